@@ -1,0 +1,81 @@
+# Everything is built under ./target and ./dist, whatever CARGO_TARGET_DIR says: tests and the demo
+# look for the staged layer there. Needs Rust, a C compiler, Python 3 with pip, and make.
+
+PYTHON ?= python3
+HOST   := $(shell uname -m | sed s/arm64/aarch64/)
+ARCH   ?= $(HOST)
+# Amazon Linux 2, under the older managed runtimes, has this one; Amazon Linux 2023 has 2.34.
+GLIBC  := 2.26
+
+export CARGO_TARGET_DIR := $(CURDIR)/target
+
+WHEEL       := $(PYTHON) layer/build/wheel.py
+ONNXRUNTIME := target/onnxruntime
+TOOLS       := target/venv
+
+.PHONY: help onnxruntime rie bubblewrap fixtures stage layer check-layer tools test demo lint fmt clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+onnxruntime: ## fetch ONNX Runtime for this machine into target/onnxruntime
+	@$(WHEEL) layer/onnxruntime/$(ARCH).txt $(ONNXRUNTIME)/$(ARCH) \
+	    --platform manylinux_2_27_$(ARCH) --platform manylinux_2_28_$(ARCH) \
+	    onnxruntime/capi/libonnxruntime.so.1.28.0 onnxruntime/LICENSE onnxruntime/ThirdPartyNotices.txt
+
+rie: ## fetch AWS's Lambda emulator into target/rie
+	@$(WHEEL) layer/build/rie.txt target/rie \
+	    samcli/local/rapid/aws-lambda-rie-$(HOST:aarch64=arm64)=aws-lambda-rie+x
+
+bubblewrap: ## see that bubblewrap works; as root on Debian, install it
+	@sh layer/build/bubblewrap.sh
+
+fixtures: ## fetch the models that the tests use and the repository does not hold
+	@if [ -f tests/models/fixtures.sh ]; then sh tests/models/fixtures.sh; fi
+
+stage: onnxruntime ## build in the dev profile and lay it out as on Lambda in target/stage
+	@echo "building the extension and the handler (several minutes the first time)"
+	cargo build --workspace --bins
+	@sh layer/build/lay.sh target/debug $(ONNXRUNTIME)/$(ARCH) target/stage/layer target/stage/function
+
+layer: onnxruntime tools ## build what ships in dist/layer and dist/handler, and check it
+	@echo "building for $(ARCH), glibc $(GLIBC) or newer (several minutes)"
+	$(SHIP) -p model-sidecar
+	$(SHIP) -p model-handler
+	@sh layer/build/lay.sh target/$(ARCH)-unknown-linux-gnu/ship $(ONNXRUNTIME)/$(ARCH) dist/layer dist/handler
+	@$(MAKE) --no-print-directory check-layer
+
+# One package at a time: built together, the handler would carry every feature that the extension
+# asks of their common dependencies, and be a third larger.
+SHIP = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" RUSTFLAGS="$(REMAP)" cargo-zigbuild zigbuild --locked --profile ship \
+    --target $(ARCH)-unknown-linux-gnu.$(GLIBC)
+
+# Panic messages carry source paths; the builder's own directories are nobody's business.
+REMAP = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo
+
+check-layer: tools ## check sizes, glibc floor and libraries of dist/layer and dist/handler
+	@$(TOOLS)/bin/python layer/build/check.py --arch $(ARCH) --glibc $(GLIBC) dist/layer dist/handler
+
+tools:
+	@cmp -s layer/build/tools.txt $(TOOLS)/.pinned || { \
+	    echo "fetching cargo-zigbuild and zig from PyPI into $(TOOLS) (100 MB)"; \
+	    rm -rf $(TOOLS) && $(PYTHON) -m venv $(TOOLS) && \
+	    $(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes \
+	        --only-binary=:all: -r layer/build/tools.txt && \
+	    cp layer/build/tools.txt $(TOOLS)/.pinned; }
+
+test: onnxruntime rie bubblewrap stage fixtures ## run every test
+	cargo test --workspace
+
+demo: onnxruntime rie bubblewrap stage fixtures ## run the main job from nothing, as a story in the terminal
+	@target/debug/demo
+
+lint: ## formatting, and clippy with warnings as errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt: ## format the Rust sources
+	cargo fmt --all
+
+clean: ## remove target and dist
+	rm -rf target dist
