@@ -1,0 +1,19 @@
+#!/bin/sh
+# Make sure that bubblewrap works: the tests and the demo run AWS's emulator inside it.
+set -eu
+
+if ! command -v bwrap >/dev/null; then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "bubblewrap is missing: install it (Debian and Ubuntu: sudo apt-get install bubblewrap) and try again" >&2
+        exit 1
+    fi
+    echo "installing bubblewrap with apt-get"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends bubblewrap </dev/null
+fi
+
+if ! bwrap --unshare-pid --unshare-net --ro-bind / / --proc /proc --dev /dev true; then
+    echo "bubblewrap is here but may not make namespaces: allow unprivileged user namespaces" >&2
+    echo "(Ubuntu 24.04 and newer: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or run as root" >&2
+    exit 1
+fi

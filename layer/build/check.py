@@ -1,0 +1,163 @@
+"""Check a laid-out layer and handler before anyone deploys them.
+
+    check.py --arch ARCH --glibc FLOOR LAYER HANDLER
+
+Every binary must run on a system with glibc FLOOR (ONNX Runtime on its own, higher one), ask for no
+library that Lambda lacks, stay small, be executable where Lambda executes it, and hold no path of
+the machine that built it. Each fault is named with its file; any fault makes the exit code 1.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import sys
+
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection, GNUVerSymSection
+
+MB = 1_000_000
+# Lambda's limit for all layers and the function, unzipped.
+UNZIPPED_LIMIT = 250 * 1024 * 1024
+LIBRARY = "model-sidecar/lib/libonnxruntime.so.1.28.0"
+MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
+
+# What glibc itself is made of, on both architectures.
+LIBC = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"}
+LOADERS = {"ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+# Rust unwinds through libgcc_s, which every Lambda runtime has.
+OURS = LIBC | LOADERS | {"libgcc_s.so.1"}
+
+
+class Rules:
+    """What one file may need."""
+
+    def __init__(self, limit: int, floors: dict[str, str], libraries: set[str], build_paths: bool) -> None:
+        self.limit = limit
+        self.floors = floors
+        self.libraries = libraries
+        self.build_paths = build_paths
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", choices=MACHINES, required=True)
+    parser.add_argument("--glibc", required=True, help="the newest glibc version that our binaries may need")
+    parser.add_argument("layer", type=pathlib.Path)
+    parser.add_argument("handler", type=pathlib.Path)
+    args = parser.parse_args()
+
+    # libgcc's unwinder has been at these versions since 2004, on arm64 since its beginning.
+    ours = {"GLIBC": args.glibc, "GCC": "4.5"}
+    # Microsoft's library as it comes: glibc 2.27 and the libstdc++ of gcc 7, both older than
+    # Amazon Linux 2023. On Amazon Linux 2 it misses three functions of libm.
+    theirs = {"GLIBC": "2.27", "GCC": "4.5", "GLIBCXX": "3.4.24", "CXXABI": "1.3.11"}
+    files = {
+        args.layer / "extensions/model-sidecar": Rules(8 * MB, ours, OURS, True),
+        args.layer / LIBRARY: Rules(30 * MB, theirs, OURS | {"libstdc++.so.6"}, False),
+        args.handler / "bootstrap": Rules(2 * MB, ours, OURS, True),
+    }
+
+    faults = []
+    for path, rules in files.items():
+        if path.is_file():
+            faults += [f"{path}: {fault}" for fault in check(path, rules, args.arch)]
+        else:
+            faults.append(f"{path}: missing")
+
+    total = sum(path.stat().st_size for root in (args.layer, args.handler) for path in root.rglob("*") if path.is_file())
+    print(f"{total:>12,} bytes in all, unzipped")
+    if total > UNZIPPED_LIMIT:
+        faults.append(f"{args.layer} and {args.handler}: {total:,} bytes unzipped, Lambda allows {UNZIPPED_LIMIT:,}")
+    for path in (args.layer / "extensions").glob("*"):
+        # Lambda starts whatever lies here, and fails the function if it cannot.
+        if path.name != "model-sidecar":
+            faults.append(f"{path}: Lambda would start this as an extension")
+
+    for fault in faults:
+        print(f"fault: {fault}", file=sys.stderr)
+    sys.exit(1 if faults else 0)
+
+
+def check(path: pathlib.Path, rules: Rules, arch: str) -> list[str]:
+    """The faults of one binary; its figures are printed."""
+    size = path.stat().st_size
+    faults = []
+    if size > rules.limit:
+        faults.append(f"{size:,} bytes, at most {rules.limit:,} are allowed")
+    if not os.access(path, os.X_OK):
+        faults.append("not executable")
+
+    with path.open("rb") as file:
+        elf = ELFFile(file)
+        if elf["e_machine"] != MACHINES[arch]:
+            return [*faults, f"built for {elf['e_machine']}, not for {MACHINES[arch]}"]
+        libraries = needed_libraries(elf)
+        versions = needed_versions(elf)
+
+    faults += [f"needs the library {name}" for name in sorted(libraries - rules.libraries)]
+    highest = {}
+    for (family, version), symbols in sorted(versions.items(), key=lambda item: number(item[0][1])):
+        highest[family] = version
+        floor = rules.floors.get(family)
+        if floor is None or number(version) > number(floor):
+            allowed = f"at most {family}_{floor} is allowed" if floor else f"no {family} version is allowed"
+            faults.append(f"needs {family}_{version} ({allowed}) for {', '.join(sorted(symbols))}")
+    if rules.build_paths:
+        found = sorted(build_paths(path.read_bytes()))
+        if found:
+            faults.append(f"holds {len(found)} paths of the machine that built it, such as {found[0]}")
+
+    needs = ", ".join(f"{family} {version}" for family, version in sorted(highest.items()))
+    print(f"{size:>12,} bytes  {path}  needs {needs or 'no versions'}")
+    return faults
+
+
+def needed_libraries(elf: ELFFile) -> set[str]:
+    return {
+        tag.needed
+        for section in elf.iter_sections()
+        if isinstance(section, DynamicSection)
+        for tag in section.iter_tags("DT_NEEDED")
+    }
+
+
+def needed_versions(elf: ELFFile) -> dict[tuple[str, str], set[str]]:
+    """Each version that is asked for, (`GLIBC`, `2.17`), with the symbols that ask for it."""
+    sections = list(elf.iter_sections())
+    names = {}
+    versions: dict[tuple[str, str], set[str]] = {}
+    for section in sections:
+        if isinstance(section, GNUVerNeedSection):
+            for _, wanted in section.iter_versions():
+                for version in wanted:
+                    family, _, figure = version.name.rpartition("_")
+                    names[version["vna_other"]] = (family, figure)
+                    versions.setdefault((family, figure), set())
+    symbols = elf.get_section_by_name(".dynsym")
+    for section in sections:
+        if isinstance(section, GNUVerSymSection):
+            for index, entry in enumerate(section.iter_symbols()):
+                if entry["ndx"] in names:
+                    versions[names[entry["ndx"]]].add(symbols.get_symbol(index).name)
+    return versions
+
+
+def number(version: str) -> tuple[int, ...]:
+    """`2.17` as something that compares; a name such as `PRIVATE` is beyond every floor."""
+    return tuple(int(part) for part in version.split(".")) if re.fullmatch(r"[0-9.]+", version) else (1 << 30,)
+
+
+def build_paths(content: bytes) -> set[str]:
+    """Absolute paths that only the building machine has: its user's and its project's directories."""
+    places = {str(pathlib.Path.home()), os.getcwd(), os.environ.get("CARGO_HOME", ""), os.environ.get("RUSTUP_HOME", "")}
+    found = set()
+    for place in places - {"", "/"}:
+        for match in re.finditer(re.escape(place.encode()) + rb"/[\w./-]*", content):
+            found.add(match.group().decode())
+    return found
+
+
+if __name__ == "__main__":
+    main()
