@@ -1,0 +1,407 @@
+//! The composition root: builds the parts from the configuration, and runs them.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_config::SdkConfig;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use crate::cache::{Cache, CacheError};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, ConfigError, Environment, InitializationType, Location, MetricsSink};
+use crate::engine::{Engine, OnnxRuntime};
+use crate::ids::ModelName;
+use crate::lifecycle::plan::Plan;
+use crate::lifecycle::{Work, lambda, timers};
+use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink};
+use crate::models::Models;
+use crate::reload::{EngineSlot, Outcome, Reloader, Shared, Steps, milliseconds};
+use crate::server::{self, BindError, Context, Listeners};
+use crate::source::S3Source;
+use crate::status::Status;
+
+/// A configuration that cannot be used, as `EX_USAGE` of sysexits.h.
+const EXIT_USAGE: u8 = 64;
+/// How long requests under way may take at the end on a machine that is not Lambda.
+const LOCAL_GRACE: Duration = Duration::from_secs(10);
+/// The same on Lambda, where all of SHUTDOWN has 2 s.
+const LAMBDA_GRACE: Duration = Duration::from_millis(300);
+/// How long the last flush may take on a machine that is not Lambda.
+const LOCAL_LAST_FLUSH: Duration = Duration::from_secs(5);
+
+/// Runs the sidecar until the platform, or a signal, ends it.
+pub async fn run(environment: Environment) -> ExitCode {
+    if environment.is_lambda() {
+        on_lambda(&environment).await
+    } else {
+        on_this_machine(&environment).await
+    }
+}
+
+/// Why the parts could not be built.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("the metrics recorder was installed twice")]
+    Recorder,
+    #[error("MODEL_REQUIRED is true, and {0}")]
+    Required(String),
+}
+
+impl StartError {
+    /// The error's type, as Lambda shows it.
+    fn kind(&self) -> &'static str {
+        match self {
+            StartError::Config(_) => "Extension.Configuration",
+            StartError::Cache(_) => "Extension.Cache",
+            StartError::Bind(_) => "Extension.Socket",
+            StartError::Recorder => "Extension.Internal",
+            StartError::Required(_) => "Extension.ModelRequired",
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        if matches!(self, StartError::Config(_)) {
+            EXIT_USAGE.into()
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn on_lambda(environment: &Environment) -> ExitCode {
+    let started = Instant::now();
+    let managed = Config::initialization(environment) == InitializationType::ManagedInstances;
+    let events: &[&str] = if managed {
+        &["SHUTDOWN"]
+    } else {
+        &["INVOKE", "SHUTDOWN"]
+    };
+    let registration = match lambda::register(events).await {
+        Ok(registration) => registration,
+        Err(problem) => {
+            error!("the platform did not register this extension: {problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut phases = Phases {
+        register: Some(started.elapsed()),
+        ..Phases::new(started)
+    };
+    let mut app = match init(environment, &mut phases).await {
+        Ok(app) => app,
+        Err(problem) => {
+            error!("{problem}");
+            registration
+                .init_error(problem.kind(), &problem.to_string())
+                .await;
+            return problem.exit_code();
+        }
+    };
+    let events = registration.ready();
+    let plan = app.plan();
+    let ended = if managed {
+        let (over, left) = tokio::sync::oneshot::channel();
+        let end = async {
+            let _ = over.send(events.shutdown().await);
+        };
+        timers::run(&app.work, plan, end).await;
+        Ok(left.await.unwrap_or_default())
+    } else {
+        events
+            .invocations(&app.work, plan, app.config.tail_budget)
+            .await
+    };
+    match ended {
+        Ok(left) => {
+            app.end(LAMBDA_GRACE, left).await;
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            error!("the connection to the platform broke: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn on_this_machine(environment: &Environment) -> ExitCode {
+    let mut phases = Phases::new(Instant::now());
+    let mut app = match init(environment, &mut phases).await {
+        Ok(app) => app,
+        Err(problem) => {
+            error!("{problem}");
+            return problem.exit_code();
+        }
+    };
+    let plan = app.plan();
+    timers::run(&app.work, plan, signal()).await;
+    info!("shutting down");
+    app.end(LOCAL_GRACE, LOCAL_LAST_FLUSH).await;
+    ExitCode::SUCCESS
+}
+
+/// SIGTERM or Ctrl-C.
+fn signal() -> impl Future<Output = ()> {
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    async {
+        let terminated = async {
+            match terminate {
+                Ok(mut terminate) => {
+                    terminate.recv().await;
+                }
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = terminated => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
+}
+
+/// The running parts.
+struct App {
+    config: Config,
+    work: Arc<Work>,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+}
+
+/// When each phase of Init ended.
+struct Phases {
+    started: Instant,
+    register: Option<Duration>,
+    configure: Duration,
+    build: Duration,
+    open: Option<Duration>,
+}
+
+impl Phases {
+    fn new(started: Instant) -> Self {
+        Self {
+            started,
+            register: None,
+            configure: Duration::ZERO,
+            build: Duration::ZERO,
+            open: None,
+        }
+    }
+}
+
+/// From the configuration to models that answer, or to the end of the budget for it.
+async fn init(environment: &Environment, phases: &mut Phases) -> Result<App, StartError> {
+    let configuring = Instant::now();
+    let config = Config::read(environment)?;
+    for name in environment.unknown() {
+        warn!("{name} means nothing to the sidecar; --help lists its variables");
+    }
+    phases.configure = configuring.elapsed();
+
+    let building = Instant::now();
+    let engine = {
+        let (library, threads) = (config.onnxruntime.clone(), config.threads);
+        EngineSlot::new(move || {
+            Ok(Arc::new(OnnxRuntime::open(&library, threads)?) as Arc<dyn Engine>)
+        })
+    };
+    // Beside all that follows; who needs the engine waits for this same opening.
+    let opening = tokio::spawn({
+        let engine = Arc::clone(&engine);
+        async move { engine.get().await.map(|(_, time)| time) }
+    });
+    let (app, wanted) = build(config, environment, engine).await?;
+    phases.build = building.elapsed();
+
+    tokio::spawn(Arc::clone(&app.work).serve_wishes(wanted));
+    let first = tokio::spawn({
+        let work = Arc::clone(&app.work);
+        async move { work.check_all().await }
+    });
+    match tokio::time::timeout(app.config.init_budget, first).await {
+        Ok(outcomes) => {
+            phases.open = opening.await.ok().and_then(Result::ok);
+            let outcomes = outcomes.unwrap_or_default();
+            if let Some(problem) = app.missing().filter(|_| app.config.required) {
+                return Err(StartError::Required(problem));
+            }
+            app.log_ready(phases, &outcomes);
+        }
+        Err(_) => warn!(
+            budget_ms = milliseconds(app.config.init_budget),
+            "the models are not there yet, and MODEL_INIT_BUDGET is over: requests wait for them"
+        ),
+    }
+    Ok(app)
+}
+
+async fn build(
+    config: Config,
+    environment: &Environment,
+    engine: Arc<EngineSlot>,
+) -> Result<(App, mpsc::Receiver<ModelName>), StartError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let recorder = Recorder::new(Arc::clone(&clock));
+    metrics::set_global_recorder(recorder.clone()).map_err(|_| StartError::Recorder)?;
+    metrics::counter!(crate::metrics::defs::COLD_STARTS).increment(1);
+    let names = || config.models.iter().map(|model| model.name.clone());
+    let models = Arc::new(Models::new(names()));
+    let (status, wanted) = Status::new(names());
+    let status = Arc::new(status);
+
+    let listeners = Listeners::bind(&config.socket, config.tcp).await?;
+    let (stop, stopped) = watch::channel(false);
+    let context = Arc::new(Context::new(
+        Arc::clone(&models),
+        Arc::clone(&status),
+        Arc::clone(&clock),
+    ));
+    let grace = if environment.is_lambda() {
+        LAMBDA_GRACE
+    } else {
+        LOCAL_GRACE
+    };
+    let server = tokio::spawn(server::serve(listeners, context, stopped, grace));
+
+    let shared = Shared {
+        cache: Cache::open(&config.cache_dir)?,
+        engine,
+        models: Arc::clone(&models),
+        status: Arc::clone(&status),
+        clock: Arc::clone(&clock),
+    };
+    let aws = crate::aws::load().await;
+    let reloaders = config
+        .models
+        .iter()
+        .map(|model| {
+            let Location::S3 { bucket, key } = &model.location;
+            let source = S3Source::new(&aws, config.custom_s3_endpoint, bucket, key);
+            let reloader = Reloader::new(model.clone(), Box::new(source), shared.clone());
+            (model.name.clone(), Arc::new(reloader))
+        })
+        .collect();
+    let reporter = reporter(&config, environment, &aws, recorder);
+    let work = Arc::new(Work {
+        reloaders,
+        reporter,
+        models,
+        status,
+        clock,
+    });
+    Ok((
+        App {
+            config,
+            work,
+            stop,
+            server,
+        },
+        wanted,
+    ))
+}
+
+fn reporter(
+    config: &Config,
+    environment: &Environment,
+    aws: &SdkConfig,
+    recorder: Recorder,
+) -> Reporter {
+    let (namespace, function) = (
+        config.metrics_namespace.clone(),
+        config.function_name.clone(),
+    );
+    let level = environment.get("AWS_LAMBDA_LOG_LEVEL").unwrap_or("INFO");
+    let emf = EmfSink::new(namespace.clone(), function.clone(), level);
+    let sink: Arc<dyn Sink> = match config.metrics {
+        MetricsSink::CloudWatch => Arc::new(CloudWatchSink::new(aws, namespace, function)),
+        MetricsSink::Emf => Arc::new(emf.clone()),
+        MetricsSink::None => Arc::new(NoSink),
+    };
+    Reporter::new(recorder, sink, emf)
+}
+
+impl App {
+    fn plan(&self) -> Plan {
+        let models = self.config.models.iter().map(|model| model.name.clone());
+        Plan::new(
+            models,
+            self.config.refresh_interval,
+            self.config.metrics_interval,
+            self.work.clock.now(),
+        )
+    }
+
+    /// Which models are not loaded, and why.
+    fn missing(&self) -> Option<String> {
+        let missing: Vec<String> = self
+            .work
+            .status
+            .all()
+            .filter(|(name, _)| self.work.models.current(name).is_none())
+            .map(|(name, status)| {
+                format!(
+                    "model {name} is not loaded: {}",
+                    status.problem.unwrap_or_default()
+                )
+            })
+            .collect();
+        (!missing.is_empty()).then(|| missing.join("; "))
+    }
+
+    /// One line that tells where the time of Init went. Phases of several models ran side by side: the longest
+    /// of each is named.
+    fn log_ready(&self, phases: &Phases, outcomes: &[(ModelName, Outcome)]) {
+        let steps: Vec<&Steps> = outcomes
+            .iter()
+            .filter_map(|(_, outcome)| {
+                if let Outcome::Loaded(steps) = outcome {
+                    Some(steps)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        let longest = |step: fn(&Steps) -> Duration| {
+            steps
+                .iter()
+                .map(|steps| step(steps))
+                .max()
+                .map(milliseconds)
+        };
+        info!(
+            total_ms = milliseconds(phases.started.elapsed()),
+            register_ms = phases.register.map(milliseconds),
+            configure_ms = milliseconds(phases.configure),
+            build_ms = milliseconds(phases.build),
+            open_onnxruntime_ms = phases.open.map(milliseconds),
+            cache_ms = longest(|steps| steps.cache),
+            ask_ms = longest(|steps| steps.ask),
+            fetch_ms = longest(|steps| steps.fetch.unwrap_or_default()),
+            load_ms = longest(|steps| steps.load),
+            models = outcomes.len(),
+            loaded = steps.len(),
+            socket = %self.config.socket.display(),
+            "{}",
+            if steps.len() == outcomes.len() { "ready" } else { "started, but not every model is loaded" }
+        );
+    }
+
+    /// Stops accepting, lets requests finish, sends the metrics; all within `time`.
+    async fn end(&mut self, grace: Duration, time: Duration) {
+        let started = Instant::now();
+        let _ = self.stop.send(true);
+        let _ = tokio::time::timeout(grace, &mut self.server).await;
+        self.work
+            .flush_finally(time.saturating_sub(started.elapsed()))
+            .await;
+        let _ = std::fs::remove_file(&self.config.socket);
+    }
+}

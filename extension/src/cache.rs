@@ -1,0 +1,249 @@
+//! Model files between starts: content-addressed, whole or absent.
+//!
+//! A file is written under a temporary name, and gets its own, the SHA-256 of its bytes, when it is whole. No
+//! fsync: `/tmp` does not outlive the machine, and a file is checked again before it is used after a start.
+//! Beside the files, a record for each model says which identity of the source they came from, so that a second
+//! start in the same execution environment asks one conditional question and fetches nothing.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::ids::{Digest, Identity, ModelName};
+
+const PARTIAL_PREFIX: &str = "partial-";
+
+/// A directory of model files.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    files: PathBuf,
+    records: PathBuf,
+}
+
+/// Something went wrong with the cache's directory.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {path}: {source}{}", hint(.source))]
+pub struct CacheError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => {
+            " (the function's ephemeral storage is too small for the model)"
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            " (MODEL_CACHE_DIR must be a directory that this process can write, such as one in /tmp)"
+        }
+        _ => "",
+    }
+}
+
+/// What is known of the last whole file of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Where it came from; a record of another place is not used.
+    pub location: String,
+    /// What the source said of it.
+    pub identity: Identity,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The SHA-256 of its bytes.
+    pub digest: Digest,
+}
+
+impl Cache {
+    /// Opens the cache, makes its directories, and sweeps what an interrupted fetch left.
+    pub fn open(directory: &Path) -> Result<Self, CacheError> {
+        let cache = Self {
+            files: directory.join("files"),
+            records: directory.join("records"),
+        };
+        for path in [&cache.files, &cache.records] {
+            fs::create_dir_all(path)
+                .map_err(|source| failed("cannot make the cache directory", path, source))?;
+            let entries = fs::read_dir(path)
+                .map_err(|source| failed("cannot read the cache directory", path, source))?;
+            for entry in entries.flatten() {
+                if entry
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with(PARTIAL_PREFIX)
+                {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+        Ok(cache)
+    }
+
+    /// A new file without its name yet; it vanishes unless [`Cache::keep`] names it.
+    pub fn begin(&self) -> Result<NamedTempFile, CacheError> {
+        temporary(&self.files)
+    }
+
+    /// Names a whole file, whose bytes have this digest, and gives its path.
+    pub fn keep(&self, file: NamedTempFile, digest: &Digest) -> Result<PathBuf, CacheError> {
+        let path = self.path(digest);
+        file.persist(&path)
+            .map_err(|error| failed("cannot rename to", &path, error.error))?;
+        Ok(path)
+    }
+
+    /// Remembers which file is a model's latest.
+    pub fn record(&self, model: &ModelName, record: &Record) -> Result<(), CacheError> {
+        let path = self.record_path(model);
+        let file = temporary(&self.records)?;
+        serde_json::to_writer(&file, record)
+            .map_err(|error| failed("cannot write", &path, error.into()))?;
+        file.persist(&path)
+            .map_err(|error| failed("cannot rename to", &path, error.error))?;
+        Ok(())
+    }
+
+    /// The latest file of a model from this place, its bytes checked against its digest. One that is missing,
+    /// damaged or from elsewhere counts as absent. Reads the whole file.
+    #[must_use]
+    pub fn find(&self, model: &ModelName, location: &str) -> Option<(Record, PathBuf)> {
+        let record: Record =
+            serde_json::from_slice(&fs::read(self.record_path(model)).ok()?).ok()?;
+        let path = self.path(&record.digest);
+        let whole = record.location == location
+            && digest_of(&path).is_ok_and(|digest| digest == record.digest);
+        if !whole {
+            let _ = fs::remove_file(&path);
+        }
+        whole.then_some((record, path))
+    }
+
+    /// Removes every file that no model's record names, so that old versions do not fill the disk.
+    pub fn sweep(&self) {
+        let named: Vec<String> = fs::read_dir(&self.records)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                serde_json::from_slice::<Record>(&fs::read(entry.path()).ok()?).ok()
+            })
+            .map(|record| file_name(&record.digest))
+            .collect();
+        for entry in fs::read_dir(&self.files).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.starts_with(PARTIAL_PREFIX) && !named.contains(&name) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.files.join(file_name(digest))
+    }
+
+    fn record_path(&self, model: &ModelName) -> PathBuf {
+        self.records.join(format!("{model}.json"))
+    }
+}
+
+fn file_name(digest: &Digest) -> String {
+    format!("{digest}.onnx")
+}
+
+fn temporary(directory: &Path) -> Result<NamedTempFile, CacheError> {
+    tempfile::Builder::new()
+        .prefix(PARTIAL_PREFIX)
+        .tempfile_in(directory)
+        .map_err(|source| failed("cannot make a file in", directory, source))
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> CacheError {
+    CacheError {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn digest_of(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest::of(hash)),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::ids::ETag;
+
+    fn keep(cache: &Cache, model: &ModelName, bytes: &[u8]) -> PathBuf {
+        let mut file = cache.begin().unwrap();
+        file.write_all(bytes).unwrap();
+        let digest = Digest::of(Sha256::new().chain_update(bytes));
+        let path = cache.keep(file, &digest).unwrap();
+        let identity = Identity {
+            etag: ETag("\"1\"".to_owned()),
+            version_id: None,
+        };
+        let record = Record {
+            location: "s3://b/k".to_owned(),
+            identity,
+            size: bytes.len() as u64,
+            digest,
+        };
+        cache.record(model, &record).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_file_is_found_again_until_a_byte_of_it_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path()).unwrap();
+        let model = ModelName::parse("m").unwrap();
+        let path = keep(&cache, &model, b"model bytes");
+        let again = Cache::open(directory.path()).unwrap();
+        assert_eq!(again.find(&model, "s3://b/k").unwrap().1, path);
+        assert!(
+            again.find(&model, "s3://b/other").is_none(),
+            "a file from elsewhere is not this model"
+        );
+        keep(&cache, &model, b"model bytes");
+        fs::write(&path, b"model bytez").unwrap();
+        assert!(again.find(&model, "s3://b/k").is_none());
+        assert!(!path.exists(), "a damaged file does not stay");
+    }
+
+    #[test]
+    fn an_interrupted_fetch_and_an_old_version_leave_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path()).unwrap();
+        let (_, interrupted) = cache.begin().unwrap().keep().unwrap();
+        let model = ModelName::parse("m").unwrap();
+        let old = keep(&cache, &model, b"version 1");
+        let new = keep(&cache, &model, b"version 2");
+        Cache::open(directory.path()).unwrap().sweep();
+        assert!(!interrupted.exists() && !old.exists() && new.exists());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Cache::open(file.path()).unwrap_err().to_string();
+        assert!(
+            error.contains(&file.path().display().to_string()),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! The configuration: environment variables, and nothing else.
+//!
+//! [`VARIABLES`] declares every variable once; the help text prints it and a test holds the README against it.
+//! The environment is handed in as a map, so that tests need no global state. Every mistake is reported at
+//! once, each with the variable, its value and what is allowed; a wrong value is never replaced by a default.
+
+mod environment;
+mod models;
+mod units;
+mod variables;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use environment::Environment;
+pub use models::{Location, ModelSettings};
+use units::Reader;
+pub use variables::{VARIABLES, Variable};
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line, with `timestamp`, `level` and `message`.
+    Json,
+    /// Plain text.
+    Text,
+}
+
+/// Where the metrics go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsSink {
+    /// `PutMetricData`.
+    CloudWatch,
+    /// Embedded Metric Format: lines in the log that CloudWatch turns into metrics.
+    Emf,
+    /// Nowhere.
+    None,
+}
+
+/// How the execution environment came to be, from `AWS_LAMBDA_INITIALIZATION_TYPE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitializationType {
+    /// For a request that is waiting; an Init over 10 s is abandoned and repeated.
+    OnDemand,
+    /// Ahead of requests (provisioned concurrency, `SnapStart`), with minutes for Init.
+    Ahead,
+    /// Lambda Managed Instances: never frozen, several invocations at once, no INVOKE events.
+    ManagedInstances,
+}
+
+/// Settings of the log, known before all others so that mistakes in the others can be logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// The least severe level that is written.
+    pub level: tracing::Level,
+}
+
+/// Everything that the extension can be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The models, at least one, with different names.
+    pub models: Vec<ModelSettings>,
+    /// Whether Init fails when a model cannot be loaded.
+    pub required: bool,
+    /// How long a model's version is trusted before S3 is asked again; zero means at every invocation.
+    pub refresh_interval: Duration,
+    /// How long Init may take before `next` is called all the same.
+    pub init_budget: Duration,
+    /// How long work that is due may hold back `next` at an invocation.
+    pub tail_budget: Duration,
+    /// The Unix socket's path.
+    pub socket: PathBuf,
+    /// The TCP address; `None` for the Unix socket alone.
+    pub tcp: Option<SocketAddr>,
+    /// Where models are kept between starts.
+    pub cache_dir: PathBuf,
+    /// Threads for one run of a model.
+    pub threads: usize,
+    /// Where ONNX Runtime's library is.
+    pub onnxruntime: PathBuf,
+    /// Where the metrics go.
+    pub metrics: MetricsSink,
+    /// The CloudWatch namespace.
+    pub metrics_namespace: String,
+    /// How often metrics are sent.
+    pub metrics_interval: Duration,
+    /// The function's name, a dimension of every metric; `None` outside Lambda.
+    pub function_name: Option<String>,
+    /// Whether S3 is at an address of the user's own, where buckets are named in the path.
+    pub custom_s3_endpoint: bool,
+}
+
+/// All that is wrong with the configuration.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration is wrong: {}", .0.join("; "))]
+pub struct ConfigError(pub Vec<String>);
+
+/// Memory that buys one vCPU on Lambda, in MB.
+const MB_PER_VCPU: usize = 1_769;
+
+impl LogSettings {
+    /// Reads the log's settings; a wrong value gives the default here and an error in [`Config::read`].
+    #[must_use]
+    pub fn read(environment: &Environment) -> Self {
+        Self::from_reader(&mut Reader::new(environment))
+    }
+
+    fn from_reader(reader: &mut Reader<'_>) -> Self {
+        let format = reader
+            .choice(
+                "AWS_LAMBDA_LOG_FORMAT",
+                &[("JSON", LogFormat::Json), ("Text", LogFormat::Text)],
+            )
+            .unwrap_or(LogFormat::Text);
+        let levels = [
+            ("TRACE", tracing::Level::TRACE),
+            ("DEBUG", tracing::Level::DEBUG),
+            ("INFO", tracing::Level::INFO),
+            ("WARN", tracing::Level::WARN),
+            ("ERROR", tracing::Level::ERROR),
+            ("FATAL", tracing::Level::ERROR),
+        ];
+        let platform = reader.choice("AWS_LAMBDA_LOG_LEVEL", &levels);
+        let own = reader.choice("MODEL_LOG_LEVEL", &levels[..5]);
+        Self {
+            format,
+            level: own.or(platform).unwrap_or(tracing::Level::INFO),
+        }
+    }
+}
+
+impl Config {
+    /// How the execution environment came to be: the one thing to be known before registering. A type that is
+    /// new to us is one that runs ahead of requests, as all but the first are.
+    #[must_use]
+    pub fn initialization(environment: &Environment) -> InitializationType {
+        match environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") {
+            None | Some("on-demand") => InitializationType::OnDemand,
+            Some("lambda-managed-instances") => InitializationType::ManagedInstances,
+            Some(_) => InitializationType::Ahead,
+        }
+    }
+
+    /// Reads the whole configuration, or says everything that is wrong with it.
+    pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(environment);
+        let _ = LogSettings::from_reader(&mut reader);
+        let models = models::read(&mut reader);
+        let initialization = Self::initialization(environment);
+        // On demand, Lambda abandons an Init after 10 s; a second is left for what comes after the model.
+        let init_budget = match initialization {
+            InitializationType::OnDemand => Duration::from_secs(9),
+            InitializationType::Ahead | InitializationType::ManagedInstances => {
+                Duration::from_secs(120)
+            }
+        };
+        let port = reader
+            .number("MODEL_PORT", 0, u64::from(u16::MAX))
+            .unwrap_or(2774);
+        let memory = reader.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1, 1 << 20);
+        let config = Self {
+            models,
+            required: reader
+                .choice("MODEL_REQUIRED", &[("true", true), ("false", false)])
+                .unwrap_or(false),
+            refresh_interval: reader
+                .duration("MODEL_REFRESH_INTERVAL")
+                .unwrap_or(Duration::from_secs(60)),
+            init_budget: reader.duration("MODEL_INIT_BUDGET").unwrap_or(init_budget),
+            tail_budget: reader
+                .duration("MODEL_TAIL_BUDGET")
+                .unwrap_or(Duration::from_millis(500)),
+            socket: reader
+                .socket_path("MODEL_SOCKET")
+                .unwrap_or_else(|| "/tmp/model-sidecar.sock".into()),
+            tcp: u16::try_from(port)
+                .ok()
+                .filter(|&port| port != 0)
+                .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
+            cache_dir: reader
+                .absolute_path("MODEL_CACHE_DIR")
+                .unwrap_or_else(|| "/tmp/model-sidecar".into()),
+            threads: reader
+                .number("MODEL_THREADS", 1, 256)
+                .and_then(|threads| usize::try_from(threads).ok())
+                .unwrap_or_else(|| threads_for(memory)),
+            onnxruntime: reader
+                .absolute_path("ORT_DYLIB_PATH")
+                .unwrap_or_else(|| environment.bundled_onnxruntime()),
+            metrics: reader
+                .choice(
+                    "MODEL_METRICS",
+                    &[
+                        ("cloudwatch", MetricsSink::CloudWatch),
+                        ("emf", MetricsSink::Emf),
+                        ("none", MetricsSink::None),
+                    ],
+                )
+                .unwrap_or(MetricsSink::CloudWatch),
+            metrics_namespace: reader
+                .namespace("MODEL_METRICS_NAMESPACE")
+                .unwrap_or_else(|| "ModelSidecar".to_owned()),
+            metrics_interval: reader
+                .duration("MODEL_METRICS_INTERVAL")
+                .unwrap_or(Duration::from_secs(60)),
+            function_name: reader.text("AWS_LAMBDA_FUNCTION_NAME").map(str::to_owned),
+            custom_s3_endpoint: reader
+                .text("AWS_ENDPOINT_URL_S3")
+                .or(reader.text("AWS_ENDPOINT_URL"))
+                .is_some(),
+        };
+        reader.finish(config)
+    }
+}
+
+/// As many threads as the CPUs that the memory size buys, rounded up; all CPUs outside Lambda. A thread more
+/// than there are CPUs makes a run slower, not faster.
+fn threads_for(memory_mb: Option<u64>) -> usize {
+    let cpus = crate::sys::cpus();
+    memory_mb
+        .and_then(|mb| usize::try_from(mb).ok())
+        .map_or(cpus, |mb| mb.div_ceil(MB_PER_VCPU).clamp(1, cpus))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+use super::*;
+
+fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::read(&Environment::of(variables.iter().copied()))
+}
+
+#[test]
+fn one_variable_is_enough() {
+    let config = read(&[("MODEL_URI", "s3://models/fraud/model.onnx")]).unwrap();
+    assert_eq!(config.models[0].name.as_str(), "fraud");
+    assert_eq!(
+        config.models[0].location.to_string(),
+        "s3://models/fraud/model.onnx"
+    );
+    assert_eq!(config.tcp.unwrap().to_string(), "127.0.0.1:2774");
+    assert_eq!(config.refresh_interval, Duration::from_secs(60));
+    assert_eq!(config.init_budget, Duration::from_secs(9));
+    assert_eq!(
+        config.onnxruntime.to_str(),
+        Some("/opt/model-sidecar/lib/libonnxruntime.so.1.28.0")
+    );
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_with_variable_value_and_what_is_allowed() {
+    let error = read(&[
+        ("MODEL_URI", "models/fraud"),
+        ("MODEL_PORT", "99999"),
+        ("MODEL_REFRESH_INTERVAL", "5"),
+        ("MODEL_METRICS", "statsd"),
+        ("MODEL_CACHE_DIR", "cache"),
+        ("MODEL_LOG_LEVEL", "LOUD"),
+        ("MODEL_METRICS_NAMESPACE", "AWS/Lambda"),
+    ])
+    .unwrap_err();
+    assert_eq!(error.0.len(), 7, "{error}");
+    let text = error.to_string();
+    for part in [
+        "MODEL_URI=\"models/fraud\"",
+        "s3://BUCKET/KEY",
+        "MODEL_PORT=\"99999\" is not allowed: expected a whole number from 0 to 65535",
+        "MODEL_REFRESH_INTERVAL=\"5\"",
+        "one of cloudwatch, emf, none",
+        "MODEL_CACHE_DIR=\"cache\" is not allowed: expected an absolute path",
+        "MODEL_LOG_LEVEL=\"LOUD\"",
+        "MODEL_METRICS_NAMESPACE",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn a_model_is_named_in_exactly_one_way() {
+    for variables in [
+        &[][..],
+        &[("MODEL_BUCKET", "models")],
+        &[("MODEL_URI", "s3://models/a.onnx"), ("MODEL_KEY", "a.onnx")],
+        &[
+            ("MODEL_URI", "s3://models/a.onnx"),
+            ("MODELS", "a=s3://models/a.onnx"),
+        ],
+    ] {
+        let text = read(variables).unwrap_err().to_string();
+        assert!(
+            text.contains("exactly one of MODEL_URI, MODELS, or MODEL_BUCKET with MODEL_KEY"),
+            "{text}"
+        );
+    }
+    let config = read(&[("MODEL_BUCKET", "models"), ("MODEL_KEY", "x/churn.onnx")]).unwrap();
+    assert_eq!(config.models[0].name.as_str(), "churn");
+}
+
+#[test]
+fn several_models_each_have_a_name_of_their_own() {
+    let config = read(&[("MODELS", "fraud=s3://m/f.onnx, churn=s3://m/c.onnx")]).unwrap();
+    let names: Vec<_> = config
+        .models
+        .iter()
+        .map(|model| model.name.as_str())
+        .collect();
+    assert_eq!(names, ["fraud", "churn"]);
+    let error = read(&[("MODELS", "a=s3://m/f.onnx,a=s3://m/c.onnx,b=nowhere")]).unwrap_err();
+    assert_eq!(error.0.len(), 2, "{error}");
+}
+
+#[test]
+fn the_memory_size_buys_the_threads() {
+    let threads = |mb: &str| {
+        read(&[
+            ("MODEL_URI", "s3://m/a.onnx"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", mb),
+        ])
+        .unwrap()
+        .threads
+    };
+    assert_eq!(threads("128"), 1);
+    assert_eq!(threads("1769"), 1);
+    assert_eq!(threads("1770"), crate::sys::cpus().min(2));
+}
+
+#[test]
+fn a_misspelt_variable_is_found() {
+    let environment = Environment::of([
+        ("MODEL_URI", "s3://m/a.onnx"),
+        ("MODEL_REFRESH", "1s"),
+        ("PATH", "/bin"),
+    ]);
+    assert_eq!(environment.unknown(), ["MODEL_REFRESH"]);
+}

@@ -1,0 +1,128 @@
+//! Every variable, once.
+
+use super::Environment;
+
+/// A variable as the help text and the README show it.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What holds when it is not set.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+const fn variable(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
+    Variable {
+        name,
+        default,
+        meaning,
+    }
+}
+
+/// The table of variables.
+pub const VARIABLES: &[Variable] = &[
+    variable("MODEL_URI", "", "the model: `s3://BUCKET/KEY`"),
+    variable(
+        "MODEL_BUCKET",
+        "",
+        "the model's bucket, together with `MODEL_KEY`, instead of `MODEL_URI`",
+    ),
+    variable(
+        "MODEL_KEY",
+        "",
+        "the model's key, together with `MODEL_BUCKET`",
+    ),
+    variable(
+        "MODEL_NAME",
+        "from the key",
+        "the name by which callers address the model",
+    ),
+    variable(
+        "MODELS",
+        "",
+        "several models: `NAME=s3://BUCKET/KEY,NAME=…`, instead of the four above",
+    ),
+    variable(
+        "MODEL_REQUIRED",
+        "false",
+        "`true`: Init fails when a model cannot be loaded, and so does a deployment",
+    ),
+    variable(
+        "MODEL_REFRESH_INTERVAL",
+        "60s",
+        "how long a version is trusted before S3 is asked again; `0`: at every invocation",
+    ),
+    variable(
+        "MODEL_INIT_BUDGET",
+        "9s, or 120s ahead of requests",
+        "how long Init waits for the model before it goes on without",
+    ),
+    variable(
+        "MODEL_TAIL_BUDGET",
+        "500ms",
+        "how long a check, reload or flush may hold back the end of an invocation; `0`: never",
+    ),
+    variable(
+        "MODEL_SOCKET",
+        "/tmp/model-sidecar.sock",
+        "the Unix socket's path",
+    ),
+    variable("MODEL_PORT", "2774", "the port on 127.0.0.1; `0`: no TCP"),
+    variable(
+        "MODEL_CACHE_DIR",
+        "/tmp/model-sidecar",
+        "where models are kept between starts in one execution environment",
+    ),
+    variable(
+        "MODEL_THREADS",
+        "the CPUs that the memory size buys",
+        "threads for one run of a model, 1 to 256",
+    ),
+    variable(
+        "MODEL_METRICS",
+        "cloudwatch",
+        "where metrics go: `cloudwatch`, `emf` (lines in the log), `none`",
+    ),
+    variable(
+        "MODEL_METRICS_NAMESPACE",
+        "ModelSidecar",
+        "the CloudWatch namespace",
+    ),
+    variable(
+        "MODEL_METRICS_INTERVAL",
+        "60s",
+        "how often metrics are sent, at an invocation; `0`: at every one",
+    ),
+    variable(
+        "MODEL_LOG_LEVEL",
+        "AWS_LAMBDA_LOG_LEVEL, else INFO",
+        "`TRACE`, `DEBUG`, `INFO`, `WARN` or `ERROR`",
+    ),
+    variable(
+        "AWS_LAMBDA_LOG_FORMAT",
+        "Text",
+        "`JSON` or `Text`, as the function's logging settings say",
+    ),
+    variable(
+        "AWS_LAMBDA_LOG_LEVEL",
+        "INFO",
+        "the function's log level, where `MODEL_LOG_LEVEL` is not set",
+    ),
+    variable(
+        "ORT_DYLIB_PATH",
+        "in the layer",
+        "another ONNX Runtime library, 1.28 or newer",
+    ),
+];
+
+impl Environment {
+    /// Variables that start with `MODEL_` and mean nothing here: a misspelling, or the function's own.
+    #[must_use]
+    pub fn unknown(&self) -> Vec<&str> {
+        self.own_names()
+            .filter(|name| VARIABLES.iter().all(|variable| variable.name != *name))
+            .collect()
+    }
+}

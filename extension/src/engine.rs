@@ -1,0 +1,111 @@
+//! Running models. A seam: all other rooms see sessions and values, only this one sees ONNX Runtime.
+
+mod onnxruntime;
+mod values;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use onnxruntime::OnnxRuntime;
+
+use crate::tensor::{Signature, Value};
+
+/// Something that loads models.
+pub trait Engine: Send + Sync {
+    /// Loads a model from a file. Takes from milliseconds to seconds: call it on a thread that may block.
+    fn load(&self, file: &Path) -> Result<Box<dyn Session>, EngineError>;
+}
+
+/// A loaded model. Any number of threads may use it at once.
+pub trait Session: Send + Sync {
+    /// Its inputs and outputs.
+    fn signature(&self) -> &Signature;
+
+    /// Runs it, and gives the outputs of these names, or all when none is named. The inputs must be those of
+    /// the signature, in datatype and rank; what the graph itself refuses is [`EngineError::Input`].
+    fn run(
+        &self,
+        inputs: Vec<(String, Value)>,
+        outputs: &[String],
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, Value)>, EngineError>;
+}
+
+/// Why a model could not be loaded or run.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// ONNX Runtime itself cannot be used.
+    #[error("cannot open ONNX Runtime at {path}: {reason}")]
+    Library {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What the loader said.
+        reason: String,
+    },
+    /// The file is no model that ONNX Runtime can load.
+    #[error("ONNX Runtime cannot load the model: {0}")]
+    Load(String),
+    /// The model refused its inputs: the caller's mistake.
+    #[error("{0}")]
+    Input(String),
+    /// The model failed while it ran.
+    #[error("the model failed: {0}")]
+    Run(String),
+    /// The run was cancelled.
+    #[error("the run was cancelled")]
+    Cancelled,
+    /// An output has a kind that has no form here.
+    #[error("output {name:?} cannot be read: {reason}")]
+    Output {
+        /// The output.
+        name: String,
+        /// What is the matter with it.
+        reason: String,
+    },
+    /// A panic in ONNX Runtime's bindings, caught.
+    #[error("ONNX Runtime's bindings failed: {0}")]
+    Panicked(String),
+}
+
+/// Stops a run from outside, before it begins or between two nodes of the graph.
+#[derive(Default)]
+pub struct Cancel {
+    state: Mutex<CancelState>,
+}
+
+#[derive(Default)]
+struct CancelState {
+    cancelled: bool,
+    stop: Option<Box<dyn Fn() + Send>>,
+}
+
+impl Cancel {
+    /// Stops the run, now or as soon as it begins.
+    pub fn cancel(&self) {
+        let mut state = self.lock();
+        state.cancelled = true;
+        if let Some(stop) = &state.stop {
+            stop();
+        }
+    }
+
+    /// Whether the run has been cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.lock().cancelled
+    }
+
+    /// Tells how a run that begins can be stopped; `false` when it must not begin at all.
+    fn arm(&self, stop: Box<dyn Fn() + Send>) -> bool {
+        let mut state = self.lock();
+        state.stop = Some(stop);
+        !state.cancelled
+    }
+
+    fn lock(&self) -> MutexGuard<'_, CancelState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

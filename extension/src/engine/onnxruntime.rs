@@ -1,0 +1,186 @@
+//! ONNX Runtime through `ort`.
+//!
+//! One environment with one global thread pool for all sessions, without spinning, since on a fraction of a
+//! CPU that burns the caller's money. Panics inside the bindings become errors. Input buffers are handed over
+//! without a copy.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ort::environment::{Environment, GlobalThreadPoolOptions};
+use ort::error::ErrorCode;
+use ort::logging::LogLevel;
+use ort::session::{RunOptions, SessionInputValue};
+
+use super::{Cancel, Engine, EngineError, Session, values};
+use crate::tensor::{Port, Signature, Value};
+
+/// The one ONNX Runtime of this process.
+pub struct OnnxRuntime {
+    environment: Environment,
+}
+
+impl OnnxRuntime {
+    /// Opens the library at `path`, and starts a pool in which a run uses up to `threads` threads. At most once
+    /// in a process. Takes 15 to 40 ms: call it on a thread, beside the fetch.
+    pub fn open(path: &Path, threads: usize) -> Result<Self, EngineError> {
+        let failed = |reason: String| EngineError::Library {
+            path: path.to_owned(),
+            reason,
+        };
+        let open = || {
+            let library = ort::init_from(path).map_err(|error| failed(error.to_string()))?;
+            let pool = GlobalThreadPoolOptions::default()
+                .with_intra_threads(threads)
+                .and_then(|pool| pool.with_inter_threads(1))
+                .and_then(|pool| pool.with_spin_control(false))
+                .map_err(|error| failed(error.to_string()))?;
+            let environment = library
+                .with_telemetry(false)
+                .with_global_thread_pool(pool)
+                .with_logger(Arc::new(log))
+                .build()
+                .map_err(|error| failed(error.to_string()))?;
+            environment.set_log_level(LogLevel::Warning);
+            Ok(Self { environment })
+        };
+        guarded(open).unwrap_or_else(|panic| Err(failed(panic)))
+    }
+}
+
+impl Engine for OnnxRuntime {
+    fn load(&self, file: &Path) -> Result<Box<dyn Session>, EngineError> {
+        let load = || {
+            let session =
+                ort::session::Session::builder(&self.environment)?.commit_from_file(file)?;
+            let ports = |outlets: &[ort::value::Outlet]| {
+                outlets
+                    .iter()
+                    .map(|outlet| Port {
+                        name: outlet.name().to_owned(),
+                        kind: values::kind(outlet.dtype()),
+                    })
+                    .collect()
+            };
+            let signature = Signature {
+                inputs: ports(session.inputs()),
+                outputs: ports(session.outputs()),
+            };
+            Ok(OnnxSession {
+                signature,
+                session: Mutex::new(session),
+            })
+        };
+        match guarded(load) {
+            Ok(Ok(session)) => Ok(Box::new(session)),
+            Ok(Err(error)) => Err(EngineError::Load(text(&error))),
+            Err(panic) => Err(EngineError::Panicked(panic)),
+        }
+    }
+}
+
+struct OnnxSession {
+    signature: Signature,
+    session: Mutex<ort::session::Session>,
+}
+
+impl Session for OnnxSession {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(
+        &self,
+        inputs: Vec<(String, Value)>,
+        outputs: &[String],
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, Value)>, EngineError> {
+        guarded(|| self.run_unguarded(inputs, outputs, cancel))
+            .unwrap_or_else(|panic| Err(EngineError::Panicked(panic)))
+    }
+}
+
+impl OnnxSession {
+    fn run_unguarded(
+        &self,
+        inputs: Vec<(String, Value)>,
+        outputs: &[String],
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, Value)>, EngineError> {
+        let inputs = inputs
+            .into_iter()
+            .map(|(name, value)| {
+                let value = values::to_onnx(value)
+                    .map_err(|reason| EngineError::Input(format!("input {name:?}: {reason}")))?;
+                Ok((Cow::Owned(name), SessionInputValue::Owned(value)))
+            })
+            .collect::<Result<Vec<(Cow<'_, str>, SessionInputValue<'_>)>, EngineError>>()?;
+        // The flag that stops a run sticks to its options, so each run has its own.
+        let stop = Arc::new(RunOptions::new().map_err(|error| run_error(&error))?);
+        let armed = cancel.arm(Box::new({
+            let stop = Arc::clone(&stop);
+            move || {
+                let _ = stop.terminate();
+            }
+        }));
+        if !armed {
+            return Err(EngineError::Cancelled);
+        }
+        // A panic in an earlier run happened while its outputs were read, and leaves the session usable.
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let results = match session.run_with_options(inputs, &stop) {
+            Ok(results) => results,
+            Err(_) if cancel.is_cancelled() => return Err(EngineError::Cancelled),
+            Err(error) => return Err(run_error(&error)),
+        };
+        let asked = |name: &str| outputs.is_empty() || outputs.iter().any(|output| output == name);
+        results
+            .into_iter()
+            .filter(|(name, _)| asked(name))
+            .map(|(name, value)| match values::from_onnx(value) {
+                Ok(value) => Ok((name.to_owned(), value)),
+                Err(reason) => Err(EngineError::Output {
+                    name: name.to_owned(),
+                    reason,
+                }),
+            })
+            .collect()
+    }
+}
+
+/// ONNX Runtime says `InvalidArgument` where an input does not fit the graph; all else is the model's failure.
+fn run_error(error: &ort::Error) -> EngineError {
+    match error.code() {
+        ErrorCode::InvalidArgument => EngineError::Input(text(error)),
+        _ => EngineError::Run(text(error)),
+    }
+}
+
+fn text<R>(error: &ort::Error<R>) -> String {
+    error.message().trim().to_owned()
+}
+
+/// Runs `work`, and turns a panic into its message.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or(panic.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without a message")
+            .to_owned()
+    })
+}
+
+fn log(level: LogLevel, category: &str, _session: &str, location: &str, message: &str) {
+    match level {
+        LogLevel::Verbose => {
+            tracing::trace!(target: "onnxruntime", category, location, "{message}");
+        }
+        LogLevel::Info => tracing::debug!(target: "onnxruntime", category, location, "{message}"),
+        LogLevel::Warning => tracing::warn!(target: "onnxruntime", category, location, "{message}"),
+        LogLevel::Error | LogLevel::Fatal => {
+            tracing::error!(target: "onnxruntime", category, location, "{message}");
+        }
+    }
+}

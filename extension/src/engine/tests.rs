@@ -1,0 +1,248 @@
+//! The engine on real models, with the real ONNX Runtime that `make onnxruntime` fetches.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use super::*;
+use crate::tensor::{Data, Datatype, Kind, Tensor};
+
+fn workspace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// One for all tests: there can be only one in a process.
+fn engine() -> &'static OnnxRuntime {
+    static ENGINE: OnceLock<OnnxRuntime> = OnceLock::new();
+    ENGINE.get_or_init(|| {
+        let library = format!(
+            "target/onnxruntime/{}/libonnxruntime.so.1.28.0",
+            std::env::consts::ARCH
+        );
+        OnnxRuntime::open(&workspace().join(library), 2).expect("run `make onnxruntime` first")
+    })
+}
+
+fn load(model: &str) -> Result<Box<dyn Session>, EngineError> {
+    engine().load(&workspace().join("tests/models").join(model))
+}
+
+fn run(model: &str, inputs: Vec<(&str, Tensor)>) -> Result<Vec<(String, Value)>, EngineError> {
+    let inputs = inputs
+        .into_iter()
+        .map(|(name, tensor)| (name.to_owned(), Value::Tensor(tensor)))
+        .collect();
+    load(model).unwrap().run(inputs, &[], &Cancel::default())
+}
+
+#[test]
+fn every_datatype_goes_in_and_comes_out_as_it_was() {
+    use half::{bf16, f16};
+    let cases: Vec<(&str, Data)> = vec![
+        ("bool", vec![true, false].into()),
+        ("uint8", vec![0_u8, u8::MAX].into()),
+        ("uint16", vec![0_u16, u16::MAX].into()),
+        ("uint32", vec![0_u32, u32::MAX].into()),
+        ("uint64", vec![0_u64, u64::MAX].into()),
+        ("int8", vec![i8::MIN, i8::MAX].into()),
+        ("int16", vec![i16::MIN, i16::MAX].into()),
+        ("int32", vec![i32::MIN, i32::MAX].into()),
+        ("int64", vec![i64::MIN, i64::MAX].into()),
+        ("float16", vec![f16::MIN, f16::INFINITY].into()),
+        ("bfloat16", vec![bf16::MIN, bf16::EPSILON].into()),
+        ("float", vec![f32::MIN_POSITIVE, f32::NEG_INFINITY].into()),
+        ("double", vec![f64::MAX, -0.1].into()),
+        ("string", vec![String::new(), "grüße 🍷".to_owned()].into()),
+    ];
+    assert_eq!(cases.len(), Datatype::ALL.len());
+    for (name, data) in cases {
+        let given = Tensor::new(vec![1, 2], data).unwrap();
+        let outputs = run(&format!("identity-{name}.onnx"), vec![("x", given.clone())]).unwrap();
+        assert_eq!(outputs, [("y".to_owned(), Value::Tensor(given))], "{name}");
+    }
+}
+
+#[test]
+fn scalars_and_empty_tensors() {
+    let scalar = Tensor::new(vec![], vec![2.0_f32]).unwrap();
+    let outputs = run("scalar.onnx", vec![("x", scalar)]).unwrap();
+    assert_eq!(
+        outputs[0].1,
+        Value::Tensor(Tensor::new(vec![], vec![-2.0_f32]).unwrap())
+    );
+    let empty = Tensor::new(vec![0, 3], Vec::<f32>::new()).unwrap();
+    let outputs = run("identity-float.onnx", vec![("x", empty.clone())]).unwrap();
+    assert_eq!(outputs[0].1, Value::Tensor(empty));
+    let outputs = run("no-input.onnx", vec![]).unwrap();
+    assert_eq!(
+        outputs[0].1,
+        Value::Tensor(Tensor::new(vec![3], vec![1.0_f32, 2.0, 3.0]).unwrap())
+    );
+}
+
+#[test]
+fn the_default_output_of_scikit_learn_is_labels_and_maps() {
+    let session = load("wine-names.onnx").unwrap();
+    let signature = session.signature();
+    assert_eq!(
+        signature.inputs[0].kind,
+        Kind::Tensor {
+            datatype: Datatype::Fp32,
+            shape: vec![None, Some(13)]
+        }
+    );
+    assert!(signature.outputs[1].kind.is_sequence_of_maps());
+    let rows = Tensor::new(vec![2, 13], vec![1.0_f32; 26]).unwrap();
+    let outputs = session
+        .run(
+            vec![("X".to_owned(), Value::Tensor(rows))],
+            &[],
+            &Cancel::default(),
+        )
+        .unwrap();
+    let Value::Sequence(maps) = &outputs[1].1 else {
+        panic!("{outputs:?}")
+    };
+    let Value::Map {
+        keys: Data::Bytes(keys),
+        values: Data::Fp32(values),
+    } = &maps[1]
+    else {
+        panic!("{maps:?}")
+    };
+    assert_eq!(keys, &["class_0", "class_1", "class_2"]);
+    assert!((values.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+}
+
+#[test]
+fn a_sequence_of_tensors_comes_out_whole() {
+    let x = Tensor::new(vec![1, 2], vec![1.0_f32, 2.0]).unwrap();
+    let minus = Tensor::new(vec![1, 2], vec![-1.0_f32, -2.0]).unwrap();
+    let outputs = run("sequence.onnx", vec![("x", x.clone())]).unwrap();
+    assert_eq!(
+        outputs[0].1,
+        Value::Sequence(vec![Value::Tensor(x), Value::Tensor(minus)])
+    );
+}
+
+#[test]
+fn only_the_outputs_that_are_asked_for_come_back() {
+    let x = Value::Tensor(Tensor::new(vec![1, 2], vec![1.0_f32, f32::NAN]).unwrap());
+    let session = load("two-outputs.onnx").unwrap();
+    let outputs = session
+        .run(
+            vec![("x".to_owned(), x)],
+            &["missing".to_owned()],
+            &Cancel::default(),
+        )
+        .unwrap();
+    assert_eq!(
+        outputs,
+        [(
+            "missing".to_owned(),
+            Value::Tensor(Tensor::new(vec![1, 2], vec![false, true]).unwrap())
+        )]
+    );
+}
+
+#[test]
+fn a_panic_in_the_bindings_is_an_error_and_the_session_lives_on() {
+    let session = load("optional-empty.onnx").unwrap();
+    for _ in 0..2 {
+        let x = Value::Tensor(Tensor::new(vec![1, 1], vec![1.0_f32]).unwrap());
+        let error = session
+            .run(vec![("x".to_owned(), x)], &[], &Cancel::default())
+            .unwrap_err();
+        assert!(matches!(error, EngineError::Panicked(_)), "{error:?}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_graph_is_the_callers_mistake() {
+    let wrong_width = Tensor::new(vec![1, 12], vec![0.0_f32; 12]).unwrap();
+    let error = run("wine-v1.onnx", vec![("X", wrong_width)]).unwrap_err();
+    assert!(
+        matches!(&error, EngineError::Input(text) if text.contains("12")),
+        "{error:?}"
+    );
+    let nul = Tensor::new(vec![1, 1], vec!["a\0b".to_owned()]).unwrap();
+    let error = run("identity-string.onnx", vec![("x", nul)]).unwrap_err();
+    assert!(
+        matches!(&error, EngineError::Input(text) if text.contains("NUL")),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn files_that_are_no_models_are_refused_with_a_reason() {
+    for file in ["garbage.onnx", "truncated.onnx", "absent.onnx"] {
+        let error = load(file).err().unwrap();
+        assert!(
+            matches!(&error, EngineError::Load(reason) if !reason.is_empty()),
+            "{file}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_run_is_stopped_from_outside_and_the_next_one_is_not() {
+    let session: Arc<dyn Session> = load("slow.onnx").unwrap().into();
+    let trips = |count: i64| {
+        vec![(
+            "trips".to_owned(),
+            Value::Tensor(Tensor::new(vec![1], vec![count]).unwrap()),
+        )]
+    };
+    let cancel = Arc::new(Cancel::default());
+    let running = {
+        let (session, cancel) = (Arc::clone(&session), Arc::clone(&cancel));
+        std::thread::spawn(move || session.run(trips(1_000_000_000), &[], &cancel))
+    };
+    // Before or after the run has begun: both must stop it.
+    std::thread::yield_now();
+    cancel.cancel();
+    assert!(matches!(
+        running.join().unwrap(),
+        Err(EngineError::Cancelled)
+    ));
+    assert!(session.run(trips(1), &[], &Cancel::default()).is_ok());
+}
+
+#[test]
+fn several_threads_use_one_session() {
+    let session: Arc<dyn Session> = load("add-two-inputs.onnx").unwrap().into();
+    let threads: Vec<_> = (0..4_u8)
+        .map(|thread| {
+            let session = Arc::clone(&session);
+            std::thread::spawn(move || {
+                for _ in 0..50 {
+                    let value = f32::from(thread);
+                    let input = |name: &str| {
+                        (
+                            name.to_owned(),
+                            Value::Tensor(Tensor::new(vec![1, 2], vec![value; 2]).unwrap()),
+                        )
+                    };
+                    let outputs = session
+                        .run(vec![input("a"), input("b")], &[], &Cancel::default())
+                        .unwrap();
+                    let sum = Tensor::new(vec![1, 2], vec![2.0 * value; 2]).unwrap();
+                    assert_eq!(outputs[0].1, Value::Tensor(sum));
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_missing_library_is_an_error_that_names_its_path() {
+    let error = OnnxRuntime::open(std::path::Path::new("/nowhere/libonnxruntime.so"), 1)
+        .err()
+        .unwrap();
+    assert!(
+        error.to_string().contains("/nowhere/libonnxruntime.so"),
+        "{error}"
+    );
+}

@@ -1,0 +1,151 @@
+//! Between our values and ONNX Runtime's.
+
+use ort::value::{
+    DynMapValueType, DynSequenceValueType, DynTensor, DynValue, Tensor as OnnxTensor,
+    TensorElementType, ValueType,
+};
+
+use crate::tensor::{Data, Datatype, Kind, Tensor, Value};
+
+/// Calls `$with!(variant, element type)` for every datatype that is a number or a truth value.
+macro_rules! for_each_primitive {
+    ($with:ident) => {
+        $with! {
+            Bool bool, Bool;
+            Uint8 u8, Uint8;
+            Uint16 u16, Uint16;
+            Uint32 u32, Uint32;
+            Uint64 u64, Uint64;
+            Int8 i8, Int8;
+            Int16 i16, Int16;
+            Int32 i32, Int32;
+            Int64 i64, Int64;
+            Fp16 half::f16, Float16;
+            Bf16 half::bf16, Bfloat16;
+            Fp32 f32, Float32;
+            Fp64 f64, Float64;
+        }
+    };
+}
+
+/// The kind of an input or output as the graph declares it.
+pub(super) fn kind(declared: &ValueType) -> Kind {
+    match declared {
+        ValueType::Tensor { ty, shape, .. } => match datatype(*ty) {
+            Some(datatype) => Kind::Tensor {
+                datatype,
+                shape: shape.iter().map(|&dim| usize::try_from(dim).ok()).collect(),
+            },
+            None => Kind::Other(declared.to_string()),
+        },
+        ValueType::Sequence(inner) => Kind::Sequence(Box::new(kind(inner))),
+        ValueType::Map { key, value } => match (datatype(*key), datatype(*value)) {
+            (Some(key), Some(value)) => Kind::Map { key, value },
+            _ => Kind::Other(declared.to_string()),
+        },
+        ValueType::Optional(inner) => Kind::Optional(Box::new(kind(inner))),
+    }
+}
+
+fn datatype(element: TensorElementType) -> Option<Datatype> {
+    macro_rules! table {
+        ($($variant:ident $element:ty, $onnx:ident;)*) => {
+            match element {
+                $(TensorElementType::$onnx => Some(Datatype::$variant),)*
+                TensorElementType::String => Some(Datatype::Bytes),
+                _ => None,
+            }
+        };
+    }
+    for_each_primitive!(table)
+}
+
+/// A value for ONNX Runtime; its buffer goes over as it is.
+pub(super) fn to_onnx(value: Value) -> Result<DynValue, String> {
+    let Value::Tensor(tensor) = value else {
+        return Err("sequences and maps cannot be given to a model".to_owned());
+    };
+    let (shape, data) = tensor.into_parts();
+    macro_rules! table {
+        ($($variant:ident $element:ty, $onnx:ident;)*) => {
+            match data {
+                $(Data::$variant(elements) => OnnxTensor::from_array((shape, elements)).map(OnnxTensor::into_dyn),)*
+                Data::Bytes(strings) => {
+                    if let Some(place) = strings.iter().position(|string| string.contains('\0')) {
+                        return Err(format!("element {place} contains a NUL character, which ONNX Runtime cannot take"));
+                    }
+                    OnnxTensor::from_string_array((shape, strings.as_slice())).map(OnnxTensor::into_dyn)
+                }
+            }
+        };
+    }
+    for_each_primitive!(table).map_err(|error| error.message().to_owned())
+}
+
+/// A value from ONNX Runtime, copied out.
+pub(super) fn from_onnx(value: DynValue) -> Result<Value, String> {
+    let failed = |error: ort::Error| error.message().to_owned();
+    match value.dtype() {
+        ValueType::Tensor { .. } => tensor(&value.downcast().map_err(failed)?).map(Value::Tensor),
+        ValueType::Sequence(_) => {
+            let sequence = value.downcast::<DynSequenceValueType>().map_err(failed)?;
+            let values: Vec<DynValue> = sequence.try_extract_sequence().map_err(failed)?;
+            values
+                .into_iter()
+                .map(from_onnx)
+                .collect::<Result<_, _>>()
+                .map(Value::Sequence)
+        }
+        ValueType::Map {
+            key,
+            value: element,
+        } => {
+            let (key, element) = (*key, *element);
+            let map = value.downcast::<DynMapValueType>().map_err(failed)?;
+            macro_rules! extract {
+                ($key:ty, $value:ty) => {{
+                    let pairs = map
+                        .try_extract_key_values::<$key, $value>()
+                        .map_err(failed)?;
+                    let (keys, values): (Vec<$key>, Vec<$value>) = pairs.into_iter().unzip();
+                    Ok(Value::Map {
+                        keys: keys.into(),
+                        values: values.into(),
+                    })
+                }};
+            }
+            match (key, element) {
+                (TensorElementType::Int64, TensorElementType::Float32) => extract!(i64, f32),
+                (TensorElementType::String, TensorElementType::Float32) => extract!(String, f32),
+                (TensorElementType::Int64, TensorElementType::Float64) => extract!(i64, f64),
+                (TensorElementType::String, TensorElementType::Float64) => extract!(String, f64),
+                (TensorElementType::Int64, TensorElementType::Int64) => extract!(i64, i64),
+                (TensorElementType::String, TensorElementType::Int64) => extract!(String, i64),
+                (key, element) => Err(format!("a map from {key} to {element} has no form here")),
+            }
+        }
+        other @ ValueType::Optional(_) => Err(format!("{other} has no form here")),
+    }
+}
+
+fn tensor(value: &DynTensor) -> Result<Tensor, String> {
+    let shape = value
+        .shape()
+        .iter()
+        .map(|&dim| usize::try_from(dim).unwrap_or(0))
+        .collect();
+    let failed = |error: ort::Error| error.message().to_owned();
+    macro_rules! table {
+        ($($variant:ident $element:ty, $onnx:ident;)*) => {
+            match *value.data_type() {
+                $(TensorElementType::$onnx => {
+                    Data::from(value.try_extract_tensor::<$element>().map_err(failed)?.1.to_vec())
+                })*
+                TensorElementType::String => Data::from(value.try_extract_strings().map_err(failed)?.1),
+                other => return Err(format!("elements of type {other} have no form here")),
+            }
+        };
+    }
+    let data = for_each_primitive!(table);
+    Tensor::new(shape, data).map_err(|mismatch| mismatch.to_string())
+}

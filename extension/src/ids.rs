@@ -1,0 +1,157 @@
+//! Names and identities that must not be mixed up.
+//!
+//! A model's *identity* is what its source says of it (an S3 version id, an ETag); its *version* is a digest
+//! over the identities of all its files, short enough for people and for a header; a *digest* is the SHA-256
+//! of bytes that are on this machine.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// The name by which callers address a model: 1 to 128 of `A–Z a–z 0–9 . _ -`, not starting with a dot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelName(String);
+
+impl ModelName {
+    /// Takes a name, or says what is wrong with it.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if name.is_empty() || name.len() > 128 || name.starts_with('.') || !name.chars().all(fits) {
+            return Err(
+                "1 to 128 of the characters A-Z a-z 0-9 . _ -, not starting with a dot".to_owned(),
+            );
+        }
+        Ok(Self(name.to_owned()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An entity tag as the source gave it, quotes included. It is opaque: equal or not, nothing more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ETag(pub String);
+
+/// What a source says of one file's present content. Two equal identities are the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    /// The entity tag, with which the next check is conditional and further reads are pinned.
+    pub etag: ETag,
+    /// The version id, where the bucket keeps versions.
+    pub version_id: Option<String>,
+}
+
+/// A version of a model: twelve hexadecimal digits of a SHA-256 over the names and identities of its files.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Version(String);
+
+impl Version {
+    /// The version of a model made of these files (name and identity of each, in the model's own order).
+    #[must_use]
+    pub fn of<'a>(files: impl IntoIterator<Item = (&'a str, &'a Identity)>) -> Self {
+        let mut hash = Sha256::new();
+        for (name, identity) in files {
+            let id = identity.version_id.as_deref().unwrap_or(&identity.etag.0);
+            for part in [name, id] {
+                hash.update((part.len() as u64).to_le_bytes());
+                hash.update(part);
+            }
+        }
+        Self(hex(&hash.finalize()[..6]))
+    }
+
+    /// The twelve digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The SHA-256 of a file's bytes, as 64 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(String);
+
+impl Digest {
+    /// The digest that a finished SHA-256 gives.
+    #[must_use]
+    pub fn of(hash: Sha256) -> Self {
+        Self(hex(&hash.finalize()))
+    }
+
+    /// The 64 digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(etag: &str, version: Option<&str>) -> Identity {
+        Identity {
+            etag: ETag(etag.to_owned()),
+            version_id: version.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_version_changes_with_any_file_and_is_stable() {
+        let (graph, weights) = (identity("\"a\"", None), identity("\"b\"", Some("v1")));
+        let both = Version::of([("model.onnx", &graph), ("weights.bin", &weights)]);
+        assert_eq!(
+            both,
+            Version::of([("model.onnx", &graph), ("weights.bin", &weights)])
+        );
+        assert_eq!(both.as_str().len(), 12);
+        let changed = identity("\"b\"", Some("v2"));
+        assert_ne!(
+            both,
+            Version::of([("model.onnx", &graph), ("weights.bin", &changed)])
+        );
+        assert_ne!(Version::of([("ab", &graph)]), Version::of([("a", &graph)]));
+    }
+
+    #[test]
+    fn names_that_could_leave_a_path_or_a_route_are_refused() {
+        assert!(ModelName::parse("fraud-2.1_b").is_ok());
+        for bad in ["", ".", "..", "a/b", "a b", "ä", &"x".repeat(129)] {
+            assert!(ModelName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Model Sidecar: an AWS Lambda extension that fetches an ONNX model from S3, serves it on a local socket, swaps
+//! in new versions without losing a request, and sends metrics to CloudWatch.
+//!
+//! Each module is a room with one subject, and uses only rooms below it: [`app`] builds the parts and runs them;
+//! [`lifecycle`] says when what is done; [`reload`] brings new versions in, through [`fetch`], [`cache`] and
+//! [`source`]; [`server`] answers requests, through [`protocol`] and [`schedule`]; [`models`] holds what is
+//! loaded, and [`engine`] runs it.
+
+#![cfg_attr(
+    test,
+    expect(clippy::unwrap_used, reason = "a test ends at the first surprise")
+)]
+
+pub mod app;
+pub mod aws;
+pub mod cache;
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod fetch;
+pub mod help;
+pub mod ids;
+pub mod lifecycle;
+pub mod log;
+pub mod metrics;
+pub mod models;
+pub mod protocol;
+pub mod reload;
+pub mod schedule;
+pub mod server;
+pub mod source;
+pub mod status;
+pub mod sys;
+pub mod tensor;

@@ -1,0 +1,42 @@
+//! The log: text or JSON lines on standard output, as the function's logging settings say.
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::{LogFormat, LogSettings};
+
+/// Starts logging. Libraries are heard from WARN on, unless everything is asked for by DEBUG or TRACE.
+pub fn start(settings: &LogSettings) {
+    let own = LevelFilter::from_level(settings.level);
+    let others = if settings.level >= tracing::Level::DEBUG {
+        own
+    } else {
+        own.min(LevelFilter::WARN)
+    };
+    let targets = Targets::new()
+        .with_default(others)
+        .with_target("model_sidecar", own)
+        .with_target("onnxruntime", own);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_target(false);
+    // A second start, in tests, leaves the first one in place.
+    let _ = match settings.format {
+        LogFormat::Json => {
+            let lines = lines
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false);
+            tracing_subscriber::registry()
+                .with(lines.with_filter(targets))
+                .try_init()
+        }
+        LogFormat::Text => tracing_subscriber::registry()
+            .with(lines.with_filter(targets))
+            .try_init(),
+    };
+}

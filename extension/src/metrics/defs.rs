@@ -1,0 +1,79 @@
+//! Every metric: name, unit, and what it says. All have the dimensions `FunctionName` (inside Lambda) and,
+//! where they are about one model, `ModelName`.
+
+/// A CloudWatch unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A number of things.
+    Count,
+    /// Milliseconds.
+    Milliseconds,
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+}
+
+impl Unit {
+    /// CloudWatch's name for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Count => "Count",
+            Unit::Milliseconds => "Milliseconds",
+            Unit::Seconds => "Seconds",
+            Unit::Bytes => "Bytes",
+        }
+    }
+}
+
+/// A metric as CloudWatch and the README know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Definition {
+    /// Its name.
+    pub name: &'static str,
+    /// The unit of its values.
+    pub unit: Unit,
+    /// What it says.
+    pub meaning: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $unit:ident, $meaning:literal;)*) => {
+        $(#[doc = $meaning] pub const $constant: &str = $name;)*
+
+        /// The table of metrics.
+        pub const ALL: &[Definition] = &[
+            $(Definition { name: $name, unit: Unit::$unit, meaning: $meaning },)*
+        ];
+    };
+}
+
+metrics! {
+    INFERENCES = "Inferences", Count, "requests that the model answered";
+    INFERENCE_LATENCY = "InferenceLatency", Milliseconds, "from a request's last byte to its answer, waiting included";
+    INFERENCE_ERRORS = "InferenceErrors", Count, "requests that failed inside: no model, a failed run, a deadline";
+    VALIDATION_ERRORS = "ValidationErrors", Count, "requests that were refused because of what they said";
+    QUEUE_TIME = "QueueTime", Milliseconds, "how long a request waited for its turn";
+    MODEL_FETCH_TIME = "ModelFetchTime", Milliseconds, "how long a model's transfer took";
+    MODEL_FETCH_BYTES = "ModelFetchBytes", Bytes, "how large the transferred model was";
+    MODEL_LOAD_TIME = "ModelLoadTime", Milliseconds, "how long ONNX Runtime took to load a model";
+    MODEL_RELOADS = "ModelReloads", Count, "swaps to another version of a model";
+    MODEL_RELOAD_FAILURES = "ModelReloadFailures", Count, "new versions that could not be fetched or loaded";
+    MODEL_CHECK_FAILURES = "ModelCheckFailures", Count, "checks for a new version that got no answer";
+    MODEL_AGE = "ModelAge", Seconds, "how long ago the source last confirmed the version that answers";
+    MODEL_CACHE_HITS = "ModelCacheHits", Count, "starts that found the model's file in the cache";
+    COLD_STARTS = "ColdStarts", Count, "starts of the sidecar";
+    SIDECAR_MEMORY = "SidecarMemory", Bytes, "resident memory of the sidecar";
+}
+
+/// The label that names the model an observation is about.
+pub const MODEL_LABEL: &str = "ModelName";
+
+/// A metric's unit; a count for a name that is not in the table.
+#[must_use]
+pub fn unit(name: &str) -> Unit {
+    ALL.iter()
+        .find(|metric| metric.name == name)
+        .map_or(Unit::Count, |metric| metric.unit)
+}

@@ -1,0 +1,286 @@
+//! The recorder behind the `metrics` facade.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata,
+    SharedString, Unit,
+};
+
+use super::defs::{self, MODEL_LABEL};
+use crate::clock::{Clock, Timestamp};
+
+/// The values of one metric that were observed in one minute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Datum {
+    /// The metric's name.
+    pub name: String,
+    /// The model it is about, if it is about one.
+    pub model: Option<String>,
+    /// The start of the minute.
+    pub minute: Timestamp,
+    /// Each distinct value and how often it was observed.
+    pub values: Vec<(f64, f64)>,
+}
+
+/// Keeps what is observed until it is drained. Clones share what they keep.
+#[derive(Clone)]
+pub struct Recorder {
+    clock: Arc<dyn Clock>,
+    series: Arc<Mutex<HashMap<Key, Arc<Series>>>>,
+}
+
+impl Recorder {
+    /// An empty recorder, whose minutes are those of `clock`.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            series: Arc::default(),
+        }
+    }
+
+    /// Takes out everything that was observed since the last time.
+    #[must_use]
+    pub fn drain(&self) -> Vec<Datum> {
+        let mut data = Vec::new();
+        for (key, series) in lock(&self.series).iter() {
+            let model = key
+                .labels()
+                .find(|label| label.key() == MODEL_LABEL)
+                .map(|label| label.value().to_owned());
+            for (minute, bucket) in std::mem::take(&mut *lock(&series.minutes)) {
+                data.push(Datum {
+                    name: key.name().to_owned(),
+                    model: model.clone(),
+                    minute,
+                    values: bucket.values(),
+                });
+            }
+        }
+        data
+    }
+
+    fn series(&self, key: &Key) -> Arc<Series> {
+        let mut all = lock(&self.series);
+        if let Some(series) = all.get(key) {
+            return Arc::clone(series);
+        }
+        let series = Arc::new(Series {
+            clock: Arc::clone(&self.clock),
+            minutes: Mutex::default(),
+        });
+        all.insert(key.clone(), Arc::clone(&series));
+        series
+    }
+}
+
+impl metrics::Recorder for Recorder {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.series(key))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.series(key))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.series(key))
+    }
+}
+
+/// One metric of one model, minute by minute.
+struct Series {
+    clock: Arc<dyn Clock>,
+    minutes: Mutex<BTreeMap<Timestamp, Bucket>>,
+}
+
+#[derive(Debug)]
+enum Bucket {
+    Sum(f64),
+    Last(f64),
+    Distribution(HashMap<u64, f64>),
+}
+
+impl Bucket {
+    fn values(self) -> Vec<(f64, f64)> {
+        match self {
+            Bucket::Sum(value) | Bucket::Last(value) => vec![(value, 1.0)],
+            Bucket::Distribution(counts) => {
+                let mut values: Vec<(f64, f64)> = counts
+                    .into_iter()
+                    .map(|(bits, count)| (f64::from_bits(bits), count))
+                    .collect();
+                values.sort_by(|a, b| a.0.total_cmp(&b.0));
+                values
+            }
+        }
+    }
+}
+
+impl Series {
+    fn observe(&self, first: Bucket, more: impl FnOnce(&mut Bucket)) {
+        let minute = self.clock.now().minute();
+        lock(&self.minutes)
+            .entry(minute)
+            .and_modify(more)
+            .or_insert(first);
+    }
+}
+
+impl CounterFn for Series {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "CloudWatch's values are 64-bit floats"
+    )]
+    fn increment(&self, value: u64) {
+        let value = value as f64;
+        self.observe(Bucket::Sum(value), |bucket| {
+            if let Bucket::Sum(sum) = bucket {
+                *sum += value;
+            }
+        });
+    }
+
+    fn absolute(&self, value: u64) {
+        CounterFn::increment(self, value);
+    }
+}
+
+impl GaugeFn for Series {
+    fn increment(&self, value: f64) {
+        self.observe(Bucket::Last(value), |bucket| {
+            if let Bucket::Last(last) = bucket {
+                *last += value;
+            }
+        });
+    }
+
+    fn decrement(&self, value: f64) {
+        GaugeFn::increment(self, -value);
+    }
+
+    fn set(&self, value: f64) {
+        self.observe(Bucket::Last(value), |bucket| *bucket = Bucket::Last(value));
+    }
+}
+
+impl HistogramFn for Series {
+    fn record(&self, value: f64) {
+        if !value.is_finite() {
+            return;
+        }
+        let bits = three_digits(value).to_bits();
+        self.observe(
+            Bucket::Distribution(HashMap::from([(bits, 1.0)])),
+            |bucket| {
+                if let Bucket::Distribution(counts) = bucket {
+                    *counts.entry(bits).or_default() += 1.0;
+                }
+            },
+        );
+    }
+}
+
+/// `value` to three significant digits, so that a minute holds few distinct values; the error is at most 0.5 %.
+fn three_digits(value: f64) -> f64 {
+    if value == 0.0 {
+        return 0.0;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the magnitude of a finite number is within ±330"
+    )]
+    let digits = 2 - value.abs().log10().floor() as i32;
+    // Powers with a positive exponent are exact, so that 0.1 stays 0.1.
+    if digits >= 0 {
+        let scale = 10f64.powi(digits);
+        (value * scale).round() / scale
+    } else {
+        let scale = 10f64.powi(-digits);
+        (value / scale).round() * scale
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The unit of a datum's metric.
+impl Datum {
+    /// The unit of its values.
+    #[must_use]
+    pub fn unit(&self) -> defs::Unit {
+        defs::unit(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn an_observation_lands_in_the_minute_in_which_it_was_made() {
+        let clock = Arc::new(Hand::default());
+        let recorder = Recorder::new(Arc::<Hand>::clone(&clock));
+        metrics::with_local_recorder(&recorder, || {
+            for ms in [59_000, 59_999, 60_000] {
+                clock.0.store(ms, Ordering::Relaxed);
+                metrics::counter!("Inferences", MODEL_LABEL => "wine").increment(1);
+            }
+        });
+        // Drained an hour later, in another minute altogether.
+        clock.0.store(3_600_000, Ordering::Relaxed);
+        let data = recorder.drain();
+        let minutes: Vec<_> = data
+            .iter()
+            .map(|datum| (datum.minute.0, datum.values.clone()))
+            .collect();
+        assert_eq!(minutes, [(0, vec![(2.0, 1.0)]), (60_000, vec![(1.0, 1.0)])]);
+        assert_eq!(data[0].model.as_deref(), Some("wine"));
+        assert!(recorder.drain().is_empty(), "nothing is reported twice");
+    }
+
+    #[test]
+    fn a_distribution_keeps_its_values_and_how_often_they_came() {
+        let recorder = Recorder::new(Arc::new(Hand::default()));
+        metrics::with_local_recorder(&recorder, || {
+            let latency = metrics::histogram!("InferenceLatency");
+            for value in [0.123_44, 0.123_46, 12.0, f64::NAN, 0.0, 123_456.0] {
+                latency.record(value);
+            }
+        });
+        assert_eq!(
+            recorder.drain()[0].values,
+            [(0.0, 1.0), (0.123, 2.0), (12.0, 1.0), (123_000.0, 1.0)]
+        );
+    }
+
+    #[test]
+    fn a_gauge_says_what_was_last() {
+        let recorder = Recorder::new(Arc::new(Hand::default()));
+        metrics::with_local_recorder(&recorder, || {
+            metrics::gauge!("ModelAge").set(3.0);
+            metrics::gauge!("ModelAge").set(5.0);
+        });
+        assert_eq!(recorder.drain()[0].values, [(5.0, 1.0)]);
+    }
+}

@@ -1,0 +1,104 @@
+//! Codecs between bytes and tensors: the Open Inference Protocol's JSON form and the plain `/predict` form.
+//!
+//! Everything that a caller sends is checked here, against the model's signature, before the model sees it. A
+//! mistake names the field, what came and what was expected. Numbers are read exactly: a decimal text becomes
+//! the nearest value of the model's datatype, and one that has no such value is an error with its place.
+
+mod array;
+mod dense;
+mod number;
+pub mod predict;
+pub mod v2;
+mod write;
+
+use crate::tensor::{Kind, Port, Signature, Tensor, Value};
+
+/// What is wrong with a request, in words for its sender.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadRequest(pub String);
+
+/// Inputs for a model, and which outputs are wanted (all, when none is named).
+#[derive(Debug)]
+pub struct Decoded {
+    /// The inputs, by name.
+    pub inputs: Vec<(String, Value)>,
+    /// The outputs that are wanted.
+    pub outputs: Vec<String>,
+}
+
+/// Which model and version an answer comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct AnsweredBy<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// Its version.
+    pub version: &'a str,
+}
+
+/// The input of this name, or an error that lists those that there are.
+fn input_port<'a>(
+    signature: &'a Signature,
+    name: &str,
+    place: &str,
+) -> Result<&'a Port, BadRequest> {
+    signature.input(name).ok_or_else(|| {
+        BadRequest(format!(
+            "{place}: the model has no input {name:?}; its inputs are {}",
+            names(&signature.inputs)
+        ))
+    })
+}
+
+fn names(ports: &[Port]) -> String {
+    let names: Vec<String> = ports
+        .iter()
+        .map(|port| format!("{:?} ({})", port.name, port.kind))
+        .collect();
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// Holds a tensor's shape against what the model declares; `place` is the field that it came from.
+fn check_shape(
+    port: &Port,
+    declared: &[Option<usize>],
+    tensor: &Tensor,
+    place: &str,
+) -> Result<(), BadRequest> {
+    let shape = tensor.shape();
+    let fits = shape.len() == declared.len()
+        && shape
+            .iter()
+            .zip(declared)
+            .all(|(&given, &fixed)| fixed.is_none_or(|fixed| fixed == given));
+    if fits {
+        return Ok(());
+    }
+    Err(BadRequest(format!(
+        "{place} has shape {shape:?}, input {:?} takes {}",
+        port.name, port.kind
+    )))
+}
+
+/// Makes sure that no input is missing.
+fn check_complete(signature: &Signature, inputs: &[(String, Value)]) -> Result<(), BadRequest> {
+    let missing: Vec<Port> = signature
+        .inputs
+        .iter()
+        .filter(|port| !matches!(port.kind, Kind::Optional(_)))
+        .filter(|port| inputs.iter().all(|(name, _)| *name != port.name))
+        .cloned()
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(BadRequest(format!("missing input: {}", names(&missing))))
+    }
+}
+
+#[cfg(test)]
+mod tests;

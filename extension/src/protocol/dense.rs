@@ -1,0 +1,129 @@
+//! scikit-learn's probabilities as one dense tensor.
+//!
+//! skl2onnx's `ZipMap` gives a sequence of maps, one for each row, from class to probability. No protocol has a
+//! place for it, so it goes out as FP32 `[N, C]`, with the classes named beside it.
+
+use crate::tensor::{Data, Tensor, Value};
+
+/// Rows of probabilities, and the class of each column.
+#[derive(Debug, PartialEq)]
+pub(super) struct Dense {
+    pub(super) probabilities: Tensor,
+    pub(super) classes: Data,
+}
+
+/// The dense form of a sequence of maps from class to number; `None` for any other value. Columns stand in the
+/// order in which the classes first appear (`ZipMap`: sorted); a class that a row lacks is NaN there.
+pub(super) fn dense(value: &Value) -> Option<Dense> {
+    let Value::Sequence(rows) = value else {
+        return None;
+    };
+    let rows = rows
+        .iter()
+        .map(|row| match row {
+            Value::Map { keys, values } => Some((keys, numbers(values)?)),
+            _ => None,
+        })
+        .collect::<Option<Vec<_>>>()?;
+    let (first, _) = rows.first()?;
+    match first {
+        Data::Int64(_) => fill(&rows, |keys| {
+            if let Data::Int64(keys) = keys {
+                Some(keys)
+            } else {
+                None
+            }
+        }),
+        Data::Bytes(_) => fill(&rows, |keys| {
+            if let Data::Bytes(keys) = keys {
+                Some(keys)
+            } else {
+                None
+            }
+        }),
+        _ => None,
+    }
+}
+
+fn fill<K: Clone + PartialEq>(
+    rows: &[(&Data, Vec<f32>)],
+    keys: impl Fn(&Data) -> Option<&Vec<K>>,
+) -> Option<Dense>
+where
+    Data: From<Vec<K>>,
+{
+    let mut classes: Vec<K> = Vec::new();
+    for (row, _) in rows {
+        for key in keys(row)? {
+            if !classes.contains(key) {
+                classes.push(key.clone());
+            }
+        }
+    }
+    let mut cells = vec![f32::NAN; rows.len() * classes.len()];
+    for (line, (row, values)) in cells.chunks_mut(classes.len().max(1)).zip(rows) {
+        for (position, (key, value)) in keys(row)?.iter().zip(values).enumerate() {
+            // Rows of ZipMap have the same classes in the same order, so the first look is a hit.
+            let column = match classes.get(position) {
+                Some(class) if class == key => position,
+                _ => classes.iter().position(|class| class == key)?,
+            };
+            line[column] = *value;
+        }
+    }
+    let probabilities = Tensor::new(vec![rows.len(), classes.len()], cells).ok()?;
+    Some(Dense {
+        probabilities,
+        classes: classes.into(),
+    })
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "the dense form is FP32 by definition"
+)]
+fn numbers(values: &Data) -> Option<Vec<f32>> {
+    match values {
+        Data::Fp32(values) => Some(values.clone()),
+        Data::Fp64(values) => Some(values.iter().map(|&value| value as f32).collect()),
+        Data::Int64(values) => Some(values.iter().map(|&value| value as f32).collect()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(keys: &[&str], values: &[f32]) -> Value {
+        let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+        Value::Map {
+            keys: keys.into(),
+            values: values.to_vec().into(),
+        }
+    }
+
+    #[test]
+    fn rows_keep_their_classes_whatever_the_order() {
+        let rows = Value::Sequence(vec![
+            map(&["a", "b"], &[0.25, 0.75]),
+            map(&["b", "a"], &[0.5, 0.125]),
+        ]);
+        let Dense {
+            probabilities,
+            classes,
+        } = dense(&rows).unwrap();
+        assert_eq!(classes, Data::Bytes(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(
+            probabilities,
+            Tensor::new(vec![2, 2], vec![0.25_f32, 0.75, 0.125, 0.5]).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_sequence_of_tensors_is_left_alone() {
+        let tensor = Value::Tensor(Tensor::new(vec![1], vec![1.0_f32]).unwrap());
+        assert_eq!(dense(&Value::Sequence(vec![tensor])), None);
+    }
+}

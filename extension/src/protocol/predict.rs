@@ -1,0 +1,322 @@
+//! The plain form that people write by hand: `{"features": …}` in, `{"prediction": […]}` out.
+//!
+//! In: rows or one row for a model of one input; columns, or rows as objects, for a model of several. Out:
+//! always a list in the order of the rows. Which output is the prediction: one that is named a label; else the
+//! only one; else all of them, by name.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::array::{self, Array};
+use super::dense::{Dense, dense};
+use super::{
+    AnsweredBy, BadRequest, Decoded, check_complete, check_shape, input_port, names, write,
+};
+use crate::tensor::{Data, Kind, Port, Signature, Tensor, Value};
+
+#[derive(Deserialize)]
+struct PredictRequest<'a> {
+    #[serde(borrow)]
+    features: Option<&'a RawValue>,
+    #[serde(borrow)]
+    instances: Option<&'a RawValue>,
+}
+
+type Columns<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+/// Reads a request for a model of this signature.
+pub fn decode(body: &[u8], signature: &Signature) -> Result<Decoded, BadRequest> {
+    let request: PredictRequest<'_> = serde_json::from_slice(body)
+        .map_err(|error| BadRequest(format!("not a prediction request: {error}")))?;
+    let (place, given) = match (request.features, request.instances) {
+        (Some(features), None) => ("features", features.get()),
+        (None, Some(instances)) => ("instances", instances.get()),
+        (Some(_), Some(_)) => {
+            return Err(BadRequest(
+                "both features and instances are given: send one of them".to_owned(),
+            ));
+        }
+        (None, None) => return Err(BadRequest("missing required field: features".to_owned())),
+    };
+    let inputs = if given.starts_with('{') {
+        columns(parse(given, place)?, place, signature)?
+    } else if given.starts_with('[') && given[1..].trim_start().starts_with('{') {
+        columns_of_rows(&parse::<Vec<Columns<'_>>>(given, place)?, place, signature)?
+    } else {
+        rows(given, place, signature)?
+    };
+    check_complete(signature, &inputs)?;
+    Ok(Decoded {
+        inputs,
+        outputs: Vec::new(),
+    })
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str, place: &str) -> Result<T, BadRequest> {
+    serde_json::from_str(text).map_err(|error| BadRequest(format!("{place}: {error}")))
+}
+
+/// An array, for the one input of the model.
+fn rows(
+    text: &str,
+    place: &str,
+    signature: &Signature,
+) -> Result<Vec<(String, Value)>, BadRequest> {
+    let [port] = signature.inputs.as_slice() else {
+        return Err(BadRequest(format!(
+            "{place} is an array, but the model has {} inputs: send an object with {}",
+            signature.inputs.len(),
+            names(&signature.inputs)
+        )));
+    };
+    let tensor = read_input(port, text, place, |array, rank| {
+        // One row alone is a batch of one.
+        if array.shape.len() + 1 == rank {
+            array.shape.insert(0, 1);
+        }
+    })?;
+    Ok(vec![(port.name.clone(), Value::Tensor(tensor))])
+}
+
+/// An object: for each input a column, or a single value.
+fn columns(
+    given: Columns<'_>,
+    place: &str,
+    signature: &Signature,
+) -> Result<Vec<(String, Value)>, BadRequest> {
+    given
+        .into_iter()
+        .map(|(name, text)| column(&name, text.get(), place, signature))
+        .collect()
+}
+
+/// A list of objects, each a row: gathered into columns.
+fn columns_of_rows(
+    given: &[Columns<'_>],
+    place: &str,
+    signature: &Signature,
+) -> Result<Vec<(String, Value)>, BadRequest> {
+    let Some(first) = given.first() else {
+        return Ok(Vec::new());
+    };
+    for (index, row) in given.iter().enumerate() {
+        if let Some(name) = first.keys().find(|name| !row.contains_key(*name)) {
+            return Err(BadRequest(format!(
+                "{place}[{index}] lacks {name:?}, which {place}[0] has"
+            )));
+        }
+        if let Some(name) = row.keys().find(|name| !first.contains_key(*name)) {
+            return Err(BadRequest(format!(
+                "{place}[{index}] has {name:?}, which {place}[0] lacks"
+            )));
+        }
+    }
+    first
+        .keys()
+        .map(|name| {
+            let values: Vec<&str> = given
+                .iter()
+                .filter_map(|row| row.get(name))
+                .map(|value| value.get())
+                .collect();
+            column(name, &format!("[{}]", values.join(",")), place, signature)
+        })
+        .collect()
+}
+
+fn column(
+    name: &str,
+    text: &str,
+    place: &str,
+    signature: &Signature,
+) -> Result<(String, Value), BadRequest> {
+    let port = input_port(signature, name, place)?;
+    let tensor = read_input(port, text, &format!("{place}.{name}"), |array, rank| {
+        // A value alone is a batch of one; a list of values fills a column of width one.
+        if array.shape.is_empty() && rank > 0 {
+            array.shape.push(1);
+        }
+        if array.shape.len() + 1 == rank {
+            let width_one =
+                matches!(&port.kind, Kind::Tensor { shape, .. } if shape.last() == Some(&Some(1)));
+            let place = if width_one { array.shape.len() } else { 0 };
+            array.shape.insert(place, 1);
+        }
+    })?;
+    Ok((port.name.clone(), Value::Tensor(tensor)))
+}
+
+fn read_input(
+    port: &Port,
+    text: &str,
+    place: &str,
+    complete: impl FnOnce(&mut Array, usize),
+) -> Result<Tensor, BadRequest> {
+    let Kind::Tensor {
+        datatype,
+        shape: declared,
+    } = &port.kind
+    else {
+        return Err(BadRequest(format!(
+            "{place}: input {:?} is a {}, which cannot be given as JSON",
+            port.name, port.kind
+        )));
+    };
+    let mut array = array::read(text, *datatype, place, 0)?;
+    complete(&mut array, declared.len());
+    let tensor = Tensor::new(array.shape, array.data)
+        .map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")))?;
+    check_shape(port, declared, &tensor, place)?;
+    Ok(tensor)
+}
+
+/// Writes the answer.
+#[must_use]
+pub fn encode(answer: AnsweredBy<'_>, outputs: &[(String, Value)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    write::object(&mut out, |fields| {
+        match Prediction::of(outputs) {
+            Prediction::Label {
+                label,
+                probabilities,
+            } => {
+                fields.field("prediction", |out| write_label(out, label));
+                match probabilities {
+                    Some(Probabilities::Dense(Dense {
+                        probabilities,
+                        classes,
+                    })) => {
+                        fields.field("probabilities", |out| {
+                            write::nested(out, probabilities.shape(), probabilities.data());
+                        });
+                        fields.field("classes", |out| write::flat(out, &classes));
+                    }
+                    Some(Probabilities::Plain(tensor)) => {
+                        fields.field("probabilities", |out| {
+                            write::nested(out, tensor.shape(), tensor.data());
+                        });
+                    }
+                    None => {}
+                }
+            }
+            Prediction::Only(value) => fields.field("prediction", |out| write_only(out, value)),
+            Prediction::Rows(count) => fields.field("prediction", |out| {
+                write::list(out, 0..count, |out, index| write_row(out, outputs, index));
+            }),
+            Prediction::Whole => fields.field("prediction", |out| {
+                write::list(out, [outputs], write_whole);
+            }),
+        }
+        fields.value("model", answer.model);
+        fields.value("model_version", answer.version);
+    });
+    out
+}
+
+enum Prediction<'a> {
+    /// A label, perhaps with probabilities.
+    Label {
+        label: &'a Tensor,
+        probabilities: Option<Probabilities<'a>>,
+    },
+    /// The only output.
+    Only(&'a Value),
+    /// Several outputs, each of so many rows.
+    Rows(usize),
+    /// Several outputs without common rows.
+    Whole,
+}
+
+enum Probabilities<'a> {
+    Dense(Dense),
+    Plain(&'a Tensor),
+}
+
+impl<'a> Prediction<'a> {
+    fn of(outputs: &'a [(String, Value)]) -> Self {
+        if let [(_, value)] = outputs {
+            return Prediction::Only(value);
+        }
+        let named_label = outputs.iter().find_map(|(name, value)| match value {
+            Value::Tensor(tensor) if name.to_lowercase().contains("label") => Some(tensor),
+            _ => None,
+        });
+        if let Some(label) = named_label {
+            return Prediction::Label {
+                label,
+                probabilities: probabilities(outputs),
+            };
+        }
+        let rows = |value: &Value| match value {
+            Value::Tensor(tensor) => tensor.shape().first().copied(),
+            Value::Sequence(values) => Some(values.len()),
+            Value::Map { .. } => None,
+        };
+        let common = outputs.first().and_then(|(_, value)| rows(value));
+        match common {
+            Some(count) if outputs.iter().all(|(_, value)| rows(value) == common) => {
+                Prediction::Rows(count)
+            }
+            _ => Prediction::Whole,
+        }
+    }
+}
+
+fn probabilities(outputs: &[(String, Value)]) -> Option<Probabilities<'_>> {
+    outputs.iter().find_map(|(name, value)| match value {
+        Value::Sequence(_) => dense(value).map(Probabilities::Dense),
+        Value::Tensor(tensor) if matches!(tensor.data(), Data::Fp32(_) | Data::Fp64(_)) => name
+            .to_lowercase()
+            .contains("prob")
+            .then_some(Probabilities::Plain(tensor)),
+        _ => None,
+    })
+}
+
+/// One label for each row: a column of width one is a list.
+fn write_label(out: &mut Vec<u8>, label: &Tensor) {
+    match label.shape() {
+        [_, 1] | [] => write::flat(out, label.data()),
+        shape => write::nested(out, shape, label.data()),
+    }
+}
+
+fn write_only(out: &mut Vec<u8>, value: &Value) {
+    match (value, dense(value)) {
+        (_, Some(Dense { probabilities, .. })) => {
+            write::nested(out, probabilities.shape(), probabilities.data());
+        }
+        (Value::Tensor(tensor), None) if tensor.shape().is_empty() => {
+            write::flat(out, tensor.data());
+        }
+        (Value::Map { .. }, None) => write::list(out, [value], write::value),
+        _ => write::value(out, value),
+    }
+}
+
+fn write_row(out: &mut Vec<u8>, outputs: &[(String, Value)], index: usize) {
+    write::object(out, |fields| {
+        for (name, value) in outputs {
+            fields.field(name, |out| match value {
+                Value::Tensor(tensor) => write::row(out, tensor, index),
+                Value::Sequence(values) => {
+                    if let Some(value) = values.get(index) {
+                        write::value(out, value);
+                    }
+                }
+                Value::Map { .. } => write::value(out, value),
+            });
+        }
+    });
+}
+
+fn write_whole(out: &mut Vec<u8>, outputs: &[(String, Value)]) {
+    write::object(out, |fields| {
+        for (name, value) in outputs {
+            fields.field(name, |out| write::value(out, value));
+        }
+    });
+}

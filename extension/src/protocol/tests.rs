@@ -1,0 +1,514 @@
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::tensor::{Data, Datatype};
+
+const BY: AnsweredBy<'_> = AnsweredBy {
+    model: "m",
+    version: "0123456789ab",
+};
+
+fn port(name: &str, datatype: Datatype, shape: &[Option<usize>]) -> Port {
+    Port {
+        name: name.to_owned(),
+        kind: Kind::Tensor {
+            datatype,
+            shape: shape.to_vec(),
+        },
+    }
+}
+
+fn one_input(datatype: Datatype, shape: &[Option<usize>]) -> Signature {
+    Signature {
+        inputs: vec![port("x", datatype, shape)],
+        outputs: vec![port("y", datatype, shape)],
+    }
+}
+
+fn columns() -> Signature {
+    let inputs = vec![
+        port("age", Datatype::Int64, &[None, Some(1)]),
+        port("job", Datatype::Bytes, &[None, Some(1)]),
+    ];
+    Signature {
+        inputs,
+        outputs: vec![],
+    }
+}
+
+fn tensor(shape: &[usize], data: impl Into<Data>) -> Value {
+    Value::Tensor(Tensor::new(shape.to_vec(), data).unwrap())
+}
+
+fn infer(request: &Json, signature: &Signature) -> Result<Vec<(String, Value)>, String> {
+    v2::decode(request.to_string().as_bytes(), signature)
+        .map(|(decoded, _)| decoded.inputs)
+        .map_err(|error| error.0)
+}
+
+fn predict(request: &str, signature: &Signature) -> Result<Vec<(String, Value)>, String> {
+    predict::decode(request.as_bytes(), signature)
+        .map(|decoded| decoded.inputs)
+        .map_err(|error| error.0)
+}
+
+fn input(datatype: &str, shape: &[usize], data: &Json) -> Json {
+    json!({ "inputs": [{ "name": "x", "datatype": datatype, "shape": shape, "data": data }] })
+}
+
+#[test]
+fn nested_and_flat_data_are_the_same() {
+    let signature = one_input(Datatype::Fp32, &[None, Some(2)]);
+    let expected = vec![(
+        "x".to_owned(),
+        tensor(&[2, 2], vec![1.0_f32, 2.5, -3.0, 4e10]),
+    )];
+    for data in [json!([1, 2.5, -3.0, 4e10]), json!([[1, 2.5], [-3.0, 4e10]])] {
+        assert_eq!(
+            infer(&input("FP32", &[2, 2], &data), &signature).unwrap(),
+            expected
+        );
+    }
+}
+
+#[test]
+fn a_request_that_does_not_fit_is_told_what_was_expected_and_what_came() {
+    let signature = one_input(Datatype::Int8, &[None, Some(2)]);
+    let data = json!([1, 2]);
+    let twice = json!({ "inputs": [
+        { "name": "x", "datatype": "INT8", "shape": [1, 2], "data": [1, 2] },
+        { "name": "x", "datatype": "INT8", "shape": [1, 2], "data": [1, 2] },
+    ] });
+    let other =
+        json!({ "inputs": [{ "name": "z", "datatype": "INT8", "shape": [1, 2], "data": [1, 2] }] });
+    let output =
+        json!({ "inputs": input("INT8", &[1, 2], &data)["inputs"], "outputs": [{ "name": "q" }] });
+    for (request, message) in [
+        (
+            input("FP32", &[1, 2], &data),
+            "inputs[0].datatype is \"FP32\", input \"x\" takes INT8",
+        ),
+        (
+            input("INT8", &[2, 1], &data),
+            "inputs[0] has shape [2, 1], input \"x\" takes INT8 [-1, 2]",
+        ),
+        (
+            input("INT8", &[2, 2], &data),
+            "shape [2, 2] holds 4 elements, the data has 2",
+        ),
+        (
+            input("INT8", &[1, 2], &json!([1, 128])),
+            "inputs[0].data[1] is 128, expected a whole number from -128 to 127",
+        ),
+        (
+            input("INT8", &[1, 2], &json!([1, 1.5])),
+            "inputs[0].data[1] is 1.5",
+        ),
+        (
+            input("INT8", &[1, 2], &json!(["a", 1])),
+            "inputs[0].data[0] is \"a\"",
+        ),
+        (
+            input("INT8", &[1, 2], &json!([1, { "a": 1 }])),
+            "inputs[0].data[1] is an object",
+        ),
+        (
+            input("INT8", &[1, 2], &json!([[1], [2]])),
+            "shape is [1, 2], but the data is nested as [2, 1]",
+        ),
+        (
+            input("INT8", &[1, 2], &json!([[1, 2], [3]])),
+            "not rectangular",
+        ),
+        (
+            input("INT8", &[1, 2], &json!([[1, 2], 3])),
+            "not rectangular",
+        ),
+        (
+            input("INT8", &[1, 2], &json!([3, [1, 2]])),
+            "not rectangular",
+        ),
+        (
+            json!({ "inputs": [] }),
+            "missing input: \"x\" (INT8 [-1, 2])",
+        ),
+        (
+            json!({ "inputs": [{ "name": "x", "datatype": "INT8", "shape": [1, 2] }] }),
+            "inputs[0].data is missing",
+        ),
+        (
+            json!({ "inputs": [{ "name": "x", "datatype": "INT8", "shape": [1, -2], "data": [] }] }),
+            "integer `-2`",
+        ),
+        (json!({}), "missing field `inputs`"),
+        (twice, "inputs[1]: input \"x\" is given twice"),
+        (
+            other,
+            "inputs[0]: the model has no input \"z\"; its inputs are \"x\" (INT8 [-1, 2])",
+        ),
+        (
+            output,
+            "outputs[0]: the model has no output \"q\"; its outputs are \"y\"",
+        ),
+    ] {
+        let error = infer(&request, &signature).unwrap_err();
+        assert!(
+            error.contains(message),
+            "{request}\nsaid:     {error}\nexpected: {message}"
+        );
+    }
+}
+
+#[test]
+fn a_shape_that_lies_reserves_no_memory() {
+    let signature = one_input(Datatype::Fp64, &[None]);
+    let error = infer(&input("FP64", &[1 << 60], &json!([1])), &signature).unwrap_err();
+    assert!(error.contains("the data has 1"), "{error}");
+}
+
+#[test]
+fn nesting_without_end_is_refused() {
+    let signature = one_input(Datatype::Fp32, &[None]);
+    let text = format!(
+        "{{\"features\":{}{}}}",
+        "[".repeat(5_000),
+        "]".repeat(5_000)
+    );
+    assert!(
+        predict(&text, &signature)
+            .unwrap_err()
+            .contains("deeper than 32")
+    );
+}
+
+#[test]
+fn numbers_are_exact_to_the_last_bit() {
+    let signature = one_input(Datatype::Fp64, &[None]);
+    for value in [
+        0.1,
+        1.0 / 3.0,
+        f64::MAX,
+        5e-324,
+        2.225_073_858_507_201e-308,
+        9_007_199_254_740_993.0,
+    ] {
+        let read = infer(&input("FP64", &[1], &json!([value])), &signature).unwrap();
+        assert_eq!(read[0].1, tensor(&[1], vec![value]), "{value:e}");
+    }
+    let signature = one_input(Datatype::Uint64, &[None]);
+    let read = infer(
+        &input("UINT64", &[2], &json!([u64::MAX, u64::MAX - 1])),
+        &signature,
+    )
+    .unwrap();
+    assert_eq!(read[0].1, tensor(&[2], vec![u64::MAX, u64::MAX - 1]));
+}
+
+#[test]
+fn what_no_json_number_can_be_has_a_form() {
+    let signature = one_input(Datatype::Fp32, &[None]);
+    let read = infer(
+        &input("FP32", &[4], &json!([null, "NaN", "Infinity", "-Infinity"])),
+        &signature,
+    )
+    .unwrap();
+    let Value::Tensor(read) = &read[0].1 else {
+        panic!()
+    };
+    let Data::Fp32(values) = read.data() else {
+        panic!()
+    };
+    assert!(values[0].is_nan() && values[1].is_nan());
+    assert_eq!(values[2..], [f32::INFINITY, f32::NEG_INFINITY]);
+    let written: Json = serde_json::from_slice(&v2::encode(
+        BY,
+        None,
+        &[("y".to_owned(), Value::Tensor(read.clone()))],
+    ))
+    .unwrap();
+    assert_eq!(
+        written["outputs"][0]["data"],
+        json!([null, null, "Infinity", "-Infinity"])
+    );
+    let text = r#"{"features":[1e39]}"#;
+    assert!(
+        predict(text, &signature)
+            .unwrap_err()
+            .contains("features[0] is 1e39"),
+        "too large for FP32"
+    );
+}
+
+#[test]
+fn rows_one_row_and_both_names_for_them() {
+    let signature = one_input(Datatype::Fp32, &[None, Some(2)]);
+    let two = vec![(
+        "x".to_owned(),
+        tensor(&[2, 2], vec![1.0_f32, 2.0, 3.0, 4.0]),
+    )];
+    assert_eq!(
+        predict(r#"{"features":[[1,2],[3,4]]}"#, &signature).unwrap(),
+        two
+    );
+    assert_eq!(
+        predict(
+            r#"{"instances":[[1,2],[3,4]], "unknown": {"a":[]}}"#,
+            &signature
+        )
+        .unwrap(),
+        two
+    );
+    let one = vec![("x".to_owned(), tensor(&[1, 2], vec![1.0_f32, 2.0]))];
+    assert_eq!(predict(r#"{"features":[1,2]}"#, &signature).unwrap(), one);
+    assert_eq!(
+        predict(r#"{"features":{"x":[[1,2]]}}"#, &signature).unwrap(),
+        one
+    );
+}
+
+#[test]
+fn columns_and_rows_as_objects_for_a_model_of_several_inputs() {
+    let expected = vec![
+        ("age".to_owned(), tensor(&[2, 1], vec![39_i64, 50])),
+        (
+            "job".to_owned(),
+            tensor(&[2, 1], vec!["a \"b\"".to_owned(), "ü".to_owned()]),
+        ),
+    ];
+    for text in [
+        r#"{"features":{"age":[39,50],"job":["a \"b\"","\u00fc"]}}"#,
+        r#"{"features":[{"age":39,"job":"a \"b\""},{"job":"ü","age":50.0}]}"#,
+    ] {
+        assert_eq!(predict(text, &columns()).unwrap(), expected, "{text}");
+    }
+    let one = predict(r#"{"features":{"age":39,"job":"x"}}"#, &columns()).unwrap();
+    assert_eq!(one[0].1, tensor(&[1, 1], vec![39_i64]));
+}
+
+#[test]
+fn a_prediction_request_that_does_not_fit_says_why() {
+    let wide = one_input(Datatype::Fp32, &[None, Some(3)]);
+    for (text, signature, message) in [
+        ("{}", &wide, "missing required field: features"),
+        ("[1,2,3]", &wide, "not a prediction request"),
+        (r#"{"features":[1,2,3]"#, &wide, "not a prediction request"),
+        (
+            r#"{"features":[[1,2]]}"#,
+            &wide,
+            "features has shape [1, 2], input \"x\" takes FP32 [-1, 3]",
+        ),
+        (
+            r#"{"features":7}"#,
+            &wide,
+            "features has shape [], input \"x\" takes FP32 [-1, 3]",
+        ),
+        (
+            r#"{"features":[[1,2,"3"]]}"#,
+            &wide,
+            "features[2] is \"3\", expected a number",
+        ),
+        (
+            r#"{"features":[[1]],"instances":[[1]]}"#,
+            &wide,
+            "both features and instances",
+        ),
+        (
+            r#"{"features":[[39,"x"]]}"#,
+            &columns(),
+            "but the model has 2 inputs: send an object with \"age\"",
+        ),
+        (
+            r#"{"features":{"age":39}}"#,
+            &columns(),
+            "missing input: \"job\" (BYTES [-1, 1])",
+        ),
+        (
+            r#"{"features":{"age":39,"job":"x","pay":1}}"#,
+            &columns(),
+            "no input \"pay\"",
+        ),
+        (
+            r#"{"features":[{"age":39,"job":"x"},{"age":39}]}"#,
+            &columns(),
+            "features[1] lacks \"job\"",
+        ),
+    ] {
+        let error = predict(text, signature).unwrap_err();
+        assert!(
+            error.contains(message),
+            "{text}\nsaid:     {error}\nexpected: {message}"
+        );
+    }
+}
+
+fn answer(outputs: &[(&str, Value)]) -> Json {
+    let outputs: Vec<_> = outputs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect();
+    let mut json: Json = serde_json::from_slice(&predict::encode(BY, &outputs)).unwrap();
+    assert_eq!(json["model"], "m");
+    assert_eq!(json["model_version"], "0123456789ab");
+    let fields = json.as_object_mut().unwrap();
+    fields.remove("model");
+    fields.remove("model_version");
+    json
+}
+
+fn zip_map() -> Value {
+    let row = |values: [f32; 2]| Value::Map {
+        keys: vec![0_i64, 1].into(),
+        values: values.to_vec().into(),
+    };
+    Value::Sequence(vec![row([0.25, 0.75]), row([0.5, 0.5])])
+}
+
+#[test]
+fn the_prediction_is_the_label_the_only_output_or_all_by_name() {
+    let label = tensor(&[2], vec![1_i64, 0]);
+    assert_eq!(
+        answer(&[
+            ("output_label", label.clone()),
+            ("output_probability", zip_map())
+        ]),
+        json!({ "prediction": [1, 0], "probabilities": [[0.25, 0.75], [0.5, 0.5]], "classes": [0, 1] })
+    );
+    assert_eq!(
+        answer(&[
+            ("label", label.clone()),
+            ("probabilities", tensor(&[2, 1], vec![0.5_f32, 0.25]))
+        ]),
+        json!({ "prediction": [1, 0], "probabilities": [[0.5], [0.25]] })
+    );
+    assert_eq!(
+        answer(&[("y", tensor(&[1, 2], vec![0.1_f32, 2.0]))]),
+        json!({ "prediction": [[0.1, 2.0]] })
+    );
+    assert_eq!(
+        answer(&[("y", tensor(&[], vec![7_i8]))]),
+        json!({ "prediction": [7] })
+    );
+    assert_eq!(
+        answer(&[
+            ("a", tensor(&[2, 1], vec![1_u8, 2])),
+            ("b", tensor(&[2], vec![true, false]))
+        ]),
+        json!({ "prediction": [{ "a": [1], "b": true }, { "a": [2], "b": false }] })
+    );
+    assert_eq!(
+        answer(&[
+            ("a", tensor(&[2], vec![1_u8, 2])),
+            ("b", tensor(&[3], vec![1_u8, 2, 3]))
+        ]),
+        json!({ "prediction": [{ "a": [1, 2], "b": [1, 2, 3] }] })
+    );
+}
+
+#[test]
+fn an_inference_answer_names_its_model_and_carries_maps_as_a_dense_tensor() {
+    let outputs = [("output_probability".to_owned(), zip_map())];
+    let answer: Json = serde_json::from_slice(&v2::encode(BY, Some("id-1"), &outputs)).unwrap();
+    assert_eq!(
+        answer,
+        json!({
+            "model_name": "m",
+            "model_version": "0123456789ab",
+            "id": "id-1",
+            "outputs": [{
+                "name": "output_probability",
+                "datatype": "FP32",
+                "shape": [2, 2],
+                "data": [0.25, 0.75, 0.5, 0.5],
+                "parameters": { "labels": [0, 1] },
+            }],
+        })
+    );
+}
+
+fn of<T: Clone + std::fmt::Debug + 'static>(
+    count: usize,
+    element: impl Strategy<Value = T> + 'static,
+) -> BoxedStrategy<Data>
+where
+    Data: From<Vec<T>>,
+{
+    prop::collection::vec(element, count)
+        .prop_map(Data::from)
+        .boxed()
+}
+
+fn any_data() -> impl Strategy<Value = (Vec<usize>, Data)> {
+    let shape = prop::collection::vec(0_usize..4, 0..4);
+    (shape, 0..Datatype::ALL.len()).prop_flat_map(|(shape, which)| {
+        let count: usize = shape.iter().product();
+        let data = match Datatype::ALL[which] {
+            Datatype::Bool => of(count, any::<bool>()),
+            Datatype::Uint8 => of(count, any::<u8>()),
+            Datatype::Uint16 => of(count, any::<u16>()),
+            Datatype::Uint32 => of(count, any::<u32>()),
+            Datatype::Uint64 => of(count, any::<u64>()),
+            Datatype::Int8 => of(count, any::<i8>()),
+            Datatype::Int16 => of(count, any::<i16>()),
+            Datatype::Int32 => of(count, any::<i32>()),
+            Datatype::Int64 => of(count, any::<i64>()),
+            // Not NaN, which is equal to nothing.
+            Datatype::Fp16 => of(
+                count,
+                any::<u16>()
+                    .prop_map(half::f16::from_bits)
+                    .prop_filter("NaN", |v| !v.is_nan()),
+            ),
+            Datatype::Bf16 => of(
+                count,
+                any::<u16>()
+                    .prop_map(half::bf16::from_bits)
+                    .prop_filter("NaN", |v| !v.is_nan()),
+            ),
+            Datatype::Fp32 => of(
+                count,
+                any::<u32>()
+                    .prop_map(f32::from_bits)
+                    .prop_filter("NaN", |v| !v.is_nan()),
+            ),
+            Datatype::Fp64 => of(
+                count,
+                any::<u64>()
+                    .prop_map(f64::from_bits)
+                    .prop_filter("NaN", |v| !v.is_nan()),
+            ),
+            Datatype::Bytes => of(count, any::<String>()),
+        };
+        (Just(shape), data)
+    })
+}
+
+proptest! {
+    /// What an answer writes, a request reads back: for every datatype, shape and value.
+    #[test]
+    fn what_is_written_is_read_back((shape, data) in any_data()) {
+        let given = Tensor::new(shape.clone(), data).unwrap();
+        let name = given.datatype().name();
+        let declared: Vec<_> = shape.iter().map(|_| None).collect();
+        let signature = one_input(given.datatype(), &declared);
+        let answer = v2::encode(BY, None, &[("x".to_owned(), Value::Tensor(given.clone()))]);
+        let answer: Json = serde_json::from_slice(&answer).unwrap();
+        prop_assert_eq!(&answer["outputs"][0]["datatype"], name);
+        // The text of the data goes over as it is: a tree of values would round.
+        let text = String::from_utf8(v2::encode(BY, None, &[("x".to_owned(), Value::Tensor(given.clone()))])).unwrap();
+        let data = &text[text.find("\"data\":").unwrap() + 7..text.len() - 3];
+        let request = format!(r#"{{"inputs":[{{"name":"x","datatype":"{name}","shape":{shape:?},"data":{data}}}]}}"#);
+        let (decoded, _) = v2::decode(request.as_bytes(), &signature).unwrap();
+        prop_assert_eq!(&decoded.inputs[0].1, &Value::Tensor(given));
+    }
+
+    /// No text makes a decoder panic.
+    #[test]
+    fn any_text_is_an_answer(text in ".{0,200}", data in "[\\[\\]{}\",:0-9eE.+\\- nulltrue]{0,60}") {
+        let signature = one_input(Datatype::Fp32, &[None, Some(2)]);
+        let _ = v2::decode(text.as_bytes(), &signature);
+        let _ = predict::decode(text.as_bytes(), &signature);
+        let _ = predict::decode(format!("{{\"features\":{data}}}").as_bytes(), &signature);
+        let _ = array::read(&data, Datatype::Bytes, "data", 3);
+    }
+}

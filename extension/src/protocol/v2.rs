@@ -1,0 +1,248 @@
+//! The Open Inference Protocol, version 2, in its JSON form.
+//!
+//! Specification: <https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol>. Beyond
+//! it: FP16 and BF16 are plain numbers; NaN is `null`, the infinities are strings; a sequence of maps
+//! (scikit-learn's probabilities) is a dense FP32 tensor with `labels` in its parameters; other sequences and
+//! maps are outputs of datatype `SEQUENCE` and `MAP`.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::dense::dense;
+use super::{
+    AnsweredBy, BadRequest, Decoded, array, check_complete, check_shape, input_port, names, write,
+};
+use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value, element_count};
+
+#[derive(Deserialize)]
+struct InferRequest<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    inputs: Vec<InputTensor<'a>>,
+    #[serde(borrow, default)]
+    outputs: Vec<OutputTensor<'a>>,
+}
+
+#[derive(Deserialize)]
+struct InputTensor<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    shape: Vec<usize>,
+    #[serde(borrow)]
+    datatype: Cow<'a, str>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct OutputTensor<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+}
+
+/// Reads a request for a model of this signature; gives what to run, and the id to be answered.
+pub fn decode(body: &[u8], signature: &Signature) -> Result<(Decoded, Option<String>), BadRequest> {
+    let request: InferRequest<'_> = serde_json::from_slice(body)
+        .map_err(|error| BadRequest(format!("not an inference request: {error}")))?;
+    let mut inputs: Vec<(String, Value)> = Vec::with_capacity(request.inputs.len());
+    for (index, input) in request.inputs.iter().enumerate() {
+        let tensor = decode_input(input, index, signature)?;
+        if inputs.iter().any(|(name, _)| *name == input.name) {
+            return Err(BadRequest(format!(
+                "inputs[{index}]: input {:?} is given twice",
+                input.name
+            )));
+        }
+        inputs.push((input.name.clone().into_owned(), Value::Tensor(tensor)));
+    }
+    check_complete(signature, &inputs)?;
+    let outputs = request
+        .outputs
+        .iter()
+        .enumerate()
+        .map(|(index, output)| {
+            if signature
+                .outputs
+                .iter()
+                .any(|port| port.name == output.name)
+            {
+                return Ok(output.name.clone().into_owned());
+            }
+            let known = names(&signature.outputs);
+            Err(BadRequest(format!(
+                "outputs[{index}]: the model has no output {:?}; its outputs are {known}",
+                output.name
+            )))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok((Decoded { inputs, outputs }, request.id.map(Cow::into_owned)))
+}
+
+fn decode_input(
+    input: &InputTensor<'_>,
+    index: usize,
+    signature: &Signature,
+) -> Result<Tensor, BadRequest> {
+    let port = input_port(signature, &input.name, &format!("inputs[{index}]"))?;
+    let Kind::Tensor {
+        datatype,
+        shape: declared,
+    } = &port.kind
+    else {
+        return Err(BadRequest(format!(
+            "inputs[{index}]: a {} cannot be given as a tensor",
+            port.kind
+        )));
+    };
+    if Datatype::from_name(&input.datatype) != Some(*datatype) {
+        return Err(BadRequest(format!(
+            "inputs[{index}].datatype is {:?}, input {:?} takes {datatype}",
+            input.datatype, port.name
+        )));
+    }
+    let Some(data) = input.data else {
+        return Err(BadRequest(format!("inputs[{index}].data is missing")));
+    };
+    let place = format!("inputs[{index}].data");
+    let expected = element_count(&input.shape).unwrap_or(usize::MAX);
+    let array = array::read(data.get(), *datatype, &place, expected)?;
+    // Flat, or nested just as the shape says.
+    if array.shape.len() > 1 && array.shape != input.shape {
+        return Err(BadRequest(format!(
+            "inputs[{index}].shape is {:?}, but the data is nested as {:?}",
+            input.shape, array.shape
+        )));
+    }
+    let tensor = Tensor::new(input.shape.clone(), array.data)
+        .map_err(|mismatch| BadRequest(format!("inputs[{index}]: {mismatch}")))?;
+    check_shape(port, declared, &tensor, &format!("inputs[{index}]"))?;
+    Ok(tensor)
+}
+
+/// Writes the answer to a request.
+#[must_use]
+pub fn encode(answer: AnsweredBy<'_>, id: Option<&str>, outputs: &[(String, Value)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    write::object(&mut out, |fields| {
+        fields.value("model_name", answer.model);
+        fields.value("model_version", answer.version);
+        if let Some(id) = id {
+            fields.value("id", id);
+        }
+        fields.field("outputs", |out| {
+            write::list(out, outputs, |out, (name, value)| {
+                encode_output(out, name, value);
+            });
+        });
+    });
+    out
+}
+
+fn encode_output(out: &mut Vec<u8>, name: &str, value: &Value) {
+    let dense = dense(value);
+    write::object(out, |fields| {
+        fields.value("name", name);
+        let mut tensor = |tensor: &Tensor| {
+            fields.value("datatype", tensor.datatype().name());
+            fields.value("shape", tensor.shape());
+            fields.field("data", |out| write::flat(out, tensor.data()));
+        };
+        match (value, &dense) {
+            (_, Some(dense)) => {
+                tensor(&dense.probabilities);
+                fields.field("parameters", |out| {
+                    write::object(out, |fields| {
+                        fields.field("labels", |out| write::flat(out, &dense.classes));
+                    });
+                });
+            }
+            (Value::Tensor(plain), None) => tensor(plain),
+            (Value::Sequence(values), None) => {
+                fields.value("datatype", "SEQUENCE");
+                fields.value("shape", &[values.len()]);
+                fields.field("data", |out| write::value(out, value));
+            }
+            (Value::Map { keys, .. }, None) => {
+                fields.value("datatype", "MAP");
+                fields.value("shape", &[keys.len()]);
+                fields.field("data", |out| write::value(out, value));
+            }
+        }
+    });
+}
+
+#[derive(Serialize)]
+struct PortMetadata<'a> {
+    name: &'a str,
+    datatype: &'static str,
+    shape: Vec<i64>,
+}
+
+#[derive(Serialize)]
+struct ModelMetadata<'a> {
+    name: &'a str,
+    versions: [&'a str; 1],
+    platform: &'static str,
+    inputs: Vec<PortMetadata<'a>>,
+    outputs: Vec<PortMetadata<'a>>,
+}
+
+/// Writes a model's metadata: what goes in, what comes out.
+#[must_use]
+pub fn metadata(answer: AnsweredBy<'_>, signature: &Signature) -> Vec<u8> {
+    let metadata = ModelMetadata {
+        name: answer.model,
+        versions: [answer.version],
+        platform: "onnx_onnxv1",
+        inputs: signature.inputs.iter().map(port_metadata).collect(),
+        outputs: signature.outputs.iter().map(port_metadata).collect(),
+    };
+    let mut out = Vec::with_capacity(512);
+    write::json(&mut out, &metadata);
+    out
+}
+
+fn port_metadata(port: &Port) -> PortMetadata<'_> {
+    let (datatype, shape) = match &port.kind {
+        Kind::Tensor { datatype, shape } => (
+            datatype.name(),
+            shape
+                .iter()
+                .map(|dim| dim.and_then(|n| i64::try_from(n).ok()).unwrap_or(-1))
+                .collect(),
+        ),
+        kind if kind.is_sequence_of_maps() => (Datatype::Fp32.name(), vec![-1, -1]),
+        Kind::Sequence(_) => ("SEQUENCE", vec![-1]),
+        Kind::Map { .. } => ("MAP", vec![-1]),
+        Kind::Optional(_) => ("OPTIONAL", vec![]),
+        Kind::Other(_) => ("OTHER", vec![]),
+    };
+    PortMetadata {
+        name: &port.name,
+        datatype,
+        shape,
+    }
+}
+
+#[derive(Serialize)]
+struct ServerMetadata {
+    name: &'static str,
+    version: &'static str,
+    extensions: [&'static str; 0],
+}
+
+/// Writes the server's metadata. `extensions` lists only what is really there.
+#[must_use]
+pub fn server_metadata() -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    let metadata = ServerMetadata {
+        name: "model-sidecar",
+        version: env!("CARGO_PKG_VERSION"),
+        extensions: [],
+    };
+    write::json(&mut out, &metadata);
+    out
+}

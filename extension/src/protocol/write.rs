@@ -1,0 +1,172 @@
+//! Elements of tensors as JSON, flat or nested.
+//!
+//! A float is written with the fewest digits that read back as the same value of its type. NaN has no form in
+//! JSON and is written as `null`, the infinities as the strings `"Infinity"` and `"-Infinity"`; all three are
+//! read back as what they were.
+
+use serde::Serialize;
+
+use crate::tensor::{Data, Tensor, Value};
+
+/// Appends a serialisable value. Writing into memory cannot fail.
+pub(super) fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    let written = serde_json::to_writer(out, value);
+    debug_assert!(written.is_ok(), "writing to memory");
+}
+
+/// Appends all elements as one flat array.
+pub(super) fn flat(out: &mut Vec<u8>, data: &Data) {
+    nested(out, &[data.len()], data);
+}
+
+/// Appends the elements nested as `shape` says; without dimensions, the one element alone.
+pub(super) fn nested(out: &mut Vec<u8>, shape: &[usize], data: &Data) {
+    macro_rules! table {
+        ($($variant:ident, $element:expr;)*) => {
+            match data {
+                $(Data::$variant(elements) => level(out, shape, elements, $element),)*
+            }
+        };
+    }
+    table! {
+        Bool, json;
+        Uint8, json;
+        Uint16, json;
+        Uint32, json;
+        Uint64, json;
+        Int8, json;
+        Int16, json;
+        Int32, json;
+        Int64, json;
+        Fp16, |out, value| float(out, value.to_f32());
+        Bf16, |out, value| float(out, value.to_f32());
+        Fp32, |out, value| float(out, *value);
+        Fp64, |out, value| float(out, *value);
+        Bytes, json;
+    }
+}
+
+fn float<T: Serialize + Copy + Into<f64>>(out: &mut Vec<u8>, value: T) {
+    let wide: f64 = value.into();
+    if wide.is_infinite() {
+        json(out, if wide > 0.0 { "Infinity" } else { "-Infinity" });
+    } else {
+        json(out, &value);
+    }
+}
+
+fn level<T>(
+    out: &mut Vec<u8>,
+    shape: &[usize],
+    elements: &[T],
+    element: impl Fn(&mut Vec<u8>, &T) + Copy,
+) {
+    let Some((&length, inner)) = shape.split_first() else {
+        if let Some(value) = elements.first() {
+            element(out, value);
+        }
+        return;
+    };
+    let step = elements.len().checked_div(length).unwrap_or(0);
+    list(out, 0..length, |out, index| {
+        level(
+            out,
+            inner,
+            &elements[index * step..(index + 1) * step],
+            element,
+        );
+    });
+}
+
+/// Appends an array of what `each` writes.
+pub(super) fn list<T>(
+    out: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    each: impl Fn(&mut Vec<u8>, T),
+) {
+    out.push(b'[');
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        each(out, item);
+    }
+    out.push(b']');
+}
+
+/// Appends the fields that `write` names, as an object.
+pub(super) fn object(out: &mut Vec<u8>, write: impl FnOnce(&mut Fields<'_>)) {
+    out.push(b'{');
+    write(&mut Fields { out, first: true });
+    out.push(b'}');
+}
+
+/// The fields of an object that is being written.
+pub(super) struct Fields<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl Fields<'_> {
+    /// Appends one field, whose value `write` writes.
+    pub(super) fn field(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        if !std::mem::take(&mut self.first) {
+            self.out.push(b',');
+        }
+        json(self.out, name);
+        self.out.push(b':');
+        write(self.out);
+    }
+
+    /// Appends one field with a serialisable value.
+    pub(super) fn value<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        self.field(name, |out| json(out, value));
+    }
+}
+
+/// Appends any value: a tensor as nested arrays, a sequence as an array, a map as an array of
+/// `{"key":…,"value":…}`.
+pub(super) fn value(out: &mut Vec<u8>, given: &Value) {
+    match given {
+        Value::Tensor(tensor) => nested(out, tensor.shape(), tensor.data()),
+        Value::Sequence(values) => list(out, values, value),
+        Value::Map { keys, values } => list(out, 0..keys.len(), |out, index| {
+            object(out, |fields| {
+                fields.field("key", |out| nth(out, keys, index));
+                fields.field("value", |out| nth(out, values, index));
+            });
+        }),
+    }
+}
+
+fn nth(out: &mut Vec<u8>, data: &Data, index: usize) {
+    macro_rules! table {
+        ($($variant:ident)*) => {
+            match data {
+                $(Data::$variant(elements) => {
+                    nested(out, &[], &Data::$variant(elements.get(index).cloned().into_iter().collect()));
+                })*
+            }
+        };
+    }
+    table! { Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Bf16 Fp32 Fp64 Bytes }
+}
+
+/// Appends row `index` of a tensor whose first dimension counts rows.
+pub(super) fn row(out: &mut Vec<u8>, tensor: &Tensor, index: usize) {
+    let Some((&rows, inner)) = tensor.shape().split_first() else {
+        return nested(out, &[], tensor.data());
+    };
+    macro_rules! table {
+        ($($variant:ident)*) => {
+            match tensor.data() {
+                $(Data::$variant(elements) => {
+                    let step = elements.len().checked_div(rows).unwrap_or(0);
+                    let part = elements[index * step..(index + 1) * step].to_vec();
+                    nested(out, inner, &Data::$variant(part));
+                })*
+            }
+        };
+    }
+    table! { Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Bf16 Fp32 Fp64 Bytes }
+}

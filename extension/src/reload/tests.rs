@@ -1,0 +1,300 @@
+//! The reloader over a source and an engine that do what a test tells them, with a real cache on disk.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex as StdMutex, MutexGuard};
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::config::Location;
+use crate::engine::Cancel;
+use crate::ids::{ETag, ModelName};
+use crate::source::Chunks;
+use crate::tensor::{Signature, Value};
+
+/// What the source holds: some bytes under an ETag, or nothing but an error.
+type Held = Result<(&'static str, &'static [u8]), &'static str>;
+
+/// A source that a test changes as it likes, and that counts what it sends.
+struct Shelf {
+    held: StdMutex<Held>,
+    /// Transfers that break after half of the bytes, before one succeeds.
+    breaks: AtomicUsize,
+    transfers: AtomicUsize,
+}
+
+struct Half {
+    chunks: Vec<Result<Bytes, SourceError>>,
+}
+
+impl Chunks for Half {
+    fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>> {
+        let next = if self.chunks.is_empty() {
+            None
+        } else {
+            Some(self.chunks.remove(0))
+        };
+        Box::pin(async move { next })
+    }
+}
+
+impl Source for Arc<Shelf> {
+    fn open<'a>(
+        &'a self,
+        known: Option<&'a Identity>,
+    ) -> BoxFuture<'a, Result<Opened, SourceError>> {
+        Box::pin(async move {
+            let (etag, bytes) =
+                (*lock(&self.held)).map_err(|reason| SourceError::lasting(reason.to_owned()))?;
+            if known.is_some_and(|known| known.etag.0 == etag) {
+                return Ok(Opened::Unchanged);
+            }
+            self.transfers.fetch_add(1, Ordering::Relaxed);
+            let (first, second) = bytes.split_at(bytes.len() / 2);
+            let breaks = self
+                .breaks
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .is_ok();
+            let second = if breaks {
+                Err(SourceError::transient("connection reset".to_owned()))
+            } else {
+                Ok(Bytes::from_static(second))
+            };
+            Ok(Opened::Object(Object {
+                identity: Identity {
+                    etag: ETag(etag.to_owned()),
+                    version_id: None,
+                },
+                size: bytes.len() as u64,
+                body: Box::new(Half {
+                    chunks: vec![Ok(Bytes::from_static(first)), second],
+                }),
+            }))
+        })
+    }
+}
+
+/// An engine that loads everything but files that begin with `bad`.
+struct Loader;
+
+struct Nothing(Signature);
+
+impl Engine for Loader {
+    fn load(&self, file: &std::path::Path) -> Result<Box<dyn Session>, EngineError> {
+        let bytes = std::fs::read(file).map_err(|error| EngineError::Load(error.to_string()))?;
+        if bytes.starts_with(b"bad") {
+            return Err(EngineError::Load("not a model".to_owned()));
+        }
+        Ok(Box::new(Nothing(Signature::default())))
+    }
+}
+
+impl Session for Nothing {
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn run(&self, _: Vec<(String, Value)>, _: &[String], _: &Cancel) -> crate::models::RunResult {
+        Ok(Vec::new())
+    }
+}
+
+fn lock<T>(mutex: &StdMutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
+
+/// A shelf, a cache directory, and reloaders over them: a new one is a new start in the same environment.
+struct Bench {
+    shelf: Arc<Shelf>,
+    directory: tempfile::TempDir,
+    name: ModelName,
+}
+
+impl Bench {
+    fn new(held: Held) -> Self {
+        let shelf = Shelf {
+            held: StdMutex::new(held),
+            breaks: AtomicUsize::new(0),
+            transfers: AtomicUsize::new(0),
+        };
+        let name = ModelName::parse("wine").unwrap();
+        Self {
+            shelf: Arc::new(shelf),
+            directory: tempfile::tempdir().unwrap(),
+            name,
+        }
+    }
+
+    fn start(&self) -> Reloader {
+        let name = self.name.clone();
+        let location = Location::S3 {
+            bucket: "b".to_owned(),
+            key: "wine.onnx".to_owned(),
+        };
+        let shared = Shared {
+            cache: Cache::open(self.directory.path()).unwrap(),
+            engine: EngineSlot::new(|| Ok(Arc::new(Loader))),
+            models: Arc::new(Models::new([name.clone()])),
+            status: Arc::new(Status::new([name.clone()]).0),
+            clock: Arc::new(SystemClock),
+        };
+        Reloader::new(
+            ModelSettings { name, location },
+            Box::new(Arc::clone(&self.shelf)),
+            shared,
+        )
+    }
+
+    fn holds(&self, held: Held) {
+        *lock(&self.shelf.held) = held;
+    }
+
+    fn transfers(&self) -> usize {
+        self.shelf.transfers.load(Ordering::Relaxed)
+    }
+
+    fn files(&self) -> usize {
+        std::fs::read_dir(self.directory.path().join("files"))
+            .unwrap()
+            .count()
+    }
+
+    fn version(&self, reloader: &Reloader) -> Option<String> {
+        reloader
+            .shared
+            .models
+            .current(&self.name)
+            .map(|loaded| loaded.version.to_string())
+    }
+
+    fn problem(&self, reloader: &Reloader) -> Option<String> {
+        reloader.shared.status.get(&self.name).unwrap().problem
+    }
+}
+
+#[tokio::test]
+async fn a_new_version_answers_and_the_old_file_goes() {
+    let bench = Bench::new(Ok(("1", b"model one")));
+    let reloader = bench.start();
+    assert!(matches!(
+        reloader.check().await,
+        Outcome::Loaded(Steps {
+            fetch: Some(_),
+            bytes: 9,
+            ..
+        })
+    ));
+    let first = bench.version(&reloader).unwrap();
+    assert_eq!(reloader.check().await, Outcome::Current);
+    bench.holds(Ok(("2", b"model two")));
+    assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
+    assert_ne!(bench.version(&reloader).unwrap(), first);
+    assert_eq!((bench.transfers(), bench.files()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_bad_version_changes_nothing_and_is_fetched_once() {
+    let bench = Bench::new(Ok(("1", b"model one")));
+    let reloader = bench.start();
+    reloader.check().await;
+    let first = bench.version(&reloader);
+    bench.holds(Ok(("2", b"bad model")));
+    assert_eq!(reloader.check().await, Outcome::Failed);
+    assert_eq!(reloader.check().await, Outcome::Current);
+    assert_eq!(bench.version(&reloader), first);
+    assert!(
+        bench.problem(&reloader).unwrap().contains("not a model"),
+        "the status still says why"
+    );
+    assert_eq!((bench.transfers(), bench.files()), (2, 1));
+    // The same bytes uploaded again are no new model; other bytes are.
+    bench.holds(Ok(("3", b"bad model")));
+    assert_eq!(reloader.check().await, Outcome::Failed);
+    bench.holds(Ok(("4", b"model four")));
+    assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
+    assert_eq!(bench.problem(&reloader), None);
+}
+
+#[tokio::test]
+async fn a_second_start_fetches_nothing() {
+    let bench = Bench::new(Ok(("1", b"model one")));
+    bench.start().check().await;
+    let again = bench.start();
+    assert!(matches!(
+        again.check().await,
+        Outcome::Loaded(Steps { fetch: None, .. })
+    ));
+    assert_eq!(bench.transfers(), 1);
+}
+
+#[tokio::test]
+async fn a_start_without_the_source_takes_the_cache_and_one_without_both_says_why() {
+    let bench = Bench::new(Ok(("1", b"model one")));
+    bench.start().check().await;
+    bench.holds(Err("no route to S3"));
+    let again = bench.start();
+    assert!(matches!(again.check().await, Outcome::Loaded(_)));
+    assert!(bench.version(&again).is_some());
+
+    let bench = Bench::new(Err("no route to S3"));
+    let reloader = bench.start();
+    assert_eq!(reloader.check().await, Outcome::Failed);
+    assert_eq!(bench.problem(&reloader).as_deref(), Some("no route to S3"));
+    bench.holds(Ok(("1", b"model one")));
+    assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
+    assert_eq!(bench.problem(&reloader), None);
+}
+
+#[tokio::test]
+async fn a_start_after_a_bad_version_still_finds_the_good_one_in_the_cache_when_the_source_is_away()
+{
+    let bench = Bench::new(Ok(("1", b"model one")));
+    let reloader = bench.start();
+    reloader.check().await;
+    let good = bench.version(&reloader);
+    bench.holds(Ok(("2", b"bad model")));
+    reloader.check().await;
+    bench.holds(Err("no route to S3"));
+    let again = bench.start();
+    again.check().await;
+    assert_eq!(bench.version(&again), good);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_that_breaks_begins_anew_a_few_times() {
+    let bench = Bench::new(Ok(("1", b"model one")));
+    bench.shelf.breaks.store(2, Ordering::Relaxed);
+    assert!(matches!(bench.start().check().await, Outcome::Loaded(_)));
+    assert_eq!(bench.transfers(), 3);
+
+    let bench = Bench::new(Ok(("1", b"model one")));
+    bench.shelf.breaks.store(usize::MAX, Ordering::Relaxed);
+    let reloader = bench.start();
+    assert_eq!(reloader.check().await, Outcome::Failed);
+    assert!(
+        bench
+            .problem(&reloader)
+            .unwrap()
+            .contains("connection reset")
+    );
+    assert_eq!((bench.transfers(), bench.files()), (3, 0));
+}
+
+#[tokio::test]
+async fn checks_at_the_same_time_are_one() {
+    let bench = Bench::new(Ok(("1", b"model one")));
+    let reloader = Arc::new(bench.start());
+    let checks: Vec<_> = (0..5)
+        .map(|_| {
+            let reloader = Arc::clone(&reloader);
+            tokio::spawn(async move { reloader.check().await })
+        })
+        .collect();
+    for check in checks {
+        check.await.unwrap();
+    }
+    assert_eq!(bench.transfers(), 1);
+    assert_eq!(reloader.shared.status.get(&bench.name).unwrap().attempts, 1);
+}

@@ -1,0 +1,173 @@
+//! HTTP/1.1 on a Unix socket and on loopback TCP.
+//!
+//! Takes bound listeners and a signal to stop. Limits: connections, the size of headers and body, and the time
+//! that a sender may take for each. An idle connection has no limit: it may have been frozen for an hour, and
+//! closing it at the thaw would race the next request.
+
+mod answer;
+mod connection;
+mod error;
+mod listen;
+mod route;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tracing::warn;
+
+pub use listen::{BindError, Listeners};
+
+use crate::clock::Clock;
+use crate::ids::ModelName;
+use crate::metrics::defs::{self, MODEL_LABEL};
+use crate::models::Models;
+use crate::schedule::Scheduler;
+use crate::status::Status;
+
+/// Connections at the same time. A process on Lambda may have 1,024 descriptors.
+const MOST_CONNECTIONS: usize = 256;
+/// The largest body. Lambda's own limit is 6 MB; code in the function may send more, and memory is finite.
+const MOST_BODY: usize = 64 * 1024 * 1024;
+/// How long the rest of a request's head may take from its first byte on.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a body may take without one byte arriving.
+const BODY_STALL: Duration = Duration::from_secs(10);
+/// How long a listener pauses when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What answers need.
+pub struct Context {
+    models: Arc<Models>,
+    status: Arc<Status>,
+    scheduler: Scheduler,
+    clock: Arc<dyn Clock>,
+    metrics: BTreeMap<ModelName, ModelMetrics>,
+}
+
+/// A model's metrics, looked up once.
+struct ModelMetrics {
+    inferences: metrics::Counter,
+    latency: metrics::Histogram,
+    queue: metrics::Histogram,
+    errors: metrics::Counter,
+    refused: metrics::Counter,
+}
+
+impl Context {
+    /// Everything that answers need. The metrics recorder must stand already.
+    #[must_use]
+    pub fn new(models: Arc<Models>, status: Arc<Status>, clock: Arc<dyn Clock>) -> Self {
+        let metrics = models
+            .names()
+            .map(|name| {
+                let label = name.to_string();
+                let metrics = ModelMetrics {
+                    inferences: metrics::counter!(defs::INFERENCES, MODEL_LABEL => label.clone()),
+                    latency: metrics::histogram!(defs::INFERENCE_LATENCY, MODEL_LABEL => label.clone()),
+                    queue: metrics::histogram!(defs::QUEUE_TIME, MODEL_LABEL => label.clone()),
+                    errors: metrics::counter!(defs::INFERENCE_ERRORS, MODEL_LABEL => label.clone()),
+                    refused: metrics::counter!(defs::VALIDATION_ERRORS, MODEL_LABEL => label),
+                };
+                (name.clone(), metrics)
+            })
+            .collect();
+        let scheduler = Scheduler::new(models.names().cloned(), Arc::clone(&clock));
+        Self {
+            models,
+            status,
+            scheduler,
+            clock,
+            metrics,
+        }
+    }
+}
+
+/// Serves until `stop` says true or its sender is gone; then lets requests under way finish, for at most `grace`.
+pub async fn serve(
+    listeners: Listeners,
+    context: Arc<Context>,
+    stop: watch::Receiver<bool>,
+    grace: Duration,
+) {
+    let server = Server {
+        context,
+        places: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+        connections: Arc::new(GracefulShutdown::new()),
+    };
+    let Listeners { unix, tcp } = listeners;
+    tokio::select! {
+        () = stopped(stop) => {}
+        () = server.accept_unix(&unix) => {}
+        () = server.accept_tcp(tcp.as_ref()) => {}
+    }
+    drop((unix, tcp));
+    if let Ok(connections) = Arc::try_unwrap(server.connections) {
+        let _ = tokio::time::timeout(grace, connections.shutdown()).await;
+    }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+struct Server {
+    context: Arc<Context>,
+    places: Arc<Semaphore>,
+    connections: Arc<GracefulShutdown>,
+}
+
+impl Server {
+    async fn accept_unix(&self, listener: &tokio::net::UnixListener) {
+        while let Some(place) = self.place().await {
+            match listener.accept().await {
+                Ok((stream, _)) => self.spawn(stream, place),
+                Err(error) => pause_after(&error).await,
+            }
+        }
+    }
+
+    async fn accept_tcp(&self, listener: Option<&tokio::net::TcpListener>) {
+        let Some(listener) = listener else {
+            return std::future::pending().await;
+        };
+        while let Some(place) = self.place().await {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    // An answer goes out when it is written, not when the next one fills the segment.
+                    let _ = stream.set_nodelay(true);
+                    self.spawn(stream, place);
+                }
+                Err(error) => pause_after(&error).await,
+            }
+        }
+    }
+
+    /// A place for one more connection; further ones wait in the listener's backlog.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    fn spawn<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: S,
+        place: OwnedSemaphorePermit,
+    ) {
+        let connection = self
+            .connections
+            .watch(connection::serve(stream, Arc::clone(&self.context)));
+        tokio::spawn(async move {
+            // A peer that goes away or breaks the protocol ends its own connection and concerns nobody else.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+}
+
+async fn pause_after(error: &std::io::Error) {
+    warn!("a connection could not be accepted: {error}");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}

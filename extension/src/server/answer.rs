@@ -1,0 +1,409 @@
+//! From a request to an answer.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Request, Response, StatusCode};
+
+use super::error::ApiError;
+use super::route::{NoRoute, Route, Target};
+use super::{BODY_STALL, Context, MOST_BODY};
+use crate::clock::Deadline;
+use crate::ids::ModelName;
+use crate::models::Loaded;
+use crate::protocol::{AnsweredBy, predict, v2};
+use crate::schedule::Ran;
+
+/// The invocation's deadline, as the Runtime API gives it to whoever forwards the request.
+const DEADLINE_HEADER: &str = "lambda-runtime-deadline-ms";
+/// An answer is ready so much earlier than the deadline, for whoever forwards it.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
+/// The longest wait of a request that comes with no deadline, outside an invocation.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+type Answer = Response<Full<Bytes>>;
+
+/// Answers one request; whatever goes wrong is an answer, too.
+pub(super) async fn answer(request: Request<Incoming>, context: &Context) -> Answer {
+    let result = match Route::of(request.method(), request.uri().path()) {
+        Ok(Route::Server) => Ok(json(StatusCode::OK, v2::server_metadata())),
+        Ok(Route::Live) => Ok(json(StatusCode::OK, b"{\"live\":true}".to_vec())),
+        Ok(Route::Ready) => ready(context),
+        Ok(Route::ModelMetadata(target)) => metadata(&request, &target, context).await,
+        Ok(Route::ModelReady(target)) => model_ready(&target, context),
+        Ok(Route::Infer(target)) => infer(request, &target, context).await,
+        Ok(Route::Predict(model)) => plain_predict(request, model, context).await,
+        Err(reason) => Err(no_route(&request, reason)),
+    };
+    result.unwrap_or_else(|error| error_answer(&error))
+}
+
+fn no_route(request: &Request<Incoming>, reason: NoRoute) -> ApiError {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    match reason {
+        NoRoute::Unknown => ApiError::NoSuchPath { method, path },
+        NoRoute::Method { allowed } => ApiError::Method {
+            method,
+            path,
+            allowed,
+        },
+    }
+}
+
+fn error_answer(error: &ApiError) -> Answer {
+    let body = serde_json::json!({ "error": error.to_string() });
+    let mut answer = json(error.status(), body.to_string().into_bytes());
+    match error {
+        ApiError::Method { allowed, .. } => {
+            if let Ok(allowed) = HeaderValue::from_str(allowed.as_str()) {
+                answer.headers_mut().insert(ALLOW, allowed);
+            }
+        }
+        ApiError::NotReady(_) => {
+            answer
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        _ => {}
+    }
+    answer
+}
+
+fn json(status: StatusCode, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+fn ready(context: &Context) -> Result<Answer, ApiError> {
+    let missing: Vec<String> = context
+        .models
+        .names()
+        .filter(|name| context.models.current(name).is_none())
+        .map(|name| reason(name, context))
+        .collect();
+    if missing.is_empty() {
+        Ok(json(StatusCode::OK, b"{\"ready\":true}".to_vec()))
+    } else {
+        Err(ApiError::NotReady(missing.join("; ")))
+    }
+}
+
+fn model_ready(target: &Target, context: &Context) -> Result<Answer, ApiError> {
+    let name = find(&target.model, context)?;
+    let Some(loaded) = context.models.current(name) else {
+        return Err(ApiError::NotReady(reason(name, context)));
+    };
+    check_version(target, &loaded)?;
+    let body = serde_json::json!({ "name": name.as_str(), "version": loaded.version.as_str(), "ready": true });
+    Ok(named(
+        json(StatusCode::OK, body.to_string().into_bytes()),
+        &loaded,
+    ))
+}
+
+async fn metadata(
+    request: &Request<Incoming>,
+    target: &Target,
+    context: &Context,
+) -> Result<Answer, ApiError> {
+    let name = find(&target.model, context)?;
+    let deadline = deadline(request.headers(), context)?;
+    let loaded = loaded(name, deadline, context).await?;
+    check_version(target, &loaded)?;
+    Ok(named(
+        json(
+            StatusCode::OK,
+            v2::metadata(answered_by(&loaded), loaded.signature()),
+        ),
+        &loaded,
+    ))
+}
+
+async fn infer(
+    request: Request<Incoming>,
+    target: &Target,
+    context: &Context,
+) -> Result<Answer, ApiError> {
+    let name = find(&target.model, context)?;
+    observed(name, context, async {
+        let deadline = deadline(request.headers(), context)?;
+        let body = body(request).await?;
+        let received = Instant::now();
+        let loaded = loaded(name, deadline, context).await?;
+        check_version(target, &loaded)?;
+        let decoding = Instant::now();
+        let (decoded, id) = v2::decode(&body, loaded.signature())?;
+        let decode = decoding.elapsed();
+        let ran = context
+            .scheduler
+            .run(Arc::clone(&loaded), decoded, deadline)
+            .await?;
+        let encoding = Instant::now();
+        let encoded = v2::encode(answered_by(&loaded), id.as_deref(), &ran.outputs);
+        let times = Times {
+            received,
+            decode,
+            encode: encoding.elapsed(),
+        };
+        Ok(times.of(
+            named(json(StatusCode::OK, encoded), &loaded),
+            &ran,
+            name,
+            context,
+        ))
+    })
+    .await
+}
+
+async fn plain_predict(
+    request: Request<Incoming>,
+    model: Option<String>,
+    context: &Context,
+) -> Result<Answer, ApiError> {
+    let name = match &model {
+        Some(model) => find(model, context)?,
+        None => context.models.only().ok_or_else(|| ApiError::WhichModel {
+            known: known(context),
+        })?,
+    };
+    observed(name, context, async {
+        let deadline = deadline(request.headers(), context)?;
+        let body = body(request).await?;
+        let received = Instant::now();
+        let loaded = loaded(name, deadline, context).await?;
+        let decoding = Instant::now();
+        let decoded = predict::decode(&body, loaded.signature())?;
+        let decode = decoding.elapsed();
+        let ran = context
+            .scheduler
+            .run(Arc::clone(&loaded), decoded, deadline)
+            .await?;
+        let encoding = Instant::now();
+        let encoded = predict::encode(answered_by(&loaded), &ran.outputs);
+        let times = Times {
+            received,
+            decode,
+            encode: encoding.elapsed(),
+        };
+        Ok(times.of(
+            named(json(StatusCode::OK, encoded), &loaded),
+            &ran,
+            name,
+            context,
+        ))
+    })
+    .await
+}
+
+/// Counts how an inference ended.
+async fn observed(
+    name: &ModelName,
+    context: &Context,
+    work: impl Future<Output = Result<Answer, ApiError>>,
+) -> Result<Answer, ApiError> {
+    let result = work.await;
+    if let Some(metrics) = context.metrics.get(name) {
+        match &result {
+            Ok(_) => metrics.inferences.increment(1),
+            Err(error) if error.status().is_client_error() => metrics.refused.increment(1),
+            Err(error) => {
+                metrics.errors.increment(1);
+                tracing::warn!(model = %name, status = error.status().as_u16(), "an inference failed: {error}");
+            }
+        }
+    }
+    result
+}
+
+/// Where the time of an answer went.
+struct Times {
+    received: Instant,
+    decode: Duration,
+    encode: Duration,
+}
+
+impl Times {
+    /// Observes them, and names them in the answer as `Server-Timing` does, in milliseconds.
+    fn of(&self, mut answer: Answer, ran: &Ran, name: &ModelName, context: &Context) -> Answer {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        if let Some(metrics) = context.metrics.get(name) {
+            metrics.latency.record(ms(self.received.elapsed()));
+            metrics.queue.record(ms(ran.queued));
+        }
+        let mut text = String::with_capacity(80);
+        let parts = [
+            ("queue", ran.queued),
+            ("decode", self.decode),
+            ("infer", ran.inferred),
+            ("encode", self.encode),
+        ];
+        for (index, (part, time)) in parts.into_iter().enumerate() {
+            let separator = if index > 0 { ", " } else { "" };
+            let _ = write!(text, "{separator}{part};dur={:.3}", ms(time));
+        }
+        if let Ok(value) = HeaderValue::try_from(text) {
+            answer
+                .headers_mut()
+                .insert(HeaderName::from_static("server-timing"), value);
+        }
+        answer
+    }
+}
+
+fn named(mut answer: Answer, loaded: &Loaded) -> Answer {
+    for (header, text) in [
+        ("x-model-name", loaded.name.as_str()),
+        ("x-model-version", loaded.version.as_str()),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            answer
+                .headers_mut()
+                .insert(HeaderName::from_static(header), value);
+        }
+    }
+    answer
+}
+
+fn answered_by(loaded: &Loaded) -> AnsweredBy<'_> {
+    AnsweredBy {
+        model: loaded.name.as_str(),
+        version: loaded.version.as_str(),
+    }
+}
+
+fn known(context: &Context) -> String {
+    context
+        .models
+        .names()
+        .map(ModelName::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn find<'a>(given: &str, context: &'a Context) -> Result<&'a ModelName, ApiError> {
+    context
+        .models
+        .name(given)
+        .ok_or_else(|| ApiError::NoSuchModel {
+            given: given.to_owned(),
+            known: known(context),
+        })
+}
+
+fn check_version(target: &Target, loaded: &Loaded) -> Result<(), ApiError> {
+    match &target.version {
+        Some(given) if *given != loaded.version.as_str() => Err(ApiError::NoSuchVersion {
+            model: target.model.clone(),
+            given: given.clone(),
+            current: loaded.version.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The request's own deadline, or the invocation's, a margin earlier.
+fn deadline(headers: &HeaderMap, context: &Context) -> Result<Deadline, ApiError> {
+    let now = context.clock.now();
+    let Some(value) = headers.get(DEADLINE_HEADER) else {
+        let invocation = context
+            .status
+            .invocation_deadline()
+            .filter(|deadline| !deadline.remaining(now).is_zero());
+        return Ok(invocation.map_or_else(
+            || Deadline::after(now, LONGEST_WAIT),
+            |d| d.less(DEADLINE_MARGIN),
+        ));
+    };
+    let ms = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| ApiError::Header {
+            name: DEADLINE_HEADER,
+            value: String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            expected: "milliseconds since the Unix epoch",
+        })?;
+    Ok(Deadline::at_unix_ms(ms).less(DEADLINE_MARGIN))
+}
+
+/// The whole body.
+async fn body(request: Request<Incoming>) -> Result<Bytes, ApiError> {
+    let mut body = request.into_body();
+    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if declared > MOST_BODY {
+        return Err(ApiError::BodyTooLarge);
+    }
+    let mut whole = BytesMut::new();
+    loop {
+        let frame = tokio::time::timeout(BODY_STALL, body.frame())
+            .await
+            .map_err(|_| ApiError::BodyTooSlow)?;
+        let Some(frame) = frame else {
+            return Ok(whole.freeze());
+        };
+        let Ok(data) = frame.map_err(|_| ApiError::BodyBroken)?.into_data() else {
+            continue;
+        };
+        if data.len() >= declared && whole.is_empty() {
+            // All of it came at once: no copy.
+            if body.is_end_stream() {
+                return Ok(data);
+            }
+        }
+        if whole.len() + data.len() > MOST_BODY {
+            return Err(ApiError::BodyTooLarge);
+        }
+        whole.reserve(declared.saturating_sub(whole.len()).max(data.len()));
+        whole.extend_from_slice(&data);
+    }
+}
+
+/// The version that answers now. While the first one is still on its way, waits for it until `deadline`; when
+/// the last attempt failed, asks for another and waits for that.
+async fn loaded(
+    name: &ModelName,
+    deadline: Deadline,
+    context: &Context,
+) -> Result<Arc<Loaded>, ApiError> {
+    if let Some(loaded) = context.models.current(name) {
+        return Ok(loaded);
+    }
+    let Some(mut status) = context.status.watch(name) else {
+        return Err(ApiError::NoSuchModel {
+            given: name.to_string(),
+            known: known(context),
+        });
+    };
+    let before = status.borrow_and_update().clone();
+    if before.attempts > 0 && !before.busy {
+        context.status.want_check(name);
+    }
+    let answered = status.wait_for(|now| now.version.is_some() || now.attempts > before.attempts);
+    let remaining = deadline.remaining(context.clock.now());
+    let _ = tokio::time::timeout(remaining, answered).await;
+    context
+        .models
+        .current(name)
+        .ok_or_else(|| ApiError::NotReady(reason(name, context)))
+}
+
+/// Why a model is not there.
+fn reason(name: &ModelName, context: &Context) -> String {
+    match context.status.get(name).and_then(|status| status.problem) {
+        Some(problem) => format!(
+            "model {name:?} is not loaded: {problem}",
+            name = name.as_str()
+        ),
+        None => format!("model {name:?} is still being loaded", name = name.as_str()),
+    }
+}

@@ -1,0 +1,107 @@
+//! What is loaded, since when, and why something is not ready.
+//!
+//! Written by reload, shown by the server. It is also the way in which the server asks for a check: a request
+//! that finds no model wants another attempt, and the one who makes attempts is not the server's business.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::{Deadline, Timestamp};
+use crate::ids::{ModelName, Version};
+
+/// Where one model stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelStatus {
+    /// The version that answers.
+    pub version: Option<Version>,
+    /// When it was loaded.
+    pub loaded_at: Option<Timestamp>,
+    /// When the source was last asked with success.
+    pub checked_at: Option<Timestamp>,
+    /// Whether a check or a load is under way.
+    pub busy: bool,
+    /// How many checks have ended, well or not.
+    pub attempts: u64,
+    /// When the last of them ended.
+    pub attempted_at: Option<Timestamp>,
+    /// Why the last check failed; `None` when it succeeded.
+    pub problem: Option<String>,
+}
+
+/// The state of every model, and the channel by which checks are asked for.
+#[derive(Debug)]
+pub struct Status {
+    models: BTreeMap<ModelName, watch::Sender<ModelStatus>>,
+    wanted: mpsc::Sender<ModelName>,
+    /// In milliseconds since the Unix epoch; 0 outside an invocation.
+    invocation_deadline: AtomicU64,
+}
+
+impl Status {
+    /// The status of these models, nothing loaded yet; what the server asks for arrives at the receiver.
+    #[must_use]
+    pub fn new(models: impl IntoIterator<Item = ModelName>) -> (Self, mpsc::Receiver<ModelName>) {
+        // Requests for a check while one is under way add nothing, so a short queue may overflow.
+        let (wanted, receiver) = mpsc::channel(16);
+        let models = models
+            .into_iter()
+            .map(|name| (name, watch::Sender::default()))
+            .collect();
+        (
+            Self {
+                models,
+                wanted,
+                invocation_deadline: AtomicU64::new(0),
+            },
+            receiver,
+        )
+    }
+
+    /// Follows one model; `None` for a name that is not served.
+    #[must_use]
+    pub fn watch(&self, model: &ModelName) -> Option<watch::Receiver<ModelStatus>> {
+        self.models.get(model).map(watch::Sender::subscribe)
+    }
+
+    /// One model's present state; `None` for a name that is not served.
+    #[must_use]
+    pub fn get(&self, model: &ModelName) -> Option<ModelStatus> {
+        self.models.get(model).map(|status| status.borrow().clone())
+    }
+
+    /// Every model's present state.
+    pub fn all(&self) -> impl Iterator<Item = (&ModelName, ModelStatus)> {
+        self.models
+            .iter()
+            .map(|(name, status)| (name, status.borrow().clone()))
+    }
+
+    /// Changes one model's state and wakes those who follow it.
+    pub fn update(&self, model: &ModelName, change: impl FnOnce(&mut ModelStatus)) {
+        if let Some(status) = self.models.get(model) {
+            status.send_modify(change);
+        }
+    }
+
+    /// Notes the deadline of the invocation that has begun, in milliseconds since the Unix epoch.
+    pub fn invocation_began(&self, deadline_ms: u64) {
+        self.invocation_deadline
+            .store(deadline_ms, Ordering::Relaxed);
+    }
+
+    /// The deadline of the last invocation that began here, for requests that bring none of their own.
+    #[must_use]
+    pub fn invocation_deadline(&self) -> Option<Deadline> {
+        match self.invocation_deadline.load(Ordering::Relaxed) {
+            0 => None,
+            ms => Some(Deadline::at_unix_ms(ms)),
+        }
+    }
+
+    /// Asks for a check of the source; one that is under way already is enough.
+    pub fn want_check(&self, model: &ModelName) {
+        let _ = self.wanted.try_send(model.clone());
+    }
+}

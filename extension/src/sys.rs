@@ -1,0 +1,57 @@
+//! The few calls that need `unsafe` or libc.
+#![expect(
+    unsafe_code,
+    reason = "the one room where the process itself is touched; each block says why it is sound"
+)]
+
+use std::path::Path;
+
+/// Tells ONNX Runtime not to start its telemetry client (on by default in Microsoft's builds from 1.29 on).
+///
+/// # Safety
+/// Changes the process's environment: call it before any other thread exists.
+pub unsafe fn disable_onnxruntime_telemetry() {
+    // SAFETY: both strings are constants that end in NUL, and the caller promises that no other thread can
+    // read the environment at the same time.
+    unsafe { libc::setenv(c"ORT_DISABLE_TELEMETRY".as_ptr(), c"1".as_ptr(), 1) };
+}
+
+/// Gives memory that was freed back to the system. glibc keeps it otherwise, a whole model's worth.
+pub fn release_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes the allocator's own locks and has no other precondition.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Lowers the priority of the calling thread, and of those that it starts, behind threads that serve requests.
+pub fn lower_thread_priority() {
+    // SAFETY: for PRIO_PROCESS, 0 means the calling thread on Linux; a failure leaves the priority as it was.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+    }
+}
+
+/// Resident memory of this process in bytes; `None` where `/proc` is not to be read.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    // SAFETY: sysconf reads a constant of the system.
+    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
+    Some(pages * page)
+}
+
+/// CPUs that this process may use at the same time; at least 1.
+#[must_use]
+pub fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Whether `path` is a Unix socket.
+#[must_use]
+pub fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+}

@@ -1,0 +1,284 @@
+//! Tensors, sequences and maps, without ONNX Runtime and without HTTP.
+//!
+//! What the protocol decodes into and the engine runs on: typed buffers in row-major order that are owned, so
+//! that the engine can hand them to ONNX Runtime without a copy.
+
+use std::fmt;
+
+use half::{bf16, f16};
+
+/// Defines [`Datatype`] and [`Data`] from one table: variant, element type, name in the protocol.
+macro_rules! datatypes {
+    ($($variant:ident $element:ty, $name:literal;)*) => {
+        /// An element type, by its name in the Open Inference Protocol.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Datatype { $(#[doc = $name] $variant,)* }
+
+        impl Datatype {
+            /// All datatypes, in the order of the protocol's table.
+            pub const ALL: &[Datatype] = &[$(Datatype::$variant,)*];
+
+            /// The protocol's name, such as `FP32`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Datatype::$variant => $name,)* }
+            }
+        }
+
+        /// The elements of a tensor, in row-major order.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Data { $(#[doc = $name] $variant(Vec<$element>),)* }
+
+        impl Data {
+            /// The element type.
+            #[must_use]
+            pub fn datatype(&self) -> Datatype {
+                match self { $(Data::$variant(_) => Datatype::$variant,)* }
+            }
+
+            /// The number of elements.
+            #[must_use]
+            pub fn len(&self) -> usize {
+                match self { $(Data::$variant(elements) => elements.len(),)* }
+            }
+
+            /// Whether there are no elements.
+            #[must_use]
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+        }
+
+        $(impl From<Vec<$element>> for Data {
+            fn from(elements: Vec<$element>) -> Self {
+                Data::$variant(elements)
+            }
+        })*
+    };
+}
+
+datatypes! {
+    Bool bool, "BOOL";
+    Uint8 u8, "UINT8";
+    Uint16 u16, "UINT16";
+    Uint32 u32, "UINT32";
+    Uint64 u64, "UINT64";
+    Int8 i8, "INT8";
+    Int16 i16, "INT16";
+    Int32 i32, "INT32";
+    Int64 i64, "INT64";
+    Fp16 f16, "FP16";
+    Bf16 bf16, "BF16";
+    Fp32 f32, "FP32";
+    Fp64 f64, "FP64";
+    Bytes String, "BYTES";
+}
+
+impl Datatype {
+    /// The datatype of this name, as the protocol writes it (upper case).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|datatype| datatype.name() == name)
+    }
+}
+
+impl fmt::Display for Datatype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A tensor whose data has exactly as many elements as its shape says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    data: Data,
+}
+
+/// A shape and a number of elements that do not fit each other.
+#[derive(Debug, thiserror::Error)]
+#[error("shape {shape:?} holds {expected} elements, the data has {given}")]
+pub struct ShapeMismatch {
+    shape: Vec<usize>,
+    expected: String,
+    given: usize,
+}
+
+impl Tensor {
+    /// A tensor of this shape; no dimension at all is a scalar, of one element.
+    pub fn new(shape: Vec<usize>, data: impl Into<Data>) -> Result<Self, ShapeMismatch> {
+        let data = data.into();
+        match element_count(&shape) {
+            Some(count) if count == data.len() => Ok(Self { shape, data }),
+            count => Err(ShapeMismatch {
+                shape,
+                expected: count
+                    .map_or_else(|| "more than 2^64".to_owned(), |count| count.to_string()),
+                given: data.len(),
+            }),
+        }
+    }
+
+    /// The length of each dimension.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The elements, row-major.
+    #[must_use]
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// The element type.
+    #[must_use]
+    pub fn datatype(&self) -> Datatype {
+        self.data.datatype()
+    }
+
+    /// Shape and elements, given away.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<usize>, Data) {
+        (self.shape, self.data)
+    }
+}
+
+/// The number of elements in a tensor of this shape; `None` when it exceeds what the machine can count.
+#[must_use]
+pub fn element_count(shape: &[usize]) -> Option<usize> {
+    shape
+        .iter()
+        .try_fold(1usize, |count, &dim| count.checked_mul(dim))
+}
+
+/// What goes into a model or comes out of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A tensor.
+    Tensor(Tensor),
+    /// A sequence of values of one kind.
+    Sequence(Vec<Value>),
+    /// A map, as keys (integers or strings) and values of the same number.
+    Map {
+        /// The keys.
+        keys: Data,
+        /// The value of each key.
+        values: Data,
+    },
+}
+
+/// The kind of value that a model's input takes or its output gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A tensor; a free dimension is `None`.
+    Tensor {
+        /// The element type.
+        datatype: Datatype,
+        /// Each dimension's length, where the model fixes it.
+        shape: Vec<Option<usize>>,
+    },
+    /// A sequence of one kind.
+    Sequence(Box<Kind>),
+    /// A map.
+    Map {
+        /// The type of the keys.
+        key: Datatype,
+        /// The type of the values.
+        value: Datatype,
+    },
+    /// Something that may be absent.
+    Optional(Box<Kind>),
+    /// A kind that has no form here, by ONNX Runtime's name (complex numbers, 8- and 4-bit floats).
+    Other(String),
+}
+
+impl Kind {
+    /// Whether this is a sequence of maps, the form of scikit-learn's probabilities (ZipMap).
+    #[must_use]
+    pub fn is_sequence_of_maps(&self) -> bool {
+        matches!(self, Kind::Sequence(inner) if matches!(**inner, Kind::Map { .. }))
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Tensor { datatype, shape } => {
+                let dims: Vec<String> = shape
+                    .iter()
+                    .map(|dim| dim.map_or_else(|| "-1".to_owned(), |n| n.to_string()))
+                    .collect();
+                write!(f, "{datatype} [{}]", dims.join(", "))
+            }
+            Kind::Sequence(inner) => write!(f, "sequence of {inner}"),
+            Kind::Map { key, value } => write!(f, "map from {key} to {value}"),
+            Kind::Optional(inner) => write!(f, "optional {inner}"),
+            Kind::Other(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One input or output of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Its name in the graph.
+    pub name: String,
+    /// What it takes or gives.
+    pub kind: Kind,
+}
+
+/// The inputs and outputs of a model, in the graph's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signature {
+    /// What must be given.
+    pub inputs: Vec<Port>,
+    /// What comes out.
+    pub outputs: Vec<Port>,
+}
+
+impl Signature {
+    /// The input of this name.
+    #[must_use]
+    pub fn input(&self, name: &str) -> Option<&Port> {
+        self.inputs.iter().find(|port| port.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_holds_what_its_shape_says() {
+        assert!(Tensor::new(vec![2, 2], vec![1.0_f32; 4]).is_ok());
+        assert!(
+            Tensor::new(vec![], vec![true]).is_ok(),
+            "a scalar has one element"
+        );
+        assert!(
+            Tensor::new(vec![0, 3], Vec::<i64>::new()).is_ok(),
+            "an empty tensor has none"
+        );
+        let error = Tensor::new(vec![2, 3], vec![1_u8; 5]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "shape [2, 3] holds 6 elements, the data has 5"
+        );
+        assert!(
+            Tensor::new(vec![usize::MAX, 2], vec![1_u8]).is_err(),
+            "an overflow is not a match"
+        );
+    }
+
+    #[test]
+    fn every_datatype_is_found_by_its_own_name_only() {
+        for &datatype in Datatype::ALL {
+            assert_eq!(Datatype::from_name(datatype.name()), Some(datatype));
+        }
+        assert_eq!(Datatype::from_name("fp32"), None);
+    }
+}
