@@ -1,0 +1,53 @@
+//! How long an invocation may still take.
+//!
+//! Lambda gives a deadline as a moment of the wall clock. The handler gives up [`MARGIN`] before
+//! it, because an answer that says "too late" is worth more than a killed environment.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What the handler keeps for itself, to send its own answer before Lambda stops it. The sidecar
+/// keeps twice as much, so that its answer, which knows the reason, normally comes first.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// Lambda's longest timeout: what an emulator without deadlines is taken to mean.
+const LONGEST: Duration = Duration::from_mins(15);
+
+/// The moment at which Lambda stops the invocation, in milliseconds since the Unix epoch; 0 is
+/// what emulators without deadlines send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(pub u64);
+
+impl Deadline {
+    /// The time from `now` until the handler has to give up; zero when that has passed.
+    #[must_use]
+    pub fn allows(self, now: SystemTime) -> Duration {
+        if self.0 == 0 {
+            return LONGEST;
+        }
+        let end = UNIX_EPOCH + Duration::from_millis(self.0);
+        end.duration_since(now)
+            .unwrap_or_default()
+            .saturating_sub(MARGIN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn gives_up_a_little_before_lambda_does() {
+        assert_eq!(Deadline(3_000).allows(at(0)), Duration::from_millis(2_950));
+        assert_eq!(Deadline(3_000).allows(at(2_960)), Duration::ZERO);
+        assert_eq!(Deadline(3_000).allows(at(9_000)), Duration::ZERO);
+    }
+
+    #[test]
+    fn no_deadline_is_lambdas_longest() {
+        assert_eq!(Deadline(0).allows(at(9_000)), Duration::from_mins(15));
+    }
+}

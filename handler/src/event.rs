@@ -1,0 +1,147 @@
+//! From an event to one call of the sidecar.
+//!
+//! Lambda hands over JSON whose shape depends on who invoked the function. [`read`] tells the
+//! [`Kind`] of event, and makes of it one [`Call`]: a method, a path with its query, headers, bytes.
+//! The event is scanned once and not built up as a tree: of an invocation with megabytes of body,
+//! the body is the only part worth a copy.
+//!
+//! The field sets are AWS's own and are read tolerantly: a field that is null is a field that is
+//! missing, and fields that nobody asked for are skipped. The types of the crate
+//! `aws_lambda_events` were weighed and left out: they refuse events that lack what a hand-written
+//! test event lacks, copy every body, and bring a calendar and a query parser.
+//!
+//! What AWS sends for S3, SQS, `EventBridge` and the like is no HTTP, and goes to the sidecar as a
+//! direct payload does. It will not be understood there, and [`crate::failure`] makes a function
+//! error of that.
+
+mod direct;
+mod field;
+mod gateway;
+mod headers;
+mod target;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::failure::Failure;
+
+/// Who invoked the function, as far as the form of the answer depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// API Gateway, payload format 1.0: a REST API, or an HTTP API told to use it.
+    Rest,
+    /// API Gateway HTTP API with payload format 2.0, or a Function URL.
+    Http,
+    /// An Application Load Balancer.
+    Alb {
+        /// The target group has multi-value headers switched on, and wants them in the answer too.
+        multi: bool,
+    },
+    /// Everything else: the payload is for the model, and the answer is for whoever sent it.
+    Direct,
+}
+
+impl Kind {
+    /// Whether the caller speaks HTTP, so that a failure is a status and not a function error.
+    #[must_use]
+    pub fn is_http(self) -> bool {
+        self != Self::Direct
+    }
+}
+
+/// What the sidecar is asked.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The HTTP method.
+    pub method: Method,
+    /// Path and query, ready for a request line.
+    pub target: String,
+    /// The caller's headers, without those that are about its own connection.
+    pub headers: HeaderMap,
+    /// The body, decoded.
+    pub body: Bytes,
+}
+
+/// The fields of all kinds of events that matter here, each still in its JSON form.
+///
+/// One struct for all, since the kind is only known when `requestContext` has been seen, which
+/// comes after the body in some and before it in others.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    version: Option<&'a RawValue>,
+    #[serde(borrow)]
+    http_method: Option<&'a RawValue>,
+    #[serde(borrow)]
+    path: Option<&'a RawValue>,
+    #[serde(borrow)]
+    raw_path: Option<&'a RawValue>,
+    #[serde(borrow)]
+    raw_query_string: Option<&'a RawValue>,
+    #[serde(borrow)]
+    query_string_parameters: Option<&'a RawValue>,
+    #[serde(borrow)]
+    multi_value_query_string_parameters: Option<&'a RawValue>,
+    #[serde(borrow)]
+    headers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    multi_value_headers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cookies: Option<&'a RawValue>,
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
+    #[serde(borrow)]
+    is_base64_encoded: Option<&'a RawValue>,
+    #[serde(borrow)]
+    request_context: Option<&'a RawValue>,
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    inputs: Option<&'a RawValue>,
+}
+
+/// What tells the kinds apart: the part of the event that the caller has no hand in.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Context<'a> {
+    #[serde(borrow)]
+    elb: Option<&'a RawValue>,
+    #[serde(borrow)]
+    http: Option<&'a RawValue>,
+    #[serde(borrow)]
+    stage: Option<&'a RawValue>,
+}
+
+/// Reads one event, given as JSON text.
+///
+/// The kind is always known, so that a failure reaches the caller in the right form.
+pub fn read(event: &str) -> (Kind, Result<Call, Failure>) {
+    // serde would take an array for a struct, by position; only an object can be an HTTP event. One
+    // that names a field twice is no event of AWS's either: the sidecar shall judge it.
+    let envelope: Envelope = if event.trim_ascii_start().starts_with('{') {
+        serde_json::from_str(event).unwrap_or_default()
+    } else {
+        Envelope::default()
+    };
+    let context: Context = envelope
+        .request_context
+        .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        .unwrap_or_default();
+
+    if context.elb.is_some() {
+        let multi = envelope.multi_value_headers.is_some();
+        (Kind::Alb { multi }, gateway::alb(&envelope))
+    } else if context.http.is_some() {
+        (Kind::Http, gateway::http(&envelope, &context))
+    } else if envelope.request_context.is_some() && envelope.http_method.is_some() {
+        (Kind::Rest, gateway::rest(&envelope, &context))
+    } else {
+        (Kind::Direct, direct::call(event, &envelope))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+//! Fields of an event, taken out of their JSON form when they are needed.
+
+use std::borrow::Cow;
+
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::failure::Failure;
+
+/// The value of an optional field; a type that does not fit is named with the field.
+pub(super) fn typed<T: DeserializeOwned>(
+    name: &str,
+    allowed: &str,
+    raw: Option<&RawValue>,
+) -> Result<Option<T>, Failure> {
+    raw.map(|raw| serde_json::from_str(raw.get()).map_err(|_| mistyped(name, allowed, raw)))
+        .transpose()
+}
+
+/// A string field, borrowed from the event unless it holds escapes.
+pub(super) fn text<'a>(
+    name: &str,
+    raw: Option<&'a RawValue>,
+) -> Result<Option<Cow<'a, str>>, Failure> {
+    let Some(raw) = raw else { return Ok(None) };
+    let inner = raw
+        .get()
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    match inner {
+        Some(inner) if !inner.contains('\\') => Ok(Some(Cow::Borrowed(inner))),
+        _ => serde_json::from_str(raw.get())
+            .map(Some)
+            .map_err(|_| mistyped(name, "a string or null", raw)),
+    }
+}
+
+fn mistyped(name: &str, allowed: &str, raw: &RawValue) -> Failure {
+    let value: String = raw.get().chars().take(60).collect();
+    Failure::BadRequest(format!("event field {name} must be {allowed}, not {value}"))
+}

@@ -1,0 +1,159 @@
+//! The events of those who speak HTTP: API Gateway in both payload formats, Function URLs, and
+//! Application Load Balancers.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use http::Method;
+use http::header::ACCEPT_ENCODING;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Call, Context, Envelope, field, headers, target};
+use crate::failure::Failure;
+
+/// Standard base64. AWS pads; test events written by hand often do not.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Payload format 1.0.
+pub(super) fn rest(envelope: &Envelope, context: &Context) -> Result<Call, Failure> {
+    // Of the two that use this format only an HTTP API, which says `version`, leaves the stage in.
+    let stage = match envelope.version {
+        Some(_) => field::text("requestContext.stage", context.stage)?,
+        None => None,
+    };
+    let path = field::text("path", envelope.path)?.unwrap_or_default();
+    let query = query(envelope, target::encode)?;
+    let mut call = call(
+        envelope,
+        envelope.http_method,
+        "httpMethod",
+        &path,
+        stage.as_deref(),
+        &query,
+    )?;
+    // A compressed answer is binary, and a REST API hands binary over as base64 text unless it was
+    // told of the media type. It compresses by itself when told to.
+    call.headers.remove(ACCEPT_ENCODING);
+    Ok(call)
+}
+
+/// Payload format 2.0.
+pub(super) fn http(envelope: &Envelope, context: &Context) -> Result<Call, Failure> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Description<'a> {
+        #[serde(borrow)]
+        method: Option<&'a RawValue>,
+    }
+    let description: Description = context
+        .http
+        .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        .unwrap_or_default();
+    let stage = field::text("requestContext.stage", context.stage)?;
+    let path = field::text("rawPath", envelope.raw_path)?.unwrap_or_default();
+    let query = field::text("rawQueryString", envelope.raw_query_string)?.unwrap_or_default();
+    call(
+        envelope,
+        description.method,
+        "requestContext.http.method",
+        &path,
+        stage.as_deref(),
+        &query,
+    )
+}
+
+/// A load balancer's event, which looks like payload format 1.0 but leaves the query as it was sent.
+pub(super) fn alb(envelope: &Envelope) -> Result<Call, Failure> {
+    let path = field::text("path", envelope.path)?.unwrap_or_default();
+    let query = query(envelope, str::to_owned)?;
+    call(
+        envelope,
+        envelope.http_method,
+        "httpMethod",
+        &path,
+        None,
+        &query,
+    )
+}
+
+fn call(
+    envelope: &Envelope,
+    method: Option<&RawValue>,
+    method_field: &str,
+    path: &str,
+    stage: Option<&str>,
+    query: &str,
+) -> Result<Call, Failure> {
+    let name = field::text(method_field, method)?.unwrap_or_default();
+    let method = Method::from_bytes(name.as_bytes()).map_err(|_| {
+        Failure::BadRequest(format!(
+            "event field {method_field} must be an HTTP method, not {name:?}"
+        ))
+    })?;
+    Ok(Call {
+        target: target::build(&method, path, stage, query),
+        method,
+        headers: headers::read(envelope)?,
+        body: body(envelope)?,
+    })
+}
+
+/// The query of an event that carries it taken apart; `write` gives names and values their form.
+fn query(envelope: &Envelope, write: fn(&str) -> String) -> Result<String, Failure> {
+    let multi: Option<BTreeMap<String, Option<Vec<String>>>> = field::typed(
+        "multiValueQueryStringParameters",
+        "an object of lists of strings, or null",
+        envelope.multi_value_query_string_parameters,
+    )?;
+    let single: Option<BTreeMap<String, Option<String>>> = field::typed(
+        "queryStringParameters",
+        "an object of strings, or null",
+        envelope.query_string_parameters,
+    )?;
+
+    let pairs: Vec<(String, String)> = match multi.filter(|multi| !multi.is_empty()) {
+        Some(multi) => multi
+            .into_iter()
+            .flat_map(|(name, values)| {
+                values
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(move |value| (name.clone(), value))
+            })
+            .collect(),
+        None => single
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(name, value)| (name, value.unwrap_or_default()))
+            .collect(),
+    };
+    let written: Vec<String> = pairs
+        .iter()
+        .map(|(name, value)| format!("{}={}", write(name), write(value)))
+        .collect();
+    Ok(written.join("&"))
+}
+
+fn body(envelope: &Envelope) -> Result<Bytes, Failure> {
+    let encoded: bool = field::typed(
+        "isBase64Encoded",
+        "true, false or null",
+        envelope.is_base64_encoded,
+    )?
+    .unwrap_or_default();
+    match field::text("body", envelope.body)? {
+        None => Ok(Bytes::new()),
+        Some(text) if encoded => BASE64
+            .decode(text.as_bytes())
+            .map(Bytes::from)
+            .map_err(|error| Failure::BadRequest(format!("the body is not valid base64: {error}"))),
+        Some(text) => Ok(Bytes::from(text.into_owned())),
+    }
+}

@@ -1,0 +1,85 @@
+//! Which of the caller's headers travel on.
+
+use std::collections::BTreeMap;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::{Envelope, field};
+use crate::failure::Failure;
+use crate::headers::is_hop_by_hop;
+use crate::invocation;
+
+/// Header names and their values as events write them; either may be null.
+type Single = BTreeMap<String, Option<String>>;
+type Multi = BTreeMap<String, Option<Vec<String>>>;
+
+/// The caller's headers, without those that concern its own connection, those that the body makes
+/// anew, and those that only the platform may say.
+///
+/// A name or value that HTTP does not allow is left out: no gateway lets one pass.
+pub(super) fn read(envelope: &Envelope) -> Result<HeaderMap, Failure> {
+    let mut all = HeaderMap::new();
+    let multi: Option<Multi> = field::typed(
+        "multiValueHeaders",
+        "an object of lists of strings, or null",
+        envelope.multi_value_headers,
+    )?;
+    if let Some(multi) = multi.filter(|multi| !multi.is_empty()) {
+        for (name, values) in multi {
+            for value in values.into_iter().flatten() {
+                append(&mut all, &name, &value);
+            }
+        }
+    } else {
+        let single: Option<Single> =
+            field::typed("headers", "an object of strings, or null", envelope.headers)?;
+        for (name, value) in single.unwrap_or_default() {
+            append(&mut all, &name, &value.unwrap_or_default());
+        }
+    }
+
+    let cookies: Option<Vec<String>> =
+        field::typed("cookies", "a list of strings, or null", envelope.cookies)?;
+    if let Some(cookies) = cookies.filter(|cookies| !cookies.is_empty()) {
+        append(&mut all, header::COOKIE.as_str(), &cookies.join("; "));
+    }
+
+    for name in named_by_connection(&all) {
+        all.remove(name);
+    }
+    all.remove(header::CONNECTION);
+    Ok(all)
+}
+
+fn append(headers: &mut HeaderMap, name: &str, value: &str) {
+    let (Ok(name), Ok(value)) = (
+        HeaderName::from_bytes(name.as_bytes()),
+        HeaderValue::from_bytes(value.as_bytes()),
+    ) else {
+        return;
+    };
+    // `connection` stays until the headers that it names are known.
+    if name == header::CONNECTION || !(is_hop_by_hop(&name) || is_ours(&name)) {
+        headers.append(name, value);
+    }
+}
+
+/// Headers that the call to the sidecar sets itself. `expect` is here since the body is at hand.
+fn is_ours(name: &HeaderName) -> bool {
+    *name == header::HOST
+        || *name == header::CONTENT_LENGTH
+        || *name == header::EXPECT
+        || *name == invocation::DEADLINE
+        || *name == invocation::REQUEST_ID
+        || *name == invocation::TRACE_ID
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .collect()
+}

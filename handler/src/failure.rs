@@ -1,0 +1,161 @@
+//! What can go wrong between an event and its answer, and how each kind of caller learns of it.
+//!
+//! A caller over HTTP gets a status and `{"error": …}`. Whoever invoked the function directly, or
+//! put a message in a queue, has no status to look at: for them a failure, the sidecar's own
+//! included, is a *function error*, so that Lambda's retries, dead-letter queues and error metrics
+//! see it and nothing vanishes as a success.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::StatusCode;
+use lambda_runtime::Diagnostic;
+
+/// The largest response that Lambda takes from a function, in bytes of its serialised form.
+pub const RESPONSE_LIMIT: usize = 6_291_556;
+
+/// Why an invocation has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The event is not one that can be turned into a call.
+    #[error("{0}")]
+    BadRequest(String),
+    /// Nothing listened on the socket for as long as the invocation could wait.
+    #[error(
+        "no model sidecar on {} after {} ms: is its layer attached to this function, and is MODEL_SOCKET the same for both?",
+        socket.display(),
+        waited.as_millis()
+    )]
+    Absent {
+        /// The path that was tried.
+        socket: PathBuf,
+        /// How long.
+        waited: Duration,
+    },
+    /// The socket is there and cannot be used.
+    #[error("cannot connect to the model sidecar on {}: {source}", socket.display())]
+    Unreachable {
+        /// The path that was tried.
+        socket: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The sidecar took the request, more than once, and closed the connection without an answer.
+    #[error("the model sidecar closed the connection before it had answered; its log says why")]
+    Broken,
+    /// The sidecar did not answer within the invocation's time.
+    #[error("the model did not answer within the invocation's {} ms: raise the function's timeout if it needs longer", allowed.as_millis())]
+    Timeout {
+        /// The time that the invocation had left when it came in.
+        allowed: Duration,
+    },
+    /// The answer is larger than what Lambda can carry.
+    #[error(
+        "the answer is larger than the {RESPONSE_LIMIT} bytes that Lambda can return: ask for fewer rows or fewer outputs"
+    )]
+    TooLarge,
+    /// The answer to a direct invocation is not JSON, which is all that such an invocation can return.
+    #[error(
+        "the model sidecar's answer is not JSON, and a direct invocation can return nothing else: leave binary outputs out, or call through an HTTP event"
+    )]
+    NotJson,
+    /// The sidecar answered a caller that has no status to look at with one of 400 or above.
+    #[error("{message}")]
+    Refused {
+        /// The sidecar's status.
+        status: StatusCode,
+        /// The sidecar's words.
+        message: String,
+    },
+}
+
+impl Failure {
+    /// The HTTP status by which a caller over HTTP learns of this.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Absent { .. } | Self::Unreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Broken | Self::NotJson => StatusCode::BAD_GATEWAY,
+            Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Refused { status, .. } => *status,
+        }
+    }
+
+    /// The `errorType` of a function error: stable words that a caller or a retry rule can match.
+    #[must_use]
+    pub fn error_type(&self) -> &'static str {
+        match self.status() {
+            StatusCode::NOT_FOUND => "Model.NotFound",
+            StatusCode::PAYLOAD_TOO_LARGE => "Model.TooLarge",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "Model.UnsupportedMediaType",
+            StatusCode::UNPROCESSABLE_ENTITY => "Model.Unprocessable",
+            StatusCode::TOO_MANY_REQUESTS => "Model.Busy",
+            StatusCode::BAD_GATEWAY => "Model.BadGateway",
+            StatusCode::SERVICE_UNAVAILABLE => "Model.NotReady",
+            StatusCode::GATEWAY_TIMEOUT => "Model.Timeout",
+            status if status.is_client_error() => "Model.BadRequest",
+            _ => "Model.Internal",
+        }
+    }
+}
+
+impl From<Failure> for Diagnostic {
+    fn from(failure: Failure) -> Self {
+        Self {
+            error_type: failure.error_type().to_owned(),
+            error_message: failure.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_error_carries_a_type_to_match_and_the_sidecars_words() {
+        let cases = [
+            (400, "Model.BadRequest"),
+            (404, "Model.NotFound"),
+            (405, "Model.BadRequest"),
+            (413, "Model.TooLarge"),
+            (415, "Model.UnsupportedMediaType"),
+            (422, "Model.Unprocessable"),
+            (429, "Model.Busy"),
+            (500, "Model.Internal"),
+            (503, "Model.NotReady"),
+            (504, "Model.Timeout"),
+        ];
+        for (status, expected) in cases {
+            let status = StatusCode::from_u16(status).unwrap();
+            let failure = Failure::Refused {
+                status,
+                message: "missing required field: features".into(),
+            };
+            let diagnostic = Diagnostic::from(failure);
+            assert_eq!(diagnostic.error_type, expected);
+            assert_eq!(diagnostic.error_message, "missing required field: features");
+        }
+    }
+
+    #[test]
+    fn a_sidecar_that_never_came_says_what_to_check() {
+        let failure = Failure::Absent {
+            socket: "/tmp/a.sock".into(),
+            waited: Duration::from_millis(2950),
+        };
+        let words = failure.to_string();
+        assert!(
+            words.contains("/tmp/a.sock") && words.contains("2950 ms"),
+            "{words}"
+        );
+        assert!(
+            words.contains("layer") && words.contains("MODEL_SOCKET"),
+            "{words}"
+        );
+        assert_eq!(failure.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+}

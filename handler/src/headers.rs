@@ -1,0 +1,17 @@
+//! What both directions know about headers.
+
+use http::header::{self, HeaderName};
+
+/// Headers that concern one connection and not the message: RFC 9110, section 7.6.1, and the two
+/// that clients send in spite of it.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    *name == header::CONNECTION
+        || *name == header::PROXY_AUTHENTICATE
+        || *name == header::PROXY_AUTHORIZATION
+        || *name == header::TE
+        || *name == header::TRAILER
+        || *name == header::TRANSFER_ENCODING
+        || *name == header::UPGRADE
+        || name == "keep-alive"
+        || name == "proxy-connection"
+}

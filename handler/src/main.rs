@@ -1,0 +1,91 @@
+//! `bootstrap`: the function's runtime. See the library for what it does.
+
+use std::process::ExitCode;
+
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
+use model_handler::settings::Settings;
+use model_handler::sidecar::Sidecar;
+use serde_json::value::RawValue;
+use tokio::runtime::{Builder, Runtime};
+
+const HELP: &str = "\
+The model sidecar's Lambda handler. Lambda starts it as the function's bootstrap, in a function
+that has the model sidecar's layer; it forwards each event to the sidecar and returns its answer.
+
+Environment:
+  MODEL_SOCKET  the sidecar's Unix socket (default /tmp/model-sidecar.sock)
+
+It needs AWS_LAMBDA_RUNTIME_API, which Lambda or an emulator of it sets. Without Lambda, call the
+sidecar itself over HTTP.";
+
+/// The exit code for wrong usage, from sysexits.h.
+const EX_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    // Any other argument is left alone: an emulator may pass the function's handler setting.
+    match std::env::args().nth(1).as_deref() {
+        Some("--version") => {
+            println!("model-handler {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Some("--help") => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    let settings = Settings::from_env();
+    if !settings.on_lambda {
+        eprintln!("AWS_LAMBDA_RUNTIME_API is not set.\n\n{HELP}");
+        return ExitCode::from(EX_USAGE);
+    }
+    start_logs(&settings);
+    match runtime(&settings)
+        .map_err(Error::from)
+        .and_then(|runtime| runtime.block_on(serve(settings)))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("the handler stopped: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread starts fastest and is all that one invocation at a time can use.
+fn runtime(settings: &Settings) -> std::io::Result<Runtime> {
+    let mut builder = if settings.concurrency > 1 {
+        Builder::new_multi_thread()
+    } else {
+        Builder::new_current_thread()
+    };
+    builder.enable_io().enable_time().build()
+}
+
+async fn serve(settings: Settings) -> Result<(), Error> {
+    let sidecar = Sidecar::new(settings.socket);
+    lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
+        let sidecar = sidecar.clone();
+        async move {
+            model_handler::answer(&sidecar, event)
+                .await
+                .map_err(Diagnostic::from)
+        }
+    }))
+    .await
+}
+
+/// Lines on standard error, in the form that the function's logging configuration asks for. Lambda
+/// stamps text lines itself; of JSON lines it reads the level only if they have a timestamp.
+fn start_logs(settings: &Settings) {
+    let logs = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(settings.log_level)
+        .with_target(false)
+        .with_ansi(false);
+    if settings.json_logs {
+        logs.json().flatten_event(true).with_span_list(false).init();
+    } else {
+        logs.without_time().init();
+    }
+}

@@ -1,0 +1,104 @@
+//! What the handler reads from its environment, read once and in this file alone.
+//!
+//! `MODEL_SOCKET` is the only variable of our own; the others are Lambda's. Nothing here can be
+//! wrong in a way that stops the handler: the extension, which reads `MODEL_SOCKET` too, reports
+//! its mistakes, and Lambda sets its own variables.
+
+use std::path::PathBuf;
+
+use tracing::Level;
+
+/// Where the sidecar listens when `MODEL_SOCKET` does not say otherwise.
+pub const DEFAULT_SOCKET: &str = "/tmp/model-sidecar.sock";
+
+/// How the handler runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `MODEL_SOCKET`: the sidecar's Unix socket.
+    pub socket: PathBuf,
+    /// `AWS_LAMBDA_RUNTIME_API` is set: we were started by Lambda or by an emulator of it.
+    pub on_lambda: bool,
+    /// `AWS_LAMBDA_MAX_CONCURRENCY`: invocations at once, more than one on managed instances.
+    pub concurrency: usize,
+    /// `AWS_LAMBDA_LOG_FORMAT` is `JSON`.
+    pub json_logs: bool,
+    /// `AWS_LAMBDA_LOG_LEVEL`.
+    pub log_level: Level,
+}
+
+impl Settings {
+    /// Reads the settings through `variable`, which answers for one environment variable.
+    ///
+    /// An empty value counts as absent.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let get = |name: &str| variable(name).filter(|value| !value.is_empty());
+        Self {
+            socket: get("MODEL_SOCKET")
+                .map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from),
+            on_lambda: get("AWS_LAMBDA_RUNTIME_API").is_some(),
+            concurrency: get("AWS_LAMBDA_MAX_CONCURRENCY")
+                .and_then(|value| value.parse().ok())
+                .unwrap_or(1),
+            json_logs: get("AWS_LAMBDA_LOG_FORMAT")
+                .is_some_and(|value| value.eq_ignore_ascii_case("json")),
+            log_level: get("AWS_LAMBDA_LOG_LEVEL").map_or(Level::INFO, |value| log_level(&value)),
+        }
+    }
+
+    /// Reads the settings of this process.
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self::read(|name| std::env::var(name).ok())
+    }
+}
+
+/// Lambda's names for levels; `FATAL` is the one that Rust has no word for.
+fn log_level(name: &str) -> Level {
+    match name.to_ascii_uppercase().as_str() {
+        "TRACE" => Level::TRACE,
+        "DEBUG" => Level::DEBUG,
+        "WARN" => Level::WARN,
+        "ERROR" | "FATAL" => Level::ERROR,
+        _ => Level::INFO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Settings {
+        Settings::read(|name| {
+            variables
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn an_empty_environment_gives_the_documented_defaults() {
+        let settings = read(&[("MODEL_SOCKET", "")]);
+        assert_eq!(settings.socket, PathBuf::from("/tmp/model-sidecar.sock"));
+        assert!(!settings.on_lambda);
+        assert!(!settings.json_logs);
+        assert_eq!(settings.concurrency, 1);
+        assert_eq!(settings.log_level, Level::INFO);
+    }
+
+    #[test]
+    fn lambdas_own_variables_mean_what_they_mean_everywhere() {
+        let settings = read(&[
+            ("MODEL_SOCKET", "/tmp/other.sock"),
+            ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
+            ("AWS_LAMBDA_MAX_CONCURRENCY", "16"),
+            ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
+            ("AWS_LAMBDA_LOG_LEVEL", "FATAL"),
+        ]);
+        assert_eq!(settings.socket, PathBuf::from("/tmp/other.sock"));
+        assert!(settings.on_lambda);
+        assert!(settings.json_logs);
+        assert_eq!(settings.concurrency, 16);
+        assert_eq!(settings.log_level, Level::ERROR);
+    }
+}

@@ -1,0 +1,217 @@
+//! The real binary, driven through a Runtime API of the test's own.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::convert::Infallible;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Barrier, Mutex, mpsc};
+
+const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
+const FUNCTION_URL: &str = include_str!("events/function-url.json");
+
+/// What the handler posted for one invocation: `response` or `error`, and the body.
+type Outcome = (String, Value);
+
+/// The handler's process, and the platform's side of it.
+struct Platform {
+    handler: Child,
+    events: mpsc::UnboundedSender<String>,
+    outcomes: mpsc::UnboundedReceiver<Outcome>,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        let _ = self.handler.kill();
+        let _ = self.handler.wait();
+    }
+}
+
+impl Platform {
+    /// Starts the handler beside a sidecar that answers only when `together` requests are there.
+    async fn start(together: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("sidecar.sock");
+        serve_sidecar(UnixListener::bind(&socket).unwrap(), together);
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (events, queue) = mpsc::unbounded_channel();
+        let (results, outcomes) = mpsc::unbounded_channel();
+        serve_runtime_api(listener, queue, results);
+
+        let mut command = Command::new(BOOTSTRAP);
+        command
+            .env_clear()
+            .env("AWS_LAMBDA_RUNTIME_API", address)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "iris")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("MODEL_SOCKET", &socket);
+        if together > 1 {
+            command.env("AWS_LAMBDA_MAX_CONCURRENCY", together.to_string());
+        }
+        Self {
+            handler: command.spawn().unwrap(),
+            events,
+            outcomes,
+            _folder: folder,
+        }
+    }
+
+    async fn invoke(&mut self, event: &str) -> Outcome {
+        self.events.send(event.to_owned()).unwrap();
+        self.outcomes.recv().await.unwrap()
+    }
+}
+
+fn serve_sidecar(listener: UnixListener, together: usize) {
+    let barrier = Arc::new(Barrier::new(together));
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let barrier = barrier.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let barrier = barrier.clone();
+                async move {
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    barrier.wait().await;
+                    let (status, answer) = if body.windows(8).any(|window| window == b"features") {
+                        (200, json!({ "prediction": [0] }))
+                    } else {
+                        (400, json!({ "error": "missing required field: features" }))
+                    };
+                    let response = Response::builder().status(status);
+                    let response = response.header("content-type", "application/json");
+                    Ok::<_, Infallible>(
+                        response
+                            .body(Full::new(Bytes::from(answer.to_string())))
+                            .unwrap(),
+                    )
+                }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+}
+
+fn serve_runtime_api(
+    listener: TcpListener,
+    queue: mpsc::UnboundedReceiver<String>,
+    results: mpsc::UnboundedSender<Outcome>,
+) {
+    let queue = Arc::new(Mutex::new(queue));
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (queue, results) = (queue.clone(), results.clone());
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (queue, results) = (queue.clone(), results.clone());
+                async move {
+                    let path = request.uri().path().to_owned();
+                    let answer = Response::builder();
+                    if path.ends_with("/invocation/next") {
+                        let Some(event) = queue.lock().await.recv().await else {
+                            return std::future::pending().await;
+                        };
+                        let answer = answer
+                            .header("lambda-runtime-aws-request-id", "8476a536")
+                            .header("lambda-runtime-deadline-ms", "9999999999999")
+                            .header(
+                                "lambda-runtime-invoked-function-arn",
+                                "arn:aws:lambda:::function:iris",
+                            );
+                        return Ok::<_, Infallible>(
+                            answer.body(Full::new(Bytes::from(event))).unwrap(),
+                        );
+                    }
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    let kind = path.rsplit('/').next().unwrap_or_default().to_owned();
+                    // A test that is over needs no more results.
+                    let _ = results.send((kind, serde_json::from_slice(&body).unwrap()));
+                    Ok(answer
+                        .status(StatusCode::ACCEPTED)
+                        .body(Full::default())
+                        .unwrap())
+                }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+}
+
+#[tokio::test]
+async fn each_kind_of_caller_learns_of_success_and_failure_in_its_own_way() {
+    let mut platform = Platform::start(1).await;
+    let direct = platform.invoke(r#"{"features":[1]}"#).await;
+    assert_eq!(direct, ("response".into(), json!({ "prediction": [0] })));
+
+    let (posted, error) = platform.invoke(r#"{"rows":[1]}"#).await;
+    assert_eq!(posted, "error");
+    assert_eq!(error["errorType"], "Model.BadRequest");
+    assert_eq!(error["errorMessage"], "missing required field: features");
+
+    let (posted, reply) = platform.invoke(FUNCTION_URL).await;
+    assert_eq!(
+        (posted.as_str(), &reply["statusCode"]),
+        ("response", &json!(200))
+    );
+    let (posted, reply) = platform
+        .invoke(&FUNCTION_URL.replace("features", "rows"))
+        .await;
+    assert_eq!(
+        (posted.as_str(), &reply["statusCode"]),
+        ("response", &json!(400))
+    );
+}
+
+/// On managed instances. The sidecar answers nobody before it has seen all of them.
+#[tokio::test]
+async fn several_invocations_run_at_once_where_the_platform_says_so() {
+    let mut platform = Platform::start(4).await;
+    for _ in 0..3 {
+        for _ in 0..4 {
+            platform
+                .events
+                .send(r#"{"features":[1]}"#.to_owned())
+                .unwrap();
+        }
+        for _ in 0..4 {
+            let outcome = platform.outcomes.recv().await.unwrap();
+            assert_eq!(outcome, ("response".into(), json!({ "prediction": [0] })));
+        }
+    }
+}
+
+#[test]
+fn outside_lambda_it_says_what_it_is() {
+    let output = Command::new(BOOTSTRAP)
+        .env_remove("AWS_LAMBDA_RUNTIME_API")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        words.contains("AWS_LAMBDA_RUNTIME_API") && words.contains("MODEL_SOCKET"),
+        "{words}"
+    );
+
+    let output = Command::new(BOOTSTRAP).arg("--version").output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        concat!("model-handler ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}
