@@ -1,0 +1,312 @@
+//! A `CloudWatch` that takes `PutMetricData` as AWS's SDKs send it now: RPC v2 with CBOR bodies,
+//! compressed or not, signed with `SigV4`.
+//!
+//! It recomputes every signature, refuses what `CloudWatch` refuses and with `CloudWatch`'s error
+//! codes (see `limits`), and keeps the rest as [`Datapoint`]s to be asked about. It takes a request
+//! whole or not at all, as `CloudWatch` does. It knows no other operation, neither alarms nor
+//! dashboards, and no way to read metrics over the wire.
+//!
+//! Requests can be made to fail ([`CloudWatch::fail_next`]) or to wait at a gate
+//! ([`CloudWatch::stall`]), and the server goes [`down`](CloudWatch::down) and
+//! [`up`](CloudWatch::up) on the same port.
+
+use std::collections::VecDeque;
+use std::io::{self, Read as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+
+use crate::gate::Gate;
+use crate::listener::{Body, Handler, Line, ListenError, Listener};
+use crate::records::{NotSeen, Records};
+
+mod limits;
+mod query;
+mod refusal;
+mod signature;
+mod wire;
+
+use refusal::Refusal;
+
+pub use query::{Datapoint, Filter, StatisticSet, Values};
+
+/// The path of the one operation.
+const PUT_METRIC_DATA: &str = "/service/GraniteServiceVersion20100801/operation/PutMetricData";
+
+/// A running `CloudWatch` on 127.0.0.1. It stops when dropped.
+pub struct CloudWatch {
+    listener: Listener<Front>,
+    front: Arc<Front>,
+}
+
+/// One request as the server saw it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// When it arrived.
+    pub at: SystemTime,
+    /// The answer's status.
+    pub status: u16,
+    /// `CloudWatch`'s error code; `None` when the data were taken.
+    pub error: Option<String>,
+    /// What the error's message says.
+    pub message: Option<String>,
+    /// How many metrics it carried, 0 when it could not be read.
+    pub metrics: usize,
+    /// Bytes of its body on the wire.
+    pub bytes: usize,
+    /// Whether the body came compressed.
+    pub is_compressed: bool,
+}
+
+impl CloudWatch {
+    /// Starts on a free port.
+    ///
+    /// # Errors
+    /// [`ListenError`] when no port can be had.
+    pub async fn start() -> Result<Self, ListenError> {
+        Self::start_on(0).await
+    }
+
+    /// Starts on `port` of 127.0.0.1; 0 takes a free one.
+    ///
+    /// # Errors
+    /// [`ListenError`] when the port cannot be had.
+    pub async fn start_on(port: u16) -> Result<Self, ListenError> {
+        let front = Arc::new(Front::default());
+        let listener = Listener::start(port, Arc::clone(&front)).await?;
+        Ok(Self { listener, front })
+    }
+
+    /// `http://127.0.0.1:PORT`, for `AWS_ENDPOINT_URL_CLOUDWATCH`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.listener.url()
+    }
+
+    /// The port it listens on, down or up.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.listener.port()
+    }
+
+    /// The environment that makes a process use this server: its address and the lab's keys.
+    #[must_use]
+    pub fn env(&self) -> Vec<(String, String)> {
+        let keys = crate::credentials::env().map(|(name, value)| (name.into(), value.into()));
+        let mut env = Vec::from(keys);
+        env.push(("AWS_ENDPOINT_URL_CLOUDWATCH".into(), self.url()));
+        env
+    }
+
+    /// Every datapoint that was taken and that the filter lets through.
+    #[must_use]
+    pub fn datapoints(&self, filter: &Filter) -> Vec<Datapoint> {
+        query::matching(&self.front.datapoints.all(), filter)
+    }
+
+    /// The sum of all observations.
+    #[must_use]
+    pub fn sum(&self, filter: &Filter) -> f64 {
+        query::sum(&self.datapoints(filter))
+    }
+
+    /// The number of observations, `CloudWatch`'s `SampleCount`.
+    #[must_use]
+    pub fn count(&self, filter: &Filter) -> f64 {
+        query::count(&self.datapoints(filter))
+    }
+
+    /// The value that `percent` of the observations don't exceed; `None` without observations.
+    /// Statistic sets carry no distribution and are passed over.
+    #[must_use]
+    pub fn percentile(&self, filter: &Filter, percent: f64) -> Option<f64> {
+        query::percentile(&self.datapoints(filter), percent)
+    }
+
+    /// Waits until the datapoints taken are as `holds` wants them, and returns them. `wanted`
+    /// says what that is, for the failure's message.
+    ///
+    /// # Errors
+    /// [`NotSeen`] with all datapoints, when it does not come about.
+    pub async fn wait_until(
+        &self,
+        wanted: &str,
+        holds: impl FnMut(&[Datapoint]) -> bool,
+    ) -> Result<Vec<Datapoint>, NotSeen> {
+        self.front.datapoints.wait_until(wanted, holds).await
+    }
+
+    /// Every request answered so far.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.front.requests.all()
+    }
+
+    /// Waits until the requests answered are as `holds` wants them, and returns them.
+    ///
+    /// # Errors
+    /// [`NotSeen`] with all requests, when it does not come about.
+    pub async fn wait_for_requests(
+        &self,
+        wanted: &str,
+        holds: impl FnMut(&[Request]) -> bool,
+    ) -> Result<Vec<Request>, NotSeen> {
+        self.front.requests.wait_until(wanted, holds).await
+    }
+
+    /// Answers the next `count` requests with an error, without looking at them: `400`
+    /// `Throttling`, `503` `ServiceUnavailable`, `500` `InternalFailure`.
+    pub fn fail_next(&self, count: usize, status: u16, code: &str) {
+        let refusal = Refusal::asked_for(status, code);
+        self.front
+            .failures()
+            .extend(std::iter::repeat_n(refusal, count));
+    }
+
+    /// Makes all requests wait at the gate before they are looked at.
+    pub fn stall(&self, gate: &Gate) {
+        *self
+            .front
+            .gate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(gate.clone());
+    }
+
+    /// Closes the port and cuts every connection.
+    pub async fn down(&mut self) {
+        self.listener.down().await;
+    }
+
+    /// Listens again on the same port, with what was taken before.
+    ///
+    /// # Errors
+    /// [`ListenError`] when the port was taken meanwhile.
+    pub async fn up(&mut self) -> Result<(), ListenError> {
+        self.listener.up().await
+    }
+}
+
+#[derive(Default)]
+struct Front {
+    datapoints: Records<Datapoint>,
+    requests: Records<Request>,
+    failures: Mutex<VecDeque<Refusal>>,
+    gate: Mutex<Option<Gate>>,
+}
+
+impl Handler for Front {
+    async fn handle(
+        &self,
+        request: http::Request<Incoming>,
+        _line: Arc<Line>,
+    ) -> http::Response<Body> {
+        let (head, body) = request.into_parts();
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            // The client has gone, and nobody will read this.
+            Err(error) => return Refusal::malformed(&error).response(),
+        };
+        let gate = self
+            .gate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(gate) = gate {
+            gate.pass().await;
+        }
+        let mut record = Request {
+            at: SystemTime::now(),
+            status: StatusCode::OK.as_u16(),
+            error: None,
+            message: None,
+            metrics: 0,
+            bytes: body.len(),
+            is_compressed: head.headers.contains_key(header::CONTENT_ENCODING),
+        };
+        let failure = self.failures().pop_front();
+        let outcome = match failure {
+            Some(refusal) => Err(refusal),
+            None => take(&head, &body, &mut record.metrics),
+        };
+        match outcome {
+            Ok(datapoints) => {
+                self.datapoints.extend(datapoints);
+                self.requests.push(record);
+                wire::accepted()
+            }
+            Err(refusal) => {
+                record.status = refusal.status().as_u16();
+                record.error = Some(refusal.code().to_owned());
+                record.message = Some(refusal.message().to_owned());
+                self.requests.push(record);
+                refusal.response()
+            }
+        }
+    }
+}
+
+impl Front {
+    fn failures(&self) -> std::sync::MutexGuard<'_, VecDeque<Refusal>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads one request; `metrics` becomes the number that it carries.
+fn take(
+    head: &http::request::Parts,
+    body: &Bytes,
+    metrics: &mut usize,
+) -> Result<Vec<Datapoint>, Refusal> {
+    if head.method != Method::POST || head.uri.path() != PUT_METRIC_DATA {
+        return Err(Refusal::unknown_operation(head.uri.path()));
+    }
+    if text(&head.headers, "smithy-protocol") != Some("rpc-v2-cbor") {
+        return Err(Refusal::unknown_operation(
+            "no smithy-protocol: rpc-v2-cbor",
+        ));
+    }
+    let now = SystemTime::now();
+    signature::check(head, body, now)?;
+    let body = decompressed(&head.headers, body)?;
+    let input = wire::PutMetricData::read(&body)?;
+    *metrics = input.metric_data.len();
+    limits::check(&input, now)?;
+    Ok(query::datapoints(input, now))
+}
+
+fn decompressed(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Refusal> {
+    let mut plain = Vec::new();
+    match text(headers, "content-encoding") {
+        None => plain.extend_from_slice(body),
+        Some("gzip") => {
+            // One byte more than is allowed is enough to know that it is too much.
+            let most = limits::LARGEST_REQUEST as u64 + 1;
+            let mut reader = flate2::read::GzDecoder::new(&body[..]).take(most);
+            reader
+                .read_to_end(&mut plain)
+                .map_err(|error| Refusal::malformed(&error))?;
+        }
+        Some(other) => {
+            let error = io::Error::other(format!("content encoding {other}"));
+            return Err(Refusal::malformed(&error));
+        }
+    }
+    if plain.len() > limits::LARGEST_REQUEST {
+        return Err(Refusal::too_large());
+    }
+    Ok(plain.into())
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn body(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}

@@ -1,0 +1,103 @@
+//! What `PutMetricData` looks like in CBOR, and the answer to it.
+
+use std::time::{Duration, SystemTime};
+
+use ciborium::Value;
+use http::{HeaderMap, HeaderValue, header};
+use serde::Deserialize;
+
+use super::refusal::Refusal;
+use crate::listener::Body;
+
+pub(super) const CBOR: HeaderValue = HeaderValue::from_static("application/cbor");
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct PutMetricData {
+    pub(super) namespace: Option<String>,
+    pub(super) metric_data: Vec<Datum>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Datum {
+    pub(super) metric_name: Option<String>,
+    pub(super) dimensions: Vec<Dimension>,
+    pub(super) timestamp: Option<Timestamp>,
+    pub(super) value: Option<f64>,
+    pub(super) statistic_values: Option<StatisticSet>,
+    pub(super) values: Option<Vec<f64>>,
+    pub(super) counts: Option<Vec<f64>>,
+    pub(super) unit: Option<String>,
+    pub(super) storage_resolution: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Dimension {
+    pub(super) name: Option<String>,
+    pub(super) value: Option<String>,
+}
+
+/// A summary without its distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct StatisticSet {
+    /// How many observations.
+    pub sample_count: f64,
+    /// Their sum.
+    pub sum: f64,
+    /// The least of them.
+    pub minimum: f64,
+    /// The greatest of them.
+    pub maximum: f64,
+}
+
+/// Seconds since the epoch, with or without a fraction, under CBOR's tag 1.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "Value")]
+pub(super) struct Timestamp(pub(super) SystemTime);
+
+impl TryFrom<Value> for Timestamp {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        let Value::Tag(1, seconds) = value else {
+            return Err(format!("a timestamp is tagged 1, this is {value:?}"));
+        };
+        let whole = |seconds: ciborium::value::Integer| {
+            let seconds = u64::try_from(seconds).ok()?;
+            Some(Duration::from_secs(seconds))
+        };
+        let since = match *seconds {
+            Value::Integer(seconds) => whole(seconds),
+            Value::Float(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+            _ => None,
+        };
+        let time = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+        time.map(Self)
+            .ok_or_else(|| format!("not a time since 1970 in seconds: {seconds:?}"))
+    }
+}
+
+impl PutMetricData {
+    pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
+        ciborium::from_reader(body).map_err(|error| Refusal::malformed(&error))
+    }
+}
+
+/// The answer to a request that was taken: an empty structure.
+pub(super) fn accepted() -> http::Response<Body> {
+    const EMPTY_MAP: &[u8] = &[0xbf, 0xff];
+    let mut response = http::Response::new(super::body(EMPTY_MAP));
+    mark(response.headers_mut());
+    response.headers_mut().insert(header::CONTENT_TYPE, CBOR);
+    response
+}
+
+/// Every answer names the protocol and carries a request id.
+pub(super) fn mark(headers: &mut HeaderMap) {
+    headers.insert("smithy-protocol", HeaderValue::from_static("rpc-v2-cbor"));
+    let id = HeaderValue::from_static("00000000-0000-0000-0000-000000000000");
+    headers.insert("x-amzn-requestid", id);
+}

@@ -1,0 +1,252 @@
+//! A small HTTP/1.1 client for the APIs under test, over TCP or a Unix socket.
+//!
+//! [`Client`] opens a connection for each request and so never meets an idle connection that has
+//! died; [`Connection`] is one that stays, for tests of just that. Neither retries anything. Every
+//! call is bounded by [`WAIT_LIMIT`].
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
+
+use crate::WAIT_LIMIT;
+
+/// A call that brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Nobody listens there.
+    #[error("cannot connect to {to}")]
+    Connect {
+        /// The address or the socket's path.
+        to: String,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The connection broke before the answer was whole.
+    #[error("the connection broke during {request}")]
+    Broken {
+        /// Method and path.
+        request: String,
+        /// What hyper saw.
+        source: hyper::Error,
+    },
+    /// No whole answer within [`WAIT_LIMIT`].
+    #[error("no answer to {request} within {} s", WAIT_LIMIT.as_secs())]
+    TimedOut {
+        /// Method and path.
+        request: String,
+    },
+    /// The request was no valid one.
+    #[error("not a valid request")]
+    Invalid(#[from] http::Error),
+}
+
+/// An answer, whole.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// What serde says when it is not.
+    pub fn json(&self) -> serde_json::Result<Value> {
+        serde_json::from_slice(&self.body)
+    }
+
+    /// The body as text, whatever it holds.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// A header's value as text, `None` when it is absent.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Where a server listens; a connection is opened for each request.
+#[derive(Clone, Debug)]
+pub struct Client {
+    target: Target,
+}
+
+#[derive(Clone, Debug)]
+enum Target {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Client {
+    /// For a server on a port of 127.0.0.1.
+    #[must_use]
+    pub fn tcp(port: u16) -> Self {
+        let target = Target::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        Self { target }
+    }
+
+    /// For a server on a Unix socket.
+    #[must_use]
+    pub fn unix(path: impl AsRef<Path>) -> Self {
+        let target = Target::Unix(path.as_ref().to_owned());
+        Self { target }
+    }
+
+    /// A GET.
+    ///
+    /// # Errors
+    /// [`CallError`] when there is no answer; any status is one.
+    pub async fn get(&self, path: &str) -> Result<Answer, CallError> {
+        self.send(request(Method::GET, path, Bytes::new())?).await
+    }
+
+    /// A POST of JSON.
+    ///
+    /// # Errors
+    /// [`CallError`] when there is no answer; any status is one.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Answer, CallError> {
+        self.send(post(path, body)?).await
+    }
+
+    /// Any request; `Host` is added where it is missing.
+    ///
+    /// # Errors
+    /// [`CallError`] when there is no answer; any status is one.
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Answer, CallError> {
+        self.connect().await?.send(request).await
+    }
+
+    /// A connection that stays open.
+    ///
+    /// # Errors
+    /// [`CallError::Connect`] when nobody listens.
+    pub async fn connect(&self) -> Result<Connection, CallError> {
+        let failed = |source| CallError::Connect {
+            to: match &self.target {
+                Target::Tcp(address) => address.to_string(),
+                Target::Unix(path) => path.display().to_string(),
+            },
+            source,
+        };
+        match &self.target {
+            Target::Tcp(address) => {
+                let stream = TcpStream::connect(address).await.map_err(failed)?;
+                stream.set_nodelay(true).map_err(failed)?;
+                Connection::over(stream).await
+            }
+            Target::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(failed)?;
+                Connection::over(stream).await
+            }
+        }
+    }
+}
+
+/// One connection, kept alive as long as the server lets it; closed when dropped.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    async fn over<S>(stream: S) -> Result<Self, CallError>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.map_err(|source| CallError::Broken {
+            request: "the handshake".into(),
+            source,
+        })?;
+        let driver = tokio::spawn(async move {
+            // What goes wrong here, the request under way reports as well.
+            let _ = connection.await;
+        });
+        Ok(Self { sender, driver })
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// [`CallError`] when there is no answer; any status is one.
+    pub async fn send(&mut self, mut request: Request<Bytes>) -> Result<Answer, CallError> {
+        let named = format!("{} {}", request.method(), request.uri());
+        let host = http::HeaderValue::from_static("localhost");
+        request.headers_mut().entry(header::HOST).or_insert(host);
+        let call = self.exchange(request.map(Full::new));
+        match tokio::time::timeout(WAIT_LIMIT, call).await {
+            Ok(answer) => answer.map_err(|source| CallError::Broken {
+                request: named,
+                source,
+            }),
+            Err(_) => Err(CallError::TimedOut { request: named }),
+        }
+    }
+
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Answer> {
+        self.sender.ready().await?;
+        let (head, body) = self.sender.send_request(request).await?.into_parts();
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body: body.collect().await?.to_bytes(),
+        })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// A request to be given to [`Client::send`] or [`Connection::send`].
+///
+/// # Errors
+/// When `path` is no valid one.
+pub fn request(method: Method, path: &str, body: impl Into<Bytes>) -> http::Result<Request<Bytes>> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .body(body.into())
+}
+
+/// A POST of JSON to be given to [`Client::send`] or [`Connection::send`].
+///
+/// # Errors
+/// When `path` is no valid one.
+pub fn post(path: &str, body: &Value) -> http::Result<Request<Bytes>> {
+    let mut request = request(Method::POST, path, body.to_string())?;
+    let json = http::HeaderValue::from_static("application/json");
+    request.headers_mut().insert(header::CONTENT_TYPE, json);
+    Ok(request)
+}
+
+/// What an AWS SDK in the test's own process sends its requests with; no proxy.
+#[must_use]
+pub fn sdk_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https()
+}

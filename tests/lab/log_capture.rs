@@ -1,0 +1,184 @@
+//! What a process writes to its standard output and error, line by line as it comes, for tests
+//! to look through and to wait on.
+
+use std::io::{BufRead, BufReader, Read};
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
+
+use crate::WAIT_LIMIT;
+
+/// A line was waited for and did not come; the message carries the whole log.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} {reason} without the line: {wanted}\n---- its log ----\n{log}\n---- end ----")]
+pub struct NoSuchLine {
+    name: String,
+    reason: String,
+    wanted: String,
+    log: String,
+}
+
+/// The log of one process; clones are the same log.
+#[derive(Clone, Debug)]
+pub struct LogCapture {
+    name: String,
+    echo: bool,
+    state: watch::Sender<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl LogCapture {
+    pub(crate) fn new(name: &str, echo: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            echo,
+            state: watch::Sender::new(State::default()),
+        }
+    }
+
+    /// Reads a stream to its end on a thread of its own.
+    pub(crate) fn read(&self, stream: impl Read + Send + 'static) -> JoinHandle<()> {
+        let log = self.clone();
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(stream);
+            let mut line = Vec::new();
+            while let Ok(1..) = reader.read_until(b'\n', &mut line) {
+                log.push(String::from_utf8_lossy(&line).trim_end());
+                line.clear();
+            }
+        })
+    }
+
+    fn push(&self, line: &str) {
+        if self.echo {
+            println!("{}: {line}", self.name);
+        }
+        self.state
+            .send_modify(|state| state.lines.push(line.to_owned()));
+    }
+
+    /// Nothing more will come.
+    pub(crate) fn end(&self) {
+        self.state.send_modify(|state| state.ended = true);
+    }
+
+    /// Every line so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.state.borrow().lines.clone()
+    }
+
+    /// The whole log as one text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.state.borrow().lines.join("\n")
+    }
+
+    /// How many lines there are: a mark for [`Self::wait_for_line_after`].
+    #[must_use]
+    pub fn mark(&self) -> usize {
+        self.state.borrow().lines.len()
+    }
+
+    /// Waits for a line that contains `text`, and returns it; one that is there already counts.
+    ///
+    /// # Errors
+    /// [`NoSuchLine`] when it has not come within [`WAIT_LIMIT`], or the process has ended.
+    pub async fn wait_for(&self, text: &str) -> Result<String, NoSuchLine> {
+        self.wait_for_line(text, |line| line.contains(text)).await
+    }
+
+    /// Waits for a line for which `is_it` holds, and returns it; one that is there already
+    /// counts. `wanted` says what it is, for the failure's message.
+    ///
+    /// # Errors
+    /// [`NoSuchLine`] when it has not come within [`WAIT_LIMIT`], or the process has ended.
+    pub async fn wait_for_line(
+        &self,
+        wanted: &str,
+        is_it: impl Fn(&str) -> bool,
+    ) -> Result<String, NoSuchLine> {
+        self.wait_for_line_after(0, wanted, is_it).await
+    }
+
+    /// As [`Self::wait_for_line`], among the lines after a mark alone.
+    ///
+    /// # Errors
+    /// [`NoSuchLine`] when it has not come within [`WAIT_LIMIT`], or the process has ended.
+    pub async fn wait_for_line_after(
+        &self,
+        mark: usize,
+        wanted: &str,
+        is_it: impl Fn(&str) -> bool,
+    ) -> Result<String, NoSuchLine> {
+        let mut seen = mark;
+        let mut found = None;
+        let mut state = self.state.subscribe();
+        let wait = state.wait_for(|state| {
+            let new = state.lines.get(seen..).unwrap_or_default();
+            found = new.iter().find(|line| is_it(line)).cloned();
+            seen = state.lines.len().max(mark);
+            found.is_some() || state.ended
+        });
+        let in_time = tokio::time::timeout(WAIT_LIMIT, wait).await.is_ok();
+        found.ok_or_else(|| NoSuchLine {
+            name: self.name.clone(),
+            reason: if in_time {
+                "ended".to_owned()
+            } else {
+                format!("went on for {} s", WAIT_LIMIT.as_secs())
+            },
+            wanted: wanted.to_owned(),
+            log: self.text(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_is_found_whether_it_came_before_or_comes_after() {
+        let log = LogCapture::new("probe", false);
+        let (mut writer, reader) = pipe();
+        let thread = log.read(reader);
+        writeln(&mut writer, "ready 1");
+        assert_eq!(log.wait_for("ready").await.unwrap(), "ready 1");
+        assert_eq!(log.wait_for("ready").await.unwrap(), "ready 1");
+        let mark = log.mark();
+        let waiting = log.wait_for_line_after(mark, "ready again", |line| line.contains("ready"));
+        writeln(&mut writer, "ready 2");
+        assert_eq!(waiting.await.unwrap(), "ready 2");
+        drop(writer);
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_process_ends_the_wait_and_shows_the_log() {
+        let log = LogCapture::new("probe", false);
+        let (mut writer, reader) = pipe();
+        let thread = log.read(reader);
+        writeln(&mut writer, "only this");
+        drop(writer);
+        thread.join().unwrap();
+        log.end();
+        let error = log.wait_for("something else").await.unwrap_err();
+        assert!(error.to_string().contains("only this"), "{error}");
+    }
+
+    fn pipe() -> (std::io::PipeWriter, std::io::PipeReader) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        (writer, reader)
+    }
+
+    fn writeln(writer: &mut std::io::PipeWriter, line: &str) {
+        use std::io::Write as _;
+        writeln!(writer, "{line}").unwrap();
+    }
+}

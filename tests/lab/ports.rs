@@ -1,0 +1,104 @@
+//! Ports for processes that must be told a number.
+//!
+//! A port that is found free and then let go can be taken by anyone before the process binds it:
+//! by another test, or by the kernel for an outgoing connection. So ports come from a range below
+//! the one the kernel takes from, and each is leased by a lock on a file of its own, which holds
+//! among threads and among processes and goes with the process that dies. Those who don't ask the
+//! lab are outside the agreement; a port on which one of them listens is passed over.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// Below Linux's ephemeral ports, which begin at 32768.
+const RANGE: Range<u16> = 20_000..32_000;
+
+/// No port could be leased.
+#[derive(Debug, thiserror::Error)]
+#[error("no free port from {} to {}: each is in use, or its lock in {} is", RANGE.start, RANGE.end - 1, .locks.display())]
+pub struct NoFreePort {
+    locks: PathBuf,
+}
+
+/// A port of 127.0.0.1 that is this value's alone until it is dropped.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    _lock: File,
+}
+
+impl Port {
+    /// Leases a port on which nobody listens.
+    ///
+    /// # Errors
+    /// [`NoFreePort`] when the whole range is taken or the locks cannot be written.
+    pub fn lease() -> Result<Self, NoFreePort> {
+        // Where the search begins: apart for processes and moving on within one, so that leases
+        // rarely try a port that another holds.
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let locks = std::env::temp_dir().join("model-sidecar-lab-ports");
+        let size = RANGE.end - RANGE.start;
+        let process = u16::try_from(std::process::id() % u32::from(size)).unwrap_or_default();
+        let _ = fs::create_dir_all(&locks);
+        for _ in 0..size {
+            let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + u32::from(process) * 17;
+            let number = RANGE.start + u16::try_from(step % u32::from(size)).unwrap_or_default();
+            let Ok(lock) = File::create(locks.join(number.to_string())) else {
+                continue;
+            };
+            if lock.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+                return Ok(Self {
+                    number,
+                    _lock: lock,
+                });
+            }
+        }
+        Err(NoFreePort { locks })
+    }
+
+    /// The number to bind.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn leases_held_at_once_differ_and_can_be_bound() {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                std::thread::spawn(|| -> Vec<Port> {
+                    (0..50).map(|_| Port::lease().unwrap()).collect()
+                })
+            })
+            .collect();
+        let ports: Vec<Port> = threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect();
+        let numbers: HashSet<u16> = ports.iter().map(Port::number).collect();
+        assert_eq!(numbers.len(), 400);
+        for port in &ports {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port.number())).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_lease_keeps_others_out_until_it_is_dropped() {
+        let port = Port::lease().unwrap();
+        let path = std::env::temp_dir()
+            .join("model-sidecar-lab-ports")
+            .join(port.number().to_string());
+        assert!(File::open(&path).unwrap().try_lock().is_err());
+        drop(port);
+        File::open(&path).unwrap().try_lock().unwrap();
+    }
+}

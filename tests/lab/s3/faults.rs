@@ -1,0 +1,272 @@
+//! How requests are made to fail: rules, each of which says which requests it means and what
+//! becomes of them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::Record;
+use crate::gate::Gate;
+
+/// Which requests fail, and how. Begin with [`Rule::on`] or [`Rule::any`], narrow it down, and
+/// name one or more faults; those of every rule that matches apply together, and of two faults of
+/// one kind the later rule's.
+///
+/// ```
+/// # use lab::s3::Rule;
+/// let slow_down = Rule::on("GET").key("fraud/model.onnx").first(2).status(503, "SlowDown");
+/// ```
+#[derive(Debug)]
+pub struct Rule {
+    method: Option<String>,
+    key: Option<String>,
+    skip: usize,
+    take: usize,
+    matched: AtomicUsize,
+    plan: Plan,
+}
+
+/// What is to become of one request.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    pub(super) refusal: Option<Refusal>,
+    pub(super) latency: Option<Duration>,
+    pub(super) overwrite: Option<Bytes>,
+    pub(super) link: Option<Arc<Link>>,
+    pub(super) flip: Option<u64>,
+    pub(super) stall: Option<(u64, Gate)>,
+    pub(super) cut: Option<(u64, Ending)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ending {
+    Close,
+    Reset,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    status: u16,
+    code: String,
+}
+
+impl Rule {
+    /// A rule for all requests of a method, `GET`, `HEAD`, `PUT` or `DELETE`.
+    #[must_use]
+    pub fn on(method: &str) -> Self {
+        Self {
+            method: Some(method.to_owned()),
+            ..Self::any()
+        }
+    }
+
+    /// A rule for all requests.
+    #[must_use]
+    pub fn any() -> Self {
+        Self {
+            method: None,
+            key: None,
+            skip: 0,
+            take: usize::MAX,
+            matched: AtomicUsize::new(0),
+            plan: Plan::default(),
+        }
+    }
+
+    /// Only requests for this key.
+    #[must_use]
+    pub fn key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self
+    }
+
+    /// Only the first `count` of the requests that match.
+    #[must_use]
+    pub fn first(mut self, count: usize) -> Self {
+        (self.skip, self.take) = (0, count);
+        self
+    }
+
+    /// Only the `n`th of the requests that match, counted from 1 since the rule was given.
+    #[must_use]
+    pub fn nth(mut self, n: usize) -> Self {
+        (self.skip, self.take) = (n.saturating_sub(1), 1);
+        self
+    }
+
+    /// Answer with an error, without looking at the request: `503`, `SlowDown`.
+    #[must_use]
+    pub fn status(mut self, status: u16, code: &str) -> Self {
+        self.plan.refusal = Some(Refusal {
+            status,
+            code: code.to_owned(),
+        });
+        self
+    }
+
+    /// Let time pass before the first byte of the answer.
+    #[must_use]
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.plan.latency = Some(latency);
+        self
+    }
+
+    /// Send bodies through one link of so many bytes a second, which all requests of this rule
+    /// share.
+    #[must_use]
+    pub fn bandwidth(mut self, bytes_per_second: u64) -> Self {
+        self.plan.link = Some(Arc::new(Link::new(bytes_per_second)));
+        self
+    }
+
+    /// Send `bytes` of the body, then reset the connection. The reset may overtake what the
+    /// client has not read yet.
+    #[must_use]
+    pub fn reset_after(mut self, bytes: u64) -> Self {
+        self.plan.cut = Some((bytes, Ending::Reset));
+        self
+    }
+
+    /// Send `bytes` of the body and close the connection in good order: the answer is shorter
+    /// than the length it declared.
+    #[must_use]
+    pub fn truncate_after(mut self, bytes: u64) -> Self {
+        self.plan.cut = Some((bytes, Ending::Close));
+        self
+    }
+
+    /// Send `bytes` of the body, then nothing until the gate opens.
+    #[must_use]
+    pub fn stall_after(mut self, bytes: u64, gate: &Gate) -> Self {
+        self.plan.stall = Some((bytes, gate.clone()));
+        self
+    }
+
+    /// Invert the body's byte at `offset`, counted from the answer's own beginning.
+    #[must_use]
+    pub fn flip(mut self, offset: u64) -> Self {
+        self.plan.flip = Some(offset);
+        self
+    }
+
+    /// Put other bytes under the key before answering: the overwrite that comes between two
+    /// requests of one download.
+    #[must_use]
+    pub fn overwrite(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.plan.overwrite = Some(bytes.into());
+        self
+    }
+
+    fn applies(&self, request: &Record) -> bool {
+        let meant = self
+            .method
+            .as_ref()
+            .is_none_or(|method| *method == request.method)
+            && self.key.as_ref().is_none_or(|key| *key == request.key);
+        if !meant {
+            return false;
+        }
+        let place = self.matched.fetch_add(1, Ordering::Relaxed);
+        place >= self.skip && place - self.skip < self.take
+    }
+}
+
+impl Plan {
+    fn merge(self, later: &Self) -> Self {
+        Self {
+            refusal: later.refusal.clone().or(self.refusal),
+            latency: later.latency.or(self.latency),
+            overwrite: later.overwrite.clone().or(self.overwrite),
+            link: later.link.clone().or(self.link),
+            flip: later.flip.or(self.flip),
+            stall: later.stall.clone().or(self.stall),
+            cut: later.cut.or(self.cut),
+        }
+    }
+}
+
+impl Refusal {
+    pub(super) fn response(&self) -> http::Response<s3s::Body> {
+        let body = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code>\
+             <Message>a fault that the test asked for</Message></Error>",
+            self.code
+        );
+        let mut response = http::Response::new(s3s::Body::from(body));
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let xml = http::HeaderValue::from_static("application/xml");
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, xml);
+        response
+    }
+}
+
+/// A link of limited bandwidth, shared by those who hold it.
+#[derive(Debug)]
+pub(super) struct Link {
+    bytes_per_second: u64,
+    free_from: Mutex<Option<Instant>>,
+}
+
+impl Link {
+    fn new(bytes_per_second: u64) -> Self {
+        Self {
+            bytes_per_second: bytes_per_second.max(1),
+            free_from: Mutex::new(None),
+        }
+    }
+
+    /// Bytes that make about a fiftieth of a second, so that a flow is smooth.
+    pub(super) fn slice(&self) -> usize {
+        usize::try_from(self.bytes_per_second / 50).map_or(usize::MAX, |size| size.max(1))
+    }
+
+    /// Takes a place behind what is on the link already, and waits until it has passed.
+    pub(super) async fn pass(&self, bytes: usize) {
+        let nanos = bytes as u128 * 1_000_000_000 / u128::from(self.bytes_per_second);
+        let time = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let done = {
+            let mut free_from = self
+                .free_from
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let done = free_from.unwrap_or(now).max(now) + time;
+            *free_from = Some(done);
+            done
+        };
+        tokio::time::sleep_until(done).await;
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    rules: Mutex<Vec<Rule>>,
+}
+
+impl Faults {
+    pub(super) fn add(&self, rule: Rule) {
+        self.rules().push(rule);
+    }
+
+    pub(super) fn clear(&self) {
+        self.rules().clear();
+    }
+
+    pub(super) fn plan(&self, request: &Record) -> Plan {
+        self.rules()
+            .iter()
+            .filter(|rule| rule.applies(request))
+            .fold(Plan::default(), |plan, rule| plan.merge(&rule.plan))
+    }
+
+    fn rules(&self) -> std::sync::MutexGuard<'_, Vec<Rule>> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

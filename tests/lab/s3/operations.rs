@@ -1,0 +1,351 @@
+//! The operations of S3 that the lab knows, as `s3s` asks for them once a request is parsed and
+//! its signature holds.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
+use http::{HeaderMap, HeaderValue};
+use s3s::dto::{
+    Checksum as Sums, ChecksumMode, ChecksumType, DeleteObjectInput, DeleteObjectOutput, ETag,
+    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
+    HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, Object as Listed, PutObjectInput,
+    PutObjectOutput, StreamingBlob, Timestamp,
+};
+use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+
+use super::conditions::Conditions;
+use super::store::{Checksum, NULL_VERSION, Object, Store};
+
+/// What S3 takes in one upload, in bytes.
+const LARGEST_UPLOAD: usize = 5 << 30;
+/// How many keys a listing shows at once.
+const LISTED_AT_ONCE: i32 = 1000;
+
+pub(super) struct Operations {
+    store: Arc<Store>,
+}
+
+#[async_trait]
+impl S3 for Operations {
+    async fn get_object(
+        &self,
+        request: S3Request<GetObjectInput>,
+    ) -> S3Result<S3Response<GetObjectOutput>> {
+        let input = request.input;
+        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
+        let conditions = Conditions {
+            if_match: input.if_match,
+            if_none_match: input.if_none_match,
+            if_modified_since: input.if_modified_since,
+            if_unmodified_since: input.if_unmodified_since,
+        };
+        conditions.check(&object)?;
+
+        let size = object.bytes.len();
+        let whole = 0..size as u64;
+        let part = match input.range {
+            Some(range) => range.check(size as u64)?,
+            None => whole,
+        };
+        let content_range = input
+            .range
+            .map(|_| format!("bytes {}-{}/{size}", part.start, part.end - 1));
+        // S3 has a checksum of the whole object and none of an arbitrary part.
+        let checked = input.range.is_none() && is_enabled(input.checksum_mode.as_ref());
+        let sums = sums(&object, checked);
+        let body = object.bytes.slice(place(part.start)..place(part.end));
+        Ok(S3Response::new(GetObjectOutput {
+            accept_ranges: Some("bytes".into()),
+            content_length: Some(length(body.len())),
+            content_type: Some("application/octet-stream".into()),
+            body: Some(StreamingBlob::from(Body::from(body))),
+            content_range,
+            e_tag: Some(ETag::Strong(object.etag.clone())),
+            last_modified: Some(Timestamp::from(object.modified)),
+            version_id: shown_version(&object),
+            checksum_type: sums.checksum_type,
+            checksum_crc32: sums.checksum_crc32,
+            checksum_crc32c: sums.checksum_crc32c,
+            checksum_crc64nvme: sums.checksum_crc64nvme,
+            checksum_sha256: sums.checksum_sha256,
+            ..GetObjectOutput::default()
+        }))
+    }
+
+    async fn head_object(
+        &self,
+        request: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
+        let input = request.input;
+        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
+        let conditions = Conditions {
+            if_match: input.if_match,
+            if_none_match: input.if_none_match,
+            if_modified_since: input.if_modified_since,
+            if_unmodified_since: input.if_unmodified_since,
+        };
+        conditions.check(&object)?;
+        let sums = sums(&object, is_enabled(input.checksum_mode.as_ref()));
+        Ok(S3Response::new(HeadObjectOutput {
+            accept_ranges: Some("bytes".into()),
+            content_length: Some(length(object.bytes.len())),
+            content_type: Some("application/octet-stream".into()),
+            e_tag: Some(ETag::Strong(object.etag.clone())),
+            last_modified: Some(Timestamp::from(object.modified)),
+            version_id: shown_version(&object),
+            checksum_type: sums.checksum_type,
+            checksum_crc32: sums.checksum_crc32,
+            checksum_crc32c: sums.checksum_crc32c,
+            checksum_crc64nvme: sums.checksum_crc64nvme,
+            checksum_sha256: sums.checksum_sha256,
+            ..HeadObjectOutput::default()
+        }))
+    }
+
+    async fn put_object(
+        &self,
+        request: S3Request<PutObjectInput>,
+    ) -> S3Result<S3Response<PutObjectOutput>> {
+        let S3Request {
+            input,
+            trailing_headers,
+            ..
+        } = request;
+        self.bucket(&input.bucket)?;
+        let bytes = match input.body {
+            Some(body) => collect(body).await?,
+            None => Bytes::new(),
+        };
+        let mut sent = [
+            input.checksum_crc64nvme.map(Checksum::Crc64Nvme),
+            input.checksum_crc32.map(Checksum::Crc32),
+            input.checksum_crc32c.map(Checksum::Crc32C),
+            input.checksum_sha256.map(Checksum::Sha256),
+        ]
+        .into_iter()
+        .flatten()
+        .next();
+        if sent.is_none() {
+            let trailers = trailing_headers.and_then(|trailers| trailers.take());
+            sent = trailers.as_ref().and_then(trailing_checksum);
+        }
+        let checksum = match sent {
+            Some(sent) if sent.again(&bytes) == sent => sent,
+            Some(sent) => {
+                return Err(s3_error!(
+                    BadDigest,
+                    "the content does not match its {sent:?}"
+                ));
+            }
+            None => Checksum::crc64nvme(&bytes),
+        };
+        // Looked at only now, when the body is whole, as S3 does: of two conditional uploads at
+        // once one wins.
+        let conditions = Conditions {
+            if_match: input.if_match,
+            if_none_match: input.if_none_match,
+            ..Conditions::default()
+        };
+        conditions.check_upload(self.store.current(&input.bucket, &input.key).as_ref())?;
+
+        let object = self
+            .store
+            .put_with(&input.bucket, &input.key, bytes, checksum);
+        let sums = sums(&object, true);
+        Ok(S3Response::new(PutObjectOutput {
+            e_tag: Some(ETag::Strong(object.etag.clone())),
+            version_id: shown_version(&object),
+            checksum_type: sums.checksum_type,
+            checksum_crc32: sums.checksum_crc32,
+            checksum_crc32c: sums.checksum_crc32c,
+            checksum_crc64nvme: sums.checksum_crc64nvme,
+            checksum_sha256: sums.checksum_sha256,
+            ..PutObjectOutput::default()
+        }))
+    }
+
+    async fn delete_object(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
+        let input = request.input;
+        self.bucket(&input.bucket)?;
+        let output = if let Some(version_id) = input.version_id {
+            self.store
+                .delete_version(&input.bucket, &input.key, &version_id);
+            DeleteObjectOutput {
+                version_id: Some(version_id),
+                ..DeleteObjectOutput::default()
+            }
+        } else {
+            let marker = self.store.delete(&input.bucket, &input.key);
+            DeleteObjectOutput {
+                delete_marker: marker.as_ref().map(|_| true),
+                version_id: marker.map(|marker| marker.version_id),
+                ..DeleteObjectOutput::default()
+            }
+        };
+        Ok(S3Response::new(output))
+    }
+
+    async fn head_bucket(
+        &self,
+        request: S3Request<HeadBucketInput>,
+    ) -> S3Result<S3Response<HeadBucketOutput>> {
+        self.bucket(&request.input.bucket)?;
+        Ok(S3Response::new(HeadBucketOutput::default()))
+    }
+
+    async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let input = request.input;
+        self.bucket(&input.bucket)?;
+        if !self.store.list_permission() {
+            return Err(S3ErrorCode::AccessDenied.into());
+        }
+        if input.delimiter.is_some() {
+            return Err(s3_error!(
+                NotImplemented,
+                "the lab lists without a delimiter"
+            ));
+        }
+        let prefix = input.prefix.clone().unwrap_or_default();
+        let after = input
+            .continuation_token
+            .clone()
+            .or(input.start_after.clone());
+        let asked = input.max_keys.unwrap_or(LISTED_AT_ONCE);
+        let most = usize::try_from(asked.clamp(0, LISTED_AT_ONCE)).unwrap_or_default();
+        let mut found = self.store.list(&input.bucket, &prefix);
+        found.retain(|(key, _)| after.as_ref().is_none_or(|after| key > after));
+        let is_truncated = found.len() > most;
+        found.truncate(most);
+        let last = found.last().map(|(key, _)| key.clone());
+        let contents: Vec<Listed> = found.into_iter().map(listed).collect();
+        Ok(S3Response::new(ListObjectsV2Output {
+            name: Some(input.bucket),
+            prefix: input.prefix,
+            max_keys: Some(asked),
+            key_count: i32::try_from(contents.len()).ok(),
+            is_truncated: Some(is_truncated),
+            next_continuation_token: last.filter(|_| is_truncated),
+            continuation_token: input.continuation_token,
+            start_after: input.start_after,
+            contents: Some(contents),
+            ..ListObjectsV2Output::default()
+        }))
+    }
+}
+
+impl Operations {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { store }
+    }
+
+    fn bucket(&self, bucket: &str) -> S3Result<()> {
+        if self.store.has_bucket(bucket) {
+            Ok(())
+        } else {
+            Err(S3ErrorCode::NoSuchBucket.into())
+        }
+    }
+
+    fn find(&self, bucket: &str, key: &str, version_id: Option<&str>) -> S3Result<Object> {
+        self.bucket(bucket)?;
+        let mut versions = self.store.versions(bucket, key);
+        if let Some(wanted) = version_id {
+            versions.retain(|version| version.version_id == wanted);
+        }
+        match versions.pop() {
+            Some(object) if !object.is_delete_marker => Ok(object),
+            Some(marker) if version_id.is_some() => {
+                Err(marked(S3ErrorCode::MethodNotAllowed, &marker))
+            }
+            _ if !self.store.list_permission() => Err(S3ErrorCode::AccessDenied.into()),
+            Some(marker) => Err(marked(S3ErrorCode::NoSuchKey, &marker)),
+            None if version_id.is_some() => Err(S3ErrorCode::NoSuchVersion.into()),
+            None => Err(S3ErrorCode::NoSuchKey.into()),
+        }
+    }
+}
+
+/// An error that says that a delete marker is what stands there.
+fn marked(code: S3ErrorCode, marker: &Object) -> S3Error {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-amz-delete-marker", HeaderValue::from_static("true"));
+    if let Ok(id) = HeaderValue::from_str(&marker.version_id) {
+        headers.insert("x-amz-version-id", id);
+    }
+    let mut error = S3Error::new(code);
+    error.set_headers(headers);
+    error
+}
+
+fn is_enabled(mode: Option<&ChecksumMode>) -> bool {
+    mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)
+}
+
+fn sums(object: &Object, wanted: bool) -> Sums {
+    let mut sums = Sums::default();
+    if wanted {
+        sums.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
+        match object.checksum.clone() {
+            Checksum::Crc64Nvme(sum) => sums.checksum_crc64nvme = Some(sum),
+            Checksum::Crc32(sum) => sums.checksum_crc32 = Some(sum),
+            Checksum::Crc32C(sum) => sums.checksum_crc32c = Some(sum),
+            Checksum::Sha256(sum) => sums.checksum_sha256 = Some(sum),
+        }
+    }
+    sums
+}
+
+fn trailing_checksum(trailers: &HeaderMap) -> Option<Checksum> {
+    let text = |name: &str| Some(trailers.get(name)?.to_str().ok()?.to_owned());
+    text("x-amz-checksum-crc64nvme")
+        .map(Checksum::Crc64Nvme)
+        .or_else(|| text("x-amz-checksum-crc32").map(Checksum::Crc32))
+        .or_else(|| text("x-amz-checksum-crc32c").map(Checksum::Crc32C))
+        .or_else(|| text("x-amz-checksum-sha256").map(Checksum::Sha256))
+}
+
+fn shown_version(object: &Object) -> Option<String> {
+    (object.version_id != NULL_VERSION).then(|| object.version_id.clone())
+}
+
+fn listed((key, object): (String, Object)) -> Listed {
+    Listed {
+        key: Some(key),
+        size: Some(length(object.bytes.len())),
+        e_tag: Some(ETag::Strong(object.etag)),
+        last_modified: Some(Timestamp::from(object.modified)),
+        ..Listed::default()
+    }
+}
+
+async fn collect(mut body: StreamingBlob) -> S3Result<Bytes> {
+    let mut bytes = BytesMut::new();
+    // An upload that breaks off, or whose signed chunks are wrong, ends here and stores nothing.
+    while let Some(chunk) = body.try_next().await.map_err(incomplete)? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > LARGEST_UPLOAD {
+            return Err(S3ErrorCode::EntityTooLarge.into());
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+fn incomplete(source: s3s::StdError) -> S3Error {
+    S3Error::with_source(S3ErrorCode::IncompleteBody, source)
+}
+
+fn length(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn place(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,156 @@
+//! A function and an extension in one program, for the tests of the lab itself. Called
+//! `bootstrap` it speaks Lambda's Runtime API, called anything else the Extensions API; both
+//! over plain sockets and the standard library alone, so that what the tests see is the
+//! emulator and not some other client of it.
+//!
+//! The function answers `{"echo": <event>, "deadline": <header>, "pid": <own>}`. An event can ask
+//! for more: `{"error": "…"}` is answered as a function error, `{"crash": n}` exits with code `n`,
+//! `{"hang": true}` never answers. The extension prints every event it is given. It exits at its
+//! `n`th INVOKE when `PROBE_EXIT_AT_INVOKE` is `n`, never calls `next` again after an event of the
+//! type that `PROBE_HANG_AT` names, and reports an error of Init when `PROBE_FAIL_IN_INIT` is set.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+struct Answer {
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+fn call(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> std::io::Result<Answer> {
+    let address = std::env::var("AWS_LAMBDA_RUNTIME_API").map_err(std::io::Error::other)?;
+    let mut stream = TcpStream::connect(&address)?;
+    let mut extra = String::new();
+    for (name, value) in headers {
+        extra = format!("{extra}{name}: {value}\r\n");
+    }
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{extra}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while reader.read_line(&mut head)? > 2 {}
+    let mut body = String::new();
+    reader.read_to_string(&mut body)?;
+    Ok(Answer { head, body })
+}
+
+/// The value of a top-level string or number field, good enough for the events of these tests.
+fn field<'a>(json: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = json.split_once(&format!("\"{name}\":"))?;
+    let rest = rest.trim_start();
+    match rest.strip_prefix('"') {
+        Some(text) => text.split('"').next(),
+        None => rest.split([',', '}']).next().map(str::trim),
+    }
+}
+
+fn function() -> std::io::Result<()> {
+    const API: &str = "/2018-06-01/runtime/invocation";
+    println!("function: started, pid {}", std::process::id());
+    loop {
+        let event = call("GET", &format!("{API}/next"), &[], "")?;
+        let id = event
+            .header("Lambda-Runtime-Aws-Request-Id")
+            .unwrap_or_default();
+        let deadline = event
+            .header("Lambda-Runtime-Deadline-Ms")
+            .unwrap_or_default();
+        println!("function: event {}", event.body);
+        if let Some(code) = field(&event.body, "crash") {
+            std::process::exit(code.parse().unwrap_or(1));
+        }
+        if field(&event.body, "hang").is_some() {
+            std::thread::park();
+        }
+        if let Some(message) = field(&event.body, "error") {
+            let body = format!(r#"{{"errorType":"Probe.Asked","errorMessage":"{message}"}}"#);
+            let headers = [("Lambda-Runtime-Function-Error-Type", "Probe.Asked")];
+            call("POST", &format!("{API}/{id}/error"), &headers, &body)?;
+            continue;
+        }
+        let answer = format!(
+            r#"{{"echo":{},"deadline":{deadline},"pid":{}}}"#,
+            event.body,
+            std::process::id()
+        );
+        call("POST", &format!("{API}/{id}/response"), &[], &answer)?;
+    }
+}
+
+fn extension(name: &str) -> std::io::Result<()> {
+    const API: &str = "/2020-01-01/extension";
+    let last: Option<u32> = std::env::var("PROBE_EXIT_AT_INVOKE")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let hang_at = std::env::var("PROBE_HANG_AT").ok();
+    let registered = call(
+        "POST",
+        &format!("{API}/register"),
+        &[("Lambda-Extension-Name", name)],
+        r#"{"events":["INVOKE","SHUTDOWN"]}"#,
+    )?;
+    let id = registered
+        .header("Lambda-Extension-Identifier")
+        .unwrap_or_default();
+    println!("extension: registered {}", registered.body);
+    if std::env::var_os("PROBE_FAIL_IN_INIT").is_some() {
+        let headers = [
+            ("Lambda-Extension-Identifier", id),
+            ("Lambda-Extension-Function-Error-Type", "Extension.Probe"),
+        ];
+        let body = r#"{"errorMessage":"as asked","errorType":"Extension.Probe","stackTrace":[]}"#;
+        let answer = call("POST", &format!("{API}/init/error"), &headers, body)?;
+        println!("extension: init error taken: {}", answer.body.trim());
+        std::process::exit(5);
+    }
+    let mut environment: Vec<_> = std::env::vars().map(|(name, _)| name).collect();
+    environment.sort();
+    println!("extension: environment {}", environment.join(" "));
+    let mut invokes = 0;
+    loop {
+        let event = call(
+            "GET",
+            &format!("{API}/event/next"),
+            &[("Lambda-Extension-Identifier", id)],
+            "",
+        )?;
+        println!("extension: event {}", event.body.trim());
+        let kind = field(&event.body, "eventType");
+        if kind.is_some() && kind == hang_at.as_deref() {
+            std::thread::park();
+        }
+        match kind {
+            Some("INVOKE") => {
+                invokes += 1;
+                if last == Some(invokes) {
+                    std::process::exit(3);
+                }
+            }
+            Some("SHUTDOWN") => {
+                println!("extension: shutdown, done");
+                return Ok(());
+            }
+            other => return Err(std::io::Error::other(format!("unknown event {other:?}"))),
+        }
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    let path = std::env::args().next().unwrap_or_default();
+    match path.rsplit('/').next() {
+        Some("bootstrap") => function(),
+        name => extension(name.unwrap_or_default()),
+    }
+}
