@@ -1,0 +1,153 @@
+//! What CloudWatch holds: the table, and what must be in it.
+
+use anyhow::{Context as _, Result, ensure};
+use lab::cloudwatch::{CloudWatch, Datapoint, Filter, Values};
+
+use crate::story::{Story, grouped};
+use crate::wine;
+
+/// The function's name, and the model's: the metrics' dimensions.
+pub(crate) const FUNCTION: &str = "wine-demo";
+pub(crate) const MODEL: &str = "wine";
+
+/// How a metric is shown.
+#[derive(Clone, Copy)]
+enum Shown {
+    /// The sum of what was counted.
+    Sum,
+    /// How often it was observed, and what half and all but one in a hundred stay below.
+    Spread,
+    /// The last observation.
+    Last,
+}
+
+/// What is shown, in this order; all of it must be there.
+const TABLE: &[(&str, &str, Shown)] = &[
+    ("Inferences", "Count", Shown::Sum),
+    ("InferenceLatency", "Milliseconds", Shown::Spread),
+    ("QueueTime", "Milliseconds", Shown::Spread),
+    ("ColdStarts", "Count", Shown::Sum),
+    ("ModelFetchBytes", "Bytes", Shown::Sum),
+    ("ModelFetchTime", "Milliseconds", Shown::Spread),
+    ("ModelLoadTime", "Milliseconds", Shown::Spread),
+    ("ModelReloads", "Count", Shown::Sum),
+    ("ModelAge", "Seconds", Shown::Last),
+    ("SidecarMemory", "Bytes", Shown::Last),
+];
+
+/// Metrics that count what must not happen here.
+const MISHAPS: [&str; 4] = [
+    "InferenceErrors",
+    "ValidationErrors",
+    "ModelReloadFailures",
+    "ModelCheckFailures",
+];
+
+fn ours(metric: &str) -> Filter {
+    Filter::metric(metric)
+        .namespace("ModelSidecar")
+        .dimension("FunctionName", FUNCTION)
+}
+
+/// How many inferences CloudWatch knows of.
+pub(crate) fn inferences(cloudwatch: &CloudWatch) -> f64 {
+    cloudwatch.sum(&ours("Inferences").dimension("ModelName", MODEL))
+}
+
+/// Prints the table; fails where a metric is missing or has another unit.
+pub(crate) fn table(cloudwatch: &CloudWatch, story: &Story) -> Result<()> {
+    story.head(&format!(
+        "{:<18} {:<13} {:>14} {:>9} {:>10} {:>10}",
+        "metric", "unit", "value", "observed", "p50", "p99"
+    ));
+    for (name, unit, shown) in TABLE {
+        let filter = ours(name);
+        let data = cloudwatch.datapoints(&filter);
+        let last = data
+            .last()
+            .with_context(|| format!("CloudWatch has no metric {name}"))?;
+        ensure!(
+            data.iter().all(|one| one.unit.as_deref() == Some(unit)),
+            "{name} has another unit than {unit}: {:?}",
+            last.unit
+        );
+        let line = format!("{name:<18} {unit:<13}");
+        match shown {
+            Shown::Sum => {
+                let sum = whole(cloudwatch.sum(&filter));
+                story.row(&format!("{line} {:>14}", grouped(sum)));
+            }
+            Shown::Last => story.row(&format!("{line} {:>14}", short(newest(last, name)?))),
+            Shown::Spread => {
+                let [p50, p99] =
+                    [50.0, 99.0].map(|percent| cloudwatch.percentile(&filter, percent));
+                let (p50, p99) = p50.zip(p99).with_context(|| {
+                    format!("{name} came without its distribution: {:?}", last.values)
+                })?;
+                let count = grouped(whole(cloudwatch.count(&filter)));
+                story.row(&format!(
+                    "{line} {:>14} {count:>9} {p50:>10.2} {p99:>10.2}",
+                    ""
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the numbers must be, whatever the machine.
+pub(crate) fn check(cloudwatch: &CloudWatch) -> Result<()> {
+    for name in MISHAPS {
+        let count = cloudwatch.sum(&ours(name));
+        ensure!(count == 0.0, "CloudWatch has {name} = {count}");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "two models of a kilobyte")]
+    let fetched = (wine::V1.len() + wine::V2.len()) as f64;
+    for (name, expected) in [
+        ("ColdStarts", 1.0),
+        ("ModelReloads", 1.0),
+        ("ModelFetchBytes", fetched),
+    ] {
+        let found = cloudwatch.sum(&ours(name));
+        ensure!(
+            (found - expected).abs() < 0.5,
+            "CloudWatch has {name} = {found}, not {expected}"
+        );
+    }
+    let refused = cloudwatch
+        .requests()
+        .into_iter()
+        // Step 2 asked for `/`, to see that the server is there.
+        .find(|one| one.status != 200 && one.message.as_deref() != Some("unknown operation: /"));
+    ensure!(
+        refused.is_none(),
+        "CloudWatch refused a request: {refused:?}"
+    );
+    Ok(())
+}
+
+fn newest(datapoint: &Datapoint, name: &str) -> Result<f64> {
+    let value = match &datapoint.values {
+        Values::Distribution(values) => values.last().map(|(value, _)| *value),
+        Values::Statistics(set) => Some(set.maximum),
+    };
+    value.with_context(|| format!("{name} came without a value"))
+}
+
+/// A count or a size whole, what is small with two places.
+fn short(value: f64) -> String {
+    if value.abs() >= 1000.0 {
+        grouped(whole(value))
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts and sizes: never negative, far below 2^53"
+)]
+pub(crate) fn whole(value: f64) -> u64 {
+    value.round() as u64
+}

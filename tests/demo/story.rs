@@ -1,0 +1,193 @@
+//! How it is told: numbered steps, plain lines, ticks, and progress on whatever takes long.
+//!
+//! Colour and redrawn lines only on a terminal, colour only without `NO_COLOR`. Elsewhere progress
+//! is a line a second at the most, and none for what is over by then. A reader who closes the pipe
+//! ends the printing and not the run.
+
+use std::future::Future;
+use std::io::{IsTerminal, Write, stdout};
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+/// No line is longer, logs aside.
+pub(crate) const WIDTH: usize = 100;
+const INDENT: &str = "   ";
+const REDRAW: Duration = Duration::from_millis(100);
+const SAY_AGAIN: Duration = Duration::from_secs(1);
+
+const BOLD: &str = "1";
+const DIM: &str = "2";
+const RED: &str = "31";
+const GREEN: &str = "32";
+
+pub(crate) struct Story {
+    begun: Instant,
+    step: usize,
+    title: String,
+    terminal: bool,
+    colour: bool,
+}
+
+impl Story {
+    pub(crate) fn begin() -> Self {
+        let terminal = stdout().is_terminal();
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            begun: Instant::now(),
+            step: 0,
+            title: "preparing".to_owned(),
+            terminal,
+            colour: terminal && !no_colour,
+        }
+    }
+
+    /// A heading before the first step.
+    pub(crate) fn heading(&self, title: &str, about: &str) {
+        self.line(&self.paint(BOLD, title));
+        for line in wrapped(about, WIDTH) {
+            self.line(&line);
+        }
+    }
+
+    /// A numbered step: its title, and what happens in it.
+    pub(crate) fn step(&mut self, title: &str, about: &str) {
+        self.step += 1;
+        title.clone_into(&mut self.title);
+        self.line("");
+        self.line(&self.paint(BOLD, &format!("{}. {title}", self.step)));
+        self.say(about);
+    }
+
+    /// A paragraph.
+    pub(crate) fn say(&self, text: &str) {
+        for line in wrapped(text, WIDTH - INDENT.len()) {
+            self.line(&format!("{INDENT}{line}"));
+        }
+    }
+
+    /// A line of a table or of a drawing.
+    pub(crate) fn row(&self, text: &str) {
+        self.line(format!("{INDENT}  {text}").trim_end());
+    }
+
+    /// The line above a table.
+    pub(crate) fn head(&self, text: &str) {
+        self.line(&self.paint(DIM, format!("{INDENT}  {text}").trim_end()));
+    }
+
+    /// Something that was checked and holds.
+    pub(crate) fn holds(&self, text: &str) {
+        let mut mark = self.paint(GREEN, "✓");
+        for line in wrapped(text, WIDTH - INDENT.len() - 2) {
+            self.line(&format!("{INDENT}{mark} {line}"));
+            " ".clone_into(&mut mark);
+        }
+    }
+
+    /// The step that failed, and why.
+    pub(crate) fn failed(&self, why: &str) {
+        let step = match self.step {
+            0 => "Before the first step".to_owned(),
+            step => format!("Step {step}, \"{}\"", self.title),
+        };
+        self.line("");
+        self.line(&self.paint(RED, &format!("✗ {step}, is not as it should be:")));
+        self.line(why);
+        self.line("");
+    }
+
+    pub(crate) fn end(&self) {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let text = format!(
+            "All {} steps were as they should be; it took {seconds:.1} s.",
+            self.step
+        );
+        self.line("");
+        self.line(&self.paint(BOLD, &text));
+    }
+
+    /// Does `work`; while it lasts, shows what `progress` says.
+    pub(crate) async fn during<T>(
+        &self,
+        progress: impl Fn() -> String,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let begun = Instant::now();
+        let mut work = pin!(work);
+        let every = if self.terminal { REDRAW } else { SAY_AGAIN };
+        loop {
+            tokio::select! {
+                done = &mut work => {
+                    if self.terminal {
+                        self.write("\r\x1b[K");
+                    }
+                    return done;
+                }
+                () = tokio::time::sleep(every) => {
+                    let seconds = begun.elapsed().as_secs_f64();
+                    let text = format!("{INDENT}… {} ({seconds:.1} s)", progress());
+                    let text: String = text.chars().take(WIDTH).collect();
+                    if self.terminal {
+                        self.write(&format!("\r\x1b[K{}", self.paint(DIM, &text)));
+                    } else {
+                        self.line(&text);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn line(&self, text: &str) {
+        self.write(&format!("{text}\n"));
+    }
+
+    #[expect(
+        clippy::unused_self,
+        reason = "all that is printed goes through the story"
+    )]
+    fn write(&self, text: &str) {
+        let mut out = stdout().lock();
+        // Nobody reads on: the exit code still tells how it went.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// Broken at spaces into lines of `width` at most.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().filter(|line| {
+            line.is_empty() || line.chars().count() + 1 + word.chars().count() <= width
+        });
+        match line {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// With a comma every three digits.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

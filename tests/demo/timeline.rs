@@ -1,0 +1,120 @@
+//! Where the time of a cold start went: the sidecar's own `ready` line, drawn to scale.
+//!
+//! The sidecar opens ONNX Runtime on a thread of its own as soon as the configuration is read, and
+//! builds its parts, asks S3 and fetches meanwhile. Loading the model needs both.
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use crate::story::Story;
+
+/// Cells of the drawing: a line's width less name, number and the space between.
+const CELLS: usize = 56;
+/// The line is written a little after the last step it names was measured, and rounded.
+const ROUNDING_MS: f64 = 0.01;
+
+/// The line's fields, in milliseconds.
+#[derive(Debug, Deserialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they are the log line's names, units included"
+)]
+pub(crate) struct Ready {
+    register_ms: f64,
+    configure_ms: f64,
+    build_ms: f64,
+    open_onnxruntime_ms: f64,
+    cache_ms: f64,
+    ask_ms: f64,
+    fetch_ms: f64,
+    load_ms: f64,
+    pub(crate) total_ms: f64,
+}
+
+/// One bar.
+struct Bar {
+    name: &'static str,
+    begins: f64,
+    lasts: f64,
+}
+
+impl Ready {
+    pub(crate) fn read(line: &str) -> Result<Self> {
+        let ready: Self = serde_json::from_str(line)
+            .with_context(|| format!("the line \"ready\" lacks a phase: {line}"))?;
+        let bars = ready.bars();
+        for bar in &bars {
+            ensure!(
+                bar.begins + bar.lasts <= ready.total_ms + ROUNDING_MS,
+                "\"{}\" ends after the whole did: {line}",
+                bar.name
+            );
+        }
+        Ok(ready)
+    }
+
+    fn bars(&self) -> Vec<Bar> {
+        let configured = self.register_ms + self.configure_ms;
+        let one_after_the_other = [
+            ("register with Lambda", self.register_ms),
+            ("read the settings", self.configure_ms),
+            ("bind, build clients", self.build_ms),
+            ("look into the cache", self.cache_ms),
+            ("ask S3", self.ask_ms),
+            ("fetch the model", self.fetch_ms),
+            ("load the model", self.load_ms),
+        ];
+        let mut begins = 0.0;
+        let mut bars: Vec<Bar> = one_after_the_other
+            .into_iter()
+            .map(|(name, lasts)| {
+                let bar = Bar {
+                    name,
+                    begins,
+                    lasts,
+                };
+                begins += lasts;
+                bar
+            })
+            .collect();
+        let open = Bar {
+            name: "open ONNX Runtime",
+            begins: configured,
+            lasts: self.open_onnxruntime_ms,
+        };
+        bars.insert(2, open);
+        bars
+    }
+
+    pub(crate) fn draw(&self, story: &Story) {
+        for bar in self.bars() {
+            let lasts = format!("{:.1} ms", bar.lasts);
+            let drawn = bar.cells(self.total_ms);
+            story.row(&format!("{:<21} {drawn:<CELLS$} {lasts:>10}", bar.name));
+        }
+        let total = format!("{:.1} ms", self.total_ms);
+        story.row(&format!("{:<21} {:<CELLS$} {total:>10}", "in all", ""));
+    }
+}
+
+impl Bar {
+    fn cells(&self, total: f64) -> String {
+        let begins = cell(self.begins, total).min(CELLS - 1);
+        let ends = cell(self.begins + self.lasts, total).clamp(begins, CELLS);
+        if ends == begins {
+            // Too short for a cell, but not nothing.
+            return format!("{}▏", " ".repeat(begins));
+        }
+        format!("{}{}", " ".repeat(begins), "█".repeat(ends - begins))
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a position on a line of some dozen cells"
+)]
+fn cell(at: f64, total: f64) -> usize {
+    (at / total.max(f64::MIN_POSITIVE) * CELLS as f64).round() as usize
+}

@@ -1,0 +1,186 @@
+//! Requests without a pause, each answer held against scikit-learn's: over Lambda, one after the
+//! other as an execution environment gets them, and over the sidecar's socket beside that.
+//!
+//! A caller that has had an answer of version 2 must never get one of version 1 again.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use futures_util::future::join_all;
+use lab::http::{Client, Connection, post};
+use lab::rie::ExecutionEnvironment;
+use tokio::sync::watch;
+
+use crate::wine::{Answer, Wines};
+
+/// How long traffic waits for something to come about; it takes a second or two.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What came back so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    /// Right answers of version 1, and of version 2: over Lambda.
+    pub(crate) lambda: [u64; 2],
+    /// The same: over the socket.
+    pub(crate) socket: [u64; 2],
+    /// Requests without an answer, or with a wrong one.
+    pub(crate) failed: u64,
+    /// Why the first of them failed.
+    pub(crate) first_failure: Option<String>,
+    /// The name of version 2, once an answer has carried it.
+    pub(crate) second: Option<String>,
+}
+
+impl Tally {
+    pub(crate) fn answered(&self) -> u64 {
+        self.of(0) + self.of(1)
+    }
+
+    /// Answers of the first (0) or second (1) version.
+    pub(crate) fn of(&self, version: usize) -> u64 {
+        self.lambda[version] + self.socket[version]
+    }
+}
+
+/// Who calls, with what, and what is known of the versions.
+pub(crate) struct Traffic<'a> {
+    pub(crate) lambda: &'a ExecutionEnvironment,
+    pub(crate) wines: &'a Wines,
+    /// The name of version 1.
+    pub(crate) first: &'a str,
+    pub(crate) tally: &'a watch::Sender<Tally>,
+}
+
+/// One caller's way to the model.
+enum Way<'a> {
+    Lambda(&'a ExecutionEnvironment),
+    Socket(Connection),
+}
+
+impl Traffic<'_> {
+    /// Keeps callers going until `script` is over, and gives what it gives. No request is cut off.
+    pub(crate) async fn during<T>(
+        &self,
+        on_the_socket: usize,
+        script: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let mut ways = vec![Way::Lambda(self.lambda)];
+        for _ in 0..on_the_socket {
+            let connection = Client::unix(socket(self.lambda)).connect().await;
+            ways.push(Way::Socket(connection.context("the sidecar's socket")?));
+        }
+        let over = watch::Sender::new(false);
+        let callers = ways
+            .into_iter()
+            .enumerate()
+            .map(|(caller, way)| self.call(way, caller * 31, over.subscribe()));
+        let script = async {
+            let outcome = tokio::time::timeout(LIMIT, script).await;
+            over.send_replace(true);
+            outcome
+        };
+        let (outcome, _) = tokio::join!(script, join_all(callers));
+        let tally = self.tally.borrow();
+        if let Some(why) = &tally.first_failure {
+            bail!(
+                "{} of {} requests failed; the first: {why}",
+                tally.failed,
+                tally.failed + tally.answered()
+            );
+        }
+        outcome
+            .with_context(|| format!("nothing came of it in {} s: {tally:?}", LIMIT.as_secs()))?
+    }
+
+    /// Waits for a state of the tally.
+    pub(crate) async fn reaches(&self, holds: impl FnMut(&Tally) -> bool) -> Result<Tally> {
+        let mut tally = self.tally.subscribe();
+        let reached = tally.wait_for(holds).await.map(|tally| tally.clone());
+        reached.context("the traffic ended")
+    }
+
+    async fn call(&self, mut way: Way<'_>, first_wine: usize, over: watch::Receiver<bool>) {
+        let mut had_second = self.tally.borrow().second.is_some();
+        let mut wine = first_wine;
+        while !*over.borrow() {
+            wine = (wine + 1) % self.wines.len();
+            let outcome = self.one(&mut way, wine, &mut had_second).await;
+            let failed = outcome.is_err();
+            self.tally.send_modify(|tally| tally.count(&way, outcome));
+            if failed {
+                // What is broken is not asked a thousand times more.
+                return;
+            }
+        }
+    }
+
+    /// One request; the name of the version that answered, if that is not version 1.
+    async fn one(
+        &self,
+        way: &mut Way<'_>,
+        wine: usize,
+        had_second: &mut bool,
+    ) -> Result<Option<String>> {
+        let request = self.wines.request(&[wine]);
+        let answer = match way {
+            Way::Lambda(lambda) => {
+                Answer::read(lambda.answer(&request).await?.to_string().as_bytes())
+            }
+            Way::Socket(connection) => {
+                let answer = connection.send(post("/predict", &request)?).await?;
+                ensure!(
+                    answer.status.is_success(),
+                    "{}: {}",
+                    answer.status,
+                    answer.text()
+                );
+                Answer::read(&answer.body)
+            }
+        }?;
+        let is_second = answer.model_version != self.first;
+        ensure!(
+            is_second || !*had_second,
+            "version 1 answered a caller that had been answered by version 2"
+        );
+        *had_second = is_second;
+        let reference = if is_second {
+            &self.wines.v2
+        } else {
+            &self.wines.v1
+        };
+        answer.compare(reference, &[wine])?;
+        Ok(is_second.then_some(answer.model_version))
+    }
+}
+
+impl Tally {
+    fn count(&mut self, way: &Way<'_>, outcome: Result<Option<String>>) {
+        let counts = match way {
+            Way::Lambda(_) => &mut self.lambda,
+            Way::Socket(_) => &mut self.socket,
+        };
+        match outcome {
+            Ok(None) => counts[0] += 1,
+            Ok(Some(version)) => {
+                counts[1] += 1;
+                let known = self.second.get_or_insert_with(|| version.clone());
+                if *known != version {
+                    self.failed += 1;
+                    self.first_failure
+                        .get_or_insert(format!("a third version answered: {version}"));
+                }
+            }
+            Err(problem) => {
+                self.failed += 1;
+                self.first_failure.get_or_insert(format!("{problem:#}"));
+            }
+        }
+    }
+}
+
+/// The sidecar's socket, as seen from outside the sandbox.
+pub(crate) fn socket(lambda: &ExecutionEnvironment) -> PathBuf {
+    lambda.tmp().join("model-sidecar.sock")
+}
