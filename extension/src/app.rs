@@ -135,7 +135,17 @@ async fn on_lambda(environment: &Environment) -> ExitCode {
 
 async fn on_this_machine(environment: &Environment) -> ExitCode {
     let mut phases = Phases::new(Instant::now());
-    let mut app = match init(environment, &mut phases).await {
+    // From the start: a first fetch may take minutes, and whoever stops the sidecar meanwhile means it.
+    let stop = signal();
+    tokio::pin!(stop);
+    let started = tokio::select! {
+        started = init(environment, &mut phases) => started,
+        () = &mut stop => {
+            info!("stopped before it was ready");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let mut app = match started {
         Ok(app) => app,
         Err(problem) => {
             error!("{problem}");
@@ -143,7 +153,7 @@ async fn on_this_machine(environment: &Environment) -> ExitCode {
         }
     };
     let plan = app.plan();
-    timers::run(&app.work, plan, signal()).await;
+    timers::run(&app.work, plan, stop).await;
     info!("shutting down");
     app.end(LOCAL_GRACE, LOCAL_LAST_FLUSH).await;
     ExitCode::SUCCESS
@@ -218,6 +228,8 @@ async fn init(environment: &Environment, phases: &mut Phases) -> Result<App, Sta
         let engine = Arc::clone(&engine);
         async move { engine.get().await.map(|(_, time)| time) }
     });
+    // The runtime has one thread, and much of what follows never waits: the opening would begin after it.
+    tokio::task::yield_now().await;
     let (app, wanted) = build(config, environment, engine).await?;
     phases.build = building.elapsed();
 

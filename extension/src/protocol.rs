@@ -11,6 +11,8 @@ pub mod predict;
 pub mod v2;
 mod write;
 
+use serde::Deserialize;
+
 use crate::tensor::{Kind, Port, Signature, Tensor, Value};
 
 /// What is wrong with a request, in words for its sender.
@@ -34,6 +36,16 @@ pub struct AnsweredBy<'a> {
     pub model: &'a str,
     /// Its version.
     pub version: &'a str,
+}
+
+/// Reads a request's JSON object; `what` names the kind of request, for the error. serde would take an array for
+/// a struct as well, field by field.
+fn object<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, BadRequest> {
+    let wrong = |problem: String| BadRequest(format!("not {what} request: {problem}"));
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(wrong("an object is expected, not an array".to_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))
 }
 
 /// The input of this name, or an error that lists those that there are.

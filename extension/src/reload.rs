@@ -328,12 +328,8 @@ impl Reloader {
         };
         metrics::histogram!(defs::MODEL_FETCH_TIME, defs::MODEL_LABEL => model.to_owned())
             .record(milliseconds(fetched.elapsed));
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "CloudWatch's values are 64-bit floats"
-        )]
-        metrics::histogram!(defs::MODEL_FETCH_BYTES, defs::MODEL_LABEL => model.to_owned())
-            .record(fetched.size as f64);
+        metrics::counter!(defs::MODEL_FETCH_BYTES, defs::MODEL_LABEL => model.to_owned())
+            .increment(fetched.size);
         Ok(fetched)
     }
 

@@ -56,7 +56,7 @@ metrics! {
     VALIDATION_ERRORS = "ValidationErrors", Count, "requests that were refused because of what they said";
     QUEUE_TIME = "QueueTime", Milliseconds, "how long a request waited for its turn";
     MODEL_FETCH_TIME = "ModelFetchTime", Milliseconds, "how long a model's transfer took";
-    MODEL_FETCH_BYTES = "ModelFetchBytes", Bytes, "how large the transferred model was";
+    MODEL_FETCH_BYTES = "ModelFetchBytes", Bytes, "bytes of models transferred";
     MODEL_LOAD_TIME = "ModelLoadTime", Milliseconds, "how long ONNX Runtime took to load a model";
     MODEL_RELOADS = "ModelReloads", Count, "swaps to another version of a model";
     MODEL_RELOAD_FAILURES = "ModelReloadFailures", Count, "new versions that could not be fetched or loaded";

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::array::{self, Array};
 use super::dense::{Dense, dense};
 use super::{
-    AnsweredBy, BadRequest, Decoded, check_complete, check_shape, input_port, names, write,
+    AnsweredBy, BadRequest, Decoded, check_complete, check_shape, input_port, names, object, write,
 };
 use crate::tensor::{Data, Kind, Port, Signature, Tensor, Value};
 
@@ -29,8 +29,7 @@ type Columns<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 /// Reads a request for a model of this signature.
 pub fn decode(body: &[u8], signature: &Signature) -> Result<Decoded, BadRequest> {
-    let request: PredictRequest<'_> = serde_json::from_slice(body)
-        .map_err(|error| BadRequest(format!("not a prediction request: {error}")))?;
+    let request: PredictRequest<'_> = object(body, "a prediction")?;
     let (place, given) = match (request.features, request.instances) {
         (Some(features), None) => ("features", features.get()),
         (None, Some(instances)) => ("instances", instances.get()),

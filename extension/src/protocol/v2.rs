@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 
 use super::dense::dense;
 use super::{
-    AnsweredBy, BadRequest, Decoded, array, check_complete, check_shape, input_port, names, write,
+    AnsweredBy, BadRequest, Decoded, array, check_complete, check_shape, input_port, names, object,
+    write,
 };
 use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value, element_count};
 
@@ -45,8 +46,7 @@ struct OutputTensor<'a> {
 
 /// Reads a request for a model of this signature; gives what to run, and the id to be answered.
 pub fn decode(body: &[u8], signature: &Signature) -> Result<(Decoded, Option<String>), BadRequest> {
-    let request: InferRequest<'_> = serde_json::from_slice(body)
-        .map_err(|error| BadRequest(format!("not an inference request: {error}")))?;
+    let request: InferRequest<'_> = object(body, "an inference")?;
     let mut inputs: Vec<(String, Value)> = Vec::with_capacity(request.inputs.len());
     for (index, input) in request.inputs.iter().enumerate() {
         let tensor = decode_input(input, index, signature)?;
