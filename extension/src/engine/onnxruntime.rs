@@ -30,6 +30,10 @@ impl OnnxRuntime {
             path: path.to_owned(),
             reason,
         };
+        // Once a library is open, the bindings take any path for it.
+        if !path.is_file() {
+            return Err(failed("there is no such file".to_owned()));
+        }
         let open = || {
             let library = ort::init_from(path).map_err(|error| failed(error.to_string()))?;
             let pool = GlobalThreadPoolOptions::default()
