@@ -77,7 +77,11 @@ impl Traffic<'_> {
             .enumerate()
             .map(|(caller, way)| self.call(way, caller * 31, over.subscribe()));
         let script = async {
-            let outcome = tokio::time::timeout(LIMIT, script).await;
+            let outcome = tokio::select! {
+                outcome = tokio::time::timeout(LIMIT, script) => outcome.ok(),
+                // One failure is enough.
+                _ = self.reaches(|tally| tally.failed > 0) => None,
+            };
             over.send_replace(true);
             outcome
         };

@@ -90,7 +90,8 @@ impl Demo {
         );
         let late = known - metrics::whole(before);
         story.holds(&format!(
-            "the last flush brought {} more inferences: CloudWatch has {}, as many as were answered",
+            "with what the last flush brought ({}), CloudWatch has {} inferences, as many as requests \
+             were answered",
             grouped(late),
             grouped(known)
         ));
