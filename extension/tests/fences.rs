@@ -98,7 +98,7 @@ fn sources() -> BTreeMap<String, String> {
 fn is_in(file: &str, allowed: &[&str]) -> bool {
     let matches =
         |place: &&str| file == *place || (place.ends_with('/') && file.starts_with(place));
-    allowed.iter().any(|place| matches(place))
+    allowed.iter().any(matches)
 }
 
 /// Whether `code` goes into the crate or module `name`, as in `name::…`, and not into one that ends so.
