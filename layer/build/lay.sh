@@ -14,6 +14,7 @@ library=libonnxruntime.so.1.28.0
 
 put() { # put SOURCE TARGET MODE
     if cmp -s "$1" "$2"; then
+        touch "$2" # laid out from this very build: tests compare its age with the sources'
         return 0
     fi
     mkdir -p "$(dirname "$2")"
