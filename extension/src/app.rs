@@ -1,7 +1,6 @@
 //! The composition root: builds the parts from the configuration, and runs them.
 
 use std::future::Future;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,8 +23,11 @@ use crate::server::{self, BindError, Context, Listeners};
 use crate::source::S3Source;
 use crate::status::Status;
 
-/// A configuration that cannot be used, as `EX_USAGE` of sysexits.h.
-const EXIT_USAGE: u8 = 64;
+/// Exit codes: the end that was asked for, a failure, and, as `EX_USAGE` of sysexits.h, a configuration that
+/// cannot be used.
+const EXIT_SUCCESS: i32 = 0;
+const EXIT_FAILURE: i32 = 1;
+const EXIT_USAGE: i32 = 64;
 /// How long requests under way may take at the end on a machine that is not Lambda.
 const LOCAL_GRACE: Duration = Duration::from_secs(10);
 /// The same on Lambda, where all of SHUTDOWN has 2 s.
@@ -33,8 +35,8 @@ const LAMBDA_GRACE: Duration = Duration::from_millis(300);
 /// How long the last flush may take on a machine that is not Lambda.
 const LOCAL_LAST_FLUSH: Duration = Duration::from_secs(5);
 
-/// Runs the sidecar until the platform, or a signal, ends it.
-pub async fn run(environment: Environment) -> ExitCode {
+/// Runs the sidecar until the platform, or a signal, ends it; gives the exit code.
+pub async fn run(environment: Environment) -> i32 {
     if environment.is_lambda() {
         on_lambda(&environment).await
     } else {
@@ -69,16 +71,16 @@ impl StartError {
         }
     }
 
-    fn exit_code(&self) -> ExitCode {
+    fn exit_code(&self) -> i32 {
         if matches!(self, StartError::Config(_)) {
-            EXIT_USAGE.into()
+            EXIT_USAGE
         } else {
-            ExitCode::FAILURE
+            EXIT_FAILURE
         }
     }
 }
 
-async fn on_lambda(environment: &Environment) -> ExitCode {
+async fn on_lambda(environment: &Environment) -> i32 {
     let started = Instant::now();
     let managed = Config::initialization(environment) == InitializationType::ManagedInstances;
     let events: &[&str] = if managed {
@@ -90,7 +92,7 @@ async fn on_lambda(environment: &Environment) -> ExitCode {
         Ok(registration) => registration,
         Err(problem) => {
             error!("the platform did not register this extension: {problem}");
-            return ExitCode::FAILURE;
+            return EXIT_FAILURE;
         }
     };
     let mut phases = Phases {
@@ -124,16 +126,16 @@ async fn on_lambda(environment: &Environment) -> ExitCode {
     match ended {
         Ok(left) => {
             app.end(LAMBDA_GRACE, left).await;
-            ExitCode::SUCCESS
+            EXIT_SUCCESS
         }
         Err(problem) => {
             error!("the connection to the platform broke: {problem}");
-            ExitCode::FAILURE
+            EXIT_FAILURE
         }
     }
 }
 
-async fn on_this_machine(environment: &Environment) -> ExitCode {
+async fn on_this_machine(environment: &Environment) -> i32 {
     let mut phases = Phases::new(Instant::now());
     // From the start: a first fetch may take minutes, and whoever stops the sidecar meanwhile means it.
     let stop = signal();
@@ -142,7 +144,7 @@ async fn on_this_machine(environment: &Environment) -> ExitCode {
         started = init(environment, &mut phases) => started,
         () = &mut stop => {
             info!("stopped before it was ready");
-            return ExitCode::SUCCESS;
+            return EXIT_SUCCESS;
         }
     };
     let mut app = match started {
@@ -156,7 +158,7 @@ async fn on_this_machine(environment: &Environment) -> ExitCode {
     timers::run(&app.work, plan, stop).await;
     info!("shutting down");
     app.end(LOCAL_GRACE, LOCAL_LAST_FLUSH).await;
-    ExitCode::SUCCESS
+    EXIT_SUCCESS
 }
 
 /// SIGTERM or Ctrl-C.

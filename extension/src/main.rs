@@ -21,7 +21,7 @@ fn main() -> ExitCode {
             let code = runtime.block_on(app::run(environment));
             // A run that is still under way must not hold up the end.
             runtime.shutdown_background();
-            code
+            sys::exit(code)
         }
         Err(error) => {
             tracing::error!("cannot start: {error}");

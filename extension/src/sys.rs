@@ -4,6 +4,7 @@
     reason = "the one room where the process itself is touched; each block says why it is sound"
 )]
 
+use std::io::Write as _;
 use std::path::Path;
 
 /// Tells ONNX Runtime not to start its telemetry client (on by default in Microsoft's builds from 1.29 on).
@@ -14,6 +15,14 @@ pub unsafe fn disable_onnxruntime_telemetry() {
     // SAFETY: both strings are constants that end in NUL, and the caller promises that no other thread can
     // read the environment at the same time.
     unsafe { libc::setenv(c"ORT_DISABLE_TELEMETRY".as_ptr(), c"1".as_ptr(), 1) };
+}
+
+/// Ends the process at once, without the destructors of C++ libraries: a thread may still be inside ONNX Runtime,
+/// opening it, loading or running a model, and would have its ground taken from under it.
+pub fn exit(code: i32) -> ! {
+    let _ = std::io::stdout().flush();
+    // SAFETY: _exit has no precondition, and does not return.
+    unsafe { libc::_exit(code) }
 }
 
 /// Gives memory that was freed back to the system. glibc keeps it otherwise, a whole model's worth.
