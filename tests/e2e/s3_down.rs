@@ -1,0 +1,208 @@
+//! S3 is away, slow to answer, broken, or says no.
+
+use std::time::Duration;
+
+use lab::s3::{Rule, S3Server};
+use serde_json::Value;
+
+use crate::reference::WINE;
+use crate::support::{
+    Alone, BUCKET, KEY, body, error, features, http_event, lambda, model, s3_with, transfers,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reason_is_answered_and_the_model_is_there_once_s3_is() {
+    let mut s3 = s3_with("wine-v1.onnx").await;
+    s3.down().await;
+    let lambda = lambda(&s3).start().await.unwrap();
+
+    let over_http = http_event("POST", "/predict", &features(2));
+    let reply = lambda.answer(&over_http).await.unwrap();
+    assert_eq!(reply["statusCode"], 503, "{reply}");
+    assert_is_the_reason(error(&body(&reply)));
+    assert_eq!(reply["headers"]["retry-after"], "1");
+
+    let direct = lambda.invoke(&features(2)).await.unwrap();
+    let failure = direct.function_error().unwrap();
+    assert_eq!(failure.error_type, "Model.NotReady");
+    assert_is_the_reason(&failure.message);
+
+    let sidecar = lambda.processes("model-sidecar");
+    s3.up().await.unwrap();
+    let recovery = async {
+        loop {
+            let reply = lambda.answer(&over_http).await.unwrap();
+            let answer = body(&reply);
+            if reply["statusCode"] == 200 {
+                return answer;
+            }
+            assert_eq!(reply["statusCode"], 503, "{reply}");
+            assert_is_the_reason(error(&answer));
+        }
+    };
+    let answer = tokio::time::timeout(lab::WAIT_LIMIT, recovery)
+        .await
+        .unwrap();
+    WINE.v1.check(&answer, 0..2);
+    WINE.v1
+        .check(&lambda.answer(&features(2)).await.unwrap(), 0..2);
+    assert_eq!(lambda.processes("model-sidecar"), sidecar, "no restart");
+}
+
+fn assert_is_the_reason(message: &str) {
+    for words in [
+        "model \"wine\" is not loaded",
+        "s3://models/wine/model.onnx",
+        "no connection",
+    ] {
+        assert!(message.contains(words), "{words}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_answers_goes_on_while_s3_is_away() {
+    let mut s3 = s3_with("wine-v1.onnx").await;
+    let alone = Alone::ready(&s3, &[("MODEL_REFRESH_INTERVAL", "100ms")]).await;
+    s3.down().await;
+    alone
+        .process
+        .wait_for("the version that answers stays")
+        .await
+        .unwrap();
+    WINE.v1.check(&alone.predict(9).await.json().unwrap(), 0..9);
+
+    s3.put(BUCKET, KEY, model("wine-v2.onnx"));
+    s3.up().await.unwrap();
+    alone
+        .process
+        .wait_for("another version answers")
+        .await
+        .unwrap();
+    WINE.v2.check(&alone.predict(9).await.json().unwrap(), 0..9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_transfer_is_begun_anew_and_never_loaded() {
+    type Break = fn(Rule) -> Rule;
+    let breaks: [(&str, usize, Break); 5] = [
+        ("reset", 1, |rule| rule.reset_after(400)),
+        ("cut short", 1, |rule| rule.truncate_after(400)),
+        ("a flipped byte", 1, |rule| rule.flip(400)),
+        ("throttled twice", 2, |rule| rule.status(503, "SlowDown")),
+        ("broken twice", 2, |rule| rule.truncate_after(1)),
+    ];
+    for (what, times, fault) in breaks {
+        let s3 = s3_with("wine-v1.onnx").await;
+        s3.fail(fault(Rule::on("GET").key(KEY).first(times)));
+        let alone = Alone::ready(&s3, &[]).await;
+        let answer = alone.predict(WINE.rows.len()).await.json().unwrap();
+        WINE.v1.check(&answer, 0..WINE.rows.len());
+        assert_eq!(s3.requests().len(), times + 1, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overwrite_between_two_attempts_is_never_mixed() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    s3.fail(Rule::on("GET").first(1).truncate_after(400));
+    s3.fail(Rule::on("GET").nth(2).overwrite(model("wine-v2.onnx")));
+    let alone = Alone::ready(&s3, &[]).await;
+    WINE.v2.check(&alone.predict(9).await.json().unwrap(), 0..9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_first_byte_is_waited_for_by_the_request_itself() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    s3.fail(Rule::on("GET").latency(Duration::from_millis(300)));
+    let lambda = lambda(&s3).env("MODEL_INIT_BUDGET", "1ms");
+    let lambda = lambda.start().await.unwrap();
+    let answer = lambda.answer(&features(2)).await.unwrap();
+    WINE.v1.check(&answer, 0..2);
+    lambda.wait_for("MODEL_INIT_BUDGET is over").await.unwrap();
+    assert_eq!(transfers(&s3).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_or_denied_is_said_with_what_to_do() {
+    let empty = S3Server::start().await.unwrap();
+    expect(&empty, "there is no bucket models").await;
+
+    empty.create_bucket(BUCKET);
+    expect(&empty, "there is no object wine/model.onnx in the bucket").await;
+
+    empty.list_permission(false);
+    expect(&empty, "needs s3:GetObject").await;
+
+    let s3 = s3_with("wine-v1.onnx").await;
+    s3.fail(Rule::any().status(403, "AccessDenied"));
+    expect(&s3, "needs s3:GetObject").await;
+
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7OTHER")];
+    let s3 = s3_with("wine-v1.onnx").await;
+    let alone = Alone::start(&s3, &keys);
+    let said = reason(&alone).await;
+    assert!(said.contains("S3 refused the credentials"), "{said}");
+}
+
+/// Expects these words in the answer to a request, and in the log.
+async fn expect(s3: &S3Server, words: &str) {
+    let alone = Alone::start(s3, &[]);
+    let said = reason(&alone).await;
+    assert!(said.contains(words), "{words}: {said}");
+    alone.process.wait_for(words).await.unwrap();
+}
+
+/// What a request is answered while there is no model, once an attempt has been made.
+async fn reason(alone: &Alone) -> String {
+    alone
+        .process
+        .wait_for("not every model is loaded")
+        .await
+        .unwrap();
+    let answer = alone.predict(1).await;
+    assert_eq!(answer.status, 503);
+    let answer: Value = answer.json().unwrap();
+    error(&answer).to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_start_on_the_same_tmp_transfers_nothing() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let first = lambda(&s3).start().await.unwrap();
+    first.answer(&features(1)).await.unwrap();
+    let tmp = first.keep_tmp();
+    first.shutdown().await.unwrap();
+
+    let second = lambda(&s3).tmp(tmp).start().await.unwrap();
+    let all = WINE.rows.len();
+    WINE.v1
+        .check(&second.answer(&features(all)).await.unwrap(), 0..all);
+    let [_, check] = s3.requests().try_into().unwrap();
+    assert!(check.if_none_match.is_some(), "{check:?}");
+    assert_eq!((check.status, check.sent), (Some(304), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_start_takes_the_new_version_and_without_s3_the_last_one() {
+    let mut s3 = s3_with("wine-v1.onnx").await;
+    let first = lambda(&s3).start().await.unwrap();
+    first.answer(&features(1)).await.unwrap();
+    let tmp = first.keep_tmp();
+    first.shutdown().await.unwrap();
+
+    s3.put(BUCKET, KEY, model("wine-v2.onnx"));
+    let second = lambda(&s3).tmp(tmp).start().await.unwrap();
+    WINE.v2
+        .check(&second.answer(&features(9)).await.unwrap(), 0..9);
+    let tmp = second.keep_tmp();
+    second.shutdown().await.unwrap();
+
+    s3.down().await;
+    let third = lambda(&s3).tmp(tmp).start().await.unwrap();
+    WINE.v2
+        .check(&third.answer(&features(9)).await.unwrap(), 0..9);
+    third
+        .wait_for("the last version from the cache answers")
+        .await
+        .unwrap();
+}

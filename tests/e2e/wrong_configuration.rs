@@ -1,0 +1,140 @@
+//! A configuration that is wrong is refused whole, with every mistake named.
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use lab::s3::S3Server;
+
+use crate::support::{Alone, BUCKET, features, lambda, s3_with, sidecar};
+
+/// Variables with values that are wrong, and what is allowed.
+const WRONG: [(&str, &str, &str); 5] = [
+    ("MODEL_URI", "https://models/wine.onnx", "s3://BUCKET/KEY"),
+    ("MODEL_PORT", "99999", "a whole number from 0 to 65535"),
+    ("MODEL_REFRESH_INTERVAL", "60", "with a unit"),
+    (
+        "MODEL_METRICS",
+        "prometheus",
+        "one of cloudwatch, emf, none",
+    ),
+    ("MODEL_SOCKET", "sidecar.sock", "an absolute path"),
+];
+
+fn wrong() -> Vec<(&'static str, &'static str)> {
+    WRONG
+        .iter()
+        .map(|(name, value, _)| (*name, *value))
+        .collect()
+}
+
+/// Expects every mistake in one text, with its value and what is allowed.
+fn assert_all_are_named(text: &str) {
+    for (name, value, allowed) in WRONG {
+        let words = format!("{name}={value:?} is not allowed: expected ");
+        let mistake = text
+            .split(&words)
+            .nth(1)
+            .unwrap_or_else(|| panic!("no {words}: {text}"));
+        let (mistake, _) = mistake.split_once("; ").unwrap_or((mistake, ""));
+        assert!(mistake.contains(allowed), "{name}: {mistake}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_mistake_is_in_the_log_and_the_invocation_fails() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let lambda = lambda(&s3).envs(wrong()).start().await.unwrap();
+    let invocation = lambda.invoke(&features(1)).await.unwrap();
+    assert!(invocation.function_error().is_some(), "{invocation:?}");
+    let line = lambda.wait_for("the configuration is wrong").await.unwrap();
+    assert_all_are_named(&line);
+    // The platform was told, and by name.
+    lambda.wait_for("Extension.InitError").await.unwrap();
+    assert!(s3.requests().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alone_it_ends_with_the_exit_code_for_wrong_usage() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let alone = Alone::start(&s3, &wrong());
+    assert_eq!(alone.process.wait().await.unwrap().code(), Some(64));
+    assert_all_are_named(&alone.process.log().text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_model_at_all_says_how_to_name_one() {
+    let process = sidecar().start().unwrap();
+    assert_eq!(process.wait().await.unwrap().code(), Some(64));
+    for name in ["MODEL_URI", "MODELS", "MODEL_BUCKET", "MODEL_KEY"] {
+        assert!(process.log().text().contains(name), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_variable_that_means_nothing_is_told_and_does_no_harm() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let alone = Alone::ready(&s3, &[("MODEL_REFRESH", "1s")]).await;
+    alone
+        .process
+        .wait_for("MODEL_REFRESH means nothing")
+        .await
+        .unwrap();
+    assert_eq!(alone.predict(1).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_says_what_one_expects() {
+    for (argument, code, words) in [
+        ("--help", 0, "MODEL_URI"),
+        ("-h", 0, "MODEL_METRICS_INTERVAL"),
+        ("--version", 0, "model-sidecar 0."),
+        ("-V", 0, "model-sidecar 0."),
+        ("serve", 64, "\"serve\""),
+    ] {
+        let process = sidecar().arg(argument).start().unwrap();
+        let status = process.wait().await.unwrap();
+        assert_eq!(
+            (status.code(), status.signal()),
+            (Some(code), None),
+            "{argument}"
+        );
+        let text = process.log().text();
+        assert!(text.contains(words), "{argument}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_model_that_is_missing_fails_init() {
+    let s3 = S3Server::start().await.unwrap();
+    s3.create_bucket(BUCKET);
+    let lambda = lambda(&s3).env("MODEL_REQUIRED", "true");
+    let lambda = lambda.start().await.unwrap();
+    let invocation = lambda.invoke(&features(1)).await.unwrap();
+    assert!(invocation.function_error().is_some(), "{invocation:?}");
+    let line = lambda.wait_for("MODEL_REQUIRED is true").await.unwrap();
+    assert!(
+        line.contains("there is no object wine/model.onnx"),
+        "{line}"
+    );
+    lambda.wait_for("Extension.InitError").await.unwrap();
+
+    let alone = Alone::start(&s3, &[("MODEL_REQUIRED", "true")]);
+    assert_eq!(alone.process.wait().await.unwrap().code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_that_is_not_there_is_named() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let alone = Alone::start(&s3, &[("ORT_DYLIB_PATH", "/no/such/libonnxruntime.so")]);
+    alone
+        .process
+        .wait_for("/no/such/libonnxruntime.so")
+        .await
+        .unwrap();
+    let answer = alone.predict(1).await;
+    assert_eq!(answer.status, 503);
+    assert!(
+        answer.text().contains("/no/such/libonnxruntime.so"),
+        "{}",
+        answer.text()
+    );
+}
