@@ -3,11 +3,13 @@
 //! A file is written under a temporary name, and gets its own, the SHA-256 of its bytes, when it is whole. No
 //! fsync: `/tmp` does not outlive the machine, and a file is checked again before it is used after a start.
 //! Beside the files, a record for each model says which identity of the source they came from, so that a second
-//! start in the same execution environment asks one conditional question and fetches nothing.
+//! start in the same execution environment asks one conditional question and fetches nothing. A file that no record
+//! names is swept away, unless somebody has it in hand: one model's sweep must not take what another is about to load.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -22,6 +24,19 @@ const PARTIAL_PREFIX: &str = "partial-";
 pub struct Cache {
     files: PathBuf,
     records: PathBuf,
+    in_hand: Arc<Mutex<Vec<Weak<PathBuf>>>>,
+}
+
+/// A whole file, which stays at least as long as this or a clone of it lives.
+#[derive(Clone, Debug)]
+pub struct KeptFile(Arc<PathBuf>);
+
+impl KeptFile {
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
 }
 
 /// Something went wrong with the cache's directory.
@@ -64,6 +79,7 @@ impl Cache {
         let cache = Self {
             files: directory.join("files"),
             records: directory.join("records"),
+            in_hand: Arc::default(),
         };
         for path in [&cache.files, &cache.records] {
             fs::create_dir_all(path)
@@ -88,12 +104,12 @@ impl Cache {
         temporary(&self.files)
     }
 
-    /// Names a whole file, whose bytes have this digest, and gives its path.
-    pub fn keep(&self, file: NamedTempFile, digest: &Digest) -> Result<PathBuf, CacheError> {
-        let path = self.path(digest);
-        file.persist(&path)
-            .map_err(|error| failed("cannot rename to", &path, error.error))?;
-        Ok(path)
+    /// Names a whole file, whose bytes have this digest.
+    pub fn keep(&self, file: NamedTempFile, digest: &Digest) -> Result<KeptFile, CacheError> {
+        let kept = self.take_in_hand(digest);
+        file.persist(kept.path())
+            .map_err(|error| failed("cannot rename to", kept.path(), error.error))?;
+        Ok(kept)
     }
 
     /// Remembers which file is a model's latest.
@@ -110,39 +126,56 @@ impl Cache {
     /// The latest file of a model from this place, its bytes checked against its digest. One that is missing,
     /// damaged or from elsewhere counts as absent. Reads the whole file.
     #[must_use]
-    pub fn find(&self, model: &ModelName, location: &str) -> Option<(Record, PathBuf)> {
+    pub fn find(&self, model: &ModelName, location: &str) -> Option<(Record, KeptFile)> {
         let record: Record =
             serde_json::from_slice(&fs::read(self.record_path(model)).ok()?).ok()?;
-        let path = self.path(&record.digest);
+        let kept = self.take_in_hand(&record.digest);
         let whole = record.location == location
-            && digest_of(&path).is_ok_and(|digest| digest == record.digest);
+            && digest_of(kept.path()).is_ok_and(|digest| digest == record.digest);
         if !whole {
-            let _ = fs::remove_file(&path);
+            let _ = fs::remove_file(kept.path());
         }
-        whole.then_some((record, path))
+        whole.then_some((record, kept))
     }
 
-    /// Removes every file that no model's record names, so that old versions do not fill the disk.
+    /// Removes every file that no model's record names and nobody has in hand, so that old versions do not fill
+    /// the disk.
     pub fn sweep(&self) {
-        let named: Vec<String> = fs::read_dir(&self.records)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| {
-                serde_json::from_slice::<Record>(&fs::read(entry.path()).ok()?).ok()
-            })
-            .map(|record| file_name(&record.digest))
+        // In this order: a file that is let go of after the second step has its record by the third, and one that
+        // is named after the first is not looked at.
+        let files = entries(&self.files);
+        let in_hand = self.in_hand();
+        let named: Vec<PathBuf> = entries(&self.records)
+            .iter()
+            .filter_map(|path| serde_json::from_slice::<Record>(&fs::read(path).ok()?).ok())
+            .map(|record| self.path(&record.digest))
             .collect();
-        for entry in fs::read_dir(&self.files).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if !name.starts_with(PARTIAL_PREFIX) && !named.contains(&name) {
-                let _ = fs::remove_file(entry.path());
+        for path in files {
+            let partial = path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(PARTIAL_PREFIX));
+            let held = in_hand.iter().any(|file| **file == path);
+            if !partial && !held && !named.contains(&path) {
+                let _ = fs::remove_file(path);
             }
         }
     }
 
+    fn take_in_hand(&self, digest: &Digest) -> KeptFile {
+        let path = Arc::new(self.path(digest));
+        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        in_hand.push(Arc::downgrade(&path));
+        KeptFile(path)
+    }
+
+    fn in_hand(&self) -> Vec<Arc<PathBuf>> {
+        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        in_hand.retain(|file| file.strong_count() > 0);
+        in_hand.iter().filter_map(Weak::upgrade).collect()
+    }
+
     fn path(&self, digest: &Digest) -> PathBuf {
-        self.files.join(file_name(digest))
+        self.files.join(format!("{digest}.onnx"))
     }
 
     fn record_path(&self, model: &ModelName) -> PathBuf {
@@ -150,8 +183,10 @@ impl Cache {
     }
 }
 
-fn file_name(digest: &Digest) -> String {
-    format!("{digest}.onnx")
+/// The paths in a directory; none when it cannot be read.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }
 
 fn temporary(directory: &Path) -> Result<NamedTempFile, CacheError> {
@@ -188,11 +223,16 @@ mod tests {
     use super::*;
     use crate::ids::ETag;
 
-    fn keep(cache: &Cache, model: &ModelName, bytes: &[u8]) -> PathBuf {
+    /// A whole file that no record names yet.
+    fn kept(cache: &Cache, bytes: &[u8]) -> (KeptFile, Digest) {
         let mut file = cache.begin().unwrap();
         file.write_all(bytes).unwrap();
         let digest = Digest::of(Sha256::new().chain_update(bytes));
-        let path = cache.keep(file, &digest).unwrap();
+        (cache.keep(file, &digest).unwrap(), digest)
+    }
+
+    fn keep(cache: &Cache, model: &ModelName, bytes: &[u8]) -> PathBuf {
+        let (file, digest) = kept(cache, bytes);
         let identity = Identity {
             etag: ETag("\"1\"".to_owned()),
             version_id: None,
@@ -204,7 +244,7 @@ mod tests {
             digest,
         };
         cache.record(model, &record).unwrap();
-        path
+        file.path().to_owned()
     }
 
     #[test]
@@ -214,7 +254,7 @@ mod tests {
         let model = ModelName::parse("m").unwrap();
         let path = keep(&cache, &model, b"model bytes");
         let again = Cache::open(directory.path()).unwrap();
-        assert_eq!(again.find(&model, "s3://b/k").unwrap().1, path);
+        assert_eq!(again.find(&model, "s3://b/k").unwrap().1.path(), path);
         assert!(
             again.find(&model, "s3://b/other").is_none(),
             "a file from elsewhere is not this model"
@@ -235,6 +275,20 @@ mod tests {
         let new = keep(&cache, &model, b"version 2");
         Cache::open(directory.path()).unwrap().sweep();
         assert!(!interrupted.exists() && !old.exists() && new.exists());
+    }
+
+    #[test]
+    fn a_sweep_leaves_what_another_model_is_about_to_load() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path()).unwrap();
+        let (file, _) = kept(&cache, b"on its way");
+        let path = file.path().to_owned();
+        keep(&cache, &ModelName::parse("other").unwrap(), b"loaded");
+        cache.clone().sweep();
+        assert!(path.exists());
+        drop(file);
+        cache.sweep();
+        assert!(!path.exists(), "nobody wants it any more");
     }
 
     #[test]

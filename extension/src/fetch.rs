@@ -5,7 +5,6 @@
 //! declared length; the source holds them against its own checksum; the SHA-256 that falls out names the file.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Cache, CacheError, KeptFile};
 use crate::ids::{Digest, Identity};
 use crate::source::{Chunks, Object, SourceError};
 
@@ -31,8 +30,8 @@ pub struct Fetched {
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
-    /// Where it lies.
-    pub path: PathBuf,
+    /// The file.
+    pub file: KeptFile,
     /// How long the transfer took, from the first byte asked for to the file's name.
     pub elapsed: Duration,
 }
@@ -95,12 +94,12 @@ pub async fn fetch(object: Object, cache: &Cache) -> Result<Fetched, FetchError>
     let (file, digest) = writer.await.map_err(std::io::Error::other)??;
     match received? {
         received if received == size => {
-            let path = cache.keep(file, &digest)?;
+            let file = cache.keep(file, &digest)?;
             Ok(Fetched {
                 identity,
                 digest,
                 size,
-                path,
+                file,
                 elapsed: started.elapsed(),
             })
         }

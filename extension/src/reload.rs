@@ -6,14 +6,13 @@
 //! the source changes. At a start, a file in the cache that the source confirms is loaded without a transfer,
 //! and one that the source cannot be asked about is loaded all the same.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, OnceCell, oneshot};
 use tracing::{error, info, warn};
 
-use crate::cache::{Cache, CacheError, Record};
+use crate::cache::{Cache, CacheError, KeptFile, Record};
 use crate::clock::Clock;
 use crate::config::ModelSettings;
 use crate::engine::{Engine, EngineError, Session};
@@ -150,7 +149,7 @@ enum CheckError {
 }
 
 /// A file that is here and may be loaded, and what will be recorded of it when it was.
-type Candidate = (Record, PathBuf);
+type Candidate = (Record, KeptFile);
 
 impl Reloader {
     /// A reloader for the model of `settings`, which `source` holds.
@@ -247,7 +246,7 @@ impl Reloader {
                     identity,
                     digest,
                     size,
-                    path,
+                    file,
                     ..
                 } = fetched;
                 (
@@ -257,7 +256,7 @@ impl Reloader {
                         size,
                         digest,
                     },
-                    path,
+                    file,
                 )
             }
             Ok(Opened::Unchanged) => {
@@ -294,7 +293,7 @@ impl Reloader {
         });
     }
 
-    async fn find_in_cache(&self) -> Option<(Record, PathBuf)> {
+    async fn find_in_cache(&self) -> Option<Candidate> {
         let (cache, settings) = (self.shared.cache.clone(), self.settings.clone());
         let find = move || cache.find(&settings.name, &settings.location.to_string());
         tokio::task::spawn_blocking(find).await.ok().flatten()
@@ -336,7 +335,7 @@ impl Reloader {
     /// Loads a candidate, and lets it answer. `reload` says that another version answers meanwhile.
     async fn load(
         &self,
-        (record, path): Candidate,
+        (record, file): Candidate,
         state: &mut State,
         reload: bool,
         mut steps: Steps,
@@ -345,11 +344,12 @@ impl Reloader {
         let started = Instant::now();
         let (engine, _) = self.shared.engine.get().await?;
         let loading = Instant::now();
+        let to_load = file.clone();
         let result: Result<Box<dyn Session>, EngineError> = on_thread("load-model", move || {
             if reload {
                 crate::sys::lower_thread_priority();
             }
-            engine.load(&path)
+            engine.load(to_load.path())
         })
         .await?;
         // From here on the source is asked only for what differs from this.
@@ -358,6 +358,7 @@ impl Reloader {
             Ok(session) => session,
             Err(error) => {
                 state.refused = Some(record.digest);
+                drop(file);
                 self.shared.cache.sweep();
                 return Err(error.into());
             }
@@ -366,6 +367,7 @@ impl Reloader {
         if let Err(error) = self.shared.cache.record(name, &record) {
             warn!(model = %name, "a second start here will fetch the model again: {error}");
         }
+        drop(file);
         steps.load = started.elapsed();
         metrics::histogram!(defs::MODEL_LOAD_TIME, defs::MODEL_LABEL => name.to_string())
             .record(milliseconds(loading.elapsed()));

@@ -7,7 +7,7 @@
 //! lab are outside the agreement; a port on which one of them listens is passed over.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpStream};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -48,7 +48,10 @@ impl Port {
             let Ok(lock) = File::create(locks.join(number.to_string())) else {
                 continue;
             };
-            if lock.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+            // Tried by connecting: a socket that listened for a moment would go on listening in
+            // a process that another thread forks meanwhile, until that one has begun its program.
+            if lock.try_lock().is_ok() && TcpStream::connect((Ipv4Addr::LOCALHOST, number)).is_err()
+            {
                 return Ok(Self {
                     number,
                     _lock: lock,
@@ -68,6 +71,7 @@ impl Port {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::net::TcpListener;
 
     use super::*;
 
