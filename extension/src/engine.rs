@@ -62,9 +62,12 @@ pub enum EngineError {
         /// What is the matter with it.
         reason: String,
     },
-    /// A panic in ONNX Runtime's bindings, caught.
-    #[error("ONNX Runtime's bindings failed: {0}")]
+    /// A panic in ONNX Runtime's bindings, caught. Its message is for the log: it may hold addresses.
+    #[error("ONNX Runtime's bindings failed on this model; the log has the details")]
     Panicked(String),
+    /// No thread could be had, or one ended early.
+    #[error("no thread for ONNX Runtime: {0}")]
+    Thread(String),
 }
 
 /// Stops a run from outside, before it begins or between two nodes of the graph.

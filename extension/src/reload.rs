@@ -64,7 +64,7 @@ async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, EngineError> {
     let (done, result) = oneshot::channel();
-    let failed = |reason: String| EngineError::Panicked(reason);
+    let failed = |reason: String| EngineError::Thread(reason);
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {

@@ -98,7 +98,7 @@ impl Scheduler {
         });
         let (outputs, inferred) = run
             .await
-            .map_err(|error| EngineError::Panicked(error.to_string()))?;
+            .map_err(|error| EngineError::Thread(error.to_string()))?;
         Ok(Ran {
             outputs: outputs?,
             queued,

@@ -139,8 +139,11 @@ async fn a_panic_in_the_bindings_is_an_answer_and_the_process_lives() {
             .await
             .unwrap();
         assert_eq!(answer.status, 500, "{}", answer.text());
-        assert!(!error(&answer.json().unwrap()).is_empty());
+        let body = answer.json().unwrap();
+        let words = error(&body);
+        assert!(words.contains("the log has the details"), "{words}");
     }
+    alone.process.wait_for("bindings panicked").await.unwrap();
     assert_eq!(
         alone.client().get("/v2/health/ready").await.unwrap().status,
         200

@@ -166,13 +166,15 @@ fn text<R>(error: &ort::Error<R>) -> String {
     error.message().trim().to_owned()
 }
 
-/// Runs `work`, and turns a panic into its message.
+/// Runs `work`, and turns a panic into its message, which is logged.
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
-        text.or(panic.downcast_ref::<&str>().copied())
-            .unwrap_or("a panic without a message")
-            .to_owned()
+        let text = text
+            .or(panic.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without a message");
+        tracing::error!("ONNX Runtime's bindings panicked: {text}");
+        text.to_owned()
     })
 }
 
