@@ -4,6 +4,8 @@
 //! JSON and is written as `null`, the infinities as the strings `"Infinity"` and `"-Infinity"`; all three are
 //! read back as what they were.
 
+use std::ops::Range;
+
 use serde::Serialize;
 
 use crate::tensor::{Data, Tensor, Value};
@@ -21,10 +23,15 @@ pub(super) fn flat(out: &mut Vec<u8>, data: &Data) {
 
 /// Appends the elements nested as `shape` says; without dimensions, the one element alone.
 pub(super) fn nested(out: &mut Vec<u8>, shape: &[usize], data: &Data) {
+    part(out, shape, data, 0..data.len());
+}
+
+/// Appends some of the elements, nested as `shape` says.
+fn part(out: &mut Vec<u8>, shape: &[usize], data: &Data, range: Range<usize>) {
     macro_rules! table {
         ($($variant:ident, $element:expr;)*) => {
             match data {
-                $(Data::$variant(elements) => level(out, shape, elements, $element),)*
+                $(Data::$variant(elements) => level(out, shape, &elements[range], $element),)*
             }
         };
     }
@@ -132,41 +139,19 @@ pub(super) fn value(out: &mut Vec<u8>, given: &Value) {
         Value::Sequence(values) => list(out, values, value),
         Value::Map { keys, values } => list(out, 0..keys.len(), |out, index| {
             object(out, |fields| {
-                fields.field("key", |out| nth(out, keys, index));
-                fields.field("value", |out| nth(out, values, index));
+                fields.field("key", |out| part(out, &[], keys, index..index + 1));
+                fields.field("value", |out| part(out, &[], values, index..index + 1));
             });
         }),
     }
 }
 
-fn nth(out: &mut Vec<u8>, data: &Data, index: usize) {
-    macro_rules! table {
-        ($($variant:ident)*) => {
-            match data {
-                $(Data::$variant(elements) => {
-                    nested(out, &[], &Data::$variant(elements.get(index).cloned().into_iter().collect()));
-                })*
-            }
-        };
-    }
-    table! { Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Bf16 Fp32 Fp64 Bytes }
-}
-
 /// Appends row `index` of a tensor whose first dimension counts rows.
 pub(super) fn row(out: &mut Vec<u8>, tensor: &Tensor, index: usize) {
+    let data = tensor.data();
     let Some((&rows, inner)) = tensor.shape().split_first() else {
-        return nested(out, &[], tensor.data());
+        return nested(out, &[], data);
     };
-    macro_rules! table {
-        ($($variant:ident)*) => {
-            match tensor.data() {
-                $(Data::$variant(elements) => {
-                    let step = elements.len().checked_div(rows).unwrap_or(0);
-                    let part = elements[index * step..(index + 1) * step].to_vec();
-                    nested(out, inner, &Data::$variant(part));
-                })*
-            }
-        };
-    }
-    table! { Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Bf16 Fp32 Fp64 Bytes }
+    let step = data.len().checked_div(rows).unwrap_or(0);
+    part(out, inner, data, index * step..(index + 1) * step);
 }
