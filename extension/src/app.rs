@@ -357,15 +357,10 @@ impl App {
     fn missing(&self) -> Option<String> {
         let missing: Vec<String> = self
             .work
-            .status
-            .all()
-            .filter(|(name, _)| self.work.models.current(name).is_none())
-            .map(|(name, status)| {
-                format!(
-                    "model {name} is not loaded: {}",
-                    status.problem.unwrap_or_default()
-                )
-            })
+            .models
+            .names()
+            .filter(|name| self.work.models.current(name).is_none())
+            .map(|name| self.work.status.why_missing(name))
             .collect();
         (!missing.is_empty()).then(|| missing.join("; "))
     }

@@ -163,12 +163,6 @@ impl Reloader {
         }
     }
 
-    /// The model's settings.
-    #[must_use]
-    pub fn settings(&self) -> &ModelSettings {
-        &self.settings
-    }
-
     /// Asks the source, and brings in what it has that is new. While one check is under way a second one only
     /// waits for it to end.
     pub async fn check(&self) -> Outcome {

@@ -71,6 +71,16 @@ impl Status {
         self.models.get(model).map(|status| status.borrow().clone())
     }
 
+    /// Why a model is not there, in words.
+    #[must_use]
+    pub fn why_missing(&self, model: &ModelName) -> String {
+        let name = model.as_str();
+        match self.get(model).and_then(|status| status.problem) {
+            Some(problem) => format!("model {name:?} is not loaded: {problem}"),
+            None => format!("model {name:?} is still being loaded"),
+        }
+    }
+
     /// Every model's present state.
     pub fn all(&self) -> impl Iterator<Item = (&ModelName, ModelStatus)> {
         self.models

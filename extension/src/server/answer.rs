@@ -17,8 +17,9 @@ use super::{BODY_STALL, Context, MOST_BODY};
 use crate::clock::Deadline;
 use crate::ids::ModelName;
 use crate::models::Loaded;
-use crate::protocol::{AnsweredBy, predict, v2};
+use crate::protocol::{AnsweredBy, BadRequest, Decoded, predict, v2};
 use crate::schedule::Ran;
+use crate::tensor::{Signature, Value};
 
 /// The invocation's deadline, as the Runtime API gives it to whoever forwards the request.
 const DEADLINE_HEADER: &str = "lambda-runtime-deadline-ms";
@@ -37,7 +38,7 @@ pub(super) async fn answer(request: Request<Incoming>, context: &Context) -> Ans
         Ok(Route::Ready) => ready(context),
         Ok(Route::ModelMetadata(target)) => metadata(&request, &target, context).await,
         Ok(Route::ModelReady(target)) => model_ready(&target, context),
-        Ok(Route::Infer(target)) => infer(request, &target, context).await,
+        Ok(Route::Infer(target)) => open_inference(request, &target, context).await,
         Ok(Route::Predict(model)) => plain_predict(request, model, context).await,
         Err(reason) => Err(no_route(&request, reason)),
     };
@@ -89,7 +90,7 @@ fn ready(context: &Context) -> Result<Answer, ApiError> {
         .models
         .names()
         .filter(|name| context.models.current(name).is_none())
-        .map(|name| reason(name, context))
+        .map(|name| context.status.why_missing(name))
         .collect();
     if missing.is_empty() {
         Ok(json(StatusCode::OK, b"{\"ready\":true}".to_vec()))
@@ -101,7 +102,7 @@ fn ready(context: &Context) -> Result<Answer, ApiError> {
 fn model_ready(target: &Target, context: &Context) -> Result<Answer, ApiError> {
     let name = find(&target.model, context)?;
     let Some(loaded) = context.models.current(name) else {
-        return Err(ApiError::NotReady(reason(name, context)));
+        return Err(ApiError::NotReady(context.status.why_missing(name)));
     };
     check_version(target, &loaded)?;
     let body = serde_json::json!({ "name": name.as_str(), "version": loaded.version.as_str(), "ready": true });
@@ -129,40 +130,77 @@ async fn metadata(
     ))
 }
 
+/// The form in which a request comes and its answer goes.
+enum Form<'a> {
+    /// The Open Inference Protocol, for the version that the target names, if it names one.
+    OpenInference(&'a Target),
+    /// `/predict`.
+    Plain,
+}
+
+impl Form<'_> {
+    /// What to run, and the id to be answered.
+    fn decode(
+        &self,
+        body: &[u8],
+        signature: &Signature,
+    ) -> Result<(Decoded, Option<String>), BadRequest> {
+        match self {
+            Form::OpenInference(_) => v2::decode(body, signature),
+            Form::Plain => predict::decode(body, signature).map(|decoded| (decoded, None)),
+        }
+    }
+
+    fn encode(&self, loaded: &Loaded, id: Option<&str>, outputs: &[(String, Value)]) -> Vec<u8> {
+        match self {
+            Form::OpenInference(_) => v2::encode(answered_by(loaded), id, outputs),
+            Form::Plain => predict::encode(answered_by(loaded), outputs),
+        }
+    }
+}
+
+/// Runs the model, and counts how that ended.
 async fn infer(
     request: Request<Incoming>,
-    target: &Target,
+    name: &ModelName,
+    form: Form<'_>,
     context: &Context,
 ) -> Result<Answer, ApiError> {
-    let name = find(&target.model, context)?;
     observed(name, context, async {
         let deadline = deadline(request.headers(), context)?;
         let body = body(request).await?;
         let received = Instant::now();
         let loaded = loaded(name, deadline, context).await?;
-        check_version(target, &loaded)?;
+        if let Form::OpenInference(target) = form {
+            check_version(target, &loaded)?;
+        }
         let decoding = Instant::now();
-        let (decoded, id) = v2::decode(&body, loaded.signature())?;
+        let (decoded, id) = form.decode(&body, loaded.signature())?;
         let decode = decoding.elapsed();
         let ran = context
             .scheduler
             .run(Arc::clone(&loaded), decoded, deadline)
             .await?;
         let encoding = Instant::now();
-        let encoded = v2::encode(answered_by(&loaded), id.as_deref(), &ran.outputs);
+        let encoded = form.encode(&loaded, id.as_deref(), &ran.outputs);
         let times = Times {
             received,
             decode,
             encode: encoding.elapsed(),
         };
-        Ok(times.of(
-            named(json(StatusCode::OK, encoded), &loaded),
-            &ran,
-            name,
-            context,
-        ))
+        let answer = named(json(StatusCode::OK, encoded), &loaded);
+        Ok(times.of(answer, &ran, name, context))
     })
     .await
+}
+
+async fn open_inference(
+    request: Request<Incoming>,
+    target: &Target,
+    context: &Context,
+) -> Result<Answer, ApiError> {
+    let name = find(&target.model, context)?;
+    infer(request, name, Form::OpenInference(target), context).await
 }
 
 async fn plain_predict(
@@ -176,33 +214,7 @@ async fn plain_predict(
             known: known(context),
         })?,
     };
-    observed(name, context, async {
-        let deadline = deadline(request.headers(), context)?;
-        let body = body(request).await?;
-        let received = Instant::now();
-        let loaded = loaded(name, deadline, context).await?;
-        let decoding = Instant::now();
-        let decoded = predict::decode(&body, loaded.signature())?;
-        let decode = decoding.elapsed();
-        let ran = context
-            .scheduler
-            .run(Arc::clone(&loaded), decoded, deadline)
-            .await?;
-        let encoding = Instant::now();
-        let encoded = predict::encode(answered_by(&loaded), &ran.outputs);
-        let times = Times {
-            received,
-            decode,
-            encode: encoding.elapsed(),
-        };
-        Ok(times.of(
-            named(json(StatusCode::OK, encoded), &loaded),
-            &ran,
-            name,
-            context,
-        ))
-    })
-    .await
+    infer(request, name, Form::Plain, context).await
 }
 
 /// Counts how an inference ended.
@@ -394,16 +406,5 @@ async fn loaded(
     context
         .models
         .current(name)
-        .ok_or_else(|| ApiError::NotReady(reason(name, context)))
-}
-
-/// Why a model is not there.
-fn reason(name: &ModelName, context: &Context) -> String {
-    match context.status.get(name).and_then(|status| status.problem) {
-        Some(problem) => format!(
-            "model {name:?} is not loaded: {problem}",
-            name = name.as_str()
-        ),
-        None => format!("model {name:?} is still being loaded", name = name.as_str()),
-    }
+        .ok_or_else(|| ApiError::NotReady(context.status.why_missing(name)))
 }
