@@ -5,7 +5,11 @@
 //! asks the wall clock, which is right after a thaw in both cases. Elapsed times of single steps are measured
 //! with `Instant`.
 
+mod thaw;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use thaw::Thaws;
 
 /// A point in wall-clock time, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
