@@ -2,20 +2,23 @@
 //!
 //! A file is written under a temporary name, and gets its own, the SHA-256 of its bytes, when it is whole. No
 //! fsync: `/tmp` does not outlive the machine, and a file is checked again before it is used after a start.
-//! Beside the files, a record for each model says which identity of the source they came from, so that a second
-//! start in the same execution environment asks one conditional question and fetches nothing. A file that no record
-//! names is swept away, unless somebody has it in hand: one model's sweep must not take what another is about to load.
+//! Beside the files, a [`Journal`] for each model says which identity of the source they came from and how their
+//! loads went, so that a second start in the same execution environment asks one conditional question and fetches
+//! nothing. A file that no journal names is swept away, unless somebody has it in hand: one model's sweep must not
+//! take what another is about to load.
+
+mod journal;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use serde::{Deserialize, Serialize};
+pub use journal::{Journal, Record};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::ids::{Digest, Identity, ModelName};
+use crate::ids::{Digest, ModelName};
 
 const PARTIAL_PREFIX: &str = "partial-";
 
@@ -23,7 +26,8 @@ const PARTIAL_PREFIX: &str = "partial-";
 #[derive(Clone, Debug)]
 pub struct Cache {
     files: PathBuf,
-    records: PathBuf,
+    journals: PathBuf,
+    loading: PathBuf,
     in_hand: Arc<Mutex<Vec<Weak<PathBuf>>>>,
 }
 
@@ -60,28 +64,16 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// What is known of the last whole file of a model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// Where it came from; a record of another place is not used.
-    pub location: String,
-    /// What the source said of it.
-    pub identity: Identity,
-    /// Its length in bytes.
-    pub size: u64,
-    /// The SHA-256 of its bytes.
-    pub digest: Digest,
-}
-
 impl Cache {
     /// Opens the cache, makes its directories, and sweeps what an interrupted fetch left.
     pub fn open(directory: &Path) -> Result<Self, CacheError> {
         let cache = Self {
             files: directory.join("files"),
-            records: directory.join("records"),
+            journals: directory.join("journals"),
+            loading: directory.join("loading"),
             in_hand: Arc::default(),
         };
-        for path in [&cache.files, &cache.records] {
+        for path in [&cache.files, &cache.journals, &cache.loading] {
             fs::create_dir_all(path)
                 .map_err(|source| failed("cannot make the cache directory", path, source))?;
             let entries = fs::read_dir(path)
@@ -112,45 +104,36 @@ impl Cache {
         Ok(kept)
     }
 
-    /// Remembers which file is a model's latest.
-    pub fn record(&self, model: &ModelName, record: &Record) -> Result<(), CacheError> {
-        let path = self.record_path(model);
-        let file = temporary(&self.records)?;
-        serde_json::to_writer(&file, record)
-            .map_err(|error| failed("cannot write", &path, error.into()))?;
-        file.persist(&path)
-            .map_err(|error| failed("cannot rename to", &path, error.error))?;
-        Ok(())
-    }
-
-    /// The latest file of a model from this place, its bytes checked against its digest. One that is missing,
-    /// damaged or from elsewhere counts as absent. Reads the whole file.
+    /// The file of a version, its bytes checked against its digest. One that is missing or damaged counts as absent.
+    /// Reads the whole file.
     #[must_use]
-    pub fn find(&self, model: &ModelName, location: &str) -> Option<(Record, KeptFile)> {
-        let record: Record =
-            serde_json::from_slice(&fs::read(self.record_path(model)).ok()?).ok()?;
-        if record.location != location {
-            return None;
-        }
+    pub fn find(&self, record: &Record) -> Option<KeptFile> {
         let kept = self.take_in_hand(&record.digest);
         let whole = digest_of(kept.path()).is_ok_and(|digest| digest == record.digest);
         if !whole {
             let _ = fs::remove_file(kept.path());
         }
-        whole.then_some((record, kept))
+        whole.then_some(kept)
     }
 
-    /// Removes every file that no model's record names and nobody has in hand, so that old versions do not fill
+    /// Removes every file that no model's journal names and nobody has in hand, so that old versions do not fill
     /// the disk.
     pub fn sweep(&self) {
-        // In this order: a file that is let go of after the second step has its record by the third, and one that
+        // In this order: a file that is let go of after the second step is in its journal by the third, and one that
         // is named after the first is not looked at.
         let files = entries(&self.files);
         let in_hand = self.in_hand();
-        let named: Vec<PathBuf> = entries(&self.records)
+        let named: Vec<PathBuf> = entries(&self.journals)
             .iter()
-            .filter_map(|path| serde_json::from_slice::<Record>(&fs::read(path).ok()?).ok())
-            .map(|record| self.path(&record.digest))
+            .filter_map(|path| {
+                serde_json::from_slice::<journal::Entries>(&fs::read(path).ok()?).ok()
+            })
+            .flat_map(|entries| {
+                entries
+                    .digests()
+                    .map(|digest| self.path(digest))
+                    .collect::<Vec<_>>()
+            })
             .collect();
         for path in files {
             let partial = path
@@ -180,8 +163,8 @@ impl Cache {
         self.files.join(format!("{digest}.onnx"))
     }
 
-    fn record_path(&self, model: &ModelName) -> PathBuf {
-        self.records.join(format!("{model}.json"))
+    fn journal_path(&self, model: &ModelName) -> PathBuf {
+        self.journals.join(format!("{model}.json"))
     }
 }
 
@@ -223,9 +206,9 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use crate::ids::ETag;
+    use crate::ids::{ETag, Identity};
 
-    /// A whole file that no record names yet.
+    /// A whole file that no journal names yet.
     fn kept(cache: &Cache, bytes: &[u8]) -> (KeptFile, Digest) {
         let mut file = cache.begin().unwrap();
         file.write_all(bytes).unwrap();
@@ -233,20 +216,21 @@ mod tests {
         (cache.keep(file, &digest).unwrap(), digest)
     }
 
-    fn keep(cache: &Cache, model: &ModelName, bytes: &[u8]) -> PathBuf {
+    fn keep(cache: &Cache, model: &ModelName, bytes: &[u8]) -> (PathBuf, Record) {
         let (file, digest) = kept(cache, bytes);
         let identity = Identity {
             etag: ETag("\"1\"".to_owned()),
             version_id: None,
         };
         let record = Record {
-            location: "s3://b/k".to_owned(),
             identity,
             size: bytes.len() as u64,
             digest,
         };
-        cache.record(model, &record).unwrap();
-        file.path().to_owned()
+        let mut journal = cache.journal(model, "s3://b/k");
+        journal.fetched(record.clone());
+        journal.loaded(&record);
+        (file.path().to_owned(), record)
     }
 
     #[test]
@@ -254,16 +238,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::open(directory.path()).unwrap();
         let model = ModelName::parse("m").unwrap();
-        let path = keep(&cache, &model, b"model bytes");
+        let (path, record) = keep(&cache, &model, b"model bytes");
         let again = Cache::open(directory.path()).unwrap();
-        assert_eq!(again.find(&model, "s3://b/k").unwrap().1.path(), path);
-        assert!(
-            again.find(&model, "s3://b/other").is_none(),
-            "a file from elsewhere is not this model"
-        );
-        assert!(path.exists(), "it may be another's");
+        assert_eq!(again.find(&record).unwrap().path(), path);
         fs::write(&path, b"model bytez").unwrap();
-        assert!(again.find(&model, "s3://b/k").is_none());
+        assert!(again.find(&record).is_none());
         assert!(!path.exists(), "a damaged file does not stay");
     }
 
@@ -273,8 +252,8 @@ mod tests {
         let cache = Cache::open(directory.path()).unwrap();
         let (_, interrupted) = cache.begin().unwrap().keep().unwrap();
         let model = ModelName::parse("m").unwrap();
-        let old = keep(&cache, &model, b"version 1");
-        let new = keep(&cache, &model, b"version 2");
+        let (old, _) = keep(&cache, &model, b"version 1");
+        let (new, _) = keep(&cache, &model, b"version 2");
         Cache::open(directory.path()).unwrap().sweep();
         assert!(!interrupted.exists() && !old.exists() && new.exists());
     }

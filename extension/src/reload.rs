@@ -6,75 +6,31 @@
 //! the source changes. At a start, a file in the cache that the source confirms is loaded without a transfer,
 //! and one that the source cannot be asked about is loaded all the same.
 
+mod engine_slot;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, OnceCell, oneshot};
+use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
-use crate::cache::{Cache, CacheError, KeptFile, Record};
+use crate::cache::{Cache, CacheError, Journal, KeptFile, Record};
 use crate::clock::Clock;
 use crate::config::ModelSettings;
-use crate::engine::{Engine, EngineError, Session};
+use crate::engine::EngineError;
 use crate::fetch::{FetchError, Fetched, fetch};
-use crate::ids::{Digest, Identity, Version};
+use crate::ids::{Identity, Version};
 use crate::metrics::defs;
 use crate::models::{Loaded, Models};
 use crate::source::{Object, Opened, Source, SourceError};
-use crate::status::Status;
+use crate::status::{ModelStatus, Status};
+pub use engine_slot::EngineSlot;
+use engine_slot::on_thread;
 
 /// How often a transfer that breaks is begun anew within one check.
 const FETCH_ATTEMPTS: u32 = 3;
 /// The pause before the second attempt; it doubles.
 const FETCH_PAUSE: Duration = Duration::from_millis(100);
-
-/// Opens the engine on a thread, once, when it is first asked for.
-pub struct EngineSlot {
-    open: Box<dyn Fn() -> Result<Arc<dyn Engine>, EngineError> + Send + Sync>,
-    cell: OnceCell<(Arc<dyn Engine>, Duration)>,
-}
-
-impl EngineSlot {
-    /// A slot whose engine `open` opens.
-    #[must_use]
-    pub fn new(
-        open: impl Fn() -> Result<Arc<dyn Engine>, EngineError> + Send + Sync + 'static,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            open: Box::new(open),
-            cell: OnceCell::new(),
-        })
-    }
-
-    /// The engine, and how long it took to open. Whoever asks while it opens waits for the same.
-    pub async fn get(self: &Arc<Self>) -> Result<(Arc<dyn Engine>, Duration), EngineError> {
-        let open = || async {
-            let slot = Arc::clone(self);
-            let started = Instant::now();
-            let engine = on_thread("open-engine", move || (slot.open)()).await??;
-            Ok((engine, started.elapsed()))
-        };
-        self.cell.get_or_try_init(open).await.cloned()
-    }
-}
-
-/// Runs `work` on a thread of its own.
-async fn on_thread<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, EngineError> {
-    let (done, result) = oneshot::channel();
-    let failed = |reason: String| EngineError::Thread(reason);
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            let _ = done.send(work());
-        })
-        .map_err(|error| failed(error.to_string()))?;
-    result
-        .await
-        .map_err(|_| failed("the thread ended without a result".to_owned()))
-}
 
 /// What the reloaders of one execution environment share.
 #[derive(Clone)]
@@ -96,16 +52,8 @@ pub struct Reloader {
     settings: ModelSettings,
     source: Box<dyn Source>,
     shared: Shared,
-    state: Mutex<State>,
-}
-
-/// What is known of the source.
-#[derive(Default)]
-struct State {
-    /// What it held when it last answered, whether that could be loaded or not.
-    seen: Option<Identity>,
-    /// Bytes that could not be loaded.
-    refused: Option<Digest>,
+    /// What is known of the versions; read when it is first needed.
+    journal: Mutex<Option<Journal>>,
 }
 
 /// What a check did.
@@ -144,12 +92,9 @@ enum CheckError {
     Cache(#[from] CacheError),
     #[error("{0}")]
     Engine(#[from] EngineError),
-    #[error("the new content has the same bytes as a version that could not be loaded")]
-    Refused,
+    #[error("the version in the source cannot be loaded: {0}")]
+    Refused(String),
 }
-
-/// A file that is here and may be loaded, and what will be recorded of it when it was.
-type Candidate = (Record, KeptFile);
 
 impl Reloader {
     /// A reloader for the model of `settings`, which `source` holds.
@@ -159,36 +104,44 @@ impl Reloader {
             settings,
             source,
             shared,
-            state: Mutex::default(),
+            journal: Mutex::default(),
         }
     }
 
     /// Asks the source, and brings in what it has that is new. While one check is under way a second one only
     /// waits for it to end.
     pub async fn check(&self) -> Outcome {
-        let Ok(mut state) = self.state.try_lock() else {
-            drop(self.state.lock().await);
+        let Ok(mut journal) = self.journal.try_lock() else {
+            drop(self.journal.lock().await);
             return Outcome::Current;
         };
         let (name, shared) = (&self.settings.name, &self.shared);
         shared.status.update(name, |status| status.busy = true);
-        let result = self.attempt(&mut state).await;
-        drop(state);
-        let now = shared.clock.now();
-        let outcome = match result {
-            Ok(outcome) => outcome,
-            Err(problem) => {
-                self.report(&problem);
-                shared
-                    .status
-                    .update(name, |status| status.problem = Some(problem.to_string()));
-                Outcome::Failed
+        let journal = match &mut *journal {
+            Some(journal) => journal,
+            unread => {
+                let location = self.settings.location.to_string();
+                unread.insert(shared.cache.journal(name, &location))
             }
         };
+        let (outcome, problem) = match self.attempt(journal).await {
+            Ok(outcome) => {
+                let refusal = journal.refusal().map(str::to_owned);
+                let refused = refusal.map(|reason| CheckError::Refused(reason).to_string());
+                (outcome, refused)
+            }
+            Err(problem) => {
+                let fallback = self.fall_back(journal).await;
+                self.report(&problem);
+                (fallback, Some(problem.to_string()))
+            }
+        };
+        let now = shared.clock.now();
         shared.status.update(name, |status| {
             status.busy = false;
             status.attempts += 1;
             status.attempted_at = Some(now);
+            status.problem = problem;
         });
         outcome
     }
@@ -208,89 +161,125 @@ impl Reloader {
         }
     }
 
-    async fn attempt(&self, state: &mut State) -> Result<Outcome, CheckError> {
-        let name = &self.settings.name;
-        let loaded = self.shared.models.current(name).is_some();
-        let started = Instant::now();
-        let mut cached = if loaded || state.seen.is_some() {
-            None
-        } else {
-            self.find_in_cache().await
+    async fn attempt(&self, journal: &mut Journal) -> Result<Outcome, CheckError> {
+        let loaded = self.shared.models.current(&self.settings.name);
+        let mut steps = Steps::default();
+        let asked = Instant::now();
+        let known = journal.newest().map(|newest| newest.identity.clone());
+        let question = async {
+            let opened = self.source.open(known.as_ref()).await;
+            (opened, asked.elapsed())
         };
-        let mut steps = Steps {
-            cache: started.elapsed(),
+        // What would be loaded is read and checked beside the question whether it is the newest.
+        let pending = journal.usable().filter(|usable| {
+            loaded
+                .as_ref()
+                .is_none_or(|loaded| loaded.digest != usable.digest)
+        });
+        let pending = pending.cloned();
+        let ((opened, ask), (cached, cache)) = tokio::join!(question, self.find(pending));
+        (steps.ask, steps.cache) = (ask, cache);
+        let opened = opened?;
+        let now = self.shared.clock.now();
+        let checked = |status: &mut ModelStatus| status.checked_at = Some(now);
+        self.shared.status.update(&self.settings.name, checked);
+        match (opened, cached) {
+            (Opened::Object(object), _) if journal.is_good(&object.identity) => {
+                journal.returned();
+                self.take_known(journal, steps).await
+            }
+            (Opened::Object(object), _) => {
+                self.take_new(object, known.as_ref(), journal, steps).await
+            }
+            (Opened::Unchanged, Some((record, file))) => {
+                self.count_cache_hit();
+                self.load(record, file, journal, steps).await
+            }
+            (Opened::Unchanged, None) => self.take_known(journal, steps).await,
+        }
+    }
+
+    /// Lets the newest version that may be loaded answer, if it does not yet: from the cache, or fetched again when
+    /// the cache has lost it.
+    async fn take_known(
+        &self,
+        journal: &mut Journal,
+        mut steps: Steps,
+    ) -> Result<Outcome, CheckError> {
+        let loaded = self.shared.models.current(&self.settings.name);
+        let Some(usable) = journal.usable().cloned() else {
+            let reason = journal.refusal().unwrap_or_default().to_owned();
+            return Err(CheckError::Refused(reason));
+        };
+        if loaded.is_some_and(|loaded| loaded.digest == usable.digest) {
+            return Ok(Outcome::Current);
+        }
+        let (cached, cache) = self.find(Some(usable)).await;
+        steps.cache += cache;
+        if let Some((record, file)) = cached {
+            self.count_cache_hit();
+            return self.load(record, file, journal, steps).await;
+        }
+        match self.source.open(None).await? {
+            Opened::Object(object) => self.take_new(object, None, journal, steps).await,
+            Opened::Unchanged => Ok(Outcome::Current),
+        }
+    }
+
+    /// Fetches what the source holds, and lets it answer.
+    async fn take_new(
+        &self,
+        object: Object,
+        known: Option<&Identity>,
+        journal: &mut Journal,
+        mut steps: Steps,
+    ) -> Result<Outcome, CheckError> {
+        let fetched = self.fetch(object, known).await?;
+        steps.fetch = Some(fetched.elapsed);
+        let record = Record {
+            identity: fetched.identity,
+            size: fetched.size,
+            digest: fetched.digest,
+        };
+        journal.fetched(record.clone());
+        if let Some(reason) = journal.refusal() {
+            return Err(CheckError::Refused(reason.to_owned()));
+        }
+        self.load(record, fetched.file, journal, steps).await
+    }
+
+    /// When nothing answers and the newest version cannot be had: the last good one, if it is here.
+    async fn fall_back(&self, journal: &mut Journal) -> Outcome {
+        if self.shared.models.current(&self.settings.name).is_some() {
+            return Outcome::Failed;
+        }
+        let (found, cache) = self.find(journal.usable().cloned()).await;
+        let Some((record, file)) = found else {
+            return Outcome::Failed;
+        };
+        let steps = Steps {
+            cache,
             ..Steps::default()
         };
-        let known = state
-            .seen
-            .clone()
-            .or_else(|| cached.as_ref().map(|(record, _)| record.identity.clone()));
-        let asked = Instant::now();
-        let opened = self.source.open(known.as_ref()).await;
-        steps.ask = asked.elapsed();
-        let candidate = match opened {
-            Ok(Opened::Object(object)) => {
-                let fetched = self.fetch(object, known.as_ref()).await?;
-                steps.fetch = Some(fetched.elapsed);
-                if state.refused.as_ref() == Some(&fetched.digest) {
-                    state.seen = Some(fetched.identity);
-                    return Err(CheckError::Refused);
-                }
-                let Fetched {
-                    identity,
-                    digest,
-                    size,
-                    file,
-                    ..
-                } = fetched;
-                (
-                    Record {
-                        location: self.settings.location.to_string(),
-                        identity,
-                        size,
-                        digest,
-                    },
-                    file,
-                )
-            }
-            Ok(Opened::Unchanged) => {
-                self.confirmed(state);
-                let Some(cached) = cached.take() else {
-                    return Ok(Outcome::Current);
-                };
-                metrics::counter!(defs::MODEL_CACHE_HITS, defs::MODEL_LABEL => name.to_string())
-                    .increment(1);
-                cached
-            }
-            Err(error) => {
-                let Some(cached) = cached.take() else {
-                    return Err(error.into());
-                };
-                warn!(model = %name, "the last version from the cache answers, since its source does not: {error}");
-                cached
-            }
+        let loaded = self.load(record, file, journal, steps).await;
+        loaded.unwrap_or(Outcome::Failed)
+    }
+
+    fn count_cache_hit(&self) {
+        let model = self.settings.name.to_string();
+        metrics::counter!(defs::MODEL_CACHE_HITS, defs::MODEL_LABEL => model).increment(1);
+    }
+
+    /// The file of this version, if the cache has it whole, and how long it took to see that.
+    async fn find(&self, record: Option<Record>) -> (Option<(Record, KeptFile)>, Duration) {
+        let started = Instant::now();
+        let Some(record) = record else {
+            return (None, Duration::ZERO);
         };
-        steps.bytes = candidate.0.size;
-        self.load(candidate, state, loaded, steps)
-            .await
-            .map(Outcome::Loaded)
-    }
-
-    /// The source confirmed what is known. A version that was refused stays a problem.
-    fn confirmed(&self, state: &State) {
-        let now = self.shared.clock.now();
-        self.shared.status.update(&self.settings.name, |status| {
-            status.checked_at = Some(now);
-            if state.refused.is_none() {
-                status.problem = None;
-            }
-        });
-    }
-
-    async fn find_in_cache(&self) -> Option<Candidate> {
-        let (cache, settings) = (self.shared.cache.clone(), self.settings.clone());
-        let find = move || cache.find(&settings.name, &settings.location.to_string());
-        tokio::task::spawn_blocking(find).await.ok().flatten()
+        let cache = self.shared.cache.clone();
+        let find = move || cache.find(&record).map(|file| (record, file));
+        let found = tokio::task::spawn_blocking(find).await.ok().flatten();
+        (found, started.elapsed())
     }
 
     async fn fetch(&self, object: Object, known: Option<&Identity>) -> Result<Fetched, CheckError> {
@@ -326,43 +315,42 @@ impl Reloader {
         Ok(fetched)
     }
 
-    /// Loads a candidate, and lets it answer. `reload` says that another version answers meanwhile.
+    /// Loads a version, and lets it answer.
     async fn load(
         &self,
-        (record, file): Candidate,
-        state: &mut State,
-        reload: bool,
+        record: Record,
+        file: KeptFile,
+        journal: &mut Journal,
         mut steps: Steps,
-    ) -> Result<Steps, CheckError> {
+    ) -> Result<Outcome, CheckError> {
         let name = &self.settings.name;
+        let reload = self.shared.models.current(name).is_some();
+        steps.bytes = record.size;
         let started = Instant::now();
         let (engine, _) = self.shared.engine.get().await?;
         let loading = Instant::now();
         let to_load = file.clone();
-        let result: Result<Box<dyn Session>, EngineError> = on_thread("load-model", move || {
+        journal.load_begins(&record.digest);
+        let result = on_thread("load-model", move || {
             if reload {
                 crate::sys::lower_thread_priority();
             }
             engine.load(to_load.path())
         })
-        .await?;
-        // From here on the source is asked only for what differs from this.
-        state.seen = Some(record.identity.clone());
-        let session = match result {
+        .await;
+        journal.load_ended();
+        let session = match result? {
             Ok(session) => session,
             Err(error) => {
-                state.refused = Some(record.digest);
+                journal.refused(&record.digest, &error.to_string());
                 drop(file);
                 self.shared.cache.sweep();
                 return Err(error.into());
             }
         };
-        state.refused = None;
-        if let Err(error) = self.shared.cache.record(name, &record) {
-            warn!(model = %name, "a second start here will fetch the model again: {error}");
-        }
-        drop(file);
         steps.load = started.elapsed();
+        journal.loaded(&record);
+        drop(file);
         metrics::histogram!(defs::MODEL_LOAD_TIME, defs::MODEL_LABEL => name.to_string())
             .record(milliseconds(loading.elapsed()));
         let file = self.settings.location.file_name().to_owned();
@@ -378,7 +366,6 @@ impl Reloader {
         self.shared.status.update(name, |status| {
             status.version = Some(version.clone());
             status.loaded_at = Some(now);
-            status.checked_at = Some(now);
             status.problem = None;
         });
         if reload {
@@ -395,7 +382,7 @@ impl Reloader {
             if reload { "another version answers from now on" } else { "the model is loaded" }
         );
         self.shared.cache.sweep();
-        Ok(steps)
+        Ok(Outcome::Loaded(steps))
     }
 }
 

@@ -202,7 +202,7 @@ async fn a_second_start_takes_the_new_version_and_without_s3_the_last_one() {
     WINE.v2
         .check(&third.answer(&features(9)).await.unwrap(), 0..9);
     third
-        .wait_for("the last version from the cache answers")
+        .wait_for("the version that answers stays")
         .await
         .unwrap();
 }

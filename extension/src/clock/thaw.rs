@@ -6,7 +6,6 @@
 //! peer hears of the thaw and tries anew, and whoever waits for a deadline asks the wall clock again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -76,6 +75,7 @@ impl Thaws {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use super::*;
 
@@ -112,7 +112,11 @@ mod tests {
         let (wall, thaws) = (Wall::default(), Thaws::default());
         let work = tokio::time::sleep(Duration::from_secs(60));
         let wait = thaws.within(&wall, deadline(), work);
-        assert_eq!(wait.await, Some(()), "the wall clock says that no time went by");
+        assert_eq!(
+            wait.await,
+            Some(()),
+            "the wall clock says that no time went by"
+        );
     }
 
     #[tokio::test(start_paused = true)]

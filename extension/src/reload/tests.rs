@@ -9,7 +9,7 @@ use futures_core::future::BoxFuture;
 use super::*;
 use crate::clock::SystemClock;
 use crate::config::Location;
-use crate::engine::Cancel;
+use crate::engine::{Cancel, Engine, Session};
 use crate::ids::{ETag, ModelName};
 use crate::source::Chunks;
 use crate::tensor::{Signature, Value};
@@ -76,7 +76,8 @@ impl Source for Arc<Shelf> {
     }
 }
 
-/// An engine that loads everything but files that begin with `bad`.
+/// An engine that loads everything but files that begin with `bad`, and that never ends with one that begins with
+/// `hang`.
 struct Loader;
 
 struct Nothing(Signature);
@@ -86,6 +87,9 @@ impl Engine for Loader {
         let bytes = std::fs::read(file).map_err(|error| EngineError::Load(error.to_string()))?;
         if bytes.starts_with(b"bad") {
             return Err(EngineError::Load("not a model".to_owned()));
+        }
+        while bytes.starts_with(b"hang") {
+            std::thread::park();
         }
         Ok(Box::new(Nothing(Signature::default())))
     }
@@ -159,6 +163,14 @@ impl Bench {
         std::fs::read_dir(self.directory.path().join("files"))
             .unwrap()
             .count()
+    }
+
+    /// Waits until a load has begun.
+    async fn loading(&self) {
+        let marks = self.directory.path().join("loading");
+        while std::fs::read_dir(&marks).unwrap().count() == 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn version(&self, reloader: &Reloader) -> Option<String> {
@@ -260,6 +272,72 @@ async fn a_start_after_a_bad_version_still_finds_the_good_one_in_the_cache_when_
     let again = bench.start();
     again.check().await;
     assert_eq!(bench.version(&again), good);
+}
+
+#[tokio::test]
+async fn a_start_at_which_the_source_holds_a_bad_version_takes_the_last_good_one() {
+    let bench = Bench::new(Ok(("1", b"model one")));
+    let reloader = bench.start();
+    reloader.check().await;
+    let good = bench.version(&reloader);
+    bench.holds(Ok(("2", b"bad model")));
+    let again = bench.start();
+    assert!(matches!(again.check().await, Outcome::Loaded(_)));
+    assert_eq!(bench.version(&again), good);
+    assert!(bench.problem(&again).unwrap().contains("not a model"));
+    // What is known to be bad is neither fetched nor tried by the starts that follow.
+    let third = bench.start();
+    assert!(matches!(third.check().await, Outcome::Loaded(_)));
+    assert_eq!(bench.version(&third), good);
+    assert!(bench.problem(&third).unwrap().contains("not a model"));
+    assert_eq!(bench.transfers(), 2);
+    // The good one put back is no transfer either, and no problem any more.
+    bench.holds(Ok(("1", b"model one")));
+    assert_eq!(third.check().await, Outcome::Current);
+    assert_eq!(bench.problem(&third), None);
+    let again = bench.start();
+    again.check().await;
+    assert_eq!(bench.version(&again), good);
+}
+
+#[tokio::test]
+async fn a_version_whose_load_killed_the_process_is_not_loaded_again() {
+    let bench = Bench::new(Ok(("1", b"model one")));
+    let reloader = bench.start();
+    reloader.check().await;
+    let good = bench.version(&reloader);
+    bench.holds(Ok(("2", b"hang model")));
+    let stuck = bench.start();
+    let check = tokio::spawn(async move { stuck.check().await });
+    bench.loading().await;
+    // Dropped in the middle of the load, as the process is by a SIGKILL.
+    check.abort();
+    let _ = check.await;
+    let again = bench.start();
+    assert!(matches!(again.check().await, Outcome::Loaded(_)));
+    assert_eq!(bench.version(&again), good);
+    assert!(
+        bench
+            .problem(&again)
+            .unwrap()
+            .contains("died while it loaded")
+    );
+    assert_eq!(bench.transfers(), 2);
+}
+
+#[tokio::test]
+async fn a_file_that_the_cache_has_lost_is_fetched_again() {
+    let bench = Bench::new(Ok(("1", b"model one")));
+    bench.start().check().await;
+    for file in std::fs::read_dir(bench.directory.path().join("files")).unwrap() {
+        std::fs::write(file.unwrap().path(), b"torn").unwrap();
+    }
+    let again = bench.start();
+    assert!(matches!(
+        again.check().await,
+        Outcome::Loaded(Steps { fetch: Some(_), .. })
+    ));
+    assert_eq!((bench.transfers(), bench.files()), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
