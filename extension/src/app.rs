@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::cache::{Cache, CacheError};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Thaws};
 use crate::config::{Config, ConfigError, Environment, InitializationType, Location, MetricsSink};
-use crate::engine::{Engine, OnnxRuntime};
+use crate::engine::{Engine, EngineError, OnnxRuntime};
 use crate::ids::ModelName;
-use crate::lifecycle::plan::Plan;
-use crate::lifecycle::{Work, lambda, timers};
+use crate::lifecycle::machine::Intervals;
+use crate::lifecycle::{Driver, Work, lambda};
 use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink};
 use crate::models::Models;
 use crate::reload::{EngineSlot, Outcome, Reloader, Shared, Steps, milliseconds};
@@ -99,29 +99,25 @@ async fn on_lambda(environment: &Environment) -> i32 {
         register: Some(started.elapsed()),
         ..Phases::new(started)
     };
-    let mut app = match init(environment, &mut phases).await {
+    let mut app = match App::build(environment, &mut phases).await {
         Ok(app) => app,
-        Err(problem) => {
-            error!("{problem}");
-            registration
-                .init_error(problem.kind(), &problem.to_string())
-                .await;
-            return problem.exit_code();
-        }
+        Err(problem) => return fail_init(registration, &problem).await,
     };
+    if let Err(problem) = app.wait_for_models(&mut phases).await {
+        app.cache.forgive_loads();
+        return fail_init(registration, &problem).await;
+    }
     let events = registration.ready();
-    let plan = app.plan();
+    let clock = Arc::clone(&app.work.clock);
     let ended = if managed {
         let (over, left) = tokio::sync::oneshot::channel();
         let end = async {
-            let _ = over.send(events.shutdown().await);
+            let _ = over.send(events.shutdown(&*clock).await);
         };
-        timers::run(&app.work, plan, end).await;
-        Ok(left.await.unwrap_or_default())
+        app.driver.run_on_timers(end).await;
+        left.await.unwrap_or_else(|error| Err(error.into()))
     } else {
-        events
-            .invocations(&app.work, plan, app.config.tail_budget)
-            .await
+        events.invocations(&mut app.driver, &*clock).await
     };
     match ended {
         Ok(left) => {
@@ -135,28 +131,42 @@ async fn on_lambda(environment: &Environment) -> i32 {
     }
 }
 
+async fn fail_init(registration: lambda::Registration, problem: &StartError) -> i32 {
+    error!("{problem}");
+    registration
+        .init_error(problem.kind(), &problem.to_string())
+        .await;
+    problem.exit_code()
+}
+
 async fn on_this_machine(environment: &Environment) -> i32 {
     let mut phases = Phases::new(Instant::now());
     // From the start: a first fetch may take minutes, and whoever stops the sidecar meanwhile means it.
     let stop = signal();
     tokio::pin!(stop);
-    let started = tokio::select! {
-        started = init(environment, &mut phases) => started,
-        () = &mut stop => {
-            info!("stopped before it was ready");
-            return EXIT_SUCCESS;
-        }
-    };
-    let mut app = match started {
+    let mut app = match App::build(environment, &mut phases).await {
         Ok(app) => app,
         Err(problem) => {
             error!("{problem}");
             return problem.exit_code();
         }
     };
-    let plan = app.plan();
-    timers::run(&app.work, plan, stop).await;
-    info!("shutting down");
+    let started = tokio::select! {
+        started = app.wait_for_models(&mut phases) => Some(started),
+        () = &mut stop => None,
+    };
+    match started {
+        Some(Ok(())) => {
+            app.driver.run_on_timers(stop).await;
+            info!("shutting down");
+        }
+        Some(Err(problem)) => {
+            error!("{problem}");
+            app.cache.forgive_loads();
+            return problem.exit_code();
+        }
+        None => info!("stopped before it was ready"),
+    }
     app.end(LOCAL_GRACE, LOCAL_LAST_FLUSH).await;
     EXIT_SUCCESS
 }
@@ -183,7 +193,10 @@ fn signal() -> impl Future<Output = ()> {
 /// The running parts.
 struct App {
     config: Config,
+    cache: Cache,
     work: Arc<Work>,
+    driver: Driver,
+    opening: JoinHandle<Result<Duration, EngineError>>,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
 }
@@ -209,60 +222,72 @@ impl Phases {
     }
 }
 
-/// From the configuration to models that answer, or to the end of the budget for it.
-async fn init(environment: &Environment, phases: &mut Phases) -> Result<App, StartError> {
-    let configuring = Instant::now();
-    let config = Config::read(environment)?;
-    for name in environment.unknown() {
-        warn!("{name} means nothing to the sidecar; --help lists its variables");
-    }
-    phases.configure = configuring.elapsed();
-
-    let building = Instant::now();
-    let engine = {
-        let (library, threads) = (config.onnxruntime.clone(), config.threads);
-        EngineSlot::new(move || {
-            Ok(Arc::new(OnnxRuntime::open(&library, threads)?) as Arc<dyn Engine>)
-        })
-    };
-    // Beside all that follows; who needs the engine waits for this same opening.
-    let opening = tokio::spawn({
-        let engine = Arc::clone(&engine);
-        async move { engine.get().await.map(|(_, time)| time) }
-    });
-    // The runtime has one thread, and much of what follows never waits: the opening would begin after it.
-    tokio::task::yield_now().await;
-    let (app, wanted) = build(config, environment, engine).await?;
-    phases.build = building.elapsed();
-
-    tokio::spawn(Arc::clone(&app.work).serve_wishes(wanted));
-    let first = tokio::spawn({
-        let work = Arc::clone(&app.work);
-        async move { work.check_all().await }
-    });
-    match tokio::time::timeout(app.config.init_budget, first).await {
-        Ok(outcomes) => {
-            phases.open = opening.await.ok().and_then(Result::ok);
-            let outcomes = outcomes.unwrap_or_default();
-            if let Some(problem) = app.missing().filter(|_| app.config.required) {
-                return Err(StartError::Required(problem));
-            }
-            app.log_ready(phases, &outcomes);
+impl App {
+    /// Builds the parts, and begins to fetch and load the models.
+    async fn build(environment: &Environment, phases: &mut Phases) -> Result<Self, StartError> {
+        let configuring = Instant::now();
+        let config = Config::read(environment)?;
+        for name in environment.unknown() {
+            warn!("{name} means nothing to the sidecar; --help lists its variables");
         }
-        Err(_) => warn!(
-            budget_ms = milliseconds(app.config.init_budget),
-            "the models are not there yet, and MODEL_INIT_BUDGET is over: requests wait for them"
-        ),
+        phases.configure = configuring.elapsed();
+
+        let building = Instant::now();
+        let engine = {
+            let (library, threads) = (config.onnxruntime.clone(), config.threads);
+            EngineSlot::new(move || {
+                Ok(Arc::new(OnnxRuntime::open(&library, threads)?) as Arc<dyn Engine>)
+            })
+        };
+        // Beside all that follows; who needs the engine waits for this same opening.
+        let opening = tokio::spawn({
+            let engine = Arc::clone(&engine);
+            async move { engine.get().await.map(|(_, time)| time) }
+        });
+        // The runtime has one thread, and much of what follows never waits: the opening would begin after it.
+        tokio::task::yield_now().await;
+        let app = build(config, environment, engine, opening).await?;
+        phases.build = building.elapsed();
+        Ok(app)
     }
-    Ok(app)
+
+    /// Waits for the models until they answer, or until the budget for it is over.
+    async fn wait_for_models(&mut self, phases: &mut Phases) -> Result<(), StartError> {
+        let budget = self.config.init_budget;
+        let outcomes = self.driver.first_checks(budget).await;
+        if let Some(problem) = self.missing().filter(|_| self.config.required) {
+            let late = if outcomes.is_none() {
+                format!(
+                    ", and MODEL_INIT_BUDGET ({} ms) is over",
+                    budget.as_millis()
+                )
+            } else {
+                String::new()
+            };
+            return Err(StartError::Required(problem + &late));
+        }
+        match outcomes {
+            Some(outcomes) => {
+                phases.open = (&mut self.opening).await.ok().and_then(Result::ok);
+                self.log_ready(phases, &outcomes);
+            }
+            None => warn!(
+                budget_ms = milliseconds(budget),
+                "the models are not there yet, and MODEL_INIT_BUDGET is over: requests wait for them"
+            ),
+        }
+        Ok(())
+    }
 }
 
 async fn build(
     config: Config,
     environment: &Environment,
     engine: Arc<EngineSlot>,
-) -> Result<(App, mpsc::Receiver<ModelName>), StartError> {
+    opening: JoinHandle<Result<Duration, EngineError>>,
+) -> Result<App, StartError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let thaws = Thaws::default();
     let recorder = Recorder::new(Arc::clone(&clock));
     metrics::set_global_recorder(recorder.clone()).map_err(|_| StartError::Recorder)?;
     metrics::counter!(crate::metrics::defs::COLD_STARTS).increment(1);
@@ -277,6 +302,8 @@ async fn build(
         Arc::clone(&models),
         Arc::clone(&status),
         Arc::clone(&clock),
+        thaws.clone(),
+        config.max_staleness,
     ));
     let grace = if environment.is_lambda() {
         LAMBDA_GRACE
@@ -285,14 +312,16 @@ async fn build(
     };
     let server = tokio::spawn(server::serve(listeners, context, stopped, grace));
 
+    let cache = Cache::open(&config.cache_dir)?;
     let shared = Shared {
-        cache: Cache::open(&config.cache_dir)?,
+        cache: cache.clone(),
         engine,
         models: Arc::clone(&models),
         status: Arc::clone(&status),
         clock: Arc::clone(&clock),
+        thaws: thaws.clone(),
     };
-    let aws = crate::aws::load().await;
+    let aws = crate::aws::load(Arc::clone(&clock), thaws.clone(), environment.is_lambda()).await;
     let reloaders = config
         .models
         .iter()
@@ -310,16 +339,24 @@ async fn build(
         models,
         status,
         clock,
+        thaws,
     });
-    Ok((
-        App {
-            config,
-            work,
-            stop,
-            server,
-        },
-        wanted,
-    ))
+    tokio::spawn(Arc::clone(&work).serve_wishes(wanted));
+    let intervals = Intervals {
+        refresh: config.refresh_interval,
+        flush: config.metrics_interval,
+        tail: config.tail_budget,
+    };
+    let driver = Driver::start(Arc::clone(&work), intervals);
+    Ok(App {
+        config,
+        cache,
+        work,
+        driver,
+        opening,
+        stop,
+        server,
+    })
 }
 
 fn reporter(
@@ -343,16 +380,6 @@ fn reporter(
 }
 
 impl App {
-    fn plan(&self) -> Plan {
-        let models = self.config.models.iter().map(|model| model.name.clone());
-        Plan::new(
-            models,
-            self.config.refresh_interval,
-            self.config.metrics_interval,
-            self.work.clock.now(),
-        )
-    }
-
     /// Which models are not loaded, and why.
     fn missing(&self) -> Option<String> {
         let missing: Vec<String> = self
@@ -406,9 +433,11 @@ impl App {
     /// Stops accepting, lets requests finish, sends the metrics; all within `time`.
     async fn end(&mut self, grace: Duration, time: Duration) {
         let started = Instant::now();
+        // What is being loaded now does not kill the process: it ends by itself.
+        self.cache.forgive_loads();
         let _ = self.stop.send(true);
         let _ = tokio::time::timeout(grace, &mut self.server).await;
-        self.work
+        self.driver
             .flush_finally(time.saturating_sub(started.elapsed()))
             .await;
         let _ = std::fs::remove_file(&self.config.socket);

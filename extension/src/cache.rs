@@ -1,13 +1,14 @@
 //! Model files between starts: content-addressed, whole or absent.
 //!
-//! A file is written under a temporary name, and gets its own, the SHA-256 of its bytes, when it is whole. No
-//! fsync: `/tmp` does not outlive the machine, and a file is checked again before it is used after a start.
+//! A file grows as a [`Partial`], and gets its name, the SHA-256 of its bytes, when it is whole. No fsync: `/tmp`
+//! does not outlive the machine, and a file is checked again before it is used after a start.
 //! Beside the files, a [`Journal`] for each model says which identity of the source they came from and how their
 //! loads went, so that a second start in the same execution environment asks one conditional question and fetches
 //! nothing. A file that no journal names is swept away, unless somebody has it in hand: one model's sweep must not
 //! take what another is about to load.
 
 mod journal;
+mod partial;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub use journal::{Journal, Record};
+pub use partial::{Partial, Wanted, is_full};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
@@ -28,6 +30,7 @@ pub struct Cache {
     files: PathBuf,
     journals: PathBuf,
     loading: PathBuf,
+    partials: PathBuf,
     in_hand: Arc<Mutex<Vec<Weak<PathBuf>>>>,
 }
 
@@ -71,9 +74,15 @@ impl Cache {
             files: directory.join("files"),
             journals: directory.join("journals"),
             loading: directory.join("loading"),
+            partials: directory.join("partials"),
             in_hand: Arc::default(),
         };
-        for path in [&cache.files, &cache.journals, &cache.loading] {
+        for path in [
+            &cache.files,
+            &cache.journals,
+            &cache.loading,
+            &cache.partials,
+        ] {
             fs::create_dir_all(path)
                 .map_err(|source| failed("cannot make the cache directory", path, source))?;
             let entries = fs::read_dir(path)
@@ -89,19 +98,6 @@ impl Cache {
             }
         }
         Ok(cache)
-    }
-
-    /// A new file without its name yet; it vanishes unless [`Cache::keep`] names it.
-    pub fn begin(&self) -> Result<NamedTempFile, CacheError> {
-        temporary(&self.files)
-    }
-
-    /// Names a whole file, whose bytes have this digest.
-    pub fn keep(&self, file: NamedTempFile, digest: &Digest) -> Result<KeptFile, CacheError> {
-        let kept = self.take_in_hand(digest);
-        file.persist(kept.path())
-            .map_err(|error| failed("cannot rename to", kept.path(), error.error))?;
-        Ok(kept)
     }
 
     /// The file of a version, its bytes checked against its digest. One that is missing or damaged counts as absent.
@@ -136,11 +132,8 @@ impl Cache {
             })
             .collect();
         for path in files {
-            let partial = path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(PARTIAL_PREFIX));
             let held = in_hand.iter().any(|file| **file == path);
-            if !partial && !held && !named.contains(&path) {
+            if !held && !named.contains(&path) {
                 let _ = fs::remove_file(path);
             }
         }
@@ -203,17 +196,15 @@ fn digest_of(path: &Path) -> io::Result<Digest> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
     use crate::ids::{ETag, Identity};
 
     /// A whole file that no journal names yet.
     fn kept(cache: &Cache, bytes: &[u8]) -> (KeptFile, Digest) {
-        let mut file = cache.begin().unwrap();
-        file.write_all(bytes).unwrap();
         let digest = Digest::of(Sha256::new().chain_update(bytes));
-        (cache.keep(file, &digest).unwrap(), digest)
+        let file = cache.take_in_hand(&digest);
+        fs::write(file.path(), bytes).unwrap();
+        (file, digest)
     }
 
     fn keep(cache: &Cache, model: &ModelName, bytes: &[u8]) -> (PathBuf, Record) {
@@ -247,10 +238,10 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_fetch_and_an_old_version_leave_nothing() {
+    fn an_interrupted_write_and_an_old_version_leave_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::open(directory.path()).unwrap();
-        let (_, interrupted) = cache.begin().unwrap().keep().unwrap();
+        let (_, interrupted) = temporary(&cache.journals).unwrap().keep().unwrap();
         let model = ModelName::parse("m").unwrap();
         let (old, _) = keep(&cache, &model, b"version 1");
         let (new, _) = keep(&cache, &model, b"version 2");

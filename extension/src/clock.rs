@@ -6,6 +6,8 @@
 //! with `Instant`.
 
 mod thaw;
+#[cfg(test)]
+pub(crate) mod wall;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

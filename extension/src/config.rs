@@ -67,6 +67,8 @@ pub struct Config {
     pub required: bool,
     /// How long a model's version is trusted before S3 is asked again; zero means at every invocation.
     pub refresh_interval: Duration,
+    /// How old the last good check may be when a request is answered without another; `None` for any age.
+    pub max_staleness: Option<Duration>,
     /// How long Init may take before `next` is called all the same.
     pub init_budget: Duration,
     /// How long work that is due may hold back `next` at an invocation.
@@ -169,6 +171,7 @@ impl Config {
             refresh_interval: reader
                 .duration("MODEL_REFRESH_INTERVAL")
                 .unwrap_or(Duration::from_secs(60)),
+            max_staleness: reader.duration("MODEL_MAX_STALENESS"),
             init_budget: reader.duration("MODEL_INIT_BUDGET").unwrap_or(init_budget),
             tail_budget: reader
                 .duration("MODEL_TAIL_BUDGET")

@@ -1,35 +1,51 @@
-//! From a source to a file in the cache: whole and verified, or not at all.
+//! From a source to a file in the cache: whole and verified, and no byte asked for twice.
 //!
 //! The network side hands chunks over a short queue to a thread that writes and hashes them, so that neither
-//! waits for the other and memory stays at a few chunks, whatever the model's size. Bytes are held against the
-//! declared length; the source holds them against its own checksum; the SHA-256 that falls out names the file.
+//! waits for the other and memory stays at a few chunks, whatever the model's size. They go to a partial file of
+//! the cache. A transfer that breaks, stalls or was frozen goes on behind the last byte that arrived, on another
+//! connection, and asks for exactly the version that it began with; so does the next process, after a kill or when
+//! the fetch was given up. If the source holds another version by then, that one is begun instead.
+//!
+//! The whole is verified once, however many answers it came in: the length, the checksum that the source declared,
+//! and the SHA-256 that falls out and names the file. Bytes that fail are fetched anew, once.
+//!
+//! How a process asks that finds the beginning of a file here: [`open`] reads the missing range under `If-Match`.
+//! Nothing changed, as is most likely so soon after, and that one request is the check and the rest of the transfer.
+//! Something changed, and the refusal says so, without a body; then the question is asked as ever. Asking first
+//! what is there would begin the whole transfer again, or cost every such start a round trip.
 
-use std::io::Write as _;
+mod transfer;
+mod verify;
+mod writer;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
-use tokio::sync::mpsc;
+use futures_core::future::BoxFuture;
+use tracing::warn;
 
-use crate::cache::{Cache, CacheError, KeptFile};
-use crate::ids::{Digest, Identity};
-use crate::source::{Chunks, Object, SourceError};
+use crate::cache::{Cache, CacheError, KeptFile, Wanted};
+use crate::clock::{Clock, Thaws};
+use crate::ids::{ChecksumAlgorithm, Digest, Identity};
+use crate::source::{Chunks, Object, Opened, Source, SourceError};
+use transfer::Transfer;
+use writer::{Ended, Writer};
 
-/// Chunks between the network and the disk. hyper's are at most about 400 KB, so a few megabytes.
-const QUEUE: usize = 8;
-/// A transfer without a byte for so long is given up; the link and S3 need milliseconds.
-const STALL: Duration = Duration::from_secs(10);
+/// How often a fetch follows a source that changes while it is read.
+const MOST_CHANGES: u32 = 3;
 
 /// A model file that is here, whole.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// The source's identity of it.
+    /// The source's identity of it. Not the object's that the fetch began with, if that changed on the way.
     pub identity: Identity,
     /// The SHA-256 of its bytes.
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
+    /// How many bytes came over the network for it: less than its length when some of it was here, more when the
+    /// source changed on the way.
+    pub transferred: u64,
     /// The file.
     pub file: KeptFile,
     /// How long the transfer took, from the first byte asked for to the file's name.
@@ -51,12 +67,30 @@ pub enum FetchError {
         received: u64,
     },
     /// No byte came for too long.
-    #[error("no byte arrived for {} s, after {received} of {declared}", STALL.as_secs())]
+    #[error("no byte arrived for {} s, after {received} of {declared}", transfer::STALL.as_secs())]
     Stalled {
         /// The whole length.
         declared: u64,
         /// What came.
         received: u64,
+    },
+    /// What came is not what the source says it is, twice.
+    #[error(
+        "the bytes that arrived do not have the {algorithm:?} checksum that the source declares"
+    )]
+    Checksum {
+        /// Which of the checksums.
+        algorithm: ChecksumAlgorithm,
+    },
+    /// The disk is full, or will be.
+    #[error(
+        "no room for the model: it needs {needs} bytes, and MODEL_CACHE_DIR has {free} free (raise the function's ephemeral storage)"
+    )]
+    NoRoom {
+        /// The file's length.
+        needs: u64,
+        /// What is free, once all that was here of it is removed.
+        free: u64,
     },
     /// The file could not be written.
     #[error(transparent)]
@@ -72,161 +106,147 @@ impl FetchError {
     pub fn is_transient(&self) -> bool {
         match self {
             FetchError::Source(error) => error.is_transient(),
-            FetchError::Length { .. } | FetchError::Stalled { .. } => true,
-            FetchError::Cache(_) | FetchError::Write(_) => false,
+            FetchError::Length { declared, received } => received < declared,
+            FetchError::Stalled { .. } => true,
+            FetchError::Checksum { .. }
+            | FetchError::NoRoom { .. }
+            | FetchError::Cache(_)
+            | FetchError::Write(_) => false,
         }
     }
 }
 
-/// Reads `object` to its end into `cache`.
-pub async fn fetch(object: Object, cache: &Cache) -> Result<Fetched, FetchError> {
+/// Asks `source` as [`Source::open`] does, but not for bytes that an earlier fetch has brought here already.
+pub async fn open(
+    source: &dyn Source,
+    cache: &Cache,
+    known: Option<&Identity>,
+) -> Result<Opened, SourceError> {
+    let unfinished = cache.unfinished(&source.uri());
+    let Some((wanted, have)) = unfinished.filter(|(wanted, _)| known != Some(&wanted.identity))
+    else {
+        return source.open(known).await;
+    };
+    if have == wanted.size {
+        // All is here and was not yet named: no range is left that could be asked for.
+        return Ok(match source.open(Some(&wanted.identity)).await? {
+            Opened::Unchanged => rest(wanted, have, Box::new(Nothing)),
+            changed @ Opened::Object(_) => {
+                cache.forget(&wanted);
+                changed
+            }
+        });
+    }
+    match source.read(&wanted.identity, have..wanted.size).await {
+        Ok(body) => Ok(rest(wanted, have, body)),
+        Err(error) if error.is_changed() => {
+            cache.forget(&wanted);
+            source.open(known).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn rest(wanted: Wanted, have: u64, body: Box<dyn Chunks>) -> Opened {
+    Opened::Object(Object {
+        identity: wanted.identity,
+        size: wanted.size,
+        checksum: wanted.checksum,
+        offset: have,
+        body,
+    })
+}
+
+struct Nothing;
+
+impl Chunks for Nothing {
+    fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>> {
+        Box::pin(std::future::ready(None))
+    }
+}
+
+/// Brings `object`, which `source` has opened, to its end into `cache`, over as many connections as that takes.
+/// Given up before, what has arrived stays for the next fetch.
+pub async fn fetch(
+    source: &dyn Source,
+    object: Object,
+    cache: &Cache,
+    thaws: &Thaws,
+    clock: &dyn Clock,
+) -> Result<Fetched, FetchError> {
     let started = Instant::now();
-    let Object {
-        identity,
-        size,
-        mut body,
-    } = object;
-    let file = cache.begin()?;
-    let (chunks, queue) = mpsc::channel(QUEUE);
-    let writer = tokio::task::spawn_blocking(move || write(file, queue));
-    let received = transfer(size, &mut *body, chunks).await;
-    // A writer that failed has closed its end: its own error is the one that tells why.
-    let (file, digest) = writer.await.map_err(std::io::Error::other)??;
-    match received? {
-        received if received == size => {
-            let file = cache.keep(file, &digest)?;
-            Ok(Fetched {
-                identity,
-                digest,
-                size,
-                file,
-                elapsed: started.elapsed(),
-            })
-        }
-        received => Err(FetchError::Length {
-            declared: size,
-            received,
-        }),
-    }
-}
-
-async fn transfer(
-    size: u64,
-    body: &mut dyn Chunks,
-    chunks: mpsc::Sender<Bytes>,
-) -> Result<u64, FetchError> {
-    let mut received = 0;
+    let mut transfer = Transfer::new(source, thaws, clock);
+    let (mut changes, mut damaged) = (0, false);
+    let mut object = object;
     loop {
-        let next = tokio::time::timeout(STALL, body.next()).await;
-        let Some(chunk) = next.map_err(|_| FetchError::Stalled {
-            declared: size,
-            received,
-        })?
-        else {
-            return Ok(received);
+        let error = match receive(&mut transfer, object, cache).await {
+            Ok((wanted, digest, file)) => {
+                return Ok(Fetched {
+                    identity: wanted.identity,
+                    digest,
+                    size: wanted.size,
+                    transferred: transfer.transferred(),
+                    file,
+                    elapsed: started.elapsed(),
+                });
+            }
+            Err(error) => error,
         };
-        let chunk = chunk?;
-        received += chunk.len() as u64;
-        if received > size || chunks.send(chunk).await.is_err() {
-            return Ok(received);
+        match &error {
+            FetchError::Source(error) if error.is_changed() && changes < MOST_CHANGES => {
+                changes += 1;
+            }
+            FetchError::Checksum { .. } if !damaged => damaged = true,
+            _ => return Err(error),
         }
+        warn!(source = source.uri(), "the transfer begins anew: {error}");
+        object = match source.open(None).await? {
+            Opened::Object(object) => object,
+            Opened::Unchanged => return Err(error),
+        };
     }
 }
 
-fn write(
-    mut file: NamedTempFile,
-    mut queue: mpsc::Receiver<Bytes>,
-) -> std::io::Result<(NamedTempFile, Digest)> {
-    let mut hash = Sha256::new();
-    while let Some(chunk) = queue.blocking_recv() {
-        file.write_all(&chunk)?;
-        hash.update(&chunk);
+async fn receive(
+    transfer: &mut Transfer<'_>,
+    object: Object,
+    cache: &Cache,
+) -> Result<(Wanted, Digest, KeptFile), FetchError> {
+    let wanted = Wanted {
+        location: transfer.source().uri(),
+        identity: object.identity,
+        size: object.size,
+        checksum: object.checksum,
+    };
+    let (mut writer, chunks) = Writer::start(cache, wanted.clone())?;
+    let arrived = match writer.have().await {
+        Some(have) => {
+            let body = (object.offset == have).then_some(object.body);
+            transfer.run(&wanted, have, body, chunks).await
+        }
+        // It could not begin, and says why at its end.
+        None => Ok(()),
+    };
+    match writer.end().await? {
+        Ended::Whole(partial, digest) => {
+            let file = cache.complete(partial, &digest)?;
+            Ok((wanted, digest, file))
+        }
+        Ended::Unfinished(partial) => {
+            let (declared, received) = (wanted.size, partial.have());
+            let error = arrived
+                .err()
+                .unwrap_or(FetchError::Length { declared, received });
+            // Of no use any more: what the source holds now is another, or was never what it said.
+            if matches!(&error, FetchError::Source(error) if error.is_changed())
+                || matches!(&error, FetchError::Length { declared, received } if received > declared)
+            {
+                partial.discard();
+            }
+            Err(error)
+        }
     }
-    Ok((file, Digest::of(hash)))
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_core::future::BoxFuture;
-
-    use super::*;
-    use crate::ids::ETag;
-
-    struct Pieces(Vec<Result<Bytes, SourceError>>);
-
-    impl Chunks for Pieces {
-        fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>> {
-            let next = if self.0.is_empty() {
-                None
-            } else {
-                Some(self.0.remove(0))
-            };
-            Box::pin(async move { next })
-        }
-    }
-
-    fn object(size: u64, pieces: Vec<Result<Bytes, SourceError>>) -> Object {
-        let identity = Identity {
-            etag: ETag("\"e\"".to_owned()),
-            version_id: None,
-        };
-        Object {
-            identity,
-            size,
-            body: Box::new(Pieces(pieces)),
-        }
-    }
-
-    async fn try_fetch(object: Object) -> (Result<Fetched, FetchError>, usize) {
-        let directory = tempfile::tempdir().unwrap();
-        let cache = Cache::open(directory.path()).unwrap();
-        let result = fetch(object, &cache).await;
-        let files = std::fs::read_dir(directory.path().join("files"))
-            .unwrap()
-            .count();
-        (result, files)
-    }
-
-    #[tokio::test]
-    async fn a_whole_file_is_named_by_its_digest() {
-        let pieces = vec![Ok(Bytes::from_static(b"ab")), Ok(Bytes::from_static(b"c"))];
-        let (fetched, files) = try_fetch(object(3, pieces)).await;
-        let digest = fetched.unwrap().digest;
-        assert_eq!(
-            digest.as_str(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
-        assert_eq!(files, 1);
-    }
-
-    #[tokio::test]
-    async fn too_little_too_much_or_a_broken_transfer_leaves_no_file() {
-        let cases = [
-            (
-                4,
-                vec![Ok(Bytes::from_static(b"abc"))],
-                "declared 4 bytes and sent 3",
-            ),
-            (
-                2,
-                vec![Ok(Bytes::from_static(b"abc"))],
-                "declared 2 bytes and sent at least 3",
-            ),
-            (
-                4,
-                vec![
-                    Ok(Bytes::from_static(b"ab")),
-                    Err(SourceError::transient("reset".to_owned())),
-                ],
-                "reset",
-            ),
-        ];
-        for (size, pieces, message) in cases {
-            let (result, files) = try_fetch(object(size, pieces)).await;
-            let error = result.unwrap_err();
-            assert!(error.to_string().contains(message), "{error}");
-            assert!(error.is_transient());
-            assert_eq!(files, 0);
-        }
-    }
-}
+mod tests;

@@ -109,6 +109,26 @@ impl fmt::Display for Digest {
     }
 }
 
+/// A checksum over a whole file, as its source declares it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksum {
+    /// How it is computed.
+    pub algorithm: ChecksumAlgorithm,
+    /// Its value in base64, as the headers `x-amz-checksum-…` carry it.
+    pub value: String,
+}
+
+/// The ways in which S3 computes a checksum over a whole object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ChecksumAlgorithm {
+    Crc64Nvme,
+    Crc32C,
+    Crc32,
+    Sha1,
+    Sha256,
+}
+
 fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes

@@ -1,30 +1,28 @@
 //! When what is done: at Init, at an invocation, on a timer, at the end.
 //!
-//! What is due is decided by [`plan`], a pure machine; [`Work`] does it. On Lambda the Extensions API drives
-//! both ([`lambda`]); on any other machine, and on managed instances, timers do ([`timers`]).
+//! What is due is decided by [`machine`], a pure one; a [`Driver`] does it with [`Work`]. On Lambda the Extensions
+//! API drives it ([`lambda`]); on any other machine, and on managed instances, timers do.
 
+mod driver;
 pub mod lambda;
-pub mod plan;
-pub mod timers;
+pub mod machine;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use driver::Driver;
+use futures_core::future::BoxFuture;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tracing::warn;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Thaws};
 use crate::ids::ModelName;
 use crate::metrics::{Reporter, defs};
 use crate::models::Models;
 use crate::reload::{Outcome, Reloader};
 use crate::status::Status;
-use plan::Due;
-
-/// Between two attempts to get a model that cannot be had, however many requests want it.
-const ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
+use machine::{ATTEMPT_PAUSE, Job};
 
 /// What there is to be done, and with what.
 pub struct Work {
@@ -38,61 +36,37 @@ pub struct Work {
     pub status: Arc<Status>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Where a freeze that is over is told.
+    pub thaws: Thaws,
 }
 
 impl Work {
-    /// Begins what is due; each part goes on by itself, whether it is waited for or not.
-    pub fn begin(self: &Arc<Self>, due: Due) -> Vec<JoinHandle<()>> {
-        let checks = due
-            .checks
-            .into_iter()
-            .filter_map(|model| self.reloaders.get(&model).cloned());
-        let mut begun: Vec<JoinHandle<()>> = checks
-            .map(|reloader| {
-                tokio::spawn(async move {
-                    reloader.check().await;
-                })
-            })
-            .collect();
-        if due.flush {
-            let work = Arc::clone(self);
-            begun.push(tokio::spawn(async move { work.flush().await }));
+    /// What is to be done for this; `None` for a model that is not served here.
+    fn run(self: &Arc<Self>, job: &Job) -> Option<BoxFuture<'static, Option<Outcome>>> {
+        match job {
+            Job::Check(model) => {
+                let reloader = Arc::clone(self.reloaders.get(model)?);
+                Some(Box::pin(async move { Some(reloader.check().await) }))
+            }
+            Job::Flush => {
+                let work = Arc::clone(self);
+                Some(Box::pin(async move {
+                    work.flush().await;
+                    None
+                }))
+            }
         }
-        begun
     }
 
-    /// Checks every model, all side by side.
-    pub async fn check_all(&self) -> Vec<(ModelName, Outcome)> {
-        let checks: Vec<_> = self
-            .reloaders
-            .iter()
-            .map(|(name, reloader)| {
-                let reloader = Arc::clone(reloader);
-                (
-                    name.clone(),
-                    tokio::spawn(async move { reloader.check().await }),
-                )
-            })
-            .collect();
-        let mut outcomes = Vec::with_capacity(checks.len());
-        for (name, check) in checks {
-            outcomes.push((name, check.await.unwrap_or(Outcome::Failed)));
-        }
-        outcomes
-    }
-
-    /// Makes an attempt for each model that a request asks for and that is not there.
+    /// Makes an attempt for each model for which a request asks.
     pub async fn serve_wishes(self: Arc<Self>, mut wanted: mpsc::Receiver<ModelName>) {
         while let Some(model) = wanted.recv().await {
             let Some(reloader) = self.reloaders.get(&model).cloned() else {
                 continue;
             };
-            let attempted = self
-                .status
-                .get(&model)
-                .and_then(|status| status.attempted_at);
-            let rested =
-                attempted.map_or(ATTEMPT_PAUSE, |attempted| self.clock.now().since(attempted));
+            let status = self.status.get(&model).unwrap_or_default();
+            let failed_at = status.attempted_at.filter(|_| status.problem.is_some());
+            let rested = failed_at.map_or(ATTEMPT_PAUSE, |at| self.clock.now().since(at));
             let pause = ATTEMPT_PAUSE.saturating_sub(rested);
             // Several wishes end their pause together, and make one check.
             tokio::spawn(async move {
@@ -109,18 +83,18 @@ impl Work {
         }
     }
 
-    /// Sends the metrics for the last time; what is not taken within `time` goes to the log.
-    pub async fn flush_finally(&self, time: Duration) {
+    /// Sends the metrics for the last time; whether that was done within `time`.
+    async fn flush_finally(&self, time: Duration) -> bool {
         self.observe();
         match tokio::time::timeout(time, self.reporter.flush()).await {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => return true,
             Ok(Err(error)) => warn!("metrics go to the log: {error}"),
             Err(_) => warn!(
                 "metrics go to the log: there was no answer within {} ms",
                 time.as_millis()
             ),
         }
-        self.reporter.write_rest_to_log().await;
+        false
     }
 
     /// Observes what is true now, rather than what happened.

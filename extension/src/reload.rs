@@ -15,22 +15,17 @@ use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
 use crate::cache::{Cache, CacheError, Journal, KeptFile, Record};
-use crate::clock::Clock;
+use crate::clock::{Clock, Thaws};
 use crate::config::ModelSettings;
 use crate::engine::EngineError;
-use crate::fetch::{FetchError, Fetched, fetch};
-use crate::ids::{Identity, Version};
+use crate::fetch::{self, FetchError, Fetched};
+use crate::ids::Version;
 use crate::metrics::defs;
 use crate::models::{Loaded, Models};
 use crate::source::{Object, Opened, Source, SourceError};
 use crate::status::{ModelStatus, Status};
 pub use engine_slot::EngineSlot;
 use engine_slot::on_thread;
-
-/// How often a transfer that breaks is begun anew within one check.
-const FETCH_ATTEMPTS: u32 = 3;
-/// The pause before the second attempt; it doubles.
-const FETCH_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the reloaders of one execution environment share.
 #[derive(Clone)]
@@ -45,6 +40,8 @@ pub struct Shared {
     pub status: Arc<Status>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The thaws, after which a transfer is not trusted.
+    pub thaws: Thaws,
 }
 
 /// Keeps one model current.
@@ -167,7 +164,7 @@ impl Reloader {
         let asked = Instant::now();
         let known = journal.newest().map(|newest| newest.identity.clone());
         let question = async {
-            let opened = self.source.open(known.as_ref()).await;
+            let opened = fetch::open(&*self.source, &self.shared.cache, known.as_ref()).await;
             (opened, asked.elapsed())
         };
         // What would be loaded is read and checked beside the question whether it is the newest.
@@ -189,7 +186,7 @@ impl Reloader {
                 self.take_known(journal, steps).await
             }
             (Opened::Object(object), _) => {
-                self.take_new(object, known.as_ref(), journal, steps).await
+                self.take_new(object, journal, steps).await
             }
             (Opened::Unchanged, Some((record, file))) => {
                 self.count_cache_hit();
@@ -220,8 +217,8 @@ impl Reloader {
             self.count_cache_hit();
             return self.load(record, file, journal, steps).await;
         }
-        match self.source.open(None).await? {
-            Opened::Object(object) => self.take_new(object, None, journal, steps).await,
+        match fetch::open(&*self.source, &self.shared.cache, None).await? {
+            Opened::Object(object) => self.take_new(object, journal, steps).await,
             Opened::Unchanged => Ok(Outcome::Current),
         }
     }
@@ -230,11 +227,10 @@ impl Reloader {
     async fn take_new(
         &self,
         object: Object,
-        known: Option<&Identity>,
         journal: &mut Journal,
         mut steps: Steps,
     ) -> Result<Outcome, CheckError> {
-        let fetched = self.fetch(object, known).await?;
+        let fetched = self.fetch(object).await?;
         steps.fetch = Some(fetched.elapsed);
         let record = Record {
             identity: fetched.identity,
@@ -282,36 +278,21 @@ impl Reloader {
         (found, started.elapsed())
     }
 
-    async fn fetch(&self, object: Object, known: Option<&Identity>) -> Result<Fetched, CheckError> {
+    async fn fetch(&self, object: Object) -> Result<Fetched, CheckError> {
         let model = self.settings.name.as_str();
-        let mut object = object;
-        let mut pause = FETCH_PAUSE;
-        let mut attempt = 1;
-        let fetched = loop {
-            match fetch(object, &self.shared.cache).await {
-                Ok(fetched) => break fetched,
-                Err(error) if error.is_transient() && attempt < FETCH_ATTEMPTS => {
-                    warn!(model, attempt, "the transfer begins anew: {error}");
-                }
-                Err(error) => return Err(error.into()),
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-            attempt += 1;
-            object = match self.source.open(known).await? {
-                Opened::Object(object) => object,
-                // Put back meanwhile to what is known: the next check settles it.
-                Opened::Unchanged => {
-                    return Err(
-                        SourceError::transient("the object changed twice".to_owned()).into(),
-                    );
-                }
-            };
-        };
+        let shared = &self.shared;
+        let fetched = fetch::fetch(
+            &*self.source,
+            object,
+            &shared.cache,
+            &shared.thaws,
+            &*shared.clock,
+        )
+        .await?;
         metrics::histogram!(defs::MODEL_FETCH_TIME, defs::MODEL_LABEL => model.to_owned())
             .record(milliseconds(fetched.elapsed));
         metrics::counter!(defs::MODEL_FETCH_BYTES, defs::MODEL_LABEL => model.to_owned())
-            .increment(fetched.size);
+            .increment(fetched.transferred);
         Ok(fetched)
     }
 

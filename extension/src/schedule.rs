@@ -3,7 +3,8 @@
 //! A session runs one request at a time; the others wait, each no longer than its deadline allows. A run goes
 //! to a thread that may block, so that the server answers health checks meanwhile. A request whose deadline
 //! passes, or whose caller goes away, has its run stopped inside ONNX Runtime at the next node of the graph;
-//! until it has ended, it keeps its turn.
+//! until it has ended, it keeps its turn. Deadlines are the wall clock's, so that a freeze neither hides one nor
+//! brings one forward.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use crate::clock::{Clock, Deadline};
+use crate::clock::{Clock, Deadline, Thaws};
 use crate::engine::{Cancel, EngineError};
 use crate::ids::ModelName;
 use crate::models::Loaded;
@@ -22,6 +23,7 @@ use crate::tensor::Value;
 pub struct Scheduler {
     turns: BTreeMap<ModelName, Arc<Semaphore>>,
     clock: Arc<dyn Clock>,
+    thaws: Thaws,
 }
 
 /// A run that came to its end.
@@ -58,13 +60,18 @@ impl Drop for CancelOnDrop {
 impl Scheduler {
     /// A scheduler for these models.
     #[must_use]
-    pub fn new(models: impl IntoIterator<Item = ModelName>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        models: impl IntoIterator<Item = ModelName>,
+        clock: Arc<dyn Clock>,
+        thaws: Thaws,
+    ) -> Self {
         Self {
             turns: models
                 .into_iter()
                 .map(|name| (name, Arc::new(Semaphore::new(1))))
                 .collect(),
             clock,
+            thaws,
         }
     }
 
@@ -75,10 +82,9 @@ impl Scheduler {
         request: Decoded,
         deadline: Deadline,
     ) -> Result<Ran, RunError> {
-        let remaining = deadline.remaining(self.clock.now());
-        tokio::time::timeout(remaining, self.run_unbounded(model, request))
-            .await
-            .unwrap_or(Err(RunError::Deadline))
+        let run = self.run_unbounded(model, request);
+        let run = self.thaws.within(&*self.clock, deadline, run);
+        run.await.unwrap_or(Err(RunError::Deadline))
     }
 
     async fn run_unbounded(&self, model: Arc<Loaded>, request: Decoded) -> Result<Ran, RunError> {
@@ -106,3 +112,8 @@ impl Scheduler {
         })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod stub;
+#[cfg(test)]
+mod tests;

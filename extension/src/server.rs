@@ -1,14 +1,16 @@
 //! HTTP/1.1 on a Unix socket and on loopback TCP.
 //!
 //! Takes bound listeners and a signal to stop. Limits: connections, the size of headers and body, and the time
-//! that a sender may take for each. An idle connection has no limit: it may have been frozen for an hour, and
-//! closing it at the thaw would race the next request.
+//! that a sender may take for each, freezes not counted. An idle connection has no limit: it may have been frozen
+//! for an hour, and closing it at the thaw would race the next request.
 
 mod answer;
 mod connection;
 mod error;
 mod listen;
+mod patience;
 mod route;
+mod wait;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use tracing::warn;
 
 pub use listen::{BindError, Listeners};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Thaws};
 use crate::ids::ModelName;
 use crate::metrics::defs::{self, MODEL_LABEL};
 use crate::models::Models;
@@ -45,6 +47,9 @@ pub struct Context {
     status: Arc<Status>,
     scheduler: Scheduler,
     clock: Arc<dyn Clock>,
+    thaws: Thaws,
+    /// How long ago a version may have been confirmed that answers without a check; `None` for any time.
+    max_staleness: Option<Duration>,
     metrics: BTreeMap<ModelName, ModelMetrics>,
 }
 
@@ -55,12 +60,20 @@ struct ModelMetrics {
     queue: metrics::Histogram,
     errors: metrics::Counter,
     refused: metrics::Counter,
+    stale: metrics::Counter,
 }
 
 impl Context {
-    /// Everything that answers need. The metrics recorder must stand already.
+    /// Everything that answers need; a version that was confirmed longer ago than `max_staleness` answers only
+    /// after a check. The metrics recorder must stand already.
     #[must_use]
-    pub fn new(models: Arc<Models>, status: Arc<Status>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        models: Arc<Models>,
+        status: Arc<Status>,
+        clock: Arc<dyn Clock>,
+        thaws: Thaws,
+        max_staleness: Option<Duration>,
+    ) -> Self {
         let metrics = models
             .names()
             .map(|name| {
@@ -70,17 +83,20 @@ impl Context {
                     latency: metrics::histogram!(defs::INFERENCE_LATENCY, MODEL_LABEL => label.clone()),
                     queue: metrics::histogram!(defs::QUEUE_TIME, MODEL_LABEL => label.clone()),
                     errors: metrics::counter!(defs::INFERENCE_ERRORS, MODEL_LABEL => label.clone()),
-                    refused: metrics::counter!(defs::VALIDATION_ERRORS, MODEL_LABEL => label),
+                    refused: metrics::counter!(defs::VALIDATION_ERRORS, MODEL_LABEL => label.clone()),
+                    stale: metrics::counter!(defs::STALE_ANSWERS, MODEL_LABEL => label),
                 };
                 (name.clone(), metrics)
             })
             .collect();
-        let scheduler = Scheduler::new(models.names().cloned(), Arc::clone(&clock));
+        let scheduler = Scheduler::new(models.names().cloned(), Arc::clone(&clock), thaws.clone());
         Self {
             models,
             status,
             scheduler,
             clock,
+            thaws,
+            max_staleness,
             metrics,
         }
     }

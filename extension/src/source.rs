@@ -1,22 +1,39 @@
 //! Where model bytes come from. A seam: what fetches and reloads knows no S3.
+//!
+//! A file is named by its identity. [`Source::open`] asks what is there now; [`Source::read`] reads any range of what
+//! was found then, and of nothing else, so that a transfer can go on where it broke, or run in several parts, without
+//! ever mixing two versions.
 
 mod s3;
+
+use std::ops::Range;
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 pub use s3::S3Source;
 
-use crate::ids::Identity;
+use crate::ids::{Checksum, Identity};
 
 /// A place that holds one model file and knows whether it changed.
 pub trait Source: Send + Sync {
+    /// The place as people write it, such as `s3://bucket/key`. What is fetched from it is kept under this.
+    fn uri(&self) -> String;
+
     /// Asks for the file in one request. With the identity that is known already the question is conditional:
     /// [`Opened::Unchanged`] when the source still holds the same.
     fn open<'a>(
         &'a self,
         known: Option<&'a Identity>,
     ) -> BoxFuture<'a, Result<Opened, SourceError>>;
+
+    /// Reads the bytes of `range`, which is not empty, of the file as `identity` names it. When the source holds
+    /// another by now, or cannot give that range, the error says that it [changed](SourceError::is_changed).
+    fn read<'a>(
+        &'a self,
+        identity: &'a Identity,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>>;
 }
 
 /// What a source answers.
@@ -33,13 +50,17 @@ pub struct Object {
     pub identity: Identity,
     /// Its length in bytes, as declared; whoever reads holds the bytes against it.
     pub size: u64,
-    /// Its bytes. The source checks them against its own checksum, where it has one, before the end.
+    /// The checksum of the whole file, where the source declares one; whoever reads holds the bytes against it.
+    pub checksum: Option<Checksum>,
+    /// Where in the file `body` begins: 0, unless what is here already was not asked for again.
+    pub offset: u64,
+    /// Its bytes, from `offset` to the end.
     pub body: Box<dyn Chunks>,
 }
 
 /// Bytes that arrive piece by piece.
 pub trait Chunks: Send {
-    /// The next piece; `None` at the end.
+    /// The next piece; `None` at the end. Dropping the future loses no bytes.
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>>;
 }
 
@@ -48,7 +69,14 @@ pub trait Chunks: Send {
 #[error("{message}")]
 pub struct SourceError {
     message: String,
-    transient: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Lasting,
+    Transient,
+    Changed,
 }
 
 impl SourceError {
@@ -57,7 +85,7 @@ impl SourceError {
     pub fn lasting(message: String) -> Self {
         Self {
             message,
-            transient: false,
+            kind: Kind::Lasting,
         }
     }
 
@@ -66,13 +94,28 @@ impl SourceError {
     pub fn transient(message: String) -> Self {
         Self {
             message,
-            transient: true,
+            kind: Kind::Transient,
         }
     }
 
-    /// Whether another attempt may succeed at once.
+    /// What was asked for is not what the source holds now.
+    #[must_use]
+    pub fn changed(message: String) -> Self {
+        Self {
+            message,
+            kind: Kind::Changed,
+        }
+    }
+
+    /// Whether another attempt may succeed at once. One that asks for what has changed may not.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        self.transient
+        self.kind == Kind::Transient
+    }
+
+    /// Whether the source holds something else by now: it is to be opened anew.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.kind == Kind::Changed
     }
 }

@@ -4,7 +4,10 @@
     reason = "the one room where the process itself is touched; each block says why it is sound"
 )]
 
+use std::ffi::CString;
 use std::io::Write as _;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Tells ONNX Runtime not to start its telemetry client (on by default in Microsoft's builds from 1.29 on).
@@ -50,6 +53,21 @@ pub fn resident_bytes() -> Option<u64> {
     // SAFETY: sysconf reads a constant of the system.
     let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
     Some(pages * page)
+}
+
+/// Bytes that this process may still write to the file system of `path`; `None` where it does not say.
+#[must_use]
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut figures = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends in NUL, and the struct is the caller's to fill; it is read only when that was done.
+    let figures = unsafe {
+        if libc::statvfs(path.as_ptr(), figures.as_mut_ptr()) != 0 {
+            return None;
+        }
+        figures.assume_init()
+    };
+    Some(figures.f_bavail.saturating_mul(figures.f_frsize))
 }
 
 /// CPUs that this process may use at the same time; at least 1.

@@ -42,7 +42,7 @@ impl Thaws {
         let mut last = self.last.subscribe();
         async move {
             if last.changed().await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }

@@ -55,6 +55,12 @@ pub const VARIABLES: &[Variable] = &[
         "how long a version is trusted before S3 is asked again; `0`: at every invocation",
     ),
     variable(
+        "MODEL_MAX_STALENESS",
+        "off",
+        "a request waits for a check, for half of its time at most, when the last good one is older; if that fails, \
+         the loaded version answers, and `StaleAnswers` counts it",
+    ),
+    variable(
         "MODEL_INIT_BUDGET",
         "9s, or 120s ahead of requests",
         "how long Init waits for the model before it goes on without",

@@ -5,24 +5,22 @@
 //! of Init on, `next` can be held back while there is work, and after SHUTDOWN it is never called again.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
-use lambda_extension::{Error, Extension, LambdaEvent, NextEvent, requests, service_fn};
+use lambda_extension::{
+    Error, Extension, LambdaEvent, NextEvent, ShutdownEvent, requests, service_fn,
+};
 use lambda_runtime_api_client::PooledClient;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
-use super::Work;
-use super::plan::Plan;
-use crate::clock::Deadline;
+use super::Driver;
+use crate::clock::{Clock, Deadline};
 
-/// Time that an invocation is left with, at the least, when work holds back `next`.
-const DEADLINE_MARGIN: Duration = Duration::from_millis(200);
 /// Lambda kills 2 s after SHUTDOWN; what is done by then is done.
 const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
-/// Time for the last flush when the event brings no usable deadline.
+/// The longest time for the last flush, whatever deadline the event brings.
 const SHUTDOWN_TIME: Duration = Duration::from_millis(1_500);
 
 /// An event, and the word that `next` may be called again.
@@ -112,71 +110,52 @@ impl Events {
     /// is that of the connection to the platform.
     pub async fn invocations(
         mut self,
-        work: &Arc<Work>,
-        mut plan: Plan,
-        tail: Duration,
+        driver: &mut Driver,
+        clock: &dyn Clock,
     ) -> Result<Duration, Error> {
+        driver.next_called();
         loop {
-            let delivery = tokio::select! {
-                delivery = self.deliveries.recv() => delivery,
-                ended = &mut self.loop_task => return Err(ended_by(ended)),
-            };
-            let Some(Delivery { event, done }) = delivery else {
-                return Err("the loop of the Extensions API ended".into());
-            };
+            let Delivery { event, done } = self.next().await?;
             match event {
                 NextEvent::Invoke(invoke) => {
-                    work.status.invocation_began(invoke.deadline_ms);
-                    let due = plan.due(work.clock.now(), |model| {
-                        work.models.current(model).is_some()
-                    });
-                    if !due.is_nothing() {
-                        let deadline =
-                            Deadline::at_unix_ms(invoke.deadline_ms).less(DEADLINE_MARGIN);
-                        let hold = tail.min(deadline.remaining(work.clock.now()));
-                        // What does not end in time goes on by itself, at the next invocation.
-                        let _ = tokio::time::timeout(hold, all(work.begin(due))).await;
-                    }
+                    driver.invoked(invoke.deadline_ms).await;
+                    driver.next_called();
                     let _ = done.send(());
                 }
                 NextEvent::Shutdown(shutdown) => {
-                    info!(reason = shutdown.shutdown_reason, "shutting down");
-                    // After SHUTDOWN there is no next event to ask for.
-                    self.loop_task.abort();
-                    let left = Deadline::at_unix_ms(shutdown.deadline_ms)
-                        .less(SHUTDOWN_MARGIN)
-                        .remaining(work.clock.now());
-                    return Ok(if left.is_zero() {
-                        Duration::ZERO
-                    } else {
-                        left.min(SHUTDOWN_TIME)
-                    });
+                    driver.shut_down();
+                    return Ok(self.last(&shutdown, clock));
                 }
             }
         }
     }
 
     /// Waits for SHUTDOWN alone, on managed instances; gives the time that is left for the end.
-    pub async fn shutdown(mut self) -> Duration {
-        while let Some(Delivery { event, done }) = self.deliveries.recv().await {
+    pub async fn shutdown(mut self, clock: &dyn Clock) -> Result<Duration, Error> {
+        loop {
+            let Delivery { event, done } = self.next().await?;
             match event {
                 NextEvent::Invoke(_) => {
                     let _ = done.send(());
                 }
-                NextEvent::Shutdown(shutdown) => {
-                    info!(reason = shutdown.shutdown_reason, "shutting down");
-                    self.loop_task.abort();
-                    break;
-                }
+                NextEvent::Shutdown(shutdown) => return Ok(self.last(&shutdown, clock)),
             }
         }
-        SHUTDOWN_TIME
     }
-}
 
-async fn all(handles: Vec<JoinHandle<()>>) {
-    for handle in handles {
-        let _ = handle.await;
+    async fn next(&mut self) -> Result<Delivery, Error> {
+        tokio::select! {
+            Some(delivery) = self.deliveries.recv() => Ok(delivery),
+            ended = &mut self.loop_task => Err(ended_by(ended)),
+        }
+    }
+
+    fn last(self, shutdown: &ShutdownEvent, clock: &dyn Clock) -> Duration {
+        info!(reason = shutdown.shutdown_reason, "shutting down");
+        // After SHUTDOWN there is no next event to ask for.
+        self.loop_task.abort();
+        let deadline = Deadline::at_unix_ms(shutdown.deadline_ms).less(SHUTDOWN_MARGIN);
+        deadline.remaining(clock.now()).min(SHUTDOWN_TIME)
     }
 }
 

@@ -6,13 +6,15 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_cloudwatch::Client;
-use aws_sdk_cloudwatch::error::DisplayErrorContext;
+use aws_sdk_cloudwatch::error::{DisplayErrorContext, SdkError};
+use aws_sdk_cloudwatch::operation::put_metric_data::PutMetricDataError;
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit};
 use futures_core::future::BoxFuture;
 
 use super::defs::Unit;
 use super::{Datum, Sink, SinkError};
+use crate::aws::Unreachable;
 
 const MOST_VALUES: usize = 150;
 /// Below the limit of 1,000, so that a request full of distributions stays below 1 MB.
@@ -45,13 +47,7 @@ impl CloudWatchSink {
             .set_metric_data(Some(metrics))
             .send()
             .await;
-        sent.map(drop).map_err(|error| {
-            format!(
-                "CloudWatch did not take the metrics (the role needs cloudwatch:PutMetricData; in a VPC, the \
-                 subnet needs an endpoint for monitoring): {}",
-                DisplayErrorContext(&error)
-            )
-        })
+        sent.map(drop).map_err(|error| explain(&error))
     }
 
     fn metrics(&self, datum: &Datum) -> Vec<MetricDatum> {
@@ -92,6 +88,22 @@ impl CloudWatchSink {
     }
 }
 
+/// What went wrong, and what may help.
+fn explain(error: &SdkError<PutMetricDataError>) -> String {
+    if let Some(unreachable) = Unreachable::find(error) {
+        return unreachable.in_full();
+    }
+    let status = error.raw_response().map(|raw| raw.status().as_u16());
+    let advice = match status {
+        Some(401 | 403) => " (the role needs cloudwatch:PutMetricData)",
+        _ => "",
+    };
+    format!(
+        "CloudWatch did not take the metrics{advice}: {}",
+        DisplayErrorContext(error)
+    )
+}
+
 impl Sink for CloudWatchSink {
     fn send<'a>(&'a self, data: &'a [Datum]) -> BoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move {
@@ -116,3 +128,6 @@ impl Sink for CloudWatchSink {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,6 +54,7 @@ metrics! {
     INFERENCE_LATENCY = "InferenceLatency", Milliseconds, "from a request's last byte to its answer, waiting included";
     INFERENCE_ERRORS = "InferenceErrors", Count, "requests that failed inside: no model, a failed run, a deadline";
     VALIDATION_ERRORS = "ValidationErrors", Count, "requests that were refused because of what they said";
+    STALE_ANSWERS = "StaleAnswers", Count, "requests answered although the last good check was longer ago than `MODEL_MAX_STALENESS`";
     QUEUE_TIME = "QueueTime", Milliseconds, "how long a request waited for its turn";
     MODEL_FETCH_TIME = "ModelFetchTime", Milliseconds, "how long a model's transfer took";
     MODEL_FETCH_BYTES = "ModelFetchBytes", Bytes, "bytes of models transferred";

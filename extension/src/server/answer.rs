@@ -1,18 +1,22 @@
 //! From a request to an answer.
 
 use std::fmt::Write as _;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 
 use super::error::ApiError;
+use super::patience::Patience;
 use super::route::{NoRoute, Route, Target};
+use super::wait::loaded;
 use super::{BODY_STALL, Context, MOST_BODY};
 use crate::clock::Deadline;
 use crate::ids::ModelName;
@@ -293,7 +297,7 @@ fn answered_by(loaded: &Loaded) -> AnsweredBy<'_> {
     }
 }
 
-fn known(context: &Context) -> String {
+pub(super) fn known(context: &Context) -> String {
     context
         .models
         .names()
@@ -356,10 +360,14 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, ApiError> {
         return Err(ApiError::BodyTooLarge);
     }
     let mut whole = BytesMut::new();
+    let mut patience = Patience::new(BODY_STALL);
     loop {
-        let frame = tokio::time::timeout(BODY_STALL, body.frame())
-            .await
-            .map_err(|_| ApiError::BodyTooSlow)?;
+        let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+            Poll::Pending => patience.poll_over(cx).map(|()| Err(ApiError::BodyTooSlow)),
+        });
+        let frame = next.await?;
+        patience.renew();
         let Some(frame) = frame else {
             return Ok(whole.freeze());
         };
@@ -378,33 +386,4 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, ApiError> {
         whole.reserve(declared.saturating_sub(whole.len()).max(data.len()));
         whole.extend_from_slice(&data);
     }
-}
-
-/// The version that answers now. While the first one is still on its way, waits for it until `deadline`; when
-/// the last attempt failed, asks for another and waits for that.
-async fn loaded(
-    name: &ModelName,
-    deadline: Deadline,
-    context: &Context,
-) -> Result<Arc<Loaded>, ApiError> {
-    if let Some(loaded) = context.models.current(name) {
-        return Ok(loaded);
-    }
-    let Some(mut status) = context.status.watch(name) else {
-        return Err(ApiError::NoSuchModel {
-            given: name.to_string(),
-            known: known(context),
-        });
-    };
-    let before = status.borrow_and_update().clone();
-    if before.attempts > 0 && !before.busy {
-        context.status.want_check(name);
-    }
-    let answered = status.wait_for(|now| now.version.is_some() || now.attempts > before.attempts);
-    let remaining = deadline.remaining(context.clock.now());
-    let _ = tokio::time::timeout(remaining, answered).await;
-    context
-        .models
-        .current(name)
-        .ok_or_else(|| ApiError::NotReady(context.status.why_missing(name)))
 }

@@ -1,9 +1,9 @@
 //! One connection.
 //!
 //! hyper's own limit on the time for a request's head also runs while a connection is idle, and after a freeze
-//! it would close one that did nothing wrong. [`TimedHead`] counts from the head's first byte instead.
+//! it would close one that did nothing wrong. [`TimedHead`] counts from the head's first byte instead, looks at
+//! the time only when nothing has come, and leaves out what a freeze took.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
 
+use super::patience::Patience;
 use super::{Context, HEAD_TIME, answer};
 
 /// hyper's buffer for a head, beyond which it answers 431.
@@ -34,7 +34,7 @@ where
     let io = TokioIo::new(TimedHead {
         stream,
         phase: Arc::clone(&phase),
-        limit: None,
+        patience: Patience::new(HEAD_TIME),
     });
     let service = service_fn(move |request| {
         phase.store(BUSY, Ordering::Relaxed);
@@ -61,7 +61,7 @@ const BUSY: u8 = 2;
 struct TimedHead<S> {
     stream: S,
     phase: Arc<AtomicU8>,
-    limit: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for TimedHead<S> {
@@ -71,21 +71,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedHead<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.phase.load(Ordering::Relaxed) == HEAD {
-            let limit = this
-                .limit
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(HEAD_TIME)));
-            if limit.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the head took too long",
-                )));
-            }
-        } else {
-            this.limit = None;
-        }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        if this.phase.load(Ordering::Relaxed) != HEAD {
+            this.patience.renew();
+        } else if read.is_pending() {
+            ready!(this.patience.poll_over(cx));
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the head took too long",
+            )));
+        }
+        ready!(read)?;
         if buffer.filled().len() > before {
             let _ = this
                 .phase
@@ -124,3 +121,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedHead<S> {
         Pin::new(&mut self.stream).poll_write_vectored(cx, data)
     }
 }
+
+#[cfg(test)]
+mod tests;

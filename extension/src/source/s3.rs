@@ -1,19 +1,29 @@
 //! An object in S3.
 //!
 //! One conditional GET is both the check and the beginning of the transfer: unchanged costs a few hundred
-//! bytes, changed costs no second round trip. The SDK retries what is worth retrying until the first byte, and
-//! holds the bytes against the object's checksum.
+//! bytes, changed costs no second round trip. The SDK retries what is worth retrying until the first byte.
+//!
+//! Ranges are pinned by `If-Match` alone, also where there is a version id: a request that names a version needs
+//! another permission (`s3:GetObjectVersion`), and would not notice that a newer one has come.
+//!
+//! S3 gives its checksum of the whole object with a whole answer, and none of an arbitrary range. So that one check
+//! holds for a file that came in several answers, the SDK's own is off, and the checksum goes with the [`Object`].
+
+use std::ops::Range;
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::ResponseChecksumValidation;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ChecksumType;
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use super::{Chunks, Object, Opened, Source, SourceError};
-use crate::ids::{ETag, Identity};
+use crate::aws::Unreachable;
+use crate::ids::{Checksum, ChecksumAlgorithm, ETag, Identity};
 
 /// One object of one bucket.
 #[derive(Debug)]
@@ -30,6 +40,7 @@ impl S3Source {
     pub fn new(aws: &SdkConfig, custom_endpoint: bool, bucket: &str, key: &str) -> Self {
         let config = aws_sdk_s3::config::Builder::from(aws)
             .force_path_style(custom_endpoint)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
         Self {
             client: Client::from_conf(config),
@@ -38,12 +49,9 @@ impl S3Source {
         }
     }
 
-    fn uri(&self) -> String {
-        format!("s3://{}/{}", self.bucket, self.key)
-    }
-
     fn object(&self, output: GetObjectOutput) -> Result<Object, SourceError> {
         let uri = self.uri();
+        let checksum = declared(&output);
         let size = output
             .content_length
             .and_then(|length| u64::try_from(length).ok());
@@ -60,6 +68,8 @@ impl S3Source {
                 version_id,
             },
             size,
+            checksum,
+            offset: 0,
             body: Box::new(S3Body {
                 uri,
                 stream: output.body,
@@ -67,20 +77,40 @@ impl S3Source {
         })
     }
 
+    /// The body of an answer that must be `range` of the object with this ETag.
+    fn part(
+        &self,
+        output: GetObjectOutput,
+        identity: &Identity,
+        range: &Range<u64>,
+    ) -> Result<Box<dyn Chunks>, SourceError> {
+        let uri = self.uri();
+        let asked = format!("bytes {}-{}/", range.start, range.end - 1);
+        let content_range = output.content_range.as_deref().unwrap_or_default();
+        let same = output.e_tag.as_deref() == Some(&identity.etag.0);
+        if !same || !content_range.starts_with(&asked) {
+            return Err(SourceError::changed(format!(
+                "{uri}: asked for {asked}… of {}, the answer is {content_range:?} of {}",
+                identity.etag.0,
+                output.e_tag.unwrap_or_default(),
+            )));
+        }
+        Ok(Box::new(S3Body {
+            uri,
+            stream: output.body,
+        }))
+    }
+
     fn explain(&self, error: &SdkError<GetObjectError>) -> SourceError {
         let (uri, bucket, key) = (self.uri(), &self.bucket, &self.key);
         let context = DisplayErrorContext(error);
         let SdkError::ServiceError(service) = error else {
-            return SourceError::transient(match error {
-                SdkError::DispatchFailure(failure) if failure.is_timeout() || failure.is_io() => {
-                    format!(
-                        "{uri}: no connection to S3: in a VPC, the subnet needs a gateway endpoint for S3 or a NAT ({context})"
-                    )
-                }
-                SdkError::TimeoutError(_) => {
+            return SourceError::transient(match (Unreachable::find(error), error) {
+                (Some(unreachable), _) => format!("{uri}: {}", unreachable.in_full()),
+                (None, SdkError::DispatchFailure(failure)) if failure.is_timeout() => {
                     format!("{uri}: S3 did not answer in time ({context})")
                 }
-                _ => format!("{uri}: {context}"),
+                (None, _) => format!("{uri}: {context}"),
             });
         };
         let status = service.raw().status().as_u16();
@@ -107,6 +137,9 @@ impl S3Source {
             (_, 301 | 307) => SourceError::lasting(format!(
                 "{uri}: the bucket is in another region than AWS_REGION"
             )),
+            (_, 412 | 416) => SourceError::changed(format!(
+                "{uri}: the object has changed since it was first asked for"
+            )),
             (Some("SlowDown"), _) | (_, 429 | 503) => SourceError::transient(format!(
                 "{uri}: S3 is throttling or unavailable (status {status})"
             )),
@@ -116,7 +149,33 @@ impl S3Source {
     }
 }
 
+/// The checksum over the whole object, where the answer has one. That of a multipart upload may be composed of its
+/// parts' checksums, which says nothing of the bytes together.
+fn declared(output: &GetObjectOutput) -> Option<Checksum> {
+    let composite = output.checksum_type == Some(ChecksumType::Composite);
+    let declared = [
+        (ChecksumAlgorithm::Crc64Nvme, &output.checksum_crc64_nvme),
+        (ChecksumAlgorithm::Crc32C, &output.checksum_crc32_c),
+        (ChecksumAlgorithm::Crc32, &output.checksum_crc32),
+        (ChecksumAlgorithm::Sha1, &output.checksum_sha1),
+        (ChecksumAlgorithm::Sha256, &output.checksum_sha256),
+    ];
+    declared.into_iter().find_map(|(algorithm, value)| {
+        let value = value.as_ref()?;
+        // A composite one ends in `-` and the count of parts; older answers do not name the type.
+        let whole = !composite && !value.contains('-');
+        whole.then(|| Checksum {
+            algorithm,
+            value: value.clone(),
+        })
+    })
+}
+
 impl Source for S3Source {
+    fn uri(&self) -> String {
+        format!("s3://{}/{}", self.bucket, self.key)
+    }
+
     fn open<'a>(
         &'a self,
         known: Option<&'a Identity>,
@@ -128,6 +187,13 @@ impl Source for S3Source {
                 .bucket(&self.bucket)
                 .key(&self.key)
                 .set_if_none_match(known.map(|identity| identity.etag.0.clone()))
+                .customize()
+                // The SDK's own setting of this would have it check the bytes as well.
+                .mutate_request(|request| {
+                    request
+                        .headers_mut()
+                        .insert("x-amz-checksum-mode", "ENABLED");
+                })
                 .send()
                 .await;
             match answer {
@@ -140,6 +206,28 @@ impl Source for S3Source {
                 {
                     Ok(Opened::Unchanged)
                 }
+                Err(error) => Err(self.explain(&error)),
+            }
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        identity: &'a Identity,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>> {
+        Box::pin(async move {
+            let answer = self
+                .client
+                .get_object()
+                .bucket(&self.bucket)
+                .key(&self.key)
+                .if_match(&identity.etag.0)
+                .range(format!("bytes={}-{}", range.start, range.end - 1))
+                .send()
+                .await;
+            match answer {
+                Ok(output) => self.part(output, identity, &range),
                 Err(error) => Err(self.explain(&error)),
             }
         })

@@ -1,0 +1,85 @@
+//! The body of an answer, across a freeze.
+//!
+//! Bytes that had arrived before the freeze are read as if nothing had been. When there are none left and none
+//! follow, the connection is taken for dead, and the body ends in an error, from which whoever reads resumes.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use aws_smithy_types::body::{Error, SdkBody};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::time::Sleep;
+
+use super::http::{Frozen, Pulse};
+use crate::clock::Timestamp;
+
+/// A body in flight brings a byte every few milliseconds.
+const QUIET: Duration = Duration::from_secs(1);
+
+pub(super) struct Body {
+    inner: SdkBody,
+    pulse: Pulse,
+    thaw: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    last_byte: Timestamp,
+    /// After a thaw: how much longer to wait for the next byte.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl Body {
+    pub(super) fn new(inner: SdkBody, pulse: Pulse) -> Self {
+        Self {
+            inner,
+            last_byte: pulse.beat(),
+            thaw: Box::pin(pulse.thaw()),
+            pulse,
+            patience: None,
+        }
+    }
+
+    /// Ready when no more can be hoped for.
+    fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.thaw.as_mut().poll(cx).is_ready() {
+            self.thaw = Box::pin(self.pulse.thaw());
+            if self.pulse.since(self.last_byte) >= QUIET {
+                return Poll::Ready(());
+            }
+            self.patience = Some(Box::pin(tokio::time::sleep(QUIET)));
+        }
+        match &mut self.patience {
+            Some(patience) => patience.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
+            this.last_byte = this.pulse.beat();
+            this.patience = None;
+            return Poll::Ready(frame);
+        }
+        ready!(this.poll_dead(cx));
+        Poll::Ready(Some(Err(Frozen.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        http_body::Body::size_hint(&self.inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! Bodies whose bytes come over a channel, frozen on both kinds of clock.
+
+use std::sync::Arc;
+
+use http_body_util::BodyExt as _;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::clock::Thaws;
+use crate::clock::wall::{Monotonic, Wall};
+
+/// What the far side sends.
+struct Sent(mpsc::UnboundedReceiver<&'static str>);
+
+impl http_body::Body for Sent {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let sent = ready!(self.0.poll_recv(cx));
+        Poll::Ready(sent.map(|bytes| Ok(Frame::data(Bytes::from_static(bytes.as_bytes())))))
+    }
+}
+
+struct Transfer {
+    wall: Arc<Wall>,
+    thaws: Thaws,
+    far_side: mpsc::UnboundedSender<&'static str>,
+    body: Body,
+}
+
+impl Transfer {
+    fn new() -> Self {
+        let (wall, thaws) = (Wall::new(), Thaws::default());
+        let (far_side, sent) = mpsc::unbounded_channel();
+        let pulse = Pulse::new(Arc::clone(&wall) as _, thaws.clone());
+        let body = Body::new(SdkBody::from_body_1_x(Sent(sent)), pulse);
+        Self {
+            wall,
+            thaws,
+            far_side,
+            body,
+        }
+    }
+
+    fn send(&self, bytes: &'static str) {
+        self.far_side.send(bytes).unwrap();
+    }
+
+    /// The next bytes, or how the body ended.
+    async fn next(&mut self) -> Result<String, String> {
+        let frame = tokio::time::timeout(2 * HOUR, self.body.frame()).await;
+        match frame.expect("the body waits for ever") {
+            None => Err("the end".to_owned()),
+            Some(Err(error)) => Err(error.to_string()),
+            Some(Ok(frame)) => Ok(String::from_utf8_lossy(frame.data_ref().unwrap()).into_owned()),
+        }
+    }
+
+    /// A freeze while the next bytes are waited for; what came of it.
+    async fn next_across(&mut self, clock: Monotonic, time: Duration) -> Result<String, String> {
+        let (wall, thaws) = (Arc::clone(&self.wall), self.thaws.clone());
+        let freeze = async {
+            tokio::task::yield_now().await;
+            clock.freeze(&wall, &thaws, time).await;
+        };
+        tokio::join!(self.next(), freeze).0
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const FROZEN: &str = "the execution environment was frozen meanwhile";
+
+#[tokio::test(start_paused = true)]
+async fn a_body_whose_last_byte_is_old_ends_at_the_thaw() {
+    for clock in Monotonic::BOTH {
+        let mut transfer = Transfer::new();
+        transfer.send("half");
+        assert_eq!(transfer.next().await.as_deref(), Ok("half"));
+        let started = tokio::time::Instant::now();
+        let end = transfer.next_across(clock, HOUR).await;
+        assert_eq!(end.unwrap_err(), FROZEN, "{clock:?}");
+        let frozen = match clock {
+            Monotonic::Jumps => HOUR,
+            Monotonic::StandsStill => Duration::ZERO,
+        };
+        assert_eq!(started.elapsed(), frozen, "at once: {clock:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_had_arrived_is_read_and_then_nothing_more_is_waited_for() {
+    for clock in Monotonic::BOTH {
+        let mut transfer = Transfer::new();
+        transfer.send("half");
+        clock.freeze(&transfer.wall, &transfer.thaws, HOUR).await;
+        assert_eq!(transfer.next().await.as_deref(), Ok("half"), "{clock:?}");
+        assert_eq!(transfer.next().await.unwrap_err(), FROZEN, "{clock:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_goes_on_after_a_short_freeze_is_read_to_its_end() {
+    for clock in Monotonic::BOTH {
+        let mut transfer = Transfer::new();
+        let far_side = transfer.far_side.clone();
+        let rest = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            far_side.send("rest").unwrap();
+        });
+        let short = Duration::from_millis(300);
+        assert_eq!(
+            transfer.next_across(clock, short).await.as_deref(),
+            Ok("rest"),
+            "{clock:?}"
+        );
+        rest.await.unwrap();
+        // Without another thaw there is no limit here: whoever reads has one of its own.
+        let far_side = transfer.far_side.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            far_side.send("last").unwrap();
+        });
+        assert_eq!(transfer.next().await.as_deref(), Ok("last"), "{clock:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_silent_after_a_short_freeze_ends() {
+    for clock in Monotonic::BOTH {
+        let mut transfer = Transfer::new();
+        let end = transfer
+            .next_across(clock, Duration::from_millis(300))
+            .await;
+        assert_eq!(end.unwrap_err(), FROZEN, "{clock:?}");
+    }
+}

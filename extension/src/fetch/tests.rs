@@ -1,0 +1,345 @@
+//! Fetches from a source that follows a script, into a real cache on disk.
+
+mod script;
+
+use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use super::*;
+use crate::ids::Checksum;
+use script::{Act, Asked, Scripted, identity, lock};
+
+/// An execution environment's `/tmp`; every fetch is a new process in it.
+struct Environment(TempDir);
+
+impl Environment {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn partials(&self) -> usize {
+        let partials = self.0.path().join("partials");
+        std::fs::read_dir(partials).unwrap().count()
+    }
+
+    /// A fetch that is killed, and no thread of which writes any more: a test's threads outlive what it drops.
+    async fn killed(&self, source: &Scripted) {
+        assert!(self.fetch(source).await.is_none());
+        let (etag, bytes) = lock(&source.0.held).clone();
+        let wanted = Wanted {
+            location: source.uri(),
+            identity: identity(etag),
+            size: bytes.len() as u64,
+            checksum: None,
+        };
+        drop(Cache::open(self.0.path()).unwrap().partial(wanted).unwrap());
+    }
+
+    /// Opens and fetches; `None` when the process was killed on the way.
+    async fn fetch(&self, source: &Scripted) -> Option<Result<(Fetched, Vec<u8>), FetchError>> {
+        let cache = Cache::open(self.0.path()).unwrap();
+        let world = &*source.0;
+        let work = async {
+            let Opened::Object(object) = open(source, &cache, None).await? else {
+                panic!("nothing is known")
+            };
+            fetch(source, object, &cache, &world.thaws, world).await
+        };
+        tokio::select! {
+            biased;
+            fetched = work => Some(fetched.map(|fetched| {
+                let bytes = std::fs::read(fetched.file.path()).unwrap();
+                assert_eq!(fetched.digest, Digest::of(Sha256::new().chain_update(&bytes)));
+                (fetched, bytes)
+            })),
+            () = world.kill.notified() => None,
+        }
+    }
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let bytes = prop_oneof![3 => 0..12_u64, 1 => 0..60_u64];
+    prop_oneof![
+        Just(Act::Refused),
+        bytes.clone().prop_map(Act::Breaks),
+        bytes.clone().prop_map(Act::Ends),
+        bytes.clone().prop_map(Act::Stalls),
+        bytes.clone().prop_map(Act::Freezes),
+        bytes.clone().prop_map(Act::Blinks),
+        bytes.prop_map(Act::Killed),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_happens_every_byte_comes_once_and_in_its_place(
+        script in proptest::collection::vec(act(), 0..25),
+        size in 0..60_usize,
+    ) {
+        let bytes: Vec<u8> = (0..60).take(size).collect();
+        let source = Scripted::holding(&bytes, script.clone());
+        let environment = Environment::new();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        // Every process that does not end with the file has used up a part of the script.
+        let arrived = (0..=script.len()).find_map(|_| {
+            match runtime.block_on(environment.fetch(&source)) {
+                Some(Ok((_, bytes))) => Some(bytes),
+                Some(Err(error)) => {
+                    assert!(error.is_transient(), "{error}");
+                    None
+                }
+                None => None,
+            }
+        });
+        prop_assert_eq!(arrived.as_ref(), Some(&bytes));
+        prop_assert_eq!(source.delivered(), size as u64);
+        prop_assert_eq!(environment.partials(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_goes_on_where_it_broke() {
+    let acts = [
+        Act::Breaks(4),
+        Act::Stalls(2),
+        Act::Ends(3),
+        Act::Freezes(1),
+    ];
+    let source = Scripted::holding(b"0123456789abcdef", acts);
+    let (fetched, bytes) = Environment::new().fetch(&source).await.unwrap().unwrap();
+    assert_eq!(bytes, b"0123456789abcdef");
+    assert_eq!((fetched.size, fetched.transferred), (16, 16));
+    let read = |from| Asked::Read(from..16);
+    let asked = [Asked::Open(None), read(4), read(6), read(9), read(10)];
+    assert_eq!(source.asked(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_process_asks_for_the_rest_in_the_same_request_that_checks() {
+    let source = Scripted::holding(b"0123456789", [Act::Killed(6)]);
+    let environment = Environment::new();
+    environment.killed(&source).await;
+    assert_eq!(source.asked(), [Asked::Open(None)]);
+    let (fetched, bytes) = environment.fetch(&source).await.unwrap().unwrap();
+    assert_eq!(
+        (bytes.as_slice(), fetched.transferred),
+        (&b"0123456789"[..], 4)
+    );
+    assert_eq!(source.asked(), [Asked::Read(6..10)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_process_notices_that_the_source_holds_another() {
+    let source = Scripted::holding(b"0123456789", [Act::Killed(6)]);
+    let environment = Environment::new();
+    environment.killed(&source).await;
+    source.asked();
+    source.holds("2", b"another");
+    let (fetched, bytes) = environment.fetch(&source).await.unwrap().unwrap();
+    assert_eq!(
+        (bytes.as_slice(), fetched.identity),
+        (&b"another"[..], identity("2"))
+    );
+    assert_eq!(source.asked(), [Asked::Read(6..10), Asked::Open(None)]);
+    assert_eq!(environment.partials(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_only_lacked_its_name_is_not_fetched_again() {
+    let source = Scripted::holding(b"01234", []);
+    let environment = Environment::new();
+    let cache = Cache::open(environment.0.path()).unwrap();
+    let wanted = Wanted {
+        location: source.uri(),
+        identity: identity("1"),
+        size: 5,
+        checksum: None,
+    };
+    let mut whole = cache.partial(wanted.clone()).unwrap();
+    whole.append(b"01234").unwrap();
+    drop(whole);
+    let (fetched, bytes) = environment.fetch(&source).await.unwrap().unwrap();
+    assert_eq!((bytes.as_slice(), fetched.transferred), (&b"01234"[..], 0));
+    assert_eq!(source.asked(), [Asked::Open(Some("1".to_owned()))]);
+
+    let mut whole = cache.partial(wanted).unwrap();
+    whole.append(b"01234").unwrap();
+    drop(whole);
+    source.holds("2", b"another");
+    let (_, bytes) = environment.fetch(&source).await.unwrap().unwrap();
+    assert_eq!(
+        (bytes.as_slice(), environment.partials()),
+        (&b"another"[..], 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_already_is_asked_about_as_ever() {
+    let source = Scripted::holding(b"0123456789", [Act::Killed(6)]);
+    let environment = Environment::new();
+    environment.killed(&source).await;
+    let cache = Cache::open(environment.0.path()).unwrap();
+    let known = identity("1");
+    let opened = open(&source, &cache, Some(&known)).await.unwrap();
+    assert!(matches!(opened, Opened::Unchanged));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_changes_on_the_way_is_begun_anew_and_never_mixed() {
+    let source = Scripted::holding(b"old old old", [Act::Killed(4)]);
+    let environment = Environment::new();
+    let cache = Cache::open(environment.0.path()).unwrap();
+    let world = &*source.0;
+    let Opened::Object(object) = open(&source, &cache, None).await.unwrap() else {
+        panic!("nothing is known")
+    };
+    lock(&world.script).push_back(Act::Breaks(0));
+    let change = async {
+        world.kill.notified().await;
+        source.holds("2", b"new new");
+    };
+    let fetch = fetch(&source, object, &cache, &world.thaws, world);
+    let fetched = tokio::join!(fetch, change).0.unwrap();
+    assert_eq!(std::fs::read(fetched.file.path()).unwrap(), b"new new");
+    assert_eq!((fetched.identity, fetched.transferred), (identity("2"), 11));
+    assert_eq!(environment.partials(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_without_their_checksum_are_fetched_anew_once() {
+    let source = Scripted::holding(b"damaged!!", []);
+    let crc32 = |value: &str| {
+        Some(Checksum {
+            algorithm: ChecksumAlgorithm::Crc32,
+            value: value.to_owned(),
+        })
+    };
+    *lock(&source.0.checksum) = crc32("y/Q5Jg==");
+    let environment = Environment::new();
+    let error = environment.fetch(&source).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("Crc32 checksum"), "{error}");
+    assert!(!error.is_transient());
+    assert_eq!(source.asked(), [Asked::Open(None), Asked::Open(None)]);
+    assert_eq!(environment.partials(), 0);
+
+    source.holds("1", b"123456789");
+    let (_, bytes) = environment.fetch(&source).await.unwrap().unwrap();
+    assert_eq!(bytes, b"123456789");
+
+    // What an earlier process has left is held against the checksum too.
+    let source = Scripted::holding(b"damaged!!", [Act::Killed(4)]);
+    *lock(&source.0.checksum) = crc32("y/Q5Jg==");
+    environment.killed(&source).await;
+    source.holds("1", b"123456789");
+    let (fetched, bytes) = environment.fetch(&source).await.unwrap().unwrap();
+    assert_eq!(
+        (bytes.as_slice(), fetched.transferred),
+        (&b"123456789"[..], 5 + 9)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_that_bring_nothing_are_limited_and_what_arrived_stays() {
+    let acts = [Act::Breaks(4)].into_iter().chain([Act::Refused; 20]);
+    let source = Scripted::holding(b"0123456789", acts);
+    let environment = Environment::new();
+    let started = tokio::time::Instant::now();
+    let error = environment.fetch(&source).await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "status 503");
+    let pauses = Duration::from_millis(100 + 200 + 400 + 800);
+    assert!(
+        error.is_transient() && started.elapsed() == pauses,
+        "{:?}",
+        started.elapsed()
+    );
+    let again: Vec<_> = (0..4).map(|_| Asked::Read(4..10)).collect();
+    assert_eq!(source.asked()[1..], again);
+    lock(&source.0.script).clear();
+    let (fetched, _) = environment.fetch(&source).await.unwrap().unwrap();
+    assert_eq!(fetched.transferred, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_sends_nothing_awake_is_left_after_the_limit() {
+    let source = Scripted::holding(b"0123456789", [Act::Stalls(4); 2]);
+    let started = tokio::time::Instant::now();
+    Environment::new().fetch(&source).await.unwrap().unwrap();
+    let pauses = Duration::from_millis(100) * 2;
+    assert_eq!(started.elapsed(), transfer::STALL * 2 + pauses);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_freeze_costs_no_wait_whether_the_monotonic_clock_stood_still_or_not() {
+    let source = Scripted::holding(b"0123456789", [Act::Freezes(4); 2]);
+    let started = tokio::time::Instant::now();
+    Environment::new().fetch(&source).await.unwrap().unwrap();
+    assert_eq!(started.elapsed(), Duration::ZERO);
+
+    // One second of the count ends at a jump, not all ten.
+    let source = Scripted::holding(b"0123456789", [Act::Stalls(4)]);
+    let environment = Environment::new();
+    let fetch = environment.fetch(&source);
+    let jump = async {
+        tokio::task::yield_now().await;
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+    };
+    let started = tokio::time::Instant::now();
+    let fetched = tokio::join!(fetch, jump).0;
+    fetched.unwrap().unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(3_600 + 9));
+}
+
+#[tokio::test]
+async fn a_file_that_does_not_fit_is_refused_before_it_is_fetched_and_leaves_nothing() {
+    let source = Scripted::holding(b"0123456789", []);
+    let environment = Environment::new();
+    let cache = Cache::open(environment.0.path()).unwrap();
+    let world = &*source.0;
+    let object = Object {
+        identity: identity("1"),
+        size: 1 << 60,
+        checksum: None,
+        offset: 0,
+        body: source.body(b"0123456789").unwrap(),
+    };
+    let error = fetch(&source, object, &cache, &world.thaws, world)
+        .await
+        .unwrap_err();
+    let message = error.to_string();
+    for word in [
+        "needs 1152921504606846976 bytes",
+        "free",
+        "ephemeral storage",
+    ] {
+        assert!(message.contains(word), "{message}");
+    }
+    assert_eq!((source.delivered(), environment.partials()), (0, 0));
+}
+
+#[tokio::test]
+async fn more_than_was_declared_is_an_error_and_leaves_nothing() {
+    let source = Scripted::holding(b"0123456789", []);
+    let environment = Environment::new();
+    let cache = Cache::open(environment.0.path()).unwrap();
+    let world = &*source.0;
+    let object = Object {
+        identity: identity("1"),
+        size: 3,
+        checksum: None,
+        offset: 0,
+        body: source.body(b"0123456789").unwrap(),
+    };
+    let error = fetch(&source, object, &cache, &world.thaws, world)
+        .await
+        .unwrap_err();
+    let message = "the source declared 3 bytes and sent at least 4";
+    assert_eq!(error.to_string(), message);
+    assert_eq!(environment.partials(), 0);
+}

@@ -1,0 +1,84 @@
+//! The checksums of a file, computed while its bytes go by.
+
+use aws_smithy_checksums::ChecksumAlgorithm as Computed;
+use aws_smithy_checksums::http::HttpChecksum;
+use aws_smithy_types::base64;
+use sha2::{Digest as _, Sha256};
+
+use crate::ids::{Checksum, ChecksumAlgorithm, Digest};
+
+/// The SHA-256, and what the source declared.
+pub(super) struct Sums {
+    sha256: Sha256,
+    declared: Option<Checksum>,
+    /// The declared one, unless that is the SHA-256, which is computed anyway.
+    computed: Option<Box<dyn HttpChecksum>>,
+}
+
+impl Sums {
+    pub(super) fn new(declared: Option<Checksum>) -> Self {
+        let algorithm = declared.as_ref().map(|declared| declared.algorithm);
+        let computed = algorithm.and_then(|algorithm| match algorithm {
+            ChecksumAlgorithm::Crc64Nvme => Some(Computed::Crc64Nvme),
+            ChecksumAlgorithm::Crc32C => Some(Computed::Crc32c),
+            ChecksumAlgorithm::Crc32 => Some(Computed::Crc32),
+            ChecksumAlgorithm::Sha1 => Some(Computed::Sha1),
+            ChecksumAlgorithm::Sha256 => None,
+        });
+        Self {
+            sha256: Sha256::new(),
+            declared,
+            computed: computed.map(Computed::into_impl),
+        }
+    }
+
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        if let Some(computed) = &mut self.computed {
+            computed.update(bytes);
+        }
+    }
+
+    /// The digest of all bytes, or which checksum they do not have.
+    pub(super) fn finish(self) -> Result<Digest, ChecksumAlgorithm> {
+        if let Some(declared) = self.declared {
+            let value = match self.computed {
+                Some(computed) => base64::encode(computed.finalize()),
+                None => base64::encode(self.sha256.clone().finalize()),
+            };
+            if value != declared.value {
+                return Err(declared.algorithm);
+            }
+        }
+        Ok(Digest::of(self.sha256))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The published check values of each algorithm, over the digits 1 to 9.
+    #[test]
+    fn each_algorithm_knows_its_bytes_from_others() {
+        use ChecksumAlgorithm::{Crc32, Crc32C, Crc64Nvme, Sha1, Sha256};
+        let published = [
+            (Crc64Nvme, "rosUhgp5mIg="),
+            (Crc32C, "4waSgw=="),
+            (Crc32, "y/Q5Jg=="),
+            (Sha1, "98O8HYCOBHMq32eZZczDTKeuNEE="),
+            (Sha256, "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU="),
+        ];
+        for (algorithm, value) in published {
+            let declared = Checksum {
+                algorithm,
+                value: value.to_owned(),
+            };
+            for (bytes, same) in [(b"123456789", true), (b"123456780", false)] {
+                let mut sums = Sums::new(Some(declared.clone()));
+                bytes.chunks(2).for_each(|chunk| sums.update(chunk));
+                assert_eq!(sums.finish().is_ok(), same, "{algorithm:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Does what the machine says, and tells it what has ended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{Id, JoinError, JoinSet};
+use tracing::error;
+
+use super::Work;
+use super::machine::{Intervals, Job, Machine};
+use crate::clock::Deadline;
+use crate::ids::ModelName;
+use crate::reload::Outcome;
+
+/// The shortest pause between two looks at the machine, so that an interval of zero does not spin.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The machine, and the tasks that it began.
+pub struct Driver {
+    work: Arc<Work>,
+    machine: Machine,
+    tasks: JoinSet<Option<Outcome>>,
+    jobs: HashMap<Id, Job>,
+}
+
+impl Driver {
+    /// Begins the first check of every model.
+    #[must_use]
+    pub fn start(work: Arc<Work>, intervals: Intervals) -> Self {
+        let now = work.clock.now();
+        let (machine, begin) = Machine::start(work.models.names().cloned(), intervals, now);
+        let mut driver = Self {
+            work,
+            machine,
+            tasks: JoinSet::new(),
+            jobs: HashMap::new(),
+        };
+        driver.begin(begin);
+        driver
+    }
+
+    /// Waits for what was begun first; `None` when that is not over within `budget`, and goes on beside what follows.
+    pub async fn first_checks(&mut self, budget: Duration) -> Option<Vec<(ModelName, Outcome)>> {
+        let mut outcomes = Vec::new();
+        let all = async {
+            while let Some((job, outcome)) = self.join_next().await {
+                if let Job::Check(model) = job {
+                    outcomes.push((model, outcome.unwrap_or(Outcome::Failed)));
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(budget, all).await.is_ok();
+        in_time.then_some(outcomes)
+    }
+
+    /// Does what an invocation asks for, and returns when `next` may be called.
+    pub async fn invoked(&mut self, deadline_ms: u64) {
+        self.settle();
+        let work = Arc::clone(&self.work);
+        work.status.invocation_began(deadline_ms);
+        let now = work.clock.now();
+        let deadline = Deadline::at_unix_ms(deadline_ms);
+        let is_loaded = |model: &ModelName| work.models.current(model).is_some();
+        let decision = self.machine.invoked(now, deadline, is_loaded);
+        if decision.thawed {
+            work.thaws.note(now);
+        }
+        self.begin(decision.begin);
+        if !decision.hold.is_zero() {
+            // What does not end in time goes on by itself, at the next invocation.
+            let all = async { while self.join_next().await.is_some() {} };
+            let _ = tokio::time::timeout(decision.hold, all).await;
+        }
+    }
+
+    /// `next` is about to be called.
+    pub fn next_called(&mut self) {
+        let now = self.work.clock.now();
+        self.machine.next_called(now);
+    }
+
+    /// The platform asked for the end.
+    pub fn shut_down(&mut self) {
+        let now = self.work.clock.now();
+        if self.machine.event_came(now) {
+            self.work.thaws.note(now);
+        }
+    }
+
+    /// Does what is due by time alone, until `end`: on any machine that is not Lambda, and on managed instances.
+    /// Without invocations there is nobody to ask again for a model that is missing: the interval does.
+    pub async fn run_on_timers(&mut self, end: impl Future<Output = ()>) {
+        tokio::pin!(end);
+        loop {
+            let pause = self.machine.next_in(self.work.clock.now());
+            let due = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause.max(SHORTEST_PAUSE)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = &mut end => return,
+                () = due => {}
+                Some(_) = self.join_next() => {}
+            }
+            let begin = self.machine.due(self.work.clock.now(), |_| true);
+            self.begin(begin);
+        }
+    }
+
+    /// Sends the metrics for the last time; what is not taken within `time` goes to the log.
+    pub async fn flush_finally(&mut self, time: Duration) {
+        if !self.work.flush_finally(time).await {
+            // A flush that is still under way has what it sends in its hands.
+            self.tasks.shutdown().await;
+            self.work.reporter.write_rest_to_log().await;
+        }
+    }
+
+    fn begin(&mut self, jobs: Vec<Job>) {
+        for job in jobs {
+            let Some(run) = self.work.run(&job) else {
+                self.machine.ended(&job);
+                continue;
+            };
+            let task = self.tasks.spawn(run);
+            self.jobs.insert(task.id(), job);
+        }
+    }
+
+    /// Takes note of what has ended meanwhile.
+    fn settle(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.note(ended);
+        }
+    }
+
+    async fn join_next(&mut self) -> Option<(Job, Option<Outcome>)> {
+        loop {
+            let ended = self.tasks.join_next_with_id().await?;
+            if let Some(ended) = self.note(ended) {
+                return Some(ended);
+            }
+        }
+    }
+
+    fn note(
+        &mut self,
+        ended: Result<(Id, Option<Outcome>), JoinError>,
+    ) -> Option<(Job, Option<Outcome>)> {
+        let (id, outcome) = match ended {
+            Ok(ended) => ended,
+            Err(problem) => {
+                error!("a task of the sidecar panicked: {problem}");
+                (problem.id(), None)
+            }
+        };
+        let job = self.jobs.remove(&id)?;
+        self.machine.ended(&job);
+        Some((job, outcome))
+    }
+}

@@ -1,0 +1,215 @@
+//! Single cases, and what holds over any sequence of events, clocks and faults.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const INTERVALS: Intervals = Intervals {
+    refresh: Duration::from_secs(60),
+    flush: Duration::from_secs(30),
+    tail: Duration::from_millis(500),
+};
+
+fn name(index: usize) -> ModelName {
+    ModelName::parse(&format!("model-{index}")).unwrap()
+}
+
+/// A machine of one model whose first check has ended.
+fn machine() -> (Machine, Job) {
+    let (mut machine, begin) = Machine::start([name(0)], INTERVALS, Timestamp(1_000_000));
+    let [check] = &begin[..] else {
+        panic!("{begin:?}")
+    };
+    machine.ended(check);
+    (machine, check.clone())
+}
+
+fn far() -> Deadline {
+    Deadline::at_unix_ms(u64::MAX)
+}
+
+fn invoke(machine: &mut Machine, ms: u64) -> Decision {
+    machine.invoked(Timestamp(ms), far(), |_| true)
+}
+
+#[test]
+fn nothing_is_due_within_the_intervals_and_each_thing_once_after() {
+    let (mut machine, check) = machine();
+    assert_eq!(invoke(&mut machine, 1_029_999), Decision::default());
+    assert_eq!(invoke(&mut machine, 1_030_000).begin, [Job::Flush]);
+    machine.ended(&Job::Flush);
+    assert_eq!(invoke(&mut machine, 1_059_999), Decision::default());
+    assert_eq!(
+        invoke(&mut machine, 1_060_000).begin,
+        [check.clone(), Job::Flush]
+    );
+    for job in [check, Job::Flush] {
+        machine.ended(&job);
+    }
+    assert_eq!(invoke(&mut machine, 1_060_001), Decision::default());
+}
+
+#[test]
+fn hours_of_freeze_make_each_thing_due_once_and_are_noticed() {
+    let (mut machine, check) = machine();
+    machine.next_called(Timestamp(1_000_010));
+    let decision = invoke(&mut machine, 100_000_000);
+    assert!(decision.thawed);
+    assert_eq!(decision.begin, [check, Job::Flush]);
+    machine.next_called(Timestamp(100_000_002));
+    let decision = invoke(&mut machine, 100_000_003);
+    assert!(!decision.thawed);
+    assert_eq!(decision.begin, [], "both are still under way");
+    assert_eq!(decision.hold, INTERVALS.tail, "and get their time");
+}
+
+#[test]
+fn a_model_that_is_not_loaded_is_due_whenever_a_second_has_passed() {
+    let (mut machine, check) = machine();
+    let mut attempts = 0;
+    for ms in (1_000_000..1_005_000).step_by(10) {
+        let decision = machine.invoked(Timestamp(ms), far(), |_| false);
+        attempts += decision.begin.len();
+        machine.ended(&check);
+    }
+    assert_eq!(attempts, 4);
+}
+
+#[test]
+fn a_clock_that_is_set_back_stops_nothing() {
+    let (mut machine, check) = machine();
+    assert_eq!(invoke(&mut machine, 500).begin, [check.clone(), Job::Flush]);
+    machine.ended(&check);
+    machine.ended(&Job::Flush);
+    assert_eq!(invoke(&mut machine, 501), Decision::default());
+    let next = machine.next_in(Timestamp(501));
+    assert_eq!(next, Some(Duration::from_millis(29_999)));
+}
+
+#[test]
+fn work_holds_next_back_no_further_than_the_margin_before_the_deadline() {
+    let (mut machine, _) = machine();
+    for (left, hold) in [(10_000, 500), (600, 400), (200, 0), (0, 0)] {
+        let deadline = Deadline::at_unix_ms(2_000_000 + left);
+        let decision = machine.invoked(Timestamp(2_000_000), deadline, |_| true);
+        assert_eq!(decision.hold, Duration::from_millis(hold), "{left} ms left");
+    }
+}
+
+/// What can happen to a machine.
+#[derive(Clone, Debug)]
+enum Step {
+    /// An invocation with so many milliseconds until its deadline, while these models are loaded.
+    Invoke { left: u64, loaded: [bool; 2] },
+    /// `next` is called.
+    Next,
+    /// The timers of a machine that is not Lambda look.
+    Tick,
+    /// The `n`th thing under way ends.
+    End(usize),
+    /// The wall clock goes on by milliseconds: a freeze, or none.
+    Pass(u64),
+    /// The wall clock is set back by milliseconds.
+    SetBack(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let time = prop_oneof![
+        0..50_u64,
+        900..1_100_u64,
+        0..120_000_u64,
+        0..100_000_000_u64
+    ];
+    prop_oneof![
+        4 => (prop_oneof![0..2_000_u64, Just(900_000)], any::<[bool; 2]>())
+            .prop_map(|(left, loaded)| Step::Invoke { left, loaded }),
+        3 => Just(Step::Next),
+        1 => Just(Step::Tick),
+        3 => (0..3_usize).prop_map(Step::End),
+        4 => time.prop_map(Step::Pass),
+        1 => (0..10_000_u64).prop_map(Step::SetBack),
+    ]
+}
+
+fn intervals() -> impl Strategy<Value = Intervals> {
+    let interval =
+        || prop_oneof![Just(0), 1..5_000_u64, Just(60_000)].prop_map(Duration::from_millis);
+    (interval(), interval(), interval()).prop_map(|(refresh, flush, tail)| Intervals {
+        refresh,
+        flush,
+        tail,
+    })
+}
+
+proptest! {
+    /// Held against a second account of what is under way and when it was begun.
+    #[test]
+    fn what_the_machine_promises_holds_over_any_sequence(
+        intervals in intervals(),
+        steps in prop::collection::vec(step(), 1..200),
+    ) {
+        let mut now = Timestamp(1_000_000_000);
+        let (mut machine, begin) = Machine::start([name(0), name(1)], intervals, now);
+        prop_assert_eq!(begin.len(), 2);
+        let mut under_way: BTreeSet<Job> = begin.into_iter().collect();
+        let mut begun: BTreeMap<Job, Timestamp> = under_way.iter().map(|job| (job.clone(), now)).collect();
+        begun.insert(Job::Flush, now);
+        let mut waiting_since = None;
+        for step in steps {
+            let (decision, loaded) = match step {
+                Step::Pass(ms) => { now.0 += ms; continue }
+                Step::SetBack(ms) => { now.0 -= ms; continue }
+                Step::Next => { machine.next_called(now); waiting_since = Some(now); continue }
+                Step::End(index) => {
+                    if let Some(job) = under_way.iter().nth(index).cloned() {
+                        machine.ended(&job);
+                        under_way.remove(&job);
+                    }
+                    continue
+                }
+                Step::Tick => {
+                    let begin = machine.due(now, |_| true);
+                    (Decision { begin, ..Decision::default() }, [true; 2])
+                }
+                Step::Invoke { left, loaded } => {
+                    let deadline = Deadline::at_unix_ms(now.0 + left);
+                    let decision = machine.invoked(now, deadline, |model| loaded[usize::from(*model == name(1))]);
+                    let frozen = waiting_since.take().is_some_and(|since: Timestamp| now < since || now.0 - since.0 >= 1_000);
+                    prop_assert_eq!(decision.thawed, frozen);
+                    prop_assert!(decision.hold <= intervals.tail);
+                    prop_assert!(decision.hold <= Duration::from_millis(left.saturating_sub(200)));
+                    let busy = !under_way.is_empty() || !decision.begin.is_empty();
+                    prop_assert!(busy || decision.hold.is_zero(), "nothing to wait for");
+                    let room = !intervals.tail.is_zero() && left > 200;
+                    prop_assert!(!busy || !room || !decision.hold.is_zero(), "what is under way gets time");
+                    (decision, loaded)
+                }
+            };
+            for (job, since) in &mut begun {
+                let interval = match job {
+                    Job::Flush => intervals.flush,
+                    Job::Check(model) if loaded[usize::from(*model == name(1))] => intervals.refresh,
+                    Job::Check(_) => intervals.refresh.min(Duration::from_secs(1)),
+                };
+                let is_due = now < *since || u128::from(now.0 - since.0) >= interval.as_millis();
+                let expected = is_due && !under_way.contains(job);
+                prop_assert_eq!(decision.begin.contains(job), expected, "{:?} at {:?}", job, now);
+                if expected {
+                    *since = now;
+                }
+            }
+            under_way.extend(decision.begin);
+            // Whoever waits by the timer wakes up when something is due, and not for nothing.
+            match machine.next_in(now) {
+                None => prop_assert_eq!(under_way.len(), 3),
+                Some(pause) => {
+                    let mut later = machine.clone();
+                    let at = |pause: Duration| Timestamp(now.0 + u64::try_from(pause.as_millis()).unwrap());
+                    prop_assert!(!later.due(at(pause), |_| true).is_empty());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Runs across a freeze, on both kinds of clock.
+
+use std::sync::mpsc;
+
+use super::*;
+use crate::clock::wall::{Monotonic, Wall};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+struct Bench {
+    wall: Arc<Wall>,
+    thaws: Thaws,
+    name: ModelName,
+    scheduler: Scheduler,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (wall, thaws) = (Wall::new(), Thaws::default());
+        let name = ModelName::parse("wine").unwrap();
+        let scheduler = Scheduler::new([name.clone()], Arc::clone(&wall) as _, thaws.clone());
+        Self {
+            wall,
+            thaws,
+            name,
+            scheduler,
+        }
+    }
+
+    fn deadline_in(&self, time: Duration) -> Deadline {
+        Deadline::after(self.wall.now(), time)
+    }
+}
+
+fn nothing() -> Decoded {
+    Decoded {
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_passed_in_a_freeze_ends_the_request_and_its_run_at_the_thaw() {
+    for clock in Monotonic::BOTH {
+        let bench = Bench::new();
+        let (began, has_begun) = tokio::sync::oneshot::channel();
+        let began = std::sync::Mutex::new(Some(began));
+        let (ended, has_ended) = mpsc::channel();
+        let model = super::stub::loaded(&bench.name, "1", move |cancel| {
+            began.lock().unwrap().take().unwrap().send(()).unwrap();
+            while !cancel.is_cancelled() {
+                std::thread::yield_now();
+            }
+            ended.send(()).unwrap();
+            Err(EngineError::Cancelled)
+        });
+        let deadline = bench.deadline_in(Duration::from_secs(10));
+        let run = bench.scheduler.run(Arc::new(model), nothing(), deadline);
+        let freeze = async {
+            has_begun.await.unwrap();
+            clock.freeze(&bench.wall, &bench.thaws, HOUR).await;
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let ran = tokio::select! {
+            ran = run => ran,
+            () = freeze => panic!("{clock:?}: the request waits on"),
+        };
+        assert!(matches!(ran, Err(RunError::Deadline)), "{clock:?}: {ran:?}");
+        has_ended.recv().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_lies_ahead_ends_nothing_however_far_the_monotonic_clock_jumped() {
+    let bench = Bench::new();
+    let (began, has_begun) = tokio::sync::oneshot::channel();
+    let began = std::sync::Mutex::new(Some(began));
+    let (go_on, may_go_on) = mpsc::channel();
+    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let model = super::stub::loaded(&bench.name, "1", move |_| {
+        began.lock().unwrap().take().unwrap().send(()).unwrap();
+        may_go_on.lock().unwrap().recv().unwrap();
+        Ok(Vec::new())
+    });
+    let deadline = bench.deadline_in(Duration::from_secs(10));
+    let run = bench.scheduler.run(Arc::new(model), nothing(), deadline);
+    let freeze = async {
+        has_begun.await.unwrap();
+        // The wall clock was set right meanwhile: two seconds are what it says.
+        tokio::time::advance(HOUR).await;
+        bench.wall.pass(Duration::from_secs(2));
+        bench.thaws.note(bench.wall.now());
+        tokio::task::yield_now().await;
+        go_on.send(()).unwrap();
+    };
+    let (ran, ()) = tokio::join!(run, freeze);
+    assert!(ran.is_ok(), "{ran:?}");
+}

@@ -1,0 +1,204 @@
+//! Connections over a pipe, whose sender stops in the middle and is frozen together with the server.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+use super::*;
+use crate::clock::Thaws;
+use crate::clock::wall::{Monotonic, Wall};
+use crate::ids::ModelName;
+use crate::models::Models;
+use crate::server::BODY_STALL;
+use crate::status::Status;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const LIVE: &str = "GET /v2/health/live HTTP/1.1\r\nhost: sidecar\r\n\r\n";
+
+struct Caller {
+    wall: Arc<Wall>,
+    thaws: Thaws,
+    stream: DuplexStream,
+}
+
+impl Caller {
+    fn connect() -> Self {
+        let (wall, thaws) = (Wall::new(), Thaws::default());
+        let name = ModelName::parse("wine").unwrap();
+        let (status, _) = Status::new([name.clone()]);
+        let context = Context::new(
+            Arc::new(Models::new([name])),
+            Arc::new(status),
+            Arc::clone(&wall) as _,
+            thaws.clone(),
+            None,
+        );
+        let (stream, far_side) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(serve(far_side, Arc::new(context)));
+        Self {
+            wall,
+            thaws,
+            stream,
+        }
+    }
+
+    async fn send(&mut self, part: &str) {
+        self.stream.write_all(part.as_bytes()).await.unwrap();
+    }
+
+    /// Lets the server read what was sent.
+    async fn settle(&self) {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn freeze(&self, clock: Monotonic) {
+        clock.freeze(&self.wall, &self.thaws, HOUR).await;
+        self.settle().await;
+    }
+
+    /// The status line of the answer, or nothing when the server hung up.
+    async fn status(&mut self) -> String {
+        let mut answer = vec![0; 4_096];
+        let length = self.stream.read(&mut answer).await.unwrap();
+        let text = String::from_utf8_lossy(&answer[..length]).into_owned();
+        text.lines().next().unwrap_or_default().to_owned()
+    }
+}
+
+/// The head of a request whose deadline has passed: its answer comes when its body was read.
+fn late(body: &str) -> String {
+    format!(
+        "POST /predict HTTP/1.1\r\nhost: sidecar\r\nlambda-runtime-deadline-ms: 1\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_whose_rest_came_before_or_in_a_freeze_is_served() {
+    for clock in Monotonic::BOTH {
+        let mut caller = Caller::connect();
+        let (first, rest) = LIVE.split_at(20);
+        caller.send(first).await;
+        // Its time is nearly over: in a jump, the last second rings as well.
+        tokio::time::sleep(HEAD_TIME * 19 / 20).await;
+        caller.send(rest).await;
+        caller.freeze(clock).await;
+        assert_eq!(caller.status().await, "HTTP/1.1 200 OK", "{clock:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_are_there_count_although_the_time_is_over() {
+    let (mut sender, stream) = tokio::io::duplex(64);
+    let mut head = TimedHead {
+        stream,
+        phase: Arc::new(AtomicU8::new(HEAD)),
+        patience: Patience::new(HEAD_TIME),
+    };
+    let mut poll = async || {
+        let mut bytes = [0; 8];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        let read =
+            |cx: &mut TaskContext<'_>| Poll::Ready(Pin::new(&mut head).poll_read(cx, &mut buffer));
+        let read = std::future::poll_fn(read).await;
+        (matches!(read, Poll::Ready(Ok(()))), buffer.filled().len())
+    };
+    assert_eq!(poll().await, (false, 0));
+    for _ in 1..HEAD_TIME.as_secs() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(poll().await, (false, 0));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    sender.write_all(b"x").await.unwrap();
+    assert_eq!(poll().await, (true, 1), "the last second has rung");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_frozen_in_the_middle_of_a_head_may_go_on_after_the_thaw() {
+    for clock in Monotonic::BOTH {
+        let mut caller = Caller::connect();
+        let (first, rest) = LIVE.split_at(20);
+        caller.send(first).await;
+        caller.settle().await;
+        caller.freeze(clock).await;
+        tokio::time::sleep(HEAD_TIME * 4 / 5).await;
+        caller.send(rest).await;
+        assert_eq!(caller.status().await, "HTTP/1.1 200 OK", "{clock:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_never_ends_is_given_up_after_a_freeze_as_without_one() {
+    for clock in [None, Some(Monotonic::Jumps), Some(Monotonic::StandsStill)] {
+        let mut caller = Caller::connect();
+        caller.send(&LIVE[..20]).await;
+        caller.settle().await;
+        if let Some(clock) = clock {
+            caller.freeze(clock).await;
+        }
+        let ended = tokio::time::timeout(HEAD_TIME * 2, caller.status()).await;
+        assert_eq!(ended.as_deref(), Ok(""), "{clock:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_comes_drop_by_drop_is_given_up() {
+    let mut caller = Caller::connect();
+    caller.send("GET /v2/health/live HTTP/1.1\r\n").await;
+    for _ in 0..HEAD_TIME.as_secs() {
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        if caller.stream.write_all(b"x: y\r\n").await.is_err() {
+            return;
+        }
+    }
+    panic!("the server read on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_outlives_a_freeze() {
+    for clock in Monotonic::BOTH {
+        let mut caller = Caller::connect();
+        caller.send(LIVE).await;
+        assert_eq!(caller.status().await, "HTTP/1.1 200 OK");
+        caller.freeze(clock).await;
+        caller.send(LIVE).await;
+        assert_eq!(caller.status().await, "HTTP/1.1 200 OK", "{clock:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_frozen_in_the_middle_of_a_body_may_go_on_after_the_thaw() {
+    for clock in Monotonic::BOTH {
+        let mut caller = Caller::connect();
+        let body = "{\"a\": 1}";
+        caller.send(&late(body)).await;
+        caller.send(&body[..4]).await;
+        caller.settle().await;
+        caller.freeze(clock).await;
+        tokio::time::sleep(BODY_STALL * 4 / 5).await;
+        caller.send(&body[4..]).await;
+        let status = caller.status().await;
+        assert_eq!(status, "HTTP/1.1 503 Service Unavailable", "{clock:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends_is_given_up_after_a_freeze_as_without_one() {
+    for clock in [None, Some(Monotonic::Jumps), Some(Monotonic::StandsStill)] {
+        let mut caller = Caller::connect();
+        caller.send(&late("{\"a\": 1}")).await;
+        caller.settle().await;
+        if let Some(clock) = clock {
+            caller.freeze(clock).await;
+        }
+        let status = tokio::time::timeout(BODY_STALL * 2, caller.status()).await;
+        assert_eq!(
+            status.as_deref(),
+            Ok("HTTP/1.1 408 Request Timeout"),
+            "{clock:?}"
+        );
+    }
+}

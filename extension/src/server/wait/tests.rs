@@ -1,0 +1,192 @@
+//! Requests that wait for a model or for a check of it; the test is who loads and checks.
+
+use tokio::sync::mpsc::Receiver;
+
+use super::*;
+use crate::clock::wall::{Monotonic, Wall};
+use crate::clock::{Clock as _, Thaws};
+use crate::models::Models;
+use crate::schedule::stub;
+use crate::status::Status;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+struct Bench {
+    wall: Arc<Wall>,
+    thaws: Thaws,
+    name: ModelName,
+    context: Context,
+    wishes: Receiver<ModelName>,
+}
+
+impl Bench {
+    fn new(max_staleness: Option<Duration>) -> Self {
+        let (wall, thaws) = (Wall::new(), Thaws::default());
+        let name = ModelName::parse("wine").unwrap();
+        let (status, wishes) = Status::new([name.clone()]);
+        let context = Context::new(
+            Arc::new(Models::new([name.clone()])),
+            Arc::new(status),
+            Arc::clone(&wall) as _,
+            thaws.clone(),
+            max_staleness,
+        );
+        Self {
+            wall,
+            thaws,
+            name,
+            context,
+            wishes,
+        }
+    }
+
+    /// One that has loaded a version and checked it now.
+    fn loaded(max_staleness: Option<Duration>) -> Self {
+        let bench = Self::new(max_staleness);
+        bench.load("1");
+        bench.check_ends(None);
+        bench
+    }
+
+    fn load(&self, etag: &str) {
+        let loaded = stub::loaded(&self.name, etag, |_| Ok(Vec::new()));
+        let version = Some(loaded.version.clone());
+        self.context.models.swap(loaded);
+        self.context
+            .status
+            .update(&self.name, |status| status.version = version);
+    }
+
+    fn check_ends(&self, problem: Option<&str>) {
+        let now = self.wall.now();
+        self.context.status.update(&self.name, |status| {
+            status.attempts += 1;
+            status.attempted_at = Some(now);
+            status.problem = problem.map(str::to_owned);
+            if problem.is_none() {
+                status.checked_at = Some(now);
+            }
+        });
+    }
+
+    async fn ask(&self, time: Duration) -> Result<String, String> {
+        let deadline = Deadline::after(self.wall.now(), time);
+        let answer = loaded(&self.name, deadline, &self.context);
+        let answer = tokio::time::timeout(4 * HOUR, answer).await;
+        match answer.expect("the request waits for ever") {
+            Ok(loaded) => Ok(loaded.version.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn version(&self) -> String {
+        self.context
+            .models
+            .current(&self.name)
+            .unwrap()
+            .version
+            .to_string()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_deadline_passed_in_a_freeze_waits_no_longer_for_its_model() {
+    for clock in Monotonic::BOTH {
+        let bench = Bench::new(None);
+        let freeze = async {
+            tokio::task::yield_now().await;
+            clock.freeze(&bench.wall, &bench.thaws, HOUR).await;
+        };
+        let started = tokio::time::Instant::now();
+        let (answer, ()) = tokio::join!(bench.ask(MINUTE), freeze);
+        assert!(
+            answer.unwrap_err().contains("still being loaded"),
+            "{clock:?}"
+        );
+        let frozen = match clock {
+            Monotonic::Jumps => HOUR,
+            Monotonic::StandsStill => Duration::ZERO,
+        };
+        assert_eq!(started.elapsed(), frozen, "at once: {clock:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_deadline_lies_ahead_gets_the_model_that_came_after_a_freeze() {
+    for clock in Monotonic::BOTH {
+        let bench = Bench::new(None);
+        let freeze = async {
+            tokio::task::yield_now().await;
+            clock.freeze(&bench.wall, &bench.thaws, HOUR).await;
+            tokio::task::yield_now().await;
+            bench.load("1");
+        };
+        let (answer, ()) = tokio::join!(bench.ask(2 * HOUR), freeze);
+        assert_eq!(answer, Ok(bench.version()), "{clock:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_version_or_any_without_a_limit_answers_at_once() {
+    for (limit, age) in [(Some(MINUTE), MINUTE), (None, 10 * HOUR)] {
+        let mut bench = Bench::loaded(limit);
+        bench.wall.pass(age);
+        assert_eq!(bench.ask(MINUTE).await, Ok(bench.version()));
+        assert!(bench.wishes.try_recv().is_err(), "no check was asked for");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_version_is_checked_first_and_the_new_one_answers() {
+    let mut bench = Bench::loaded(Some(MINUTE));
+    let old = bench.version();
+    bench.wall.pass(HOUR);
+    let mut wishes = std::mem::replace(&mut bench.wishes, tokio::sync::mpsc::channel(1).1);
+    let checks = async {
+        assert_eq!(wishes.recv().await.as_ref(), Some(&bench.name));
+        bench.load("2");
+        bench.check_ends(None);
+    };
+    let (answer, ()) = tokio::join!(bench.ask(MINUTE), checks);
+    assert_eq!(answer, Ok(bench.version()));
+    assert_ne!(answer, Ok(old));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_check_fails_the_loaded_version_answers_and_for_a_while_without_another() {
+    let mut bench = Bench::loaded(Some(MINUTE));
+    bench.wall.pass(HOUR);
+    let mut wishes = std::mem::replace(&mut bench.wishes, tokio::sync::mpsc::channel(1).1);
+    let checks = async {
+        wishes.recv().await.unwrap();
+        bench.check_ends(Some("S3 is away"));
+    };
+    let (answer, ()) = tokio::join!(bench.ask(MINUTE), checks);
+    assert_eq!(answer, Ok(bench.version()));
+
+    bench.wall.pass(CHECK_PAUSE / 2);
+    assert_eq!(bench.ask(MINUTE).await, Ok(bench.version()));
+    assert!(wishes.try_recv().is_err(), "the failure is a moment old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_does_not_end_leaves_the_model_half_of_the_time() {
+    for clock in Monotonic::BOTH {
+        let bench = Bench::loaded(Some(MINUTE));
+        bench.wall.pass(HOUR);
+        let time = Duration::from_secs(4);
+        let freeze = async {
+            tokio::task::yield_now().await;
+            clock.freeze(&bench.wall, &bench.thaws, time / 2).await;
+        };
+        let started = tokio::time::Instant::now();
+        let (answer, ()) = tokio::join!(bench.ask(time), freeze);
+        assert_eq!(answer, Ok(bench.version()), "{clock:?}");
+        let frozen = match clock {
+            Monotonic::Jumps => time / 2,
+            Monotonic::StandsStill => Duration::ZERO,
+        };
+        assert_eq!(started.elapsed(), frozen, "the half is over: {clock:?}");
+    }
+}
