@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie bubblewrap fixtures stage layer check-layer tools test demo lint fmt clean
+.PHONY: help onnxruntime rie bubblewrap strace fixtures runtimes stage layer check-layer tools test demo lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,13 +30,21 @@ rie: ## fetch AWS's Lambda emulator into target/rie
 bubblewrap: ## see that bubblewrap works; as root on Debian, install it
 	@sh layer/build/bubblewrap.sh
 
+strace: ## see that strace works; as root on Debian, install it
+	@sh layer/build/strace.sh
+
 fixtures: ## fetch the models that the tests use and the repository does not hold
 	@if [ -f tests/models/fixtures.sh ]; then sh tests/models/fixtures.sh; fi
+
+runtimes: ## fetch AWS's runtime client for Python, for the tests of `lab serve`
+	@PYTHON=$(PYTHON) sh tests/functions/runtimes.sh
 
 stage: onnxruntime ## build in the dev profile and lay it out as on Lambda in target/stage
 	@echo "building the extension and the handler (several minutes the first time)"
 	cargo build --workspace --bins
 	@sh layer/build/lay.sh target/debug $(ONNXRUNTIME)/$(ARCH) target/stage/layer target/stage/function
+	@$(CC) -std=c11 -O2 -Wall -Wextra -fPIC -shared -o target/stage/clock.so.new tests/lab/lambda/clock.c
+	@mv target/stage/clock.so.new target/stage/clock.so
 
 layer: onnxruntime tools ## build what ships in dist/layer and dist/handler, and check it
 	@echo "building for $(ARCH), glibc $(GLIBC) or newer (several minutes)"
@@ -64,7 +72,7 @@ tools:
 	        --only-binary=:all: -r layer/build/tools.txt && \
 	    cp layer/build/tools.txt $(TOOLS)/.pinned; }
 
-test: onnxruntime rie bubblewrap stage fixtures ## run every test
+test: onnxruntime rie bubblewrap strace stage fixtures runtimes ## run every test
 	cargo test --workspace
 
 demo: onnxruntime rie bubblewrap stage fixtures ## run the main job from nothing, as a story in the terminal

@@ -76,7 +76,7 @@ async fn every_line_is_json_when_the_function_logs_json() {
         }
     }
     for (level, words) in [
-        ("WARN", "the transfer begins anew"),
+        ("WARN", "the transfer goes on at byte"),
         ("INFO", "the model is loaded"),
         ("INFO", "ready"),
         ("ERROR", "missing required field: features"),

@@ -81,6 +81,20 @@ pub fn rie() -> Result<PathBuf, ArtifactError> {
     present(target().join("rie/aws-lambda-rie"), "rie")
 }
 
+/// The library that shows processes the lab's clock.
+///
+/// # Errors
+/// [`ArtifactError`] when `make stage` is due.
+pub fn clock() -> Result<PathBuf, ArtifactError> {
+    let library = target().join("stage/clock.so");
+    not_older(
+        &library,
+        "stage",
+        &[workspace().join("tests/lab/lambda/clock.c")],
+    )?;
+    Ok(library)
+}
+
 /// The project's own folder.
 #[must_use]
 pub fn workspace() -> PathBuf {
@@ -104,20 +118,24 @@ fn present(path: PathBuf, target: &'static str) -> Result<PathBuf, ArtifactError
 
 /// Whether a staged binary is there and not older than the sources of its package.
 fn fresh(binary: &Path, package: &str) -> Result<(), ArtifactError> {
-    let target = "stage";
-    present(binary.to_owned(), target)?;
     let package = workspace().join(package);
-    let mut newest = newest(&package.join("src"));
-    let manifest = package.join("Cargo.toml");
-    newest = newest.max(modified(&manifest).map(|time| (time, manifest)));
-    match (modified(binary), newest) {
-        (Some(built), Some((changed, source_file))) if changed > built => {
-            Err(ArtifactError::Stale {
-                path: binary.to_owned(),
-                source_file,
-                target,
-            })
-        }
+    not_older(
+        binary,
+        "stage",
+        &[package.join("src"), package.join("Cargo.toml")],
+    )
+}
+
+/// Whether `built` is there and not older than any of `sources`, files or folders.
+fn not_older(built: &Path, target: &'static str, sources: &[PathBuf]) -> Result<(), ArtifactError> {
+    present(built.to_owned(), target)?;
+    let newest = sources.iter().filter_map(|source| newest(source)).max();
+    match (modified(built), newest) {
+        (Some(time), Some((changed, source_file))) if changed > time => Err(ArtifactError::Stale {
+            path: built.to_owned(),
+            source_file,
+            target,
+        }),
         _ => Ok(()),
     }
 }
@@ -126,18 +144,11 @@ fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()
 }
 
-/// The file below `folder` that changed last, and when.
-fn newest(folder: &Path) -> Option<(SystemTime, PathBuf)> {
-    fs::read_dir(folder)
-        .ok()?
-        .flatten()
-        .filter_map(|entry| {
-            let path = entry.path();
-            if path.is_dir() {
-                newest(&path)
-            } else {
-                modified(&path).map(|time| (time, path))
-            }
-        })
-        .max()
+/// The file at or below `path` that changed last, and when.
+fn newest(path: &Path) -> Option<(SystemTime, PathBuf)> {
+    if !path.is_dir() {
+        return modified(path).map(|time| (time, path.to_owned()));
+    }
+    let entries = fs::read_dir(path).ok()?.flatten();
+    entries.filter_map(|entry| newest(&entry.path())).max()
 }

@@ -35,17 +35,31 @@ pub(crate) struct Child {
 
 impl Child {
     /// Starts `command`, whose output becomes the log of `name`.
-    pub(crate) fn spawn(mut command: Command, name: &str, echo: bool) -> io::Result<Self> {
+    pub(crate) fn spawn(command: Command, name: &str, echo: bool) -> io::Result<Self> {
+        Self::start(command, name, LogCapture::new(name, echo), true)
+    }
+
+    /// Starts `command`, whose output joins that of others in `log`; the log does not end with it.
+    pub(crate) fn spawn_into(command: Command, name: &str, log: &LogCapture) -> io::Result<Self> {
+        Self::start(command, name, log.clone(), false)
+    }
+
+    fn start(mut command: Command, name: &str, log: LogCapture, its_own: bool) -> io::Result<Self> {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let log = LogCapture::new(name, echo);
         let (started, start) = mpsc::channel();
         let (end, ended) = watch::channel(None);
         let keeper = std::thread::spawn({
             let log = log.clone();
-            move || keep(command, &log, &started, &end)
+            move || {
+                let status = keep(command, &log, &started);
+                if its_own {
+                    log.end();
+                }
+                end.send_replace(status);
+            }
         });
         // The keeper always sends; were it to die before, that is an error as well.
         let pid = start.recv().map_err(io::Error::other)??;
@@ -86,6 +100,14 @@ impl Child {
         }
     }
 
+    /// Waits for the end, however long it takes; by then the log is complete. `None` when the
+    /// status cannot be had.
+    pub(crate) async fn until_end(&self) -> Option<ExitStatus> {
+        let mut ended = self.ended.clone();
+        let status = ended.wait_for(Option::is_some).await;
+        status.map_or(None, |status| *status)
+    }
+
     /// Waits for the end; by then the log is complete.
     pub(crate) async fn wait(&self) -> Result<ExitStatus, StillRunning> {
         let mut ended = self.ended.clone();
@@ -109,17 +131,17 @@ impl Drop for Child {
     }
 }
 
+/// Starts it, reads all its output and waits for its end; `None` when it did not start.
 fn keep(
     mut command: Command,
     log: &LogCapture,
     started: &mpsc::Sender<io::Result<Pid>>,
-    end: &watch::Sender<Option<ExitStatus>>,
-) {
+) -> Option<ExitStatus> {
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
             let _ = started.send(Err(error));
-            return;
+            return None;
         }
     };
     let readers: Vec<_> = [
@@ -135,6 +157,5 @@ fn keep(
     for reader in readers {
         let _ = reader.join();
     }
-    log.end();
-    end.send_replace(status.ok());
+    status.ok()
 }

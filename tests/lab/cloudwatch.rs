@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read as _};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -167,6 +167,13 @@ impl CloudWatch {
             .extend(std::iter::repeat_n(refusal, count));
     }
 
+    /// Time has passed for an execution environment that was frozen, and so for the world it
+    /// belongs to: the server's clock goes on by as much.
+    pub fn let_pass(&self, time: Duration) {
+        let mut ahead = self.front.ahead();
+        *ahead += time;
+    }
+
     /// Makes all requests wait at the gate before they are looked at.
     pub fn stall(&self, gate: &Gate) {
         *self
@@ -192,6 +199,8 @@ impl CloudWatch {
 
 #[derive(Default)]
 struct Front {
+    /// How far the server's clock is ahead of the machine's.
+    ahead: Mutex<Duration>,
     datapoints: Records<Datapoint>,
     requests: Records<Request>,
     failures: Mutex<VecDeque<Refusal>>,
@@ -227,12 +236,13 @@ impl Handler for Front {
             bytes: body.len(),
             is_compressed: head.headers.contains_key(header::CONTENT_ENCODING),
         };
+        let now = SystemTime::now() + *self.ahead();
         let failure = self.failures().pop_front();
         let outcome = match failure {
             Some(refusal) => Err(refusal),
-            None => take(&head, &body, &mut record.metrics),
+            None => take(&head, &body, now, &mut record.metrics),
         };
-        match outcome {
+        let mut answer = match outcome {
             Ok(datapoints) => {
                 self.datapoints.extend(datapoints);
                 self.requests.push(record);
@@ -245,20 +255,30 @@ impl Handler for Front {
                 self.requests.push(record);
                 refusal.response()
             }
+        };
+        // A client whose clock differs from this signs its next request by this.
+        if let Ok(date) = httpdate::fmt_http_date(now).parse() {
+            answer.headers_mut().insert(header::DATE, date);
         }
+        answer
     }
 }
 
 impl Front {
+    fn ahead(&self) -> std::sync::MutexGuard<'_, Duration> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn failures(&self) -> std::sync::MutexGuard<'_, VecDeque<Refusal>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads one request; `metrics` becomes the number that it carries.
+/// Reads one request that came at `now`; `metrics` becomes the number that it carries.
 fn take(
     head: &http::request::Parts,
     body: &Bytes,
+    now: SystemTime,
     metrics: &mut usize,
 ) -> Result<Vec<Datapoint>, Refusal> {
     if head.method != Method::POST || head.uri.path() != PUT_METRIC_DATA {
@@ -269,7 +289,6 @@ fn take(
             "no smithy-protocol: rpc-v2-cbor",
         ));
     }
-    let now = SystemTime::now();
     signature::check(head, body, now)?;
     let body = decompressed(&head.headers, body)?;
     let input = wire::PutMetricData::read(&body)?;

@@ -24,14 +24,18 @@ pub mod cloudwatch;
 pub mod credentials;
 pub mod gate;
 pub mod http;
+pub mod lambda;
+pub mod link;
 pub mod log_capture;
 pub mod ports;
 pub mod process;
 pub mod rie;
 pub mod s3;
 
+mod bubblewrap;
 mod child;
 mod listener;
+mod processes;
 mod records;
 
 pub use records::NotSeen;

@@ -18,7 +18,7 @@ pub struct NoSuchLine {
     log: String,
 }
 
-/// The log of one process; clones are the same log.
+/// The log of a process, or of several; clones are the same log.
 #[derive(Clone, Debug)]
 pub struct LogCapture {
     name: String,
@@ -33,7 +33,9 @@ struct State {
 }
 
 impl LogCapture {
-    pub(crate) fn new(name: &str, echo: bool) -> Self {
+    /// An empty log. With `echo` its lines are printed as they come, too, after the name.
+    #[must_use]
+    pub fn new(name: &str, echo: bool) -> Self {
         Self {
             name: name.to_owned(),
             echo,
@@ -54,7 +56,8 @@ impl LogCapture {
         })
     }
 
-    fn push(&self, line: &str) {
+    /// Adds a line, as if it had been read.
+    pub(crate) fn push(&self, line: &str) {
         if self.echo {
             println!("{}: {line}", self.name);
         }
@@ -71,6 +74,19 @@ impl LogCapture {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.state.borrow().lines.clone()
+    }
+
+    /// The lines after a mark: waits for some, and returns none only when the log has ended.
+    pub async fn lines_after(&self, mark: usize) -> Vec<String> {
+        let mut state = self.state.subscribe();
+        let more = state
+            .wait_for(|state| state.lines.len() > mark || state.ended)
+            .await;
+        // The sender is this value's own, so waiting cannot fail.
+        more.map_or_else(
+            |_| Vec::new(),
+            |state| state.lines.get(mark..).unwrap_or_default().to_vec(),
+        )
     }
 
     /// The whole log as one text.

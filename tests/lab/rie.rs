@@ -38,7 +38,7 @@
 //! Telemetry API, the early answer.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,10 +53,10 @@ use crate::child::{Child, StillRunning};
 use crate::http::{CallError, Client};
 use crate::log_capture::{LogCapture, NoSuchLine};
 use crate::ports::{NoFreePort, Port};
+use crate::processes;
 
 mod builder;
 mod invocation;
-mod processes;
 
 pub use builder::Builder;
 pub use invocation::{FunctionError, Invocation};
@@ -292,13 +292,4 @@ impl Drop for ExecutionEnvironment {
             self.child.join();
         }
     }
-}
-
-/// `bwrap` as the `PATH` finds it.
-fn bubblewrap() -> Result<PathBuf, RieError> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .map(|folder| folder.join("bwrap"))
-        .find(|program| program.is_file())
-        .ok_or(RieError::NoBubblewrap)
 }

@@ -3,8 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod cgroup;
+mod clock;
 mod cloudwatch;
+mod command;
+mod folders;
+mod link;
+mod lambda;
 mod process;
 mod rie;
 mod s3;
 mod s3_faults;
+mod sandbox;

@@ -5,9 +5,14 @@
 //!
 //! The function answers `{"echo": <event>, "deadline": <header>, "pid": <own>}`. An event can ask
 //! for more: `{"error": "…"}` is answered as a function error, `{"crash": n}` exits with code `n`,
-//! `{"hang": true}` never answers. The extension prints every event it is given. It exits at its
+//! `{"hang": true}` never answers, `{"until": "…"}` answers when that file is in `/tmp`, and
+//! `{"long": n}` with `n` more bytes. With `AWS_LAMBDA_MAX_CONCURRENCY` it takes as many events at
+//! once. The extension prints every event it is given. It exits at its
 //! `n`th INVOKE when `PROBE_EXIT_AT_INVOKE` is `n`, never calls `next` again after an event of the
 //! type that `PROBE_HANG_AT` names, and reports an error of Init when `PROBE_FAIL_IN_INIT` is set.
+//! It registers for `PROBE_EVENTS` in place of `"INVOKE","SHUTDOWN"`, stays in Init while the file
+//! that `PROBE_STAY_IN_INIT` names is not in `/tmp`, and in the tail of an invocation while that
+//! of `PROBE_STAY_IN_TAIL` is not; on its way in it leaves a file of the same name and `-entered`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -56,9 +61,34 @@ fn field<'a>(json: &'a str, name: &str) -> Option<&'a str> {
     }
 }
 
+/// Waits for a file in `/tmp`.
+fn stay_until(file: &str) {
+    let file = std::path::Path::new("/tmp").join(file);
+    while !file.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+/// As [`stay_until`], having left a file that says so.
+fn stay(variable: &str) {
+    if let Ok(file) = std::env::var(variable) {
+        let _ = std::fs::write(format!("/tmp/{file}-entered"), "");
+        stay_until(&file);
+    }
+}
+
 fn function() -> std::io::Result<()> {
-    const API: &str = "/2018-06-01/runtime/invocation";
     println!("function: started, pid {}", std::process::id());
+    let workers = std::env::var("AWS_LAMBDA_MAX_CONCURRENCY").ok();
+    let workers: usize = workers.and_then(|text| text.parse().ok()).unwrap_or(1);
+    let others: Vec<_> = (1..workers).map(|_| std::thread::spawn(work)).collect();
+    let result = work();
+    drop(others);
+    result
+}
+
+fn work() -> std::io::Result<()> {
+    const API: &str = "/2018-06-01/runtime/invocation";
     loop {
         let event = call("GET", &format!("{API}/next"), &[], "")?;
         let id = event
@@ -80,10 +110,15 @@ fn function() -> std::io::Result<()> {
             call("POST", &format!("{API}/{id}/error"), &headers, &body)?;
             continue;
         }
+        if let Some(file) = field(&event.body, "until") {
+            stay_until(file);
+        }
+        let long = field(&event.body, "long").and_then(|text| text.parse().ok());
         let answer = format!(
-            r#"{{"echo":{},"deadline":{deadline},"pid":{}}}"#,
+            r#"{{"echo":{},"deadline":{deadline},"pid":{}{}}}"#,
             event.body,
-            std::process::id()
+            std::process::id(),
+            " ".repeat(long.unwrap_or_default())
         );
         call("POST", &format!("{API}/{id}/response"), &[], &answer)?;
     }
@@ -95,11 +130,16 @@ fn extension(name: &str) -> std::io::Result<()> {
         .ok()
         .and_then(|text| text.parse().ok());
     let hang_at = std::env::var("PROBE_HANG_AT").ok();
+    let events = std::env::var("PROBE_EVENTS");
+    let events = events.unwrap_or_else(|_| r#""INVOKE","SHUTDOWN""#.to_owned());
     let registered = call(
         "POST",
         &format!("{API}/register"),
-        &[("Lambda-Extension-Name", name)],
-        r#"{"events":["INVOKE","SHUTDOWN"]}"#,
+        &[
+            ("Lambda-Extension-Name", name),
+            ("Lambda-Extension-Accept-Feature", "accountId"),
+        ],
+        &format!(r#"{{"events":[{events}]}}"#),
     )?;
     let id = registered
         .header("Lambda-Extension-Identifier")
@@ -118,6 +158,7 @@ fn extension(name: &str) -> std::io::Result<()> {
     let mut environment: Vec<_> = std::env::vars().map(|(name, _)| name).collect();
     environment.sort();
     println!("extension: environment {}", environment.join(" "));
+    stay("PROBE_STAY_IN_INIT");
     let mut invokes = 0;
     loop {
         let event = call(
@@ -137,6 +178,7 @@ fn extension(name: &str) -> std::io::Result<()> {
                 if last == Some(invokes) {
                     std::process::exit(3);
                 }
+                stay("PROBE_STAY_IN_TAIL");
             }
             Some("SHUTDOWN") => {
                 println!("extension: shutdown, done");

@@ -284,6 +284,26 @@ def slow():
     print(f"slow.onnx: {trips} trips take {time.monotonic() - begin:.2f} s here, on one thread")
 
 
+def hungry():
+    """A file of a few hundred bytes that takes most of a gigabyte to load: ONNX Runtime computes what is
+    constant while it loads, here the sum over an expanded tensor of 400 MB. Not loaded here, for that reason.
+    """
+    save(
+        "hungry.onnx",
+        [
+            helper.make_node("Expand", ["one", "shape"], ["expanded"]),
+            helper.make_node("ReduceSum", ["expanded"], ["sum"], keepdims=0),
+            helper.make_node("Mul", ["x", "sum"], ["y"]),
+        ],
+        [tensor("x", FLOAT, [FREE[0], 1])],
+        [tensor("y", FLOAT, [FREE[0], 1])],
+        [
+            helper.make_tensor("one", FLOAT, [1], [1.0]),
+            helper.make_tensor("shape", INT64, [2], [100_000, 1024]),
+        ],
+    )
+
+
 def broken():
     """Bytes that are no model."""
     (HERE / "garbage.onnx").write_bytes(b"This is not a model, it is a sentence.\n")
@@ -299,6 +319,7 @@ def main():
     containers()
     strings()
     slow()
+    hungry()
     broken()
 
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use super::{ExecutionEnvironment, RieError, bubblewrap};
+use super::{ExecutionEnvironment, RieError};
 use crate::artifacts;
+use crate::bubblewrap;
 use crate::child::Child;
 use crate::http::Client;
 use crate::ports::Port;
@@ -139,7 +140,7 @@ impl Builder {
             Some(rie) => rie.clone(),
             None => artifacts::rie()?,
         };
-        let mut command = Command::new(bubblewrap()?);
+        let mut command = Command::new(bubblewrap::program().ok_or(RieError::NoBubblewrap)?);
         command.env_clear();
         command.args(["--die-with-parent", "--unshare-pid", "--unshare-ipc"]);
         command.args(["--ro-bind", "/usr", "/usr", "--ro-bind", "/etc", "/etc"]);
@@ -155,6 +156,8 @@ impl Builder {
         command.args(["--proc", "/proc", "--dev", "/dev"]);
         command.arg("--bind").arg(tmp).arg("/tmp");
         command.arg("--ro-bind").arg(&self.layer).arg("/opt");
+        // bwrap would make it for root alone; on managed instances RIE runs a function as another.
+        command.args(["--perms", "0755", "--dir", "/var"]);
         command
             .arg("--ro-bind")
             .arg(&self.function)

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokio::time::Instant;
 
 use super::Record;
 use crate::gate::Gate;
+use crate::link::Bandwidth;
 
 /// Which requests fail, and how. Begin with [`Rule::on`] or [`Rule::any`], narrow it down, and
 /// name one or more faults; those of every rule that matches apply together, and of two faults of
@@ -36,7 +36,7 @@ pub(super) struct Plan {
     pub(super) refusal: Option<Refusal>,
     pub(super) latency: Option<Duration>,
     pub(super) overwrite: Option<Bytes>,
-    pub(super) link: Option<Arc<Link>>,
+    pub(super) link: Option<Arc<Bandwidth>>,
     pub(super) flip: Option<u64>,
     pub(super) stall: Option<(u64, Gate)>,
     pub(super) cut: Option<(u64, Ending)>,
@@ -119,7 +119,7 @@ impl Rule {
     /// share.
     #[must_use]
     pub fn bandwidth(mut self, bytes_per_second: u64) -> Self {
-        self.plan.link = Some(Arc::new(Link::new(bytes_per_second)));
+        self.plan.link = Some(Arc::new(Bandwidth::new(bytes_per_second)));
         self
     }
 
@@ -204,44 +204,6 @@ impl Refusal {
             .headers_mut()
             .insert(http::header::CONTENT_TYPE, xml);
         response
-    }
-}
-
-/// A link of limited bandwidth, shared by those who hold it.
-#[derive(Debug)]
-pub(super) struct Link {
-    bytes_per_second: u64,
-    free_from: Mutex<Option<Instant>>,
-}
-
-impl Link {
-    fn new(bytes_per_second: u64) -> Self {
-        Self {
-            bytes_per_second: bytes_per_second.max(1),
-            free_from: Mutex::new(None),
-        }
-    }
-
-    /// Bytes that make about a fiftieth of a second, so that a flow is smooth.
-    pub(super) fn slice(&self) -> usize {
-        usize::try_from(self.bytes_per_second / 50).map_or(usize::MAX, |size| size.max(1))
-    }
-
-    /// Takes a place behind what is on the link already, and waits until it has passed.
-    pub(super) async fn pass(&self, bytes: usize) {
-        let nanos = bytes as u128 * 1_000_000_000 / u128::from(self.bytes_per_second);
-        let time = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        let done = {
-            let mut free_from = self
-                .free_from
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            let done = free_from.unwrap_or(now).max(now) + time;
-            *free_from = Some(done);
-            done
-        };
-        tokio::time::sleep_until(done).await;
     }
 }
 

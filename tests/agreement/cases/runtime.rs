@@ -1,0 +1,62 @@
+//! A function's runtime alone: answers, errors, and calls that the API refuses.
+
+use serde_json::json;
+
+use crate::acts::{NOBODY, RUNTIME, next_invocation, respond, runtime_error, runtime_with};
+use crate::scene::Case;
+use crate::script::{Call, Step};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let error = || runtime_error("invocation/{request}");
+    let to_nobody =
+        |what: &str| Call::new("POST", &format!("{RUNTIME}/invocation/{NOBODY}/{what}"));
+    let early = respond("{}");
+    vec![
+        Case::new("invocations")
+            .invoke(json!({"n": 1}))
+            .invoke(json!("text"))
+            .invoke(json!(null)),
+        Case::new("function error")
+            .function(vec![Step::Forever(vec![
+                next_invocation().into(),
+                error().into(),
+            ])])
+            .invoke(json!({}))
+            .invoke(json!({})),
+        Case::new("response twice")
+            .function(vec![Step::Forever(vec![
+                next_invocation().into(),
+                respond("1").into(),
+                respond("2").into(),
+            ])])
+            .invoke(json!({})),
+        Case::new("response to another request")
+            .function(runtime_with(vec![
+                to_nobody("response").into(),
+                to_nobody("error").into(),
+            ]))
+            .invoke(json!({})),
+        Case::new("response before next")
+            .function(
+                [
+                    vec![
+                        Call {
+                            path: format!("{RUNTIME}/invocation/{NOBODY}/response"),
+                            ..early
+                        }
+                        .into(),
+                    ],
+                    runtime_with(Vec::new()),
+                ]
+                .concat(),
+            )
+            .invoke(json!({})),
+        Case::new("paths of no runtime")
+            .function(runtime_with(vec![
+                Call::new("GET", &format!("{RUNTIME}/invocation/nothing")).into(),
+                Call::new("POST", &format!("{RUNTIME}/invocation/next")).into(),
+                Call::new("GET", "/2019-01-01/runtime/invocation/next").into(),
+            ]))
+            .invoke(json!({})),
+    ]
+}

@@ -1,0 +1,252 @@
+//! The server: invocations under the paths of Lambda's API, and the lab's own under `/lab`.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use lab::lambda::{Environment, Function, LambdaError, ShutdownReason};
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use crate::{invoke, status};
+
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// The server's state; clones are the same server.
+#[derive(Clone)]
+pub(crate) struct Front {
+    function: Arc<Function>,
+    end: Arc<Notify>,
+}
+
+impl Front {
+    pub(crate) fn new(function: Arc<Function>) -> Self {
+        Self {
+            function,
+            end: Arc::default(),
+        }
+    }
+
+    /// Takes requests until one asks for the end.
+    pub(crate) async fn serve(&self, listener: TcpListener) {
+        loop {
+            tokio::select! {
+                () = self.end.notified() => return,
+                accepted = listener.accept() => {
+                    // An error is the connection's: it was gone before it could be taken.
+                    if let Ok((stream, _)) = accepted {
+                        tokio::spawn(self.clone().connection(stream));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connection(self, stream: TcpStream) {
+        let service =
+            service_fn(|request| async { Ok::<_, Infallible>(self.answer(request).await) });
+        let mut http = hyper::server::conn::http1::Builder::new();
+        // A client that breaks off is its own affair.
+        let _ = http
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let (head, body) = request.into_parts();
+        if let Some(name) = invoke::function_of(head.uri.path()) {
+            if head.method != Method::POST {
+                return method_not_allowed(&head.method, "POST");
+            }
+            let Ok(body) = body.collect().await else {
+                return refused(StatusCode::BAD_REQUEST, "the request broke off");
+            };
+            return invoke::answer(&self.function, name, &head.headers, body.to_bytes()).await;
+        }
+        let Some(action) = head.uri.path().strip_prefix("/lab/") else {
+            let message = format!(
+                "no such path: {}; allowed are {} and those under /lab/",
+                head.uri.path(),
+                invoke::PATH
+            );
+            return refused(StatusCode::NOT_FOUND, &message);
+        };
+        let wanted = if action == "status" { "GET" } else { "POST" };
+        if head.method != wanted {
+            return method_not_allowed(&head.method, wanted);
+        }
+        let query = Query::of(head.uri.query().unwrap_or_default());
+        match self.act(action, &query).await {
+            Ok(answer) => answer,
+            Err(problem) => refused(problem.status(), &problem.to_string()),
+        }
+    }
+
+    async fn act(&self, action: &str, query: &Query) -> Result<Answer, Problem> {
+        let environments = self.environments(query)?;
+        if action == "status" {
+            return Ok(answered(&json!(status::rows(&environments))));
+        }
+        let action = Action::of(action, query)?;
+        let mut acted = Vec::new();
+        for environment in &environments {
+            match action {
+                Action::Freeze(time) => freeze(environment, time).await?,
+                Action::Thaw => environment.thaw().await?,
+                Action::Reset(reason) => environment.reset(reason).await?,
+                Action::Shutdown(reason) => environment.shutdown(reason).await?,
+            }
+            acted.push(environment.number());
+        }
+        let whole = matches!(action, Action::Shutdown(_)) && query.environment()?.is_none();
+        if whole {
+            self.end.notify_one();
+        }
+        Ok(answered(&json!({ "environments": acted, "server": whole })))
+    }
+
+    fn environments(&self, query: &Query) -> Result<Vec<Arc<Environment>>, Problem> {
+        let all = self.function.environments();
+        let Some(number) = query.environment()? else {
+            return Ok(all);
+        };
+        let numbers = all.iter().map(|environment| environment.number()).collect();
+        let one = all.into_iter().find(|one| one.number() == number);
+        one.map(|one| vec![one])
+            .ok_or(Problem::NoSuchEnvironment { number, numbers })
+    }
+}
+
+/// What is done to environments.
+#[derive(Clone, Copy)]
+enum Action {
+    Freeze(Option<Duration>),
+    Thaw,
+    Reset(ShutdownReason),
+    Shutdown(ShutdownReason),
+}
+
+impl Action {
+    fn of(name: &str, query: &Query) -> Result<Self, Problem> {
+        Ok(match name {
+            "freeze" => Self::Freeze(query.time()?),
+            "thaw" => Self::Thaw,
+            "reset" => Self::Reset(query.reason(ShutdownReason::Failure)?),
+            "shutdown" => Self::Shutdown(query.reason(ShutdownReason::Spindown)?),
+            _ => return Err(Problem::NoSuchAction(name.to_owned())),
+        })
+    }
+}
+
+/// Freezes, and with a time lets it pass and thaws again: at once where the environment's clock is
+/// not the machine's, else by waiting.
+async fn freeze(environment: &Environment, time: Option<Duration>) -> Result<(), Problem> {
+    environment.freeze().await?;
+    if let Some(time) = time {
+        match environment.let_pass(time).await {
+            Err(LambdaError::NoTimePasses(_)) => tokio::time::sleep(time).await,
+            passed => passed?,
+        }
+        environment.thaw().await?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("no such action: {0:?}; allowed are status, freeze, thaw, reset and shutdown")]
+    NoSuchAction(String),
+    #[error("no environment {number}; there are {numbers:?}")]
+    NoSuchEnvironment { number: usize, numbers: Vec<usize> },
+    #[error("{name}={value}: allowed is {allowed}")]
+    Query {
+        name: &'static str,
+        value: String,
+        allowed: &'static str,
+    },
+    #[error(transparent)]
+    Lambda(#[from] LambdaError),
+}
+
+impl Problem {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoSuchAction(_) | Self::NoSuchEnvironment { .. } => StatusCode::NOT_FOUND,
+            Self::Query { .. } => StatusCode::BAD_REQUEST,
+            Self::Lambda(_) => StatusCode::CONFLICT,
+        }
+    }
+}
+
+/// The parameters of a path under `/lab`.
+struct Query(HashMap<String, String>);
+
+impl Query {
+    fn of(text: &str) -> Self {
+        let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+        Self(
+            pairs
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )
+    }
+
+    fn environment(&self) -> Result<Option<usize>, Problem> {
+        self.parsed("environment", "an environment's number", |text| {
+            text.parse().ok()
+        })
+    }
+
+    fn time(&self) -> Result<Option<Duration>, Problem> {
+        self.parsed("for_ms", "a whole number of milliseconds", |text| {
+            text.parse().ok().map(Duration::from_millis)
+        })
+    }
+
+    fn reason(&self, default: ShutdownReason) -> Result<ShutdownReason, Problem> {
+        let reason = self.parsed("reason", "spindown, timeout or failure", |text| {
+            text.parse().ok()
+        });
+        Ok(reason?.unwrap_or(default))
+    }
+
+    fn parsed<T>(
+        &self,
+        name: &'static str,
+        allowed: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
+        let Some(value) = self.0.get(name) else {
+            return Ok(None);
+        };
+        parse(value).map(Some).ok_or_else(|| Problem::Query {
+            name,
+            value: value.clone(),
+            allowed,
+        })
+    }
+}
+
+pub(crate) fn answered(json: &serde_json::Value) -> Answer {
+    Response::new(Full::from(json.to_string()))
+}
+
+pub(crate) fn refused(status: StatusCode, message: &str) -> Answer {
+    let mut answer = answered(&json!({ "message": message }));
+    *answer.status_mut() = status;
+    answer
+}
+
+fn method_not_allowed(method: &Method, allowed: &str) -> Answer {
+    let message = format!("{method}: allowed is {allowed}");
+    refused(StatusCode::METHOD_NOT_ALLOWED, &message)
+}

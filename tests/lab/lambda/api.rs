@@ -1,0 +1,184 @@
+//! The Runtime and Extensions APIs of one environment, over HTTP: what a call says is read here,
+//! handed on with the moment at which it came, and answered when the machine has decided. Paths,
+//! and what is answered to a wrong one, are those of RIE's router.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::environment::Order;
+use super::machine::{Reply, Request};
+use super::trace::{ApiCall, abbreviated};
+use crate::listener::{Body, Handler, Line};
+use crate::records::Records;
+
+mod route;
+
+use route::Route;
+
+/// What a caller of `register` is known by from then on.
+const IDENTIFIER: &str = "lambda-extension-identifier";
+
+/// Reads calls and writes answers.
+pub(super) struct Api {
+    orders: mpsc::UnboundedSender<Order>,
+    made: Instant,
+    trace: Arc<Records<ApiCall>>,
+    /// The names of those that registered, by their identifiers.
+    names: Mutex<BTreeMap<String, String>>,
+}
+
+impl Api {
+    pub(super) fn new(
+        orders: mpsc::UnboundedSender<Order>,
+        made: Instant,
+        trace: Arc<Records<ApiCall>>,
+    ) -> Self {
+        Self {
+            orders,
+            made,
+            trace,
+            names: Mutex::default(),
+        }
+    }
+
+    /// Asks the machine; `None` when it will never answer.
+    async fn ask(&self, at: Instant, id: Uuid, request: Request) -> Option<Reply> {
+        let (reply, answer) = oneshot::channel();
+        let call = Order::Call {
+            at,
+            id,
+            request,
+            reply,
+        };
+        self.orders.send(call).ok()?;
+        let mut presence = Presence {
+            orders: &self.orders,
+            id: Some(id),
+        };
+        let answer = answer.await.ok();
+        presence.id = None;
+        answer
+    }
+
+    fn name_of(&self, headers: &HeaderMap, route: &Route) -> String {
+        let text = |name: &str| headers.get(name)?.to_str().ok();
+        if let Some(name) = text("lambda-extension-name") {
+            return name.to_owned();
+        }
+        if let Some(identifier) = text(IDENTIFIER) {
+            let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            return names
+                .get(identifier)
+                .cloned()
+                .unwrap_or_else(|| "unknown".to_owned());
+        }
+        match route {
+            Route::Runtime(_) => "runtime".to_owned(),
+            _ => "unknown".to_owned(),
+        }
+    }
+
+    fn learn(&self, name: &str, reply: &Reply) {
+        let identifier = reply
+            .headers
+            .iter()
+            .find(|(header, _)| *header == IDENTIFIER);
+        if let Some((_, identifier)) = identifier {
+            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.insert(identifier.clone(), name.to_owned());
+        }
+    }
+}
+
+/// Says that the caller has gone, when its connection's task is dropped before the answer.
+struct Presence<'a> {
+    orders: &'a mpsc::UnboundedSender<Order>,
+    id: Option<Uuid>,
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let _ = self.orders.send(Order::HungUp(id));
+        }
+    }
+}
+
+impl Handler for Api {
+    async fn handle(&self, request: http::Request<Incoming>, _: Arc<Line>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let route = Route::of(&head.method, head.uri.path());
+        // A call without a body is there with its head: that is when it came.
+        let came = Instant::now();
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(_) => return plain(StatusCode::BAD_REQUEST, ""),
+        };
+        let at = if body.is_empty() {
+            came
+        } else {
+            Instant::now()
+        };
+        let from = self.name_of(&head.headers, &route);
+        let place = self.trace.push(ApiCall {
+            from: from.clone(),
+            method: head.method.clone(),
+            path: head.uri.path().to_owned(),
+            request: abbreviated(&body),
+            asked: at.saturating_duration_since(self.made),
+            answered: None,
+            status: None,
+            response: String::new(),
+        });
+        let reply = match route.request(&head.headers, body) {
+            Ok(request) => self.ask(at, Uuid::new_v4(), request).await,
+            Err(answer) => Some(answer),
+        };
+        let Some(reply) = reply else {
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, "");
+        };
+        self.learn(&from, &reply);
+        self.trace.amend(place, |call| {
+            call.answered = Some(self.made.elapsed());
+            call.status = Some(reply.status);
+            call.response = abbreviated(&reply.body);
+        });
+        render(reply)
+    }
+}
+
+fn render(reply: Reply) -> Response<Body> {
+    let mut response = response(reply.status, reply.body);
+    let headers = response.headers_mut();
+    if let Some(kind) = reply.content_type {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    for (name, value) in reply.headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}
+
+/// An answer that is no JSON.
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = response(status, Bytes::from_static(text.as_bytes()));
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+pub(super) fn response(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Full::new(body).map_err(|none| match none {}).boxed_unsync());
+    *response.status_mut() = status;
+    response
+}

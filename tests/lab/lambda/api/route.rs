@@ -1,0 +1,173 @@
+//! Which call a path means, and what its headers say.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+
+use super::super::machine::{Reply, Request};
+use super::IDENTIFIER;
+
+const RUNTIME: &str = "/2018-06-01/";
+const EXTENSIONS: &str = "/2020-01-01/extension/";
+
+/// What a path means.
+#[derive(Debug)]
+pub(super) enum Route {
+    Runtime(RuntimeCall),
+    Register,
+    Next,
+    InitError,
+    ExitError,
+    /// The Telemetry API, or the Logs API before it: there is neither, and neither is it an error.
+    NotSupported(&'static str, &'static str),
+    Ping,
+    NoSuchPath,
+    /// The path is right, the method is not.
+    NoSuchMethod,
+}
+
+#[derive(Debug)]
+pub(super) enum RuntimeCall {
+    Next,
+    Response(String),
+    Error(String),
+    InitError,
+}
+
+impl Route {
+    pub(super) fn of(method: &Method, path: &str) -> Self {
+        let (route, wanted) = Self::of_path(path);
+        if matches!(route, Self::NoSuchPath) || method == wanted {
+            route
+        } else {
+            Self::NoSuchMethod
+        }
+    }
+
+    fn of_path(path: &str) -> (Self, Method) {
+        match path {
+            "/2022-07-01/telemetry" => {
+                let route =
+                    Self::NotSupported("Telemetry.NotSupported", "Telemetry API is not supported");
+                return (route, Method::PUT);
+            }
+            "/2020-08-15/logs" => {
+                let route = Self::NotSupported("Logs.NotSupported", "Logs API is not supported");
+                return (route, Method::PUT);
+            }
+            _ => {}
+        }
+        if let Some(call) = path.strip_prefix(EXTENSIONS) {
+            return match call {
+                "register" => (Self::Register, Method::POST),
+                "event/next" => (Self::Next, Method::GET),
+                "init/error" => (Self::InitError, Method::POST),
+                "exit/error" => (Self::ExitError, Method::POST),
+                _ => (Self::NoSuchPath, Method::GET),
+            };
+        }
+        let call = match path.strip_prefix(RUNTIME) {
+            Some("ping") => return (Self::Ping, Method::GET),
+            Some("runtime/invocation/next") => {
+                return (Self::Runtime(RuntimeCall::Next), Method::GET);
+            }
+            Some("runtime/init/error") => RuntimeCall::InitError,
+            Some(rest) => {
+                let call = rest
+                    .strip_prefix("runtime/invocation/")
+                    .and_then(|rest| rest.split_once('/'));
+                match call {
+                    Some((id, "response")) => RuntimeCall::Response(id.to_owned()),
+                    Some((id, "error")) => RuntimeCall::Error(id.to_owned()),
+                    _ => return (Self::NoSuchPath, Method::GET),
+                }
+            }
+            None => return (Self::NoSuchPath, Method::GET),
+        };
+        (Self::Runtime(call), Method::POST)
+    }
+
+    /// The call, or the answer where there is nothing to decide.
+    pub(super) fn request(self, headers: &HeaderMap, body: Bytes) -> Result<Request, Reply> {
+        let text = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
+        let from = text(IDENTIFIER);
+        let kind = text("lambda-extension-function-error-type");
+        Ok(match self {
+            Self::Runtime(RuntimeCall::Next) => Request::RuntimeNext,
+            Self::Runtime(RuntimeCall::Response(id)) => Request::Response {
+                id,
+                mode: text("lambda-runtime-function-response-mode"),
+                body,
+            },
+            Self::Runtime(RuntimeCall::Error(id)) => Request::Error { id, body },
+            Self::Runtime(RuntimeCall::InitError) => Request::RuntimeInitError { body },
+            Self::Register => Request::Register {
+                name: text("lambda-extension-name"),
+                account: text("lambda-extension-accept-feature")
+                    .is_some_and(|list| list.split(',').any(|one| one.trim() == "accountId")),
+                body,
+            },
+            Self::Next => Request::ExtensionNext { from },
+            Self::InitError => Request::ExtensionInitError { from, kind },
+            Self::ExitError => Request::ExtensionExitError { from, kind },
+            Self::NotSupported(kind, message) => {
+                return Err(Reply::error(StatusCode::ACCEPTED, kind, message));
+            }
+            Self::Ping => return Err(Reply::new(StatusCode::OK, "pong").plain()),
+            Self::NoSuchPath => {
+                return Err(Reply::new(StatusCode::NOT_FOUND, "404 page not found\n").plain());
+            }
+            Self::NoSuchMethod => {
+                return Err(Reply::new(StatusCode::METHOD_NOT_ALLOWED, "").plain());
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(method: &Method, path: &str) -> Option<StatusCode> {
+        let route = Route::of(method, path);
+        let answer = route.request(&HeaderMap::new(), Bytes::new());
+        answer.err().map(|reply| reply.status)
+    }
+
+    #[test]
+    fn every_call_has_one_path_and_one_method() {
+        let calls = [
+            (Method::GET, "/2018-06-01/runtime/invocation/next"),
+            (Method::POST, "/2018-06-01/runtime/invocation/1f/response"),
+            (Method::POST, "/2018-06-01/runtime/invocation/1f/error"),
+            (Method::POST, "/2018-06-01/runtime/init/error"),
+            (Method::POST, "/2020-01-01/extension/register"),
+            (Method::GET, "/2020-01-01/extension/event/next"),
+            (Method::POST, "/2020-01-01/extension/init/error"),
+            (Method::POST, "/2020-01-01/extension/exit/error"),
+        ];
+        for (method, path) in calls {
+            assert_eq!(status(&method, path), None, "{path}");
+            assert_eq!(
+                status(&Method::DELETE, path),
+                Some(StatusCode::METHOD_NOT_ALLOWED),
+                "{path}"
+            );
+        }
+        for path in [
+            "/",
+            "/2018-06-01/runtime",
+            "/2018-06-01/runtime/invocation/1f/",
+            "/2020-01-01/extension",
+        ] {
+            assert_eq!(
+                status(&Method::GET, path),
+                Some(StatusCode::NOT_FOUND),
+                "{path}"
+            );
+        }
+        assert_eq!(
+            status(&Method::PUT, "/2022-07-01/telemetry"),
+            Some(StatusCode::ACCEPTED)
+        );
+    }
+}

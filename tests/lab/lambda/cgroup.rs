@@ -1,0 +1,254 @@
+//! Memory and CPU as a function's memory size gives them: a control group for all processes of an
+//! environment.
+//!
+//! The kernel's control groups come in two versions with different files; [`Limits`] is the same
+//! over both. Where groups may not be made, as without root, [`WhyNot`] says so in words, and the
+//! platform goes on without limits. Groups go with their value; those that a killed lab has left
+//! are removed by the next.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+mod hierarchy;
+mod v1;
+mod v2;
+
+/// The memory size that gives one CPU.
+const MB_FOR_ONE_CPU: u64 = 1_769;
+/// The period in which a group gets its share of CPU time.
+const PERIOD_MICROS: u64 = 20_000;
+/// The kernel takes no smaller share.
+const LEAST_MICROS: u64 = 1_000;
+/// Processes and threads of an environment.
+const MOST_TASKS: u64 = 1_024;
+const MB: u64 = 1024 * 1024;
+/// How the lab's groups are called, before the lab's process id and a number.
+const NAME: &str = "model-sidecar-lab";
+
+/// Why there are no limits here.
+#[derive(Debug, thiserror::Error)]
+pub enum WhyNot {
+    /// The kernel shows no groups for memory and CPU.
+    #[error("no control groups for memory and cpu are mounted")]
+    NoHierarchy,
+    /// They are there, and not for us.
+    #[error("cannot make a control group at {}", path.display())]
+    Refused {
+        /// What could not be made or written.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// A process cannot move into a group that was made.
+    #[error("no process can join the control group {}: {answer}", path.display())]
+    NotJoined {
+        /// The group.
+        path: PathBuf,
+        /// What the shell said.
+        answer: String,
+    },
+}
+
+/// The limits of one environment; both its sides run within them together.
+#[derive(Debug)]
+pub struct Limits {
+    version: Version,
+    groups: Vec<PathBuf>,
+    memory: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+/// What the groups are to hold.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    memory_bytes: u64,
+    cpu_micros: u64,
+}
+
+impl Share {
+    fn of(memory_mb: u32) -> Self {
+        let memory_mb = u64::from(memory_mb);
+        Self {
+            memory_bytes: memory_mb * MB,
+            cpu_micros: (memory_mb * PERIOD_MICROS / MB_FOR_ONE_CPU).max(LEAST_MICROS),
+        }
+    }
+}
+
+impl Limits {
+    /// Makes groups with what a memory size gives: so much memory, one CPU at 1,769 MB and in
+    /// proportion, 1,024 processes and threads.
+    ///
+    /// # Errors
+    /// [`WhyNot`] when that is not possible here.
+    pub fn for_memory(memory_mb: u32) -> Result<Self, WhyNot> {
+        let share = Share::of(memory_mb);
+        let name = next_name();
+        let limits = match hierarchy::find()? {
+            hierarchy::Found::One(parents) => v1::make(&parents, &name, share)?,
+            hierarchy::Found::Two(parents) => v2::make(&parents, &name, share)?,
+        };
+        limits.try_joining()?;
+        Ok(limits)
+    }
+
+    /// The most memory that was in use at any time, in bytes. Pages of files count, as long as
+    /// the kernel keeps them for this group.
+    #[must_use]
+    pub fn peak_bytes(&self) -> Option<u64> {
+        number(&self.memory.join(match self.version {
+            Version::One => "memory.max_usage_in_bytes",
+            Version::Two => "memory.peak",
+        }))
+    }
+
+    /// Whether the kernel has killed a process for want of memory.
+    #[must_use]
+    pub fn oom_killed(&self) -> bool {
+        let file = match self.version {
+            Version::One => "memory.oom_control",
+            Version::Two => "memory.events",
+        };
+        let text = fs::read_to_string(self.memory.join(file)).unwrap_or_default();
+        oom_kills(&text) > 0
+    }
+
+    /// The files through which a process joins: it writes its id to each.
+    pub(super) fn joined_through(&self) -> impl Iterator<Item = PathBuf> {
+        self.groups.iter().map(|group| group.join("cgroup.procs"))
+    }
+
+    /// A group can often be made and not be joined; better to know before the first process.
+    fn try_joining(&self) -> Result<(), WhyNot> {
+        for group in &self.groups {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", r#"echo $$ >"$1""#, "sh"]);
+            let answer = match shell.arg(group.join("cgroup.procs")).output() {
+                Ok(output) if output.status.success() => continue,
+                Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+                Err(error) => error.to_string(),
+            };
+            return Err(WhyNot::NotJoined {
+                path: group.clone(),
+                answer,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Limits {
+    fn drop(&mut self) {
+        for group in &self.groups {
+            remove(group);
+        }
+    }
+}
+
+/// A name that no other lab has.
+fn next_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{NAME}-{}-{number}", std::process::id())
+}
+
+/// Makes a group below `parent`, and removes what labs that have died left there.
+fn make(parent: &Path, name: &str) -> Result<PathBuf, WhyNot> {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if is_left_over(&entry.file_name().to_string_lossy()) {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+    let group = parent.join(name);
+    match fs::create_dir(&group) {
+        Ok(()) => Ok(group),
+        Err(source) => Err(WhyNot::Refused {
+            path: group,
+            source,
+        }),
+    }
+}
+
+fn is_left_over(name: &str) -> bool {
+    let rest = name
+        .strip_prefix(NAME)
+        .and_then(|rest| rest.strip_prefix('-'));
+    rest.and_then(|rest| rest.split_once('-'))
+        .is_some_and(|(pid, _)| !Path::new("/proc").join(pid).exists())
+}
+
+/// Removes a group. The last process of it may still be on its way out of the kernel.
+fn remove(group: &Path) {
+    for _ in 0..1_000 {
+        match fs::remove_dir(group) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            _ => return,
+        }
+    }
+}
+
+fn write(group: &Path, file: &str, value: &impl ToString) -> Result<(), WhyNot> {
+    let path = group.join(file);
+    fs::write(&path, value.to_string()).map_err(|source| WhyNot::Refused { path, source })
+}
+
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn oom_kills(text: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    line.and_then(|number| number.trim().parse().ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_comes_in_proportion_to_memory() {
+        for (memory_mb, micros) in [
+            (1_769, 20_000),
+            (3_538, 40_000),
+            (128, 1_447),
+            (10_240, 115_771),
+        ] {
+            assert_eq!(Share::of(memory_mb).cpu_micros, micros, "{memory_mb} MB");
+        }
+        assert_eq!(Share::of(128).memory_bytes, 134_217_728);
+    }
+
+    #[test]
+    fn an_oom_kill_is_seen_in_either_versions_file() {
+        assert_eq!(
+            oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+            2
+        );
+        assert_eq!(
+            oom_kills("low 0\nhigh 0\nmax 9\noom 3\noom_kill 1\noom_group_kill 0\n"),
+            1
+        );
+        assert_eq!(
+            oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 0\n"),
+            0
+        );
+    }
+
+    #[test]
+    fn only_groups_of_labs_that_have_died_are_left_over() {
+        assert!(is_left_over("model-sidecar-lab-4194305-0"));
+        assert!(!is_left_over(&next_name()));
+        assert!(!is_left_over("system.slice"));
+    }
+}

@@ -1,0 +1,108 @@
+//! Where control groups can be made on this machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::WhyNot;
+
+/// What this machine has.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Version 1.
+    One(Trees),
+    /// Version 2: the groups from the lab's own up to the root, nearest first.
+    Two(Vec<PathBuf>),
+}
+
+/// The trees of version 1. The lab's groups go to their roots: its own group is not its to fill.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Trees {
+    pub(super) memory: PathBuf,
+    pub(super) cpu: PathBuf,
+    pub(super) pids: Option<PathBuf>,
+}
+
+pub(super) fn find() -> Result<Found, WhyNot> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    read(&mounts, &own).ok_or(WhyNot::NoHierarchy)
+}
+
+/// A machine may have both; memory and CPU are in one of them, and in version 1 if that has them.
+fn read(mounts: &str, own: &str) -> Option<Found> {
+    if let (Some(memory), Some(cpu)) = (tree(mounts, "memory"), tree(mounts, "cpu")) {
+        let pids = tree(mounts, "pids");
+        return Some(Found::One(Trees { memory, cpu, pids }));
+    }
+    let root = fields(mounts)
+        .find(|fields| fields.kind == "cgroup2")?
+        .folder;
+    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let group = Path::new(root).join(path.trim_start_matches('/'));
+    let up = group
+        .ancestors()
+        .take_while(|group| group.starts_with(root));
+    Some(Found::Two(up.map(Path::to_owned).collect()))
+}
+
+struct Mount<'a> {
+    folder: &'a str,
+    kind: &'a str,
+    options: &'a str,
+}
+
+fn fields(mounts: &str) -> impl Iterator<Item = Mount<'_>> {
+    mounts.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        Some(Mount {
+            folder: fields.next()?,
+            kind: fields.next()?,
+            options: fields.next()?,
+        })
+    })
+}
+
+fn tree(mounts: &str, controller: &str) -> Option<PathBuf> {
+    fields(mounts)
+        .find(|mount| {
+            mount.kind == "cgroup" && mount.options.split(',').any(|option| option == controller)
+        })
+        .map(|mount| PathBuf::from(mount.folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trees_of_version_1_are_found_wherever_they_are_mounted() {
+        let mounts = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\n\
+                      cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0\n\
+                      cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n\
+                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        let found = read(mounts, "4:memory:/a\n0::/\n").unwrap();
+        let trees = Trees {
+            memory: "/sys/fs/cgroup/memory".into(),
+            cpu: "/sys/fs/cgroup/cpu,cpuacct".into(),
+            pids: None,
+        };
+        assert_eq!(found, Found::One(trees));
+    }
+
+    #[test]
+    fn in_version_2_the_groups_above_ours_are_tried_up_to_the_root() {
+        let mounts = "cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n";
+        let found = read(mounts, "0::/user.slice/app\n").unwrap();
+        let groups = [
+            "/sys/fs/cgroup/user.slice/app",
+            "/sys/fs/cgroup/user.slice",
+            "/sys/fs/cgroup",
+        ];
+        assert_eq!(found, Found::Two(groups.map(PathBuf::from).to_vec()));
+    }
+
+    #[test]
+    fn without_groups_there_is_nothing() {
+        assert_eq!(read("proc /proc proc rw 0 0\n", ""), None);
+    }
+}

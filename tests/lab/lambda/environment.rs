@@ -1,0 +1,329 @@
+//! An execution environment: its processes, its API, its life.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::api::Api;
+use super::builder::{Builder, ON_DEMAND};
+use super::cgroup::Limits;
+use super::function::Ledger;
+use super::machine::Event;
+use super::sandbox::SizedTmp;
+use super::{ApiCall, LambdaError, SharedClock};
+use crate::listener::Listener;
+use crate::records::Records;
+use crate::{NotSeen, WAIT_LIMIT};
+
+mod driver;
+mod processes;
+mod setup;
+mod state;
+
+pub(super) use driver::{Order, Outcome};
+pub use state::{NoSuchReason, ShutdownReason, State};
+
+use driver::Driver;
+use processes::Processes;
+use state::Seen;
+
+/// An execution environment.
+pub struct Environment {
+    parts: Arc<Parts>,
+    orders: mpsc::UnboundedSender<Order>,
+    driver: JoinHandle<()>,
+    /// How many invocations it takes at once, and how many it has been given.
+    room: usize,
+    given: Arc<AtomicUsize>,
+    _api: Listener<Api>,
+}
+
+/// What the driver and everyone who looks share.
+#[derive(Debug)]
+struct Parts {
+    number: usize,
+    made: Instant,
+    processes: Processes,
+    clock: Option<SharedClock>,
+    limits: Option<Limits>,
+    seen: watch::Sender<Seen>,
+    /// Since when it is as it is seen.
+    since: Mutex<Instant>,
+    trace: Arc<Records<ApiCall>>,
+    // Unmounted before its folder goes.
+    _sized: Option<SizedTmp>,
+    tmp: Arc<TempDir>,
+}
+
+impl Environment {
+    pub(super) async fn make(
+        builder: &Builder,
+        number: usize,
+        ledger: &Arc<Ledger>,
+    ) -> Result<Self, LambdaError> {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let made = Instant::now();
+        let trace = Arc::new(Records::default());
+        let api = Api::new(orders.clone(), made, Arc::clone(&trace));
+        let api = Listener::start(0, Arc::new(api)).await?;
+        let tmp = setup::tmp(builder, number)?;
+        let sized = match builder.tmp_mb {
+            Some(megabytes) => Some(SizedTmp::mount(tmp.path(), megabytes)?),
+            None => None,
+        };
+        let parts = Arc::new(Parts {
+            number,
+            made,
+            processes: Processes::new(builder, tmp.path(), setup::facts(builder, api.port())),
+            clock: SharedClock::new(builder.clock)?,
+            limits: setup::limits(builder, &ledger.log),
+            seen: watch::Sender::new(Seen::default()),
+            since: Mutex::new(made),
+            trace,
+            _sized: sized,
+            tmp,
+        });
+        let given = Arc::new(AtomicUsize::new(0));
+        let idle_limit = builder
+            .idle_limit
+            .filter(|_| builder.initialization_type == ON_DEMAND);
+        let driver = Driver::new(
+            setup::machine(builder)?,
+            Arc::clone(&parts),
+            Arc::clone(ledger),
+            Arc::clone(&given),
+            idle_limit,
+            (orders.clone(), inbox),
+        );
+        Ok(Self {
+            parts,
+            orders,
+            driver: tokio::spawn(driver.run()),
+            room: builder.managed_instances.map_or(1, |most| most as usize),
+            given,
+            _api: api,
+        })
+    }
+
+    /// Takes a place for an invocation; false when there is none. Only one asks at a time.
+    pub(super) fn reserve(&self) -> bool {
+        let going = matches!(self.state(), State::Ending | State::Gone);
+        let free = !going && self.given.load(Ordering::Acquire) < self.room;
+        if free {
+            self.given.fetch_add(1, Ordering::AcqRel);
+        }
+        free
+    }
+
+    /// Whether a place will be free without anyone's answer: the invocation that has it is over
+    /// but for extensions, or for a reset.
+    pub(super) fn is_winding_up(&self) -> bool {
+        matches!(self.state(), State::Tail | State::Ending)
+    }
+
+    /// Gives it an invocation, for which a place was reserved.
+    pub(super) async fn invoke(&self, event: Event) -> Outcome {
+        let (answer, outcome) = oneshot::channel();
+        let _ = self.orders.send(Order::Invoke { event, answer });
+        outcome.await.unwrap_or(Outcome::NotTaken)
+    }
+
+    /// Begins Init ahead of any invocation.
+    pub(super) fn begin(&self) {
+        let _ = self.orders.send(Order::Begin);
+    }
+
+    /// Its number, counted from 0 in the order in which the function's environments were made.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.parts.number
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.parts.seen.borrow().state
+    }
+
+    /// Whether its processes are frozen.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.parts.seen.borrow().frozen
+    }
+
+    /// How long state and frozenness have been as they are.
+    #[must_use]
+    pub fn in_state_for(&self) -> Duration {
+        let since = self.parts.since.lock();
+        since.unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Freezes every process inside, now, whatever it does; returns when all stand still. It
+    /// stays frozen until [`Self::thaw`] or the next event, and limits of time stand still too.
+    ///
+    /// # Errors
+    /// [`LambdaError::Gone`] after a shutdown, [`LambdaError::NotFrozen`] when a process goes on.
+    pub async fn freeze(&self) -> Result<(), LambdaError> {
+        Ok(self.order(Order::Freeze).await??)
+    }
+
+    /// Lets every process inside go on.
+    ///
+    /// # Errors
+    /// [`LambdaError::Gone`] after a shutdown.
+    pub async fn thaw(&self) -> Result<(), LambdaError> {
+        self.order(Order::Thaw).await
+    }
+
+    /// Lets time pass while it is frozen, on a clock that jumps or stands still.
+    ///
+    /// # Errors
+    /// [`LambdaError::NoTimePasses`] when it is not frozen or its clock is the machine's,
+    /// [`LambdaError::Gone`] after a shutdown.
+    pub async fn let_pass(&self, time: Duration) -> Result<(), LambdaError> {
+        self.order(|done| Order::LetPass(time, done)).await?
+    }
+
+    /// Ends all processes, with SHUTDOWN and 2 s, and returns when they are gone. `/tmp` stays;
+    /// the next invocation begins with an Init. An invocation under way fails.
+    ///
+    /// # Errors
+    /// [`LambdaError::Gone`] after a shutdown.
+    pub async fn reset(&self, reason: ShutdownReason) -> Result<(), LambdaError> {
+        self.order(|done| Order::Reset(reason, done)).await
+    }
+
+    /// Ends all processes as [`Self::reset`] does, and the environment with them.
+    ///
+    /// # Errors
+    /// [`LambdaError::Gone`] after another shutdown.
+    pub async fn shutdown(&self, reason: ShutdownReason) -> Result<(), LambdaError> {
+        self.order(|done| Order::Shutdown(reason, done)).await
+    }
+
+    async fn order<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<T>) -> Order,
+    ) -> Result<T, LambdaError> {
+        let (done, answer) = oneshot::channel();
+        let _ = self.orders.send(order(done));
+        answer.await.map_err(|_| LambdaError::Gone(self.number()))
+    }
+
+    /// Waits until its processes are frozen.
+    ///
+    /// # Errors
+    /// [`NotSeen`] when they are not within [`WAIT_LIMIT`].
+    pub async fn wait_until_frozen(&self) -> Result<(), NotSeen> {
+        self.wait("all processes frozen", |seen| seen.frozen).await
+    }
+
+    /// Waits until it is in a state.
+    ///
+    /// # Errors
+    /// [`NotSeen`] when it is not within [`WAIT_LIMIT`].
+    pub async fn wait_until(&self, state: State) -> Result<(), NotSeen> {
+        let wanted = format!("the state {state:?}");
+        self.wait(&wanted, |seen| seen.state == state).await
+    }
+
+    async fn wait(&self, wanted: &str, holds: impl Fn(&Seen) -> bool) -> Result<(), NotSeen> {
+        let mut seen = self.parts.seen.subscribe();
+        let wait = seen.wait_for(|seen| holds(seen));
+        if let Ok(Ok(_)) = tokio::time::timeout(WAIT_LIMIT, wait).await {
+            return Ok(());
+        }
+        let instead = format!("{:?}", *self.parts.seen.borrow());
+        Err(NotSeen::new(wanted, &instead))
+    }
+
+    /// The host's process ids of the processes inside that run under a name, `model-sidecar` or
+    /// `bootstrap`.
+    #[must_use]
+    pub fn processes(&self, name: &str) -> Vec<i32> {
+        self.parts.processes.named(name)
+    }
+
+    /// The host's process ids of all processes inside.
+    #[must_use]
+    pub fn pids(&self) -> Vec<i32> {
+        self.parts.processes.pids()
+    }
+
+    /// Sends a signal to every process inside that runs under a name.
+    ///
+    /// # Errors
+    /// [`LambdaError::NoSuchProcess`] when there is none.
+    pub fn kill(&self, name: &str, signal: Signal) -> Result<(), LambdaError> {
+        let pids = self.processes(name);
+        for pid in &pids {
+            // One that has gone meanwhile needs no signal.
+            let _ = kill(Pid::from_raw(*pid), signal);
+        }
+        if pids.is_empty() {
+            return Err(LambdaError::NoSuchProcess {
+                name: name.to_owned(),
+                present: self.parts.processes.names(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The folder of the host that is `/tmp` inside.
+    #[must_use]
+    pub fn tmp(&self) -> &Path {
+        self.parts.tmp.path()
+    }
+
+    /// That folder to be handed on, to [`super::Builder::tmp`] of another function.
+    #[must_use]
+    pub fn keep_tmp(&self) -> Arc<TempDir> {
+        Arc::clone(&self.parts.tmp)
+    }
+
+    /// Every call of its API so far and its answer, in the order in which they came.
+    #[must_use]
+    pub fn trace(&self) -> Vec<ApiCall> {
+        self.parts.trace.all()
+    }
+
+    /// Waits until the calls of its API so far are as wanted, and returns them.
+    ///
+    /// # Errors
+    /// [`NotSeen`] when they are not within [`WAIT_LIMIT`].
+    pub async fn wait_for_trace(
+        &self,
+        wanted: &str,
+        holds: impl FnMut(&[ApiCall]) -> bool,
+    ) -> Result<Vec<ApiCall>, NotSeen> {
+        self.parts.trace.wait_until(wanted, holds).await
+    }
+
+    /// Ends everything at once, with no word to anyone.
+    pub(super) fn destroy(&self) {
+        self.driver.abort();
+        self.parts.processes.kill_all();
+    }
+}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Environment")
+            .field("parts", &self.parts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        self.destroy();
+    }
+}

@@ -1,0 +1,177 @@
+//! The processes of an environment, each in its sandbox.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::super::SharedClock;
+use super::super::builder::Builder;
+use super::super::cgroup::Limits;
+use super::super::machine::Who;
+use super::super::sandbox::environment::{self, Facts};
+use super::super::sandbox::{NotFrozen, Running, Sandbox};
+use crate::log_capture::LogCapture;
+
+/// Where a runtime may be, inside, in this order.
+const BOOTSTRAPS: [&str; 2] = ["/var/task/bootstrap", "/opt/bootstrap"];
+
+#[derive(Debug)]
+pub(super) struct Processes {
+    layer: PathBuf,
+    function: PathBuf,
+    tmp: PathBuf,
+    facts: Facts,
+    running: Mutex<BTreeMap<Who, Arc<Running>>>,
+}
+
+impl Processes {
+    pub(super) fn new(builder: &Builder, tmp: &Path, facts: Facts) -> Self {
+        Self {
+            layer: builder.layer.clone(),
+            function: builder.function.clone(),
+            tmp: tmp.to_owned(),
+            facts,
+            running: Mutex::default(),
+        }
+    }
+
+    /// Starts the runtime or an extension of that name.
+    ///
+    /// # Errors
+    /// Why it cannot be started, in the platform's words where it has some.
+    pub(super) fn start(
+        &self,
+        who: Who,
+        name: &str,
+        limits: Option<&Limits>,
+        clock: Option<&SharedClock>,
+        log: &LogCapture,
+    ) -> Result<Arc<Running>, String> {
+        let (program, variables) = match who {
+            Who::Runtime => (self.bootstrap()?, environment::runtime(&self.facts)),
+            Who::Extension(_) => {
+                if !is_executable(&self.layer.join("extensions").join(name)) {
+                    return Err("PermissionDenied".to_owned());
+                }
+                let program = format!("/opt/extensions/{name}");
+                (program, environment::extension(&self.facts))
+            }
+        };
+        let running = Sandbox::new(&program, &self.layer, &self.function, &self.tmp)
+            .envs(variables)
+            .limits(limits)
+            .clock(clock)
+            .spawn(log)
+            .map_err(|error| error.to_string())?;
+        let running = Arc::new(running);
+        self.running().insert(who, Arc::clone(&running));
+        Ok(running)
+    }
+
+    /// Where the runtime is: in the function, or else in a layer.
+    fn bootstrap(&self) -> Result<String, String> {
+        let folders = [&self.function, &self.layer];
+        let found = BOOTSTRAPS
+            .iter()
+            .zip(folders)
+            .find(|(_, folder)| is_executable(&folder.join("bootstrap")));
+        match found {
+            Some((program, _)) => Ok((*program).to_owned()),
+            None => Err(format!(
+                "Couldn't find valid bootstrap(s): [{}]",
+                BOOTSTRAPS.join(" ")
+            )),
+        }
+    }
+
+    pub(super) fn of(&self, who: Who) -> Option<Arc<Running>> {
+        self.running().get(&who).cloned()
+    }
+
+    /// Forgets one that has ended; another that was started in its place meanwhile stays.
+    pub(super) fn forget(&self, who: Who) {
+        let mut running = self.running();
+        let ended = match running.get(&who) {
+            Some(one) if one.ended().is_some() => running.remove(&who),
+            _ => None,
+        };
+        drop(running);
+        drop(ended);
+    }
+
+    pub(super) fn terminate(&self, who: Who) {
+        // What its sandbox started first is the program itself.
+        let program = self
+            .of(who)
+            .and_then(|running| running.pids().into_iter().min());
+        if let Some(pid) = program {
+            // One that has gone meanwhile needs no signal.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
+
+    pub(super) fn freeze(&self) -> Result<(), NotFrozen> {
+        self.all().iter().try_for_each(|running| running.freeze())
+    }
+
+    pub(super) fn thaw(&self) {
+        for running in self.all() {
+            running.thaw();
+        }
+    }
+
+    /// Ends all of them now, and returns when they are gone.
+    pub(super) fn kill_all(&self) {
+        for running in self.all() {
+            running.kill();
+        }
+        let ended = std::mem::take(&mut *self.running());
+        drop(ended);
+    }
+
+    pub(super) fn named(&self, name: &str) -> Vec<i32> {
+        self.all()
+            .iter()
+            .flat_map(|running| running.named(name))
+            .collect()
+    }
+
+    pub(super) fn pids(&self) -> Vec<i32> {
+        self.all()
+            .iter()
+            .flat_map(|running| running.pids())
+            .collect()
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.all()
+            .iter()
+            .flat_map(|running| running.names())
+            .collect()
+    }
+
+    /// The most that was resident, of all of them together, in bytes.
+    pub(super) fn peak_resident_bytes(&self) -> u64 {
+        self.all()
+            .iter()
+            .map(|running| running.peak_resident_bytes())
+            .sum()
+    }
+
+    fn all(&self) -> Vec<Arc<Running>> {
+        self.running().values().cloned().collect()
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<Who, Arc<Running>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_executable(file: &Path) -> bool {
+    file.metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}

@@ -1,0 +1,58 @@
+//! How a process ended, in the words of AWS's platform, which are Go's.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+use super::Who;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl From<ExitStatus> for Exit {
+    fn from(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, signal) => Self::Signal(signal.unwrap_or_default()),
+        }
+    }
+}
+
+impl Exit {
+    /// What the log and the caller are told.
+    pub(super) fn message(self, who: Who) -> String {
+        match (who, self) {
+            (Who::Runtime, Self::Code(0)) => "Runtime exited without providing a reason".into(),
+            (Who::Runtime, other) => format!("Runtime exited with error: {}", other.words()),
+            (Who::Extension(_), Self::Code(0)) => "exit code 0".into(),
+            (Who::Extension(_), other) => other.words(),
+        }
+    }
+
+    fn words(self) -> String {
+        match self {
+            Self::Code(code) => format!("exit status {code}"),
+            Self::Signal(signal) => format!("signal: {}", signal_words(signal)),
+        }
+    }
+}
+
+fn signal_words(signal: i32) -> String {
+    match signal {
+        1 => "hangup".into(),
+        2 => "interrupt".into(),
+        3 => "quit".into(),
+        4 => "illegal instruction".into(),
+        6 => "aborted".into(),
+        7 => "bus error".into(),
+        8 => "floating point exception".into(),
+        9 => "killed".into(),
+        11 => "segmentation fault".into(),
+        13 => "broken pipe".into(),
+        15 => "terminated".into(),
+        other => format!("signal {other}"),
+    }
+}

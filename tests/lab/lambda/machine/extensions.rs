@@ -1,0 +1,442 @@
+//! Extensions: who may register, and what those who have may call. A program of
+//! `/opt/extensions` is external; any other name belongs to an internal extension, a part of the
+//! runtime's process, which registers for INVOKE until the runtime calls `next`.
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::super::MOST_EXTENSIONS;
+use super::ending::Ending;
+use super::invoke::InFlight;
+use super::{Effect, Effects, Machine, Phase, Reply};
+
+const IDENTIFIER: &str = "lambda-extension-identifier";
+const EVENT_IDENTIFIER: &str = "lambda-extension-event-identifier";
+
+#[derive(Debug)]
+pub(super) struct Extension {
+    name: String,
+    origin: Origin,
+    /// What it names itself by, once it has registered.
+    identifier: Option<Uuid>,
+    state: Stage,
+    invoke: bool,
+    shutdown: bool,
+    /// Whether it has had SHUTDOWN: nothing comes after that.
+    told: bool,
+    /// Its call of `next`.
+    waiting: Option<Uuid>,
+    /// The type of what it reported, or of why it could not be started.
+    error: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// A program of `/opt/extensions`.
+    External,
+    /// A part of the runtime's process.
+    Internal,
+}
+
+/// RIE's states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Started,
+    Registered,
+    Ready,
+    Running,
+    InitError,
+    ExitError,
+    LaunchError,
+}
+
+/// What an extension reports before it exits.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fault {
+    Init,
+    Exit,
+}
+
+#[derive(Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[derive(Default)]
+struct Registration {
+    events: Option<Vec<String>>,
+    configuration_keys: Option<Vec<String>>,
+}
+
+/// In RIE's order of fields.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Registered<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_id: Option<&'a str>,
+    function_name: &'a str,
+    function_version: &'a str,
+    handler: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InvokeEvent<'a> {
+    event_type: &'a str,
+    deadline_ms: u64,
+    request_id: &'a str,
+    invoked_function_arn: &'a str,
+    tracing: Tracing<'a>,
+}
+
+#[derive(Serialize)]
+struct Tracing<'a> {
+    r#type: &'a str,
+    value: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShutdownEvent<'a> {
+    event_type: &'a str,
+    deadline_ms: u64,
+    shutdown_reason: &'a str,
+}
+
+impl Extension {
+    pub(super) fn external(name: &str) -> Self {
+        Self::new(name, Origin::External)
+    }
+
+    fn new(name: &str, origin: Origin) -> Self {
+        Self {
+            name: name.to_owned(),
+            origin,
+            identifier: None,
+            state: Stage::Started,
+            invoke: false,
+            shutdown: false,
+            told: false,
+            waiting: None,
+            error: None,
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.state == Stage::Ready
+    }
+
+    /// Whether it owes a call of `next` before an invocation is over.
+    pub(super) fn is_busy(&self) -> bool {
+        self.invoke && !self.is_ready()
+    }
+
+    pub(super) fn wants_shutdown(&self) -> bool {
+        self.shutdown
+    }
+
+    pub(super) fn not_launched(&mut self, why: &str) {
+        self.state = Stage::LaunchError;
+        self.error = Some(why.to_owned());
+    }
+
+    pub(super) fn forget(&mut self, call: Uuid) {
+        self.waiting.take_if(|waiting| *waiting == call);
+    }
+
+    /// The line that Lambda writes about it when Init is over.
+    pub(super) fn line(&self) -> String {
+        let events = [(self.invoke, "INVOKE"), (self.shutdown, "SHUTDOWN")];
+        let events: Vec<_> = events
+            .iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, name)| *name)
+            .collect();
+        let error = self.error.as_ref();
+        format!(
+            "EXTENSION\tName: {}\tState: {}\tEvents: [{}]{}",
+            self.name,
+            self.state.name(),
+            events.join(", "),
+            error.map_or_else(String::new, |error| format!("\tError Type: {error}")),
+        )
+    }
+
+    /// Gives it an event if it waits for one.
+    fn hand(&mut self, reply: impl FnOnce(Uuid) -> Reply, effects: &mut Effects) {
+        self.state = Stage::Running;
+        if let Some(call) = self.waiting.take() {
+            effects.push(Effect::Reply(call, reply(call)));
+        }
+    }
+
+    pub(super) fn hand_invoke(&mut self, one: &InFlight, arn: &str, effects: &mut Effects) {
+        if self.invoke && self.is_ready() {
+            let body = InvokeEvent {
+                event_type: "INVOKE",
+                deadline_ms: one.deadline_ms,
+                request_id: &one.event.id,
+                invoked_function_arn: arn,
+                tracing: Tracing {
+                    r#type: "X-Amzn-Trace-Id",
+                    value: &one.event.trace,
+                },
+            };
+            let named = |call: Uuid| event(&body).with(EVENT_IDENTIFIER, call.to_string());
+            self.hand(named, effects);
+        }
+    }
+
+    /// Gives it SHUTDOWN if it waits for an event; if not, it gets it when it asks.
+    pub(super) fn hand_shutdown(&mut self, ending: &Ending, effects: &mut Effects) {
+        if self.waiting.is_some() && !self.told {
+            self.told = true;
+            let reason = ending.reason.to_string();
+            let body = ShutdownEvent {
+                event_type: "SHUTDOWN",
+                deadline_ms: ending.deadline_ms,
+                shutdown_reason: &reason,
+            };
+            // RIE's renderer names neither this event nor its content's type.
+            self.hand(|_| event(&body).plain(), effects);
+        }
+    }
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Started => "Started",
+            Self::Registered => "Registered",
+            Self::Ready => "Ready",
+            Self::Running => "Running",
+            Self::InitError => "InitError",
+            Self::ExitError => "ExitError",
+            Self::LaunchError => "LaunchError",
+        }
+    }
+}
+
+impl Fault {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Init => "Extension.InitError",
+            Self::Exit => "Extension.ExitError",
+        }
+    }
+
+    fn stage(self) -> Stage {
+        match self {
+            Self::Init => Stage::InitError,
+            Self::Exit => Stage::ExitError,
+        }
+    }
+
+    fn may_follow(self, stage: Stage) -> bool {
+        match self {
+            Self::Init => stage == Stage::Registered,
+            Self::Exit => matches!(stage, Stage::Registered | Stage::Ready | Stage::Running),
+        }
+    }
+}
+
+impl Machine {
+    pub(super) fn register(
+        &mut self,
+        call: Uuid,
+        name: Option<&str>,
+        account: bool,
+        body: &[u8],
+        effects: &mut Effects,
+    ) -> Reply {
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
+            return Reply::forbidden("Extension.InvalidExtensionName", "Empty extension name");
+        };
+        let events = match events(body) {
+            Ok(events) => events,
+            Err(why) => return Reply::forbidden("InvalidRequestFormat", &why),
+        };
+        let known = self
+            .extensions
+            .iter()
+            .position(|one| one.origin == Origin::External && one.name == name);
+        if let Err(why) = self.check_events(&events, known.is_some()) {
+            return Reply::forbidden("Extension.InvalidEventType", &why);
+        }
+        let place = match known.map_or_else(|| self.add_internal(name), Ok) {
+            Ok(place) => place,
+            Err(refusal) => return refusal,
+        };
+        let Some(extension) = self.extensions.get_mut(place) else {
+            return Reply::internal();
+        };
+        if extension.state != Stage::Started {
+            return Reply::no_way_for_extension(extension.state.name(), "Registered", name);
+        }
+        extension.state = Stage::Registered;
+        extension.identifier = Some(call);
+        extension.invoke = events.iter().any(|event| event == "INVOKE");
+        extension.shutdown = events.iter().any(|event| event == "SHUTDOWN");
+        let all = self
+            .extensions
+            .iter()
+            .all(|one| one.state != Stage::Started);
+        if all && matches!(self.phase, Phase::Init(_)) && !self.runtime.is_started() {
+            self.start_runtime(effects);
+        }
+        let facts = Registered {
+            account_id: account.then_some(&*self.setup.account),
+            function_name: &self.setup.function_name,
+            function_version: "$LATEST",
+            handler: &self.setup.handler,
+        };
+        let text = serde_json::to_string(&facts).unwrap_or_default() + "\n";
+        Reply::new(StatusCode::OK, text).with(IDENTIFIER, call.to_string())
+    }
+
+    fn check_events(&self, events: &[String], external: bool) -> Result<(), String> {
+        if self.setup.managed && !external && !events.is_empty() {
+            return Err("No events allowed for internal extensions".to_owned());
+        }
+        for event in events {
+            let why = match (&**event, external) {
+                ("INVOKE", _) if !self.setup.managed => continue,
+                ("SHUTDOWN", true) => continue,
+                ("SHUTDOWN", false) => "ShutdownEventNotSupportedForInternalExtension",
+                _ => "ErrorInvalidEventType",
+            };
+            return Err(format!("{event}: {why}"));
+        }
+        Ok(())
+    }
+
+    fn add_internal(&mut self, name: &str) -> Result<usize, Reply> {
+        if !self.registration {
+            return Err(Reply::forbidden(
+                "Extension.RegistrationClosed",
+                "Extension registration closed already",
+            ));
+        }
+        if self.extensions.len() >= MOST_EXTENSIONS {
+            let message = format!("Extension limit ({MOST_EXTENSIONS}) reached");
+            return Err(Reply::forbidden("Extension.TooManyExtensions", &message));
+        }
+        if self.extensions.iter().any(|one| one.name == name) {
+            return Err(Reply::forbidden(
+                "Extension.InvalidExtensionState",
+                "Extension with this name already registered",
+            ));
+        }
+        self.extensions.push(Extension::new(name, Origin::Internal));
+        Ok(self.extensions.len() - 1)
+    }
+
+    pub(super) fn extension_next(
+        &mut self,
+        call: Uuid,
+        from: Option<&str>,
+        effects: &mut Effects,
+    ) -> Option<Reply> {
+        let (identifier, place) = match self.find(from) {
+            Ok((identifier, Some(place))) => (identifier, place),
+            Ok((identifier, None)) => return Some(Reply::unknown_extension(identifier)),
+            Err(refusal) => return Some(refusal),
+        };
+        let extension = self.extensions.get_mut(place)?;
+        if !matches!(extension.state, Stage::Registered | Stage::Running) {
+            let state = extension.state.name();
+            return Some(Reply::no_way_for_extension(
+                state,
+                "Ready",
+                &identifier.to_string(),
+            ));
+        }
+        extension.state = Stage::Ready;
+        extension.waiting = Some(call);
+        if let Phase::Ending(ending) = &self.phase
+            && ending.tells_extensions()
+            && extension.shutdown
+        {
+            extension.hand_shutdown(ending, effects);
+        }
+        None
+    }
+
+    pub(super) fn extension_error(
+        &mut self,
+        fault: Fault,
+        from: Option<&str>,
+        kind: Option<String>,
+    ) -> Reply {
+        let (identifier, place) = match self.find(from) {
+            Ok(found) => found,
+            Err(refusal) => return refusal,
+        };
+        let Some(kind) = kind.filter(|kind| !kind.is_empty()) else {
+            return Reply::forbidden(
+                "Extension.MissingHeader",
+                "Lambda-Extension-Function-Error-Type not found",
+            );
+        };
+        let Some(extension) = place.and_then(|place| self.extensions.get_mut(place)) else {
+            return Reply::forbidden(
+                "Extension.UnknownExtensionIdentifier",
+                "Unknown Lambda-Extension-Identifier",
+            );
+        };
+        let to = fault.stage();
+        if fault.may_follow(extension.state) {
+            extension.state = to;
+            extension.error = Some(kind);
+        } else if extension.state != to {
+            // Said again, the first one stands.
+            let from = extension.state.name();
+            let to = match fault {
+                Fault::Init => "InitError",
+                Fault::Exit => "Exited",
+            };
+            return Reply::no_way_for_extension(from, to, &identifier.to_string());
+        }
+        self.fatal.get_or_insert(fault.kind());
+        Reply::accepted()
+    }
+
+    fn find(&self, from: Option<&str>) -> Result<(Uuid, Option<usize>), Reply> {
+        let Some(from) = from.filter(|from| !from.is_empty()) else {
+            return Err(Reply::forbidden(
+                "Extension.MissingExtensionIdentifier",
+                "Missing Lambda-Extension-Identifier header",
+            ));
+        };
+        let Ok(identifier) = Uuid::try_parse(from) else {
+            return Err(Reply::forbidden(
+                "Extension.InvalidExtensionIdentifier",
+                "Invalid Lambda-Extension-Identifier",
+            ));
+        };
+        let mut extensions = self.extensions.iter();
+        Ok((
+            identifier,
+            extensions.position(|one| one.identifier == Some(identifier)),
+        ))
+    }
+}
+
+fn events(body: &[u8]) -> Result<Vec<String>, String> {
+    if body.is_empty() {
+        return Err("unexpected end of JSON input".to_owned());
+    }
+    let registration: Registration =
+        serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    if registration
+        .configuration_keys
+        .is_some_and(|keys| !keys.is_empty())
+    {
+        return Err(
+            "configurationKeys are deprecated; use environment variables instead".to_owned(),
+        );
+    }
+    Ok(registration.events.unwrap_or_default())
+}
+
+fn event(body: &impl Serialize) -> Reply {
+    Reply::new(StatusCode::OK, serde_json::to_vec(body).unwrap_or_default())
+}

@@ -1,0 +1,226 @@
+//! What the runtime may call, and what comes of it. On demand it is one caller that goes through
+//! RIE's states; on managed instances it is as many as call `next`, and each takes an event.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use http::StatusCode;
+use uuid::Uuid;
+
+use super::super::LONGEST_RESPONSE;
+use super::invoke::InFlight;
+use super::reply::function_error;
+use super::{Effect, Effects, Machine, Now, Phase, Reply, Who};
+
+#[derive(Debug, Default)]
+pub(super) struct Runtime {
+    state: Stage,
+    /// Calls of `next` that wait for an event.
+    waiting: VecDeque<Uuid>,
+    /// What it reported through `init/error`.
+    init_error: Option<Bytes>,
+}
+
+/// RIE's states, and the one before the runtime is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    NotStarted,
+    Started,
+    InitError,
+    Ready,
+    Running,
+    ResponseSent,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::NotStarted | Self::Started => "Started",
+            Self::InitError => "InitError",
+            Self::Ready => "Ready",
+            Self::Running => "Running",
+            Self::ResponseSent => "RuntimeResponseSentState",
+        }
+    }
+}
+
+impl Runtime {
+    pub(super) fn is_started(&self) -> bool {
+        self.state != Stage::NotStarted
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.state == Stage::Ready
+    }
+
+    pub(super) fn init_error(&self) -> Option<&Bytes> {
+        self.init_error.as_ref()
+    }
+
+    pub(super) fn forget(&mut self, call: Uuid) {
+        self.waiting.retain(|waiting| *waiting != call);
+    }
+}
+
+impl Machine {
+    /// Starts the runtime, once every extension that was started has registered.
+    pub(super) fn start_runtime(&mut self, effects: &mut Effects) {
+        self.runtime.state = Stage::Started;
+        self.alive.insert(Who::Runtime);
+        effects.push(Effect::Start(self.generation, Who::Runtime));
+    }
+
+    pub(super) fn runtime_next(
+        &mut self,
+        now: Now,
+        call: Uuid,
+        effects: &mut Effects,
+    ) -> Option<Reply> {
+        if matches!(self.phase, Phase::Ending(_)) {
+            // No event will come, and SIGTERM or SIGKILL does.
+            self.runtime.waiting.push_back(call);
+            return None;
+        }
+        match self.runtime.state {
+            Stage::NotStarted => return Some(Reply::internal()),
+            Stage::InitError => return Some(Reply::no_way_for_runtime("InitError", "Ready")),
+            // It has lost its event, or did not understand it.
+            Stage::Running => return self.in_flight.first().map(|one| self.event(one)),
+            Stage::Started => self.registration = false,
+            Stage::ResponseSent => {
+                if let Some(one) = self.in_flight.first_mut() {
+                    one.runtime_done = Some(now.active);
+                }
+            }
+            Stage::Ready => {}
+        }
+        self.runtime.state = Stage::Ready;
+        self.runtime.waiting.push_back(call);
+        if self.setup.managed {
+            self.hand_out(effects);
+        }
+        None
+    }
+
+    /// Gives the runtime its event.
+    pub(super) fn hand_out(&mut self, effects: &mut Effects) {
+        for place in 0..self.in_flight.len() {
+            let Some(one) = self.in_flight.get(place).filter(|one| !one.delivered) else {
+                continue;
+            };
+            if !self.setup.managed {
+                self.runtime.state = Stage::Running;
+            }
+            let Some(call) = self.runtime.waiting.pop_front() else {
+                break;
+            };
+            effects.push(Effect::Reply(call, self.event(one)));
+            if let Some(one) = self.in_flight.get_mut(place) {
+                one.delivered = true;
+            }
+        }
+    }
+
+    fn event(&self, one: &InFlight) -> Reply {
+        let event = &one.event;
+        let reply = Reply::new(StatusCode::OK, event.payload.clone())
+            .with("lambda-runtime-aws-request-id", &event.id)
+            .with("lambda-runtime-trace-id", &event.trace)
+            .with("lambda-runtime-invoked-function-arn", &self.setup.arn)
+            .with("lambda-runtime-deadline-ms", one.deadline_ms.to_string());
+        match &event.client_context {
+            Some(context) => reply.with("lambda-runtime-client-context", context),
+            None => reply,
+        }
+    }
+
+    pub(super) fn response(
+        &mut self,
+        now: Now,
+        id: &str,
+        mode: Option<&str>,
+        body: Bytes,
+        effects: &mut Effects,
+    ) -> Reply {
+        let (body, failed, reply) = if mode.is_some_and(|mode| mode != "streaming") {
+            let kind = "Runtime.InvalidResponseModeHeader";
+            let body = function_error(kind, "Unknown application error occurred");
+            (body, true, Reply::invalid_mode())
+        } else if body.len() > LONGEST_RESPONSE {
+            let message = format!(
+                "Response payload size ({} bytes) exceeded maximum allowed payload size \
+                 ({LONGEST_RESPONSE} bytes).",
+                body.len()
+            );
+            let body = function_error("Function.ResponseSizeTooLarge", &message);
+            (body, true, Reply::too_long())
+        } else {
+            (body, false, Reply::accepted())
+        };
+        match self.answer(now, id, "InvocationResponse", body, failed, effects) {
+            Ok(()) => reply,
+            Err(refusal) => refusal,
+        }
+    }
+
+    pub(super) fn error(
+        &mut self,
+        now: Now,
+        id: &str,
+        body: Bytes,
+        effects: &mut Effects,
+    ) -> Reply {
+        match self.answer(now, id, "InvocationErrorResponse", body, true, effects) {
+            Ok(()) => Reply::accepted(),
+            Err(refusal) => refusal,
+        }
+    }
+
+    fn answer(
+        &mut self,
+        now: Now,
+        id: &str,
+        transition: &str,
+        body: Bytes,
+        failed: bool,
+        effects: &mut Effects,
+    ) -> Result<(), Reply> {
+        let managed = self.setup.managed;
+        let mut known = self.in_flight.iter_mut();
+        let one = known.find(|one| one.event.id == id && (!managed || one.delivered));
+        let Some(one) = one else {
+            let late = self.late.remove(id);
+            return Err(if late {
+                Reply::too_late()
+            } else {
+                Reply::invalid_request_id()
+            });
+        };
+        if managed {
+            one.runtime_done = Some(now.active);
+        } else if self.runtime.state == Stage::Running {
+            self.runtime.state = Stage::ResponseSent;
+        } else {
+            let state = self.runtime.state.name();
+            return Err(Reply::no_way_for_runtime(state, transition));
+        }
+        one.answered = true;
+        effects.push(Effect::Answer {
+            id: id.to_owned(),
+            body,
+            failed,
+        });
+        Ok(())
+    }
+
+    /// Init has failed, says the runtime. It is over when the process ends.
+    pub(super) fn runtime_init_error(&mut self, body: Bytes) -> Reply {
+        if self.runtime.state != Stage::Started {
+            return Reply::no_way_for_runtime(self.runtime.state.name(), "InitError");
+        }
+        self.runtime.state = Stage::InitError;
+        self.runtime.init_error = Some(body);
+        Reply::accepted()
+    }
+}

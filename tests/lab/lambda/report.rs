@@ -1,0 +1,113 @@
+//! What an invocation took: the lines that Lambda writes around it, and the numbers in them.
+
+use std::time::Duration;
+
+/// An invocation's numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The invocation's id.
+    pub request_id: String,
+    /// How long Init took, in the first invocation of an environment: also where it was abandoned
+    /// or failed, and was done again as part of the invocation.
+    pub init: Option<Duration>,
+    /// From the event to the end, the extensions' tail and an Init within the invocation included.
+    pub duration: Duration,
+    /// Init and duration, in whole milliseconds: what is paid for.
+    pub billed: Duration,
+    /// From the runtime's call of `next` to the last extension's, to the microsecond; zero when
+    /// the extensions called first, or are none. AWS measures the same: `extensionOverhead` in
+    /// RIE's `rapid/handlers.go`.
+    pub post_runtime_extensions: Duration,
+    /// The most memory that was in use since the environment was made, in MB.
+    pub max_memory_mb: u64,
+    /// The function's memory size, in MB.
+    pub memory_mb: u32,
+    /// How it ended.
+    pub status: Status,
+}
+
+/// How an invocation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The function answered, an error of its own included.
+    Success,
+    /// Its time ran out.
+    Timeout,
+    /// A process died, or Init failed; with the error's type, `Runtime.ExitError`.
+    Error(String),
+}
+
+impl Report {
+    /// The line that ends an invocation's log, with its tabs as Lambda has them.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut fields = vec![
+            format!("REPORT RequestId: {}", self.request_id),
+            format!("Duration: {} ms", milliseconds(self.duration)),
+            format!("Billed Duration: {} ms", self.billed.as_millis()),
+            format!("Memory Size: {} MB", self.memory_mb),
+            format!("Max Memory Used: {} MB", self.max_memory_mb),
+        ];
+        if let Some(init) = self.init {
+            fields.push(format!("Init Duration: {} ms", milliseconds(init)));
+        }
+        let tail = milliseconds(self.post_runtime_extensions);
+        fields.push(format!("Post Runtime Extensions Duration: {tail} ms"));
+        match &self.status {
+            Status::Success => {}
+            Status::Timeout => fields.push("Status: timeout".to_owned()),
+            Status::Error(kind) => {
+                fields.push("Status: error".to_owned());
+                fields.push(format!("Error Type: {kind}"));
+            }
+        }
+        fields.join("\t") + "\t"
+    }
+}
+
+/// A time as Lambda prints it, in milliseconds with two digits.
+pub(super) fn milliseconds(time: Duration) -> String {
+    format!("{:.2}", time.as_secs_f64() * 1000.0)
+}
+
+/// What is paid for: whole milliseconds, of which the last has begun.
+pub(super) fn billed(time: Duration) -> Duration {
+    let whole = time.as_nanos().div_ceil(1_000_000);
+    Duration::from_millis(u64::try_from(whole).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_reads_as_on_lambda() {
+        let mut report = Report {
+            request_id: "1f".into(),
+            init: Some(Duration::from_micros(5_004)),
+            duration: Duration::from_micros(1_234),
+            billed: Duration::from_millis(7),
+            post_runtime_extensions: Duration::from_micros(120),
+            max_memory_mb: 40,
+            memory_mb: 128,
+            status: Status::Success,
+        };
+        assert_eq!(
+            report.line(),
+            "REPORT RequestId: 1f\tDuration: 1.23 ms\tBilled Duration: 7 ms\t\
+             Memory Size: 128 MB\tMax Memory Used: 40 MB\tInit Duration: 5.00 ms\t\
+             Post Runtime Extensions Duration: 0.12 ms\t"
+        );
+        report.status = Status::Error("Runtime.ExitError".into());
+        report.init = None;
+        let line = report.line();
+        assert!(line.ends_with("0.12 ms\tStatus: error\tError Type: Runtime.ExitError\t"));
+        assert!(!line.contains("Init"));
+    }
+
+    #[test]
+    fn every_millisecond_that_has_begun_is_billed() {
+        assert_eq!(billed(Duration::from_micros(1_001)).as_millis(), 2);
+        assert_eq!(billed(Duration::from_millis(1)).as_millis(), 1);
+    }
+}

@@ -1,0 +1,44 @@
+//! A bandwidth that several flows share: each takes its place behind what is under way.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// So many bytes a second, shared by those who hold it.
+#[derive(Debug)]
+pub(crate) struct Bandwidth {
+    bytes_per_second: u64,
+    free_from: Mutex<Option<Instant>>,
+}
+
+impl Bandwidth {
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
+        Self {
+            bytes_per_second: bytes_per_second.max(1),
+            free_from: Mutex::new(None),
+        }
+    }
+
+    /// Bytes that make about a fiftieth of a second, so that a flow is smooth.
+    pub(crate) fn slice(&self) -> usize {
+        usize::try_from(self.bytes_per_second / 50).map_or(usize::MAX, |size| size.max(1))
+    }
+
+    /// Takes a place behind what is on the link already, and waits until it has passed.
+    pub(crate) async fn pass(&self, bytes: usize) {
+        let nanos = bytes as u128 * 1_000_000_000 / u128::from(self.bytes_per_second);
+        let time = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let done = {
+            let mut free_from = self
+                .free_from
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let done = free_from.unwrap_or(now).max(now) + time;
+            *free_from = Some(done);
+            done
+        };
+        tokio::time::sleep_until(done).await;
+    }
+}

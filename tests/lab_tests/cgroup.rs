@@ -1,0 +1,131 @@
+//! Memory and CPU as a memory size gives them.
+
+use lab::lambda::{Limits, WhyNot};
+
+use crate::folders::{Folders, is_root};
+
+const MB: u64 = 1024 * 1024;
+
+/// The limits of a memory size, or nothing where the machine has none to give; a root that gets
+/// none is a failure, but where no groups are mounted at all.
+fn limits(memory_mb: u32) -> Option<Limits> {
+    match Limits::for_memory(memory_mb) {
+        Ok(limits) => Some(limits),
+        Err(why_not) => {
+            println!("without limits: {why_not}");
+            assert!(
+                !is_root() || matches!(why_not, WhyNot::NoHierarchy),
+                "{why_not}"
+            );
+            None
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_needs_more_memory_than_there_is_gets_killed() {
+    let Some(limits) = limits(128) else { return };
+    // A string of 300 MB, which the shell holds in memory.
+    let folders = Folders::with_script(
+        "#!/bin/sh\nx=$(head -c 300000000 /dev/zero | tr '\\0' x)\necho held ${#x}\n",
+    );
+    let running = folders
+        .sandbox()
+        .limits(Some(&limits))
+        .spawn(&folders.log)
+        .unwrap();
+    let status = running.wait().await;
+    assert!(!status.success(), "{status}");
+    assert!(
+        !folders.log.text().contains("held"),
+        "{}",
+        folders.log.text()
+    );
+    assert!(limits.oom_killed());
+    let peak = limits.peak_bytes().unwrap();
+    assert!((100 * MB..=128 * MB).contains(&peak), "{peak}");
+}
+
+#[tokio::test]
+async fn who_needs_less_gets_it_and_its_peak_is_known() {
+    let Some(limits) = limits(256) else { return };
+    let folders = Folders::with_script(
+        "#!/bin/sh\nx=$(head -c 30000000 /dev/zero | tr '\\0' x)\necho held ${#x}\n",
+    );
+    let running = folders
+        .sandbox()
+        .limits(Some(&limits))
+        .spawn(&folders.log)
+        .unwrap();
+    assert!(running.wait().await.success());
+    folders.log.wait_for("held 30000000").await.unwrap();
+    assert!(!limits.oom_killed());
+    let peak = limits.peak_bytes().unwrap();
+    assert!((30 * MB..200 * MB).contains(&peak), "{peak}");
+}
+
+#[tokio::test]
+async fn the_first_instruction_runs_within_the_limits_already() {
+    let Some(limits) = limits(512) else { return };
+    let folders = Folders::with_script("#!/bin/sh\ncat /proc/self/cgroup\n");
+    let running = folders
+        .sandbox()
+        .limits(Some(&limits))
+        .spawn(&folders.log)
+        .unwrap();
+    running.wait().await;
+    let own = format!("model-sidecar-lab-{}-", std::process::id());
+    folders.log.wait_for(&own).await.unwrap();
+}
+
+/// Two that work for the same time of the wall get CPU time as their memory sizes say.
+#[tokio::test]
+async fn cpu_time_is_in_proportion_to_the_memory_size() {
+    let (Some(small), Some(large)) = (limits(177), limits(885)) else {
+        return;
+    };
+    let folders = Folders::with_script("#!/bin/sh\nwhile :; do :; done\n");
+    let start = |limits| {
+        folders
+            .sandbox()
+            .limits(Some(limits))
+            .spawn(&folders.log)
+            .unwrap()
+    };
+    let (one, other) = (start(&small), start(&large));
+    let used = |running: &lab::lambda::sandbox::Running| -> u64 {
+        running.pids().iter().map(|pid| cpu_time(*pid)).sum()
+    };
+    let enough = async {
+        while used(&other) < 100 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(lab::WAIT_LIMIT, enough).await.unwrap();
+    let (small, large) = (used(&one), used(&other));
+    // A fifth, and half as much again for a machine on which others want the CPU too.
+    assert!(small * 5 < large + large / 2, "{small} of {large}");
+    assert!(small > 0);
+}
+
+/// In hundredths of a second.
+fn cpu_time(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let fields = after.split_whitespace().skip(11).take(2);
+    fields.filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn groups_go_with_their_value() {
+    let Some(limits) = limits(128) else { return };
+    let own = format!("model-sidecar-lab-{}-", std::process::id());
+    let group = format!("{limits:?}")
+        .split('"')
+        .find(|part| part.contains(&own))
+        .map(str::to_owned);
+    let group = group.unwrap();
+    assert!(std::path::Path::new(&group).exists());
+    drop(limits);
+    assert!(!std::path::Path::new(&group).exists());
+}
