@@ -249,30 +249,6 @@ async fn payloads_have_a_limit_each_way() {
 }
 
 #[tokio::test]
-async fn it_takes_invocations_over_http() {
-    let folders = Folders::new();
-    let lambda = folders.lambda().start().await.unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = lab::http::Client::tcp(listener.local_addr().unwrap().port());
-    let calls = async {
-        let path = "/2015-03-31/functions/function/invocations";
-        let answer = client.post(path, &json!({"over": "http"})).await.unwrap();
-        assert_eq!(answer.status, 200);
-        assert_eq!(answer.json().unwrap()["echo"]["over"], "http");
-        let failed = client.post(path, &json!({"crash": 7})).await.unwrap();
-        assert_eq!(failed.header("x-amz-function-error"), Some("Unhandled"));
-        assert_eq!(
-            client.post("/elsewhere", &json!({})).await.unwrap().status,
-            404
-        );
-    };
-    tokio::select! {
-        () = lambda.serve(listener) => unreachable!("it serves until it is dropped"),
-        () = calls => {}
-    }
-}
-
-#[tokio::test]
 async fn nothing_is_left_when_the_function_is_dropped() {
     let folders = Folders::new();
     let lambda = folders.lambda().start().await.unwrap();

@@ -1,4 +1,4 @@
-//! A function: the door for invocations, and the environments behind it.
+//! A function: it takes invocations, and has environments behind it.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -18,8 +17,6 @@ use super::{Environment, Invocation, LONGEST_REQUEST, LambdaError, Report, Shutd
 use crate::artifacts::{self, ArtifactError};
 use crate::log_capture::LogCapture;
 use crate::records::{NotSeen, Records};
-
-mod door;
 
 /// A function that takes invocations. Its environments' processes die when it is dropped.
 #[derive(Debug)]
@@ -152,13 +149,6 @@ impl Function {
         }
     }
 
-    /// Takes invocations over HTTP, as AWS's emulator does: `POST
-    /// /2015-03-31/functions/function/invocations`. Goes on until the future is dropped, and ends
-    /// its connections then.
-    pub async fn serve(&self, listener: TcpListener) {
-        door::serve(&self.platform, listener).await;
-    }
-
     /// The environments there are, oldest first.
     #[must_use]
     pub fn environments(&self) -> Vec<Arc<Environment>> {
@@ -284,6 +274,13 @@ impl Platform {
         let mut pool = self.pool();
         pool.environments
             .retain(|environment| environment.state() != State::Gone);
+        // Counted first: one that is no longer winding up by now has a place, and one that has
+        // none yet stirs everyone when it has.
+        let winding_up = pool
+            .environments
+            .iter()
+            .filter(|one| one.is_winding_up())
+            .count();
         if let Some(free) = pool
             .environments
             .iter()
@@ -300,11 +297,6 @@ impl Platform {
             pool.making += 1;
             return Place::ToBeMade;
         }
-        let winding_up = pool
-            .environments
-            .iter()
-            .filter(|one| one.is_winding_up())
-            .count();
         let room = match self.builder.managed_instances {
             // Whoever comes while the only environment is made anew finds it in a moment.
             Some(each) if pool.making > 0 || pool.environments.iter().any(|one| ending(&one)) => {

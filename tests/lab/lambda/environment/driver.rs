@@ -315,8 +315,11 @@ impl Driver {
     async fn report(&mut self, account: Account) {
         let parts = Arc::clone(&self.parts);
         let peak = tokio::task::spawn_blocking(move || {
+            // A group is charged for files only when it was the first to read them, as it is on Lambda and seldom
+            // here: what the processes had resident counts as well.
             let counted = parts.limits.as_ref().and_then(super::Limits::peak_bytes);
-            counted.unwrap_or_else(|| parts.processes.peak_resident_bytes())
+            let resident = parts.processes.peak_resident_bytes();
+            counted.unwrap_or_default().max(resident)
         });
         self.peak_bytes = self.peak_bytes.max(peak.await.unwrap_or_default());
         let report = Report {
