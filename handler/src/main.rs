@@ -1,5 +1,7 @@
 //! `bootstrap`: the function's runtime. See the library for what it does.
 
+mod setenv;
+
 use std::process::ExitCode;
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
