@@ -124,8 +124,12 @@ impl Reloader {
         let (outcome, problem) = match self.attempt(journal).await {
             Ok(outcome) => {
                 let refusal = journal.refusal().map(str::to_owned);
-                let refused = refusal.map(|reason| CheckError::Refused(reason).to_string());
-                (outcome, refused)
+                let refused = refusal.map(CheckError::Refused);
+                // Not at every check: the start that makes do with an older version says why.
+                if let (Outcome::Loaded(_), Some(problem)) = (&outcome, &refused) {
+                    self.report(problem);
+                }
+                (outcome, refused.map(|problem| problem.to_string()))
             }
             Err(problem) => {
                 let fallback = self.fall_back(journal).await;

@@ -3,34 +3,32 @@
 mod bump;
 mod cold_start;
 mod end;
+mod freeze;
 mod servers;
 
 use anyhow::{Context as _, Result, ensure};
-use lab::rie::ExecutionEnvironment;
-use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::lambda::Lambda;
 use crate::story::Story;
-use crate::traffic::{Tally, Traffic};
+use crate::traffic::Tally;
 use crate::wine::{Answer, Reference, Wines, cultivar};
 
-const BUCKET: &str = "models";
-const KEY: &str = "wine/model.onnx";
-/// Wines shown one by one: of each cultivar two; the versions disagree about every other one.
-const SHOWN: [usize; 6] = [0, 25, 62, 83, 142, 177];
+/// Wines shown one by one, one of each cultivar.
+const SHOWN: [usize; 3] = [0, 62, 142];
+
 /// What the steps hand on.
 pub(crate) struct Demo {
     wines: Wines,
     tally: watch::Sender<Tally>,
-    /// Requests answered outside the traffic.
+    /// Requests answered outside the traffic, by the function that sends metrics.
     asked: u64,
-    running: Option<Running>,
-}
-
-struct Running {
-    lambda: ExecutionEnvironment,
-    version: String,
-    processes: Vec<i32>,
+    /// The names of the versions that have answered, oldest first.
+    versions: Vec<String>,
+    /// The function, from the cold start on.
+    lambda: Option<Lambda>,
+    /// Its like with another clock, from the freeze on.
+    other: Option<Lambda>,
 }
 
 impl Demo {
@@ -39,63 +37,63 @@ impl Demo {
             wines: Wines::read()?,
             tally: watch::Sender::default(),
             asked: 0,
-            running: None,
+            versions: Vec::new(),
+            lambda: None,
+            other: None,
         })
     }
 
-    /// The environment, while there is one.
-    pub(crate) fn lambda(&self) -> Option<&ExecutionEnvironment> {
-        self.running.as_ref().map(|running| &running.lambda)
+    /// The functions there are.
+    pub(crate) fn lambdas(&self) -> impl Iterator<Item = &Lambda> {
+        self.lambda.iter().chain(&self.other)
     }
 
     pub(crate) async fn run(&mut self, story: &mut Story) -> Result<()> {
         story.heading(
             "Model Sidecar, from nothing",
-            "The extension and the handler as they are deployed, under AWS's Lambda emulator, beside \
-             an S3 and a CloudWatch on this machine that check every request as AWS does.",
+            "The extension and the handler as they are deployed, on a Lambda platform on this \
+             machine that starts, freezes and ends them, beside an S3 and a CloudWatch.",
         );
-        let s3 = servers::storage(story).await?;
-        let cloudwatch = servers::monitoring(story).await?;
+        let (s3, cloudwatch) = servers::start(story).await?;
         self.cold_start(story, &s3, &cloudwatch).await?;
         self.predictions(story).await?;
         self.bump(story, &s3).await?;
-        self.metrics(story, &cloudwatch).await?;
-        self.shutdown(story, &s3, &cloudwatch).await
+        self.freeze(story, &s3, &cloudwatch).await?;
+        let late = self.shutdown(story, &s3, &cloudwatch).await?;
+        self.metrics(story, &cloudwatch, late)
     }
 
-    fn running(&self) -> Result<&Running> {
-        self.running.as_ref().context("no environment runs")
+    fn lambda(&self) -> Result<&Lambda> {
+        self.lambda.as_ref().context("no function runs")
     }
 
     async fn predictions(&mut self, story: &mut Story) -> Result<()> {
         story.step(
             "Predictions on real rows",
-            "Some of scikit-learn's 178 wines, 13 measurements each, go through Lambda; the answers \
-             are held against scikit-learn's own predict_proba.",
+            "Some of scikit-learn's 178 wines go through Lambda; the answers are held against \
+             scikit-learn's own predict_proba.",
         );
         let all: Vec<usize> = (0..self.wines.len()).collect();
-        let first = self.running()?.version.clone();
-        let shown = self.ask(&SHOWN, &first).await?;
-        shown.compare(&self.wines.v1, &SHOWN)?;
+        let first = self.versions[0].clone();
+        let answer = self.ask(&all, &first).await?;
+        let largest = answer.compare(&self.wines.v1, &all)?;
         story.head(&format!(
             "{:>5} {:>9} {:>11} {:>13} {:>14}",
             "wine", "cultivar", "prediction", "probability", "scikit-learn"
         ));
-        for (at, &wine) in SHOWN.iter().enumerate() {
-            let label = shown.prediction[at];
+        for wine in SHOWN {
+            let label = answer.prediction[wine];
             story.row(&format!(
                 "{wine:>5} {:>9} {label:>11} {:>13.6} {:>14.6}",
                 cultivar(wine),
-                shown.probabilities[at][label],
+                answer.probabilities[wine][label],
                 self.wines.v1.probabilities[wine][label]
             ));
         }
-        let answer = self.ask(&all, &first).await?;
-        let largest = answer.compare(&self.wines.v1, &all)?;
         let right = right(&self.wines.v1);
         story.holds(&format!(
-            "all {} wines in one request: every label is scikit-learn's ({right} are the true \
-             cultivar), and no probability differs by more than {largest:.0e}",
+            "all {} in one request: every label is scikit-learn's ({right} are the true cultivar), \
+             and no probability differs by more than {largest:.0e}",
             all.len()
         ));
         Ok(())
@@ -103,9 +101,7 @@ impl Demo {
 
     /// One invocation, which `version` must answer.
     async fn ask(&mut self, wines: &[usize], version: &str) -> Result<Answer> {
-        let running = self.running()?;
-        let answer = running.lambda.answer(&self.wines.request(wines)).await?;
-        let answer = Answer::read(answer.to_string().as_bytes())?;
+        let answer = self.lambda()?.ask(&self.wines.request(wines)).await?;
         ensure!(
             answer.model_version == version,
             "version {} answered, not {version}",
@@ -113,15 +109,6 @@ impl Demo {
         );
         self.asked += 1;
         Ok(answer)
-    }
-
-    fn traffic<'a>(&'a self, running: &'a Running) -> Traffic<'a> {
-        Traffic {
-            lambda: &running.lambda,
-            wines: &self.wines,
-            first: &running.version,
-            tally: &self.tally,
-        }
     }
 }
 
@@ -133,7 +120,7 @@ fn right(reference: &Reference) -> usize {
         .count()
 }
 
-/// A field of a line of the log that is a JSON object.
-fn field(line: &str, name: &str) -> Option<Value> {
-    serde_json::from_str::<Value>(line).ok()?.get(name).cloned()
+/// A time in milliseconds.
+fn ms(time: std::time::Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 /// No line is longer, logs aside.
-pub(crate) const WIDTH: usize = 100;
+pub(crate) const WIDTH: usize = 80;
 const INDENT: &str = "   ";
 const REDRAW: Duration = Duration::from_millis(100);
 const SAY_AGAIN: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ impl Story {
     /// A heading before the first step.
     pub(crate) fn heading(&self, title: &str, about: &str) {
         self.line(&self.paint(BOLD, title));
-        for line in wrapped(about, WIDTH) {
+        for line in wrapped(about.split_whitespace(), WIDTH) {
             self.line(&line);
         }
     }
@@ -60,7 +60,12 @@ impl Story {
 
     /// A paragraph.
     pub(crate) fn say(&self, text: &str) {
-        for line in wrapped(text, WIDTH - INDENT.len()) {
+        self.pieces(text.split_whitespace());
+    }
+
+    /// A paragraph that is broken between these pieces alone.
+    pub(crate) fn pieces<'a>(&self, pieces: impl IntoIterator<Item = &'a str>) {
+        for line in wrapped(pieces, WIDTH - INDENT.len()) {
             self.line(&format!("{INDENT}{line}"));
         }
     }
@@ -78,7 +83,7 @@ impl Story {
     /// Something that was checked and holds.
     pub(crate) fn holds(&self, text: &str) {
         let mut mark = self.paint(GREEN, "✓");
-        for line in wrapped(text, WIDTH - INDENT.len() - 2) {
+        for line in wrapped(text.split_whitespace(), WIDTH - INDENT.len() - 2) {
             self.line(&format!("{INDENT}{mark} {line}"));
             " ".clone_into(&mut mark);
         }
@@ -128,7 +133,9 @@ impl Story {
                     let text = format!("{INDENT}… {} ({seconds:.1} s)", progress());
                     let text: String = text.chars().take(WIDTH).collect();
                     if self.terminal {
-                        self.write(&format!("\r\x1b[K{}", self.paint(DIM, &text)));
+                        // A line that wrapped could not be redrawn: a narrow terminal cuts it.
+                        let text = self.paint(DIM, &text);
+                        self.write(&format!("\r\x1b[K\x1b[?7l{text}\x1b[?7h"));
                     } else {
                         self.line(&text);
                     }
@@ -160,10 +167,10 @@ impl Story {
     }
 }
 
-/// Broken at spaces into lines of `width` at most.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+/// Put into lines of `width` at most.
+fn wrapped<'a>(words: impl IntoIterator<Item = &'a str>, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
+    for word in words {
         let line = lines.last_mut().filter(|line| {
             line.is_empty() || line.chars().count() + 1 + word.chars().count() <= width
         });

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::story::Story;
 
 /// Cells of the drawing: a line's width less name, number and the space between.
-const CELLS: usize = 56;
+const CELLS: usize = 42;
 /// The line is written a little after the last step it names was measured, and rounded.
 const ROUNDING_MS: f64 = 0.01;
 

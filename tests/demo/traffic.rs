@@ -1,22 +1,26 @@
 //! Requests without a pause, each answer held against scikit-learn's: over Lambda, one after the
 //! other as an execution environment gets them, and over the sidecar's socket beside that.
+//! Between two invocations everything is frozen, requests on the socket too.
 //!
 //! A caller that has had an answer of version 2 must never get one of version 1 again.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::future::join_all;
 use lab::http::{Client, Connection, post};
-use lab::rie::ExecutionEnvironment;
 use tokio::sync::watch;
 
+use crate::lambda::Lambda;
 use crate::wine::{Answer, Wines};
 
 /// How long traffic waits for something to come about; it takes a second or two.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Callers on the socket.
+const ON_THE_SOCKET: usize = 2;
 
 /// What came back so far.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +50,7 @@ impl Tally {
 
 /// Who calls, with what, and what is known of the versions.
 pub(crate) struct Traffic<'a> {
-    pub(crate) lambda: &'a ExecutionEnvironment,
+    pub(crate) lambda: &'a Lambda,
     pub(crate) wines: &'a Wines,
     /// The name of version 1.
     pub(crate) first: &'a str,
@@ -55,27 +59,33 @@ pub(crate) struct Traffic<'a> {
 
 /// One caller's way to the model.
 enum Way<'a> {
-    Lambda(&'a ExecutionEnvironment),
+    Lambda(&'a Lambda),
     Socket(Connection),
 }
 
 impl Traffic<'_> {
     /// Keeps callers going until `script` is over, and gives what it gives. No request is cut off.
-    pub(crate) async fn during<T>(
-        &self,
-        on_the_socket: usize,
-        script: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let mut ways = vec![Way::Lambda(self.lambda)];
-        for _ in 0..on_the_socket {
-            let connection = Client::unix(socket(self.lambda)).connect().await;
-            ways.push(Way::Socket(connection.context("the sidecar's socket")?));
-        }
+    pub(crate) async fn during<T>(&self, script: impl Future<Output = Result<T>>) -> Result<T> {
         let over = watch::Sender::new(false);
-        let callers = ways
-            .into_iter()
-            .enumerate()
-            .map(|(caller, way)| self.call(way, caller * 31, over.subscribe()));
+        let mut on_the_socket = Vec::new();
+        for caller in 1..=ON_THE_SOCKET {
+            let connection = Client::unix(self.lambda.socket()?).connect().await;
+            let way = Way::Socket(connection.context("the sidecar's socket")?);
+            on_the_socket.push(self.call(way, caller * 31, over.subscribe()));
+        }
+        // Without invocations everything is frozen: they go on until nobody asks on the socket.
+        let no_more = watch::Sender::new(false);
+        let callers = async {
+            let mut invocations = pin!(self.call(Way::Lambda(self.lambda), 0, no_more.subscribe()));
+            tokio::select! {
+                _ = join_all(on_the_socket) => {
+                    no_more.send_replace(true);
+                    invocations.await;
+                }
+                // One failed: what is frozen now answers nobody.
+                () = &mut invocations => {}
+            }
+        };
         let script = async {
             let outcome = tokio::select! {
                 outcome = tokio::time::timeout(LIMIT, script) => outcome.ok(),
@@ -85,8 +95,8 @@ impl Traffic<'_> {
             over.send_replace(true);
             outcome
         };
-        let (outcome, _) = tokio::join!(script, join_all(callers));
-        let tally = self.tally.borrow();
+        let (outcome, ()) = tokio::join!(script, callers);
+        let tally = self.tally.borrow().clone();
         if let Some(why) = &tally.first_failure {
             bail!(
                 "{} of {} requests failed; the first: {why}",
@@ -94,8 +104,14 @@ impl Traffic<'_> {
                 tally.failed + tally.answered()
             );
         }
-        outcome
-            .with_context(|| format!("nothing came of it in {} s: {tally:?}", LIMIT.as_secs()))?
+        outcome.with_context(|| {
+            format!(
+                "in {} s version 1 gave {} answers and version 2 {}, which is too few",
+                LIMIT.as_secs(),
+                tally.of(0),
+                tally.of(1)
+            )
+        })?
     }
 
     /// Waits for a state of the tally.
@@ -129,9 +145,7 @@ impl Traffic<'_> {
     ) -> Result<Option<String>> {
         let request = self.wines.request(&[wine]);
         let answer = match way {
-            Way::Lambda(lambda) => {
-                Answer::read(lambda.answer(&request).await?.to_string().as_bytes())
-            }
+            Way::Lambda(lambda) => lambda.ask(&request).await,
             Way::Socket(connection) => {
                 let answer = connection.send(post("/predict", &request)?).await?;
                 ensure!(
@@ -182,9 +196,4 @@ impl Tally {
             }
         }
     }
-}
-
-/// The sidecar's socket, as seen from outside the sandbox.
-pub(crate) fn socket(lambda: &ExecutionEnvironment) -> PathBuf {
-    lambda.tmp().join("model-sidecar.sock")
 }

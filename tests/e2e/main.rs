@@ -1,7 +1,8 @@
 //! The whole way, with the processes that ship: Lambda event, handler, sidecar, S3, `CloudWatch`.
 //!
 //! One file for each subject. Under AWS's emulator run the staged layer and function as on Lambda
-//! ([`support::lambda`]); what concerns the sidecar alone is shown without Lambda
+//! ([`support::lambda`]); where time stands still, runs out or takes something away they run on the
+//! lab's own platform ([`support::platform`]); what concerns the sidecar alone is shown without Lambda
 //! ([`support::Alone`]). Whatever a model answers is held against scikit-learn, or against ONNX
 //! Runtime in Python ([`reference`]).
 
@@ -9,14 +10,27 @@
 
 mod cold_start;
 mod crashes;
+mod credentials;
+mod disk;
 mod events;
+mod fetch;
+mod freeze;
+mod idle;
+mod init;
+mod kills;
 mod limits;
+mod managed;
+mod memory;
+mod no_route;
 mod real_models;
 mod reference;
 mod reload;
+mod resets;
 mod s3_down;
 mod server;
 mod shutdown;
+mod soak;
 mod stopping;
 mod support;
+mod timeout;
 mod wrong_configuration;

@@ -1,14 +1,17 @@
 //! What the tests start: a bucket with a model, a function with the layer, the sidecar alone.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use lab::http::{Answer, Client};
+use lab::lambda::{Environment, Function};
 use lab::process::{Process, Start};
 use lab::rie::{Builder, ExecutionEnvironment};
 use lab::s3::{Record, S3Server};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::reference::WINE;
@@ -16,6 +19,29 @@ use crate::reference::WINE;
 /// The bucket and the key of the model that most tests serve, under the name `wine`.
 pub(crate) const BUCKET: &str = "models";
 pub(crate) const KEY: &str = "wine/model.onnx";
+
+/// Longer than any timeout of anything in here.
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
+
+/// Makes two tests of each function: with a monotonic clock that jumps by the length of a freeze, and
+/// with one that stands still.
+macro_rules! with_both_clocks {
+    ($($name:ident),+ $(,)?) => {
+        mod a_clock_that_jumps {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(lab::lambda::Clock::Jumps).await;
+            })+
+        }
+        mod a_clock_that_stands_still {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(lab::lambda::Clock::StandsStill).await;
+            })+
+        }
+    };
+}
+pub(crate) use with_both_clocks;
 
 /// A model of `tests/models`.
 pub(crate) fn model(file: &str) -> Bytes {
@@ -36,6 +62,13 @@ pub(crate) fn transfers(s3: &S3Server) -> Vec<Record> {
     requests.filter(|one| one.status == Some(200)).collect()
 }
 
+/// What was answered with bytes of an object: the status, and the range that was asked for.
+pub(crate) fn downloads(s3: &S3Server) -> Vec<(Option<u16>, Option<String>)> {
+    let requests = s3.requests().into_iter();
+    let gets = requests.filter(|one| one.status != Some(304));
+    gets.map(|one| (one.status, one.range)).collect()
+}
+
 /// The settings that all tests share: the model at [`KEY`], no TCP, no metrics.
 fn settings(s3: &S3Server) -> Vec<(String, String)> {
     let mut env = s3.env();
@@ -54,6 +87,99 @@ fn settings(s3: &S3Server) -> Vec<(String, String)> {
 pub(crate) fn lambda(s3: &S3Server) -> Builder {
     let staged = ExecutionEnvironment::staged().unwrap();
     staged.envs(settings(s3)).timeout_seconds(30)
+}
+
+/// The staged layer and function on the lab's platform, which freezes, resets and counts. There is
+/// one environment: an invocation that comes while it winds up waits.
+pub(crate) fn platform(s3: &S3Server) -> lab::lambda::Builder {
+    let staged = Function::staged().unwrap().most_environments(1);
+    staged.envs(settings(s3)).timeout(Duration::from_secs(30))
+}
+
+/// An invocation that the sidecar answers without the model.
+pub(crate) async fn alive(function: &Function) {
+    let event = http_event("GET", "/v2/health/live", &Value::Null);
+    let answer = function.answer(&event).await.unwrap();
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+}
+
+/// Freezes as the platform does, when all have called `next`, and lets [`LONG`] pass.
+pub(crate) async fn freeze(function: &Function, s3: &S3Server) {
+    let environment = function.environment().unwrap();
+    environment.wait_until_frozen().await.unwrap();
+    environment.let_pass(LONG).await.unwrap();
+    s3.let_pass();
+}
+
+/// Looks until a condition holds that nothing tells of, such as a file's.
+pub(crate) async fn until(wanted: &str, holds: impl Fn() -> bool) {
+    let look = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let seen = tokio::time::timeout(lab::WAIT_LIMIT, look).await;
+    assert!(seen.is_ok(), "not seen: {wanted}");
+}
+
+/// What lies in the cache of an environment, by its path there; empty folders do not count.
+pub(crate) fn cached(environment: &Environment) -> BTreeMap<String, u64> {
+    let cache = environment.tmp().join("model-sidecar");
+    let folders = std::fs::read_dir(&cache).into_iter().flatten().flatten();
+    folders
+        .flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten())
+        .flatten()
+        .filter_map(|entry| {
+            // One may go while it is looked at.
+            let length = entry.metadata().ok()?.len();
+            let path = entry.path();
+            let name = path.strip_prefix(&cache).unwrap().to_str()?.to_owned();
+            Some((name, length))
+        })
+        .collect()
+}
+
+/// Where the cache keeps a model of these bytes.
+pub(crate) fn place(model: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let digest = Sha256::digest(model);
+    let mut path = "files/".to_owned();
+    for byte in digest {
+        write!(path, "{byte:02x}").unwrap();
+    }
+    path + ".onnx"
+}
+
+/// Expects in the cache, once nothing is under way any more, the files of these models, these
+/// journals, and nothing else.
+pub(crate) async fn assert_only_kept(
+    environment: &Environment,
+    models: &[&[u8]],
+    journals: &[&str],
+) {
+    environment.wait_until_frozen().await.unwrap();
+    let cached = cached(environment);
+    let files = models.iter().map(|model| place(model));
+    let journals = journals.iter().map(|name| format!("journals/{name}.json"));
+    let expected: BTreeSet<String> = files.chain(journals).collect();
+    let kept: BTreeSet<String> = cached.into_keys().collect();
+    assert_eq!(kept, expected);
+}
+
+/// The model of this file, made larger to so many bytes by a comment.
+pub(crate) fn padded(file: &str, bytes: usize) -> Bytes {
+    /// `ModelProto.doc_string`, whose length follows in five bytes of seven bits.
+    const DOC_STRING: u8 = 6 << 3 | 2;
+    let mut model = model(file).to_vec();
+    let length = bytes - model.len() - 6;
+    model.push(DOC_STRING);
+    for place in 0..5 {
+        let more = if place < 4 { 0x80 } else { 0 };
+        let bits = u8::try_from(length >> (7 * place) & 0x7f).unwrap();
+        model.push(bits | more);
+    }
+    model.resize(bytes, b'.');
+    model.into()
 }
 
 /// The sidecar without Lambda, with a folder of its own for socket and cache.

@@ -2,19 +2,15 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result};
 use lab::cloudwatch::CloudWatch;
-use lab::rie::ExecutionEnvironment;
+use lab::lambda::Report;
 use lab::s3::S3Server;
 
-use super::{BUCKET, Demo, KEY, Running, field};
-use crate::metrics::{FUNCTION, MODEL};
+use super::{Demo, ms};
+use crate::lambda::{BUCKET, EVERY, KEY, Lambda, Monotonic, field};
 use crate::story::Story;
 use crate::timeline::Ready;
-use crate::wine::Answer;
-
-/// Short, so that nobody has to wait a minute.
-const EVERY: &str = "1s";
 
 impl Demo {
     pub(super) async fn cold_start(
@@ -25,68 +21,45 @@ impl Demo {
     ) -> Result<()> {
         story.step(
             "A cold start",
-            "An execution environment with the layer at /opt and the handler at /var/task. The first \
-             event makes Lambda start both: the sidecar fetches and loads the model, then the \
-             handler's request is answered.",
+            "The first event makes Lambda start the layer's sidecar, which fetches and loads the \
+             model, and the handler, whose request is answered.",
         );
-        let uri = format!("s3://{BUCKET}/{KEY}");
         story.say(&format!(
-            "MODEL_URI={uri} MODEL_REFRESH_INTERVAL={EVERY} MODEL_METRICS_INTERVAL={EVERY}"
+            "MODEL_URI=s3://{BUCKET}/{KEY} MODEL_REFRESH_INTERVAL={EVERY}"
         ));
-        let builder = ExecutionEnvironment::staged()?
-            .envs(s3.env())
-            .envs(cloudwatch.env())
-            .env("AWS_LAMBDA_FUNCTION_NAME", FUNCTION)
-            .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
-            .env("MODEL_URI", uri)
-            .env("MODEL_NAME", MODEL)
-            .env("MODEL_REFRESH_INTERVAL", EVERY)
-            .env("MODEL_METRICS_INTERVAL", EVERY)
-            // The sandbox shares this machine's network, where the port may be taken.
-            .env("MODEL_PORT", "0")
-            .timeout_seconds(10)
-            .memory_mb(1769);
-        let lambda = builder.start().await?;
-        let running = self.running.insert(Running {
-            lambda,
-            version: String::new(),
-            processes: Vec::new(),
-        });
-        let lambda = &running.lambda;
-
+        let lambda = Lambda::start(s3, Monotonic::StandsStill, cloudwatch.env()).await?;
+        let lambda = &*self.lambda.insert(lambda);
         let begun = Instant::now();
         let event = self.wines.request(&[0]);
         let starting = || "Lambda starts the sidecar and the handler".to_owned();
-        let answer = story.during(starting, lambda.answer(&event)).await?;
+        let answer = story.during(starting, lambda.ask(&event)).await?;
         let waited = begun.elapsed();
         self.asked += 1;
-        let answer = Answer::read(answer.to_string().as_bytes())?;
         answer.compare(&self.wines.v1, &[0])?;
 
         let is_ready = |line: &str| field(line, "message").is_some_and(|text| text == "ready");
-        let line = lambda.wait_for_line("the sidecar's \"ready\"", is_ready);
+        let log = lambda.function.log();
+        let line = log.wait_for_line("the sidecar's \"ready\"", is_ready);
         let ready = Ready::read(&line.await?)?;
         ready.draw(story);
-        story.say(
-            "ONNX Runtime opens on a thread of its own, beside what follows; loading waits for it \
-             where it is not open yet. These are the unoptimised build's times.",
-        );
-
-        running.processes = lambda.processes("model-sidecar");
-        ensure!(
-            running.processes.len() == 1,
-            "not one sidecar runs, but the processes {:?}",
-            running.processes
-        );
-        running.version = answer.model_version;
+        let reports = lambda.function.wait_for_reports(1).await?;
+        let report = reports.first().context("no report came")?;
+        say(report, story);
         story.holds(&format!(
-            "the sidecar was ready after {:.0} ms, and the caller had a right answer after {} ms, \
-             starts of all processes included; version {}, process {}",
+            "ready after {:.1} ms, and the caller had a right answer after {}, starts of all \
+             processes included; both in an unoptimised build",
             ready.total_ms,
-            waited.as_millis(),
-            running.version,
-            running.processes[0]
+            ms(waited)
         ));
+        self.versions.push(answer.model_version);
         Ok(())
     }
+}
+
+/// The line REPORT of Lambda's log, without the invocation's id.
+fn say(report: &Report, story: &Story) {
+    let line = report.line();
+    let fields: Vec<&str> = line.trim_end().split('\t').skip(1).collect();
+    let text = format!("REPORT {}", fields.join(", \t"));
+    story.pieces(text.split(" \t"));
 }

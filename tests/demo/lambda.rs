@@ -1,0 +1,126 @@
+//! The function that the story is about: the staged layer and handler on the lab's platform, with a
+//! link of its own to S3.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::lambda::{Clock, Environment, Function};
+use lab::link::Link;
+use lab::s3::S3Server;
+use serde_json::Value;
+
+use crate::metrics::{FUNCTION, MODEL};
+use crate::wine::Answer;
+
+/// Where the model is.
+pub(crate) const BUCKET: &str = "models";
+pub(crate) const KEY: &str = "wine/model.onnx";
+/// How often S3 is asked: often, so that nobody has to wait a minute.
+pub(crate) const EVERY: &str = "1s";
+
+/// What the monotonic clock of an environment does while it is frozen.
+#[derive(Clone, Copy)]
+pub(crate) enum Monotonic {
+    Jumps,
+    StandsStill,
+}
+
+/// A function of at most one environment.
+pub(crate) struct Lambda {
+    pub(crate) function: Function,
+    pub(crate) link: Link,
+    pub(crate) clock: Monotonic,
+}
+
+impl fmt::Display for Monotonic {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Jumps => "jumps",
+            Self::StandsStill => "stands still",
+        })
+    }
+}
+
+impl Lambda {
+    /// Sets it up; nothing runs before the first invocation.
+    pub(crate) async fn start(
+        s3: &S3Server,
+        clock: Monotonic,
+        metrics: Vec<(String, String)>,
+    ) -> Result<Self> {
+        let link = Link::to(([127, 0, 0, 1], s3.port()).into()).await?;
+        let builder = Function::staged()?
+            .envs(s3.env())
+            .envs(metrics)
+            .env("AWS_ENDPOINT_URL_S3", link.url())
+            .env("AWS_LAMBDA_FUNCTION_NAME", FUNCTION)
+            .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
+            .env("MODEL_URI", format!("s3://{BUCKET}/{KEY}"))
+            .env("MODEL_NAME", MODEL)
+            .env("MODEL_REFRESH_INTERVAL", EVERY)
+            // The sandbox shares this machine's network, where the port may be taken.
+            .env("MODEL_PORT", "0")
+            .timeout(Duration::from_secs(10))
+            .memory_mb(1769)
+            // A caller that has its answer may call again before the invocation has ended; it shall
+            // wait for this environment, not get another.
+            .most_environments(1)
+            .clock(match clock {
+                Monotonic::Jumps => Clock::Jumps,
+                Monotonic::StandsStill => Clock::StandsStill,
+            });
+        let function = builder.start().await?;
+        Ok(Self {
+            function,
+            link,
+            clock,
+        })
+    }
+
+    /// One invocation's answer.
+    pub(crate) async fn ask(&self, request: &Value) -> Result<Answer> {
+        let answer = self.function.answer(request).await?;
+        Answer::read(answer.to_string().as_bytes())
+    }
+
+    /// How long the last invocation's answer took the function, from the event on: without what
+    /// the platform itself takes for a thaw.
+    pub(crate) fn took(&self) -> Result<Duration> {
+        let trace = self.environment()?.trace();
+        let mut calls = trace.iter().rev();
+        let answer = calls.find(|call| call.path.ends_with("/response"));
+        let answer = answer.context("no answer was ever given")?;
+        let mut events = calls.filter(|call| call.path.ends_with("/invocation/next"));
+        let event = events.next().and_then(|call| call.answered);
+        let event = event.context("an answer without an event")?;
+        Ok(answer.asked.saturating_sub(event))
+    }
+
+    pub(crate) fn environment(&self) -> Result<Arc<Environment>> {
+        let environment = self.function.environment();
+        environment.context("no environment runs")
+    }
+
+    /// The sidecar's socket, as seen from outside the sandbox.
+    pub(crate) fn socket(&self) -> Result<PathBuf> {
+        Ok(self.environment()?.tmp().join("model-sidecar.sock"))
+    }
+
+    /// The one sidecar's process.
+    pub(crate) fn sidecar(&self) -> Result<i32> {
+        let processes = self.environment()?.processes("model-sidecar");
+        ensure!(
+            processes.len() == 1,
+            "not one sidecar runs, but the processes {processes:?}"
+        );
+        Ok(processes[0])
+    }
+}
+
+/// A field of a line of the log that is a JSON object.
+pub(crate) fn field(line: &str, name: &str) -> Option<Value> {
+    serde_json::from_str::<Value>(line).ok()?.get(name).cloned()
+}

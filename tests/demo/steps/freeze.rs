@@ -1,0 +1,212 @@
+//! An hour in which nobody calls and everything stands still, and what is found after it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use lab::cloudwatch::CloudWatch;
+use lab::s3::S3Server;
+
+use super::servers::put;
+use super::{Demo, SHOWN, ms};
+use crate::lambda::{Lambda, Monotonic};
+use crate::story::Story;
+use crate::wine::{self, Answer, Wines};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// How long version 3 is waited for, invocation after invocation.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A function before the hour.
+struct Frozen<'a> {
+    lambda: &'a Lambda,
+    /// How long the last answer took.
+    answered: Duration,
+    /// Connections to S3 that stood, and were cut.
+    cut: usize,
+}
+
+/// What was found after it.
+struct Woken {
+    /// How long the first answer took.
+    answered: Duration,
+    /// The number of the version that answered, 2 or 3.
+    by: u8,
+    /// How S3 answered the check.
+    status: u16,
+    /// How long the sidecar held back the end of that invocation.
+    tail: Duration,
+    /// The invocation that version 3 answered first.
+    from: u64,
+    /// Its name.
+    third: String,
+}
+
+impl Demo {
+    pub(super) async fn freeze(
+        &mut self,
+        story: &mut Story,
+        s3: &S3Server,
+        cloudwatch: &CloudWatch,
+    ) -> Result<()> {
+        story.step(
+            "An hour frozen",
+            "Nobody calls: all processes stand still, an hour passes on their clock, connections to \
+             S3 are cut, and version 3 (version 1's file again) is uploaded. AWS does not say what \
+             the monotonic clock does meanwhile, so a second function has the other kind.",
+        );
+        let second = self.versions[1].clone();
+        let none = vec![("MODEL_METRICS".to_owned(), "none".to_owned())];
+        let other = Lambda::start(s3, Monotonic::Jumps, none).await?;
+        self.other
+            .insert(other)
+            .ask(&self.wines.request(&SHOWN))
+            .await?;
+
+        let mut frozen = Vec::new();
+        for lambda in self.lambdas() {
+            frozen.push(Frozen::freeze(lambda, &self.wines, &second).await?);
+        }
+        s3.let_pass();
+        cloudwatch.let_pass(HOUR);
+        Box::pin(put(s3, wine::V1)).await?;
+
+        story.head(&format!(
+            "{:<15} {:>4} {:>14} {:>12} {:>6} {:>8} {:>9}",
+            "monotonic clock", "cut", "answer before", "after", "by", "S3 says", "tail"
+        ));
+        let mut found = Vec::new();
+        for frozen in &frozen {
+            let waking = || "the first invocations after the hour".to_owned();
+            let work = frozen.wake(&self.wines, s3, &second);
+            let woken = story.during(waking, work).await?;
+            frozen.tell(&woken, story);
+            found.push(woken);
+        }
+        let [here, other] = <[Woken; 2]>::try_from(found)
+            .ok()
+            .context("not two functions")?;
+        ensure!(
+            here.third == other.third,
+            "the two functions have not the same version 3: {} and {}",
+            here.third,
+            other.third
+        );
+        // The last before the hour, and all after it.
+        self.asked += 1 + here.from;
+        let from = if here.from == other.from {
+            format!("from invocation {} on", here.from)
+        } else {
+            format!("from invocation {} and {} on", here.from, other.from)
+        };
+        story.holds(&format!(
+            "the first caller had a right answer; beside it the sidecar asked S3 over a new \
+             connection and took version 3 ({}), which answered {from}",
+            here.third
+        ));
+        story.say(
+            "An answer is timed from its event. The tail is how long the sidecar then held the \
+             invocation open; the first function's metrics were due, and went out beside it.",
+        );
+        self.versions.push(here.third);
+        Ok(())
+    }
+}
+
+impl<'a> Frozen<'a> {
+    /// Has a last answer, from frozen to frozen; waits until Lambda has frozen everything, and lets the hour pass.
+    async fn freeze(lambda: &'a Lambda, wines: &Wines, second: &str) -> Result<Self> {
+        let environment = lambda.environment()?;
+        environment.wait_until_frozen().await?;
+        let (answer, answered) = timed(lambda, wines).await?;
+        ensure!(
+            answer.model_version == second,
+            "version {} answered before the hour, not {second}",
+            answer.model_version
+        );
+        answer.compare(&wines.v2, &SHOWN)?;
+        environment.wait_until_frozen().await?;
+        let cut = lambda.link.connections();
+        lambda.link.cut();
+        lambda.link.wait_for_connections(0).await?;
+        environment.let_pass(HOUR).await?;
+        Ok(Self {
+            lambda,
+            answered,
+            cut,
+        })
+    }
+
+    /// Invokes until version 3 answers.
+    async fn wake(&self, wines: &Wines, s3: &S3Server, second: &str) -> Result<Woken> {
+        let Self { lambda, .. } = self;
+        let process = lambda.sidecar()?;
+        let asked = s3.requests().len();
+        let connections = lambda.link.accepted();
+        let ended = lambda.function.reports().len();
+        let (mut answer, answered) = timed(lambda, wines).await?;
+        let reports = lambda.function.wait_for_reports(ended + 1).await?;
+        let tail = reports[ended].post_runtime_extensions;
+        let by = if answer.model_version == second { 2 } else { 3 };
+
+        let checked = s3.wait_for_requests("the check after the hour", |requests| {
+            requests[asked..].iter().any(|one| one.status.is_some())
+        });
+        let check = checked.await?.swap_remove(asked);
+        ensure!(
+            check.if_none_match.is_some(),
+            "the first request after the hour is not a check: {check:?}"
+        );
+        ensure!(
+            check.status == Some(200),
+            "S3 did not answer the check with version 3: {check:?}"
+        );
+        ensure!(
+            lambda.link.accepted() > connections,
+            "S3 was asked over a connection from before the hour"
+        );
+
+        let begun = Instant::now();
+        let mut from = 1;
+        while answer.model_version == second {
+            ensure!(
+                begun.elapsed() < LIMIT,
+                "after {from} invocations version 2 answers still"
+            );
+            answer.compare(&wines.v2, &SHOWN)?;
+            answer = timed(lambda, wines).await?.0;
+            from += 1;
+        }
+        answer.compare(&wines.v1, &SHOWN)?;
+        ensure!(
+            lambda.sidecar()? == process,
+            "the sidecar was started again"
+        );
+        Ok(Woken {
+            answered,
+            by,
+            status: check.status.context("the check has no answer")?,
+            tail,
+            from,
+            third: answer.model_version,
+        })
+    }
+
+    fn tell(&self, woken: &Woken, story: &Story) {
+        story.row(&format!(
+            "{:<15} {:>4} {:>14} {:>12} {:>6} {:>8} {:>9}",
+            self.lambda.clock,
+            self.cut,
+            ms(self.answered),
+            ms(woken.answered),
+            format!("v{}", woken.by),
+            woken.status,
+            ms(woken.tail)
+        ));
+    }
+}
+
+/// An answer, and how long it took from the event on.
+async fn timed(lambda: &Lambda, wines: &Wines) -> Result<(Answer, Duration)> {
+    let answer = lambda.ask(&wines.request(&SHOWN)).await?;
+    Ok((answer, lambda.took()?))
+}

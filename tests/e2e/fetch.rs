@@ -1,0 +1,233 @@
+//! The fetch alone against the S3 server: what breaks goes on, and the server's own count shows that nothing was
+//! sent twice.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use bytes::Bytes;
+use lab::credentials::{ACCESS_KEY, REGION, SECRET_KEY};
+use lab::gate::Gate;
+use lab::s3::{Record, Rule, S3Server};
+use model_sidecar::cache::Cache;
+use model_sidecar::clock::{Clock, Thaws, Timestamp};
+use model_sidecar::fetch::{self, FetchError, Fetched};
+use model_sidecar::source::{Opened, S3Source};
+use tempfile::TempDir;
+
+const BUCKET: &str = "models";
+const KEY: &str = "m.onnx";
+const MB: u64 = 1 << 20;
+const SIZE: u64 = 6 * MB;
+
+/// Bytes that differ everywhere, and from those of another `seed`.
+fn bytes(seed: u64) -> Bytes {
+    let words = (0..SIZE / 8).map(|n| (n ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let bytes = words.flat_map(u64::to_le_bytes);
+    bytes.collect::<Vec<_>>().into()
+}
+
+/// An S3 server, and the cache directory of an environment.
+struct Bench {
+    s3: S3Server,
+    directory: TempDir,
+    thaws: Thaws,
+    wall: Wall,
+}
+
+/// A wall clock that goes on only when a test says so.
+struct Wall(AtomicU64);
+
+impl Clock for Wall {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed))
+    }
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let s3 = S3Server::start().await.unwrap();
+        s3.put(BUCKET, KEY, bytes(1));
+        Self {
+            s3,
+            directory: tempfile::tempdir().unwrap(),
+            thaws: Thaws::default(),
+            wall: Wall(AtomicU64::new(1_790_000_000_000)),
+        }
+    }
+
+    fn source(&self) -> S3Source {
+        let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "lab");
+        let aws = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(lab::http::sdk_client())
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .region(Region::new(REGION))
+            .endpoint_url(self.s3.url())
+            .build();
+        S3Source::new(&aws, true, BUCKET, KEY)
+    }
+
+    /// What a process does that knows nothing but what the directory holds.
+    async fn fetch(&self) -> Result<(Fetched, Vec<u8>), FetchError> {
+        let source = self.source();
+        let cache = Cache::open(self.directory.path())?;
+        let Opened::Object(object) = fetch::open(&source, &cache, None).await? else {
+            panic!("nothing is known")
+        };
+        let fetched = fetch::fetch(&source, object, &cache, &self.thaws, &self.wall).await?;
+        let bytes = std::fs::read(fetched.file.path())?;
+        Ok((fetched, bytes))
+    }
+
+    /// Waits until so many bytes of the file are in the cache.
+    async fn arrived(&self, bytes: u64) {
+        let partials = self.directory.path().join("partials");
+        let here = || {
+            let files = std::fs::read_dir(&partials).into_iter().flatten().flatten();
+            let mut lengths = files.filter_map(|file| Some(file.metadata().ok()?.len()));
+            lengths.any(|length| length == bytes)
+        };
+        let here = async {
+            while !here() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(lab::WAIT_LIMIT, here).await.unwrap();
+    }
+
+    fn partials(&self) -> usize {
+        let partials = self.directory.path().join("partials");
+        std::fs::read_dir(partials).unwrap().count()
+    }
+}
+
+/// Where each answer begins, and that it was pinned unless it began at nothing.
+fn starts(requests: &[Record]) -> Vec<u64> {
+    let start = |request: &Record| {
+        let Some(range) = &request.range else {
+            return 0;
+        };
+        assert!(request.if_match.is_some(), "{request:?}");
+        let (start, end) = range
+            .strip_prefix("bytes=")
+            .unwrap()
+            .split_once('-')
+            .unwrap();
+        assert_eq!(end.parse(), Ok(SIZE - 1), "{range}");
+        start.parse().unwrap()
+    };
+    requests.iter().map(start).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_end_early_go_on_where_they_ended() {
+    let bench = Bench::new().await;
+    for n in 1..=3 {
+        bench.s3.fail(Rule::on("GET").nth(n).truncate_after(MB));
+    }
+    let (fetched, arrived) = bench.fetch().await.unwrap();
+    assert!(arrived == bytes(1));
+    let requests = bench.s3.requests();
+    assert_eq!(starts(&requests), [0, MB, 2 * MB, 3 * MB]);
+    assert_eq!(
+        requests.iter().map(|request| request.sent).sum::<u64>(),
+        SIZE
+    );
+    assert_eq!((fetched.transferred, bench.partials()), (SIZE, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_reset_and_a_server_that_refuses_cost_nothing_that_had_arrived() {
+    let bench = Bench::new().await;
+    bench.s3.fail(Rule::on("GET").nth(1).reset_after(2 * MB));
+    for n in 2..=5 {
+        bench
+            .s3
+            .fail(Rule::on("GET").nth(n).status(503, "SlowDown"));
+    }
+    let (fetched, arrived) = bench.fetch().await.unwrap();
+    assert!(arrived == bytes(1));
+    assert_eq!(fetched.transferred, SIZE);
+    let requests = bench.s3.requests();
+    assert!(
+        starts(&requests)[1..]
+            .windows(2)
+            .all(|two| two[0] == two[1]),
+        "{requests:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thaw_takes_a_silent_connection_over_at_once() {
+    let bench = Bench::new().await;
+    let gate = Gate::new();
+    bench
+        .s3
+        .fail(Rule::on("GET").nth(1).stall_after(2 * MB, &gate));
+    let thaw = async {
+        bench.arrived(2 * MB).await;
+        bench.wall.0.fetch_add(3_600_000, Ordering::Relaxed);
+        bench.thaws.note(bench.wall.now());
+    };
+    let (fetched, ()) = tokio::join!(bench.fetch(), thaw);
+    let (fetched, arrived) = fetched.unwrap();
+    assert!(arrived == bytes(1));
+    assert_eq!(fetched.transferred, SIZE);
+    assert_eq!(starts(&bench.s3.requests()), [0, 2 * MB]);
+    gate.open();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_was_given_up_is_ended_by_the_next_with_one_request() {
+    let bench = Bench::new().await;
+    let gate = Gate::new();
+    bench
+        .s3
+        .fail(Rule::on("GET").nth(1).stall_after(2 * MB, &gate));
+    tokio::select! {
+        _ = bench.fetch() => panic!("it cannot end"),
+        () = bench.arrived(2 * MB) => {}
+    }
+    gate.open();
+    let (fetched, arrived) = bench.fetch().await.unwrap();
+    assert!(arrived == bytes(1));
+    assert_eq!(fetched.transferred, SIZE - 2 * MB);
+    assert_eq!(starts(&bench.s3.requests()), [0, 2 * MB]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overwrite_between_two_answers_is_begun_anew_and_never_mixed() {
+    let bench = Bench::new().await;
+    bench.s3.fail(Rule::on("GET").nth(1).truncate_after(2 * MB));
+    bench.s3.fail(Rule::on("GET").nth(2).overwrite(bytes(2)));
+    let (fetched, arrived) = bench.fetch().await.unwrap();
+    assert!(arrived == bytes(2));
+    let now = bench.s3.get(BUCKET, KEY).unwrap();
+    assert_eq!(fetched.identity.version_id, Some(now.version_id));
+    let statuses: Vec<_> = bench
+        .s3
+        .requests()
+        .iter()
+        .map(|request| request.status)
+        .collect();
+    assert_eq!(statuses, [Some(200), Some(412), Some(200)]);
+    assert_eq!(bench.partials(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_byte_is_noticed_whichever_answer_it_came_in() {
+    let bench = Bench::new().await;
+    bench.s3.fail(Rule::on("GET").nth(1).truncate_after(2 * MB));
+    bench.s3.fail(Rule::on("GET").nth(2).flip(70_000));
+    let (fetched, arrived) = bench.fetch().await.unwrap();
+    assert!(arrived == bytes(1));
+    assert_eq!(fetched.transferred, 2 * SIZE);
+    bench.s3.heal();
+
+    let bench = Bench::new().await;
+    bench.s3.fail(Rule::on("GET").flip(70_000));
+    let error = bench.fetch().await.unwrap_err().to_string();
+    assert!(error.contains("Crc64Nvme"), "{error}");
+    assert_eq!((bench.s3.requests().len(), bench.partials()), (2, 0));
+}

@@ -1,0 +1,64 @@
+//! A VPC that has no way to S3 or `CloudWatch`: whoever connects there hears nothing, no refusal either.
+
+use std::time::Duration;
+
+use lab::lambda::Builder;
+use lab::link::{Link, Unroutable};
+use lab::s3::S3Server;
+use serde_json::Value;
+
+use crate::support::{alive, body, error, features, http_event, platform};
+
+/// A function for which both are nowhere.
+async fn function(nowhere: &Unroutable) -> Builder {
+    let s3 = S3Server::start().await.unwrap();
+    platform(&s3)
+        .env("AWS_ENDPOINT_URL_S3", nowhere.url())
+        .env("AWS_ENDPOINT_URL_CLOUDWATCH", nowhere.url())
+        .env("MODEL_METRICS", "cloudwatch")
+        .timeout(Duration::from_secs(3))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn within_the_time_of_init_it_is_found_out_and_requests_are_told_what_is_likely_missing() {
+    let nowhere = Link::unroutable().await.unwrap();
+    let function = function(&nowhere).await.start().await.unwrap();
+    let predict = http_event("POST", "/predict", &features(2));
+    let ready = http_event("GET", "/v2/health/ready", &Value::Null);
+    let host = nowhere.url().replace("http://", "");
+    // One waits for another attempt, and its time is over before that is; the other does not wait.
+    for event in [predict, ready] {
+        let answer = function.answer(&event).await.unwrap();
+        assert_eq!(answer["statusCode"], 503, "{answer}");
+        let answer = body(&answer);
+        for part in [
+            "model \"wine\" is not loaded",
+            "s3://models/wine/model.onnx",
+            &format!("no connection to {host}"),
+            "is AWS_ENDPOINT_URL right, and does it answer there?",
+        ] {
+            assert!(error(&answer).contains(part), "{part}: {answer}");
+        }
+    }
+    let log = function.log().text();
+    assert!(!log.contains("MODEL_INIT_BUDGET is over"), "{log}");
+    assert_eq!(log.matches("INIT_START").count(), 1, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_ends_with_its_budget_and_metrics_that_nobody_takes_are_in_the_log() {
+    let nowhere = Link::unroutable().await.unwrap();
+    let function = function(&nowhere)
+        .await
+        .env("MODEL_INIT_BUDGET", "200ms")
+        .start()
+        .await
+        .unwrap();
+    alive(&function).await;
+    let log = function.log();
+    log.wait_for("MODEL_INIT_BUDGET is over").await.unwrap();
+    let log = function.shutdown().await.text();
+    assert_eq!(log.matches("INIT_START").count(), 1, "{log}");
+    assert!(log.contains("metrics go to the log"), "{log}");
+    assert!(log.contains("\"ColdStarts\":[1"), "{log}");
+}
