@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie bubblewrap strace fixtures runtimes stage layer check-layer tools test demo lint fmt clean
+.PHONY: help onnxruntime rie bubblewrap strace fixtures runtimes stage layer check-layer tools test demo soak-freeze bench-next lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -75,8 +75,14 @@ tools:
 test: onnxruntime rie bubblewrap strace stage fixtures runtimes ## run every test
 	cargo test --workspace
 
-demo: onnxruntime rie bubblewrap stage fixtures ## run the main job from nothing, as a story in the terminal
+demo: onnxruntime bubblewrap stage ## run the main job from nothing, as a story in the terminal
 	@target/debug/demo
+
+soak-freeze: bubblewrap stage ## freeze and thaw 3 times 1,000 times under traffic (a minute; CYCLES=100 for less)
+	@target/debug/bench soak-freeze $(if $(CYCLES),--cycles $(CYCLES))
+
+bench-next: bubblewrap stage ## how long the sidecar holds up an invocation with nothing due (1 minute)
+	@target/debug/bench next
 
 lint: ## formatting, and clippy with warnings as errors
 	cargo fmt --all --check

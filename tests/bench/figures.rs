@@ -1,0 +1,153 @@
+//! What a bench has measured, against what was promised: a table for the reader, and
+//! `target/bench/NAME.json` for whoever holds one run against another.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+/// One number.
+#[derive(Debug, Serialize)]
+struct Figure {
+    name: String,
+    value: f64,
+    unit: &'static str,
+    /// What was promised; `null` for a number that is only to be known.
+    goal: Option<String>,
+    holds: bool,
+}
+
+/// What a number is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+    Below(f64),
+}
+
+/// The numbers of one run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Figures {
+    #[serde(skip)]
+    name: &'static str,
+    figures: Vec<Figure>,
+}
+
+impl Figures {
+    pub(crate) fn of(name: &'static str) -> Self {
+        Self {
+            name,
+            figures: Vec::new(),
+        }
+    }
+
+    /// A number of which nothing was promised.
+    pub(crate) fn add(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
+        self.push(name.into(), value, unit, None);
+    }
+
+    /// A number that is to be as promised.
+    pub(crate) fn hold(
+        &mut self,
+        name: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        goal: Goal,
+    ) {
+        self.push(name.into(), value, unit, Some(goal));
+    }
+
+    fn push(&mut self, name: String, value: f64, unit: &'static str, goal: Option<Goal>) {
+        let (goal, holds) = match goal {
+            None => (None, true),
+            Some(Goal::AtLeast(least)) => (Some(format!("≥ {}", text(least))), value >= least),
+            Some(Goal::AtMost(most)) => (Some(format!("≤ {}", text(most))), value <= most),
+            Some(Goal::Below(limit)) => (Some(format!("< {}", text(limit))), value < limit),
+        };
+        self.figures.push(Figure {
+            name,
+            value,
+            unit,
+            goal,
+            holds,
+        });
+    }
+
+    /// Prints them, writes them down, and says how the bench ends: in failure when one is not as
+    /// promised.
+    pub(crate) fn end(&self) -> Result<ExitCode> {
+        let width = self.figures.iter().map(|one| one.name.chars().count());
+        let width = width.max().unwrap_or_default();
+        println!("\n{:width$}  {:>10} {:10} {:>9}", "", "value", "", "goal");
+        for one in &self.figures {
+            let Figure { name, unit, .. } = one;
+            let mark = match (&one.goal, one.holds) {
+                (None, _) => "",
+                (Some(_), true) => "holds",
+                (Some(_), false) => "DOES NOT HOLD",
+            };
+            let goal = one.goal.as_deref().unwrap_or_default();
+            let value = text(one.value);
+            println!("{name:width$}  {value:>10} {unit:10} {goal:>9}  {mark}");
+        }
+        let folder = lab::artifacts::workspace().join("target/bench");
+        let file = folder.join(format!("{}.json", self.name));
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(&file, serde_json::to_vec_pretty(self)?))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        println!("\nwritten to target/bench/{}.json", self.name);
+        if self.figures.iter().all(|one| one.holds) {
+            Ok(ExitCode::SUCCESS)
+        } else {
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// A number with three digits behind the point, if it has any.
+fn text(value: f64) -> String {
+    let text = format!("{value:.3}");
+    text.strip_suffix(".000").unwrap_or(&text).to_owned()
+}
+
+/// The value that `percent` of the values don't exceed; 0 without any.
+pub(crate) fn percentile(values: &[f64], percent: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (count(&sorted) * percent / 100.0).ceil();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a place in a vector, and the rank is no fraction"
+    )]
+    let place = (rank as usize).clamp(1, sorted.len().max(1)) - 1;
+    sorted.get(place).copied().unwrap_or_default()
+}
+
+/// How many there are, to calculate with.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "nothing here is counted beyond 2^53"
+)]
+pub(crate) fn count<T>(values: &[T]) -> f64 {
+    values.len() as f64
+}
+
+/// A line of bars, one for each of 60 stretches of the values, from their lowest to their highest.
+pub(crate) fn sparkline(values: &[f64]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let stretch = values.len().div_ceil(60).max(1);
+    let medians: Vec<f64> = values
+        .chunks(stretch)
+        .map(|stretch| percentile(stretch, 50.0))
+        .collect();
+    let lowest = medians.iter().copied().fold(f64::INFINITY, f64::min);
+    let highest = medians.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let bar = |value: &f64| {
+        let share = (value - lowest) / (highest - lowest).max(f64::MIN_POSITIVE);
+        let steps = (1..8_u8).filter(|step| share * 7.0 >= f64::from(*step));
+        BARS[steps.count()]
+    };
+    let line: String = medians.iter().map(bar).collect();
+    format!("{line}  {} to {}", text(lowest), text(highest))
+}

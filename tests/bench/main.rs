@@ -1,0 +1,59 @@
+//! Benches and soaks on the lab's platform, one subcommand each; `make` has a target for each.
+//!
+//! Each prints what it measured in a table and, where time is the story, as a line of bars, writes
+//! it to `target/bench`, and ends in failure when something is not as promised. A claim is measured
+//! against its alternative in the same run.
+
+mod cycles;
+mod figures;
+mod next;
+#[expect(dead_code, reason = "the tests ask for more of it")]
+#[expect(clippy::unwrap_used, reason = "written for tests")]
+#[path = "../e2e/reference.rs"]
+mod reference;
+mod soak;
+mod usage;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Bench {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subject {
+    /// Freeze and thaw under traffic: no failed request, nothing that grows
+    SoakFreeze {
+        /// How many cycles by each kind of clock
+        #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_20)]
+        cycles: usize,
+    },
+    /// From INVOKE to the extension's call of `next`, with nothing due
+    Next {
+        /// How many invocations of each alternative
+        #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = at_least_20)]
+        invocations: usize,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    match Bench::parse().subject {
+        Subject::SoakFreeze { cycles } => soak::run(cycles).await,
+        Subject::Next { invocations } => next::run(invocations).await,
+    }
+}
+
+/// Fewer have no median and no p99 to speak of.
+fn at_least_20(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number >= 20 => Ok(number),
+        _ => Err("a whole number, 20 or more".to_owned()),
+    }
+}

@@ -1,0 +1,144 @@
+//! `make soak-freeze`: a thousand freezes and thaws under traffic by each kind of clock, and
+//! whether anything grows.
+//!
+//! Growth is the median of the last tenth of the cycles less that of the second tenth: by then
+//! every pool, buffer and histogram has been used in every way there is. The environments run
+//! beside each other.
+
+use std::io::{IsTerminal as _, Write as _, stdout};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use lab::lambda::Clock;
+use tokio::sync::watch;
+
+use crate::cycles::{Cycles, Ended};
+use crate::figures::{Figures, Goal, percentile, sparkline};
+use crate::usage::Usage;
+
+/// The two processes, and how much more memory, in MB, each may have at the end. What the sidecar's
+/// allocator keeps differs by this much from one moment to the next, as models come and go; the
+/// handler does the same each time, and a leak of 100 bytes a request is more.
+const PROCESSES: [(&str, f64); 2] = [("sidecar", 1.0), ("handler", 0.15)];
+/// How many more threads: as many as had work at once at some moment, of those that the runtime
+/// keeps for what blocks. A thread left behind every hundred cycles is more.
+const MOST_THREADS: f64 = 2.0;
+const CLOCKS: [(Clock, &str); 3] = [
+    (Clock::Real, "the machine's clock"),
+    (Clock::Jumps, "a clock that jumps"),
+    (Clock::StandsStill, "a clock that stands still"),
+];
+
+pub(crate) async fn run(cycles: usize) -> Result<ExitCode> {
+    println!(
+        "Freezes and thaws under traffic, {cycles} by each kind of clock; dev builds, on this machine."
+    );
+    let begun = Instant::now();
+    let done = watch::Sender::new(0);
+    let all = CLOCKS.map(|(clock, _)| {
+        let done = done.clone();
+        tokio::spawn(async move {
+            let mut running = Cycles::start(clock).await?;
+            for number in 0..cycles {
+                running.cycle(number).await?;
+                done.send_modify(|done| *done += 1);
+            }
+            running.end().await
+        })
+    });
+    let progress = tokio::spawn(progress(done.subscribe(), CLOCKS.len() * cycles));
+    let mut figures = Figures::of("freeze");
+    for ((_, name), running) in CLOCKS.into_iter().zip(all) {
+        let ended = running.await??;
+        println!("\n{name}");
+        tell(&ended);
+        judge(&mut figures, name, &ended);
+    }
+    progress.abort();
+    println!("\n{:.0} s in all", begun.elapsed().as_secs_f64());
+    figures.end()
+}
+
+/// How far it is, on a terminal.
+async fn progress(mut done: watch::Receiver<usize>, all: usize) {
+    while stdout().is_terminal() && done.changed().await.is_ok() {
+        print!("\r{}/{all} ", *done.borrow_and_update());
+        let _ = stdout().flush();
+    }
+}
+
+fn tell(ended: &Ended) {
+    let tally = &ended.tally;
+    println!(
+        "  {} requests, {} freezes in the middle of one, {} new versions",
+        tally.requests, tally.in_requests, tally.bumps
+    );
+    let [s3, cloudwatch] = ended.answered;
+    let [to_s3, to_cloudwatch] = ended.connections;
+    println!(
+        "  {s3} requests to S3 over {to_s3} connections, {cloudwatch} to CloudWatch over {to_cloudwatch}"
+    );
+    for problem in tally.failures.iter().take(3) {
+        println!("  {problem}");
+    }
+    for (place, (process, _)) in PROCESSES.into_iter().enumerate() {
+        let memory = series(ended, place, megabytes);
+        println!("  {process}, MB resident      {}", sparkline(&memory));
+        let descriptors = series(ended, place, |usage| usage.descriptors.into());
+        println!("  {process}, open descriptors {}", sparkline(&descriptors));
+        let threads = series(ended, place, |usage| usage.threads.into());
+        println!("  {process}, threads          {}", sparkline(&threads));
+    }
+}
+
+fn judge(figures: &mut Figures, clock: &str, ended: &Ended) {
+    let tally = &ended.tally;
+    let mut count = |name: &str, value: f64, unit, goal| {
+        figures.hold(format!("{clock}: {name}"), value, unit, goal);
+    };
+    let failures = crate::figures::count(&tally.failures);
+    count("failed or wrong answers", failures, "", Goal::AtMost(0.0));
+    // One every other twenty cycles, at the least.
+    let bumps = crate::figures::count(&tally.usages) / 40.0;
+    count(
+        "new versions",
+        tally.bumps.into(),
+        "",
+        Goal::AtLeast(bumps.floor()),
+    );
+    let lost = f64::from(tally.requests) - ended.counted;
+    count(
+        "inferences that CloudWatch never counted",
+        lost.max(0.0),
+        "",
+        Goal::AtMost(0.0),
+    );
+    for (place, (process, most_growth)) in PROCESSES.into_iter().enumerate() {
+        let mut grows = |what: &str, unit, most, of: fn(&Usage) -> f64| {
+            let [early, late] = early_and_late(&series(ended, place, of));
+            let name = format!("{process}'s {what} grow by");
+            count(&name, late - early, unit, Goal::AtMost(most));
+        };
+        grows("resident MB", "MB", most_growth, megabytes);
+        grows("descriptors", "", 0.0, |usage| usage.descriptors.into());
+        grows("threads", "", MOST_THREADS, |usage| usage.threads.into());
+    }
+}
+
+fn megabytes(usage: &Usage) -> f64 {
+    f64::from(usage.resident) / 1024.0
+}
+
+fn series(ended: &Ended, place: usize, of: fn(&Usage) -> f64) -> Vec<f64> {
+    let usages = ended.tally.usages.iter();
+    usages.map(|both| of(&both[place])).collect()
+}
+
+/// The medians of the second tenth and of the last.
+fn early_and_late(values: &[f64]) -> [f64; 2] {
+    let tenth = values.len() / 10;
+    let early = values.get(tenth..2 * tenth).unwrap_or_default();
+    let late = values.get(values.len() - tenth..).unwrap_or_default();
+    [early, late].map(|stretch| percentile(stretch, 50.0))
+}
