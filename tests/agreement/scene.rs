@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use lab::lambda::Function;
 use lab::rie::ExecutionEnvironment;
 use serde_json::Value;
@@ -130,6 +131,7 @@ impl<'a> Stage<'a> {
             let error = error.map(|error| error.error_type);
             caller.saw(event, answer.status.as_u16(), error, &answer.text());
         }
+        self.worker_waits().await?;
         lambda.shutdown().await?;
         Ok(self.traces(&caller))
     }
@@ -154,8 +156,30 @@ impl<'a> Stage<'a> {
         }
         // Callers have their answers early: what comes after belongs to the traces too.
         lambda.wait_for_reports(case.invocations.len()).await?;
+        self.worker_waits().await?;
         lambda.shutdown().await;
         Ok(self.traces(&caller))
+    }
+
+    /// On managed instances an invocation is over with its answer. Waits until the runtime has heard that its answer
+    /// was taken, and calls `next` again.
+    async fn worker_waits(&self) -> anyhow::Result<()> {
+        if self.case.managed.is_none() {
+            return Ok(());
+        }
+        let path = self.tmp.path().join(trace_of("bootstrap"));
+        let waits = async {
+            loop {
+                let trace = std::fs::read_to_string(&path).unwrap_or_default();
+                let nexts = trace.matches("/runtime/invocation/next").count();
+                if nexts > self.case.invocations.len() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(lab::WAIT_LIMIT, waits).await;
+        in_time.context("the runtime did not call next again")
     }
 
     fn traces(&self, caller: &Caller) -> Traces {
