@@ -20,7 +20,7 @@ use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink};
 use crate::models::Models;
 use crate::reload::{EngineSlot, Outcome, Reloader, Shared, Steps, milliseconds};
 use crate::server::{self, BindError, Context, Listeners};
-use crate::source::S3Source;
+use crate::source::{FileSource, S3Source, Source};
 use crate::status::Status;
 
 /// Exit codes: the end that was asked for, a failure, and, as `EX_USAGE` of sysexits.h, a configuration that
@@ -326,9 +326,13 @@ async fn build(
         .models
         .iter()
         .map(|model| {
-            let Location::S3 { bucket, key } = &model.location;
-            let source = S3Source::new(&aws, config.custom_s3_endpoint, bucket, key);
-            let reloader = Reloader::new(model.clone(), Box::new(source), shared.clone());
+            let source: Box<dyn Source> = match &model.location {
+                Location::S3 { bucket, key } => {
+                    Box::new(S3Source::new(&aws, config.custom_s3_endpoint, bucket, key))
+                }
+                Location::File { path } => Box::new(FileSource::new(path)),
+            };
+            let reloader = Reloader::new(model.clone(), source, shared.clone());
             (model.name.clone(), Arc::new(reloader))
         })
         .collect();

@@ -4,6 +4,7 @@
 //! was found then, and of nothing else, so that a transfer can go on where it broke, or run in several parts, without
 //! ever mixing two versions.
 
+mod file;
 mod s3;
 
 use std::ops::Range;
@@ -11,6 +12,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
+pub use file::FileSource;
 pub use s3::S3Source;
 
 use crate::ids::{Checksum, Identity};

@@ -14,6 +14,7 @@ mod credentials;
 mod disk;
 mod events;
 mod fetch;
+mod file;
 mod freeze;
 mod idle;
 mod init;

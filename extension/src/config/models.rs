@@ -13,14 +13,26 @@ pub enum Location {
         /// The object's key.
         key: String,
     },
+    /// A file that this environment sees: on EFS, in the function, in a layer.
+    File {
+        /// Its absolute path.
+        path: String,
+    },
 }
 
 impl Location {
-    /// The last part of the key: the name of the model's file.
+    /// The last part of the key or path: the name of the model's file.
     #[must_use]
     pub fn file_name(&self) -> &str {
-        let Location::S3 { key, .. } = self;
-        key.rsplit('/').next().unwrap_or(key)
+        let path = self.path();
+        path.rsplit('/').next().unwrap_or(path)
+    }
+
+    fn path(&self) -> &str {
+        match self {
+            Location::S3 { key, .. } => key,
+            Location::File { path } => path,
+        }
     }
 }
 
@@ -28,6 +40,7 @@ impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Location::S3 { bucket, key } => write!(f, "s3://{bucket}/{key}"),
+            Location::File { path } => write!(f, "file://{path}"),
         }
     }
 }
@@ -41,8 +54,9 @@ pub struct ModelSettings {
     pub location: Location,
 }
 
-const URI_FORM: &str = "s3://BUCKET/KEY, such as s3://models/fraud/model.onnx";
-const MODELS_FORM: &str = "NAME=s3://BUCKET/KEY, several separated by commas, each NAME once";
+const URI_FORM: &str = "s3://BUCKET/KEY or file:///PATH, such as s3://models/fraud/model.onnx";
+const MODELS_FORM: &str =
+    "NAME=s3://BUCKET/KEY or NAME=file:///PATH, several separated by commas, each NAME once";
 const ONE_SOURCE: &str = "no model is named, or in several ways: set exactly one of MODEL_URI, MODELS, or MODEL_BUCKET with MODEL_KEY";
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Vec<ModelSettings> {
@@ -125,19 +139,21 @@ fn several(reader: &mut Reader<'_>, list: &str) -> Vec<ModelSettings> {
 }
 
 fn parse_uri(uri: &str) -> Option<Location> {
-    let (bucket, key) = uri.strip_prefix("s3://")?.split_once('/')?;
-    let whole = !bucket.is_empty() && !key.is_empty() && !key.ends_with('/');
-    whole.then(|| Location::S3 {
-        bucket: bucket.to_owned(),
-        key: key.to_owned(),
-    })
+    let location = if let Some(path) = uri.strip_prefix("file://") {
+        let path = path.starts_with('/').then(|| path.to_owned())?;
+        Location::File { path }
+    } else {
+        let (bucket, key) = uri.strip_prefix("s3://")?.split_once('/')?;
+        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        (!bucket.is_empty()).then_some(Location::S3 { bucket, key })?
+    };
+    (!location.file_name().is_empty()).then_some(location)
 }
 
 /// The file's name without its ending; where that is just `model`, the name of the folder that holds it.
 fn derived_name(location: &Location) -> Option<ModelName> {
-    let Location::S3 { key, .. } = location;
     let file = location.file_name();
-    let mut parts = key.rsplit('/').skip(1);
+    let mut parts = location.path().rsplit('/').skip(1);
     let stem = file.split_once('.').map_or(file, |(stem, _)| stem);
     let name = match parts.next() {
         Some(folder) if stem == "model" && !folder.is_empty() => folder,
@@ -152,19 +168,22 @@ mod tests {
 
     #[test]
     fn a_model_is_named_after_its_file_or_its_folder() {
-        for (key, name) in [
-            ("fraud/model.onnx", "fraud"),
-            ("a/churn.onnx", "churn"),
-            ("model.onnx", "model"),
-            ("iris.v2.onnx", "iris"),
+        for (uri, name) in [
+            ("s3://bucket/fraud/model.onnx", "fraud"),
+            ("s3://bucket/a/churn.onnx", "churn"),
+            ("s3://bucket/model.onnx", "model"),
+            ("s3://bucket/iris.v2.onnx", "iris"),
+            ("file:///mnt/models/fraud/model.onnx", "fraud"),
+            ("file:///model.onnx", "model"),
         ] {
-            let location = parse_uri(&format!("s3://bucket/{key}")).unwrap();
-            assert_eq!(derived_name(&location).unwrap().as_str(), name, "{key}");
+            let location = parse_uri(uri).unwrap();
+            assert_eq!(location.to_string(), uri);
+            assert_eq!(derived_name(&location).unwrap().as_str(), name, "{uri}");
         }
     }
 
     #[test]
-    fn what_is_no_object_in_s3_is_refused() {
+    fn what_names_no_object_and_no_file_is_refused() {
         for uri in [
             "",
             "s3://",
@@ -174,6 +193,9 @@ mod tests {
             "s3://bucket/folder/",
             "http://host/key",
             "bucket/key",
+            "file://",
+            "file://relative/model.onnx",
+            "file:///mnt/models/",
         ] {
             assert_eq!(parse_uri(uri), None, "{uri}");
         }

@@ -23,7 +23,11 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
 
 /// The table of variables.
 pub const VARIABLES: &[Variable] = &[
-    variable("MODEL_URI", "", "the model: `s3://BUCKET/KEY`"),
+    variable(
+        "MODEL_URI",
+        "",
+        "the model: `s3://BUCKET/KEY`, or `file:///PATH` of one that is mounted or in a layer",
+    ),
     variable(
         "MODEL_BUCKET",
         "",
@@ -42,7 +46,7 @@ pub const VARIABLES: &[Variable] = &[
     variable(
         "MODELS",
         "",
-        "several models: `NAME=s3://BUCKET/KEY,NAME=…`, instead of the four above",
+        "several models: `NAME=URI,NAME=URI,…`, instead of the four above",
     ),
     variable(
         "MODEL_REQUIRED",

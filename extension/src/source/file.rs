@@ -1,0 +1,257 @@
+//! A file: on EFS, on a mounted bucket, in the function itself or in another layer.
+//!
+//! It is copied into the cache like any other model: ONNX Runtime maps what it loads, and a file that is truncated in
+//! place takes down the process that has it mapped. What tells one content from another is the length and the time of
+//! the last change, which are the same in every environment that sees the same file. A copy during which the file was
+//! written to is begun anew.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+
+use super::{Chunks, Object, Opened, Source, SourceError};
+use crate::ids::{ETag, Identity};
+
+/// What is read at once: large enough for a network file system, small beside a model.
+const PIECE: u64 = 1024 * 1024;
+
+/// One file.
+#[derive(Clone, Debug)]
+pub struct FileSource {
+    path: Arc<str>,
+}
+
+impl FileSource {
+    /// The file at an absolute path.
+    #[must_use]
+    pub fn new(path: &str) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The file, and what there is to know of it.
+    async fn look(&self) -> Result<(Arc<File>, Metadata), SourceError> {
+        let path = Arc::clone(&self.path);
+        let opened = blocking(move || {
+            let file = File::open(&*path)?;
+            let metadata = file.metadata()?;
+            Ok((Arc::new(file), metadata))
+        });
+        let (file, metadata) = opened.await.map_err(|error| self.explain(&error))?;
+        if metadata.is_file() {
+            Ok((file, metadata))
+        } else {
+            let uri = self.uri();
+            Err(SourceError::lasting(format!("{uri}: this is no file")))
+        }
+    }
+
+    fn explain(&self, error: &io::Error) -> SourceError {
+        let uri = self.uri();
+        match error.kind() {
+            io::ErrorKind::NotFound => SourceError::lasting(format!(
+                "{uri}: there is no such file (is the file system mounted at this path, or the layer attached?)"
+            )),
+            io::ErrorKind::PermissionDenied => SourceError::lasting(format!(
+                "{uri}: the file may not be read by the user that Lambda runs the function as"
+            )),
+            _ => SourceError::transient(format!("{uri}: {error}")),
+        }
+    }
+
+    fn body(&self, file: Arc<File>, identity: Identity, range: Range<u64>) -> Box<dyn Chunks> {
+        Box::new(FileBody {
+            source: self.clone(),
+            file,
+            identity,
+            range,
+        })
+    }
+}
+
+fn identity_of(metadata: &Metadata) -> Identity {
+    let (size, seconds) = (metadata.len(), metadata.mtime());
+    let nanoseconds = metadata.mtime_nsec();
+    Identity {
+        etag: ETag(format!("\"{size:x}-{seconds:x}-{nanoseconds:x}\"")),
+        version_id: None,
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(io::Error::other)?
+}
+
+impl Source for FileSource {
+    fn uri(&self) -> String {
+        format!("file://{}", self.path)
+    }
+
+    fn open<'a>(
+        &'a self,
+        known: Option<&'a Identity>,
+    ) -> BoxFuture<'a, Result<Opened, SourceError>> {
+        Box::pin(async move {
+            let (file, metadata) = self.look().await?;
+            let identity = identity_of(&metadata);
+            if known == Some(&identity) {
+                return Ok(Opened::Unchanged);
+            }
+            let size = metadata.len();
+            Ok(Opened::Object(Object {
+                identity: identity.clone(),
+                size,
+                checksum: None,
+                offset: 0,
+                body: self.body(file, identity, 0..size),
+            }))
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        identity: &'a Identity,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>> {
+        Box::pin(async move {
+            let (file, metadata) = self.look().await?;
+            if identity_of(&metadata) != *identity {
+                return Err(changed(&self.uri()));
+            }
+            Ok(self.body(file, identity.clone(), range))
+        })
+    }
+}
+
+fn changed(uri: &str) -> SourceError {
+    SourceError::changed(format!("{uri}: the file was written to meanwhile"))
+}
+
+struct FileBody {
+    source: FileSource,
+    file: Arc<File>,
+    identity: Identity,
+    range: Range<u64>,
+}
+
+impl Chunks for FileBody {
+    fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>> {
+        Box::pin(async move {
+            if self.range.is_empty() {
+                return None;
+            }
+            let (file, at) = (Arc::clone(&self.file), self.range.start);
+            let length = PIECE.min(self.range.end - at);
+            let read = blocking(move || {
+                let mut piece = vec![0; usize::try_from(length).unwrap_or_default()];
+                file.read_exact_at(&mut piece, at)?;
+                // Bytes from before and after a change must not meet in one model.
+                Ok((piece, identity_of(&file.metadata()?)))
+            });
+            Some(match read.await {
+                Ok((_, identity)) if identity != self.identity => Err(changed(&self.source.uri())),
+                Ok((piece, _)) => {
+                    self.range.start += length;
+                    Ok(piece.into())
+                }
+                // Truncated under our hands.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Err(changed(&self.source.uri()))
+                }
+                Err(error) => Err(self.source.explain(&error)),
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bench {
+        directory: tempfile::TempDir,
+        source: FileSource,
+    }
+
+    impl Bench {
+        fn new(bytes: &[u8]) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("model.onnx");
+            std::fs::write(&path, bytes).unwrap();
+            let source = FileSource::new(path.to_str().unwrap());
+            Self { directory, source }
+        }
+
+        async fn open(&self) -> Object {
+            match self.source.open(None).await.unwrap() {
+                Opened::Object(object) => object,
+                Opened::Unchanged => panic!("nothing is known"),
+            }
+        }
+
+        /// Writes in place, at a later time.
+        fn write(&self, bytes: &[u8]) {
+            let path = self.directory.path().join("model.onnx");
+            std::fs::write(&path, bytes).unwrap();
+            let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(later).unwrap();
+        }
+    }
+
+    async fn all(mut body: Box<dyn Chunks>) -> Result<Vec<u8>, SourceError> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = body.next().await {
+            bytes.extend_from_slice(&piece?);
+        }
+        Ok(bytes)
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_whole_or_in_part_and_known_again_until_it_changes() {
+        let bytes: Vec<u8> = (0..3 * PIECE / 2).map(|n| (n % 251) as u8).collect();
+        let bench = Bench::new(&bytes);
+        let object = bench.open().await;
+        assert_eq!(object.size, bytes.len() as u64);
+        assert!(all(object.body).await.unwrap() == bytes);
+        let part = bench.source.read(&object.identity, 5..PIECE + 7).await;
+        let part = all(part.ok().unwrap()).await.unwrap();
+        assert!(part == bytes[5..part.len() + 5] && part.len() as u64 == PIECE + 2);
+        let again = bench.source.open(Some(&object.identity)).await.unwrap();
+        assert!(matches!(again, Opened::Unchanged));
+        bench.write(b"other");
+        let other = bench.source.open(Some(&object.identity)).await.unwrap();
+        assert!(matches!(other, Opened::Object(_)));
+        let old = bench.source.read(&object.identity, 0..3).await;
+        assert!(old.err().unwrap().is_changed());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_to_while_it_is_read_says_so() {
+        for after in [&b""[..], b"abcdef"] {
+            let bench = Bench::new(b"123456");
+            let object = bench.open().await;
+            bench.write(after);
+            assert!(all(object.body).await.unwrap_err().is_changed());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_is_named() {
+        let bench = Bench::new(b"");
+        let folder = FileSource::new(bench.directory.path().to_str().unwrap());
+        let error = folder.open(None).await.err().unwrap().to_string();
+        assert!(error.contains("this is no file"), "{error}");
+        let missing = FileSource::new("/nowhere/model.onnx").open(None).await;
+        let error = missing.err().unwrap();
+        assert!(error.to_string().contains("file:///nowhere/model.onnx"));
+        assert!(!error.is_transient());
+    }
+}
