@@ -189,9 +189,7 @@ impl Reloader {
                 journal.returned();
                 self.take_known(journal, steps).await
             }
-            (Opened::Object(object), _) => {
-                self.take_new(object, journal, steps).await
-            }
+            (Opened::Object(object), _) => self.take_new(object, journal, steps).await,
             (Opened::Unchanged, Some((record, file))) => {
                 self.count_cache_hit();
                 self.load(record, file, journal, steps).await

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::reference::WINE;
-use crate::support::{Alone, features, model, s3_with};
+use crate::support::{Alone, model, s3_with};
 
 /// Puts a model in place as a copying tool does: beside it, and then under its name.
 fn put(path: &Path, file: &str) {
