@@ -35,13 +35,12 @@ async fn nothing_fails_and_nothing_stays_open(clock: Clock) {
         ended.connections.iter().all(|count| *count > CYCLES / 10),
         "{ended:?}"
     );
-    // By then every kind of cycle has been. One connection more or less is chance, and no median.
+    // By half of it every kind of cycle has been. A connection more or less is chance: what stays open is the fewest.
     let (early, late) = tally.usages.split_at(CYCLES / 2);
     for place in 0..2 {
         let [before, after] = [early, late].map(|half| {
-            let mut open: Vec<u32> = half.iter().map(|both| both[place].descriptors).collect();
-            open.sort_unstable();
-            open[open.len() / 2]
+            let open = half.iter().map(|both| both[place].descriptors);
+            open.min()
         });
         assert!(after <= before, "{:?}", tally.usages);
     }
