@@ -13,6 +13,7 @@ use crate::cache::{Cache, CacheError};
 use crate::clock::{Clock, SystemClock, Thaws};
 use crate::config::{Config, ConfigError, Environment, InitializationType, Location, MetricsSink};
 use crate::engine::{Engine, EngineError, OnnxRuntime};
+use crate::fetch::Parts;
 use crate::ids::ModelName;
 use crate::lifecycle::machine::Intervals;
 use crate::lifecycle::{Driver, Work, lambda};
@@ -315,6 +316,7 @@ async fn build(
     let cache = Cache::open(&config.cache_dir)?;
     let shared = Shared {
         cache: cache.clone(),
+        parts: Parts::for_memory(config.memory_mb),
         engine,
         models: Arc::clone(&models),
         status: Arc::clone(&status),

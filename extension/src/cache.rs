@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub use journal::{Journal, Record};
-pub use partial::{Partial, Wanted, is_full};
+pub use partial::{Partial, Unfinished, Wanted, is_full};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 

@@ -79,6 +79,8 @@ pub struct Config {
     pub tcp: Option<SocketAddr>,
     /// Where models are kept between starts.
     pub cache_dir: PathBuf,
+    /// The function's memory size in MB; `None` outside Lambda.
+    pub memory_mb: Option<u64>,
     /// Threads for one run of a model.
     pub threads: usize,
     /// Where ONNX Runtime's library is.
@@ -186,6 +188,7 @@ impl Config {
             cache_dir: reader
                 .absolute_path("MODEL_CACHE_DIR")
                 .unwrap_or_else(|| "/tmp/model-sidecar".into()),
+            memory_mb: memory,
             threads: reader
                 .number("MODEL_THREADS", 1, 256)
                 .and_then(|threads| usize::try_from(threads).ok())

@@ -1,33 +1,38 @@
 //! From a source to a file in the cache: whole and verified, and no byte asked for twice.
 //!
-//! The network side hands chunks over a short queue to a thread that writes and hashes them, so that neither
-//! waits for the other and memory stays at a few chunks, whatever the model's size. They go to a partial file of
-//! the cache. A transfer that breaks, stalls or was frozen goes on behind the last byte that arrived, on another
-//! connection, and asks for exactly the version that it began with; so does the next process, after a kill or when
-//! the fetch was given up. If the source holds another version by then, that one is begun instead.
+//! It comes in [`Parts`], over several connections at once, each of which asks for exactly the version that the fetch
+//! began with. What arrives is handed over a short queue to a thread that writes and hashes it, so that neither waits
+//! for the other and memory stays at a few chunks, whatever the model's size. It goes to its place in a partial file
+//! of the cache. A part that breaks, stalls or was frozen goes on behind its last byte that arrived, on another
+//! connection; so does the next process, after a kill or when the fetch was given up. If the source holds another
+//! version by then, that one is begun instead.
 //!
 //! The whole is verified once, however many answers it came in: the length, the checksum that the source declared,
 //! and the SHA-256 that falls out and names the file. Bytes that fail are fetched anew, once.
 //!
-//! How a process asks that finds the beginning of a file here: [`open`] reads the missing range under `If-Match`.
-//! Nothing changed, as is most likely so soon after, and that one request is the check and the rest of the transfer.
+//! How a process asks that finds some of a file here: [`open`] reads the first missing range under `If-Match`.
+//! Nothing changed, as is most likely so soon after, and that request is the check and a part of the transfer.
 //! Something changed, and the refusal says so, without a body; then the question is asked as ever. Asking first
 //! what is there would begin the whole transfer again, or cost every such start a round trip.
 
+mod answer;
+mod parts;
 mod transfer;
 mod verify;
 mod writer;
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use tracing::warn;
 
-use crate::cache::{Cache, CacheError, KeptFile, Wanted};
+use crate::cache::{Cache, CacheError, KeptFile, Unfinished, Wanted};
 use crate::clock::{Clock, Thaws};
 use crate::ids::{ChecksumAlgorithm, Digest, Identity};
 use crate::source::{Chunks, Object, Opened, Source, SourceError};
+pub use parts::Parts;
 use transfer::Transfer;
 use writer::{Ended, Writer};
 
@@ -67,7 +72,7 @@ pub enum FetchError {
         received: u64,
     },
     /// No byte came for too long.
-    #[error("no byte arrived for {} s, after {received} of {declared}", transfer::STALL.as_secs())]
+    #[error("no byte arrived for {} s, after {received} of {declared}", answer::STALL.as_secs())]
     Stalled {
         /// The whole length.
         declared: u64,
@@ -123,22 +128,23 @@ pub async fn open(
     known: Option<&Identity>,
 ) -> Result<Opened, SourceError> {
     let unfinished = cache.unfinished(&source.uri());
-    let Some((wanted, have)) = unfinished.filter(|(wanted, _)| known != Some(&wanted.identity))
-    else {
+    let unfinished = unfinished.filter(|one| known != Some(&one.wanted.identity));
+    let Some(Unfinished { wanted, missing }) = unfinished else {
         return source.open(known).await;
     };
-    if have == wanted.size {
+    let Some(first) = missing.first() else {
         // All is here and was not yet named: no range is left that could be asked for.
+        let end = wanted.size..wanted.size;
         return Ok(match source.open(Some(&wanted.identity)).await? {
-            Opened::Unchanged => rest(wanted, have, Box::new(Nothing)),
+            Opened::Unchanged => rest(wanted, end, Box::new(Nothing)),
             changed @ Opened::Object(_) => {
                 cache.forget(&wanted);
                 changed
             }
         });
-    }
-    match source.read(&wanted.identity, have..wanted.size).await {
-        Ok(body) => Ok(rest(wanted, have, body)),
+    };
+    match source.read(&wanted.identity, first.clone()).await {
+        Ok(body) => Ok(rest(wanted, first.clone(), body)),
         Err(error) if error.is_changed() => {
             cache.forget(&wanted);
             source.open(known).await
@@ -147,12 +153,12 @@ pub async fn open(
     }
 }
 
-fn rest(wanted: Wanted, have: u64, body: Box<dyn Chunks>) -> Opened {
+fn rest(wanted: Wanted, range: Range<u64>, body: Box<dyn Chunks>) -> Opened {
     Opened::Object(Object {
         identity: wanted.identity,
         size: wanted.size,
         checksum: wanted.checksum,
-        offset: have,
+        range,
         body,
     })
 }
@@ -165,21 +171,22 @@ impl Chunks for Nothing {
     }
 }
 
-/// Brings `object`, which `source` has opened, to its end into `cache`, over as many connections as that takes.
-/// Given up before, what has arrived stays for the next fetch.
+/// Brings `object`, which `source` has opened, into `cache` to its last byte, divided as `parts` says. Given up
+/// before, what has arrived stays for the next fetch.
 pub async fn fetch(
     source: &dyn Source,
     object: Object,
     cache: &Cache,
+    parts: Parts,
     thaws: &Thaws,
     clock: &dyn Clock,
 ) -> Result<Fetched, FetchError> {
     let started = Instant::now();
-    let mut transfer = Transfer::new(source, thaws, clock);
+    let transfer = Transfer::new(source, thaws, clock, parts.connections);
     let (mut changes, mut damaged) = (0, false);
     let mut object = object;
     loop {
-        let error = match receive(&mut transfer, object, cache).await {
+        let error = match receive(&transfer, object, cache, parts).await {
             Ok((wanted, digest, file)) => {
                 return Ok(Fetched {
                     identity: wanted.identity,
@@ -208,22 +215,15 @@ pub async fn fetch(
 }
 
 async fn receive(
-    transfer: &mut Transfer<'_>,
+    transfer: &Transfer<'_>,
     object: Object,
     cache: &Cache,
+    parts: Parts,
 ) -> Result<(Wanted, Digest, KeptFile), FetchError> {
-    let wanted = Wanted {
-        location: transfer.source().uri(),
-        identity: object.identity,
-        size: object.size,
-        checksum: object.checksum,
-    };
-    let (mut writer, chunks) = Writer::start(cache, wanted.clone())?;
-    let arrived = match writer.have().await {
-        Some(have) => {
-            let body = (object.offset == have).then_some(object.body);
-            transfer.run(&wanted, have, body, chunks).await
-        }
+    let (wanted, answer) = transfer.begin(object);
+    let (mut writer, pieces) = Writer::start(cache, wanted.clone(), parts)?;
+    let arrived = match writer.missing().await {
+        Some(missing) => transfer.run(&wanted, missing, answer, pieces).await,
         // It could not begin, and says why at its end.
         None => Ok(()),
     };

@@ -18,7 +18,7 @@ use crate::cache::{Cache, CacheError, Journal, KeptFile, Record};
 use crate::clock::{Clock, Thaws};
 use crate::config::ModelSettings;
 use crate::engine::EngineError;
-use crate::fetch::{self, FetchError, Fetched};
+use crate::fetch::{self, FetchError, Fetched, Parts};
 use crate::ids::Version;
 use crate::metrics::defs;
 use crate::models::{Loaded, Models};
@@ -32,6 +32,8 @@ use engine_slot::on_thread;
 pub struct Shared {
     /// Where files are kept.
     pub cache: Cache,
+    /// How a fetch is divided.
+    pub parts: Parts,
     /// What loads them.
     pub engine: Arc<EngineSlot>,
     /// Where what is loaded goes.
@@ -287,6 +289,7 @@ impl Reloader {
             &*self.source,
             object,
             &shared.cache,
+            shared.parts,
             &shared.thaws,
             &*shared.clock,
         )

@@ -54,9 +54,9 @@ pub struct Object {
     pub size: u64,
     /// The checksum of the whole file, where the source declares one; whoever reads holds the bytes against it.
     pub checksum: Option<Checksum>,
-    /// Where in the file `body` begins: 0, unless what is here already was not asked for again.
-    pub offset: u64,
-    /// Its bytes, from `offset` to the end.
+    /// What of the file `body` brings: all of it, unless what is here already was not asked for again.
+    pub range: Range<u64>,
+    /// The bytes of `range`.
     pub body: Box<dyn Chunks>,
 }
 

@@ -5,8 +5,10 @@
 )]
 
 use std::ffi::CString;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -68,6 +70,24 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
         figures.assume_init()
     };
     Some(figures.f_bavail.saturating_mul(figures.f_frsize))
+}
+
+/// Takes room on the disk for the first `bytes` of `file`, without changing its length. Where the file system cannot,
+/// as on NFS, nothing happens; where there is no room, the error says so.
+pub fn reserve_space(file: &File, bytes: u64) -> io::Result<()> {
+    let Ok(length @ 1..) = libc::off_t::try_from(bytes) else {
+        return Ok(());
+    };
+    // SAFETY: the descriptor is open as long as `file` is borrowed, and no memory is handed over.
+    let result = unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, length) };
+    if result == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// CPUs that this process may use at the same time; at least 1.

@@ -11,14 +11,24 @@ use lab::gate::Gate;
 use lab::s3::{Record, Rule, S3Server};
 use model_sidecar::cache::Cache;
 use model_sidecar::clock::{Clock, Thaws, Timestamp};
-use model_sidecar::fetch::{self, FetchError, Fetched};
-use model_sidecar::source::{Opened, S3Source};
+use model_sidecar::fetch::{self, FetchError, Fetched, Parts};
+use model_sidecar::source::{Opened, S3Source, Source as _};
 use tempfile::TempDir;
 
 const BUCKET: &str = "models";
 const KEY: &str = "m.onnx";
 const MB: u64 = 1 << 20;
 const SIZE: u64 = 6 * MB;
+/// One answer has all.
+const WHOLE: Parts = Parts {
+    length: SIZE,
+    connections: 3,
+};
+/// Six parts, three at a time.
+const SPLIT: Parts = Parts {
+    length: MB,
+    connections: 3,
+};
 
 /// Bytes that differ everywhere, and from those of another `seed`.
 fn bytes(seed: u64) -> Bytes {
@@ -30,6 +40,7 @@ fn bytes(seed: u64) -> Bytes {
 /// An S3 server, and the cache directory of an environment.
 struct Bench {
     s3: S3Server,
+    parts: Parts,
     directory: TempDir,
     thaws: Thaws,
     wall: Wall,
@@ -46,10 +57,15 @@ impl Clock for Wall {
 
 impl Bench {
     async fn new() -> Self {
+        Self::with(WHOLE).await
+    }
+
+    async fn with(parts: Parts) -> Self {
         let s3 = S3Server::start().await.unwrap();
         s3.put(BUCKET, KEY, bytes(1));
         Self {
             s3,
+            parts,
             directory: tempfile::tempdir().unwrap(),
             thaws: Thaws::default(),
             wall: Wall(AtomicU64::new(1_790_000_000_000)),
@@ -75,18 +91,22 @@ impl Bench {
         let Opened::Object(object) = fetch::open(&source, &cache, None).await? else {
             panic!("nothing is known")
         };
-        let fetched = fetch::fetch(&source, object, &cache, &self.thaws, &self.wall).await?;
+        let (thaws, wall) = (&self.thaws, &self.wall);
+        let fetched = fetch::fetch(&source, object, &cache, self.parts, thaws, wall).await?;
         let bytes = std::fs::read(fetched.file.path())?;
         Ok((fetched, bytes))
     }
 
     /// Waits until so many bytes of the file are in the cache.
     async fn arrived(&self, bytes: u64) {
-        let partials = self.directory.path().join("partials");
+        let cache = Cache::open(self.directory.path()).unwrap();
+        let uri = self.source().uri();
         let here = || {
-            let files = std::fs::read_dir(&partials).into_iter().flatten().flatten();
-            let mut lengths = files.filter_map(|file| Some(file.metadata().ok()?.len()));
-            lengths.any(|length| length == bytes)
+            let unfinished = cache.unfinished(&uri);
+            unfinished.is_some_and(|one| {
+                let missing = one.missing.iter().map(|range| range.end - range.start);
+                missing.sum::<u64>() == SIZE - bytes
+            })
         };
         let here = async {
             while !here() {
@@ -230,4 +250,94 @@ async fn a_flipped_byte_is_noticed_whichever_answer_it_came_in() {
     let error = bench.fetch().await.unwrap_err().to_string();
     assert!(error.contains("Crc64Nvme"), "{error}");
     assert_eq!((bench.s3.requests().len(), bench.partials()), (2, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_come_over_several_connections_each_pinned_to_the_version_of_the_first_answer() {
+    let bench = Bench::with(SPLIT).await;
+    let (fetched, arrived) = bench.fetch().await.unwrap();
+    assert!(arrived == bytes(1));
+    assert_eq!((fetched.transferred, bench.partials()), (SIZE, 0));
+    let requests = bench.s3.requests();
+    let etag = bench.s3.get(BUCKET, KEY).unwrap().etag;
+    let (first, rest) = requests.split_first().unwrap();
+    assert_eq!((&first.range, &first.if_match), (&None, &None));
+    let (mut ranges, pins): (Vec<_>, Vec<_>) = rest
+        .iter()
+        .map(|request| (request.range.clone().unwrap(), request.if_match.clone()))
+        .unzip();
+    ranges.sort();
+    let parts = (1..6).map(|n| format!("bytes={}-{}", n * MB, (n + 1) * MB - 1));
+    assert_eq!(ranges, parts.collect::<Vec<_>>());
+    for pin in pins {
+        assert_eq!(pin.as_deref().map(unquoted), Some(unquoted(&etag)));
+    }
+}
+
+fn unquoted(etag: &str) -> &str {
+    etag.trim_matches('"')
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overwrite_between_two_parts_is_begun_anew_and_never_mixed() {
+    for overwritten in 2..=6 {
+        let bench = Bench::with(SPLIT).await;
+        let overwrite = Rule::on("GET").nth(overwritten).overwrite(bytes(2));
+        bench.s3.fail(overwrite);
+        let (fetched, arrived) = bench.fetch().await.unwrap();
+        assert!(arrived == bytes(2), "at request {overwritten}");
+        let now = bench.s3.get(BUCKET, KEY).unwrap();
+        assert_eq!(fetched.identity.version_id, Some(now.version_id));
+        assert_eq!(bench.partials(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_breaks_is_asked_for_again_by_itself_and_where_it_broke() {
+    let bench = Bench::with(SPLIT).await;
+    bench.s3.fail(Rule::on("GET").nth(2).truncate_after(MB / 2));
+    bench.s3.fail(Rule::on("GET").nth(3).reset_after(MB / 4));
+    let (fetched, arrived) = bench.fetch().await.unwrap();
+    assert!(arrived == bytes(1));
+    assert_eq!(fetched.transferred, SIZE);
+    // The whole, five parts, and the two rests.
+    assert_eq!(bench.s3.requests().len(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_503_over_all_parts_is_waited_out() {
+    let bench = Bench::with(SPLIT).await;
+    for n in 2..=10 {
+        let storm = Rule::on("GET").nth(n).status(503, "SlowDown");
+        bench.s3.fail(storm);
+    }
+    let (fetched, arrived) = bench.fetch().await.unwrap();
+    assert!(arrived == bytes(1));
+    assert_eq!((fetched.transferred, bench.partials()), (SIZE, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_byte_of_any_part_is_noticed() {
+    let bench = Bench::with(SPLIT).await;
+    bench.s3.fail(Rule::on("GET").nth(4).flip(70_000));
+    let (fetched, arrived) = bench.fetch().await.unwrap();
+    assert!(arrived == bytes(1));
+    assert_eq!(fetched.transferred, 2 * SIZE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_of_every_part_before_a_fetch_was_given_up_is_not_asked_for_again() {
+    let bench = Bench::with(SPLIT).await;
+    let gate = Gate::new();
+    bench
+        .s3
+        .fail(Rule::on("GET").first(3).stall_after(MB / 2, &gate));
+    tokio::select! {
+        _ = bench.fetch() => panic!("it cannot end"),
+        () = bench.arrived(3 * MB / 2) => {}
+    }
+    gate.open();
+    let (fetched, arrived) = bench.fetch().await.unwrap();
+    assert!(arrived == bytes(1));
+    assert_eq!(fetched.transferred, SIZE - 3 * MB / 2);
 }

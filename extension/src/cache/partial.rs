@@ -1,18 +1,21 @@
 //! What has arrived of a file that is not whole yet.
 //!
-//! A fetch appends to a file whose name comes from the place, the identity and the size, so that the bytes of two
-//! versions never meet in one. The file's length is how far it is known good: bytes are only ever appended, in
-//! order, and what `write` has taken outlives the process (no fsync: not the machine). Beside it lies what a later
-//! process must know to ask for the rest. A file that is whole moves to its own name; one that another version makes
-//! useless is removed when that version begins.
+//! A fetch writes to a file whose name comes from the place, the identity and the size, so that the bytes of two
+//! versions never meet in one. It comes in parts, several at a time; the file itself says how far each is known good
+//! ([`progress`]), and what `write` has taken outlives the process (no fsync: not the machine). Beside it lies what a
+//! later process must know to ask for the rest. A file that is whole moves to its own name; one that another version
+//! makes useless is removed when that version begins.
 //!
-//! Whoever appends holds a lock on the file. A fetch that was given up may still be writing its last chunks, so the
+//! Whoever writes holds a lock on the file. A fetch that was given up may still be writing its last chunks, so the
 //! next one waits a moment; if the lock stays with another, as on a directory that several environments share, it
 //! takes a nameless file of its own and fetches everything: twice the work, never a mixture.
 
+mod progress;
+
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +26,7 @@ use tempfile::TempPath;
 use super::{Cache, CacheError, KeptFile, entries, failed, temporary};
 use crate::ids::{Checksum, Digest, Identity};
 use crate::sys;
+use progress::Progress;
 
 /// How long a lock is waited for: far longer than a few chunks take to write.
 const LOCK_TRIES: u32 = 100;
@@ -41,12 +45,21 @@ pub struct Wanted {
     pub checksum: Option<Checksum>,
 }
 
-/// The beginning of a file, which grows, in the hands of one fetch. Dropped, it stays for the next.
+/// What an earlier fetch has left of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The file.
+    pub wanted: Wanted,
+    /// The ranges of it that are not here, in order.
+    pub missing: Vec<Range<u64>>,
+}
+
+/// A file that is not whole yet, in the hands of one fetch. Dropped, it stays for the next.
 #[derive(Debug)]
 pub struct Partial {
     wanted: Wanted,
     file: File,
-    have: u64,
+    progress: Progress,
     place: Place,
 }
 
@@ -59,39 +72,44 @@ enum Place {
 }
 
 impl Cache {
-    /// What an earlier fetch from `location` has left, and how many bytes of it are here: at least one.
+    /// What an earlier fetch from `location` has left, if that is at least one byte.
     #[must_use]
-    pub fn unfinished(&self, location: &str) -> Option<(Wanted, u64)> {
+    pub fn unfinished(&self, location: &str) -> Option<Unfinished> {
         let of_here = entries(&self.partials)
             .into_iter()
             .filter(|path| is_record(path) && is_of(path, location));
-        of_here
+        let (_, most) = of_here
             .filter_map(|record| self.read_record(&record))
-            .max_by_key(|(_, have)| *have)
+            .max_by_key(|(have, _)| *have)?;
+        Some(most)
     }
 
-    /// Takes the partial file of `wanted` in hand, with what is here of it; begins it if there is none. Partials of
-    /// other versions from the same place go. Blocks while an earlier fetch lets go of it, a second at most.
-    pub fn partial(&self, wanted: Wanted) -> Result<Partial, CacheError> {
+    /// Takes the partial file of `wanted` in hand, with what is here of it; begins it if there is none, in parts of
+    /// about `part` bytes. Partials of other versions from the same place go. Blocks while an earlier fetch lets go
+    /// of it, a second at most.
+    pub fn partial(&self, wanted: Wanted, part: u64) -> Result<Partial, CacheError> {
         let path = self.partials.join(format!("{}.part", stem(&wanted)));
         let record = path.with_extension("json");
         self.sweep_partials(&wanted.location, &path);
         let Some(file) = lock(&path)? else {
-            return self.nameless(wanted);
+            return self.nameless(wanted, part);
         };
-        let have = file
-            .metadata()
-            .map_err(|error| failed("cannot read", &path, error))?
-            .len();
+        let progress = Progress::read(&file, wanted.size)
+            .map_err(|error| failed("cannot read", &path, error))?;
+        let progress = match progress {
+            Some(progress) => progress.divided(part),
+            None => {
+                let emptied = file.set_len(0);
+                emptied.map_err(|error| failed("cannot empty", &path, error))?;
+                Progress::of_prefix(wanted.size, part, 0)
+            }
+        };
         let mut partial = Partial {
             wanted,
             file,
-            have,
+            progress,
             place: Place::Named { path, record },
         };
-        if have > partial.wanted.size {
-            partial.restart()?;
-        }
         partial.write_record(self)?;
         Ok(partial)
     }
@@ -104,6 +122,8 @@ impl Cache {
     /// Gives a partial file that has become whole its name; its bytes have this digest.
     pub fn complete(&self, partial: Partial, digest: &Digest) -> Result<KeptFile, CacheError> {
         let kept = self.take_in_hand(digest);
+        let cut = partial.file.set_len(partial.wanted.size);
+        cut.map_err(|error| partial.failed("cannot end", error))?;
         let renamed = match partial.place {
             Place::Named { path, record } => fs::rename(path, kept.path()).inspect(|()| {
                 let _ = fs::remove_file(record);
@@ -111,6 +131,8 @@ impl Cache {
             Place::Nameless(path) => path.persist(kept.path()).map_err(|error| error.error),
         };
         renamed.map_err(|error| failed("cannot rename to", kept.path(), error))?;
+        // What was still being written when this began.
+        self.sweep_partials(&partial.wanted.location, Path::new(""));
         Ok(kept)
     }
 
@@ -120,21 +142,24 @@ impl Cache {
         sys::free_bytes(&self.partials)
     }
 
-    fn nameless(&self, wanted: Wanted) -> Result<Partial, CacheError> {
+    fn nameless(&self, wanted: Wanted, part: u64) -> Result<Partial, CacheError> {
         let (file, path) = temporary(&self.partials)?.into_parts();
+        let progress = Progress::of_prefix(wanted.size, part, 0);
         Ok(Partial {
             wanted,
             file,
-            have: 0,
+            progress,
             place: Place::Nameless(path),
         })
     }
 
-    fn read_record(&self, record: &Path) -> Option<(Wanted, u64)> {
+    /// What it describes, and how many bytes of that are here.
+    fn read_record(&self, record: &Path) -> Option<(u64, Unfinished)> {
         let wanted: Wanted = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
         let path = self.partials.join(format!("{}.part", stem(&wanted)));
-        let have = fs::metadata(path).ok()?.len();
-        (have > 0 && have <= wanted.size).then_some((wanted, have))
+        let progress = Progress::read(&File::open(path).ok()?, wanted.size).ok()??;
+        let (have, missing) = (progress.have(), progress.missing());
+        (have > 0).then_some((have, Unfinished { wanted, missing }))
     }
 
     fn sweep_partials(&self, location: &str, except: &Path) {
@@ -170,34 +195,52 @@ impl Partial {
         &self.wanted
     }
 
-    /// How many bytes are here, from the first on.
+    /// How many bytes are here.
     #[must_use]
     pub fn have(&self) -> u64 {
-        self.have
+        self.progress.have()
     }
 
-    /// Hands what is here, in order, to `each`, which may end it early by `false`; returns whether it went to the
-    /// end. To be called once, before anything is appended.
-    pub fn read_back(&mut self, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
-        let mut buffer = vec![0; 256 * 1024];
-        let mut left = self.have;
-        while left > 0 {
-            let most = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-            self.file.read_exact(&mut buffer[..most])?;
-            left -= most as u64;
-            if !each(&buffer[..most]) {
-                break;
-            }
-        }
-        self.file.seek(SeekFrom::Start(self.have))?;
-        Ok(left == 0)
+    /// What is not here of each part that is not whole, in order.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Range<u64>> {
+        self.progress.missing()
     }
 
-    /// Appends the bytes that follow.
-    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.have += bytes.len() as u64;
-        Ok(())
+    /// How many bytes the disk must still find for it.
+    pub fn needs(&self) -> io::Result<u64> {
+        /// What `stat` counts in, whatever the file system.
+        const BLOCK: u64 = 512;
+        let has = self.file.metadata()?.blocks() * BLOCK;
+        Ok(self.wanted.size.saturating_sub(has))
+    }
+
+    /// Takes the room on the disk, where the file system can do that, and makes the file ready for
+    /// [`Partial::write`].
+    pub fn prepare(&mut self) -> io::Result<()> {
+        sys::reserve_space(&self.file, self.wanted.size)?;
+        self.progress.lay_out(&self.file)
+    }
+
+    /// Writes bytes that are missing and lie in one part, behind what is here of that part.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)?;
+        self.progress.note(&self.file, offset, bytes.len() as u64)
+    }
+
+    /// Reads bytes that are here, as many from `offset` on as `buffer` takes and are known without a look at the next
+    /// part; returns how many. None at the end of what is here.
+    pub fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let known = self.progress.known_to(offset) - offset;
+        let most = usize::try_from(known).map_or(buffer.len(), |known| known.min(buffer.len()));
+        self.file.read_exact_at(&mut buffer[..most], offset)?;
+        Ok(most)
+    }
+
+    /// Whether the byte at `offset` is here.
+    #[must_use]
+    pub fn has(&self, offset: u64) -> bool {
+        self.progress.known_to(offset) > offset
     }
 
     /// Removes it: what is here is of no use, or in the way.
@@ -206,12 +249,6 @@ impl Partial {
             let _ = fs::remove_file(path);
             let _ = fs::remove_file(record);
         }
-    }
-
-    fn restart(&mut self) -> Result<(), CacheError> {
-        self.have = 0;
-        let emptied = self.file.set_len(0);
-        emptied.map_err(|error| self.failed("cannot empty", error))
     }
 
     /// Lets a later process know what this is. A checksum that was declared once is not forgotten when the answer
@@ -313,165 +350,4 @@ fn digits<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::ETag;
-
-    fn wanted(etag: &str, size: u64) -> Wanted {
-        Wanted {
-            location: "s3://b/m.onnx".to_owned(),
-            identity: Identity {
-                etag: ETag(etag.to_owned()),
-                version_id: None,
-            },
-            size,
-            checksum: None,
-        }
-    }
-
-    fn cache() -> (tempfile::TempDir, Cache) {
-        let directory = tempfile::tempdir().unwrap();
-        let cache = Cache::open(directory.path()).unwrap();
-        (directory, cache)
-    }
-
-    fn files(cache: &Cache) -> usize {
-        entries(&cache.partials).len()
-    }
-
-    #[test]
-    fn what_has_arrived_is_found_by_the_next_process_and_is_gone_once_whole() {
-        let (directory, cache) = cache();
-        let mut partial = cache.partial(wanted("1", 6)).unwrap();
-        assert!(cache.unfinished("s3://b/m.onnx").is_none(), "no byte yet");
-        partial.append(b"abc").unwrap();
-        drop(partial);
-
-        let cache = Cache::open(directory.path()).unwrap();
-        assert!(cache.unfinished("s3://b/other.onnx").is_none());
-        let (found, have) = cache.unfinished("s3://b/m.onnx").unwrap();
-        assert_eq!((&found, have), (&wanted("1", 6), 3));
-        let mut partial = cache.partial(found).unwrap();
-        let mut bytes = Vec::new();
-        let whole = partial.read_back(|block| {
-            bytes.extend_from_slice(block);
-            true
-        });
-        assert!(whole.unwrap());
-        partial.append(b"def").unwrap();
-        assert_eq!((bytes.as_slice(), partial.have()), (&b"abc"[..], 6));
-        let digest = Digest::of(Sha256::new().chain_update(b"abcdef"));
-        let kept = cache.complete(partial, &digest).unwrap();
-        assert_eq!(fs::read(kept.path()).unwrap(), b"abcdef");
-        assert_eq!(files(&cache), 0);
-    }
-
-    #[test]
-    fn another_version_begins_at_nothing_and_removes_what_was_left_of_the_last() {
-        let (_directory, cache) = cache();
-        for other in [wanted("2", 6), wanted("1", 7)] {
-            cache
-                .partial(wanted("1", 6))
-                .unwrap()
-                .append(b"abc")
-                .unwrap();
-            let mut partial = cache.partial(other.clone()).unwrap();
-            assert_eq!((partial.have(), files(&cache)), (0, 2));
-            partial.append(b"x").unwrap();
-            assert_eq!(cache.unfinished("s3://b/m.onnx").unwrap(), (other, 1));
-        }
-    }
-
-    #[test]
-    fn a_checksum_that_was_declared_once_is_kept() {
-        let (_directory, cache) = cache();
-        let checksum = Some(Checksum {
-            algorithm: crate::ids::ChecksumAlgorithm::Crc32,
-            value: "AAAAAA==".to_owned(),
-        });
-        let declared = Wanted {
-            checksum: checksum.clone(),
-            ..wanted("1", 6)
-        };
-        drop(cache.partial(declared).unwrap());
-        assert_eq!(
-            cache.partial(wanted("1", 6)).unwrap().wanted().checksum,
-            checksum
-        );
-    }
-
-    #[test]
-    fn two_at_once_do_not_write_into_one_file() {
-        let (_directory, cache) = cache();
-        let mut first = cache.partial(wanted("1", 3)).unwrap();
-        first.append(b"ab").unwrap();
-        let mut second = cache.partial(wanted("1", 3)).unwrap();
-        assert_eq!(second.have(), 0);
-        second.append(b"abc").unwrap();
-        first.append(b"c").unwrap();
-        let digest = Digest::of(Sha256::new().chain_update(b"abc"));
-        for partial in [first, second] {
-            let kept = cache.complete(partial, &digest).unwrap();
-            assert_eq!(fs::read(kept.path()).unwrap(), b"abc");
-        }
-        assert_eq!(files(&cache), 0);
-        let mut given_up = cache.partial(wanted("2", 3)).unwrap();
-        given_up.append(b"ab").unwrap();
-        let in_use = files(&cache);
-        drop(cache.partial(wanted("3", 3)).unwrap());
-        assert_eq!(files(&cache), in_use + 2, "another's is not swept");
-    }
-
-    #[test]
-    fn whoever_waited_for_a_file_that_became_whole_begins_another() {
-        let (_directory, cache) = cache();
-        let mut first = cache.partial(wanted("1", 3)).unwrap();
-        first.append(b"abc").unwrap();
-        let path = cache
-            .partials
-            .join(format!("{}.part", stem(first.wanted())));
-        let opened = || {
-            let fds = entries(Path::new("/proc/self/fd"));
-            let of_it = |fd: &&PathBuf| fs::read_link(fd).is_ok_and(|file| file == path);
-            fds.iter().filter(of_it).count()
-        };
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| cache.partial(wanted("1", 3)).unwrap());
-            while opened() < 2 && !waiting.is_finished() {
-                std::thread::yield_now();
-            }
-            let digest = Digest::of(Sha256::new().chain_update(b"abc"));
-            let kept = cache.complete(first, &digest).unwrap();
-            let mut second = waiting.join().unwrap();
-            assert_eq!(second.have(), 0);
-            second.append(b"x").unwrap();
-            assert_eq!(fs::read(kept.path()).unwrap(), b"abc");
-        });
-    }
-
-    #[test]
-    fn reading_back_may_end_early_and_what_follows_still_comes_last() {
-        let (_directory, cache) = cache();
-        let mut partial = cache.partial(wanted("1", 1_000_001)).unwrap();
-        partial.append(&vec![b'a'; 1_000_000]).unwrap();
-        drop(partial);
-        let mut partial = cache.partial(wanted("1", 1_000_001)).unwrap();
-        assert!(!partial.read_back(|_| false).unwrap());
-        partial.append(b"b").unwrap();
-        let digest = Digest::of(Sha256::new());
-        let bytes = fs::read(cache.complete(partial, &digest).unwrap().path()).unwrap();
-        assert_eq!((bytes.len(), bytes.last()), (1_000_001, Some(&b'b')));
-    }
-
-    #[test]
-    fn one_that_is_longer_than_the_file_begins_anew() {
-        let (_directory, cache) = cache();
-        cache
-            .partial(wanted("1", 2))
-            .unwrap()
-            .append(b"abc")
-            .unwrap();
-        assert!(cache.unfinished("s3://b/m.onnx").is_none());
-        assert_eq!(cache.partial(wanted("1", 2)).unwrap().have(), 0);
-    }
-}
+mod tests;

@@ -11,11 +11,27 @@ use crate::ids::Checksum;
 use script::{Act, Asked, Scripted, identity, lock};
 
 /// An execution environment's `/tmp`; every fetch is a new process in it.
-struct Environment(TempDir);
+struct Environment(TempDir, Parts);
+
+/// One connection, as for any small file.
+const WHOLE: Parts = Parts {
+    length: 1 << 20,
+    connections: 3,
+};
+
+/// Parts of 10 bytes, over three connections.
+const SPLIT: Parts = Parts {
+    length: 10,
+    connections: 3,
+};
 
 impl Environment {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self::with(WHOLE)
+    }
+
+    fn with(parts: Parts) -> Self {
+        Self(tempfile::tempdir().unwrap(), parts)
     }
 
     fn partials(&self) -> usize {
@@ -33,7 +49,12 @@ impl Environment {
             size: bytes.len() as u64,
             checksum: None,
         };
-        drop(Cache::open(self.0.path()).unwrap().partial(wanted).unwrap());
+        drop(
+            Cache::open(self.0.path())
+                .unwrap()
+                .partial(wanted, WHOLE.length)
+                .unwrap(),
+        );
     }
 
     /// Opens and fetches; `None` when the process was killed on the way.
@@ -44,7 +65,7 @@ impl Environment {
             let Opened::Object(object) = open(source, &cache, None).await? else {
                 panic!("nothing is known")
             };
-            fetch(source, object, &cache, &world.thaws, world).await
+            fetch(source, object, &cache, self.1, &world.thaws, world).await
         };
         tokio::select! {
             biased;
@@ -67,21 +88,27 @@ fn act() -> impl Strategy<Value = Act> {
         bytes.clone().prop_map(Act::Stalls),
         bytes.clone().prop_map(Act::Freezes),
         bytes.clone().prop_map(Act::Blinks),
+        bytes.clone().prop_map(Act::Overwritten),
         bytes.prop_map(Act::Killed),
     ]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn whatever_happens_every_byte_comes_once_and_in_its_place(
+    fn whatever_happens_every_byte_comes_once_and_in_its_place_of_one_version(
         script in proptest::collection::vec(act(), 0..25),
         size in 0..60_usize,
+        length in 1..30_u64,
+        connections in 1..6_usize,
+        changes in any::<bool>(),
     ) {
+        let mut script = script;
+        script.retain(|act| changes || !matches!(act, Act::Overwritten(_)));
         let bytes: Vec<u8> = (0..60).take(size).collect();
         let source = Scripted::holding(&bytes, script.clone());
-        let environment = Environment::new();
+        let environment = Environment::with(Parts { length, connections });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -90,18 +117,103 @@ proptest! {
         // Every process that does not end with the file has used up a part of the script.
         let arrived = (0..=script.len()).find_map(|_| {
             match runtime.block_on(environment.fetch(&source)) {
-                Some(Ok((_, bytes))) => Some(bytes),
+                Some(Ok(arrived)) => Some(arrived),
                 Some(Err(error)) => {
-                    assert!(error.is_transient(), "{error}");
+                    let changed = matches!(&error, FetchError::Source(error) if error.is_changed());
+                    assert!(error.is_transient() || changed, "{error}");
                     None
                 }
                 None => None,
             }
         });
-        prop_assert_eq!(arrived.as_ref(), Some(&bytes));
-        prop_assert_eq!(source.delivered(), size as u64);
-        prop_assert_eq!(environment.partials(), 0);
+        let (fetched, arrived) = arrived.unwrap();
+        let was = source.0.was.lock().unwrap();
+        prop_assert_eq!(Some(&arrived), was.get(&fetched.identity.etag.0));
+        if was.len() == 1 {
+            // What one answer has brought beyond the last range that it was read for.
+            let asked = source.asked();
+            let whole = asked.iter().filter(|asked| matches!(asked, Asked::Open(_)));
+            let most = size as u64 + whole.count() as u64 * (source.0.chunk as u64 - 1);
+            prop_assert!((size as u64..=most).contains(&source.delivered()), "{asked:?}");
+            // A thread of a process that was killed here goes on, and may hold on to an older version.
+            prop_assert_eq!(environment.partials(), 0);
+        }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_answer_is_read_for_one_part_while_others_fetch_the_next() {
+    let bytes: Vec<u8> = (0..54).collect();
+    let source = Scripted::holding(&bytes, []);
+    let (fetched, arrived) = Environment::with(SPLIT)
+        .fetch(&source)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((arrived, fetched.transferred), (bytes, 54));
+    let asked = source.asked();
+    assert_eq!(
+        asked[..3],
+        [Asked::Open(None), Asked::Read(10..20), Asked::Read(20..30)]
+    );
+    let rest = [30..40, 40..54].map(Asked::Read);
+    assert!(asked[3..] == rest, "{asked:?}");
+    assert_eq!(source.delivered(), 54, "nothing was read in vain");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_answer_is_read_on_where_no_other_connection_is_allowed() {
+    let bytes: Vec<u8> = (0..54).collect();
+    let source = Scripted::holding(&bytes, []);
+    let alone = Parts {
+        connections: 1,
+        ..SPLIT
+    };
+    let (_, arrived) = Environment::with(alone)
+        .fetch(&source)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((arrived, source.asked()), (bytes, vec![Asked::Open(None)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_fails_is_asked_for_again_by_itself() {
+    let bytes: Vec<u8> = (0..30).collect();
+    // The first answer, and then those of the second part.
+    let acts = [
+        Act::Blinks(60),
+        Act::Breaks(4),
+        Act::Blinks(60),
+        Act::Stalls(2),
+    ];
+    let source = Scripted::holding(&bytes, acts);
+    let (fetched, arrived) = Environment::with(SPLIT)
+        .fetch(&source)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((arrived, fetched.transferred), (bytes, 30));
+    let asked = [10..20, 20..30, 14..20, 16..20].map(Asked::Read);
+    assert_eq!(source.asked()[1..], asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_here_of_every_part_is_not_asked_for_by_the_next_process() {
+    let bytes: Vec<u8> = (0..30).collect();
+    let acts = [Act::Stalls(4), Act::Killed(6), Act::Stalls(8)];
+    let source = Scripted::holding(&bytes, acts);
+    let environment = Environment::with(SPLIT);
+    assert!(environment.fetch(&source).await.is_none());
+    let before = source.delivered();
+    source.asked();
+    let (fetched, arrived) = environment.fetch(&source).await.unwrap().unwrap();
+    assert_eq!((arrived, fetched.transferred), (bytes, 30 - before));
+    let asked = source.asked();
+    assert!(
+        matches!(asked[..], [Asked::Read(_), Asked::Read(_), Asked::Read(_)]),
+        "{asked:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,15 +274,15 @@ async fn a_file_that_only_lacked_its_name_is_not_fetched_again() {
         size: 5,
         checksum: None,
     };
-    let mut whole = cache.partial(wanted.clone()).unwrap();
-    whole.append(b"01234").unwrap();
+    let mut whole = cache.partial(wanted.clone(), WHOLE.length).unwrap();
+    whole.write(0, b"01234").unwrap();
     drop(whole);
     let (fetched, bytes) = environment.fetch(&source).await.unwrap().unwrap();
     assert_eq!((bytes.as_slice(), fetched.transferred), (&b"01234"[..], 0));
     assert_eq!(source.asked(), [Asked::Open(Some("1".to_owned()))]);
 
-    let mut whole = cache.partial(wanted).unwrap();
-    whole.append(b"01234").unwrap();
+    let mut whole = cache.partial(wanted, WHOLE.length).unwrap();
+    whole.write(0, b"01234").unwrap();
     drop(whole);
     source.holds("2", b"another");
     let (_, bytes) = environment.fetch(&source).await.unwrap().unwrap();
@@ -205,7 +317,7 @@ async fn a_source_that_changes_on_the_way_is_begun_anew_and_never_mixed() {
         world.kill.notified().await;
         source.holds("2", b"new new");
     };
-    let fetch = fetch(&source, object, &cache, &world.thaws, world);
+    let fetch = fetch(&source, object, &cache, WHOLE, &world.thaws, world);
     let fetched = tokio::join!(fetch, change).0.unwrap();
     assert_eq!(std::fs::read(fetched.file.path()).unwrap(), b"new new");
     assert_eq!((fetched.identity, fetched.transferred), (identity("2"), 11));
@@ -253,12 +365,9 @@ async fn attempts_that_bring_nothing_are_limited_and_what_arrived_stays() {
     let started = tokio::time::Instant::now();
     let error = environment.fetch(&source).await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "status 503");
-    let pauses = Duration::from_millis(100 + 200 + 400 + 800);
-    assert!(
-        error.is_transient() && started.elapsed() == pauses,
-        "{:?}",
-        started.elapsed()
-    );
+    let longest = Duration::from_millis(100 + 200 + 400 + 800);
+    assert!(error.is_transient());
+    assert!(started.elapsed() <= longest, "{:?}", started.elapsed());
     let again: Vec<_> = (0..4).map(|_| Asked::Read(4..10)).collect();
     assert_eq!(source.asked()[1..], again);
     lock(&source.0.script).clear();
@@ -271,8 +380,8 @@ async fn a_source_that_sends_nothing_awake_is_left_after_the_limit() {
     let source = Scripted::holding(b"0123456789", [Act::Stalls(4); 2]);
     let started = tokio::time::Instant::now();
     Environment::new().fetch(&source).await.unwrap().unwrap();
-    let pauses = Duration::from_millis(100) * 2;
-    assert_eq!(started.elapsed(), transfer::STALL * 2 + pauses);
+    let silent = started.elapsed().saturating_sub(answer::STALL * 2);
+    assert!(silent <= Duration::from_millis(100) * 2, "{silent:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -306,10 +415,10 @@ async fn a_file_that_does_not_fit_is_refused_before_it_is_fetched_and_leaves_not
         identity: identity("1"),
         size: 1 << 60,
         checksum: None,
-        offset: 0,
+        range: 0..1 << 60,
         body: source.body(b"0123456789").unwrap(),
     };
-    let error = fetch(&source, object, &cache, &world.thaws, world)
+    let error = fetch(&source, object, &cache, WHOLE, &world.thaws, world)
         .await
         .unwrap_err();
     let message = error.to_string();
@@ -333,10 +442,10 @@ async fn more_than_was_declared_is_an_error_and_leaves_nothing() {
         identity: identity("1"),
         size: 3,
         checksum: None,
-        offset: 0,
+        range: 0..3,
         body: source.body(b"0123456789").unwrap(),
     };
-    let error = fetch(&source, object, &cache, &world.thaws, world)
+    let error = fetch(&source, object, &cache, WHOLE, &world.thaws, world)
         .await
         .unwrap_err();
     let message = "the source declared 3 bytes and sent at least 4";

@@ -1,243 +1,266 @@
-//! The network side of a fetch: from the first byte that is missing to the last, over as many connections as it
-//! takes.
+//! The network side of a fetch: all that is missing, over several connections at once.
 //!
-//! An attempt that brought a byte costs nothing. Attempts without one are limited, with pauses that grow. A stall is
-//! counted in time awake: second by second, since a clock that jumps by the length of a freeze ends one of those
-//! seconds and not all of them. A thaw begins the count anew; and when the last byte is from before the freeze, the
-//! connection is not trusted any more, and another takes over at once.
+//! Each connection takes the first range that nobody has taken, and the next one after it. A range that breaks is
+//! asked for again, from the first byte that did not arrive, by whoever had it. An attempt that brought a byte costs
+//! nothing. After one that brought none there is a pause, which grows, at random, so that those who were refused
+//! together do not come back together; and the transfer fails when several in a row brought none while nothing came
+//! over any other connection either. A connection from before a freeze is replaced at once.
+//!
+//! The answer with which the fetch began may bring more than one range: all of the file. It is read on where it
+//! comes to a range that nobody has taken, as with a single connection, and dropped where it does not. Then the bytes
+//! that are under way are lost, those of one round trip, and a connection is closed. The other ways cost more: to ask
+//! for a first range alone, S3 gives no checksum of the whole; to ask for the checksum, a request more for every
+//! small model; to let the rest wait for the answer's end, the time.
 
-use std::pin::Pin;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
+use futures_core::future::BoxFuture;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::FetchError;
+use super::answer::{Answer, Broken, Patience};
+use super::writer::Piece;
 use crate::cache::Wanted;
-use crate::clock::{Clock, Thaws, Timestamp};
-use crate::source::{Chunks, Source, SourceError};
+use crate::clock::{Clock, Thaws};
+use crate::source::{Object, Source};
 
-/// A transfer without a byte for so long, awake, is broken off; the link and S3 need milliseconds.
-pub(super) const STALL: Duration = Duration::from_secs(10);
-/// So long a request may be without an answer. The source has limits of its own, and knows better what failed.
-const ANSWER: Duration = Duration::from_secs(30);
-/// Of this, time awake is made up.
-const TICK: Duration = Duration::from_secs(1);
-/// A connection that brought something so shortly before a thaw is trusted still. No freeze worth the name is shorter.
-const FRESH: Duration = Duration::from_secs(1);
 /// How many attempts in a row may bring nothing.
 const FRUITLESS: u32 = 4;
-/// The pause after the first of them; it doubles.
+/// The longest pause after the first of them; it doubles.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often it does.
+const DOUBLINGS: u32 = 5;
 
 /// What reads from one source for one fetch.
 pub(super) struct Transfer<'a> {
     source: &'a dyn Source,
-    patience: Patience<'a>,
-    transferred: u64,
+    thaws: &'a Thaws,
+    clock: &'a dyn Clock,
+    connections: usize,
+    transferred: AtomicU64,
 }
 
 /// One file on its way.
 struct Flow<'w> {
     wanted: &'w Wanted,
+    /// What nobody has taken yet, in order.
+    untaken: Mutex<VecDeque<Range<u64>>>,
     /// How many bytes are here.
-    at: u64,
-    chunks: mpsc::Sender<Bytes>,
+    have: AtomicU64,
+    pieces: mpsc::Sender<Piece>,
 }
 
-/// Why a connection is not read any further.
-enum Broken {
-    /// It is from before a freeze.
-    Thawed,
-    /// It failed.
+/// Why a connection ends before all is taken.
+enum Stop {
+    /// Attempts were of no use.
     Failed(FetchError),
     /// The writer takes no more.
     Refused,
 }
 
 impl<'a> Transfer<'a> {
-    pub(super) fn new(source: &'a dyn Source, thaws: &'a Thaws, clock: &'a dyn Clock) -> Self {
+    pub(super) fn new(
+        source: &'a dyn Source,
+        thaws: &'a Thaws,
+        clock: &'a dyn Clock,
+        connections: usize,
+    ) -> Self {
         Self {
             source,
-            patience: Patience::new(thaws, clock),
-            transferred: 0,
+            thaws,
+            clock,
+            connections,
+            transferred: AtomicU64::new(0),
         }
-    }
-
-    pub(super) fn source(&self) -> &'a dyn Source {
-        self.source
     }
 
     /// How many bytes have arrived in all.
     pub(super) fn transferred(&self) -> u64 {
-        self.transferred
+        self.transferred.load(Ordering::Relaxed)
     }
 
-    /// Hands over all bytes of `wanted` from `have` on. `body`, if there is one, begins there and is read first.
-    /// Also ends without an error when nobody takes the chunks any more.
-    pub(super) async fn run(
-        &mut self,
-        wanted: &Wanted,
-        have: u64,
-        mut body: Option<Box<dyn Chunks>>,
-        chunks: mpsc::Sender<Bytes>,
-    ) -> Result<(), FetchError> {
-        let mut flow = Flow {
-            wanted,
-            at: have,
-            chunks,
+    /// Takes over the body of an object that was just opened. A thaw from here on is noticed.
+    pub(super) fn begin(&self, object: Object) -> (Wanted, Answer<'a>) {
+        let wanted = Wanted {
+            location: self.source.uri(),
+            identity: object.identity,
+            size: object.size,
+            checksum: object.checksum,
         };
-        let (mut reached, mut fruitless) = (have, 0);
+        let answer = Answer::new(object.body, object.range, self.patience());
+        (wanted, answer)
+    }
+
+    /// Hands over all bytes of `wanted` that are `missing`. `first` is used for what it brings of them. Also ends
+    /// without an error when nobody takes the pieces any more.
+    pub(super) async fn run(
+        &self,
+        wanted: &Wanted,
+        missing: Vec<Range<u64>>,
+        first: Answer<'a>,
+        pieces: mpsc::Sender<Piece>,
+    ) -> Result<(), FetchError> {
+        let lacks: u64 = missing.iter().map(|range| range.end - range.start).sum();
+        let connections = self.connections.clamp(1, missing.len().max(1));
+        let flow = Flow {
+            wanted,
+            untaken: Mutex::new(missing.into()),
+            have: AtomicU64::new(wanted.size - lacks),
+            pieces,
+        };
+        let mut first = Some(first);
+        let all = (0..connections).map(|_| Box::pin(self.connection(&flow, first.take())) as _);
+        match each(all.collect()).await {
+            Ok(()) | Err(Stop::Refused) => Ok(()),
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Brings one range after the other, until all are taken.
+    async fn connection(
+        &self,
+        flow: &Flow<'_>,
+        mut answer: Option<Answer<'a>>,
+    ) -> Result<(), Stop> {
         loop {
-            let error = match self.connection(&mut flow, body.take()).await {
-                Ok(()) | Err(Broken::Refused) => return Ok(()),
-                Err(Broken::Thawed) => {
-                    info!(
-                        source = wanted.location,
-                        "the transfer goes on after a freeze, at byte {} of {}",
-                        flow.at,
-                        wanted.size
-                    );
-                    continue;
-                }
-                Err(Broken::Failed(error)) => error,
+            let goes_on = answer
+                .as_ref()
+                .and_then(|answer| flow.take_at(answer.rest()));
+            if goes_on.is_none() {
+                answer = None;
+            }
+            let Some(range) = goes_on.or_else(|| flow.take()) else {
+                return Ok(());
             };
-            fruitless = if flow.at > reached { 1 } else { fruitless + 1 };
-            reached = flow.at;
+            answer = self.range(flow, range, answer).await?;
+        }
+    }
+
+    /// Brings one range, which begins where `answer` does; over other answers when that one breaks. Returns the last.
+    async fn range(
+        &self,
+        flow: &Flow<'_>,
+        mut range: Range<u64>,
+        mut answer: Option<Answer<'a>>,
+    ) -> Result<Option<Answer<'a>>, Stop> {
+        let (mut attempts, mut fruitless, mut have) = (0, 0, flow.have());
+        loop {
+            let start = range.start;
+            let broken = match self.attempt(flow, &mut range, answer.take()).await {
+                Ok(Some(answer)) => return Ok(Some(answer)),
+                Ok(None) => return Err(Stop::Refused),
+                Err(broken) => broken,
+            };
+            let (location, size) = (&flow.wanted.location, flow.wanted.size);
+            let at = range.start;
+            if let Broken::Thawed = broken {
+                info!(
+                    source = location,
+                    "the transfer goes on after a freeze, at byte {at} of {size}"
+                );
+                continue;
+            }
+            attempts = if at > start { 1 } else { attempts + 1 };
+            let come = flow.have();
+            fruitless = if come > have { 1 } else { fruitless + 1 };
+            have = come;
+            let error = broken.explain(size, come);
             if !error.is_transient() || fruitless > FRUITLESS {
-                return Err(error);
+                return Err(Stop::Failed(error));
             }
             warn!(
-                source = wanted.location,
-                "the transfer goes on at byte {} of {}: {error}", flow.at, wanted.size
+                source = location,
+                "the transfer goes on at byte {at} of {size}: {error}"
             );
-            tokio::time::sleep(PAUSE * 2_u32.pow(fruitless - 1)).await;
+            tokio::time::sleep(pause(attempts)).await;
         }
     }
 
-    /// Reads one connection, `body` or a new one, as far as it bears.
-    async fn connection(
-        &mut self,
-        flow: &mut Flow<'_>,
-        body: Option<Box<dyn Chunks>>,
-    ) -> Result<(), Broken> {
-        let size = flow.wanted.size;
-        if flow.at == size {
-            return Ok(());
-        }
-        let mut body = match body {
-            Some(body) => body,
+    /// Brings of `range` what one answer does, `answer` or a new one; `None` when the writer takes no more.
+    async fn attempt(
+        &self,
+        flow: &Flow<'_>,
+        range: &mut Range<u64>,
+        answer: Option<Answer<'a>>,
+    ) -> Result<Option<Answer<'a>>, Broken> {
+        let mut answer = match answer {
+            Some(answer) => answer,
             None => {
-                let answer = self.source.read(&flow.wanted.identity, flow.at..size);
-                self.patience
-                    .wait(answer, ANSWER)
-                    .await
-                    .map_err(|silence| silence.at(flow))??
+                let identity = &flow.wanted.identity;
+                Answer::ask(self.source, identity, range.clone(), self.patience()).await?
             }
         };
-        while flow.at < size {
-            // Room first: a chunk in hand while the fetch is given up would be lost.
-            let Ok(room) = flow.chunks.reserve().await else {
-                return Err(Broken::Refused);
+        while range.start < range.end {
+            // Room first: bytes in hand while the fetch is given up would be lost.
+            let Ok(room) = flow.pieces.reserve().await else {
+                return Ok(None);
             };
-            let next = self.patience.wait(body.next(), STALL).await;
-            let chunk = match next.map_err(|silence| silence.at(flow))? {
-                Some(chunk) => chunk?,
-                None => return Err(flow.length(flow.at)),
-            };
-            let received = flow.at + chunk.len() as u64;
-            if received > size {
-                return Err(flow.length(received));
-            }
-            flow.at = received;
-            self.transferred += chunk.len() as u64;
-            room.send(chunk);
+            let bytes = answer.next(range.end - range.start).await?;
+            let (offset, length) = (range.start, bytes.len() as u64);
+            range.start += length;
+            flow.have.fetch_add(length, Ordering::Relaxed);
+            self.transferred.fetch_add(length, Ordering::Relaxed);
+            room.send(Piece { offset, bytes });
         }
-        Ok(())
+        Ok(Some(answer))
+    }
+
+    fn patience(&self) -> Patience<'a> {
+        Patience::new(self.thaws, self.clock)
     }
 }
 
 impl Flow<'_> {
-    fn length(&self, received: u64) -> Broken {
-        Broken::Failed(FetchError::Length {
-            declared: self.wanted.size,
-            received,
-        })
+    fn have(&self) -> u64 {
+        self.have.load(Ordering::Relaxed)
+    }
+
+    /// The first range that nobody has taken.
+    fn take(&self) -> Option<Range<u64>> {
+        let mut untaken = self.untaken.lock().unwrap_or_else(PoisonError::into_inner);
+        untaken.pop_front()
+    }
+
+    /// The range that begins where `answer` does, if that brings it whole and nobody has taken it.
+    fn take_at(&self, answer: Range<u64>) -> Option<Range<u64>> {
+        let mut untaken = self.untaken.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |range: &Range<u64>| range.start == answer.start && range.end <= answer.end;
+        let index = untaken.iter().position(fits)?;
+        untaken.remove(index)
     }
 }
 
-impl From<SourceError> for Broken {
-    fn from(error: SourceError) -> Self {
-        Broken::Failed(error.into())
-    }
-}
-
-/// Nothing was heard.
-enum Silence {
-    Stalled,
-    Thawed,
-}
-
-impl Silence {
-    fn at(self, flow: &Flow<'_>) -> Broken {
-        match self {
-            Silence::Thawed => Broken::Thawed,
-            Silence::Stalled => Broken::Failed(FetchError::Stalled {
-                declared: flow.wanted.size,
-                received: flow.at,
-            }),
-        }
-    }
-}
-
-/// Waits for a peer, as long as that makes sense.
-struct Patience<'a> {
-    thaws: &'a Thaws,
-    clock: &'a dyn Clock,
-    /// The next thaw; it is listened for between two waits as well.
-    thaw: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// When the peer was last heard, by the wall clock.
-    heard: Timestamp,
-}
-
-impl<'a> Patience<'a> {
-    fn new(thaws: &'a Thaws, clock: &'a dyn Clock) -> Self {
-        Self {
-            thaws,
-            clock,
-            thaw: Box::pin(thaws.next()),
-            heard: clock.now(),
-        }
-    }
-
-    /// What `peer` says within `limit` of time awake.
-    async fn wait<T>(
-        &mut self,
-        peer: impl Future<Output = T>,
-        limit: Duration,
-    ) -> Result<T, Silence> {
-        tokio::pin!(peer);
-        let mut awake = Duration::ZERO;
-        while awake < limit {
-            tokio::select! {
-                biased;
-                () = &mut self.thaw => {
-                    self.thaw = Box::pin(self.thaws.next());
-                    awake = Duration::ZERO;
-                    let now = self.clock.now();
-                    if now.since(self.heard) >= FRESH {
-                        self.heard = now;
-                        return Err(Silence::Thawed);
-                    }
-                }
-                said = &mut peer => {
-                    self.heard = self.clock.now();
-                    return Ok(said);
-                }
-                () = tokio::time::sleep(TICK) => awake += TICK,
+/// Runs them beside each other until all have ended, or one has failed.
+async fn each(mut connections: Vec<BoxFuture<'_, Result<(), Stop>>>) -> Result<(), Stop> {
+    std::future::poll_fn(|context| {
+        let mut index = 0;
+        while let Some(connection) = connections.get_mut(index) {
+            match connection.as_mut().poll(context) {
+                Poll::Ready(Ok(())) => drop(connections.remove(index)),
+                failed @ Poll::Ready(Err(_)) => return failed,
+                Poll::Pending => index += 1,
             }
         }
-        Err(Silence::Stalled)
-    }
+        match connections.len() {
+            0 => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// How long to wait after so many attempts without a byte, at least one.
+fn pause(attempts: u32) -> Duration {
+    let longest = PAUSE * 2_u32.pow((attempts - 1).min(DOUBLINGS));
+    // What the standard library seeds its hash maps with is random enough to tell clients apart.
+    let random = RandomState::new().hash_one(attempts);
+    longest
+        .mul_f64(f64::from(u32::try_from(random >> 32).unwrap_or_default()) / f64::from(u32::MAX))
 }

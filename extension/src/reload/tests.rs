@@ -63,7 +63,7 @@ impl Source for Arc<Shelf> {
                 },
                 size: bytes.len() as u64,
                 checksum: None,
-                offset: 0,
+                range: 0..bytes.len() as u64,
                 body: self.answer(bytes),
             }))
         })
@@ -168,6 +168,7 @@ impl Bench {
         };
         let shared = Shared {
             cache: Cache::open(self.directory.path()).unwrap(),
+            parts: Parts::for_memory(None),
             engine: EngineSlot::new(|| Ok(Arc::new(Loader))),
             models: Arc::new(Models::new([name.clone()])),
             status: Arc::new(Status::new([name.clone()]).0),

@@ -109,7 +109,7 @@ impl Source for FileSource {
                 identity: identity.clone(),
                 size,
                 checksum: None,
-                offset: 0,
+                range: 0..size,
                 body: self.body(file, identity, 0..size),
             }))
         })

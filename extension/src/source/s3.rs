@@ -69,7 +69,7 @@ impl S3Source {
             },
             size,
             checksum,
-            offset: 0,
+            range: 0..size,
             body: Box::new(S3Body {
                 uri,
                 stream: output.body,

@@ -1,6 +1,6 @@
 //! A source that follows a script, and the world around it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -28,6 +28,8 @@ pub(super) enum Act {
     Freezes(u64),
     /// The process is frozen for a moment, and the connection lives.
     Blinks(u64),
+    /// The source holds another version from now on; this answer goes on with the old one.
+    Overwritten(u64),
     /// The process is killed.
     Killed(u64),
 }
@@ -41,6 +43,7 @@ impl Act {
             | Act::Stalls(bytes)
             | Act::Freezes(bytes)
             | Act::Blinks(bytes)
+            | Act::Overwritten(bytes)
             | Act::Killed(bytes) => Some(bytes),
         }
     }
@@ -49,6 +52,8 @@ impl Act {
 /// A source, and the world around it.
 pub(super) struct World {
     pub(super) held: Mutex<(&'static str, Vec<u8>)>,
+    /// Every version that it ever held, by its ETag.
+    pub(super) was: Mutex<HashMap<String, Vec<u8>>>,
     pub(super) checksum: Mutex<Option<Checksum>>,
     pub(super) script: Mutex<VecDeque<Act>>,
     /// What `read` was asked for, and `open`, with the identity that it should differ from.
@@ -57,7 +62,7 @@ pub(super) struct World {
     wall: AtomicU64,
     pub(super) thaws: Thaws,
     pub(super) kill: Notify,
-    chunk: usize,
+    pub(super) chunk: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,10 +98,26 @@ impl Clock for World {
     }
 }
 
+impl World {
+    /// Holds another version, of another length, with no byte in common with the last.
+    fn overwrite(&self) {
+        const TAGS: [&str; 5] = ["1", "2", "3", "4", "5"];
+        let mut held = lock(&self.held);
+        let next = 1 + TAGS.iter().position(|tag| *tag == held.0).unwrap();
+        let Some(tag) = TAGS.get(next) else {
+            return;
+        };
+        let bytes = held.1.iter().map(|byte| byte.wrapping_add(60)).chain([0]);
+        *held = (tag, bytes.collect());
+        lock(&self.was).insert(held.0.to_owned(), held.1.clone());
+    }
+}
+
 impl Scripted {
     pub(super) fn holding(bytes: &[u8], script: impl IntoIterator<Item = Act>) -> Self {
         Self(Arc::new(World {
             held: Mutex::new(("1", bytes.to_vec())),
+            was: Mutex::new([("1".to_owned(), bytes.to_vec())].into()),
             checksum: Mutex::default(),
             script: Mutex::new(script.into_iter().collect()),
             asked: Mutex::default(),
@@ -154,7 +175,7 @@ impl Source for Scripted {
                 identity: identity(etag),
                 size: bytes.len() as u64,
                 checksum: lock(&self.0.checksum).clone(),
-                offset: 0,
+                range: 0..bytes.len() as u64,
                 body: self.body(&bytes)?,
             }))
         })
@@ -180,6 +201,8 @@ impl Source for Scripted {
 impl Chunks for Body {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>> {
         Box::pin(async move {
+            // Others have their turn, as on a network.
+            tokio::task::yield_now().await;
             let due = self.act.and_then(Act::after);
             let due = due.map(|bytes| usize::try_from(bytes).unwrap());
             if due == Some(self.at) {
@@ -194,6 +217,7 @@ impl Chunks for Body {
                         std::future::pending::<()>().await;
                     }
                     Some(Act::Blinks(_)) => self.world.thaws.note(self.world.now()),
+                    Some(Act::Overwritten(_)) => self.world.overwrite(),
                     Some(Act::Killed(_)) => {
                         self.world.kill.notify_one();
                         std::future::pending::<()>().await;

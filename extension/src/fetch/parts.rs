@@ -1,0 +1,50 @@
+//! How a fetch is divided.
+//!
+//! A connection to S3 brings 85–90 MB/s at best, and less while TCP finds its speed. An environment's link has 625
+//! Mbit/s, and up to 3,000 above 2,048 MB of memory. So there is a connection for every 85 MB/s, and two more, which
+//! fill the link while one waits for its first byte. Parts are large enough for that wait to be small beside them,
+//! and small enough that what has arrived is one long beginning and little else, for it is hashed in order.
+
+/// S3's advice is 8 to 16 MB.
+const LENGTH: u64 = 8 * 1024 * 1024;
+/// What one connection brings, in MB/s.
+const CONNECTION: u64 = 85;
+/// Memory in MB, and what the link brings with that, in MB/s: from the first size on more, in proportion.
+const LINK: [(u64, u64); 2] = [(2_048, 78), (10_240, 375)];
+
+/// How a fetch is divided. A file of about one part comes in one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The length of a part in bytes; the last is up to a half shorter or longer.
+    pub length: u64,
+    /// How many connections are used at once, at most.
+    pub connections: usize,
+}
+
+impl Parts {
+    /// For a function of this memory size in MB; for the smallest where it is not known.
+    #[must_use]
+    pub fn for_memory(memory_mb: Option<u64>) -> Self {
+        let [(small, slow), (large, fast)] = LINK;
+        let above = memory_mb.unwrap_or(small).clamp(small, large) - small;
+        let link = slow + above * (fast - slow) / (large - small);
+        let connections = link.div_ceil(CONNECTION) + 2;
+        Self {
+            length: LENGTH,
+            connections: usize::try_from(connections).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_memory_buys_more_of_the_link() {
+        let connections = |mb| Parts::for_memory(mb).connections;
+        let sizes = [128, 1_769, 2_048, 4_096, 10_240, 1 << 40];
+        assert_eq!(sizes.map(|mb| connections(Some(mb))), [3, 3, 3, 4, 7, 7]);
+        assert_eq!(connections(None), 3);
+    }
+}
