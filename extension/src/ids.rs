@@ -38,6 +38,54 @@ impl fmt::Display for ModelName {
     }
 }
 
+/// Where a file of a model lies, relative to the folder of the model, with `/` between its parts: never outside that
+/// folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct FilePath(String);
+
+impl FilePath {
+    /// The most bytes that S3 takes in a key.
+    const LONGEST: usize = 1024;
+
+    /// Takes a path, or says what is wrong with it.
+    pub fn parse(path: &str) -> Result<Self, String> {
+        let part = |part: &str| !matches!(part, "" | "." | "..") && part.len() <= 255;
+        let inside = path.split('/').all(part) && !path.contains(['\\', '\0']);
+        if !inside || path.len() > Self::LONGEST {
+            return Err(
+                "a path inside the model's own folder, such as weights.bin or data/weights.bin: not absolute, and \
+                 without `..`"
+                    .to_owned(),
+            );
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for FilePath {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let path = String::deserialize(deserializer)?;
+        Self::parse(&path).map_err(|allowed| {
+            serde::de::Error::custom(format_args!(
+                "{path:?} is not allowed here; it must be {allowed}"
+            ))
+        })
+    }
+}
+
 /// An entity tag as the source gave it, quotes included. It is opaque: equal or not, nothing more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -94,6 +142,14 @@ impl Digest {
     #[must_use]
     pub fn of(hash: Sha256) -> Self {
         Self(hex(&hash.finalize()))
+    }
+
+    /// Takes 64 hexadecimal digits as they were written down, or says what is wrong with them.
+    pub fn parse(digits: &str) -> Result<Self, String> {
+        if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err("the 64 hexadecimal digits of a SHA-256".to_owned());
+        }
+        Ok(Self(digits.to_ascii_lowercase()))
     }
 
     /// The 64 digits.
@@ -172,6 +228,29 @@ mod tests {
         assert!(ModelName::parse("fraud-2.1_b").is_ok());
         for bad in ["", ".", "..", "a/b", "a b", "ä", &"x".repeat(129)] {
             assert!(ModelName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_stays_in_its_folder() {
+        for good in ["model.onnx", "data/weights.bin", "..data", "a b", "é.bin"] {
+            assert_eq!(FilePath::parse(good).unwrap().as_str(), good);
+        }
+        let long = "x/".repeat(600);
+        for bad in [
+            "",
+            "/",
+            "/etc/passwd",
+            "..",
+            "a/../b",
+            "a//b",
+            "./a",
+            "a/",
+            "a\\b",
+            "a\0",
+            &long,
+        ] {
+            assert!(FilePath::parse(bad).is_err(), "{bad:?}");
         }
     }
 }
