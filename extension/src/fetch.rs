@@ -8,7 +8,8 @@
 //! version by then, that one is begun instead.
 //!
 //! The whole is verified once, however many answers it came in: the length, the checksum that the source declared,
-//! and the SHA-256 that falls out and names the file. Bytes that fail are fetched anew, once.
+//! and the SHA-256 that falls out and names the file. Bytes that fail are fetched anew, once. Where the publisher has
+//! promised a file ([`Expected`]), another length is refused before the transfer, and other bytes after it.
 //!
 //! How a process asks that finds some of a file here: [`open`] reads the first missing range under `If-Match`.
 //! Nothing changed, as is most likely so soon after, and that request is the check and a part of the transfer.
@@ -16,6 +17,7 @@
 //! what is there would begin the whole transfer again, or cost every such start a round trip.
 
 mod answer;
+mod expectation;
 mod parts;
 mod transfer;
 mod verify;
@@ -30,14 +32,38 @@ use tracing::warn;
 
 use crate::cache::{Cache, CacheError, KeptFile, Unfinished, Wanted};
 use crate::clock::{Clock, Thaws};
-use crate::ids::{ChecksumAlgorithm, Digest, Identity};
+use crate::ids::{ChecksumAlgorithm, Digest, Expected, Identity};
 use crate::source::{Chunks, Object, Opened, Source, SourceError};
+use expectation::Expectation;
 pub use parts::Parts;
 use transfer::Transfer;
 use writer::{Ended, Writer};
 
 /// How often a fetch follows a source that changes while it is read.
 const MOST_CHANGES: u32 = 3;
+
+/// What is to be fetched.
+pub struct Request<'a> {
+    /// Where from.
+    pub source: &'a dyn Source,
+    /// What it holds, as [`open`] has found it.
+    pub object: Object,
+    /// What the publisher has promised of it.
+    pub expected: Option<&'a Expected>,
+}
+
+/// Where to, and how.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Where the file is kept.
+    pub cache: &'a Cache,
+    /// How the transfer is divided.
+    pub parts: Parts,
+    /// The thaws, after which a connection is not trusted.
+    pub thaws: &'a Thaws,
+    /// The time.
+    pub clock: &'a dyn Clock,
+}
 
 /// A model file that is here, whole.
 #[derive(Clone, Debug)]
@@ -87,6 +113,26 @@ pub enum FetchError {
         /// Which of the checksums.
         algorithm: ChecksumAlgorithm,
     },
+    /// The source has a file of another length than the publisher has promised.
+    #[error("{uri} has {found} bytes, and {promised} were promised")]
+    PromisedLength {
+        /// The place.
+        uri: String,
+        /// The length that was promised.
+        promised: u64,
+        /// The length that the source declares.
+        found: u64,
+    },
+    /// The file has the length that the publisher has promised, and other bytes, twice.
+    #[error("{uri} has the SHA-256 {found}, and {promised} was promised")]
+    PromisedDigest {
+        /// The place.
+        uri: String,
+        /// The SHA-256 that was promised.
+        promised: Digest,
+        /// That of the bytes that arrived.
+        found: Digest,
+    },
     /// The disk is full, or will be.
     #[error(
         "no room for the model: it needs {needs} bytes, and MODEL_CACHE_DIR has {free} free (raise the function's ephemeral storage)"
@@ -114,10 +160,20 @@ impl FetchError {
             FetchError::Length { declared, received } => received < declared,
             FetchError::Stalled { .. } => true,
             FetchError::Checksum { .. }
+            | FetchError::PromisedLength { .. }
+            | FetchError::PromisedDigest { .. }
             | FetchError::NoRoom { .. }
             | FetchError::Cache(_)
             | FetchError::Write(_) => false,
         }
+    }
+
+    /// Whether bytes were damaged on the way, as far as can be told.
+    fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            FetchError::Checksum { .. } | FetchError::PromisedDigest { .. }
+        )
     }
 }
 
@@ -171,22 +227,19 @@ impl Chunks for Nothing {
     }
 }
 
-/// Brings `object`, which `source` has opened, into `cache` to its last byte, divided as `parts` says. Given up
-/// before, what has arrived stays for the next fetch.
-pub async fn fetch(
-    source: &dyn Source,
-    object: Object,
-    cache: &Cache,
-    parts: Parts,
-    thaws: &Thaws,
-    clock: &dyn Clock,
-) -> Result<Fetched, FetchError> {
+/// Brings what `request` names into the cache to its last byte. Given up before, what has arrived stays for the next
+/// fetch.
+pub async fn fetch(request: Request<'_>, context: Context<'_>) -> Result<Fetched, FetchError> {
+    let Request {
+        source,
+        mut object,
+        expected,
+    } = request;
     let started = Instant::now();
-    let transfer = Transfer::new(source, thaws, clock, parts.connections);
+    let transfer = Transfer::new(source, context);
     let (mut changes, mut damaged) = (0, false);
-    let mut object = object;
     loop {
-        let error = match receive(&transfer, object, cache, parts).await {
+        let error = match receive(&transfer, object, expected, context).await {
             Ok((wanted, digest, file)) => {
                 return Ok(Fetched {
                     identity: wanted.identity,
@@ -203,7 +256,7 @@ pub async fn fetch(
             FetchError::Source(error) if error.is_changed() && changes < MOST_CHANGES => {
                 changes += 1;
             }
-            FetchError::Checksum { .. } if !damaged => damaged = true,
+            error if error.is_damage() && !damaged => damaged = true,
             _ => return Err(error),
         }
         warn!(source = source.uri(), "the transfer begins anew: {error}");
@@ -217,11 +270,12 @@ pub async fn fetch(
 async fn receive(
     transfer: &Transfer<'_>,
     object: Object,
-    cache: &Cache,
-    parts: Parts,
+    expected: Option<&Expected>,
+    context: Context<'_>,
 ) -> Result<(Wanted, Digest, KeptFile), FetchError> {
     let (wanted, answer) = transfer.begin(object);
-    let (mut writer, pieces) = Writer::start(cache, wanted.clone(), parts)?;
+    let expectation = Expectation::of(&wanted, expected)?;
+    let (mut writer, pieces) = Writer::start(context, wanted.clone(), expectation)?;
     let arrived = match writer.missing().await {
         Some(missing) => transfer.run(&wanted, missing, answer, pieces).await,
         // It could not begin, and says why at its end.
@@ -229,7 +283,7 @@ async fn receive(
     };
     match writer.end().await? {
         Ended::Whole(partial, digest) => {
-            let file = cache.complete(partial, &digest)?;
+            let file = context.cache.complete(partial, &digest)?;
             Ok((wanted, digest, file))
         }
         Ended::Unfinished(partial) => {

@@ -165,6 +165,15 @@ impl fmt::Display for Digest {
     }
 }
 
+/// What the publisher of a model has promised of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Its length in bytes.
+    pub size: u64,
+    /// The SHA-256 of its bytes.
+    pub digest: Digest,
+}
+
 /// A checksum over a whole file, as its source declares it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum {

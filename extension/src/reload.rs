@@ -285,15 +285,18 @@ impl Reloader {
     async fn fetch(&self, object: Object) -> Result<Fetched, CheckError> {
         let model = self.settings.name.as_str();
         let shared = &self.shared;
-        let fetched = fetch::fetch(
-            &*self.source,
+        let request = fetch::Request {
+            source: &*self.source,
             object,
-            &shared.cache,
-            shared.parts,
-            &shared.thaws,
-            &*shared.clock,
-        )
-        .await?;
+            expected: None,
+        };
+        let context = fetch::Context {
+            cache: &shared.cache,
+            parts: shared.parts,
+            thaws: &shared.thaws,
+            clock: &*shared.clock,
+        };
+        let fetched = fetch::fetch(request, context).await?;
         metrics::histogram!(defs::MODEL_FETCH_TIME, defs::MODEL_LABEL => model.to_owned())
             .record(milliseconds(fetched.elapsed));
         metrics::counter!(defs::MODEL_FETCH_BYTES, defs::MODEL_LABEL => model.to_owned())

@@ -12,7 +12,9 @@ use lab::s3::{Record, Rule, S3Server};
 use model_sidecar::cache::Cache;
 use model_sidecar::clock::{Clock, Thaws, Timestamp};
 use model_sidecar::fetch::{self, FetchError, Fetched, Parts};
+use model_sidecar::ids::{Digest, Expected};
 use model_sidecar::source::{Opened, S3Source, Source as _};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 const BUCKET: &str = "models";
@@ -41,6 +43,7 @@ fn bytes(seed: u64) -> Bytes {
 struct Bench {
     s3: S3Server,
     parts: Parts,
+    expected: Option<Expected>,
     directory: TempDir,
     thaws: Thaws,
     wall: Wall,
@@ -66,6 +69,7 @@ impl Bench {
         Self {
             s3,
             parts,
+            expected: None,
             directory: tempfile::tempdir().unwrap(),
             thaws: Thaws::default(),
             wall: Wall(AtomicU64::new(1_790_000_000_000)),
@@ -91,8 +95,18 @@ impl Bench {
         let Opened::Object(object) = fetch::open(&source, &cache, None).await? else {
             panic!("nothing is known")
         };
-        let (thaws, wall) = (&self.thaws, &self.wall);
-        let fetched = fetch::fetch(&source, object, &cache, self.parts, thaws, wall).await?;
+        let request = fetch::Request {
+            source: &source,
+            object,
+            expected: self.expected.as_ref(),
+        };
+        let context = fetch::Context {
+            cache: &cache,
+            parts: self.parts,
+            thaws: &self.thaws,
+            clock: &self.wall,
+        };
+        let fetched = fetch::fetch(request, context).await?;
         let bytes = std::fs::read(fetched.file.path())?;
         Ok((fetched, bytes))
     }
@@ -340,4 +354,26 @@ async fn what_came_of_every_part_before_a_fetch_was_given_up_is_not_asked_for_ag
     let (fetched, arrived) = bench.fetch().await.unwrap();
     assert!(arrived == bytes(1));
     assert_eq!(fetched.transferred, SIZE - 3 * MB / 2);
+}
+
+fn promise(bytes: &Bytes) -> Expected {
+    Expected {
+        size: bytes.len() as u64,
+        digest: Digest::of(Sha256::new().chain_update(bytes)),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_publisher_has_promised_is_held_against_what_the_bucket_has() {
+    let mut bench = Bench::with(SPLIT).await;
+    bench.expected = Some(promise(&bytes(1)));
+    let (_, arrived) = bench.fetch().await.unwrap();
+    assert!(arrived == bytes(1));
+
+    bench.s3.put(BUCKET, KEY, bytes(2));
+    let error = bench.fetch().await.unwrap_err().to_string();
+    let (promised, found) = (promise(&bytes(1)).digest, promise(&bytes(2)).digest);
+    let message =
+        format!("s3://{BUCKET}/{KEY} has the SHA-256 {found}, and {promised} was promised");
+    assert_eq!((error, bench.partials()), (message, 0));
 }

@@ -11,7 +11,11 @@ use crate::ids::Checksum;
 use script::{Act, Asked, Scripted, identity, lock};
 
 /// An execution environment's `/tmp`; every fetch is a new process in it.
-struct Environment(TempDir, Parts);
+struct Environment {
+    directory: TempDir,
+    parts: Parts,
+    expected: Option<Expected>,
+}
 
 /// One connection, as for any small file.
 const WHOLE: Parts = Parts {
@@ -31,11 +35,15 @@ impl Environment {
     }
 
     fn with(parts: Parts) -> Self {
-        Self(tempfile::tempdir().unwrap(), parts)
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            parts,
+            expected: None,
+        }
     }
 
     fn partials(&self) -> usize {
-        let partials = self.0.path().join("partials");
+        let partials = self.directory.path().join("partials");
         std::fs::read_dir(partials).unwrap().count()
     }
 
@@ -50,22 +58,41 @@ impl Environment {
             checksum: None,
         };
         drop(
-            Cache::open(self.0.path())
+            Cache::open(self.directory.path())
                 .unwrap()
                 .partial(wanted, WHOLE.length)
                 .unwrap(),
         );
     }
 
+    async fn bring(
+        &self,
+        source: &Scripted,
+        object: Object,
+        cache: &Cache,
+    ) -> Result<Fetched, FetchError> {
+        let request = Request {
+            source,
+            object,
+            expected: self.expected.as_ref(),
+        };
+        let context = Context {
+            cache,
+            parts: self.parts,
+            thaws: &source.0.thaws,
+            clock: &*source.0,
+        };
+        fetch(request, context).await
+    }
+
     /// Opens and fetches; `None` when the process was killed on the way.
     async fn fetch(&self, source: &Scripted) -> Option<Result<(Fetched, Vec<u8>), FetchError>> {
-        let cache = Cache::open(self.0.path()).unwrap();
-        let world = &*source.0;
+        let cache = Cache::open(self.directory.path()).unwrap();
         let work = async {
             let Opened::Object(object) = open(source, &cache, None).await? else {
                 panic!("nothing is known")
             };
-            fetch(source, object, &cache, self.1, &world.thaws, world).await
+            self.bring(source, object, &cache).await
         };
         tokio::select! {
             biased;
@@ -74,7 +101,7 @@ impl Environment {
                 assert_eq!(fetched.digest, Digest::of(Sha256::new().chain_update(&bytes)));
                 (fetched, bytes)
             })),
-            () = world.kill.notified() => None,
+            () = source.0.kill.notified() => None,
         }
     }
 }
@@ -267,7 +294,7 @@ async fn the_next_process_notices_that_the_source_holds_another() {
 async fn a_file_that_only_lacked_its_name_is_not_fetched_again() {
     let source = Scripted::holding(b"01234", []);
     let environment = Environment::new();
-    let cache = Cache::open(environment.0.path()).unwrap();
+    let cache = Cache::open(environment.directory.path()).unwrap();
     let wanted = Wanted {
         location: source.uri(),
         identity: identity("1"),
@@ -297,7 +324,7 @@ async fn what_is_known_already_is_asked_about_as_ever() {
     let source = Scripted::holding(b"0123456789", [Act::Killed(6)]);
     let environment = Environment::new();
     environment.killed(&source).await;
-    let cache = Cache::open(environment.0.path()).unwrap();
+    let cache = Cache::open(environment.directory.path()).unwrap();
     let known = identity("1");
     let opened = open(&source, &cache, Some(&known)).await.unwrap();
     assert!(matches!(opened, Opened::Unchanged));
@@ -307,7 +334,7 @@ async fn what_is_known_already_is_asked_about_as_ever() {
 async fn a_source_that_changes_on_the_way_is_begun_anew_and_never_mixed() {
     let source = Scripted::holding(b"old old old", [Act::Killed(4)]);
     let environment = Environment::new();
-    let cache = Cache::open(environment.0.path()).unwrap();
+    let cache = Cache::open(environment.directory.path()).unwrap();
     let world = &*source.0;
     let Opened::Object(object) = open(&source, &cache, None).await.unwrap() else {
         panic!("nothing is known")
@@ -317,7 +344,7 @@ async fn a_source_that_changes_on_the_way_is_begun_anew_and_never_mixed() {
         world.kill.notified().await;
         source.holds("2", b"new new");
     };
-    let fetch = fetch(&source, object, &cache, WHOLE, &world.thaws, world);
+    let fetch = environment.bring(&source, object, &cache);
     let fetched = tokio::join!(fetch, change).0.unwrap();
     assert_eq!(std::fs::read(fetched.file.path()).unwrap(), b"new new");
     assert_eq!((fetched.identity, fetched.transferred), (identity("2"), 11));
@@ -409,8 +436,7 @@ async fn a_freeze_costs_no_wait_whether_the_monotonic_clock_stood_still_or_not()
 async fn a_file_that_does_not_fit_is_refused_before_it_is_fetched_and_leaves_nothing() {
     let source = Scripted::holding(b"0123456789", []);
     let environment = Environment::new();
-    let cache = Cache::open(environment.0.path()).unwrap();
-    let world = &*source.0;
+    let cache = Cache::open(environment.directory.path()).unwrap();
     let object = Object {
         identity: identity("1"),
         size: 1 << 60,
@@ -418,7 +444,8 @@ async fn a_file_that_does_not_fit_is_refused_before_it_is_fetched_and_leaves_not
         range: 0..1 << 60,
         body: source.body(b"0123456789").unwrap(),
     };
-    let error = fetch(&source, object, &cache, WHOLE, &world.thaws, world)
+    let error = environment
+        .bring(&source, object, &cache)
         .await
         .unwrap_err();
     let message = error.to_string();
@@ -436,8 +463,7 @@ async fn a_file_that_does_not_fit_is_refused_before_it_is_fetched_and_leaves_not
 async fn more_than_was_declared_is_an_error_and_leaves_nothing() {
     let source = Scripted::holding(b"0123456789", []);
     let environment = Environment::new();
-    let cache = Cache::open(environment.0.path()).unwrap();
-    let world = &*source.0;
+    let cache = Cache::open(environment.directory.path()).unwrap();
     let object = Object {
         identity: identity("1"),
         size: 3,
@@ -445,10 +471,56 @@ async fn more_than_was_declared_is_an_error_and_leaves_nothing() {
         range: 0..3,
         body: source.body(b"0123456789").unwrap(),
     };
-    let error = fetch(&source, object, &cache, WHOLE, &world.thaws, world)
+    let error = environment
+        .bring(&source, object, &cache)
         .await
         .unwrap_err();
     let message = "the source declared 3 bytes and sent at least 4";
     assert_eq!(error.to_string(), message);
     assert_eq!(environment.partials(), 0);
+}
+
+fn promise(bytes: &[u8]) -> Expected {
+    Expected {
+        size: bytes.len() as u64,
+        digest: Digest::of(Sha256::new().chain_update(bytes)),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_of_another_length_than_was_promised_is_refused_before_its_transfer() {
+    let source = Scripted::holding(b"0123456789", []);
+    let mut environment = Environment::new();
+    environment.expected = Some(promise(b"012345678"));
+    let error = environment.fetch(&source).await.unwrap().unwrap_err();
+    let message = "s3://b/m.onnx has 10 bytes, and 9 were promised";
+    assert_eq!(
+        (error.to_string().as_str(), error.is_transient()),
+        (message, false)
+    );
+    assert_eq!(source.asked(), [Asked::Open(None)]);
+    assert_eq!((source.delivered(), environment.partials()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_were_not_promised_are_fetched_anew_once() {
+    let mut environment = Environment::new();
+    environment.expected = Some(promise(b"0123456789"));
+    let source = Scripted::holding(b"012345678!", []);
+    let error = environment.fetch(&source).await.unwrap().unwrap_err();
+    let (promised, found) = (promise(b"0123456789").digest, promise(b"012345678!").digest);
+    let message = format!("s3://b/m.onnx has the SHA-256 {found}, and {promised} was promised");
+    assert_eq!((error.to_string(), error.is_transient()), (message, false));
+    assert_eq!(source.asked(), [Asked::Open(None), Asked::Open(None)]);
+    assert_eq!(environment.partials(), 0);
+
+    // What an earlier process has left is held against it too.
+    let source = Scripted::holding(b"!12345678!", [Act::Killed(4)]);
+    environment.killed(&source).await;
+    source.holds("1", b"0123456789");
+    let (fetched, bytes) = environment.fetch(&source).await.unwrap().unwrap();
+    assert_eq!(
+        (bytes.as_slice(), fetched.transferred),
+        (&b"0123456789"[..], 6 + 10)
+    );
 }

@@ -24,9 +24,9 @@ use futures_core::future::BoxFuture;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::FetchError;
 use super::answer::{Answer, Broken, Patience};
 use super::writer::Piece;
+use super::{Context, FetchError};
 use crate::cache::Wanted;
 use crate::clock::{Clock, Thaws};
 use crate::source::{Object, Source};
@@ -66,17 +66,12 @@ enum Stop {
 }
 
 impl<'a> Transfer<'a> {
-    pub(super) fn new(
-        source: &'a dyn Source,
-        thaws: &'a Thaws,
-        clock: &'a dyn Clock,
-        connections: usize,
-    ) -> Self {
+    pub(super) fn new(source: &'a dyn Source, context: Context<'a>) -> Self {
         Self {
             source,
-            thaws,
-            clock,
-            connections,
+            thaws: context.thaws,
+            clock: context.clock,
+            connections: context.parts.connections,
             transferred: AtomicU64::new(0),
         }
     }

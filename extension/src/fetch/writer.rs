@@ -10,8 +10,9 @@ use std::ops::Range;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use super::expectation::Expectation;
 use super::verify::Sums;
-use super::{FetchError, Parts};
+use super::{Context, FetchError, Parts};
 use crate::cache::{Cache, Partial, Wanted, is_full};
 use crate::ids::Digest;
 
@@ -29,7 +30,7 @@ pub(super) struct Piece {
 
 /// How far a file has come once no more pieces follow.
 pub(super) enum Ended {
-    /// All of it is here, with the checksum that was declared.
+    /// All of it is here, as it was declared and promised.
     Whole(Partial, Digest),
     /// Bytes are missing.
     Unfinished(Partial),
@@ -45,11 +46,11 @@ impl Writer {
     /// Starts it. It takes pieces of what is missing; those of one part in order. Once the sender is dropped it comes
     /// to its end.
     pub(super) fn start(
-        cache: &Cache,
+        context: Context<'_>,
         wanted: Wanted,
-        parts: Parts,
+        expectation: Expectation,
     ) -> io::Result<(Self, mpsc::Sender<Piece>)> {
-        let cache = cache.clone();
+        let (cache, parts) = (context.cache.clone(), context.parts);
         let (pieces, queue) = mpsc::channel(QUEUE * parts.connections.max(1));
         let (begun, missing) = oneshot::channel();
         let (end, ended) = oneshot::channel();
@@ -58,7 +59,7 @@ impl Writer {
             let result = partial.and_then(|partial| {
                 let _ = begun.send(partial.missing());
                 let is_given_up = || end.is_closed();
-                write(&cache, partial, queue, is_given_up)
+                write(&cache, partial, &expectation, queue, is_given_up)
             });
             let _ = end.send(result);
         };
@@ -101,6 +102,7 @@ fn begin(cache: &Cache, wanted: Wanted, parts: Parts) -> Result<Partial, FetchEr
 fn write(
     cache: &Cache,
     mut partial: Partial,
+    expectation: &Expectation,
     mut queue: mpsc::Receiver<Piece>,
     is_given_up: impl Fn() -> bool,
 ) -> Result<Ended, FetchError> {
@@ -119,11 +121,14 @@ fn write(
             return Ok(Ended::Unfinished(partial));
         }
     }
-    match sums.sums.finish() {
+    let digest = sums.sums.finish();
+    let digest = digest.map_err(|algorithm| FetchError::Checksum { algorithm });
+    let held = digest.and_then(|digest| expectation.hold_digest(&digest).map(|()| digest));
+    match held {
         Ok(digest) => Ok(Ended::Whole(partial, digest)),
-        Err(algorithm) => {
+        Err(error) => {
             partial.discard();
-            Err(FetchError::Checksum { algorithm })
+            Err(error)
         }
     }
 }

@@ -1,0 +1,47 @@
+//! What the publisher has promised of a file, held against what there is.
+
+use super::FetchError;
+use crate::cache::Wanted;
+use crate::ids::{Digest, Expected};
+
+/// The promise for one file; there may be none.
+pub(super) struct Expectation {
+    uri: String,
+    expected: Option<Expected>,
+}
+
+impl Expectation {
+    /// What `expected` says of `wanted`, which has the length that was promised.
+    pub(super) fn of(wanted: &Wanted, expected: Option<&Expected>) -> Result<Self, FetchError> {
+        let expectation = Self {
+            uri: wanted.location.clone(),
+            expected: expected.cloned(),
+        };
+        expectation.hold_length(wanted.size)?;
+        Ok(expectation)
+    }
+
+    /// The file has this length.
+    pub(super) fn hold_length(&self, found: u64) -> Result<(), FetchError> {
+        match &self.expected {
+            Some(Expected { size, .. }) if *size != found => Err(FetchError::PromisedLength {
+                uri: self.uri.clone(),
+                promised: *size,
+                found,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The file has this SHA-256.
+    pub(super) fn hold_digest(&self, found: &Digest) -> Result<(), FetchError> {
+        match &self.expected {
+            Some(Expected { digest, .. }) if digest != found => Err(FetchError::PromisedDigest {
+                uri: self.uri.clone(),
+                promised: digest.clone(),
+                found: found.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
