@@ -9,6 +9,7 @@
 
 mod journal;
 mod partial;
+mod unpacked;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -19,6 +20,7 @@ pub use journal::{Journal, Record};
 pub use partial::{Partial, Unfinished, Wanted, is_full};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
+pub use unpacked::Unpacked;
 
 use crate::ids::{Digest, ModelName};
 

@@ -9,7 +9,9 @@
 //!
 //! The whole is verified once, however many answers it came in: the length, the checksum that the source declared,
 //! and the SHA-256 that falls out and names the file. Bytes that fail are fetched anew, once. Where the publisher has
-//! promised a file ([`Expected`]), another length is refused before the transfer, and other bytes after it.
+//! promised a file ([`Expected`]), another length is refused before the transfer, and other bytes after it. A file that
+//! is compressed at its source is decompressed while it arrives ([`Compression`]): what the source declares holds for
+//! what comes over the network, and what was promised for what comes out.
 //!
 //! How a process asks that finds some of a file here: [`open`] reads the first missing range under `If-Match`.
 //! Nothing changed, as is most likely so soon after, and that request is the check and a part of the transfer.
@@ -17,9 +19,11 @@
 //! what is there would begin the whole transfer again, or cost every such start a round trip.
 
 mod answer;
+mod compression;
 mod expectation;
 mod parts;
 mod transfer;
+mod unpack;
 mod verify;
 mod writer;
 
@@ -34,10 +38,12 @@ use crate::cache::{Cache, CacheError, KeptFile, Unfinished, Wanted};
 use crate::clock::{Clock, Thaws};
 use crate::ids::{ChecksumAlgorithm, Digest, Expected, Identity};
 use crate::source::{Chunks, Object, Opened, Source, SourceError};
+pub use compression::Compression;
 use expectation::Expectation;
 pub use parts::Parts;
 use transfer::Transfer;
-use writer::{Ended, Writer};
+pub use unpack::UnpackError;
+use writer::{Ended, Whole, Writer};
 
 /// How often a fetch follows a source that changes while it is read.
 const MOST_CHANGES: u32 = 3;
@@ -48,8 +54,10 @@ pub struct Request<'a> {
     pub source: &'a dyn Source,
     /// What it holds, as [`open`] has found it.
     pub object: Object,
-    /// What the publisher has promised of it.
+    /// What the publisher has promised of the file, decompressed.
     pub expected: Option<&'a Expected>,
+    /// How it is compressed.
+    pub compression: Compression,
 }
 
 /// Where to, and how.
@@ -70,12 +78,12 @@ pub struct Context<'a> {
 pub struct Fetched {
     /// The source's identity of it. Not the object's that the fetch began with, if that changed on the way.
     pub identity: Identity,
-    /// The SHA-256 of its bytes.
+    /// The SHA-256 of its bytes, decompressed.
     pub digest: Digest,
-    /// Its length in bytes.
+    /// Its length in bytes, decompressed.
     pub size: u64,
-    /// How many bytes came over the network for it: less than its length when some of it was here, more when the
-    /// source changed on the way.
+    /// How many bytes came over the network for it: less than its length when some of it was here or it came
+    /// compressed, more when the source changed on the way.
     pub transferred: u64,
     /// The file.
     pub file: KeptFile,
@@ -133,12 +141,20 @@ pub enum FetchError {
         /// That of the bytes that arrived.
         found: Digest,
     },
+    /// What came cannot be decompressed; where that may be for damage on the way, twice.
+    #[error("{uri}: {reason}")]
+    Unpack {
+        /// The place.
+        uri: String,
+        /// Why not.
+        reason: UnpackError,
+    },
     /// The disk is full, or will be.
     #[error(
         "no room for the model: it needs {needs} bytes, and MODEL_CACHE_DIR has {free} free (raise the function's ephemeral storage)"
     )]
     NoRoom {
-        /// The file's length.
+        /// The file's length; if it comes compressed, both its lengths, as far as they are known.
         needs: u64,
         /// What is free, once all that was here of it is removed.
         free: u64,
@@ -162,6 +178,7 @@ impl FetchError {
             FetchError::Checksum { .. }
             | FetchError::PromisedLength { .. }
             | FetchError::PromisedDigest { .. }
+            | FetchError::Unpack { .. }
             | FetchError::NoRoom { .. }
             | FetchError::Cache(_)
             | FetchError::Write(_) => false,
@@ -170,10 +187,11 @@ impl FetchError {
 
     /// Whether bytes were damaged on the way, as far as can be told.
     fn is_damage(&self) -> bool {
-        matches!(
-            self,
-            FetchError::Checksum { .. } | FetchError::PromisedDigest { .. }
-        )
+        match self {
+            FetchError::Checksum { .. } | FetchError::PromisedDigest { .. } => true,
+            FetchError::Unpack { reason, .. } => reason.is_damage(),
+            _ => false,
+        }
     }
 }
 
@@ -234,17 +252,18 @@ pub async fn fetch(request: Request<'_>, context: Context<'_>) -> Result<Fetched
         source,
         mut object,
         expected,
+        compression,
     } = request;
     let started = Instant::now();
     let transfer = Transfer::new(source, context);
     let (mut changes, mut damaged) = (0, false);
     loop {
-        let error = match receive(&transfer, object, expected, context).await {
-            Ok((wanted, digest, file)) => {
+        let error = match receive(&transfer, object, expected, compression, context).await {
+            Ok((wanted, whole, file)) => {
                 return Ok(Fetched {
                     identity: wanted.identity,
-                    digest,
-                    size: wanted.size,
+                    digest: whole.digest,
+                    size: whole.size,
                     transferred: transfer.transferred(),
                     file,
                     elapsed: started.elapsed(),
@@ -271,20 +290,27 @@ async fn receive(
     transfer: &Transfer<'_>,
     object: Object,
     expected: Option<&Expected>,
+    compression: Compression,
     context: Context<'_>,
-) -> Result<(Wanted, Digest, KeptFile), FetchError> {
+) -> Result<(Wanted, Whole, KeptFile), FetchError> {
     let (wanted, answer) = transfer.begin(object);
-    let expectation = Expectation::of(&wanted, expected)?;
-    let (mut writer, pieces) = Writer::start(context, wanted.clone(), expectation)?;
+    let expectation = Expectation::of(&wanted, expected, compression)?;
+    let (mut writer, pieces) = Writer::start(context, wanted.clone(), expectation, compression)?;
     let arrived = match writer.missing().await {
         Some(missing) => transfer.run(&wanted, missing, answer, pieces).await,
         // It could not begin, and says why at its end.
         None => Ok(()),
     };
     match writer.end().await? {
-        Ended::Whole(partial, digest) => {
-            let file = context.cache.complete(partial, &digest)?;
-            Ok((wanted, digest, file))
+        Ended::Whole(partial, mut whole) => {
+            let file = match whole.unpacked.take() {
+                Some(unpacked) => {
+                    let cache = context.cache;
+                    cache.complete_unpacked(partial, unpacked, &whole.digest)?
+                }
+                None => context.cache.complete(partial, &whole.digest)?,
+            };
+            Ok((wanted, whole, file))
         }
         Ended::Unfinished(partial) => {
             let (declared, received) = (wanted.size, partial.have());

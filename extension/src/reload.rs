@@ -18,7 +18,7 @@ use crate::cache::{Cache, CacheError, Journal, KeptFile, Record};
 use crate::clock::{Clock, Thaws};
 use crate::config::ModelSettings;
 use crate::engine::EngineError;
-use crate::fetch::{self, FetchError, Fetched, Parts};
+use crate::fetch::{self, Compression, FetchError, Fetched, Parts};
 use crate::ids::Version;
 use crate::metrics::defs;
 use crate::models::{Loaded, Models};
@@ -289,6 +289,7 @@ impl Reloader {
             source: &*self.source,
             object,
             expected: None,
+            compression: Compression::of(self.settings.location.file_name()),
         };
         let context = fetch::Context {
             cache: &shared.cache,

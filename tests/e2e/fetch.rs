@@ -11,7 +11,7 @@ use lab::gate::Gate;
 use lab::s3::{Record, Rule, S3Server};
 use model_sidecar::cache::Cache;
 use model_sidecar::clock::{Clock, Thaws, Timestamp};
-use model_sidecar::fetch::{self, FetchError, Fetched, Parts};
+use model_sidecar::fetch::{self, Compression, FetchError, Fetched, Parts};
 use model_sidecar::ids::{Digest, Expected};
 use model_sidecar::source::{Opened, S3Source, Source as _};
 use sha2::{Digest as _, Sha256};
@@ -42,6 +42,7 @@ fn bytes(seed: u64) -> Bytes {
 /// An S3 server, and the cache directory of an environment.
 struct Bench {
     s3: S3Server,
+    key: &'static str,
     parts: Parts,
     expected: Option<Expected>,
     directory: TempDir,
@@ -68,6 +69,7 @@ impl Bench {
         s3.put(BUCKET, KEY, bytes(1));
         Self {
             s3,
+            key: KEY,
             parts,
             expected: None,
             directory: tempfile::tempdir().unwrap(),
@@ -85,7 +87,7 @@ impl Bench {
             .region(Region::new(REGION))
             .endpoint_url(self.s3.url())
             .build();
-        S3Source::new(&aws, true, BUCKET, KEY)
+        S3Source::new(&aws, true, BUCKET, self.key)
     }
 
     /// What a process does that knows nothing but what the directory holds.
@@ -99,6 +101,7 @@ impl Bench {
             source: &source,
             object,
             expected: self.expected.as_ref(),
+            compression: Compression::of(self.key),
         };
         let context = fetch::Context {
             cache: &cache,
@@ -119,7 +122,7 @@ impl Bench {
             let unfinished = cache.unfinished(&uri);
             unfinished.is_some_and(|one| {
                 let missing = one.missing.iter().map(|range| range.end - range.start);
-                missing.sum::<u64>() == SIZE - bytes
+                missing.sum::<u64>() == one.wanted.size - bytes
             })
         };
         let here = async {
@@ -376,4 +379,101 @@ async fn what_a_publisher_has_promised_is_held_against_what_the_bucket_has() {
     let message =
         format!("s3://{BUCKET}/{KEY} has the SHA-256 {found}, and {promised} was promised");
     assert_eq!((error, bench.partials()), (message, 0));
+}
+
+/// The same bytes as `zstd` packs them: two frames, and about as long, for they hold no pattern that it knows.
+fn packed(seed: u64) -> Vec<u8> {
+    let bytes = bytes(seed);
+    let (first, second) = bytes.split_at(bytes.len() / 3);
+    let frame = |bytes: &[u8]| {
+        let mut packed = vec![0; zstd_safe::compress_bound(bytes.len())];
+        let length = zstd_safe::compress(&mut packed[..], bytes, 3).unwrap();
+        packed.truncate(length);
+        packed
+    };
+    [frame(first), frame(second)].concat()
+}
+
+impl Bench {
+    /// One whose bucket holds a compressed file, and the length of that.
+    async fn compressed() -> (Self, u64) {
+        let mut bench = Self::with(SPLIT).await;
+        bench.key = "m.onnx.zst";
+        let packed = packed(1);
+        let size = packed.len() as u64;
+        bench.s3.put(BUCKET, bench.key, packed);
+        (bench, size)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_file_is_decompressed_whatever_happens_to_its_parts() {
+    let (bench, size) = Bench::compressed().await;
+    bench.s3.fail(Rule::on("GET").nth(2).truncate_after(MB / 2));
+    bench.s3.fail(Rule::on("GET").nth(3).reset_after(MB / 4));
+    bench
+        .s3
+        .fail(Rule::on("GET").nth(5).status(503, "SlowDown"));
+    let (fetched, arrived) = bench.fetch().await.unwrap();
+    assert!(arrived == bytes(1));
+    assert_eq!((fetched.size, fetched.transferred), (SIZE, size));
+    assert_eq!(
+        (fetched.digest, bench.partials()),
+        (promise(&bytes(1)).digest, 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_byte_of_a_compressed_file_is_noticed_in_any_part() {
+    for n in 1..=6 {
+        let (bench, _) = Bench::compressed().await;
+        bench.s3.fail(Rule::on("GET").nth(n).flip(70_000));
+        let (_, arrived) = bench.fetch().await.unwrap();
+        assert!(arrived == bytes(1), "in answer {n}");
+        assert_eq!(bench.partials(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overwrite_between_two_parts_of_a_compressed_file_never_mixes_two() {
+    for n in 2..=6 {
+        let (bench, _) = Bench::compressed().await;
+        bench.s3.fail(Rule::on("GET").nth(n).overwrite(packed(2)));
+        let (fetched, arrived) = bench.fetch().await.unwrap();
+        assert!(arrived == bytes(2), "at request {n}");
+        let now = bench.s3.get(BUCKET, bench.key).unwrap();
+        assert_eq!(fetched.identity.version_id, Some(now.version_id));
+        assert_eq!(bench.partials(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_file_that_was_given_up_goes_on_where_it_was() {
+    let (bench, size) = Bench::compressed().await;
+    let gate = Gate::new();
+    bench
+        .s3
+        .fail(Rule::on("GET").first(3).stall_after(MB / 2, &gate));
+    tokio::select! {
+        _ = bench.fetch() => panic!("it cannot end"),
+        () = bench.arrived(3 * MB / 2) => {}
+    }
+    gate.open();
+    let (fetched, arrived) = bench.fetch().await.unwrap();
+    assert!(arrived == bytes(1));
+    assert_eq!(fetched.transferred, size - 3 * MB / 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_file_that_was_uploaded_in_half_is_refused() {
+    let (bench, size) = Bench::compressed().await;
+    let half = packed(1)[..(size / 2).try_into().unwrap()].to_vec();
+    bench.s3.put(BUCKET, bench.key, half);
+    let error = bench.fetch().await.unwrap_err().to_string();
+    let message = format!(
+        "s3://{BUCKET}/m.onnx.zst: it ends at byte {}, within a zstd frame",
+        size / 2
+    );
+    assert!(error.contains(&message), "{error}");
+    assert_eq!(bench.partials(), 0);
 }

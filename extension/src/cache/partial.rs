@@ -162,7 +162,7 @@ impl Cache {
         (have > 0).then_some((have, Unfinished { wanted, missing }))
     }
 
-    fn sweep_partials(&self, location: &str, except: &Path) {
+    pub(super) fn sweep_partials(&self, location: &str, except: &Path) {
         for path in entries(&self.partials) {
             if is_of(&path, location) && path.file_stem() != except.file_stem() {
                 remove_unless_locked(&path.with_extension("part"));

@@ -1,5 +1,6 @@
 //! Fetches from a source that follows a script, into a real cache on disk.
 
+pub(in crate::fetch) mod pack;
 mod script;
 
 use proptest::prelude::*;
@@ -8,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::ids::Checksum;
+use pack::{USUAL, pack};
 use script::{Act, Asked, Scripted, identity, lock};
 
 /// An execution environment's `/tmp`; every fetch is a new process in it.
@@ -15,6 +17,7 @@ struct Environment {
     directory: TempDir,
     parts: Parts,
     expected: Option<Expected>,
+    compression: Compression,
 }
 
 /// One connection, as for any small file.
@@ -39,6 +42,7 @@ impl Environment {
             directory: tempfile::tempdir().unwrap(),
             parts,
             expected: None,
+            compression: Compression::None,
         }
     }
 
@@ -75,6 +79,7 @@ impl Environment {
             source,
             object,
             expected: self.expected.as_ref(),
+            compression: self.compression,
         };
         let context = Context {
             cache,
@@ -130,12 +135,19 @@ proptest! {
         length in 1..30_u64,
         connections in 1..6_usize,
         changes in any::<bool>(),
+        is_packed in any::<bool>(),
     ) {
         let mut script = script;
         script.retain(|act| changes || !matches!(act, Act::Overwritten(_)));
         let bytes: Vec<u8> = (0..60).take(size).collect();
-        let source = Scripted::holding(&bytes, script.clone());
-        let environment = Environment::with(Parts { length, connections });
+        let mut environment = Environment::with(Parts { length, connections });
+        let source = if is_packed {
+            environment.compression = Compression::Zstd;
+            Scripted::packing(pack, &bytes, script.clone())
+        } else {
+            Scripted::holding(&bytes, script.clone())
+        };
+        let size = lock(&source.0.held).1.len();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -523,4 +535,116 @@ async fn bytes_that_were_not_promised_are_fetched_anew_once() {
         (bytes.as_slice(), fetched.transferred),
         (&b"0123456789"[..], 6 + 10)
     );
+}
+
+/// A source that holds `bytes` in one frame, and an environment that takes them so.
+fn packed(bytes: &[u8], script: impl IntoIterator<Item = Act>) -> (Scripted, Environment) {
+    let mut environment = Environment::with(SPLIT);
+    environment.compression = Compression::Zstd;
+    let source = Scripted::packing(|bytes| USUAL.of(bytes), bytes, script);
+    (source, environment)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compressed_file_arrives_as_what_it_was_and_is_kept_as_that_alone() {
+    let bytes = vec![7; 5_000];
+    let (source, mut environment) = packed(&bytes, []);
+    environment.expected = Some(promise(&bytes));
+    let size = lock(&source.0.held).1.len() as u64;
+    let (fetched, arrived) = environment.fetch(&source).await.unwrap().unwrap();
+    assert!(arrived == bytes && size < 100);
+    assert_eq!((fetched.size, fetched.transferred), (5_000, size));
+    let files = environment.directory.path().join("files");
+    assert_eq!(
+        (
+            std::fs::read_dir(files).unwrap().count(),
+            environment.partials()
+        ),
+        (1, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compressed_file_goes_on_after_a_kill_and_is_decompressed_from_what_is_here() {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let (source, environment) = packed(&bytes, [Act::Stalls(4), Act::Killed(6), Act::Stalls(8)]);
+    let size = lock(&source.0.held).1.len() as u64;
+    assert!(environment.fetch(&source).await.is_none());
+    let before = source.delivered();
+    let (fetched, arrived) = environment.fetch(&source).await.unwrap().unwrap();
+    assert_eq!((arrived, fetched.transferred), (bytes, size - before));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_decompressed_is_fetched_anew_once_unless_that_is_of_no_use() {
+    let (source, environment) = packed(&[7; 500], []);
+    source.holds("1", b"this is no zstd at all");
+    let error = environment.fetch(&source).await.unwrap().unwrap_err();
+    let message =
+        "s3://b/m.onnx: at byte 0 there is no zstd frame (a name that ends in .zst promises one)";
+    assert_eq!(
+        (error.to_string().as_str(), error.is_transient()),
+        (message, false)
+    );
+    let opened = |asked: Vec<Asked>| {
+        asked
+            .iter()
+            .filter(|asked| **asked == Asked::Open(None))
+            .count()
+    };
+    assert_eq!((opened(source.asked()), environment.partials()), (2, 0));
+
+    // A window of 16 MB.
+    source.holds("1", &[0x28, 0xB5, 0x2F, 0xFD, 0, 14 << 3, 1, 0, 0]);
+    let error = environment.fetch(&source).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("without --long"), "{error}");
+    assert_eq!((opened(source.asked()), environment.partials()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promise_speaks_of_the_decompressed_file_and_a_checksum_of_what_the_source_holds() {
+    let bytes = vec![7; 5_000];
+    let (source, mut environment) = packed(&bytes, []);
+    environment.expected = Some(promise(&[8; 5_000]));
+    let error = environment.fetch(&source).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("was promised"), "{error}");
+    environment.expected = Some(promise(&[7; 4_999]));
+    let error = environment.fetch(&source).await.unwrap().unwrap_err();
+    assert!(
+        error.to_string().contains("4999 bytes that its publisher"),
+        "{error}"
+    );
+
+    environment.expected = None;
+    let sum = |bytes: &[u8]| {
+        let sha256 = Sha256::digest(bytes);
+        Some(Checksum {
+            algorithm: ChecksumAlgorithm::Sha256,
+            value: aws_smithy_types::base64::encode(sha256),
+        })
+    };
+    *lock(&source.0.checksum) = sum(&bytes);
+    let error = environment.fetch(&source).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("Sha256 checksum"), "{error}");
+    *lock(&source.0.checksum) = sum(&lock(&source.0.held).1);
+    let (_, arrived) = environment.fetch(&source).await.unwrap().unwrap();
+    assert!(arrived == bytes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compressed_file_needs_room_for_both_before_its_transfer() {
+    let (source, mut environment) = packed(&[7; 500], []);
+    environment.expected = Some(Expected {
+        size: 1 << 60,
+        ..promise(&[])
+    });
+    let needs = (1_u64 << 60) + lock(&source.0.held).1.len() as u64;
+    let error = environment
+        .fetch(&source)
+        .await
+        .unwrap()
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(&format!("needs {needs} bytes")), "{error}");
+    assert_eq!((source.delivered(), environment.partials()), (0, 0));
 }

@@ -7,16 +7,17 @@ use sha2::{Digest as _, Sha256};
 
 use crate::ids::{Checksum, ChecksumAlgorithm, Digest};
 
-/// The SHA-256, and what the source declared.
+/// The SHA-256, where it is needed, and what the source declared.
 pub(super) struct Sums {
-    sha256: Sha256,
+    sha256: Option<Sha256>,
     declared: Option<Checksum>,
     /// The declared one, unless that is the SHA-256, which is computed anyway.
     computed: Option<Box<dyn HttpChecksum>>,
 }
 
 impl Sums {
-    pub(super) fn new(declared: Option<Checksum>) -> Self {
+    /// With the SHA-256 if `with_digest`, or if the source declared it.
+    pub(super) fn new(declared: Option<Checksum>, with_digest: bool) -> Self {
         let algorithm = declared.as_ref().map(|declared| declared.algorithm);
         let computed = algorithm.and_then(|algorithm| match algorithm {
             ChecksumAlgorithm::Crc64Nvme => Some(Computed::Crc64Nvme),
@@ -25,32 +26,36 @@ impl Sums {
             ChecksumAlgorithm::Sha1 => Some(Computed::Sha1),
             ChecksumAlgorithm::Sha256 => None,
         });
+        let with_sha256 = with_digest || algorithm == Some(ChecksumAlgorithm::Sha256);
         Self {
-            sha256: Sha256::new(),
+            sha256: with_sha256.then(Sha256::new),
             declared,
             computed: computed.map(Computed::into_impl),
         }
     }
 
     pub(super) fn update(&mut self, bytes: &[u8]) {
-        self.sha256.update(bytes);
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(bytes);
+        }
         if let Some(computed) = &mut self.computed {
             computed.update(bytes);
         }
     }
 
-    /// The digest of all bytes, or which checksum they do not have.
-    pub(super) fn finish(self) -> Result<Digest, ChecksumAlgorithm> {
+    /// The digest of all bytes, where it was computed, or which checksum they do not have.
+    pub(super) fn finish(self) -> Result<Option<Digest>, ChecksumAlgorithm> {
         if let Some(declared) = self.declared {
-            let value = match self.computed {
-                Some(computed) => base64::encode(computed.finalize()),
-                None => base64::encode(self.sha256.clone().finalize()),
+            let value = match (self.computed, &self.sha256) {
+                (Some(computed), _) => Some(base64::encode(computed.finalize())),
+                (None, Some(sha256)) => Some(base64::encode(sha256.clone().finalize())),
+                (None, None) => None,
             };
-            if value != declared.value {
+            if value.as_deref() != Some(&declared.value) {
                 return Err(declared.algorithm);
             }
         }
-        Ok(Digest::of(self.sha256))
+        Ok(self.sha256.map(Digest::of))
     }
 }
 
@@ -74,8 +79,12 @@ mod tests {
                 algorithm,
                 value: value.to_owned(),
             };
-            for (bytes, same) in [(b"123456789", true), (b"123456780", false)] {
-                let mut sums = Sums::new(Some(declared.clone()));
+            for (bytes, same, with_digest) in [
+                (b"123456789", true, true),
+                (b"123456789", true, false),
+                (b"123456780", false, false),
+            ] {
+                let mut sums = Sums::new(Some(declared.clone()), with_digest);
                 bytes.chunks(2).for_each(|chunk| sums.update(chunk));
                 assert_eq!(sums.finish().is_ok(), same, "{algorithm:?}");
             }

@@ -2,7 +2,8 @@
 //! the checksums in the file's order.
 //!
 //! A piece that comes in order is hashed on its way. Others are read back, from memory most likely, when no piece
-//! waits to be written; so is what an earlier process has left. The network never waits for a checksum.
+//! waits to be written; so is what an earlier process has left. The network never waits for a checksum. A file that
+//! comes compressed is decompressed in the same order ([`Unpacker`]).
 
 use std::io;
 use std::ops::Range;
@@ -11,9 +12,10 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::expectation::Expectation;
+use super::unpack::{Failure, Unpacker};
 use super::verify::Sums;
-use super::{Context, FetchError, Parts};
-use crate::cache::{Cache, Partial, Wanted, is_full};
+use super::{Compression, Context, FetchError, Parts};
+use crate::cache::{Cache, Partial, Unpacked, Wanted, is_full};
 use crate::ids::Digest;
 
 /// Pieces between the network and the disk for each connection. hyper's are at most about 400 KB.
@@ -31,9 +33,26 @@ pub(super) struct Piece {
 /// How far a file has come once no more pieces follow.
 pub(super) enum Ended {
     /// All of it is here, as it was declared and promised.
-    Whole(Partial, Digest),
+    Whole(Partial, Whole),
     /// Bytes are missing.
     Unfinished(Partial),
+}
+
+/// What a file is that has come whole.
+pub(super) struct Whole {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    /// Where it is, if it came compressed.
+    pub(super) unpacked: Option<Unpacked>,
+}
+
+/// What the thread does.
+struct Job {
+    cache: Cache,
+    wanted: Wanted,
+    parts: Parts,
+    expectation: Expectation,
+    compression: Compression,
 }
 
 /// The thread.
@@ -49,17 +68,23 @@ impl Writer {
         context: Context<'_>,
         wanted: Wanted,
         expectation: Expectation,
+        compression: Compression,
     ) -> io::Result<(Self, mpsc::Sender<Piece>)> {
-        let (cache, parts) = (context.cache.clone(), context.parts);
-        let (pieces, queue) = mpsc::channel(QUEUE * parts.connections.max(1));
+        let job = Job {
+            cache: context.cache.clone(),
+            wanted,
+            parts: context.parts,
+            expectation,
+            compression,
+        };
+        let (pieces, queue) = mpsc::channel(QUEUE * job.parts.connections.max(1));
         let (begun, missing) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let work = move || {
-            let partial = begin(&cache, wanted, parts);
-            let result = partial.and_then(|partial| {
+            let result = job.begin().and_then(|(partial, order)| {
                 let _ = begun.send(partial.missing());
                 let is_given_up = || end.is_closed();
-                write(&cache, partial, &expectation, queue, is_given_up)
+                job.write(partial, order, queue, is_given_up)
             });
             let _ = end.send(result);
         };
@@ -80,126 +105,190 @@ impl Writer {
     }
 }
 
-/// The partial file, with room for all that is to come.
-fn begin(cache: &Cache, wanted: Wanted, parts: Parts) -> Result<Partial, FetchError> {
-    let size = wanted.size;
-    let mut partial = match cache.partial(wanted, parts.length) {
-        Ok(partial) => partial,
-        Err(error) if error.is_full() => return Err(no_room(cache, size)),
-        Err(error) => return Err(error.into()),
-    };
-    let needs = partial.needs()?;
-    if cache.free_bytes().is_some_and(|free| free < needs) {
-        partial.discard();
-        return Err(no_room(cache, size));
+impl Job {
+    /// The partial file, with room for all that is to come.
+    fn begin(&self) -> Result<(Partial, InOrder), FetchError> {
+        let mut partial = match self.cache.partial(self.wanted.clone(), self.parts.length) {
+            Ok(partial) => partial,
+            Err(error) if error.is_full() => return Err(self.no_room(0)),
+            Err(error) => return Err(error.into()),
+        };
+        let unpacked = match self.compression {
+            Compression::None => 0,
+            Compression::Zstd => self.expectation.promised_size().unwrap_or(0),
+        };
+        let needs = partial.needs()?.saturating_add(unpacked);
+        if self.cache.free_bytes().is_some_and(|free| free < needs) {
+            partial.discard();
+            return Err(self.no_room(unpacked));
+        }
+        match self.prepare(&mut partial) {
+            Ok(order) => Ok((partial, order)),
+            Err(failure) => Err(self.end(partial, failure)),
+        }
     }
-    match partial.prepare() {
-        Ok(()) => Ok(partial),
-        Err(error) => Err(failed(cache, partial, error)),
+
+    fn prepare(&self, partial: &mut Partial) -> Result<InOrder, Failure> {
+        partial.prepare().map_err(unwritten)?;
+        let unpacker = match self.compression {
+            Compression::None => None,
+            Compression::Zstd => Some(Unpacker::new(&self.cache, self.expectation.clone())?),
+        };
+        Ok(InOrder::new(partial, unpacker))
+    }
+
+    fn write(
+        &self,
+        mut partial: Partial,
+        mut order: InOrder,
+        mut queue: mpsc::Receiver<Piece>,
+        is_given_up: impl Fn() -> bool,
+    ) -> Result<Ended, FetchError> {
+        let written = write_all(&mut partial, &mut order, &mut queue, is_given_up);
+        match written.and_then(|is_whole| is_whole.then(|| self.hold(order)).transpose()) {
+            Ok(Some(whole)) => Ok(Ended::Whole(partial, whole)),
+            Ok(None) => Ok(Ended::Unfinished(partial)),
+            Err(failure) => Err(self.end(partial, failure)),
+        }
+    }
+
+    /// What has arrived, held against what was declared and promised.
+    fn hold(&self, order: InOrder) -> Result<Whole, Failure> {
+        let digest = order.sums.finish();
+        let digest = digest.map_err(|algorithm| FetchError::Checksum { algorithm })?;
+        let whole = match order.unpacker {
+            Some(unpacker) => unpacker.finish()?,
+            None => Whole {
+                digest: digest.ok_or_else(|| io::Error::other("no digest was computed"))?,
+                size: self.wanted.size,
+                unpacked: None,
+            },
+        };
+        self.expectation.hold_digest(&whole.digest)?;
+        Ok(whole)
+    }
+
+    /// Removes what is of no use, and says why.
+    fn end(&self, partial: Partial, failure: Failure) -> FetchError {
+        match failure {
+            Failure::NoRoom(unpacked) => {
+                partial.discard();
+                self.no_room(unpacked)
+            }
+            // What has arrived is as good as before.
+            Failure::Other(error @ (FetchError::Write(_) | FetchError::Cache(_))) => error,
+            Failure::Other(error) => {
+                partial.discard();
+                error
+            }
+        }
+    }
+
+    fn no_room(&self, unpacked: u64) -> FetchError {
+        let needs = self.wanted.size.saturating_add(unpacked);
+        let free = self.cache.free_bytes().unwrap_or_default();
+        FetchError::NoRoom { needs, free }
     }
 }
 
-fn write(
-    cache: &Cache,
-    mut partial: Partial,
-    expectation: &Expectation,
-    mut queue: mpsc::Receiver<Piece>,
+/// Writes all pieces; whether the file is whole then, and was looked at to its end.
+fn write_all(
+    partial: &mut Partial,
+    order: &mut InOrder,
+    queue: &mut mpsc::Receiver<Piece>,
     is_given_up: impl Fn() -> bool,
-) -> Result<Ended, FetchError> {
-    let mut sums = InOrder::new(&partial);
-    while let Some(piece) = next(&mut queue, &partial, &mut sums)? {
-        if let Err(error) = partial.write(piece.offset, &piece.bytes) {
-            return Err(failed(cache, partial, error));
-        }
-        sums.see(&piece);
+) -> Result<bool, Failure> {
+    while let Some(piece) = next(queue, partial, order)? {
+        partial
+            .write(piece.offset, &piece.bytes)
+            .map_err(unwritten)?;
+        order.see(&piece)?;
     }
     if !partial.missing().is_empty() {
-        return Ok(Ended::Unfinished(partial));
+        return Ok(false);
     }
-    while sums.read_back(&partial)? {
+    while order.read_back(partial)? {
         if is_given_up() {
-            return Ok(Ended::Unfinished(partial));
+            return Ok(false);
         }
     }
-    let digest = sums.sums.finish();
-    let digest = digest.map_err(|algorithm| FetchError::Checksum { algorithm });
-    let held = digest.and_then(|digest| expectation.hold_digest(&digest).map(|()| digest));
-    match held {
-        Ok(digest) => Ok(Ended::Whole(partial, digest)),
-        Err(error) => {
-            partial.discard();
-            Err(error)
-        }
-    }
+    Ok(true)
 }
 
 /// The next piece; the time until it comes is used.
 fn next(
     queue: &mut mpsc::Receiver<Piece>,
     partial: &Partial,
-    sums: &mut InOrder,
-) -> io::Result<Option<Piece>> {
+    order: &mut InOrder,
+) -> Result<Option<Piece>, Failure> {
     loop {
         match queue.try_recv() {
             Ok(piece) => return Ok(Some(piece)),
             Err(mpsc::error::TryRecvError::Disconnected) => return Ok(None),
             Err(mpsc::error::TryRecvError::Empty) => {}
         }
-        if !sums.read_back(partial)? {
+        if !order.read_back(partial)? {
             return Ok(queue.blocking_recv());
         }
     }
 }
 
-/// The checksums, which go through the file in order.
+/// The checksums, and the decompressor, which go through the file in order.
 struct InOrder {
     sums: Sums,
+    unpacker: Option<Unpacker>,
     at: u64,
     /// Made when something is read back: a small file never is.
     block: Vec<u8>,
 }
 
 impl InOrder {
-    fn new(partial: &Partial) -> Self {
+    fn new(partial: &Partial, unpacker: Option<Unpacker>) -> Self {
+        let with_digest = unpacker.is_none();
         Self {
-            sums: Sums::new(partial.wanted().checksum.clone()),
+            sums: Sums::new(partial.wanted().checksum.clone(), with_digest),
+            unpacker,
             at: 0,
             block: Vec::new(),
         }
     }
 
     /// Takes a piece that has been written, if it is the next.
-    fn see(&mut self, piece: &Piece) {
+    fn see(&mut self, piece: &Piece) -> Result<(), Failure> {
         if piece.offset == self.at {
-            self.sums.update(&piece.bytes);
-            self.at += piece.bytes.len() as u64;
+            self.take(&piece.bytes)?;
         }
+        Ok(())
     }
 
     /// Takes a block that was written before; whether there was one.
-    fn read_back(&mut self, partial: &Partial) -> io::Result<bool> {
+    fn read_back(&mut self, partial: &Partial) -> Result<bool, Failure> {
         if !partial.has(self.at) {
             return Ok(false);
         }
-        self.block.resize(BLOCK, 0);
-        let read = partial.read(self.at, &mut self.block)?;
-        self.sums.update(&self.block[..read]);
-        self.at += read as u64;
+        let mut block = std::mem::take(&mut self.block);
+        block.resize(BLOCK, 0);
+        let read = partial.read(self.at, &mut block)?;
+        self.take(&block[..read])?;
+        self.block = block;
         Ok(true)
     }
-}
 
-/// What to say of a file that could not be written.
-fn failed(cache: &Cache, partial: Partial, error: io::Error) -> FetchError {
-    if is_full(&error) {
-        let size = partial.wanted().size;
-        partial.discard();
-        return no_room(cache, size);
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.sums.update(bytes);
+        if let Some(unpacker) = &mut self.unpacker {
+            unpacker.feed(bytes)?;
+        }
+        self.at += bytes.len() as u64;
+        Ok(())
     }
-    error.into()
 }
 
-fn no_room(cache: &Cache, needs: u64) -> FetchError {
-    let free = cache.free_bytes().unwrap_or_default();
-    FetchError::NoRoom { needs, free }
+/// What a failed write of the partial file means.
+fn unwritten(error: io::Error) -> Failure {
+    if is_full(&error) {
+        Failure::NoRoom(0)
+    } else {
+        error.into()
+    }
 }

@@ -51,8 +51,11 @@ impl Act {
 
 /// A source, and the world around it.
 pub(super) struct World {
+    /// The ETag, and the bytes as they come over the network.
     pub(super) held: Mutex<(&'static str, Vec<u8>)>,
-    /// Every version that it ever held, by its ETag.
+    /// How a file is turned into those bytes.
+    pack: fn(&[u8]) -> Vec<u8>,
+    /// Every file that it ever held, by its ETag.
     pub(super) was: Mutex<HashMap<String, Vec<u8>>>,
     pub(super) checksum: Mutex<Option<Checksum>>,
     pub(super) script: Mutex<VecDeque<Act>>,
@@ -107,16 +110,28 @@ impl World {
         let Some(tag) = TAGS.get(next) else {
             return;
         };
-        let bytes = held.1.iter().map(|byte| byte.wrapping_add(60)).chain([0]);
-        *held = (tag, bytes.collect());
-        lock(&self.was).insert(held.0.to_owned(), held.1.clone());
+        let mut was = lock(&self.was);
+        let bytes = was[held.0].iter().map(|byte| byte.wrapping_add(60));
+        let bytes: Vec<u8> = bytes.chain([0]).collect();
+        *held = (tag, (self.pack)(&bytes));
+        was.insert((*tag).to_owned(), bytes);
     }
 }
 
 impl Scripted {
     pub(super) fn holding(bytes: &[u8], script: impl IntoIterator<Item = Act>) -> Self {
+        Self::packing(<[u8]>::to_vec, bytes, script)
+    }
+
+    /// One that holds files in another form.
+    pub(super) fn packing(
+        pack: fn(&[u8]) -> Vec<u8>,
+        bytes: &[u8],
+        script: impl IntoIterator<Item = Act>,
+    ) -> Self {
         Self(Arc::new(World {
-            held: Mutex::new(("1", bytes.to_vec())),
+            held: Mutex::new(("1", pack(bytes))),
+            pack,
             was: Mutex::new([("1".to_owned(), bytes.to_vec())].into()),
             checksum: Mutex::default(),
             script: Mutex::new(script.into_iter().collect()),
