@@ -9,9 +9,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::cache::{Cache, CacheError};
+use crate::cache::{self, Cache, CacheError};
 use crate::clock::{Clock, SystemClock, Thaws};
-use crate::config::{Config, ConfigError, Environment, InitializationType, Location, MetricsSink};
+use crate::config::{
+    Config, ConfigError, DEFAULT_CACHE_DIR, Environment, InitializationType, Location, MetricsSink,
+};
 use crate::engine::{Engine, EngineError, OnnxRuntime};
 use crate::fetch::Parts;
 use crate::ids::ModelName;
@@ -313,7 +315,14 @@ async fn build(
     };
     let server = tokio::spawn(server::serve(listeners, context, stopped, grace));
 
-    let cache = Cache::open(&config.cache_dir)?;
+    let cache = Cache::open_with(
+        &config.cache_dir,
+        &cache::Settings {
+            most: config.cache_bytes,
+            shared: config.cache_shared,
+            own: Some(DEFAULT_CACHE_DIR.into()),
+        },
+    )?;
     let shared = Shared {
         cache: cache.clone(),
         parts: Parts::for_memory(config.memory_mb),

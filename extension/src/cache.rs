@@ -4,11 +4,18 @@
 //! does not outlive the machine, and a file is checked again before it is used after a start.
 //! Beside the files, a [`Journal`] for each model says which identity of the source they came from and how their
 //! loads went, so that a second start in the same execution environment asks one conditional question and fetches
-//! nothing. A file that no journal names is swept away, unless somebody has it in hand: one model's sweep must not
-//! take what another is about to load.
+//! nothing. Files of earlier versions stay as long as there is room for them, so that a version which returns is not
+//! fetched again; [`Cache::make_room`] says which go.
+//!
+//! A directory that several environments share, such as one on EFS, is never cleaned up by one of them: no eviction, no
+//! locks, and a file that is there already is left as it is, since another environment may have it mapped. Each fetches
+//! for itself what is not there, and the first name stays.
 
 mod journal;
+mod origins;
 mod partial;
+mod place;
+mod room;
 mod unpacked;
 
 use std::fs::{self, File};
@@ -18,22 +25,39 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 pub use journal::{Journal, Record};
 pub use partial::{Partial, Unfinished, Wanted, is_full};
+pub use room::NoRoom;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 pub use unpacked::Unpacked;
 
 use crate::ids::{Digest, ModelName};
+use crate::sys;
+use room::Limits;
 
 const PARTIAL_PREFIX: &str = "partial-";
+
+/// How a cache's directory may be used.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How many bytes it may take; `None`: what the disk has.
+    pub most: Option<u64>,
+    /// Whether other environments use it as well; `None`: if it is on NFS.
+    pub shared: Option<bool>,
+    /// Where what concerns this environment alone is kept, when the directory is shared; `None`: there as well.
+    pub own: Option<PathBuf>,
+}
 
 /// A directory of model files.
 #[derive(Clone, Debug)]
 pub struct Cache {
     files: PathBuf,
+    origins: PathBuf,
     journals: PathBuf,
     loading: PathBuf,
     partials: PathBuf,
     in_hand: Arc<Mutex<Vec<Weak<PathBuf>>>>,
+    is_shared: bool,
+    limits: Limits,
 }
 
 /// A whole file, which stays at least as long as this or a clone of it lives.
@@ -70,34 +94,36 @@ fn hint(error: &io::Error) -> &'static str {
 }
 
 impl Cache {
-    /// Opens the cache, makes its directories, and sweeps what an interrupted fetch left.
+    /// Opens the cache as [`Cache::open_with`] does, with no limits but those of the disk.
     pub fn open(directory: &Path) -> Result<Self, CacheError> {
+        Self::open_with(directory, &Settings::default())
+    }
+
+    /// Opens the cache, makes its directories, and sweeps what an interrupted fetch left.
+    pub fn open_with(directory: &Path, settings: &Settings) -> Result<Self, CacheError> {
+        make(directory)?;
+        let is_shared = settings.shared.unwrap_or_else(|| sys::is_on_nfs(directory));
+        let own = settings.own.as_deref().filter(|_| is_shared);
+        let own = own.unwrap_or(directory);
         let cache = Self {
             files: directory.join("files"),
-            journals: directory.join("journals"),
-            loading: directory.join("loading"),
+            origins: directory.join("origins"),
+            journals: own.join("journals"),
+            loading: own.join("loading"),
             partials: directory.join("partials"),
             in_hand: Arc::default(),
+            is_shared,
+            limits: Limits::new(settings.most, sys::disk(directory)),
         };
         for path in [
             &cache.files,
+            &cache.origins,
             &cache.journals,
             &cache.loading,
             &cache.partials,
         ] {
-            fs::create_dir_all(path)
-                .map_err(|source| failed("cannot make the cache directory", path, source))?;
-            let entries = fs::read_dir(path)
-                .map_err(|source| failed("cannot read the cache directory", path, source))?;
-            for entry in entries.flatten() {
-                if entry
-                    .file_name()
-                    .to_string_lossy()
-                    .starts_with(PARTIAL_PREFIX)
-                {
-                    let _ = fs::remove_file(entry.path());
-                }
-            }
+            make(path)?;
+            cache.sweep_temporary(path)?;
         }
         Ok(cache)
     }
@@ -106,39 +132,40 @@ impl Cache {
     /// Reads the whole file.
     #[must_use]
     pub fn find(&self, record: &Record) -> Option<KeptFile> {
-        let kept = self.take_in_hand(&record.digest);
-        let whole = digest_of(kept.path()).is_ok_and(|digest| digest == record.digest);
-        if !whole {
+        self.find_digest(&record.digest)
+    }
+
+    fn find_digest(&self, digest: &Digest) -> Option<KeptFile> {
+        let kept = self.take_in_hand(digest);
+        let whole = digest_of(kept.path()).is_ok_and(|found| found == *digest);
+        if whole {
+            self.touch(kept.path());
+        } else if !self.is_shared {
             let _ = fs::remove_file(kept.path());
         }
         whole.then_some(kept)
     }
 
-    /// Removes every file that no model's journal names and nobody has in hand, so that old versions do not fill
-    /// the disk.
-    pub fn sweep(&self) {
-        // In this order: a file that is let go of after the second step is in its journal by the third, and one that
-        // is named after the first is not looked at.
-        let files = entries(&self.files);
-        let in_hand = self.in_hand();
-        let named: Vec<PathBuf> = entries(&self.journals)
-            .iter()
-            .filter_map(|path| {
-                serde_json::from_slice::<journal::Entries>(&fs::read(path).ok()?).ok()
-            })
-            .flat_map(|entries| {
-                entries
-                    .digests()
-                    .map(|digest| self.path(digest))
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        for path in files {
-            let held = in_hand.iter().any(|file| **file == path);
-            if !held && !named.contains(&path) {
-                let _ = fs::remove_file(path);
-            }
-        }
+    /// The files that a journal names, and that may still be loaded.
+    fn named(&self) -> Vec<PathBuf> {
+        let entries = self.journal_entries();
+        let digests = entries.iter().flat_map(journal::Entries::digests);
+        digests.map(|digest| self.path(digest)).collect()
+    }
+
+    /// The files that a journal knows to be of no use.
+    fn refused(&self) -> Vec<PathBuf> {
+        let entries = self.journal_entries();
+        let digests = entries.iter().flat_map(journal::Entries::refused);
+        digests.map(|digest| self.path(digest)).collect()
+    }
+
+    fn journal_entries(&self) -> Vec<journal::Entries> {
+        let read = |path: PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
+        entries(&self.journals)
+            .into_iter()
+            .filter_map(read)
+            .collect()
     }
 
     fn take_in_hand(&self, digest: &Digest) -> KeptFile {
@@ -154,6 +181,14 @@ impl Cache {
         in_hand.iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// Removes a file unless somebody has it in hand; whoever takes it in hand meanwhile waits, and finds it gone.
+    fn remove_unless_in_hand(&self, path: &Path) -> bool {
+        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        in_hand.retain(|file| file.strong_count() > 0);
+        let mut held = in_hand.iter().filter_map(Weak::upgrade);
+        !held.any(|file| *file == path) && fs::remove_file(path).is_ok()
+    }
+
     fn path(&self, digest: &Digest) -> PathBuf {
         self.files.join(format!("{digest}.onnx"))
     }
@@ -161,6 +196,11 @@ impl Cache {
     fn journal_path(&self, model: &ModelName) -> PathBuf {
         self.journals.join(format!("{model}.json"))
     }
+}
+
+fn make(path: &Path) -> Result<(), CacheError> {
+    fs::create_dir_all(path)
+        .map_err(|source| failed("cannot make the cache directory", path, source))
 }
 
 /// The paths in a directory; none when it cannot be read.
@@ -240,29 +280,12 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_write_and_an_old_version_leave_nothing() {
+    fn an_interrupted_write_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::open(directory.path()).unwrap();
         let (_, interrupted) = temporary(&cache.journals).unwrap().keep().unwrap();
-        let model = ModelName::parse("m").unwrap();
-        let (old, _) = keep(&cache, &model, b"version 1");
-        let (new, _) = keep(&cache, &model, b"version 2");
-        Cache::open(directory.path()).unwrap().sweep();
-        assert!(!interrupted.exists() && !old.exists() && new.exists());
-    }
-
-    #[test]
-    fn a_sweep_leaves_what_another_model_is_about_to_load() {
-        let directory = tempfile::tempdir().unwrap();
-        let cache = Cache::open(directory.path()).unwrap();
-        let (file, _) = kept(&cache, b"on its way");
-        let path = file.path().to_owned();
-        keep(&cache, &ModelName::parse("other").unwrap(), b"loaded");
-        cache.clone().sweep();
-        assert!(path.exists());
-        drop(file);
-        cache.sweep();
-        assert!(!path.exists(), "nobody wants it any more");
+        Cache::open(directory.path()).unwrap();
+        assert!(!interrupted.exists());
     }
 
     #[test]

@@ -79,6 +79,10 @@ pub struct Config {
     pub tcp: Option<SocketAddr>,
     /// Where models are kept between starts.
     pub cache_dir: PathBuf,
+    /// How many bytes the cache may take; `None` for what the disk has.
+    pub cache_bytes: Option<u64>,
+    /// Whether other environments use the cache as well; `None` for if it is on NFS.
+    pub cache_shared: Option<bool>,
     /// The function's memory size in MB; `None` outside Lambda.
     pub memory_mb: Option<u64>,
     /// Threads for one run of a model.
@@ -101,6 +105,9 @@ pub struct Config {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration is wrong: {}", .0.join("; "))]
 pub struct ConfigError(pub Vec<String>);
+
+/// Where models are kept; and what concerns one environment alone, when they are kept where others see them.
+pub const DEFAULT_CACHE_DIR: &str = "/tmp/model-sidecar";
 
 /// Memory that buys one vCPU on Lambda, in MB.
 const MB_PER_VCPU: usize = 1_769;
@@ -187,7 +194,11 @@ impl Config {
                 .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
             cache_dir: reader
                 .absolute_path("MODEL_CACHE_DIR")
-                .unwrap_or_else(|| "/tmp/model-sidecar".into()),
+                .unwrap_or_else(|| DEFAULT_CACHE_DIR.into()),
+            cache_bytes: reader
+                .number("MODEL_CACHE_MB", 1, 1 << 30)
+                .map(|mb| mb * 1024 * 1024),
+            cache_shared: reader.choice("MODEL_CACHE_SHARED", &[("true", true), ("false", false)]),
             memory_mb: memory,
             threads: reader
                 .number("MODEL_THREADS", 1, 256)

@@ -11,7 +11,8 @@
 //! and the SHA-256 that falls out and names the file. Bytes that fail are fetched anew, once. Where the publisher has
 //! promised a file ([`Expected`]), another length is refused before the transfer, and other bytes after it. A file that
 //! is compressed at its source is decompressed while it arrives ([`Compression`]): what the source declares holds for
-//! what comes over the network, and what was promised for what comes out.
+//! what comes over the network, and what was promised for what comes out. A version that is here from before is
+//! taken as it is, once its bytes have been checked.
 //!
 //! How a process asks that finds some of a file here: [`open`] reads the first missing range under `If-Match`.
 //! Nothing changed, as is most likely so soon after, and that request is the check and a part of the transfer.
@@ -34,7 +35,7 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use tracing::warn;
 
-use crate::cache::{Cache, CacheError, KeptFile, Unfinished, Wanted};
+use crate::cache::{Cache, CacheError, KeptFile, NoRoom, Unfinished, Wanted};
 use crate::clock::{Clock, Thaws};
 use crate::ids::{ChecksumAlgorithm, Digest, Expected, Identity};
 use crate::source::{Chunks, Object, Opened, Source, SourceError};
@@ -150,15 +151,8 @@ pub enum FetchError {
         reason: UnpackError,
     },
     /// The disk is full, or will be.
-    #[error(
-        "no room for the model: it needs {needs} bytes, and MODEL_CACHE_DIR has {free} free (raise the function's ephemeral storage)"
-    )]
-    NoRoom {
-        /// The file's length; if it comes compressed, both its lengths, as far as they are known.
-        needs: u64,
-        /// What is free, once all that was here of it is removed.
-        free: u64,
-    },
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The file could not be written.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -179,7 +173,7 @@ impl FetchError {
             | FetchError::PromisedLength { .. }
             | FetchError::PromisedDigest { .. }
             | FetchError::Unpack { .. }
-            | FetchError::NoRoom { .. }
+            | FetchError::NoRoom(_)
             | FetchError::Cache(_)
             | FetchError::Write(_) => false,
         }
@@ -298,7 +292,7 @@ async fn receive(
     let (mut writer, pieces) = Writer::start(context, wanted.clone(), expectation, compression)?;
     let arrived = match writer.missing().await {
         Some(missing) => transfer.run(&wanted, missing, answer, pieces).await,
-        // It could not begin, and says why at its end.
+        // It is here, or it could not begin and says why at its end.
         None => Ok(()),
     };
     match writer.end().await? {
@@ -312,6 +306,7 @@ async fn receive(
             };
             Ok((wanted, whole, file))
         }
+        Ended::Here(file, whole) => Ok((wanted, whole, file)),
         Ended::Unfinished(partial) => {
             let (declared, received) = (wanted.size, partial.have());
             let error = arrived

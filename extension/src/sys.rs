@@ -57,9 +57,18 @@ pub fn resident_bytes() -> Option<u64> {
     Some(pages * page)
 }
 
-/// Bytes that this process may still write to the file system of `path`; `None` where it does not say.
+/// A file system's figures, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk {
+    /// How much it holds.
+    pub total: u64,
+    /// How much this process may still write.
+    pub free: u64,
+}
+
+/// The figures of the file system of `path`; `None` where it does not say.
 #[must_use]
-pub fn free_bytes(path: &Path) -> Option<u64> {
+pub fn disk(path: &Path) -> Option<Disk> {
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
     let mut figures = MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: the path ends in NUL, and the struct is the caller's to fill; it is read only when that was done.
@@ -69,7 +78,24 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
         }
         figures.assume_init()
     };
-    Some(figures.f_bavail.saturating_mul(figures.f_frsize))
+    Some(Disk {
+        total: figures.f_blocks.saturating_mul(figures.f_frsize),
+        free: figures.f_bavail.saturating_mul(figures.f_frsize),
+    })
+}
+
+/// Whether `path` lies on NFS, as EFS does.
+#[must_use]
+pub fn is_on_nfs(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
+        return false;
+    };
+    let mut figures = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the path ends in NUL, and the struct is the caller's to fill; it is read only when that was done.
+    unsafe {
+        libc::statfs(path.as_ptr(), figures.as_mut_ptr()) == 0
+            && figures.assume_init().f_type == libc::NFS_SUPER_MAGIC
+    }
 }
 
 /// Takes room on the disk for the first `bytes` of `file`, without changing its length. Where the file system cannot,

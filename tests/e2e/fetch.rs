@@ -17,10 +17,10 @@ use model_sidecar::source::{Opened, S3Source, Source as _};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-const BUCKET: &str = "models";
+pub(crate) const BUCKET: &str = "models";
 const KEY: &str = "m.onnx";
-const MB: u64 = 1 << 20;
-const SIZE: u64 = 6 * MB;
+pub(crate) const MB: u64 = 1 << 20;
+pub(crate) const SIZE: u64 = 6 * MB;
 /// One answer has all.
 const WHOLE: Parts = Parts {
     length: SIZE,
@@ -33,10 +33,23 @@ const SPLIT: Parts = Parts {
 };
 
 /// Bytes that differ everywhere, and from those of another `seed`.
-fn bytes(seed: u64) -> Bytes {
+pub(crate) fn bytes(seed: u64) -> Bytes {
     let words = (0..SIZE / 8).map(|n| (n ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let bytes = words.flat_map(u64::to_le_bytes);
     bytes.collect::<Vec<_>>().into()
+}
+
+/// The object of this key on the server at `url`.
+pub(crate) fn source(url: &str, key: &str) -> S3Source {
+    let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "lab");
+    let aws = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(lab::http::sdk_client())
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .region(Region::new(REGION))
+        .endpoint_url(url)
+        .build();
+    S3Source::new(&aws, true, BUCKET, key)
 }
 
 /// An S3 server, and the cache directory of an environment.
@@ -79,15 +92,7 @@ impl Bench {
     }
 
     fn source(&self) -> S3Source {
-        let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "lab");
-        let aws = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .http_client(lab::http::sdk_client())
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .region(Region::new(REGION))
-            .endpoint_url(self.s3.url())
-            .build();
-        S3Source::new(&aws, true, BUCKET, self.key)
+        source(&self.s3.url(), self.key)
     }
 
     /// What a process does that knows nothing but what the directory holds.
@@ -359,7 +364,7 @@ async fn what_came_of_every_part_before_a_fetch_was_given_up_is_not_asked_for_ag
     assert_eq!(fetched.transferred, SIZE - 3 * MB / 2);
 }
 
-fn promise(bytes: &Bytes) -> Expected {
+pub(crate) fn promise(bytes: &Bytes) -> Expected {
     Expected {
         size: bytes.len() as u64,
         digest: Digest::of(Sha256::new().chain_update(bytes)),

@@ -29,6 +29,7 @@ mod reload;
 mod resets;
 mod s3_down;
 mod server;
+mod shared_cache;
 mod shutdown;
 mod soak;
 mod stopping;

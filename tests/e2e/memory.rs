@@ -140,7 +140,8 @@ async fn the_last_good_version_answers_until_there_is_another(clock: Clock) {
         .unwrap();
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
-    assert_only_kept(&environment, &[&model("wine-v2.onnx")], &["wine"]).await;
+    let kept = ["wine-v1.onnx", "wine-v2.onnx"].map(model);
+    assert_only_kept(&environment, &[&kept[0], &kept[1]], &["wine"]).await;
 }
 
 async fn a_version_that_is_the_only_one_is_tried_three_times_and_the_reason_is_answered(
@@ -182,5 +183,6 @@ async fn a_version_that_is_the_only_one_is_tried_three_times_and_the_reason_is_a
     function.answer(&ready).await.unwrap();
     WINE.v1
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
-    assert_only_kept(&environment, &[&model("wine-v1.onnx")], &["wine"]).await;
+    let kept = ["hungry.onnx", "wine-v1.onnx"].map(model);
+    assert_only_kept(&environment, &[&kept[0], &kept[1]], &["wine"]).await;
 }

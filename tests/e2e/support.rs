@@ -122,7 +122,8 @@ pub(crate) async fn until(wanted: &str, holds: impl Fn() -> bool) {
     assert!(seen.is_ok(), "not seen: {wanted}");
 }
 
-/// What lies in the cache of an environment, by its path there; empty folders do not count.
+/// What lies in the cache of an environment, by its path there; empty folders do not count, nor the notes where a file
+/// came from.
 pub(crate) fn cached(environment: &Environment) -> BTreeMap<String, u64> {
     let cache = environment.tmp().join("model-sidecar");
     let folders = std::fs::read_dir(&cache).into_iter().flatten().flatten();
@@ -134,7 +135,7 @@ pub(crate) fn cached(environment: &Environment) -> BTreeMap<String, u64> {
             let length = entry.metadata().ok()?.len();
             let path = entry.path();
             let name = path.strip_prefix(&cache).unwrap().to_str()?.to_owned();
-            Some((name, length))
+            (!name.starts_with("origins/")).then_some((name, length))
         })
         .collect()
 }

@@ -64,6 +64,14 @@ impl Entries {
             .filter(|entry| entry.refused.is_none())
             .map(|entry| &entry.record.digest)
     }
+
+    /// The files that are not to be loaded.
+    pub(super) fn refused(&self) -> impl Iterator<Item = &Digest> {
+        let entries = [&self.candidate, &self.good].into_iter().flatten();
+        entries
+            .filter(|entry| entry.refused.is_some())
+            .map(|entry| &entry.record.digest)
+    }
 }
 
 impl Cache {

@@ -7,8 +7,9 @@
 //! makes useless is removed when that version begins.
 //!
 //! Whoever writes holds a lock on the file. A fetch that was given up may still be writing its last chunks, so the
-//! next one waits a moment; if the lock stays with another, as on a directory that several environments share, it
-//! takes a nameless file of its own and fetches everything: twice the work, never a mixture.
+//! next one waits a moment; if the lock stays with another, it takes a nameless file of its own and fetches
+//! everything: twice the work, never a mixture. On a directory that several environments share it always does: locks
+//! there are slow, or none, and what another has begun is not to be gone on with while that may still be writing.
 
 mod progress;
 
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
 
+use super::room::on_disk;
 use super::{Cache, CacheError, KeptFile, entries, failed, temporary};
 use crate::ids::{Checksum, Digest, Identity};
 use crate::sys;
@@ -75,6 +77,9 @@ impl Cache {
     /// What an earlier fetch from `location` has left, if that is at least one byte.
     #[must_use]
     pub fn unfinished(&self, location: &str) -> Option<Unfinished> {
+        if self.is_shared {
+            return None;
+        }
         let of_here = entries(&self.partials)
             .into_iter()
             .filter(|path| is_record(path) && is_of(path, location));
@@ -88,6 +93,9 @@ impl Cache {
     /// about `part` bytes. Partials of other versions from the same place go. Blocks while an earlier fetch lets go
     /// of it, a second at most.
     pub fn partial(&self, wanted: Wanted, part: u64) -> Result<Partial, CacheError> {
+        if self.is_shared {
+            return self.nameless(wanted, part);
+        }
         let path = self.partials.join(format!("{}.part", stem(&wanted)));
         let record = path.with_extension("json");
         self.sweep_partials(&wanted.location, &path);
@@ -124,22 +132,19 @@ impl Cache {
         let kept = self.take_in_hand(digest);
         let cut = partial.file.set_len(partial.wanted.size);
         cut.map_err(|error| partial.failed("cannot end", error))?;
-        let renamed = match partial.place {
-            Place::Named { path, record } => fs::rename(path, kept.path()).inspect(|()| {
+        match partial.place {
+            Place::Named { path, record } => {
+                let renamed = fs::rename(path, kept.path());
+                renamed.map_err(|error| failed("cannot rename to", kept.path(), error))?;
                 let _ = fs::remove_file(record);
-            }),
-            Place::Nameless(path) => path.persist(kept.path()).map_err(|error| error.error),
-        };
-        renamed.map_err(|error| failed("cannot rename to", kept.path(), error))?;
+                self.touch(kept.path());
+            }
+            Place::Nameless(path) => self.place(&partial.file, path, &kept, digest)?,
+        }
+        self.note_origin(&partial.wanted, digest);
         // What was still being written when this began.
         self.sweep_partials(&partial.wanted.location, Path::new(""));
         Ok(kept)
-    }
-
-    /// Bytes that may still be written here; `None` where the file system does not say.
-    #[must_use]
-    pub fn free_bytes(&self) -> Option<u64> {
-        sys::free_bytes(&self.partials)
     }
 
     fn nameless(&self, wanted: Wanted, part: u64) -> Result<Partial, CacheError> {
@@ -163,6 +168,9 @@ impl Cache {
     }
 
     pub(super) fn sweep_partials(&self, location: &str, except: &Path) {
+        if self.is_shared {
+            return;
+        }
         for path in entries(&self.partials) {
             if is_of(&path, location) && path.file_stem() != except.file_stem() {
                 remove_unless_locked(&path.with_extension("part"));
@@ -209,9 +217,7 @@ impl Partial {
 
     /// How many bytes the disk must still find for it.
     pub fn needs(&self) -> io::Result<u64> {
-        /// What `stat` counts in, whatever the file system.
-        const BLOCK: u64 = 512;
-        let has = self.file.metadata()?.blocks() * BLOCK;
+        let has = on_disk(&self.file.metadata()?);
         Ok(self.wanted.size.saturating_sub(has))
     }
 
@@ -314,9 +320,12 @@ fn is_at(file: &File, path: &Path) -> bool {
     (file.dev(), file.ino()) == (named.dev(), named.ino())
 }
 
-fn remove_unless_locked(path: &Path) {
-    let in_use = File::open(path).is_ok_and(|file| file.try_lock().is_err());
-    if !in_use {
+pub(super) fn is_locked(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| file.try_lock().is_err())
+}
+
+pub(super) fn remove_unless_locked(path: &Path) {
+    if !is_locked(path) {
         let _ = fs::remove_file(path);
         let _ = fs::remove_file(path.with_extension("json"));
     }
@@ -333,7 +342,7 @@ fn is_of(path: &Path, location: &str) -> bool {
 }
 
 /// The name without its ending: of the place, and of this content from there.
-fn stem(wanted: &Wanted) -> String {
+pub(super) fn stem(wanted: &Wanted) -> String {
     let Identity { etag, version_id } = &wanted.identity;
     let version_id = version_id.as_deref().unwrap_or_default();
     let content = digits([&etag.0, version_id, &wanted.size.to_string()]);

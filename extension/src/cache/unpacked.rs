@@ -9,7 +9,7 @@ use std::path::Path;
 
 use tempfile::TempPath;
 
-use super::{Cache, CacheError, KeptFile, Partial, failed, temporary};
+use super::{Cache, CacheError, KeptFile, Partial, temporary};
 use crate::ids::Digest;
 use crate::sys;
 
@@ -36,8 +36,8 @@ impl Cache {
         digest: &Digest,
     ) -> Result<KeptFile, CacheError> {
         let kept = self.take_in_hand(digest);
-        let renamed = unpacked.path.persist(kept.path());
-        renamed.map_err(|error| failed("cannot rename to", kept.path(), error.error))?;
+        self.place(&unpacked.file, unpacked.path, &kept, digest)?;
+        self.note_origin(partial.wanted(), digest);
         let location = partial.wanted().location.clone();
         partial.discard();
         self.sweep_partials(&location, Path::new(""));

@@ -86,6 +86,16 @@ pub const VARIABLES: &[Variable] = &[
         "where models are kept between starts in one execution environment",
     ),
     variable(
+        "MODEL_CACHE_MB",
+        "what the disk has, at most half of it for earlier versions",
+        "how many MB they may take, earlier versions included",
+    ),
+    variable(
+        "MODEL_CACHE_SHARED",
+        "true on NFS (EFS), else false",
+        "`true`: other environments use `MODEL_CACHE_DIR` as well, and nothing in it is locked or removed",
+    ),
+    variable(
         "MODEL_THREADS",
         "the CPUs that the memory size buys",
         "threads for one run of a model, 1 to 256",

@@ -385,6 +385,7 @@ async fn bytes_without_their_checksum_are_fetched_anew_once() {
     assert_eq!(bytes, b"123456789");
 
     // What an earlier process has left is held against the checksum too.
+    let environment = Environment::new();
     let source = Scripted::holding(b"damaged!!", [Act::Killed(4)]);
     *lock(&source.0.checksum) = crc32("y/Q5Jg==");
     environment.killed(&source).await;
@@ -647,4 +648,32 @@ async fn a_compressed_file_needs_room_for_both_before_its_transfer() {
         .to_string();
     assert!(error.contains(&format!("needs {needs} bytes")), "{error}");
     assert_eq!((source.delivered(), environment.partials()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_returns_is_here_already() {
+    let environment = Environment::new();
+    let source = Scripted::holding(b"first", []);
+    environment.fetch(&source).await.unwrap().unwrap();
+    source.holds("2", b"second");
+    environment.fetch(&source).await.unwrap().unwrap();
+    source.holds("1", b"first");
+    let (fetched, bytes) = environment.fetch(&source).await.unwrap().unwrap();
+    assert_eq!((bytes.as_slice(), fetched.transferred), (&b"first"[..], 0));
+    assert_eq!((fetched.identity, fetched.size), (identity("1"), 5));
+
+    // Unless a byte of it has changed.
+    std::fs::write(fetched.file.path(), b"fir!t").unwrap();
+    let (fetched, bytes) = environment.fetch(&source).await.unwrap().unwrap();
+    assert_eq!((bytes.as_slice(), fetched.transferred), (&b"first"[..], 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_here_and_was_not_promised_is_not_taken() {
+    let mut environment = Environment::new();
+    let source = Scripted::holding(b"first", []);
+    environment.fetch(&source).await.unwrap().unwrap();
+    environment.expected = Some(promise(b"other"));
+    let error = environment.fetch(&source).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("was promised"), "{error}");
 }

@@ -23,6 +23,8 @@ use frame::Header;
 /// The largest window, as a power of two: that of level 19.
 const WINDOW_LOG: u32 = 23;
 const WINDOW: u64 = 1 << WINDOW_LOG;
+/// For how much at a time room is made, where it is not known how much comes out.
+const STEP: u64 = 16 * 1024 * 1024;
 /// How much is decompressed at once: a whole block.
 const BLOCK: usize = 128 * 1024;
 
@@ -113,12 +115,13 @@ pub(super) struct Unpacker {
     block: Vec<u8>,
 }
 
-/// How many bytes may come out in all, until the end of the present frame.
+/// How many bytes may come out in all until the end of the present frame: as many as were declared or promised, or as
+/// there is room for.
 #[derive(Clone, Copy)]
 enum Limit {
     Frame(u64),
     Promise(u64),
-    Room(u64),
+    None,
 }
 
 impl Unpacker {
@@ -139,7 +142,7 @@ impl Unpacker {
             at: 0,
             header: Vec::new(),
             is_within: false,
-            limit: Limit::Room(0),
+            limit: Limit::None,
             out: 0,
             reserved: 0,
             file,
@@ -220,25 +223,27 @@ impl Unpacker {
                 Limit::Frame(declared)
             }
             (None, Some(promised)) => Limit::Promise(promised),
-            (None, None) => {
-                let free = self.cache.free_bytes().unwrap_or(u64::MAX);
-                Limit::Room(self.out.saturating_add(free))
-            }
+            (None, None) => Limit::None,
         };
         Ok(())
     }
 
     /// Takes room for so many bytes in all.
     fn reserve(&mut self, bytes: u64) -> Result<(), Failure> {
-        let lacks = bytes.saturating_sub(self.reserved.max(self.out));
-        if self.cache.free_bytes().is_some_and(|free| free < lacks) {
-            return Err(Failure::NoRoom(bytes));
-        }
-        if lacks > 0 {
+        if bytes > self.reserved {
+            self.make_room(bytes)?;
             let reserved = self.file.reserve(bytes);
             reserved.map_err(|error| unwritten(error, bytes))?;
-            self.reserved = bytes;
         }
+        Ok(())
+    }
+
+    /// Sees that there is room for so many bytes in all.
+    fn make_room(&mut self, bytes: u64) -> Result<(), Failure> {
+        let lacks = bytes - self.reserved.max(self.out);
+        let room = self.cache.make_room(lacks, &[]);
+        room.map_err(|_| Failure::NoRoom(bytes))?;
+        self.reserved = bytes;
         Ok(())
     }
 
@@ -269,7 +274,10 @@ impl Unpacker {
     fn write(&mut self, length: usize) -> Result<(), Failure> {
         let out = self.out + length as u64;
         match self.limit {
-            Limit::Room(room) if out > room => return Err(Failure::NoRoom(out)),
+            Limit::None if out > self.reserved => {
+                let stepped = self.make_room(out + STEP);
+                stepped.or_else(|_| self.make_room(out))?;
+            }
             Limit::Frame(declared) | Limit::Promise(declared) if out > declared => {
                 return Err(self.too_long());
             }
@@ -284,12 +292,12 @@ impl Unpacker {
     }
 
     fn too_long(&self) -> Failure {
-        let (Limit::Frame(declared) | Limit::Promise(declared) | Limit::Room(declared)) =
-            self.limit;
-        self.failed(UnpackError::TooLong {
-            declared,
-            promised: matches!(self.limit, Limit::Promise(_)),
-        })
+        let (declared, promised) = match self.limit {
+            Limit::Frame(declared) => (declared, false),
+            Limit::Promise(declared) => (declared, true),
+            Limit::None => (self.out, false),
+        };
+        self.failed(UnpackError::TooLong { declared, promised })
     }
 
     fn failed(&self, reason: UnpackError) -> Failure {

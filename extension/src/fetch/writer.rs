@@ -5,6 +5,7 @@
 //! waits to be written; so is what an earlier process has left. The network never waits for a checksum. A file that
 //! comes compressed is decompressed in the same order ([`Unpacker`]).
 
+use std::fs;
 use std::io;
 use std::ops::Range;
 
@@ -15,7 +16,7 @@ use super::expectation::Expectation;
 use super::unpack::{Failure, Unpacker};
 use super::verify::Sums;
 use super::{Compression, Context, FetchError, Parts};
-use crate::cache::{Cache, Partial, Unpacked, Wanted, is_full};
+use crate::cache::{Cache, KeptFile, Partial, Unpacked, Wanted, is_full};
 use crate::ids::Digest;
 
 /// Pieces between the network and the disk for each connection. hyper's are at most about 400 KB.
@@ -34,6 +35,8 @@ pub(super) struct Piece {
 pub(super) enum Ended {
     /// All of it is here, as it was declared and promised.
     Whole(Partial, Whole),
+    /// It was here, under its name.
+    Here(KeptFile, Whole),
     /// Bytes are missing.
     Unfinished(Partial),
 }
@@ -81,11 +84,17 @@ impl Writer {
         let (begun, missing) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let work = move || {
-            let result = job.begin().and_then(|(partial, order)| {
-                let _ = begun.send(partial.missing());
-                let is_given_up = || end.is_closed();
-                job.write(partial, order, queue, is_given_up)
-            });
+            let result = match job.recall() {
+                Some((file, whole)) => {
+                    drop(begun);
+                    Ok(Ended::Here(file, whole))
+                }
+                None => job.begin().and_then(|(partial, order)| {
+                    let _ = begun.send(partial.missing());
+                    let is_given_up = || end.is_closed();
+                    job.write(partial, order, queue, is_given_up)
+                }),
+            };
             let _ = end.send(result);
         };
         let builder = std::thread::Builder::new().name("write-model".to_owned());
@@ -93,7 +102,7 @@ impl Writer {
         Ok((Self { missing, ended }, pieces))
     }
 
-    /// What is to come of each part; `None` when it could not begin.
+    /// What is to come of each part; `None` when nothing is, or it could not begin.
     pub(super) async fn missing(&mut self) -> Option<Vec<Range<u64>>> {
         (&mut self.missing).await.ok()
     }
@@ -106,6 +115,18 @@ impl Writer {
 }
 
 impl Job {
+    /// The file, if it is here from before and is what was promised.
+    fn recall(&self) -> Option<(KeptFile, Whole)> {
+        let (file, digest) = self.cache.recall(&self.wanted)?;
+        self.expectation.hold_digest(&digest).ok()?;
+        let whole = Whole {
+            digest,
+            size: fs::metadata(file.path()).ok()?.len(),
+            unpacked: None,
+        };
+        Some((file, whole))
+    }
+
     /// The partial file, with room for all that is to come.
     fn begin(&self) -> Result<(Partial, InOrder), FetchError> {
         let mut partial = match self.cache.partial(self.wanted.clone(), self.parts.length) {
@@ -118,7 +139,7 @@ impl Job {
             Compression::Zstd => self.expectation.promised_size().unwrap_or(0),
         };
         let needs = partial.needs()?.saturating_add(unpacked);
-        if self.cache.free_bytes().is_some_and(|free| free < needs) {
+        if self.cache.make_room(needs, &[]).is_err() {
             partial.discard();
             return Err(self.no_room(unpacked));
         }
@@ -186,8 +207,7 @@ impl Job {
 
     fn no_room(&self, unpacked: u64) -> FetchError {
         let needs = self.wanted.size.saturating_add(unpacked);
-        let free = self.cache.free_bytes().unwrap_or_default();
-        FetchError::NoRoom { needs, free }
+        self.cache.no_room(needs).into()
     }
 }
 

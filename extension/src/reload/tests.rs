@@ -218,7 +218,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn a_new_version_answers_and_the_old_file_goes() {
+async fn a_new_version_answers_and_the_old_file_stays_for_its_return() {
     let bench = Bench::new(Ok(("1", b"model one")));
     let reloader = bench.start();
     assert!(matches!(
@@ -234,7 +234,13 @@ async fn a_new_version_answers_and_the_old_file_goes() {
     bench.holds(Ok(("2", b"model two")));
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
     assert_ne!(bench.version(&reloader).unwrap(), first);
-    assert_eq!((bench.transfers(), bench.files()), (2, 1));
+    assert_eq!((bench.transfers(), bench.files()), (2, 2));
+    bench.holds(Ok(("1", b"model one")));
+    assert!(matches!(
+        reloader.check().await,
+        Outcome::Loaded(Steps { bytes: 9, .. })
+    ));
+    assert_eq!(bench.version(&reloader).unwrap(), first);
 }
 
 #[tokio::test]
