@@ -342,14 +342,14 @@ fn is_of(path: &Path, location: &str) -> bool {
 }
 
 /// The name without its ending: of the place, and of this content from there.
-pub(super) fn stem(wanted: &Wanted) -> String {
+fn stem(wanted: &Wanted) -> String {
     let Identity { etag, version_id } = &wanted.identity;
     let version_id = version_id.as_deref().unwrap_or_default();
     let content = digits([&etag.0, version_id, &wanted.size.to_string()]);
     format!("{}-{content}", digits([wanted.location.as_str()]))
 }
 
-fn digits<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn digits<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_le_bytes());

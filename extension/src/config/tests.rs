@@ -107,3 +107,32 @@ fn a_misspelt_variable_is_found() {
     ]);
     assert_eq!(environment.unknown(), ["MODEL_REFRESH"]);
 }
+
+#[test]
+fn the_cache_has_the_limits_of_its_disk_unless_told_otherwise() {
+    let uri = ("MODEL_URI", "s3://models/m.onnx");
+    let config = read(&[uri]).unwrap();
+    assert_eq!((config.cache_bytes, config.cache_shared), (None, None));
+    let config = read(&[
+        uri,
+        ("MODEL_CACHE_MB", "64"),
+        ("MODEL_CACHE_SHARED", "true"),
+    ])
+    .unwrap();
+    assert_eq!(
+        (config.cache_bytes, config.cache_shared),
+        (Some(64 << 20), Some(true))
+    );
+    let error = read(&[
+        uri,
+        ("MODEL_CACHE_MB", "64MB"),
+        ("MODEL_CACHE_SHARED", "efs"),
+    ]);
+    let error = error.unwrap_err().to_string();
+    for part in [
+        "MODEL_CACHE_MB=\"64MB\" is not allowed: expected a whole number",
+        "MODEL_CACHE_SHARED=\"efs\" is not allowed: expected one of true, false",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+}
