@@ -24,6 +24,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod metrics;
 pub mod models;
+pub mod onnx;
 pub mod protocol;
 pub mod reload;
 pub mod schedule;

@@ -61,7 +61,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that anybody may use, and that use only each other.
-const LEAVES: &[&str] = &["config", "ids", "clock", "tensor", "status", "sys"];
+const LEAVES: &[&str] = &["config", "ids", "clock", "onnx", "tensor", "status", "sys"];
 
 /// Whoever observes something names the metric: the names alone are everybody's.
 const NAMES_OF_METRICS: &str = "metrics::defs";

@@ -1,0 +1,216 @@
+//! Real models against what the onnx package says of them, and files that are none.
+
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::PathBuf;
+
+use super::*;
+
+mod properties;
+mod write;
+
+use write::{bytes, join, number, tensor};
+
+fn models() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/models")
+}
+
+fn file(name: &str) -> File {
+    File::open(models().join(name)).unwrap()
+}
+
+/// A file with this content.
+fn holding(content: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    file
+}
+
+fn read(content: &[u8]) -> Result<Description, OnnxError> {
+    Description::read(&holding(content))
+}
+
+fn refusal(content: &[u8]) -> String {
+    read(content).unwrap_err().to_string()
+}
+
+#[test]
+fn says_of_each_model_what_the_onnx_package_says() {
+    let said = std::fs::read(models().join("external/external.json")).unwrap();
+    let said: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&said).unwrap();
+    assert!(said.len() >= 9);
+    for (name, said) in said {
+        let locations: Vec<&str> = said["external"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|location| location.as_str().unwrap())
+            .collect();
+        let found = Description::read(&file(&format!("external/{name}")));
+        if name == "above.onnx" || name == "absolute.onnx" {
+            let error = found.unwrap_err().to_string();
+            let beginning = format!("tensor \"w\" keeps its data in {:?}; allowed", locations[0]);
+            assert!(error.starts_with(&beginning), "{error}");
+            assert!(error.contains("inside the model's own folder"), "{error}");
+            continue;
+        }
+        let found = found.unwrap();
+        assert_eq!(found.format, Format::Onnx, "{name}");
+        let paths: Vec<&str> = found.external.iter().map(FilePath::as_str).collect();
+        if name == "odd.onnx" {
+            // What is named is a path, so `.//odd/./weights.bin` is written as every file system reads it.
+            assert_eq!(locations, [".//odd/./weights.bin"]);
+            assert_eq!(paths, ["odd/weights.bin"]);
+        } else {
+            assert_eq!(paths, locations, "{name}");
+        }
+        for path in paths {
+            assert!(models().join("external").join(path).is_file(), "{path}");
+        }
+        let metadata: BTreeMap<String, String> =
+            serde_json::from_value(said["metadata"].clone()).unwrap();
+        assert_eq!(found.metadata, metadata, "{name}");
+    }
+}
+
+#[test]
+fn every_small_model_is_one_and_names_no_file() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(models()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.extension().is_none_or(|extension| extension != "onnx") {
+            continue;
+        }
+        let found = Description::read(&File::open(&path).unwrap());
+        if name == "garbage.onnx" || name == "truncated.onnx" {
+            assert!(matches!(found, Err(OnnxError::NotOnnx { .. })), "{name}");
+        } else {
+            assert_eq!(found.unwrap().external, BTreeSet::new(), "{name}");
+        }
+        seen += 1;
+    }
+    assert!(seen > 20);
+}
+
+#[test]
+fn the_format_of_onnx_runtime_is_known_by_its_content() {
+    let found = Description::read(&file("external/one-file.ort")).unwrap();
+    assert_eq!(found.format, Format::Ort);
+    // The same letters at the same place are the name of a producer here.
+    let model = join([number(1, 10), bytes(2, b"ORTM"), bytes(7, b"")]);
+    assert_eq!(model[4..8], *b"ORTM");
+    assert_eq!(read(&model).unwrap().format, Format::Onnx);
+}
+
+#[test]
+fn what_is_no_model_is_refused_with_its_beginning() {
+    assert_eq!(refusal(b""), "the model file is empty");
+    let page = refusal(b"<!DOCTYPE html>\n<html lang=\"en\"></html>");
+    assert_eq!(
+        page,
+        "this is not a whole ONNX model: at byte 0, a field has no known kind (it begins with \"<!DOCTYPE \
+         html>\\n<html lang=\\\"en\\\">\")"
+    );
+    let pointer = refusal(b"version https://git-lfs.github.com/spec/v1\noid sha256:1");
+    assert!(pointer.contains("\"version https://git-lfs"), "{pointer}");
+    let zstd = refusal(b"\x28\xb5\x2f\xfd\x24\x00\x01\x00\x00");
+    assert!(zstd.contains("the bytes 28 b5 2f fd"), "{zstd}");
+    let no_graph = refusal(&join([number(1, 10), bytes(2, b"somebody")]));
+    assert!(no_graph.contains("at byte 12, the file ends and there was no graph"));
+}
+
+#[test]
+fn a_model_that_is_cut_off_says_where() {
+    let model = bytes(7, &bytes(5, &tensor("w", None)));
+    let text = refusal(&model[..model.len() - 4]);
+    let left = model.len() - 6;
+    let all = model.len() - 2;
+    assert!(
+        text.contains(&format!(
+            "at byte 0, {all} bytes should follow and {left} are there"
+        )),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_terabyte_of_weights_is_stepped_over() {
+    let weights: u64 = 1 << 40;
+    // raw_data, in an initializer, in the graph; behind it another field of each.
+    let behind = join([number(14, 1), bytes(13, &write::entry("location", "w.bin"))]);
+    let mut raw = bytes(9, b"");
+    raw.truncate(1);
+    raw.extend(write::varint(weights));
+    let initializer = raw.len() as u64 + weights + behind.len() as u64;
+    let mut head = vec![5 << 3 | 2];
+    head.extend(write::varint(initializer));
+    let mut whole = vec![7 << 3 | 2];
+    whole.extend(write::varint(head.len() as u64 + initializer));
+    whole.extend(head);
+    whole.extend(raw);
+    let mut file = holding(&whole);
+    file.seek(SeekFrom::Current(1 << 40)).unwrap();
+    file.write_all(&behind).unwrap();
+    let found = Description::read(&file).unwrap();
+    assert_eq!(found.external, BTreeSet::from([path("w.bin")]));
+}
+
+#[test]
+fn graphs_without_end_in_each_other_are_refused() {
+    let mut graph = Vec::new();
+    for _ in 0..2_000 {
+        graph = bytes(1, &bytes(5, &bytes(6, &graph)));
+    }
+    let error = refusal(&bytes(7, &graph));
+    assert!(error.contains("too deep in each other"), "{error}");
+    let groups = [0xa3, 0x06].repeat(100_000);
+    let error = refusal(&groups);
+    assert!(error.contains("too deep in each other"), "{error}");
+}
+
+#[test]
+fn a_tensor_in_two_pieces_is_one() {
+    let pieces = |first: &[u8], second: &[u8]| {
+        let attribute = join([bytes(5, first), bytes(5, second)]);
+        read(&bytes(7, &bytes(1, &bytes(5, &attribute)))).unwrap()
+    };
+    let location = bytes(13, &write::entry("location", "w.bin"));
+    let found = pieces(&location, &number(14, 1));
+    assert_eq!(found.external, BTreeSet::from([path("w.bin")]));
+    // The second piece takes back that the data lie elsewhere.
+    let found = pieces(&join([location, number(14, 1)]), &number(14, 0));
+    assert_eq!(found.external, BTreeSet::new());
+}
+
+#[test]
+fn files_and_metadata_have_bounds() {
+    let graph = |files: usize| {
+        let name = |index: usize| tensor("w", Some(&format!("{index}.bin")));
+        bytes(7, &join((0..files).map(|index| bytes(5, &name(index)))))
+    };
+    let most = read(&graph(external::MOST_FILES)).unwrap();
+    assert_eq!(most.external.len(), external::MOST_FILES);
+    let error = refusal(&graph(external::MOST_FILES + 1));
+    assert!(error.contains("more than 4096 files"), "{error}");
+
+    let long = "x".repeat(16 * 1024 + 1);
+    let entries = [
+        ("kept", "first"),
+        ("long", long.as_str()),
+        (long.as_str(), "of a long key"),
+        ("kept", "last"),
+    ];
+    let entries = entries.map(|(key, value)| bytes(14, &write::entry(key, value)));
+    let found = read(&join([graph(0), join(entries)])).unwrap();
+    let kept = BTreeMap::from([("kept".to_owned(), "last".to_owned())]);
+    assert_eq!(found.metadata, kept);
+
+    let many = (0..100).map(|key| bytes(14, &write::entry(&key.to_string(), &long[..9_999])));
+    let found = read(&join([graph(0), join(many)])).unwrap();
+    let all: usize = found.metadata.iter().map(|(k, v)| k.len() + v.len()).sum();
+    assert!((250_000..=256 * 1024).contains(&all), "{all}");
+}
+
+fn path(path: &str) -> FilePath {
+    FilePath::parse(path).unwrap()
+}

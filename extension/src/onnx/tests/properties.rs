@@ -1,0 +1,110 @@
+//! Models of any form, and bytes of any kind.
+
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+
+use super::write::{bytes, join, number, tensor, varint};
+use super::*;
+
+/// Fields that no message of a model has, of every kind, some with content that is no protobuf.
+fn unknown() -> impl Strategy<Value = Vec<u8>> {
+    let field = 100_u64..200;
+    prop_oneof![
+        (field.clone(), any::<u64>()).prop_map(|(field, value)| number(field, value)),
+        (field.clone(), vec(any::<u8>(), 0..300)).prop_map(|(field, value)| bytes(field, &value)),
+        (field.clone(), any::<[u8; 8]>())
+            .prop_map(|(field, value)| join([varint(field << 3 | 1), value.to_vec()])),
+        (field.clone(), any::<[u8; 4]>())
+            .prop_map(|(field, value)| join([varint(field << 3 | 5), value.to_vec()])),
+        (field, any::<u64>()).prop_map(|(field, value)| join([
+            varint(field << 3 | 3),
+            number(1, value),
+            varint(field << 3 | 4),
+        ])),
+        Just(Vec::new()),
+    ]
+}
+
+/// A graph with tensors in these files, each at any of the places where one can lie.
+fn graph(files: Vec<Option<String>>) -> impl Strategy<Value = Vec<u8>> {
+    let tensors = files
+        .into_iter()
+        .map(|file| {
+            let tensor = tensor("w", file.as_deref());
+            (0..7_u8, unknown(), 0..3_u8).prop_map(move |(place, unknown, wraps)| {
+                let attribute = |value: Vec<u8>| bytes(1, &bytes(5, &value));
+                let mut member = match place {
+                    0 => bytes(5, &tensor),
+                    1 => bytes(15, &bytes(1, &tensor)),
+                    2 => bytes(15, &bytes(2, &tensor)),
+                    3 => attribute(bytes(5, &tensor)),
+                    4 => attribute(bytes(10, &tensor)),
+                    5 => attribute(bytes(22, &bytes(1, &tensor))),
+                    _ => attribute(bytes(23, &bytes(2, &tensor))),
+                };
+                for wrap in 0..wraps {
+                    member = attribute(bytes(if wrap == 0 { 6 } else { 11 }, &member));
+                }
+                join([unknown, member])
+            })
+        })
+        .collect::<Vec<_>>();
+    tensors.prop_map(join)
+}
+
+fn models() -> impl Strategy<Value = (BTreeSet<String>, Vec<u8>)> {
+    (btree_set("[a-z]{1,8}(/[a-z]{1,8})?", 0..8), 0..8_usize).prop_flat_map(|(files, inline)| {
+        let tensors = files.iter().cloned().map(Some);
+        let tensors = tensors.chain(std::iter::repeat_n(None, inline)).collect();
+        let model =
+            (graph(tensors), unknown(), any::<bool>()).prop_map(|(graph, unknown, twice)| {
+                let graph = bytes(7, &graph);
+                // The same again adds no file.
+                let again = if twice { graph.clone() } else { Vec::new() };
+                join([number(1, 10), unknown, graph, again])
+            });
+        (Just(files), model)
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_file_is_found_wherever_its_tensor_lies((files, model) in models()) {
+        let found = read(&model).unwrap().external;
+        let found: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
+        prop_assert_eq!(found, files);
+    }
+
+    #[test]
+    fn a_model_that_is_cut_off_is_refused_or_names_no_other_file(
+        (files, model) in models(),
+        length in any::<proptest::sample::Index>(),
+    ) {
+        if let Ok(found) = read(&model[..length.index(model.len())]) {
+            for file in found.external {
+                prop_assert!(files.contains(file.as_str()));
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_answered(content in vec(any::<u8>(), 0..2_000)) {
+        let _ = read(&content);
+    }
+
+    #[test]
+    fn a_damaged_model_is_answered(
+        (_, mut model) in models(),
+        damage in vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        for (place, byte) in damage {
+            let place = place.index(model.len());
+            model[place] = byte;
+        }
+        if let Ok(found) = read(&model) {
+            for file in found.external {
+                prop_assert!(FilePath::parse(file.as_str()).is_ok());
+            }
+        }
+    }
+}
