@@ -1,18 +1,20 @@
 //! Running models. A seam: all other rooms see sessions and values, only this one sees ONNX Runtime.
 
 mod onnxruntime;
+mod optimise;
 mod values;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use onnxruntime::OnnxRuntime;
+pub use optimise::DimensionNames;
 
 use crate::tensor::{Signature, Value};
 
 /// Something that loads models.
 pub trait Engine: Send + Sync {
-    /// Loads a model from a file. Takes from milliseconds to seconds: call it on a thread that may block.
+    /// Loads a model from a file, whose name does not matter. Takes from milliseconds to seconds: call it on a thread that may block.
     fn load(&self, file: &Path) -> Result<Box<dyn Session>, EngineError>;
 }
 

@@ -10,6 +10,7 @@
 //! The other way round, a file that passes may still be refused by ONNX Runtime, which checks more than this.
 
 mod external;
+mod mark;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use std::fs::File;
 use std::io;
 
 use external::{MOST_FILES, Walk};
+pub use mark::{AtLoad, Mark};
 use wire::Reader;
 
 use crate::ids::FilePath;

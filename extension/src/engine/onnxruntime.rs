@@ -5,6 +5,7 @@
 //! without a copy.
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,9 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::error::ErrorCode;
 use ort::logging::LogLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, SessionInputValue};
 
 use super::{Cancel, Engine, EngineError, Session, values};
+use crate::onnx::{AtLoad, Description, Format};
 use crate::tensor::{Port, Signature, Value};
 
 /// The one ONNX Runtime of this process.
@@ -52,13 +55,37 @@ impl OnnxRuntime {
         };
         guarded(open).unwrap_or_else(|panic| Err(failed(panic)))
     }
+
+    pub(super) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Sets what the file itself asks for.
+    fn builder_for(&self, file: &Path) -> ort::Result<SessionBuilder> {
+        let builder = ort::session::Session::builder(&self.environment)?;
+        // What cannot be read so is left to ONNX Runtime: it says why, or it can.
+        let description = File::open(file).map(|file| Description::read(&file));
+        let Ok(Ok(description)) = description else {
+            return Ok(builder);
+        };
+        let (format, at_load) = (description.format, description.at_load());
+        // Told nothing, ONNX Runtime goes by the ending of the name, and in the cache a name is a digest.
+        let format = match format {
+            Format::Onnx => "ONNX",
+            Format::Ort => "ORT",
+        };
+        let builder = builder.with_config_entry("session.load_model_format", format)?;
+        Ok(match at_load {
+            AtLoad::Optimise => builder,
+            AtLoad::AsItIs => builder.with_optimization_level(GraphOptimizationLevel::Disable)?,
+        })
+    }
 }
 
 impl Engine for OnnxRuntime {
     fn load(&self, file: &Path) -> Result<Box<dyn Session>, EngineError> {
         let load = || {
-            let session =
-                ort::session::Session::builder(&self.environment)?.commit_from_file(file)?;
+            let session = self.builder_for(file)?.commit_from_file(file)?;
             let ports = |outlets: &[ort::value::Outlet]| {
                 outlets
                     .iter()
@@ -162,12 +189,12 @@ fn run_error(error: &ort::Error) -> EngineError {
     }
 }
 
-fn text<R>(error: &ort::Error<R>) -> String {
+pub(super) fn text<R>(error: &ort::Error<R>) -> String {
     error.message().trim().to_owned()
 }
 
 /// Runs `work`, and turns a panic into its message, which is logged.
-fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text

@@ -237,6 +237,43 @@ fn several_threads_use_one_session() {
 }
 
 #[test]
+fn a_model_is_known_by_its_content_whatever_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = workspace().join("tests/models");
+    let cases = [
+        ("external/one-file.ort", "4f2d"),
+        ("external/one-file.ort", "a.onnx"),
+        ("fixed-batch.onnx", "b.ort"),
+    ];
+    for (model, name) in cases {
+        let named = folder.path().join(name);
+        std::fs::copy(models.join(model), &named).unwrap();
+        let session = engine().load(&named).unwrap();
+        assert_eq!(session.signature().inputs.len(), 1, "{model} as {name}");
+    }
+}
+
+#[test]
+fn an_optimised_graph_gives_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let given = workspace().join("tests/models/fixed-batch.onnx");
+    let optimised = folder.path().join("model.onnx");
+    let names = engine().optimise(&given, &optimised, None).unwrap();
+    assert_eq!(
+        names,
+        [("x".to_owned(), vec![String::new(), String::new()])]
+    );
+    let x = Tensor::new(vec![1, 4], vec![1.0_f32, 2.0, 3.0, 4.0]).unwrap();
+    let run = || {
+        let inputs = vec![("x".to_owned(), Value::Tensor(x.clone()))];
+        let session = engine().load(&optimised).unwrap();
+        session.run(inputs, &[], &Cancel::default()).unwrap()
+    };
+    let minus = Tensor::new(vec![1, 4], vec![-1.0_f32, -2.0, -3.0, -4.0]).unwrap();
+    assert_eq!(run(), [("y".to_owned(), Value::Tensor(minus))]);
+}
+
+#[test]
 fn a_missing_library_is_an_error_that_names_its_path() {
     let error = OnnxRuntime::open(std::path::Path::new("/nowhere/libonnxruntime.so"), 1)
         .err()

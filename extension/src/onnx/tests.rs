@@ -211,6 +211,19 @@ fn files_and_metadata_have_bounds() {
     assert!((250_000..=256 * 1024).contains(&all), "{all}");
 }
 
+#[test]
+fn a_mark_is_read_back_from_behind_any_model() {
+    let graph = bytes(7, b"");
+    assert_eq!(read(&graph).unwrap().at_load(), AtLoad::Optimise);
+    for at_load in [AtLoad::AsItIs, AtLoad::Optimise] {
+        let by = format!("onnxruntime 1.28.0, {}", "x".repeat(200));
+        let mark = Mark { by, at_load };
+        let found = read(&join([graph.clone(), mark.bytes()])).unwrap();
+        assert_eq!(found.mark(), Some(mark));
+        assert_eq!(found.at_load(), at_load);
+    }
+}
+
 fn path(path: &str) -> FilePath {
     FilePath::parse(path).unwrap()
 }
