@@ -2,8 +2,8 @@
 //! in new versions without losing a request, and sends metrics to CloudWatch.
 //!
 //! Each module is a room with one subject, and uses only rooms below it: [`app`] builds the parts and runs them;
-//! [`lifecycle`] says when what is done; [`reload`] brings new versions in, through [`fetch`], [`cache`] and
-//! [`source`]; [`server`] answers requests, through [`protocol`] and [`schedule`]; [`models`] holds what is
+//! [`lifecycle`] says when what is done; [`reload`] brings new versions in, as a [`manifest`] names them, through
+//! [`fetch`], [`cache`] and [`source`]; [`server`] answers requests, through [`protocol`] and [`schedule`]; [`models`] holds what is
 //! loaded, and [`engine`] runs it.
 
 #![cfg_attr(
@@ -22,6 +22,7 @@ pub mod help;
 pub mod ids;
 pub mod lifecycle;
 pub mod log;
+pub mod manifest;
 pub mod metrics;
 pub mod models;
 pub mod onnx;

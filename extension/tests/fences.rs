@@ -61,7 +61,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that anybody may use, and that use only each other.
-const LEAVES: &[&str] = &["config", "ids", "clock", "onnx", "tensor", "status", "sys"];
+const LEAVES: &[&str] = &[
+    "config", "ids", "clock", "manifest", "onnx", "tensor", "status", "sys",
+];
 
 /// Whoever observes something names the metric: the names alone are everybody's.
 const NAMES_OF_METRICS: &str = "metrics::defs";

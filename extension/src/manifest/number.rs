@@ -1,0 +1,120 @@
+//! Numbers, with errors that say what is allowed in the words of JSON and not in those of Rust.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+
+/// A whole number that is not negative, written without point and exponent.
+struct Whole(u64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Digits;
+        impl Visitor<'_> for Digits {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number, not negative")
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Whole, E> {
+                let number = u64::try_from(number)
+                    .map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))?;
+                Ok(Whole(number))
+            }
+        }
+        deserializer.deserialize_u64(Digits)
+    }
+}
+
+/// A number. (JSON has neither NaN nor infinities, and one beyond the range of 64 bits is an error.)
+struct Number(f64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Decimal;
+        impl Visitor<'_> for Decimal {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number")
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Number, E> {
+                Ok(Number(number))
+            }
+
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "as when it is written with a point"
+            )]
+            fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
+                Ok(Number(number as f64))
+            }
+
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "as when it is written with a point"
+            )]
+            fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
+                Ok(Number(number as f64))
+            }
+        }
+        deserializer.deserialize_f64(Decimal)
+    }
+}
+
+/// The length of a file.
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match Whole::deserialize(deserializer)?.0 {
+        0 => Err(D::Error::invalid_value(
+            Unexpected::Unsigned(0),
+            &"a number of bytes, at least 1",
+        )),
+        size => Ok(size),
+    }
+}
+
+/// A list of counts.
+pub(super) fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    let counts = Vec::<Whole>::deserialize(deserializer)?;
+    Ok(counts.into_iter().map(|Whole(count)| count).collect())
+}
+
+/// An index that may be left out.
+pub(super) fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    Whole::deserialize(deserializer).and_then(usable).map(Some)
+}
+
+/// The lengths of a tensor's dimensions.
+pub(super) fn shape<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<usize>, D::Error> {
+    let lengths = Vec::<Whole>::deserialize(deserializer)?;
+    lengths.into_iter().map(usable).collect()
+}
+
+fn usable<E: Error>(Whole(number): Whole) -> Result<usize, E> {
+    usize::try_from(number)
+        .map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &"what this machine can count"))
+}
+
+/// A list of numbers.
+pub(super) fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    let numbers = Vec::<Number>::deserialize(deserializer)?;
+    Ok(numbers.into_iter().map(|Number(number)| number).collect())
+}
+
+/// A number that is not negative.
+pub(super) fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let Number(number) = Number::deserialize(deserializer)?;
+    if number < 0.0 {
+        return Err(D::Error::invalid_value(
+            Unexpected::Float(number),
+            &"a number that is not negative",
+        ));
+    }
+    Ok(number)
+}

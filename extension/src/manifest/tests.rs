@@ -1,0 +1,8 @@
+//! The format as its readers meet it.
+
+mod errors;
+mod fixtures;
+mod generated;
+mod page;
+mod properties;
+mod reading;

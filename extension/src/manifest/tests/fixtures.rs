@@ -1,0 +1,84 @@
+//! Manifests by hand, and small changes to them.
+
+use serde_json::{Value, json};
+
+pub(super) const SHA: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+
+pub(super) fn file(path: &str) -> Value {
+    json!({"path": path, "size": 12, "sha256": SHA})
+}
+
+pub(super) fn tensor(name: &str) -> Value {
+    json!({"name": name, "shape": [2, 1], "datatype": "FP32", "data": [[0.5], [null]]})
+}
+
+/// Two versions; the current one has everything that there is.
+pub(super) fn whole() -> Value {
+    json!({
+        "format": "model-sidecar/1",
+        "current": "7",
+        "previous": "6.1",
+        "versions": {
+            "6.1": {"files": [file("model.ort")]},
+            "7": {
+                "folder": "versions/7",
+                "model": "model.onnx.zst",
+                "files": [file("model.onnx.zst"), file("data/weights.bin")],
+                "labels": ["legit", "fraud"],
+                "golden": [{
+                    "inputs": [tensor("x")],
+                    "outputs": [tensor("y"), tensor("z")],
+                    "tolerance": {"absolute": 0, "relative": 0.25},
+                    "tolerance_on": {"aarch64": {"absolute": 0.5, "relative": 1e-3}},
+                }],
+                "baseline": [{"input": "x", "column": 0, "edges": [-1, 0.5, 2], "counts": [3, 4]}],
+            },
+        },
+    })
+}
+
+/// `whole()` with as many versions, files and golden examples as there may be.
+pub(super) fn full() -> Value {
+    let mut manifest = whole();
+    for number in 2..100 {
+        let version = json!({"files": [file("model.onnx")]});
+        manifest["versions"][format!("v{number}")] = version;
+    }
+    let golden = manifest["versions"]["7"]["golden"][0].clone();
+    manifest["versions"]["7"]["golden"] = vec![golden; 100].into();
+    let numbered = |number| file(&format!("f{number}"));
+    manifest["versions"]["7"]["files"] = (0..1_000).map(numbered).collect();
+    manifest["versions"]["7"]["model"] = "f0".into();
+    manifest
+}
+
+/// `whole()` with another value at a place, given as a JSON pointer; where there was none it is added to its object or
+/// its list.
+pub(super) fn with(place: &str, value: Value) -> Value {
+    let mut manifest = whole();
+    let (parent, key) = place.rsplit_once('/').unwrap();
+    match manifest.pointer_mut(parent).unwrap() {
+        Value::Object(fields) => {
+            fields.insert(key.to_owned(), value);
+        }
+        Value::Array(items) => match items.get_mut(key.parse::<usize>().unwrap()) {
+            Some(item) => *item = value,
+            None => items.push(value),
+        },
+        other => panic!("{parent} is {other}"),
+    }
+    manifest
+}
+
+/// `whole()` without a field.
+pub(super) fn without(place: &str) -> Value {
+    let mut manifest = whole();
+    let (parent, key) = place.rsplit_once('/').unwrap();
+    let fields = manifest
+        .pointer_mut(parent)
+        .unwrap()
+        .as_object_mut()
+        .unwrap();
+    fields.remove(key).unwrap();
+    manifest
+}

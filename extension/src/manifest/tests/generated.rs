@@ -1,0 +1,167 @@
+//! Any manifest that keeps the rules, as JSON.
+
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+/// An object of these fields, those that are `None` left out.
+fn object(fields: impl IntoIterator<Item = (&'static str, Option<Value>)>) -> Value {
+    let given = fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Value::Object(given.collect())
+}
+
+fn file() -> impl Strategy<Value = (String, u64, String)> {
+    let path = r"[a-zé .]{0,6}(/[a-z]{1,3}\.?){0,2}";
+    (path, 1..1_u64 << 50, "[0-9a-f]{64}|[0-9A-F]{64}")
+}
+
+/// Files with paths that cannot meet, whatever their names: each begins with its own number.
+fn files() -> impl Strategy<Value = Vec<Value>> {
+    vec((file(), any::<bool>()), 1..5).prop_map(|files| {
+        let numbered = files.into_iter().enumerate();
+        let written = numbered.map(|(number, ((path, size, sha256), compressed))| {
+            let end = if compressed { ".zst" } else { "" };
+            json!({"path": format!("{number}{path}{end}"), "size": size, "sha256": sha256})
+        });
+        written.collect()
+    })
+}
+
+fn tensors(least: usize) -> impl Strategy<Value = Vec<Value>> {
+    let tensor = (
+        0..3_usize,
+        0..3_usize,
+        any::<bool>(),
+        any::<f32>().prop_filter("JSON has it", |x| x.is_finite()),
+    );
+    vec(tensor, least..3).prop_map(|tensors| {
+        let numbered = tensors.into_iter().enumerate();
+        let written = numbered.map(|(number, (rows, columns, nested, element))| {
+            let row = vec![json!(element); columns];
+            let rows_of = vec![row; rows];
+            let data = if nested {
+                json!(rows_of)
+            } else {
+                json!(rows_of.concat())
+            };
+            let name = format!("tensor {number}");
+            json!({"name": name, "shape": [rows, columns], "datatype": "FP32", "data": data})
+        });
+        written.collect()
+    })
+}
+
+/// A number with an exact decimal form: reading it again gives the same.
+fn exact() -> impl Strategy<Value = f64> + Clone {
+    (0..1_000_000_u32).prop_map(|eighths| f64::from(eighths) / 8.0)
+}
+
+fn tolerance() -> impl Strategy<Value = Value> {
+    let number = exact();
+    (number.clone(), number)
+        .prop_map(|(absolute, relative)| json!({"absolute": absolute, "relative": relative}))
+}
+
+fn golden() -> impl Strategy<Value = Value> {
+    let by_architecture = (option::of(tolerance()), option::of(tolerance()))
+        .prop_map(|(x86, arm)| object([("x86_64", x86), ("aarch64", arm)]));
+    (
+        tensors(0),
+        tensors(1),
+        option::of(tolerance()),
+        option::of(by_architecture),
+    )
+        .prop_map(|(inputs, outputs, tolerance, tolerance_on)| {
+            object([
+                ("inputs", Some(inputs.into())),
+                ("outputs", Some(outputs.into())),
+                ("tolerance", tolerance),
+                ("tolerance_on", tolerance_on),
+            ])
+        })
+}
+
+fn baselines() -> impl Strategy<Value = Vec<Value>> {
+    let histogram = (
+        any::<bool>(),
+        any::<bool>(),
+        vec((exact(), 1..1_u64 << 40), 1..4),
+    );
+    vec(histogram, 0..3).prop_map(|histograms| {
+        let numbered = histograms.into_iter().enumerate();
+        let written = numbered.map(|(number, (input, column, bins))| {
+            let ascending = bins.iter().scan(0.0, |edge, (width, _)| {
+                *edge += width + 0.5;
+                Some(*edge)
+            });
+            let edges: Vec<f64> = std::iter::once(0.0).chain(ascending).collect();
+            let counts: Vec<u64> = bins.iter().map(|(_, count)| *count).collect();
+            let name = json!(format!("port {number}"));
+            object([
+                (if input { "input" } else { "output" }, Some(name)),
+                ("column", column.then(|| number.into())),
+                ("edges", Some(edges.into())),
+                ("counts", Some(counts.into())),
+            ])
+        });
+        written.collect()
+    })
+}
+
+fn version() -> impl Strategy<Value = Map<String, Value>> {
+    let folder = option::of(r"[a-z]{1,5}(/[A-Z0-9]{1,4}){0,2}");
+    let labels = option::of(vec(any::<String>(), 0..4));
+    let golden = option::of(vec(golden(), 0..3));
+    (
+        folder,
+        files(),
+        any::<bool>(),
+        labels,
+        golden,
+        option::of(baselines()),
+    )
+        .prop_map(|(folder, files, named, labels, golden, baseline)| {
+            let named = named || files.len() > 1;
+            let model = named.then(|| files.last().expect("at least one")["path"].clone());
+            let version = object([
+                ("folder", folder.map(Value::from)),
+                ("model", model),
+                ("files", Some(files.into())),
+                ("labels", labels.map(Value::from)),
+                ("golden", golden.map(Value::from)),
+                ("baseline", baseline.map(Value::from)),
+            ]);
+            version.as_object().expect("made as one").clone()
+        })
+}
+
+/// A manifest. Its versions lie in different folders, so that they describe no object differently.
+pub(super) fn manifest() -> impl Strategy<Value = Value> {
+    let versions = btree_map("[A-Za-z0-9_-][A-Za-z0-9._-]{0,5}", version(), 1..4);
+    (versions, any::<prop::sample::Index>(), any::<bool>()).prop_map(
+        |(versions, current, previous)| {
+            let names: Vec<String> = versions.keys().cloned().collect();
+            let at = current.index(names.len());
+            let previous = previous.then(|| names[(at + 1) % names.len()].clone());
+            let own_folder = |(name, mut version): (String, Map<String, Value>)| {
+                if let Some(folder) = version.get_mut("folder") {
+                    *folder = format!("of/{name}/{}", folder.as_str().expect("text")).into();
+                }
+                (name, Value::Object(version))
+            };
+            let versions: Map<String, Value> = versions.into_iter().map(own_folder).collect();
+            object([
+                ("format", Some("model-sidecar/1".into())),
+                ("current", Some(names[at].clone().into())),
+                (
+                    "previous",
+                    previous.filter(|name| *name != names[at]).map(Value::from),
+                ),
+                ("versions", Some(versions.into())),
+            ])
+        },
+    )
+}

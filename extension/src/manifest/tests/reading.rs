@@ -1,0 +1,139 @@
+//! What a manifest says to those who use it.
+
+use super::super::*;
+use super::fixtures::{SHA, file, full, whole, with, without};
+
+fn parse(manifest: &serde_json::Value) -> Manifest {
+    Manifest::parse(manifest.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn the_whole_form_is_read_field_by_field() {
+    let manifest = parse(&whole());
+    let (name, version) = manifest.current();
+    assert_eq!(name.as_str(), "7");
+    assert_eq!(version.folder.as_str(), "versions/7");
+    assert_eq!(version.model, version.files[0]);
+    assert_eq!(version.labels, ["legit", "fraud"]);
+    assert_eq!(version.size(), 24);
+    let [model, weights] = &version.files[..] else {
+        panic!("two files")
+    };
+    assert_eq!(version.place(model), "versions/7/model.onnx.zst");
+    assert_eq!(model.laid_out().as_str(), "model.onnx");
+    assert!(model.is_compressed() && !weights.is_compressed());
+    assert_eq!(weights.laid_out().as_str(), "data/weights.bin");
+    assert_eq!((weights.size, weights.digest.as_str()), (12, SHA));
+
+    let [golden] = &version.golden[..] else {
+        panic!("one example")
+    };
+    let input = &golden.inputs[0];
+    assert_eq!((&*input.name, &*input.shape), ("x", &[2, 1][..]));
+    assert_eq!(input.data, "[[0.5],[null]]");
+    assert_eq!(
+        golden.tolerance("x86_64").relative.to_bits(),
+        0.25_f64.to_bits()
+    );
+    assert_eq!(
+        golden.tolerance("aarch64").absolute.to_bits(),
+        0.5_f64.to_bits()
+    );
+    let expected = Baseline {
+        of: Observed::Input("x".to_owned()),
+        column: Some(0),
+        edges: vec![-1.0, 0.5, 2.0],
+        counts: vec![3, 4],
+    };
+    assert_eq!(version.baseline, [expected]);
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let (_, version) = parse(&whole())
+        .version("6.1")
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .unwrap();
+    assert_eq!(version.folder.as_str(), "6.1");
+    assert_eq!(version.model.path.as_str(), "model.ort");
+    assert!(version.labels.is_empty() && version.golden.is_empty() && version.baseline.is_empty());
+    let plain = parse(&without("/versions/7/golden/0/tolerance"));
+    let golden = &plain.current().1.golden[0];
+    assert_eq!(golden.tolerance("x86_64"), Tolerance::default());
+    assert_eq!(parse(&without("/previous")).previous(), None);
+}
+
+#[test]
+fn a_version_is_found_by_its_name_whatever_is_current() {
+    let manifest = parse(&whole());
+    assert_eq!(manifest.previous().unwrap().0.as_str(), "6.1");
+    assert_eq!(manifest.version("7").unwrap(), manifest.current());
+    assert_eq!(
+        manifest.version("5").unwrap_err().to_string(),
+        "the manifest's versions: there is no \"5\"; there are 6.1, 7"
+    );
+}
+
+#[test]
+fn a_long_list_of_versions_is_cut() {
+    let mut manifest = whole();
+    for number in 10..30 {
+        let version = serde_json::json!({"files": [file("model.onnx")]});
+        manifest["versions"][number.to_string()] = version;
+    }
+    let error = parse(&manifest).version("5").unwrap_err().to_string();
+    assert!(
+        error.ends_with("there are 10, 11, 12, 13, 14, 15, 16, 17, 18, 19 and 12 more"),
+        "{error}"
+    );
+}
+
+#[test]
+fn as_much_is_read_as_the_limits_allow() {
+    let manifest = parse(&full());
+    assert_eq!(manifest.versions().count(), 100);
+    let (_, version) = manifest.current();
+    assert_eq!((version.files.len(), version.golden.len()), (1_000, 100));
+}
+
+#[test]
+fn a_digest_in_upper_case_is_the_same() {
+    let upper = with("/versions/7/files/0/sha256", SHA.to_uppercase().into());
+    assert_eq!(parse(&upper), parse(&whole()));
+}
+
+#[test]
+fn only_one_zst_is_taken_off() {
+    let twice = parse(&with("/versions/7/files/1/path", "w.zst.zst".into()));
+    assert_eq!(twice.current().1.files[1].laid_out().as_str(), "w.zst");
+}
+
+#[test]
+fn a_tolerance_is_absolute_and_relative_to_what_is_expected() {
+    let tolerance = Tolerance {
+        absolute: 0.5,
+        relative: 0.25,
+    };
+    for (expected, got, near) in [
+        (0.0, 0.5, true),
+        (0.0, 0.51, false),
+        (4.0, 2.5, true),
+        (4.0, 2.4, false),
+        (-4.0, -5.5, true),
+        (-4.0, -5.6, false),
+        (0.0, -0.0, true),
+        (f64::NAN, f64::NAN, true),
+        (f64::NAN, 1.0, false),
+        (1.0, f64::NAN, false),
+        (f64::INFINITY, f64::INFINITY, true),
+        (f64::INFINITY, f64::NEG_INFINITY, false),
+        (f64::INFINITY, 1.0, false),
+        (1.0, f64::INFINITY, false),
+    ] {
+        assert_eq!(
+            tolerance.admits(expected, got),
+            near,
+            "{got} for {expected}"
+        );
+    }
+}
