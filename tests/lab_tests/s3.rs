@@ -335,6 +335,32 @@ async fn what_is_missing_may_look_forbidden() {
 }
 
 #[tokio::test]
+async fn with_a_delimiter_a_folder_is_one_entry_of_the_listing() {
+    let s3 = S3Server::start().await.unwrap();
+    for key in ["a/1/x", "a/1/y", "a/2/x", "a/file", "b/1/x"] {
+        s3.put("models", key, key);
+    }
+    let list = s3.client().list_objects_v2().bucket("models");
+    let list = list.prefix("a/").delimiter("/").max_keys(2);
+    let page = list.clone().send().await.unwrap();
+    let folders = |page: &aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output| {
+        let folders = page.common_prefixes().iter();
+        folders
+            .map(|folder| folder.prefix().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(folders(&page), ["a/1/", "a/2/"]);
+    let next = list.continuation_token(page.next_continuation_token().unwrap());
+    let page = next.send().await.unwrap();
+    assert_eq!(folders(&page), [""; 0]);
+    assert_eq!(page.contents()[0].key(), Some("a/file"));
+    assert_eq!(
+        (page.key_count(), page.is_truncated()),
+        (Some(1), Some(false))
+    );
+}
+
+#[tokio::test]
 async fn a_prefix_is_listed_page_by_page() {
     let s3 = S3Server::start().await.unwrap();
     for key in ["a/1", "a/2", "a/3", "a/4", "b/1"] {

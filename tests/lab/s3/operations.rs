@@ -8,10 +8,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use http::{HeaderMap, HeaderValue};
 use s3s::dto::{
-    Checksum as Sums, ChecksumMode, ChecksumType, DeleteObjectInput, DeleteObjectOutput, ETag,
-    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-    HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, Object as Listed, PutObjectInput,
-    PutObjectOutput, StreamingBlob, Timestamp,
+    Checksum as Sums, ChecksumMode, ChecksumType, CommonPrefix, DeleteObjectInput,
+    DeleteObjectOutput, ETag, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
+    HeadObjectInput, HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, Object as Listed,
+    PutObjectInput, PutObjectOutput, StreamingBlob, Timestamp,
 };
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
@@ -207,12 +207,6 @@ impl S3 for Operations {
         if !self.store.list_permission() {
             return Err(S3ErrorCode::AccessDenied.into());
         }
-        if input.delimiter.is_some() {
-            return Err(s3_error!(
-                NotImplemented,
-                "the lab lists without a delimiter"
-            ));
-        }
         let prefix = input.prefix.clone().unwrap_or_default();
         let after = input
             .continuation_token
@@ -220,17 +214,36 @@ impl S3 for Operations {
             .or(input.start_after.clone());
         let asked = input.max_keys.unwrap_or(LISTED_AT_ONCE);
         let most = usize::try_from(asked.clamp(0, LISTED_AT_ONCE)).unwrap_or_default();
-        let mut found = self.store.list(&input.bucket, &prefix);
-        found.retain(|(key, _)| after.as_ref().is_none_or(|after| key > after));
+        let mut found = Vec::new();
+        for (key, object) in self.store.list(&input.bucket, &prefix) {
+            let entry = match folder(&key, &prefix, input.delimiter.as_deref()) {
+                Some(folder) => (folder, None),
+                None => (key, Some(object)),
+            };
+            // All keys of a folder are one entry.
+            let is_new = found.last().is_none_or(|(last, _)| *last != entry.0);
+            if is_new && after.as_ref().is_none_or(|after| entry.0 > *after) {
+                found.push(entry);
+            }
+        }
         let is_truncated = found.len() > most;
         found.truncate(most);
-        let last = found.last().map(|(key, _)| key.clone());
-        let contents: Vec<Listed> = found.into_iter().map(listed).collect();
+        let last = found.last().map(|(name, _)| name.clone());
+        let key_count = i32::try_from(found.len()).ok();
+        let (mut contents, mut common_prefixes) = (Vec::new(), Vec::new());
+        for (name, object) in found {
+            match object {
+                Some(object) => contents.push(listed((name, object))),
+                None => common_prefixes.push(CommonPrefix { prefix: Some(name) }),
+            }
+        }
         Ok(S3Response::new(ListObjectsV2Output {
             name: Some(input.bucket),
             prefix: input.prefix,
             max_keys: Some(asked),
-            key_count: i32::try_from(contents.len()).ok(),
+            key_count,
+            delimiter: input.delimiter,
+            common_prefixes: Some(common_prefixes),
             is_truncated: Some(is_truncated),
             next_continuation_token: last.filter(|_| is_truncated),
             continuation_token: input.continuation_token,
@@ -314,6 +327,13 @@ fn trailing_checksum(trailers: &HeaderMap) -> Option<Checksum> {
 
 fn shown_version(object: &Object) -> Option<String> {
     (object.version_id != NULL_VERSION).then(|| object.version_id.clone())
+}
+
+/// The part of a key up to the first delimiter behind the prefix, where it has one.
+fn folder(key: &str, prefix: &str, delimiter: Option<&str>) -> Option<String> {
+    let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty())?;
+    let (folder, _) = key.strip_prefix(prefix)?.split_once(delimiter)?;
+    Some(format!("{prefix}{folder}{delimiter}"))
 }
 
 fn listed((key, object): (String, Object)) -> Listed {
