@@ -19,11 +19,11 @@ use crate::fetch::Parts;
 use crate::ids::ModelName;
 use crate::lifecycle::machine::Intervals;
 use crate::lifecycle::{Driver, Work, lambda};
-use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink};
+use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink, defs};
 use crate::models::Models;
 use crate::reload::{EngineSlot, Outcome, Reloader, Shared, Steps, milliseconds};
 use crate::server::{self, BindError, Context, Listeners};
-use crate::source::{FileSource, S3Source, Source};
+use crate::source::{FilePlace, Place, S3Place};
 use crate::status::Status;
 
 /// Exit codes: the end that was asked for, a failure, and, as `EX_USAGE` of sysexits.h, a configuration that
@@ -293,7 +293,7 @@ async fn build(
     let thaws = Thaws::default();
     let recorder = Recorder::new(Arc::clone(&clock));
     metrics::set_global_recorder(recorder.clone()).map_err(|_| StartError::Recorder)?;
-    metrics::counter!(crate::metrics::defs::COLD_STARTS).increment(1);
+    metrics::counter!(defs::COLD_STARTS).increment(1);
     let names = || config.models.iter().map(|model| model.name.clone());
     let models = Arc::new(Models::new(names()));
     let (status, wanted) = Status::new(names());
@@ -337,13 +337,17 @@ async fn build(
         .models
         .iter()
         .map(|model| {
-            let source: Box<dyn Source> = match &model.location {
-                Location::S3 { bucket, key } => {
-                    Box::new(S3Source::new(&aws, config.custom_s3_endpoint, bucket, key))
-                }
-                Location::File { path } => Box::new(FileSource::new(path)),
+            let folder = model.location.folder();
+            let place: Box<dyn Place> = match &model.location {
+                Location::S3 { bucket, .. } => Box::new(S3Place::new(
+                    &aws,
+                    config.custom_s3_endpoint,
+                    bucket,
+                    folder,
+                )),
+                Location::File { .. } => Box::new(FilePlace::new(folder)),
             };
-            let reloader = Reloader::new(model.clone(), source, shared.clone());
+            let reloader = Reloader::new(model.clone(), place, shared.clone());
             (model.name.clone(), Arc::new(reloader))
         })
         .collect();
@@ -394,6 +398,34 @@ fn reporter(
     Reporter::new(recorder, sink, emf)
 }
 
+/// The times of the line that tells of Init, as metrics; fetch and load are observed where they happen.
+fn count_phases(phases: &Phases, outcomes: &[(ModelName, Outcome)]) {
+    let times = [
+        (defs::INIT_TIME, Some(phases.started.elapsed())),
+        (defs::INIT_REGISTER_TIME, phases.register),
+        (defs::INIT_CONFIGURE_TIME, Some(phases.configure)),
+        (defs::INIT_BUILD_TIME, Some(phases.build)),
+        (defs::ONNXRUNTIME_OPEN_TIME, phases.open),
+    ];
+    for (name, time) in times {
+        if let Some(time) = time {
+            metrics::histogram!(name).record(milliseconds(time));
+        }
+    }
+    for (model, outcome) in outcomes {
+        if let Outcome::Loaded(steps) = outcome {
+            let model = model.as_str();
+            for (name, time) in [
+                (defs::MODEL_CACHE_TIME, steps.cache),
+                (defs::MODEL_ASK_TIME, steps.ask),
+            ] {
+                metrics::histogram!(name, defs::MODEL_LABEL => model.to_owned())
+                    .record(milliseconds(time));
+            }
+        }
+    }
+}
+
 impl App {
     /// Which models are not loaded, and why.
     fn missing(&self) -> Option<String> {
@@ -420,6 +452,7 @@ impl App {
                 }
             })
             .collect();
+        count_phases(phases, outcomes);
         let longest = |step: fn(&Steps) -> Duration| {
             steps
                 .iter()

@@ -12,9 +12,11 @@
 //! for itself what is not there, and the first name stays.
 
 mod journal;
+mod layout;
 mod origins;
 mod partial;
 mod place;
+mod record;
 mod room;
 mod unpacked;
 
@@ -23,8 +25,10 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-pub use journal::{Journal, Record};
+pub use journal::Journal;
+pub use layout::KeptModel;
 pub use partial::{Partial, Unfinished, Wanted, is_full};
+pub use record::{FileRecord, Record};
 pub use room::NoRoom;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
@@ -128,14 +132,10 @@ impl Cache {
         Ok(cache)
     }
 
-    /// The file of a version, its bytes checked against its digest. One that is missing or damaged counts as absent.
-    /// Reads the whole file.
+    /// The file whose bytes have this digest, which is checked. One that is missing or damaged counts as absent. Reads
+    /// the whole file.
     #[must_use]
-    pub fn find(&self, record: &Record) -> Option<KeptFile> {
-        self.find_digest(&record.digest)
-    }
-
-    fn find_digest(&self, digest: &Digest) -> Option<KeptFile> {
+    pub fn find(&self, digest: &Digest) -> Option<KeptFile> {
         let kept = self.take_in_hand(digest);
         let whole = digest_of(kept.path()).is_ok_and(|found| found == *digest);
         if whole {
@@ -150,14 +150,14 @@ impl Cache {
     fn named(&self) -> Vec<PathBuf> {
         let entries = self.journal_entries();
         let digests = entries.iter().flat_map(journal::Entries::digests);
-        digests.map(|digest| self.path(digest)).collect()
+        digests.map(|digest| self.path(&digest)).collect()
     }
 
     /// The files that a journal knows to be of no use.
     fn refused(&self) -> Vec<PathBuf> {
         let entries = self.journal_entries();
         let digests = entries.iter().flat_map(journal::Entries::refused);
-        digests.map(|digest| self.path(digest)).collect()
+        digests.map(|digest| self.path(&digest)).collect()
     }
 
     fn journal_entries(&self) -> Vec<journal::Entries> {
@@ -166,6 +166,14 @@ impl Cache {
             .into_iter()
             .filter_map(read)
             .collect()
+    }
+
+    /// A version whose files are all here, laid out to be loaded; see [`Cache::find`].
+    #[must_use]
+    pub fn find_all(&self, record: &Record) -> Option<KeptModel> {
+        let files = record.files().map(|file| self.find(&file.digest));
+        let files = files.collect::<Option<Vec<_>>>()?;
+        self.lay_out(record, files).ok()
     }
 
     fn take_in_hand(&self, digest: &Digest) -> KeptFile {
@@ -239,7 +247,7 @@ fn digest_of(path: &Path) -> io::Result<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{ETag, Identity};
+    use crate::ids::{ETag, FilePath, Identity};
 
     /// A whole file that no journal names yet.
     fn kept(cache: &Cache, bytes: &[u8]) -> (KeptFile, Digest) {
@@ -256,12 +264,16 @@ mod tests {
             version_id: None,
         };
         let record = Record {
-            identity,
-            size: bytes.len() as u64,
-            digest,
+            model: FileRecord {
+                path: FilePath::parse("m.onnx").unwrap(),
+                identity,
+                size: bytes.len() as u64,
+                digest,
+            },
+            others: Vec::new(),
         };
         let mut journal = cache.journal(model, "s3://b/k");
-        journal.fetched(record.clone());
+        journal.fetched(record.clone(), None);
         journal.loaded(&record);
         (file.path().to_owned(), record)
     }
@@ -273,9 +285,9 @@ mod tests {
         let model = ModelName::parse("m").unwrap();
         let (path, record) = keep(&cache, &model, b"model bytes");
         let again = Cache::open(directory.path()).unwrap();
-        assert_eq!(again.find(&record).unwrap().path(), path);
+        assert_eq!(again.find_all(&record).unwrap().path(), path);
         fs::write(&path, b"model bytez").unwrap();
-        assert!(again.find(&record).is_none());
+        assert!(again.find_all(&record).is_none());
         assert!(!path.exists(), "a damaged file does not stay");
     }
 

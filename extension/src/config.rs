@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use environment::Environment;
-pub use models::{Location, ModelSettings};
+pub use models::{Form, Location, ModelSettings};
 use units::Reader;
 pub use variables::{VARIABLES, Variable};
 

@@ -62,6 +62,32 @@ impl FilePath {
         Ok(Self(path.to_owned()))
     }
 
+    /// The path that `path` has when it is relative to the folder of this file.
+    #[must_use]
+    pub fn beside(&self, path: &FilePath) -> FilePath {
+        let folder = &self.0[..self.0.len() - self.file_name().len()];
+        Self(format!("{folder}{path}"))
+    }
+
+    /// The path of `path` in this folder.
+    #[must_use]
+    pub fn join(&self, path: &FilePath) -> FilePath {
+        Self(format!("{self}/{path}"))
+    }
+
+    /// Under which path the file is laid out to be loaded: its own, without the ending of what is stored compressed.
+    #[must_use]
+    pub fn laid_out(&self) -> FilePath {
+        let plain = self.0.strip_suffix(".zst").map(Self::parse);
+        plain.and_then(Result::ok).unwrap_or_else(|| self.clone())
+    }
+
+    /// The last part.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
     /// The path as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -261,5 +287,12 @@ mod tests {
         ] {
             assert!(FilePath::parse(bad).is_err(), "{bad:?}");
         }
+        let path = |path| FilePath::parse(path).unwrap();
+        let weights = path("data/w.bin");
+        assert_eq!(path("m.onnx").beside(&weights), weights);
+        assert_eq!(
+            path("fraud/7/m.onnx").beside(&weights),
+            path("fraud/7/data/w.bin")
+        );
     }
 }

@@ -145,7 +145,7 @@ impl PublishedFile {
     /// The path under which it is laid out for the engine: its own, without `.zst`.
     #[must_use]
     pub fn laid_out(&self) -> FilePath {
-        self.decompressed().unwrap_or_else(|_| self.path.clone())
+        self.path.laid_out()
     }
 
     /// As [`Self::laid_out`], or what is wrong with the name that is left.

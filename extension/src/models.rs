@@ -18,7 +18,7 @@ pub struct Loaded {
     pub name: ModelName,
     /// Which version of it.
     pub version: Version,
-    /// The digest of its file.
+    /// The digest of its files.
     pub digest: Digest,
     /// When it was loaded.
     pub loaded_at: Timestamp,

@@ -1,12 +1,15 @@
 //! Is there a new version, can it be had, does it load: then it answers, and otherwise nothing changes.
 //!
-//! One [`Reloader`] for each model. A check is one conditional request; what it finds is fetched, loaded beside
-//! the version that answers, and swapped in. Any failure leaves the version that answers as it is, is counted,
+//! One [`Reloader`] for each model. A check is one conditional request for each file that is known; what it finds is
+//! [gathered](gather), loaded beside the version that answers, and swapped in. Any failure leaves the version that answers as it is, is counted,
 //! logged with its reason, and shown in the status. Bytes that could not be loaded are not fetched again until
 //! the source changes. At a start, a file in the cache that the source confirms is loaded without a transfer,
 //! and one that the source cannot be asked about is loaded all the same.
 
 mod engine_slot;
+mod gather;
+mod published;
+mod repository;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,18 +17,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
-use crate::cache::{Cache, CacheError, Journal, KeptFile, Record};
+use crate::cache::{Cache, CacheError, Journal, KeptModel, Record};
 use crate::clock::{Clock, Thaws};
 use crate::config::ModelSettings;
 use crate::engine::EngineError;
-use crate::fetch::{self, Compression, FetchError, Fetched, Parts};
-use crate::ids::Version;
+use crate::fetch::{FetchError, Parts};
 use crate::metrics::defs;
 use crate::models::{Loaded, Models};
-use crate::source::{Object, Opened, Source, SourceError};
+use crate::onnx::OnnxError;
+use crate::source::{Place, SourceError};
 use crate::status::{ModelStatus, Status};
 pub use engine_slot::EngineSlot;
 use engine_slot::on_thread;
+use gather::{Asked, Changed, Gatherer};
 
 /// What the reloaders of one execution environment share.
 #[derive(Clone)]
@@ -49,7 +53,7 @@ pub struct Shared {
 /// Keeps one model current.
 pub struct Reloader {
     settings: ModelSettings,
-    source: Box<dyn Source>,
+    place: Box<dyn Place>,
     shared: Shared,
     /// What is known of the versions; read when it is first needed.
     journal: Mutex<Option<Journal>>,
@@ -73,9 +77,9 @@ pub struct Steps {
     pub cache: Duration,
     /// From the question to the source until its answer.
     pub ask: Duration,
-    /// The transfer; `None` when the cache had the file.
+    /// Gathering the files; `None` when the cache had them all.
     pub fetch: Option<Duration>,
-    /// The file's length in bytes.
+    /// The files' length in bytes.
     pub bytes: u64,
     /// Waiting for the engine, and loading.
     pub load: Duration,
@@ -91,17 +95,25 @@ enum CheckError {
     Cache(#[from] CacheError),
     #[error("{0}")]
     Engine(#[from] EngineError),
+    #[error("{0}")]
+    Onnx(#[from] OnnxError),
+    #[error("{location}: {reason}")]
+    Manifest { location: String, reason: String },
+    #[error("{0}")]
+    Repository(String),
+    #[error("the model's files change faster than they can be fetched")]
+    Unsteady,
     #[error("the version in the source cannot be loaded: {0}")]
     Refused(String),
 }
 
 impl Reloader {
-    /// A reloader for the model of `settings`, which `source` holds.
+    /// A reloader for the model of `settings`, whose files lie in `place`.
     #[must_use]
-    pub fn new(settings: ModelSettings, source: Box<dyn Source>, shared: Shared) -> Self {
+    pub fn new(settings: ModelSettings, place: Box<dyn Place>, shared: Shared) -> Self {
         Self {
             settings,
-            source,
+            place,
             shared,
             journal: Mutex::default(),
         }
@@ -164,105 +176,128 @@ impl Reloader {
         }
     }
 
+    fn gatherer(&self) -> Gatherer<'_> {
+        Gatherer {
+            place: &*self.place,
+            settings: &self.settings,
+            shared: &self.shared,
+        }
+    }
+
     async fn attempt(&self, journal: &mut Journal) -> Result<Outcome, CheckError> {
-        let loaded = self.shared.models.current(&self.settings.name);
         let mut steps = Steps::default();
         let asked = Instant::now();
-        let known = journal.newest().map(|newest| newest.identity.clone());
         let question = async {
-            let opened = fetch::open(&*self.source, &self.shared.cache, known.as_ref()).await;
-            (opened, asked.elapsed())
+            let answer = self.gatherer().ask(journal).await;
+            (answer, asked.elapsed())
         };
         // What would be loaded is read and checked beside the question whether it is the newest.
-        let pending = journal.usable().filter(|usable| {
-            loaded
-                .as_ref()
-                .is_none_or(|loaded| loaded.digest != usable.digest)
-        });
+        let pending = journal.usable().filter(|usable| !self.is_loaded(usable));
         let pending = pending.cloned();
-        let ((opened, ask), (cached, cache)) = tokio::join!(question, self.find(pending));
+        let ((answer, ask), (cached, cache)) = tokio::join!(question, self.find(pending));
         (steps.ask, steps.cache) = (ask, cache);
-        let opened = opened?;
+        let answer = answer?;
         let now = self.shared.clock.now();
         let checked = |status: &mut ModelStatus| status.checked_at = Some(now);
         self.shared.status.update(&self.settings.name, checked);
-        match (opened, cached) {
-            (Opened::Object(object), _) if journal.is_good(&object.identity) => {
-                journal.returned();
-                self.take_known(journal, steps).await
-            }
-            (Opened::Object(object), _) => self.take_new(object, journal, steps).await,
-            (Opened::Unchanged, Some((record, file))) => {
+        match (answer, cached) {
+            (Asked::Changed(changed), _) => self.take_new(changed, journal, steps).await,
+            (Asked::Same, Some((record, files))) => {
                 self.count_cache_hit();
-                self.load(record, file, journal, steps).await
+                self.load(record, files, journal, steps).await
             }
-            (Opened::Unchanged, None) => self.take_known(journal, steps).await,
+            (Asked::Same, None) => self.take_known(journal, steps).await,
         }
     }
 
-    /// Lets the newest version that may be loaded answer, if it does not yet: from the cache, or fetched again when
-    /// the cache has lost it.
-    async fn take_known(
-        &self,
-        journal: &mut Journal,
-        mut steps: Steps,
-    ) -> Result<Outcome, CheckError> {
+    fn is_loaded(&self, record: &Record) -> bool {
         let loaded = self.shared.models.current(&self.settings.name);
-        let Some(usable) = journal.usable().cloned() else {
+        loaded.is_some_and(|loaded| loaded.digest == record.digest())
+    }
+
+    /// The newest version that may be loaded answers already, or is fetched again, because the cache has lost it.
+    async fn take_known(&self, journal: &mut Journal, steps: Steps) -> Result<Outcome, CheckError> {
+        let Some(usable) = journal.usable() else {
             let reason = journal.refusal().unwrap_or_default().to_owned();
             return Err(CheckError::Refused(reason));
         };
-        if loaded.is_some_and(|loaded| loaded.digest == usable.digest) {
+        if self.is_loaded(usable) {
             return Ok(Outcome::Current);
         }
-        let (cached, cache) = self.find(Some(usable)).await;
-        steps.cache += cache;
-        if let Some((record, file)) = cached {
-            self.count_cache_hit();
-            return self.load(record, file, journal, steps).await;
-        }
-        match fetch::open(&*self.source, &self.shared.cache, None).await? {
-            Opened::Object(object) => self.take_new(object, journal, steps).await,
-            Opened::Unchanged => Ok(Outcome::Current),
+        match self.gatherer().ask_anew().await? {
+            Asked::Changed(changed) => self.take_new(changed, journal, steps).await,
+            Asked::Same => Ok(Outcome::Current),
         }
     }
 
-    /// Fetches what the source holds, and lets it answer.
+    /// Brings in what the source holds, and lets it answer.
     async fn take_new(
         &self,
-        object: Object,
+        changed: Changed,
         journal: &mut Journal,
         mut steps: Steps,
     ) -> Result<Outcome, CheckError> {
-        let fetched = self.fetch(object).await?;
-        steps.fetch = Some(fetched.elapsed);
-        let record = Record {
-            identity: fetched.identity,
-            size: fetched.size,
-            digest: fetched.digest,
-        };
-        journal.fetched(record.clone());
+        let started = Instant::now();
+        let gathered = self.gatherer().gather(changed, journal).await?;
+        match gathered.transferred {
+            Some(bytes) => {
+                steps.fetch = Some(started.elapsed());
+                self.count_fetch(started.elapsed(), bytes);
+            }
+            None => self.count_cache_hit(),
+        }
+        let record = gathered.record;
+        journal.fetched(record.clone(), gathered.manifest);
         if let Some(reason) = journal.refusal() {
             return Err(CheckError::Refused(reason.to_owned()));
         }
-        self.load(record, fetched.file, journal, steps).await
+        if self.is_loaded(&record) && gathered.transferred.is_none() {
+            return Ok(Outcome::Current);
+        }
+        self.load(record, gathered.files, journal, steps).await
     }
 
-    /// When nothing answers and the newest version cannot be had: the last good one, if it is here.
+    /// When nothing answers and the newest version cannot be had: the last good one, if it is here, or the one that the
+    /// manifest names for this.
     async fn fall_back(&self, journal: &mut Journal) -> Outcome {
         if self.shared.models.current(&self.settings.name).is_some() {
             return Outcome::Failed;
         }
         let (found, cache) = self.find(journal.usable().cloned()).await;
-        let Some((record, file)) = found else {
+        let found = match found {
+            Some(found) => Some(found),
+            None => self.find_previous(journal).await,
+        };
+        let Some((record, files)) = found else {
             return Outcome::Failed;
         };
         let steps = Steps {
             cache,
             ..Steps::default()
         };
-        let loaded = self.load(record, file, journal, steps).await;
+        let loaded = self.load(record, files, journal, steps).await;
         loaded.unwrap_or(Outcome::Failed)
+    }
+
+    async fn find_previous(&self, journal: &mut Journal) -> Option<(Record, KeptModel)> {
+        let model = self.settings.name.as_str();
+        let gathered = match self.gatherer().gather_previous(journal).await {
+            Ok(gathered) => gathered?,
+            Err(error) => {
+                warn!(
+                    model,
+                    "the manifest's previous version cannot be had: {error}"
+                );
+                return None;
+            }
+        };
+        let record = gathered.record;
+        if journal.is_refused(&record) {
+            return None;
+        }
+        info!(model, "the manifest's previous version stands in");
+        journal.stands_in(record.clone());
+        Some((record, gathered.files))
     }
 
     fn count_cache_hit(&self) {
@@ -270,86 +305,70 @@ impl Reloader {
         metrics::counter!(defs::MODEL_CACHE_HITS, defs::MODEL_LABEL => model).increment(1);
     }
 
-    /// The file of this version, if the cache has it whole, and how long it took to see that.
-    async fn find(&self, record: Option<Record>) -> (Option<(Record, KeptFile)>, Duration) {
+    fn count_fetch(&self, time: Duration, bytes: u64) {
+        let model = self.settings.name.as_str();
+        metrics::histogram!(defs::MODEL_FETCH_TIME, defs::MODEL_LABEL => model.to_owned())
+            .record(milliseconds(time));
+        metrics::counter!(defs::MODEL_FETCH_BYTES, defs::MODEL_LABEL => model.to_owned())
+            .increment(bytes);
+    }
+
+    /// The files of this version, if the cache has them whole, and how long it took to see that.
+    async fn find(&self, record: Option<Record>) -> (Option<(Record, KeptModel)>, Duration) {
         let started = Instant::now();
         let Some(record) = record else {
             return (None, Duration::ZERO);
         };
         let cache = self.shared.cache.clone();
-        let find = move || cache.find(&record).map(|file| (record, file));
+        let find = move || cache.find_all(&record).map(|files| (record, files));
         let found = tokio::task::spawn_blocking(find).await.ok().flatten();
         (found, started.elapsed())
-    }
-
-    async fn fetch(&self, object: Object) -> Result<Fetched, CheckError> {
-        let model = self.settings.name.as_str();
-        let shared = &self.shared;
-        let request = fetch::Request {
-            source: &*self.source,
-            object,
-            expected: None,
-            compression: Compression::of(self.settings.location.file_name()),
-        };
-        let context = fetch::Context {
-            cache: &shared.cache,
-            parts: shared.parts,
-            thaws: &shared.thaws,
-            clock: &*shared.clock,
-        };
-        let fetched = fetch::fetch(request, context).await?;
-        metrics::histogram!(defs::MODEL_FETCH_TIME, defs::MODEL_LABEL => model.to_owned())
-            .record(milliseconds(fetched.elapsed));
-        metrics::counter!(defs::MODEL_FETCH_BYTES, defs::MODEL_LABEL => model.to_owned())
-            .increment(fetched.transferred);
-        Ok(fetched)
     }
 
     /// Loads a version, and lets it answer.
     async fn load(
         &self,
         record: Record,
-        file: KeptFile,
+        files: KeptModel,
         journal: &mut Journal,
         mut steps: Steps,
     ) -> Result<Outcome, CheckError> {
+        let digest = record.digest();
         let name = &self.settings.name;
         let reload = self.shared.models.current(name).is_some();
-        steps.bytes = record.size;
+        steps.bytes = record.size();
         let started = Instant::now();
         let (engine, _) = self.shared.engine.get().await?;
         let loading = Instant::now();
-        let to_load = file.clone();
-        journal.load_begins(&record.digest);
+        journal.load_begins(&digest);
         let result = on_thread("load-model", move || {
             if reload {
                 crate::sys::lower_thread_priority();
             }
-            engine.load(to_load.path())
+            let session = engine.load(files.path());
+            session.map(|session| (session, files))
         })
         .await;
         journal.load_ended();
-        let session = match result? {
-            Ok(session) => session,
+        let (session, files) = match result? {
+            Ok(loaded) => loaded,
             Err(error) => {
-                journal.refused(&record.digest, &error.to_string());
-                drop(file);
+                journal.refused(&digest, &error.to_string());
                 self.shared.cache.sweep();
                 return Err(error.into());
             }
         };
         steps.load = started.elapsed();
         journal.loaded(&record);
-        drop(file);
+        drop(files);
         metrics::histogram!(defs::MODEL_LOAD_TIME, defs::MODEL_LABEL => name.to_string())
             .record(milliseconds(loading.elapsed()));
-        let file = self.settings.location.file_name().to_owned();
-        let version = Version::of([(file.as_str(), &record.identity)]);
+        let version = record.version();
         let now = self.shared.clock.now();
         self.shared.models.swap(Loaded::new(
             name.clone(),
             version.clone(),
-            record.digest,
+            digest,
             now,
             session,
         ));

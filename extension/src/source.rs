@@ -1,5 +1,7 @@
 //! Where model bytes come from. A seam: what fetches and reloads knows no S3.
 //!
+//! A [`Place`] is the folder in which all files of a model lie; a [`Source`] is one of them.
+//!
 //! A file is named by its identity. [`Source::open`] asks what is there now; [`Source::read`] reads any range of what
 //! was found then, and of nothing else, so that a transfer can go on where it broke, or run in several parts, without
 //! ever mixing two versions.
@@ -12,10 +14,32 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
-pub use file::FileSource;
-pub use s3::S3Source;
+pub use file::{FilePlace, FileSource};
+pub use s3::{S3Place, S3Source};
 
-use crate::ids::{Checksum, Identity};
+use crate::ids::{Checksum, FilePath, Identity};
+
+/// A folder of files: a prefix in a bucket, or a directory.
+pub trait Place: Send + Sync {
+    /// The file at `path` in it, whether there is one or not.
+    fn file(&self, path: &FilePath, named: NamedBy) -> Box<dyn Source>;
+
+    /// The names of the folders that lie directly in `folder`, or in the place itself; in any order. A folder that
+    /// does not exist is empty.
+    fn folders<'a>(
+        &'a self,
+        folder: Option<&'a FilePath>,
+    ) -> BoxFuture<'a, Result<Vec<String>, SourceError>>;
+}
+
+/// Who says that a file belongs to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// The configuration.
+    Configuration,
+    /// The model, or its manifest: whoever can write those must not reach what lies elsewhere, over a link either.
+    Model,
+}
 
 /// A place that holds one model file and knows whether it changed.
 pub trait Source: Send + Sync {

@@ -18,6 +18,7 @@ async fn earlier_versions_stay_as_long_as_a_new_one_has_room(clock: Clock) {
         padded("wine-v2.onnx", 3 * MB),
         padded("wine-v1.onnx", 3 * MB - 1),
         padded("wine-v2.onnx", 5 * MB),
+        padded("wine-v1.onnx", 8 * MB),
     ];
     s3.put(BUCKET, KEY, versions[0].clone());
     let function = platform(&s3)
@@ -43,20 +44,25 @@ async fn earlier_versions_stay_as_long_as_a_new_one_has_room(clock: Clock) {
     answers(&WINE.v1).await;
     assert_only_kept(&environment, &[&versions[1], &versions[2]], &["wine"]).await;
 
-    // What answers does not go for what has no room beside it.
+    // What answers is in memory, and its file goes for what has no room beside it.
     s3.put(BUCKET, KEY, versions[3].clone());
     function.answer(&features(1)).await.unwrap();
-    answers(&WINE.v1).await;
+    answers(&WINE.v2).await;
+    assert_only_kept(&environment, &[&versions[3]], &["wine"]).await;
+
+    s3.put(BUCKET, KEY, versions[4].clone());
+    function.answer(&features(1)).await.unwrap();
+    answers(&WINE.v2).await;
     let words = function
         .log()
         .wait_for("no room for the model")
         .await
         .unwrap();
     for part in [
-        "it needs 5242880 bytes",
+        "it needs 8388608 bytes",
         "of the 7340032 that MODEL_CACHE_MB allows",
     ] {
         assert!(words.contains(part), "{part}: {words}");
     }
-    assert_only_kept(&environment, &[&versions[1], &versions[2]], &["wine"]).await;
+    assert_only_kept(&environment, &[&versions[3]], &["wine"]).await;
 }

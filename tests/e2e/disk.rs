@@ -20,6 +20,7 @@ with_both_clocks!(
     a_new_version_that_has_no_room_changes_nothing_and_is_taken_once_there_is,
     a_model_that_never_fits_is_refused_in_words_that_help,
     a_full_disk_is_no_obstacle_once_it_is_empty,
+    where_two_versions_have_no_room_the_file_of_the_one_that_answers_goes,
 );
 
 /// The size of `/tmp`.
@@ -155,4 +156,27 @@ async fn a_full_disk_is_no_obstacle_once_it_is_empty(clock: Clock) {
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     let kept = ["wine-v1.onnx", "wine-v2.onnx"].map(model);
     assert_only_kept(&environment, &[&kept[0], &kept[1]], &["wine"]).await;
+}
+
+async fn where_two_versions_have_no_room_the_file_of_the_one_that_answers_goes(clock: Clock) {
+    let s3 = s3_with("wine-v1.onnx").await;
+    s3.put(BUCKET, KEY, padded("wine-v1.onnx", 5 * MB));
+    let function = platform(&s3)
+        .env("MODEL_REFRESH_INTERVAL", "0")
+        .env("MODEL_TAIL_BUDGET", "30s")
+        .clock(clock);
+    let Some(function) = start(function).await else {
+        return;
+    };
+    WINE.v1
+        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
+    s3.put(BUCKET, KEY, padded("wine-v2.onnx", 5 * MB));
+    freeze(&function, &s3).await;
+    function.answer(&features(9)).await.unwrap();
+    let swapped = "another version answers from now on";
+    function.log().wait_for(swapped).await.unwrap();
+    WINE.v2
+        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
+    let said = function.log().text();
+    assert!(said.contains("there is no room for two versions"), "{said}");
 }

@@ -12,8 +12,8 @@ use lab::s3::{Record, Rule, S3Server};
 use model_sidecar::cache::Cache;
 use model_sidecar::clock::{Clock, Thaws, Timestamp};
 use model_sidecar::fetch::{self, Compression, FetchError, Fetched, Parts};
-use model_sidecar::ids::{Digest, Expected};
-use model_sidecar::source::{Opened, S3Source, Source as _};
+use model_sidecar::ids::{Digest, Expected, FilePath};
+use model_sidecar::source::{NamedBy, Opened, Place as _, S3Place, Source};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -40,7 +40,7 @@ pub(crate) fn bytes(seed: u64) -> Bytes {
 }
 
 /// The object of this key on the server at `url`.
-pub(crate) fn source(url: &str, key: &str) -> S3Source {
+pub(crate) fn source(url: &str, key: &str) -> Box<dyn Source> {
     let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "lab");
     let aws = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -49,7 +49,8 @@ pub(crate) fn source(url: &str, key: &str) -> S3Source {
         .region(Region::new(REGION))
         .endpoint_url(url)
         .build();
-    S3Source::new(&aws, true, BUCKET, key)
+    let key = FilePath::parse(key).unwrap();
+    S3Place::new(&aws, true, BUCKET, "").file(&key, NamedBy::Configuration)
 }
 
 /// An S3 server, and the cache directory of an environment.
@@ -91,7 +92,7 @@ impl Bench {
         }
     }
 
-    fn source(&self) -> S3Source {
+    fn source(&self) -> Box<dyn Source> {
         source(&self.s3.url(), self.key)
     }
 
@@ -99,11 +100,11 @@ impl Bench {
     async fn fetch(&self) -> Result<(Fetched, Vec<u8>), FetchError> {
         let source = self.source();
         let cache = Cache::open(self.directory.path())?;
-        let Opened::Object(object) = fetch::open(&source, &cache, None).await? else {
+        let Opened::Object(object) = fetch::open(&*source, &cache, None).await? else {
             panic!("nothing is known")
         };
         let request = fetch::Request {
-            source: &source,
+            source: &*source,
             object,
             expected: self.expected.as_ref(),
             compression: Compression::of(self.key),

@@ -16,6 +16,7 @@ mod disk;
 mod events;
 mod fetch;
 mod file;
+mod forms;
 mod freeze;
 mod idle;
 mod init;

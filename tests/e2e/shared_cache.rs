@@ -31,11 +31,11 @@ async fn one_environment() {
     };
     let cache = Cache::open_with(Path::new(&told(DIRECTORY)), &settings).unwrap();
     let source = source(&told(SERVER), &told(KEY));
-    let Opened::Object(object) = fetch::open(&source, &cache, None).await.unwrap() else {
+    let Opened::Object(object) = fetch::open(&*source, &cache, None).await.unwrap() else {
         panic!("nothing is known")
     };
     let request = fetch::Request {
-        source: &source,
+        source: &*source,
         object,
         expected: None,
         compression: Compression::None,

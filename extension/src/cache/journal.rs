@@ -8,26 +8,16 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{Cache, CacheError, failed, temporary};
-use crate::ids::{Digest, Identity, ModelName};
+use super::{Cache, CacheError, FileRecord, Record, failed, temporary};
+use crate::ids::{Digest, FilePath, Identity, ModelName};
 
 /// How often a process may die in the load of a version that there is no other for.
 const MOST_DEATHS: u32 = 3;
-
-/// A whole file of one version of a model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// What the source said of it.
-    pub identity: Identity,
-    /// Its length in bytes.
-    pub size: u64,
-    /// The SHA-256 of its bytes.
-    pub digest: Digest,
-}
 
 /// The journal of one model, which lies in the cache's directory.
 #[derive(Debug)]
@@ -37,14 +27,19 @@ pub struct Journal {
     entries: Entries,
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Entries {
     /// Where the versions come from; what is known of another place is of no use.
     location: String,
+    /// The manifest that was read last, where the versions come from one.
+    manifest: Option<Identity>,
     /// The last version that was loaded.
     good: Option<Entry>,
     /// What the source held later, and what has not been loaded, or could not be.
     candidate: Option<Entry>,
+    /// Files that are here of a version of which others are not.
+    #[serde(default)]
+    arrived: Mutex<Vec<FileRecord>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,21 +51,37 @@ struct Entry {
     refused: Option<String>,
 }
 
+impl Entry {
+    fn new(record: Record) -> Self {
+        Self {
+            record,
+            deaths: 0,
+            refused: None,
+        }
+    }
+}
+
 impl Entries {
-    /// The files that may still be loaded.
-    pub(super) fn digests(&self) -> impl Iterator<Item = &Digest> {
+    /// The digests of the files that may still be loaded.
+    pub(super) fn digests(&self) -> Vec<Digest> {
         let entries = [&self.candidate, &self.good].into_iter().flatten();
-        entries
-            .filter(|entry| entry.refused.is_none())
-            .map(|entry| &entry.record.digest)
+        let usable = entries.filter(|entry| entry.refused.is_none());
+        let files = usable.flat_map(|entry| entry.record.files());
+        let arrived = self.arrived();
+        let all = files.chain(&*arrived);
+        all.map(|file| file.digest.clone()).collect()
+    }
+
+    fn arrived(&self) -> MutexGuard<'_, Vec<FileRecord>> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The files that are not to be loaded.
-    pub(super) fn refused(&self) -> impl Iterator<Item = &Digest> {
+    pub(super) fn refused(&self) -> Vec<Digest> {
         let entries = [&self.candidate, &self.good].into_iter().flatten();
-        entries
-            .filter(|entry| entry.refused.is_some())
-            .map(|entry| &entry.record.digest)
+        let refused = entries.filter(|entry| entry.refused.is_some());
+        let files = refused.flat_map(|entry| entry.record.files());
+        files.map(|file| file.digest.clone()).collect()
     }
 }
 
@@ -115,11 +126,44 @@ impl Journal {
             .map(|entry| &entry.record)
     }
 
-    /// Whether this is the last version that was loaded.
+    /// What is known of a file when its source says this of it.
     #[must_use]
-    pub fn is_good(&self, identity: &Identity) -> bool {
-        let good = self.entries.good.as_ref();
-        good.is_some_and(|good| good.record.identity == *identity)
+    pub fn known(&self, path: &FilePath, identity: &Identity) -> Option<FileRecord> {
+        let entries = [&self.entries.candidate, &self.entries.good];
+        let files = entries
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.record.file(path));
+        let is_it = |file: &&FileRecord| file.path == *path && file.identity == *identity;
+        let arrived = self.entries.arrived();
+        files.chain(&*arrived).find(is_it).cloned()
+    }
+
+    /// Notes that a file is here of a version of which others are not yet, so that it is not fetched again when they
+    /// cannot be had.
+    pub fn arrived(&self, file: FileRecord) {
+        let mut arrived = self.entries.arrived();
+        if !arrived.contains(&file) {
+            arrived.retain(|other| other.path != file.path);
+            arrived.push(file);
+            drop(arrived);
+            self.save();
+        }
+    }
+
+    /// What was last seen of a file, whether it belongs to a version that is whole or not.
+    #[must_use]
+    pub fn seen(&self, path: &FilePath) -> Option<FileRecord> {
+        let arrived = self.entries.arrived();
+        let newest = self.newest().and_then(|newest| newest.file(path));
+        let arrived = arrived.iter().find(|file| file.path == *path);
+        arrived.or(newest).cloned()
+    }
+
+    /// The manifest that was read last.
+    #[must_use]
+    pub fn manifest(&self) -> Option<&Identity> {
+        self.entries.manifest.as_ref()
     }
 
     /// The newest version that may be loaded.
@@ -138,27 +182,45 @@ impl Journal {
         newest.or(self.entries.good.as_ref())?.refused.as_deref()
     }
 
-    /// Notes that the source holds this, whole and here. Bytes that were refused stay refused under a new identity.
-    pub fn fetched(&mut self, record: Record) {
-        let known = self.entries.candidate.take();
-        self.entries.candidate = Some(match known {
-            Some(entry) if entry.record.digest == record.digest => Entry { record, ..entry },
-            _ => Entry {
-                record,
-                deaths: 0,
-                refused: None,
-            },
-        });
+    /// Notes that the source holds this, as `manifest` has it, and that it is whole and here. Bytes that were refused
+    /// stay refused under a new identity.
+    pub fn fetched(&mut self, record: Record, manifest: Option<Identity>) {
+        let entries = &mut self.entries;
+        entries.manifest = manifest;
+        entries.arrived().clear();
+        let is_good = entries
+            .good
+            .as_ref()
+            .is_some_and(|good| good.record == record);
+        let known = entries.candidate.take();
+        entries.candidate = match known {
+            _ if is_good => None,
+            Some(entry) if entry.record.digest() == record.digest() => {
+                Some(Entry { record, ..entry })
+            }
+            _ => Some(Entry::new(record)),
+        };
         self.save();
     }
 
-    /// Notes that the source holds the good version again.
-    pub fn returned(&mut self) {
-        self.entries.candidate = None;
+    /// Notes that this is here and may answer while the newest version cannot be loaded.
+    pub fn stands_in(&mut self, record: Record) {
+        self.entries.good = Some(Entry::new(record));
         self.save();
     }
 
-    /// Sets the mark: a load of this file begins.
+    /// Whether this version is known as one that cannot be loaded.
+    #[must_use]
+    pub fn is_refused(&self, record: &Record) -> bool {
+        let entries = [&self.entries.candidate, &self.entries.good];
+        let mut refused = entries
+            .into_iter()
+            .flatten()
+            .filter(|entry| entry.refused.is_some());
+        refused.any(|entry| entry.record.digest() == record.digest())
+    }
+
+    /// Sets the mark: a load of the version of this digest begins.
     pub fn load_begins(&self, digest: &Digest) {
         if let Err(error) = fs::write(&self.mark, digest.as_str()) {
             warn!(
@@ -192,7 +254,7 @@ impl Journal {
         let first = entries
             .into_iter()
             .flatten()
-            .find(|entry| entry.record.digest == *digest);
+            .find(|entry| entry.record.digest() == *digest);
         if let Some(entry) = first {
             entry.refused = Some(reason.to_owned());
         }
@@ -208,12 +270,12 @@ impl Journal {
             .entries
             .good
             .as_ref()
-            .is_some_and(|good| good.record.digest.as_str() != digest);
+            .is_some_and(|good| good.record.digest().as_str() != digest);
         let entries = [&mut self.entries.candidate, &mut self.entries.good];
         let dead = entries
             .into_iter()
             .flatten()
-            .find(|entry| entry.record.digest.as_str() == digest);
+            .find(|entry| entry.record.digest().as_str() == digest);
         let Some(entry) = dead else {
             return;
         };
@@ -277,19 +339,24 @@ mod tests {
     }
 
     fn record(version: &str) -> Record {
-        Record {
+        let model = FileRecord {
+            path: FilePath::parse("wine.onnx").unwrap(),
             identity: Identity {
                 etag: ETag(format!("\"{version}\"")),
                 version_id: None,
             },
             size: 9,
             digest: Digest::of(Sha256::new().chain_update(version)),
+        };
+        Record {
+            model,
+            others: Vec::new(),
         }
     }
 
     fn load(journal: &mut Journal, record: &Record) {
-        journal.fetched(record.clone());
-        journal.load_begins(&record.digest);
+        journal.fetched(record.clone(), None);
+        journal.load_begins(&record.digest());
         journal.load_ended();
         journal.loaded(record);
     }
@@ -300,8 +367,8 @@ mod tests {
         let (good, bad) = (record("1"), record("2"));
         let mut first = bench.start();
         load(&mut first, &good);
-        first.fetched(bad.clone());
-        first.load_begins(&bad.digest);
+        first.fetched(bad.clone(), None);
+        first.load_begins(&bad.digest());
         drop(first);
         let mut second = bench.start();
         assert_eq!(
@@ -312,13 +379,11 @@ mod tests {
         assert_eq!(second.usable(), Some(&good));
         assert!(second.refusal().unwrap().contains("died while it loaded"));
         // It stays refused, also when the same bytes are put there again; other bytes are not.
-        let again = Record {
-            identity: record("3").identity,
-            ..bad
-        };
-        second.fetched(again);
+        let mut again = bad;
+        again.model.identity = record("3").model.identity;
+        second.fetched(again, None);
         assert_eq!(bench.start().usable(), Some(&good));
-        second.fetched(record("4"));
+        second.fetched(record("4"), None);
         assert_eq!(bench.start().usable(), Some(&record("4")));
     }
 
@@ -326,11 +391,11 @@ mod tests {
     fn a_version_with_nothing_behind_it_is_tried_three_times() {
         let bench = Bench::new();
         let only = record("1");
-        bench.start().fetched(only.clone());
+        bench.start().fetched(only.clone(), None);
         for _ in 0..MOST_DEATHS {
             let journal = bench.start();
             assert_eq!(journal.usable(), Some(&only));
-            journal.load_begins(&only.digest);
+            journal.load_begins(&only.digest());
         }
         let journal = bench.start();
         assert_eq!(journal.usable(), None);
@@ -341,12 +406,12 @@ mod tests {
     fn a_load_that_succeeds_clears_what_came_before() {
         let bench = Bench::new();
         let only = record("1");
-        bench.start().fetched(only.clone());
-        bench.start().load_begins(&only.digest);
+        bench.start().fetched(only.clone(), None);
+        bench.start().load_begins(&only.digest());
         let mut second = bench.start();
         load(&mut second, &only);
         for _ in 0..MOST_DEATHS - 1 {
-            bench.start().load_begins(&only.digest);
+            bench.start().load_begins(&only.digest());
         }
         assert_eq!(bench.start().usable(), Some(&only));
     }
@@ -356,8 +421,8 @@ mod tests {
         let bench = Bench::new();
         let mut first = bench.start();
         load(&mut first, &record("1"));
-        first.fetched(record("2"));
-        first.load_begins(&record("2").digest);
+        first.fetched(record("2"), None);
+        first.load_begins(&record("2").digest());
         Cache::open(bench.directory.path()).unwrap().forgive_loads();
         assert_eq!(bench.start().usable(), Some(&record("2")));
     }

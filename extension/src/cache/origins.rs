@@ -17,7 +17,7 @@ impl Cache {
     pub fn recall(&self, wanted: &Wanted) -> Option<(KeptFile, Digest)> {
         let note = fs::read_to_string(self.origins.join(name(wanted))).ok()?;
         let digest = Digest::parse(note.trim()).ok()?;
-        Some((self.find_digest(&digest)?, digest))
+        Some((self.find(&digest)?, digest))
     }
 
     /// Notes what came of `wanted`. Without it a later fetch brings the same again: no reason to fail now.

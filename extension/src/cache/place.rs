@@ -51,7 +51,8 @@ impl Cache {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let is_left = !self.is_shared || is_abandoned(&path, now);
             if name.starts_with(PARTIAL_PREFIX) && is_left {
-                let _ = fs::remove_file(&path);
+                // The folders of interrupted loads as well.
+                let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Which models: `MODEL_URI`, or `MODEL_BUCKET` and `MODEL_KEY`, or several in `MODELS`.
 
 use super::units::Reader;
-use crate::ids::ModelName;
+use crate::ids::{FilePath, ModelName};
 
 /// Where a model lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +20,42 @@ pub enum Location {
     },
 }
 
+/// What a location names, by how it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A model's file in its folder.
+    Model(FilePath),
+    /// A manifest, which ends in `.json`, in the folder to which it is relative.
+    Manifest(FilePath),
+    /// A folder, which ends in `/`, laid out as Triton's model repositories.
+    Repository,
+}
+
 impl Location {
-    /// The last part of the key or path: the name of the model's file.
+    /// What it names; `None` when no file can have the name.
     #[must_use]
-    pub fn file_name(&self) -> &str {
+    pub fn form(&self) -> Option<Form> {
+        let name = self.file_name();
+        if name.is_empty() {
+            return Some(Form::Repository);
+        }
+        let path = FilePath::parse(name).ok()?;
+        let is_manifest = name.to_ascii_lowercase().ends_with(".json");
+        Some(if is_manifest {
+            Form::Manifest(path)
+        } else {
+            Form::Model(path)
+        })
+    }
+
+    /// The folder's key or path, with `/` at its end; empty at the root of a bucket.
+    #[must_use]
+    pub fn folder(&self) -> &str {
+        let path = self.path();
+        &path[..path.len() - self.file_name().len()]
+    }
+
+    fn file_name(&self) -> &str {
         let path = self.path();
         path.rsplit('/').next().unwrap_or(path)
     }
@@ -52,9 +84,27 @@ pub struct ModelSettings {
     pub name: ModelName,
     /// Where it lies.
     pub location: Location,
+    /// What lies there.
+    pub form: Form,
 }
 
-const URI_FORM: &str = "s3://BUCKET/KEY or file:///PATH, such as s3://models/fraud/model.onnx";
+impl ModelSettings {
+    /// A model of this name there; `None` when the location names nothing that could be one.
+    #[must_use]
+    pub fn new(name: ModelName, location: Location) -> Option<Self> {
+        let form = location.form()?;
+        Some(Self {
+            name,
+            location,
+            form,
+        })
+    }
+}
+
+const URI_FORM: &str = "s3://BUCKET/KEY or file:///PATH of a model (…/model.onnx), a manifest (…/manifest.json) or a \
+                        repository (…/)";
+const KEY_FORM: &str =
+    "the key of a model (…/model.onnx), a manifest (…/manifest.json) or a repository (…/)";
 const MODELS_FORM: &str =
     "NAME=s3://BUCKET/KEY or NAME=file:///PATH, several separated by commas, each NAME once";
 const ONE_SOURCE: &str = "no model is named, or in several ways: set exactly one of MODEL_URI, MODELS, or MODEL_BUCKET with MODEL_KEY";
@@ -75,6 +125,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Vec<ModelSettings> {
                 bucket: bucket.to_owned(),
                 key: key.to_owned(),
             };
+            if location.form().is_none() {
+                reader.wrong("MODEL_KEY", key, KEY_FORM);
+                return Vec::new();
+            }
             single(reader, named, location)
         }
         (None, Some(list), (None, None)) => {
@@ -111,7 +165,7 @@ fn single(reader: &mut Reader<'_>, named: Option<&str>, location: Location) -> V
             }
         },
     };
-    vec![ModelSettings { name, location }]
+    ModelSettings::new(name, location).into_iter().collect()
 }
 
 fn several(reader: &mut Reader<'_>, list: &str) -> Vec<ModelSettings> {
@@ -124,11 +178,12 @@ fn several(reader: &mut Reader<'_>, list: &str) -> Vec<ModelSettings> {
         let parsed = entry
             .split_once('=')
             .and_then(|(name, uri)| {
-                Some((ModelName::parse(name.trim()).ok()?, parse_uri(uri.trim())?))
+                let name = ModelName::parse(name.trim()).ok()?;
+                ModelSettings::new(name, parse_uri(uri.trim())?)
             })
-            .filter(|(name, _)| models.iter().all(|model| model.name != *name));
+            .filter(|new| models.iter().all(|model| model.name != new.name));
         match parsed {
-            Some((name, location)) => models.push(ModelSettings { name, location }),
+            Some(model) => models.push(model),
             None => reader.wrong("MODELS", entry, MODELS_FORM),
         }
     }
@@ -147,16 +202,17 @@ fn parse_uri(uri: &str) -> Option<Location> {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         (!bucket.is_empty()).then_some(Location::S3 { bucket, key })?
     };
-    (!location.file_name().is_empty()).then_some(location)
+    location.form().is_some().then_some(location)
 }
 
-/// The file's name without its ending; where that is just `model`, the name of the folder that holds it.
+/// The file's name without its ending; where that is just `model` or `manifest`, or there is none, the name of the
+/// folder that holds it.
 fn derived_name(location: &Location) -> Option<ModelName> {
     let file = location.file_name();
     let mut parts = location.path().rsplit('/').skip(1);
     let stem = file.split_once('.').map_or(file, |(stem, _)| stem);
     let name = match parts.next() {
-        Some(folder) if stem == "model" && !folder.is_empty() => folder,
+        Some(folder) if matches!(stem, "" | "model" | "manifest") && !folder.is_empty() => folder,
         _ => stem,
     };
     ModelName::parse(name).ok()
@@ -175,6 +231,9 @@ mod tests {
             ("s3://bucket/iris.v2.onnx", "iris"),
             ("file:///mnt/models/fraud/model.onnx", "fraud"),
             ("file:///model.onnx", "model"),
+            ("s3://bucket/fraud/model.onnx.zst", "fraud"),
+            ("s3://bucket/fraud/manifest.json", "fraud"),
+            ("s3://bucket/repository/fraud/", "fraud"),
         ] {
             let location = parse_uri(uri).unwrap();
             assert_eq!(location.to_string(), uri);
@@ -188,16 +247,41 @@ mod tests {
             "",
             "s3://",
             "s3://bucket",
-            "s3://bucket/",
             "s3:///key",
-            "s3://bucket/folder/",
+            "s3://bucket/..",
             "http://host/key",
             "bucket/key",
             "file://",
             "file://relative/model.onnx",
-            "file:///mnt/models/",
         ] {
             assert_eq!(parse_uri(uri), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_form_is_seen_by_the_ending() {
+        let path = |name| FilePath::parse(name).unwrap();
+        for (uri, folder, form) in [
+            (
+                "s3://b/fraud/model.onnx",
+                "fraud/",
+                Form::Model(path("model.onnx")),
+            ),
+            ("s3://b/model.ort", "", Form::Model(path("model.ort"))),
+            (
+                "s3://b/fraud/Manifest.JSON",
+                "fraud/",
+                Form::Manifest(path("Manifest.JSON")),
+            ),
+            ("s3://b/", "", Form::Repository),
+            ("file:///mnt/models/", "/mnt/models/", Form::Repository),
+        ] {
+            let location = parse_uri(uri).unwrap();
+            assert_eq!(
+                (location.folder(), location.form()),
+                (folder, Some(form)),
+                "{uri}"
+            );
         }
     }
 }

@@ -22,15 +22,6 @@ impl Compression {
             Self::None
         }
     }
-
-    /// The name of the file once it is decompressed, given that at the source.
-    #[must_use]
-    pub fn plain_name(name: &str) -> &str {
-        match Self::of(name) {
-            Self::None => name,
-            Self::Zstd => name.strip_suffix(ZSTD).unwrap_or(name),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -39,14 +30,13 @@ mod tests {
 
     #[test]
     fn a_name_tells_how_a_file_is_compressed() {
-        for (name, compression, plain) in [
-            ("model.onnx", Compression::None, "model.onnx"),
-            ("model.onnx.zst", Compression::Zstd, "model.onnx"),
-            ("model.zst.onnx", Compression::None, "model.zst.onnx"),
-            (".zst", Compression::None, ".zst"),
+        for (name, compression) in [
+            ("model.onnx", Compression::None),
+            ("model.onnx.zst", Compression::Zstd),
+            ("model.zst.onnx", Compression::None),
+            (".zst", Compression::None),
         ] {
             assert_eq!(Compression::of(name), compression, "{name}");
-            assert_eq!(Compression::plain_name(name), plain);
         }
     }
 }

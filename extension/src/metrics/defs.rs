@@ -56,7 +56,14 @@ metrics! {
     VALIDATION_ERRORS = "ValidationErrors", Count, "requests that were refused because of what they said";
     STALE_ANSWERS = "StaleAnswers", Count, "requests answered although the last good check was longer ago than `MODEL_MAX_STALENESS`";
     QUEUE_TIME = "QueueTime", Milliseconds, "how long a request waited for its turn";
-    MODEL_FETCH_TIME = "ModelFetchTime", Milliseconds, "how long a model's transfer took";
+    INIT_TIME = "InitTime", Milliseconds, "from the sidecar's start until its models answered";
+    INIT_REGISTER_TIME = "InitRegisterTime", Milliseconds, "of that, registering with the platform";
+    INIT_CONFIGURE_TIME = "InitConfigureTime", Milliseconds, "of that, reading the configuration";
+    INIT_BUILD_TIME = "InitBuildTime", Milliseconds, "of that, opening sockets, cache and clients";
+    ONNXRUNTIME_OPEN_TIME = "OnnxRuntimeOpenTime", Milliseconds, "opening ONNX Runtime, beside all else";
+    MODEL_CACHE_TIME = "ModelCacheTime", Milliseconds, "looking into the cache at a start, beside the question to the source";
+    MODEL_ASK_TIME = "ModelAskTime", Milliseconds, "from a start's question to the source until its answer";
+    MODEL_FETCH_TIME = "ModelFetchTime", Milliseconds, "how long it took to bring in a version's files";
     MODEL_FETCH_BYTES = "ModelFetchBytes", Bytes, "bytes of models transferred";
     MODEL_LOAD_TIME = "ModelLoadTime", Milliseconds, "how long ONNX Runtime took to load a model";
     MODEL_RELOADS = "ModelReloads", Count, "swaps to another version of a model";

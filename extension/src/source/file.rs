@@ -8,40 +8,113 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
-use super::{Chunks, Object, Opened, Source, SourceError};
-use crate::ids::{ETag, Identity};
+use super::{Chunks, NamedBy, Object, Opened, Place, Source, SourceError};
+use crate::ids::{ETag, FilePath, Identity};
 
 /// What is read at once: large enough for a network file system, small beside a model.
 const PIECE: u64 = 1024 * 1024;
+
+/// A directory.
+#[derive(Clone, Debug)]
+pub struct FilePlace {
+    /// With `/` at its end.
+    path: String,
+}
+
+impl FilePlace {
+    /// The directory at an absolute path, which ends in `/`.
+    #[must_use]
+    pub fn new(path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+        }
+    }
+}
+
+impl Place for FilePlace {
+    fn file(&self, path: &FilePath, named: NamedBy) -> Box<dyn Source> {
+        let source = FileSource::new(&format!("{}{path}", self.path));
+        Box::new(match named {
+            NamedBy::Configuration => source,
+            NamedBy::Model => FileSource {
+                within: Some(self.path.as_str().into()),
+                ..source
+            },
+        })
+    }
+
+    fn folders<'a>(
+        &'a self,
+        folder: Option<&'a FilePath>,
+    ) -> BoxFuture<'a, Result<Vec<String>, SourceError>> {
+        Box::pin(async move {
+            let below = folder.map(FilePath::as_str).unwrap_or_default();
+            let path = format!("{}{below}", self.path);
+            let source = FileSource::new(&path);
+            let list = blocking(move || {
+                let entries = match std::fs::read_dir(path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                    entries => entries?,
+                };
+                let mut names = Vec::new();
+                for entry in entries {
+                    let entry = entry?;
+                    // Through links: a file system that is mounted may be full of them.
+                    if entry.path().is_dir() {
+                        names.push(entry.file_name().to_string_lossy().into_owned());
+                    }
+                }
+                Ok(names)
+            });
+            list.await.map_err(|error| source.explain(&error))
+        })
+    }
+}
 
 /// One file.
 #[derive(Clone, Debug)]
 pub struct FileSource {
     path: Arc<str>,
+    /// The directory that a link must not lead out of.
+    within: Option<Arc<str>>,
 }
 
 impl FileSource {
     /// The file at an absolute path.
     #[must_use]
     pub fn new(path: &str) -> Self {
-        Self { path: path.into() }
+        Self {
+            path: path.into(),
+            within: None,
+        }
     }
 
     /// The file, and what there is to know of it.
     async fn look(&self) -> Result<(Arc<File>, Metadata), SourceError> {
-        let path = Arc::clone(&self.path);
+        let (path, within) = (Arc::clone(&self.path), self.within.clone());
         let opened = blocking(move || {
             let file = File::open(&*path)?;
             let metadata = file.metadata()?;
-            Ok((Arc::new(file), metadata))
+            let strays = match within {
+                Some(directory) => !lies_within(&file, &directory)?,
+                None => false,
+            };
+            Ok((Arc::new(file), metadata, strays))
         });
-        let (file, metadata) = opened.await.map_err(|error| self.explain(&error))?;
+        let (file, metadata, strays) = opened.await.map_err(|error| self.explain(&error))?;
+        if strays {
+            let (uri, within) = (self.uri(), self.within.as_deref().unwrap_or_default());
+            return Err(SourceError::lasting(format!(
+                "{uri}: this is a link that leads out of {within}, which a model's own files may not"
+            )));
+        }
         if metadata.is_file() {
             Ok((file, metadata))
         } else {
@@ -71,6 +144,13 @@ impl FileSource {
             range,
         })
     }
+}
+
+/// Whether an open file is in `directory` or below it, links followed.
+fn lies_within(file: &File, directory: &str) -> io::Result<bool> {
+    // Of the file that is open, not of the name, behind which another link may be by now.
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    Ok(real.starts_with(std::fs::canonicalize(directory)?))
 }
 
 fn identity_of(metadata: &Metadata) -> Identity {
@@ -253,5 +333,46 @@ mod tests {
         let error = missing.err().unwrap();
         assert!(error.to_string().contains("file:///nowhere/model.onnx"));
         assert!(!error.is_transient());
+    }
+
+    #[tokio::test]
+    async fn a_models_own_file_is_not_read_over_a_link_that_leads_out_of_its_folder() {
+        let elsewhere = Bench::new(b"secret");
+        let bench = Bench::new(b"123456");
+        let folder = format!("{}/", bench.directory.path().display());
+        let link = |target: &std::path::Path, name: &str| {
+            std::os::unix::fs::symlink(target, bench.directory.path().join(name)).unwrap();
+            FilePath::parse(name).unwrap()
+        };
+        let out = link(&elsewhere.directory.path().join("model.onnx"), "out.bin");
+        let inside = link(&bench.directory.path().join("model.onnx"), "inside.bin");
+        let place = FilePlace::new(&folder);
+        let error = place.file(&out, NamedBy::Model).open(None).await.err();
+        let error = error.unwrap().to_string();
+        assert!(error.contains("a link that leads out of"), "{error}");
+        for (path, named) in [(inside, NamedBy::Model), (out, NamedBy::Configuration)] {
+            assert!(place.file(&path, named).open(None).await.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn folders_are_listed_and_one_that_is_missing_is_empty() {
+        let bench = Bench::new(b"");
+        let root = bench.directory.path();
+        for folder in ["fraud/1", "fraud/2", "churn"] {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        let place = FilePlace::new(&format!("{}/", root.display()));
+        let fraud = FilePath::parse("fraud").unwrap();
+        let none = FilePath::parse("none").unwrap();
+        for (folder, expected) in [
+            (None, vec!["churn", "fraud"]),
+            (Some(&fraud), vec!["1", "2"]),
+            (Some(&none), vec![]),
+        ] {
+            let mut names = place.folders(folder).await.unwrap();
+            names.sort();
+            assert_eq!(names, expected);
+        }
     }
 }

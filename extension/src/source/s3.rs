@@ -14,16 +14,79 @@ use std::ops::Range;
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::ResponseChecksumValidation;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata as _, SdkError};
-use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumType;
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
-use super::{Chunks, Object, Opened, Source, SourceError};
+use super::{Chunks, NamedBy, Object, Opened, Place, Source, SourceError};
 use crate::aws::Unreachable;
-use crate::ids::{Checksum, ChecksumAlgorithm, ETag, Identity};
+use crate::ids::{Checksum, ChecksumAlgorithm, ETag, FilePath, Identity};
+
+/// The objects of one bucket whose keys begin with a prefix.
+#[derive(Debug)]
+pub struct S3Place {
+    client: Client,
+    bucket: String,
+    /// Empty, or with `/` at its end.
+    prefix: String,
+}
+
+impl S3Place {
+    /// The objects of `bucket` below `prefix`, which is empty or ends in `/`. At an endpoint of the user's own,
+    /// buckets are named in the path, since names of hosts under it seldom exist.
+    #[must_use]
+    pub fn new(aws: &SdkConfig, custom_endpoint: bool, bucket: &str, prefix: &str) -> Self {
+        let config = aws_sdk_s3::config::Builder::from(aws)
+            .force_path_style(custom_endpoint)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .build();
+        Self {
+            client: Client::from_conf(config),
+            bucket: bucket.to_owned(),
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    fn source(&self, key: String) -> S3Source {
+        S3Source {
+            client: self.client.clone(),
+            bucket: self.bucket.clone(),
+            key,
+        }
+    }
+}
+
+impl Place for S3Place {
+    fn file(&self, path: &FilePath, _: NamedBy) -> Box<dyn Source> {
+        Box::new(self.source(format!("{}{path}", self.prefix)))
+    }
+
+    fn folders<'a>(
+        &'a self,
+        folder: Option<&'a FilePath>,
+    ) -> BoxFuture<'a, Result<Vec<String>, SourceError>> {
+        Box::pin(async move {
+            let below = folder
+                .map(|folder| format!("{folder}/"))
+                .unwrap_or_default();
+            let prefix = format!("{}{below}", self.prefix);
+            let list = self.client.list_objects_v2();
+            let list = list.bucket(&self.bucket).prefix(&prefix).delimiter("/");
+            let mut pages = list.into_paginator().send();
+            let mut names = Vec::new();
+            while let Some(page) = pages.next().await {
+                let page = page.map_err(|error| self.source(prefix.clone()).explain(&error))?;
+                let folders = page.common_prefixes().iter();
+                let paths = folders.filter_map(|folder| folder.prefix()?.strip_prefix(&prefix));
+                names.extend(paths.map(|path| path.trim_end_matches('/').to_owned()));
+            }
+            Ok(names)
+        })
+    }
+}
 
 /// One object of one bucket.
 #[derive(Debug)]
@@ -34,21 +97,6 @@ pub struct S3Source {
 }
 
 impl S3Source {
-    /// The object `key` of `bucket`. At an endpoint of the user's own, buckets are named in the path, since
-    /// names of hosts under it seldom exist.
-    #[must_use]
-    pub fn new(aws: &SdkConfig, custom_endpoint: bool, bucket: &str, key: &str) -> Self {
-        let config = aws_sdk_s3::config::Builder::from(aws)
-            .force_path_style(custom_endpoint)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .build();
-        Self {
-            client: Client::from_conf(config),
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
-        }
-    }
-
     fn object(&self, output: GetObjectOutput) -> Result<Object, SourceError> {
         let uri = self.uri();
         let checksum = declared(&output);
@@ -101,7 +149,10 @@ impl S3Source {
         }))
     }
 
-    fn explain(&self, error: &SdkError<GetObjectError>) -> SourceError {
+    fn explain<E>(&self, error: &SdkError<E>) -> SourceError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
         let (uri, bucket, key) = (self.uri(), &self.bucket, &self.key);
         let context = DisplayErrorContext(error);
         let SdkError::ServiceError(service) = error else {

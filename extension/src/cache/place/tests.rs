@@ -65,7 +65,7 @@ fn a_damaged_file_is_replaced_and_not_removed() {
     partial.write(0, b"abcdef").unwrap();
     let path = cache.take_in_hand(&digest());
     fs::write(path.path(), b"abcde!").unwrap();
-    assert!(cache.find_digest(&digest()).is_none());
+    assert!(cache.find(&digest()).is_none());
     assert!(path.path().exists(), "another may be about to replace it");
     let kept = cache.complete(partial, &digest()).unwrap();
     assert_eq!(fs::read(kept.path()).unwrap(), b"abcdef");

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::cache::{KeptFile, Record, Settings, Wanted};
-use crate::ids::{ETag, Identity, ModelName};
+use crate::cache::{FileRecord, KeptFile, Record, Settings, Wanted};
+use crate::ids::{ETag, FilePath, Identity, ModelName};
 
 /// What every file here takes of the disk.
 const SIZE: usize = 16 * 1024;
@@ -53,12 +53,13 @@ impl Bench {
         let (_, record) = self.fetched(model, which, second);
         let model = ModelName::parse(model).unwrap();
         self.cache.journal(&model, "s3://b/k").loaded(&record);
-        record.digest
+        record.digest()
     }
 
     fn fetched(&self, model: &str, which: u8, second: u64) -> (KeptFile, Record) {
         let (file, digest) = self.keep(which, second);
-        let record = Record {
+        let model_file = FileRecord {
+            path: FilePath::parse("m.onnx").unwrap(),
             identity: Identity {
                 etag: ETag(which.to_string()),
                 version_id: None,
@@ -66,9 +67,13 @@ impl Bench {
             size: SIZE as u64,
             digest,
         };
+        let record = Record {
+            model: model_file,
+            others: Vec::new(),
+        };
         let model = ModelName::parse(model).unwrap();
         let mut journal = self.cache.journal(&model, "s3://b/k");
-        journal.fetched(record.clone());
+        journal.fetched(record.clone(), None);
         (file, record)
     }
 
@@ -97,7 +102,7 @@ fn earlier_versions_stay_while_there_is_room_and_go_in_the_order_of_their_use() 
     assert_eq!(bench.has(), [1, 2, 3].into());
     // The first answers once more.
     let digest = bench.keep(1, 1).1;
-    drop(bench.cache.find_digest(&digest).unwrap());
+    drop(bench.cache.find(&digest).unwrap());
     bench.make_room(2).unwrap();
     assert_eq!(bench.has(), [1, 3].into());
 }
@@ -154,7 +159,7 @@ fn a_version_that_could_not_be_loaded_goes_at_once() {
     let (file, record) = bench.fetched("m", 2, 2);
     let model = ModelName::parse("m").unwrap();
     let mut journal = bench.cache.journal(&model, "s3://b/k");
-    journal.refused(&record.digest, "of no use");
+    journal.refused(&record.digest(), "of no use");
     bench.cache.sweep();
     assert_eq!(bench.has(), [1, 2].into(), "in hand");
     drop(file);

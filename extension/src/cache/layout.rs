@@ -1,0 +1,57 @@
+//! The files of a version under their own names, as ONNX Runtime wants to find them.
+//!
+//! In the cache a file is called by its digest, and a model that refers to others finds them by their names beside it. So
+//! each load of several files gets a folder in which every file has a link with the name that it has at its source. The
+//! folder goes when the load is over: what ONNX Runtime has mapped by then stays mapped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::{Cache, CacheError, KeptFile, PARTIAL_PREFIX, Record, failed};
+
+/// A version whose files are all here. They stay at least as long as this lives.
+#[derive(Debug)]
+pub struct KeptModel {
+    path: PathBuf,
+    _folder: Option<TempDir>,
+    _files: Vec<KeptFile>,
+}
+
+impl KeptModel {
+    /// The file to load.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Cache {
+    /// Lays out a version of which `files` are the files, in the order of the record's.
+    pub fn lay_out(&self, record: &Record, files: Vec<KeptFile>) -> Result<KeptModel, CacheError> {
+        if let [file] = &*files {
+            return Ok(KeptModel {
+                path: file.path().to_owned(),
+                _folder: None,
+                _files: files,
+            });
+        }
+        let folder = tempfile::Builder::new()
+            .prefix(PARTIAL_PREFIX)
+            .tempdir_in(&self.partials)
+            .map_err(|error| failed("cannot make a folder in", &self.partials, error))?;
+        for (file, kept) in record.files().zip(&files) {
+            let link = folder.path().join(file.path.laid_out().as_str());
+            let parent = link.parent().unwrap_or(folder.path());
+            fs::create_dir_all(parent)
+                .and_then(|()| fs::hard_link(kept.path(), &link))
+                .map_err(|error| failed("cannot lay out", &link, error))?;
+        }
+        Ok(KeptModel {
+            path: folder.path().join(record.model.path.laid_out().as_str()),
+            _folder: Some(folder),
+            _files: files,
+        })
+    }
+}

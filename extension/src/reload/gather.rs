@@ -1,0 +1,428 @@
+//! From what a location names to the files of one version, whole and here.
+//!
+//! A location names a model's file, a manifest, or a repository ([`Form`]). A model's file may refer to others beside
+//! it, which hold its weights: they are found in the file itself, once it is here. Without a manifest nothing says that
+//! the files of one moment belong together; so each is pinned while it is read, and when all are here, all are asked
+//! for again: one that changed meanwhile is fetched anew. With a manifest its digests decide, and a file that is here
+//! under the same digest is not asked for at all.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tracing::{info, warn};
+
+use super::published::Which;
+use super::{CheckError, Shared};
+use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Record};
+use crate::config::{Form, ModelSettings};
+use crate::fetch::{self, Compression, FetchError, Fetched, Parts};
+use crate::ids::{Digest, Expected, FilePath, Identity};
+use crate::onnx::{Description, OnnxError};
+use crate::source::{NamedBy, Object, Opened, Place, Source};
+
+/// How many files of one model are asked for at once, and fetched.
+pub(super) const AT_ONCE: usize = 4;
+/// How often a version is gathered anew because a file of it changed meanwhile.
+const MOST_CHANGES: u32 = 3;
+
+/// Where a model's files come from.
+pub(super) struct Gatherer<'a> {
+    pub(super) place: &'a dyn Place,
+    pub(super) settings: &'a ModelSettings,
+    pub(super) shared: &'a Shared,
+}
+
+/// What the source says when it is asked.
+pub(super) enum Asked {
+    /// It holds what it was last seen to hold.
+    Same,
+    /// It holds something else.
+    Changed(Changed),
+}
+
+pub(super) enum Changed {
+    /// Some file of these. What was not asked for is not among them.
+    Files {
+        model: FilePath,
+        answers: HashMap<FilePath, Answer>,
+    },
+    /// The manifest.
+    Manifest(FilePath, Object),
+}
+
+/// What is said of one file.
+pub(super) enum Answer {
+    /// It is the one that is known.
+    Known(FileRecord),
+    /// It is another.
+    Object(Object),
+}
+
+/// A version that is here.
+pub(super) struct Gathered {
+    pub(super) record: Record,
+    pub(super) files: KeptModel,
+    /// The manifest that names it.
+    pub(super) manifest: Option<Identity>,
+    /// How many bytes came for it; `None` when no file had to be fetched.
+    pub(super) transferred: Option<u64>,
+}
+
+/// A file that is here, and what came for it.
+pub(super) struct Taken {
+    pub(super) record: FileRecord,
+    pub(super) file: KeptFile,
+    pub(super) transferred: Option<u64>,
+}
+
+impl Gatherer<'_> {
+    /// Asks for what the journal does not know as the newest. One round trip, or two in a repository.
+    pub(super) async fn ask(&self, journal: &Journal) -> Result<Asked, CheckError> {
+        match &self.settings.form {
+            Form::Model(path) => self.ask_model(path, journal).await,
+            Form::Repository => {
+                let path = self.newest_in_repository().await?;
+                self.ask_model(&path, journal).await
+            }
+            Form::Manifest(path) => self.ask_manifest(path, journal.manifest()).await,
+        }
+    }
+
+    /// Asks for the newest, whatever is known.
+    pub(super) async fn ask_anew(&self) -> Result<Asked, CheckError> {
+        match &self.settings.form {
+            Form::Model(path) => self.ask_files(path, Vec::new()).await,
+            Form::Repository => {
+                let path = self.newest_in_repository().await?;
+                self.ask_files(&path, Vec::new()).await
+            }
+            Form::Manifest(path) => self.ask_manifest(path, None).await,
+        }
+    }
+
+    async fn ask_manifest(
+        &self,
+        path: &FilePath,
+        known: Option<&Identity>,
+    ) -> Result<Asked, CheckError> {
+        let source = self.source(path);
+        let opened = fetch::open(&*source, &self.shared.cache, known).await?;
+        Ok(match opened {
+            Opened::Unchanged => Asked::Same,
+            Opened::Object(object) => Asked::Changed(Changed::Manifest(path.clone(), object)),
+        })
+    }
+
+    async fn ask_model(&self, model: &FilePath, journal: &Journal) -> Result<Asked, CheckError> {
+        let newest = journal.newest();
+        let newest = newest.filter(|newest| newest.model.path == *model);
+        let others = newest.into_iter().flat_map(|newest| &newest.others);
+        let paths = std::iter::once(model).chain(others.map(|file| &file.path));
+        let seen = paths.filter_map(|path| journal.seen(path)).collect();
+        let asked = self.ask_files(model, seen).await?;
+        // What has arrived of a version that is not whole yet is no news, and the rest is still to come.
+        Ok(match asked {
+            Asked::Same if !newest.is_some_and(|newest| is_seen(newest, journal)) => {
+                let answers = HashMap::new();
+                Asked::Changed(Changed::Files {
+                    model: model.clone(),
+                    answers,
+                })
+            }
+            asked => asked,
+        })
+    }
+
+    /// Asks for a model's file, and for others that belong to it, as far as they differ from what is known.
+    async fn ask_files(
+        &self,
+        model: &FilePath,
+        known: Vec<FileRecord>,
+    ) -> Result<Asked, CheckError> {
+        let model = model.clone();
+        if !known.iter().any(|file| file.path == model) {
+            let object = self.open_anew(&model).await?;
+            let answers = HashMap::from([(model.clone(), Answer::Object(object))]);
+            return Ok(Asked::Changed(Changed::Files { model, answers }));
+        }
+        let asked = stream::iter(known.into_iter().map(|file| self.ask_file(file)));
+        let answers: Vec<_> = asked.buffered(AT_ONCE).try_collect().await?;
+        let same = |(_, answer): &(FilePath, Answer)| matches!(answer, Answer::Known(_));
+        if answers.iter().all(same) {
+            return Ok(Asked::Same);
+        }
+        let answers = answers.into_iter().collect();
+        Ok(Asked::Changed(Changed::Files { model, answers }))
+    }
+
+    async fn ask_file(&self, known: FileRecord) -> Result<(FilePath, Answer), CheckError> {
+        let source = self.source(&known.path);
+        let opened = fetch::open(&*source, &self.shared.cache, Some(&known.identity)).await?;
+        let path = known.path.clone();
+        let answer = match opened {
+            Opened::Unchanged => Answer::Known(known),
+            Opened::Object(object) => Answer::Object(object),
+        };
+        Ok((path, answer))
+    }
+
+    /// Brings in what has changed, and all that belongs to it.
+    pub(super) async fn gather(
+        &self,
+        changed: Changed,
+        journal: &Journal,
+    ) -> Result<Gathered, CheckError> {
+        match changed {
+            Changed::Manifest(path, object) => {
+                let current = Which::Current;
+                let gathered = self.gather_published(&path, object, current, journal);
+                gathered.await?.ok_or(CheckError::Unsteady)
+            }
+            Changed::Files { model, answers } => self.gather_files(model, answers, journal).await,
+        }
+    }
+
+    async fn gather_files(
+        &self,
+        mut model: FilePath,
+        mut answers: HashMap<FilePath, Answer>,
+        journal: &Journal,
+    ) -> Result<Gathered, CheckError> {
+        let mut transferred = None;
+        for _ in 0..=MOST_CHANGES {
+            let taken = self.take_all(&model, answers, journal).await?;
+            for file in &taken {
+                transferred = sum(transferred, file.transferred);
+            }
+            let (record, files) = Self::version_of(taken)?;
+            if record.others.is_empty() {
+                return self.gathered(record, files, None, transferred);
+            }
+            let known = record.files().cloned().collect();
+            match self.ask_files(&model, known).await? {
+                Asked::Same => return self.gathered(record, files, None, transferred),
+                Asked::Changed(Changed::Files {
+                    model: path,
+                    answers: again,
+                }) => {
+                    info!(model = %self.settings.name, "a file of the model changed while others were fetched");
+                    (model, answers) = (path, again);
+                }
+                Asked::Changed(Changed::Manifest(..)) => break,
+            }
+        }
+        Err(CheckError::Unsteady)
+    }
+
+    /// The model's file, and then all that it refers to.
+    async fn take_all(
+        &self,
+        model: &FilePath,
+        mut answers: HashMap<FilePath, Answer>,
+        journal: &Journal,
+    ) -> Result<Vec<Taken>, CheckError> {
+        let parts = self.shared.parts;
+        let answer = answers.remove(model);
+        let first = self.take(model, answer, journal, parts).await?;
+        let others = external(&first.file).await;
+        if others.as_ref().map_or(true, |others| !others.is_empty()) {
+            journal.arrived(first.record.clone());
+        }
+        let others = others?;
+        let others: Vec<FilePath> = others.iter().map(|path| model.beside(path)).collect();
+        let parts = shared_out(parts, others.len());
+        let take = |path| {
+            let answer = answers.remove(&path);
+            async move {
+                let taken = self.take(&path, answer, journal, parts).await?;
+                journal.arrived(taken.record.clone());
+                Ok::<_, CheckError>(taken)
+            }
+        };
+        let others: Vec<_> = others.into_iter().map(take).collect();
+        let others = stream::iter(others)
+            .buffered(AT_ONCE)
+            .try_collect::<Vec<_>>();
+        let mut taken = vec![first];
+        taken.extend(others.await?);
+        Ok(taken)
+    }
+
+    async fn take(
+        &self,
+        path: &FilePath,
+        answer: Option<Answer>,
+        journal: &Journal,
+        parts: Parts,
+    ) -> Result<Taken, CheckError> {
+        let answer = match answer {
+            Some(answer) => answer,
+            None => match journal.seen(path) {
+                Some(known) => self.ask_file(known).await?.1,
+                None => Answer::Object(self.open_anew(path).await?),
+            },
+        };
+        let (known, object) = match answer {
+            Answer::Known(known) => (Some(known), None),
+            Answer::Object(object) => (journal.known(path, &object.identity), Some(object)),
+        };
+        if let Some(record) = known
+            && let Some(file) = self.find(&record.digest).await
+        {
+            return Ok(Taken {
+                record,
+                file,
+                transferred: None,
+            });
+        }
+        let object = match object {
+            Some(object) => object,
+            None => self.open_anew(path).await?,
+        };
+        let fetched = self.fetch(path, object, None, parts).await?;
+        Ok(Taken {
+            record: FileRecord {
+                path: path.clone(),
+                identity: fetched.identity,
+                size: fetched.size,
+                digest: fetched.digest,
+            },
+            file: fetched.file,
+            transferred: Some(fetched.transferred),
+        })
+    }
+
+    pub(super) async fn open_anew(&self, path: &FilePath) -> Result<Object, CheckError> {
+        let source = self.source(path);
+        match fetch::open(&*source, &self.shared.cache, None).await? {
+            Opened::Object(object) => Ok(object),
+            Opened::Unchanged => Err(CheckError::Unsteady),
+        }
+    }
+
+    fn source(&self, path: &FilePath) -> Box<dyn Source> {
+        let named = match &self.settings.form {
+            Form::Model(configured) | Form::Manifest(configured) if configured == path => {
+                NamedBy::Configuration
+            }
+            _ => NamedBy::Model,
+        };
+        self.place.file(path, named)
+    }
+
+    pub(super) async fn fetch(
+        &self,
+        path: &FilePath,
+        object: Object,
+        expected: Option<&Expected>,
+        parts: Parts,
+    ) -> Result<Fetched, CheckError> {
+        let source = self.source(path);
+        let request = |object| fetch::Request {
+            source: &*source,
+            object,
+            expected,
+            compression: Compression::of(path.as_str()),
+        };
+        let context = fetch::Context {
+            cache: &self.shared.cache,
+            parts,
+            thaws: &self.shared.thaws,
+            clock: &*self.shared.clock,
+        };
+        match fetch::fetch(request(object), context).await {
+            Err(FetchError::NoRoom(room)) if self.gives_up(room.needs) => {
+                let object = self.open_anew(path).await?;
+                Ok(fetch::fetch(request(object), context).await?)
+            }
+            fetched => Ok(fetched?),
+        }
+    }
+
+    /// Where the disk cannot hold two versions, the file of the one that answers can go: it is in memory. One whose
+    /// files are mapped stays, since that would free nothing.
+    fn gives_up(&self, needs: u64) -> bool {
+        let model = &self.settings.name;
+        let Some(loaded) = self.shared.models.current(model) else {
+            return false;
+        };
+        let files = [loaded.digest.clone()];
+        let gone = self.shared.cache.make_room(needs, &files).is_ok();
+        if gone {
+            let version = &loaded.version;
+            warn!(%model, %version, "there is no room for two versions: the file of the one that answers goes");
+        }
+        gone
+    }
+
+    pub(super) async fn find(&self, digest: &Digest) -> Option<KeptFile> {
+        let (cache, digest) = (self.shared.cache.clone(), digest.clone());
+        let find = move || cache.find(&digest);
+        tokio::task::spawn_blocking(find).await.ok().flatten()
+    }
+
+    pub(super) fn version_of(taken: Vec<Taken>) -> Result<(Record, Vec<KeptFile>), CheckError> {
+        let (mut records, files): (Vec<_>, Vec<_>) = taken
+            .into_iter()
+            .map(|taken| (taken.record, taken.file))
+            .unzip();
+        if records.is_empty() {
+            return Err(CheckError::Unsteady);
+        }
+        let others = records.split_off(1);
+        let model = records.remove(0);
+        Ok((Record { model, others }, files))
+    }
+
+    pub(super) fn gathered(
+        &self,
+        record: Record,
+        files: Vec<KeptFile>,
+        manifest: Option<Identity>,
+        transferred: Option<u64>,
+    ) -> Result<Gathered, CheckError> {
+        let files = self.shared.cache.lay_out(&record, files)?;
+        Ok(Gathered {
+            record,
+            files,
+            manifest,
+            transferred,
+        })
+    }
+}
+
+fn is_seen(newest: &Record, journal: &Journal) -> bool {
+    newest
+        .files()
+        .all(|file| journal.seen(&file.path).as_ref() == Some(file))
+}
+
+/// The files that a model's file refers to. What is no model is for ONNX Runtime to say.
+pub(super) async fn external(model: &KeptFile) -> Result<BTreeSet<FilePath>, CheckError> {
+    let model = model.clone();
+    let read = move || Description::read(&File::open(model.path())?);
+    let read = tokio::task::spawn_blocking(read).await;
+    match read.unwrap_or_else(|error| Err(io::Error::other(error).into())) {
+        Ok(description) => Ok(description.external),
+        Err(OnnxError::NotOnnx { .. } | OnnxError::Empty) => Ok(BTreeSet::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How each of so many files that are fetched at once is divided.
+pub(super) fn shared_out(parts: Parts, files: usize) -> Parts {
+    let connections = parts.connections / files.clamp(1, AT_ONCE);
+    Parts {
+        connections: connections.max(1),
+        ..parts
+    }
+}
+
+fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one + other),
+        (one, other) => one.or(other),
+    }
+}

@@ -1,0 +1,179 @@
+//! The version that a manifest names.
+//!
+//! The manifest is small, and comes like any other file. Its digests name the files: what is here under one is not
+//! asked for, whatever version it came with, and what has to be fetched is held against length and digest. So a
+//! version is whole by the manifest's own word, and needs no second look at the source.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::CheckError;
+use super::gather::{AT_ONCE, Gathered, Gatherer, Taken, external, shared_out};
+use crate::cache::{FileRecord, Journal, KeptFile, Record};
+use crate::config::Form;
+use crate::fetch::Parts;
+use crate::ids::{ETag, Expected, FilePath, Identity};
+use crate::manifest::{MOST_BYTES, Manifest, PublishedFile, PublishedVersion};
+use crate::source::Object;
+
+/// Which of a manifest's versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    Current,
+    /// The one to fall back to.
+    Previous,
+}
+
+impl Gatherer<'_> {
+    /// Brings in the version to fall back to, where there is a manifest that names one.
+    pub(super) async fn gather_previous(
+        &self,
+        journal: &Journal,
+    ) -> Result<Option<Gathered>, CheckError> {
+        let Form::Manifest(path) = &self.settings.form else {
+            return Ok(None);
+        };
+        let object = self.open_anew(path).await?;
+        let previous = Which::Previous;
+        self.gather_published(path, object, previous, journal).await
+    }
+
+    /// Brings in a version that the manifest names; `None` when it names no such.
+    pub(super) async fn gather_published(
+        &self,
+        path: &FilePath,
+        manifest: Object,
+        which: Which,
+        journal: &Journal,
+    ) -> Result<Option<Gathered>, CheckError> {
+        let (manifest, identity) = self.read_manifest(path, manifest).await?;
+        let named = match which {
+            Which::Current => Some(manifest.current()),
+            Which::Previous => manifest.previous(),
+        };
+        let Some((name, version)) = named else {
+            return Ok(None);
+        };
+        let taken = self.take_published(version, journal).await?;
+        let transferred = taken.iter().filter_map(|file| file.transferred);
+        let transferred = transferred.reduce(|one, other| one + other);
+        let (record, files) = Self::version_of(taken)?;
+        self.complete(name.as_str(), &record, &files).await?;
+        let gathered = self.gathered(record, files, Some(identity), transferred)?;
+        Ok(Some(gathered))
+    }
+
+    async fn read_manifest(
+        &self,
+        path: &FilePath,
+        object: Object,
+    ) -> Result<(Manifest, Identity), CheckError> {
+        let wrong = |reason: String| CheckError::Manifest {
+            location: self.settings.location.to_string(),
+            reason,
+        };
+        let most = MOST_BYTES as u64;
+        if object.size > most {
+            let size = object.size;
+            return Err(wrong(format!(
+                "it has {size} bytes; at most {most} are allowed"
+            )));
+        }
+        let fetched = self.fetch(path, object, None, self.shared.parts).await?;
+        let json = std::fs::read(fetched.file.path())
+            .map_err(|error| wrong(format!("it cannot be read from the cache: {error}")))?;
+        let manifest = Manifest::parse(&json).map_err(|error| wrong(error.to_string()))?;
+        Ok((manifest, fetched.identity))
+    }
+
+    /// Every file of the version, the model's first.
+    async fn take_published(
+        &self,
+        version: &PublishedVersion,
+        journal: &Journal,
+    ) -> Result<Vec<Taken>, CheckError> {
+        let others = version.files.iter().filter(|file| **file != version.model);
+        let mut others: Vec<&PublishedFile> = others.collect();
+        others.sort_by(|one, other| one.path.cmp(&other.path));
+        let files: Vec<(FilePath, Expected)> = std::iter::once(&version.model)
+            .chain(others)
+            .map(|file| {
+                let expected = Expected {
+                    size: file.size,
+                    digest: file.digest.clone(),
+                };
+                (version.folder.join(&file.path), expected)
+            })
+            .collect();
+        let parts = shared_out(self.shared.parts, files.len());
+        let several = files.len() > 1;
+        let take = |(path, expected)| async move {
+            let taken = self.take_expected(path, expected, parts).await?;
+            if several {
+                journal.arrived(taken.record.clone());
+            }
+            Ok::<_, CheckError>(taken)
+        };
+        let taken = stream::iter(files.into_iter().map(take));
+        taken.buffered(AT_ONCE).try_collect().await
+    }
+
+    async fn take_expected(
+        &self,
+        path: FilePath,
+        expected: Expected,
+        parts: Parts,
+    ) -> Result<Taken, CheckError> {
+        let (file, transferred) = match self.find(&expected.digest).await {
+            Some(file) => (file, None),
+            None => {
+                let object = self.open_anew(&path).await?;
+                let fetched = self.fetch(&path, object, Some(&expected), parts).await?;
+                (fetched.file, Some(fetched.transferred))
+            }
+        };
+        let Expected { size, digest } = expected;
+        // The manifest's word is what identifies the content; the source's is not asked for when the file is here.
+        let identity = Identity {
+            etag: ETag(digest.to_string()),
+            version_id: None,
+        };
+        let record = FileRecord {
+            path,
+            identity,
+            size,
+            digest,
+        };
+        Ok(Taken {
+            record,
+            file,
+            transferred,
+        })
+    }
+
+    /// Whether the version has every file that its model refers to.
+    async fn complete(
+        &self,
+        name: &str,
+        record: &Record,
+        files: &[KeptFile],
+    ) -> Result<(), CheckError> {
+        let Some(model) = files.first() else {
+            return Ok(());
+        };
+        let laid_out: BTreeSet<FilePath> =
+            record.files().map(|file| file.path.laid_out()).collect();
+        for path in external(model).await? {
+            if !laid_out.contains(&record.model.path.beside(&path)) {
+                return Err(CheckError::Manifest {
+                    location: self.settings.location.to_string(),
+                    reason: format!(
+                        "versions.{name}.files lacks {path}, to which the model's file refers"
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+}

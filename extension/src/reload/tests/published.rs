@@ -1,0 +1,239 @@
+//! Models that a manifest names.
+
+use serde_json::{Value as Json, json};
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+use crate::ids::Digest;
+
+const MANIFEST: &str = "manifest.json";
+
+/// Versions by name, each with its files, of which the first is the model's.
+type Versions<'a> = &'a [(&'a str, &'a [(&'a str, &'static [u8])])];
+
+fn manifest(current: &str, previous: Option<&str>, versions: Versions<'_>) -> &'static [u8] {
+    let versions = versions.iter().map(|(name, files)| {
+        let written = files.iter().map(|(path, bytes)| {
+            let digest = Digest::of(Sha256::new().chain_update(bytes));
+            json!({"path": path, "size": bytes.len(), "sha256": digest.as_str()})
+        });
+        let written = written.collect::<Json>();
+        let version = json!({"model": files[0].0, "files": written});
+        ((*name).to_owned(), version)
+    });
+    let mut manifest = json!({
+        "format": "model-sidecar/1",
+        "current": current,
+        "versions": versions.collect::<Json>(),
+    });
+    if let Some(previous) = previous {
+        manifest["previous"] = previous.into();
+    }
+    manifest.to_string().into_bytes().leak()
+}
+
+fn publish(bench: &Bench, etag: &'static str, manifest: &'static [u8]) {
+    bench.shelf.holds(MANIFEST, Ok((etag, manifest)));
+}
+
+fn upload(bench: &Bench, versions: Versions<'_>) {
+    for (name, files) in versions {
+        for (path, bytes) in *files {
+            bench
+                .shelf
+                .holds(&format!("{name}/{path}"), Ok(("1", bytes)));
+        }
+    }
+}
+
+const TWO: Versions<'static> = &[
+    ("1", &[("model.onnx", b"model one")]),
+    ("2", &[("model.onnx", b"model two")]),
+];
+
+fn two(current: &str, previous: Option<&str>) -> &'static [u8] {
+    manifest(current, previous, TWO)
+}
+
+impl Bench {
+    fn answers(&self) -> Vec<u8> {
+        self.loaded.lock().unwrap().last().unwrap().0.clone()
+    }
+}
+
+#[tokio::test]
+async fn the_manifest_decides_and_one_write_bumps_and_rolls_back() {
+    let bench = Bench::at(MANIFEST);
+    upload(&bench, TWO);
+    publish(&bench, "a", two("1", None));
+    let reloader = bench.start();
+    assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
+    assert_eq!(bench.shelf.transfers(), [MANIFEST, "1/model.onnx"]);
+    assert_eq!(reloader.check().await, Outcome::Current);
+    let first = bench.version(&reloader);
+
+    publish(&bench, "b", two("2", Some("1")));
+    assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
+    assert_eq!(bench.answers(), b"model two");
+    publish(&bench, "c", two("1", Some("2")));
+    assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
+    assert_eq!(
+        (bench.answers(), bench.version(&reloader)),
+        (b"model one".to_vec(), first)
+    );
+
+    // Written anew, with the same version.
+    publish(&bench, "d", two("1", None));
+    assert_eq!(reloader.check().await, Outcome::Current);
+    bench.transfers();
+    assert!(matches!(bench.start().check().await, Outcome::Loaded(_)));
+    assert_eq!(bench.transfers(), 0, "a second start fetches nothing");
+}
+
+#[tokio::test]
+async fn a_file_that_another_version_brought_is_not_fetched_again() {
+    let weights: (&str, &'static [u8]) = ("weights.bin", b"the same weights");
+    let versions: Versions<'_> = &[
+        ("1", &[("model.onnx", b"model one"), weights]),
+        ("2", &[("model.onnx", b"model two"), weights]),
+    ];
+    let bench = Bench::at(MANIFEST);
+    upload(&bench, versions);
+    publish(&bench, "a", manifest("1", None, versions));
+    let reloader = bench.start();
+    reloader.check().await;
+    bench.transfers();
+    publish(&bench, "b", manifest("2", None, versions));
+    assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
+    assert_eq!(bench.shelf.transfers(), [MANIFEST, "2/model.onnx"]);
+    assert_eq!(
+        bench.last_pair(),
+        (b"model two".to_vec(), Some(weights.1.to_vec()))
+    );
+}
+
+impl Bench {
+    fn last_pair(&self) -> Loads {
+        self.loaded.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_the_manifest_does_not_promise_are_never_loaded() {
+    let bench = Bench::at(MANIFEST);
+    upload(&bench, TWO);
+    publish(&bench, "a", two("1", None));
+    let reloader = bench.start();
+    reloader.check().await;
+    bench.shelf.holds("2/model.onnx", Ok(("2", b"model 2!!")));
+    publish(&bench, "b", two("2", None));
+    assert_eq!(reloader.check().await, Outcome::Failed);
+    let problem = bench.problem(&reloader).unwrap();
+    assert!(
+        problem.contains("s3://b/2/model.onnx") && problem.contains("promised"),
+        "{problem}"
+    );
+    bench
+        .shelf
+        .holds("2/model.onnx", Ok(("3", b"of another length")));
+    assert_eq!(reloader.check().await, Outcome::Failed);
+    let problem = bench.problem(&reloader).unwrap();
+    assert!(
+        problem.contains("17 bytes, and 9 were promised"),
+        "{problem}"
+    );
+    assert_eq!(bench.answers(), b"model one");
+    bench.shelf.holds("2/model.onnx", Ok(("4", b"model two")));
+    assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
+}
+
+#[tokio::test]
+async fn a_start_with_a_bad_current_version_takes_the_previous_one() {
+    let versions: Versions<'_> = &[
+        ("1", &[("model.onnx", b"model one")]),
+        ("2", &[("model.onnx", b"bad model")]),
+    ];
+    let bench = Bench::at(MANIFEST);
+    upload(&bench, versions);
+    publish(&bench, "a", manifest("2", Some("1"), versions));
+    let reloader = bench.start();
+    assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
+    assert_eq!(bench.answers(), b"model one");
+    assert!(bench.problem(&reloader).unwrap().contains("not a model"));
+    bench.transfers();
+    // Neither a check nor another start tries the bad one again.
+    assert_eq!(reloader.check().await, Outcome::Current);
+    let again = bench.start();
+    assert!(matches!(again.check().await, Outcome::Loaded(_)));
+    assert!(bench.problem(&again).unwrap().contains("not a model"));
+    assert_eq!(
+        (bench.transfers(), bench.answers()),
+        (0, b"model one".to_vec())
+    );
+}
+
+#[tokio::test]
+async fn when_both_are_bad_each_is_tried_once() {
+    let versions: Versions<'_> = &[
+        ("1", &[("model.onnx", b"bad model 1")]),
+        ("2", &[("model.onnx", b"bad model 2")]),
+    ];
+    let bench = Bench::at(MANIFEST);
+    upload(&bench, versions);
+    publish(&bench, "a", manifest("2", Some("1"), versions));
+    let reloader = bench.start();
+    assert_eq!(reloader.check().await, Outcome::Failed);
+    assert!(bench.problem(&reloader).unwrap().contains("not a model"));
+    let files = ["1/model.onnx", "2/model.onnx"].map(str::to_owned);
+    let tried = bench.shelf.transfers();
+    assert!(files.iter().all(|file| tried.contains(file)), "{tried:?}");
+    assert_eq!(reloader.check().await, Outcome::Failed);
+    let again = bench.shelf.transfers();
+    assert!(!again.contains(&files[1]), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_wrong_changes_nothing_and_names_the_field() {
+    let bench = Bench::at(MANIFEST);
+    upload(&bench, TWO);
+    publish(&bench, "a", two("1", None));
+    let reloader = bench.start();
+    reloader.check().await;
+    for (etag, wrong, named) in [
+        (
+            "b",
+            &b"{\"format\": \"model-side"[..],
+            "s3://b/manifest.json",
+        ),
+        ("c", two("3", None), "current"),
+        ("d", b"<html>", "s3://b/manifest.json"),
+    ] {
+        publish(&bench, etag, wrong);
+        assert_eq!(reloader.check().await, Outcome::Failed);
+        let problem = bench.problem(&reloader).unwrap();
+        assert!(problem.contains(named), "{problem}");
+    }
+    assert_eq!(bench.answers(), b"model one");
+    publish(&bench, "e", vec![b' '; 2 << 20].leak());
+    assert_eq!(reloader.check().await, Outcome::Failed);
+    let problem = bench.problem(&reloader).unwrap();
+    assert!(problem.contains("2097152 bytes"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_version_that_lacks_a_file_of_its_model_is_refused_by_its_name() {
+    let versions: Versions<'_> = &[(
+        "1",
+        &[("model.onnx", files::model("data/weights.bin", "one"))],
+    )];
+    let bench = Bench::at(MANIFEST);
+    upload(&bench, versions);
+    publish(&bench, "a", manifest("1", None, versions));
+    let reloader = bench.start();
+    assert_eq!(reloader.check().await, Outcome::Failed);
+    let problem = bench.problem(&reloader).unwrap();
+    assert!(
+        problem.contains("versions.1.files lacks data/weights.bin"),
+        "{problem}"
+    );
+}

@@ -1,0 +1,164 @@
+//! A place of files that a test changes as it likes.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+
+use crate::ids::{ETag, FilePath, Identity};
+use crate::source::{Chunks, NamedBy, Object, Opened, Place, Source, SourceError};
+
+/// What the place holds of a file: some bytes under an ETag, or nothing but an error.
+pub(super) type Held = Result<(&'static str, &'static [u8]), &'static str>;
+
+/// What happens once a file is asked for.
+type Trap = Box<dyn FnOnce(&Shelf) + Send>;
+
+/// The place; it counts what it sends.
+#[derive(Default)]
+pub(super) struct Shelf {
+    held: Mutex<BTreeMap<String, Held>>,
+    /// Transfers that break after half of the bytes, before one succeeds.
+    pub(super) breaks: AtomicUsize,
+    /// Of which file each transfer was.
+    transfers: Mutex<Vec<String>>,
+    trap: Mutex<Option<(String, Trap)>>,
+}
+
+struct OnShelf {
+    shelf: Arc<Shelf>,
+    path: String,
+}
+
+struct Half {
+    chunks: Vec<Result<Bytes, SourceError>>,
+}
+
+impl Chunks for Half {
+    fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>> {
+        let next = if self.chunks.is_empty() {
+            None
+        } else {
+            Some(self.chunks.remove(0))
+        };
+        Box::pin(async move { next })
+    }
+}
+
+impl Place for Arc<Shelf> {
+    fn file(&self, path: &FilePath, _: NamedBy) -> Box<dyn Source> {
+        Box::new(OnShelf {
+            shelf: Arc::clone(self),
+            path: path.to_string(),
+        })
+    }
+
+    fn folders<'a>(
+        &'a self,
+        folder: Option<&'a FilePath>,
+    ) -> BoxFuture<'a, Result<Vec<String>, SourceError>> {
+        let prefix = folder
+            .map(|folder| format!("{folder}/"))
+            .unwrap_or_default();
+        let held = lock(&self.held);
+        let below = held.keys().filter_map(|path| path.strip_prefix(&prefix));
+        let mut folders: Vec<String> = below
+            .filter_map(|path| Some(path.split_once('/')?.0.to_owned()))
+            .collect();
+        folders.dedup();
+        Box::pin(async { Ok(folders) })
+    }
+}
+
+impl Source for OnShelf {
+    fn uri(&self) -> String {
+        format!("s3://b/{}", self.path)
+    }
+
+    fn open<'a>(
+        &'a self,
+        known: Option<&'a Identity>,
+    ) -> BoxFuture<'a, Result<Opened, SourceError>> {
+        Box::pin(async move {
+            let (etag, bytes) = self.shelf.held(&self.path)?;
+            if known.is_some_and(|known| known.etag.0 == etag) {
+                return Ok(Opened::Unchanged);
+            }
+            Ok(Opened::Object(Object {
+                identity: Identity {
+                    etag: ETag(etag.to_owned()),
+                    version_id: None,
+                },
+                size: bytes.len() as u64,
+                checksum: None,
+                range: 0..bytes.len() as u64,
+                body: self.shelf.answer(&self.path, bytes),
+            }))
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        identity: &'a Identity,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>> {
+        Box::pin(async move {
+            let (etag, bytes) = self.shelf.held(&self.path)?;
+            if identity.etag.0 != etag {
+                return Err(SourceError::changed("another by now".to_owned()));
+            }
+            let range = range.start.try_into().unwrap()..range.end.try_into().unwrap();
+            Ok(self.shelf.answer(&self.path, &bytes[range]))
+        })
+    }
+}
+
+impl Shelf {
+    pub(super) fn holds(&self, path: &str, held: Held) {
+        lock(&self.held).insert(path.to_owned(), held);
+    }
+
+    /// Once `path` has been asked for, this happens.
+    pub(super) fn trap(&self, path: &str, trap: impl FnOnce(&Self) + Send + 'static) {
+        *lock(&self.trap) = Some((path.to_owned(), Box::new(trap)));
+    }
+
+    /// The file of each transfer since this was last asked.
+    pub(super) fn transfers(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.transfers))
+    }
+
+    fn held(&self, path: &str) -> Result<(&'static str, &'static [u8]), SourceError> {
+        let held = lock(&self.held).get(path).copied();
+        let held = held.unwrap_or(Err("there is no such object"));
+        held.map_err(|reason| SourceError::lasting(format!("s3://b/{path}: {reason}")))
+    }
+
+    fn answer(&self, path: &str, bytes: &'static [u8]) -> Box<dyn Chunks> {
+        lock(&self.transfers).push(path.to_owned());
+        let trap = lock(&self.trap).take_if(|(of, _)| of == path);
+        if let Some((_, trap)) = trap {
+            trap(self);
+        }
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        let breaks = self
+            .breaks
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+            .is_ok();
+        let second = if breaks {
+            Err(SourceError::transient("connection reset".to_owned()))
+        } else {
+            Ok(Bytes::from_static(second))
+        };
+        Box::new(Half {
+            chunks: vec![Ok(Bytes::from_static(first)), second],
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
