@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// How far the link may have stood idle and still be caught up with. Sleeps end up to a timer's tick
+/// late and a task is not run at once: without this a flow that waits for each of its pieces would
+/// lose that time with each, and one connection never have the whole link.
+const SLACK: Duration = Duration::from_millis(10);
+
 /// So many bytes a second, shared by those who hold it.
 #[derive(Debug)]
 pub(crate) struct Bandwidth {
@@ -35,7 +40,8 @@ impl Bandwidth {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
-            let done = free_from.unwrap_or(now).max(now) + time;
+            let earliest = now.checked_sub(SLACK).unwrap_or(now);
+            let done = free_from.unwrap_or(now).max(earliest) + time;
             *free_from = Some(done);
             done
         };
