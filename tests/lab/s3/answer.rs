@@ -15,6 +15,10 @@ use super::faults::{Ending, Plan};
 use crate::listener::{Body, Line};
 use crate::records::Records;
 
+/// The most that leaves at once, in bytes: what is counted as sent is at most about this much more than
+/// what has left when a client breaks off.
+const SLICE: usize = 256 * 1024;
+
 /// Keeps one request's record up to date; dropped when the answer is over, whichever way.
 pub(super) struct Tally {
     records: Arc<Records<Record>>,
@@ -130,7 +134,7 @@ impl Flow {
     fn slice(&self) -> usize {
         let stall = self.plan.stall.as_ref().map(|(after, _)| *after);
         let cut = self.plan.cut.map(|(after, _)| after);
-        let link = self.plan.link.as_ref().map_or(usize::MAX, |l| l.slice());
+        let link = self.plan.link.as_ref().map_or(SLICE, |l| l.slice());
         [stall, cut]
             .into_iter()
             .filter_map(|place| self.index_of(place, self.rest.len()))
