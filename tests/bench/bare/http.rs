@@ -1,0 +1,86 @@
+//! As much of HTTP/1.1 as one GET into a file and Lambda's Runtime API take.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::TcpStream;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+/// How much of a body is taken from the connection at a time, in bytes.
+const BUFFER: usize = 256 * 1024;
+
+/// Gets a URL of plain HTTP into a file.
+pub(crate) fn get(url: &str, file: &mut File) -> Result<()> {
+    let rest = url.strip_prefix("http://").context("no plain HTTP")?;
+    let (authority, path) = rest.split_once('/').context("no path")?;
+    let stream = TcpStream::connect(authority).context("cannot connect")?;
+    let mut answer = ask(&stream, &format!("GET /{path}"), authority, "")?;
+    ensure!(answer.status == 200, "status {}", answer.status);
+    let mut buffer = vec![0; BUFFER];
+    let mut left = answer.length;
+    while left > 0 {
+        let most = BUFFER.min(left);
+        let count = answer
+            .body
+            .read(buffer.get_mut(..most).unwrap_or_default())?;
+        ensure!(count > 0, "{left} bytes are missing");
+        file.write_all(buffer.get(..count).unwrap_or_default())?;
+        left -= count;
+    }
+    Ok(())
+}
+
+/// Answers the platform's events until it ends this process.
+pub(crate) fn serve(mut answer: impl FnMut(&Value) -> Result<Value>) -> Result<()> {
+    const ROOT: &str = "/2018-06-01/runtime/invocation";
+    let authority = std::env::var("AWS_LAMBDA_RUNTIME_API").context("not on Lambda")?;
+    loop {
+        let stream = TcpStream::connect(&authority)?;
+        let mut event = ask(&stream, &format!("GET {ROOT}/next"), &authority, "")?;
+        let mut payload = vec![0; event.length];
+        event.body.read_exact(&mut payload)?;
+        let result = answer(&serde_json::from_slice(&payload)?)?;
+        let path = format!("POST {ROOT}/{}/response", event.request_id);
+        let stream = TcpStream::connect(&authority)?;
+        ask(&stream, &path, &authority, &result.to_string())?;
+    }
+}
+
+struct Answer<'a> {
+    status: u16,
+    length: usize,
+    request_id: String,
+    body: BufReader<&'a TcpStream>,
+}
+
+/// Sends a request and reads the answer's head.
+fn ask<'a>(stream: &'a TcpStream, what: &str, authority: &str, body: &str) -> Result<Answer<'a>> {
+    let length = body.len();
+    let request = format!(
+        "{what} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    (&mut &*stream).write_all(request.as_bytes())?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let mut answer = Answer {
+        status: status.context("no status")?,
+        length: 0,
+        request_id: String::new(),
+        body: reader,
+    };
+    loop {
+        line.clear();
+        answer.body.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else {
+            return Ok(answer);
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => answer.length = value.parse()?,
+            "lambda-runtime-aws-request-id" => value.clone_into(&mut answer.request_id),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The least that fetches, loads and runs a model, for `make bench-coldstart`: a function's
+//! runtime that gets one object over one connection into a file, opens ONNX Runtime meanwhile,
+//! loads the file, and answers events.
+//!
+//! It does what the sidecar cannot avoid, and nothing else: no credentials (the URL is signed by
+//! whoever starts it), no check of what came, no second version, no metrics. It is built in the
+//! profile that ships and makes its session as the sidecar's engine does, with one global thread
+//! pool that does not spin; it uses none of the sidecar's code, so as not to share its mistakes.
+//!
+//! Variables: `BARE_URL` names the object, or `BARE_FILE` a file that is loaded as it lies there;
+//! `BARE_THREADS` the size of the pool. Where the time went goes to standard error in one line.
+
+mod http;
+
+use std::fs::File;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use ort::environment::{Environment, GlobalThreadPoolOptions};
+use ort::session::Session;
+use ort::value::{DynValue, Tensor};
+use serde_json::{Value, json};
+
+/// Where a fetched model lies, as for the sidecar.
+const FETCHED: &str = "/tmp/bare.onnx";
+
+fn main() -> Result<()> {
+    let started = Instant::now();
+    let given = std::env::var("BARE_FILE");
+    let file = given.as_deref().unwrap_or(FETCHED);
+    let threads = std::env::var("BARE_THREADS").unwrap_or_default().parse();
+    let threads = threads.context("BARE_THREADS is no number")?;
+    let fetch = || match std::env::var("BARE_URL") {
+        Ok(url) => timed(|| http::get(&url, &mut File::create(file)?)),
+        Err(_) => Ok(((), Duration::ZERO)),
+    };
+    let (opened, fetched) = thread::scope(|scope| {
+        let opening = scope.spawn(move || timed(|| open(threads)));
+        let fetched = fetch();
+        (opening.join(), fetched)
+    });
+    let ((), fetch_time) = fetched?;
+    let opened = opened.ok().context("opening ONNX Runtime panicked")?;
+    let (environment, open_time) = opened?;
+    let (mut session, load_time) = timed(|| {
+        let builder = Session::builder(&environment);
+        let session = builder.and_then(|mut builder| builder.commit_from_file(file));
+        session.with_context(|| format!("cannot load {file}"))
+    })?;
+    eprintln!(
+        "bare total_ms={} fetch_ms={} open_onnxruntime_ms={} load_ms={}",
+        milliseconds(started.elapsed()),
+        milliseconds(fetch_time),
+        milliseconds(open_time),
+        milliseconds(load_time)
+    );
+    http::serve(|event| predict(&mut session, event))
+}
+
+/// As the sidecar's engine does it.
+fn open(threads: usize) -> Result<Environment> {
+    let own = std::env::current_exe()?;
+    let library = own.with_file_name("libonnxruntime.so.1.28.0");
+    // First of all: the bindings would open whatever library the system has.
+    let builder = ort::init_from(Path::new(&library))?;
+    let pool = GlobalThreadPoolOptions::default()
+        .with_intra_threads(threads)?
+        .with_inter_threads(1)?
+        .with_spin_control(false)?;
+    let environment = builder
+        .with_telemetry(false)
+        .with_global_thread_pool(pool)
+        .build()?;
+    Ok(environment)
+}
+
+/// The answer to `{"features": [numbers]}`: the model's first output.
+fn predict(session: &mut Session, event: &Value) -> Result<Value> {
+    let features = event.get("features").and_then(Value::as_array);
+    let features = features.context("no features")?.iter();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the models calculate in single precision"
+    )]
+    let row: Vec<f32> = features
+        .map(|number| number.as_f64().unwrap_or(f64::NAN) as f32)
+        .collect();
+    let input = session.inputs().first().context("no input")?;
+    let name = input.name().to_owned();
+    let row: DynValue = Tensor::from_array(([1, row.len()], row))?.into_dyn();
+    let outputs = session.run(vec![(name, row)])?;
+    let (_, first) = outputs.iter().next().context("no output")?;
+    let prediction = match first.try_extract_tensor::<f32>() {
+        Ok((_, numbers)) => json!([numbers]),
+        Err(_) => json!(first.try_extract_tensor::<i64>()?.1),
+    };
+    Ok(json!({ "prediction": prediction }))
+}
+
+fn timed<T>(what: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+    let started = Instant::now();
+    Ok((what()?, started.elapsed()))
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
