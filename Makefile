@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie bubblewrap strace fixtures runtimes stage layer check-layer tools test demo soak-freeze bench-next lint fmt clean
+.PHONY: help onnxruntime rie bubblewrap strace fixtures runtimes stage layer check-layer tools test demo soak-freeze bench-next bench-coldstart lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -83,6 +83,13 @@ soak-freeze: bubblewrap stage ## freeze and thaw 3 times 1,000 times under traff
 
 bench-next: bubblewrap stage ## how long the sidecar holds up an invocation with nothing due (1 minute)
 	@target/debug/bench next
+
+bench-coldstart: bubblewrap stage layer ## the cold start, beside a bare program and the tutorials' Python (10 minutes)
+	@$(SHIP) -p bench-bare
+	@install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/bench-bare target/bench/coldstart/bare/bootstrap
+	@cp $(ONNXRUNTIME)/$(ARCH)/libonnxruntime.so.1.28.0 target/bench/coldstart/bare
+	@PYTHON=$(PYTHON) sh tests/bench/coldstart/prepare.sh
+	@target/debug/bench coldstart
 
 lint: ## formatting, and clippy with warnings as errors
 	cargo fmt --all --check

@@ -4,6 +4,7 @@
 //! it to `target/bench`, and ends in failure when something is not as promised. A claim is measured
 //! against its alternative in the same run.
 
+mod coldstart;
 mod cycles;
 mod figures;
 mod next;
@@ -40,6 +41,12 @@ enum Subject {
         #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = at_least_20)]
         invocations: usize,
     },
+    /// From nothing to the first right answer, beside a bare program and the tutorials' Python
+    Coldstart {
+        /// How many cold starts of each, with each model, on loopback; half of it on the link
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+        repetitions: u16,
+    },
 }
 
 #[tokio::main]
@@ -47,6 +54,7 @@ async fn main() -> Result<ExitCode> {
     match Bench::parse().subject {
         Subject::SoakFreeze { cycles } => soak::run(cycles).await,
         Subject::Next { invocations } => next::run(invocations).await,
+        Subject::Coldstart { repetitions } => coldstart::run(repetitions.into()).await,
     }
 }
 

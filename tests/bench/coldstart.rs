@@ -1,0 +1,164 @@
+//! `make bench-coldstart`: from nothing to the first right answer, on the lab's platform.
+//!
+//! The sidecar as it ships, with its handler, beside three contenders in the same environments:
+//! the tutorials' Python function, and a bare program ([`bench-bare`](../bare/main.rs)) that
+//! fetches and loads, or loads only: the floors that link and ONNX Runtime set. All are started in
+//! turns, so that whatever else the machine does meets them all, and every answer is held against
+//! that of ONNX Runtime in Python. After each cold start the environment is reset, and a second
+//! start in it measured.
+//!
+//! Times count from the call that makes the environment, sandboxes included, as the platform sees
+//! them: *ready* is the call that ends Init, of the extension or the runtime. The comparison
+//! favours the others a little: the bare program has no second process and checks nothing, and
+//! Python finds its modules compiled.
+//!
+//! Two settings: loopback, straight to the lab's S3 with all CPUs; and a link of 625 Mbit/s with
+//! 30 ms to the first byte, on the share of a CPU that 1,769 MB buy. There is no TLS in either.
+
+mod contenders;
+mod judge;
+mod models;
+mod plot;
+mod start;
+mod table;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use lab::lambda::Limits;
+use lab::link::Link;
+use lab::s3::S3Server;
+
+use contenders::{BUCKET, Contender, ONE_CPU_MB, Parts, Setting};
+use models::Model;
+use start::Sample;
+
+use crate::figures::percentile;
+
+/// What Lambda gives an environment: 625 Mbit/s, in bytes a second.
+const LINK_BYTES: u64 = 625_000_000 / 8;
+/// In each direction: 30 ms there and back.
+const LATENCY: Duration = Duration::from_millis(15);
+
+/// All cold starts of one contender with one model in one setting.
+pub(crate) struct Run<'a> {
+    setting: &'a Setting,
+    contender: Contender,
+    model: &'a Model,
+    samples: Vec<Sample>,
+}
+
+impl Run<'_> {
+    /// One number of each sample that has it.
+    fn values(&self, of: impl Fn(&Sample) -> Option<f64>) -> Vec<f64> {
+        self.samples.iter().filter_map(of).collect()
+    }
+
+    /// The median of a number; `None` where no sample has it.
+    fn median(&self, of: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
+        let values = self.values(of);
+        (!values.is_empty()).then(|| percentile(&values, 50.0))
+    }
+}
+
+pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
+    let started = Instant::now();
+    let parts = Parts::find()?;
+    let models = Model::all(&parts.models())?;
+    let s3 = S3Server::start().await?;
+    for model in &models {
+        let bytes = std::fs::read(&model.path);
+        let bytes = bytes.with_context(|| format!("cannot read {}", model.path.display()))?;
+        s3.put(BUCKET, &model.key(), bytes);
+    }
+    let link = Link::to(([127, 0, 0, 1], s3.port()).into()).await?;
+    link.bandwidth(LINK_BYTES);
+    link.latency(LATENCY);
+    let settings = [
+        Setting {
+            name: "loopback",
+            link: None,
+            // Two CPUs' worth of threads.
+            memory_mb: 2 * ONE_CPU_MB,
+            limited: false,
+            repetitions,
+        },
+        Setting {
+            name: "link",
+            link: Some(Arc::new(link)),
+            memory_mb: ONE_CPU_MB,
+            limited: true,
+            repetitions: repetitions.div_ceil(2),
+        },
+    ];
+    introduce(&parts)?;
+    let mut runs = Vec::new();
+    for setting in &settings {
+        runs.extend(all(setting, &models, &parts, &s3).await?);
+    }
+    table::tell(&settings, &models, &runs);
+    plot::draw(&runs)?;
+    println!("\nall of it took {} s", started.elapsed().as_secs());
+    judge::figures(&parts, &models, &runs)?.end()
+}
+
+/// Says what is measured, and what is not.
+fn introduce(parts: &Parts) -> Result<()> {
+    let binary = parts.sidecar();
+    let about = std::fs::metadata(&binary)?;
+    let age = about.modified()?.elapsed().unwrap_or_default().as_secs() / 60;
+    println!(
+        "Cold starts on this machine, {} CPUs.\n\
+         The sidecar is dist/layer, as `make layer` builds what ships: {} bytes, laid out {age} minutes ago{}.\n\
+         The bare program is built in the same profile; S3, link and platform are the lab's, in its dev\n\
+         profile, and take their share of the same CPUs. No TLS yet, in either setting.",
+        std::thread::available_parallelism()?,
+        about.len(),
+        if contenders::is_stale(&binary) {
+            ", OLDER THAN ITS SOURCES"
+        } else {
+            ""
+        }
+    );
+    match Limits::for_memory(ONE_CPU_MB) {
+        Ok(_) => println!("The link's environments have 1,769 MB and one CPU, by control groups."),
+        Err(why) => println!("The link's environments have NO limits of memory and CPU: {why}."),
+    }
+    Ok(())
+}
+
+/// All contenders with all models in one setting, in turns.
+async fn all<'a>(
+    setting: &'a Setting,
+    models: &'a [Model],
+    parts: &Parts,
+    s3: &S3Server,
+) -> Result<Vec<Run<'a>>> {
+    let mut runs = Vec::new();
+    for model in models {
+        for contender in Contender::ALL {
+            runs.push(Run {
+                setting,
+                contender,
+                model,
+                samples: Vec::new(),
+            });
+        }
+    }
+    // Files that the kernel has not read yet would meet the first alone.
+    for run in runs.iter().take(Contender::ALL.len()) {
+        start::measure(setting, run.contender, run.model, parts, s3).await?;
+    }
+    for repetition in 1..=setting.repetitions {
+        println!("{}: {repetition} of {}", setting.name, setting.repetitions);
+        for run in &mut runs {
+            let sample = start::measure(setting, run.contender, run.model, parts, s3).await;
+            let who = run.contender.label();
+            let sample = sample.with_context(|| format!("{who}, {}", run.model.name))?;
+            run.samples.push(sample);
+        }
+    }
+    Ok(runs)
+}

@@ -1,0 +1,177 @@
+//! Who is measured, and what each is made of.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Result, ensure};
+use aws_sdk_s3::config::ResponseChecksumValidation;
+use aws_sdk_s3::presigning::PresigningConfig;
+use lab::lambda::{Builder, Function};
+use lab::link::Link;
+use lab::s3::S3Server;
+
+use super::models::Model;
+
+pub(super) const BUCKET: &str = "models";
+/// Longer than the slowest cold start, and than the whole bench.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const SIGNED_FOR: Duration = Duration::from_secs(3_600);
+/// What gives a function one CPU, in MB.
+pub(super) const ONE_CPU_MB: u32 = 1_769;
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Contender {
+    /// The layer and the handler.
+    Sidecar,
+    /// The tutorials' function.
+    Python,
+    /// The bare program, which fetches and loads.
+    Bare,
+    /// The bare program, with the model's file beside it.
+    Load,
+}
+
+impl Contender {
+    pub(super) const ALL: [Self; 4] = [Self::Sidecar, Self::Python, Self::Bare, Self::Load];
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Sidecar => "sidecar",
+            Self::Python => "python",
+            Self::Bare => "bare",
+            Self::Load => "bare load",
+        }
+    }
+
+    /// The path of the call by which the platform sees that it is ready, and from whom that comes.
+    pub(super) fn ready_call(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Sidecar => ("model-sidecar", "/event/next"),
+            _ => ("runtime", "/invocation/next"),
+        }
+    }
+}
+
+/// Where the parts lie that `make` has built.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) layer: PathBuf,
+    pub(super) handler: PathBuf,
+    /// `target/bench/coldstart`: `models`, `python`, `bare`, and `empty`, a layer of nothing.
+    made: PathBuf,
+}
+
+impl Parts {
+    pub(super) fn find() -> Result<Self> {
+        let root = lab::artifacts::workspace();
+        let made = root.join("target/bench/coldstart");
+        let parts = Self {
+            layer: root.join("dist/layer"),
+            handler: root.join("dist/handler"),
+            made,
+        };
+        let wanted = [
+            parts.sidecar(),
+            parts.handler.join("bootstrap"),
+            parts.made.join("bare/bootstrap"),
+            parts.made.join("python/bootstrap"),
+        ];
+        for file in wanted {
+            ensure!(
+                file.is_file(),
+                "{} is missing: run `make bench-coldstart`",
+                file.display()
+            );
+        }
+        std::fs::create_dir_all(parts.made.join("empty"))?;
+        Ok(parts)
+    }
+
+    pub(super) fn sidecar(&self) -> PathBuf {
+        self.layer.join("extensions/model-sidecar")
+    }
+
+    pub(super) fn models(&self) -> PathBuf {
+        self.made.join("models")
+    }
+}
+
+/// Circumstances in which all are measured.
+#[derive(Debug)]
+pub(super) struct Setting {
+    pub(super) name: &'static str,
+    /// Between the environments and S3.
+    pub(super) link: Option<Arc<Link>>,
+    pub(super) memory_mb: u32,
+    /// Whether memory and CPU are what the memory size gives.
+    pub(super) limited: bool,
+    pub(super) repetitions: usize,
+}
+
+impl Setting {
+    /// How to run a contender with a model.
+    pub(super) async fn function(
+        &self,
+        contender: Contender,
+        model: &Model,
+        parts: &Parts,
+        s3: &S3Server,
+    ) -> Result<Builder> {
+        let url = self
+            .link
+            .as_ref()
+            .map_or_else(|| s3.url(), |link| link.url());
+        let empty = parts.made.join("empty");
+        let bare = parts.made.join("bare");
+        // The threads that the sidecar takes by its memory size.
+        let threads = self.memory_mb.div_ceil(ONE_CPU_MB).to_string();
+        let of = |layer: &Path, function: &Path| Function::of(layer, function).envs(s3.env());
+        let builder = match contender {
+            Contender::Sidecar => of(&parts.layer, &parts.handler)
+                .env("MODEL_URI", format!("s3://{BUCKET}/{}", model.key()))
+                .env("MODEL_PORT", "0")
+                // There is no CloudWatch here.
+                .env("MODEL_METRICS", "emf"),
+            Contender::Python => of(&empty, &parts.made.join("python"))
+                .env("MODEL_BUCKET", BUCKET)
+                .env("MODEL_KEY", model.key()),
+            Contender::Bare => of(&empty, &bare)
+                .env("BARE_THREADS", threads)
+                .env("BARE_URL", signed(s3, &url, model).await?),
+            Contender::Load => of(&parts.models(), &bare)
+                .env("BARE_THREADS", threads)
+                .env("BARE_FILE", format!("/opt/{}", model.key())),
+        };
+        Ok(builder
+            .env("AWS_ENDPOINT_URL_S3", url)
+            .timeout(TIMEOUT)
+            .memory_mb(self.memory_mb)
+            .limit_resources(self.limited)
+            .most_environments(1))
+    }
+}
+
+/// The model's address at `url`, signed for whoever has no keys.
+async fn signed(s3: &S3Server, url: &str, model: &Model) -> Result<String> {
+    let config = s3.client().config().to_builder().endpoint_url(url);
+    // Asked for in a header, a checksum would have to be signed, and sent.
+    let config = config.response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    let get = aws_sdk_s3::Client::from_conf(config.build()).get_object();
+    let get = get.bucket(BUCKET).key(model.key());
+    let signed = get.presigned(PresigningConfig::expires_in(SIGNED_FOR)?);
+    Ok(signed.await?.uri().to_owned())
+}
+
+/// Whether a source of the extension has changed since a binary was laid out.
+pub(super) fn is_stale(binary: &Path) -> bool {
+    fn newest(path: &Path) -> Option<SystemTime> {
+        if !path.is_dir() {
+            return std::fs::metadata(path).ok()?.modified().ok();
+        }
+        let entries = std::fs::read_dir(path).ok()?.flatten();
+        entries.filter_map(|entry| newest(&entry.path())).max()
+    }
+    newest(&lab::artifacts::workspace().join("extension/src")) > newest(binary)
+}

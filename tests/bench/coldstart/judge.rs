@@ -1,0 +1,137 @@
+//! What was measured, against what was promised. Source of the goals: this project's own.
+
+use anyhow::{Context as _, Result};
+
+use super::contenders::{Contender, Parts};
+use super::models::Model;
+use super::{Run, Sample};
+use crate::figures::{Figures, Goal};
+
+/// How many times the bare program's time, on loopback.
+const OVER_BARE: f64 = 1.15;
+/// How many times the bare load may follow the last byte.
+const OVER_LOAD: f64 = 1.1;
+/// By how much Python is to be slower, by model.
+const FASTER_THAN_PYTHON: [(&str, f64); 2] = [("wine-v1", 8.0), ("tabular-12mb", 4.0)];
+/// The model by which memory is compared, and how much of Python's may be taken.
+const MEMORY: (&str, f64) = ("tabular-250mb", 0.8);
+/// The model with which the idle sidecar is weighed, and what it may have resident, in MB.
+const RESIDENT: (&str, f64) = ("wine-v1", 35.0);
+/// What ships, in MB.
+const SHIPPED: f64 = 8.0;
+
+pub(super) fn figures(parts: &Parts, models: &[Model], runs: &[Run<'_>]) -> Result<Figures> {
+    let mut figures = Figures::of("coldstart");
+    for model in models {
+        loopback(&mut figures, model, runs)?;
+    }
+    for model in models {
+        link(&mut figures, model, runs)?;
+    }
+    let fetched = runs
+        .iter()
+        .filter(|run| run.contender == Contender::Sidecar);
+    let fetched = fetched
+        .flat_map(|run| run.values(|sample| sample.second.as_ref().map(|second| second.fetched)));
+    figures.hold(
+        "second start in an environment: most fetched",
+        fetched.fold(0.0, f64::max),
+        "bytes",
+        Goal::AtMost(0.0),
+    );
+    #[expect(clippy::cast_precision_loss, reason = "a file of some megabytes")]
+    let shipped = std::fs::metadata(parts.sidecar())?.len() as f64 / 1e6;
+    figures.hold("the shipped binary", shipped, "MB", Goal::Below(SHIPPED));
+    Ok(figures)
+}
+
+fn loopback(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()> {
+    let of = |contender, number: fn(&Sample) -> Option<f64>| {
+        median(runs, "loopback", contender, model, number)
+    };
+    let label = model.label;
+    let ready = of(Contender::Sidecar, ready)? / of(Contender::Bare, ready)?;
+    let name = format!("loopback, {label}: sidecar ready over bare program");
+    figures.hold(name, ready, "×", Goal::AtMost(OVER_BARE));
+    let own = of(Contender::Sidecar, total)? / of(Contender::Bare, total)?;
+    let name = format!("loopback, {label}: the same by their own clocks");
+    figures.add(name, own, "×");
+    let first = of(Contender::Sidecar, answer)? / of(Contender::Bare, answer)?;
+    let name = format!("loopback, {label}: sidecar's first answer over bare program");
+    figures.add(name, first, "×");
+
+    let python = of(Contender::Python, answer)? / of(Contender::Sidecar, answer)?;
+    let name = format!("loopback, {label}: python's first answer over sidecar");
+    let goal = FASTER_THAN_PYTHON.iter().find(|(of, _)| *of == model.name);
+    match goal {
+        Some((_, times)) => figures.hold(name, python, "×", Goal::AtLeast(*times)),
+        None => figures.add(name, python, "×"),
+    }
+    let memory = of(Contender::Sidecar, peak)? / of(Contender::Python, peak)?;
+    let name = format!("loopback, {label}: peak memory over python's");
+    if model.name == MEMORY.0 {
+        figures.hold(name, memory, "×", Goal::AtMost(MEMORY.1));
+    } else {
+        figures.add(name, memory, "×");
+    }
+    if model.name == RESIDENT.0 {
+        let resident = of(Contender::Sidecar, |sample| sample.resident_mb)?;
+        let name = format!("loopback, {label}: resident after the first answer");
+        figures.hold(name, resident, "MB", Goal::AtMost(RESIDENT.1));
+    }
+    Ok(())
+}
+
+fn link(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()> {
+    let of = |contender, number: fn(&Sample) -> Option<f64>| {
+        median(runs, "link", contender, model, number)
+    };
+    let label = model.label;
+    let tail = of(Contender::Sidecar, |sample| sample.after_last_byte)?;
+    let load = of(Contender::Load, |sample| sample.phases.get("load").copied())?;
+    let name = format!("link, {label}: last byte to ready over bare load");
+    figures.hold(name, tail / load, "×", Goal::AtMost(OVER_LOAD));
+    let ready = of(Contender::Sidecar, ready)? / of(Contender::Bare, ready)?;
+    let name = format!("link, {label}: sidecar ready over bare program");
+    figures.add(name, ready, "×");
+    let python = of(Contender::Python, answer)? / of(Contender::Sidecar, answer)?;
+    let name = format!("link, {label}: python's first answer over sidecar");
+    figures.add(name, python, "×");
+    Ok(())
+}
+
+fn median(
+    runs: &[Run<'_>],
+    setting: &str,
+    contender: Contender,
+    model: &Model,
+    number: fn(&Sample) -> Option<f64>,
+) -> Result<f64> {
+    let mut these = runs.iter().filter(|run| {
+        run.setting.name == setting && run.contender == contender && run.model.name == model.name
+    });
+    let run = these.next();
+    run.and_then(|run| run.median(number)).with_context(|| {
+        let who = contender.label();
+        format!("{setting}: {who} has no such number with {}", model.name)
+    })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as numbers are that not all have")]
+fn ready(sample: &Sample) -> Option<f64> {
+    Some(sample.ready)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as numbers are that not all have")]
+fn answer(sample: &Sample) -> Option<f64> {
+    Some(sample.answer)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as numbers are that not all have")]
+fn peak(sample: &Sample) -> Option<f64> {
+    Some(sample.peak_mb)
+}
+
+fn total(sample: &Sample) -> Option<f64> {
+    sample.phases.get("total").copied()
+}

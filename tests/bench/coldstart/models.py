@@ -1,0 +1,89 @@
+"""Makes the models of `make bench-coldstart`, and asks ONNX Runtime for their right answers.
+
+`models.py FOLDER` leaves tabular-12mb.onnx, tabular-100mb.onnx and tabular-250mb.onnx there, and
+answers.json: name -> what ONNX Runtime in Python predicts for the wine data's first row. Each is a
+residual network over 13 features: blocks of layer normalisation, two matrix products with biases
+and a ReLU, as in a transformer's feed-forward half. Weights are random, so that nothing can be
+folded away or stored twice, scaled so that numbers keep their size from block to block, and lie in
+the file as exporters leave them. wine-v1.onnx, of 1 KB, is the smallest model.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+WINE = Path(__file__).resolve().parents[2] / "models"
+FEATURES = 13
+OUTPUTS = 8
+# Name -> width, width inside a block, blocks: 8 · width · inside bytes a block.
+SIZES = {
+    "tabular-12mb": (512, 1024, 3),
+    "tabular-100mb": (1024, 2048, 6),
+    "tabular-250mb": (1024, 4352, 7),
+}
+
+
+def network(name, width, inside, blocks):
+    random = np.random.default_rng(len(name) + width * blocks)
+    weights, nodes = [], []
+
+    def weight(label, *shape):
+        values = random.standard_normal(shape, dtype=np.float32) / np.float32(np.sqrt(shape[0]))
+        weights.append(numpy_helper.from_array(values, label))
+        return label
+
+    def product(label, value, rows, columns):
+        nodes.append(helper.make_node("MatMul", [value, weight(f"{label}.w", rows, columns)], [f"{label}.p"]))
+        nodes.append(helper.make_node("Add", [f"{label}.p", weight(f"{label}.b", columns)], [label]))
+        return label
+
+    def normal(label, value):
+        scale, shift = weight(f"{label}.scale", width), weight(f"{label}.shift", width)
+        nodes.append(helper.make_node("LayerNormalization", [value, scale, shift], [label], axis=-1))
+        return label
+
+    value = product("embed", "x", FEATURES, width)
+    for block in range(blocks):
+        wide = product(f"{block}.up", normal(f"{block}.norm", value), width, inside)
+        nodes.append(helper.make_node("Relu", [wide], [f"{block}.relu"]))
+        back = product(f"{block}.down", f"{block}.relu", inside, width)
+        nodes.append(helper.make_node("Add", [value, back], [f"{block}.sum"]))
+        value = f"{block}.sum"
+    nodes.append(helper.make_node("Identity", [product("head", normal("norm", value), width, OUTPUTS)], ["y"]))
+    row = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", FEATURES])]
+    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", OUTPUTS])]
+    graph = helper.make_graph(nodes, name, row, out, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
+
+
+def answer(file, row):
+    """What the tutorials' function answers."""
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    outputs = session.run(None, {session.get_inputs()[0].name: row})
+    if not np.all(np.isfinite(outputs[0])):
+        raise SystemExit(f"{file}: the answer is not finite: {outputs[0]}")
+    return outputs[0].tolist()
+
+
+def main():
+    folder = Path(sys.argv[1])
+    wine = json.loads((WINE / "wine.json").read_text(encoding="utf-8"))
+    row = np.array([wine["rows"][0]], np.float32)
+    answers = {"wine-v1": answer(WINE / "wine-v1.onnx", row)}
+    for name, shape in SIZES.items():
+        file = folder / f"{name}.onnx"
+        file.write_bytes(network(name, *shape))
+        answers[name] = answer(file, row)
+        print(f"  {file.name}: {file.stat().st_size / 1e6:.1f} MB")
+    (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

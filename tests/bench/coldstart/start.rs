@@ -1,0 +1,177 @@
+//! One cold start and one second start, measured.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use lab::lambda::{Function, ShutdownReason};
+use lab::link::Link;
+use lab::s3::S3Server;
+use tokio::task::JoinHandle;
+
+use super::contenders::{Contender, Parts, Setting};
+use super::models::Model;
+use crate::usage::Usage;
+
+/// What one cold start took, and the start after it in the same environment. Times are in
+/// milliseconds since the call that made the environment.
+#[derive(Debug)]
+pub(super) struct Sample {
+    /// To the first right answer.
+    pub(super) answer: f64,
+    /// To the call that tells the platform that Init is over.
+    pub(super) ready: f64,
+    /// From the last byte on the link to that.
+    pub(super) after_last_byte: Option<f64>,
+    /// What the program itself says its phases took.
+    pub(super) phases: BTreeMap<String, f64>,
+    /// The most memory of the environment, as its report has it, in MB.
+    pub(super) peak_mb: f64,
+    /// What the sidecar has resident after its first answer, in MB.
+    pub(super) resident_mb: Option<f64>,
+    /// Bytes that S3 sent for it.
+    pub(super) fetched: f64,
+    /// The same after a reset; nothing where there was none.
+    pub(super) second: Option<Second>,
+}
+
+#[derive(Debug)]
+pub(super) struct Second {
+    pub(super) answer: f64,
+    pub(super) fetched: f64,
+}
+
+/// Starts a contender in an environment of its own, twice.
+pub(super) async fn measure(
+    setting: &Setting,
+    contender: Contender,
+    model: &Model,
+    parts: &Parts,
+    s3: &S3Server,
+) -> Result<Sample> {
+    let builder = setting.function(contender, model, parts, s3).await?;
+    let function = builder.start().await?;
+    let requests = s3.requests().len();
+    let watch = setting.link.as_ref().map(LastByte::watch);
+    let started = Instant::now();
+    let answer = function.answer(&Model::event()).await?;
+    let answered = started.elapsed();
+    model.check(&answer)?;
+    let last_byte = watch.map(|watch| watch.seen().saturating_duration_since(started));
+
+    let environment = function.environment().context("it is gone")?;
+    let trace = environment.trace();
+    let first = |from: &str, path: &str| {
+        let mut calls = trace.iter();
+        let call = calls.find(|call| call.from == from && call.path.ends_with(path));
+        call.map(|call| call.asked)
+            .with_context(|| format!("{from} never called {path}"))
+    };
+    // The trace counts from when the environment was made, a little after the call.
+    let made = answered.saturating_sub(first("runtime", "/response")?);
+    let (from, path) = contender.ready_call();
+    let ready = made + first(from, path)?;
+    let phases = match contender {
+        Contender::Python => BTreeMap::new(),
+        _ => phases(&function.log().wait_for("total_ms=").await?),
+    };
+    let resident_mb = match (contender, environment.processes("model-sidecar").as_slice()) {
+        (Contender::Sidecar, [pid]) => Some(f64::from(Usage::of(*pid)?.resident) / 1024.0),
+        (Contender::Sidecar, _) => anyhow::bail!("the sidecar is gone"),
+        _ => None,
+    };
+    let reports = function.wait_for_reports(1).await?;
+    let peak = reports.first().map(|report| report.max_memory_mb);
+    let fetched = sent(s3, requests);
+    let second = match contender {
+        Contender::Load => None,
+        _ => Some(again(&function, model, s3).await?),
+    };
+    function.shutdown().await;
+    Ok(Sample {
+        answer: milliseconds(answered),
+        ready: milliseconds(ready),
+        after_last_byte: last_byte.map(|last| milliseconds(ready) - milliseconds(last)),
+        phases,
+        peak_mb: f64::from(u32::try_from(peak.unwrap_or_default())?),
+        resident_mb,
+        fetched,
+        second,
+    })
+}
+
+/// Resets the environment and starts in it anew.
+async fn again(function: &Function, model: &Model, s3: &S3Server) -> Result<Second> {
+    let environment = function.environment().context("it is gone")?;
+    environment.reset(ShutdownReason::Failure).await?;
+    let requests = s3.requests().len();
+    let started = Instant::now();
+    let answer = function.answer(&Model::event()).await?;
+    let answered = started.elapsed();
+    model.check(&answer)?;
+    ensure!(
+        function.environments().len() == 1,
+        "a second environment in place of the first"
+    );
+    Ok(Second {
+        answer: milliseconds(answered),
+        fetched: sent(s3, requests),
+    })
+}
+
+/// Bytes of objects that S3 has sent since so many requests.
+#[expect(clippy::cast_precision_loss, reason = "not beyond 2^53 bytes")]
+fn sent(s3: &S3Server, since: usize) -> f64 {
+    let requests = s3.requests();
+    let new = requests.iter().skip(since);
+    let gets = new.filter(|request| request.method == "GET");
+    gets.map(|request| request.sent).sum::<u64>() as f64
+}
+
+/// The `NAME_ms=NUMBER` of a line.
+fn phases(line: &str) -> BTreeMap<String, f64> {
+    let pairs = line.split_whitespace().filter_map(|word| {
+        let (name, value) = word.split_once("_ms=")?;
+        Some((name.to_owned(), value.parse().ok()?))
+    });
+    pairs.collect()
+}
+
+/// Watches a link for the moment at which it delivered its last byte.
+struct LastByte {
+    moment: Arc<Mutex<Instant>>,
+    watcher: JoinHandle<()>,
+}
+
+impl LastByte {
+    /// To the millisecond.
+    fn watch(link: &Arc<Link>) -> Self {
+        let link = Arc::clone(link);
+        let moment = Arc::new(Mutex::new(Instant::now()));
+        let watcher = tokio::spawn({
+            let moment = Arc::clone(&moment);
+            async move {
+                let mut last = link.bytes();
+                loop {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    let now = link.bytes();
+                    if now != last {
+                        last = now;
+                        *moment.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                    }
+                }
+            }
+        });
+        Self { moment, watcher }
+    }
+
+    fn seen(self) -> Instant {
+        self.watcher.abort();
+        *self.moment.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
