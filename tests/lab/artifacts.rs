@@ -1,5 +1,5 @@
 //! Where the things are that `make` builds and the tests run: the staged layer and function, the
-//! sidecar's binary, ONNX Runtime, AWS's emulator.
+//! sidecar's binary, ONNX Runtime, AWS's emulator, SeaweedFS.
 //!
 //! Nothing is built from here. What is missing is an error that names the `make` target, and so
 //! is what is stale: a staged binary older than the sources it was built from would let a test
@@ -79,6 +79,14 @@ pub fn onnxruntime() -> Result<PathBuf, ArtifactError> {
 /// [`ArtifactError`] when `make rie` is due.
 pub fn rie() -> Result<PathBuf, ArtifactError> {
     present(target().join("rie/aws-lambda-rie"), "rie")
+}
+
+/// `SeaweedFS`, an S3 that others wrote.
+///
+/// # Errors
+/// [`ArtifactError`] when `make seaweedfs` is due.
+pub fn seaweedfs() -> Result<PathBuf, ArtifactError> {
+    present(target().join("seaweedfs/weed"), "seaweedfs")
 }
 
 /// The library that shows processes the lab's clock.

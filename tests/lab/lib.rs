@@ -4,6 +4,8 @@
 //! - [`process`] runs the sidecar alone, without Lambda.
 //! - [`s3`] and [`cloudwatch`] are servers that AWS's SDKs talk to: they check signatures and
 //!   limits as AWS does, remember what was asked of them, and fail on demand.
+//! - [`seaweedfs`] runs an S3 that others wrote, to hold against what our own one cannot show: that
+//!   both sides of our tests understand S3 in the same wrong way.
 //! - [`http`] is a small client for the sidecar's own API.
 //! - [`ports`] and [`artifacts`] are what a test needs to start any of it.
 //!
@@ -31,6 +33,7 @@ pub mod ports;
 pub mod process;
 pub mod rie;
 pub mod s3;
+pub mod seaweedfs;
 
 mod bubblewrap;
 mod child;

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Below Linux's ephemeral ports, which begin at 32768.
-const RANGE: Range<u16> = 20_000..32_000;
+pub(crate) const RANGE: Range<u16> = 20_000..32_000;
 
 /// No port could be leased.
 #[derive(Debug, thiserror::Error)]

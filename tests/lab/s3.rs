@@ -24,11 +24,12 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::config::{HotReloadConfigProvider, S3Config};
 use s3s::service::{S3Service, S3ServiceBuilder};
 
-use crate::credentials::{ACCESS_KEY, REGION, SECRET_KEY};
+use crate::credentials::{ACCESS_KEY, SECRET_KEY};
 use crate::listener::{Body, Handler, Line, ListenError, Listener};
 use crate::records::{NotSeen, Records};
 
 mod answer;
+pub(crate) mod client;
 mod conditions;
 mod faults;
 mod operations;
@@ -124,10 +125,7 @@ impl S3Server {
     /// The environment that makes a process use this server: its address and the lab's keys.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
-        let keys = crate::credentials::env().map(|(name, value)| (name.into(), value.into()));
-        let mut env = Vec::from(keys);
-        env.push(("AWS_ENDPOINT_URL_S3".into(), self.url()));
-        env
+        client::env(&self.url())
     }
 
     /// Time has passed for an execution environment that was frozen, and so for the world it
@@ -148,19 +146,7 @@ impl S3Server {
     /// An SDK client of this server with keys of the caller's choice. It never retries.
     #[must_use]
     pub fn client_with(&self, access_key: &str, secret_key: &str) -> aws_sdk_s3::Client {
-        use aws_sdk_s3::config::retry::RetryConfig;
-        use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-        let credentials = Credentials::new(access_key, secret_key, None, None, "lab");
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .http_client(crate::http::sdk_client())
-            .credentials_provider(credentials)
-            .region(Region::new(REGION))
-            .retry_config(RetryConfig::disabled())
-            .endpoint_url(self.url())
-            .force_path_style(true)
-            .build();
-        aws_sdk_s3::Client::from_conf(config)
+        client::new(&self.url(), access_key, secret_key)
     }
 
     /// Stores an object, making the bucket where there is none, and returns the version's id

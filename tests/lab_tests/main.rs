@@ -15,3 +15,4 @@ mod rie;
 mod s3;
 mod s3_faults;
 mod sandbox;
+mod seaweedfs;
