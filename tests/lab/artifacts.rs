@@ -1,5 +1,5 @@
 //! Where the things are that `make` builds and the tests run: the staged layer and function, the
-//! sidecar's binary, ONNX Runtime, AWS's emulator, SeaweedFS.
+//! sidecar's binary, ONNX Runtime, AWS's emulator, `SeaweedFS`.
 //!
 //! Nothing is built from here. What is missing is an error that names the `make` target, and so
 //! is what is stale: a staged binary older than the sources it was built from would let a test

@@ -75,13 +75,17 @@ impl Place for S3Place {
             let prefix = format!("{}{below}", self.prefix);
             let list = self.client.list_objects_v2();
             let list = list.bucket(&self.bucket).prefix(&prefix).delimiter("/");
-            let mut pages = list.into_paginator().send();
-            let mut names = Vec::new();
-            while let Some(page) = pages.next().await {
+            let (mut names, mut next) = (Vec::new(), None);
+            loop {
+                let page = list.clone().set_continuation_token(next).send().await;
                 let page = page.map_err(|error| self.source(prefix.clone()).explain(&error))?;
                 let folders = page.common_prefixes().iter();
                 let paths = folders.filter_map(|folder| folder.prefix()?.strip_prefix(&prefix));
                 names.extend(paths.map(|path| path.trim_end_matches('/').to_owned()));
+                next = page.next_continuation_token;
+                if next.is_none() {
+                    break;
+                }
             }
             Ok(names)
         })
