@@ -16,32 +16,30 @@ use super::onnxruntime::{OnnxRuntime, guarded, text};
 pub type DimensionNames = Vec<(String, Vec<String>)>;
 
 impl OnnxRuntime {
-    /// Writes to `output` the graph that ONNX Runtime makes of `input` for any CPU. Weights of at least a kilobyte go
-    /// to the file of the name `data` beside it, where that is given, the large ones at whole pages so that they can
-    /// be mapped.
+    /// Writes to `output` the graph that ONNX Runtime makes of `input` for any CPU. Weights of at least `least` bytes go
+    /// to the file of the name `data` beside it, the large ones at whole pages so that they can be mapped; all others
+    /// go into the model, wherever they lay before.
     pub fn optimise(
         &self,
         input: &Path,
         output: &Path,
-        data: Option<&str>,
+        data: &str,
+        least: u64,
     ) -> Result<DimensionNames, EngineError> {
         let optimise = || {
             let mut builder = Session::builder(self.environment())?
                 .with_optimization_level(GraphOptimizationLevel::Level2)?
                 // Packed weights are not written, so packing them would be in vain.
                 .with_prepacking(false)?
-                .with_optimized_model_path(output)?;
-            if let Some(data) = data {
-                builder = builder
-                    .with_config_entry(
-                        "session.optimized_model_external_initializers_file_name",
-                        data,
-                    )?
-                    .with_config_entry(
-                        "session.optimized_model_external_initializers_min_size_in_bytes",
-                        "1024",
-                    )?;
-            }
+                .with_optimized_model_path(output)?
+                .with_config_entry(
+                    "session.optimized_model_external_initializers_file_name",
+                    data,
+                )?
+                .with_config_entry(
+                    "session.optimized_model_external_initializers_min_size_in_bytes",
+                    least.to_string(),
+                )?;
             let session = builder.commit_from_file(input)?;
             Ok(session.inputs().iter().map(dimension_names).collect())
         };

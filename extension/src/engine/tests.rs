@@ -258,7 +258,7 @@ fn an_optimised_graph_gives_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let given = workspace().join("tests/models/fixed-batch.onnx");
     let optimised = folder.path().join("model.onnx");
-    let names = engine().optimise(&given, &optimised, None).unwrap();
+    let names = engine().optimise(&given, &optimised, "data", 1024).unwrap();
     assert_eq!(
         names,
         [("x".to_owned(), vec![String::new(), String::new()])]
