@@ -1,0 +1,181 @@
+//! Whether the optimised model gives what the model gives, and how fast each of them runs.
+
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use model_sidecar::engine::{
+    Cancel, DimensionNames, Engine as _, EngineError, OnnxRuntime, Session,
+};
+use model_sidecar::tensor::Value;
+
+use super::gain::{Row, median};
+use crate::compare::{Difference, compare as difference};
+use crate::inputs::{self, Inputs};
+use crate::units;
+
+/// Runs of both models in turn, at least and at most, and about how long.
+const ROUNDS: (usize, usize) = (3, 25);
+const TIME_FOR_ROUNDS: Duration = Duration::from_secs(5);
+
+/// What the comparison came to, when it did not end in an error.
+pub(super) enum Verdict {
+    Agree {
+        /// How many inputs, in words.
+        inputs: String,
+        /// The first of them.
+        first: Inputs,
+        outputs: Vec<(String, Difference)>,
+        runs: Row,
+        /// Whether runs are slower than before by more than a tenth.
+        slower: bool,
+    },
+    /// The model itself cannot be run on what was made up.
+    NotCompared(String),
+}
+
+/// Runs both on the same inputs, and fails where their outputs differ by more than is allowed.
+pub(super) fn compare(
+    engine: &OnnxRuntime,
+    before: &Path,
+    after: &Path,
+    names: &DimensionNames,
+    arguments: &inputs::InputOptions,
+    tolerance: Option<f64>,
+) -> anyhow::Result<Verdict> {
+    let given = !arguments.files.is_empty();
+    let before = engine.load(before)?;
+    let after = engine.load(after).context("the optimised model")?;
+    if before.signature() != after.signature() {
+        bail!("the optimised model has other inputs or outputs; nothing is written");
+    }
+    let all = arguments.read(before.signature(), names)?;
+    let mut outputs: Vec<(String, Difference)> = Vec::new();
+    for (index, inputs) in all.iter().enumerate() {
+        let expected = match run(&*before, inputs) {
+            Ok(expected) => expected,
+            Err(error) if given => {
+                let file = arguments.files[index].display();
+                return Err(error)
+                    .with_context(|| format!("--input {file}: the model cannot be run on it"));
+            }
+            Err(error) => return Ok(Verdict::NotCompared(error.to_string())),
+        };
+        let found = run(&*after, inputs)
+            .context("the optimised model fails where the other does not; nothing is written")?;
+        let between = differences(&expected, &found, tolerance)?;
+        outputs = between
+            .into_iter()
+            .enumerate()
+            .map(|(output, (name, next))| {
+                let most = outputs.get(output).map_or(next, |(_, most)| most.max(next));
+                (name, most)
+            })
+            .collect();
+    }
+    let kind = if given { "given" } else { "made-up" };
+    let (count, plural) = (all.len(), if all.len() == 1 { "" } else { "s" });
+    let first = all.into_iter().next().unwrap_or_default();
+    let (was, is) = time(&*before, &*after, &first)?;
+    Ok(Verdict::Agree {
+        inputs: format!("{count} {kind} input{plural}"),
+        outputs,
+        runs: Row {
+            name: "one run",
+            before: units::milliseconds(was),
+            after: units::milliseconds(is),
+        },
+        slower: is > was * 11 / 10,
+        first,
+    })
+}
+
+fn run(session: &dyn Session, inputs: &Inputs) -> Result<Inputs, EngineError> {
+    session.run(inputs.clone(), &[], &Cancel::default())
+}
+
+fn differences(
+    before: &[(String, Value)],
+    after: &[(String, Value)],
+    tolerance: Option<f64>,
+) -> anyhow::Result<Vec<(String, Difference)>> {
+    if before.len() != after.len() {
+        bail!(
+            "the optimised model gives {} outputs instead of {}",
+            after.len(),
+            before.len()
+        );
+    }
+    before
+        .iter()
+        .zip(after)
+        .map(|((name, before), (_, after))| {
+            let found = difference(before, after, tolerance).and_then(|found| {
+                if found.of_allowed > 1.0 {
+                    Err(format!(
+                        "the largest difference is {:.1e}, {:.1} times what is allowed",
+                        found.absolute, found.of_allowed
+                    ))
+                } else {
+                    Ok(found)
+                }
+            });
+            match found {
+                Ok(found) => Ok((name.clone(), found)),
+                Err(reason) => bail!(
+                    "output {name:?} of the optimised model differs: {reason}; nothing is written"
+                ),
+            }
+        })
+        .collect()
+}
+
+/// How long a run of each takes, on these inputs.
+fn time(
+    before: &dyn Session,
+    after: &dyn Session,
+    inputs: &Inputs,
+) -> Result<(Duration, Duration), EngineError> {
+    let start = Instant::now();
+    let mut times = (Vec::new(), Vec::new());
+    let more =
+        |done: usize| done < ROUNDS.0 || (done < ROUNDS.1 && start.elapsed() < TIME_FOR_ROUNDS);
+    while more(times.0.len()) {
+        for (session, times) in [(before, &mut times.0), (after, &mut times.1)] {
+            let start = Instant::now();
+            run(session, inputs)?;
+            times.push(start.elapsed());
+        }
+    }
+    Ok((median(times.0), median(times.1)))
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agree {
+                inputs, outputs, ..
+            } => {
+                write!(f, "outputs agree on {inputs}; the largest difference:")?;
+                for (name, most) in outputs {
+                    write!(f, " {name} {}", number(most.absolute))?;
+                }
+                Ok(())
+            }
+            Self::NotCompared(reason) => write!(
+                f,
+                "outputs were NOT compared: the model cannot be run on inputs that are made up from its signature \
+                 ({reason}); give real ones with --input, or other lengths with --dim"
+            ),
+        }
+    }
+}
+
+fn number(difference: f64) -> String {
+    if difference == 0.0 {
+        "0".to_owned()
+    } else {
+        format!("{difference:.1e}")
+    }
+}

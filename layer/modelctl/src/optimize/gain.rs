@@ -1,0 +1,110 @@
+//! What the optimised model saves, measured.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::Duration;
+
+use model_sidecar::onnx::Description;
+
+use crate::load::{self, Took};
+use crate::units;
+
+/// Loads of each model that count, in turn; the first of each, which only brings the file into memory, does not.
+const LOADS: usize = 5;
+
+/// A line of the table.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) before: String,
+    pub(super) after: String,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<14}{:>12}{:>12}", self.name, self.before, self.after)
+    }
+}
+
+/// The table.
+pub(super) struct Gain([Row; 4]);
+
+impl Gain {
+    /// Loads both models several times, each in a process of its own, and runs them there once, where there is `input`.
+    pub(super) fn measure(
+        before: &Path,
+        after: &Path,
+        library: &Path,
+        input: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let mut took = (Vec::new(), Vec::new());
+        for round in 0..=LOADS {
+            for (model, took) in [(before, &mut took.0), (after, &mut took.1)] {
+                let this = load::measure(model, library, input)?;
+                if round > 0 {
+                    took.push(this);
+                }
+            }
+        }
+        let row = |name, value: &dyn Fn(&[Took]) -> String| Row {
+            name,
+            before: value(&took.0),
+            after: value(&took.1),
+        };
+        let peak = match input {
+            Some(_) => "peak memory",
+            None => "peak of load",
+        };
+        Ok(Self([
+            Row {
+                name: "",
+                before: "before".to_owned(),
+                after: "after".to_owned(),
+            },
+            Row {
+                name: "bytes",
+                before: units::bytes(size(before)?),
+                after: units::bytes(size(after)?),
+            },
+            row("load", &|took| {
+                units::milliseconds(median(
+                    took.iter().map(|took| took.load).collect::<Vec<Duration>>(),
+                ))
+            }),
+            row(peak, &|took| {
+                units::bytes(median(
+                    took.iter()
+                        .map(|took| took.peak_bytes)
+                        .collect::<Vec<u64>>(),
+                ))
+            }),
+        ]))
+    }
+}
+
+impl fmt::Display for Gain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(Row::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+/// The middle one, or the upper of the two in the middle.
+pub(super) fn median<T: Ord + Copy + Default>(mut values: Vec<T>) -> T {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// The bytes of a model with all its files.
+fn size(model: &Path) -> anyhow::Result<u64> {
+    let description = Description::read(&File::open(model)?)?;
+    let files = description
+        .external
+        .iter()
+        .map(|name| model.with_file_name(name.as_str()));
+    let mut bytes = fs::metadata(model)?.len();
+    for file in files {
+        bytes += fs::metadata(file)?.len();
+    }
+    Ok(bytes)
+}
