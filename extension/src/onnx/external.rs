@@ -125,7 +125,7 @@ impl<'a, 'f> Walk<'a, 'f> {
                 Field::Bytes(10, tensor) => self.whole_tensor(tensor)?,
                 Field::Bytes(22, piece) => self.sparse_tensor(piece, &mut sparse)?,
                 Field::Bytes(23, tensor) => self.whole_sparse_tensor(tensor)?,
-                _ => {}
+                _ => self.reader.step_over_list(&mut span)?,
             }
         }
         self.note(value)?;

@@ -183,6 +183,33 @@ fn a_tensor_in_two_pieces_is_one() {
 }
 
 #[test]
+fn a_tensor_among_long_lists_of_numbers_is_found() {
+    // More than a buffer of each kind, with elements of every length.
+    let floats =
+        (0..3_000_u16).map(|value| join([vec![0x3d], f32::from(value).to_le_bytes().into()]));
+    let ints =
+        (0..3_000_u64).map(|value| number(8, value.wrapping_mul(u64::MAX / 3_000) >> (value % 64)));
+    let strings = (0..300_usize).map(|length| bytes(9, &vec![0x3d; length]));
+    let lists = [join(floats), join(ints), join(strings)];
+    for place in 0..4 {
+        let mut attribute = lists.to_vec();
+        attribute.insert(place, bytes(5, &tensor("w", Some("w.bin"))));
+        let model = bytes(7, &bytes(1, &bytes(5, &join(attribute))));
+        let found = read(&model).unwrap();
+        assert_eq!(found.external, BTreeSet::from([path("w.bin")]), "{place}");
+        for cut in [1, 2, 3, 4, 5, 9_000] {
+            assert!(read(&model[..model.len() - cut]).is_err(), "{cut}");
+        }
+    }
+    // The last element would end beyond the attribute, in the field behind it.
+    let beyond = bytes(
+        7,
+        &join([bytes(1, &bytes(5, &[0x3d, 0, 0])), bytes(2, b"graph")]),
+    );
+    assert!(read(&beyond).is_err());
+}
+
+#[test]
 fn files_and_metadata_have_bounds() {
     let graph = |files: usize| {
         let name = |index: usize| tensor("w", Some(&format!("{index}.bin")));
