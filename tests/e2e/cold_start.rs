@@ -5,8 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use lab::s3::Rule;
 use serde_json::{Value, json};
 
+use crate::any_s3::{AnyS3, with_every_s3};
 use crate::reference::WINE;
-use crate::support::{KEY, features, lambda, model, s3_with};
+use crate::support::{KEY, features, lambda, model, platform, s3_with};
+
+with_every_s3!(one_transfer_serves_all_invocations_until_there_is_something_new);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_invocation_is_answered_after_one_transfer() {
@@ -23,6 +26,26 @@ async fn the_first_invocation_is_answered_after_one_transfer() {
     let socket = lambda.tmp().join("model-sidecar.sock");
     let mode = socket.metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "{mode:o}");
+}
+
+async fn one_transfer_serves_all_invocations_until_there_is_something_new(s3: AnyS3) {
+    let s3 = s3.holds("wine-v1.onnx").await;
+    let function = platform(&s3).env("MODEL_REFRESH_INTERVAL", "0");
+    let function = function.start().await.unwrap();
+    for _ in 0..3 {
+        let answer = function.answer(&features(9)).await.unwrap();
+        WINE.v1.check(&answer, 0..9);
+    }
+    assert!(s3.gets(304, 2).await >= 2);
+    assert_eq!(s3.transfers(1).await, 1);
+
+    s3.put(KEY, model("wine-v2.onnx")).await;
+    function.answer(&features(9)).await.unwrap();
+    let taken = function.log().wait_for("another version answers").await;
+    taken.unwrap();
+    let answer = function.answer(&features(9)).await.unwrap();
+    WINE.v2.check(&answer, 0..9);
+    assert_eq!(s3.transfers(2).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,12 +13,16 @@ use model_sidecar::cache::Cache;
 use model_sidecar::clock::{Clock, Thaws, Timestamp};
 use model_sidecar::fetch::{self, Compression, FetchError, Fetched, Parts};
 use model_sidecar::ids::{Digest, Expected, FilePath};
-use model_sidecar::source::{NamedBy, Opened, Place as _, S3Place, Source};
+use model_sidecar::source::{NamedBy, Object, Opened, Place as _, S3Place, Source};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
+use crate::support::Store;
+
+mod any_s3;
+
 pub(crate) const BUCKET: &str = "models";
-const KEY: &str = "m.onnx";
+pub(crate) const KEY: &str = "m.onnx";
 pub(crate) const MB: u64 = 1 << 20;
 pub(crate) const SIZE: u64 = 6 * MB;
 /// One answer has all.
@@ -27,7 +31,7 @@ const WHOLE: Parts = Parts {
     connections: 3,
 };
 /// Six parts, three at a time.
-const SPLIT: Parts = Parts {
+pub(crate) const SPLIT: Parts = Parts {
     length: MB,
     connections: 3,
 };
@@ -41,6 +45,10 @@ pub(crate) fn bytes(seed: u64) -> Bytes {
 
 /// The object of this key on the server at `url`.
 pub(crate) fn source(url: &str, key: &str) -> Box<dyn Source> {
+    source_in(url, BUCKET, key)
+}
+
+fn source_in(url: &str, bucket: &str, key: &str) -> Box<dyn Source> {
     let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "lab");
     let aws = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -50,12 +58,12 @@ pub(crate) fn source(url: &str, key: &str) -> Box<dyn Source> {
         .endpoint_url(url)
         .build();
     let key = FilePath::parse(key).unwrap();
-    S3Place::new(&aws, true, BUCKET, "").file(&key, NamedBy::Configuration)
+    S3Place::new(&aws, true, bucket, "").file(&key, NamedBy::Configuration)
 }
 
 /// An S3 server, and the cache directory of an environment.
-struct Bench {
-    s3: S3Server,
+pub(crate) struct Bench<S = S3Server> {
+    pub(crate) s3: S,
     key: &'static str,
     parts: Parts,
     expected: Option<Expected>,
@@ -81,6 +89,13 @@ impl Bench {
     async fn with(parts: Parts) -> Self {
         let s3 = S3Server::start().await.unwrap();
         s3.put(BUCKET, KEY, bytes(1));
+        Self::on(s3, parts)
+    }
+}
+
+impl<S: Store> Bench<S> {
+    /// A fetch from whatever [`KEY`] is there.
+    pub(crate) fn on(s3: S, parts: Parts) -> Self {
         Self {
             s3,
             key: KEY,
@@ -92,19 +107,32 @@ impl Bench {
         }
     }
 
-    fn source(&self) -> Box<dyn Source> {
-        source(&self.s3.url(), self.key)
+    pub(crate) fn source(&self) -> Box<dyn Source> {
+        source_in(&self.s3.url(), self.s3.bucket(), self.key)
     }
 
     /// What a process does that knows nothing but what the directory holds.
-    async fn fetch(&self) -> Result<(Fetched, Vec<u8>), FetchError> {
-        let source = self.source();
+    pub(crate) async fn fetch(&self) -> Result<(Fetched, Vec<u8>), FetchError> {
+        self.fetch_from(&*self.source()).await
+    }
+
+    async fn fetch_from(&self, source: &dyn Source) -> Result<(Fetched, Vec<u8>), FetchError> {
         let cache = Cache::open(self.directory.path())?;
-        let Opened::Object(object) = fetch::open(&*source, &cache, None).await? else {
+        let Opened::Object(object) = fetch::open(source, &cache, None).await? else {
             panic!("nothing is known")
         };
+        self.fetch_object(source, object).await
+    }
+
+    /// Fetches what `source` has opened already.
+    async fn fetch_object(
+        &self,
+        source: &dyn Source,
+        object: Object,
+    ) -> Result<(Fetched, Vec<u8>), FetchError> {
+        let cache = Cache::open(self.directory.path())?;
         let request = fetch::Request {
-            source: &*source,
+            source,
             object,
             expected: self.expected.as_ref(),
             compression: Compression::of(self.key),

@@ -3,11 +3,12 @@
 //! One file for each subject. Under AWS's emulator run the staged layer and function as on Lambda
 //! ([`support::lambda`]); where time stands still, runs out or takes something away they run on the
 //! lab's own platform ([`support::platform`]); what concerns the sidecar alone is shown without Lambda
-//! ([`support::Alone`]). Whatever a model answers is held against scikit-learn, or against ONNX
+//! ([`support::Alone`]). What needs no faults is shown on an S3 that no one here wrote, too ([`any_s3`]). Whatever a model answers is held against scikit-learn, or against ONNX
 //! Runtime in Python ([`reference`]).
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod any_s3;
 mod budget;
 mod cold_start;
 mod crashes;
@@ -30,6 +31,7 @@ mod reference;
 mod reload;
 mod resets;
 mod s3_down;
+mod seaweedfs;
 mod server;
 mod shared_cache;
 mod shutdown;

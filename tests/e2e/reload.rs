@@ -4,13 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lab::http::Client;
-use lab::s3::S3Server;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::any_s3::{AnyS3, with_every_s3};
 use crate::reference::{Reference, WINE};
-use crate::support::{Alone, BUCKET, KEY, features, lambda, model, s3_with, transfers};
+use crate::support::{Alone, KEY, features, lambda, model};
+
+with_every_s3!(
+    callers_on_the_socket_notice_nothing_but_the_new_version,
+    invocations_notice_nothing_but_the_new_version,
+    a_bad_version_changes_nothing_and_a_good_one_after_it_is_taken,
+    invocations_go_on_over_a_bad_version,
+);
 
 /// Rows of a request: enough that the two versions' labels differ, too.
 const ROWS: usize = 100;
@@ -74,9 +81,8 @@ impl Caller {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn callers_on_the_socket_notice_nothing_but_the_new_version() {
-    let s3 = s3_with("wine-v1.onnx").await;
+async fn callers_on_the_socket_notice_nothing_but_the_new_version(s3: AnyS3) {
+    let s3 = s3.holds("wine-v1.onnx").await;
     let alone = Alone::ready(&s3, &[("MODEL_REFRESH_INTERVAL", "100ms")]).await;
     let v1 = version(&alone.predict(1).await.json().unwrap());
 
@@ -87,7 +93,7 @@ async fn callers_on_the_socket_notice_nothing_but_the_new_version() {
     for caller in &mut callers {
         caller.more(ENOUGH).await;
     }
-    s3.put(BUCKET, KEY, model("wine-v2.onnx"));
+    s3.put(KEY, model("wine-v2.onnx")).await;
     alone
         .process
         .wait_for("another version answers")
@@ -103,12 +109,11 @@ async fn callers_on_the_socket_notice_nothing_but_the_new_version() {
     for caller in callers {
         check(&caller.task.await.unwrap(), &v1, &v2);
     }
-    assert_eq!(transfers(&s3).len(), 2);
+    assert_eq!(s3.transfers(2).await, 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn invocations_notice_nothing_but_the_new_version() {
-    let s3 = s3_with("wine-v1.onnx").await;
+async fn invocations_notice_nothing_but_the_new_version(s3: AnyS3) {
+    let s3 = s3.holds("wine-v1.onnx").await;
     let lambda = lambda(&s3).env("MODEL_REFRESH_INTERVAL", "0");
     let lambda = lambda.start().await.unwrap();
     let mut answers = Vec::new();
@@ -116,7 +121,7 @@ async fn invocations_notice_nothing_but_the_new_version() {
         answers.push(lambda.answer(&features(ROWS)).await.unwrap());
     }
     let v1 = version(&answers[0]);
-    s3.put(BUCKET, KEY, model("wine-v2.onnx"));
+    s3.put(KEY, model("wine-v2.onnx")).await;
     let bump = async {
         while version(answers.last().unwrap()) == v1 {
             answers.push(lambda.answer(&features(ROWS)).await.unwrap());
@@ -127,7 +132,7 @@ async fn invocations_notice_nothing_but_the_new_version() {
         answers.push(lambda.answer(&features(ROWS)).await.unwrap());
     }
     check(&answers, &v1, &version(answers.last().unwrap()));
-    assert_eq!(transfers(&s3).len(), 2);
+    assert_eq!(s3.transfers(2).await, 2);
     // The same processes all along.
     let starts = lambda.log().lines();
     assert_eq!(
@@ -139,14 +144,13 @@ async fn invocations_notice_nothing_but_the_new_version() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bad_version_changes_nothing_and_a_good_one_after_it_is_taken() {
-    let s3 = s3_with("wine-v1.onnx").await;
+async fn a_bad_version_changes_nothing_and_a_good_one_after_it_is_taken(s3: AnyS3) {
+    let s3 = s3.holds("wine-v1.onnx").await;
     let alone = Alone::ready(&s3, &[("MODEL_REFRESH_INTERVAL", "100ms")]).await;
     let v1 = version(&alone.predict(1).await.json().unwrap());
-    for (bad, file) in ["garbage.onnx", "truncated.onnx"].into_iter().enumerate() {
+    for (bad, file) in (0..).zip(["garbage.onnx", "truncated.onnx"]) {
         let mark = alone.process.log().mark();
-        s3.put(BUCKET, KEY, model(file));
+        s3.put(KEY, model(file)).await;
         let stays = |line: &str| line.contains("the version that answers stays");
         let log = alone.process.log();
         log.wait_for_line_after(mark, "the reason", stays)
@@ -158,11 +162,12 @@ async fn a_bad_version_changes_nothing_and_a_good_one_after_it_is_taken() {
         let answer = answer.json().unwrap();
         assert_eq!(version(&answer), v1);
         WINE.v1.check(&answer, 0..ROWS);
-        assert_eq!(transfers(&s3).len(), 2 + bad, "{file} was fetched once");
+        let fetched = s3.transfers(2 + bad).await;
+        assert_eq!(fetched, 2 + bad, "{file} was fetched once");
         let reasons = log.lines().into_iter().filter(|line| stays(line));
-        assert_eq!(reasons.count(), 1 + bad, "{file} was refused once");
+        assert_eq!(reasons.count() as u64, 1 + bad, "{file} was refused once");
     }
-    s3.put(BUCKET, KEY, model("wine-v2.onnx"));
+    s3.put(KEY, model("wine-v2.onnx")).await;
     alone
         .process
         .wait_for("another version answers")
@@ -173,13 +178,12 @@ async fn a_bad_version_changes_nothing_and_a_good_one_after_it_is_taken() {
     WINE.v2.check(&answer, 0..ROWS);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn invocations_go_on_over_a_bad_version() {
-    let s3 = s3_with("wine-v1.onnx").await;
+async fn invocations_go_on_over_a_bad_version(s3: AnyS3) {
+    let s3 = s3.holds("wine-v1.onnx").await;
     let lambda = lambda(&s3).env("MODEL_REFRESH_INTERVAL", "0");
     let lambda = lambda.start().await.unwrap();
     let v1 = version(&lambda.answer(&features(1)).await.unwrap());
-    s3.put(BUCKET, KEY, model("garbage.onnx"));
+    s3.put(KEY, model("garbage.onnx")).await;
     for _ in 0..ENOUGH {
         let answer = lambda.answer(&features(ROWS)).await.unwrap();
         assert_eq!(version(&answer), v1);
@@ -189,17 +193,13 @@ async fn invocations_go_on_over_a_bad_version() {
         .wait_for("the version that answers stays")
         .await
         .unwrap();
-    assert_eq!(transfers(&s3).len(), 2);
+    assert_eq!(s3.transfers(2).await, 2);
 }
 
 /// Waits until S3 has been asked twice more whether there is something new, and there was not.
-async fn asked_again(s3: &S3Server) {
-    let before = s3.requests().len();
-    let unchanged = s3.wait_for_requests("two checks without news", |requests| {
-        let new = requests[before..].iter();
-        new.filter(|one| one.status == Some(304)).count() >= 2
-    });
-    unchanged.await.unwrap();
+async fn asked_again(s3: &AnyS3) {
+    let before = s3.gets(304, 0).await;
+    s3.gets(304, before + 2).await;
 }
 
 fn version(answer: &Value) -> String {

@@ -5,10 +5,16 @@ use std::time::Duration;
 use lab::s3::{Rule, S3Server};
 use serde_json::Value;
 
+use crate::any_s3::{AnyS3, with_every_s3};
 use crate::reference::WINE;
 use crate::support::{
-    Alone, BUCKET, KEY, body, error, features, http_event, lambda, model, s3_with, transfers,
+    Alone, BUCKET, KEY, Store, body, error, features, http_event, lambda, model, s3_with, transfers,
 };
+
+with_every_s3!(
+    what_is_not_there_or_refused_is_said,
+    a_second_start_on_the_same_tmp_transfers_nothing,
+);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reason_is_answered_and_the_model_is_there_once_s3_is() {
@@ -136,17 +142,32 @@ async fn what_is_missing_or_denied_is_said_with_what_to_do() {
     let s3 = s3_with("wine-v1.onnx").await;
     s3.fail(Rule::any().status(403, "AccessDenied"));
     expect(&s3, "needs s3:GetObject").await;
+}
 
-    let keys = [("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7OTHER")];
-    let s3 = s3_with("wine-v1.onnx").await;
-    let alone = Alone::start(&s3, &keys);
-    let said = reason(&alone).await;
-    assert!(said.contains("S3 refused the credentials"), "{said}");
+async fn what_is_not_there_or_refused_is_said(s3: AnyS3) {
+    let s3 = s3.holds("wine-v1.onnx").await;
+    let nowhere = [("MODEL_URI", "s3://no-such-bucket/wine/model.onnx")];
+    expect_of(&s3, &nowhere, "there is no bucket no-such-bucket").await;
+
+    let missing = format!("s3://{}/no/such.onnx", s3.bucket());
+    let missing = [("MODEL_URI", missing.as_str())];
+    expect_of(&s3, &missing, "there is no object no/such.onnx").await;
+
+    for (name, value) in [
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7OTHER"),
+        ("AWS_SECRET_ACCESS_KEY", "a secret of somebody else's"),
+    ] {
+        expect_of(&s3, &[(name, value)], "S3 refused the credentials").await;
+    }
 }
 
 /// Expects these words in the answer to a request, and in the log.
 async fn expect(s3: &S3Server, words: &str) {
-    let alone = Alone::start(s3, &[]);
+    expect_of(s3, &[], words).await;
+}
+
+async fn expect_of(s3: &impl Store, variables: &[(&str, &str)], words: &str) {
+    let alone = Alone::start(s3, variables);
     let said = reason(&alone).await;
     assert!(said.contains(words), "{words}: {said}");
     alone.process.wait_for(words).await.unwrap();
@@ -165,9 +186,8 @@ async fn reason(alone: &Alone) -> String {
     error(&answer).to_owned()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_start_on_the_same_tmp_transfers_nothing() {
-    let s3 = s3_with("wine-v1.onnx").await;
+async fn a_second_start_on_the_same_tmp_transfers_nothing(s3: AnyS3) {
+    let s3 = s3.holds("wine-v1.onnx").await;
     let first = lambda(&s3).start().await.unwrap();
     first.answer(&features(1)).await.unwrap();
     let tmp = first.keep_tmp();
@@ -177,9 +197,7 @@ async fn a_second_start_on_the_same_tmp_transfers_nothing() {
     let all = WINE.rows.len();
     WINE.v1
         .check(&second.answer(&features(all)).await.unwrap(), 0..all);
-    let [_, check] = s3.requests().try_into().unwrap();
-    assert!(check.if_none_match.is_some(), "{check:?}");
-    assert_eq!((check.status, check.sent), (Some(304), 0));
+    assert_eq!((s3.gets(304, 1).await, s3.transfers(1).await), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,32 @@ macro_rules! with_both_clocks {
 }
 pub(crate) use with_both_clocks;
 
+/// An S3, as those need it who read a model from it.
+pub(crate) trait Store {
+    /// What makes a process use it.
+    fn env(&self) -> Vec<(String, String)>;
+
+    /// Its address.
+    fn url(&self) -> String;
+
+    /// The bucket that holds the model.
+    fn bucket(&self) -> &str;
+}
+
+impl Store for S3Server {
+    fn env(&self) -> Vec<(String, String)> {
+        S3Server::env(self)
+    }
+
+    fn url(&self) -> String {
+        S3Server::url(self)
+    }
+
+    fn bucket(&self) -> &'static str {
+        BUCKET
+    }
+}
+
 /// A model of `tests/models`.
 pub(crate) fn model(file: &str) -> Bytes {
     let path = lab::artifacts::workspace().join("tests/models").join(file);
@@ -70,10 +96,10 @@ pub(crate) fn downloads(s3: &S3Server) -> Vec<(Option<u16>, Option<String>)> {
 }
 
 /// The settings that all tests share: the model at [`KEY`], no TCP, no metrics.
-fn settings(s3: &S3Server) -> Vec<(String, String)> {
+fn settings(s3: &impl Store) -> Vec<(String, String)> {
     let mut env = s3.env();
     for (name, value) in [
-        ("MODEL_URI", format!("s3://{BUCKET}/{KEY}").as_str()),
+        ("MODEL_URI", format!("s3://{}/{KEY}", s3.bucket()).as_str()),
         ("MODEL_NAME", "wine"),
         ("MODEL_PORT", "0"),
         ("MODEL_METRICS", "none"),
@@ -84,14 +110,14 @@ fn settings(s3: &S3Server) -> Vec<(String, String)> {
 }
 
 /// The staged layer and function, on a Lambda with time enough for any machine.
-pub(crate) fn lambda(s3: &S3Server) -> Builder {
+pub(crate) fn lambda(s3: &impl Store) -> Builder {
     let staged = ExecutionEnvironment::staged().unwrap();
     staged.envs(settings(s3)).timeout_seconds(30)
 }
 
 /// The staged layer and function on the lab's platform, which freezes, resets and counts. There is
 /// one environment: an invocation that comes while it winds up waits.
-pub(crate) fn platform(s3: &S3Server) -> lab::lambda::Builder {
+pub(crate) fn platform(s3: &impl Store) -> lab::lambda::Builder {
     let staged = Function::staged().unwrap().most_environments(1);
     staged.envs(settings(s3)).timeout(Duration::from_secs(30))
 }
@@ -191,13 +217,13 @@ pub(crate) struct Alone {
 
 impl Alone {
     /// Starts it with these variables beside those that all tests share; an empty value unsets.
-    pub(crate) fn start(s3: &S3Server, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(s3: &impl Store, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("e2e").tempdir().unwrap();
         Self::start_in(folder, s3, variables)
     }
 
     /// As [`Self::start`], in a folder that holds something already.
-    pub(crate) fn start_in(folder: TempDir, s3: &S3Server, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_in(folder: TempDir, s3: &impl Store, variables: &[(&str, &str)]) -> Self {
         let process = sidecar()
             .env("MODEL_SOCKET", folder.path().join("socket"))
             .env("MODEL_CACHE_DIR", folder.path().join("cache"))
@@ -210,7 +236,7 @@ impl Alone {
     }
 
     /// Starts it and waits until the model is there.
-    pub(crate) async fn ready(s3: &S3Server, variables: &[(&str, &str)]) -> Self {
+    pub(crate) async fn ready(s3: &impl Store, variables: &[(&str, &str)]) -> Self {
         let alone = Self::start(s3, variables);
         alone.process.wait_for(" ready ").await.unwrap();
         alone
