@@ -160,7 +160,7 @@ impl Source for Halting {
             Ok(match self.0.open(known).await? {
                 Opened::Unchanged => Opened::Unchanged,
                 Opened::Object(object) => Opened::Object(Object {
-                    body: HaltingBody::new(object.body),
+                    body: halting(object.body),
                     ..object
                 }),
             })
@@ -174,7 +174,7 @@ impl Source for Halting {
     ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>> {
         Box::pin(async move {
             let body = self.0.read(identity, range).await?;
-            Ok(HaltingBody::new(body))
+            Ok(halting(body))
         })
     }
 }
@@ -184,11 +184,9 @@ struct HaltingBody {
     left: usize,
 }
 
-impl HaltingBody {
-    fn new(body: Box<dyn Chunks>) -> Box<dyn Chunks> {
-        let left = usize::try_from(HALF).unwrap();
-        Box::new(Self { body, left })
-    }
+fn halting(body: Box<dyn Chunks>) -> Box<dyn Chunks> {
+    let left = usize::try_from(HALF).unwrap();
+    Box::new(HaltingBody { body, left })
 }
 
 impl Chunks for HaltingBody {
