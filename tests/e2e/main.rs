@@ -31,6 +31,7 @@ mod reference;
 mod reload;
 mod resets;
 mod s3_down;
+mod s3_errors;
 mod seaweedfs;
 mod server;
 mod shared_cache;

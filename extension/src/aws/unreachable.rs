@@ -24,10 +24,18 @@ impl Unreachable {
     /// With what happened, cause by cause.
     #[must_use]
     pub fn in_full(&self) -> String {
-        let first: &(dyn Error + 'static) = &*self.source;
-        let causes = std::iter::successors(Some(first), |&error| error.source());
-        let causes: Vec<String> = causes.map(ToString::to_string).collect();
+        let causes: Vec<String> = self.causes().collect();
         format!("{self} ({})", causes.join(": "))
+    }
+
+    fn causes(&self) -> impl Iterator<Item = String> {
+        let first: &(dyn Error + 'static) = &*self.source;
+        std::iter::successors(Some(first), |&error| error.source()).map(ToString::to_string)
+    }
+
+    /// Whether the host's name was not found. The client's own type for that is not public: its words are.
+    fn is_unknown(&self) -> bool {
+        self.causes().any(|cause| cause.starts_with("dns error"))
     }
 
     /// What is to be looked at first.
@@ -37,7 +45,11 @@ impl Unreachable {
             .iter()
             .any(|domain| host.ends_with(domain));
         let mut labels = host.split('.');
-        if !is_aws {
+        if self.is_unknown() && is_aws {
+            "nobody knows that name: is AWS_REGION a region, and has the VPC support for DNS enabled?"
+        } else if self.is_unknown() {
+            "nobody knows that name: is AWS_ENDPOINT_URL right?"
+        } else if !is_aws {
             "is AWS_ENDPOINT_URL right, and does it answer there?"
         } else if labels
             .clone()
@@ -84,6 +96,24 @@ mod tests {
             };
             let text = error.to_string();
             assert!(text.contains(host) && text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_nobody_knows_is_told_from_a_host_that_does_not_answer() {
+        for (host, part) in [
+            ("b.s3.eu-centrall-1.amazonaws.com", "is AWS_REGION a region"),
+            ("s3.example.com:9000", "is AWS_ENDPOINT_URL right?"),
+        ] {
+            let error = Unreachable {
+                host: host.to_owned(),
+                source: "dns error: no such name".into(),
+            };
+            let text = error.to_string();
+            assert!(
+                text.contains("nobody knows that name") && text.contains(part),
+                "{text}"
+            );
         }
     }
 }

@@ -21,6 +21,10 @@ use aws_sdk_s3::types::ChecksumType;
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
+mod errors;
+
+use errors::{Asked, Refusal};
+
 use super::{Chunks, NamedBy, Object, Opened, Place, Source, SourceError};
 use crate::aws::Unreachable;
 use crate::ids::{Checksum, ChecksumAlgorithm, ETag, FilePath, Identity};
@@ -78,7 +82,8 @@ impl Place for S3Place {
             let (mut names, mut next) = (Vec::new(), None);
             loop {
                 let page = list.clone().set_continuation_token(next).send().await;
-                let page = page.map_err(|error| self.source(prefix.clone()).explain(&error))?;
+                let page = page
+                    .map_err(|error| self.source(prefix.clone()).explain(Asked::Listing, &error))?;
                 let folders = page.common_prefixes().iter();
                 let paths = folders.filter_map(|folder| folder.prefix()?.strip_prefix(&prefix));
                 names.extend(paths.map(|path| path.trim_end_matches('/').to_owned()));
@@ -153,13 +158,13 @@ impl S3Source {
         }))
     }
 
-    fn explain<E>(&self, error: &SdkError<E>) -> SourceError
+    fn explain<E>(&self, asked: Asked, error: &SdkError<E>) -> SourceError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let (uri, bucket, key) = (self.uri(), &self.bucket, &self.key);
-        let context = DisplayErrorContext(error);
+        let uri = self.uri();
         let SdkError::ServiceError(service) = error else {
+            let context = DisplayErrorContext(error);
             return SourceError::transient(match (Unreachable::find(error), error) {
                 (Some(unreachable), _) => format!("{uri}: {}", unreachable.in_full()),
                 (None, SdkError::DispatchFailure(failure)) if failure.is_timeout() => {
@@ -168,39 +173,22 @@ impl S3Source {
                 (None, _) => format!("{uri}: {context}"),
             });
         };
-        let status = service.raw().status().as_u16();
-        match (service.err().code(), status) {
-            (Some("NoSuchBucket"), _) => {
-                SourceError::lasting(format!("{uri}: there is no bucket {bucket}"))
-            }
-            (Some("NoSuchKey"), _) | (None, 404) => {
-                SourceError::lasting(format!("{uri}: there is no object {key} in the bucket"))
-            }
-            (
-                Some(
-                    "SignatureDoesNotMatch"
-                    | "InvalidAccessKeyId"
-                    | "ExpiredToken"
-                    | "InvalidToken",
-                ),
-                _,
-            ) => SourceError::lasting(format!("{uri}: S3 refused the credentials ({context})")),
-            (_, 403) => SourceError::lasting(format!(
-                "{uri}: missing, or access is denied: the function's role needs s3:GetObject on it \
-                 (and s3:ListBucket on the bucket, for S3 to tell which of the two it is)"
-            )),
-            (_, 301 | 307) => SourceError::lasting(format!(
-                "{uri}: the bucket is in another region than AWS_REGION"
-            )),
-            (_, 412 | 416) => SourceError::changed(format!(
-                "{uri}: the object has changed since it was first asked for"
-            )),
-            (Some("SlowDown"), _) | (_, 429 | 503) => SourceError::transient(format!(
-                "{uri}: S3 is throttling or unavailable (status {status})"
-            )),
-            (_, 500..) => SourceError::transient(format!("{uri}: {context}")),
-            _ => SourceError::lasting(format!("{uri}: {context}")),
-        }
+        let answer = service.raw();
+        let refusal = Refusal {
+            asked,
+            uri: &uri,
+            bucket: &self.bucket,
+            key: &self.key,
+            region: self.client.config().region().map(AsRef::as_ref),
+            status: answer.status().as_u16(),
+            code: service.err().code(),
+            message: service.err().message(),
+            bucket_region: answer.headers().get("x-amz-bucket-region"),
+            request_id: answer.headers().get("x-amz-request-id"),
+            content_type: answer.headers().get("content-type"),
+            body: answer.body().bytes().unwrap_or_default(),
+        };
+        refusal.explain()
     }
 }
 
@@ -261,7 +249,7 @@ impl Source for S3Source {
                 {
                     Ok(Opened::Unchanged)
                 }
-                Err(error) => Err(self.explain(&error)),
+                Err(error) => Err(self.explain(Asked::Object, &error)),
             }
         })
     }
@@ -283,7 +271,7 @@ impl Source for S3Source {
                 .await;
             match answer {
                 Ok(output) => self.part(output, identity, &range),
-                Err(error) => Err(self.explain(&error)),
+                Err(error) => Err(self.explain(Asked::Object, &error)),
             }
         })
     }

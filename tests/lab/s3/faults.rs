@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::Record;
 use crate::gate::Gate;
@@ -51,7 +52,8 @@ pub(super) enum Ending {
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     status: u16,
-    code: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: String,
 }
 
 impl Rule {
@@ -100,11 +102,38 @@ impl Rule {
 
     /// Answer with an error, without looking at the request: `503`, `SlowDown`.
     #[must_use]
-    pub fn status(mut self, status: u16, code: &str) -> Self {
+    pub fn status(self, status: u16, code: &str) -> Self {
+        let body = error(code, "a fault that the test asked for", "");
+        self.answer(status, "application/xml", &body)
+    }
+
+    /// As [`Self::status`], with a message of the test's choice, and `more` elements of XML after it.
+    #[must_use]
+    pub fn error(self, status: u16, code: &str, message: &str, more: &str) -> Self {
+        self.answer(status, "application/xml", &error(code, message, more))
+    }
+
+    /// Answer with this body, which need not be S3's, without looking at the request.
+    #[must_use]
+    pub fn answer(mut self, status: u16, content_type: &'static str, body: &str) -> Self {
         self.plan.refusal = Some(Refusal {
             status,
-            code: code.to_owned(),
+            headers: vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))],
+            body: body.to_owned(),
         });
+        self
+    }
+
+    /// Adds a header to the error that the rule answers with; without one, nothing.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        if let Some(refusal) = &mut self.plan.refusal {
+            let (name, value) = (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+            refusal.headers.push((name, value));
+        }
         self
     }
 
@@ -191,20 +220,19 @@ impl Plan {
 
 impl Refusal {
     pub(super) fn response(&self) -> http::Response<s3s::Body> {
-        let body = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code>\
-             <Message>a fault that the test asked for</Message></Error>",
-            self.code
-        );
-        let mut response = http::Response::new(s3s::Body::from(body));
+        let mut response = http::Response::new(s3s::Body::from(self.body.clone()));
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let xml = http::HeaderValue::from_static("application/xml");
-        response
-            .headers_mut()
-            .insert(http::header::CONTENT_TYPE, xml);
+        response.headers_mut().extend(self.headers.clone());
         response
     }
+}
+
+fn error(code: &str, message: &str, more: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code>\
+         <Message>{message}</Message>{more}</Error>"
+    )
 }
 
 #[derive(Debug, Default)]
