@@ -26,7 +26,7 @@ pub const VARIABLES: &[Variable] = &[
     variable(
         "MODEL_URI",
         "",
-        "the model: `s3://BUCKET/KEY`, or `file:///PATH` of one that is mounted or in a layer",
+        "the model, its manifest or its repository: `s3://BUCKET/KEY`, or `file:///PATH` of what is mounted or in a layer",
     ),
     variable(
         "MODEL_BUCKET",
@@ -118,7 +118,7 @@ pub const VARIABLES: &[Variable] = &[
     variable(
         "MODEL_LOG_LEVEL",
         "AWS_LAMBDA_LOG_LEVEL, else INFO",
-        "`TRACE`, `DEBUG`, `INFO`, `WARN` or `ERROR`",
+        "`TRACE` (in what ships no more than `DEBUG`), `DEBUG`, `INFO`, `WARN` or `ERROR`",
     ),
     variable(
         "AWS_LAMBDA_LOG_FORMAT",
