@@ -13,7 +13,7 @@
 //! Python finds its modules compiled.
 //!
 //! Two settings: loopback, straight to the lab's S3 with all CPUs; and a link of 625 Mbit/s with
-//! 30 ms to the first byte, on the share of a CPU that 1,769 MB buy. There is no TLS in either.
+//! 30 ms to the first byte and TLS, on the share of a CPU that 1,769 MB buy.
 
 mod contenders;
 mod judge;
@@ -24,9 +24,10 @@ mod table;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
 use lab::lambda::Limits;
 use lab::link::Link;
 use lab::s3::S3Server;
@@ -36,11 +37,7 @@ use models::Model;
 use start::Sample;
 
 use crate::figures::percentile;
-
-/// What Lambda gives an environment: 625 Mbit/s, in bytes a second.
-const LINK_BYTES: u64 = 625_000_000 / 8;
-/// In each direction: 30 ms there and back.
-const LATENCY: Duration = Duration::from_millis(15);
+use crate::network::{LATENCY, LINK_BYTES};
 
 /// All cold starts of one contender with one model in one setting.
 pub(crate) struct Run<'a> {
@@ -67,18 +64,24 @@ pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
     let started = Instant::now();
     let parts = Parts::find()?;
     let models = Model::all(&parts.models())?;
-    let s3 = S3Server::start().await?;
+    let (near, far) = (S3Server::start().await?, S3Server::start_tls().await?);
     for model in &models {
-        let bytes = std::fs::read(&model.path);
-        let bytes = bytes.with_context(|| format!("cannot read {}", model.path.display()))?;
-        s3.put(BUCKET, &model.key(), bytes);
+        for (key, path) in model.files() {
+            let bytes = std::fs::read(&path);
+            let bytes = bytes.with_context(|| format!("cannot read {}", path.display()))?;
+            let bytes = Bytes::from(bytes);
+            for s3 in [&near, &far] {
+                s3.put(BUCKET, &key, bytes.clone());
+            }
+        }
     }
-    let link = Link::to(([127, 0, 0, 1], s3.port()).into()).await?;
+    let link = Link::to(([127, 0, 0, 1], far.port()).into()).await?;
     link.bandwidth(LINK_BYTES);
     link.latency(LATENCY);
     let settings = [
         Setting {
             name: "loopback",
+            s3: near,
             link: None,
             // Two CPUs' worth of threads.
             memory_mb: 2 * ONE_CPU_MB,
@@ -87,6 +90,7 @@ pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
         },
         Setting {
             name: "link",
+            s3: far,
             link: Some(Arc::new(link)),
             memory_mb: ONE_CPU_MB,
             limited: true,
@@ -96,7 +100,7 @@ pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
     introduce(&parts)?;
     let mut runs = Vec::new();
     for setting in &settings {
-        runs.extend(all(setting, &models, &parts, &s3).await?);
+        runs.extend(all(setting, &models, &parts).await?);
     }
     table::tell(&settings, &models, &runs);
     plot::draw(&runs)?;
@@ -113,7 +117,7 @@ fn introduce(parts: &Parts) -> Result<()> {
         "Cold starts on this machine, {} CPUs.\n\
          The sidecar is dist/layer, as `make layer` builds what ships: {} bytes, laid out {age} minutes ago{}.\n\
          The bare program is built in the same profile; S3, link and platform are the lab's, in its dev\n\
-         profile, and take their share of the same CPUs. No TLS yet, in either setting.",
+         profile, and take their share of the same CPUs.",
         std::thread::available_parallelism()?,
         about.len(),
         if contenders::is_stale(&binary) {
@@ -130,15 +134,10 @@ fn introduce(parts: &Parts) -> Result<()> {
 }
 
 /// All contenders with all models in one setting, in turns.
-async fn all<'a>(
-    setting: &'a Setting,
-    models: &'a [Model],
-    parts: &Parts,
-    s3: &S3Server,
-) -> Result<Vec<Run<'a>>> {
+async fn all<'a>(setting: &'a Setting, models: &'a [Model], parts: &Parts) -> Result<Vec<Run<'a>>> {
     let mut runs = Vec::new();
     for model in models {
-        for contender in Contender::ALL {
+        for contender in Contender::ALL.into_iter().filter(|one| one.takes(model)) {
             runs.push(Run {
                 setting,
                 contender,
@@ -148,13 +147,13 @@ async fn all<'a>(
         }
     }
     // Files that the kernel has not read yet would meet the first alone.
-    for run in runs.iter().take(Contender::ALL.len()) {
-        start::measure(setting, run.contender, run.model, parts, s3).await?;
+    for run in runs.iter().filter(|run| run.model.name == models[0].name) {
+        start::measure(setting, run.contender, run.model, parts).await?;
     }
     for repetition in 1..=setting.repetitions {
         println!("{}: {repetition} of {}", setting.name, setting.repetitions);
         for run in &mut runs {
-            let sample = start::measure(setting, run.contender, run.model, parts, s3).await;
+            let sample = start::measure(setting, run.contender, run.model, parts).await;
             let who = run.contender.label();
             let sample = sample.with_context(|| format!("{who}, {}", run.model.name))?;
             run.samples.push(sample);

@@ -6,7 +6,9 @@
 
 mod coldstart;
 mod cycles;
+mod fetch;
 mod figures;
+mod network;
 mod next;
 #[expect(dead_code, reason = "the tests ask for more of it")]
 #[expect(clippy::unwrap_used, reason = "written for tests")]
@@ -47,6 +49,12 @@ enum Subject {
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
         repetitions: u16,
     },
+    /// 250 MB from S3 to a file, beside AWS's C client and a parallel curl
+    Fetch {
+        /// How many transfers of each
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+        repetitions: u16,
+    },
 }
 
 #[tokio::main]
@@ -55,6 +63,7 @@ async fn main() -> Result<ExitCode> {
         Subject::SoakFreeze { cycles } => soak::run(cycles).await,
         Subject::Next { invocations } => next::run(invocations).await,
         Subject::Coldstart { repetitions } => coldstart::run(repetitions.into()).await,
+        Subject::Fetch { repetitions } => fetch::run(repetitions.into()).await,
     }
 }
 

@@ -40,8 +40,10 @@ mod child;
 mod listener;
 mod processes;
 mod records;
+mod tls;
 
 pub use records::NotSeen;
+pub use tls::TlsError;
 
 /// How long any wait of the lab lasts before it fails. Far above what anything here takes, so
 /// that reaching it means a fault and never a slow machine.

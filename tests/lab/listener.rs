@@ -25,10 +25,11 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::ports::{NoFreePort, Port};
+use crate::tls::{Tls, TlsError};
 
 mod wire;
 
-use wire::Wire;
+use wire::{Stream, Wire};
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -38,6 +39,9 @@ pub enum ListenError {
     /// No port was asked for, and none is free.
     #[error(transparent)]
     NoFreePort(#[from] NoFreePort),
+    /// It was to speak TLS, and cannot.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The port is taken or may not be bound.
     #[error("cannot listen on 127.0.0.1:{port}")]
     Bind {
@@ -89,6 +93,7 @@ impl Line {
 
 pub(crate) struct Listener<H> {
     handler: Arc<H>,
+    tls: Option<Tls>,
     port: u16,
     _lease: Option<Port>,
     running: Option<Running>,
@@ -102,6 +107,15 @@ struct Running {
 impl<H: Handler> Listener<H> {
     /// Listens on `port` of 127.0.0.1, or on a leased one when it is 0.
     pub(crate) async fn start(port: u16, handler: Arc<H>) -> Result<Self, ListenError> {
+        Self::start_with(None, port, handler).await
+    }
+
+    /// The same, in TLS.
+    pub(crate) async fn start_with(
+        tls: Option<Tls>,
+        port: u16,
+        handler: Arc<H>,
+    ) -> Result<Self, ListenError> {
         let lease = if port == 0 {
             Some(Port::lease()?)
         } else {
@@ -109,6 +123,7 @@ impl<H: Handler> Listener<H> {
         };
         let mut listener = Self {
             handler,
+            tls,
             port: lease.as_ref().map_or(port, Port::number),
             _lease: lease,
             running: None,
@@ -122,7 +137,13 @@ impl<H: Handler> Listener<H> {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    /// The certificate of the authority to trust, in PEM; `None` without TLS.
+    pub(crate) fn authority(&self) -> Option<&str> {
+        self.tls.as_ref().map(|tls| &*tls.authority)
     }
 
     /// Listens again; without effect when it does.
@@ -138,7 +159,8 @@ impl<H: Handler> Listener<H> {
                 source,
             })?;
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(accept(socket, Arc::clone(&self.handler), stopped));
+        let (tls, handler) = (self.tls.clone(), Arc::clone(&self.handler));
+        let task = tokio::spawn(accept(socket, tls, handler, stopped));
         self.running = Some(Running { stop, task });
         Ok(())
     }
@@ -162,6 +184,7 @@ impl<H> Drop for Listener<H> {
 
 async fn accept<H: Handler>(
     socket: TcpListener,
+    tls: Option<Tls>,
     handler: Arc<H>,
     mut stopped: oneshot::Receiver<()>,
 ) {
@@ -171,7 +194,16 @@ async fn accept<H: Handler>(
             accepted = socket.accept() => {
                 if let Ok((stream, _)) = accepted {
                     let _ = stream.set_nodelay(true);
-                    connections.spawn(serve(stream, Arc::clone(&handler)));
+                    let (tls, handler) = (tls.clone(), Arc::clone(&handler));
+                    connections.spawn(async move {
+                        match tls {
+                            None => serve(stream, handler).await,
+                            // One that does not shake hands is gone, as one that says nothing.
+                            Some(tls) => if let Ok(stream) = tls.acceptor.accept(stream).await {
+                                serve(Box::new(stream), handler).await;
+                            }
+                        }
+                    });
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -182,7 +214,7 @@ async fn accept<H: Handler>(
     connections.shutdown().await;
 }
 
-async fn serve<H: Handler>(stream: tokio::net::TcpStream, handler: Arc<H>) {
+async fn serve<H: Handler>(stream: impl Stream, handler: Arc<H>) {
     let line = Arc::new(Line::default());
     let wire = Wire::new(stream, Arc::clone(&line));
     let service = service_fn(|request| {

@@ -27,6 +27,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use crate::credentials::{ACCESS_KEY, SECRET_KEY};
 use crate::listener::{Body, Handler, Line, ListenError, Listener};
 use crate::records::{NotSeen, Records};
+use crate::tls::Tls;
 
 mod answer;
 pub(crate) mod client;
@@ -89,11 +90,24 @@ impl S3Server {
         Self::start_on(0).await
     }
 
+    /// Starts on a free port, and speaks TLS there alone, in HTTP/1.1, with a certificate that its
+    /// [`authority`](S3Server::authority) has signed.
+    ///
+    /// # Errors
+    /// [`ListenError`] when no port, or no certificate, can be had.
+    pub async fn start_tls() -> Result<Self, ListenError> {
+        Self::start_with(Some(Tls::for_this_machine()?), 0).await
+    }
+
     /// Starts on `port` of 127.0.0.1; 0 takes a free one.
     ///
     /// # Errors
     /// [`ListenError`] when the port cannot be had.
     pub async fn start_on(port: u16) -> Result<Self, ListenError> {
+        Self::start_with(None, port).await
+    }
+
+    async fn start_with(tls: Option<Tls>, port: u16) -> Result<Self, ListenError> {
         let store = Arc::new(Store::default());
         let mut service = S3ServiceBuilder::new(Operations::new(Arc::clone(&store)));
         service.set_auth(Keys);
@@ -106,14 +120,20 @@ impl S3Server {
             faults: Faults::default(),
             records: Arc::default(),
         });
-        let listener = Listener::start(port, Arc::clone(&front)).await?;
+        let listener = Listener::start_with(tls, port, Arc::clone(&front)).await?;
         Ok(Self { listener, front })
     }
 
-    /// `http://127.0.0.1:PORT`, for `AWS_ENDPOINT_URL_S3`.
+    /// `http://127.0.0.1:PORT`, for `AWS_ENDPOINT_URL_S3`; with TLS `https`.
     #[must_use]
     pub fn url(&self) -> String {
         self.listener.url()
+    }
+
+    /// The certificate, in PEM, that clients must trust; `None` without TLS.
+    #[must_use]
+    pub fn authority(&self) -> Option<&str> {
+        self.listener.authority()
     }
 
     /// The port it listens on, down or up.
@@ -137,7 +157,8 @@ impl S3Server {
         self.front.config.update(Arc::new(config));
     }
 
-    /// An SDK client of this server, with the lab's keys.
+    /// An SDK client of this server, with the lab's keys. It trusts no authority of the lab's, and so
+    /// can only sign requests where the server speaks TLS.
     #[must_use]
     pub fn client(&self) -> aws_sdk_s3::Client {
         self.client_with(ACCESS_KEY, SECRET_KEY)

@@ -3,6 +3,7 @@
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode};
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use bytes::Bytes;
 use lab::credentials::{ACCESS_KEY, SECRET_KEY};
 use lab::s3::{Checksum, S3Server};
@@ -410,4 +411,30 @@ async fn a_large_object_arrives_whole_and_uncopied() {
         size += chunk.len();
     }
     assert_eq!(size, 64 << 20);
+}
+
+#[tokio::test]
+async fn in_tls_it_is_trusted_by_those_who_know_its_authority() {
+    let s3 = S3Server::start_tls().await.unwrap();
+    s3.put("models", "m", "one");
+    assert!(s3.url().starts_with("https://"));
+    let trusting = tls::TrustStore::empty()
+        .with_native_roots(false)
+        .with_pem_certificate(s3.authority().unwrap());
+    let trusting = tls::TlsContext::builder().with_trust_store(trusting);
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+        .tls_context(trusting.build().unwrap())
+        .build_https();
+    let config = s3.client().config().to_builder().http_client(http);
+    let client = aws_sdk_s3::Client::from_conf(config.build());
+    let get = client.get_object().bucket("models").key("m");
+    let answer = get.send().await.unwrap();
+    assert_eq!(answer.body.collect().await.unwrap().to_vec(), b"one");
+
+    // It came to no request: only one was made.
+    let get = s3.client().get_object().bucket("models").key("m");
+    let error = get.send().await.unwrap_err();
+    assert!(matches!(error, SdkError::DispatchFailure(_)), "{error:?}");
+    assert_eq!(s3.requests().len(), 1);
 }

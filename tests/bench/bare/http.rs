@@ -1,21 +1,39 @@
-//! As much of HTTP/1.1 as one GET into a file and Lambda's Runtime API take.
+//! As much of HTTP/1.1 and TLS as one GET into a file and Lambda's Runtime API take.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto};
 use serde_json::Value;
 
 /// How much of a body is taken from the connection at a time, in bytes.
 const BUFFER: usize = 256 * 1024;
 
-/// Gets a URL of plain HTTP into a file.
+/// A connection, in TLS or without.
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
+
+/// Gets a URL into a file.
 pub(crate) fn get(url: &str, file: &mut File) -> Result<()> {
-    let rest = url.strip_prefix("http://").context("no plain HTTP")?;
+    let (scheme, rest) = url.split_once("://").context("no URL")?;
     let (authority, path) = rest.split_once('/').context("no path")?;
-    let stream = TcpStream::connect(authority).context("cannot connect")?;
-    let mut answer = ask(&stream, &format!("GET /{path}"), authority, "")?;
+    let connect = || TcpStream::connect(authority).context("cannot connect");
+    let stream: Box<dyn Stream> = match scheme {
+        "http" => Box::new(connect()?),
+        "https" => {
+            // Certificates are read before the connection stands, as they are in the sidecar.
+            let session = session(authority)?;
+            Box::new(StreamOwned::new(session, connect()?))
+        }
+        _ => bail!("neither http nor https"),
+    };
+    let mut answer = ask(stream, &format!("GET /{path}"), authority, "")?;
     ensure!(answer.status == 200, "status {}", answer.status);
     let mut buffer = vec![0; BUFFER];
     let mut left = answer.length;
@@ -31,36 +49,52 @@ pub(crate) fn get(url: &str, file: &mut File) -> Result<()> {
     Ok(())
 }
 
+/// The client's side of TLS, which trusts whom the file that `SSL_CERT_FILE` names does.
+fn session(authority: &str) -> Result<ClientConnection> {
+    let file = std::env::var("SSL_CERT_FILE").context("SSL_CERT_FILE is not set")?;
+    let mut roots = RootCertStore::empty();
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)?.collect();
+    roots.add_parsable_certificates(certificates?);
+    let provider = Arc::new(crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let host = authority.split(':').next().unwrap_or_default().to_owned();
+    let session = ClientConnection::new(Arc::new(config), ServerName::try_from(host)?)?;
+    Ok(session)
+}
+
 /// Answers the platform's events until it ends this process.
 pub(crate) fn serve(mut answer: impl FnMut(&Value) -> Result<Value>) -> Result<()> {
     const ROOT: &str = "/2018-06-01/runtime/invocation";
     let authority = std::env::var("AWS_LAMBDA_RUNTIME_API").context("not on Lambda")?;
     loop {
         let stream = TcpStream::connect(&authority)?;
-        let mut event = ask(&stream, &format!("GET {ROOT}/next"), &authority, "")?;
+        let mut event = ask(stream, &format!("GET {ROOT}/next"), &authority, "")?;
         let mut payload = vec![0; event.length];
         event.body.read_exact(&mut payload)?;
         let result = answer(&serde_json::from_slice(&payload)?)?;
         let path = format!("POST {ROOT}/{}/response", event.request_id);
         let stream = TcpStream::connect(&authority)?;
-        ask(&stream, &path, &authority, &result.to_string())?;
+        ask(stream, &path, &authority, &result.to_string())?;
     }
 }
 
-struct Answer<'a> {
+struct Answer<S> {
     status: u16,
     length: usize,
     request_id: String,
-    body: BufReader<&'a TcpStream>,
+    body: BufReader<S>,
 }
 
 /// Sends a request and reads the answer's head.
-fn ask<'a>(stream: &'a TcpStream, what: &str, authority: &str, body: &str) -> Result<Answer<'a>> {
+fn ask<S: Stream>(mut stream: S, what: &str, authority: &str, body: &str) -> Result<Answer<S>> {
     let length = body.len();
     let request = format!(
         "{what} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
     );
-    (&mut &*stream).write_all(request.as_bytes())?;
+    stream.write_all(request.as_bytes())?;
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;

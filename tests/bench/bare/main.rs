@@ -7,8 +7,9 @@
 //! profile that ships and makes its session as the sidecar's engine does, with one global thread
 //! pool that does not spin; it uses none of the sidecar's code, so as not to share its mistakes.
 //!
-//! Variables: `BARE_URL` names the object, or `BARE_FILE` a file that is loaded as it lies there;
-//! `BARE_THREADS` the size of the pool. Where the time went goes to standard error in one line.
+//! Variables: `BARE_URL` names the object, with `https` on the authorities that `SSL_CERT_FILE`
+//! holds, or `BARE_FILE` a file that is loaded as it lies there; `BARE_THREADS` is the size of the
+//! pool. Where the time went goes to standard error in one line.
 
 mod http;
 

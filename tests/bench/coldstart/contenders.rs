@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
-use aws_sdk_s3::config::ResponseChecksumValidation;
-use aws_sdk_s3::presigning::PresigningConfig;
 use lab::lambda::{Builder, Function};
 use lab::link::Link;
 use lab::s3::S3Server;
 
 use super::models::Model;
+use crate::network;
 
 pub(super) const BUCKET: &str = "models";
+/// The file in `/tmp` with the authorities that are trusted, for all contenders.
+pub(super) const AUTHORITIES: &str = "authorities.pem";
 /// Longer than the slowest cold start, and than the whole bench.
 const TIMEOUT: Duration = Duration::from_secs(60);
-const SIGNED_FOR: Duration = Duration::from_secs(3_600);
 /// What gives a function one CPU, in MB.
 pub(super) const ONE_CPU_MB: u32 = 1_769;
 
@@ -25,6 +25,8 @@ pub(super) const ONE_CPU_MB: u32 = 1_769;
 pub(super) enum Contender {
     /// The layer and the handler.
     Sidecar,
+    /// The same, with what `modelctl optimize` makes of the model.
+    Optimised,
     /// The tutorials' function.
     Python,
     /// The bare program, which fetches and loads.
@@ -34,11 +36,27 @@ pub(super) enum Contender {
 }
 
 impl Contender {
-    pub(super) const ALL: [Self; 4] = [Self::Sidecar, Self::Python, Self::Bare, Self::Load];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Sidecar,
+        Self::Optimised,
+        Self::Python,
+        Self::Bare,
+        Self::Load,
+    ];
+
+    /// Whether it has something to do with a model.
+    pub(super) fn takes(self, model: &Model) -> bool {
+        self != Self::Optimised || model.optimised().is_some()
+    }
+
+    pub(super) fn is_sidecar(self) -> bool {
+        matches!(self, Self::Sidecar | Self::Optimised)
+    }
 
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Sidecar => "sidecar",
+            Self::Optimised => "optimised",
             Self::Python => "python",
             Self::Bare => "bare",
             Self::Load => "bare load",
@@ -48,7 +66,7 @@ impl Contender {
     /// The path of the call by which the platform sees that it is ready, and from whom that comes.
     pub(super) fn ready_call(self) -> (&'static str, &'static str) {
         match self {
-            Self::Sidecar => ("model-sidecar", "/event/next"),
+            Self::Sidecar | Self::Optimised => ("model-sidecar", "/event/next"),
             _ => ("runtime", "/invocation/next"),
         }
     }
@@ -99,9 +117,9 @@ impl Parts {
 }
 
 /// Circumstances in which all are measured.
-#[derive(Debug)]
 pub(super) struct Setting {
     pub(super) name: &'static str,
+    pub(super) s3: S3Server,
     /// Between the environments and S3.
     pub(super) link: Option<Arc<Link>>,
     pub(super) memory_mb: u32,
@@ -117,35 +135,41 @@ impl Setting {
         contender: Contender,
         model: &Model,
         parts: &Parts,
-        s3: &S3Server,
     ) -> Result<Builder> {
-        let url = self
-            .link
-            .as_ref()
-            .map_or_else(|| s3.url(), |link| link.url());
+        let s3 = &self.s3;
+        let url = match &self.link {
+            None => s3.url(),
+            Some(link) => network::url_of(link, s3),
+        };
         let empty = parts.made.join("empty");
         let bare = parts.made.join("bare");
         // The threads that the sidecar takes by its memory size.
         let threads = self.memory_mb.div_ceil(ONE_CPU_MB).to_string();
         let of = |layer: &Path, function: &Path| Function::of(layer, function).envs(s3.env());
         let builder = match contender {
-            Contender::Sidecar => of(&parts.layer, &parts.handler)
-                .env("MODEL_URI", format!("s3://{BUCKET}/{}", model.key()))
+            Contender::Sidecar | Contender::Optimised => of(&parts.layer, &parts.handler)
+                .env(
+                    "MODEL_URI",
+                    format!("s3://{BUCKET}/{}", key(contender, model)),
+                )
                 .env("MODEL_PORT", "0")
                 // There is no CloudWatch here.
                 .env("MODEL_METRICS", "emf"),
             Contender::Python => of(&empty, &parts.made.join("python"))
                 .env("MODEL_BUCKET", BUCKET)
                 .env("MODEL_KEY", model.key()),
-            Contender::Bare => of(&empty, &bare)
-                .env("BARE_THREADS", threads)
-                .env("BARE_URL", signed(s3, &url, model).await?),
+            Contender::Bare => of(&empty, &bare).env("BARE_THREADS", threads).env(
+                "BARE_URL",
+                network::signed(s3, &url, BUCKET, &model.key()).await?,
+            ),
             Contender::Load => of(&parts.models(), &bare)
                 .env("BARE_THREADS", threads)
                 .env("BARE_FILE", format!("/opt/{}", model.key())),
         };
         Ok(builder
             .env("AWS_ENDPOINT_URL_S3", url)
+            .env("SSL_CERT_FILE", format!("/tmp/{AUTHORITIES}"))
+            .env("AWS_CA_BUNDLE", format!("/tmp/{AUTHORITIES}"))
             .timeout(TIMEOUT)
             .memory_mb(self.memory_mb)
             .limit_resources(self.limited)
@@ -153,15 +177,11 @@ impl Setting {
     }
 }
 
-/// The model's address at `url`, signed for whoever has no keys.
-async fn signed(s3: &S3Server, url: &str, model: &Model) -> Result<String> {
-    let config = s3.client().config().to_builder().endpoint_url(url);
-    // Asked for in a header, a checksum would have to be signed, and sent.
-    let config = config.response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-    let get = aws_sdk_s3::Client::from_conf(config.build()).get_object();
-    let get = get.bucket(BUCKET).key(model.key());
-    let signed = get.presigned(PresigningConfig::expires_in(SIGNED_FOR)?);
-    Ok(signed.await?.uri().to_owned())
+fn key(contender: Contender, model: &Model) -> String {
+    let optimised = model
+        .optimised()
+        .filter(|_| contender == Contender::Optimised);
+    optimised.unwrap_or_else(|| model.key())
 }
 
 /// Whether a source of the extension has changed since a binary was laid out.

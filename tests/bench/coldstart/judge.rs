@@ -15,6 +15,8 @@ const OVER_LOAD: f64 = 1.1;
 const FASTER_THAN_PYTHON: [(&str, f64); 2] = [("wine-v1", 8.0), ("tabular-12mb", 4.0)];
 /// The model by which memory is compared, and how much of Python's may be taken.
 const MEMORY: (&str, f64) = ("tabular-250mb", 0.8);
+/// The same with the optimised artefact, and how much faster it is to be.
+const OPTIMISED: (&str, f64, f64) = ("tabular-250mb", 0.5, 2.5);
 /// The model with which the idle sidecar is weighed, and what it may have resident, in MB.
 const RESIDENT: (&str, f64) = ("wine-v1", 35.0);
 /// What ships, in MB.
@@ -28,9 +30,7 @@ pub(super) fn figures(parts: &Parts, models: &[Model], runs: &[Run<'_>]) -> Resu
     for model in models {
         link(&mut figures, model, runs)?;
     }
-    let fetched = runs
-        .iter()
-        .filter(|run| run.contender == Contender::Sidecar);
+    let fetched = runs.iter().filter(|run| run.contender.is_sidecar());
     let fetched = fetched
         .flat_map(|run| run.values(|sample| sample.second.as_ref().map(|second| second.fetched)));
     figures.hold(
@@ -74,6 +74,20 @@ fn loopback(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()
     } else {
         figures.add(name, memory, "×");
     }
+    if model.optimised().is_some() {
+        let faster = of(Contender::Python, answer)? / of(Contender::Optimised, answer)?;
+        let faster_name =
+            format!("loopback, {label}: python's first answer over sidecar, optimised");
+        let memory = of(Contender::Optimised, peak)? / of(Contender::Python, peak)?;
+        let memory_name = format!("loopback, {label}: peak memory over python's, optimised");
+        if model.name == OPTIMISED.0 {
+            figures.hold(faster_name, faster, "×", Goal::AtLeast(OPTIMISED.2));
+            figures.hold(memory_name, memory, "×", Goal::AtMost(OPTIMISED.1));
+        } else {
+            figures.add(faster_name, faster, "×");
+            figures.add(memory_name, memory, "×");
+        }
+    }
     if model.name == RESIDENT.0 {
         let resident = of(Contender::Sidecar, |sample| sample.resident_mb)?;
         let name = format!("loopback, {label}: resident after the first answer");
@@ -97,6 +111,11 @@ fn link(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()> {
     let python = of(Contender::Python, answer)? / of(Contender::Sidecar, answer)?;
     let name = format!("link, {label}: python's first answer over sidecar");
     figures.add(name, python, "×");
+    if model.optimised().is_some() {
+        let python = of(Contender::Python, answer)? / of(Contender::Optimised, answer)?;
+        let name = format!("link, {label}: python's first answer over sidecar, optimised");
+        figures.add(name, python, "×");
+    }
     Ok(())
 }
 

@@ -7,13 +7,16 @@ use serde_json::{Value, json};
 
 use crate::reference::{WINE, distance, numbers};
 
-/// Name of the file, and how tables call it. An optimised variant is one more line.
-const MODELS: [(&str, &str); 4] = [
-    ("wine-v1", "1 KB"),
-    ("tabular-12mb", "12 MB"),
-    ("tabular-100mb", "100 MB"),
-    ("tabular-250mb", "250 MB"),
+/// Name of the file, how tables call it, and whether there is what `modelctl optimize` makes of it.
+const MODELS: [(&str, &str, bool); 4] = [
+    ("wine-v1", "1 KB", false),
+    ("tabular-12mb", "12 MB", false),
+    ("tabular-100mb", "100 MB", true),
+    ("tabular-250mb", "250 MB", true),
 ];
+
+/// The folder of what `modelctl optimize` has made.
+const OPTIMISED: &str = "optimised";
 
 /// One model.
 #[derive(Debug)]
@@ -21,7 +24,8 @@ pub(super) struct Model {
     pub(super) name: &'static str,
     /// How tables call it, by its size.
     pub(super) label: &'static str,
-    pub(super) path: PathBuf,
+    folder: PathBuf,
+    is_optimised: bool,
     answer: Value,
 }
 
@@ -38,12 +42,13 @@ impl Model {
         let answers: Value = serde_json::from_slice(&answers?)?;
         MODELS
             .into_iter()
-            .map(|(name, label)| {
+            .map(|(name, label, is_optimised)| {
                 let answer = answers.get(name).cloned();
                 Ok(Self {
                     name,
                     label,
-                    path: folder.join(format!("{name}.onnx")),
+                    folder: folder.to_owned(),
+                    is_optimised,
                     answer: answer.with_context(|| format!("no answer for {name}"))?,
                 })
             })
@@ -53,6 +58,21 @@ impl Model {
     /// Its key in the bucket.
     pub(super) fn key(&self) -> String {
         format!("{}.onnx", self.name)
+    }
+
+    /// The key of what was optimised, where there is such.
+    pub(super) fn optimised(&self) -> Option<String> {
+        self.is_optimised
+            .then(|| format!("{OPTIMISED}/{}", self.key()))
+    }
+
+    /// All its files: the key of each, and where it lies.
+    pub(super) fn files(&self) -> Vec<(String, PathBuf)> {
+        let optimised = self.optimised().into_iter();
+        let optimised = optimised.flat_map(|key| [format!("{key}.data"), key]);
+        let keys = optimised.chain([self.key()]);
+        keys.map(|key| (key.clone(), self.folder.join(key)))
+            .collect()
     }
 
     /// What every contender is asked.

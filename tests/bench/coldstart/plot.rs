@@ -54,7 +54,7 @@ fn svg(runs: &[Run<'_>]) -> String {
             .fold(f64::MIN_POSITIVE, f64::max);
         let [width, mark] = [answer, ready].map(|value| value / longest * BARS);
         let colour = match run.contender {
-            Contender::Sidecar => "#1b7f5c",
+            Contender::Sidecar | Contender::Optimised => "#1b7f5c",
             Contender::Python => "#c0762b",
             Contender::Bare | Contender::Load => "#8a8f98",
         };
@@ -86,7 +86,7 @@ fn svg(runs: &[Run<'_>]) -> String {
         10.0,
         down + 24.0,
         "normal",
-        "To the first right answer, medians; the black mark is when Init ended. Each group has its own scale. No TLS.",
+        "To the first right answer, medians; the black mark is when Init ended. Each group has its own scale.",
     );
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0} {high:.0}" font-family="sans-serif" font-size="12">

@@ -43,13 +43,17 @@ mkdir "$out/python"
 cp -Rl "$out/packages/." "$out/python"
 cp "$tutorial/bootstrap" "$tutorial/handler.py" "$out/python"
 
-stamp=$(cat "$here/models.py" "$here/requirements.txt" "$tutorial/requirements.txt" tests/models/wine.json tests/models/wine-v1.onnx | sha256sum)
+stamp=$(cat "$here/models.py" "$here/prepare.sh" "$here/requirements.txt" "$tutorial/requirements.txt" tests/models/wine.json tests/models/wine-v1.onnx | sha256sum)
 if [ "$(cat "$out/models.stamp" 2>/dev/null)" != "$stamp" ]; then
     echo "bench-coldstart: making the models"
     rm -rf "$out/models" "$out/models.new"
     mkdir "$out/models.new"
     PYTHONPATH="$out/packages:$out/tools" "$python" "$here/models.py" "$out/models.new"
     cp tests/models/wine-v1.onnx "$out/models.new"
+    mkdir "$out/models.new/optimised"
+    for model in tabular-100mb tabular-250mb; do
+        target/debug/modelctl optimize "$out/models.new/$model.onnx" -o "$out/models.new/optimised"
+    done
     mv "$out/models.new" "$out/models"
     echo "$stamp" >"$out/models.stamp"
 fi

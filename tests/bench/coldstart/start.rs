@@ -8,10 +8,12 @@ use anyhow::{Context as _, Result, ensure};
 use lab::lambda::{Function, ShutdownReason};
 use lab::link::Link;
 use lab::s3::S3Server;
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::contenders::{Contender, Parts, Setting};
+use super::contenders::{AUTHORITIES, Contender, Parts, Setting};
 use super::models::Model;
+use crate::network;
 use crate::usage::Usage;
 
 /// What one cold start took, and the start after it in the same environment. Times are in
@@ -48,9 +50,11 @@ pub(super) async fn measure(
     contender: Contender,
     model: &Model,
     parts: &Parts,
-    s3: &S3Server,
 ) -> Result<Sample> {
-    let builder = setting.function(contender, model, parts, s3).await?;
+    let s3 = &setting.s3;
+    let tmp = Arc::new(TempDir::new()?);
+    std::fs::write(tmp.path().join(AUTHORITIES), network::authorities(s3))?;
+    let builder = setting.function(contender, model, parts).await?.tmp(tmp);
     let function = builder.start().await?;
     let requests = s3.requests().len();
     let watch = setting.link.as_ref().map(LastByte::watch);
@@ -76,9 +80,12 @@ pub(super) async fn measure(
         Contender::Python => BTreeMap::new(),
         _ => phases(&function.log().wait_for("total_ms=").await?),
     };
-    let resident_mb = match (contender, environment.processes("model-sidecar").as_slice()) {
-        (Contender::Sidecar, [pid]) => Some(f64::from(Usage::of(*pid)?.resident) / 1024.0),
-        (Contender::Sidecar, _) => anyhow::bail!("the sidecar is gone"),
+    let resident_mb = match (
+        contender.is_sidecar(),
+        &*environment.processes("model-sidecar"),
+    ) {
+        (true, [pid]) => Some(f64::from(Usage::of(*pid)?.resident) / 1024.0),
+        (true, _) => anyhow::bail!("the sidecar is gone"),
         _ => None,
     };
     let reports = function.wait_for_reports(1).await?;

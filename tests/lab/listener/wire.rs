@@ -1,4 +1,4 @@
-//! A TCP stream that tells its [`Line`] when it was flushed, and that ends as the line says.
+//! A TCP stream, or TLS on one, that tells its [`Line`] when it was flushed, and that ends as the line says.
 
 use std::io;
 use std::pin::Pin;
@@ -8,21 +8,40 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::Line;
 
-pub(super) struct Wire {
-    stream: TcpStream,
+/// What a connection's bytes go over.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The connection itself.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Stream for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Stream for Box<TlsStream<TcpStream>> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+pub(super) struct Wire<S: Stream> {
+    stream: S,
     line: Arc<Line>,
 }
 
-impl Wire {
-    pub(super) fn new(stream: TcpStream, line: Arc<Line>) -> Self {
+impl<S: Stream> Wire<S> {
+    pub(super) fn new(stream: S, line: Arc<Line>) -> Self {
         Self { stream, line }
     }
 }
 
-impl AsyncRead for Wire {
+impl<S: Stream> AsyncRead for Wire<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -32,7 +51,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl<S: Stream> AsyncWrite for Wire<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -68,11 +87,11 @@ impl AsyncWrite for Wire {
     }
 }
 
-impl Drop for Wire {
+impl<S: Stream> Drop for Wire<S> {
     fn drop(&mut self) {
         if self.line.reset.load(Ordering::Acquire) {
             // A close with no time to linger is a reset.
-            let _ = self.stream.set_zero_linger();
+            let _ = self.stream.tcp().set_zero_linger();
         }
     }
 }
