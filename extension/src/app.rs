@@ -398,7 +398,7 @@ fn reporter(
     Reporter::new(recorder, sink, emf)
 }
 
-/// The times of the line that tells of Init, as metrics; fetch and load are observed where they happen.
+/// The times of the line that tells of Init, as metrics; fetch, load and warm-up are observed where they happen.
 fn count_phases(phases: &Phases, outcomes: &[(ModelName, Outcome)]) {
     let times = [
         (defs::INIT_TIME, Some(phases.started.elapsed())),
@@ -470,6 +470,7 @@ impl App {
             ask_ms = longest(|steps| steps.ask),
             fetch_ms = longest(|steps| steps.fetch.unwrap_or_default()),
             load_ms = longest(|steps| steps.load),
+            warm_up_ms = steps.iter().filter_map(|steps| steps.warm_up).max().map(milliseconds),
             models = outcomes.len(),
             loaded = steps.len(),
             socket = %self.config.socket.display(),

@@ -25,7 +25,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-pub use journal::Journal;
+pub use journal::{Journal, Published};
 pub use layout::KeptModel;
 pub use partial::{Partial, Unfinished, Wanted, is_full};
 pub use record::{FileRecord, Record};

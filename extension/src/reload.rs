@@ -1,7 +1,7 @@
 //! Is there a new version, can it be had, does it load: then it answers, and otherwise nothing changes.
 //!
 //! One [`Reloader`] for each model. A check is one conditional request for each file that is known; what it finds is
-//! [gathered](gather), loaded beside the version that answers, and swapped in. Any failure leaves the version that answers as it is, is counted,
+//! [gathered](gather), loaded beside the version that answers, [warmed up](warm_up), and swapped in. Any failure leaves the version that answers as it is, is counted,
 //! logged with its reason, and shown in the status. Bytes that could not be loaded are not fetched again until
 //! the source changes. At a start, a file in the cache that the source confirms is loaded without a transfer,
 //! and one that the source cannot be asked about is loaded all the same.
@@ -10,6 +10,7 @@ mod engine_slot;
 mod gather;
 mod published;
 mod repository;
+mod warm_up;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ use crate::status::{ModelStatus, Status};
 pub use engine_slot::EngineSlot;
 use engine_slot::on_thread;
 use gather::{Asked, Changed, Gatherer};
+use warm_up::WarmUp;
 
 /// What the reloaders of one execution environment share.
 #[derive(Clone)]
@@ -83,6 +85,8 @@ pub struct Steps {
     pub bytes: u64,
     /// Waiting for the engine, and loading.
     pub load: Duration,
+    /// The run with the manifest's first golden example, whether it succeeded or not; `None` when there is none.
+    pub warm_up: Option<Duration>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -247,7 +251,7 @@ impl Reloader {
             None => self.count_cache_hit(),
         }
         let record = gathered.record;
-        journal.fetched(record.clone(), gathered.manifest);
+        journal.fetched(record.clone(), gathered.published);
         if let Some(reason) = journal.refusal() {
             return Err(CheckError::Refused(reason.to_owned()));
         }
@@ -296,7 +300,7 @@ impl Reloader {
             return None;
         }
         info!(model, "the manifest's previous version stands in");
-        journal.stands_in(record.clone());
+        journal.stands_in(record.clone(), gathered.published);
         Some((record, gathered.files))
     }
 
@@ -325,7 +329,7 @@ impl Reloader {
         (found, started.elapsed())
     }
 
-    /// Loads a version, and lets it answer.
+    /// Loads a version, warms it up, and lets it answer.
     async fn load(
         &self,
         record: Record,
@@ -341,16 +345,18 @@ impl Reloader {
         let (engine, _) = self.shared.engine.get().await?;
         let loading = Instant::now();
         journal.load_begins(&digest);
+        let warm_up = WarmUp::of(&digest, journal);
         let result = on_thread("load-model", move || {
             if reload {
                 crate::sys::lower_thread_priority();
             }
-            let session = engine.load(files.path());
-            session.map(|session| (session, files))
+            let session = engine.load(files.path())?;
+            let warmed_up = warm_up.map(|warm_up| warm_up.run(&*session));
+            Ok::<_, EngineError>((session, warmed_up, files))
         })
         .await;
         journal.load_ended();
-        let (session, files) = match result? {
+        let (session, warmed_up, files) = match result? {
             Ok(loaded) => loaded,
             Err(error) => {
                 journal.refused(&digest, &error.to_string());
@@ -358,12 +364,14 @@ impl Reloader {
                 return Err(error.into());
             }
         };
-        steps.load = started.elapsed();
+        let version = record.version();
+        steps.warm_up = warmed_up.map(|warmed_up| warmed_up.report(name, &version));
+        let warm_up = steps.warm_up.unwrap_or_default();
+        steps.load = started.elapsed().saturating_sub(warm_up);
         journal.loaded(&record);
         drop(files);
         metrics::histogram!(defs::MODEL_LOAD_TIME, defs::MODEL_LABEL => name.to_string())
-            .record(milliseconds(loading.elapsed()));
-        let version = record.version();
+            .record(milliseconds(loading.elapsed().saturating_sub(warm_up)));
         let now = self.shared.clock.now();
         self.shared.models.swap(Loaded::new(
             name.clone(),
@@ -387,6 +395,7 @@ impl Reloader {
             bytes = steps.bytes,
             fetch_ms = steps.fetch.map(milliseconds),
             load_ms = milliseconds(steps.load),
+            warm_up_ms = steps.warm_up.map(milliseconds),
             "{}",
             if reload { "another version answers from now on" } else { "the model is loaded" }
         );

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use half::{bf16, f16};
+use serde::{Serialize, Serializer};
 
 /// Defines [`Datatype`] and [`Data`] from one table: variant, element type, name in the protocol.
 macro_rules! datatypes {
@@ -88,6 +89,12 @@ impl Datatype {
 impl fmt::Display for Datatype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl Serialize for Datatype {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 

@@ -46,7 +46,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("app", &["lifecycle", "server", "source"]),
     ("lifecycle", &["reload", "metrics"]),
     ("server", &["protocol", "schedule", "metrics"]),
-    ("reload", &["fetch", "models"]),
+    // A golden example's inputs are read, and held against the model's signature, as a request's are.
+    ("reload", &["fetch", "models", "protocol"]),
     ("schedule", &["models", "protocol"]),
     ("fetch", &["cache", "source"]),
     ("models", &["engine"]),

@@ -4,9 +4,11 @@
 //! is set before every load and taken away after it, also when the process ends in good order in between. A start
 //! that finds a mark knows that its predecessor died in that load. A version with a good one behind it is refused
 //! then, and the good one answers; one with nothing behind it is tried [`MOST_DEATHS`] times, since the process may
-//! have been killed for another reason, such as an Init over its 10 seconds.
+//! have been killed for another reason, such as an Init over its 10 seconds. A death in the warm-up that follows the
+//! load is told apart by the mark, and is no reason to refuse: the version is loaded again, and not warmed up.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,9 +17,16 @@ use tracing::warn;
 
 use super::{Cache, CacheError, FileRecord, Record, failed, temporary};
 use crate::ids::{Digest, FilePath, Identity, ModelName};
+use crate::manifest::GoldenTensor;
 
 /// How often a process may die in the load of a version that there is no other for.
 const MOST_DEATHS: u32 = 3;
+/// The longest example that is kept for the starts that do not read the manifest again, in bytes of its data: the
+/// journal is written several times in a load. A version whose example is longer is warmed up only where the manifest
+/// was read in the same process.
+const LONGEST_EXAMPLE: usize = 64 << 10;
+/// What a mark begins with when the load has ended and the warm-up runs.
+const WARM_UP: &str = "warm-up ";
 
 /// The journal of one model, which lies in the cache's directory.
 #[derive(Debug)]
@@ -25,6 +34,15 @@ pub struct Journal {
     path: PathBuf,
     mark: PathBuf,
     entries: Entries,
+}
+
+/// What a manifest says of a version beside its files.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Which manifest it was.
+    pub manifest: Identity,
+    /// The inputs of the version's first golden example, where there is one.
+    pub example: Option<Vec<GoldenTensor>>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -49,16 +67,28 @@ struct Entry {
     deaths: u32,
     /// Why it is not to be loaded.
     refused: Option<String>,
+    /// What to warm it up with.
+    #[serde(default, skip_serializing_if = "is_not_kept")]
+    example: Option<Vec<GoldenTensor>>,
 }
 
 impl Entry {
-    fn new(record: Record) -> Self {
+    fn new(record: Record, example: Option<Vec<GoldenTensor>>) -> Self {
         Self {
             record,
             deaths: 0,
             refused: None,
+            example,
         }
     }
+}
+
+#[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
+fn is_not_kept(example: &Option<Vec<GoldenTensor>>) -> bool {
+    example.as_ref().is_none_or(|inputs| {
+        let length: usize = inputs.iter().map(|input| input.data.len()).sum();
+        length > LONGEST_EXAMPLE
+    })
 }
 
 impl Entries {
@@ -182,31 +212,47 @@ impl Journal {
         newest.or(self.entries.good.as_ref())?.refused.as_deref()
     }
 
-    /// Notes that the source holds this, as `manifest` has it, and that it is whole and here. Bytes that were refused
-    /// stay refused under a new identity.
-    pub fn fetched(&mut self, record: Record, manifest: Option<Identity>) {
+    /// Notes that the source holds this, as a manifest has it or without one, and that it is whole and here. Bytes that
+    /// were refused stay refused under a new identity.
+    pub fn fetched(&mut self, record: Record, published: Option<Published>) {
+        let (manifest, example) = match published {
+            Some(Published { manifest, example }) => (Some(manifest), example),
+            None => (None, None),
+        };
         let entries = &mut self.entries;
         entries.manifest = manifest;
         entries.arrived().clear();
-        let is_good = entries
-            .good
-            .as_ref()
-            .is_some_and(|good| good.record == record);
         let known = entries.candidate.take();
-        entries.candidate = match known {
-            _ if is_good => None,
-            Some(entry) if entry.record.digest() == record.digest() => {
-                Some(Entry { record, ..entry })
+        match &mut entries.good {
+            Some(good) if good.record == record => good.example = example,
+            _ => {
+                entries.candidate = Some(match known {
+                    Some(entry) if entry.record.digest() == record.digest() => Entry {
+                        record,
+                        example,
+                        ..entry
+                    },
+                    _ => Entry::new(record, example),
+                });
             }
-            _ => Some(Entry::new(record)),
-        };
+        }
         self.save();
     }
 
     /// Notes that this is here and may answer while the newest version cannot be loaded.
-    pub fn stands_in(&mut self, record: Record) {
-        self.entries.good = Some(Entry::new(record));
+    pub fn stands_in(&mut self, record: Record, published: Option<Published>) {
+        let example = published.and_then(|published| published.example);
+        self.entries.good = Some(Entry::new(record, example));
         self.save();
+    }
+
+    /// What the version of this digest is to be warmed up with, as far as it is known.
+    #[must_use]
+    pub fn example(&self, digest: &Digest) -> Option<&[GoldenTensor]> {
+        let entries = [&self.entries.candidate, &self.entries.good];
+        let mut entries = entries.into_iter().flatten();
+        let entry = entries.find(|entry| entry.record.digest() == *digest)?;
+        entry.example.as_deref()
     }
 
     /// Whether this version is known as one that cannot be loaded.
@@ -227,6 +273,17 @@ impl Journal {
                 "a crash in this load would not be noticed: cannot write {}: {error}",
                 self.mark.display()
             );
+        }
+    }
+
+    /// Makes the mark that of a warm-up, once the load itself has ended; to be called where that is seen. A mark that
+    /// was [forgiven](Cache::forgive_loads) meanwhile is not set again.
+    pub fn warm_up_begins(&self, digest: &Digest) -> impl FnOnce() + Send + use<> {
+        let (mark, text) = (self.mark.clone(), format!("{WARM_UP}{digest}"));
+        move || {
+            let mark = fs::OpenOptions::new().write(true).truncate(true).open(mark);
+            // Without it a death counts as one in the load.
+            let _ = mark.and_then(|mut mark| mark.write_all(text.as_bytes()));
         }
     }
 
@@ -262,10 +319,14 @@ impl Journal {
     }
 
     fn count_death(&mut self) {
-        let Ok(digest) = fs::read_to_string(&self.mark) else {
+        let Ok(mark) = fs::read_to_string(&self.mark) else {
             return;
         };
         self.load_ended();
+        let (digest, in_warm_up) = match mark.strip_prefix(WARM_UP) {
+            Some(digest) => (digest, true),
+            None => (mark.as_str(), false),
+        };
         let has_other = self
             .entries
             .good
@@ -279,6 +340,13 @@ impl Journal {
         let Some(entry) = dead else {
             return;
         };
+        if in_warm_up {
+            let version = entry.record.version();
+            warn!(%version, "the process died in the warm-up: this version does without from now on");
+            entry.example = None;
+            self.save();
+            return;
+        }
         entry.deaths += 1;
         if has_other || entry.deaths >= MOST_DEATHS {
             let times = match entry.deaths {
@@ -425,6 +493,36 @@ mod tests {
         first.load_begins(&record("2").digest());
         Cache::open(bench.directory.path()).unwrap().forgive_loads();
         assert_eq!(bench.start().usable(), Some(&record("2")));
+    }
+
+    #[test]
+    fn a_death_in_a_warm_up_costs_the_example_alone() {
+        let bench = Bench::new();
+        let only = record("1");
+        let tensor =
+            r#"{"name": "x", "shape": [2], "datatype": "BYTES", "data": [ "a", "\u00e9" ]}"#;
+        let example: Vec<GoldenTensor> = vec![serde_json::from_str(tensor).unwrap()];
+        let published = Published {
+            manifest: record("m").model.identity,
+            example: Some(example.clone()),
+        };
+        bench.start().fetched(only.clone(), Some(published));
+        let begin = |journal: &Journal| {
+            journal.load_begins(&only.digest());
+            journal.warm_up_begins(&only.digest())
+        };
+        // Forgiven before the warm-up begins.
+        let journal = bench.start();
+        let warm_up_begins = begin(&journal);
+        Cache::open(bench.directory.path()).unwrap().forgive_loads();
+        warm_up_begins();
+        let journal = bench.start();
+        assert_eq!(journal.example(&only.digest()), Some(&example[..]));
+        begin(&journal)();
+        for journal in [bench.start(), bench.start()] {
+            assert_eq!(journal.usable(), Some(&only));
+            assert_eq!(journal.example(&only.digest()), None);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Golden examples: what must come out of a version for what goes in, and how nearly.
 
-use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use super::{number, written};
 use crate::tensor::{Datatype, element_count};
@@ -36,7 +36,7 @@ impl Golden {
 }
 
 /// One tensor, as the Open Inference Protocol writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GoldenTensor {
     /// The name of the model's input or output.
@@ -49,7 +49,10 @@ pub struct GoldenTensor {
     pub datatype: Datatype,
     /// The elements as JSON text: an array, flat or nested, of as many elements as `shape` holds. Whether each fits
     /// the datatype shows when it is read.
-    #[serde(deserialize_with = "written::array")]
+    #[serde(
+        serialize_with = "written::as_json",
+        deserialize_with = "written::array"
+    )]
     pub data: String,
 }
 

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::ser::{Error as _, Serialize as _, Serializer};
 use serde_json::value::RawValue;
 
 use super::error::{ManifestError, not_allowed};
@@ -119,6 +120,12 @@ pub(super) fn array<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String
         return Ok(text);
     }
     Err(D::Error::custom(not_allowed(&text, "an array")))
+}
+
+/// The reverse of [`array`].
+pub(super) fn as_json<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    let json: &RawValue = serde_json::from_str(text).map_err(S::Error::custom)?;
+    json.serialize(serializer)
 }
 
 /// A list of objects.

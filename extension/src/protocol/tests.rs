@@ -426,3 +426,47 @@ fn an_inference_answer_names_its_model_and_carries_maps_as_a_dense_tensor() {
         })
     );
 }
+
+#[test]
+fn a_golden_example_is_read_as_a_request_with_the_same_inputs() {
+    let signature = one_input(Datatype::Fp32, &[None, Some(2)]);
+    let cases = [
+        (
+            json!({"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [[1, null], ["Infinity", 0.1]]}),
+            None,
+        ),
+        (
+            json!({"name": "z", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}),
+            Some("no input \"z\""),
+        ),
+        (
+            json!({"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}),
+            Some("has shape [1, 3]"),
+        ),
+        (
+            json!({"name": "x", "shape": [1, 2], "datatype": "INT64", "data": [1, 2]}),
+            Some("takes FP32"),
+        ),
+        (
+            json!({"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, true]}),
+            Some("inputs[0].data[1]"),
+        ),
+    ];
+    for (input, wrong) in cases {
+        let golden = serde_json::from_str(&input.to_string()).unwrap();
+        let read = v2::golden_inputs(&[golden], &signature);
+        let body = json!({"inputs": [input]}).to_string();
+        let request = v2::decode(body.as_bytes(), &signature);
+        match (read, request, wrong) {
+            (Ok(read), Ok((request, _)), None) => {
+                // NaN is not equal to itself.
+                assert_eq!(format!("{read:?}"), format!("{:?}", request.inputs));
+            }
+            (Err(read), Err(request), Some(wrong)) => {
+                assert_eq!(read, request);
+                assert!(read.0.contains(wrong), "{read}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

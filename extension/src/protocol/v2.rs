@@ -15,6 +15,7 @@ use super::{
     AnsweredBy, BadRequest, Decoded, array, check_complete, check_shape, input_port, names, object,
     write,
 };
+use crate::manifest::GoldenTensor;
 use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value, element_count};
 
 #[derive(Deserialize)]
@@ -47,18 +48,7 @@ struct OutputTensor<'a> {
 /// Reads a request for a model of this signature; gives what to run, and the id to be answered.
 pub fn decode(body: &[u8], signature: &Signature) -> Result<(Decoded, Option<String>), BadRequest> {
     let request: InferRequest<'_> = object(body, "an inference")?;
-    let mut inputs: Vec<(String, Value)> = Vec::with_capacity(request.inputs.len());
-    for (index, input) in request.inputs.iter().enumerate() {
-        let tensor = decode_input(input, index, signature)?;
-        if inputs.iter().any(|(name, _)| *name == input.name) {
-            return Err(BadRequest(format!(
-                "inputs[{index}]: input {:?} is given twice",
-                input.name
-            )));
-        }
-        inputs.push((input.name.clone().into_owned(), Value::Tensor(tensor)));
-    }
-    check_complete(signature, &inputs)?;
+    let inputs = decode_inputs(&request.inputs, signature)?;
     let outputs = request
         .outputs
         .iter()
@@ -79,6 +69,47 @@ pub fn decode(body: &[u8], signature: &Signature) -> Result<(Decoded, Option<Str
         })
         .collect::<Result<_, _>>()?;
     Ok((Decoded { inputs, outputs }, request.id.map(Cow::into_owned)))
+}
+
+/// Reads the inputs of a manifest's golden example as if a request had brought them.
+pub fn golden_inputs(
+    inputs: &[GoldenTensor],
+    signature: &Signature,
+) -> Result<Vec<(String, Value)>, BadRequest> {
+    let inputs: Vec<InputTensor<'_>> = inputs
+        .iter()
+        .enumerate()
+        .map(|(index, input)| {
+            let data = serde_json::from_str(&input.data)
+                .map_err(|error| BadRequest(format!("inputs[{index}].data: {error}")))?;
+            Ok(InputTensor {
+                name: Cow::Borrowed(&input.name),
+                shape: input.shape.clone(),
+                datatype: Cow::Borrowed(input.datatype.name()),
+                data: Some(data),
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    decode_inputs(&inputs, signature)
+}
+
+fn decode_inputs(
+    given: &[InputTensor<'_>],
+    signature: &Signature,
+) -> Result<Vec<(String, Value)>, BadRequest> {
+    let mut inputs: Vec<(String, Value)> = Vec::with_capacity(given.len());
+    for (index, input) in given.iter().enumerate() {
+        let tensor = decode_input(input, index, signature)?;
+        if inputs.iter().any(|(name, _)| *name == input.name) {
+            return Err(BadRequest(format!(
+                "inputs[{index}]: input {:?} is given twice",
+                input.name
+            )));
+        }
+        inputs.push((input.name.clone().into_owned(), Value::Tensor(tensor)));
+    }
+    check_complete(signature, &inputs)?;
+    Ok(inputs)
 }
 
 fn decode_input(

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::published::Which;
 use super::{CheckError, Shared};
-use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Record};
+use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Published, Record};
 use crate::config::{Form, ModelSettings};
 use crate::fetch::{self, Compression, FetchError, Fetched, Parts};
 use crate::ids::{Digest, Expected, FilePath, Identity};
@@ -64,8 +64,8 @@ pub(super) enum Answer {
 pub(super) struct Gathered {
     pub(super) record: Record,
     pub(super) files: KeptModel,
-    /// The manifest that names it.
-    pub(super) manifest: Option<Identity>,
+    /// What the manifest says that names it.
+    pub(super) published: Option<Published>,
     /// How many bytes came for it; `None` when no file had to be fetched.
     pub(super) transferred: Option<u64>,
 }
@@ -380,14 +380,14 @@ impl Gatherer<'_> {
         &self,
         record: Record,
         files: Vec<KeptFile>,
-        manifest: Option<Identity>,
+        published: Option<Published>,
         transferred: Option<u64>,
     ) -> Result<Gathered, CheckError> {
         let files = self.shared.cache.lay_out(&record, files)?;
         Ok(Gathered {
             record,
             files,
-            manifest,
+            published,
             transferred,
         })
     }

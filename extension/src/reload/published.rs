@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::CheckError;
 use super::gather::{AT_ONCE, Gathered, Gatherer, Taken, external, shared_out};
-use crate::cache::{FileRecord, Journal, KeptFile, Record};
+use crate::cache::{FileRecord, Journal, KeptFile, Published, Record};
 use crate::config::Form;
 use crate::fetch::Parts;
 use crate::ids::{ETag, Expected, FilePath, Identity};
@@ -60,7 +60,11 @@ impl Gatherer<'_> {
         let transferred = transferred.reduce(|one, other| one + other);
         let (record, files) = Self::version_of(taken)?;
         self.complete(name.as_str(), &record, &files).await?;
-        let gathered = self.gathered(record, files, Some(identity), transferred)?;
+        let published = Published {
+            manifest: identity,
+            example: version.golden.first().map(|golden| golden.inputs.clone()),
+        };
+        let gathered = self.gathered(record, files, Some(published), transferred)?;
         Ok(Some(gathered))
     }
 

@@ -4,6 +4,7 @@ mod files;
 mod published;
 mod repository;
 mod shelf;
+mod warm_up;
 
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::Ordering;
@@ -13,20 +14,40 @@ use crate::clock::SystemClock;
 use crate::config::Location;
 use crate::engine::{Cancel, Engine, Session};
 use crate::ids::ModelName;
-use crate::tensor::{Signature, Value};
+use crate::tensor::{Datatype, Kind, Port, Signature, Value};
 use shelf::{Held, Shelf};
 
 /// An engine that loads everything but files that begin with `bad`, and that never ends with one that begins with
-/// `hang`.
-#[derive(Default)]
+/// `hang`. The models have one input, `x`, of rows of two numbers.
 struct Loader {
+    seen: Arc<StdMutex<Seen>>,
+    models: Arc<Models>,
+}
+
+/// What the engine was asked for.
+#[derive(Default)]
+struct Seen {
     /// Of each model that was loaded, its bytes and those of `weights.bin` beside it, if there was one.
-    loaded: Arc<StdMutex<Vec<Loads>>>,
+    loaded: Vec<Loads>,
+    runs: Vec<Run>,
 }
 
 type Loads = (Vec<u8>, Option<Vec<u8>>);
 
-struct Nothing(Signature);
+struct Run {
+    inputs: Vec<(String, Value)>,
+    /// The version that answered while it ran.
+    answering: Option<String>,
+}
+
+/// A model that takes every run but with a file that begins with `fail`; a run of one that begins with `endless` ends
+/// only when it is cancelled.
+struct Loadable {
+    bytes: Vec<u8>,
+    signature: Signature,
+    seen: Arc<StdMutex<Seen>>,
+    models: Arc<Models>,
+}
 
 impl Engine for Loader {
     fn load(&self, file: &std::path::Path) -> Result<Box<dyn Session>, EngineError> {
@@ -38,17 +59,55 @@ impl Engine for Loader {
             std::thread::park();
         }
         let weights = std::fs::read(file.with_file_name("weights.bin")).ok();
-        self.loaded.lock().unwrap().push((bytes, weights));
-        Ok(Box::new(Nothing(Signature::default())))
+        self.seen
+            .lock()
+            .unwrap()
+            .loaded
+            .push((bytes.clone(), weights));
+        let rows = Port {
+            name: "x".to_owned(),
+            kind: Kind::Tensor {
+                datatype: Datatype::Fp32,
+                shape: vec![None, Some(2)],
+            },
+        };
+        Ok(Box::new(Loadable {
+            bytes,
+            signature: Signature {
+                inputs: vec![rows],
+                outputs: Vec::new(),
+            },
+            seen: Arc::clone(&self.seen),
+            models: Arc::clone(&self.models),
+        }))
     }
 }
 
-impl Session for Nothing {
+impl Session for Loadable {
     fn signature(&self) -> &Signature {
-        &self.0
+        &self.signature
     }
 
-    fn run(&self, _: Vec<(String, Value)>, _: &[String], _: &Cancel) -> crate::models::RunResult {
+    fn run(
+        &self,
+        inputs: Vec<(String, Value)>,
+        _: &[String],
+        cancel: &Cancel,
+    ) -> crate::models::RunResult {
+        let name = self.models.only().unwrap();
+        let answering = self.models.current(name);
+        let answering = answering.map(|loaded| loaded.version.to_string());
+        let run = Run { inputs, answering };
+        self.seen.lock().unwrap().runs.push(run);
+        if self.bytes.starts_with(b"fail") {
+            return Err(EngineError::Run("not today".to_owned()));
+        }
+        while self.bytes.starts_with(b"endless") {
+            if cancel.is_cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Ok(Vec::new())
     }
 }
@@ -59,7 +118,7 @@ struct Bench {
     directory: tempfile::TempDir,
     name: ModelName,
     key: &'static str,
-    loaded: Arc<StdMutex<Vec<Loads>>>,
+    seen: Arc<StdMutex<Seen>>,
 }
 
 impl Bench {
@@ -77,7 +136,7 @@ impl Bench {
             directory: tempfile::tempdir().unwrap(),
             name: ModelName::parse("wine").unwrap(),
             key,
-            loaded: Arc::default(),
+            seen: Arc::default(),
         }
     }
 
@@ -87,17 +146,18 @@ impl Bench {
             bucket: "b".to_owned(),
             key: self.key.to_owned(),
         };
+        let models = Arc::new(Models::new([name.clone()]));
         let shared = Shared {
             cache: Cache::open(self.directory.path()).unwrap(),
             parts: Parts::for_memory(None),
             engine: EngineSlot::new({
-                let loaded = Arc::clone(&self.loaded);
+                let (seen, models) = (Arc::clone(&self.seen), Arc::clone(&models));
                 move || {
-                    let loaded = Arc::clone(&loaded);
-                    Ok(Arc::new(Loader { loaded }))
+                    let (seen, models) = (Arc::clone(&seen), Arc::clone(&models));
+                    Ok(Arc::new(Loader { seen, models }))
                 }
             }),
-            models: Arc::new(Models::new([name.clone()])),
+            models,
             status: Arc::new(Status::new([name.clone()]).0),
             clock: Arc::new(SystemClock),
             thaws: Thaws::default(),

@@ -27,7 +27,7 @@ fn bench() -> Bench {
 
 impl Bench {
     fn last_loaded(&self) -> Loads {
-        self.loaded.lock().unwrap().pop().unwrap()
+        self.seen.lock().unwrap().loaded.pop().unwrap()
     }
 }
 
@@ -81,7 +81,7 @@ async fn a_file_that_changes_while_the_other_is_fetched_is_fetched_anew() {
     bench.shelf.trap(WEIGHTS, overwrite);
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
     let pair = loads(model(WEIGHTS, "two"), b"weights one");
-    assert_eq!(bench.loaded.lock().unwrap()[..], [pair]);
+    assert_eq!(bench.seen.lock().unwrap().loaded[..], [pair]);
     assert_eq!(bench.shelf.transfers(), [MODEL, WEIGHTS, MODEL]);
 }
 

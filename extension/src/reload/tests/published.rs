@@ -6,12 +6,16 @@ use sha2::{Digest as _, Sha256};
 use super::*;
 use crate::ids::Digest;
 
-const MANIFEST: &str = "manifest.json";
+pub(super) const MANIFEST: &str = "manifest.json";
 
 /// Versions by name, each with its files, of which the first is the model's.
-type Versions<'a> = &'a [(&'a str, &'a [(&'a str, &'static [u8])])];
+pub(super) type Versions<'a> = &'a [(&'a str, &'a [(&'a str, &'static [u8])])];
 
-fn manifest(current: &str, previous: Option<&str>, versions: Versions<'_>) -> &'static [u8] {
+pub(super) fn manifest(
+    current: &str,
+    previous: Option<&str>,
+    versions: Versions<'_>,
+) -> &'static [u8] {
     let versions = versions.iter().map(|(name, files)| {
         let written = files.iter().map(|(path, bytes)| {
             let digest = Digest::of(Sha256::new().chain_update(bytes));
@@ -32,11 +36,11 @@ fn manifest(current: &str, previous: Option<&str>, versions: Versions<'_>) -> &'
     manifest.to_string().into_bytes().leak()
 }
 
-fn publish(bench: &Bench, etag: &'static str, manifest: &'static [u8]) {
+pub(super) fn publish(bench: &Bench, etag: &'static str, manifest: &'static [u8]) {
     bench.shelf.holds(MANIFEST, Ok((etag, manifest)));
 }
 
-fn upload(bench: &Bench, versions: Versions<'_>) {
+pub(super) fn upload(bench: &Bench, versions: Versions<'_>) {
     for (name, files) in versions {
         for (path, bytes) in *files {
             bench
@@ -56,8 +60,8 @@ fn two(current: &str, previous: Option<&str>) -> &'static [u8] {
 }
 
 impl Bench {
-    fn answers(&self) -> Vec<u8> {
-        self.loaded.lock().unwrap().last().unwrap().0.clone()
+    pub(super) fn answers(&self) -> Vec<u8> {
+        self.seen.lock().unwrap().loaded.last().unwrap().0.clone()
     }
 }
 
@@ -114,7 +118,7 @@ async fn a_file_that_another_version_brought_is_not_fetched_again() {
 
 impl Bench {
     fn last_pair(&self) -> Loads {
-        self.loaded.lock().unwrap().last().unwrap().clone()
+        self.seen.lock().unwrap().loaded.last().unwrap().clone()
     }
 }
 
