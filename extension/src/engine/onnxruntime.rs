@@ -78,6 +78,9 @@ impl OnnxRuntime {
         Ok(match at_load {
             AtLoad::Optimise => builder,
             AtLoad::AsItIs => builder.with_optimization_level(GraphOptimizationLevel::Disable)?,
+            AtLoad::Map => builder
+                .with_optimization_level(GraphOptimizationLevel::Disable)?
+                .with_prepacking(false)?,
         })
     }
 }

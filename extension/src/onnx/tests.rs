@@ -242,7 +242,7 @@ fn files_and_metadata_have_bounds() {
 fn a_mark_is_read_back_from_behind_any_model() {
     let graph = bytes(7, b"");
     assert_eq!(read(&graph).unwrap().at_load(), AtLoad::Optimise);
-    for at_load in [AtLoad::AsItIs, AtLoad::Optimise] {
+    for at_load in [AtLoad::AsItIs, AtLoad::Map, AtLoad::Optimise] {
         let by = format!("onnxruntime 1.28.0, {}", "x".repeat(200));
         let mark = Mark { by, at_load };
         let found = read(&join([graph.clone(), mark.bytes()])).unwrap();
