@@ -86,6 +86,8 @@ async fn an_hour_of_freeze_passes_at_once_on_a_clock_that_is_not_real() {
         ];
         let served = Served::start(&arguments).await;
         let before = answer(&served, &json!({})).await;
+        // The caller has its answer before the environment waits for the next event.
+        super::serving::row_with(&served, "frozen").await;
         let frozen = served.done(&["freeze", "--for", "1h"]).await;
         assert_eq!(frozen, "freeze: environment 0\n");
         let after = answer(&served, &json!({})).await;

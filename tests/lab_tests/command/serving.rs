@@ -227,7 +227,7 @@ async fn as_many_environments_as_allowed_are_made() {
 }
 
 /// Waits for a row of the status that holds the text.
-async fn row_with(served: &super::Served, text: &str) -> String {
+pub(super) async fn row_with(served: &super::Served, text: &str) -> String {
     let find = async {
         loop {
             let table = served.done(&["status"]).await;
