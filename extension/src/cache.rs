@@ -173,7 +173,7 @@ impl Cache {
     pub fn find_all(&self, record: &Record) -> Option<KeptModel> {
         let files = record.files().map(|file| self.find(&file.digest));
         let files = files.collect::<Option<Vec<_>>>()?;
-        self.lay_out(record, files).ok()
+        self.lay_out(record, files, None).ok()
     }
 
     fn take_in_hand(&self, digest: &Digest) -> KeptFile {

@@ -10,12 +10,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use onnxruntime::OnnxRuntime;
 pub use optimise::DimensionNames;
 
+use crate::onnx::Description;
 use crate::tensor::{Signature, Value};
 
 /// Something that loads models.
 pub trait Engine: Send + Sync {
-    /// Loads a model from a file, whose name does not matter. Takes from milliseconds to seconds: call it on a thread that may block.
-    fn load(&self, file: &Path) -> Result<Box<dyn Session>, EngineError>;
+    /// Loads a model from a file, whose name does not matter; `description` is what it says of itself, where that was
+    /// read before. Takes from milliseconds to seconds: call it on a thread that may block.
+    fn load(
+        &self,
+        file: &Path,
+        description: Option<&Description>,
+    ) -> Result<Box<dyn Session>, EngineError>;
 }
 
 /// A loaded model. Any number of threads may use it at once.

@@ -82,6 +82,12 @@ impl FilePath {
         plain.and_then(Result::ok).unwrap_or_else(|| self.clone())
     }
 
+    /// Whether the file is stored compressed with Zstandard, as its ending says.
+    #[must_use]
+    pub fn is_compressed(&self) -> bool {
+        self.laid_out() != *self
+    }
+
     /// The last part.
     #[must_use]
     pub fn file_name(&self) -> &str {

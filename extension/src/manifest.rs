@@ -110,8 +110,8 @@ pub struct PublishedVersion {
 impl PublishedVersion {
     /// Where a file of this version lies, relative to the folder of the manifest.
     #[must_use]
-    pub fn place(&self, file: &PublishedFile) -> String {
-        format!("{}/{}", self.folder, file.path)
+    pub fn place(&self, file: &PublishedFile) -> FilePath {
+        self.folder.join(&file.path)
     }
 
     /// The bytes of all files as they are laid out.
@@ -139,7 +139,7 @@ impl PublishedFile {
     /// Whether it is stored compressed with Zstandard.
     #[must_use]
     pub fn is_compressed(&self) -> bool {
-        self.path.as_str().ends_with(COMPRESSED)
+        self.path.is_compressed()
     }
 
     /// The path under which it is laid out for the engine: its own, without `.zst`.

@@ -138,4 +138,4 @@ fn shown(beginning: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -192,7 +192,7 @@ impl Reloader {
         let mut steps = Steps::default();
         let asked = Instant::now();
         let question = async {
-            let answer = self.gatherer().ask(journal).await;
+            let answer = self.gatherer().ask(Some(journal)).await;
             (answer, asked.elapsed())
         };
         // What would be loaded is read and checked beside the question whether it is the newest.
@@ -228,7 +228,7 @@ impl Reloader {
         if self.is_loaded(usable) {
             return Ok(Outcome::Current);
         }
-        match self.gatherer().ask_anew().await? {
+        match self.gatherer().ask(None).await? {
             Asked::Changed(changed) => self.take_new(changed, journal, steps).await,
             Asked::Same => Ok(Outcome::Current),
         }
@@ -350,7 +350,7 @@ impl Reloader {
             if reload {
                 crate::sys::lower_thread_priority();
             }
-            let session = engine.load(files.path())?;
+            let session = engine.load(files.path(), files.description())?;
             let warmed_up = warm_up.map(|warm_up| warm_up.run(&*session));
             Ok::<_, EngineError>((session, warmed_up, files))
         })

@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::{Cache, CacheError, KeptFile, PARTIAL_PREFIX, Record, failed};
+use crate::onnx::Description;
 
 /// A version whose files are all here. They stay at least as long as this lives.
 #[derive(Debug)]
 pub struct KeptModel {
     path: PathBuf,
+    description: Option<Description>,
     _folder: Option<TempDir>,
     _files: Vec<KeptFile>,
 }
@@ -25,14 +27,27 @@ impl KeptModel {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// What that file says of itself, where it has been read.
+    #[must_use]
+    pub fn description(&self) -> Option<&Description> {
+        self.description.as_ref()
+    }
 }
 
 impl Cache {
-    /// Lays out a version of which `files` are the files, in the order of the record's.
-    pub fn lay_out(&self, record: &Record, files: Vec<KeptFile>) -> Result<KeptModel, CacheError> {
+    /// Lays out a version of which `files` are the files, in the order of the record's. What its model's file says of
+    /// itself goes with it, so that it is read only once.
+    pub fn lay_out(
+        &self,
+        record: &Record,
+        files: Vec<KeptFile>,
+        description: Option<Description>,
+    ) -> Result<KeptModel, CacheError> {
         if let [file] = &*files {
             return Ok(KeptModel {
                 path: file.path().to_owned(),
+                description,
                 _folder: None,
                 _files: files,
             });
@@ -50,6 +65,7 @@ impl Cache {
         }
         Ok(KeptModel {
             path: folder.path().join(record.model.path.laid_out().as_str()),
+            description,
             _folder: Some(folder),
             _files: files,
         })

@@ -61,11 +61,15 @@ impl OnnxRuntime {
     }
 
     /// Sets what the file itself asks for.
-    fn builder_for(&self, file: &Path) -> ort::Result<SessionBuilder> {
+    fn builder_for(
+        &self,
+        file: &Path,
+        description: Option<&Description>,
+    ) -> ort::Result<SessionBuilder> {
         let builder = ort::session::Session::builder(&self.environment)?;
+        let read = || Description::read(&File::open(file).ok()?).ok();
         // What cannot be read so is left to ONNX Runtime: it says why, or it can.
-        let description = File::open(file).map(|file| Description::read(&file));
-        let Ok(Ok(description)) = description else {
+        let Some(description) = description.cloned().or_else(read) else {
             return Ok(builder);
         };
         let (format, at_load) = (description.format, description.at_load());
@@ -86,9 +90,14 @@ impl OnnxRuntime {
 }
 
 impl Engine for OnnxRuntime {
-    fn load(&self, file: &Path) -> Result<Box<dyn Session>, EngineError> {
+    fn load(
+        &self,
+        file: &Path,
+        description: Option<&Description>,
+    ) -> Result<Box<dyn Session>, EngineError> {
         let load = || {
-            let session = self.builder_for(file)?.commit_from_file(file)?;
+            let mut builder = self.builder_for(file, description)?;
+            let session = builder.commit_from_file(file)?;
             let ports = |outlets: &[ort::value::Outlet]| {
                 outlets
                     .iter()

@@ -23,7 +23,7 @@ fn engine() -> &'static OnnxRuntime {
 }
 
 fn load(model: &str) -> Result<Box<dyn Session>, EngineError> {
-    engine().load(&workspace().join("tests/models").join(model))
+    engine().load(&workspace().join("tests/models").join(model), None)
 }
 
 fn run(model: &str, inputs: Vec<(&str, Tensor)>) -> Result<Vec<(String, Value)>, EngineError> {
@@ -248,7 +248,7 @@ fn a_model_is_known_by_its_content_whatever_its_name() {
     for (model, name) in cases {
         let named = folder.path().join(name);
         std::fs::copy(models.join(model), &named).unwrap();
-        let session = engine().load(&named).unwrap();
+        let session = engine().load(&named, None).unwrap();
         assert_eq!(session.signature().inputs.len(), 1, "{model} as {name}");
     }
 }
@@ -266,7 +266,7 @@ fn an_optimised_graph_gives_the_same() {
     let x = Tensor::new(vec![1, 4], vec![1.0_f32, 2.0, 3.0, 4.0]).unwrap();
     let run = || {
         let inputs = vec![("x".to_owned(), Value::Tensor(x.clone()))];
-        let session = engine().load(&optimised).unwrap();
+        let session = engine().load(&optimised, None).unwrap();
         session.run(inputs, &[], &Cancel::default()).unwrap()
     };
     let minus = Tensor::new(vec![1, 4], vec![-1.0_f32, -2.0, -3.0, -4.0]).unwrap();

@@ -1,7 +1,6 @@
 //! How a file is compressed at its source: its name says so.
 
-/// The ending of the names of files that are compressed with zstd.
-const ZSTD: &str = ".zst";
+use crate::ids::FilePath;
 
 /// How a file is compressed at its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,10 +12,10 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// How a file of this name is compressed.
+    /// How the file at this path is compressed.
     #[must_use]
-    pub fn of(name: &str) -> Self {
-        if name.len() > ZSTD.len() && name.ends_with(ZSTD) {
+    pub fn of(path: &FilePath) -> Self {
+        if path.is_compressed() {
             Self::Zstd
         } else {
             Self::None
@@ -35,8 +34,10 @@ mod tests {
             ("model.onnx.zst", Compression::Zstd),
             ("model.zst.onnx", Compression::None),
             (".zst", Compression::None),
+            ("folder/.zst", Compression::None),
         ] {
-            assert_eq!(Compression::of(name), compression, "{name}");
+            let path = FilePath::parse(name).unwrap();
+            assert_eq!(Compression::of(&path), compression, "{name}");
         }
     }
 }

@@ -197,7 +197,7 @@ fn golden(at: &str, golden: &Golden) -> Result<(), ManifestError> {
 fn agree_on_objects(
     versions: &BTreeMap<VersionName, PublishedVersion>,
 ) -> Result<(), ManifestError> {
-    let mut objects: HashMap<String, (&VersionName, usize, &PublishedFile)> = HashMap::new();
+    let mut objects: HashMap<FilePath, (&VersionName, usize, &PublishedFile)> = HashMap::new();
     for (name, version) in versions {
         for (index, file) in version.files.iter().enumerate() {
             let place = version.place(file);
@@ -206,7 +206,8 @@ fn agree_on_objects(
                     if (&same.digest, same.size) != (&file.digest, file.size) =>
                 {
                     let problem = format!(
-                        "{place:?} is versions.{other}.files[{first}] too, with another size or SHA-256"
+                        "{:?} is versions.{other}.files[{first}] too, with another size or SHA-256",
+                        place.as_str()
                     );
                     let at = format!("versions.{name}.files[{index}]");
                     return Err(ManifestError::field(at, problem));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::*;
 
 mod properties;
-mod write;
+pub(crate) mod write;
 
 use write::{bytes, join, number, tensor};
 

@@ -6,7 +6,7 @@
 //! for again: one that changed meanwhile is fetched anew. With a manifest its digests decide, and a file that is here
 //! under the same digest is not asked for at all.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 
@@ -78,27 +78,19 @@ pub(super) struct Taken {
 }
 
 impl Gatherer<'_> {
-    /// Asks for what the journal does not know as the newest. One round trip, or two in a repository.
-    pub(super) async fn ask(&self, journal: &Journal) -> Result<Asked, CheckError> {
+    /// Asks for what the journal does not know as the newest; without one, for the newest. One round trip, or two in a
+    /// repository.
+    pub(super) async fn ask(&self, known: Option<&Journal>) -> Result<Asked, CheckError> {
         match &self.settings.form {
-            Form::Model(path) => self.ask_model(path, journal).await,
+            Form::Model(path) => self.ask_model(path, known).await,
             Form::Repository => {
                 let path = self.newest_in_repository().await?;
-                self.ask_model(&path, journal).await
+                self.ask_model(&path, known).await
             }
-            Form::Manifest(path) => self.ask_manifest(path, journal.manifest()).await,
-        }
-    }
-
-    /// Asks for the newest, whatever is known.
-    pub(super) async fn ask_anew(&self) -> Result<Asked, CheckError> {
-        match &self.settings.form {
-            Form::Model(path) => self.ask_files(path, Vec::new()).await,
-            Form::Repository => {
-                let path = self.newest_in_repository().await?;
-                self.ask_files(&path, Vec::new()).await
+            Form::Manifest(path) => {
+                let known = known.and_then(Journal::manifest);
+                self.ask_manifest(path, known).await
             }
-            Form::Manifest(path) => self.ask_manifest(path, None).await,
         }
     }
 
@@ -115,7 +107,14 @@ impl Gatherer<'_> {
         })
     }
 
-    async fn ask_model(&self, model: &FilePath, journal: &Journal) -> Result<Asked, CheckError> {
+    async fn ask_model(
+        &self,
+        model: &FilePath,
+        known: Option<&Journal>,
+    ) -> Result<Asked, CheckError> {
+        let Some(journal) = known else {
+            return self.ask_files(model, Vec::new()).await;
+        };
         let newest = journal.newest();
         let newest = newest.filter(|newest| newest.model.path == *model);
         let others = newest.into_iter().flat_map(|newest| &newest.others);
@@ -190,19 +189,17 @@ impl Gatherer<'_> {
         mut answers: HashMap<FilePath, Answer>,
         journal: &Journal,
     ) -> Result<Gathered, CheckError> {
-        let mut transferred = None;
+        let mut came = None;
         for _ in 0..=MOST_CHANGES {
-            let taken = self.take_all(&model, answers, journal).await?;
-            for file in &taken {
-                transferred = sum(transferred, file.transferred);
-            }
+            let (taken, description) = self.take_all(&model, answers, journal).await?;
+            came = sum(came.into_iter().chain(transferred(&taken)));
             let (record, files) = Self::version_of(taken)?;
             if record.others.is_empty() {
-                return self.gathered(record, files, None, transferred);
+                return self.gathered(record, files, description, None, came);
             }
             let known = record.files().cloned().collect();
             match self.ask_files(&model, known).await? {
-                Asked::Same => return self.gathered(record, files, None, transferred),
+                Asked::Same => return self.gathered(record, files, description, None, came),
                 Asked::Changed(Changed::Files {
                     model: path,
                     answers: again,
@@ -222,16 +219,18 @@ impl Gatherer<'_> {
         model: &FilePath,
         mut answers: HashMap<FilePath, Answer>,
         journal: &Journal,
-    ) -> Result<Vec<Taken>, CheckError> {
+    ) -> Result<(Vec<Taken>, Option<Description>), CheckError> {
         let parts = self.shared.parts;
         let answer = answers.remove(model);
         let first = self.take(model, answer, journal, parts).await?;
-        let others = external(&first.file).await;
-        if others.as_ref().map_or(true, |others| !others.is_empty()) {
+        let described = describe(&first.file).await;
+        let is_alone = matches!(&described, Ok(said) if external(said.as_ref()).next().is_none());
+        if !is_alone {
             journal.arrived(first.record.clone());
         }
-        let others = others?;
-        let others: Vec<FilePath> = others.iter().map(|path| model.beside(path)).collect();
+        let description = described?;
+        let others = external(description.as_ref());
+        let others: Vec<FilePath> = others.map(|path| model.beside(path)).collect();
         let parts = shared_out(parts, others.len());
         let take = |path| {
             let answer = answers.remove(&path);
@@ -247,7 +246,7 @@ impl Gatherer<'_> {
             .try_collect::<Vec<_>>();
         let mut taken = vec![first];
         taken.extend(others.await?);
-        Ok(taken)
+        Ok((taken, description))
     }
 
     async fn take(
@@ -324,7 +323,7 @@ impl Gatherer<'_> {
             source: &*source,
             object,
             expected,
-            compression: Compression::of(path.as_str()),
+            compression: Compression::of(path),
         };
         let context = fetch::Context {
             cache: &self.shared.cache,
@@ -380,10 +379,11 @@ impl Gatherer<'_> {
         &self,
         record: Record,
         files: Vec<KeptFile>,
+        description: Option<Description>,
         published: Option<Published>,
         transferred: Option<u64>,
     ) -> Result<Gathered, CheckError> {
-        let files = self.shared.cache.lay_out(&record, files)?;
+        let files = self.shared.cache.lay_out(&record, files, description)?;
         Ok(Gathered {
             record,
             files,
@@ -399,16 +399,21 @@ fn is_seen(newest: &Record, journal: &Journal) -> bool {
         .all(|file| journal.seen(&file.path).as_ref() == Some(file))
 }
 
-/// The files that a model's file refers to. What is no model is for ONNX Runtime to say.
-pub(super) async fn external(model: &KeptFile) -> Result<BTreeSet<FilePath>, CheckError> {
+/// What a model's file says of itself; nothing of what is no model, which is for ONNX Runtime to say.
+pub(super) async fn describe(model: &KeptFile) -> Result<Option<Description>, CheckError> {
     let model = model.clone();
     let read = move || Description::read(&File::open(model.path())?);
     let read = tokio::task::spawn_blocking(read).await;
     match read.unwrap_or_else(|error| Err(io::Error::other(error).into())) {
-        Ok(description) => Ok(description.external),
-        Err(OnnxError::NotOnnx { .. } | OnnxError::Empty) => Ok(BTreeSet::new()),
+        Ok(description) => Ok(Some(description)),
+        Err(OnnxError::NotOnnx { .. } | OnnxError::Empty) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The files that a model's file refers to.
+pub(super) fn external(description: Option<&Description>) -> impl Iterator<Item = &FilePath> {
+    description.into_iter().flat_map(|said| &said.external)
 }
 
 /// How each of so many files that are fetched at once is divided.
@@ -420,9 +425,11 @@ pub(super) fn shared_out(parts: Parts, files: usize) -> Parts {
     }
 }
 
-fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one + other),
-        (one, other) => one.or(other),
-    }
+/// How many bytes came for all of them; `None` when no file had to be fetched.
+pub(super) fn transferred(taken: &[Taken]) -> Option<u64> {
+    sum(taken.iter().filter_map(|file| file.transferred))
+}
+
+fn sum(bytes: impl Iterator<Item = u64>) -> Option<u64> {
+    bytes.reduce(|one, other| one + other)
 }

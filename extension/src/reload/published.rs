@@ -9,12 +9,15 @@ use std::collections::BTreeSet;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::CheckError;
-use super::gather::{AT_ONCE, Gathered, Gatherer, Taken, external, shared_out};
+use super::gather::{
+    AT_ONCE, Gathered, Gatherer, Taken, describe, external, shared_out, transferred,
+};
 use crate::cache::{FileRecord, Journal, KeptFile, Published, Record};
 use crate::config::Form;
 use crate::fetch::Parts;
 use crate::ids::{ETag, Expected, FilePath, Identity};
 use crate::manifest::{MOST_BYTES, Manifest, PublishedFile, PublishedVersion};
+use crate::onnx::Description;
 use crate::source::Object;
 
 /// Which of a manifest's versions.
@@ -56,15 +59,14 @@ impl Gatherer<'_> {
             return Ok(None);
         };
         let taken = self.take_published(version, journal).await?;
-        let transferred = taken.iter().filter_map(|file| file.transferred);
-        let transferred = transferred.reduce(|one, other| one + other);
+        let transferred = transferred(&taken);
         let (record, files) = Self::version_of(taken)?;
-        self.complete(name.as_str(), &record, &files).await?;
+        let description = self.complete(name.as_str(), &record, &files).await?;
         let published = Published {
             manifest: identity,
             example: version.golden.first().map(|golden| golden.inputs.clone()),
         };
-        let gathered = self.gathered(record, files, Some(published), transferred)?;
+        let gathered = self.gathered(record, files, description, Some(published), transferred)?;
         Ok(Some(gathered))
     }
 
@@ -107,7 +109,7 @@ impl Gatherer<'_> {
                     size: file.size,
                     digest: file.digest.clone(),
                 };
-                (version.folder.join(&file.path), expected)
+                (version.place(file), expected)
             })
             .collect();
         let parts = shared_out(self.shared.parts, files.len());
@@ -156,20 +158,21 @@ impl Gatherer<'_> {
         })
     }
 
-    /// Whether the version has every file that its model refers to.
+    /// What the model's file says of itself, once the version is seen to have every file that it refers to.
     async fn complete(
         &self,
         name: &str,
         record: &Record,
         files: &[KeptFile],
-    ) -> Result<(), CheckError> {
+    ) -> Result<Option<Description>, CheckError> {
         let Some(model) = files.first() else {
-            return Ok(());
+            return Ok(None);
         };
+        let description = describe(model).await?;
         let laid_out: BTreeSet<FilePath> =
             record.files().map(|file| file.path.laid_out()).collect();
-        for path in external(model).await? {
-            if !laid_out.contains(&record.model.path.beside(&path)) {
+        for path in external(description.as_ref()) {
+            if !laid_out.contains(&record.model.path.beside(path)) {
                 return Err(CheckError::Manifest {
                     location: self.settings.location.to_string(),
                     reason: format!(
@@ -178,6 +181,6 @@ impl Gatherer<'_> {
                 });
             }
         }
-        Ok(())
+        Ok(description)
     }
 }

@@ -14,6 +14,7 @@ use crate::clock::SystemClock;
 use crate::config::Location;
 use crate::engine::{Cancel, Engine, Session};
 use crate::ids::ModelName;
+use crate::onnx::Description;
 use crate::tensor::{Datatype, Kind, Port, Signature, Value};
 use shelf::{Held, Shelf};
 
@@ -50,7 +51,11 @@ struct Loadable {
 }
 
 impl Engine for Loader {
-    fn load(&self, file: &std::path::Path) -> Result<Box<dyn Session>, EngineError> {
+    fn load(
+        &self,
+        file: &std::path::Path,
+        _: Option<&Description>,
+    ) -> Result<Box<dyn Session>, EngineError> {
         let bytes = std::fs::read(file).map_err(|error| EngineError::Load(error.to_string()))?;
         if bytes.starts_with(b"bad") {
             return Err(EngineError::Load("not a model".to_owned()));

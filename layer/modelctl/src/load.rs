@@ -34,7 +34,7 @@ pub(crate) struct Took {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let engine = library::open(&arguments.library.find()?)?;
     let start = Instant::now();
-    let session = engine.load(&arguments.model)?;
+    let session = engine.load(&arguments.model, None)?;
     let load = start.elapsed();
     if let Some(file) = &arguments.input {
         let inputs = inputs::read(file, session.signature())?;

@@ -19,7 +19,7 @@ fn the_whole_form_is_read_field_by_field() {
     let [model, weights] = &version.files[..] else {
         panic!("two files")
     };
-    assert_eq!(version.place(model), "versions/7/model.onnx.zst");
+    assert_eq!(version.place(model).as_str(), "versions/7/model.onnx.zst");
     assert_eq!(model.laid_out().as_str(), "model.onnx");
     assert!(model.is_compressed() && !weights.is_compressed());
     assert_eq!(weights.laid_out().as_str(), "data/weights.bin");

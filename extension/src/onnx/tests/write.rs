@@ -1,10 +1,10 @@
 //! Writes protobuf, as plainly as possible.
 
-pub(super) fn join(parts: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+pub(crate) fn join(parts: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     parts.into_iter().flatten().collect()
 }
 
-pub(super) fn varint(mut value: u64) -> Vec<u8> {
+pub(crate) fn varint(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while value > 127 {
         bytes.push(value.to_le_bytes()[0] | 0x80);
@@ -14,21 +14,21 @@ pub(super) fn varint(mut value: u64) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn number(field: u64, value: u64) -> Vec<u8> {
+pub(crate) fn number(field: u64, value: u64) -> Vec<u8> {
     join([varint(field << 3), varint(value)])
 }
 
-pub(super) fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
+pub(crate) fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
     let length = varint(value.len() as u64);
     join([varint(field << 3 | 2), length, value.to_vec()])
 }
 
-pub(super) fn entry(key: &str, value: &str) -> Vec<u8> {
+pub(crate) fn entry(key: &str, value: &str) -> Vec<u8> {
     join([bytes(1, key.as_bytes()), bytes(2, value.as_bytes())])
 }
 
 /// A tensor of a few bytes, in the model or in a file.
-pub(super) fn tensor(name: &str, location: Option<&str>) -> Vec<u8> {
+pub(crate) fn tensor(name: &str, location: Option<&str>) -> Vec<u8> {
     let data = match location {
         None => bytes(9, &[1, 2, 3, 4]),
         Some(location) => join([

@@ -1,19 +1,13 @@
 //! Models of several files.
 
 use super::*;
+use crate::onnx::tests::write::{bytes, join, tensor};
 
 /// A model's file that refers to `weights`, in the wire format of ONNX; `seed` makes it another.
 pub(super) fn model(weights: &str, seed: &str) -> &'static [u8] {
-    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        let length = u8::try_from(bytes.len()).unwrap();
-        assert!(length < 128);
-        [&[number << 3 | 2, length], bytes].concat()
-    }
-    let location = [field(1, b"location"), field(2, weights.as_bytes())].concat();
-    // The tensor's data lie elsewhere: field 14 is 1.
-    let tensor = [field(13, &location), vec![14 << 3, 1]].concat();
-    let graph = [field(2, seed.as_bytes()), field(5, &tensor)].concat();
-    field(7, &graph).leak()
+    let tensor = tensor("w", Some(weights));
+    let graph = join([bytes(2, seed.as_bytes()), bytes(5, &tensor)]);
+    bytes(7, &graph).leak()
 }
 
 const MODEL: &str = "wine.onnx";

@@ -45,8 +45,8 @@ pub(super) fn compare(
     tolerance: Option<f64>,
 ) -> anyhow::Result<Verdict> {
     let given = !arguments.files.is_empty();
-    let before = engine.load(before)?;
-    let after = engine.load(after).context("the optimised model")?;
+    let before = engine.load(before, None)?;
+    let after = engine.load(after, None).context("the optimised model")?;
     if before.signature() != after.signature() {
         bail!("the optimised model has other inputs or outputs; nothing is written");
     }

@@ -74,7 +74,7 @@ fn run(model: &Path, name: &str, tensor: &Tensor) -> Vec<(String, Value)> {
         let library = Path::new(env!("CARGO_MANIFEST_DIR")).join(library);
         OnnxRuntime::open(&library, 1).expect("run `make onnxruntime` first")
     });
-    let session = engine.load(model).unwrap();
+    let session = engine.load(model, None).unwrap();
     let inputs = vec![(name.to_owned(), Value::Tensor(tensor.clone()))];
     session.run(inputs, &[], &Cancel::default()).unwrap()
 }
