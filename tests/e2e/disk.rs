@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use lab::lambda::{Builder, Clock, Function, ShutdownReason};
+use lab::s3::S3Server;
 use serde_json::Value;
 
 use crate::reference::WINE;
@@ -39,6 +40,18 @@ async fn start(builder: Builder) -> Option<Function> {
     Some(function)
 }
 
+/// The same with a check at every invocation, and version 1 answering.
+async fn answering(s3: &S3Server, clock: Clock) -> Option<Function> {
+    let function = platform(s3)
+        .env("MODEL_REFRESH_INTERVAL", "0")
+        .env("MODEL_TAIL_BUDGET", "30s")
+        .clock(clock);
+    let function = start(function).await?;
+    WINE.v1
+        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
+    Some(function)
+}
+
 /// Fills so much of `/tmp`, as a function's own files do.
 fn fill(function: &Function, bytes: usize) -> PathBuf {
     let environment = function.environment().unwrap();
@@ -60,15 +73,9 @@ fn assert_says_what_to_do(words: &str, needs: usize) {
 
 async fn a_new_version_that_has_no_room_changes_nothing_and_is_taken_once_there_is(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
-    let function = platform(&s3)
-        .env("MODEL_REFRESH_INTERVAL", "0")
-        .env("MODEL_TAIL_BUDGET", "30s")
-        .clock(clock);
-    let Some(function) = start(function).await else {
+    let Some(function) = answering(&s3, clock).await else {
         return;
     };
-    WINE.v1
-        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     let in_the_way = fill(&function, 5 * MB);
     let large = padded("wine-v2.onnx", 4 * MB);
     s3.put(BUCKET, KEY, large.clone());
@@ -161,15 +168,9 @@ async fn a_full_disk_is_no_obstacle_once_it_is_empty(clock: Clock) {
 async fn where_two_versions_have_no_room_the_file_of_the_one_that_answers_goes(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
     s3.put(BUCKET, KEY, padded("wine-v1.onnx", 5 * MB));
-    let function = platform(&s3)
-        .env("MODEL_REFRESH_INTERVAL", "0")
-        .env("MODEL_TAIL_BUDGET", "30s")
-        .clock(clock);
-    let Some(function) = start(function).await else {
+    let Some(function) = answering(&s3, clock).await else {
         return;
     };
-    WINE.v1
-        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     s3.put(BUCKET, KEY, padded("wine-v2.onnx", 5 * MB));
     freeze(&function, &s3).await;
     function.answer(&features(9)).await.unwrap();

@@ -100,7 +100,7 @@ async fn the_checksum_of_an_upload_comes_with_it_and_is_held_against_what_arrive
     assert_eq!(Some(&declared.value), stored.checksum_crc64_nvme.as_ref());
 
     // With another one the same bytes are refused.
-    let lies = Lies(source);
+    let lies = lying_source(source);
     let opened = open(&lies).await;
     let error = bench.fetch_object(&lies, opened).await.unwrap_err();
     assert!(error.to_string().contains("Crc64Nvme"), "{error}");
@@ -137,19 +137,23 @@ const HALF: u64 = MB / 2;
 
 /// Fetches half of each of the three parts that come at a time, and gives up.
 async fn give_up(bench: &Bench<AnyS3>) {
-    let source = Halting(bench.source());
+    let source = halting_source(bench.source());
     tokio::select! {
         _ = bench.fetch_from(&source) => panic!("it cannot end"),
         () = bench.arrived(3 * HALF) => {}
     }
 }
 
-/// A source whose bodies bring half a part each, and then nothing more.
-struct Halting(Box<dyn Source>);
+/// A source that gives something else than another has.
+struct Altered {
+    source: Box<dyn Source>,
+    object: fn(Object) -> Object,
+    body: fn(Box<dyn Chunks>) -> Box<dyn Chunks>,
+}
 
-impl Source for Halting {
+impl Source for Altered {
     fn uri(&self) -> String {
-        self.0.uri()
+        self.source.uri()
     }
 
     fn open<'a>(
@@ -157,12 +161,12 @@ impl Source for Halting {
         known: Option<&'a Identity>,
     ) -> BoxFuture<'a, Result<Opened, SourceError>> {
         Box::pin(async move {
-            Ok(match self.0.open(known).await? {
+            Ok(match self.source.open(known).await? {
                 Opened::Unchanged => Opened::Unchanged,
-                Opened::Object(object) => Opened::Object(Object {
-                    body: halting(object.body),
+                Opened::Object(object) => Opened::Object((self.object)(Object {
+                    body: (self.body)(object.body),
                     ..object
-                }),
+                })),
             })
         })
     }
@@ -173,9 +177,33 @@ impl Source for Halting {
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>> {
         Box::pin(async move {
-            let body = self.0.read(identity, range).await?;
-            Ok(halting(body))
+            let body = self.source.read(identity, range).await?;
+            Ok((self.body)(body))
         })
+    }
+}
+
+/// Its bodies bring half a part each, and then nothing more.
+fn halting_source(source: Box<dyn Source>) -> Altered {
+    Altered {
+        source,
+        object: |object| object,
+        body: halting,
+    }
+}
+
+/// It declares another checksum than there is.
+fn lying_source(source: Box<dyn Source>) -> Altered {
+    Altered {
+        source,
+        object: |object| Object {
+            checksum: Some(Checksum {
+                algorithm: ChecksumAlgorithm::Crc64Nvme,
+                value: "AAAAAAAAAAA=".to_owned(),
+            }),
+            ..object
+        },
+        body: |body| body,
     }
 }
 
@@ -202,40 +230,5 @@ impl Chunks for HaltingBody {
                 chunk
             }))
         })
-    }
-}
-
-/// A source that declares another checksum than there is.
-struct Lies(Box<dyn Source>);
-
-impl Source for Lies {
-    fn uri(&self) -> String {
-        self.0.uri()
-    }
-
-    fn open<'a>(
-        &'a self,
-        known: Option<&'a Identity>,
-    ) -> BoxFuture<'a, Result<Opened, SourceError>> {
-        Box::pin(async move {
-            Ok(match self.0.open(known).await? {
-                Opened::Unchanged => Opened::Unchanged,
-                Opened::Object(object) => Opened::Object(Object {
-                    checksum: Some(Checksum {
-                        algorithm: ChecksumAlgorithm::Crc64Nvme,
-                        value: "AAAAAAAAAAA=".to_owned(),
-                    }),
-                    ..object
-                }),
-            })
-        })
-    }
-
-    fn read<'a>(
-        &'a self,
-        identity: &'a Identity,
-        range: Range<u64>,
-    ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>> {
-        self.0.read(identity, range)
     }
 }
