@@ -25,7 +25,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-pub use journal::{Journal, Published};
+pub use journal::{Cause, History, Journal, Published};
 pub use layout::KeptModel;
 pub use partial::{Partial, Unfinished, Wanted, is_full};
 pub use record::{FileRecord, Record};
@@ -149,18 +149,18 @@ impl Cache {
     /// The files that a journal names, and that may still be loaded.
     fn named(&self) -> Vec<PathBuf> {
         let entries = self.journal_entries();
-        let digests = entries.iter().flat_map(journal::Entries::digests);
+        let digests = entries.iter().flat_map(journal::Kept::needed);
         digests.map(|digest| self.path(&digest)).collect()
     }
 
     /// The files that a journal knows to be of no use.
     fn refused(&self) -> Vec<PathBuf> {
         let entries = self.journal_entries();
-        let digests = entries.iter().flat_map(journal::Entries::refused);
+        let digests = entries.iter().flat_map(journal::Kept::refused);
         digests.map(|digest| self.path(&digest)).collect()
     }
 
-    fn journal_entries(&self) -> Vec<journal::Entries> {
+    fn journal_entries(&self) -> Vec<journal::Kept> {
         let read = |path: PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
         entries(&self.journals)
             .into_iter()
@@ -273,8 +273,10 @@ mod tests {
             others: Vec::new(),
         };
         let mut journal = cache.journal(model, "s3://b/k");
-        journal.fetched(record.clone(), None);
-        journal.loaded(&record);
+        journal.note(|history| {
+            history.seen(record.clone(), None);
+            history.let_in(&record);
+        });
         (file.path().to_owned(), record)
     }
 

@@ -1,13 +1,15 @@
 //! Is there a new version, can it be had, does it load: then it answers, and otherwise nothing changes.
 //!
-//! One [`Reloader`] for each model. A check is one conditional request for each file that is known; what it finds is
-//! [gathered](gather), loaded beside the version that answers, [warmed up](warm_up), and swapped in. Any failure leaves the version that answers as it is, is counted,
-//! logged with its reason, and shown in the status. Bytes that could not be loaded are not fetched again until
-//! the source changes. At a start, a file in the cache that the source confirms is loaded without a transfer,
-//! and one that the source cannot be asked about is loaded all the same.
+//! One [`Reloader`] for each model. What is done, and in which order, is decided by a pure [machine]; here it is done.
+//! A check is one conditional request for each file that is known; what it finds is [gathered](gather), loaded beside
+//! the version that answers, [warmed up](warm_up), and swapped in. Any failure leaves the version that answers as it
+//! is, is counted, logged with its reason, and shown in the status. Bytes that could not be loaded are not fetched
+//! again until the source changes. At a start, a file in the cache that the source confirms is loaded without a
+//! transfer, and one that the source cannot be asked about is loaded all the same.
 
 mod engine_slot;
 mod gather;
+mod machine;
 mod published;
 mod repository;
 mod warm_up;
@@ -18,11 +20,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
-use crate::cache::{Cache, CacheError, Journal, KeptModel, Record};
+use crate::cache::{Cache, CacheError, Cause, Journal, KeptModel, Record};
 use crate::clock::{Clock, Thaws};
 use crate::config::ModelSettings;
 use crate::engine::EngineError;
 use crate::fetch::{FetchError, Parts};
+use crate::ids::Digest;
 use crate::metrics::defs;
 use crate::models::{Loaded, Models};
 use crate::onnx::OnnxError;
@@ -30,7 +33,8 @@ use crate::source::{Place, SourceError};
 use crate::status::{ModelStatus, Status};
 pub use engine_slot::EngineSlot;
 use engine_slot::on_thread;
-use gather::{Asked, Changed, Gatherer};
+use gather::{Asked, Changed, Gathered, Gatherer};
+use machine::{Check, End, Event, Step, Target};
 use warm_up::WarmUp;
 
 /// What the reloaders of one execution environment share.
@@ -130,39 +134,76 @@ impl Reloader {
             drop(self.journal.lock().await);
             return Outcome::Current;
         };
+        let journal = self.read(&mut journal);
+        let (check, step) = Check::begin(journal.history(), self.answering());
+        self.walk(check, step, journal).await
+    }
+
+    /// Lets the version before this one answer again, or what else there is in its place, and this one no more, until
+    /// the source holds another one.
+    pub async fn withdraw(&self, digest: &Digest, reason: &str) -> Outcome {
+        let mut journal = self.journal.lock().await;
+        let journal = self.read(&mut journal);
+        let answering = self.answering();
+        let withdraw = |history: &mut _| Check::withdraw(history, answering, digest, reason);
+        let (check, step) = journal.note(withdraw);
+        self.walk(check, step, journal).await
+    }
+
+    fn read<'a>(&self, journal: &'a mut Option<Journal>) -> &'a mut Journal {
+        journal.get_or_insert_with(|| {
+            let location = self.settings.location.to_string();
+            self.shared.cache.journal(&self.settings.name, &location)
+        })
+    }
+
+    fn answering(&self) -> Option<Digest> {
+        let current = self.shared.models.current(&self.settings.name);
+        current.map(|loaded| loaded.digest.clone())
+    }
+
+    /// Does what the machine says until it says that this is all.
+    async fn walk(&self, mut check: Check, mut step: Step, journal: &mut Journal) -> Outcome {
         let (name, shared) = (&self.settings.name, &self.shared);
         shared.status.update(name, |status| status.busy = true);
-        let journal = match &mut *journal {
-            Some(journal) => journal,
-            unread => {
-                let location = self.settings.location.to_string();
-                unread.insert(shared.cache.journal(name, &location))
-            }
+        let mut walk = Walk::default();
+        let end = loop {
+            let event = match step {
+                Step::End(end) => break end,
+                Step::Ask { known, beside } => self.ask(known, beside, journal, &mut walk).await,
+                Step::Gather(target) => self.gather(target, journal, &mut walk).await,
+                Step::Find(record) => self.look_for(record, &mut walk).await,
+                Step::Load(record) => self.load(record, journal, &mut walk).await,
+            };
+            step = journal.note(|history| check.next(history, event));
         };
-        let (outcome, problem) = match self.attempt(journal).await {
-            Ok(outcome) => {
-                let refusal = journal.refusal().map(str::to_owned);
-                let refused = refusal.map(CheckError::Refused);
-                // Not at every check: the start that makes do with an older version says why.
-                if let (Outcome::Loaded(_), Some(problem)) = (&outcome, &refused) {
-                    self.report(problem);
-                }
-                (outcome, refused.map(|problem| problem.to_string()))
-            }
-            Err(problem) => {
-                let fallback = self.fall_back(journal).await;
+        shared.cache.sweep();
+        let refusal = journal.history().refusal().map(str::to_owned);
+        let refusal = refusal.map(CheckError::Refused);
+        let problem = match (walk.problem, end) {
+            (Some(problem), _) => {
                 self.report(&problem);
-                (fallback, Some(problem.to_string()))
+                Some(problem)
             }
+            // Not at every check: the start that makes do with an older version says why.
+            (None, End::Loaded) => {
+                refusal.iter().for_each(|problem| self.report(problem));
+                refusal
+            }
+            (None, _) => refusal,
         };
         let now = shared.clock.now();
         shared.status.update(name, |status| {
             status.busy = false;
             status.attempts += 1;
             status.attempted_at = Some(now);
-            status.problem = problem;
+            status.problem = problem.map(|problem| problem.to_string());
         });
-        outcome
+        match end {
+            End::Current => Outcome::Current,
+            End::Loaded => Outcome::Loaded(walk.steps),
+            End::Failed => Outcome::Failed,
+        }
     }
 
     fn report(&self, problem: &CheckError) {
@@ -188,120 +229,98 @@ impl Reloader {
         }
     }
 
-    async fn attempt(&self, journal: &mut Journal) -> Result<Outcome, CheckError> {
-        let mut steps = Steps::default();
-        let asked = Instant::now();
+    async fn ask(
+        &self,
+        known: bool,
+        beside: Option<Record>,
+        journal: &Journal,
+        walk: &mut Walk,
+    ) -> Event {
+        let started = Instant::now();
         let question = async {
-            let answer = self.gatherer().ask(Some(journal)).await;
-            (answer, asked.elapsed())
+            let answer = self.gatherer().ask(known.then_some(journal)).await;
+            (answer, started.elapsed())
         };
         // What would be loaded is read and checked beside the question whether it is the newest.
-        let pending = journal.usable().filter(|usable| !self.is_loaded(usable));
-        let pending = pending.cloned();
-        let ((answer, ask), (cached, cache)) = tokio::join!(question, self.find(pending));
-        (steps.ask, steps.cache) = (ask, cache);
-        let answer = answer?;
-        let now = self.shared.clock.now();
-        let checked = |status: &mut ModelStatus| status.checked_at = Some(now);
-        self.shared.status.update(&self.settings.name, checked);
-        match (answer, cached) {
-            (Asked::Changed(changed), _) => self.take_new(changed, journal, steps).await,
-            (Asked::Same, Some((record, files))) => {
-                self.count_cache_hit();
-                self.load(record, files, journal, steps).await
+        let ((answer, ask), (files, cache)) = tokio::join!(question, self.find(beside));
+        (walk.steps.ask, walk.steps.cache) = (ask, cache);
+        walk.files = files;
+        let found = walk.files.is_some();
+        if answer.is_ok() {
+            let now = self.shared.clock.now();
+            let checked = |status: &mut ModelStatus| status.checked_at = Some(now);
+            self.shared.status.update(&self.settings.name, checked);
+        }
+        match answer {
+            Ok(Asked::Changed(changed)) => {
+                walk.changed = Some(changed);
+                Event::Changed
             }
-            (Asked::Same, None) => self.take_known(journal, steps).await,
+            Ok(Asked::Same) => {
+                if found {
+                    self.count_cache_hit();
+                }
+                Event::Same { found }
+            }
+            Err(problem) => {
+                walk.failed(problem);
+                Event::Unreachable { found }
+            }
         }
     }
 
-    fn is_loaded(&self, record: &Record) -> bool {
-        let loaded = self.shared.models.current(&self.settings.name);
-        loaded.is_some_and(|loaded| loaded.digest == record.digest())
-    }
-
-    /// The newest version that may be loaded answers already, or is fetched again, because the cache has lost it.
-    async fn take_known(&self, journal: &mut Journal, steps: Steps) -> Result<Outcome, CheckError> {
-        let Some(usable) = journal.usable() else {
-            let reason = journal.refusal().unwrap_or_default().to_owned();
-            return Err(CheckError::Refused(reason));
-        };
-        if self.is_loaded(usable) {
-            return Ok(Outcome::Current);
-        }
-        match self.gatherer().ask(None).await? {
-            Asked::Changed(changed) => self.take_new(changed, journal, steps).await,
-            Asked::Same => Ok(Outcome::Current),
-        }
-    }
-
-    /// Brings in what the source holds, and lets it answer.
-    async fn take_new(
-        &self,
-        changed: Changed,
-        journal: &mut Journal,
-        mut steps: Steps,
-    ) -> Result<Outcome, CheckError> {
+    /// Brings in the files of a version.
+    async fn gather(&self, target: Target, journal: &Journal, walk: &mut Walk) -> Event {
         let started = Instant::now();
-        let gathered = self.gatherer().gather(changed, journal).await?;
-        match gathered.transferred {
+        let gathered = match target {
+            Target::Choice(_) => match walk.changed.take() {
+                Some(changed) => self.gatherer().gather(changed, journal).await.map(Some),
+                None => Ok(None),
+            },
+            Target::StandIn(_) => self.gatherer().gather_previous(journal).await,
+        };
+        let Gathered {
+            record,
+            files,
+            published,
+            transferred,
+        } = match gathered {
+            Ok(Some(gathered)) => gathered,
+            Ok(None) => return Event::NotGathered { more: false },
+            Err(problem) => {
+                walk.failed(problem);
+                return Event::NotGathered { more: false };
+            }
+        };
+        match transferred {
             Some(bytes) => {
-                steps.fetch = Some(started.elapsed());
+                walk.steps.fetch = Some(started.elapsed());
                 self.count_fetch(started.elapsed(), bytes);
             }
-            None => self.count_cache_hit(),
+            None if files.is_some() => self.count_cache_hit(),
+            None => {}
         }
-        let record = gathered.record;
-        journal.fetched(record.clone(), gathered.published);
-        if let Some(reason) = journal.refusal() {
-            return Err(CheckError::Refused(reason.to_owned()));
+        if matches!(target, Target::StandIn(_)) {
+            info!(model = %self.settings.name, version = %record.version(), "an earlier version stands in");
         }
-        if self.is_loaded(&record) && gathered.transferred.is_none() {
-            return Ok(Outcome::Current);
+        walk.files = files;
+        Event::Gathered {
+            record,
+            published,
+            transferred: transferred.is_some(),
+            more: false,
         }
-        self.load(record, gathered.files, journal, steps).await
     }
 
-    /// When nothing answers and the newest version cannot be had: the last good one, if it is here, or the one that the
-    /// manifest names for this.
-    async fn fall_back(&self, journal: &mut Journal) -> Outcome {
-        if self.shared.models.current(&self.settings.name).is_some() {
-            return Outcome::Failed;
+    async fn look_for(&self, record: Record, walk: &mut Walk) -> Event {
+        let (files, cache) = self.find(Some(record)).await;
+        walk.steps.cache = cache;
+        walk.files = files;
+        if walk.files.is_some() {
+            Event::Found
+        } else {
+            Event::Lost
         }
-        let (found, cache) = self.find(journal.usable().cloned()).await;
-        let found = match found {
-            Some(found) => Some(found),
-            None => self.find_previous(journal).await,
-        };
-        let Some((record, files)) = found else {
-            return Outcome::Failed;
-        };
-        let steps = Steps {
-            cache,
-            ..Steps::default()
-        };
-        let loaded = self.load(record, files, journal, steps).await;
-        loaded.unwrap_or(Outcome::Failed)
-    }
-
-    async fn find_previous(&self, journal: &mut Journal) -> Option<(Record, KeptModel)> {
-        let model = self.settings.name.as_str();
-        let gathered = match self.gatherer().gather_previous(journal).await {
-            Ok(gathered) => gathered?,
-            Err(error) => {
-                warn!(
-                    model,
-                    "the manifest's previous version cannot be had: {error}"
-                );
-                return None;
-            }
-        };
-        let record = gathered.record;
-        if journal.is_refused(&record) {
-            return None;
-        }
-        info!(model, "the manifest's previous version stands in");
-        journal.stands_in(record.clone(), gathered.published);
-        Some((record, gathered.files))
     }
 
     fn count_cache_hit(&self) {
@@ -318,31 +337,36 @@ impl Reloader {
     }
 
     /// The files of this version, if the cache has them whole, and how long it took to see that.
-    async fn find(&self, record: Option<Record>) -> (Option<(Record, KeptModel)>, Duration) {
+    async fn find(&self, record: Option<Record>) -> (Option<KeptModel>, Duration) {
         let started = Instant::now();
         let Some(record) = record else {
             return (None, Duration::ZERO);
         };
         let cache = self.shared.cache.clone();
-        let find = move || cache.find_all(&record).map(|files| (record, files));
+        let find = move || cache.find_all(&record);
         let found = tokio::task::spawn_blocking(find).await.ok().flatten();
         (found, started.elapsed())
     }
 
     /// Loads a version, warms it up, and lets it answer.
-    async fn load(
-        &self,
-        record: Record,
-        files: KeptModel,
-        journal: &mut Journal,
-        mut steps: Steps,
-    ) -> Result<Outcome, CheckError> {
+    async fn load(&self, record: Record, journal: &Journal, walk: &mut Walk) -> Event {
+        let vacated = false;
+        let Some(files) = walk.files.take() else {
+            return Event::NotLoaded { vacated };
+        };
         let digest = record.digest();
         let name = &self.settings.name;
         let reload = self.shared.models.current(name).is_some();
+        let steps = &mut walk.steps;
         steps.bytes = record.size();
         let started = Instant::now();
-        let (engine, _) = self.shared.engine.get().await?;
+        let engine = match self.shared.engine.get().await {
+            Ok((engine, _)) => engine,
+            Err(problem) => {
+                walk.failed(problem);
+                return Event::NotLoaded { vacated };
+            }
+        };
         let loading = Instant::now();
         journal.load_begins(&digest);
         let warm_up = WarmUp::of(&digest, journal);
@@ -356,19 +380,26 @@ impl Reloader {
         })
         .await;
         journal.load_ended();
-        let (session, warmed_up, files) = match result? {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                journal.refused(&digest, &error.to_string());
-                self.shared.cache.sweep();
-                return Err(error.into());
+        let (session, warmed_up, files) = match result {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(problem)) => {
+                let reason = problem.to_string();
+                walk.failed(problem);
+                return Event::Refused {
+                    cause: Cause::Itself,
+                    reason,
+                    vacated,
+                };
+            }
+            Err(problem) => {
+                walk.failed(problem);
+                return Event::NotLoaded { vacated };
             }
         };
         let version = record.version();
         steps.warm_up = warmed_up.map(|warmed_up| warmed_up.report(name, &version));
         let warm_up = steps.warm_up.unwrap_or_default();
         steps.load = started.elapsed().saturating_sub(warm_up);
-        journal.loaded(&record);
         drop(files);
         metrics::histogram!(defs::MODEL_LOAD_TIME, defs::MODEL_LABEL => name.to_string())
             .record(milliseconds(loading.elapsed().saturating_sub(warm_up)));
@@ -399,8 +430,25 @@ impl Reloader {
             "{}",
             if reload { "another version answers from now on" } else { "the model is loaded" }
         );
-        self.shared.cache.sweep();
-        Ok(Outcome::Loaded(steps))
+        Event::Loaded
+    }
+}
+
+/// What one check has in hand.
+#[derive(Default)]
+struct Walk {
+    steps: Steps,
+    /// What the source holds that is not known.
+    changed: Option<Changed>,
+    /// The files of the version that is loaded next.
+    files: Option<KeptModel>,
+    /// What went wrong first.
+    problem: Option<CheckError>,
+}
+
+impl Walk {
+    fn failed(&mut self, problem: impl Into<CheckError>) {
+        self.problem.get_or_insert(problem.into());
     }
 }
 

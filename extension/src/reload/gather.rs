@@ -63,7 +63,8 @@ pub(super) enum Answer {
 /// A version that is here.
 pub(super) struct Gathered {
     pub(super) record: Record,
-    pub(super) files: KeptModel,
+    /// `None` when it is known that the version is not to be loaded.
+    pub(super) files: Option<KeptModel>,
     /// What the manifest says that names it.
     pub(super) published: Option<Published>,
     /// How many bytes came for it; `None` when no file had to be fetched.
@@ -88,7 +89,7 @@ impl Gatherer<'_> {
                 self.ask_model(&path, known).await
             }
             Form::Manifest(path) => {
-                let known = known.and_then(Journal::manifest);
+                let known = known.and_then(|journal| journal.history().manifest());
                 self.ask_manifest(path, known).await
             }
         }
@@ -115,7 +116,7 @@ impl Gatherer<'_> {
         let Some(journal) = known else {
             return self.ask_files(model, Vec::new()).await;
         };
-        let newest = journal.newest();
+        let newest = journal.history().newest();
         let newest = newest.filter(|newest| newest.model.path == *model);
         let others = newest.into_iter().flat_map(|newest| &newest.others);
         let paths = std::iter::once(model).chain(others.map(|file| &file.path));
@@ -189,6 +190,14 @@ impl Gatherer<'_> {
         mut answers: HashMap<FilePath, Answer>,
         journal: &Journal,
     ) -> Result<Gathered, CheckError> {
+        if let Some(record) = known_refused(&model, &answers, journal) {
+            return Ok(Gathered {
+                record,
+                files: None,
+                published: None,
+                transferred: None,
+            });
+        }
         let mut came = None;
         for _ in 0..=MOST_CHANGES {
             let (taken, description) = self.take_all(&model, answers, journal).await?;
@@ -386,11 +395,28 @@ impl Gatherer<'_> {
         let files = self.shared.cache.lay_out(&record, files, description)?;
         Ok(Gathered {
             record,
-            files,
+            files: Some(files),
             published,
             transferred,
         })
     }
+}
+
+/// The version of one file that the source holds, if it was refused before.
+fn known_refused(
+    model: &FilePath,
+    answers: &HashMap<FilePath, Answer>,
+    journal: &Journal,
+) -> Option<Record> {
+    let Some(Answer::Object(object)) = answers.get(model) else {
+        return None;
+    };
+    let record = Record {
+        model: journal.known(model, &object.identity)?,
+        others: Vec::new(),
+    };
+    let refused = journal.history().why_refused(&record.digest(), None);
+    refused.is_some().then_some(record)
 }
 
 fn is_seen(newest: &Record, journal: &Journal) -> bool {

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use sha2::{Digest as _, Sha256};
 
 use super::CheckError;
 use super::gather::{
@@ -15,7 +16,7 @@ use super::gather::{
 use crate::cache::{FileRecord, Journal, KeptFile, Published, Record};
 use crate::config::Form;
 use crate::fetch::Parts;
-use crate::ids::{ETag, Expected, FilePath, Identity};
+use crate::ids::{Digest, ETag, Expected, FilePath, Identity};
 use crate::manifest::{MOST_BYTES, Manifest, PublishedFile, PublishedVersion};
 use crate::onnx::Description;
 use crate::source::Object;
@@ -58,14 +59,25 @@ impl Gatherer<'_> {
         let Some((name, version)) = named else {
             return Ok(None);
         };
-        let taken = self.take_published(version, journal).await?;
-        let transferred = transferred(&taken);
-        let (record, files) = Self::version_of(taken)?;
-        let description = self.complete(name.as_str(), &record, &files).await?;
         let published = Published {
             manifest: identity,
             example: version.golden.first().map(|golden| golden.inputs.clone()),
+            terms: terms(version),
         };
+        let record = record(version);
+        let (digest, terms) = (record.digest(), Some(&published.terms));
+        if journal.history().why_refused(&digest, terms).is_some() {
+            return Ok(Some(Gathered {
+                record,
+                files: None,
+                published: Some(published),
+                transferred: None,
+            }));
+        }
+        let taken = self.take_published(&record, journal).await?;
+        let transferred = transferred(&taken);
+        let (record, files) = Self::version_of(taken)?;
+        let description = self.complete(name.as_str(), &record, &files).await?;
         let gathered = self.gathered(record, files, description, Some(published), transferred)?;
         Ok(Some(gathered))
     }
@@ -96,60 +108,35 @@ impl Gatherer<'_> {
     /// Every file of the version, the model's first.
     async fn take_published(
         &self,
-        version: &PublishedVersion,
+        version: &Record,
         journal: &Journal,
     ) -> Result<Vec<Taken>, CheckError> {
-        let others = version.files.iter().filter(|file| **file != version.model);
-        let mut others: Vec<&PublishedFile> = others.collect();
-        others.sort_by(|one, other| one.path.cmp(&other.path));
-        let files: Vec<(FilePath, Expected)> = std::iter::once(&version.model)
-            .chain(others)
-            .map(|file| {
-                let expected = Expected {
-                    size: file.size,
-                    digest: file.digest.clone(),
-                };
-                (version.place(file), expected)
-            })
-            .collect();
-        let parts = shared_out(self.shared.parts, files.len());
-        let several = files.len() > 1;
-        let take = |(path, expected)| async move {
-            let taken = self.take_expected(path, expected, parts).await?;
-            if several {
+        let files = 1 + version.others.len();
+        let parts = shared_out(self.shared.parts, files);
+        let take = |record: FileRecord| async move {
+            let taken = self.take_expected(record, parts).await?;
+            if files > 1 {
                 journal.arrived(taken.record.clone());
             }
             Ok::<_, CheckError>(taken)
         };
-        let taken = stream::iter(files.into_iter().map(take));
+        let taken = stream::iter(version.files().cloned().map(take));
         taken.buffered(AT_ONCE).try_collect().await
     }
 
-    async fn take_expected(
-        &self,
-        path: FilePath,
-        expected: Expected,
-        parts: Parts,
-    ) -> Result<Taken, CheckError> {
-        let (file, transferred) = match self.find(&expected.digest).await {
+    async fn take_expected(&self, record: FileRecord, parts: Parts) -> Result<Taken, CheckError> {
+        let (file, transferred) = match self.find(&record.digest).await {
             Some(file) => (file, None),
             None => {
-                let object = self.open_anew(&path).await?;
-                let fetched = self.fetch(&path, object, Some(&expected), parts).await?;
+                let object = self.open_anew(&record.path).await?;
+                let expected = Expected {
+                    size: record.size,
+                    digest: record.digest.clone(),
+                };
+                let fetched = self.fetch(&record.path, object, Some(&expected), parts);
+                let fetched = fetched.await?;
                 (fetched.file, Some(fetched.transferred))
             }
-        };
-        let Expected { size, digest } = expected;
-        // The manifest's word is what identifies the content; the source's is not asked for when the file is here.
-        let identity = Identity {
-            etag: ETag(digest.to_string()),
-            version_id: None,
-        };
-        let record = FileRecord {
-            path,
-            identity,
-            size,
-            digest,
         };
         Ok(Taken {
             record,
@@ -183,4 +170,31 @@ impl Gatherer<'_> {
         }
         Ok(description)
     }
+}
+
+/// The version as its files are known here. The manifest's word is what identifies their content; the source's is not
+/// asked for when they are here.
+fn record(version: &PublishedVersion) -> Record {
+    let record = |file: &PublishedFile| FileRecord {
+        path: version.place(file),
+        identity: Identity {
+            etag: ETag(file.digest.to_string()),
+            version_id: None,
+        },
+        size: file.size,
+        digest: file.digest.clone(),
+    };
+    let others = version.files.iter().filter(|file| **file != version.model);
+    let mut others: Vec<FileRecord> = others.map(record).collect();
+    others.sort_by(|one, other| one.path.cmp(&other.path));
+    Record {
+        model: record(&version.model),
+        others,
+    }
+}
+
+/// A digest of what the version is held against before it answers. It is compared within one build of the sidecar; in
+/// another one it may be another, and then a version that was refused is tried again.
+fn terms(version: &PublishedVersion) -> Digest {
+    Digest::of(Sha256::new().chain_update(format!("{:?}", version.golden)))
 }

@@ -41,7 +41,7 @@ impl WarmUp {
     /// runtime, which cancels a run that takes too long.
     pub(super) fn of(digest: &Digest, journal: &Journal) -> Option<Self> {
         Some(Self {
-            inputs: journal.example(digest)?.to_vec(),
+            inputs: journal.history().example(digest)?.to_vec(),
             begins: Box::new(journal.warm_up_begins(digest)),
             runtime: Handle::current(),
         })

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::cache::{FileRecord, KeptFile, Record, Settings, Wanted};
+use crate::cache::{Cause, FileRecord, KeptFile, Record, Settings, Wanted};
 use crate::ids::{ETag, FilePath, Identity, ModelName};
 
 /// What every file here takes of the disk.
@@ -52,7 +52,8 @@ impl Bench {
     fn load(&self, model: &str, which: u8, second: u64) -> Digest {
         let (_, record) = self.fetched(model, which, second);
         let model = ModelName::parse(model).unwrap();
-        self.cache.journal(&model, "s3://b/k").loaded(&record);
+        let mut journal = self.cache.journal(&model, "s3://b/k");
+        journal.note(|history| history.let_in(&record));
         record.digest()
     }
 
@@ -73,7 +74,7 @@ impl Bench {
         };
         let model = ModelName::parse(model).unwrap();
         let mut journal = self.cache.journal(&model, "s3://b/k");
-        journal.fetched(record.clone(), None);
+        journal.note(|history| history.seen(record.clone(), None));
         (file, record)
     }
 
@@ -159,7 +160,7 @@ fn a_version_that_could_not_be_loaded_goes_at_once() {
     let (file, record) = bench.fetched("m", 2, 2);
     let model = ModelName::parse("m").unwrap();
     let mut journal = bench.cache.journal(&model, "s3://b/k");
-    journal.refused(&record.digest(), "of no use");
+    journal.note(|history| history.refused(&record.digest(), Cause::Itself, "of no use"));
     bench.cache.sweep();
     assert_eq!(bench.has(), [1, 2].into(), "in hand");
     drop(file);

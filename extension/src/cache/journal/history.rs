@@ -1,0 +1,345 @@
+//! What has been seen of a model's versions, and what became of them: pure, so that whoever decides by it can be
+//! tested without a disk.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::cache::{FileRecord, Record};
+use crate::ids::{Digest, FilePath, Identity};
+use crate::manifest::GoldenTensor;
+
+/// How often a process may die in the load of a version that there is no other for.
+pub(super) const MOST_DEATHS: u32 = 3;
+/// How many refused versions are remembered, so that a source that goes to and fro between bad ones costs nothing.
+const MOST_REFUSED: usize = 32;
+/// The longest example that is kept for the starts that do not read the manifest again, in bytes of its data: the
+/// journal is written several times in a load. A version whose example is longer is warmed up only where the manifest
+/// was read in the same process.
+const LONGEST_EXAMPLE: usize = 64 << 10;
+
+/// What a manifest says of a version beside its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Which manifest it was.
+    pub manifest: Identity,
+    /// The inputs of the version's first golden example, where there is one.
+    pub example: Option<Vec<GoldenTensor>>,
+    /// What identifies the terms on which the version is to be let in. A refusal on these terms says nothing about
+    /// others: an example that was wrong can be put right.
+    pub terms: Digest,
+}
+
+/// Why a version is not to be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its own bytes: whatever else is said of it.
+    Itself,
+    /// It did not keep the terms on which it was to be let in.
+    Terms,
+}
+
+/// The versions of one model as one execution environment has seen them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// Where the versions come from; what is known of another place is of no use.
+    pub(super) location: String,
+    /// The manifest of which everything has been done that it asks for.
+    manifest: Option<Identity>,
+    /// The version that was let in last.
+    good: Option<Entry>,
+    /// What the source held later, and what has not been let in, or could not be.
+    candidate: Option<Entry>,
+    /// The good one before the present, which takes over when the present one is withdrawn.
+    #[serde(default)]
+    before: Option<Entry>,
+    /// What the source has for when neither can be had, once it is to be loaded.
+    #[serde(default)]
+    stand_in: Option<Entry>,
+    /// Why the source's first choice does not answer, where another one of its choices does.
+    #[serde(default)]
+    passed_over: Option<String>,
+    /// What is not to be loaded, the last refused at the end.
+    #[serde(default)]
+    refused: Vec<Refusal>,
+    /// Processes that died while they loaded a version, by its digest.
+    #[serde(default)]
+    deaths: BTreeMap<String, u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    record: Record,
+    /// Whether a manifest names it, whose terms have to be known before it is let in.
+    #[serde(default)]
+    terms: Option<Digest>,
+    /// What to warm it up with.
+    #[serde(default, skip_serializing_if = "is_not_kept")]
+    example: Option<Vec<GoldenTensor>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Refusal {
+    digest: Digest,
+    reason: String,
+    /// The files; the source's word for one of them is enough to know it again.
+    files: Vec<FileRecord>,
+    /// The terms that were not kept; `None` when it is refused on any.
+    terms: Option<Digest>,
+}
+
+impl Entry {
+    fn new(record: Record, published: Option<Published>) -> Self {
+        let (terms, example) = match published {
+            Some(Published { terms, example, .. }) => (Some(terms), example),
+            None => (None, None),
+        };
+        Self {
+            record,
+            terms,
+            example,
+        }
+    }
+
+    fn is(&self, digest: &Digest) -> bool {
+        self.record.digest() == *digest
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
+fn is_not_kept(example: &Option<Vec<GoldenTensor>>) -> bool {
+    example.as_ref().is_none_or(|inputs| {
+        let length: usize = inputs.iter().map(|input| input.data.len()).sum();
+        length > LONGEST_EXAMPLE
+    })
+}
+
+impl History {
+    /// Of versions that come from `location`, none of which has been seen.
+    #[must_use]
+    pub fn new(location: &str) -> Self {
+        Self {
+            location: location.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// What the source was last seen to hold, let in or not.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Record> {
+        let newest = self.candidate.as_ref();
+        newest.or(self.good.as_ref()).map(|entry| &entry.record)
+    }
+
+    /// The version that was let in last, unless it was refused later.
+    #[must_use]
+    pub fn good(&self) -> Option<&Record> {
+        let good = self.good.as_ref();
+        good.filter(|entry| self.reason(entry).is_none())
+            .map(|entry| &entry.record)
+    }
+
+    /// The newest version that may be loaded.
+    #[must_use]
+    pub fn usable(&self) -> Option<&Record> {
+        let entries = self.candidate.iter().chain(&self.good);
+        let mut usable = entries.filter(|entry| self.reason(entry).is_none());
+        usable.next().map(|entry| &entry.record)
+    }
+
+    /// As [`Self::usable`], where nothing can be asked of the source: not a version whose terms are not known.
+    #[must_use]
+    pub fn usable_as_it_is(&self) -> Option<&Record> {
+        let candidate = self
+            .candidate
+            .iter()
+            .filter(|entry| entry.terms.is_none() && self.reason(entry).is_none());
+        let mut candidate = candidate.map(|entry| &entry.record);
+        candidate.next().or_else(|| self.good())
+    }
+
+    /// Why what the source wants is not to be loaded; `None` if it is, or if nothing is known.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        let newest = self.candidate.as_ref().or(self.good.as_ref());
+        let refusal = newest.and_then(|newest| self.reason(newest));
+        refusal.or(self.passed_over.as_deref())
+    }
+
+    /// Why this version is not to be loaded on these terms; `None` if it is.
+    #[must_use]
+    pub fn why_refused(&self, digest: &Digest, terms: Option<&Digest>) -> Option<&str> {
+        let is_it = |refusal: &&Refusal| {
+            refusal.digest == *digest
+                && refusal
+                    .terms
+                    .as_ref()
+                    .is_none_or(|broken| Some(broken) == terms)
+        };
+        let refusal = self.refused.iter().rev().find(is_it);
+        refusal.map(|refusal| refusal.reason.as_str())
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let entries = [&self.candidate, &self.good, &self.stand_in, &self.before];
+        entries.into_iter().flatten()
+    }
+
+    fn reason(&self, entry: &Entry) -> Option<&str> {
+        self.why_refused(&entry.record.digest(), entry.terms.as_ref())
+    }
+
+    /// What is known of a file when its source says this of it.
+    #[must_use]
+    pub fn known(&self, path: &FilePath, identity: &Identity) -> Option<&FileRecord> {
+        let files = self.entries().flat_map(|entry| entry.record.files());
+        let refused = self.refused.iter().flat_map(|refusal| &refusal.files);
+        let mut files = files.chain(refused);
+        files.find(|file| file.path == *path && file.identity == *identity)
+    }
+
+    /// The manifest of which everything has been done that it asks for.
+    #[must_use]
+    pub fn manifest(&self) -> Option<&Identity> {
+        self.manifest.as_ref()
+    }
+
+    /// What the version of this digest is to be warmed up with, as far as it is known.
+    #[must_use]
+    pub fn example(&self, digest: &Digest) -> Option<&[GoldenTensor]> {
+        let entry = self.entries().find(|entry| entry.is(digest))?;
+        entry.example.as_deref()
+    }
+
+    /// Notes that the source holds this, as a manifest has it or without one. Bytes that were refused stay refused
+    /// under a new identity.
+    pub fn seen(&mut self, record: Record, published: Option<Published>) {
+        match &mut self.good {
+            Some(good) if good.record == record => {
+                if let Some(Published { terms, example, .. }) = published {
+                    (good.terms, good.example) = (Some(terms), example);
+                }
+                self.candidate = None;
+            }
+            _ => {
+                self.candidate = Some(Entry::new(record, published));
+            }
+        }
+    }
+
+    /// Notes that this is here, and is to be loaded while what the source holds cannot be.
+    pub fn stands_in(&mut self, record: Record, published: Option<Published>) {
+        self.stand_in = Some(Entry::new(record, published));
+    }
+
+    /// Notes that all has been done that this manifest asks for, or that there is still something to do.
+    pub fn settled(&mut self, manifest: Option<Identity>) {
+        self.manifest = manifest;
+    }
+
+    /// Notes why the source's first choice was passed over for another one, if it was.
+    pub fn passed_over(&mut self, reason: Option<String>) {
+        self.passed_over = reason;
+    }
+
+    /// Notes that this version was let in: as what the source holds, or, where it holds something else, in its place.
+    pub fn let_in(&mut self, record: &Record) {
+        let is_it = |entry: &Entry| entry.record == *record;
+        let slots = [
+            &mut self.candidate,
+            &mut self.good,
+            &mut self.stand_in,
+            &mut self.before,
+        ];
+        let known = slots
+            .into_iter()
+            .find(|slot| slot.as_ref().is_some_and(is_it));
+        let known = known.and_then(Option::take);
+        let entry = known.unwrap_or_else(|| Entry::new(record.clone(), None));
+        self.deaths.remove(record.digest().as_str());
+        if let Some(last) = self.good.replace(entry)
+            && last.record.digest() != record.digest()
+            && self.reason(&last).is_none()
+        {
+            self.before = Some(last);
+        }
+    }
+
+    /// Notes that this version is not to be loaded. One that was good makes place for the one before it.
+    pub fn refused(&mut self, digest: &Digest, cause: Cause, reason: &str) {
+        let entry = self.entries().find(|entry| entry.is(digest));
+        let (files, terms) = match entry {
+            Some(entry) => (entry.record.files().cloned().collect(), entry.terms.clone()),
+            None => (Vec::new(), None),
+        };
+        let terms = terms.filter(|_| cause == Cause::Terms);
+        self.refused.retain(|refusal| refusal.digest != *digest);
+        self.refused.push(Refusal {
+            digest: digest.clone(),
+            reason: reason.to_owned(),
+            files,
+            terms,
+        });
+        let spare = self.refused.len().saturating_sub(MOST_REFUSED);
+        self.refused.drain(..spare);
+        if self.good.as_ref().is_some_and(|good| good.is(digest)) {
+            let good = std::mem::replace(&mut self.good, self.before.take());
+            // What the source holds is known all the same.
+            self.candidate = self.candidate.take().or(good);
+        }
+    }
+
+    /// Notes that a process died while it loaded the version of this digest. With another one that was let in before, it
+    /// is refused.
+    pub fn died(&mut self, digest: &Digest) {
+        let others = self.good.iter().chain(&self.before);
+        let has_other = others.into_iter().any(|entry| !entry.is(digest));
+        let deaths = self.deaths.entry(digest.to_string()).or_default();
+        *deaths += 1;
+        let deaths = *deaths;
+        if has_other || deaths >= MOST_DEATHS {
+            self.deaths.remove(digest.as_str());
+            let times = match deaths {
+                1 => String::new(),
+                deaths => format!(" {deaths} times"),
+            };
+            let reason = format!(
+                "the process died{times} while it loaded this version: a crash in ONNX Runtime, or too little memory \
+                 for it (the function's memory size can be raised)"
+            );
+            self.refused(digest, Cause::Itself, &reason);
+        }
+        while self.deaths.len() > MOST_REFUSED {
+            self.deaths.pop_first();
+        }
+    }
+
+    /// Notes that a process died in the warm-up of the version of this digest: it does without from now on.
+    pub fn died_in_warm_up(&mut self, digest: &Digest) {
+        let entries = [&mut self.candidate, &mut self.good, &mut self.stand_in];
+        if let Some(entry) = entries.into_iter().flatten().find(|entry| entry.is(digest)) {
+            let version = entry.record.version();
+            warn!(%version, "the process died in the warm-up: this version does without from now on");
+            entry.example = None;
+        }
+    }
+
+    /// The digests of the files that may still be loaded.
+    pub(super) fn needed(&self) -> impl Iterator<Item = &Digest> {
+        let entries = self
+            .candidate
+            .iter()
+            .chain(&self.good)
+            .chain(&self.stand_in);
+        let usable = entries.filter(|entry| self.reason(entry).is_none());
+        let files = usable.flat_map(|entry| entry.record.files());
+        files.map(|file| &file.digest)
+    }
+
+    /// The digests of the files of versions that are refused.
+    pub(super) fn refused_files(&self) -> impl Iterator<Item = &Digest> {
+        let refused = self.refused.iter().flat_map(|refusal| &refusal.files);
+        refused.map(|file| &file.digest)
+    }
+}

@@ -1,0 +1,187 @@
+//! The journal on a disk, over starts that end in every way.
+
+use sha2::{Digest as _, Sha256};
+
+use super::history::MOST_DEATHS;
+use super::*;
+use crate::cache::Record;
+use crate::ids::ETag;
+use crate::manifest::GoldenTensor;
+
+struct Bench {
+    directory: tempfile::TempDir,
+    model: ModelName,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            model: ModelName::parse("wine").unwrap(),
+        }
+    }
+
+    /// The journal as a new process finds it.
+    fn start(&self) -> Journal {
+        let cache = Cache::open(self.directory.path()).unwrap();
+        cache.journal(&self.model, "s3://b/wine.onnx")
+    }
+}
+
+fn record(version: &str) -> Record {
+    let model = FileRecord {
+        path: FilePath::parse("wine.onnx").unwrap(),
+        identity: Identity {
+            etag: ETag(format!("\"{version}\"")),
+            version_id: None,
+        },
+        size: 9,
+        digest: Digest::of(Sha256::new().chain_update(version)),
+    };
+    Record {
+        model,
+        others: Vec::new(),
+    }
+}
+
+impl Journal {
+    fn seen_whole(&mut self, record: &Record) {
+        self.note(|history| history.seen(record.clone(), None));
+    }
+}
+
+fn load(journal: &mut Journal, record: &Record) {
+    journal.seen_whole(record);
+    journal.load_begins(&record.digest());
+    journal.load_ended();
+    journal.note(|history| history.let_in(record));
+}
+
+#[test]
+fn a_version_that_killed_the_process_gives_way_to_the_good_one() {
+    let bench = Bench::new();
+    let (good, bad) = (record("1"), record("2"));
+    let mut first = bench.start();
+    load(&mut first, &good);
+    first.seen_whole(&bad);
+    first.load_begins(&bad.digest());
+    drop(first);
+    let mut second = bench.start();
+    assert_eq!(
+        second.history().newest(),
+        Some(&bad),
+        "the source is asked for what differs from it"
+    );
+    assert_eq!(second.history().usable(), Some(&good));
+    assert!(
+        second
+            .history()
+            .refusal()
+            .unwrap()
+            .contains("died while it loaded")
+    );
+    // It stays refused, also when the same bytes are put there again; other bytes are not.
+    let mut again = bad;
+    again.model.identity = record("3").model.identity;
+    second.seen_whole(&again);
+    assert_eq!(bench.start().history().usable(), Some(&good));
+    second.seen_whole(&record("4"));
+    assert_eq!(bench.start().history().usable(), Some(&record("4")));
+}
+
+#[test]
+fn a_version_with_nothing_behind_it_is_tried_three_times() {
+    let bench = Bench::new();
+    let only = record("1");
+    bench.start().seen_whole(&only);
+    for _ in 0..MOST_DEATHS {
+        let journal = bench.start();
+        assert_eq!(journal.history().usable(), Some(&only));
+        journal.load_begins(&only.digest());
+    }
+    let journal = bench.start();
+    assert_eq!(journal.history().usable(), None);
+    assert!(
+        journal
+            .history()
+            .refusal()
+            .unwrap()
+            .contains("died 3 times")
+    );
+}
+
+#[test]
+fn a_load_that_succeeds_clears_what_came_before() {
+    let bench = Bench::new();
+    let only = record("1");
+    bench.start().seen_whole(&only);
+    bench.start().load_begins(&only.digest());
+    let mut second = bench.start();
+    load(&mut second, &only);
+    for _ in 0..MOST_DEATHS - 1 {
+        bench.start().load_begins(&only.digest());
+    }
+    assert_eq!(bench.start().history().usable(), Some(&only));
+}
+
+#[test]
+fn an_end_in_good_order_is_no_death() {
+    let bench = Bench::new();
+    let mut first = bench.start();
+    load(&mut first, &record("1"));
+    first.seen_whole(&record("2"));
+    first.load_begins(&record("2").digest());
+    Cache::open(bench.directory.path()).unwrap().forgive_loads();
+    assert_eq!(bench.start().history().usable(), Some(&record("2")));
+}
+
+#[test]
+fn a_death_in_a_warm_up_costs_the_example_alone() {
+    let bench = Bench::new();
+    let only = record("1");
+    let tensor = r#"{"name": "x", "shape": [2], "datatype": "BYTES", "data": [ "a", "\u00e9" ]}"#;
+    let example: Vec<GoldenTensor> = vec![serde_json::from_str(tensor).unwrap()];
+    let published = Published {
+        manifest: record("m").model.identity,
+        example: Some(example.clone()),
+        terms: record("t").digest(),
+    };
+    bench
+        .start()
+        .note(|history| history.seen(only.clone(), Some(published)));
+    let begin = |journal: &Journal| {
+        journal.load_begins(&only.digest());
+        journal.warm_up_begins(&only.digest())
+    };
+    // Forgiven before the warm-up begins.
+    let journal = bench.start();
+    let warm_up_begins = begin(&journal);
+    Cache::open(bench.directory.path()).unwrap().forgive_loads();
+    warm_up_begins();
+    let journal = bench.start();
+    assert_eq!(
+        journal.history().example(&only.digest()),
+        Some(&example[..])
+    );
+    begin(&journal)();
+    for journal in [bench.start(), bench.start()] {
+        assert_eq!(journal.history().usable(), Some(&only));
+        assert_eq!(journal.history().example(&only.digest()), None);
+    }
+}
+
+#[test]
+fn what_is_known_of_another_place_is_of_no_use() {
+    let bench = Bench::new();
+    load(&mut bench.start(), &record("1"));
+    let cache = Cache::open(bench.directory.path()).unwrap();
+    assert_eq!(
+        cache
+            .journal(&bench.model, "s3://b/other.onnx")
+            .history()
+            .newest(),
+        None
+    );
+    fs::write(cache.journal_path(&bench.model), b"{\"torn").unwrap();
+    assert_eq!(bench.start().history().newest(), None);
+}

@@ -1,0 +1,394 @@
+//! What a check does next: pure, so that every order of events can be tried.
+//!
+//! A [`Check`] is told what happened and says what to do, until it ends. It decides by the [`History`], and changes it,
+//! which is how what was learnt outlives the process. Whoever performs the [`Step`]s has the files, the source and the
+//! engine.
+//!
+//! It promises that no version answers that was not let in by a load that succeeded; that a version that answers is
+//! replaced by another one only, or by itself again; and that a source which can be asked and holds something that can
+//! be let in ends up answering, whatever failed before. Three orders lie behind that:
+//!
+//! 1. What the source wants, first choice first: [`Target::Choice`].
+//! 2. When nothing answers and none of these can be let in: what was let in here last, then what the source has for
+//!    this case: [`Target::StandIn`].
+//! 3. A load for which the version that answered had to go ends with that one again when it fails.
+
+use crate::cache::{Cause, History, Published, Record};
+use crate::ids::{Digest, Identity};
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// Ask the source whether it holds what is known, or, without that, what it holds; meanwhile see whether the files
+    /// of this version are here.
+    Ask { known: bool, beside: Option<Record> },
+    /// Bring in the files of a version.
+    Gather(Target),
+    /// See whether the files of this version are here.
+    Find(Record),
+    /// Load it, hold it against its terms, and let it answer.
+    Load(Record),
+    /// Nothing more.
+    End(End),
+}
+
+/// Which of the source's versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// What should answer: the first choice, or a later one where those before are refused.
+    Choice(usize),
+    /// What is there to fall back to.
+    StandIn(usize),
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// What answers is what should.
+    Current,
+    /// Another version answers.
+    Loaded,
+    /// What answered still does, or again; or still nothing does.
+    Failed,
+}
+
+/// Something that happened. Which can happen after which step stands with the steps' names.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Event {
+    /// [`Step::Ask`]: it is what is known.
+    Same { found: bool },
+    /// [`Step::Ask`]: it may be something else.
+    Changed,
+    /// [`Step::Ask`]: no answer.
+    Unreachable { found: bool },
+    /// [`Step::Gather`]: this version is here, or known to be refused. `more`: there is a target after this one.
+    Gathered {
+        record: Record,
+        published: Option<Published>,
+        transferred: bool,
+        more: bool,
+    },
+    /// [`Step::Gather`]: it cannot be had now.
+    NotGathered { more: bool },
+    /// [`Step::Find`]: it is here.
+    Found,
+    /// [`Step::Find`]: it is not.
+    Lost,
+    /// [`Step::Load`]: it answers.
+    Loaded,
+    /// [`Step::Load`]: it must not answer. `vacated`: what answered before had to go for it.
+    Refused {
+        cause: Cause,
+        reason: String,
+        vacated: bool,
+    },
+    /// [`Step::Load`]: it could not even be tried.
+    NotLoaded { vacated: bool },
+}
+
+/// One check under way.
+#[derive(Debug)]
+pub(super) struct Check {
+    /// The version that answers.
+    answering: Option<Digest>,
+    /// Whether it answers only because nothing can be had in its place.
+    is_withdrawn: bool,
+    /// Whether the source was asked for what it holds, known or not.
+    asked_anew: bool,
+    stage: Stage,
+    /// What could not be loaded in this check.
+    tried: Vec<Digest>,
+    /// The manifest that was read in it.
+    manifest: Option<Identity>,
+    /// Whether something could not be had that may be had later.
+    unfinished: bool,
+    /// Whether the source showed what it wants.
+    has_seen: bool,
+    /// Why the first choice does not answer.
+    passed_over: Option<String>,
+    /// Whether the version that answered had to go, and comes back; and the choice that comes after that.
+    restoring: Option<Option<usize>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Stage {
+    Asking(Option<Record>),
+    Gathering(Target),
+    Finding(Record),
+    Loading { record: Record, after: After },
+    Ended,
+}
+
+/// What comes after a version that could not be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Target(Target),
+    /// No other choice: if nothing answers, what stands in.
+    StandIn,
+    /// It was the last good one: then what the source has to stand in.
+    SourcesStandIn,
+    /// Nothing.
+    Nothing,
+}
+
+impl Check {
+    /// A check beside the version that answers, if one does.
+    pub(super) fn begin(history: &History, answering: Option<Digest>) -> (Self, Step) {
+        let refused = |digest| history.why_refused(digest, None).is_some();
+        let mut check = Self {
+            is_withdrawn: answering.as_ref().is_some_and(refused),
+            answering,
+            asked_anew: false,
+            stage: Stage::Ended,
+            tried: Vec::new(),
+            manifest: None,
+            unfinished: false,
+            has_seen: false,
+            passed_over: None,
+            restoring: None,
+        };
+        let step = check.ask(history, true);
+        (check, step)
+    }
+
+    /// The version of this digest is not to answer any more. Until another one does, it goes on.
+    pub(super) fn withdraw(
+        history: &mut History,
+        answering: Option<Digest>,
+        digest: &Digest,
+        reason: &str,
+    ) -> (Self, Step) {
+        let (mut check, _) = Self::begin(history, answering);
+        if check.answering.as_ref() != Some(digest) {
+            let end = check.end(history, End::Current);
+            return (check, end);
+        }
+        history.refused(digest, Cause::Itself, reason);
+        history.settled(None);
+        check.is_withdrawn = true;
+        let step = match history.usable_as_it_is() {
+            Some(_) => check.stand_in(history),
+            None => check.ask(history, false),
+        };
+        (check, step)
+    }
+
+    /// What to do after this.
+    pub(super) fn next(&mut self, history: &mut History, event: Event) -> Step {
+        let stage = std::mem::replace(&mut self.stage, Stage::Ended);
+        match (stage, event) {
+            (Stage::Asking(beside), Event::Same { found }) => {
+                self.same(history, beside.filter(|_| found))
+            }
+            (Stage::Asking(_), Event::Changed) => self.gather(Target::Choice(0)),
+            (Stage::Asking(beside), Event::Unreachable { found }) => {
+                match beside.filter(|_| found) {
+                    _ if self.is_answered() => self.end(history, End::Failed),
+                    Some(here) => self.load(here, After::StandIn),
+                    None => self.stand_in(history),
+                }
+            }
+            (
+                Stage::Gathering(target),
+                Event::Gathered {
+                    record,
+                    published,
+                    transferred,
+                    more,
+                },
+            ) => {
+                let after = following(target, more);
+                match target {
+                    Target::Choice(_) => self.seen(history, record, published, transferred, after),
+                    Target::StandIn(_) => {
+                        let (digest, terms) =
+                            (record.digest(), published.as_ref().map(|it| &it.terms));
+                        if history.why_refused(&digest, terms).is_some()
+                            || self.tried.contains(&digest)
+                        {
+                            self.go_on(history, after)
+                        } else {
+                            history.stands_in(record.clone(), published);
+                            self.load(record, after)
+                        }
+                    }
+                }
+            }
+            (Stage::Gathering(target), Event::NotGathered { more }) => {
+                self.unfinished |= matches!(target, Target::Choice(_));
+                self.go_on(history, following(target, more))
+            }
+            (Stage::Finding(record), Event::Found) => self.load(record, After::SourcesStandIn),
+            (Stage::Finding(_), Event::Lost) if self.is_withdrawn && !self.asked_anew => {
+                self.ask(history, false)
+            }
+            (Stage::Finding(_), Event::Lost) => self.gather(Target::StandIn(0)),
+            (Stage::Loading { record, .. }, Event::Loaded) => {
+                history.let_in(&record);
+                (self.answering, self.is_withdrawn) = (Some(record.digest()), false);
+                match self.restoring.take() {
+                    None => self.end(history, End::Loaded),
+                    Some(Some(choice)) => self.gather(Target::Choice(choice)),
+                    Some(None) => self.end(history, End::Failed),
+                }
+            }
+            (
+                Stage::Loading { record, after, .. },
+                Event::Refused {
+                    cause,
+                    reason,
+                    vacated,
+                },
+            ) => {
+                let digest = record.digest();
+                history.refused(&digest, cause, &reason);
+                self.passed_over.get_or_insert(reason);
+                self.tried.push(digest);
+                self.failed(history, after, vacated)
+            }
+            (Stage::Loading { record, .. }, Event::NotLoaded { vacated }) => {
+                self.unfinished = true;
+                self.tried.push(record.digest());
+                if vacated {
+                    self.failed(history, After::StandIn, true)
+                } else {
+                    self.end(history, End::Failed)
+                }
+            }
+            // Nothing that happens can follow from a step that was not taken.
+            (_, _) => self.end(history, End::Failed),
+        }
+    }
+
+    fn same(&mut self, history: &mut History, here: Option<Record>) -> Step {
+        let Some(usable) = history.usable_as_it_is() else {
+            return if self.is_answered() {
+                self.end(history, End::Current)
+            } else {
+                self.stand_in(history)
+            };
+        };
+        if self.answering.as_ref() == Some(&usable.digest()) {
+            return self.end(history, End::Current);
+        }
+        match here {
+            Some(here) if here == *usable => self.load(here, After::StandIn),
+            _ => self.ask(history, false),
+        }
+    }
+
+    /// The source wants this version, which is here or known to be refused.
+    fn seen(
+        &mut self,
+        history: &mut History,
+        record: Record,
+        published: Option<Published>,
+        transferred: bool,
+        after: After,
+    ) -> Step {
+        let digest = record.digest();
+        let terms = published.as_ref().map(|it| it.terms.clone());
+        self.manifest = published.as_ref().map(|it| it.manifest.clone());
+        self.has_seen = true;
+        history.seen(record.clone(), published);
+        if let Some(reason) = history.why_refused(&digest, terms.as_ref()) {
+            self.passed_over.get_or_insert(reason.to_owned());
+            return self.go_on(history, after);
+        }
+        if self.answering.as_ref() == Some(&digest) && !transferred {
+            return self.end(history, End::Current);
+        }
+        self.load(record, after)
+    }
+
+    /// A load came to nothing.
+    fn failed(&mut self, history: &mut History, after: After, vacated: bool) -> Step {
+        if !vacated || self.restoring.is_some() {
+            return self.go_on(history, after);
+        }
+        self.answering = None;
+        self.restoring = Some(match after {
+            After::Target(Target::Choice(choice)) => Some(choice),
+            _ => None,
+        });
+        self.stand_in(history)
+    }
+
+    /// After a version that cannot be let in.
+    fn go_on(&mut self, history: &mut History, after: After) -> Step {
+        match after {
+            After::Target(target) => self.gather(target),
+            After::SourcesStandIn => self.gather(Target::StandIn(0)),
+            After::StandIn if !self.is_answered() => self.stand_in(history),
+            After::StandIn | After::Nothing => match self.restoring.take() {
+                Some(Some(choice)) => self.gather(Target::Choice(choice)),
+                _ => self.end(history, End::Failed),
+            },
+        }
+    }
+
+    /// Whether a version answers that is not to be replaced at any price.
+    fn is_answered(&self) -> bool {
+        self.answering.is_some() && !self.is_withdrawn
+    }
+
+    fn ask(&mut self, history: &History, known: bool) -> Step {
+        self.asked_anew |= !known;
+        let usable = history.usable_as_it_is().filter(|_| known);
+        let beside = usable.filter(|usable| self.answering.as_ref() != Some(&usable.digest()));
+        let beside = beside.cloned();
+        self.stage = Stage::Asking(beside.clone());
+        Step::Ask { known, beside }
+    }
+
+    fn gather(&mut self, target: Target) -> Step {
+        self.stage = Stage::Gathering(target);
+        Step::Gather(target)
+    }
+
+    fn load(&mut self, record: Record, after: After) -> Step {
+        self.stage = Stage::Loading {
+            record: record.clone(),
+            after,
+        };
+        Step::Load(record)
+    }
+
+    /// What was let in here last, or what the source has for this.
+    fn stand_in(&mut self, history: &History) -> Step {
+        match history.usable_as_it_is() {
+            Some(usable) if !self.tried.contains(&usable.digest()) => {
+                self.stage = Stage::Finding(usable.clone());
+                Step::Find(usable.clone())
+            }
+            _ => self.gather(Target::StandIn(0)),
+        }
+    }
+
+    fn end(&mut self, history: &mut History, end: End) -> Step {
+        if let Some(manifest) = self.manifest.take() {
+            history.settled(Some(manifest));
+        }
+        if self.unfinished {
+            history.settled(None);
+        }
+        if self.has_seen {
+            history.passed_over(self.passed_over.take());
+        }
+        self.stage = Stage::Ended;
+        Step::End(end)
+    }
+}
+
+/// What comes after a target that cannot be let in.
+fn following(target: Target, more: bool) -> After {
+    match target {
+        Target::Choice(choice) if more => After::Target(Target::Choice(choice + 1)),
+        Target::Choice(_) => After::StandIn,
+        Target::StandIn(which) if more => After::Target(Target::StandIn(which + 1)),
+        Target::StandIn(_) => After::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests;

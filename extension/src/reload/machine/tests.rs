@@ -1,0 +1,429 @@
+//! Checks in a world where anything can happen between two steps, and in which every version has a nature of its own.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+use crate::cache::FileRecord;
+use crate::ids::{ETag, FilePath};
+
+/// Versions there are.
+const VERSIONS: u8 = 6;
+/// More steps than any check takes.
+const MANY: usize = 60;
+
+fn record(version: u8) -> Record {
+    let model = FileRecord {
+        path: FilePath::parse("m.onnx").unwrap(),
+        identity: identity(version),
+        size: 1,
+        digest: digest(&format!("version {version}")),
+    };
+    Record {
+        model,
+        others: Vec::new(),
+    }
+}
+
+fn identity(number: u8) -> Identity {
+    Identity {
+        etag: ETag(number.to_string()),
+        version_id: None,
+    }
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::of(Sha256::new().chain_update(text))
+}
+
+fn version(record: &Record) -> u8 {
+    record.model.identity.etag.0.parse().unwrap()
+}
+
+/// What a version does when it is loaded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Nature {
+    Good,
+    /// It does not load.
+    Bad,
+    /// It does not keep its terms.
+    Wrong,
+    /// It kills the process.
+    Deadly,
+}
+
+/// What the source holds: under this number, a manifest's choices and what stands in for them; or, without manifests,
+/// one choice and the versions before it.
+#[derive(Clone, Debug)]
+struct Release {
+    number: u8,
+    choices: Vec<u8>,
+    stand_ins: Vec<u8>,
+}
+
+/// What happens beside the steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Luck {
+    Good,
+    /// The source cannot be asked, a transfer fails, no thread can be had.
+    Bad,
+    /// The version that answers has to go for a load.
+    NoMemory,
+    /// The cache has lost everything.
+    Lost,
+    /// The source holds something else from here on.
+    Bump(usize),
+    /// The process is killed.
+    Kill,
+}
+
+struct World {
+    has_manifest: bool,
+    natures: Vec<Nature>,
+    releases: Vec<Release>,
+    now: usize,
+    /// What it held when the check that is under way asked.
+    asked: usize,
+    /// What outlives the process.
+    history: History,
+    cached: Vec<u8>,
+    /// What the process has in memory, and whether it had to go for a load.
+    answering: Option<u8>,
+    vacated: bool,
+    /// How often each version was loaded and found wanting, and which were refused for what happened to them.
+    failures: BTreeMap<u8, u32>,
+    unlucky: Vec<u8>,
+    /// Loads that came to an end.
+    let_in: Vec<u8>,
+}
+
+impl World {
+    fn release(&self) -> &Release {
+        &self.releases[self.now]
+    }
+
+    fn published(&self, version: u8) -> Option<Published> {
+        self.has_manifest.then(|| Published {
+            manifest: identity(self.releases[self.asked].number),
+            example: None,
+            terms: digest(&format!("terms of {version}")),
+        })
+    }
+
+    fn is_bad(&self, version: u8) -> bool {
+        self.natures[usize::from(version)] != Nature::Good
+    }
+
+    fn same(&self, known: bool) -> bool {
+        let number = identity(self.release().number);
+        let choice = record(self.release().choices[0]);
+        known
+            && if self.has_manifest {
+                self.history.manifest() == Some(&number)
+            } else {
+                self.history.newest() == Some(&choice)
+            }
+    }
+
+    /// The process ends, in the middle of whatever it does.
+    fn end_process(&mut self) {
+        self.answering = None;
+        self.vacated = false;
+    }
+
+    /// One check; `None` when the process died in it.
+    fn check(&mut self, luck: &mut dyn Iterator<Item = Luck>) -> Option<End> {
+        let answering = self.answering.map(|version| record(version).digest());
+        let (check, step) = Check::begin(&self.history, answering);
+        self.walk(check, step, luck)
+    }
+
+    /// The version that answers fails its callers.
+    fn withdraw(&mut self, luck: &mut dyn Iterator<Item = Luck>) -> Option<End> {
+        let answering = self.answering?;
+        let digest = record(answering).digest();
+        self.unlucky.push(answering);
+        let (check, step) = Check::withdraw(
+            &mut self.history,
+            Some(digest.clone()),
+            &digest,
+            "its runs fail",
+        );
+        self.walk(check, step, luck)
+    }
+
+    fn walk(
+        &mut self,
+        mut check: Check,
+        mut step: Step,
+        luck: &mut dyn Iterator<Item = Luck>,
+    ) -> Option<End> {
+        for _ in 0..MANY {
+            let mut luck = luck.next().unwrap_or(Luck::Good);
+            match luck {
+                Luck::Bump(release) => {
+                    self.now = release % self.releases.len();
+                    luck = Luck::Good;
+                }
+                Luck::Lost => self.cached.clear(),
+                _ => {}
+            }
+            if luck == Luck::Kill {
+                if let Step::Load(loading) = &step {
+                    let digest = loading.digest();
+                    self.history.died(&digest);
+                    // With no other version it is tried again.
+                    if self.history.why_refused(&digest, None).is_some() {
+                        self.unlucky.push(version(loading));
+                    }
+                }
+                self.end_process();
+                return None;
+            }
+            let had = self.answering;
+            let event = match &step {
+                Step::End(end) => {
+                    self.vacated = false;
+                    return Some(*end);
+                }
+                Step::Ask { known, beside } => {
+                    let found = beside
+                        .as_ref()
+                        .is_some_and(|it| self.cached.contains(&version(it)));
+                    match luck {
+                        Luck::Bad => Event::Unreachable { found },
+                        _ if self.same(*known) => Event::Same { found },
+                        _ => {
+                            self.asked = self.now;
+                            Event::Changed
+                        }
+                    }
+                }
+                Step::Gather(target) => self.gather(*target, luck),
+                Step::Find(wanted) if self.cached.contains(&version(wanted)) => Event::Found,
+                Step::Find(_) => Event::Lost,
+                Step::Load(wanted) => self.load(version(wanted), luck)?,
+            };
+            assert!(
+                had.is_none() || self.answering.is_some() || self.vacated,
+                "something answered, and nothing does after {event:?}"
+            );
+            step = check.next(&mut self.history, event);
+        }
+        panic!("the check goes on and on, now with {step:?}");
+    }
+
+    fn gather(&mut self, target: Target, luck: Luck) -> Event {
+        let (which, versions) = match target {
+            Target::Choice(which) => (which, self.releases[self.asked].choices.clone()),
+            Target::StandIn(which) => (which, self.release().stand_ins.clone()),
+        };
+        let more = which + 1 < versions.len();
+        let Some(&wanted) = versions.get(which) else {
+            return Event::NotGathered { more: false };
+        };
+        if luck == Luck::Bad {
+            return Event::NotGathered { more };
+        }
+        let transferred = !self.cached.contains(&wanted);
+        self.cached.push(wanted);
+        Event::Gathered {
+            record: record(wanted),
+            published: self.published(wanted),
+            transferred,
+            more,
+        }
+    }
+
+    /// `None` when the process died.
+    fn load(&mut self, wanted: u8, luck: Luck) -> Option<Event> {
+        assert!(
+            self.cached.contains(&wanted) || luck == Luck::Lost,
+            "its files are not here"
+        );
+        let vacated = luck == Luck::NoMemory && self.answering.is_some();
+        if vacated {
+            (self.answering, self.vacated) = (None, true);
+        }
+        if luck == Luck::Bad {
+            return Some(Event::NotLoaded { vacated });
+        }
+        let refused = |cause| Event::Refused {
+            cause,
+            reason: "it is bad".to_owned(),
+            vacated,
+        };
+        let nature = self.natures[usize::from(wanted)];
+        if nature != Nature::Good {
+            *self.failures.entry(wanted).or_default() += 1;
+        }
+        Some(match nature {
+            Nature::Good => {
+                assert!(
+                    !self.unlucky.contains(&wanted),
+                    "it was refused for what happened to it"
+                );
+                self.answering = Some(wanted);
+                self.let_in.push(wanted);
+                Event::Loaded
+            }
+            Nature::Bad => refused(Cause::Itself),
+            Nature::Wrong => refused(Cause::Terms),
+            Nature::Deadly => {
+                self.history.died(&record(wanted).digest());
+                self.end_process();
+                return None;
+            }
+        })
+    }
+
+    /// What should answer once nothing fails any more.
+    fn wanted(&self) -> Option<u8> {
+        let will_do = |version: &&u8| !self.is_bad(**version) && !self.unlucky.contains(version);
+        self.release().choices.iter().find(will_do).copied()
+    }
+
+    /// Checks until one finds that all is as it should be.
+    fn settle(&mut self) {
+        for _ in 0..40 {
+            let good = &mut std::iter::repeat(Luck::Good);
+            if matches!(self.check(good), Some(End::Current)) {
+                return;
+            }
+            let answers = self
+                .answering
+                .is_some_and(|version| !self.unlucky.contains(&version));
+            if !answers && self.nothing_will_do() {
+                return;
+            }
+        }
+        panic!("checks come to no end: {:?}", self.history);
+    }
+
+    fn nothing_will_do(&self) -> bool {
+        let release = self.release();
+        let mut all = release.choices.iter().chain(&release.stand_ins);
+        all.all(|version| self.is_bad(*version) || self.unlucky.contains(version))
+    }
+}
+
+fn natures() -> impl Strategy<Value = Vec<Nature>> {
+    let nature = prop_oneof![
+        4 => Just(Nature::Good),
+        2 => Just(Nature::Bad),
+        1 => Just(Nature::Wrong),
+        1 => Just(Nature::Deadly),
+    ];
+    proptest::collection::vec(nature, usize::from(VERSIONS))
+}
+
+fn releases(has_manifest: bool) -> impl Strategy<Value = Vec<Release>> {
+    let choices = if has_manifest { 1..=2 } else { 1..=1 };
+    let versions = |count| proptest::sample::subsequence((0..VERSIONS).collect::<Vec<_>>(), count);
+    let release = (versions(choices), versions(0..=3)).prop_shuffle_both();
+    proptest::collection::vec(release, 1..5).prop_map(|releases| {
+        let numbered = releases.into_iter().zip(0..);
+        let release = |((choices, stand_ins), number)| Release {
+            number,
+            choices,
+            stand_ins,
+        };
+        numbered.map(release).collect()
+    })
+}
+
+/// Both lists in any order.
+trait Shuffled: Strategy<Value = (Vec<u8>, Vec<u8>)> + Sized {
+    fn prop_shuffle_both(self) -> BoxedStrategy<(Vec<u8>, Vec<u8>)>
+    where
+        Self: 'static,
+    {
+        let shuffled = |(one, other)| (Just(one).prop_shuffle(), Just(other).prop_shuffle());
+        self.prop_flat_map(shuffled).boxed()
+    }
+}
+
+impl<S: Strategy<Value = (Vec<u8>, Vec<u8>)>> Shuffled for S {}
+
+fn worlds() -> impl Strategy<Value = World> {
+    any::<bool>()
+        .prop_flat_map(|has_manifest| (Just(has_manifest), natures(), releases(has_manifest)))
+        .prop_map(|(has_manifest, natures, releases)| World {
+            has_manifest,
+            natures,
+            releases,
+            now: 0,
+            asked: 0,
+            history: History::new("s3://b/m"),
+            cached: Vec::new(),
+            answering: None,
+            vacated: false,
+            failures: BTreeMap::new(),
+            unlucky: Vec::new(),
+            let_in: Vec::new(),
+        })
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World")
+            .field("has_manifest", &self.has_manifest)
+            .field("natures", &self.natures)
+            .field("releases", &self.releases)
+            .finish_non_exhaustive()
+    }
+}
+
+fn luck() -> impl Strategy<Value = Luck> {
+    prop_oneof![
+        10 => Just(Luck::Good),
+        2 => Just(Luck::Bad),
+        1 => Just(Luck::NoMemory),
+        1 => Just(Luck::Lost),
+        2 => (0..4usize).prop_map(Luck::Bump),
+        1 => Just(Luck::Kill),
+    ]
+}
+
+/// One thing after the other: a check, or the end of the version that answers, each with what happens meanwhile.
+fn life() -> impl Strategy<Value = Vec<(bool, Vec<Luck>)>> {
+    let luck = proptest::collection::vec(luck(), 0..8);
+    proptest::collection::vec((proptest::bool::weighted(0.1), luck), 1..10)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn whatever_happens_the_newest_good_one_answers_in_the_end(mut world in worlds(), life in life()) {
+        for (withdraw, luck) in life {
+            let luck = &mut luck.into_iter();
+            if withdraw {
+                world.withdraw(luck);
+            } else {
+                world.check(luck);
+            }
+        }
+        world.settle();
+        prop_assert!(world.let_in.iter().all(|version| !world.is_bad(*version)));
+        match world.wanted() {
+            Some(wanted) => prop_assert_eq!(world.answering, Some(wanted)),
+            None => prop_assert!(world.answering.is_some() || world.nothing_will_do()),
+        }
+    }
+
+    #[test]
+    fn a_bad_version_is_loaded_once_however_often_it_comes_back(mut world in worlds(), bumps in proptest::collection::vec(0..4usize, 1..20)) {
+        for bump in bumps {
+            world.now = bump % world.releases.len();
+            world.settle();
+        }
+        for (version, times) in &world.failures {
+            // A process may have died for another reason, as long as there is no other version.
+            let most = if world.natures[usize::from(*version)] == Nature::Deadly { 3 } else { 1 };
+            prop_assert!(*times <= most, "version {version} was loaded {times} times");
+        }
+    }
+}
