@@ -3,10 +3,14 @@
 //! What the protocol decodes into and the engine runs on: typed buffers in row-major order that are owned, so
 //! that the engine can hand them to ONNX Runtime without a copy.
 
+mod signature;
+
 use std::fmt;
 
 use half::{bf16, f16};
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+pub use signature::{Incompatible, Port, Side, Signature};
 
 /// Defines [`Datatype`] and [`Data`] from one table: variant, element type, name in the protocol.
 macro_rules! datatypes {
@@ -98,6 +102,14 @@ impl Serialize for Datatype {
     }
 }
 
+impl<'de> Deserialize<'de> for Datatype {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::from_name(&name)
+            .ok_or_else(|| D::Error::custom(format!("there is no datatype {name:?}")))
+    }
+}
+
 /// A tensor whose data has exactly as many elements as its shape says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
@@ -179,7 +191,7 @@ pub enum Value {
 }
 
 /// The kind of value that a model's input takes or its output gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// A tensor; a free dimension is `None`.
     Tensor {
@@ -199,17 +211,80 @@ pub enum Kind {
     },
     /// Something that may be absent.
     Optional(Box<Kind>),
-    /// A kind that has no form here, by ONNX Runtime's name (complex numbers, 8- and 4-bit floats).
+    /// A kind that has no form here, by ONNX Runtime's name (complex numbers, 8- and 4-bit floats). In a signature as it
+    /// is [published](Signature::published), whatever is no tensor.
     Other(String),
 }
 
 impl Kind {
+    /// By what the protocol's metadata names this kind: a datatype, and a shape. A sequence of maps goes out as a tensor;
+    /// what else is no tensor has a word and a shape of its own.
+    #[must_use]
+    pub fn outline(&self) -> (&'static str, Vec<Option<usize>>) {
+        match self {
+            Kind::Tensor { datatype, shape } => (datatype.name(), shape.clone()),
+            kind if kind.is_sequence_of_maps() => (Datatype::Fp32.name(), vec![None, None]),
+            Kind::Sequence(_) => NO_TENSORS[0].written(),
+            Kind::Map { .. } => NO_TENSORS[1].written(),
+            Kind::Optional(_) => NO_TENSORS[2].written(),
+            Kind::Other(name) => {
+                let known = NO_TENSORS.iter().find(|known| known.word == name);
+                known.unwrap_or(&NO_TENSORS[3]).written()
+            }
+        }
+    }
+
+    /// This kind as the metadata shows it: a tensor, or [`Kind::Other`] with the word that stands for it there.
+    #[must_use]
+    pub fn published(&self) -> Kind {
+        let (word, shape) = self.outline();
+        match Datatype::from_name(word) {
+            Some(datatype) => Kind::Tensor { datatype, shape },
+            None => Kind::Other(word.to_owned()),
+        }
+    }
+
     /// Whether this is a sequence of maps, the form of scikit-learn's probabilities (ZipMap).
     #[must_use]
     pub fn is_sequence_of_maps(&self) -> bool {
         matches!(self, Kind::Sequence(inner) if matches!(**inner, Kind::Map { .. }))
     }
 }
+
+/// How the metadata writes what is no tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct NoTensor {
+    /// In place of a datatype.
+    pub word: &'static str,
+    /// In place of a shape.
+    pub shape: &'static [Option<usize>],
+}
+
+impl NoTensor {
+    fn written(self) -> (&'static str, Vec<Option<usize>>) {
+        (self.word, self.shape.to_vec())
+    }
+}
+
+/// Sequences, maps, what may be absent, and all else.
+pub const NO_TENSORS: [NoTensor; 4] = [
+    NoTensor {
+        word: "SEQUENCE",
+        shape: &[None],
+    },
+    NoTensor {
+        word: "MAP",
+        shape: &[None],
+    },
+    NoTensor {
+        word: "OPTIONAL",
+        shape: &[],
+    },
+    NoTensor {
+        word: "OTHER",
+        shape: &[],
+    },
+];
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -226,32 +301,6 @@ impl fmt::Display for Kind {
             Kind::Optional(inner) => write!(f, "optional {inner}"),
             Kind::Other(name) => f.write_str(name),
         }
-    }
-}
-
-/// One input or output of a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
-    /// Its name in the graph.
-    pub name: String,
-    /// What it takes or gives.
-    pub kind: Kind,
-}
-
-/// The inputs and outputs of a model, in the graph's order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Signature {
-    /// What must be given.
-    pub inputs: Vec<Port>,
-    /// What comes out.
-    pub outputs: Vec<Port>,
-}
-
-impl Signature {
-    /// The input of this name.
-    #[must_use]
-    pub fn input(&self, name: &str) -> Option<&Port> {
-        self.inputs.iter().find(|port| port.name == name)
     }
 }
 
