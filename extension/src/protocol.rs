@@ -13,7 +13,7 @@ mod write;
 
 use serde::Deserialize;
 
-use crate::tensor::{Kind, Port, Signature, Tensor, Value};
+use crate::tensor::{Port, Signature, Tensor, Value};
 
 /// What is wrong with a request, in words for its sender.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +62,21 @@ fn input_port<'a>(
     })
 }
 
+/// The output of this name, or an error that lists those that there are.
+fn output_port<'a>(
+    signature: &'a Signature,
+    name: &str,
+    place: &str,
+) -> Result<&'a Port, BadRequest> {
+    let port = signature.outputs.iter().find(|port| port.name == name);
+    port.ok_or_else(|| {
+        BadRequest(format!(
+            "{place}: the model has no output {name:?}; its outputs are {}",
+            names(&signature.outputs)
+        ))
+    })
+}
+
 fn names(ports: &[Port]) -> String {
     let names: Vec<String> = ports
         .iter()
@@ -99,9 +114,7 @@ fn check_shape(
 /// Makes sure that no input is missing.
 fn check_complete(signature: &Signature, inputs: &[(String, Value)]) -> Result<(), BadRequest> {
     let missing: Vec<Port> = signature
-        .inputs
-        .iter()
-        .filter(|port| !matches!(port.kind, Kind::Optional(_)))
+        .required()
         .filter(|port| inputs.iter().all(|(name, _)| *name != port.name))
         .cloned()
         .collect();

@@ -4,9 +4,12 @@
 //! always a list in the order of the rows. Which output is the prediction: one that is named a label; else the
 //! only one; else all of them, by name.
 
+mod form;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+pub use form::{FormChanged, keeps_form};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -58,13 +61,14 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str, place: &str) -> Result<T, BadReq
     serde_json::from_str(text).map_err(|error| BadRequest(format!("{place}: {error}")))
 }
 
-/// An array, for the one input of the model.
+/// An array, for the one input that the model must be given.
 fn rows(
     text: &str,
     place: &str,
     signature: &Signature,
 ) -> Result<Vec<(String, Value)>, BadRequest> {
-    let [port] = signature.inputs.as_slice() else {
+    let mut required = signature.required();
+    let (Some(port), None) = (required.next(), required.next()) else {
         return Err(BadRequest(format!(
             "{place} is an array, but the model has {} inputs: send an object with {}",
             signature.inputs.len(),
@@ -139,13 +143,20 @@ fn column(
             array.shape.push(1);
         }
         if array.shape.len() + 1 == rank {
-            let width_one =
-                matches!(&port.kind, Kind::Tensor { shape, .. } if shape.last() == Some(&Some(1)));
-            let place = if width_one { array.shape.len() } else { 0 };
+            let place = if is_width_one(&port.kind) {
+                array.shape.len()
+            } else {
+                0
+            };
             array.shape.insert(place, 1);
         }
     })?;
     Ok((port.name.clone(), Value::Tensor(tensor)))
+}
+
+/// Whether a list of values fills a column, and is no row.
+fn is_width_one(kind: &Kind) -> bool {
+    matches!(kind, Kind::Tensor { shape, .. } if shape.len() > 1 && shape.last() == Some(&Some(1)))
 }
 
 fn read_input(
@@ -240,7 +251,7 @@ impl<'a> Prediction<'a> {
             return Prediction::Only(value);
         }
         let named_label = outputs.iter().find_map(|(name, value)| match value {
-            Value::Tensor(tensor) if name.to_lowercase().contains("label") => Some(tensor),
+            Value::Tensor(tensor) if is_label(name) => Some(tensor),
             _ => None,
         });
         if let Some(label) = named_label {
@@ -262,6 +273,11 @@ impl<'a> Prediction<'a> {
             _ => Prediction::Whole,
         }
     }
+}
+
+/// Whether an output of this name, if it is a tensor, is the prediction.
+fn is_label(name: &str) -> bool {
+    name.to_lowercase().contains("label")
 }
 
 fn probabilities(outputs: &[(String, Value)]) -> Option<Probabilities<'_>> {

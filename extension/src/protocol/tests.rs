@@ -1,7 +1,7 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::tensor::{Data, Datatype};
+use crate::tensor::{Data, Datatype, Kind};
 
 mod properties;
 
@@ -469,4 +469,85 @@ fn a_golden_example_is_read_as_a_request_with_the_same_inputs() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn an_array_is_for_the_one_input_that_must_be_given() {
+    let mut signature = one_input(Datatype::Fp32, &[None, Some(2)]);
+    let mut optional = port("o", Datatype::Fp32, &[Some(1)]);
+    optional.kind = Kind::Optional(Box::new(optional.kind));
+    signature.inputs.insert(0, optional);
+    let inputs = predict(r#"{"features": [1, 2]}"#, &signature).unwrap();
+    assert_eq!(
+        inputs,
+        [("x".to_owned(), tensor(&[1, 2], vec![1.0_f32, 2.0]))]
+    );
+    signature.inputs.push(port("z", Datatype::Fp32, &[Some(1)]));
+    let error = predict(r#"{"features": [1, 2]}"#, &signature).unwrap_err();
+    assert!(error.contains("the model has 3 inputs"), "{error}");
+}
+
+#[test]
+fn a_golden_output_is_one_that_an_answer_writes_as_a_tensor() {
+    let maps = Kind::Sequence(Box::new(Kind::Map {
+        key: Datatype::Int64,
+        value: Datatype::Fp32,
+    }));
+    let sequence = Kind::Sequence(Box::new(Kind::Other("tensor".to_owned())));
+    let mut signature = one_input(Datatype::Int64, &[None]);
+    for (name, kind) in [("p", maps), ("s", sequence)] {
+        let name = name.to_owned();
+        signature.outputs.push(Port { name, kind });
+    }
+    let read = |name: &str, datatype: &str, data: Json| {
+        let output = json!({"name": name, "shape": [1, 2], "datatype": datatype, "data": data});
+        let output = serde_json::from_str(&output.to_string()).unwrap();
+        v2::golden_outputs(&[output], &signature).map_err(|error| error.0)
+    };
+    let expected = |name: &str, data: Data| {
+        let tensor = Tensor::new(vec![1, 2], data).unwrap();
+        Ok(vec![(name.to_owned(), tensor)])
+    };
+    assert_eq!(
+        read("y", "INT64", json!([1, 2])),
+        expected("y", vec![1_i64, 2].into())
+    );
+    assert_eq!(
+        read("p", "FP32", json!([[1, null]])).map(|read| read.len()),
+        Ok(1)
+    );
+    for (name, datatype, data, problem) in [
+        (
+            "q",
+            "FP32",
+            json!([1, 2]),
+            r#"outputs[0]: the model has no output "q"; its outputs are "y""#,
+        ),
+        (
+            "s",
+            "FP32",
+            json!([1, 2]),
+            r#"outputs[0]: output "s" is a sequence of tensor, against which"#,
+        ),
+        (
+            "y",
+            "INT64",
+            json!([1, 2.5]),
+            "outputs[0].data[1] is 2.5, expected a whole number",
+        ),
+        (
+            "y",
+            "INT64",
+            json!([[1], [2]]),
+            "outputs[0].shape is [1, 2], but the data is nested as [2, 1]",
+        ),
+    ] {
+        let error = read(name, datatype, data).unwrap_err();
+        assert!(error.starts_with(problem), "{error}");
+    }
+    assert_eq!(v2::as_tensor(zip_map()).unwrap().datatype(), Datatype::Fp32);
+    assert_eq!(
+        v2::as_tensor(Value::Sequence(vec![tensor(&[1], vec![1_u8])])),
+        None
+    );
 }

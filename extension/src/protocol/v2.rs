@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 
 use super::dense::dense;
 use super::{
-    AnsweredBy, BadRequest, Decoded, array, check_complete, check_shape, input_port, names, object,
-    write,
+    AnsweredBy, BadRequest, Decoded, array, check_complete, check_shape, input_port, object,
+    output_port, write,
 };
 use crate::manifest::GoldenTensor;
 use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value, element_count};
@@ -54,18 +54,8 @@ pub fn decode(body: &[u8], signature: &Signature) -> Result<(Decoded, Option<Str
         .iter()
         .enumerate()
         .map(|(index, output)| {
-            if signature
-                .outputs
-                .iter()
-                .any(|port| port.name == output.name)
-            {
-                return Ok(output.name.clone().into_owned());
-            }
-            let known = names(&signature.outputs);
-            Err(BadRequest(format!(
-                "outputs[{index}]: the model has no output {:?}; its outputs are {known}",
-                output.name
-            )))
+            output_port(signature, &output.name, &format!("outputs[{index}]"))?;
+            Ok(output.name.clone().into_owned())
         })
         .collect::<Result<_, _>>()?;
     Ok((Decoded { inputs, outputs }, request.id.map(Cow::into_owned)))
@@ -79,18 +69,50 @@ pub fn golden_inputs(
     let inputs: Vec<InputTensor<'_>> = inputs
         .iter()
         .enumerate()
-        .map(|(index, input)| {
-            let data = serde_json::from_str(&input.data)
-                .map_err(|error| BadRequest(format!("inputs[{index}].data: {error}")))?;
-            Ok(InputTensor {
-                name: Cow::Borrowed(&input.name),
-                shape: input.shape.clone(),
-                datatype: Cow::Borrowed(input.datatype.name()),
-                data: Some(data),
-            })
-        })
+        .map(|(index, input)| golden_tensor(input, &format!("inputs[{index}]")))
         .collect::<Result<_, _>>()?;
     decode_inputs(&inputs, signature)
+}
+
+/// Reads the outputs of a manifest's golden example, each of which must be one of the signature's that an answer writes
+/// as a tensor.
+pub fn golden_outputs(
+    outputs: &[GoldenTensor],
+    signature: &Signature,
+) -> Result<Vec<(String, Tensor)>, BadRequest> {
+    let read = |(index, output): (usize, &GoldenTensor)| {
+        let place = format!("outputs[{index}]");
+        let port = output_port(signature, &output.name, &place)?;
+        if Datatype::from_name(port.kind.outline().0).is_none() {
+            return Err(BadRequest(format!(
+                "{place}: output {:?} is a {}, against which no tensor can be held",
+                port.name, port.kind
+            )));
+        }
+        let tensor = read_tensor(&golden_tensor(output, &place)?, output.datatype, &place)?;
+        Ok((output.name.clone(), tensor))
+    };
+    outputs.iter().enumerate().map(read).collect()
+}
+
+fn golden_tensor<'a>(golden: &'a GoldenTensor, place: &str) -> Result<InputTensor<'a>, BadRequest> {
+    let data = serde_json::from_str(&golden.data)
+        .map_err(|error| BadRequest(format!("{place}.data: {error}")))?;
+    Ok(InputTensor {
+        name: Cow::Borrowed(&golden.name),
+        shape: golden.shape.clone(),
+        datatype: Cow::Borrowed(golden.datatype.name()),
+        data: Some(data),
+    })
+}
+
+/// The tensor that an answer writes for this value, where it writes one.
+#[must_use]
+pub fn as_tensor(value: Value) -> Option<Tensor> {
+    match value {
+        Value::Tensor(tensor) => Some(tensor),
+        other => dense(&other).map(|dense| dense.probabilities),
+    }
 }
 
 fn decode_inputs(
@@ -134,23 +156,32 @@ fn decode_input(
             input.datatype, port.name
         )));
     }
-    let Some(data) = input.data else {
-        return Err(BadRequest(format!("inputs[{index}].data is missing")));
+    let place = format!("inputs[{index}]");
+    let tensor = read_tensor(input, *datatype, &place)?;
+    check_shape(port, declared, &tensor, &place)?;
+    Ok(tensor)
+}
+
+/// The elements of a tensor as it stands at `place`.
+fn read_tensor(
+    given: &InputTensor<'_>,
+    datatype: Datatype,
+    place: &str,
+) -> Result<Tensor, BadRequest> {
+    let Some(data) = given.data else {
+        return Err(BadRequest(format!("{place}.data is missing")));
     };
-    let place = format!("inputs[{index}].data");
-    let expected = element_count(&input.shape).unwrap_or(usize::MAX);
-    let array = array::read(data.get(), *datatype, &place, expected)?;
+    let expected = element_count(&given.shape).unwrap_or(usize::MAX);
+    let array = array::read(data.get(), datatype, &format!("{place}.data"), expected)?;
     // Flat, or nested just as the shape says.
-    if array.shape.len() > 1 && array.shape != input.shape {
+    if array.shape.len() > 1 && array.shape != given.shape {
         return Err(BadRequest(format!(
-            "inputs[{index}].shape is {:?}, but the data is nested as {:?}",
-            input.shape, array.shape
+            "{place}.shape is {:?}, but the data is nested as {:?}",
+            given.shape, array.shape
         )));
     }
-    let tensor = Tensor::new(input.shape.clone(), array.data)
-        .map_err(|mismatch| BadRequest(format!("inputs[{index}]: {mismatch}")))?;
-    check_shape(port, declared, &tensor, &format!("inputs[{index}]"))?;
-    Ok(tensor)
+    Tensor::new(given.shape.clone(), array.data)
+        .map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")))
 }
 
 /// Writes the answer to a request.
@@ -221,7 +252,7 @@ struct ModelMetadata<'a> {
     outputs: Vec<PortMetadata<'a>>,
 }
 
-/// Writes a model's metadata: what goes in, what comes out.
+/// Writes a model's metadata: what goes in, what comes out, as a manifest's `signature` declares it.
 #[must_use]
 pub fn metadata(answer: AnsweredBy<'_>, signature: &Signature) -> Vec<u8> {
     let metadata = ModelMetadata {
@@ -237,24 +268,12 @@ pub fn metadata(answer: AnsweredBy<'_>, signature: &Signature) -> Vec<u8> {
 }
 
 fn port_metadata(port: &Port) -> PortMetadata<'_> {
-    let (datatype, shape) = match &port.kind {
-        Kind::Tensor { datatype, shape } => (
-            datatype.name(),
-            shape
-                .iter()
-                .map(|dim| dim.and_then(|n| i64::try_from(n).ok()).unwrap_or(-1))
-                .collect(),
-        ),
-        kind if kind.is_sequence_of_maps() => (Datatype::Fp32.name(), vec![-1, -1]),
-        Kind::Sequence(_) => ("SEQUENCE", vec![-1]),
-        Kind::Map { .. } => ("MAP", vec![-1]),
-        Kind::Optional(_) => ("OPTIONAL", vec![]),
-        Kind::Other(_) => ("OTHER", vec![]),
-    };
+    let (datatype, shape) = port.kind.outline();
+    let length = |dim: Option<usize>| dim.and_then(|n| i64::try_from(n).ok()).unwrap_or(-1);
     PortMetadata {
         name: &port.name,
         datatype,
-        shape,
+        shape: shape.into_iter().map(length).collect(),
     }
 }
 
