@@ -6,8 +6,8 @@
 //! allowed. `docs/manifest.md` specifies the format, `docs/manifest.schema.json` says as much of it as a JSON Schema
 //! can; tests hold the three together.
 //!
-//! Nothing is read or fetched here. Whoever fetches the bytes stops at [`MOST_BYTES`]; whoever runs a golden example
-//! makes values of its tensors and holds them against the model's own inputs and outputs.
+//! Nothing is read or fetched here. Whoever fetches the bytes stops at [`MOST_BYTES`]; whoever loads a version holds its
+//! signature and its golden examples against the model's own inputs and outputs.
 
 mod baseline;
 mod check;
@@ -15,6 +15,7 @@ mod error;
 mod golden;
 mod name;
 mod number;
+mod signature;
 mod sniff;
 #[cfg(test)]
 mod tests;
@@ -24,11 +25,13 @@ use std::collections::BTreeMap;
 
 pub use baseline::{Baseline, Observed};
 pub use error::ManifestError;
+pub(crate) use error::printable;
 pub use golden::{Golden, GoldenTensor, Tolerance};
 pub use name::VersionName;
 use serde::Deserialize;
 
 use crate::ids::{Digest, FilePath};
+use crate::tensor::Signature;
 
 /// The form that is read: the value of the field `format`.
 pub const FORMAT: &str = "model-sidecar/1";
@@ -101,6 +104,8 @@ pub struct PublishedVersion {
     pub files: Vec<PublishedFile>,
     /// What the model's classes are called, in their order; empty when the manifest does not say.
     pub labels: Vec<String>,
+    /// What it promises to its callers, in the form of [`Signature::published`]; `None` when the manifest does not say.
+    pub signature: Option<Signature>,
     /// What must come out for what goes in.
     pub golden: Vec<Golden>,
     /// How inputs and outputs were distributed when the version was made.

@@ -58,6 +58,8 @@ fn version(name: &VersionName, written: WrittenVersion) -> Result<PublishedVersi
         &written.files,
     )?
     .clone();
+    let signature = written.signature;
+    let signature = signature.map(|signature| signature.checked(&format!("{at}.signature")));
     most(
         &format!("{at}.golden"),
         "golden examples",
@@ -83,6 +85,7 @@ fn version(name: &VersionName, written: WrittenVersion) -> Result<PublishedVersi
         model,
         files: written.files,
         labels: written.labels,
+        signature: signature.transpose()?,
         golden: written.golden,
         baseline: written.baseline,
     })

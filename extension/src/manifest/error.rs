@@ -98,7 +98,7 @@ pub(super) fn listed<T: fmt::Display>(names: impl IntoIterator<Item = T>) -> Str
 }
 
 /// Text from a manifest for one line of a log: no control characters, and the middle left out when it is long.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let escaped: String = text
         .chars()
         .flat_map(|c| {

@@ -109,14 +109,10 @@ impl Tolerance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ByArchitecture {
-    #[serde(default, deserialize_with = "tolerance")]
+    #[serde(default, deserialize_with = "written::given_object")]
     x86_64: Option<Tolerance>,
-    #[serde(default, deserialize_with = "tolerance")]
+    #[serde(default, deserialize_with = "written::given_object")]
     aarch64: Option<Tolerance>,
-}
-
-fn tolerance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Tolerance>, D::Error> {
-    written::object(deserializer).map(Some)
 }
 
 fn datatype<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Datatype, D::Error> {

@@ -96,6 +96,46 @@ pub(super) fn shape<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<us
     lengths.into_iter().map(usable).collect()
 }
 
+/// The length of a dimension, or -1.
+struct Dimension(Option<usize>);
+
+impl<'de> Deserialize<'de> for Dimension {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Digits;
+        impl Visitor<'_> for Digits {
+            type Value = Dimension;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number, or -1 for any length")
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Dimension, E> {
+                usable(Whole(number)).map(|length| Dimension(Some(length)))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Dimension, E> {
+                match u64::try_from(number) {
+                    Ok(number) => self.visit_u64(number),
+                    Err(_) if number == -1 => Ok(Dimension(None)),
+                    Err(_) => Err(E::invalid_value(Unexpected::Signed(number), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_i64(Digits)
+    }
+}
+
+/// The lengths of dimensions, of which those that are -1 are free.
+pub(super) fn dimensions<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Option<usize>>, D::Error> {
+    let lengths = Vec::<Dimension>::deserialize(deserializer)?;
+    Ok(lengths
+        .into_iter()
+        .map(|Dimension(length)| length)
+        .collect())
+}
+
 fn usable<E: Error>(Whole(number): Whole) -> Result<usize, E> {
     usize::try_from(number)
         .map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &"what this machine can count"))

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::error::{ManifestError, not_allowed};
 use super::golden::Golden;
+use super::signature::WrittenSignature;
 use super::{Baseline, FORMAT, PublishedFile, VersionName};
 use crate::ids::{Digest, FilePath};
 
@@ -40,6 +41,8 @@ pub(super) struct WrittenVersion {
     pub(super) files: Vec<PublishedFile>,
     #[serde(default)]
     pub(super) labels: Vec<String>,
+    #[serde(default, deserialize_with = "given_object")]
+    pub(super) signature: Option<WrittenSignature>,
     #[serde(default, deserialize_with = "objects")]
     pub(super) golden: Vec<Golden>,
     #[serde(default, deserialize_with = "objects")]
@@ -88,6 +91,13 @@ pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// An object that may be left out, but not `null`.
+pub(super) fn given_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    object(deserializer).map(Some)
 }
 
 /// Text that `parse` takes, or an error that says what is allowed.

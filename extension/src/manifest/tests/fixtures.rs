@@ -8,6 +8,10 @@ pub(super) fn file(path: &str) -> Value {
     json!({"path": path, "size": 12, "sha256": SHA})
 }
 
+pub(super) fn port(name: &str, datatype: &str, shape: &[i64]) -> Value {
+    json!({"name": name, "datatype": datatype, "shape": shape})
+}
+
 pub(super) fn tensor(name: &str) -> Value {
     json!({"name": name, "shape": [2, 1], "datatype": "FP32", "data": [[0.5], [null]]})
 }
@@ -25,6 +29,10 @@ pub(super) fn whole() -> Value {
                 "model": "model.onnx.zst",
                 "files": [file("model.onnx.zst"), file("data/weights.bin")],
                 "labels": ["legit", "fraud"],
+                "signature": {
+                    "inputs": [port("x", "FP32", &[-1, 1])],
+                    "outputs": [port("y", "FP32", &[-1, 1]), port("z", "MAP", &[-1])],
+                },
                 "golden": [{
                     "inputs": [tensor("x")],
                     "outputs": [tensor("y"), tensor("z")],

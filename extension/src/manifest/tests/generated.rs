@@ -3,7 +3,10 @@
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::select;
 use serde_json::{Map, Value, json};
+
+use crate::tensor::{Datatype, NO_TENSORS};
 
 /// An object of these fields, those that are `None` left out.
 fn object(fields: impl IntoIterator<Item = (&'static str, Option<Value>)>) -> Value {
@@ -57,6 +60,29 @@ fn tensors(least: usize) -> impl Strategy<Value = Vec<Value>> {
 /// A number with an exact decimal form: reading it again gives the same.
 fn exact() -> impl Strategy<Value = f64> + Clone {
     (0..1_000_000_u32).prop_map(|eighths| f64::from(eighths) / 8.0)
+}
+
+fn ports() -> impl Strategy<Value = Vec<Value>> {
+    let tensor = (
+        select(Datatype::ALL),
+        vec(prop_oneof![Just(-1), 0..1_i64 << 40], 0..3),
+    )
+        .prop_map(|(datatype, shape)| (datatype.name(), json!(shape)));
+    let other = select(&NO_TENSORS[..]).prop_map(|known| {
+        let shape: Vec<i64> = known.shape.iter().map(|_| -1).collect();
+        (known.word, json!(shape))
+    });
+    vec(prop_oneof![tensor, other], 0..3).prop_map(|ports| {
+        let numbered = ports.into_iter().enumerate();
+        let written = numbered.map(|(number, (datatype, shape))| {
+            json!({"name": format!("port {number}"), "datatype": datatype, "shape": shape})
+        });
+        written.collect()
+    })
+}
+
+fn signature() -> impl Strategy<Value = Value> {
+    (ports(), ports()).prop_map(|(inputs, outputs)| json!({"inputs": inputs, "outputs": outputs}))
 }
 
 fn tolerance() -> impl Strategy<Value = Value> {
@@ -120,22 +146,26 @@ fn version() -> impl Strategy<Value = Map<String, Value>> {
         files(),
         any::<bool>(),
         labels,
+        option::of(signature()),
         golden,
         option::of(baselines()),
     )
-        .prop_map(|(folder, files, named, labels, golden, baseline)| {
-            let named = named || files.len() > 1;
-            let model = named.then(|| files.last().expect("at least one")["path"].clone());
-            let version = object([
-                ("folder", folder.map(Value::from)),
-                ("model", model),
-                ("files", Some(files.into())),
-                ("labels", labels.map(Value::from)),
-                ("golden", golden.map(Value::from)),
-                ("baseline", baseline.map(Value::from)),
-            ]);
-            version.as_object().expect("made as one").clone()
-        })
+        .prop_map(
+            |(folder, files, named, labels, signature, golden, baseline)| {
+                let named = named || files.len() > 1;
+                let model = named.then(|| files.last().expect("at least one")["path"].clone());
+                let version = object([
+                    ("folder", folder.map(Value::from)),
+                    ("model", model),
+                    ("files", Some(files.into())),
+                    ("labels", labels.map(Value::from)),
+                    ("signature", signature),
+                    ("golden", golden.map(Value::from)),
+                    ("baseline", baseline.map(Value::from)),
+                ]);
+                version.as_object().expect("made as one").clone()
+            },
+        )
 }
 
 /// A manifest. Its versions lie in different folders, so that they describe no object differently.

@@ -47,7 +47,7 @@ fn every_example_of_the_page_is_read() {
         .skip(1)
         .map(|rest| rest.split("```").next().expect("an end"))
         .collect();
-    assert_eq!(examples.len(), 3);
+    assert_eq!(examples.len(), 4);
     let schema = Schema::read();
     for example in examples {
         Manifest::parse(example.as_bytes()).unwrap();
@@ -65,6 +65,7 @@ fn the_schema_takes_and_refuses_what_the_parser_does() {
         "/previous",
         "/versions/7/folder",
         "/versions/7/labels",
+        "/versions/7/signature",
         "/versions/7/golden",
     ];
     for manifest in optional.map(without).into_iter().chain([whole(), full()]) {

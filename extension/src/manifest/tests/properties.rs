@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::*;
 use super::generated;
 use super::page::Schema;
+use crate::tensor::Port;
 
 proptest! {
     #[test]
@@ -163,6 +164,7 @@ fn explicit(written: &Value, name: &str) -> Value {
         "model": or("model", files[0]["path"].clone()),
         "files": files.iter().map(lower).collect::<Value>(),
         "labels": or("labels", json!([])),
+        "signature": or("signature", Value::Null),
         "golden": golden.collect::<Value>(),
         "baseline": or("baseline", json!([])),
     })
@@ -194,6 +196,19 @@ fn again(version: &PublishedVersion, name: &str) -> Value {
             "text": tensor.data,
         })
     };
+    let port = |port: &Port| {
+        let (datatype, shape) = port.kind.outline();
+        let shape: Vec<Value> = shape
+            .iter()
+            .map(|dim| dim.map_or(json!(-1), |dim| json!(dim)))
+            .collect();
+        json!({"name": port.name, "datatype": datatype, "shape": shape})
+    };
+    let signature = |signature: &Signature| {
+        let [inputs, outputs] = [&signature.inputs, &signature.outputs]
+            .map(|ports| ports.iter().map(port).collect::<Value>());
+        json!({"inputs": inputs, "outputs": outputs})
+    };
     let golden = |golden: &Golden| {
         let tolerances = ["riscv64", "x86_64", "aarch64"].map(|architecture| {
             let Tolerance { absolute, relative } = golden.tolerance(architecture);
@@ -221,6 +236,7 @@ fn again(version: &PublishedVersion, name: &str) -> Value {
         "model": version.model.path,
         "files": version.files.iter().map(file).collect::<Value>(),
         "labels": version.labels,
+        "signature": version.signature.as_ref().map(signature),
         "golden": version.golden.iter().map(golden).collect::<Value>(),
         "baseline": version.baseline.iter().map(baseline).collect::<Value>(),
     })

@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::fixtures::{SHA, file, full, whole, with, without};
+use crate::tensor::{Datatype, Kind};
 
 fn parse(manifest: &serde_json::Value) -> Manifest {
     Manifest::parse(manifest.to_string().as_bytes()).unwrap()
@@ -24,6 +25,14 @@ fn the_whole_form_is_read_field_by_field() {
     assert!(model.is_compressed() && !weights.is_compressed());
     assert_eq!(weights.laid_out().as_str(), "data/weights.bin");
     assert_eq!((weights.size, weights.digest.as_str()), (12, SHA));
+
+    let signature = version.signature.as_ref().unwrap();
+    let column = Kind::Tensor {
+        datatype: Datatype::Fp32,
+        shape: vec![None, Some(1)],
+    };
+    assert_eq!(signature.input("x").unwrap().kind, column);
+    assert_eq!(signature.outputs[1].kind, Kind::Other("MAP".to_owned()));
 
     let [golden] = &version.golden[..] else {
         panic!("one example")
@@ -57,6 +66,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(version.folder.as_str(), "6.1");
     assert_eq!(version.model.path.as_str(), "model.ort");
     assert!(version.labels.is_empty() && version.golden.is_empty() && version.baseline.is_empty());
+    assert_eq!(version.signature, None);
     let plain = parse(&without("/versions/7/golden/0/tolerance"));
     let golden = &plain.current().1.golden[0];
     assert_eq!(golden.tolerance("x86_64"), Tolerance::default());

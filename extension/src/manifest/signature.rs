@@ -1,0 +1,90 @@
+//! What a version promises to its callers: its inputs and outputs, as the Open Inference Protocol's metadata writes them.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+
+use super::error::not_allowed;
+use super::{ManifestError, number, written};
+use crate::tensor::{Datatype, Kind, NO_TENSORS, NoTensor, Port, Signature};
+
+/// A signature as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenSignature {
+    #[serde(deserialize_with = "written::objects")]
+    inputs: Vec<WrittenPort>,
+    #[serde(deserialize_with = "written::objects")]
+    outputs: Vec<WrittenPort>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenPort {
+    name: String,
+    datatype: Named,
+    #[serde(deserialize_with = "number::dimensions")]
+    shape: Vec<Option<usize>>,
+}
+
+/// What stands where a datatype does.
+enum Named {
+    Tensor(Datatype),
+    NoTensor(NoTensor),
+}
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if let Some(datatype) = Datatype::from_name(&name) {
+            return Ok(Named::Tensor(datatype));
+        }
+        if let Some(known) = NO_TENSORS.into_iter().find(|known| known.word == name) {
+            return Ok(Named::NoTensor(known));
+        }
+        let tensors = Datatype::ALL.iter().map(|known| known.name());
+        let names: Vec<&str> = tensors.chain(NO_TENSORS.map(|known| known.word)).collect();
+        let allowed = format!("one of {}", names.join(", "));
+        Err(D::Error::custom(not_allowed(&name, &allowed)))
+    }
+}
+
+impl WrittenSignature {
+    /// The signature, in the form of [`Signature::published`], or the first field of it that does not fit the others.
+    pub(super) fn checked(self, at: &str) -> Result<Signature, ManifestError> {
+        Ok(Signature {
+            inputs: ports(&format!("{at}.inputs"), self.inputs)?,
+            outputs: ports(&format!("{at}.outputs"), self.outputs)?,
+        })
+    }
+}
+
+fn ports(at: &str, written: Vec<WrittenPort>) -> Result<Vec<Port>, ManifestError> {
+    let mut names = HashSet::new();
+    let port = |(index, written): (usize, WrittenPort)| {
+        let WrittenPort {
+            name,
+            datatype,
+            shape,
+        } = written;
+        let field = |field| format!("{at}[{index}].{field}");
+        if !names.insert(name.clone()) {
+            let problem = format!("{name:?} is given twice");
+            return Err(ManifestError::field(field("name"), problem));
+        }
+        let kind = match datatype {
+            Named::Tensor(datatype) => Kind::Tensor { datatype, shape },
+            Named::NoTensor(NoTensor { word, shape: only }) if shape == only => {
+                Kind::Other(word.to_owned())
+            }
+            Named::NoTensor(NoTensor { word, shape: only }) => {
+                let only = if only.is_empty() { "[]" } else { "[-1]" };
+                let problem = format!("that of {word} must be {only}");
+                return Err(ManifestError::field(field("shape"), problem));
+            }
+        };
+        Ok(Port { name, kind })
+    };
+    written.into_iter().enumerate().map(port).collect()
+}
