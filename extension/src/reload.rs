@@ -8,6 +8,8 @@
 //! transfer, and one that the source cannot be asked about is loaded all the same.
 
 mod engine_slot;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the wiring"))]
+mod gate;
 mod gather;
 mod machine;
 mod published;

@@ -1,0 +1,172 @@
+//! Whether a tensor is the one that is expected, as nearly as floating-point numbers can be.
+
+use std::fmt;
+
+use crate::manifest::{Tolerance, printable};
+use crate::tensor::{Data, Datatype, Tensor};
+
+/// How a tensor differs from the one that is expected, as the end of a sentence that begins with its name.
+#[derive(Debug, PartialEq)]
+pub(in crate::reload) enum Difference {
+    /// It has elements of another type.
+    Datatype { expected: Datatype, got: Datatype },
+    /// It has another shape.
+    Shape {
+        expected: Vec<usize>,
+        got: Vec<usize>,
+    },
+    /// Some of its elements are others.
+    Elements {
+        /// Where the first of them is.
+        index: Vec<usize>,
+        expected: String,
+        got: String,
+        /// How near it had to be, if it is a floating-point number.
+        tolerance: Option<Tolerance>,
+        /// How many elements are others.
+        differing: usize,
+        /// How many there are.
+        of: usize,
+    },
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Difference::Datatype { expected, got } => {
+                write!(f, " is of {got}, and {expected} is expected")
+            }
+            Difference::Shape { expected, got } => {
+                write!(f, " has shape {got:?}, and {expected:?} is expected")
+            }
+            Difference::Elements {
+                index,
+                expected,
+                got,
+                tolerance,
+                differing,
+                of,
+            } => {
+                if !index.is_empty() {
+                    write!(f, "{index:?}")?;
+                }
+                write!(
+                    f,
+                    " is {}, and {} is expected",
+                    printable(got),
+                    printable(expected)
+                )?;
+                if let Some(Tolerance { absolute, relative }) = tolerance {
+                    write!(
+                        f,
+                        " (tolerance: absolute {absolute:e}, relative {relative:e})"
+                    )?;
+                }
+                write!(f, "; {differing} of {of} elements differ")
+            }
+        }
+    }
+}
+
+/// Holds `got` against `expected`: floating-point numbers within the tolerance, all else as it is.
+pub(super) fn compare(
+    expected: &Tensor,
+    got: &Tensor,
+    tolerance: Tolerance,
+) -> Result<(), Difference> {
+    if expected.datatype() != got.datatype() {
+        return Err(Difference::Datatype {
+            expected: expected.datatype(),
+            got: got.datatype(),
+        });
+    }
+    if expected.shape() != got.shape() {
+        return Err(Difference::Shape {
+            expected: expected.shape().to_vec(),
+            got: got.shape().to_vec(),
+        });
+    }
+    let Some(first) = Differing::of(expected.data(), got.data(), tolerance) else {
+        return Ok(());
+    };
+    Err(Difference::Elements {
+        index: index(first.place, expected.shape()),
+        expected: first.expected,
+        got: first.got,
+        tolerance: first.is_float.then_some(tolerance),
+        differing: first.count,
+        of: expected.data().len(),
+    })
+}
+
+/// The first element that differs, and how many do.
+struct Differing {
+    place: usize,
+    expected: String,
+    got: String,
+    is_float: bool,
+    count: usize,
+}
+
+impl Differing {
+    fn of(expected: &Data, got: &Data, tolerance: Tolerance) -> Option<Self> {
+        macro_rules! table {
+            (near: $($near:ident)*; equal: $($equal:ident)*) => {
+                match (expected, got) {
+                    $((Data::$near(expected), Data::$near(got)) => {
+                        let is_near = |expected: &_, got: &_| {
+                            tolerance.admits(f64::from(*expected), f64::from(*got))
+                        };
+                        Self::among(expected, got, is_near, true)
+                    })*
+                    $((Data::$equal(expected), Data::$equal(got)) => {
+                        Self::among(expected, got, PartialEq::eq, false)
+                    })*
+                    // Of different types nothing is equal; that is seen before.
+                    _ => Self::among(&[expected], &[got], |_, _| false, false),
+                }
+            };
+        }
+        table! {
+            near: Fp16 Bf16 Fp32 Fp64;
+            equal: Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Bytes
+        }
+    }
+
+    fn among<T: fmt::Debug>(
+        expected: &[T],
+        got: &[T],
+        same: impl Fn(&T, &T) -> bool,
+        is_float: bool,
+    ) -> Option<Self> {
+        let pairs = expected.iter().zip(got).enumerate();
+        let mut differing = pairs.filter(|(_, (expected, got))| !same(expected, got));
+        let (place, (expected, got)) = differing.next()?;
+        Some(Self {
+            place,
+            expected: format!("{expected:?}"),
+            got: format!("{got:?}"),
+            is_float,
+            count: 1 + differing.count(),
+        })
+    }
+}
+
+/// The index of the element at `place` in row-major order.
+fn index(place: usize, shape: &[usize]) -> Vec<usize> {
+    let mut rest = place;
+    let mut index: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|&length| {
+            let position = rest % length.max(1);
+            rest /= length.max(1);
+            position
+        })
+        .collect();
+    index.reverse();
+    index
+}
+
+#[cfg(test)]
+mod tests;

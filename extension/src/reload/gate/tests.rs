@@ -1,0 +1,382 @@
+//! The gate over sessions that answer what a test tells them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::tensor::{Data, Datatype, Kind, Port};
+
+mod answers;
+
+/// A model of inputs and outputs, and what its runs come to.
+struct Model {
+    signature: Signature,
+    answer: Answer,
+    runs: AtomicUsize,
+}
+
+enum Answer {
+    /// These outputs, as far as they are asked for.
+    Outputs(Vec<(String, Value)>),
+    Fails,
+    Panics,
+    /// A run that ends only when it is cancelled.
+    Endless,
+}
+
+impl Session for Model {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(
+        &self,
+        _: Vec<(String, Value)>,
+        asked: &[String],
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, Value)>, EngineError> {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        match &self.answer {
+            Answer::Outputs(outputs) => {
+                let wanted =
+                    |(name, _): &&(String, Value)| asked.is_empty() || asked.contains(name);
+                Ok(outputs.iter().filter(wanted).cloned().collect())
+            }
+            Answer::Fails => Err(EngineError::Run("not today".to_owned())),
+            Answer::Panics => Err(EngineError::Panicked("index out of bounds".to_owned())),
+            Answer::Endless => {
+                while !cancel.is_cancelled() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(EngineError::Cancelled)
+            }
+        }
+    }
+}
+
+fn port(name: &str, datatype: Datatype, shape: &[i64]) -> Port {
+    Port {
+        name: name.to_owned(),
+        kind: Kind::Tensor {
+            datatype,
+            shape: shape.iter().map(|&dim| usize::try_from(dim).ok()).collect(),
+        },
+    }
+}
+
+/// Rows of two numbers in; a label and a score for each out.
+fn signature() -> Signature {
+    Signature {
+        inputs: vec![port("x", Datatype::Fp32, &[-1, 2])],
+        outputs: vec![
+            port("label", Datatype::Int64, &[-1]),
+            port("score", Datatype::Fp32, &[-1, 1]),
+        ],
+    }
+}
+
+fn tensor(shape: &[usize], data: impl Into<Data>) -> Value {
+    Value::Tensor(Tensor::new(shape.to_vec(), data).unwrap())
+}
+
+/// A model of [`signature`] that finds `label` and `score` for a row.
+fn finds(label: i64, score: f32) -> Model {
+    answers(Answer::Outputs(vec![
+        ("label".to_owned(), tensor(&[1], vec![label])),
+        ("score".to_owned(), tensor(&[1, 1], vec![score])),
+    ]))
+}
+
+fn answers(answer: Answer) -> Model {
+    Model {
+        signature: signature(),
+        answer,
+        runs: AtomicUsize::default(),
+    }
+}
+
+fn golden(golden: &Json) -> Golden {
+    serde_json::from_str(&golden.to_string()).unwrap()
+}
+
+/// One row that has label 1 and score 0.5.
+fn example() -> Json {
+    json!({
+        "inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}],
+        "outputs": [
+            {"name": "score", "shape": [1, 1], "datatype": "FP32", "data": [[0.5]]},
+            {"name": "label", "shape": [1], "datatype": "INT64", "data": [1]},
+        ],
+    })
+}
+
+/// Terms of these golden examples alone.
+fn examples(examples: &[Json]) -> Terms {
+    Terms {
+        golden: examples.iter().map(golden).collect(),
+        ..Terms::default()
+    }
+}
+
+fn refusal(terms: Terms, model: &Model) -> String {
+    Gate::new(terms).check(model).unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn a_version_that_meets_every_example_passes() {
+    let model = finds(1, 0.500_01);
+    let terms = examples(&[example(), example()]);
+    let passed = Gate::new(terms).check(&model).unwrap();
+    assert!(passed.warm_up.is_some());
+    assert_eq!(model.runs.into_inner(), 2, "each was run once");
+    let model = finds(1, 0.5);
+    let passed = Gate::new(Terms::default()).check(&model).unwrap();
+    assert_eq!((passed, model.runs.into_inner()), (Passed::default(), 0));
+}
+
+#[tokio::test]
+async fn a_version_that_answers_something_else_is_refused_with_place_and_values() {
+    let second = |model: Model| refusal(examples(&[example(), example()]), &model);
+    assert_eq!(
+        second(finds(1, 0.75)),
+        "golden[0] is not met: output \"score\"[0, 0] is 0.75, and 0.5 is expected (tolerance: absolute 1e-5, relative 1e-4); \
+         1 of 1 elements differ"
+    );
+    assert_eq!(
+        second(finds(2, 0.5)),
+        "golden[0] is not met: output \"label\"[0] is 2, and 1 is expected; 1 of 1 elements differ"
+    );
+    let mut other = example();
+    other["outputs"][0]["data"] = json!([[0.25]]);
+    let error = refusal(examples(&[example(), other.clone()]), &finds(1, 0.5));
+    assert!(
+        error.starts_with("golden[1] is not met: output \"score\"[0, 0]"),
+        "{error}"
+    );
+    let architecture = std::env::consts::ARCH;
+    other["tolerance_on"] = json!({architecture: {"absolute": 0.25, "relative": 0}});
+    assert!(Gate::new(examples(&[other])).check(&finds(1, 0.5)).is_ok());
+    let mut unknown = example();
+    unknown["outputs"][0]["data"] = json!([[null]]);
+    let unknown = examples(&[unknown]);
+    assert!(
+        Gate::new(unknown.clone())
+            .check(&finds(1, f32::NAN))
+            .is_ok()
+    );
+    assert!(Gate::new(unknown).check(&finds(1, 0.5)).is_err());
+}
+
+#[tokio::test]
+async fn an_example_that_does_not_fit_the_model_is_told_what_there_is() {
+    for (place, value, problem) in [
+        (
+            "/inputs/0/name",
+            json!("z"),
+            "inputs[0]: the model has no input \"z\"; its inputs are \"x\" (FP32 [-1, 2])",
+        ),
+        (
+            "/inputs/0/datatype",
+            json!("INT64"),
+            "inputs[0].datatype is \"INT64\", input \"x\" takes FP32",
+        ),
+        ("/inputs", json!([]), "missing input: \"x\" (FP32 [-1, 2])"),
+        (
+            "/outputs/0/name",
+            json!("y"),
+            "outputs[0]: the model has no output \"y\"; its outputs are \"label\"",
+        ),
+        (
+            "/outputs/1/data/0",
+            json!(1.5),
+            "outputs[1].data[0] is 1.5, expected a whole number",
+        ),
+        (
+            "/outputs/1/datatype",
+            json!("INT32"),
+            "output \"label\" is of INT64, and INT32 is expected",
+        ),
+        (
+            "/outputs/0/shape",
+            json!([1]),
+            "output \"score\" has shape [1, 1], and [1] is expected",
+        ),
+    ] {
+        let mut example = example();
+        *example.pointer_mut(place).unwrap() = value;
+        if place == "/outputs/0/shape" {
+            example["outputs"][0]["data"] = json!([0.5]);
+        }
+        let error = refusal(examples(&[example]), &finds(1, 0.5));
+        let problem = format!("golden[0] is not met: {problem}");
+        assert!(error.starts_with(&problem), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_fails_is_a_refusal() {
+    for (answer, problem) in [
+        (Answer::Fails, "the model failed: not today"),
+        (
+            Answer::Panics,
+            "ONNX Runtime's bindings failed on this model",
+        ),
+        (
+            Answer::Outputs(Vec::new()),
+            "output \"score\" did not come out as a tensor",
+        ),
+    ] {
+        let error = refusal(examples(&[example()]), &answers(answer));
+        assert!(
+            error.starts_with(&format!("golden[0] is not met: {problem}")),
+            "{error}"
+        );
+    }
+}
+
+/// Checks on a thread, as the reloader does, so that the clock can go on.
+async fn check(gate: Gate, model: Model) -> Result<Passed, Refusal> {
+    super::super::on_thread("load-model", move || gate.check(&model))
+        .await
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_does_not_end_is_a_refusal() {
+    let gate = Gate::new(examples(&[example()]));
+    let refusal = check(gate, answers(Answer::Endless)).await.unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "golden[0] is not met: the run was not over after 30 s"
+    );
+}
+
+#[tokio::test]
+async fn a_sequence_can_be_no_example_and_one_of_maps_can() {
+    let maps = Kind::Sequence(Box::new(Kind::Map {
+        key: Datatype::Int64,
+        value: Datatype::Fp32,
+    }));
+    let row = Value::Map {
+        keys: vec![0_i64, 1].into(),
+        values: vec![0.25_f32, 0.75].into(),
+    };
+    let model = |kind| {
+        let outputs = vec![("p".to_owned(), Value::Sequence(vec![row.clone()]))];
+        let mut model = answers(Answer::Outputs(outputs));
+        model.signature.outputs = vec![Port {
+            name: "p".to_owned(),
+            kind,
+        }];
+        model
+    };
+    let mut example = example();
+    example["outputs"] =
+        json!([{"name": "p", "shape": [1, 2], "datatype": "FP32", "data": [0.25, 0.75]}]);
+    assert!(
+        Gate::new(examples(&[example.clone()]))
+            .check(&model(maps))
+            .is_ok()
+    );
+    let tensors = Kind::Sequence(Box::new(Kind::Tensor {
+        datatype: Datatype::Fp32,
+        shape: vec![Some(2)],
+    }));
+    assert_eq!(
+        refusal(examples(&[example]), &model(tensors)),
+        "golden[0] is not met: outputs[0]: output \"p\" is a sequence of FP32 [2], against which no tensor can be held"
+    );
+}
+
+#[tokio::test]
+async fn a_change_of_signature_is_refused_unless_it_is_declared() {
+    let mut before = signature();
+    before.inputs[0] = port("x", Datatype::Fp32, &[-1, 3]);
+    let terms = |declared| Terms {
+        declared,
+        before: Some(before.clone()),
+        golden: Vec::new(),
+    };
+    assert_eq!(
+        refusal(terms(None), &finds(1, 0.5)),
+        "callers of the version before could not go on: input \"x\" is FP32 [-1, 2], where FP32 [-1, 3] was promised; \
+         if the change is meant, declare the new `signature` in the manifest, or publish under another location"
+    );
+    assert!(
+        Gate::new(terms(Some(signature())))
+            .check(&finds(1, 0.5))
+            .is_ok()
+    );
+    assert_eq!(
+        refusal(terms(Some(before.clone())), &finds(1, 0.5)),
+        "the model is not what the manifest's `signature` declares: input \"x\" is FP32 [-1, 2], where FP32 [-1, 3] was \
+         promised"
+    );
+    before = signature();
+    assert!(
+        Gate::new(Terms {
+            before: Some(before.clone()),
+            ..Terms::default()
+        })
+        .check(&finds(1, 0.5))
+        .is_ok()
+    );
+    before.outputs = vec![port("score", Datatype::Fp32, &[-1, 1])];
+    let mut model = finds(1, 0.5);
+    model.signature.outputs = vec![before.outputs[0].clone(), port("more", Datatype::Fp32, &[])];
+    let error = refusal(
+        Terms {
+            before: Some(before),
+            ..Terms::default()
+        },
+        &model,
+    );
+    assert!(
+        error.contains("the prediction in /predict was output \"score\" alone"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn names_without_end_make_no_line_without_end() {
+    let mut before = signature();
+    before.inputs[0].name = "x\n".repeat(1 << 20);
+    let error = refusal(
+        Terms {
+            before: Some(before),
+            ..Terms::default()
+        },
+        &finds(1, 0.5),
+    );
+    assert!(
+        error.len() < 1_000 && !error.contains('\n'),
+        "{} bytes",
+        error.len()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_up_alone_keeps_no_version_from_answering() {
+    for (model, failure) in [
+        (finds(2, 0.75), None),
+        (answers(Answer::Fails), Some("the model failed: not today")),
+        (
+            answers(Answer::Endless),
+            Some("the run was not over after 5 s"),
+        ),
+    ] {
+        let begun = Arc::new(AtomicUsize::default());
+        let begins = {
+            let begun = Arc::clone(&begun);
+            move || {
+                begun.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let gate = Gate::warm_up_only(golden(&example()).inputs, begins);
+        let passed = check(gate, model).await.unwrap();
+        assert!(passed.warm_up.is_some());
+        assert_eq!(passed.warm_up_failure.as_deref(), failure);
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
+    }
+}
