@@ -248,6 +248,7 @@ fn digest_of(path: &Path) -> io::Result<Digest> {
 mod tests {
     use super::*;
     use crate::ids::{ETag, FilePath, Identity};
+    use crate::tensor::Signature;
 
     /// A whole file that no journal names yet.
     fn kept(cache: &Cache, bytes: &[u8]) -> (KeptFile, Digest) {
@@ -275,7 +276,7 @@ mod tests {
         let mut journal = cache.journal(model, "s3://b/k");
         journal.note(|history| {
             history.seen(record.clone(), None);
-            history.let_in(&record);
+            history.let_in(&record, Signature::default());
         });
         (file.path().to_owned(), record)
     }

@@ -2,19 +2,17 @@
 //!
 //! One [`Reloader`] for each model. What is done, and in which order, is decided by a pure [machine]; here it is done.
 //! A check is one conditional request for each file that is known; what it finds is [gathered](gather), loaded beside
-//! the version that answers, [warmed up](warm_up), and swapped in. Any failure leaves the version that answers as it
-//! is, is counted, logged with its reason, and shown in the status. Bytes that could not be loaded are not fetched
-//! again until the source changes. At a start, a file in the cache that the source confirms is loaded without a
+//! the version that answers, held against what its callers rely on at the [gate], and swapped in. Any failure leaves the
+//! version that answers as it is, is counted, logged with its reason, and shown in the status. What was refused is not
+//! fetched again until the source changes. At a start, a file in the cache that the source confirms is loaded without a
 //! transfer, and one that the source cannot be asked about is loaded all the same.
 
 mod engine_slot;
-#[cfg_attr(not(test), expect(dead_code, reason = "for the wiring"))]
 mod gate;
 mod gather;
 mod machine;
 mod published;
 mod repository;
-mod warm_up;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,9 +33,9 @@ use crate::source::{Place, SourceError};
 use crate::status::{ModelStatus, Status};
 pub use engine_slot::EngineSlot;
 use engine_slot::on_thread;
+use gate::{Gate, Refusal, Terms};
 use gather::{Asked, Changed, Gathered, Gatherer};
 use machine::{Check, End, Event, Step, Target};
-use warm_up::WarmUp;
 
 /// What the reloaders of one execution environment share.
 #[derive(Clone)]
@@ -91,7 +89,7 @@ pub struct Steps {
     pub bytes: u64,
     /// Waiting for the engine, and loading.
     pub load: Duration,
-    /// The run with the manifest's first golden example, whether it succeeded or not; `None` when there is none.
+    /// The runs of the manifest's golden examples; `None` when there is none.
     pub warm_up: Option<Duration>,
 }
 
@@ -113,7 +111,9 @@ enum CheckError {
     Repository(String),
     #[error("the model's files change faster than they can be fetched")]
     Unsteady,
-    #[error("the version in the source cannot be loaded: {0}")]
+    #[error("{0}")]
+    Gate(#[from] Refusal),
+    #[error("the version in the source is refused: {0}")]
     Refused(String),
 }
 
@@ -285,6 +285,7 @@ impl Reloader {
             record,
             files,
             published,
+            terms,
             transferred,
         } = match gathered {
             Ok(Some(gathered)) => gathered,
@@ -294,6 +295,7 @@ impl Reloader {
                 return Event::NotGathered { more: false };
             }
         };
+        journal.is_whole();
         match transferred {
             Some(bytes) => {
                 walk.steps.fetch = Some(started.elapsed());
@@ -305,7 +307,7 @@ impl Reloader {
         if matches!(target, Target::StandIn(_)) {
             info!(model = %self.settings.name, version = %record.version(), "an earlier version stands in");
         }
-        walk.files = files;
+        (walk.files, walk.terms) = (files, terms);
         Event::Gathered {
             record,
             published,
@@ -350,7 +352,7 @@ impl Reloader {
         (found, started.elapsed())
     }
 
-    /// Loads a version, warms it up, and lets it answer.
+    /// Loads a version, holds it against its terms, and lets it answer.
     async fn load(&self, record: Record, journal: &Journal, walk: &mut Walk) -> Event {
         let vacated = false;
         let Some(files) = walk.files.take() else {
@@ -371,24 +373,28 @@ impl Reloader {
         };
         let loading = Instant::now();
         journal.load_begins(&digest);
-        let warm_up = WarmUp::of(&digest, journal);
+        let gate = self.gate(&record, std::mem::take(&mut walk.terms), journal);
         let result = on_thread("load-model", move || {
             if reload {
                 crate::sys::lower_thread_priority();
             }
             let session = engine.load(files.path(), files.description())?;
-            let warmed_up = warm_up.map(|warm_up| warm_up.run(&*session));
-            Ok::<_, EngineError>((session, warmed_up, files))
+            let passed = gate.check(&*session)?;
+            Ok::<_, CheckError>((session, passed, files))
         })
         .await;
         journal.load_ended();
-        let (session, warmed_up, files) = match result {
+        let (session, passed, files) = match result {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(problem)) => {
                 let reason = problem.to_string();
+                let cause = match problem {
+                    CheckError::Gate(_) => Cause::Terms,
+                    _ => Cause::Itself,
+                };
                 walk.failed(problem);
                 return Event::Refused {
-                    cause: Cause::Itself,
+                    cause,
                     reason,
                     vacated,
                 };
@@ -399,7 +405,9 @@ impl Reloader {
             }
         };
         let version = record.version();
-        steps.warm_up = warmed_up.map(|warmed_up| warmed_up.report(name, &version));
+        passed.report(name, &version);
+        steps.warm_up = passed.warm_up;
+        let signature = session.signature().clone();
         let warm_up = steps.warm_up.unwrap_or_default();
         steps.load = started.elapsed().saturating_sub(warm_up);
         drop(files);
@@ -432,7 +440,29 @@ impl Reloader {
             "{}",
             if reload { "another version answers from now on" } else { "the model is loaded" }
         );
-        Event::Loaded
+        Event::Loaded { signature }
+    }
+}
+
+impl Reloader {
+    /// What the version is held against before it answers. One that was let in here before is only warmed up.
+    fn gate(&self, record: &Record, terms: Terms, journal: &Journal) -> Gate {
+        let (history, digest) = (journal.history(), record.digest());
+        if history.good() == Some(record) {
+            let inputs = history.example(&digest);
+            return match inputs {
+                Some(inputs) => {
+                    Gate::warm_up_only(inputs.to_vec(), journal.warm_up_begins(&digest))
+                }
+                None => Gate::new(Terms::default()),
+            };
+        }
+        let current = self.shared.models.current(&self.settings.name);
+        let before = current.map(|loaded| loaded.signature().clone());
+        Gate::new(Terms {
+            before: before.or_else(|| history.signature().cloned()),
+            ..terms
+        })
     }
 }
 
@@ -444,6 +474,8 @@ struct Walk {
     changed: Option<Changed>,
     /// The files of the version that is loaded next.
     files: Option<KeptModel>,
+    /// What its manifest says that it must do.
+    terms: Terms,
     /// What went wrong first.
     problem: Option<CheckError>,
 }

@@ -132,8 +132,11 @@ impl Journal {
     }
 
     /// Notes that a version is whole: files that arrived are part of it, or of no use.
-    pub fn is_whole(&mut self) {
-        self.kept.arrived().clear();
+    pub fn is_whole(&self) {
+        let arrived = std::mem::take(&mut *self.kept.arrived());
+        if !arrived.is_empty() {
+            self.save();
+        }
     }
 
     /// What was last seen of a file, whether it belongs to a version that is whole or not.

@@ -13,6 +13,7 @@ use std::io;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tracing::{info, warn};
 
+use super::gate::Terms;
 use super::published::Which;
 use super::{CheckError, Shared};
 use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Published, Record};
@@ -67,6 +68,8 @@ pub(super) struct Gathered {
     pub(super) files: Option<KeptModel>,
     /// What the manifest says that names it.
     pub(super) published: Option<Published>,
+    /// What it says of what the version must do.
+    pub(super) terms: Terms,
     /// How many bytes came for it; `None` when no file had to be fetched.
     pub(super) transferred: Option<u64>,
 }
@@ -195,6 +198,7 @@ impl Gatherer<'_> {
                 record,
                 files: None,
                 published: None,
+                terms: Terms::default(),
                 transferred: None,
             });
         }
@@ -389,14 +393,16 @@ impl Gatherer<'_> {
         record: Record,
         files: Vec<KeptFile>,
         description: Option<Description>,
-        published: Option<Published>,
+        published: Option<(Published, Terms)>,
         transferred: Option<u64>,
     ) -> Result<Gathered, CheckError> {
+        let (published, terms) = published.unzip();
         let files = self.shared.cache.lay_out(&record, files, description)?;
         Ok(Gathered {
             record,
             files: Some(files),
             published,
+            terms: terms.unwrap_or_default(),
             transferred,
         })
     }

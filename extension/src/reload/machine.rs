@@ -15,6 +15,7 @@
 
 use crate::cache::{Cause, History, Published, Record};
 use crate::ids::{Digest, Identity};
+use crate::tensor::Signature;
 
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +76,7 @@ pub(super) enum Event {
     /// [`Step::Find`]: it is not.
     Lost,
     /// [`Step::Load`]: it answers.
-    Loaded,
+    Loaded { signature: Signature },
     /// [`Step::Load`]: it must not answer. `vacated`: what answered before had to go for it.
     Refused {
         cause: Cause,
@@ -223,8 +224,8 @@ impl Check {
                 self.ask(history, false)
             }
             (Stage::Finding(_), Event::Lost) => self.gather(Target::StandIn(0)),
-            (Stage::Loading { record, .. }, Event::Loaded) => {
-                history.let_in(&record);
+            (Stage::Loading { record, .. }, Event::Loaded { signature }) => {
+                history.let_in(&record, signature);
                 (self.answering, self.is_withdrawn) = (Some(record.digest()), false);
                 match self.restoring.take() {
                     None => self.end(history, End::Loaded),

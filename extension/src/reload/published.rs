@@ -10,6 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
 use super::CheckError;
+use super::gate::Terms;
 use super::gather::{
     AT_ONCE, Gathered, Gatherer, Taken, describe, external, shared_out, transferred,
 };
@@ -71,6 +72,7 @@ impl Gatherer<'_> {
                 record,
                 files: None,
                 published: Some(published),
+                terms: Terms::default(),
                 transferred: None,
             }));
         }
@@ -78,7 +80,13 @@ impl Gatherer<'_> {
         let transferred = transferred(&taken);
         let (record, files) = Self::version_of(taken)?;
         let description = self.complete(name.as_str(), &record, &files).await?;
-        let gathered = self.gathered(record, files, description, Some(published), transferred)?;
+        let terms = Terms {
+            declared: version.signature.clone(),
+            before: None,
+            golden: version.golden.clone(),
+        };
+        let published = Some((published, terms));
+        let gathered = self.gathered(record, files, description, published, transferred)?;
         Ok(Some(gathered))
     }
 
@@ -196,5 +204,6 @@ fn record(version: &PublishedVersion) -> Record {
 /// A digest of what the version is held against before it answers. It is compared within one build of the sidecar; in
 /// another one it may be another, and then a version that was refused is tried again.
 fn terms(version: &PublishedVersion) -> Digest {
-    Digest::of(Sha256::new().chain_update(format!("{:?}", version.golden)))
+    let terms = (&version.signature, &version.golden);
+    Digest::of(Sha256::new().chain_update(format!("{terms:?}")))
 }

@@ -1,10 +1,10 @@
 //! The reloader over a source and an engine that do what a test tells them, with a real cache on disk.
 
 mod files;
+mod gate;
 mod published;
 mod repository;
 mod shelf;
-mod warm_up;
 
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::Ordering;
@@ -15,11 +15,12 @@ use crate::config::Location;
 use crate::engine::{Cancel, Engine, Session};
 use crate::ids::ModelName;
 use crate::onnx::Description;
-use crate::tensor::{Datatype, Kind, Port, Signature, Value};
+use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value};
 use shelf::{Held, Shelf};
 
 /// An engine that loads everything but files that begin with `bad`, and that never ends with one that begins with
-/// `hang`. The models have one input, `x`, of rows of two numbers.
+/// `hang`. The models have one input, `x`, of rows of two numbers, or of three where the file begins with `wide`, and one
+/// output, `y`, which is 0, or 1 where the file begins with `other`.
 struct Loader {
     seen: Arc<StdMutex<Seen>>,
     models: Arc<Models>,
@@ -69,18 +70,19 @@ impl Engine for Loader {
             .unwrap()
             .loaded
             .push((bytes.clone(), weights));
-        let rows = Port {
-            name: "x".to_owned(),
+        let port = |name: &str, shape| Port {
+            name: name.to_owned(),
             kind: Kind::Tensor {
                 datatype: Datatype::Fp32,
-                shape: vec![None, Some(2)],
+                shape,
             },
         };
+        let width = if bytes.starts_with(b"wide") { 3 } else { 2 };
         Ok(Box::new(Loadable {
             bytes,
             signature: Signature {
-                inputs: vec![rows],
-                outputs: Vec::new(),
+                inputs: vec![port("x", vec![None, Some(width)])],
+                outputs: vec![port("y", vec![Some(1)])],
             },
             seen: Arc::clone(&self.seen),
             models: Arc::clone(&self.models),
@@ -113,7 +115,9 @@ impl Session for Loadable {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(Vec::new())
+        let y = f32::from(u8::from(self.bytes.starts_with(b"other")));
+        let y = Tensor::new(vec![1], vec![y]).unwrap();
+        Ok(vec![("y".to_owned(), Value::Tensor(y))])
     }
 }
 

@@ -109,7 +109,11 @@ fn model_ready(target: &Target, context: &Context) -> Result<Answer, ApiError> {
         return Err(ApiError::NotReady(context.status.why_missing(name)));
     };
     check_version(target, &loaded)?;
-    let body = serde_json::json!({ "name": name.as_str(), "version": loaded.version.as_str(), "ready": true });
+    let mut body = serde_json::json!({ "name": name.as_str(), "version": loaded.version.as_str(), "ready": true });
+    // Why what answers is not the newest.
+    if let Some(problem) = context.status.get(name).and_then(|status| status.problem) {
+        body["problem"] = problem.into();
+    }
     Ok(named(
         json(StatusCode::OK, body.to_string().into_bytes()),
         &loaded,

@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::cache::{FileRecord, Record};
 use crate::ids::{Digest, FilePath, Identity};
 use crate::manifest::GoldenTensor;
+use crate::tensor::Signature;
 
 /// How often a process may die in the load of a version that there is no other for.
 pub(super) const MOST_DEATHS: u32 = 3;
@@ -77,6 +78,9 @@ struct Entry {
     /// What to warm it up with.
     #[serde(default, skip_serializing_if = "is_not_kept")]
     example: Option<Vec<GoldenTensor>>,
+    /// Its inputs and outputs, once it was let in.
+    #[serde(default)]
+    signature: Option<Signature>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,6 +103,7 @@ impl Entry {
             record,
             terms,
             example,
+            signature: None,
         }
     }
 
@@ -138,6 +143,14 @@ impl History {
         let good = self.good.as_ref();
         good.filter(|entry| self.reason(entry).is_none())
             .map(|entry| &entry.record)
+    }
+
+    /// The inputs and outputs of the version that was let in last, unless it was refused later.
+    #[must_use]
+    pub fn signature(&self) -> Option<&Signature> {
+        let good = self.good.as_ref();
+        let good = good.filter(|entry| self.reason(entry).is_none());
+        good?.signature.as_ref()
     }
 
     /// The newest version that may be loaded.
@@ -217,7 +230,10 @@ impl History {
     pub fn seen(&mut self, record: Record, published: Option<Published>) {
         match &mut self.good {
             Some(good) if good.record == record => {
-                if let Some(Published { terms, example, .. }) = published {
+                // On the same terms it may have lost its example, by a death in the warm-up.
+                if let Some(Published { terms, example, .. }) = published
+                    && good.terms.as_ref() != Some(&terms)
+                {
                     (good.terms, good.example) = (Some(terms), example);
                 }
                 self.candidate = None;
@@ -243,8 +259,8 @@ impl History {
         self.passed_over = reason;
     }
 
-    /// Notes that this version was let in: as what the source holds, or, where it holds something else, in its place.
-    pub fn let_in(&mut self, record: &Record) {
+    /// Notes that this version was let in, with these inputs and outputs: as what the source holds, or, where it holds something else, in its place.
+    pub fn let_in(&mut self, record: &Record, signature: Signature) {
         let is_it = |entry: &Entry| entry.record == *record;
         let slots = [
             &mut self.candidate,
@@ -256,7 +272,10 @@ impl History {
             .into_iter()
             .find(|slot| slot.as_ref().is_some_and(is_it));
         let known = known.and_then(Option::take);
-        let entry = known.unwrap_or_else(|| Entry::new(record.clone(), None));
+        let entry = Entry {
+            signature: Some(signature),
+            ..known.unwrap_or_else(|| Entry::new(record.clone(), None))
+        };
         self.deaths.remove(record.digest().as_str());
         if let Some(last) = self.good.replace(entry)
             && last.record.digest() != record.digest()

@@ -7,6 +7,7 @@ use super::*;
 use crate::cache::Record;
 use crate::ids::ETag;
 use crate::manifest::GoldenTensor;
+use crate::tensor::Signature;
 
 struct Bench {
     directory: tempfile::TempDir,
@@ -54,7 +55,7 @@ fn load(journal: &mut Journal, record: &Record) {
     journal.seen_whole(record);
     journal.load_begins(&record.digest());
     journal.load_ended();
-    journal.note(|history| history.let_in(record));
+    journal.note(|history| history.let_in(record, Signature::default()));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::*;
 use crate::cache::{Cause, FileRecord, KeptFile, Record, Settings, Wanted};
 use crate::ids::{ETag, FilePath, Identity, ModelName};
+use crate::tensor::Signature;
 
 /// What every file here takes of the disk.
 const SIZE: usize = 16 * 1024;
@@ -53,7 +54,7 @@ impl Bench {
         let (_, record) = self.fetched(model, which, second);
         let model = ModelName::parse(model).unwrap();
         let mut journal = self.cache.journal(&model, "s3://b/k");
-        journal.note(|history| history.let_in(&record));
+        journal.note(|history| history.let_in(&record, Signature::default()));
         record.digest()
     }
 

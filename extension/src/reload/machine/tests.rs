@@ -267,7 +267,9 @@ impl World {
                 );
                 self.answering = Some(wanted);
                 self.let_in.push(wanted);
-                Event::Loaded
+                Event::Loaded {
+                    signature: Signature::default(),
+                }
             }
             Nature::Bad => refused(Cause::Itself),
             Nature::Wrong => refused(Cause::Terms),
