@@ -38,6 +38,20 @@ pub enum MetricsSink {
     None,
 }
 
+/// How a new version comes in the place of the one that answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reload {
+    /// Beside it where memory bears both, else in its place.
+    #[default]
+    Auto,
+    /// Always beside it.
+    Overlap,
+    /// Always in its place: requests wait meanwhile.
+    Replace,
+    /// Not at all.
+    Off,
+}
+
 /// How the execution environment came to be, from `AWS_LAMBDA_INITIALIZATION_TYPE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitializationType {
@@ -69,6 +83,8 @@ pub struct Config {
     pub refresh_interval: Duration,
     /// How old the last good check may be when a request is answered without another; `None` for any age.
     pub max_staleness: Option<Duration>,
+    /// How a new version is brought in.
+    pub reload: Reload,
     /// How long Init may take before `next` is called all the same.
     pub init_budget: Duration,
     /// How long work that is due may hold back `next` at an invocation.
@@ -181,6 +197,7 @@ impl Config {
                 .duration("MODEL_REFRESH_INTERVAL")
                 .unwrap_or(Duration::from_secs(60)),
             max_staleness: reader.duration("MODEL_MAX_STALENESS"),
+            reload: read_reload(&mut reader),
             init_budget: reader.duration("MODEL_INIT_BUDGET").unwrap_or(init_budget),
             tail_budget: reader
                 .duration("MODEL_TAIL_BUDGET")
@@ -231,6 +248,21 @@ impl Config {
         };
         reader.finish(config)
     }
+}
+
+fn read_reload(reader: &mut Reader<'_>) -> Reload {
+    let choices = [
+        ("auto", Reload::Auto),
+        ("overlap", Reload::Overlap),
+        ("replace", Reload::Replace),
+        ("off", Reload::Off),
+    ];
+    let reload = reader.choice("MODEL_RELOAD", &choices).unwrap_or_default();
+    if let (Reload::Off, Some(staleness)) = (reload, reader.text("MODEL_MAX_STALENESS")) {
+        let allowed = "nothing beside MODEL_RELOAD=off, which makes no checks to wait for";
+        reader.wrong("MODEL_MAX_STALENESS", staleness, allowed);
+    }
+    reload
 }
 
 /// As many threads as the CPUs that the memory size buys, rounded up; all CPUs outside Lambda. A thread more

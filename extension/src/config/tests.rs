@@ -136,3 +136,35 @@ fn the_cache_has_the_limits_of_its_disk_unless_told_otherwise() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+#[test]
+fn how_a_new_version_comes_in_is_one_of_four_words() {
+    let uri = ("MODEL_URI", "s3://models/m.onnx");
+    assert_eq!(read(&[uri]).unwrap().reload, Reload::Auto);
+    for (word, reload) in [
+        ("overlap", Reload::Overlap),
+        ("Replace", Reload::Replace),
+        ("off", Reload::Off),
+    ] {
+        let config = read(&[uri, ("MODEL_RELOAD", word)]).unwrap();
+        assert_eq!(config.reload, reload, "{word}");
+    }
+    let error = read(&[uri, ("MODEL_RELOAD", "never")]).unwrap_err();
+    let expected =
+        "MODEL_RELOAD=\"never\" is not allowed: expected one of auto, overlap, replace, off";
+    assert_eq!(error.0, [expected]);
+}
+
+#[test]
+fn without_checks_none_can_be_waited_for() {
+    let uri = ("MODEL_URI", "s3://models/m.onnx");
+    let (off, limit) = (("MODEL_RELOAD", "off"), ("MODEL_MAX_STALENESS", "5m"));
+    let error = read(&[uri, off, limit]).unwrap_err();
+    let expected =
+        "MODEL_MAX_STALENESS=\"5m\" is not allowed: expected nothing beside MODEL_RELOAD=off";
+    assert!(error.0[0].starts_with(expected), "{error}");
+    // How often is no contradiction to not at all, and both often stand in one template.
+    let interval = ("MODEL_REFRESH_INTERVAL", "5m");
+    assert!(read(&[uri, off, interval]).is_ok());
+    assert!(read(&[uri, limit]).is_ok());
+}

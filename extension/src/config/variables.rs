@@ -65,6 +65,12 @@ pub const VARIABLES: &[Variable] = &[
          the loaded version answers, and `StaleAnswers` counts it",
     ),
     variable(
+        "MODEL_RELOAD",
+        "auto",
+        "`overlap`: a new version is loaded beside the one that answers; `replace`: in its place, while requests wait; \
+         `auto`: beside it if memory bears both; `off`: what is loaded stays, and S3 is not asked again",
+    ),
+    variable(
         "MODEL_INIT_BUDGET",
         "9s, or 120s ahead of requests",
         "how long Init waits for the model before it goes on without",
