@@ -4,6 +4,8 @@
     reason = "the one room where the process itself is touched; each block says why it is sound"
 )]
 
+mod memory;
+
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -11,6 +13,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+
+pub use memory::{MemoryProbe, SystemMemory};
 
 /// Tells ONNX Runtime not to start its telemetry client (on by default in Microsoft's builds from 1.29 on).
 ///
@@ -50,11 +54,26 @@ pub fn lower_thread_priority() {
 /// Resident memory of this process in bytes; `None` where `/proc` is not to be read.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
+    resident().map(|(all, _)| all)
+}
+
+/// The part of [`resident_bytes`] that is no file's: what the system cannot take back.
+#[must_use]
+pub fn own_bytes() -> Option<u64> {
+    resident().map(|(all, of_files)| all.saturating_sub(of_files))
+}
+
+/// Resident memory of this process, and the part of it that is of files, in bytes.
+fn resident() -> Option<(u64, u64)> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let mut pages = statm
+        .split_ascii_whitespace()
+        .skip(1)
+        .map(str::parse::<u64>);
+    let (all, of_files) = (pages.next()?.ok()?, pages.next()?.ok()?);
     // SAFETY: sysconf reads a constant of the system.
     let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
-    Some(pages * page)
+    Some((all * page, of_files * page))
 }
 
 /// A file system's figures, in bytes.
