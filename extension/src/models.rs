@@ -3,14 +3,22 @@
 //! A request takes the current version once, at its start, and finishes on it, whatever happens meanwhile. The
 //! swap is one atomic exchange. A version is dropped when its last request is done, on a thread of its own,
 //! since taking a session apart can take longer than an answer.
+//!
+//! Where memory cannot bear two versions, the one that answers is [taken out](Models::take_out) first. Until another
+//! is swapped in there is none then, and requests that begin have to wait for it.
+
+mod leaving;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
+
+use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 use crate::engine::{Cancel, EngineError, Session};
 use crate::ids::{Digest, ModelName, Version};
 use crate::tensor::{Signature, Value};
+pub use leaving::Leaving;
 
 /// One loaded version of a model.
 pub struct Loaded {
@@ -24,6 +32,8 @@ pub struct Loaded {
     pub loaded_at: Timestamp,
     /// Taken out only by `drop`.
     session: Option<Box<dyn Session>>,
+    /// Goes with the session, and after it: whoever watches learns that its memory is free.
+    gone: watch::Sender<()>,
 }
 
 impl Loaded {
@@ -42,6 +52,7 @@ impl Loaded {
             digest,
             loaded_at,
             session: Some(session),
+            gone: watch::Sender::default(),
         }
     }
 
@@ -80,9 +91,11 @@ impl Drop for Loaded {
         let Some(session) = self.session.take() else {
             return;
         };
+        let gone = std::mem::take(&mut self.gone);
         let release = move || {
             drop(session);
             crate::sys::release_freed_memory();
+            drop(gone);
         };
         // Without a thread to be had, `spawn` drops the closure and with it the session, here.
         let _ = std::thread::Builder::new()
@@ -137,14 +150,28 @@ impl Models {
 
     /// From here on `loaded` answers for its model.
     pub fn swap(&self, loaded: Loaded) {
-        if let Some(slot) = self.current.get(&loaded.name) {
-            let old = {
-                let mut slot = slot
-                    .write()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                slot.replace(Arc::new(loaded))
-            };
-            drop(old);
-        }
+        let name = loaded.name.clone();
+        drop(self.exchange(&name, Some(Arc::new(loaded))));
+    }
+
+    /// From here on nothing answers for the model, until the next [`swap`](Self::swap) or
+    /// [`put_back`](Self::put_back). `None` when nothing did before.
+    #[must_use]
+    pub fn take_out(&self, model: &ModelName) -> Option<Leaving> {
+        self.exchange(model, None).map(Leaving::new)
+    }
+
+    /// What was taken out answers again.
+    pub fn put_back(&self, loaded: Arc<Loaded>) {
+        let name = loaded.name.clone();
+        drop(self.exchange(&name, Some(loaded)));
+    }
+
+    fn exchange(&self, model: &ModelName, loaded: Option<Arc<Loaded>>) -> Option<Arc<Loaded>> {
+        let slot = self.current.get(model)?;
+        let mut slot = slot
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        std::mem::replace(&mut *slot, loaded)
     }
 }

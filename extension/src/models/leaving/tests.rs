@@ -1,0 +1,130 @@
+//! Versions that leave while requests run on them; time passes as the tests want.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::engine::{Cancel, Session};
+use crate::ids::ModelName;
+use crate::models::{Models, RunResult};
+use crate::schedule::stub;
+use crate::tensor::{Signature, Value};
+
+const LONGEST: Duration = Duration::from_secs(30);
+
+fn name() -> ModelName {
+    ModelName::parse("wine").unwrap()
+}
+
+fn models() -> Models {
+    let models = Models::new([name()]);
+    models.swap(stub::loaded(&name(), "1", |_| Ok(Vec::new())));
+    models
+}
+
+/// A session that takes its time to go, and says when it has.
+struct Slow {
+    signature: Signature,
+    is_apart: Arc<AtomicBool>,
+}
+
+impl Session for Slow {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&self, _: Vec<(String, Value)>, _: &[String], _: &Cancel) -> RunResult {
+        Ok(Vec::new())
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(50));
+        self.is_apart.store(true, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn it_is_gone_once_its_session_is_taken_apart_and_not_before() {
+    let models = Models::new([name()]);
+    let is_apart = Arc::new(AtomicBool::new(false));
+    let of = stub::loaded(&name(), "1", |_| Ok(Vec::new()));
+    models.swap(Loaded::new(
+        name(),
+        of.version.clone(),
+        of.digest.clone(),
+        of.loaded_at,
+        Box::new(Slow {
+            signature: Signature::default(),
+            is_apart: Arc::clone(&is_apart),
+        }),
+    ));
+    let leaving = models.take_out(&name()).unwrap();
+    assert!(models.current(&name()).is_none(), "no request begins on it");
+    assert!(models.take_out(&name()).is_none(), "it is out already");
+    assert!(leaving.gone(LONGEST).await.is_ok());
+    assert!(is_apart.load(Ordering::SeqCst));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_run_are_waited_for() {
+    let models = models();
+    let running = models.current(&name()).unwrap();
+    let leaving = models.take_out(&name()).unwrap();
+    let started = tokio::time::Instant::now();
+    let takes = LONGEST - SECOND;
+    let request = async {
+        tokio::time::sleep(takes).await;
+        assert!(running.run(Vec::new(), &[], &Cancel::default()).is_ok());
+        drop(running);
+    };
+    let (gone, ()) = tokio::join!(leaving.gone(LONGEST), request);
+    assert!(gone.is_ok());
+    assert!(started.elapsed() >= takes, "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_still_in_use_can_be_put_back_whole() {
+    let models = models();
+    let running = models.current(&name()).unwrap();
+    let leaving = models.take_out(&name()).unwrap();
+    let started = tokio::time::Instant::now();
+    let Err(loaded) = leaving.gone(LONGEST).await else {
+        panic!("a request runs on it");
+    };
+    assert_eq!(started.elapsed(), LONGEST);
+    models.put_back(loaded);
+    let current = models.current(&name()).unwrap();
+    assert!(Arc::ptr_eq(&current, &running));
+    assert!(current.run(Vec::new(), &[], &Cancel::default()).is_ok());
+    // It can be taken out again, and goes once nobody uses it.
+    drop((current, running));
+    let leaving = models.take_out(&name()).unwrap();
+    assert!(leaving.gone(LONGEST).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_freeze_takes_no_more_than_a_second_of_the_requests_time() {
+    let models = models();
+    let running = models.current(&name()).unwrap();
+    let leaving = models.take_out(&name()).unwrap();
+    let freeze_and_end = async {
+        tokio::time::advance(Duration::from_secs(3_600)).await;
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        drop(running);
+    };
+    let (gone, ()) = tokio::join!(leaving.gone(Duration::from_secs(10)), freeze_and_end);
+    assert!(gone.is_ok(), "the hour was not the request's");
+}
+
+#[tokio::test]
+async fn what_nobody_serves_cannot_be_taken_out() {
+    assert!(
+        models()
+            .take_out(&ModelName::parse("fraud").unwrap())
+            .is_none()
+    );
+    assert!(Models::new([name()]).take_out(&name()).is_none());
+}
