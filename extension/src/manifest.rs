@@ -15,6 +15,7 @@ mod error;
 mod golden;
 mod name;
 mod number;
+mod rollout;
 mod signature;
 mod sniff;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use error::ManifestError;
 pub(crate) use error::printable;
 pub use golden::{Golden, GoldenTensor, Tolerance};
 pub use name::VersionName;
+pub use rollout::{Canary, VersionLabels};
 use serde::Deserialize;
 
 use crate::ids::{Digest, FilePath};
@@ -41,6 +43,9 @@ pub const MOST_BYTES: usize = 1 << 20;
 
 /// The most versions in a manifest.
 pub const MOST_VERSIONS: usize = 100;
+
+/// The most labels for versions.
+pub const MOST_LABELS: usize = 100;
 
 /// The most files in one version.
 pub const MOST_FILES: usize = 1_000;
@@ -56,6 +61,8 @@ const COMPRESSED: &str = ".zst";
 pub struct Manifest {
     current: VersionName,
     previous: Option<VersionName>,
+    canary: Option<Canary>,
+    labels: VersionLabels,
     versions: BTreeMap<VersionName, PublishedVersion>,
 }
 
@@ -77,6 +84,18 @@ impl Manifest {
     #[must_use]
     pub fn previous(&self) -> Option<(&VersionName, &PublishedVersion)> {
         self.versions.get_key_value(self.previous.as_ref()?)
+    }
+
+    /// The version that a share of the environments runs, where the manifest names one.
+    #[must_use]
+    pub fn canary(&self) -> Option<&Canary> {
+        self.canary.as_ref()
+    }
+
+    /// What versions are called beside their names.
+    #[must_use]
+    pub fn labels(&self) -> &VersionLabels {
+        &self.labels
     }
 
     /// The version of this name, current or not; the error lists those that there are.

@@ -20,7 +20,16 @@ pub(super) fn manifest(written: Written) -> Result<Manifest, ManifestError> {
     }
     agree_on_objects(&checked)?;
     let (current, previous) = (written.current, written.previous);
-    for (field, name) in [("current", Some(&current)), ("previous", previous.as_ref())] {
+    let (canary, labels) = (written.canary, written.version_labels);
+    let canary_version = canary.as_ref().map(|canary| &canary.version);
+    let labelled = labels.iter();
+    let labelled = labelled.map(|(label, name)| (format!("version_labels.{label}"), Some(name)));
+    let named = [
+        ("current".to_owned(), Some(&current)),
+        ("previous".to_owned(), previous.as_ref()),
+        ("canary.version".to_owned(), canary_version),
+    ];
+    for (field, name) in named.into_iter().chain(labelled) {
         if let Some(name) = name.filter(|name| !checked.contains_key(name)) {
             let allowed = match checked.len() {
                 0 => "one of `versions`, and there are none".to_owned(),
@@ -40,6 +49,8 @@ pub(super) fn manifest(written: Written) -> Result<Manifest, ManifestError> {
     Ok(Manifest {
         current,
         previous,
+        canary,
+        labels,
         versions: checked,
     })
 }

@@ -158,3 +158,15 @@ pub(super) fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result
     }
     Ok(number)
 }
+
+/// A share in percent.
+pub(super) fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let Number(number) = Number::deserialize(deserializer)?;
+    if !(0.0..=100.0).contains(&number) {
+        return Err(D::Error::invalid_value(
+            Unexpected::Float(number),
+            &"a number from 0 to 100",
+        ));
+    }
+    Ok(number)
+}

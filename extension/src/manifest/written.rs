@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::error::{ManifestError, not_allowed};
 use super::golden::Golden;
 use super::signature::WrittenSignature;
-use super::{Baseline, FORMAT, PublishedFile, VersionName};
+use super::{Baseline, Canary, FORMAT, PublishedFile, VersionLabels, VersionName};
 use crate::ids::{Digest, FilePath};
 
 /// The whole object. Its `format` has been seen to be ours.
@@ -26,6 +26,10 @@ pub(super) struct Written {
     pub(super) current: VersionName,
     #[serde(default, deserialize_with = "given")]
     pub(super) previous: Option<VersionName>,
+    #[serde(default, deserialize_with = "optional_object")]
+    pub(super) canary: Option<Canary>,
+    #[serde(default)]
+    pub(super) version_labels: VersionLabels,
     pub(super) versions: Versions,
 }
 
@@ -151,6 +155,13 @@ pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Object::deserialize(deserializer).map(|Object(inner)| inner)
+}
+
+/// One object that may be left out, but not be `null`.
+fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    object(deserializer).map(Some)
 }
 
 /// A struct that is written as an object, and as nothing else.

@@ -46,13 +46,14 @@ fn cases(text: &'static str) -> Vec<Refused> {
 }
 
 /// One more of everything than there may be.
-fn too_many() -> [Refused; 4] {
+fn too_many() -> [Refused; 5] {
     let files: Value = (0..1_001).map(|n| file(&format!("f{n}"))).collect();
     let golden: Value = (0..101)
         .map(|_| json!({"inputs": [], "outputs": [tensor("y")]}))
         .collect();
     let version = |n| (format!("v{n}"), json!({"files": [file("model.onnx")]}));
     let versions: Map<_, _> = (0..101).map(version).collect();
+    let labels: Map<_, _> = (0..101).map(|n| (format!("l{n}"), json!("7"))).collect();
     [
         Refused {
             manifest: json!([]),
@@ -61,6 +62,10 @@ fn too_many() -> [Refused; 4] {
         Refused {
             manifest: with("/versions", versions.into()),
             error: "the manifest's versions: there are more than 100 versions; that is the most",
+        },
+        Refused {
+            manifest: with("/version_labels", labels.into()),
+            error: "the manifest's version_labels: there are more than 100 labels; that is the most",
         },
         Refused {
             manifest: with("/versions/6.1", json!({"model": "f0", "files": files})),
@@ -115,6 +120,11 @@ fn what_text_alone_can_get_wrong_has_its_place_too() {
             text.replacen(r#""current":"7""#, r#""current":"7","current":"6.1""#, 1),
             "",
             "duplicate field `current`",
+        ),
+        (
+            text.replace(r#""latest":"7""#, r#""stable":"7""#),
+            "version_labels",
+            "label \"stable\" is there twice",
         ),
         (
             text.replace(r#""relative":0.25"#, r#""relative":NaN"#),

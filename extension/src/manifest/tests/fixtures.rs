@@ -22,6 +22,8 @@ pub(super) fn whole() -> Value {
         "format": "model-sidecar/1",
         "current": "7",
         "previous": "6.1",
+        "canary": {"version": "7", "percent": 2.5},
+        "version_labels": {"stable": "6.1", "latest": "7"},
         "versions": {
             "6.1": {"files": [file("model.ort")]},
             "7": {
@@ -45,12 +47,13 @@ pub(super) fn whole() -> Value {
     })
 }
 
-/// `whole()` with as many versions, files and golden examples as there may be.
+/// `whole()` with as many versions, labels, files and golden examples as there may be.
 pub(super) fn full() -> Value {
     let mut manifest = whole();
     for number in 2..100 {
         let version = json!({"files": [file("model.onnx")]});
         manifest["versions"][format!("v{number}")] = version;
+        manifest["version_labels"][format!("l{number}")] = "7".into();
     }
     let golden = manifest["versions"]["7"]["golden"][0].clone();
     manifest["versions"]["7"]["golden"] = vec![golden; 100].into();

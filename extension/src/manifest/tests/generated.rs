@@ -170,12 +170,26 @@ fn version() -> impl Strategy<Value = Map<String, Value>> {
 
 /// A manifest. Its versions lie in different folders, so that they describe no object differently.
 pub(super) fn manifest() -> impl Strategy<Value = Value> {
-    let versions = btree_map("[A-Za-z0-9_-][A-Za-z0-9._-]{0,5}", version(), 1..4);
-    (versions, any::<prop::sample::Index>(), any::<bool>()).prop_map(
-        |(versions, current, previous)| {
+    let name = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,5}";
+    let versions = btree_map(name, version(), 1..4);
+    let labels = option::of(btree_map(name, any::<prop::sample::Index>(), 0..3));
+    // Eighths, which are exact; up to 100 %.
+    let canary = option::of((any::<prop::sample::Index>(), 0..=800_u16));
+    let current = any::<prop::sample::Index>();
+    (versions, current, any::<bool>(), canary, labels).prop_map(
+        |(versions, current, previous, canary, labels)| {
             let names: Vec<String> = versions.keys().cloned().collect();
             let at = current.index(names.len());
             let previous = previous.then(|| names[(at + 1) % names.len()].clone());
+            let canary = canary.map(|(version, eighths)| {
+                let percent = f64::from(eighths) / 8.0;
+                json!({"version": names[version.index(names.len())], "percent": percent})
+            });
+            let labels = labels.map(|labels| {
+                let labels = labels.into_iter();
+                let labels = labels.map(|(label, at)| (label, json!(names[at.index(names.len())])));
+                Value::Object(labels.collect())
+            });
             let own_folder = |(name, mut version): (String, Map<String, Value>)| {
                 if let Some(folder) = version.get_mut("folder") {
                     *folder = format!("of/{name}/{}", folder.as_str().expect("text")).into();
@@ -190,6 +204,8 @@ pub(super) fn manifest() -> impl Strategy<Value = Value> {
                     "previous",
                     previous.filter(|name| *name != names[at]).map(Value::from),
                 ),
+                ("canary", canary),
+                ("version_labels", labels),
                 ("versions", Some(versions.into())),
             ])
         },

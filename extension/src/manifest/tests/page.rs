@@ -63,6 +63,8 @@ fn the_schema_takes_and_refuses_what_the_parser_does() {
     let schema = Schema::read();
     let optional = [
         "/previous",
+        "/canary",
+        "/version_labels",
         "/versions/7/folder",
         "/versions/7/labels",
         "/versions/7/signature",
@@ -115,6 +117,7 @@ fn the_page_names_the_limits_and_the_defaults() {
     for words in [
         "at most 1,048,576 bytes (1 MiB)".to_owned(),
         format!("at most {MOST_VERSIONS} versions"),
+        format!("at most {MOST_LABELS} labels"),
         "at most 1,000 files".to_owned(),
         format!("at most {MOST_GOLDEN} golden examples"),
         format!("| `format` | string | required | `{FORMAT}` |"),

@@ -17,6 +17,12 @@ proptest! {
         prop_assert_eq!(manifest.current().0.as_str(), &written["current"]);
         let previous = manifest.previous().map(|(name, _)| name.as_str());
         prop_assert_eq!(previous, written.get("previous").and_then(Value::as_str));
+        let canary = manifest.canary();
+        let canary = canary.map(|Canary { version, percent }| json!({"version": version.as_str(), "percent": percent}));
+        prop_assert_eq!(canary.as_ref(), written.get("canary"));
+        let labels = manifest.labels().iter();
+        let labels: Value = labels.map(|(label, name)| (label.to_string(), json!(name.as_str()))).collect();
+        prop_assert_eq!(labels, written.get("version_labels").cloned().unwrap_or_else(|| json!({})));
         let versions = written["versions"].as_object().unwrap();
         prop_assert_eq!(manifest.versions().count(), versions.len());
         for (name, version) in versions {

@@ -55,6 +55,13 @@ fn the_whole_form_is_read_field_by_field() {
         counts: vec![3, 4],
     };
     assert_eq!(version.baseline, [expected]);
+
+    let canary = manifest.canary().unwrap();
+    assert_eq!(canary.version.as_str(), "7");
+    assert_eq!(canary.percent.to_bits(), 2.5_f64.to_bits());
+    let stable = manifest.labels().version("stable");
+    assert_eq!(stable.unwrap().as_str(), "6.1");
+    assert_eq!(manifest.labels().version("beta"), None);
 }
 
 #[test]

@@ -1,0 +1,69 @@
+//! Names that move from version to version, and the share of environments that runs a version first.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+
+use super::{MOST_LABELS, VersionName, number};
+
+/// A version that a share of the environments runs in place of the current one.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Canary {
+    /// Which version.
+    pub version: VersionName,
+    /// How many of a hundred environments: 0 to 100.
+    #[serde(deserialize_with = "number::percent")]
+    pub percent: f64,
+}
+
+/// Names for versions, such as `stable`; each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VersionLabels(BTreeMap<VersionName, VersionName>);
+
+impl VersionLabels {
+    /// The version that is called so.
+    #[must_use]
+    pub fn version(&self, label: &str) -> Option<&VersionName> {
+        let mut labels = self.0.iter();
+        labels.find_map(|(name, version)| (name.as_str() == label).then_some(version))
+    }
+
+    /// Every label and its version, by label.
+    pub fn iter(&self) -> impl Iterator<Item = (&VersionName, &VersionName)> {
+        self.0.iter()
+    }
+}
+
+impl<'de> Deserialize<'de> for VersionLabels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ByLabel;
+        impl<'de> Visitor<'de> for ByLabel {
+            type Value = VersionLabels;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with the name of a version for each label")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<VersionLabels, A::Error> {
+                let mut labels = BTreeMap::new();
+                while let Some(label) = map.next_key::<VersionName>()? {
+                    if labels.contains_key(&label) {
+                        let twice = format!("label {:?} is there twice", label.as_str());
+                        return Err(A::Error::custom(twice));
+                    }
+                    if labels.len() == MOST_LABELS {
+                        let more =
+                            format!("there are more than {MOST_LABELS} labels; that is the most");
+                        return Err(A::Error::custom(more));
+                    }
+                    labels.insert(label, map.next_value()?);
+                }
+                Ok(VersionLabels(labels))
+            }
+        }
+        deserializer.deserialize_map(ByLabel)
+    }
+}
