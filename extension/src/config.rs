@@ -4,6 +4,7 @@
 //! The environment is handed in as a map, so that tests need no global state. Every mistake is reported at
 //! once, each with the variable, its value and what is allowed; a wrong value is never replaced by a default.
 
+mod choice;
 mod environment;
 mod models;
 mod units;
@@ -13,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use choice::Choice;
 pub use environment::Environment;
 pub use models::{Form, Location, ModelSettings};
 use units::Reader;
@@ -175,7 +177,8 @@ impl Config {
     pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(environment);
         let _ = LogSettings::from_reader(&mut reader);
-        let models = models::read(&mut reader);
+        let mut models = models::read(&mut reader);
+        choice::read(&mut reader, &mut models);
         let initialization = Self::initialization(environment);
         // On demand, Lambda abandons an Init after 10 s; a second is left for what comes after the model.
         let init_budget = match initialization {

@@ -1,5 +1,6 @@
 //! Which models: `MODEL_URI`, or `MODEL_BUCKET` and `MODEL_KEY`, or several in `MODELS`.
 
+use super::Choice;
 use super::units::Reader;
 use crate::ids::{FilePath, ModelName};
 
@@ -86,10 +87,12 @@ pub struct ModelSettings {
     pub location: Location,
     /// What lies there.
     pub form: Form,
+    /// Which of its versions is to run.
+    pub choice: Choice,
 }
 
 impl ModelSettings {
-    /// A model of this name there; `None` when the location names nothing that could be one.
+    /// The newest version of a model of this name there; `None` when the location names nothing that could be one.
     #[must_use]
     pub fn new(name: ModelName, location: Location) -> Option<Self> {
         let form = location.form()?;
@@ -97,7 +100,17 @@ impl ModelSettings {
             name,
             location,
             form,
+            choice: Choice::Newest,
         })
+    }
+
+    /// Where its versions come from, and which of them: what is known of others is of no use.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        match &self.choice {
+            Choice::Newest => self.location.to_string(),
+            choice => format!("{}, {choice}", self.location),
+        }
     }
 }
 

@@ -49,6 +49,17 @@ pub const VARIABLES: &[Variable] = &[
         "several models: `NAME=URI,NAME=URI,…`, instead of the four above",
     ),
     variable(
+        "MODEL_VERSION",
+        "the newest",
+        "always this version: its name in a manifest, its folder's number in a repository, its S3 version id; of several \
+         models `NAME=VERSION,…`",
+    ),
+    variable(
+        "MODEL_LABEL",
+        "",
+        "the version that the manifest gives this label, such as `stable`; of several models `NAME=LABEL,…`",
+    ),
+    variable(
         "MODEL_REQUIRED",
         "false",
         "`true`: Init fails when a model cannot be loaded, and so does a deployment",
