@@ -11,6 +11,7 @@
 
 mod baseline;
 mod check;
+mod choose;
 mod error;
 mod golden;
 mod name;
@@ -25,6 +26,7 @@ mod written;
 use std::collections::BTreeMap;
 
 pub use baseline::{Baseline, Observed};
+pub use choose::{Chosen, Draw, Named, Why};
 pub use error::ManifestError;
 pub(crate) use error::printable;
 pub use golden::{Golden, GoldenTensor, Tolerance};

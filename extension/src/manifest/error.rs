@@ -35,6 +35,14 @@ pub enum ManifestError {
         /// The names that there are.
         there: String,
     },
+    /// A label was asked for that the manifest does not hold.
+    #[error("the manifest's version_labels: there is no {asked:?}; there are {there}")]
+    NoLabel {
+        /// The label that was asked for.
+        asked: String,
+        /// The labels that there are.
+        there: String,
+    },
 }
 
 impl ManifestError {
@@ -56,6 +64,18 @@ impl ManifestError {
         Self::NoVersion {
             asked: printable(asked),
             there: listed(there),
+        }
+    }
+
+    pub(super) fn no_label<'a>(asked: &str, there: impl Iterator<Item = &'a VersionName>) -> Self {
+        let there = listed(there);
+        Self::NoLabel {
+            asked: printable(asked),
+            there: if there.is_empty() {
+                "none".to_owned()
+            } else {
+                there
+            },
         }
     }
 }

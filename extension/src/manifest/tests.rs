@@ -1,5 +1,6 @@
 //! The format as its readers meet it.
 
+mod choosing;
 mod errors;
 mod fixtures;
 mod generated;
