@@ -11,6 +11,7 @@
 //! locks, and a file that is there already is left as it is, since another environment may have it mapped. Each fetches
 //! for itself what is not there, and the first name stays.
 
+mod draw;
 mod journal;
 mod layout;
 mod origins;
@@ -23,7 +24,7 @@ mod unpacked;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 pub use journal::{Cause, History, Journal, Published};
 pub use layout::KeptModel;
@@ -35,6 +36,7 @@ use tempfile::NamedTempFile;
 pub use unpacked::Unpacked;
 
 use crate::ids::{Digest, ModelName};
+use crate::manifest::Draw;
 use crate::sys;
 use room::Limits;
 
@@ -59,6 +61,8 @@ pub struct Cache {
     journals: PathBuf,
     loading: PathBuf,
     partials: PathBuf,
+    draw: PathBuf,
+    drawn: Arc<OnceLock<Draw>>,
     in_hand: Arc<Mutex<Vec<Weak<PathBuf>>>>,
     is_shared: bool,
     limits: Limits,
@@ -115,6 +119,8 @@ impl Cache {
             journals: own.join("journals"),
             loading: own.join("loading"),
             partials: directory.join("partials"),
+            draw: own.join("draw"),
+            drawn: Arc::default(),
             in_hand: Arc::default(),
             is_shared,
             limits: Limits::new(settings.most, sys::disk(directory)),
