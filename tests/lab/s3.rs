@@ -2,7 +2,7 @@
 //! in-memory store of our own holds the objects.
 //!
 //! It does what a client of a model's bucket can notice: versions and delete markers, `ETag`s,
-//! conditional GET, HEAD and PUT, ranges, `versionId`, full-object checksums, listing by prefix,
+//! conditional GET, HEAD and PUT, ranges, `versionId`, full-object checksums, listing by prefix, of versions too,
 //! and 403 where a missing key may not be told from a forbidden one. Buckets are addressed by
 //! path. It does not do multipart uploads, encryption, ACLs or tags, and answers
 //! `NotImplemented` for them.
@@ -35,6 +35,7 @@ mod conditions;
 mod faults;
 mod operations;
 mod store;
+mod versions;
 
 use answer::Tally;
 use faults::Faults;

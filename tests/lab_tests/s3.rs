@@ -176,6 +176,38 @@ async fn a_delete_leaves_a_marker_and_the_versions() {
 }
 
 #[tokio::test]
+async fn versions_are_listed_the_newest_first_with_their_markers() {
+    let s3 = S3Server::start().await.unwrap();
+    let first = s3.put("models", "m", "one");
+    let second = s3.put("models", "m", "two");
+    s3.put("models", "m.zst", "other");
+    let list = s3.client().list_object_versions().bucket("models");
+    let list = list.prefix("m");
+    let page = list.clone().max_keys(2).send().await.unwrap();
+    let of_page = page.versions().iter();
+    let seen: Vec<_> = of_page
+        .map(|version| (version.version_id(), version.is_latest(), version.e_tag()))
+        .collect();
+    let etag = "\"f97c5d29941bfb1b2fdab0874906ab82\"";
+    assert_eq!(seen[0].0, Some(second.as_str()));
+    assert_eq!(seen[1], (Some(first.as_str()), Some(false), Some(etag)));
+    assert_eq!((seen[0].1, page.is_truncated()), (Some(true), Some(true)));
+
+    s3.delete("models", "m");
+    let page = list.send().await.unwrap();
+    let [marker] = page.delete_markers() else {
+        panic!("one marker: {page:?}")
+    };
+    assert_eq!((marker.key(), marker.is_latest()), (Some("m"), Some(true)));
+    let latest = page
+        .versions()
+        .iter()
+        .filter(|one| one.is_latest() == Some(true));
+    let latest: Vec<_> = latest.map(|one| one.key()).collect();
+    assert_eq!(latest, [Some("m.zst")]);
+}
+
+#[tokio::test]
 async fn a_bucket_without_versions_forgets_what_is_overwritten() {
     let s3 = S3Server::start().await.unwrap();
     s3.keep_versions("models", false);

@@ -10,18 +10,20 @@ use http::{HeaderMap, HeaderValue};
 use s3s::dto::{
     Checksum as Sums, ChecksumMode, ChecksumType, CommonPrefix, DeleteObjectInput,
     DeleteObjectOutput, ETag, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
-    HeadObjectInput, HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, Object as Listed,
-    PutObjectInput, PutObjectOutput, StreamingBlob, Timestamp,
+    HeadObjectInput, HeadObjectOutput, ListObjectVersionsInput, ListObjectVersionsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, Object as Listed, PutObjectInput, PutObjectOutput,
+    StreamingBlob, Timestamp,
 };
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::conditions::Conditions;
 use super::store::{Checksum, NULL_VERSION, Object, Store};
+use super::versions;
 
 /// What S3 takes in one upload, in bytes.
 const LARGEST_UPLOAD: usize = 5 << 30;
 /// How many keys a listing shows at once.
-const LISTED_AT_ONCE: i32 = 1000;
+pub(super) const LISTED_AT_ONCE: i32 = 1000;
 
 pub(super) struct Operations {
     store: Arc<Store>,
@@ -252,6 +254,18 @@ impl S3 for Operations {
             ..ListObjectsV2Output::default()
         }))
     }
+
+    async fn list_object_versions(
+        &self,
+        request: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        let input = request.input;
+        self.bucket(&input.bucket)?;
+        if !self.store.list_permission() {
+            return Err(S3ErrorCode::AccessDenied.into());
+        }
+        versions::list(&self.store, input).map(S3Response::new)
+    }
 }
 
 impl Operations {
@@ -362,7 +376,7 @@ fn incomplete(source: s3s::StdError) -> S3Error {
     S3Error::with_source(S3ErrorCode::IncompleteBody, source)
 }
 
-fn length(bytes: usize) -> i64 {
+pub(super) fn length(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 

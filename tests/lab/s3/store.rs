@@ -220,6 +220,20 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Every key that begins with `prefix`, in order, with its versions and delete markers, newest first.
+    pub(super) fn list_versions(&self, bucket: &str, prefix: &str) -> Vec<(String, Vec<Object>)> {
+        let buckets = self.buckets();
+        let keys = buckets
+            .get(bucket)
+            .into_iter()
+            .flat_map(|bucket| &bucket.keys);
+        let keys = keys.filter(|(key, _)| key.starts_with(prefix));
+        keys.map(|(key, versions)| (key.clone(), versions.iter().rev().cloned().collect()))
+            .collect()
+    }
+}
+
 /// An id without an order that a client could read from it, as S3's are.
 fn version_id(number: u64, etag: &str) -> String {
     let digest = Md5::digest(format!("{number} {etag}"));
