@@ -30,6 +30,28 @@ pub trait Place: Send + Sync {
         &'a self,
         folder: Option<&'a FilePath>,
     ) -> BoxFuture<'a, Result<Vec<String>, SourceError>>;
+
+    /// One version of the file at `path`, by the place's own id of it; it never changes. The error says that this place
+    /// keeps no versions.
+    fn version(&self, path: &FilePath, id: &str) -> Result<Box<dyn Source>, SourceError>;
+
+    /// The versions that were there before the present one, the newest first, at most [`MOST_EARLIER`]; the last of
+    /// all where the file was deleted. None where the place keeps none. One request.
+    fn earlier<'a>(
+        &'a self,
+        path: &'a FilePath,
+    ) -> BoxFuture<'a, Result<Vec<Earlier>, SourceError>>;
+}
+
+/// How many earlier versions of a file are looked at.
+pub const MOST_EARLIER: usize = 5;
+
+/// A version of a file that is not the present one.
+pub struct Earlier {
+    /// What the place says of it.
+    pub identity: Identity,
+    /// From where it is read.
+    pub source: Box<dyn Source>,
 }
 
 /// Who says that a file belongs to a model.

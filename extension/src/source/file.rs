@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
-use super::{Chunks, NamedBy, Object, Opened, Place, Source, SourceError};
+use super::{Chunks, Earlier, NamedBy, Object, Opened, Place, Source, SourceError};
 use crate::ids::{ETag, FilePath, Identity};
 
 /// What is read at once: large enough for a network file system, small beside a model.
@@ -75,6 +75,17 @@ impl Place for FilePlace {
             });
             list.await.map_err(|error| source.explain(&error))
         })
+    }
+
+    fn version(&self, path: &FilePath, id: &str) -> Result<Box<dyn Source>, SourceError> {
+        let uri = FileSource::new(&format!("{}{path}", self.path)).uri();
+        Err(SourceError::lasting(format!(
+            "{uri}: there is no version {id}, since a file has no versions"
+        )))
+    }
+
+    fn earlier<'a>(&'a self, _: &'a FilePath) -> BoxFuture<'a, Result<Vec<Earlier>, SourceError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
 

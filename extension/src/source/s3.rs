@@ -4,7 +4,8 @@
 //! bytes, changed costs no second round trip. The SDK retries what is worth retrying until the first byte.
 //!
 //! Ranges are pinned by `If-Match` alone, also where there is a version id: a request that names a version needs
-//! another permission (`s3:GetObjectVersion`), and would not notice that a newer one has come.
+//! another permission (`s3:GetObjectVersion`), and would not notice that a newer one has come. Where one version is
+//! wanted and no newer one, it is named as well; that it is unchanged needs no question.
 //!
 //! S3 gives its checksum of the whole object with a whole answer, and none of an arbitrary range. So that one check
 //! holds for a file that came in several answers, the SDK's own is off, and the checksum goes with the [`Object`].
@@ -22,10 +23,11 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 mod errors;
+mod versions;
 
 use errors::{Asked, Refusal};
 
-use super::{Chunks, NamedBy, Object, Opened, Place, Source, SourceError};
+use super::{Chunks, Earlier, NamedBy, Object, Opened, Place, Source, SourceError};
 use crate::aws::Unreachable;
 use crate::ids::{Checksum, ChecksumAlgorithm, ETag, FilePath, Identity};
 
@@ -59,6 +61,14 @@ impl S3Place {
             client: self.client.clone(),
             bucket: self.bucket.clone(),
             key,
+            version: None,
+        }
+    }
+
+    fn source_of_version(&self, key: String, id: String) -> S3Source {
+        S3Source {
+            version: Some(id),
+            ..self.source(key)
         }
     }
 }
@@ -95,14 +105,28 @@ impl Place for S3Place {
             Ok(names)
         })
     }
+
+    fn version(&self, path: &FilePath, id: &str) -> Result<Box<dyn Source>, SourceError> {
+        let key = format!("{}{path}", self.prefix);
+        Ok(Box::new(self.source_of_version(key, id.to_owned())))
+    }
+
+    fn earlier<'a>(
+        &'a self,
+        path: &'a FilePath,
+    ) -> BoxFuture<'a, Result<Vec<Earlier>, SourceError>> {
+        Box::pin(self.earlier_versions(format!("{}{path}", self.prefix)))
+    }
 }
 
-/// One object of one bucket.
+/// One object of one bucket, as it is now or in one version.
 #[derive(Debug)]
 pub struct S3Source {
     client: Client,
     bucket: String,
     key: String,
+    /// The id of the version; `None` for the present one, whichever that is.
+    version: Option<String>,
 }
 
 impl S3Source {
@@ -117,8 +141,7 @@ impl S3Source {
                 "{uri}: the answer has no ETag or no Content-Length"
             )));
         };
-        // "null" is the version id of objects in a bucket that does not keep versions.
-        let version_id = output.version_id.filter(|version| version != "null");
+        let version_id = without_null(output.version_id.or_else(|| self.version.clone()));
         Ok(Object {
             identity: Identity {
                 etag: ETag(etag),
@@ -158,6 +181,13 @@ impl S3Source {
         }))
     }
 
+    fn asked(&self) -> Asked {
+        match self.version {
+            Some(_) => Asked::Version,
+            None => Asked::Object,
+        }
+    }
+
     fn explain<E>(&self, asked: Asked, error: &SdkError<E>) -> SourceError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -179,6 +209,7 @@ impl S3Source {
             uri: &uri,
             bucket: &self.bucket,
             key: &self.key,
+            version: self.version.as_deref(),
             region: self.client.config().region().map(AsRef::as_ref),
             status: answer.status().as_u16(),
             code: service.err().code(),
@@ -190,6 +221,11 @@ impl S3Source {
         };
         refusal.explain()
     }
+}
+
+/// "null" is the version id of what was stored while the bucket kept no versions, and names no content.
+fn without_null(version_id: Option<String>) -> Option<String> {
+    version_id.filter(|id| id != "null")
 }
 
 /// The checksum over the whole object, where the answer has one. That of a multipart upload may be composed of its
@@ -216,7 +252,9 @@ fn declared(output: &GetObjectOutput) -> Option<Checksum> {
 
 impl Source for S3Source {
     fn uri(&self) -> String {
-        format!("s3://{}/{}", self.bucket, self.key)
+        let version = self.version.iter();
+        let version: String = version.map(|id| format!("?versionId={id}")).collect();
+        format!("s3://{}/{}{version}", self.bucket, self.key)
     }
 
     fn open<'a>(
@@ -224,11 +262,16 @@ impl Source for S3Source {
         known: Option<&'a Identity>,
     ) -> BoxFuture<'a, Result<Opened, SourceError>> {
         Box::pin(async move {
+            let of_version = known.and_then(|identity| identity.version_id.as_ref());
+            if of_version.is_some() && of_version == self.version.as_ref() {
+                return Ok(Opened::Unchanged);
+            }
             let answer = self
                 .client
                 .get_object()
                 .bucket(&self.bucket)
                 .key(&self.key)
+                .set_version_id(self.version.clone())
                 .set_if_none_match(known.map(|identity| identity.etag.0.clone()))
                 .customize()
                 // The SDK's own setting of this would have it check the bytes as well.
@@ -249,7 +292,7 @@ impl Source for S3Source {
                 {
                     Ok(Opened::Unchanged)
                 }
-                Err(error) => Err(self.explain(Asked::Object, &error)),
+                Err(error) => Err(self.explain(self.asked(), &error)),
             }
         })
     }
@@ -265,13 +308,14 @@ impl Source for S3Source {
                 .get_object()
                 .bucket(&self.bucket)
                 .key(&self.key)
+                .set_version_id(self.version.clone())
                 .if_match(&identity.etag.0)
                 .range(format!("bytes={}-{}", range.start, range.end - 1))
                 .send()
                 .await;
             match answer {
                 Ok(output) => self.part(output, identity, &range),
-                Err(error) => Err(self.explain(Asked::Object, &error)),
+                Err(error) => Err(self.explain(self.asked(), &error)),
             }
         })
     }

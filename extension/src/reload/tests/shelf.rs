@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use crate::ids::{ETag, FilePath, Identity};
-use crate::source::{Chunks, NamedBy, Object, Opened, Place, Source, SourceError};
+use crate::source::{Chunks, Earlier, NamedBy, Object, Opened, Place, Source, SourceError};
 
 /// What the place holds of a file: some bytes under an ETag, or nothing but an error.
 pub(super) type Held = Result<(&'static str, &'static [u8]), &'static str>;
@@ -21,6 +21,9 @@ type Trap = Box<dyn FnOnce(&Shelf) + Send>;
 #[derive(Default)]
 pub(super) struct Shelf {
     held: Mutex<BTreeMap<String, Held>>,
+    /// The versions by their ids, of one file after the other, the newest last.
+    versions: Mutex<Vec<(String, &'static str, Held)>>,
+    asked_for_versions: Mutex<Vec<String>>,
     /// Transfers that break after half of the bytes, before one succeeds.
     pub(super) breaks: AtomicUsize,
     /// Of which file each transfer was.
@@ -31,6 +34,7 @@ pub(super) struct Shelf {
 struct OnShelf {
     shelf: Arc<Shelf>,
     path: String,
+    version: Option<String>,
 }
 
 struct Half {
@@ -53,6 +57,7 @@ impl Place for Arc<Shelf> {
         Box::new(OnShelf {
             shelf: Arc::clone(self),
             path: path.to_string(),
+            version: None,
         })
     }
 
@@ -71,11 +76,51 @@ impl Place for Arc<Shelf> {
         folders.dedup();
         Box::pin(async { Ok(folders) })
     }
+
+    fn version(&self, path: &FilePath, id: &str) -> Result<Box<dyn Source>, SourceError> {
+        Ok(Box::new(OnShelf {
+            shelf: Arc::clone(self),
+            path: path.to_string(),
+            version: Some(id.to_owned()),
+        }))
+    }
+
+    fn earlier<'a>(
+        &'a self,
+        path: &'a FilePath,
+    ) -> BoxFuture<'a, Result<Vec<Earlier>, SourceError>> {
+        Box::pin(async move {
+            let present = lock(&self.held).get(path.as_str()).copied();
+            let versions = lock(&self.versions).clone();
+            let of_path = versions
+                .into_iter()
+                .rev()
+                .filter(|(of, ..)| of == path.as_str());
+            let before = of_path.skip_while(|(_, _, held)| present.is_some_and(|now| now == *held));
+            let earlier = before.map(|(_, id, held)| {
+                let (etag, _) = held.map_err(|why| SourceError::lasting(why.to_owned()))?;
+                Ok(Earlier {
+                    identity: identity(etag, Some(id)),
+                    source: self.version(path, id)?,
+                })
+            });
+            earlier.collect()
+        })
+    }
+}
+
+fn identity(etag: &str, version_id: Option<&str>) -> Identity {
+    Identity {
+        etag: ETag(etag.to_owned()),
+        version_id: version_id.map(str::to_owned),
+    }
 }
 
 impl Source for OnShelf {
     fn uri(&self) -> String {
-        format!("s3://b/{}", self.path)
+        let version = self.version.iter();
+        let version: String = version.map(|id| format!("?versionId={id}")).collect();
+        format!("s3://b/{}{version}", self.path)
     }
 
     fn open<'a>(
@@ -83,15 +128,12 @@ impl Source for OnShelf {
         known: Option<&'a Identity>,
     ) -> BoxFuture<'a, Result<Opened, SourceError>> {
         Box::pin(async move {
-            let (etag, bytes) = self.shelf.held(&self.path)?;
+            let (etag, bytes) = self.held()?;
             if known.is_some_and(|known| known.etag.0 == etag) {
                 return Ok(Opened::Unchanged);
             }
             Ok(Opened::Object(Object {
-                identity: Identity {
-                    etag: ETag(etag.to_owned()),
-                    version_id: None,
-                },
+                identity: identity(etag, self.shelf.id_of(&self.path, etag)),
                 size: bytes.len() as u64,
                 checksum: None,
                 range: 0..bytes.len() as u64,
@@ -106,7 +148,7 @@ impl Source for OnShelf {
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>> {
         Box::pin(async move {
-            let (etag, bytes) = self.shelf.held(&self.path)?;
+            let (etag, bytes) = self.held()?;
             if identity.etag.0 != etag {
                 return Err(SourceError::changed("another by now".to_owned()));
             }
@@ -116,7 +158,39 @@ impl Source for OnShelf {
     }
 }
 
+impl OnShelf {
+    fn held(&self) -> Result<(&'static str, &'static [u8]), SourceError> {
+        let Some(wanted) = &self.version else {
+            return self.shelf.held(&self.path);
+        };
+        lock(&self.shelf.asked_for_versions).push(wanted.clone());
+        let versions = lock(&self.shelf.versions);
+        let mut versions = versions.iter();
+        let found = versions.find(|(of, id, _)| *of == self.path && id == wanted);
+        let held = found.map_or(Err("there is no such version"), |(_, _, held)| *held);
+        held.map_err(|reason| SourceError::lasting(format!("{}: {reason}", self.uri())))
+    }
+}
+
 impl Shelf {
+    /// As [`Self::holds`], and what was there before is still to be had by its id.
+    pub(super) fn keeps(&self, path: &str, id: &'static str, held: Held) {
+        lock(&self.versions).push((path.to_owned(), id, held));
+        self.holds(path, held);
+    }
+
+    /// The ids of the versions that were asked for, since this was last asked.
+    pub(super) fn asked_for_versions(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.asked_for_versions))
+    }
+
+    fn id_of(&self, path: &str, etag: &str) -> Option<&'static str> {
+        let versions = lock(&self.versions);
+        let mut versions = versions.iter().rev();
+        let is_it = |held: &Held| held.is_ok_and(|(its, _)| its == etag);
+        versions.find_map(|(of, id, held)| (of == path && is_it(held)).then_some(*id))
+    }
+
     pub(super) fn holds(&self, path: &str, held: Held) {
         lock(&self.held).insert(path.to_owned(), held);
     }

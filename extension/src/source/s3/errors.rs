@@ -13,8 +13,12 @@ const MOST_SAID: usize = 400;
 pub(super) enum Asked {
     /// The bytes of an object.
     Object,
+    /// The bytes of one version of an object.
+    Version,
     /// The names below a prefix.
     Listing,
+    /// The versions of an object.
+    Versions,
 }
 
 /// An answer that is a refusal.
@@ -24,6 +28,8 @@ pub(super) struct Refusal<'a> {
     pub(super) uri: &'a str,
     pub(super) bucket: &'a str,
     pub(super) key: &'a str,
+    /// The id of the version, where one was asked for.
+    pub(super) version: Option<&'a str>,
     /// The region that the request was signed for.
     pub(super) region: Option<&'a str>,
     pub(super) status: u16,
@@ -69,6 +75,17 @@ impl Refusal<'_> {
             }
             ("NoSuchBucket", _) => {
                 return format!("there is no bucket {bucket}: is its name right?");
+            }
+            ("NoSuchVersion", _)
+            | ("InvalidArgument" | "", 400 | 404)
+            | ("MethodNotAllowed", _)
+                if self.asked == Asked::Version =>
+            {
+                let id = self.version.unwrap_or_default();
+                return format!(
+                    "there is no version {id} of the object that can be read: is its id right, and was the version \
+                     not removed, by a lifecycle rule perhaps?"
+                );
             }
             ("NoSuchKey", _) | ("", 404) => {
                 return format!("there is no object {key} in the bucket: was it uploaded?");
@@ -124,12 +141,26 @@ impl Refusal<'_> {
         } else if speaks_of(["requester pays", "requesterpays"]) {
             "whoever reads from the bucket pays for it, which the sidecar does not offer to do: \
              copy the model to a bucket of your own"
-        } else if self.asked == Asked::Listing {
-            "access is denied: the function's role needs s3:ListBucket on the bucket, for this \
-             prefix at least"
         } else {
-            "missing, or access is denied: the function's role needs s3:GetObject on it (and \
-             s3:ListBucket on the bucket, for S3 to tell which of the two it is)"
+            match self.asked {
+                Asked::Object => {
+                    "missing, or access is denied: the function's role needs s3:GetObject on it (and \
+                     s3:ListBucket on the bucket, for S3 to tell which of the two it is)"
+                }
+                Asked::Version => {
+                    "missing, or access is denied: the function's role needs s3:GetObjectVersion on \
+                     it, which s3:GetObject does not include"
+                }
+                Asked::Listing => {
+                    "access is denied: the function's role needs s3:ListBucket on the bucket, for \
+                     this prefix at least"
+                }
+                Asked::Versions => {
+                    "which versions there were before is not told: the function's role needs \
+                     s3:ListBucketVersions on the bucket, for this prefix at least, and \
+                     s3:GetObjectVersion on the object"
+                }
+            }
         }
     }
 
