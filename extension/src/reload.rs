@@ -167,7 +167,11 @@ impl Reloader {
     /// Does what the machine says until it says that this is all.
     async fn walk(&self, mut check: Check, mut step: Step, journal: &mut Journal) -> Outcome {
         let (name, shared) = (&self.settings.name, &self.shared);
-        shared.status.update(name, |status| status.busy = true);
+        let now = shared.clock.now();
+        shared.status.update(name, |status| {
+            status.busy = true;
+            status.asked_at = Some(now);
+        });
         let mut walk = Walk::default();
         let end = loop {
             let event = match step {
@@ -180,6 +184,7 @@ impl Reloader {
             step = journal.note(|history| check.next(history, event));
         };
         shared.cache.sweep();
+        let failed = walk.problem.is_some();
         let refusal = journal.history().refusal().map(str::to_owned);
         let refusal = refusal.map(CheckError::Refused);
         let problem = match (walk.problem, end) {
@@ -198,6 +203,11 @@ impl Reloader {
         shared.status.update(name, |status| {
             status.busy = false;
             status.attempts += 1;
+            status.failures = if failed {
+                status.failures.saturating_add(1)
+            } else {
+                0
+            };
             status.attempted_at = Some(now);
             status.problem = problem.map(|problem| problem.to_string());
         });

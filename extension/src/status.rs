@@ -20,6 +20,11 @@ pub struct ModelStatus {
     pub loaded_at: Option<Timestamp>,
     /// When the source was last asked with success.
     pub checked_at: Option<Timestamp>,
+    /// When the last check began.
+    pub asked_at: Option<Timestamp>,
+    /// How many checks in a row have failed up to the last that ended. One whose answer is a version that is refused
+    /// already has not.
+    pub failures: u32,
     /// Whether a check or a load is under way.
     pub busy: bool,
     /// How many checks have ended, well or not.
@@ -86,6 +91,14 @@ impl Status {
         self.models
             .iter()
             .map(|(name, status)| (name, status.borrow().clone()))
+    }
+
+    /// Of each model that was ever asked for: when its last check began, and how many in a row have failed.
+    pub fn last_checks(&self) -> impl Iterator<Item = (&ModelName, Timestamp, u32)> {
+        self.models.iter().filter_map(|(name, status)| {
+            let status = status.borrow();
+            Some((name, status.asked_at?, status.failures))
+        })
     }
 
     /// Changes one model's state and wakes those who follow it.

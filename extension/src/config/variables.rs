@@ -67,7 +67,8 @@ pub const VARIABLES: &[Variable] = &[
     variable(
         "MODEL_REFRESH_INTERVAL",
         "60s",
-        "how long a version is trusted before S3 is asked again; `0`: at every invocation",
+        "how long a version is trusted, at most, before S3 is asked again: each time a little less by chance, so that \
+         a fleet does not come at once, and longer while checks fail; `0`: at every invocation",
     ),
     variable(
         "MODEL_MAX_STALENESS",

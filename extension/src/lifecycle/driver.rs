@@ -1,6 +1,7 @@
 //! Does what the machine says, and tells it what has ended.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,9 @@ impl Driver {
     #[must_use]
     pub fn start(work: Arc<Work>, intervals: Intervals) -> Self {
         let now = work.clock.now();
-        let (machine, begin) = Machine::start(work.models.names().cloned(), intervals, now);
+        // The standard library's hash maps are seeded so: each process differs from all others.
+        let seed = RandomState::new().hash_one(now);
+        let (machine, begin) = Machine::start(work.models.names().cloned(), intervals, seed, now);
         let mut driver = Self {
             work,
             machine,
@@ -105,6 +108,7 @@ impl Driver {
                 () = due => {}
                 Some(_) = self.join_next() => {}
             }
+            self.hear_of_checks();
             let begin = self.machine.due(self.work.clock.now(), |_| true);
             self.begin(begin);
         }
@@ -134,6 +138,14 @@ impl Driver {
     fn settle(&mut self) {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.note(ended);
+        }
+        self.hear_of_checks();
+    }
+
+    /// Tells the machine how checks ended, and of those that a request wanted.
+    fn hear_of_checks(&mut self) {
+        for (model, begun, failures) in self.work.status.last_checks() {
+            self.machine.checked(model, begun, failures);
         }
     }
 

@@ -3,10 +3,15 @@
 //! It promises that nothing is begun while the same is still under way; that whatever is due is begun at the next
 //! invocation, or tick, after it; that `next` is held back only while something is under way, for no longer than
 //! the tail budget, and never past the deadline's margin; and that a freeze is noticed by the wall clock, since
-//! nothing else tells of it. A wall clock that is set back stops nothing.
+//! nothing else tells of it. A wall clock that is set back stops nothing. When a check is due is a matter of its
+//! [`pace`]; one that somebody else made, because a request wanted it, counts as one of its own.
+
+mod pace;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use pace::{LastCheck, Pace};
 
 use crate::clock::{Deadline, Timestamp};
 use crate::ids::ModelName;
@@ -31,7 +36,7 @@ pub enum Job {
 /// How often what is done, and how long an invocation may be held for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Intervals {
-    /// Between two checks of a model.
+    /// Between two checks of a model, at the most; each wait is a little shorter by chance.
     pub refresh: Duration,
     /// Between two flushes of the metrics.
     pub flush: Duration,
@@ -54,32 +59,43 @@ pub struct Decision {
 #[derive(Clone, Debug)]
 pub struct Machine {
     intervals: Intervals,
+    pace: Pace,
     jobs: BTreeMap<Job, State>,
     next_called: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct State {
-    begun: Timestamp,
+    last: LastCheck,
     under_way: bool,
 }
 
 impl Machine {
-    /// A machine for these models, at the start of Init: a check of every model is to be begun now.
+    /// A machine for these models, at the start of Init: a check of every model is to be begun now. `seed` is to
+    /// differ from that of other environments.
     #[must_use]
     pub fn start(
         models: impl IntoIterator<Item = ModelName>,
         intervals: Intervals,
+        seed: u64,
         now: Timestamp,
     ) -> (Self, Vec<Job>) {
         let begin: Vec<Job> = models.into_iter().map(Job::Check).collect();
         let state = |under_way| State {
-            begun: now,
+            last: LastCheck {
+                begun: now,
+                is_first: true,
+                failures: 0,
+            },
             under_way,
         };
         let checks = begin.iter().map(|job| (job.clone(), state(true)));
         let machine = Self {
             intervals,
+            pace: Pace {
+                interval: intervals.refresh,
+                seed,
+            },
             jobs: checks.chain([(Job::Flush, state(false))]).collect(),
             next_called: None,
         };
@@ -123,29 +139,40 @@ impl Machine {
     /// What is due at `now`, and counts as begun.
     pub fn due(&mut self, now: Timestamp, is_loaded: impl Fn(&ModelName) -> bool) -> Vec<Job> {
         let Intervals { refresh, flush, .. } = self.intervals;
+        let pace = self.pace;
         let mut begin = Vec::new();
         for (job, state) in &mut self.jobs {
-            let interval = match job {
+            let wait = match job {
                 Job::Flush => flush,
-                Job::Check(model) if is_loaded(model) => refresh,
+                Job::Check(model) if is_loaded(model) => pace.wait(model, state.last),
                 Job::Check(_) => refresh.min(ATTEMPT_PAUSE),
             };
-            if !state.under_way && is_past(now, state.begun, interval) {
-                *state = State {
-                    begun: now,
-                    under_way: true,
-                };
+            if !state.under_way && is_past(now, state.last.begun, wait) {
+                state.last.begun = now;
+                state.last.is_first = false;
+                state.under_way = true;
                 begin.push(job.clone());
             }
         }
         begin
     }
 
-    /// What was begun has ended, well or not.
+    /// What was begun has ended, well or not; of a check, [`Self::checked`] tells how.
     pub fn ended(&mut self, job: &Job) {
         if let Some(state) = self.jobs.get_mut(job) {
             state.under_way = false;
         }
+    }
+
+    /// When the last check of a model began, whoever made it, and how many of those that have ended failed in a row.
+    /// To be told before the machine is asked what is due.
+    pub fn checked(&mut self, model: &ModelName, begun: Timestamp, failures: u32) {
+        let job = Job::Check(model.clone());
+        let Some(state) = self.jobs.get_mut(&job) else {
+            return;
+        };
+        state.last.failures = failures;
+        state.last.begun = state.last.begun.max(begun);
     }
 
     /// How long from `now` until something is due that is not under way, when all models are loaded; `None` while
@@ -154,11 +181,11 @@ impl Machine {
     pub fn next_in(&self, now: Timestamp) -> Option<Duration> {
         let waiting = self.jobs.iter().filter(|(_, state)| !state.under_way);
         let left = waiting.map(|(job, state)| {
-            let interval = match job {
+            let wait = match job {
                 Job::Flush => self.intervals.flush,
-                Job::Check(_) => self.intervals.refresh,
+                Job::Check(model) => self.pace.wait(model, state.last),
             };
-            interval.saturating_sub(now.since(state.begun))
+            wait.saturating_sub(now.since(state.last.begun))
         });
         left.min()
     }

@@ -11,6 +11,7 @@ const INTERVALS: Intervals = Intervals {
     flush: Duration::from_secs(30),
     tail: Duration::from_millis(500),
 };
+const SEED: u64 = 7;
 
 fn name(index: usize) -> ModelName {
     ModelName::parse(&format!("model-{index}")).unwrap()
@@ -18,7 +19,7 @@ fn name(index: usize) -> ModelName {
 
 /// A machine of one model whose first check has ended.
 fn machine() -> (Machine, Job) {
-    let (mut machine, begin) = Machine::start([name(0)], INTERVALS, Timestamp(1_000_000));
+    let (mut machine, begin) = Machine::start([name(0)], INTERVALS, SEED, Timestamp(1_000_000));
     let [check] = &begin[..] else {
         panic!("{begin:?}")
     };
@@ -34,21 +35,74 @@ fn invoke(machine: &mut Machine, ms: u64) -> Decision {
     machine.invoked(Timestamp(ms), far(), |_| true)
 }
 
+/// When the first check of [`machine`] after its start is due.
+fn second_check() -> u64 {
+    let (machine, _) = machine();
+    let wait = machine.pace.wait(&name(0), machine.jobs[&check()].last);
+    1_000_000 + u64::try_from(wait.as_millis()).unwrap()
+}
+
+fn check() -> Job {
+    Job::Check(name(0))
+}
+
 #[test]
 fn nothing_is_due_within_the_intervals_and_each_thing_once_after() {
     let (mut machine, check) = machine();
+    let due = second_check();
+    assert!((1_030_000..=1_060_000).contains(&due), "{due}");
     assert_eq!(invoke(&mut machine, 1_029_999), Decision::default());
     assert_eq!(invoke(&mut machine, 1_030_000).begin, [Job::Flush]);
     machine.ended(&Job::Flush);
-    assert_eq!(invoke(&mut machine, 1_059_999), Decision::default());
-    assert_eq!(
-        invoke(&mut machine, 1_060_000).begin,
-        [check.clone(), Job::Flush]
-    );
-    for job in [check, Job::Flush] {
-        machine.ended(&job);
-    }
+    assert_eq!(invoke(&mut machine, due - 1), Decision::default());
+    assert_eq!(invoke(&mut machine, due).begin, [check.clone()]);
+    machine.ended(&check);
+    assert_eq!(invoke(&mut machine, 1_060_000).begin, [Job::Flush]);
+    machine.ended(&Job::Flush);
     assert_eq!(invoke(&mut machine, 1_060_001), Decision::default());
+}
+
+#[test]
+fn a_check_that_a_request_wanted_counts_as_one() {
+    let (mut machine, check) = machine();
+    machine.checked(&name(0), Timestamp(second_check() - 1), 0);
+    let soon = machine.due(Timestamp(second_check()), |_| true);
+    assert_eq!(soon, [Job::Flush], "it was just made");
+    machine.checked(&name(0), Timestamp(1_000_000), 0);
+    let later = machine.due(Timestamp(second_check() + 60_000), |_| true);
+    assert_eq!(later, [check]);
+}
+
+#[test]
+fn failures_space_the_checks_of_what_is_loaded_alone_and_a_success_ends_that() {
+    let (mut machine, check) = machine();
+    let mut now = 1_000_000;
+    for (failures, base) in (1..).zip([60_000, 120_000, 240_000, 480_000, 600_000, 600_000]) {
+        machine.checked(&name(0), Timestamp(now), failures);
+        let first = if failures == 1 {
+            base / 2
+        } else {
+            base - base / 10
+        };
+        assert_eq!(machine.next_in(Timestamp(now + base)), Some(Duration::ZERO));
+        let early = machine.due(Timestamp(now + first - 1), |_| true);
+        assert!(!early.contains(&check), "{failures}: {early:?}");
+        let missing = machine.clone().due(Timestamp(now + 1_000), |_| false);
+        assert!(missing.contains(&check), "{failures}: {missing:?}");
+        now += base;
+        assert!(
+            machine.due(Timestamp(now), |_| true).contains(&check),
+            "{failures}"
+        );
+        machine.ended(&check);
+        machine.ended(&Job::Flush);
+    }
+    machine.checked(&name(0), Timestamp(now), 0);
+    assert!(
+        machine
+            .due(Timestamp(now + 60_000), |_| true)
+            .contains(&check)
+    );
 }
 
 #[test]
@@ -86,6 +140,9 @@ fn a_clock_that_is_set_back_stops_nothing() {
     assert_eq!(invoke(&mut machine, 501), Decision::default());
     let next = machine.next_in(Timestamp(501));
     assert_eq!(next, Some(Duration::from_millis(29_999)));
+    // Nor does what was heard of a check before.
+    machine.checked(&name(0), Timestamp(500), 0);
+    assert_eq!(invoke(&mut machine, 502), Decision::default());
 }
 
 #[test]
@@ -109,6 +166,8 @@ enum Step {
     Tick,
     /// The `n`th thing under way ends.
     End(usize),
+    /// A request has had model `n` checked, with so many failures in a row by now.
+    Checked(usize, u32),
     /// The wall clock goes on by milliseconds: a freeze, or none.
     Pass(u64),
     /// The wall clock is set back by milliseconds.
@@ -128,6 +187,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Next),
         1 => Just(Step::Tick),
         3 => (0..3_usize).prop_map(Step::End),
+        1 => (0..2_usize, 0..8_u32).prop_map(|(model, failures)| Step::Checked(model, failures)),
         4 => time.prop_map(Step::Pass),
         1 => (0..10_000_u64).prop_map(Step::SetBack),
     ]
@@ -143,19 +203,41 @@ fn intervals() -> impl Strategy<Value = Intervals> {
     })
 }
 
+/// The shortest and the longest wait after a check, as they are documented.
+fn bounds(refresh: Duration, is_first: bool, failures: u32) -> (Duration, Duration) {
+    let second = Duration::from_secs(1);
+    let longest = match failures {
+        0 | 1 => refresh,
+        _ => {
+            let doubled = refresh.max(second) * 2_u32.pow(failures - 1);
+            let most = (refresh.max(second) * 10).min(600 * second);
+            refresh.max(doubled.min(most))
+        }
+    };
+    let shortest = if is_first {
+        longest / 2
+    } else {
+        longest * 9 / 10
+    };
+    let whole = |time: Duration| Duration::from_millis(u64::try_from(time.as_millis()).unwrap());
+    (whole(shortest), whole(longest))
+}
+
 proptest! {
     /// Held against a second account of what is under way and when it was begun.
     #[test]
     fn what_the_machine_promises_holds_over_any_sequence(
         intervals in intervals(),
+        seed: u64,
         steps in prop::collection::vec(step(), 1..200),
     ) {
         let mut now = Timestamp(1_000_000_000);
-        let (mut machine, begin) = Machine::start([name(0), name(1)], intervals, now);
+        let (mut machine, begin) = Machine::start([name(0), name(1)], intervals, seed, now);
         prop_assert_eq!(begin.len(), 2);
         let mut under_way: BTreeSet<Job> = begin.into_iter().collect();
-        let mut begun: BTreeMap<Job, Timestamp> = under_way.iter().map(|job| (job.clone(), now)).collect();
-        begun.insert(Job::Flush, now);
+        let last = LastCheck { begun: now, is_first: true, failures: 0 };
+        let all = under_way.iter().cloned().chain([Job::Flush]);
+        let mut begun: BTreeMap<Job, LastCheck> = all.map(|job| (job, last)).collect();
         let mut waiting_since = None;
         for step in steps {
             let (decision, loaded) = match step {
@@ -167,6 +249,12 @@ proptest! {
                         machine.ended(&job);
                         under_way.remove(&job);
                     }
+                    continue
+                }
+                Step::Checked(model, failures) => {
+                    machine.checked(&name(model), now, failures);
+                    let last = begun.get_mut(&Job::Check(name(model))).unwrap();
+                    *last = LastCheck { begun: last.begun.max(now), failures, ..*last };
                     continue
                 }
                 Step::Tick => {
@@ -187,17 +275,20 @@ proptest! {
                     (decision, loaded)
                 }
             };
-            for (job, since) in &mut begun {
-                let interval = match job {
-                    Job::Flush => intervals.flush,
-                    Job::Check(model) if loaded[usize::from(*model == name(1))] => intervals.refresh,
-                    Job::Check(_) => intervals.refresh.min(Duration::from_secs(1)),
+            for (job, last) in &mut begun {
+                let exactly = |time: Duration| (time, time);
+                let (shortest, longest) = match job {
+                    Job::Flush => exactly(intervals.flush),
+                    Job::Check(model) if loaded[usize::from(*model == name(1))] =>
+                        bounds(intervals.refresh, last.is_first, last.failures),
+                    Job::Check(_) => exactly(intervals.refresh.min(Duration::from_secs(1))),
                 };
-                let is_due = now < *since || u128::from(now.0 - since.0) >= interval.as_millis();
-                let expected = is_due && !under_way.contains(job);
-                prop_assert_eq!(decision.begin.contains(job), expected, "{:?} at {:?}", job, now);
-                if expected {
-                    *since = now;
+                let passed = |time: Duration| now < last.begun || u128::from(now.0 - last.begun.0) >= time.as_millis();
+                let is_begun = decision.begin.contains(job);
+                prop_assert!(!is_begun || (passed(shortest) && !under_way.contains(job)), "{job:?} too early at {now:?}");
+                prop_assert!(is_begun || !passed(longest) || under_way.contains(job), "{job:?} is late at {now:?}");
+                if is_begun {
+                    *last = LastCheck { begun: now, is_first: false, ..*last };
                 }
             }
             under_way.extend(decision.begin);

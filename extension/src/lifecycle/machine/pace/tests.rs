@@ -1,0 +1,107 @@
+//! How a fleet's checks spread, and how far failures space them.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn wine() -> ModelName {
+    ModelName::parse("wine").unwrap()
+}
+
+fn wait(seed: u64, interval: Duration, is_first: bool, begun: u64) -> Duration {
+    let last = LastCheck {
+        begun: Timestamp(begun),
+        is_first,
+        failures: 0,
+    };
+    Pace { interval, seed }.wait(&wine(), last)
+}
+
+/// How many of `times` fall into each tenth of `from..=to`.
+fn tenths(times: impl Iterator<Item = Duration>, from: Duration, to: Duration) -> [usize; 10] {
+    let mut counts = [0; 10];
+    for time in times {
+        let share = (time - from).as_millis() * 10 / (to - from).as_millis();
+        counts[usize::try_from(share).unwrap().min(9)] += 1;
+    }
+    counts
+}
+
+#[test]
+fn a_fleet_that_starts_at_once_spreads_over_half_an_interval_and_stays_apart() {
+    let spread = |is_first, from| {
+        let waits = (0..1_000).map(|seed| wait(seed, MINUTE, is_first, 1_000));
+        tenths(waits, from, MINUTE)
+    };
+    for counts in [spread(true, MINUTE / 2), spread(false, MINUTE * 9 / 10)] {
+        // Of 100 on average; the odds against this are a million to one.
+        assert!(
+            counts.iter().all(|count| (50..=150).contains(count)),
+            "{counts:?}"
+        );
+    }
+}
+
+#[test]
+fn environments_of_one_snapshot_and_the_models_of_one_environment_part_ways() {
+    let waits = (0..1_000).map(|begun| wait(7, MINUTE, false, begun));
+    let counts = tenths(waits, MINUTE * 9 / 10, MINUTE);
+    assert!(
+        counts.iter().all(|count| (50..=150).contains(count)),
+        "{counts:?}"
+    );
+    let of = |model: &str| {
+        let model = ModelName::parse(model).unwrap();
+        let last = LastCheck {
+            begun: Timestamp(0),
+            is_first: true,
+            failures: 0,
+        };
+        let pace = Pace {
+            interval: MINUTE,
+            seed: 7,
+        };
+        pace.wait(&model, last)
+    };
+    assert_ne!(of("wine"), of("fraud"));
+}
+
+#[test]
+fn an_interval_of_zero_is_zero_until_checks_fail_in_a_row() {
+    assert_eq!(wait(7, Duration::ZERO, true, 0), Duration::ZERO);
+    let pace = Pace {
+        interval: Duration::ZERO,
+        seed: 7,
+    };
+    let seconds: Vec<u64> = (0..8).map(|n| pace.longest(n).as_secs()).collect();
+    assert_eq!(seconds, [0, 0, 2, 4, 8, 10, 10, 10]);
+}
+
+proptest! {
+    #[test]
+    fn no_wait_is_longer_than_promised_and_failures_never_shorten_it(
+        ms in prop_oneof![0..5_000_u64, 0..10_000_000_u64, Just(u64::MAX)],
+        seed: u64,
+        begun: u64,
+        is_first: bool,
+    ) {
+        let pace = Pace { interval: Duration::from_millis(ms), seed };
+        let unit = pace.interval.max(Duration::from_secs(1));
+        let mut before = Duration::ZERO;
+        for failures in (0..40).chain([u32::MAX]) {
+            let longest = pace.longest(failures);
+            prop_assert!(longest >= before && longest >= pace.interval);
+            prop_assert!(longest <= unit.saturating_mul(10));
+            prop_assert!(longest <= pace.interval.max(LONGEST_BACKOFF));
+            let last = LastCheck { begun: Timestamp(begun), is_first, failures };
+            let wait = pace.wait(&wine(), last);
+            let shortest = longest - longest / if is_first { 2 } else { 10 };
+            prop_assert!(wait <= longest);
+            prop_assert!(wait + Duration::from_millis(1) > shortest);
+            before = longest;
+        }
+        prop_assert_eq!(pace.longest(1), pace.interval, "one failure changes nothing");
+    }
+}
