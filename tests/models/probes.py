@@ -313,6 +313,35 @@ def broken():
     expect_refused("truncated.onnx")
 
 
+def fails():
+    """The wine model of version 1, in which every run fails: twice as many numbers are to be shaped as there are.
+
+    It loads, and its signature is the same, so that only a run can tell.
+    """
+    model = onnx.load(HERE / "wine-v1.onnx")
+    for node in model.graph.node:
+        node.input[:] = ["impossible" if name == "X" else name for name in node.input]
+    model.graph.initializer.append(helper.make_tensor("two", INT64, [1], [2]))
+    front = [
+        helper.make_node("Shape", ["X"], ["shape"]),
+        helper.make_node("Mul", ["shape", "two"], ["larger"]),
+        helper.make_node("Reshape", ["X", "larger"], ["impossible"]),
+    ]
+    nodes = front + list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    (HERE / "wine-fails.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    session = open_session("wine-fails.onnx")
+    for rows in (1, 9, 178):
+        try:
+            session.run(None, {"X": np.ones((rows, 13), np.float32)})
+        except Exception as error:
+            print(f"wine-fails.onnx: {rows} rows: {type(error).__name__}")
+        else:
+            raise SystemExit("wine-fails.onnx: a run succeeded")
+
+
 def main():
     identity()
     shapes()
@@ -321,6 +350,7 @@ def main():
     slow()
     hungry()
     broken()
+    fails()
 
 
 if __name__ == "__main__":
