@@ -7,6 +7,7 @@
 //! fetched again until the source changes. At a start, a file in the cache that the source confirms is loaded without a
 //! transfer, and one that the source cannot be asked about is loaded all the same.
 
+mod earlier;
 mod engine_slot;
 mod gate;
 mod gather;
@@ -25,7 +26,7 @@ use crate::clock::{Clock, Thaws};
 use crate::config::ModelSettings;
 use crate::engine::EngineError;
 use crate::fetch::{FetchError, Parts};
-use crate::ids::Digest;
+use crate::ids::{Digest, FilePath};
 use crate::metrics::defs;
 use crate::models::{Loaded, Models};
 use crate::onnx::OnnxError;
@@ -34,7 +35,7 @@ use crate::status::{ModelStatus, Status};
 pub use engine_slot::EngineSlot;
 use engine_slot::on_thread;
 use gate::{Gate, Refusal, Terms};
-use gather::{Asked, Changed, Gathered, Gatherer};
+use gather::{Asked, Gathered, Gatherer, Seen};
 use machine::{Check, End, Event, Step, Target};
 
 /// What the reloaders of one execution environment share.
@@ -109,12 +110,27 @@ enum CheckError {
     Manifest { location: String, reason: String },
     #[error("{0}")]
     Repository(String),
+    #[error(
+        "{uri} refers to {file}, and nothing says which version of that belongs to it: publish with a manifest, which does"
+    )]
+    NotAlone { uri: String, file: FilePath },
     #[error("the model's files change faster than they can be fetched")]
     Unsteady,
     #[error("{0}")]
     Gate(#[from] Refusal),
     #[error("the version in the source is refused: {0}")]
     Refused(String),
+}
+
+impl CheckError {
+    /// Whether another check may succeed although nobody does anything.
+    fn is_transient(&self) -> bool {
+        match self {
+            CheckError::Source(error) => error.is_transient(),
+            CheckError::Fetch(error) => error.is_transient(),
+            _ => false,
+        }
+    }
 }
 
 impl Reloader {
@@ -154,8 +170,8 @@ impl Reloader {
 
     fn read<'a>(&self, journal: &'a mut Option<Journal>) -> &'a mut Journal {
         journal.get_or_insert_with(|| {
-            let location = self.settings.location.to_string();
-            self.shared.cache.journal(&self.settings.name, &location)
+            let origin = self.settings.origin();
+            self.shared.cache.journal(&self.settings.name, &origin)
         })
     }
 
@@ -265,7 +281,7 @@ impl Reloader {
         }
         match answer {
             Ok(Asked::Changed(changed)) => {
-                walk.changed = Some(changed);
+                walk.seen.changed = Some(changed);
                 Event::Changed
             }
             Ok(Asked::Same) => {
@@ -284,13 +300,13 @@ impl Reloader {
     /// Brings in the files of a version.
     async fn gather(&self, target: Target, journal: &Journal, walk: &mut Walk) -> Event {
         let started = Instant::now();
-        let gathered = match target {
-            Target::Choice(_) => match walk.changed.take() {
-                Some(changed) => self.gatherer().gather(changed, journal).await.map(Some),
-                None => Ok(None),
-            },
-            Target::StandIn(_) => self.gatherer().gather_previous(journal).await,
-        };
+        // Whoever does not answer now has no earlier version either.
+        let is_transient = walk.problem.as_ref().is_some_and(CheckError::is_transient);
+        if matches!(target, Target::StandIn(_)) && is_transient {
+            return Event::NotGathered { more: false };
+        }
+        let gatherer = self.gatherer();
+        let (gathered, more) = gatherer.gather(target, &mut walk.seen, journal).await;
         let Gathered {
             record,
             files,
@@ -299,10 +315,10 @@ impl Reloader {
             transferred,
         } = match gathered {
             Ok(Some(gathered)) => gathered,
-            Ok(None) => return Event::NotGathered { more: false },
+            Ok(None) => return Event::NotGathered { more },
             Err(problem) => {
                 walk.failed(problem);
-                return Event::NotGathered { more: false };
+                return Event::NotGathered { more };
             }
         };
         journal.is_whole();
@@ -314,15 +330,15 @@ impl Reloader {
             None if files.is_some() => self.count_cache_hit(),
             None => {}
         }
-        if matches!(target, Target::StandIn(_)) {
-            info!(model = %self.settings.name, version = %record.version(), "an earlier version stands in");
+        if matches!(target, Target::StandIn(_)) && files.is_some() {
+            info!(model = %self.settings.name, version = %record.version(), "an earlier version is to stand in");
         }
         (walk.files, walk.terms) = (files, terms);
         Event::Gathered {
             record,
             published,
             transferred: transferred.is_some(),
-            more: false,
+            more,
         }
     }
 
@@ -480,8 +496,7 @@ impl Reloader {
 #[derive(Default)]
 struct Walk {
     steps: Steps,
-    /// What the source holds that is not known.
-    changed: Option<Changed>,
+    seen: Seen,
     /// The files of the version that is loaded next.
     files: Option<KeptModel>,
     /// What its manifest says that it must do.

@@ -13,13 +13,16 @@ use std::io;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tracing::{info, warn};
 
+use super::earlier::has_no_others;
 use super::gate::Terms;
-use super::published::Which;
+use super::machine::Target;
+use super::published::Offer;
 use super::{CheckError, Shared};
 use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Published, Record};
-use crate::config::{Form, ModelSettings};
+use crate::config::{Choice, Form, ModelSettings};
 use crate::fetch::{self, Compression, FetchError, Fetched, Parts};
 use crate::ids::{Digest, Expected, FilePath, Identity};
+use crate::manifest::{PublishedVersion, VersionName};
 use crate::onnx::{Description, OnnxError};
 use crate::source::{NamedBy, Object, Opened, Place, Source};
 
@@ -81,6 +84,43 @@ pub(super) struct Taken {
     pub(super) transferred: Option<u64>,
 }
 
+impl Gathered {
+    /// A version that is known not to be loaded.
+    pub(super) fn refused(record: Record, published: Option<Published>) -> Self {
+        Self {
+            record,
+            files: None,
+            published,
+            terms: Terms::default(),
+            transferred: None,
+        }
+    }
+}
+
+/// What a check has seen of the source's versions.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// What it holds that is not known.
+    pub(super) changed: Option<Changed>,
+    /// What its manifest has this environment run.
+    pub(super) offer: Option<Offer>,
+}
+
+impl Taken {
+    pub(super) fn fetched(path: &FilePath, fetched: Fetched) -> Self {
+        Self {
+            record: FileRecord {
+                path: path.clone(),
+                identity: fetched.identity,
+                size: fetched.size,
+                digest: fetched.digest,
+            },
+            file: fetched.file,
+            transferred: Some(fetched.transferred),
+        }
+    }
+}
+
 impl Gatherer<'_> {
     /// Asks for what the journal does not know as the newest; without one, for the newest. One round trip, or two in a
     /// repository.
@@ -88,7 +128,7 @@ impl Gatherer<'_> {
         match &self.settings.form {
             Form::Model(path) => self.ask_model(path, known).await,
             Form::Repository => {
-                let path = self.newest_in_repository().await?;
+                let path = self.model_in_repository().await?;
                 self.ask_model(&path, known).await
             }
             Form::Manifest(path) => {
@@ -103,7 +143,7 @@ impl Gatherer<'_> {
         path: &FilePath,
         known: Option<&Identity>,
     ) -> Result<Asked, CheckError> {
-        let source = self.source(path);
+        let source = self.source(path)?;
         let opened = fetch::open(&*source, &self.shared.cache, known).await?;
         Ok(match opened {
             Opened::Unchanged => Asked::Same,
@@ -161,7 +201,7 @@ impl Gatherer<'_> {
     }
 
     async fn ask_file(&self, known: FileRecord) -> Result<(FilePath, Answer), CheckError> {
-        let source = self.source(&known.path);
+        let source = self.source(&known.path)?;
         let opened = fetch::open(&*source, &self.shared.cache, Some(&known.identity)).await?;
         let path = known.path.clone();
         let answer = match opened {
@@ -171,20 +211,66 @@ impl Gatherer<'_> {
         Ok((path, answer))
     }
 
-    /// Brings in what has changed, and all that belongs to it.
+    /// Brings in one of the source's versions, and all that belongs to it; `None` when there is no such. And whether
+    /// there is another one after it.
     pub(super) async fn gather(
         &self,
-        changed: Changed,
+        target: Target,
+        seen: &mut Seen,
+        journal: &Journal,
+    ) -> (Result<Option<Gathered>, CheckError>, bool) {
+        match target {
+            Target::Choice(which) => {
+                if let Some(changed) = seen.changed.take() {
+                    match changed {
+                        Changed::Manifest(path, object) => {
+                            match self.read_offer(&path, object).await {
+                                Ok(offer) => seen.offer = Some(offer),
+                                Err(error) => return (Err(error), false),
+                            }
+                        }
+                        Changed::Files { model, answers } => {
+                            let gathered = self.gather_files(model, answers, journal).await;
+                            return (gathered.map(Some), false);
+                        }
+                    }
+                }
+                let Some(offer) = &seen.offer else {
+                    return (Ok(None), false);
+                };
+                self.gather_offered(which, &offer.choices, &offer.manifest, journal)
+                    .await
+            }
+            Target::StandIn(which) => self.gather_stand_in(which, seen, journal).await,
+        }
+    }
+
+    pub(super) async fn gather_offered(
+        &self,
+        which: usize,
+        offered: &[(VersionName, PublishedVersion)],
+        manifest: &Identity,
+        journal: &Journal,
+    ) -> (Result<Option<Gathered>, CheckError>, bool) {
+        let more = which + 1 < offered.len();
+        let gathered = match offered.get(which) {
+            Some(named) => {
+                let gathered = self.gather_named(named, manifest, journal).await;
+                gathered.map(Some)
+            }
+            None => Ok(None),
+        };
+        (gathered, more)
+    }
+
+    /// Brings in the model's file at `path`, and all that belongs to it.
+    pub(super) async fn gather_model(
+        &self,
+        path: &FilePath,
         journal: &Journal,
     ) -> Result<Gathered, CheckError> {
-        match changed {
-            Changed::Manifest(path, object) => {
-                let current = Which::Current;
-                let gathered = self.gather_published(&path, object, current, journal);
-                gathered.await?.ok_or(CheckError::Unsteady)
-            }
-            Changed::Files { model, answers } => self.gather_files(model, answers, journal).await,
-        }
+        self.gather_files(path.clone(), HashMap::new(), journal)
+            .await
     }
 
     async fn gather_files(
@@ -194,13 +280,7 @@ impl Gatherer<'_> {
         journal: &Journal,
     ) -> Result<Gathered, CheckError> {
         if let Some(record) = known_refused(&model, &answers, journal) {
-            return Ok(Gathered {
-                record,
-                files: None,
-                published: None,
-                terms: Terms::default(),
-                transferred: None,
-            });
+            return Ok(Gathered::refused(record, None));
         }
         let mut came = None;
         for _ in 0..=MOST_CHANGES {
@@ -242,6 +322,9 @@ impl Gatherer<'_> {
             journal.arrived(first.record.clone());
         }
         let description = described?;
+        if self.pinned(model).is_some() {
+            has_no_others(&self.source(model)?.uri(), description.as_ref())?;
+        }
         let others = external(description.as_ref());
         let others: Vec<FilePath> = others.map(|path| model.beside(path)).collect();
         let parts = shared_out(parts, others.len());
@@ -294,34 +377,39 @@ impl Gatherer<'_> {
             None => self.open_anew(path).await?,
         };
         let fetched = self.fetch(path, object, None, parts).await?;
-        Ok(Taken {
-            record: FileRecord {
-                path: path.clone(),
-                identity: fetched.identity,
-                size: fetched.size,
-                digest: fetched.digest,
-            },
-            file: fetched.file,
-            transferred: Some(fetched.transferred),
-        })
+        Ok(Taken::fetched(path, fetched))
     }
 
     pub(super) async fn open_anew(&self, path: &FilePath) -> Result<Object, CheckError> {
-        let source = self.source(path);
-        match fetch::open(&*source, &self.shared.cache, None).await? {
+        self.open_from(&*self.source(path)?).await
+    }
+
+    async fn open_from(&self, source: &dyn Source) -> Result<Object, CheckError> {
+        match fetch::open(source, &self.shared.cache, None).await? {
             Opened::Object(object) => Ok(object),
             Opened::Unchanged => Err(CheckError::Unsteady),
         }
     }
 
-    fn source(&self, path: &FilePath) -> Box<dyn Source> {
+    /// Which version of the object at `path` is to run, where the configuration names one.
+    fn pinned(&self, path: &FilePath) -> Option<&str> {
+        match (&self.settings.form, &self.settings.choice) {
+            (Form::Model(configured), Choice::Version(id)) if configured == path => Some(id),
+            _ => None,
+        }
+    }
+
+    fn source(&self, path: &FilePath) -> Result<Box<dyn Source>, CheckError> {
+        if let Some(id) = self.pinned(path) {
+            return Ok(self.place.version(path, id)?);
+        }
         let named = match &self.settings.form {
             Form::Model(configured) | Form::Manifest(configured) if configured == path => {
                 NamedBy::Configuration
             }
             _ => NamedBy::Model,
         };
-        self.place.file(path, named)
+        Ok(self.place.file(path, named))
     }
 
     pub(super) async fn fetch(
@@ -331,9 +419,22 @@ impl Gatherer<'_> {
         expected: Option<&Expected>,
         parts: Parts,
     ) -> Result<Fetched, CheckError> {
-        let source = self.source(path);
+        let source = self.source(path)?;
+        self.fetch_from(&*source, path, object, expected, parts)
+            .await
+    }
+
+    /// As [`Self::fetch`], where the source of `path` is not that of its present version.
+    pub(super) async fn fetch_from(
+        &self,
+        source: &dyn Source,
+        path: &FilePath,
+        object: Object,
+        expected: Option<&Expected>,
+        parts: Parts,
+    ) -> Result<Fetched, CheckError> {
         let request = |object| fetch::Request {
-            source: &*source,
+            source,
             object,
             expected,
             compression: Compression::of(path),
@@ -346,7 +447,7 @@ impl Gatherer<'_> {
         };
         match fetch::fetch(request(object), context).await {
             Err(FetchError::NoRoom(room)) if self.gives_up(room.needs) => {
-                let object = self.open_anew(path).await?;
+                let object = self.open_from(source).await?;
                 Ok(fetch::fetch(request(object), context).await?)
             }
             fetched => Ok(fetched?),

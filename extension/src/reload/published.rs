@@ -1,4 +1,4 @@
-//! The version that a manifest names.
+//! The version that a manifest has this environment run.
 //!
 //! The manifest is small, and comes like any other file. Its digests name the files: what is here under one is not
 //! asked for, whatever version it came with, and what has to be fetched is held against length and digest. So a
@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
+use tracing::info;
 
 use super::CheckError;
 use super::gate::Terms;
@@ -15,66 +16,79 @@ use super::gather::{
     AT_ONCE, Gathered, Gatherer, Taken, describe, external, shared_out, transferred,
 };
 use crate::cache::{FileRecord, Journal, KeptFile, Published, Record};
-use crate::config::Form;
 use crate::fetch::Parts;
 use crate::ids::{Digest, ETag, Expected, FilePath, Identity};
-use crate::manifest::{MOST_BYTES, Manifest, PublishedFile, PublishedVersion};
+use crate::manifest::{
+    Chosen, MOST_BYTES, Manifest, Named, PublishedFile, PublishedVersion, VersionName, Why,
+};
 use crate::onnx::Description;
 use crate::source::Object;
 
-/// Which of a manifest's versions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Which {
-    Current,
-    /// The one to fall back to.
-    Previous,
+/// What a manifest has one environment run.
+pub(super) struct Offer {
+    /// Which manifest it is.
+    pub(super) manifest: Identity,
+    /// What should answer, the best first: at least one.
+    pub(super) choices: Vec<(VersionName, PublishedVersion)>,
+    /// What may stand in for these where nothing answers.
+    pub(super) stand_ins: Vec<(VersionName, PublishedVersion)>,
 }
 
 impl Gatherer<'_> {
-    /// Brings in the version to fall back to, where there is a manifest that names one.
-    pub(super) async fn gather_previous(
-        &self,
-        journal: &Journal,
-    ) -> Result<Option<Gathered>, CheckError> {
-        let Form::Manifest(path) = &self.settings.form else {
-            return Ok(None);
-        };
-        let object = self.open_anew(path).await?;
-        let previous = Which::Previous;
-        self.gather_published(path, object, previous, journal).await
-    }
-
-    /// Brings in a version that the manifest names; `None` when it names no such.
-    pub(super) async fn gather_published(
+    /// Reads what a manifest has this environment run.
+    pub(super) async fn read_offer(
         &self,
         path: &FilePath,
         manifest: Object,
-        which: Which,
-        journal: &Journal,
-    ) -> Result<Option<Gathered>, CheckError> {
+    ) -> Result<Offer, CheckError> {
         let (manifest, identity) = self.read_manifest(path, manifest).await?;
-        let named = match which {
-            Which::Current => Some(manifest.current()),
-            Which::Previous => manifest.previous(),
-        };
-        let Some((name, version)) = named else {
-            return Ok(None);
-        };
-        let published = Published {
+        let chosen = self.choose(&manifest)?;
+        let (name, why) = (chosen.version.0, chosen.why);
+        info!(model = %self.settings.name, %why, "the manifest's version {name} is to run here");
+        let owned = |(name, version): Named<'_>| (name.clone(), version.clone());
+        let mut choices = vec![owned(chosen.version)];
+        let stand_ins: Vec<_> = chosen.stand_ins.into_iter().map(owned).collect();
+        // Where the canary is refused, the current version is what all others run.
+        if why == Why::Canary {
+            choices.extend(stand_ins.first().cloned());
+        }
+        Ok(Offer {
             manifest: identity,
+            choices,
+            stand_ins,
+        })
+    }
+
+    fn choose<'m>(&self, manifest: &'m Manifest) -> Result<Chosen<'m>, CheckError> {
+        let (choice, model) = (&self.settings.choice, &self.settings.name);
+        let chosen = manifest.choose(choice, model, || self.shared.cache.draw());
+        chosen.map_err(|error| self.wrong_manifest(format!("{choice} cannot be run: {error}")))
+    }
+
+    fn wrong_manifest(&self, reason: String) -> CheckError {
+        CheckError::Manifest {
+            location: self.settings.location.to_string(),
+            reason,
+        }
+    }
+
+    /// Brings in one of a manifest's versions, unless it is refused on the manifest's terms.
+    pub(super) async fn gather_named(
+        &self,
+        (name, version): &(VersionName, PublishedVersion),
+        manifest: &Identity,
+        journal: &Journal,
+    ) -> Result<Gathered, CheckError> {
+        let published = Published {
+            manifest: manifest.clone(),
             example: version.golden.first().map(|golden| golden.inputs.clone()),
             terms: terms(version),
         };
-        let record = record(version);
+        let record = promised(version);
         let (digest, terms) = (record.digest(), Some(&published.terms));
+        // Its digests tell before anything is fetched.
         if journal.history().why_refused(&digest, terms).is_some() {
-            return Ok(Some(Gathered {
-                record,
-                files: None,
-                published: Some(published),
-                terms: Terms::default(),
-                transferred: None,
-            }));
+            return Ok(Gathered::refused(record, Some(published)));
         }
         let taken = self.take_published(&record, journal).await?;
         let transferred = transferred(&taken);
@@ -86,8 +100,7 @@ impl Gatherer<'_> {
             golden: version.golden.clone(),
         };
         let published = Some((published, terms));
-        let gathered = self.gathered(record, files, description, published, transferred)?;
-        Ok(Some(gathered))
+        self.gathered(record, files, description, published, transferred)
     }
 
     async fn read_manifest(
@@ -95,10 +108,7 @@ impl Gatherer<'_> {
         path: &FilePath,
         object: Object,
     ) -> Result<(Manifest, Identity), CheckError> {
-        let wrong = |reason: String| CheckError::Manifest {
-            location: self.settings.location.to_string(),
-            reason,
-        };
+        let wrong = |reason| self.wrong_manifest(reason);
         let most = MOST_BYTES as u64;
         if object.size > most {
             let size = object.size;
@@ -119,30 +129,31 @@ impl Gatherer<'_> {
         version: &Record,
         journal: &Journal,
     ) -> Result<Vec<Taken>, CheckError> {
-        let files = 1 + version.others.len();
-        let parts = shared_out(self.shared.parts, files);
-        let take = |record: FileRecord| async move {
-            let taken = self.take_expected(record, parts).await?;
-            if files > 1 {
+        let files: Vec<FileRecord> = version.files().cloned().collect();
+        let parts = shared_out(self.shared.parts, files.len());
+        let several = files.len() > 1;
+        let take = |promised| async move {
+            let taken = self.take_promised(promised, parts).await?;
+            if several {
                 journal.arrived(taken.record.clone());
             }
             Ok::<_, CheckError>(taken)
         };
-        let taken = stream::iter(version.files().cloned().map(take));
+        let taken = stream::iter(files.into_iter().map(take));
         taken.buffered(AT_ONCE).try_collect().await
     }
 
-    async fn take_expected(&self, record: FileRecord, parts: Parts) -> Result<Taken, CheckError> {
-        let (file, transferred) = match self.find(&record.digest).await {
+    async fn take_promised(&self, record: FileRecord, parts: Parts) -> Result<Taken, CheckError> {
+        let expected = Expected {
+            size: record.size,
+            digest: record.digest.clone(),
+        };
+        let (file, transferred) = match self.find(&expected.digest).await {
             Some(file) => (file, None),
             None => {
-                let object = self.open_anew(&record.path).await?;
-                let expected = Expected {
-                    size: record.size,
-                    digest: record.digest.clone(),
-                };
-                let fetched = self.fetch(&record.path, object, Some(&expected), parts);
-                let fetched = fetched.await?;
+                let path = &record.path;
+                let object = self.open_anew(path).await?;
+                let fetched = self.fetch(path, object, Some(&expected), parts).await?;
                 (fetched.file, Some(fetched.transferred))
             }
         };
@@ -168,23 +179,23 @@ impl Gatherer<'_> {
             record.files().map(|file| file.path.laid_out()).collect();
         for path in external(description.as_ref()) {
             if !laid_out.contains(&record.model.path.beside(path)) {
-                return Err(CheckError::Manifest {
-                    location: self.settings.location.to_string(),
-                    reason: format!(
-                        "versions.{name}.files lacks {path}, to which the model's file refers"
-                    ),
-                });
+                return Err(self.wrong_manifest(format!(
+                    "versions.{name}.files lacks {path}, to which the model's file refers"
+                )));
             }
         }
         Ok(description)
     }
 }
 
-/// The version as its files are known here. The manifest's word is what identifies their content; the source's is not
-/// asked for when they are here.
-fn record(version: &PublishedVersion) -> Record {
+/// A version as the manifest promises it, before anything of it is here.
+fn promised(version: &PublishedVersion) -> Record {
+    let others = version.files.iter().filter(|file| **file != version.model);
+    let mut others: Vec<&PublishedFile> = others.collect();
+    others.sort_by(|one, other| one.path.cmp(&other.path));
     let record = |file: &PublishedFile| FileRecord {
         path: version.place(file),
+        // The manifest's word is what identifies the content; the source's is not asked for when the file is here.
         identity: Identity {
             etag: ETag(file.digest.to_string()),
             version_id: None,
@@ -192,12 +203,9 @@ fn record(version: &PublishedVersion) -> Record {
         size: file.size,
         digest: file.digest.clone(),
     };
-    let others = version.files.iter().filter(|file| **file != version.model);
-    let mut others: Vec<FileRecord> = others.map(record).collect();
-    others.sort_by(|one, other| one.path.cmp(&other.path));
     Record {
         model: record(&version.model),
-        others,
+        others: others.into_iter().map(record).collect(),
     }
 }
 

@@ -1,35 +1,63 @@
-//! The newest version in a repository laid out as Triton's: `MODEL/NUMBER/model.onnx`.
+//! The versions in a repository laid out as Triton's: `MODEL/NUMBER/model.onnx`.
 //!
-//! The highest number is the version to serve; that its file is missing is for whoever asks for it to say, and no
-//! reason to serve a lower one. Folders that are no number are none of our business.
+//! The highest number is the version to serve, unless another is pinned; that its file is missing is for whoever asks
+//! for it to say. Folders that are no number are none of our business.
 
 use super::CheckError;
 use super::gather::Gatherer;
+use crate::config::Choice;
 use crate::ids::FilePath;
 
 /// What the folder of a version holds.
 const MODEL_FILE: &str = "model.onnx";
+/// How many names an error lists.
+const SHOWN: usize = 10;
 
 impl Gatherer<'_> {
-    /// The model's file in the folder with the highest number.
-    pub(super) async fn newest_in_repository(&self) -> Result<FilePath, CheckError> {
+    /// The model's file in the folder of the version to serve.
+    pub(super) async fn model_in_repository(&self) -> Result<FilePath, CheckError> {
+        let paths = self.models_in_repository().await?;
+        let first = paths.into_iter().next();
+        first.ok_or_else(|| self.no_version(Vec::new()))
+    }
+
+    /// The model's files in the folders of all versions that may serve, that with the highest number first; at least
+    /// one. Of a pinned version only its own.
+    pub(super) async fn models_in_repository(&self) -> Result<Vec<FilePath>, CheckError> {
         let name = self.settings.name.as_str();
         let own = FilePath::parse(name).map_err(CheckError::Repository)?;
-        let below = self.place.folders(Some(&own)).await?;
-        let (folder, versions) = match highest(&below) {
-            Some(version) => (format!("{name}/"), version),
+        let mut folder = format!("{name}/");
+        let mut numbers = descending(&self.place.folders(Some(&own)).await?);
+        if numbers.is_empty() {
             // The location may be the model's own folder.
-            None => {
-                let folders = self.place.folders(None).await?;
-                let version = highest(&folders).ok_or_else(|| self.no_version(folders))?;
-                (String::new(), version)
+            let folders = self.place.folders(None).await?;
+            (folder, numbers) = (String::new(), descending(&folders));
+            if numbers.is_empty() {
+                return Err(self.no_version(folders));
             }
-        };
-        FilePath::parse(&format!("{folder}{versions}/{MODEL_FILE}")).map_err(CheckError::Repository)
+        }
+        if let Choice::Version(pinned) = &self.settings.choice {
+            let there = std::mem::take(&mut numbers);
+            numbers.extend(there.iter().filter(|number| number.to_string() == *pinned));
+            if numbers.is_empty() {
+                return Err(self.not_there(&there));
+            }
+        }
+        let path = |number| FilePath::parse(&format!("{folder}{number}/{MODEL_FILE}"));
+        let paths: Result<_, _> = numbers.into_iter().map(path).collect();
+        paths.map_err(CheckError::Repository)
+    }
+
+    fn not_there(&self, there: &[u64]) -> CheckError {
+        let there = there.iter().take(SHOWN).map(u64::to_string);
+        let there = there.collect::<Vec<_>>().join(", ");
+        let (location, choice) = (&self.settings.location, &self.settings.choice);
+        CheckError::Repository(format!(
+            "{location}: {choice} is not there; the highest numbers are {there}"
+        ))
     }
 
     fn no_version(&self, mut folders: Vec<String>) -> CheckError {
-        const SHOWN: usize = 10;
         folders.sort();
         let (name, location) = (&self.settings.name, &self.settings.location);
         let more = if folders.len() > SHOWN { ", …" } else { "" };
@@ -46,11 +74,14 @@ impl Gatherer<'_> {
     }
 }
 
-/// The highest of the names that are version numbers as Triton has them: positive, without leading zeros.
-fn highest(folders: &[String]) -> Option<u64> {
+/// Those of the names that are version numbers as Triton has them, positive and without leading zeros, from the highest
+/// down.
+fn descending(folders: &[String]) -> Vec<u64> {
     let number = |folder: &String| {
         let number: u64 = folder.parse().ok()?;
         (number > 0 && number.to_string() == *folder).then_some(number)
     };
-    folders.iter().filter_map(number).max()
+    let mut numbers: Vec<u64> = folders.iter().filter_map(number).collect();
+    numbers.sort_unstable_by(|one, other| other.cmp(one));
+    numbers
 }

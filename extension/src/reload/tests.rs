@@ -1,9 +1,11 @@
 //! The reloader over a source and an engine that do what a test tells them, with a real cache on disk.
 
+mod earlier;
 mod files;
 mod gate;
 mod published;
 mod repository;
+mod rollout;
 mod shelf;
 
 use std::sync::Mutex as StdMutex;
@@ -11,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::config::Location;
+use crate::config::{Choice, Location};
 use crate::engine::{Cancel, Engine, Session};
 use crate::ids::ModelName;
 use crate::onnx::Description;
@@ -127,6 +129,7 @@ struct Bench {
     directory: tempfile::TempDir,
     name: ModelName,
     key: &'static str,
+    choice: Choice,
     seen: Arc<StdMutex<Seen>>,
 }
 
@@ -145,6 +148,7 @@ impl Bench {
             directory: tempfile::tempdir().unwrap(),
             name: ModelName::parse("wine").unwrap(),
             key,
+            choice: Choice::Newest,
             seen: Arc::default(),
         }
     }
@@ -172,7 +176,10 @@ impl Bench {
             thaws: Thaws::default(),
         };
         Reloader::new(
-            ModelSettings::new(name, location).unwrap(),
+            ModelSettings {
+                choice: self.choice.clone(),
+                ..ModelSettings::new(name, location).unwrap()
+            },
             Box::new(Arc::clone(&self.shelf)),
             shared,
         )
