@@ -49,6 +49,12 @@ pub(crate) fn source(url: &str, key: &str) -> Box<dyn Source> {
 }
 
 fn source_in(url: &str, bucket: &str, key: &str) -> Box<dyn Source> {
+    let key = FilePath::parse(key).unwrap();
+    place(url, bucket).file(&key, NamedBy::Configuration)
+}
+
+/// All of a bucket on the server at `url`.
+pub(crate) fn place(url: &str, bucket: &str) -> S3Place {
     let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "lab");
     let aws = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -57,8 +63,7 @@ fn source_in(url: &str, bucket: &str, key: &str) -> Box<dyn Source> {
         .region(Region::new(REGION))
         .endpoint_url(url)
         .build();
-    let key = FilePath::parse(key).unwrap();
-    S3Place::new(&aws, true, bucket, "").file(&key, NamedBy::Configuration)
+    S3Place::new(&aws, true, bucket, "")
 }
 
 /// An S3 server, and the cache directory of an environment.

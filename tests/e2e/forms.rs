@@ -32,7 +32,8 @@ async fn bump<T>(alone: &Alone, change: impl FnOnce() -> T) {
     log.wait_for_line_after(mark, swapped, is_it).await.unwrap();
 }
 
-fn manifest(current: &str, versions: &[(&str, &str)]) -> Vec<u8> {
+/// A manifest of these versions, each of one file.
+pub(crate) fn manifest(current: &str, versions: &[(&str, &str)]) -> Vec<u8> {
     let versions = versions.iter().map(|(name, file)| {
         let bytes = model(file);
         let digest = Digest::of(Sha256::new().chain_update(&bytes));

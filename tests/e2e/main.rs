@@ -30,6 +30,7 @@ mod real_models;
 mod reference;
 mod reload;
 mod resets;
+mod rollout;
 mod s3_down;
 mod s3_errors;
 mod seaweedfs;
