@@ -16,6 +16,8 @@ use crate::ids::{ModelName, Version};
 pub struct ModelStatus {
     /// The version that answers.
     pub version: Option<Version>,
+    /// The version that is being loaded in place of one that answered, and for which memory was made free.
+    pub replaced_by: Option<Version>,
     /// When it was loaded.
     pub loaded_at: Option<Timestamp>,
     /// When the source was last asked with success.
@@ -80,10 +82,40 @@ impl Status {
     #[must_use]
     pub fn why_missing(&self, model: &ModelName) -> String {
         let name = model.as_str();
-        match self.get(model).and_then(|status| status.problem) {
-            Some(problem) => format!("model {name:?} is not loaded: {problem}"),
-            None => format!("model {name:?} is still being loaded"),
+        let status = self.get(model).unwrap_or_default();
+        match (status.replaced_by, status.problem) {
+            (Some(version), _) => {
+                format!(
+                    "model {name:?} is being replaced by version {version}, which is still being loaded"
+                )
+            }
+            (None, Some(problem)) => format!("model {name:?} is not loaded: {problem}"),
+            (None, None) => format!("model {name:?} is still being loaded"),
         }
+    }
+
+    /// From here on a model's version is being replaced, and requests wait: to be called before it is taken out, so
+    /// that none of them is told otherwise. It ends with [`answers`](Self::answers).
+    pub fn replacement_began(&self, model: &ModelName, by: &Version) {
+        self.update(model, |status| {
+            status.version = None;
+            status.replaced_by = Some(by.clone());
+        });
+    }
+
+    /// From here on this version of a model answers, loaded at `loaded_at`: to be called after it is swapped in, since
+    /// it wakes the requests that wait.
+    pub fn answers(&self, model: &ModelName, version: &Version, loaded_at: Timestamp) {
+        self.update(model, |status| {
+            status.version = Some(version.clone());
+            status.replaced_by = None;
+            status.loaded_at = Some(loaded_at);
+        });
+    }
+
+    /// No version of a model answers any more, since none could be loaded in place of the one that did.
+    pub fn replacement_failed(&self, model: &ModelName) {
+        self.update(model, |status| status.replaced_by = None);
     }
 
     /// Every model's present state.

@@ -1,4 +1,5 @@
-//! Waiting for the version that answers: for the first one, or, where it is asked for, for a check of it.
+//! Waiting for the version that answers: for the first one, for one that comes in the place of another, or, where it is
+//! asked for, for a check of it.
 //!
 //! Deadlines are the wall clock's: one that passed in a freeze ends the wait at the thaw, and one that lies ahead
 //! is waited for, whatever the monotonic clock did meanwhile.
@@ -17,8 +18,8 @@ use crate::status::ModelStatus;
 /// After a check that failed, requests are answered for so long before another is waited for.
 const CHECK_PAUSE: Duration = Duration::from_secs(1);
 
-/// The version that answers. While the first one is still on its way, waits for it until `deadline`; when the
-/// last attempt failed, asks for another and waits for that. A version that was last confirmed too long ago is
+/// The version that answers. While there is none, since the first one is still on its way or one is being replaced, waits
+/// for it until `deadline`; when the last attempt failed, asks for another and waits for that. A version that was last confirmed too long ago is
 /// checked first, and answers all the same when the check fails or does not end in half of the time: the model
 /// needs the other half.
 pub(super) async fn loaded(
@@ -27,7 +28,7 @@ pub(super) async fn loaded(
     context: &Context,
 ) -> Result<Arc<Loaded>, ApiError> {
     let Some(loaded) = context.models.current(name) else {
-        return first(name, deadline, context).await;
+        return next(name, deadline, context).await;
     };
     let Some(limit) = context.max_staleness else {
         return Ok(loaded);
@@ -44,10 +45,15 @@ pub(super) async fn loaded(
     {
         metrics.stale.increment(1);
     }
-    current(name, context)
+    match context.models.current(name) {
+        Some(loaded) => Ok(loaded),
+        // The check found another version, which takes the place of this one.
+        None => next(name, deadline, context).await,
+    }
 }
 
-async fn first(
+/// Waits for a version where there is none.
+async fn next(
     name: &ModelName,
     deadline: Deadline,
     context: &Context,

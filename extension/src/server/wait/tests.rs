@@ -70,6 +70,31 @@ impl Bench {
         });
     }
 
+    /// The version that answers is taken out, so that another can be loaded.
+    fn replacement_begins(&self, by: &str) {
+        let by = stub::loaded(&self.name, by, |_| Ok(Vec::new()))
+            .version
+            .clone();
+        self.context
+            .status
+            .update(&self.name, |status| status.busy = true);
+        self.context.status.replacement_began(&self.name, &by);
+        drop(self.context.models.take_out(&self.name));
+    }
+
+    /// One that was loaded answers, and the check that brought it is over.
+    fn replacement_ends(&self, etag: &str, problem: Option<&str>) {
+        let loaded = stub::loaded(&self.name, etag, |_| Ok(Vec::new()));
+        let version = loaded.version.clone();
+        self.context.models.swap(loaded);
+        let now = self.wall.now();
+        self.context.status.answers(&self.name, &version, now);
+        self.context
+            .status
+            .update(&self.name, |status| status.busy = false);
+        self.check_ends(problem);
+    }
+
     async fn ask(&self, time: Duration) -> Result<String, String> {
         let deadline = Deadline::after(self.wall.now(), time);
         let answer = loaded(&self.name, deadline, &self.context);
@@ -189,4 +214,76 @@ async fn a_check_that_does_not_end_leaves_the_model_half_of_the_time() {
         };
         assert_eq!(started.elapsed(), frozen, "the half is over: {clock:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_wait_while_a_version_is_replaced_and_get_the_one_that_answers_then() {
+    // Also after a freeze in the middle, and whether the new version came or the old one came back.
+    for (clock, etag, problem) in [
+        (Monotonic::Jumps, "2", None),
+        (Monotonic::StandsStill, "2", None),
+        (Monotonic::Jumps, "1", Some("the new one is no model")),
+    ] {
+        let mut bench = Bench::loaded(None);
+        bench.replacement_begins("2");
+        let mut wishes = std::mem::replace(&mut bench.wishes, tokio::sync::mpsc::channel(1).1);
+        let replacement = async {
+            tokio::task::yield_now().await;
+            clock.freeze(&bench.wall, &bench.thaws, HOUR).await;
+            tokio::task::yield_now().await;
+            bench.replacement_ends(etag, problem);
+        };
+        let (one, other) = (bench.ask(2 * HOUR), bench.ask(2 * HOUR));
+        let (one, other, ()) = tokio::join!(one, other, replacement);
+        assert_eq!(one, Ok(bench.version()), "{clock:?} {etag}");
+        assert_eq!(other, Ok(bench.version()), "{clock:?} {etag}");
+        assert!(wishes.try_recv().is_err(), "a load is under way already");
+        assert_eq!(
+            bench.context.status.get(&bench.name).unwrap().replaced_by,
+            None
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_deadline_comes_before_the_replacement_is_told_what_goes_on() {
+    let bench = Bench::loaded(None);
+    bench.replacement_begins("2");
+    let by = bench
+        .context
+        .status
+        .get(&bench.name)
+        .unwrap()
+        .replaced_by
+        .unwrap();
+    let started = tokio::time::Instant::now();
+    // The wall clock goes along with the timers.
+    let pass = async {
+        tokio::time::sleep(MINUTE).await;
+        bench.wall.pass(MINUTE);
+    };
+    let (answer, ()) = tokio::join!(bench.ask(MINUTE), pass);
+    let words = answer.unwrap_err();
+    let expected = format!("is being replaced by version {by}");
+    assert!(words.contains(&expected), "{words}");
+    assert!(started.elapsed() >= MINUTE, "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_version_that_its_check_replaces_is_waited_for_beyond_the_half() {
+    let mut bench = Bench::loaded(Some(MINUTE));
+    bench.wall.pass(HOUR);
+    let mut wishes = std::mem::replace(&mut bench.wishes, tokio::sync::mpsc::channel(1).1);
+    let time = Duration::from_secs(4);
+    let replacement = async {
+        wishes.recv().await.unwrap();
+        bench.replacement_begins("2");
+        bench.wall.pass(time * 3 / 4);
+        bench.thaws.note(bench.wall.now());
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        bench.replacement_ends("2", None);
+    };
+    let (answer, ()) = tokio::join!(bench.ask(time), replacement);
+    assert_eq!(answer, Ok(bench.version()));
 }
