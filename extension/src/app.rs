@@ -21,10 +21,11 @@ use crate::lifecycle::machine::Intervals;
 use crate::lifecycle::{Driver, Work, lambda};
 use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink, defs};
 use crate::models::Models;
-use crate::reload::{EngineSlot, Outcome, Reloader, Shared, Steps, milliseconds};
+use crate::reload::{EngineSlot, Loads, Memory, Outcome, Reloader, Shared, Steps, milliseconds};
 use crate::server::{self, BindError, Context, Listeners};
 use crate::source::{FilePlace, Place, S3Place};
 use crate::status::Status;
+use crate::sys::SystemMemory;
 
 /// Exit codes: the end that was asked for, a failure, and, as `EX_USAGE` of sysexits.h, a configuration that
 /// cannot be used.
@@ -331,6 +332,11 @@ async fn build(
         parts: Parts::for_memory(config.memory_mb),
         engine,
         models: Arc::clone(&models),
+        memory: Arc::new(Memory {
+            mode: config.reload,
+            probe: Box::new(SystemMemory::new(config.memory_mb.map(|mb| mb << 20))),
+            loads: Loads::default(),
+        }),
         status: Arc::clone(&status),
         clock: Arc::clone(&clock),
         thaws: thaws.clone(),

@@ -11,32 +11,38 @@ mod earlier;
 mod engine_slot;
 mod gate;
 mod gather;
+mod in_place;
 mod machine;
+mod memory;
 mod published;
 mod repository;
 
-use std::sync::Arc;
+use std::fs::File;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
-use crate::cache::{Cache, CacheError, Cause, Journal, KeptModel, Record};
+use crate::cache::{Cache, CacheError, Cause, Journal, KeptModel, NoRoom, Record};
 use crate::clock::{Clock, Thaws};
-use crate::config::ModelSettings;
+use crate::config::{ModelSettings, Reload};
 use crate::engine::EngineError;
 use crate::fetch::{FetchError, Parts};
 use crate::ids::{Digest, FilePath};
 use crate::metrics::defs;
 use crate::models::{Loaded, Models};
-use crate::onnx::OnnxError;
+use crate::onnx::{Description, OnnxError};
 use crate::source::{Place, SourceError};
 use crate::status::{ModelStatus, Status};
 pub use engine_slot::EngineSlot;
 use engine_slot::on_thread;
 use gate::{Gate, Refusal, Terms};
-use gather::{Asked, Gathered, Gatherer, Seen};
+use gather::{Asked, Gathered, Gatherer, Offered};
+use in_place::{InUse, make_way};
 use machine::{Check, End, Event, Step, Target};
+use memory::{How, Need, Seen, Weights, choose};
+pub use memory::{Loads, Memory};
 
 /// What the reloaders of one execution environment share.
 #[derive(Clone)]
@@ -49,6 +55,8 @@ pub struct Shared {
     pub engine: Arc<EngineSlot>,
     /// Where what is loaded goes.
     pub models: Arc<Models>,
+    /// What bears them.
+    pub memory: Arc<Memory>,
     /// Where all of it is shown.
     pub status: Arc<Status>,
     /// The time.
@@ -64,6 +72,8 @@ pub struct Reloader {
     shared: Shared,
     /// What is known of the versions; read when it is first needed.
     journal: Mutex<Option<Journal>>,
+    /// What is loaded, and what that took.
+    loaded: StdMutex<Option<(Record, Seen)>>,
 }
 
 /// What a check did.
@@ -110,6 +120,18 @@ enum CheckError {
     Manifest { location: String, reason: String },
     #[error("{0}")]
     Repository(String),
+    #[error("{0}")]
+    InUse(#[from] InUse),
+    #[error(
+        "memory does not bear the new version beside the one that answers, and that one's file is gone, so there would \
+         be nothing to return to (MODEL_RELOAD=replace does it all the same)"
+    )]
+    NoReturn,
+    #[error(
+        "{0}; the file of the version that answers stays, since memory does not bear two versions either and there would \
+         be nothing to return to (MODEL_RELOAD=replace gives it up)"
+    )]
+    NoRoom(NoRoom),
     #[error(
         "{uri} refers to {file}, and nothing says which version of that belongs to it: publish with a manifest, which does"
     )]
@@ -142,6 +164,7 @@ impl Reloader {
             place,
             shared,
             journal: Mutex::default(),
+            loaded: StdMutex::default(),
         }
     }
 
@@ -152,6 +175,10 @@ impl Reloader {
             drop(self.journal.lock().await);
             return Outcome::Current;
         };
+        // Whoever has switched reloads off wants one version for as long as the process lives.
+        if self.shared.memory.mode == Reload::Off && self.answering().is_some() {
+            return Outcome::Current;
+        }
         let journal = self.read(&mut journal);
         let (check, step) = Check::begin(journal.history(), self.answering());
         self.walk(check, step, journal).await
@@ -199,7 +226,11 @@ impl Reloader {
             };
             step = journal.note(|history| check.next(history, event));
         };
+        drop(walk.way_back.take());
         shared.cache.sweep();
+        if self.answering().is_none() {
+            shared.status.replacement_failed(name);
+        }
         let failed = walk.problem.is_some();
         let refusal = journal.history().refusal().map(str::to_owned);
         let refusal = refusal.map(CheckError::Refused);
@@ -281,7 +312,7 @@ impl Reloader {
         }
         match answer {
             Ok(Asked::Changed(changed)) => {
-                walk.seen.changed = Some(changed);
+                walk.offered.changed = Some(changed);
                 Event::Changed
             }
             Ok(Asked::Same) => {
@@ -306,7 +337,7 @@ impl Reloader {
             return Event::NotGathered { more: false };
         }
         let gatherer = self.gatherer();
-        let (gathered, more) = gatherer.gather(target, &mut walk.seen, journal).await;
+        let (gathered, more) = gatherer.gather(target, &mut walk.offered, journal).await;
         let Gathered {
             record,
             files,
@@ -378,30 +409,77 @@ impl Reloader {
         (found, started.elapsed())
     }
 
+    fn loaded(&self) -> std::sync::MutexGuard<'_, Option<(Record, Seen)>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Decides how a new version comes in, and where it takes the place of the one that answers, makes that one go; its
+    /// files are given then, if they are here.
+    async fn make_room(
+        &self,
+        record: &Record,
+        new: Weights,
+    ) -> Result<(How, Option<KeptModel>), CheckError> {
+        let (name, memory) = (&self.settings.name, &self.shared.memory);
+        let (old, seen) = self.loaded().clone().unzip();
+        let need = Need { new, old: seen };
+        let (how, why) = choose(memory.mode, &need, memory.probe.free());
+        let version = record.version();
+        if how == How::Beside {
+            info!(model = %name, %version, "the new version is loaded beside the one that answers: {why}");
+            return Ok((how, None));
+        }
+        let (found, _) = self.find(old).await;
+        if found.is_none() && memory.mode != Reload::Replace {
+            return Err(CheckError::NoReturn);
+        }
+        info!(model = %name, %version, "the new version replaces the one that answers, and requests wait: {why}");
+        make_way(name, &version, &self.shared).await?;
+        Ok((how, found))
+    }
+
     /// Loads a version, holds it against its terms, and lets it answer.
     async fn load(&self, record: Record, journal: &Journal, walk: &mut Walk) -> Event {
-        let vacated = false;
         let Some(files) = walk.files.take() else {
-            return Event::NotLoaded { vacated };
+            return Event::NotLoaded { vacated: false };
         };
         let digest = record.digest();
         let name = &self.settings.name;
         let reload = self.shared.models.current(name).is_some();
-        let steps = &mut walk.steps;
-        steps.bytes = record.size();
+        walk.steps.bytes = record.size();
         let started = Instant::now();
         let engine = match self.shared.engine.get().await {
             Ok((engine, _)) => engine,
             Err(problem) => {
                 walk.failed(problem);
-                return Event::NotLoaded { vacated };
+                return Event::NotLoaded { vacated: false };
             }
         };
+        let memory = &self.shared.memory;
+        let weights = weights_of(&record, &files).await;
+        let (turn, how) = if reload {
+            let turn = memory.loads.turn().await;
+            match self.make_room(&record, weights).await {
+                Ok((how, way_back)) => {
+                    walk.way_back = way_back;
+                    (Some(turn), how)
+                }
+                Err(problem) => {
+                    walk.failed(problem);
+                    return Event::NotLoaded { vacated: false };
+                }
+            }
+        } else {
+            (None, How::Beside)
+        };
+        let vacated = how == How::InPlace;
+        let steps = &mut walk.steps;
+        let measure = memory.loads.measure(crate::sys::own_bytes());
         let loading = Instant::now();
         journal.load_begins(&digest);
         let gate = self.gate(&record, std::mem::take(&mut walk.terms), journal);
         let result = on_thread("load-model", move || {
-            if reload {
+            if reload && !vacated {
                 crate::sys::lower_thread_priority();
             }
             let session = engine.load(files.path(), files.description())?;
@@ -410,6 +488,8 @@ impl Reloader {
         })
         .await;
         journal.load_ended();
+        let took = measure.took(crate::sys::own_bytes());
+        drop((measure, turn));
         let (session, passed, files) = match result {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(problem)) => {
@@ -447,11 +527,10 @@ impl Reloader {
             now,
             session,
         ));
-        self.shared.status.update(name, |status| {
-            status.version = Some(version.clone());
-            status.loaded_at = Some(now);
-            status.problem = None;
-        });
+        *self.loaded() = Some((record, Seen { weights, took }));
+        self.shared.status.answers(name, &version, now);
+        let no_problem = |status: &mut ModelStatus| status.problem = None;
+        self.shared.status.update(name, no_problem);
         if reload {
             metrics::counter!(defs::MODEL_RELOADS, defs::MODEL_LABEL => name.to_string())
                 .increment(1);
@@ -496,11 +575,13 @@ impl Reloader {
 #[derive(Default)]
 struct Walk {
     steps: Steps,
-    seen: Seen,
+    offered: Offered,
     /// The files of the version that is loaded next.
     files: Option<KeptModel>,
     /// What its manifest says that it must do.
     terms: Terms,
+    /// The files of the version that had to go for it.
+    way_back: Option<KeptModel>,
     /// What went wrong first.
     problem: Option<CheckError>,
 }
@@ -509,6 +590,18 @@ impl Walk {
     fn failed(&mut self, problem: impl Into<CheckError>) {
         self.problem.get_or_insert(problem.into());
     }
+}
+
+/// What the files of a version are to its load. What comes from the cache has not been read yet.
+async fn weights_of(record: &Record, files: &KeptModel) -> Weights {
+    let description = files.description().cloned();
+    if description.is_some() || record.others.is_empty() {
+        return Weights::of(record, description.as_ref());
+    }
+    let path = files.path().to_owned();
+    let read = move || Description::read(&File::open(path).ok()?).ok();
+    let read = tokio::task::spawn_blocking(read).await;
+    Weights::of(record, read.ok().flatten().as_ref())
 }
 
 /// A duration in milliseconds, to the microsecond.

@@ -11,7 +11,7 @@
 use tracing::info;
 
 use super::CheckError;
-use super::gather::{Gathered, Gatherer, Seen, Taken, describe, external};
+use super::gather::{Gathered, Gatherer, Offered, Taken, describe, external};
 use super::published::Offer;
 use crate::cache::{FileRecord, Journal, Record};
 use crate::config::{Choice, Form};
@@ -26,7 +26,7 @@ impl Gatherer<'_> {
     pub(super) async fn gather_stand_in(
         &self,
         which: usize,
-        seen: &mut Seen,
+        offered: &mut Offered,
         journal: &Journal,
     ) -> (Result<Option<Gathered>, CheckError>, bool) {
         if let Choice::Version(_) = &self.settings.choice {
@@ -34,13 +34,13 @@ impl Gatherer<'_> {
         }
         match &self.settings.form {
             Form::Manifest(path) => {
-                let offer = match seen.offer.take() {
+                let offer = match offered.offer.take() {
                     Some(offer) => Ok(offer),
                     None => self.read_offer_anew(path).await,
                 };
                 match offer {
                     Ok(offer) => {
-                        let offer = seen.offer.insert(offer);
+                        let offer = offered.offer.insert(offer);
                         self.gather_offered(which, &offer.stand_ins, &offer.manifest, journal)
                             .await
                     }

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::earlier::has_no_others;
 use super::gate::Terms;
 use super::machine::Target;
+use super::memory::{Need, Weights, may_give_up};
 use super::published::Offer;
 use super::{CheckError, Shared};
 use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Published, Record};
@@ -99,7 +100,7 @@ impl Gathered {
 
 /// What a check has seen of the source's versions.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct Offered {
     /// What it holds that is not known.
     pub(super) changed: Option<Changed>,
     /// What its manifest has this environment run.
@@ -216,16 +217,16 @@ impl Gatherer<'_> {
     pub(super) async fn gather(
         &self,
         target: Target,
-        seen: &mut Seen,
+        offered: &mut Offered,
         journal: &Journal,
     ) -> (Result<Option<Gathered>, CheckError>, bool) {
         match target {
             Target::Choice(which) => {
-                if let Some(changed) = seen.changed.take() {
+                if let Some(changed) = offered.changed.take() {
                     match changed {
                         Changed::Manifest(path, object) => {
                             match self.read_offer(&path, object).await {
-                                Ok(offer) => seen.offer = Some(offer),
+                                Ok(offer) => offered.offer = Some(offer),
                                 Err(error) => return (Err(error), false),
                             }
                         }
@@ -235,13 +236,13 @@ impl Gatherer<'_> {
                         }
                     }
                 }
-                let Some(offer) = &seen.offer else {
+                let Some(offer) = &offered.offer else {
                     return (Ok(None), false);
                 };
                 self.gather_offered(which, &offer.choices, &offer.manifest, journal)
                     .await
             }
-            Target::StandIn(which) => self.gather_stand_in(which, seen, journal).await,
+            Target::StandIn(which) => self.gather_stand_in(which, offered, journal).await,
         }
     }
 
@@ -446,12 +447,27 @@ impl Gatherer<'_> {
             clock: &*self.shared.clock,
         };
         match fetch::fetch(request(object), context).await {
+            Err(FetchError::NoRoom(room)) if self.must_stay(room.needs) => {
+                Err(CheckError::NoRoom(room))
+            }
             Err(FetchError::NoRoom(room)) if self.gives_up(room.needs) => {
                 let object = self.open_from(source).await?;
                 Ok(fetch::fetch(request(object), context).await?)
             }
             fetched => Ok(fetched?),
         }
+    }
+
+    /// Whether the file of the version that answers is what there is to return to, because a new one of `needs` bytes
+    /// would have to take its place in memory.
+    fn must_stay(&self, needs: u64) -> bool {
+        let memory = &self.shared.memory;
+        let need = Need {
+            new: Weights::of_bytes(needs),
+            old: None,
+        };
+        let answers = self.shared.models.current(&self.settings.name).is_some();
+        answers && !may_give_up(memory.mode, &need, memory.probe.free())
     }
 
     /// Where the disk cannot hold two versions, the file of the one that answers can go: it is in memory. One whose

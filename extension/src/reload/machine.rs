@@ -224,7 +224,10 @@ impl Check {
                 self.ask(history, false)
             }
             (Stage::Finding(_), Event::Lost) => self.gather(Target::StandIn(0)),
-            (Stage::Loading { record, .. }, Event::Loaded { signature }) => {
+            (Stage::Loading { record, after }, Event::Loaded { signature }) => {
+                let stands_in = matches!(after, After::Nothing | After::Target(Target::StandIn(_)));
+                // What the source wants was not seen to be impossible.
+                self.unfinished |= stands_in && !self.has_seen;
                 history.let_in(&record, signature);
                 (self.answering, self.is_withdrawn) = (Some(record.digest()), false);
                 match self.restoring.take() {

@@ -3,6 +3,7 @@
 mod earlier;
 mod files;
 mod gate;
+mod in_place;
 mod published;
 mod repository;
 mod rollout;
@@ -12,6 +13,7 @@ use std::sync::Mutex as StdMutex;
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::cache;
 use crate::clock::SystemClock;
 use crate::config::{Choice, Location};
 use crate::engine::{Cancel, Engine, Session};
@@ -34,6 +36,9 @@ struct Seen {
     /// Of each model that was loaded, its bytes and those of `weights.bin` beside it, if there was one.
     loaded: Vec<Loads>,
     runs: Vec<Run>,
+    /// Models that have not been taken apart yet; and how many there were when each load began.
+    alive: usize,
+    alive_before: Vec<usize>,
 }
 
 type Loads = (Vec<u8>, Option<Vec<u8>>);
@@ -53,12 +58,23 @@ struct Loadable {
     models: Arc<Models>,
 }
 
+impl Drop for Loadable {
+    fn drop(&mut self) {
+        self.seen.lock().unwrap().alive -= 1;
+    }
+}
+
 impl Engine for Loader {
     fn load(
         &self,
         file: &std::path::Path,
         _: Option<&Description>,
     ) -> Result<Box<dyn Session>, EngineError> {
+        {
+            let mut seen = self.seen.lock().unwrap();
+            let alive = seen.alive;
+            seen.alive_before.push(alive);
+        }
         let bytes = std::fs::read(file).map_err(|error| EngineError::Load(error.to_string()))?;
         if bytes.starts_with(b"bad") {
             return Err(EngineError::Load("not a model".to_owned()));
@@ -67,11 +83,11 @@ impl Engine for Loader {
             std::thread::park();
         }
         let weights = std::fs::read(file.with_file_name("weights.bin")).ok();
-        self.seen
-            .lock()
-            .unwrap()
-            .loaded
-            .push((bytes.clone(), weights));
+        {
+            let mut seen = self.seen.lock().unwrap();
+            seen.loaded.push((bytes.clone(), weights));
+            seen.alive += 1;
+        }
         let port = |name: &str, shape| Port {
             name: name.to_owned(),
             kind: Kind::Tensor {
@@ -131,6 +147,19 @@ struct Bench {
     key: &'static str,
     choice: Choice,
     seen: Arc<StdMutex<Seen>>,
+    mode: Reload,
+    /// Bytes of memory.
+    free: Option<u64>,
+    /// Bytes that the cache may take.
+    most: Option<u64>,
+}
+
+struct Free(Option<u64>);
+
+impl crate::sys::MemoryProbe for Free {
+    fn free(&self) -> Option<u64> {
+        self.0
+    }
 }
 
 impl Bench {
@@ -150,6 +179,9 @@ impl Bench {
             key,
             choice: Choice::Newest,
             seen: Arc::default(),
+            mode: Reload::Auto,
+            free: None,
+            most: None,
         }
     }
 
@@ -161,7 +193,14 @@ impl Bench {
         };
         let models = Arc::new(Models::new([name.clone()]));
         let shared = Shared {
-            cache: Cache::open(self.directory.path()).unwrap(),
+            cache: Cache::open_with(
+                self.directory.path(),
+                &cache::Settings {
+                    most: self.most,
+                    ..cache::Settings::default()
+                },
+            )
+            .unwrap(),
             parts: Parts::for_memory(None),
             engine: EngineSlot::new({
                 let (seen, models) = (Arc::clone(&self.seen), Arc::clone(&models));
@@ -171,6 +210,11 @@ impl Bench {
                 }
             }),
             models,
+            memory: Arc::new(Memory {
+                mode: self.mode,
+                probe: Box::new(Free(self.free)),
+                loads: memory::Loads::default(),
+            }),
             status: Arc::new(Status::new([name.clone()]).0),
             clock: Arc::new(SystemClock),
             thaws: Thaws::default(),
