@@ -9,8 +9,11 @@
 //! a file beside the model is named by a path inside the model's folder, without `..`, and there are at most 4,096.
 //! The other way round, a file that passes may still be refused by ONNX Runtime, which checks more than this.
 
+mod encode;
 mod external;
 mod mark;
+mod skeleton;
+mod weight;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +22,8 @@ use std::io;
 
 use external::{MOST_FILES, Walk};
 pub use mark::{AtLoad, Mark};
+pub use skeleton::Skeleton;
+pub use weight::Weight;
 use wire::Reader;
 
 use crate::ids::FilePath;

@@ -4,6 +4,7 @@
 //! behind everything else, and the rest of the file stays as it was, byte for byte.
 
 use super::Description;
+use super::encode::field;
 
 /// Says what was done to the graph, such as `onnxruntime 1.28.0, extended`.
 const OPTIMISED: &str = "model_sidecar.optimized";
@@ -84,17 +85,4 @@ fn entry(key: &str, value: &str) -> Vec<u8> {
 
 fn text(number: u8, text: &str) -> Vec<u8> {
     field(number, text.as_bytes())
-}
-
-/// A field of bytes. Its number is below 16, so that its tag is one byte.
-fn field(number: u8, content: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![number << 3 | 2];
-    let mut length = content.len();
-    while length > 0x7f {
-        bytes.push(length.to_le_bytes()[0] | 0x80);
-        length >>= 7;
-    }
-    bytes.push(length.to_le_bytes()[0]);
-    bytes.extend(content);
-    bytes
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::*;
 
 mod properties;
+mod skeleton;
 pub(crate) mod write;
 
 use write::{bytes, join, number, tensor};

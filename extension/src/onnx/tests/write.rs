@@ -1,7 +1,7 @@
 //! Writes protobuf, as plainly as possible.
 
 pub(crate) fn join(parts: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
-    parts.into_iter().flatten().collect()
+    parts.into_iter().collect::<Vec<_>>().concat()
 }
 
 pub(crate) fn varint(mut value: u64) -> Vec<u8> {
@@ -38,4 +38,41 @@ pub(crate) fn tensor(name: &str, location: Option<&str>) -> Vec<u8> {
         ]),
     };
     join([number(1, 1), number(2, 1), bytes(8, name.as_bytes()), data])
+}
+
+/// A tensor with its elements as bytes.
+pub(crate) fn raw(name: &str, datatype: u64, shape: &[usize], data: &[u8]) -> Vec<u8> {
+    let shape = shape.iter().map(|&dimension| number(1, dimension as u64));
+    join([
+        join(shape),
+        number(2, datatype),
+        bytes(8, name.as_bytes()),
+        bytes(9, data),
+    ])
+}
+
+/// What declares an input or output of a graph.
+pub(crate) fn value(name: &str, datatype: u64, shape: &[usize]) -> Vec<u8> {
+    let dimension = |&dimension: &usize| bytes(1, &number(1, dimension as u64));
+    let shape = join(shape.iter().map(dimension));
+    let tensor = join([number(1, datatype), bytes(2, &shape)]);
+    join([bytes(1, name.as_bytes()), bytes(2, &bytes(1, &tensor))])
+}
+
+pub(crate) fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> Vec<u8> {
+    join([
+        join(inputs.iter().map(|input| bytes(1, input.as_bytes()))),
+        join(outputs.iter().map(|output| bytes(2, output.as_bytes()))),
+        bytes(4, operator.as_bytes()),
+    ])
+}
+
+/// A model with a graph of these fields.
+pub(crate) fn model(graph: &[Vec<u8>]) -> Vec<u8> {
+    let operators = join([bytes(1, b""), number(2, 17)]);
+    join([
+        number(1, 8),
+        bytes(7, &join(graph.iter().cloned())),
+        bytes(8, &operators),
+    ])
 }

@@ -1,0 +1,115 @@
+//! One large weight: an initializer as its fields say, and the input that stands for it in a skeleton.
+//!
+//! The numbers are those of `onnx.proto`.
+
+use super::Fault;
+use super::encode::{field, varint};
+use super::wire::{DEPTH, Field, Reader, Span};
+use crate::tensor::Datatype;
+
+/// A name of more bytes is not taken.
+pub(super) const LONGEST_NAME: usize = 256;
+
+/// A shape of more dimensions is not taken.
+const MOST_DIMENSIONS: usize = 16;
+
+/// A weight that lies in the model's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// Its name: not empty, without NUL.
+    pub name: String,
+    /// The type of its elements: a floating-point number, or an integer of one byte.
+    pub datatype: Datatype,
+    /// Its shape, none of which is negative.
+    pub shape: Vec<i64>,
+    /// Where its elements lie in the file, little-endian and in row-major order: exactly as many as the shape says.
+    pub bytes: Span,
+}
+
+/// Reads an initializer; `None` if it holds anything but a name, a shape and the elements as bytes.
+pub(super) fn read(reader: &mut Reader<'_>, mut tensor: Span) -> Result<Option<Weight>, Fault> {
+    let (mut name, mut datatype, mut bytes) = (None, None, None);
+    let mut shape = Vec::new();
+    while let Some(field) = reader.field(&mut tensor, DEPTH)? {
+        let is_new = match field {
+            Field::Number(1, dimension) if shape.len() < MOST_DIMENSIONS => {
+                shape.push(dimension);
+                true
+            }
+            Field::Number(2, number) => datatype.replace(number).is_none(),
+            Field::Bytes(8, text) => name.replace(text).is_none(),
+            Field::Bytes(9, data) => bytes.replace(data).is_none(),
+            // A comment, and that the data lie here.
+            Field::Bytes(12, _) | Field::Number(14, 0) => true,
+            _ => false,
+        };
+        if !is_new {
+            return Ok(None);
+        }
+    }
+    let (Some(name), Some((datatype, size)), Some(bytes)) = (name, datatype.and_then(known), bytes)
+    else {
+        return Ok(None);
+    };
+    let name = reader.bytes(&name, LONGEST_NAME + 1)?;
+    let Some(name) = name_of(name) else {
+        return Ok(None);
+    };
+    let shape: Option<Vec<i64>> = shape.into_iter().map(|size| size.try_into().ok()).collect();
+    let weight = shape.map(|shape| Weight {
+        name,
+        datatype,
+        shape,
+        bytes,
+    });
+    Ok(weight.filter(|weight| weight.is_whole(size)))
+}
+
+impl Weight {
+    /// Whether there are as many bytes as elements of `size` bytes need.
+    fn is_whole(&self, size: u64) -> bool {
+        let mut dimensions = self.shape.iter().map(|dimension| dimension.unsigned_abs());
+        let needed = dimensions.try_fold(size, u64::checked_mul);
+        needed == Some(self.bytes.end - self.bytes.start)
+    }
+
+    /// The field of a graph that declares an input of this name, type and shape.
+    pub(super) fn as_input(&self) -> Vec<u8> {
+        let dimensions = self.shape.iter().flat_map(|&dimension| {
+            let mut value = vec![1 << 3];
+            varint(dimension.unsigned_abs(), &mut value);
+            field(1, &value)
+        });
+        let mut tensor = vec![1 << 3];
+        varint(number_of(self.datatype), &mut tensor);
+        tensor.extend(field(2, &dimensions.collect::<Vec<u8>>()));
+        let kind = field(2, &field(1, &tensor));
+        field(11, &[field(1, self.name.as_bytes()), kind].concat())
+    }
+}
+
+/// What may be taken: by its number the type, and how many bytes an element has.
+const TYPES: [(u64, Datatype, u64); 6] = [
+    (1, Datatype::Fp32, 4),
+    (2, Datatype::Uint8, 1),
+    (3, Datatype::Int8, 1),
+    (10, Datatype::Fp16, 2),
+    (11, Datatype::Fp64, 8),
+    (16, Datatype::Bf16, 2),
+];
+
+fn known(number: u64) -> Option<(Datatype, u64)> {
+    let found = TYPES.iter().find(|(known, ..)| *known == number);
+    found.map(|&(_, datatype, size)| (datatype, size))
+}
+
+fn number_of(datatype: Datatype) -> u64 {
+    let found = TYPES.iter().find(|(_, known, _)| *known == datatype);
+    found.map_or(0, |&(number, ..)| number)
+}
+
+fn name_of(name: &[u8]) -> Option<String> {
+    let fits = (1..=LONGEST_NAME).contains(&name.len()) && !name.contains(&0);
+    let name = std::str::from_utf8(name).ok().filter(|_| fits)?;
+    Some(name.to_owned())
+}
