@@ -4,7 +4,6 @@
 //! CPU that burns the caller's money. Panics inside the bindings become errors. Input buffers are handed over
 //! without a copy.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -13,8 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::error::ErrorCode;
 use ort::logging::LogLevel;
+use ort::session::RunOptions;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{RunOptions, SessionInputValue};
+use ort::value::DynValue;
 
 use super::{Cancel, Engine, EngineError, Session, values};
 use crate::onnx::{AtLoad, Description, Format};
@@ -154,12 +154,11 @@ impl OnnxSession {
     ) -> Result<Vec<(String, Value)>, EngineError> {
         let inputs = inputs
             .into_iter()
-            .map(|(name, value)| {
-                let value = values::to_onnx(value)
-                    .map_err(|reason| EngineError::Input(format!("input {name:?}: {reason}")))?;
-                Ok((Cow::Owned(name), SessionInputValue::Owned(value)))
+            .map(|(name, value)| match values::to_onnx(value) {
+                Ok(value) => Ok((name, value)),
+                Err(reason) => Err(EngineError::Input(format!("input {name:?}: {reason}"))),
             })
-            .collect::<Result<Vec<(Cow<'_, str>, SessionInputValue<'_>)>, EngineError>>()?;
+            .collect::<Result<Vec<(String, DynValue)>, EngineError>>()?;
         // The flag that stops a run sticks to its options, so each run has its own.
         let stop = Arc::new(RunOptions::new().map_err(|error| run_error(&error))?);
         let armed = cancel.arm(Box::new({
@@ -173,7 +172,10 @@ impl OnnxSession {
         }
         // A panic in an earlier run happened while its outputs were read, and leaves the session usable.
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let results = match session.run_with_options(inputs, &stop) {
+        // Lent, since an output that is an input lies in the input's memory.
+        let lent = inputs.iter().map(|(name, value)| (name.as_str(), value));
+        let lent: Vec<(&str, &DynValue)> = lent.collect();
+        let results = match session.run_with_options(lent, &stop) {
             Ok(results) => results,
             Err(_) if cancel.is_cancelled() => return Err(EngineError::Cancelled),
             Err(error) => return Err(run_error(&error)),

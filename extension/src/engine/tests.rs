@@ -125,6 +125,20 @@ fn a_sequence_of_tensors_comes_out_whole() {
 }
 
 #[test]
+fn an_output_that_is_an_input_comes_back_as_it_was_given() {
+    use crate::onnx::tests::write::{bytes, model, value};
+    let port = value("x", 1, &[2, 2]);
+    let content = model(&[bytes(2, b"graph"), bytes(11, &port), bytes(12, &port)]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), content).unwrap();
+    let session = engine().load(file.path(), None).unwrap();
+    let x = Value::Tensor(Tensor::new(vec![2, 2], vec![1.0_f32, 2.0, 3.0, 4.0]).unwrap());
+    let inputs = vec![("x".to_owned(), x.clone())];
+    let outputs = session.run(inputs, &[], &Cancel::default()).unwrap();
+    assert_eq!(outputs, [("x".to_owned(), x)]);
+}
+
+#[test]
 fn only_the_outputs_that_are_asked_for_come_back() {
     let x = Value::Tensor(Tensor::new(vec![1, 2], vec![1.0_f32, f32::NAN]).unwrap());
     let session = load("two-outputs.onnx").unwrap();
