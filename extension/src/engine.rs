@@ -1,5 +1,6 @@
 //! Running models. A seam: all other rooms see sessions and values, only this one sees ONNX Runtime.
 
+mod inline;
 mod onnxruntime;
 mod optimise;
 mod values;

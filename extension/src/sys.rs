@@ -6,13 +6,14 @@
 
 mod memory;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, c_void};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::ptr::NonNull;
 
 pub use memory::{MemoryProbe, SystemMemory};
 
@@ -139,6 +140,54 @@ pub fn reserve_space(file: &File, bytes: u64) -> io::Result<()> {
 #[must_use]
 pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Reads the `length` bytes at `offset` of `file` to `to`, all or an error.
+///
+/// # Safety
+/// `to` is the beginning of `length` bytes that the caller may write; they need not be initialised.
+pub unsafe fn read_exact_at(
+    file: &File,
+    to: *mut u8,
+    length: usize,
+    offset: u64,
+) -> io::Result<()> {
+    let mut done = 0;
+    while done < length {
+        let at = offset.checked_add(done as u64);
+        let at = at.and_then(|at| libc::off_t::try_from(at).ok());
+        let at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: the descriptor is open as long as `file` is borrowed, and `length - done` bytes from `to + done` on are
+        // the caller's.
+        let read = unsafe { libc::pread(file.as_raw_fd(), to.add(done).cast(), length - done, at) };
+        match usize::try_from(read) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => done += read,
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The address of a symbol in a shared library that is open already; `None` where it is not, or has no such symbol.
+#[must_use]
+pub fn symbol(library: &Path, name: &CStr) -> Option<NonNull<c_void>> {
+    let library = CString::new(library.as_os_str().as_bytes()).ok()?;
+    // SAFETY: both texts end in NUL. With RTLD_NOLOAD nothing is opened, so that no code of the library runs; the one
+    // reference more that this takes is never given back, so the address stays good.
+    let address = unsafe {
+        let handle = libc::dlopen(library.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_LAZY);
+        if handle.is_null() {
+            return None;
+        }
+        libc::dlsym(handle, name.as_ptr())
+    };
+    NonNull::new(address)
 }
 
 /// Whether `path` is a Unix socket.

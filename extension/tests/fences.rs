@@ -36,7 +36,7 @@ const WORDS: &[(&[&str], &[&str])] = &[
     ),
     (
         &["unsafe {", "unsafe fn", "unsafe impl", "unsafe_code"],
-        &["sys.rs", "main.rs"],
+        &["sys.rs", "main.rs", "engine/inline.rs", "engine/inline/"],
     ),
 ];
 

@@ -16,9 +16,12 @@ use ort::session::RunOptions;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::DynValue;
 
-use super::{Cancel, Engine, EngineError, Session, values};
-use crate::onnx::{AtLoad, Description, Format};
+use super::{Cancel, Engine, EngineError, Session, inline, values};
+use crate::onnx::{AtLoad, Description, Format, Skeleton};
 use crate::tensor::{Port, Signature, Value};
+
+/// With fewer bytes of weights, a model loads as fast as a whole, and what is held twice is little.
+const WORTH_IT: u64 = 4 * 1024 * 1024;
 
 /// The one ONNX Runtime of this process.
 pub struct OnnxRuntime {
@@ -39,6 +42,7 @@ impl OnnxRuntime {
         }
         let open = || {
             let library = ort::init_from(path).map_err(|error| failed(error.to_string()))?;
+            inline::install(path);
             let pool = GlobalThreadPoolOptions::default()
                 .with_intra_threads(threads)
                 .and_then(|pool| pool.with_inter_threads(1))
@@ -61,15 +65,9 @@ impl OnnxRuntime {
     }
 
     /// Sets what the file itself asks for.
-    fn builder_for(
-        &self,
-        file: &Path,
-        description: Option<&Description>,
-    ) -> ort::Result<SessionBuilder> {
+    fn builder_for(&self, description: Option<&Description>) -> ort::Result<SessionBuilder> {
         let builder = ort::session::Session::builder(&self.environment)?;
-        let read = || Description::read(&File::open(file).ok()?).ok();
-        // What cannot be read so is left to ONNX Runtime: it says why, or it can.
-        let Some(description) = description.cloned().or_else(read) else {
+        let Some(description) = description else {
             return Ok(builder);
         };
         let (format, at_load) = (description.format, description.at_load());
@@ -96,25 +94,17 @@ impl Engine for OnnxRuntime {
         description: Option<&Description>,
     ) -> Result<Box<dyn Session>, EngineError> {
         let load = || {
-            let mut builder = self.builder_for(file, description)?;
-            let session = builder.commit_from_file(file)?;
-            let ports = |outlets: &[ort::value::Outlet]| {
-                outlets
-                    .iter()
-                    .map(|outlet| Port {
-                        name: outlet.name().to_owned(),
-                        kind: values::kind(outlet.dtype()),
-                    })
-                    .collect()
+            let read = || Description::read(&File::open(file).ok()?).ok();
+            // What cannot be read so is left to ONNX Runtime: it says why, or it can.
+            let description = description.cloned().or_else(read);
+            let mut builder = self.builder_for(description.as_ref())?;
+            let beside = description
+                .and_then(|description| beside_its_weights(&mut builder, file, &description));
+            let session = match beside {
+                Some(session) => session,
+                None => builder.commit_from_file(file)?,
             };
-            let signature = Signature {
-                inputs: ports(session.inputs()),
-                outputs: ports(session.outputs()),
-            };
-            Ok(OnnxSession {
-                signature,
-                session: Mutex::new(session),
-            })
+            Ok(OnnxSession::new(session))
         };
         match guarded(load) {
             Ok(Ok(session)) => Ok(Box::new(session)),
@@ -124,7 +114,25 @@ impl Engine for OnnxRuntime {
     }
 }
 
-struct OnnxSession {
+/// Loads a model that holds its weights without reading it as one message. Where that is not possible, for whatever
+/// reason, it is for the ordinary load to say what is the matter, if anything is.
+fn beside_its_weights(
+    builder: &mut SessionBuilder,
+    file: &Path,
+    description: &Description,
+) -> Option<ort::session::Session> {
+    let is_plain = description.format == Format::Onnx
+        && description.external.is_empty()
+        && description.at_load() == AtLoad::Optimise;
+    let file = File::open(file).ok().filter(|_| is_plain)?;
+    let session = inline::load(builder, Skeleton::of(&file, WORTH_IT)?, &file)?;
+    if let Err(error) = &session {
+        tracing::debug!("the model is loaded as a whole: {}", text(error));
+    }
+    session.ok()
+}
+
+pub(super) struct OnnxSession {
     signature: Signature,
     session: Mutex<ort::session::Session>,
 }
@@ -146,6 +154,24 @@ impl Session for OnnxSession {
 }
 
 impl OnnxSession {
+    pub(super) fn new(session: ort::session::Session) -> Self {
+        let ports = |outlets: &[ort::value::Outlet]| {
+            let port = |outlet: &ort::value::Outlet| Port {
+                name: outlet.name().to_owned(),
+                kind: values::kind(outlet.dtype()),
+            };
+            outlets.iter().map(port).collect()
+        };
+        let signature = Signature {
+            inputs: ports(session.inputs()),
+            outputs: ports(session.outputs()),
+        };
+        Self {
+            signature,
+            session: Mutex::new(session),
+        }
+    }
+
     fn run_unguarded(
         &self,
         inputs: Vec<(String, Value)>,

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+mod beside;
+
 use super::*;
 use crate::tensor::{Data, Datatype, Kind, Tensor};
 

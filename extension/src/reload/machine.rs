@@ -210,6 +210,10 @@ impl Check {
                             self.go_on(history, after)
                         } else {
                             history.stands_in(record.clone(), published);
+                            // What the source wants was not seen to be impossible.
+                            if !self.has_seen {
+                                history.settled(None);
+                            }
                             self.load(record, after)
                         }
                     }
@@ -224,10 +228,7 @@ impl Check {
                 self.ask(history, false)
             }
             (Stage::Finding(_), Event::Lost) => self.gather(Target::StandIn(0)),
-            (Stage::Loading { record, after }, Event::Loaded { signature }) => {
-                let stands_in = matches!(after, After::Nothing | After::Target(Target::StandIn(_)));
-                // What the source wants was not seen to be impossible.
-                self.unfinished |= stands_in && !self.has_seen;
+            (Stage::Loading { record, .. }, Event::Loaded { signature }) => {
                 history.let_in(&record, signature);
                 (self.answering, self.is_withdrawn) = (Some(record.digest()), false);
                 match self.restoring.take() {
@@ -295,6 +296,8 @@ impl Check {
         self.manifest = published.as_ref().map(|it| it.manifest.clone());
         self.has_seen = true;
         history.seen(record.clone(), published);
+        // Until all of it is done; a process may end before.
+        history.settled(None);
         if let Some(reason) = history.why_refused(&digest, terms.as_ref()) {
             self.passed_over.get_or_insert(reason.to_owned());
             return self.go_on(history, after);
