@@ -116,8 +116,8 @@ fn introduce(parts: &Parts) -> Result<()> {
     println!(
         "Cold starts on this machine, {} CPUs.\n\
          The sidecar is dist/layer, as `make layer` builds what ships: {} bytes, laid out {age} minutes ago{}.\n\
-         The bare program is built in the same profile; S3, link and platform are the lab's, in its dev\n\
-         profile, and take their share of the same CPUs.",
+         The bare program is built in the same profile; S3, link and platform are the lab's, optimised as\n\
+         well, and take their share of the same CPUs.",
         std::thread::available_parallelism()?,
         about.len(),
         if contenders::is_stale(&binary) {
