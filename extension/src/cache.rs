@@ -22,7 +22,7 @@ mod room;
 mod unpacked;
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -31,6 +31,7 @@ pub use layout::KeptModel;
 pub use partial::{Partial, Unfinished, Wanted, is_full};
 pub use record::{FileRecord, Record};
 pub use room::NoRoom;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 pub use unpacked::Unpacked;
@@ -228,6 +229,21 @@ fn temporary(directory: &Path) -> Result<NamedTempFile, CacheError> {
         .prefix(PARTIAL_PREFIX)
         .tempfile_in(directory)
         .map_err(|source| failed("cannot make a file in", directory, source))
+}
+
+/// Writes what is to be known later to `path`: the old or the new, never a half.
+fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::Builder::new()
+        .prefix(PARTIAL_PREFIX)
+        .tempfile_in(path.parent().unwrap_or(path))?;
+    file.write_all(bytes)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// The same as JSON. In one piece, since a serializer that writes to a file makes a system call of every token.
+fn keep_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    keep(path, &serde_json::to_vec(value)?)
 }
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> CacheError {

@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{Cache, CacheError, FileRecord, failed, temporary};
+use super::{Cache, FileRecord, failed, keep_json};
 use crate::ids::{Digest, FilePath, Identity, ModelName};
 pub use history::{Cause, History, Published};
 
@@ -199,19 +199,10 @@ impl Journal {
 
     /// Writes the journal. Without it a second start fetches again: no reason to fail now.
     fn save(&self) {
-        if let Err(error) = self.try_save() {
+        if let Err(error) = keep_json(&self.path, &self.kept) {
+            let error = failed("cannot write", &self.path, error);
             warn!("a second start here will fetch the model again: {error}");
         }
-    }
-
-    fn try_save(&self) -> Result<(), CacheError> {
-        let directory = self.path.parent().unwrap_or(&self.path);
-        let file = temporary(directory)?;
-        serde_json::to_writer(&file, &self.kept)
-            .map_err(|error| failed("cannot write", &self.path, error.into()))?;
-        file.persist(&self.path)
-            .map_err(|error| failed("cannot rename to", &self.path, error.error))?;
-        Ok(())
     }
 }
 

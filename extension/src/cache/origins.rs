@@ -8,7 +8,7 @@
 use std::fs;
 
 use super::partial::digits;
-use super::{Cache, KeptFile, Wanted, entries, temporary};
+use super::{Cache, KeptFile, Wanted, entries, keep};
 use crate::ids::Digest;
 
 impl Cache {
@@ -22,12 +22,7 @@ impl Cache {
 
     /// Notes what came of `wanted`. Without it a later fetch brings the same again: no reason to fail now.
     pub(super) fn note_origin(&self, wanted: &Wanted, digest: &Digest) {
-        let Ok(note) = temporary(&self.origins) else {
-            return;
-        };
-        if fs::write(note.path(), digest.as_str()).is_ok() {
-            let _ = note.persist(self.origins.join(name(wanted)));
-        }
+        let _ = keep(&self.origins.join(name(wanted)), digest.as_str().as_bytes());
     }
 
     /// Removes the notes of files that are not here any more.

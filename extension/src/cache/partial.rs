@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
 
 use super::room::on_disk;
-use super::{Cache, CacheError, KeptFile, entries, failed, temporary};
+use super::{Cache, CacheError, KeptFile, entries, failed, keep_json, temporary};
 use crate::ids::{Checksum, Digest, Identity};
 use crate::sys;
 use progress::Progress;
@@ -118,7 +118,7 @@ impl Cache {
             progress,
             place: Place::Named { path, record },
         };
-        partial.write_record(self)?;
+        partial.write_record()?;
         Ok(partial)
     }
 
@@ -259,7 +259,7 @@ impl Partial {
 
     /// Lets a later process know what this is. A checksum that was declared once is not forgotten when the answer
     /// for a part does not repeat it.
-    fn write_record(&mut self, cache: &Cache) -> Result<(), CacheError> {
+    fn write_record(&mut self) -> Result<(), CacheError> {
         let Place::Named { record, .. } = &self.place else {
             return Ok(());
         };
@@ -273,12 +273,7 @@ impl Partial {
                 return Ok(());
             }
         }
-        let file = temporary(&cache.partials)?;
-        serde_json::to_writer(&file, &self.wanted)
-            .map_err(|error| self.failed("cannot describe", error.into()))?;
-        let kept = file.persist(record).map_err(|error| error.error);
-        kept.map_err(|error| self.failed("cannot describe", error))?;
-        Ok(())
+        keep_json(record, &self.wanted).map_err(|error| self.failed("cannot describe", error))
     }
 
     fn failed(&self, action: &'static str, error: io::Error) -> CacheError {
