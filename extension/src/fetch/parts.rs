@@ -3,7 +3,9 @@
 //! A connection to S3 brings 85–90 MB/s at best, and less while TCP finds its speed. An environment's link has 625
 //! Mbit/s, and up to 3,000 above 2,048 MB of memory. So there is a connection for every 85 MB/s, and two more, which
 //! fill the link while one waits for its first byte. Parts are large enough for that wait to be small beside them,
-//! and small enough that what has arrived is one long beginning and little else, for it is hashed in order.
+//! and small enough that what has arrived is one long beginning and little else, for it is hashed in order. A file of
+//! less than two comes in one request: until a second connection brought its first byte, the first would have brought
+//! much of the rest, and what it had under way when it was dropped would come twice.
 
 /// S3's advice is 8 to 16 MB.
 const LENGTH: u64 = 8 * 1024 * 1024;
@@ -12,10 +14,10 @@ const CONNECTION: u64 = 85;
 /// Memory in MB, and what the link brings with that, in MB/s: from the first size on more, in proportion.
 const LINK: [(u64, u64); 2] = [(2_048, 78), (10_240, 375)];
 
-/// How a fetch is divided. A file of about one part comes in one request.
+/// How a fetch is divided. A file of less than two parts comes in one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts {
-    /// The length of a part in bytes; the last is up to a half shorter or longer.
+    /// The length of a part in bytes; the last is up to twice as long.
     pub length: u64,
     /// How many connections are used at once, at most.
     pub connections: usize,

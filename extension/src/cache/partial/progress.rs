@@ -141,10 +141,10 @@ impl Progress {
     }
 }
 
-/// How many parts of about `part` bytes there are, at least one. What is less than half a part goes with its
-/// neighbour: a request of its own would not pay.
+/// How many parts of `part` bytes there are, at least one. What is less than a part goes with the one before: a request
+/// of its own would not pay.
 fn parts(size: u64, part: u64) -> u64 {
-    (size.saturating_add(part / 2) / part).max(1)
+    (size / part).max(1)
 }
 
 fn place(index: u64) -> usize {
@@ -161,32 +161,33 @@ mod tests {
     fn a_file_is_divided_into_parts_of_about_one_length() {
         let missing = |size, part| Progress::of_prefix(size, part, 0).missing();
         assert_eq!(missing(0, 8), []);
-        assert_eq!(missing(7, 4), [0..4, 4..7]);
-        assert_eq!(missing(11, 4), [0..4, 4..8, 8..11]);
-        assert_eq!(missing(12, 8), [0..8, 8..12]);
+        assert_eq!(missing(7, 4), [0..7]);
+        assert_eq!(missing(8, 4), [0..4, 4..8]);
+        assert_eq!(missing(15, 4), [0..4, 4..8, 8..15]);
         assert_eq!(missing(19, 8), [0..8, 8..19]);
-        assert_eq!(missing(1 << 60, 8).len() as u64, MOST_PARTS);
+        assert_eq!(missing(1 << 60, 8).len() as u64, MOST_PARTS - 1);
     }
 
     #[test]
     fn a_beginning_that_is_here_is_taken_into_parts() {
-        let progress = Progress::of_prefix(20, 20, 9).divided(8);
-        assert_eq!(progress.missing(), [9..16, 16..20]);
-        let progress = Progress::of_prefix(20, 20, 5).divided(8);
-        assert_eq!(progress.missing(), [5..8, 8..16, 16..20]);
+        let progress = Progress::of_prefix(24, 24, 9).divided(8);
+        assert_eq!(progress.missing(), [9..16, 16..24]);
+        let progress = Progress::of_prefix(24, 24, 5).divided(8);
+        assert_eq!(progress.missing(), [5..8, 8..16, 16..24]);
     }
 
     #[test]
     fn what_makes_no_sense_is_nothing() {
         let file = tempfile::tempfile().unwrap();
-        Progress::of_prefix(20, 8, 3).lay_out(&file).unwrap();
+        Progress::of_prefix(24, 8, 3).lay_out(&file).unwrap();
         let read = |size| Progress::read(&file, size).unwrap();
-        assert_eq!(read(20).unwrap().missing(), [3..8, 8..16, 16..20]);
-        assert!(read(19).is_none(), "of another length");
-        file.write_all_at(&[9], 20).unwrap();
-        assert!(read(20).is_none(), "more than the part has");
-        file.write_all_at(&[0; 8], 36).unwrap();
-        assert!(read(20).is_none(), "no length of a part");
+        assert_eq!(read(24).unwrap().missing(), [3..8, 8..16, 16..24]);
+        assert!(read(23).is_none(), "of another length");
+        file.write_all_at(&[9], 24).unwrap();
+        assert!(read(24).is_none(), "more than the part has");
+        file.write_all_at(&[3], 24).unwrap();
+        file.write_all_at(&[0; 8], 48).unwrap();
+        assert!(read(24).is_none(), "no length of a part");
     }
 
     proptest! {
