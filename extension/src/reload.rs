@@ -44,6 +44,9 @@ use machine::{Check, End, Event, Step, Target};
 use memory::{How, Need, Seen, Weights, choose};
 pub use memory::{Loads, Memory};
 
+/// What the load of a small model takes of its thread's heap, in bytes. Large blocks come from elsewhere.
+const LOADING_HEAP: usize = 2 << 20;
+
 /// What the reloaders of one execution environment share.
 #[derive(Clone)]
 pub struct Shared {
@@ -482,6 +485,7 @@ impl Reloader {
             if reload && !vacated {
                 crate::sys::lower_thread_priority();
             }
+            crate::sys::stretch_heap(LOADING_HEAP);
             let session = engine.load(files.path(), files.description())?;
             let passed = gate.check(&*session)?;
             Ok::<_, CheckError>((session, passed, files))

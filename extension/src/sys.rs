@@ -44,6 +44,19 @@ pub fn release_freed_memory() {
     }
 }
 
+/// Lets the calling thread's heap grow by so many bytes at once. On glibc a heap that is not the main thread's grows page
+/// by page, each time in a system call that holds up whoever touches new memory in another thread: more than a
+/// thousand times while ONNX Runtime opens. The room stays with the heap; its pages do not.
+pub fn stretch_heap(bytes: usize) {
+    /// Just below what glibc takes from the system piece by piece.
+    const PIECE: usize = 120 * 1024;
+    if cfg!(target_env = "gnu") {
+        let piece = |_| std::hint::black_box(Vec::<u8>::with_capacity(PIECE));
+        // Dropped from the lowest to the highest: only the last borders on the end, and what is free goes at once.
+        drop((0..bytes / PIECE).map(piece).collect::<Vec<_>>());
+    }
+}
+
 /// Lowers the priority of the calling thread, and of those that it starts, behind threads that serve requests.
 pub fn lower_thread_priority() {
     // SAFETY: for PRIO_PROCESS, 0 means the calling thread on Linux; a failure leaves the priority as it was.
