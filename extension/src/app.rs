@@ -85,25 +85,32 @@ impl StartError {
 }
 
 async fn on_lambda(environment: &Environment) -> i32 {
-    let started = Instant::now();
+    let mut phases = Phases::new(Instant::now());
     let managed = Config::initialization(environment) == InitializationType::ManagedInstances;
     let events: &[&str] = if managed {
         &["SHUTDOWN"]
     } else {
         &["INVOKE", "SHUTDOWN"]
     };
-    let registration = match lambda::register(events).await {
-        Ok(registration) => registration,
+    let registering = async {
+        let begun = Instant::now();
+        let registered = lambda::register(events).await;
+        registered.map(|registration| (registration, begun.elapsed()))
+    };
+    // Beside each other: nobody needs the platform's answer before Init ends, well or not.
+    let building = App::build(environment, &mut phases);
+    let (built, registered) = tokio::join!(building, registering);
+    let registration = match registered {
+        Ok((registration, time)) => {
+            phases.register = Some(time);
+            registration
+        }
         Err(problem) => {
             error!("the platform did not register this extension: {problem}");
             return EXIT_FAILURE;
         }
     };
-    let mut phases = Phases {
-        register: Some(started.elapsed()),
-        ..Phases::new(started)
-    };
-    let mut app = match App::build(environment, &mut phases).await {
+    let mut app = match built {
         Ok(app) => app,
         Err(problem) => return fail_init(registration, &problem).await,
     };
@@ -318,6 +325,8 @@ async fn build(
         LOCAL_GRACE
     };
     let server = tokio::spawn(server::serve(listeners, context, stopped, grace));
+    // The registration goes on between steps that never wait.
+    tokio::task::yield_now().await;
 
     let cache = Cache::open_with(
         &config.cache_dir,
@@ -341,6 +350,7 @@ async fn build(
         clock: Arc::clone(&clock),
         thaws: thaws.clone(),
     };
+    tokio::task::yield_now().await;
     let aws = crate::aws::load(Arc::clone(&clock), thaws.clone(), environment.is_lambda()).await;
     let reloaders = config
         .models
