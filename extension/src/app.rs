@@ -281,9 +281,6 @@ impl App {
             Some(outcomes) => {
                 phases.open = (&mut self.opening).await.ok().and_then(Result::ok);
                 self.log_ready(phases, &outcomes);
-                // Of certificates, of the model's file; nobody waits for it, and whoever has no thread does without.
-                let release = std::thread::Builder::new().name("release-memory".to_owned());
-                let _ = release.spawn(crate::sys::release_freed_memory);
             }
             None => warn!(
                 budget_ms = milliseconds(budget),

@@ -16,6 +16,7 @@ mod machine;
 mod memory;
 mod published;
 mod repository;
+mod tidy;
 
 use std::fs::File;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
@@ -43,6 +44,7 @@ use in_place::{InUse, make_way};
 use machine::{Check, End, Event, Step, Target};
 use memory::{How, Need, Seen, Weights, choose};
 pub use memory::{Loads, Memory};
+use tidy::Known;
 
 /// What the load of a small model takes of its thread's heap, in bytes. Large blocks come from elsewhere.
 const LOADING_HEAP: usize = 2 << 20;
@@ -73,8 +75,8 @@ pub struct Reloader {
     settings: ModelSettings,
     place: Box<dyn Place>,
     shared: Shared,
-    /// What is known of the versions; read when it is first needed.
-    journal: Mutex<Option<Journal>>,
+    /// What is known of the versions.
+    known: Mutex<Known>,
     /// What is loaded, and what that took.
     loaded: StdMutex<Option<(Record, Seen)>>,
 }
@@ -166,7 +168,7 @@ impl Reloader {
             settings,
             place,
             shared,
-            journal: Mutex::default(),
+            known: Mutex::default(),
             loaded: StdMutex::default(),
         }
     }
@@ -174,35 +176,35 @@ impl Reloader {
     /// Asks the source, and brings in what it has that is new. While one check is under way a second one only
     /// waits for it to end.
     pub async fn check(&self) -> Outcome {
-        let Ok(mut journal) = self.journal.try_lock() else {
-            drop(self.journal.lock().await);
+        let Ok(mut known) = self.known.try_lock() else {
+            drop(self.known.lock().await);
             return Outcome::Current;
         };
         // Whoever has switched reloads off wants one version for as long as the process lives.
         if self.shared.memory.mode == Reload::Off && self.answering().is_some() {
             return Outcome::Current;
         }
-        let journal = self.read(&mut journal);
+        let journal = self.journal(&mut known).await;
         let (check, step) = Check::begin(journal.history(), self.answering());
-        self.walk(check, step, journal).await
+        self.walk(check, step, &mut known).await
     }
 
     /// Lets the version before this one answer again, or what else there is in its place, and this one no more, until
     /// the source holds another one.
     pub async fn withdraw(&self, digest: &Digest, reason: &str) -> Outcome {
-        let mut journal = self.journal.lock().await;
-        let journal = self.read(&mut journal);
+        let mut known = self.known.lock().await;
+        let journal = self.journal(&mut known).await;
         let answering = self.answering();
         let withdraw = |history: &mut _| Check::withdraw(history, answering, digest, reason);
         let (check, step) = journal.note(withdraw);
-        self.walk(check, step, journal).await
+        self.walk(check, step, &mut known).await
     }
 
-    fn read<'a>(&self, journal: &'a mut Option<Journal>) -> &'a mut Journal {
-        journal.get_or_insert_with(|| {
-            let origin = self.settings.origin();
-            self.shared.cache.journal(&self.settings.name, &origin)
-        })
+    async fn journal<'a>(&self, known: &'a mut Known) -> &'a mut Journal {
+        let (name, origin) = (&self.settings.name, self.settings.origin());
+        known
+            .journal(|| self.shared.cache.journal(name, &origin))
+            .await
     }
 
     fn answering(&self) -> Option<Digest> {
@@ -211,7 +213,8 @@ impl Reloader {
     }
 
     /// Does what the machine says until it says that this is all.
-    async fn walk(&self, mut check: Check, mut step: Step, journal: &mut Journal) -> Outcome {
+    async fn walk(&self, mut check: Check, mut step: Step, known: &mut Known) -> Outcome {
+        let journal = self.journal(known).await;
         let (name, shared) = (&self.settings.name, &self.shared);
         let now = shared.clock.now();
         shared.status.update(name, |status| {
@@ -219,18 +222,27 @@ impl Reloader {
             status.asked_at = Some(now);
         });
         let mut walk = Walk::default();
+        let mut has_loaded = false;
         let end = loop {
             let event = match step {
                 Step::End(end) => break end,
                 Step::Ask { known, beside } => self.ask(known, beside, journal, &mut walk).await,
                 Step::Gather(target) => self.gather(target, journal, &mut walk).await,
                 Step::Find(record) => self.look_for(record, &mut walk).await,
-                Step::Load(record) => self.load(record, journal, &mut walk).await,
+                Step::Load(record) => {
+                    has_loaded = true;
+                    self.load(record, journal, &mut walk).await
+                }
             };
-            step = journal.note(|history| check.next(history, event));
+            let answers = matches!(event, Event::Loaded { .. });
+            let next = |history: &mut _| check.next(history, event);
+            step = if answers {
+                journal.note_for_later(next)
+            } else {
+                journal.note(next)
+            };
         };
         drop(walk.way_back.take());
-        shared.cache.sweep();
         if self.answering().is_none() {
             shared.status.replacement_failed(name);
         }
@@ -261,6 +273,14 @@ impl Reloader {
             status.attempted_at = Some(now);
             status.problem = problem.map(|problem| problem.to_string());
         });
+        if end == End::Loaded {
+            known.tidy_up(&shared.cache);
+        } else {
+            journal.keep();
+            if has_loaded {
+                shared.cache.sweep();
+            }
+        }
         match end {
             End::Current => Outcome::Current,
             End::Loaded => Outcome::Loaded(walk.steps),

@@ -103,11 +103,22 @@ impl Journal {
     /// Changes what has been seen, and writes that down when it is done.
     pub fn note<T>(&mut self, change: impl FnOnce(&mut History) -> T) -> T {
         let result = change(&mut self.kept.history);
+        self.keep();
+        result
+    }
+
+    /// Changes what has been seen, to be [written](Self::keep) when nobody waits for it: a start that does not find it
+    /// does again what was done.
+    pub fn note_for_later<T>(&mut self, change: impl FnOnce(&mut History) -> T) -> T {
+        change(&mut self.kept.history)
+    }
+
+    /// Writes down what has been seen, unless it is written.
+    pub fn keep(&mut self) {
         if self.kept.history != self.written {
             self.save();
             self.written = self.kept.history.clone();
         }
-        result
     }
 
     /// What is known of a file when its source says this of it.

@@ -139,6 +139,25 @@ impl Session for Loadable {
     }
 }
 
+/// A reloader that has tidied up when a check has ended, so that another can follow it as in another process.
+struct Process(Reloader);
+
+impl Process {
+    async fn check(&self) -> Outcome {
+        let outcome = self.0.check().await;
+        self.0.journal(&mut *self.known.lock().await).await;
+        outcome
+    }
+}
+
+impl std::ops::Deref for Process {
+    type Target = Reloader;
+
+    fn deref(&self) -> &Reloader {
+        &self.0
+    }
+}
+
 /// A shelf, a cache directory, and reloaders over them: a new one is a new start in the same environment.
 struct Bench {
     shelf: Arc<Shelf>,
@@ -185,7 +204,7 @@ impl Bench {
         }
     }
 
-    fn start(&self) -> Reloader {
+    fn start(&self) -> Process {
         let name = self.name.clone();
         let location = Location::S3 {
             bucket: "b".to_owned(),
@@ -219,14 +238,14 @@ impl Bench {
             clock: Arc::new(SystemClock),
             thaws: Thaws::default(),
         };
-        Reloader::new(
+        Process(Reloader::new(
             ModelSettings {
                 choice: self.choice.clone(),
                 ..ModelSettings::new(name, location).unwrap()
             },
             Box::new(Arc::clone(&self.shelf)),
             shared,
-        )
+        ))
     }
 
     fn holds(&self, held: Held) {

@@ -13,7 +13,7 @@ impl Bench {
     }
 
     /// A bench with so much memory, on which version 1 answers.
-    async fn answering(mode: Reload, free: Option<u64>) -> (Self, Reloader) {
+    async fn answering(mode: Reload, free: Option<u64>) -> (Self, Process) {
         let mut bench = Self::new(Ok(("1", b"model one")));
         (bench.mode, bench.free) = (mode, free);
         let reloader = bench.start();
