@@ -158,7 +158,8 @@ impl Models {
     /// [`put_back`](Self::put_back). `None` when nothing did before.
     #[must_use]
     pub fn take_out(&self, model: &ModelName) -> Option<Leaving> {
-        self.exchange(model, None).map(Leaving::new)
+        let loaded = self.exchange(model, None)?;
+        Some(Leaving::new(&loaded))
     }
 
     /// What was taken out answers again.

@@ -17,9 +17,9 @@ pub struct Leaving {
 }
 
 impl Leaving {
-    pub(super) fn new(loaded: Arc<Loaded>) -> Self {
+    pub(super) fn new(loaded: &Arc<Loaded>) -> Self {
         Self {
-            loaded: Arc::downgrade(&loaded),
+            loaded: Arc::downgrade(loaded),
             gone: loaded.gone.subscribe(),
         }
     }

@@ -47,7 +47,7 @@ fn every_example_of_the_page_is_read() {
         .skip(1)
         .map(|rest| rest.split("```").next().expect("an end"))
         .collect();
-    assert_eq!(examples.len(), 4);
+    assert_eq!(examples.len(), 5);
     let schema = Schema::read();
     for example in examples {
         Manifest::parse(example.as_bytes()).unwrap();

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sha2::{Digest as _, Sha256};
+
 use super::*;
+use crate::clock::Timestamp;
 use crate::engine::{Cancel, Session};
-use crate::ids::ModelName;
+use crate::ids::{Digest, ETag, Identity, ModelName, Version};
 use crate::models::{Models, RunResult};
-use crate::schedule::stub;
 use crate::tensor::{Signature, Value};
 
 const LONGEST: Duration = Duration::from_secs(30);
@@ -17,8 +19,26 @@ fn name() -> ModelName {
 }
 
 fn models() -> Models {
+    holding(&Arc::default())
+}
+
+/// One model, whose session says when it is taken apart.
+fn holding(is_apart: &Arc<AtomicBool>) -> Models {
     let models = Models::new([name()]);
-    models.swap(stub::loaded(&name(), "1", |_| Ok(Vec::new())));
+    let identity = Identity {
+        etag: ETag("1".to_owned()),
+        version_id: None,
+    };
+    models.swap(Loaded::new(
+        name(),
+        Version::of([("model.onnx", &identity)]),
+        Digest::of(Sha256::new()),
+        Timestamp(0),
+        Box::new(Slow {
+            signature: Signature::default(),
+            is_apart: Arc::clone(is_apart),
+        }),
+    ));
     models
 }
 
@@ -47,19 +67,8 @@ impl Drop for Slow {
 
 #[tokio::test]
 async fn it_is_gone_once_its_session_is_taken_apart_and_not_before() {
-    let models = Models::new([name()]);
-    let is_apart = Arc::new(AtomicBool::new(false));
-    let of = stub::loaded(&name(), "1", |_| Ok(Vec::new()));
-    models.swap(Loaded::new(
-        name(),
-        of.version.clone(),
-        of.digest.clone(),
-        of.loaded_at,
-        Box::new(Slow {
-            signature: Signature::default(),
-            is_apart: Arc::clone(&is_apart),
-        }),
-    ));
+    let is_apart = Arc::default();
+    let models = holding(&is_apart);
     let leaving = models.take_out(&name()).unwrap();
     assert!(models.current(&name()).is_none(), "no request begins on it");
     assert!(models.take_out(&name()).is_none(), "it is out already");
@@ -73,7 +82,7 @@ async fn requests_that_run_are_waited_for() {
     let running = models.current(&name()).unwrap();
     let leaving = models.take_out(&name()).unwrap();
     let started = tokio::time::Instant::now();
-    let takes = LONGEST - SECOND;
+    let takes = LONGEST.saturating_sub(SECOND);
     let request = async {
         tokio::time::sleep(takes).await;
         assert!(running.run(Vec::new(), &[], &Cancel::default()).is_ok());
