@@ -29,6 +29,7 @@ mod no_route;
 mod real_models;
 mod reference;
 mod reload;
+mod replace;
 mod resets;
 mod rollout;
 mod s3_down;

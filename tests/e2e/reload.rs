@@ -22,7 +22,7 @@ with_every_s3!(
 /// Rows of a request: enough that the two versions' labels differ, too.
 const ROWS: usize = 100;
 /// Answers that a client is to have seen before and after.
-const ENOUGH: usize = 20;
+pub(crate) const ENOUGH: usize = 20;
 
 /// Which version stands for which reference.
 fn references(v1: &str, v2: &str) -> BTreeMap<String, &'static Reference> {
@@ -30,7 +30,7 @@ fn references(v1: &str, v2: &str) -> BTreeMap<String, &'static Reference> {
 }
 
 /// Holds what one client was answered, in order, against the references; gives the last version.
-fn check(answers: &[Value], v1: &str, v2: &str) {
+pub(crate) fn check(answers: &[Value], v1: &str, v2: &str) {
     let references = references(v1, v2);
     let mut seen_v2 = false;
     for answer in answers {
@@ -44,13 +44,13 @@ fn check(answers: &[Value], v1: &str, v2: &str) {
 }
 
 /// A caller on one connection, who asks again and again until told to stop.
-struct Caller {
+pub(crate) struct Caller {
     answered: watch::Receiver<usize>,
-    task: JoinHandle<Vec<Value>>,
+    pub(crate) task: JoinHandle<Vec<Value>>,
 }
 
 impl Caller {
-    fn start(client: &Client, stop: Arc<watch::Sender<bool>>) -> Self {
+    pub(crate) fn start(client: &Client, stop: Arc<watch::Sender<bool>>) -> Self {
         let (count, answered) = watch::channel(0);
         let client = client.clone();
         let task = tokio::spawn(async move {
@@ -72,7 +72,7 @@ impl Caller {
     }
 
     /// Waits for so many answers more; a caller who failed ends the wait.
-    async fn more(&mut self, answers: usize) {
+    pub(crate) async fn more(&mut self, answers: usize) {
         let goal = *self.answered.borrow() + answers;
         let reached = self.answered.wait_for(|count| *count >= goal);
         let _ = tokio::time::timeout(lab::WAIT_LIMIT, reached)
@@ -202,6 +202,6 @@ async fn asked_again(s3: &AnyS3) {
     s3.gets(304, before + 2).await;
 }
 
-fn version(answer: &Value) -> String {
+pub(crate) fn version(answer: &Value) -> String {
     answer["model_version"].as_str().unwrap().to_owned()
 }
