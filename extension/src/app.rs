@@ -309,13 +309,14 @@ async fn build(
 
     let listeners = Listeners::bind(&config.socket, config.tcp).await?;
     let (stop, stopped) = watch::channel(false);
-    let context = Arc::new(Context::new(
+    let context = Context::new(
         Arc::clone(&models),
         Arc::clone(&status),
         Arc::clone(&clock),
         thaws.clone(),
         config.max_staleness,
-    ));
+    );
+    let context = Arc::new(context.allow_loads(config.repository_api));
     let grace = if environment.is_lambda() {
         LAMBDA_GRACE
     } else {

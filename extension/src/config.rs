@@ -87,6 +87,8 @@ pub struct Config {
     pub max_staleness: Option<Duration>,
     /// How a new version is brought in.
     pub reload: Reload,
+    /// Whether callers may have a model's source asked now.
+    pub repository_api: bool,
     /// How long Init may take before `next` is called all the same.
     pub init_budget: Duration,
     /// How long work that is due may hold back `next` at an invocation.
@@ -201,6 +203,9 @@ impl Config {
                 .unwrap_or(Duration::from_secs(60)),
             max_staleness: reader.duration("MODEL_MAX_STALENESS"),
             reload: read_reload(&mut reader),
+            repository_api: reader
+                .choice("MODEL_REPOSITORY_API", &[("true", true), ("false", false)])
+                .unwrap_or(false),
             init_budget: reader.duration("MODEL_INIT_BUDGET").unwrap_or(init_budget),
             tail_budget: reader
                 .duration("MODEL_TAIL_BUDGET")

@@ -108,9 +108,9 @@ impl Work {
         }
         let now = self.clock.now();
         for (name, status) in self.status.all() {
-            if let Some(checked) = status.checked_at {
+            if let Some(age) = status.age(now) {
                 metrics::gauge!(defs::MODEL_AGE, defs::MODEL_LABEL => name.to_string())
-                    .set(now.since(checked).as_secs_f64());
+                    .set(age.as_secs_f64());
             }
         }
     }

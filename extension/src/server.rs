@@ -4,11 +4,13 @@
 //! that a sender may take for each, freezes not counted. An idle connection has no limit: it may have been frozen
 //! for an hour, and closing it at the thaw would race the next request.
 
+mod about;
 mod answer;
 mod connection;
 mod error;
 mod listen;
 mod patience;
+mod repository;
 mod route;
 mod wait;
 
@@ -50,6 +52,8 @@ pub struct Context {
     thaws: Thaws,
     /// How long ago a version may have been confirmed that answers without a check; `None` for any time.
     max_staleness: Option<Duration>,
+    /// Whether a caller may have a source asked now.
+    allows_loads: bool,
     metrics: BTreeMap<ModelName, ModelMetrics>,
 }
 
@@ -97,7 +101,17 @@ impl Context {
             clock,
             thaws,
             max_staleness,
+            allows_loads: false,
             metrics,
+        }
+    }
+
+    /// As it is, with or without Triton's call that has a model's source asked now.
+    #[must_use]
+    pub fn allow_loads(self, allows_loads: bool) -> Self {
+        Self {
+            allows_loads,
+            ..self
         }
     }
 }

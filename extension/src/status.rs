@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -35,6 +36,16 @@ pub struct ModelStatus {
     pub attempted_at: Option<Timestamp>,
     /// Why the last check failed; `None` when it succeeded.
     pub problem: Option<String>,
+}
+
+impl ModelStatus {
+    /// How long ago the source last said which version is the newest; where it has not said so yet, as at a start from
+    /// the cache without it, how long ago the version that answers was loaded. `None` while there is none.
+    #[must_use]
+    pub fn age(&self, now: Timestamp) -> Option<Duration> {
+        let since = self.checked_at.or(self.loaded_at)?;
+        Some(now.since(since))
+    }
 }
 
 /// The state of every model, and the channel by which checks are asked for.
@@ -158,5 +169,27 @@ impl Status {
     /// Asks for a check of the source; one that is under way already is enough.
     pub fn want_check(&self, model: &ModelName) {
         let _ = self.wanted.try_send(model.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_answers_ages_from_the_last_answer_of_its_source_or_else_from_its_load() {
+        let now = Timestamp(100_000);
+        let mut status = ModelStatus::default();
+        assert_eq!(status.age(now), None);
+        status.loaded_at = Some(Timestamp(40_000));
+        assert_eq!(status.age(now), Some(Duration::from_secs(60)));
+        status.checked_at = Some(Timestamp(70_000));
+        status.failures = 3;
+        status.attempted_at = Some(now);
+        assert_eq!(status.age(now), Some(Duration::from_secs(30)));
+        assert_eq!(
+            status.age(Timestamp(130_000)),
+            Some(Duration::from_secs(60))
+        );
     }
 }

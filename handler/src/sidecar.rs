@@ -10,9 +10,9 @@
 //! - **A deadline.** A call ends, one way or the other, before Lambda stops the invocation.
 //!
 //! A request may be sent again even if the sidecar may have seen it, whatever its method: inference
-//! has no side effect but the time it takes, and the sidecar offers no call that has. On fresh
-//! connections it is sent at most [`FRESH_ATTEMPTS`] times, since what breaks two of them breaks
-//! the third.
+//! has no side effect but the time it takes, and a second check of a model's source finds what the
+//! first one found. On fresh connections it is sent at most [`FRESH_ATTEMPTS`] times, since what
+//! breaks two of them breaks the third.
 
 mod connection;
 

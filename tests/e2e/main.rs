@@ -42,4 +42,5 @@ mod soak;
 mod stopping;
 mod support;
 mod timeout;
+mod watch;
 mod wrong_configuration;

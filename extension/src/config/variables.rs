@@ -83,6 +83,11 @@ pub const VARIABLES: &[Variable] = &[
          `auto`: beside it if memory bears both; `off`: what is loaded stays, and S3 is not asked again",
     ),
     variable(
+        "MODEL_REPOSITORY_API",
+        "false",
+        "`true`: whoever can call the sidecar may have S3 asked at once, by Triton's `load`",
+    ),
+    variable(
         "MODEL_INIT_BUDGET",
         "9s, or 120s ahead of requests",
         "how long Init waits for the model before it goes on without",

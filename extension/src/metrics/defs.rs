@@ -70,7 +70,7 @@ metrics! {
     MODEL_RELOADS = "ModelReloads", Count, "swaps to another version of a model";
     MODEL_RELOAD_FAILURES = "ModelReloadFailures", Count, "new versions that could not be fetched or loaded";
     MODEL_CHECK_FAILURES = "ModelCheckFailures", Count, "checks for a new version that got no answer";
-    MODEL_AGE = "ModelAge", Seconds, "how long ago the source last confirmed the version that answers";
+    MODEL_AGE = "ModelAge", Seconds, "how long ago the source last said which version is the newest";
     MODEL_CACHE_HITS = "ModelCacheHits", Count, "starts that found the model's file in the cache";
     COLD_STARTS = "ColdStarts", Count, "starts of the sidecar";
     SIDECAR_MEMORY = "SidecarMemory", Bytes, "resident memory of the sidecar";

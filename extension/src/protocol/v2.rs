@@ -250,17 +250,34 @@ struct ModelMetadata<'a> {
     platform: &'static str,
     inputs: Vec<PortMetadata<'a>>,
     outputs: Vec<PortMetadata<'a>>,
+    parameters: &'a Standing,
 }
 
-/// Writes a model's metadata: what goes in, what comes out, as a manifest's `signature` declares it.
+/// How the version that answers stands to the newest. It goes into `parameters`, where the protocol leaves room for
+/// what a server has to say beyond it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Standing {
+    /// When the version was loaded, in milliseconds since the Unix epoch.
+    pub loaded_at_ms: u64,
+    /// When the source last said which version is the newest, in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirmed_at_ms: Option<u64>,
+    /// Why a newer version does not answer, or why the source could not be asked for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Writes a model's metadata: what goes in and what comes out, as a manifest's `signature` declares
+/// it, and how the version that answers stands.
 #[must_use]
-pub fn metadata(answer: AnsweredBy<'_>, signature: &Signature) -> Vec<u8> {
+pub fn metadata(answer: AnsweredBy<'_>, signature: &Signature, standing: &Standing) -> Vec<u8> {
     let metadata = ModelMetadata {
         name: answer.model,
         versions: [answer.version],
         platform: "onnx_onnxv1",
         inputs: signature.inputs.iter().map(port_metadata).collect(),
         outputs: signature.outputs.iter().map(port_metadata).collect(),
+        parameters: standing,
     };
     let mut out = Vec::with_capacity(512);
     write::json(&mut out, &metadata);
@@ -278,20 +295,20 @@ fn port_metadata(port: &Port) -> PortMetadata<'_> {
 }
 
 #[derive(Serialize)]
-struct ServerMetadata {
+struct ServerMetadata<'a> {
     name: &'static str,
     version: &'static str,
-    extensions: [&'static str; 0],
+    extensions: &'a [&'a str],
 }
 
 /// Writes the server's metadata. `extensions` lists only what is really there.
 #[must_use]
-pub fn server_metadata() -> Vec<u8> {
+pub fn server_metadata(extensions: &[&str]) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     let metadata = ServerMetadata {
         name: "model-sidecar",
         version: env!("CARGO_PKG_VERSION"),
-        extensions: [],
+        extensions,
     };
     write::json(&mut out, &metadata);
     out

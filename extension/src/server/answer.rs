@@ -13,8 +13,10 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 
+use super::about;
 use super::error::ApiError;
 use super::patience::Patience;
+use super::repository;
 use super::route::{NoRoute, Route, Target};
 use super::wait::loaded;
 use super::{BODY_STALL, Context, MOST_BODY};
@@ -32,17 +34,23 @@ const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 /// The longest wait of a request that comes with no deadline, outside an invocation.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 /// Answers one request; whatever goes wrong is an answer, too.
 pub(super) async fn answer(request: Request<Incoming>, context: &Context) -> Answer {
     let result = match Route::of(request.method(), request.uri().path()) {
-        Ok(Route::Server) => Ok(json(StatusCode::OK, v2::server_metadata())),
+        Ok(Route::Server) => Ok(json(
+            StatusCode::OK,
+            v2::server_metadata(repository::EXTENSIONS),
+        )),
         Ok(Route::Live) => Ok(json(StatusCode::OK, b"{\"live\":true}".to_vec())),
-        Ok(Route::Ready) => ready(context),
-        Ok(Route::ModelMetadata(target)) => metadata(&request, &target, context).await,
-        Ok(Route::ModelReady(target)) => model_ready(&target, context),
+        Ok(Route::Ready) => about::ready(context),
+        Ok(Route::ModelMetadata(target)) => about::metadata(&request, &target, context).await,
+        Ok(Route::ModelReady(target)) => about::model_ready(&target, context),
         Ok(Route::Infer(target)) => open_inference(request, &target, context).await,
+        Ok(Route::RepositoryIndex) => repository::index(request, context).await,
+        Ok(Route::RepositoryLoad(model)) => repository::load(request, &model, context).await,
+        Ok(Route::RepositoryUnload(model)) => repository::unload(&model, context),
         Ok(Route::Predict(model)) => plain_predict(request, model, context).await,
         Err(reason) => Err(no_route(&request, reason)),
     };
@@ -80,62 +88,13 @@ fn error_answer(error: &ApiError) -> Answer {
     answer
 }
 
-fn json(status: StatusCode, body: Vec<u8>) -> Answer {
+pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     answer
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
-}
-
-fn ready(context: &Context) -> Result<Answer, ApiError> {
-    let missing: Vec<String> = context
-        .models
-        .names()
-        .filter(|name| context.models.current(name).is_none())
-        .map(|name| context.status.why_missing(name))
-        .collect();
-    if missing.is_empty() {
-        Ok(json(StatusCode::OK, b"{\"ready\":true}".to_vec()))
-    } else {
-        Err(ApiError::NotReady(missing.join("; ")))
-    }
-}
-
-fn model_ready(target: &Target, context: &Context) -> Result<Answer, ApiError> {
-    let name = find(&target.model, context)?;
-    let Some(loaded) = context.models.current(name) else {
-        return Err(ApiError::NotReady(context.status.why_missing(name)));
-    };
-    check_version(target, &loaded)?;
-    let mut body = serde_json::json!({ "name": name.as_str(), "version": loaded.version.as_str(), "ready": true });
-    // Why what answers is not the newest.
-    if let Some(problem) = context.status.get(name).and_then(|status| status.problem) {
-        body["problem"] = problem.into();
-    }
-    Ok(named(
-        json(StatusCode::OK, body.to_string().into_bytes()),
-        &loaded,
-    ))
-}
-
-async fn metadata(
-    request: &Request<Incoming>,
-    target: &Target,
-    context: &Context,
-) -> Result<Answer, ApiError> {
-    let name = find(&target.model, context)?;
-    let deadline = deadline(request.headers(), context)?;
-    let loaded = loaded(name, deadline, context).await?;
-    check_version(target, &loaded)?;
-    Ok(named(
-        json(
-            StatusCode::OK,
-            v2::metadata(answered_by(&loaded), loaded.signature()),
-        ),
-        &loaded,
-    ))
 }
 
 /// The form in which a request comes and its answer goes.
@@ -174,7 +133,8 @@ async fn infer(
     form: Form<'_>,
     context: &Context,
 ) -> Result<Answer, ApiError> {
-    observed(name, context, async {
+    let mut answering = None;
+    let result = observed(name, context, async {
         let deadline = deadline(request.headers(), context)?;
         let body = body(request).await?;
         let received = Instant::now();
@@ -182,6 +142,7 @@ async fn infer(
         if let Form::OpenInference(target) = form {
             check_version(target, &loaded)?;
         }
+        answering = Some(Arc::clone(&loaded));
         let decoding = Instant::now();
         let (decoded, id) = form.decode(&body, loaded.signature())?;
         let decode = decoding.elapsed();
@@ -199,7 +160,12 @@ async fn infer(
         let answer = named(json(StatusCode::OK, encoded), &loaded);
         Ok(times.of(answer, &ran, name, context))
     })
-    .await
+    .await;
+    match (result, answering) {
+        // An error, too, names the version that it came from.
+        (Err(error), Some(loaded)) => Ok(named(error_answer(&error), &loaded)),
+        (result, _) => result,
+    }
 }
 
 async fn open_inference(
@@ -280,7 +246,7 @@ impl Times {
     }
 }
 
-fn named(mut answer: Answer, loaded: &Loaded) -> Answer {
+pub(super) fn named(mut answer: Answer, loaded: &Loaded) -> Answer {
     for (header, text) in [
         ("x-model-name", loaded.name.as_str()),
         ("x-model-version", loaded.version.as_str()),
@@ -294,7 +260,7 @@ fn named(mut answer: Answer, loaded: &Loaded) -> Answer {
     answer
 }
 
-fn answered_by(loaded: &Loaded) -> AnsweredBy<'_> {
+pub(super) fn answered_by(loaded: &Loaded) -> AnsweredBy<'_> {
     AnsweredBy {
         model: loaded.name.as_str(),
         version: loaded.version.as_str(),
@@ -310,7 +276,7 @@ pub(super) fn known(context: &Context) -> String {
         .join(", ")
 }
 
-fn find<'a>(given: &str, context: &'a Context) -> Result<&'a ModelName, ApiError> {
+pub(super) fn find<'a>(given: &str, context: &'a Context) -> Result<&'a ModelName, ApiError> {
     context
         .models
         .name(given)
@@ -320,7 +286,7 @@ fn find<'a>(given: &str, context: &'a Context) -> Result<&'a ModelName, ApiError
         })
 }
 
-fn check_version(target: &Target, loaded: &Loaded) -> Result<(), ApiError> {
+pub(super) fn check_version(target: &Target, loaded: &Loaded) -> Result<(), ApiError> {
     match &target.version {
         Some(given) if *given != loaded.version.as_str() => Err(ApiError::NoSuchVersion {
             model: target.model.clone(),
@@ -332,7 +298,7 @@ fn check_version(target: &Target, loaded: &Loaded) -> Result<(), ApiError> {
 }
 
 /// The request's own deadline, or the invocation's, a margin earlier.
-fn deadline(headers: &HeaderMap, context: &Context) -> Result<Deadline, ApiError> {
+pub(super) fn deadline(headers: &HeaderMap, context: &Context) -> Result<Deadline, ApiError> {
     let now = context.clock.now();
     let Some(value) = headers.get(DEADLINE_HEADER) else {
         let invocation = context
@@ -357,7 +323,7 @@ fn deadline(headers: &HeaderMap, context: &Context) -> Result<Deadline, ApiError
 }
 
 /// The whole body.
-async fn body(request: Request<Incoming>) -> Result<Bytes, ApiError> {
+pub(super) async fn body(request: Request<Incoming>) -> Result<Bytes, ApiError> {
     let mut body = request.into_body();
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if declared > MOST_BODY {

@@ -47,6 +47,14 @@ pub(super) enum ApiError {
     BodyBroken,
     #[error("{0}")]
     NotReady(String),
+    #[error("{0}")]
+    Forbidden(String),
+    #[error("the newest version of model {model:?} does not answer: {problem}")]
+    NotNewest { model: String, problem: String },
+    #[error("the deadline passed before the check of model {model:?} had ended; it goes on")]
+    CheckGoesOn { model: String },
+    #[error("{field}: {reason}")]
+    Field { field: String, reason: String },
     #[error(transparent)]
     Run(#[from] RunError),
 }
@@ -62,11 +70,15 @@ impl ApiError {
             ApiError::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             ApiError::BadRequest(_)
             | ApiError::Header { .. }
+            | ApiError::Field { .. }
             | ApiError::WhichModel { .. }
             | ApiError::BodyBroken
             | ApiError::Run(RunError::Engine(EngineError::Input(_))) => StatusCode::BAD_REQUEST,
             ApiError::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
-            ApiError::Run(RunError::Deadline | RunError::Engine(EngineError::Cancelled)) => {
+            ApiError::Forbidden(_) => StatusCode::FORBIDDEN,
+            ApiError::NotNewest { .. } => StatusCode::CONFLICT,
+            ApiError::CheckGoesOn { .. }
+            | ApiError::Run(RunError::Deadline | RunError::Engine(EngineError::Cancelled)) => {
                 StatusCode::GATEWAY_TIMEOUT
             }
             ApiError::Run(RunError::Engine(_)) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -11,6 +11,10 @@ pub(super) enum Route {
     ModelMetadata(Target),
     ModelReady(Target),
     Infer(Target),
+    /// Triton's repository extension: every model and its state; a check now; what is not offered.
+    RepositoryIndex,
+    RepositoryLoad(String),
+    RepositoryUnload(String),
     /// The plain form, for a model by name or for the only one.
     Predict(Option<String>),
 }
@@ -32,7 +36,8 @@ pub(super) enum NoRoute {
 /// All paths, for the answer to a request that takes another.
 pub(super) const PATHS: &str = "GET /v2, GET /v2/health/live, GET /v2/health/ready, \
      GET /v2/models/{model}[/versions/{version}], GET /v2/models/{model}[/versions/{version}]/ready, \
-     POST /v2/models/{model}[/versions/{version}]/infer, POST /predict, POST /models/{model}/predict";
+     POST /v2/models/{model}[/versions/{version}]/infer, POST /v2/repository/index, \
+     POST /v2/repository/models/{model}/load, POST /predict, POST /models/{model}/predict";
 
 impl Route {
     pub(super) fn of(method: &Method, path: &str) -> Result<Self, NoRoute> {
@@ -55,6 +60,16 @@ impl Route {
                 }
                 ["versions", version, "infer"] => {
                     (Method::POST, Route::Infer(target(model, Some(version))))
+                }
+                _ => return Err(NoRoute::Unknown),
+            },
+            ["v2", "repository", rest @ ..] => match rest {
+                ["index"] => (Method::POST, Route::RepositoryIndex),
+                ["models", model, "load"] => {
+                    (Method::POST, Route::RepositoryLoad((*model).to_owned()))
+                }
+                ["models", model, "unload"] => {
+                    (Method::POST, Route::RepositoryUnload((*model).to_owned()))
                 }
                 _ => return Err(NoRoute::Unknown),
             },
@@ -105,6 +120,12 @@ mod tests {
                 "/v2/models/wine/infer",
                 Route::Infer(wine(None)),
             ),
+            (Method::POST, "/v2/repository/index", Route::RepositoryIndex),
+            (
+                Method::POST,
+                "/v2/repository/models/wine/load",
+                Route::RepositoryLoad("wine".to_owned()),
+            ),
             (Method::POST, "/predict", Route::Predict(None)),
             (
                 Method::POST,
@@ -132,6 +153,7 @@ mod tests {
             "/v3",
             "/v2/models",
             "/v2/models/wine/explain",
+            "/v2/repository/models/wine",
             "/models/wine",
         ] {
             assert_eq!(

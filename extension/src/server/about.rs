@@ -1,0 +1,76 @@
+//! What a model is, whether it is ready, and how the version that answers stands to the newest.
+
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+
+use super::Context;
+use super::answer::{Answer, answered_by, check_version, deadline, find, json, named};
+use super::error::ApiError;
+use super::route::Target;
+use super::wait::loaded;
+use crate::models::Loaded;
+use crate::protocol::v2;
+
+pub(super) fn ready(context: &Context) -> Result<Answer, ApiError> {
+    let missing: Vec<String> = context
+        .models
+        .names()
+        .filter(|name| context.models.current(name).is_none())
+        .map(|name| context.status.why_missing(name))
+        .collect();
+    if missing.is_empty() {
+        Ok(json(StatusCode::OK, b"{\"ready\":true}".to_vec()))
+    } else {
+        Err(ApiError::NotReady(missing.join("; ")))
+    }
+}
+
+pub(super) fn model_ready(target: &Target, context: &Context) -> Result<Answer, ApiError> {
+    let name = find(&target.model, context)?;
+    let Some(loaded) = context.models.current(name) else {
+        return Err(ApiError::NotReady(context.status.why_missing(name)));
+    };
+    check_version(target, &loaded)?;
+    let body = serde_json::json!({
+        "name": name.as_str(),
+        "version": loaded.version.as_str(),
+        "ready": true,
+        "parameters": standing(&loaded, context),
+    });
+    Ok(named(
+        json(StatusCode::OK, body.to_string().into_bytes()),
+        &loaded,
+    ))
+}
+
+pub(super) async fn metadata(
+    request: &Request<Incoming>,
+    target: &Target,
+    context: &Context,
+) -> Result<Answer, ApiError> {
+    let name = find(&target.model, context)?;
+    let deadline = deadline(request.headers(), context)?;
+    let loaded = loaded(name, deadline, context).await?;
+    check_version(target, &loaded)?;
+    Ok(named(
+        json(
+            StatusCode::OK,
+            v2::metadata(
+                answered_by(&loaded),
+                loaded.signature(),
+                &standing(&loaded, context),
+            ),
+        ),
+        &loaded,
+    ))
+}
+
+/// How the version that answers stands to the newest.
+fn standing(loaded: &Loaded, context: &Context) -> v2::Standing {
+    let status = context.status.get(&loaded.name).unwrap_or_default();
+    v2::Standing {
+        loaded_at_ms: loaded.loaded_at.0,
+        confirmed_at_ms: status.checked_at.map(|at| at.0),
+        problem: status.problem,
+    }
+}
