@@ -79,6 +79,18 @@ pub enum EngineError {
     Thread(String),
 }
 
+impl EngineError {
+    /// Whether a run failed inside: by the model or by ONNX Runtime, and neither by what the caller sent nor because
+    /// it was stopped.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        matches!(
+            self,
+            EngineError::Run(_) | EngineError::Output { .. } | EngineError::Panicked(_)
+        )
+    }
+}
+
 /// Stops a run from outside, before it begins or between two nodes of the graph.
 #[derive(Default)]
 pub struct Cancel {

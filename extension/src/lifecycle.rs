@@ -21,7 +21,7 @@ use crate::ids::ModelName;
 use crate::metrics::{Reporter, defs};
 use crate::models::Models;
 use crate::reload::{Outcome, Reloader};
-use crate::status::Status;
+use crate::status::{Status, Wish, Withdrawal};
 use machine::{ATTEMPT_PAUSE, Job};
 
 /// What there is to be done, and with what.
@@ -58,20 +58,37 @@ impl Work {
         }
     }
 
-    /// Makes an attempt for each model for which a request asks.
-    pub async fn serve_wishes(self: Arc<Self>, mut wanted: mpsc::Receiver<ModelName>) {
-        while let Some(model) = wanted.recv().await {
-            let Some(reloader) = self.reloaders.get(&model).cloned() else {
-                continue;
-            };
-            let status = self.status.get(&model).unwrap_or_default();
-            let failed_at = status.attempted_at.filter(|_| status.problem.is_some());
-            let rested = failed_at.map_or(ATTEMPT_PAUSE, |at| self.clock.now().since(at));
-            let pause = ATTEMPT_PAUSE.saturating_sub(rested);
-            // Several wishes end their pause together, and make one check.
+    /// Does what requests ask for.
+    pub async fn serve_wishes(self: Arc<Self>, mut wanted: mpsc::Receiver<Wish>) {
+        while let Some(wish) = wanted.recv().await {
+            match wish {
+                Wish::Check(model) => self.check_soon(&model),
+                Wish::Withdraw(withdrawal) => self.withdraw(withdrawal),
+            }
+        }
+    }
+
+    /// Makes an attempt for a model, a pause after one that failed.
+    fn check_soon(&self, model: &ModelName) {
+        let Some(reloader) = self.reloaders.get(model).cloned() else {
+            return;
+        };
+        let status = self.status.get(model).unwrap_or_default();
+        let failed_at = status.attempted_at.filter(|_| status.problem.is_some());
+        let rested = failed_at.map_or(ATTEMPT_PAUSE, |at| self.clock.now().since(at));
+        let pause = ATTEMPT_PAUSE.saturating_sub(rested);
+        // Several wishes end their pause together, and make one check.
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            reloader.check().await
+        });
+    }
+
+    fn withdraw(&self, withdrawal: Withdrawal) {
+        if let Some(reloader) = self.reloaders.get(&withdrawal.model).cloned() {
             tokio::spawn(async move {
-                tokio::time::sleep(pause).await;
-                reloader.check().await
+                let Withdrawal { digest, reason, .. } = withdrawal;
+                reloader.withdraw(&digest, &reason).await;
             });
         }
     }

@@ -190,14 +190,35 @@ impl Reloader {
     }
 
     /// Lets the version before this one answer again, or what else there is in its place, and this one no more, until
-    /// the source holds another one.
-    pub async fn withdraw(&self, digest: &Digest, reason: &str) -> Outcome {
+    /// the source holds another one. With nothing to take its place it stays.
+    pub async fn withdraw(&self, digest: &Digest, reason: &str) {
         let mut known = self.known.lock().await;
+        let (name, shared) = (&self.settings.name, &self.shared);
+        let Some(bad) = shared
+            .models
+            .current(name)
+            .filter(|bad| bad.digest == *digest)
+        else {
+            info!(model = %name, "the version whose runs failed answers no more");
+            return;
+        };
         let journal = self.journal(&mut known).await;
-        let answering = self.answering();
-        let withdraw = |history: &mut _| Check::withdraw(history, answering, digest, reason);
-        let (check, step) = journal.note(withdraw);
-        self.walk(check, step, &mut known).await
+        let answering = Some(bad.digest.clone());
+        let (check, step) = Check::withdraw(journal.history(), answering, digest, reason);
+        self.walk(check, step, &mut known).await;
+        let answering = shared.models.current(name);
+        let Some(answering) = answering.filter(|answering| answering.digest != *digest) else {
+            warn!(model = %name, version = %bad.version, "{reason}; it stays, for want of another");
+            return;
+        };
+        metrics::counter!(defs::MODEL_WITHDRAWALS, defs::MODEL_LABEL => name.to_string())
+            .increment(1);
+        warn!(
+            model = %name,
+            version = %answering.version,
+            withdrawn = %bad.version,
+            "a version is withdrawn, and another one answers until the source changes: {reason}"
+        );
     }
 
     async fn journal<'a>(&self, known: &'a mut Known) -> &'a mut Journal {
@@ -577,7 +598,7 @@ impl Reloader {
     /// What the version is held against before it answers. One that was let in here before is only warmed up.
     fn gate(&self, record: &Record, terms: Terms, journal: &Journal) -> Gate {
         let (history, digest) = (journal.history(), record.digest());
-        if history.good() == Some(record) {
+        if history.good() == Some(record) || history.before() == Some(record) {
             let inputs = history.example(&digest);
             return match inputs {
                 Some(inputs) => {

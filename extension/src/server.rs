@@ -12,10 +12,11 @@ mod listen;
 mod patience;
 mod repository;
 mod route;
+mod trial;
 mod wait;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulShutdown;
@@ -28,9 +29,10 @@ pub use listen::{BindError, Listeners};
 use crate::clock::{Clock, Thaws};
 use crate::ids::ModelName;
 use crate::metrics::defs::{self, MODEL_LABEL};
-use crate::models::Models;
-use crate::schedule::Scheduler;
-use crate::status::Status;
+use crate::models::{Loaded, Models};
+use crate::schedule::{Ran, RunError, Scheduler};
+use crate::status::{Status, Withdrawal};
+use trial::Trial;
 
 /// Connections at the same time. A process on Lambda may have 1,024 descriptors.
 const MOST_CONNECTIONS: usize = 256;
@@ -55,6 +57,7 @@ pub struct Context {
     /// Whether a caller may have a source asked now.
     allows_loads: bool,
     metrics: BTreeMap<ModelName, ModelMetrics>,
+    trials: BTreeMap<ModelName, Mutex<Trial>>,
 }
 
 /// A model's metrics, looked up once.
@@ -93,6 +96,8 @@ impl Context {
                 (name.clone(), metrics)
             })
             .collect();
+        let trials = models.names().map(|name| (name.clone(), Mutex::default()));
+        let trials = trials.collect();
         let scheduler = Scheduler::new(models.names().cloned(), Arc::clone(&clock), thaws.clone());
         Self {
             models,
@@ -103,6 +108,7 @@ impl Context {
             max_staleness,
             allows_loads: false,
             metrics,
+            trials,
         }
     }
 
@@ -112,6 +118,29 @@ impl Context {
         Self {
             allows_loads,
             ..self
+        }
+    }
+
+    /// Takes note of a run that has ended, and asks that its version be withdrawn when it is not fit to answer.
+    fn watch(&self, loaded: &Loaded, run: &Result<Ran, RunError>) {
+        let failed = match run {
+            Ok(_) => false,
+            Err(RunError::Engine(error)) if error.is_inside() => true,
+            Err(_) => return,
+        };
+        let Some(trial) = self.trials.get(&loaded.name) else {
+            return;
+        };
+        let mut trial = trial.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(doubt) = trial.ran(loaded, failed) {
+            let heard = self.status.want_withdrawal(Withdrawal {
+                model: loaded.name.clone(),
+                digest: loaded.digest.clone(),
+                reason: doubt.to_string(),
+            });
+            if heard {
+                trial.settle();
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What is loaded, since when, and why something is not ready.
 //!
-//! Written by reload, shown by the server. It is also the way in which the server asks for a check: a request
-//! that finds no model wants another attempt, and the one who makes attempts is not the server's business.
+//! Written by reload, shown by the server. It is also the way in which the server asks for what is not its own
+//! business: a request that finds no model wants another attempt, and a version whose runs fail is to be withdrawn.
+
+mod wish;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Deadline, Timestamp};
 use crate::ids::{ModelName, Version};
+pub use wish::{Wish, Withdrawal};
 
 /// Where one model stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,11 +51,11 @@ impl ModelStatus {
     }
 }
 
-/// The state of every model, and the channel by which checks are asked for.
+/// The state of every model, and the channel by which the server's wishes go.
 #[derive(Debug)]
 pub struct Status {
     models: BTreeMap<ModelName, watch::Sender<ModelStatus>>,
-    wanted: mpsc::Sender<ModelName>,
+    wanted: mpsc::Sender<Wish>,
     /// In milliseconds since the Unix epoch; 0 outside an invocation.
     invocation_deadline: AtomicU64,
 }
@@ -60,7 +63,7 @@ pub struct Status {
 impl Status {
     /// The status of these models, nothing loaded yet; what the server asks for arrives at the receiver.
     #[must_use]
-    pub fn new(models: impl IntoIterator<Item = ModelName>) -> (Self, mpsc::Receiver<ModelName>) {
+    pub fn new(models: impl IntoIterator<Item = ModelName>) -> (Self, mpsc::Receiver<Wish>) {
         // Requests for a check while one is under way add nothing, so a short queue may overflow.
         let (wanted, receiver) = mpsc::channel(16);
         let models = models
@@ -168,7 +171,13 @@ impl Status {
 
     /// Asks for a check of the source; one that is under way already is enough.
     pub fn want_check(&self, model: &ModelName) {
-        let _ = self.wanted.try_send(model.clone());
+        let _ = self.wanted.try_send(Wish::Check(model.clone()));
+    }
+
+    /// Asks that a version answers no more; whether the wish was heard.
+    #[must_use]
+    pub fn want_withdrawal(&self, withdrawal: Withdrawal) -> bool {
+        self.wanted.try_send(Wish::Withdraw(withdrawal)).is_ok()
     }
 }
 

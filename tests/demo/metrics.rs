@@ -34,11 +34,12 @@ const TABLE: &[(&str, &str, Shown)] = &[
 ];
 
 /// Metrics that count what must not happen here.
-const MISHAPS: [&str; 4] = [
+const MISHAPS: [&str; 5] = [
     "InferenceErrors",
     "ValidationErrors",
     "ModelReloadFailures",
     "ModelCheckFailures",
+    "ModelWithdrawals",
 ];
 
 fn ours(metric: &str) -> Filter {

@@ -43,4 +43,5 @@ mod stopping;
 mod support;
 mod timeout;
 mod watch;
+mod withdraw;
 mod wrong_configuration;

@@ -92,8 +92,8 @@ pub(super) enum Event {
 pub(super) struct Check {
     /// The version that answers.
     answering: Option<Digest>,
-    /// Whether it answers only because nothing can be had in its place.
-    is_withdrawn: bool,
+    /// Why it is not to answer any more, once another one can.
+    withdrawn: Option<String>,
     /// Whether the source was asked for what it holds, known or not.
     asked_anew: bool,
     stage: Stage,
@@ -135,10 +135,9 @@ enum After {
 impl Check {
     /// A check beside the version that answers, if one does.
     pub(super) fn begin(history: &History, answering: Option<Digest>) -> (Self, Step) {
-        let refused = |digest| history.why_refused(digest, None).is_some();
         let mut check = Self {
-            is_withdrawn: answering.as_ref().is_some_and(refused),
             answering,
+            withdrawn: None,
             asked_anew: false,
             stage: Stage::Ended,
             tried: Vec::new(),
@@ -152,23 +151,23 @@ impl Check {
         (check, step)
     }
 
-    /// The version of this digest is not to answer any more. Until another one does, it goes on.
+    /// The version of this digest is not to answer any more. It is refused when another one has taken its place, and goes
+    /// on until then: some answers are better than none.
     pub(super) fn withdraw(
-        history: &mut History,
+        history: &History,
         answering: Option<Digest>,
         digest: &Digest,
         reason: &str,
     ) -> (Self, Step) {
         let (mut check, _) = Self::begin(history, answering);
         if check.answering.as_ref() != Some(digest) {
-            let end = check.end(history, End::Current);
-            return (check, end);
+            check.stage = Stage::Ended;
+            return (check, Step::End(End::Current));
         }
-        history.refused(digest, Cause::Itself, reason);
-        history.settled(None);
-        check.is_withdrawn = true;
-        let step = match history.usable_as_it_is() {
-            Some(_) => check.stand_in(history),
+        check.withdrawn = Some(reason.to_owned());
+        check.tried.push(digest.clone());
+        let step = match check.find(history) {
+            Some(find) => find,
             None => check.ask(history, false),
         };
         (check, step)
@@ -224,13 +223,18 @@ impl Check {
                 self.go_on(history, following(target, more))
             }
             (Stage::Finding(record), Event::Found) => self.load(record, After::SourcesStandIn),
-            (Stage::Finding(_), Event::Lost) if self.is_withdrawn && !self.asked_anew => {
+            (Stage::Finding(_), Event::Lost) if self.withdrawn.is_some() && !self.asked_anew => {
                 self.ask(history, false)
             }
             (Stage::Finding(_), Event::Lost) => self.gather(Target::StandIn(0)),
             (Stage::Loading { record, .. }, Event::Loaded { signature }) => {
+                let before = self.answering.replace(record.digest());
+                if let (Some(reason), Some(before)) = (self.withdrawn.take(), before) {
+                    history.refused(&before, Cause::Itself, &reason);
+                    // The source may want another one than what could be had at once.
+                    self.unfinished = true;
+                }
                 history.let_in(&record, signature);
-                (self.answering, self.is_withdrawn) = (Some(record.digest()), false);
                 match self.restoring.take() {
                     None => self.end(history, End::Loaded),
                     Some(Some(choice)) => self.gather(Target::Choice(choice)),
@@ -302,6 +306,9 @@ impl Check {
             self.passed_over.get_or_insert(reason.to_owned());
             return self.go_on(history, after);
         }
+        if self.tried.contains(&digest) {
+            return self.go_on(history, after);
+        }
         if self.answering.as_ref() == Some(&digest) && !transferred {
             return self.end(history, End::Current);
         }
@@ -336,7 +343,7 @@ impl Check {
 
     /// Whether a version answers that is not to be replaced at any price.
     fn is_answered(&self) -> bool {
-        self.answering.is_some() && !self.is_withdrawn
+        self.answering.is_some() && self.withdrawn.is_none()
     }
 
     fn ask(&mut self, history: &History, known: bool) -> Step {
@@ -363,13 +370,20 @@ impl Check {
 
     /// What was let in here last, or what the source has for this.
     fn stand_in(&mut self, history: &History) -> Step {
-        match history.usable_as_it_is() {
-            Some(usable) if !self.tried.contains(&usable.digest()) => {
-                self.stage = Stage::Finding(usable.clone());
-                Step::Find(usable.clone())
-            }
-            _ => self.gather(Target::StandIn(0)),
+        match self.find(history) {
+            Some(find) => find,
+            None => self.gather(Target::StandIn(0)),
         }
+    }
+
+    fn find(&mut self, history: &History) -> Option<Step> {
+        let mut known = history
+            .usable_as_it_is()
+            .into_iter()
+            .chain(history.before());
+        let record = known.find(|record| !self.tried.contains(&record.digest()))?;
+        self.stage = Stage::Finding(record.clone());
+        Some(Step::Find(record.clone()))
     }
 
     fn end(&mut self, history: &mut History, end: End) -> Step {

@@ -8,6 +8,7 @@ mod published;
 mod repository;
 mod rollout;
 mod shelf;
+mod withdraw;
 
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::Ordering;

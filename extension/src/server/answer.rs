@@ -149,7 +149,9 @@ async fn infer(
         let ran = context
             .scheduler
             .run(Arc::clone(&loaded), decoded, deadline)
-            .await?;
+            .await;
+        context.watch(&loaded, &ran);
+        let ran = ran?;
         let encoding = Instant::now();
         let encoded = form.encode(&loaded, id.as_deref(), &ran.outputs);
         let times = Times {

@@ -145,6 +145,15 @@ impl History {
             .map(|entry| &entry.record)
     }
 
+    /// The one that was let in before that, unless it was refused later.
+    #[must_use]
+    pub fn before(&self) -> Option<&Record> {
+        let before = self.before.as_ref();
+        before
+            .filter(|entry| self.reason(entry).is_none())
+            .map(|entry| &entry.record)
+    }
+
     /// The inputs and outputs of the version that was let in last, unless it was refused later.
     #[must_use]
     pub fn signature(&self) -> Option<&Signature> {

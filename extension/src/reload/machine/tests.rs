@@ -144,14 +144,17 @@ impl World {
     fn withdraw(&mut self, luck: &mut dyn Iterator<Item = Luck>) -> Option<End> {
         let answering = self.answering?;
         let digest = record(answering).digest();
-        self.unlucky.push(answering);
         let (check, step) = Check::withdraw(
-            &mut self.history,
+            &self.history,
             Some(digest.clone()),
             &digest,
             "its runs fail",
         );
-        self.walk(check, step, luck)
+        let end = self.walk(check, step, luck);
+        if self.history.why_refused(&digest, None).is_some() {
+            self.unlucky.push(answering);
+        }
+        end
     }
 
     fn walk(

@@ -10,7 +10,7 @@ use crate::clock::wall::Wall;
 use crate::clock::{Clock as _, Thaws};
 use crate::models::Models;
 use crate::schedule::stub;
-use crate::status::Status;
+use crate::status::{Status, Wish};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -22,7 +22,7 @@ struct Bench {
 
 impl Bench {
     /// A version answers.
-    fn new() -> (Self, Receiver<ModelName>) {
+    fn new() -> (Self, Receiver<Wish>) {
         let wall = Wall::new();
         let name = ModelName::parse("wine").unwrap();
         let models = Models::new([name.clone()]);
@@ -88,7 +88,7 @@ async fn the_answer_waits_for_the_check_and_says_how_it_ended() {
     ] {
         let (bench, mut wishes) = Bench::new();
         let check = async {
-            assert_eq!(wishes.recv().await.as_ref(), Some(&bench.name));
+            assert_eq!(wishes.recv().await, Some(Wish::Check(bench.name.clone())));
             bench.wall.pass(MINUTE / 2);
             bench.begins();
             tokio::time::sleep(MINUTE / 3).await;

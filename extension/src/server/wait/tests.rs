@@ -7,7 +7,7 @@ use crate::clock::wall::{Monotonic, Wall};
 use crate::clock::{Clock as _, Thaws};
 use crate::models::Models;
 use crate::schedule::stub;
-use crate::status::Status;
+use crate::status::{Status, Wish};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -17,7 +17,7 @@ struct Bench {
     thaws: Thaws,
     name: ModelName,
     context: Context,
-    wishes: Receiver<ModelName>,
+    wishes: Receiver<Wish>,
 }
 
 impl Bench {
@@ -169,7 +169,7 @@ async fn a_stale_version_is_checked_first_and_the_new_one_answers() {
     bench.wall.pass(HOUR);
     let mut wishes = std::mem::replace(&mut bench.wishes, tokio::sync::mpsc::channel(1).1);
     let checks = async {
-        assert_eq!(wishes.recv().await.as_ref(), Some(&bench.name));
+        assert_eq!(wishes.recv().await, Some(Wish::Check(bench.name.clone())));
         bench.load("2");
         bench.check_ends(None);
     };
