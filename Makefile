@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes stage layer check-layer tools test demo soak-freeze bench-next bench-lab bench-coldstart bench-fetch lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes stage layer check-layer tools test demo soak-freeze soak-reload bench-next bench-lab bench-coldstart bench-fetch lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -83,6 +83,9 @@ demo: onnxruntime bubblewrap stage ## run the main job from nothing, as a story 
 
 soak-freeze: bubblewrap stage ## freeze and thaw 3 times 1,000 times under traffic (a minute; CYCLES=100 for less)
 	@target/debug/bench soak-freeze $(if $(CYCLES),--cycles $(CYCLES))
+
+soak-reload: stage ## 1,000 new versions under load, and 200 of 12 MB (8 minutes; SWAPS=100 for less)
+	@target/debug/bench soak-reload $(if $(SWAPS),--swaps $(SWAPS))
 
 bench-next: bubblewrap stage ## how long the sidecar holds up an invocation with nothing due (1 minute)
 	@target/debug/bench next

@@ -98,8 +98,8 @@ async fn on_lambda(environment: &Environment) -> i32 {
         registered.map(|registration| (registration, begun.elapsed()))
     };
     // Beside each other: nobody needs the platform's answer before Init ends, well or not.
-    let building = App::build(environment, &mut phases);
-    let (built, registered) = tokio::join!(building, registering);
+    let building = Box::pin(App::build(environment, &mut phases));
+    let (registered, built) = tokio::join!(registering, building);
     let registration = match registered {
         Ok((registration, time)) => {
             phases.register = Some(time);

@@ -4,6 +4,7 @@
 //! it to `target/bench`, and ends in failure when something is not as promised. A claim is measured
 //! against its alternative in the same run.
 
+mod chart;
 mod coldstart;
 mod cycles;
 mod fetch;
@@ -14,6 +15,7 @@ mod next;
 #[expect(clippy::unwrap_used, reason = "written for tests")]
 #[path = "../e2e/reference.rs"]
 mod reference;
+mod reload;
 mod soak;
 mod usage;
 
@@ -36,6 +38,12 @@ enum Subject {
         /// How many cycles by each kind of clock
         #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_20)]
         cycles: usize,
+    },
+    /// New versions under load: no failed request, no wrong answer, nothing that grows
+    SoakReload {
+        /// How many versions of 100 KB; a fifth of it of 12 MB
+        #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_20)]
+        swaps: usize,
     },
     /// From INVOKE to the extension's call of `next`, with nothing due
     Next {
@@ -61,6 +69,7 @@ enum Subject {
 async fn main() -> Result<ExitCode> {
     match Bench::parse().subject {
         Subject::SoakFreeze { cycles } => soak::run(cycles).await,
+        Subject::SoakReload { swaps } => reload::run(swaps).await,
         Subject::Next { invocations } => next::run(invocations).await,
         Subject::Coldstart { repetitions } => coldstart::run(repetitions.into()).await,
         Subject::Fetch { repetitions } => fetch::run(repetitions.into()).await,

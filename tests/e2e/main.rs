@@ -30,6 +30,7 @@ mod real_models;
 mod reference;
 mod reload;
 mod replace;
+mod reload_soak;
 mod resets;
 mod rollout;
 mod s3_down;

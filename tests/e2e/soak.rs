@@ -2,9 +2,9 @@
 
 #[path = "../bench/cycles.rs"]
 mod cycles;
-#[expect(dead_code, reason = "so few cycles say nothing of memory and threads")]
+#[expect(dead_code, reason = "so few cycles say nothing of memory")]
 #[path = "../bench/usage.rs"]
-mod usage;
+pub(crate) mod usage;
 
 use cycles::Cycles;
 use lab::lambda::Clock;

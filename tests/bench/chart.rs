@@ -1,0 +1,102 @@
+//! Charts of lines, one below the other, in `target/bench/NAME.svg`.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result};
+
+/// Sizes in the drawing's own units.
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 150.0;
+const LEFT: f64 = 60.0;
+const GAP: f64 = 70.0;
+
+/// A line: its colour, its name, and its points.
+pub(crate) struct Line<'a> {
+    pub(crate) colour: &'static str,
+    pub(crate) name: &'a str,
+    pub(crate) points: &'a [(f64, f64)],
+}
+
+/// A drawing that grows downwards.
+pub(crate) struct Charts {
+    body: String,
+    top: f64,
+}
+
+impl Charts {
+    pub(crate) fn new() -> Self {
+        Self {
+            body: String::new(),
+            top: 30.0,
+        }
+    }
+
+    /// Adds lines on axes from zero to these, to the right and up; what lies beyond is drawn at the end.
+    pub(crate) fn add(&mut self, title: &str, [most_x, most_y]: [f64; 2], lines: &[Line<'_>]) {
+        let (top, bottom) = (self.top, self.top + HEIGHT);
+        self.text(LEFT, top - 8.0, "start", title);
+        let end = LEFT + WIDTH;
+        let _ = writeln!(
+            self.body,
+            r##"<path d="M{LEFT} {top}V{bottom}H{end}" fill="none" stroke="#000"/>"##,
+        );
+        let places = [(0.0, bottom), (0.5, f64::midpoint(top, bottom)), (1.0, top)];
+        for (share, y) in places {
+            let label = format!("{:.1}", share * most_y);
+            self.text(LEFT - 6.0, y + 4.0, "end", &label);
+            let label = format!("{:.0}", share * most_x);
+            self.text(LEFT + share * WIDTH, bottom + 16.0, "middle", &label);
+        }
+        for (place, line) in (1_u8..).zip(lines) {
+            let Line {
+                colour,
+                name,
+                points,
+            } = line;
+            let mut path = String::new();
+            for (x, y) in *points {
+                let [x, y] = [(x, most_x), (y, most_y)]
+                    .map(|(value, most)| (value / most.max(f64::MIN_POSITIVE)).min(1.0));
+                let (x, y) = (LEFT + x * WIDTH, bottom - y * HEIGHT);
+                let _ = write!(path, "{x:.1},{y:.1} ");
+            }
+            let _ = writeln!(
+                self.body,
+                r#"<polyline points="{path}" fill="none" stroke="{colour}"/>"#
+            );
+            let y = top + 16.0 * f64::from(place);
+            let _ = writeln!(
+                self.body,
+                r#"<text x="{}" y="{y}" fill="{colour}">{name}</text>"#,
+                LEFT + 12.0
+            );
+        }
+        self.top = bottom + GAP;
+    }
+
+    /// Writes it.
+    pub(crate) fn write(self, name: &str) -> Result<()> {
+        let (wide, high) = (LEFT + WIDTH + 30.0, self.top);
+        let body = self.body;
+        let svg = format!(
+            r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0} {high:.0}" font-family="sans-serif" font-size="12">
+<rect width="100%" height="100%" fill="#fff"/>
+{body}</svg>
+"##
+        );
+        let folder = lab::artifacts::workspace().join("target/bench");
+        let file = folder.join(format!("{name}.svg"));
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(&file, svg))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        println!("\ndrawn in target/bench/{name}.svg");
+        Ok(())
+    }
+
+    fn text(&mut self, x: f64, y: f64, anchor: &str, words: &str) {
+        let _ = writeln!(
+            self.body,
+            r#"<text x="{x:.0}" y="{y:.0}" text-anchor="{anchor}">{words}</text>"#
+        );
+    }
+}

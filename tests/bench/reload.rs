@@ -1,0 +1,210 @@
+//! `make soak-reload`: a thousand new versions under the load of four clients, and what a swap of 12 MB does to their
+//! answers.
+//!
+//! The sidecar runs by itself ([`swaps`]). First come small models, a third of them with something in their way: no
+//! request may notice, and nothing may grow. Then come large ones with nothing in their way: requests that were
+//! under way in a swap are held against those between swaps, which come from the same seconds of the same machine.
+
+pub(crate) mod adder;
+mod callers;
+mod plot;
+mod swaps;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::figures::{Figures, Goal, count, percentile, sparkline};
+use crate::usage;
+use adder::Size;
+use callers::{Ledger, Sample, backwards};
+use swaps::{Swaps, Tally};
+
+/// After a swap the old version is taken apart and its memory given back, which belongs to the swap.
+const AFTERMATH: Duration = Duration::from_millis(20);
+/// Between two swaps of large models: there must be a steady state to compare with.
+const REST: Duration = Duration::from_millis(150);
+/// Between a client's requests where latencies are compared: with none, four clients fill both CPUs of a small machine,
+/// and what is measured is their own queue.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How many more threads: as many as had work at once at some moment, of those that the runtime keeps for what blocks.
+const MOST_THREADS: f64 = 2.0;
+
+pub(crate) async fn run(swaps: usize) -> Result<ExitCode> {
+    let begun = Instant::now();
+    let mut figures = Figures::of("reload");
+    println!(
+        "New versions under the load of {} clients; dev builds, on this machine.",
+        callers::CALLERS
+    );
+
+    println!("\n{swaps} versions of 100 KB, a third of them with something in their way");
+    let mut running = Swaps::start(Size::SMALL, 1, Duration::ZERO).await?;
+    for _ in 0..swaps {
+        running.swap_in_trouble().await?;
+    }
+    let (small, ledger) = running.end().await?;
+    tell(&small, &ledger);
+    judge(&mut figures, "small", &small, &ledger);
+
+    let swaps = (swaps / 5).max(20);
+    println!("\n{swaps} versions of 12 MB");
+    let mut running = Swaps::start(Size::LARGE, 40, PAUSE).await?;
+    for _ in 0..swaps {
+        running.rest(REST).await;
+        running.swap().await?;
+    }
+    let (large, ledger) = running.end().await?;
+    tell(&large, &ledger);
+    judge(&mut figures, "large", &large, &ledger);
+    let latencies = Latencies::of(&ledger.samples, &large.swaps);
+    latencies.judge(&mut figures);
+
+    plot::draw(&small, &large, &latencies)?;
+    println!("\n{:.0} s in all", begun.elapsed().as_secs_f64());
+    figures.end()
+}
+
+/// Latencies in milliseconds.
+struct Latencies {
+    /// Of requests that were under way at some moment of a swap.
+    swapping: Vec<f64>,
+    /// Of the others.
+    steady: Vec<f64>,
+}
+
+impl Latencies {
+    fn of(samples: &[Sample], swaps: &[(Instant, Instant)]) -> Self {
+        // Swaps come one after the other, so the first that may matter is found from the end of each.
+        let in_swap = |sample: &&Sample| {
+            let first = swaps.partition_point(|(_, end)| *end + AFTERMATH < sample.asked);
+            swaps
+                .get(first)
+                .is_some_and(|(begin, _)| *begin <= sample.answered)
+        };
+        let (swapping, steady): (Vec<_>, Vec<_>) = samples.iter().partition(in_swap);
+        let all = |samples: Vec<&Sample>| {
+            let latencies = samples.into_iter().map(Sample::latency);
+            latencies.map(|time| time.as_secs_f64() * 1000.0).collect()
+        };
+        Self {
+            swapping: all(swapping),
+            steady: all(steady),
+        }
+    }
+
+    fn judge(&self, figures: &mut Figures) {
+        for (name, latencies) in [("steady", &self.steady), ("in swaps", &self.swapping)] {
+            figures.add(format!("large, {name}: requests"), count(latencies), "");
+            for percent in [50.0, 99.0] {
+                let name = format!("large, {name}: p{percent}");
+                figures.add(name, percentile(latencies, percent), "ms");
+            }
+        }
+        let [steady, swapping] =
+            [&self.steady, &self.swapping].map(|times| percentile(times, 99.0));
+        figures.hold(
+            "large: p99 in swaps, of the steady one",
+            swapping / steady.max(f64::MIN_POSITIVE),
+            "times",
+            Goal::AtMost(2.0),
+        );
+    }
+}
+
+fn tell(tally: &Tally, ledger: &Ledger) {
+    let Tally {
+        good,
+        bad,
+        troubled,
+        ..
+    } = tally;
+    println!(
+        "  {} requests, {good} good versions, {bad} bad ones, {troubled} swaps in trouble",
+        ledger.samples.len() + ledger.failures.len()
+    );
+    for problem in ledger.failures.iter().take(3) {
+        println!("  {problem}");
+    }
+    println!("  MB resident      {}", sparkline(&memory(tally)));
+    println!("  open descriptors {}", sparkline(&descriptors(tally)));
+    println!("  threads          {}", sparkline(&threads(tally)));
+    println!("  files in cache   {}", sparkline(&files(tally)));
+}
+
+fn judge(figures: &mut Figures, size: &str, tally: &Tally, ledger: &Ledger) {
+    let none = |figures: &mut Figures, what: &str, found: f64| {
+        figures.hold(format!("{size}: {what}"), found, "", Goal::AtMost(0.0));
+    };
+    none(figures, "failed or wrong answers", count(&ledger.failures));
+    let older = u32::try_from(backwards(&ledger.samples)).unwrap_or(u32::MAX);
+    none(
+        figures,
+        "answers of a version that had been replaced",
+        older.into(),
+    );
+    let versions = u32::try_from(ledger.versions()).unwrap_or(u32::MAX);
+    // One that was overtaken while it was fetched need not have answered.
+    let skipped = f64::from(tally.good) - f64::from(versions);
+    figures.add(
+        format!("{size}: good versions that never answered"),
+        skipped,
+        "",
+    );
+    let last = ledger.samples.last().map_or(0, |sample| sample.number);
+    none(
+        figures,
+        "versions behind the newest at the end",
+        f64::from(tally.good) - 1.0 - f64::from(last),
+    );
+
+    let [early, late] = early_and_late(&memory(tally), 50.0);
+    figures.add(format!("{size}: resident after ten swaps"), early, "MB");
+    let name = format!("{size}: resident after all");
+    figures.hold(name, late, "MB", Goal::AtMost(early * 1.05));
+    // One more or less is chance; what stays is the fewest.
+    for (what, values, most) in [
+        ("descriptors", descriptors(tally), 0.0),
+        ("threads", threads(tally), MOST_THREADS),
+        ("files in the cache", files(tally), 0.0),
+    ] {
+        let [early, late] = early_and_late(&values, 0.0);
+        let name = format!("{size}: {what} grow by");
+        figures.hold(name, late - early, "", Goal::AtMost(most));
+    }
+}
+
+/// A percentile of the swaps from the tenth to the twentieth, and of the last ten.
+fn early_and_late(values: &[f64], percent: f64) -> [f64; 2] {
+    let early = values.get(10..20.min(values.len())).unwrap_or_default();
+    let late = values
+        .get(values.len().saturating_sub(10)..)
+        .unwrap_or_default();
+    [early, late].map(|ten| percentile(ten, percent))
+}
+
+fn memory(tally: &Tally) -> Vec<f64> {
+    let usages = tally.usages.iter();
+    usages
+        .map(|usage| f64::from(usage.resident) / 1024.0)
+        .collect()
+}
+
+fn descriptors(tally: &Tally) -> Vec<f64> {
+    let usages = tally.usages.iter();
+    usages.map(|usage| usage.descriptors.into()).collect()
+}
+
+fn threads(tally: &Tally) -> Vec<f64> {
+    let usages = tally.usages.iter();
+    usages.map(|usage| usage.threads.into()).collect()
+}
+
+fn files(tally: &Tally) -> Vec<f64> {
+    let files = tally.files.iter();
+    files
+        .map(|count| f64::from(u32::try_from(*count).unwrap_or(u32::MAX)))
+        .collect()
+}
