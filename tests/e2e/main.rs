@@ -8,6 +8,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod adding;
 mod any_s3;
 mod budget;
 mod cold_start;
@@ -30,7 +31,9 @@ mod real_models;
 mod reference;
 mod reload;
 mod replace;
+mod reload_faults;
 mod reload_soak;
+mod reload_sources;
 mod resets;
 mod rollout;
 mod s3_down;
