@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes stage layer check-layer tools test demo soak-freeze soak-reload bench-next bench-lab bench-coldstart bench-fetch lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes stage layer check-layer tools test demo soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ soak-freeze: bubblewrap stage ## freeze and thaw 3 times 1,000 times under traff
 
 soak-reload: stage ## 1,000 new versions under load, and 200 of 12 MB (8 minutes; SWAPS=100 for less)
 	@target/debug/bench soak-reload $(if $(SWAPS),--swaps $(SWAPS))
+
+bench-fleet: bubblewrap stage ## 50 environments, a good new version and a bad one (3 minutes)
+	@target/debug/bench fleet
 
 bench-next: bubblewrap stage ## how long the sidecar holds up an invocation with nothing due (1 minute)
 	@target/debug/bench next

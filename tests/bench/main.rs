@@ -9,6 +9,7 @@ mod coldstart;
 mod cycles;
 mod fetch;
 mod figures;
+mod fleet;
 mod network;
 mod next;
 #[expect(dead_code, reason = "the tests ask for more of it")]
@@ -45,6 +46,12 @@ enum Subject {
         #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_20)]
         swaps: usize,
     },
+    /// Fifty environments, a good new version and a bad one, while environments come and go
+    Fleet {
+        /// How many environments
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_20)]
+        environments: usize,
+    },
     /// From INVOKE to the extension's call of `next`, with nothing due
     Next {
         /// How many invocations of each alternative
@@ -70,6 +77,7 @@ async fn main() -> Result<ExitCode> {
     match Bench::parse().subject {
         Subject::SoakFreeze { cycles } => soak::run(cycles).await,
         Subject::SoakReload { swaps } => reload::run(swaps).await,
+        Subject::Fleet { environments } => fleet::run(environments).await,
         Subject::Next { invocations } => next::run(invocations).await,
         Subject::Coldstart { repetitions } => coldstart::run(repetitions.into()).await,
         Subject::Fetch { repetitions } => fetch::run(repetitions.into()).await,

@@ -1,0 +1,172 @@
+//! `make bench-fleet`: fifty execution environments of one function, a good new version and a bad one, while
+//! environments come and go.
+//!
+//! The function is published by a manifest. Everybody is asked in rounds, each environment once; between rounds some
+//! environments are taken away, and the next round makes others. What is shown is how the fleet moves, what that
+//! costs S3, and that no environment fails or answers wrong, not one that starts after the bad version either.
+//! A minute is ten seconds here: what counts are intervals of `MODEL_REFRESH_INTERVAL`.
+
+mod plot;
+mod published;
+mod rounds;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::figures::{Figures, Goal, count, percentile};
+use published::Published;
+use rounds::{Fleet, Round};
+
+/// Between two checks of an environment.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Rounds in one interval, at most: a slow machine has fewer.
+const PACE: Duration = Duration::from_millis(500);
+/// How many environments are taken away after each fifth round.
+const CHURN: usize = 2;
+
+/// What is current, and for how many intervals.
+const STAGES: [(Stage, u32); 4] = [
+    (Stage::First, 2),
+    (Stage::Canary, 2),
+    (Stage::Good, 3),
+    (Stage::Bad, 3),
+];
+/// How many of a hundred environments are to run version 2 as a canary.
+const PERCENT: u8 = 30;
+
+/// What the manifest names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Version 1.
+    First,
+    /// Version 1, and 2 for [`PERCENT`] of the environments.
+    Canary,
+    /// Version 2, and 1 before it.
+    Good,
+    /// Version 3, which is no model, and 2 before it.
+    Bad,
+}
+
+pub(crate) async fn run(environments: usize) -> Result<ExitCode> {
+    println!(
+        "{environments} environments, a good new version and a bad one; dev builds, on this machine."
+    );
+    let begun = Instant::now();
+    let published = Published::start().await?;
+    published.stage(Stage::First);
+    let mut fleet = Fleet::start(&published, environments, INTERVAL).await?;
+    println!(
+        "\nall have started after {:.0} s",
+        begun.elapsed().as_secs_f64()
+    );
+    let mut figures = Figures::of("fleet");
+    let mut bumps = Vec::new();
+    for (stage, intervals) in STAGES {
+        let from = fleet.mark();
+        published.stage(stage);
+        bumps.push((stage, from.elapsed));
+        let end = Instant::now() + INTERVAL * intervals;
+        while Instant::now() < end {
+            let next = Instant::now() + PACE;
+            fleet.round().await;
+            if fleet.rounds.len().is_multiple_of(5) {
+                fleet.take_away(CHURN).await?;
+            }
+            tokio::time::sleep_until(next.into()).await;
+        }
+        let costs = published.costs(from.wall);
+        let living = count(&fleet.function.environments());
+        let checks = costs.checks / (living * f64::from(intervals));
+        figures.hold(
+            format!("{stage:?}: questions for each environment and interval"),
+            checks,
+            "",
+            // Environments that start ask as well.
+            Goal::AtMost(1.5),
+        );
+        figures.add(
+            format!("{stage:?}: transfers of models"),
+            costs.transfers,
+            "",
+        );
+        figures.add(format!("{stage:?}: MB in all"), costs.megabytes, "MB");
+        figures.add(
+            format!("{stage:?}: environments started"),
+            fleet.started_since(from),
+            "",
+        );
+    }
+    judge(&mut figures, &fleet, &bumps);
+    plot::draw(&fleet, &bumps, &published)?;
+    fleet.end().await;
+    println!("\n{:.0} s in all", begun.elapsed().as_secs_f64());
+    figures.end()
+}
+
+fn judge(figures: &mut Figures, fleet: &Fleet, bumps: &[(Stage, f64)]) {
+    for problem in fleet.failures.iter().take(3) {
+        println!("  {problem}");
+    }
+    let invocations: usize = fleet.rounds.iter().map(|round| round.asked).sum();
+    let invocations = f64::from(u32::try_from(invocations).unwrap_or(u32::MAX));
+    figures.add("invocations", invocations, "");
+    let failures = count(&fleet.failures);
+    figures.hold("failed or wrong answers", failures, "", Goal::AtMost(0.0));
+    let [_, (_, canary), (_, good), (_, bad)] = bumps else {
+        return;
+    };
+    let before = fleet.rounds.iter().filter(|round| round.ended < *canary);
+    let early: usize = before.map(|round| round.second).sum();
+    let early = f64::from(u32::try_from(early).unwrap_or(u32::MAX));
+    let name = "answers of version 2 before it was anyone's";
+    figures.hold(name, early, "", Goal::AtMost(0.0));
+    let trial = fleet.rounds.iter().rfind(|round| round.ended < *good);
+    if let Some(Round { asked, second, .. }) = trial {
+        // Four standard deviations: one run in ten thousand is beyond by chance.
+        let [asked, second] =
+            [asked, second].map(|count| f64::from(u32::try_from(*count).unwrap_or(u32::MAX)));
+        let share = f64::from(PERCENT) / 100.0;
+        let (mean, spread) = (asked * share, 4.0 * (asked * share * (1.0 - share)).sqrt());
+        let name = format!("environments on a canary of {PERCENT} % in the end");
+        figures.hold(name.clone(), second, "", Goal::AtLeast(mean - spread));
+        figures.hold(name, second, "", Goal::AtMost(mean + spread));
+    }
+    // A round that began before the last environment moved has an answer of the old version.
+    let lagging = |round: &&Round| round.began > *good && round.second < round.asked;
+    let last = fleet
+        .rounds
+        .iter()
+        .filter(lagging)
+        .map(|round| round.ended - good);
+    let last = last.fold(0.0, f64::max);
+    let interval = INTERVAL.as_secs_f64();
+    figures.hold(
+        "intervals until all had the good version",
+        last / interval,
+        "",
+        Goal::AtMost(1.5),
+    );
+    let half = fleet
+        .rounds
+        .iter()
+        .find(|round| round.began > *good && 2 * round.second >= round.asked);
+    let half = half.map_or(f64::INFINITY, |round| round.ended - good);
+    figures.add("intervals until half had it", half / interval, "");
+    let after = fleet.rounds.iter().filter(|round| round.began > *bad);
+    let others: usize = after.map(|round| round.asked - round.second).sum();
+    let others = f64::from(u32::try_from(others).unwrap_or(u32::MAX));
+    figures.hold(
+        "answers of another than the good version after the bad one",
+        others,
+        "",
+        Goal::AtMost(0.0),
+    );
+    let times: Vec<f64> = fleet
+        .rounds
+        .iter()
+        .map(|round| round.ended - round.began)
+        .collect();
+    figures.add("seconds for a round, median", percentile(&times, 50.0), "s");
+}
