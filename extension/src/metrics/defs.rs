@@ -66,7 +66,7 @@ metrics! {
     MODEL_FETCH_TIME = "ModelFetchTime", Milliseconds, "how long it took to bring in a version's files";
     MODEL_FETCH_BYTES = "ModelFetchBytes", Bytes, "bytes of models transferred";
     MODEL_LOAD_TIME = "ModelLoadTime", Milliseconds, "how long ONNX Runtime took to load a model";
-    MODEL_WARM_UP_TIME = "ModelWarmUpTime", Milliseconds, "how long a version's warm-up took, the run of its first golden example before it answers";
+    MODEL_WARM_UP_TIME = "ModelWarmUpTime", Milliseconds, "how long the runs of a version's golden examples took before it answers, of which the first warms it up";
     MODEL_RELOADS = "ModelReloads", Count, "swaps to another version of a model";
     MODEL_RELOAD_FAILURES = "ModelReloadFailures", Count, "new versions that could not be fetched or loaded";
     MODEL_WITHDRAWALS = "ModelWithdrawals", Count, "versions withdrawn because runs failed inside, for the one before";
