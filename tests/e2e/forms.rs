@@ -10,20 +10,22 @@ use sha2::{Digest as _, Sha256};
 use crate::reference::WINE;
 use crate::support::{Alone, model};
 
-const BUCKET: &str = "forms";
+/// The bucket of all of them.
+pub(crate) const BUCKET: &str = "forms";
 
 /// The sidecar on a model of this bucket, which asks for news all the time.
-async fn serve(s3: &S3Server, uri: &str, more: &[(&str, &str)]) -> Alone {
+pub(crate) async fn serve(s3: &S3Server, uri: &str, more: &[(&str, &str)]) -> Alone {
     let settings = [("MODEL_URI", uri), ("MODEL_REFRESH_INTERVAL", "100ms")];
     Alone::ready(s3, &[&settings[..], more].concat()).await
 }
 
-async fn answer(alone: &Alone) -> Value {
+/// The answer to the first rows.
+pub(crate) async fn answer(alone: &Alone) -> Value {
     alone.predict(9).await.json().unwrap()
 }
 
 /// Changes something at the source, and waits until what comes of it answers.
-async fn bump<T>(alone: &Alone, change: impl FnOnce() -> T) {
+pub(crate) async fn bump<T>(alone: &Alone, change: impl FnOnce() -> T) {
     let swapped = "another version answers from now on";
     let log = alone.process.log();
     let mark = log.mark();
@@ -32,7 +34,7 @@ async fn bump<T>(alone: &Alone, change: impl FnOnce() -> T) {
     log.wait_for_line_after(mark, swapped, is_it).await.unwrap();
 }
 
-/// A manifest of these versions, each of one file.
+/// A manifest of these versions, each of one file of `tests/models`.
 pub(crate) fn manifest(current: &str, versions: &[(&str, &str)]) -> Vec<u8> {
     let versions = versions.iter().map(|(name, file)| {
         let bytes = model(file);
@@ -68,46 +70,6 @@ async fn a_manifest_is_followed_and_one_that_is_wrong_is_not() {
     let line = alone.process.wait_for("curent").await.unwrap();
     assert!(line.contains("s3://forms/wine/manifest.json"), "{line}");
     WINE.v1.check(&answer(&alone).await, 0..9);
-}
-
-/// A manifest with one version, and a golden example of its first row as the input of this name.
-fn with_golden(version: (&str, &str), input: &str) -> Vec<u8> {
-    let manifest = manifest(version.0, &[version]);
-    let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
-    let row = &WINE.rows[..1];
-    manifest["versions"][version.0]["golden"] = json!([{
-        "inputs": [{"name": input, "shape": [1, row[0].len()], "datatype": "FP32", "data": row}],
-        "outputs": [{"name": "output_label", "shape": [1], "datatype": "INT64", "data": [0]}],
-    }]);
-    manifest.to_string().into_bytes()
-}
-
-#[tokio::test]
-async fn a_golden_example_warms_a_version_up_and_a_bad_one_does_no_harm() {
-    let s3 = S3Server::start().await.unwrap();
-    let (first, second) = (("1", "wine-v1.onnx"), ("2", "wine-v2.onnx"));
-    for (name, file) in [first, second] {
-        s3.put(BUCKET, &format!("wine/{name}/model.onnx"), model(file));
-    }
-    let publish = |bytes| s3.put(BUCKET, "wine/manifest.json", bytes);
-    publish(with_golden(first, "X"));
-    let alone = serve(&s3, "s3://forms/wine/manifest.json", &[]).await;
-    let ready = alone.process.wait_for(" ready ").await.unwrap();
-    assert!(ready.contains("warm_up_ms="), "{ready}");
-    WINE.v1.check(&answer(&alone).await, 0..9);
-
-    bump(&alone, || publish(with_golden(second, "other"))).await;
-    let line = alone.process.wait_for("the warm-up").await.unwrap();
-    let reason = r#"the model has no input "other"; its inputs are "X""#;
-    assert!(line.contains("WARN") && line.contains(reason), "{line}");
-    WINE.v2.check(&answer(&alone).await, 0..9);
-    // And without an example there is nothing to tell of.
-    let mark = alone.process.log().mark();
-    bump(&alone, || publish(manifest("1", &[first]))).await;
-    let log = alone.process.log();
-    let swapped = log.wait_for_line_after(mark, "a swap", |line| line.contains("another version"));
-    let swapped = swapped.await.unwrap();
-    assert!(!swapped.contains("warm_up_ms"), "{swapped}");
 }
 
 #[tokio::test]

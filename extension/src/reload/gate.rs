@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tracing::warn;
 
-use self::compare::{Difference, compare};
+use self::compare::compare;
 use super::milliseconds;
 use crate::engine::{Cancel, EngineError, Session};
 use crate::ids::{ModelName, Version};
@@ -87,16 +87,6 @@ pub(super) enum Refusal {
         example: usize,
         /// What is the matter, with the field of the example that it is about where there is one.
         reason: String,
-    },
-    /// A golden example was run, and an output was not what it says.
-    #[error("golden[{example}] is not met: output {}{difference}", printable(&format!("{output:?}")))]
-    Output {
-        /// The example's place in the manifest.
-        example: usize,
-        /// The output's name.
-        output: String,
-        /// How it differs.
-        difference: Difference,
     },
 }
 
@@ -208,10 +198,9 @@ impl Runs<'_> {
             let got = got.ok_or_else(|| {
                 refusal(format!("output {output:?} did not come out as a tensor"))
             })?;
-            compare(&expected, &got, tolerance).map_err(|difference| Refusal::Output {
-                example,
-                output,
-                difference,
+            compare(&expected, &got, tolerance).map_err(|difference| {
+                let output = printable(&format!("{output:?}"));
+                refusal(format!("output {output}{difference}"))
             })?;
         }
         Ok(())

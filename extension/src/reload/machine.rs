@@ -107,8 +107,17 @@ pub(super) struct Check {
     has_seen: bool,
     /// Why the first choice does not answer.
     passed_over: Option<String>,
-    /// Whether the version that answered had to go, and comes back; and the choice that comes after that.
-    restoring: Option<Option<usize>>,
+    /// The version that answered had to go, and comes back.
+    restoring: Option<Restoring>,
+}
+
+/// What comes after the version that had to go for another one has come back.
+#[derive(Clone, Copy, Debug)]
+enum Restoring {
+    /// The next choice.
+    Then(usize),
+    /// Nothing.
+    Alone,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -237,8 +246,8 @@ impl Check {
                 history.let_in(&record, signature);
                 match self.restoring.take() {
                     None => self.end(history, End::Loaded),
-                    Some(Some(choice)) => self.gather(Target::Choice(choice)),
-                    Some(None) => self.end(history, End::Failed),
+                    Some(Restoring::Then(choice)) => self.gather(Target::Choice(choice)),
+                    Some(Restoring::Alone) => self.end(history, End::Failed),
                 }
             }
             (
@@ -322,8 +331,8 @@ impl Check {
         }
         self.answering = None;
         self.restoring = Some(match after {
-            After::Target(Target::Choice(choice)) => Some(choice),
-            _ => None,
+            After::Target(Target::Choice(choice)) => Restoring::Then(choice),
+            _ => Restoring::Alone,
         });
         self.stand_in(history)
     }
@@ -335,7 +344,7 @@ impl Check {
             After::SourcesStandIn => self.gather(Target::StandIn(0)),
             After::StandIn if !self.is_answered() => self.stand_in(history),
             After::StandIn | After::Nothing => match self.restoring.take() {
-                Some(Some(choice)) => self.gather(Target::Choice(choice)),
+                Some(Restoring::Then(choice)) => self.gather(Target::Choice(choice)),
                 _ => self.end(history, End::Failed),
             },
         }

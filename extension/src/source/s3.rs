@@ -252,9 +252,11 @@ fn declared(output: &GetObjectOutput) -> Option<Checksum> {
 
 impl Source for S3Source {
     fn uri(&self) -> String {
-        let version = self.version.iter();
-        let version: String = version.map(|id| format!("?versionId={id}")).collect();
-        format!("s3://{}/{}{version}", self.bucket, self.key)
+        let (bucket, key) = (&self.bucket, &self.key);
+        match &self.version {
+            Some(id) => format!("s3://{bucket}/{key}?versionId={id}"),
+            None => format!("s3://{bucket}/{key}"),
+        }
     }
 
     fn open<'a>(

@@ -161,7 +161,7 @@ mod tests {
     fn a_file_is_divided_into_parts_of_about_one_length() {
         let missing = |size, part| Progress::of_prefix(size, part, 0).missing();
         assert_eq!(missing(0, 8), []);
-        assert_eq!(missing(7, 4), [0..7]);
+        assert_eq!(missing(7, 4), vec![0..7]);
         assert_eq!(missing(8, 4), [0..4, 4..8]);
         assert_eq!(missing(15, 4), [0..4, 4..8, 8..15]);
         assert_eq!(missing(19, 8), [0..8, 8..19]);

@@ -7,7 +7,7 @@ use crate::tensor::{Data, Datatype, Tensor};
 
 /// How a tensor differs from the one that is expected, as the end of a sentence that begins with its name.
 #[derive(Debug, PartialEq)]
-pub(in crate::reload) enum Difference {
+pub(super) enum Difference {
     /// It has elements of another type.
     Datatype { expected: Datatype, got: Datatype },
     /// It has another shape.

@@ -237,7 +237,7 @@ async fn a_run_that_fails_is_a_refusal() {
 
 /// Checks on a thread, as the reloader does, so that the clock can go on.
 async fn check(gate: Gate, model: Model) -> Result<Passed, Refusal> {
-    super::super::on_thread("load-model", move || gate.check(&model))
+    crate::reload::engine_slot::on_thread("load-model", move || gate.check(&model))
         .await
         .unwrap()
 }

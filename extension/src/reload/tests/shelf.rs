@@ -118,9 +118,10 @@ fn identity(etag: &str, version_id: Option<&str>) -> Identity {
 
 impl Source for OnShelf {
     fn uri(&self) -> String {
-        let version = self.version.iter();
-        let version: String = version.map(|id| format!("?versionId={id}")).collect();
-        format!("s3://b/{}{version}", self.path)
+        match &self.version {
+            Some(id) => format!("s3://b/{}?versionId={id}", self.path),
+            None => format!("s3://b/{}", self.path),
+        }
     }
 
     fn open<'a>(

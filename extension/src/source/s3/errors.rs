@@ -76,9 +76,7 @@ impl Refusal<'_> {
             ("NoSuchBucket", _) => {
                 return format!("there is no bucket {bucket}: is its name right?");
             }
-            ("NoSuchVersion", _)
-            | ("InvalidArgument" | "", 400 | 404)
-            | ("MethodNotAllowed", _)
+            ("NoSuchVersion" | "MethodNotAllowed", _) | ("InvalidArgument" | "", 400 | 404)
                 if self.asked == Asked::Version =>
             {
                 let id = self.version.unwrap_or_default();
