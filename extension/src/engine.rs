@@ -57,6 +57,10 @@ pub enum EngineError {
     /// The model refused its inputs: the caller's mistake.
     #[error("{0}")]
     Input(String),
+    /// A node of the graph refused what came to it: what the caller sent led to it, or the model leads to it by itself,
+    /// which only more runs can tell.
+    #[error("{0}")]
+    Node(String),
     /// The model failed while it ran.
     #[error("the model failed: {0}")]
     Run(String),

@@ -27,12 +27,13 @@ use tracing::warn;
 pub use listen::{BindError, Listeners};
 
 use crate::clock::{Clock, Thaws};
+use crate::engine::EngineError;
 use crate::ids::ModelName;
 use crate::metrics::defs::{self, MODEL_LABEL};
 use crate::models::{Loaded, Models};
 use crate::schedule::{Ran, RunError, Scheduler};
 use crate::status::{Status, Withdrawal};
-use trial::Trial;
+use trial::{Ended, Trial};
 
 /// Connections at the same time. A process on Lambda may have 1,024 descriptors.
 const MOST_CONNECTIONS: usize = 256;
@@ -123,16 +124,17 @@ impl Context {
 
     /// Takes note of a run that has ended, and asks that its version be withdrawn when it is not fit to answer.
     fn watch(&self, loaded: &Loaded, run: &Result<Ran, RunError>) {
-        let failed = match run {
-            Ok(_) => false,
-            Err(RunError::Engine(error)) if error.is_inside() => true,
+        let ended = match run {
+            Ok(_) => Ended::Well,
+            Err(RunError::Engine(EngineError::Node(_))) => Ended::RefusedInside,
+            Err(RunError::Engine(error)) if error.is_inside() => Ended::Failed,
             Err(_) => return,
         };
         let Some(trial) = self.trials.get(&loaded.name) else {
             return;
         };
         let mut trial = trial.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(doubt) = trial.ran(loaded, failed) {
+        if let Some(doubt) = trial.ran(loaded, ended) {
             let heard = self.status.want_withdrawal(Withdrawal {
                 model: loaded.name.clone(),
                 digest: loaded.digest.clone(),

@@ -221,9 +221,16 @@ impl OnnxSession {
     }
 }
 
-/// ONNX Runtime says `InvalidArgument` where an input does not fit the graph; all else is the model's failure.
+/// How ONNX Runtime begins what it says of a node that failed, whatever the code is.
+const IN_A_NODE: &str = "Non-zero status code returned while running";
+
+/// ONNX Runtime says `InvalidArgument` where an input does not fit the graph, and where a node finds out that something
+/// does not fit; all else is the model's failure.
 fn run_error(error: &ort::Error) -> EngineError {
     match error.code() {
+        ErrorCode::InvalidArgument if text(error).contains(IN_A_NODE) => {
+            EngineError::Node(text(error))
+        }
         ErrorCode::InvalidArgument => EngineError::Input(text(error)),
         _ => EngineError::Run(text(error)),
     }

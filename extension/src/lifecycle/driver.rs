@@ -106,7 +106,11 @@ impl Driver {
             tokio::select! {
                 () = &mut end => return,
                 () = due => {}
-                Some(_) = self.join_next() => {}
+                // With an interval of zero the next is due at once, and has its pause all the same.
+                Some(_) = self.join_next() => {
+                    self.hear_of_checks();
+                    continue;
+                }
             }
             self.hear_of_checks();
             let begin = self.machine.due(self.work.clock.now(), |_| true);

@@ -73,7 +73,9 @@ impl ApiError {
             | ApiError::Field { .. }
             | ApiError::WhichModel { .. }
             | ApiError::BodyBroken
-            | ApiError::Run(RunError::Engine(EngineError::Input(_))) => StatusCode::BAD_REQUEST,
+            | ApiError::Run(RunError::Engine(EngineError::Input(_) | EngineError::Node(_))) => {
+                StatusCode::BAD_REQUEST
+            }
             ApiError::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::Forbidden(_) => StatusCode::FORBIDDEN,
             ApiError::NotNewest { .. } => StatusCode::CONFLICT,

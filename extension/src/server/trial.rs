@@ -8,6 +8,10 @@
 //! has hardly run, or there was none, more than half of the runs must fail. Where more than a third of its own failed, no
 //! version after it is doubted, since it is the callers that have changed.
 //!
+//! A run that a node of the graph refused is most often the caller's mistake, such as an index out of range, and is
+//! answered as one; but a graph can refuse whatever comes. So it counts as a failure where the version before has made
+//! [`JUDGE`] runs, and not at all where it has not.
+//!
 //! Pure: told of each run, it says what it thinks. That a version is withdrawn is for others to do, and the requests
 //! that showed it have had their answers: errors that name the version.
 
@@ -17,6 +21,8 @@ use crate::models::Loaded;
 
 /// The first runs of a version, which it is judged by, and the last runs of the one before, which judge it.
 const TRIAL: u32 = 100;
+/// Fewer runs of the version before do not tell what callers send.
+const JUDGE: u32 = 20;
 /// Fewer failures say nothing.
 const ENOUGH: u32 = 3;
 
@@ -32,12 +38,25 @@ pub(super) struct Trial {
 /// One load of one version: a version that returns is tried anew.
 type Key = (Digest, Timestamp);
 
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// With outputs.
+    Well,
+    /// Inside, and not by what the caller sent.
+    Failed,
+    /// Inside, in a node that did not take what came to it. It counts where there is a judge.
+    RefusedInside,
+}
+
 /// How runs ended.
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
     runs: u32,
     /// The last ones, one bit for each, set where it failed; the lowest is the latest.
-    last: u128,
+    failed: u128,
+    /// The same, set where it was refused inside.
+    refused: u128,
 }
 
 /// Why a version is not fit to answer.
@@ -74,9 +93,9 @@ impl std::fmt::Display for Doubt {
 impl Trial {
     /// Takes note of a run of `loaded` that has ended; a doubt that is not [settled](Self::settle) comes again with the
     /// next failure.
-    pub(super) fn ran(&mut self, loaded: &Loaded, failed: bool) -> Option<Doubt> {
+    pub(super) fn ran(&mut self, loaded: &Loaded, ended: Ended) -> Option<Doubt> {
         let key = (loaded.digest.clone(), loaded.loaded_at);
-        self.note(key, failed)
+        self.note(key, ended)
     }
 
     /// The doubt was taken up: it is not raised again.
@@ -84,10 +103,10 @@ impl Trial {
         self.is_settled = true;
     }
 
-    fn note(&mut self, key: Key, failed: bool) -> Option<Doubt> {
+    fn note(&mut self, key: Key, ended: Ended) -> Option<Doubt> {
         // A request that began on the version before ends on it.
         if let Some((_, record)) = self.before.as_mut().filter(|(before, _)| *before == key) {
-            record.note(failed);
+            record.note(ended);
             return None;
         }
         if self
@@ -99,22 +118,24 @@ impl Trial {
             self.is_settled = false;
         }
         let (_, record) = self.current.as_mut()?;
-        record.note(failed);
+        record.note(ended);
         let before = self.before.as_ref().map(|(_, record)| *record);
         let doubt = record.doubt(before.unwrap_or_default());
-        doubt.filter(|_| failed && !self.is_settled)
+        doubt.filter(|_| ended != Ended::Well && !self.is_settled)
     }
 }
 
 impl Record {
-    fn note(&mut self, failed: bool) {
+    fn note(&mut self, ended: Ended) {
         self.runs = self.runs.saturating_add(1);
-        self.last = self.last << 1 | u128::from(failed);
+        self.failed = self.failed << 1 | u128::from(ended == Ended::Failed);
+        self.refused = self.refused << 1 | u128::from(ended == Ended::RefusedInside);
     }
 
     /// How many of the last runs are looked at, and how many of them failed.
-    fn last(self) -> (u32, u32) {
-        let looked_at = self.last & ((1 << TRIAL) - 1);
+    fn last(self, with_refused: bool) -> (u32, u32) {
+        let refused = if with_refused { self.refused } else { 0 };
+        let looked_at = (self.failed | refused) & ((1 << TRIAL) - 1);
         (self.runs.min(TRIAL), looked_at.count_ones())
     }
 
@@ -122,8 +143,9 @@ impl Record {
         if self.runs > TRIAL {
             return None;
         }
-        let (runs, failed) = self.last();
-        let (runs_before, failed_before) = before.last();
+        let is_judge = before.runs >= JUDGE;
+        let (runs, failed) = self.last(is_judge);
+        let (runs_before, failed_before) = before.last(is_judge);
         let is_more = failed * (runs_before + 6) > 3 * runs * (failed_before + 1);
         (failed >= ENOUGH && is_more).then_some(Doubt {
             failed,

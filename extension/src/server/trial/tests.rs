@@ -10,10 +10,14 @@ fn version(number: u64) -> Key {
     (digest, Timestamp(number))
 }
 
+fn ended(failed: bool) -> Ended {
+    if failed { Ended::Failed } else { Ended::Well }
+}
+
 /// Runs a version; after how many runs it was doubted.
 fn run(trial: &mut Trial, number: u64, runs: impl IntoIterator<Item = bool>) -> Option<u32> {
     let mut runs = (1..).zip(runs);
-    let doubted = runs.find(|&(_, failed)| trial.note(version(number), failed).is_some());
+    let doubted = runs.find(|&(_, failed)| trial.note(version(number), ended(failed)).is_some());
     doubted.map(|(count, _)| count)
 }
 
@@ -80,7 +84,7 @@ fn a_doubt_comes_again_until_it_is_settled() {
     let mut trial = Trial::default();
     assert_eq!(run(&mut trial, 1, always()), Some(3));
     assert_eq!(run(&mut trial, 1, [false]), None, "a success raises none");
-    let doubt = trial.note(version(1), true).unwrap();
+    let doubt = trial.note(version(1), Ended::Failed).unwrap();
     assert_eq!(
         doubt.to_string(),
         "4 of the version's first 5 runs failed inside ONNX Runtime"
@@ -99,7 +103,7 @@ fn the_version_that_returns_is_not_doubted_for_the_sake_of_the_one_that_failed_a
     assert_eq!(run(&mut trial, 2, always().take(1)), None);
     let again = (version(1).0, Timestamp(3));
     for _ in 0..20 {
-        assert_eq!(trial.note(again.clone(), false), None);
+        assert_eq!(trial.note(again.clone(), Ended::Well), None);
     }
     assert_eq!(
         run(&mut trial, 2, always().take(9)),
@@ -115,11 +119,32 @@ proptest! {
     fn a_doubt_always_has_its_grounds(runs in prop::collection::vec((0..4_u64, any::<bool>()), 0..600)) {
         let mut trial = Trial::default();
         for (number, failed) in runs {
-            if let Some(doubt) = trial.note(version(number), failed) {
+            if let Some(doubt) = trial.note(version(number), ended(failed)) {
                 prop_assert!(failed && doubt.failed >= 3 && doubt.failed <= doubt.runs && doubt.runs <= 100);
                 prop_assert!(3 * doubt.failed_before < doubt.runs_before + 3);
                 trial.settle();
             }
         }
     }
+}
+
+#[test]
+fn a_graph_that_refuses_whatever_comes_is_doubted_where_the_version_before_took_it() {
+    let refused = |trial: &mut Trial, number| {
+        (1..=10).find(|_| trial.note(version(number), Ended::RefusedInside).is_some())
+    };
+    let mut first = Trial::default();
+    assert_eq!(refused(&mut first, 1), None, "it may well be the caller");
+    for (runs_before, doubted) in [(JUDGE - 1, None), (JUDGE, Some(3))] {
+        let mut trial = Trial::default();
+        assert_eq!(run(&mut trial, 1, never().take(runs_before as usize)), None);
+        assert_eq!(refused(&mut trial, 2), doubted, "after {runs_before}");
+    }
+    // Callers that make any version refuse have changed themselves.
+    let mut trial = Trial::default();
+    for _ in 0..50 {
+        trial.note(version(1), Ended::Well);
+        trial.note(version(1), Ended::RefusedInside);
+    }
+    assert_eq!(refused(&mut trial, 2), None);
 }
