@@ -390,6 +390,9 @@ impl Reloader {
             Ok(Some(gathered)) => gathered,
             Ok(None) => return Event::NotGathered { more },
             Err(problem) => {
+                if matches!(target, Target::StandIn(_)) {
+                    warn!(model = %self.settings.name, "no earlier version can stand in: {problem}");
+                }
                 walk.failed(problem);
                 return Event::NotGathered { more };
             }

@@ -96,18 +96,18 @@ async fn a_new_version_that_has_no_room_changes_nothing_and_is_taken_once_there_
     assert_only_kept(&environment, &[&model("wine-v1.onnx")], &["wine"]).await;
 
     fs::remove_file(in_the_way).unwrap();
-    function.answer(&features(1)).await.unwrap();
+    // Checks that failed have made the next ones rarer.
     let log = function.log();
-    log.wait_for("another version answers from now on")
-        .await
-        .unwrap();
+    while !log.text().contains("another version answers from now on") {
+        function.answer(&features(1)).await.unwrap();
+    }
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     assert_only_kept(&environment, &[&large], &["wine"]).await;
 }
 
 async fn a_model_that_never_fits_is_refused_in_words_that_help(clock: Clock) {
-    let s3 = s3_with("wine-v1.onnx").await;
+    let s3 = S3Server::start().await.unwrap();
     let large = padded("wine-v1.onnx", 9 * MB);
     s3.put(BUCKET, KEY, large.clone());
     let function = platform(&s3).clock(clock);

@@ -65,7 +65,10 @@ async fn problem(alone: &Alone) -> String {
     let ready = alone.client().get("/v2/models/wine/ready").await.unwrap();
     assert_eq!(ready.status, 200, "{}", ready.text());
     let ready: Value = ready.json().unwrap();
-    ready["problem"].as_str().unwrap_or_default().to_owned()
+    ready["parameters"]["problem"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Waits until what was published is refused for this reason and the version before goes on.

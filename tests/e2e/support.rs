@@ -85,7 +85,8 @@ pub(crate) async fn s3_with(file: &str) -> S3Server {
 /// The requests that were answered with an object.
 pub(crate) fn transfers(s3: &S3Server) -> Vec<Record> {
     let requests = s3.requests().into_iter();
-    requests.filter(|one| one.status == Some(200)).collect()
+    let is_object = |one: &Record| one.status == Some(200) && !one.key.is_empty();
+    requests.filter(is_object).collect()
 }
 
 /// What was answered with bytes of an object: the status, and the range that was asked for.
