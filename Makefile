@@ -61,8 +61,10 @@ layer: onnxruntime tools ## build what ships in dist/layer and dist/handler, and
 SHIP = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" RUSTFLAGS="$(REMAP)" cargo-zigbuild zigbuild --locked --profile ship \
     --target $(ARCH)-unknown-linux-gnu.$(GLIBC)
 
-# Panic messages carry source paths; the builder's own directories are nobody's business.
-REMAP = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo
+# Panic messages carry source paths; the builder's own directories are nobody's business. The registry's directory has
+# a long name, and stands in a thousand of them.
+REMAP = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo \
+    $$(for each in "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*; do printf ' --remap-path-prefix=%s=cargo' "$$each"; done)
 
 check-layer: tools ## check sizes, glibc floor and libraries of dist/layer and dist/handler
 	@$(TOOLS)/bin/python layer/build/check.py --arch $(ARCH) --glibc $(GLIBC) dist/layer dist/handler

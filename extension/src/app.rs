@@ -92,9 +92,10 @@ async fn on_lambda(environment: &Environment) -> i32 {
     } else {
         &["INVOKE", "SHUTDOWN"]
     };
+    let name = environment.extension_name();
     let registering = async {
         let begun = Instant::now();
-        let registered = lambda::register(events).await;
+        let registered = lambda::register(&name, events).await;
         registered.map(|registration| (registration, begun.elapsed()))
     };
     // Beside each other: nobody needs the platform's answer before Init ends, well or not.

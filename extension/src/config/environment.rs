@@ -11,6 +11,8 @@ const BUNDLED_ONNXRUNTIME: &str = "model-sidecar/lib/libonnxruntime.so.1.28.0";
 pub struct Environment {
     variables: BTreeMap<String, String>,
     executable: Option<PathBuf>,
+    /// As it was called.
+    called: Option<PathBuf>,
 }
 
 impl Environment {
@@ -28,6 +30,7 @@ impl Environment {
         Self {
             variables,
             executable: std::env::current_exe().ok(),
+            called: std::env::args_os().next().map(PathBuf::from),
         }
     }
 
@@ -41,6 +44,7 @@ impl Environment {
         Self {
             variables,
             executable: Some("/opt/extensions/model-sidecar".into()),
+            called: None,
         }
     }
 
@@ -51,6 +55,18 @@ impl Environment {
             .get(name)
             .map(String::as_str)
             .filter(|value| !value.is_empty())
+    }
+
+    /// The name by which the platform knows this extension: that of its file among `/opt/extensions`, also where that is a
+    /// link.
+    #[must_use]
+    pub fn extension_name(&self) -> String {
+        let file = self.called.as_ref().or(self.executable.as_ref());
+        let name = file.and_then(|file| file.file_name());
+        name.map_or_else(
+            || "model-sidecar".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        )
     }
 
     /// Whether the Lambda platform started this process.

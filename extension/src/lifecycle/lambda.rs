@@ -1,71 +1,56 @@
-//! Driven by Lambda's Extensions API, through `lambda-extension`.
+//! Driven by Lambda's Extensions API, in the words of `lambda-extension`.
 //!
-//! That crate's loop asks for the next event, hands it to a processor, and asks again when the processor has
-//! returned. Ours passes events on over a channel, and returns when told to: so the loop can run from the end
-//! of Init on, `next` can be held back while there is work, and after SHUTDOWN it is never called again.
+//! The loop is ours: `next` can be held back while there is work, and after SHUTDOWN it is never called again, neither of
+//! which the crate's own loop knows. That one would also carry a server for telemetry that nobody here listens to.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
-use lambda_extension::{
-    Error, Extension, LambdaEvent, NextEvent, ShutdownEvent, requests, service_fn,
-};
-use lambda_runtime_api_client::PooledClient;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use http_body_util::BodyExt as _;
+use lambda_extension::{Error, NextEvent, ShutdownEvent, requests};
+use lambda_runtime_api_client::body::Body;
+use lambda_runtime_api_client::{PooledClient, build_request};
 use tracing::{error, info};
 
 use super::Driver;
 use crate::clock::{Clock, Deadline};
 
+/// Where this version of the Extensions API is.
+const API: &str = "/2020-01-01/extension";
+/// What the platform calls a registered extension.
+const ID_HEADER: &str = "Lambda-Extension-Identifier";
 /// Lambda kills 2 s after SHUTDOWN; what is done by then is done.
 const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
 /// The longest time for the last flush, whatever deadline the event brings.
 const SHUTDOWN_TIME: Duration = Duration::from_millis(1_500);
 
-/// An event, and the word that `next` may be called again.
-struct Delivery {
-    event: NextEvent,
-    done: oneshot::Sender<()>,
-}
-
 /// A registered extension whose Init has not ended yet.
 pub struct Registration {
+    client: PooledClient,
     id: String,
-    run: futures_core::future::BoxFuture<'static, Result<(), Error>>,
-    deliveries: mpsc::Receiver<Delivery>,
 }
 
-/// Registers with the platform, for these events.
-pub async fn register(events: &[&str]) -> Result<Registration, Error> {
-    let (sender, deliveries) = mpsc::channel(1);
-    let processor = service_fn(move |event: LambdaEvent| {
-        let sender: mpsc::Sender<Delivery> = sender.clone();
-        async move {
-            let (done, may_go_on) = oneshot::channel();
-            if sender
-                .send(Delivery {
-                    event: event.next,
-                    done,
-                })
-                .await
-                .is_ok()
-            {
-                let _ = may_go_on.await;
-            }
-            Ok::<(), Infallible>(())
-        }
-    });
-    let extension = Extension::new()
-        .with_events(events)
-        .with_events_processor(processor)
-        .register()
-        .await?;
-    Ok(Registration {
-        id: extension.extension_id.clone(),
-        run: Box::pin(extension.run()),
-        deliveries,
-    })
+/// Registers the extension of this name, which is that of its file, with the platform, for these events.
+pub async fn register(name: &str, events: &[&str]) -> Result<Registration, Error> {
+    let client = PooledClient::builder().build();
+    let request = build_request()
+        .method("POST")
+        .uri(format!("{API}/register"))
+        .header("Lambda-Extension-Name", name)
+        .header("Content-Type", "application/json")
+        .body(Body::from(
+            serde_json::json!({"events": events}).to_string(),
+        ))?;
+    let response = client.call(request).await?;
+    let (head, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    if !head.status.is_success() {
+        let words = String::from_utf8_lossy(&body);
+        return Err(format!("it answered {}: {words}", head.status).into());
+    }
+    let id = head.headers.get(ID_HEADER);
+    let id = id.ok_or_else(|| format!("its answer lacks the header {ID_HEADER}"))?;
+    let id = id.to_str()?.to_owned();
+    Ok(Registration { client, id })
 }
 
 impl Registration {
@@ -77,11 +62,7 @@ impl Registration {
             stack_trace: Vec::new(),
         };
         let sent = match requests::init_error(&self.id, kind, Some(body)) {
-            Ok(request) => PooledClient::builder()
-                .build()
-                .call(request)
-                .await
-                .map(drop),
+            Ok(request) => self.client.call(request).await.map(drop),
             Err(error) => Err(error),
         };
         if let Err(problem) = sent {
@@ -89,80 +70,64 @@ impl Registration {
         }
     }
 
-    /// Ends Init by the first call of `next`, and gives the events from there on.
+    /// The events from the end of Init on; the first call of `next` ends it.
     #[must_use]
     pub fn ready(self) -> Events {
-        Events {
-            loop_task: tokio::spawn(self.run),
-            deliveries: self.deliveries,
-        }
+        Events(self)
     }
 }
 
 /// The events of a registered extension.
-pub struct Events {
-    loop_task: JoinHandle<Result<(), Error>>,
-    deliveries: mpsc::Receiver<Delivery>,
-}
+pub struct Events(Registration);
 
 impl Events {
     /// Does what is due at each invocation, until SHUTDOWN; gives the time that is left for the end. An error
     /// is that of the connection to the platform.
     pub async fn invocations(
-        mut self,
+        self,
         driver: &mut Driver,
         clock: &dyn Clock,
     ) -> Result<Duration, Error> {
-        driver.next_called();
         loop {
-            let Delivery { event, done } = self.next().await?;
-            match event {
-                NextEvent::Invoke(invoke) => {
-                    driver.invoked(invoke.deadline_ms).await;
-                    driver.next_called();
-                    let _ = done.send(());
-                }
+            driver.next_called();
+            match self.next().await? {
+                NextEvent::Invoke(invoke) => driver.invoked(invoke.deadline_ms).await,
                 NextEvent::Shutdown(shutdown) => {
                     driver.shut_down();
-                    return Ok(self.last(&shutdown, clock));
+                    return Ok(time_left(&shutdown, clock));
                 }
             }
         }
     }
 
     /// Waits for SHUTDOWN alone, on managed instances; gives the time that is left for the end.
-    pub async fn shutdown(mut self, clock: &dyn Clock) -> Result<Duration, Error> {
+    pub async fn shutdown(self, clock: &dyn Clock) -> Result<Duration, Error> {
         loop {
-            let Delivery { event, done } = self.next().await?;
-            match event {
-                NextEvent::Invoke(_) => {
-                    let _ = done.send(());
-                }
-                NextEvent::Shutdown(shutdown) => return Ok(self.last(&shutdown, clock)),
+            if let NextEvent::Shutdown(shutdown) = self.next().await? {
+                return Ok(time_left(&shutdown, clock));
             }
         }
     }
 
-    async fn next(&mut self) -> Result<Delivery, Error> {
-        tokio::select! {
-            Some(delivery) = self.deliveries.recv() => Ok(delivery),
-            ended = &mut self.loop_task => Err(ended_by(ended)),
+    /// The next event, however long that takes. The process may be frozen meanwhile.
+    async fn next(&self) -> Result<NextEvent, Error> {
+        let Events(Registration { client, id }) = self;
+        let request = build_request()
+            .uri(format!("{API}/event/next"))
+            .header(ID_HEADER, id)
+            .body(Body::empty())?;
+        let (head, body) = client.call(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        if !head.status.is_success() {
+            let words = String::from_utf8_lossy(&body);
+            return Err(format!("`next` was answered {}: {words}", head.status).into());
         }
-    }
-
-    fn last(self, shutdown: &ShutdownEvent, clock: &dyn Clock) -> Duration {
-        info!(reason = shutdown.shutdown_reason, "shutting down");
-        // After SHUTDOWN there is no next event to ask for.
-        self.loop_task.abort();
-        let deadline = Deadline::at_unix_ms(shutdown.deadline_ms).less(SHUTDOWN_MARGIN);
-        deadline.remaining(clock.now()).min(SHUTDOWN_TIME)
+        Ok(serde_json::from_slice(&body)?)
     }
 }
 
-fn ended_by(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Error {
-    match ended {
-        Ok(Err(error)) => error,
-        Ok(Ok(())) => "the loop of the Extensions API ended".into(),
-        Err(error) => error.into(),
-    }
+fn time_left(shutdown: &ShutdownEvent, clock: &dyn Clock) -> Duration {
+    info!(reason = shutdown.shutdown_reason, "shutting down");
+    let deadline = Deadline::at_unix_ms(shutdown.deadline_ms).less(SHUTDOWN_MARGIN);
+    deadline.remaining(clock.now()).min(SHUTDOWN_TIME)
 }
