@@ -94,8 +94,7 @@ impl Trial {
     /// Takes note of a run of `loaded` that has ended; a doubt that is not [settled](Self::settle) comes again with the
     /// next failure.
     pub(super) fn ran(&mut self, loaded: &Loaded, ended: Ended) -> Option<Doubt> {
-        let key = (loaded.digest.clone(), loaded.loaded_at);
-        self.note(key, ended)
+        self.note(&loaded.digest, loaded.loaded_at, ended)
     }
 
     /// The doubt was taken up: it is not raised again.
@@ -103,17 +102,15 @@ impl Trial {
         self.is_settled = true;
     }
 
-    fn note(&mut self, key: Key, ended: Ended) -> Option<Doubt> {
+    fn note(&mut self, digest: &Digest, loaded_at: Timestamp, ended: Ended) -> Option<Doubt> {
+        let is_it = |(key, _): &(Key, Record)| key.0 == *digest && key.1 == loaded_at;
         // A request that began on the version before ends on it.
-        if let Some((_, record)) = self.before.as_mut().filter(|(before, _)| *before == key) {
+        if let Some((_, record)) = self.before.as_mut().filter(|before| is_it(before)) {
             record.note(ended);
             return None;
         }
-        if self
-            .current
-            .as_ref()
-            .is_none_or(|(current, _)| *current != key)
-        {
+        if !self.current.as_ref().is_some_and(is_it) {
+            let key = (digest.clone(), loaded_at);
             self.before = self.current.replace((key, Record::default()));
             self.is_settled = false;
         }

@@ -10,6 +10,12 @@ fn version(number: u64) -> Key {
     (digest, Timestamp(number))
 }
 
+impl Trial {
+    fn told(&mut self, (digest, loaded_at): Key, ended: Ended) -> Option<Doubt> {
+        self.note(&digest, loaded_at, ended)
+    }
+}
+
 fn ended(failed: bool) -> Ended {
     if failed { Ended::Failed } else { Ended::Well }
 }
@@ -17,7 +23,7 @@ fn ended(failed: bool) -> Ended {
 /// Runs a version; after how many runs it was doubted.
 fn run(trial: &mut Trial, number: u64, runs: impl IntoIterator<Item = bool>) -> Option<u32> {
     let mut runs = (1..).zip(runs);
-    let doubted = runs.find(|&(_, failed)| trial.note(version(number), ended(failed)).is_some());
+    let doubted = runs.find(|&(_, failed)| trial.told(version(number), ended(failed)).is_some());
     doubted.map(|(count, _)| count)
 }
 
@@ -84,7 +90,7 @@ fn a_doubt_comes_again_until_it_is_settled() {
     let mut trial = Trial::default();
     assert_eq!(run(&mut trial, 1, always()), Some(3));
     assert_eq!(run(&mut trial, 1, [false]), None, "a success raises none");
-    let doubt = trial.note(version(1), Ended::Failed).unwrap();
+    let doubt = trial.told(version(1), Ended::Failed).unwrap();
     assert_eq!(
         doubt.to_string(),
         "4 of the version's first 5 runs failed inside ONNX Runtime"
@@ -103,7 +109,7 @@ fn the_version_that_returns_is_not_doubted_for_the_sake_of_the_one_that_failed_a
     assert_eq!(run(&mut trial, 2, always().take(1)), None);
     let again = (version(1).0, Timestamp(3));
     for _ in 0..20 {
-        assert_eq!(trial.note(again.clone(), Ended::Well), None);
+        assert_eq!(trial.told(again.clone(), Ended::Well), None);
     }
     assert_eq!(
         run(&mut trial, 2, always().take(9)),
@@ -119,7 +125,7 @@ proptest! {
     fn a_doubt_always_has_its_grounds(runs in prop::collection::vec((0..4_u64, any::<bool>()), 0..600)) {
         let mut trial = Trial::default();
         for (number, failed) in runs {
-            if let Some(doubt) = trial.note(version(number), ended(failed)) {
+            if let Some(doubt) = trial.told(version(number), ended(failed)) {
                 prop_assert!(failed && doubt.failed >= 3 && doubt.failed <= doubt.runs && doubt.runs <= 100);
                 prop_assert!(3 * doubt.failed_before < doubt.runs_before + 3);
                 trial.settle();
@@ -131,7 +137,7 @@ proptest! {
 #[test]
 fn a_graph_that_refuses_whatever_comes_is_doubted_where_the_version_before_took_it() {
     let refused = |trial: &mut Trial, number| {
-        (1..=10).find(|_| trial.note(version(number), Ended::RefusedInside).is_some())
+        (1..=10).find(|_| trial.told(version(number), Ended::RefusedInside).is_some())
     };
     let mut first = Trial::default();
     assert_eq!(refused(&mut first, 1), None, "it may well be the caller");
@@ -143,8 +149,8 @@ fn a_graph_that_refuses_whatever_comes_is_doubted_where_the_version_before_took_
     // Callers that make any version refuse have changed themselves.
     let mut trial = Trial::default();
     for _ in 0..50 {
-        trial.note(version(1), Ended::Well);
-        trial.note(version(1), Ended::RefusedInside);
+        trial.told(version(1), Ended::Well);
+        trial.told(version(1), Ended::RefusedInside);
     }
     assert_eq!(refused(&mut trial, 2), None);
 }
