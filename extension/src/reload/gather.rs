@@ -13,7 +13,7 @@ use std::io;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tracing::{info, warn};
 
-use super::earlier::has_no_others;
+use super::earlier::{StandIn, has_no_others};
 use super::gate::Terms;
 use super::machine::Target;
 use super::memory::{Need, Weights, may_give_up};
@@ -23,7 +23,6 @@ use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Published, Record};
 use crate::config::{Choice, Form, ModelSettings};
 use crate::fetch::{self, Compression, FetchError, Fetched, Parts};
 use crate::ids::{Digest, Expected, FilePath, Identity};
-use crate::manifest::{PublishedVersion, VersionName};
 use crate::onnx::{Description, OnnxError};
 use crate::source::{NamedBy, Object, Opened, Place, Source};
 
@@ -105,6 +104,8 @@ pub(super) struct Offered {
     pub(super) changed: Option<Changed>,
     /// What its manifest has this environment run.
     pub(super) offer: Option<Offer>,
+    /// What may stand in, once that was asked.
+    pub(super) stand_ins: Option<Vec<StandIn>>,
 }
 
 impl Taken {
@@ -222,46 +223,34 @@ impl Gatherer<'_> {
     ) -> (Result<Option<Gathered>, CheckError>, bool) {
         match target {
             Target::Choice(which) => {
-                if let Some(changed) = offered.changed.take() {
-                    match changed {
-                        Changed::Manifest(path, object) => {
-                            match self.read_offer(&path, object).await {
-                                Ok(offer) => offered.offer = Some(offer),
-                                Err(error) => return (Err(error), false),
-                            }
-                        }
-                        Changed::Files { model, answers } => {
-                            let gathered = self.gather_files(model, answers, journal).await;
-                            return (gathered.map(Some), false);
+                match offered.changed.take() {
+                    Some(Changed::Files { model, answers }) => {
+                        let gathered = self.gather_files(model, answers, journal).await;
+                        return (gathered.map(Some), false);
+                    }
+                    Some(Changed::Manifest(path, object)) => {
+                        match self.read_offer(&path, object).await {
+                            Ok(offer) => offered.offer = Some(offer),
+                            Err(error) => return (Err(error), false),
                         }
                     }
+                    None => {}
                 }
                 let Some(offer) = &offered.offer else {
                     return (Ok(None), false);
                 };
-                self.gather_offered(which, &offer.choices, &offer.manifest, journal)
-                    .await
+                let more = which + 1 < offer.choices.len();
+                let gathered = match offer.choices.get(which) {
+                    Some(named) => {
+                        let gathered = self.gather_named(named, &offer.manifest, journal).await;
+                        gathered.map(Some)
+                    }
+                    None => Ok(None),
+                };
+                (gathered, more)
             }
             Target::StandIn(which) => self.gather_stand_in(which, offered, journal).await,
         }
-    }
-
-    pub(super) async fn gather_offered(
-        &self,
-        which: usize,
-        offered: &[(VersionName, PublishedVersion)],
-        manifest: &Identity,
-        journal: &Journal,
-    ) -> (Result<Option<Gathered>, CheckError>, bool) {
-        let more = which + 1 < offered.len();
-        let gathered = match offered.get(which) {
-            Some(named) => {
-                let gathered = self.gather_named(named, manifest, journal).await;
-                gathered.map(Some)
-            }
-            None => Ok(None),
-        };
-        (gathered, more)
     }
 
     /// Brings in the model's file at `path`, and all that belongs to it.
@@ -280,7 +269,9 @@ impl Gatherer<'_> {
         mut answers: HashMap<FilePath, Answer>,
         journal: &Journal,
     ) -> Result<Gathered, CheckError> {
-        if let Some(record) = known_refused(&model, &answers, journal) {
+        if let Some(Answer::Object(object)) = answers.get(&model)
+            && let Some(record) = known_refused(&model, &object.identity, journal)
+        {
             return Ok(Gathered::refused(record, None));
         }
         let mut came = None;
@@ -525,17 +516,14 @@ impl Gatherer<'_> {
     }
 }
 
-/// The version of one file that the source holds, if it was refused before.
-fn known_refused(
+/// The version of one file of which the source says this, if it was refused before.
+pub(super) fn known_refused(
     model: &FilePath,
-    answers: &HashMap<FilePath, Answer>,
+    identity: &Identity,
     journal: &Journal,
 ) -> Option<Record> {
-    let Some(Answer::Object(object)) = answers.get(model) else {
-        return None;
-    };
     let record = Record {
-        model: journal.known(model, &object.identity)?,
+        model: journal.known(model, identity)?,
         others: Vec::new(),
     };
     let refused = journal.history().why_refused(&record.digest(), None);

@@ -76,7 +76,8 @@ impl Reloader {
             }
         };
         let memory = &self.shared.memory;
-        let weights = weights_of(&record, &files).await;
+        let description = describe(&record, &files).await;
+        let weights = Weights::of(&record, description.as_ref());
         let (turn, how) = if reload {
             let turn = memory.loads.turn().await;
             match self.make_room(&record, weights).await {
@@ -102,7 +103,7 @@ impl Reloader {
                 crate::sys::lower_thread_priority();
             }
             crate::sys::stretch_heap(LOADING_HEAP);
-            let session = engine.load(files.path(), files.description())?;
+            let session = engine.load(files.path(), description.as_ref())?;
             let passed = gate.check(&*session)?;
             Ok::<_, CheckError>((session, passed, files))
         })
@@ -197,14 +198,13 @@ impl Reloader {
     }
 }
 
-/// What the files of a version are to its load. What comes from the cache has not been read yet.
-async fn weights_of(record: &Record, files: &KeptModel) -> Weights {
+/// What a model says of itself, as far as its data files matter. What comes from the cache has not been read yet.
+async fn describe(record: &Record, files: &KeptModel) -> Option<Description> {
     let description = files.description().cloned();
     if description.is_some() || record.others.is_empty() {
-        return Weights::of(record, description.as_ref());
+        return description;
     }
     let path = files.path().to_owned();
     let read = move || Description::read(&File::open(path).ok()?).ok();
-    let read = tokio::task::spawn_blocking(read).await;
-    Weights::of(record, read.ok().flatten().as_ref())
+    tokio::task::spawn_blocking(read).await.ok().flatten()
 }

@@ -140,45 +140,29 @@ impl History {
     /// The version that was let in last, unless it was refused later.
     #[must_use]
     pub fn good(&self) -> Option<&Record> {
-        let good = self.good.as_ref();
-        good.filter(|entry| self.reason(entry).is_none())
-            .map(|entry| &entry.record)
+        let good = self.not_refused(self.good.as_ref());
+        good.map(|entry| &entry.record)
     }
 
     /// The one that was let in before that, unless it was refused later.
     #[must_use]
     pub fn before(&self) -> Option<&Record> {
-        let before = self.before.as_ref();
-        before
-            .filter(|entry| self.reason(entry).is_none())
-            .map(|entry| &entry.record)
+        let before = self.not_refused(self.before.as_ref());
+        before.map(|entry| &entry.record)
     }
 
     /// The inputs and outputs of the version that was let in last, unless it was refused later.
     #[must_use]
     pub fn signature(&self) -> Option<&Signature> {
-        let good = self.good.as_ref();
-        let good = good.filter(|entry| self.reason(entry).is_none());
-        good?.signature.as_ref()
+        self.not_refused(self.good.as_ref())?.signature.as_ref()
     }
 
-    /// The newest version that may be loaded.
-    #[must_use]
-    pub fn usable(&self) -> Option<&Record> {
-        let entries = self.candidate.iter().chain(&self.good);
-        let mut usable = entries.filter(|entry| self.reason(entry).is_none());
-        usable.next().map(|entry| &entry.record)
-    }
-
-    /// As [`Self::usable`], where nothing can be asked of the source: not a version whose terms are not known.
+    /// The newest version that may be loaded with nothing asked of the source: not one whose terms are not known.
     #[must_use]
     pub fn usable_as_it_is(&self) -> Option<&Record> {
-        let candidate = self
-            .candidate
-            .iter()
-            .filter(|entry| entry.terms.is_none() && self.reason(entry).is_none());
-        let mut candidate = candidate.map(|entry| &entry.record);
-        candidate.next().or_else(|| self.good())
+        let candidate = self.not_refused(self.candidate.as_ref());
+        let candidate = candidate.filter(|entry| entry.terms.is_none());
+        candidate.map(|entry| &entry.record).or_else(|| self.good())
     }
 
     /// Why what the source wants is not to be loaded; `None` if it is, or if nothing is known.
@@ -206,6 +190,10 @@ impl History {
     fn entries(&self) -> impl Iterator<Item = &Entry> {
         let entries = [&self.candidate, &self.good, &self.stand_in, &self.before];
         entries.into_iter().flatten()
+    }
+
+    fn not_refused<'a>(&'a self, slot: Option<&'a Entry>) -> Option<&'a Entry> {
+        slot.filter(|entry| self.reason(entry).is_none())
     }
 
     fn reason(&self, entry: &Entry) -> Option<&str> {
@@ -268,7 +256,8 @@ impl History {
         self.passed_over = reason;
     }
 
-    /// Notes that this version was let in, with these inputs and outputs: as what the source holds, or, where it holds something else, in its place.
+    /// Notes that this version was let in, with these inputs and outputs: as what the source holds, or, where it holds
+    /// something else, in its place.
     pub fn let_in(&mut self, record: &Record, signature: Signature) {
         let is_it = |entry: &Entry| entry.record == *record;
         let slots = [
@@ -355,12 +344,10 @@ impl History {
 
     /// The digests of the files that may still be loaded.
     pub(super) fn needed(&self) -> impl Iterator<Item = &Digest> {
-        let entries = self
-            .candidate
-            .iter()
-            .chain(&self.good)
-            .chain(&self.stand_in);
-        let usable = entries.filter(|entry| self.reason(entry).is_none());
+        let slots = [&self.candidate, &self.good, &self.stand_in];
+        let usable = slots
+            .into_iter()
+            .filter_map(|slot| self.not_refused(slot.as_ref()));
         let files = usable.flat_map(|entry| entry.record.files());
         files.map(|file| &file.digest)
     }

@@ -59,6 +59,7 @@ async fn where_that_one_is_bad_too_the_one_before_it_is_taken() {
     let reloader = bench.start();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
     assert_eq!(bench.answers(), b"model one");
+    assert_eq!(bench.shelf.lists.load(Ordering::Relaxed), 1);
     assert_eq!(reloader.check().await, Outcome::Current);
 }
 

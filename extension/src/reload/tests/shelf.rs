@@ -24,6 +24,8 @@ pub(super) struct Shelf {
     /// The versions by their ids, of one file after the other, the newest last.
     versions: Mutex<Vec<(String, &'static str, Held)>>,
     asked_for_versions: Mutex<Vec<String>>,
+    /// How often it was asked which earlier versions there are.
+    pub(super) lists: AtomicUsize,
     /// Transfers that break after half of the bytes, before one succeeds.
     pub(super) breaks: AtomicUsize,
     /// Of which file each transfer was.
@@ -89,6 +91,7 @@ impl Place for Arc<Shelf> {
         &'a self,
         path: &'a FilePath,
     ) -> BoxFuture<'a, Result<Vec<Earlier>, SourceError>> {
+        self.lists.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             let present = lock(&self.held).get(path.as_str()).copied();
             let versions = lock(&self.versions).clone();

@@ -6,44 +6,15 @@ use serde_json::value::RawValue;
 
 use super::*;
 use crate::protocol::AnsweredBy;
-
-fn data(datatype: Datatype, count: usize) -> BoxedStrategy<Data> {
-    fn of<T: Clone + std::fmt::Debug + 'static>(
-        count: usize,
-        element: impl Strategy<Value = T> + 'static,
-    ) -> BoxedStrategy<Data>
-    where
-        Data: From<Vec<T>>,
-    {
-        prop::collection::vec(element, count)
-            .prop_map(Data::from)
-            .boxed()
-    }
-    match datatype {
-        Datatype::Bool => of(count, any::<bool>()),
-        Datatype::Uint8 => of(count, any::<u8>()),
-        Datatype::Uint16 => of(count, any::<u16>()),
-        Datatype::Uint32 => of(count, any::<u32>()),
-        Datatype::Uint64 => of(count, any::<u64>()),
-        Datatype::Int8 => of(count, any::<i8>()),
-        Datatype::Int16 => of(count, any::<i16>()),
-        Datatype::Int32 => of(count, any::<i32>()),
-        Datatype::Int64 => of(count, any::<i64>()),
-        Datatype::Fp16 => of(count, any::<u16>().prop_map(half::f16::from_bits)),
-        Datatype::Bf16 => of(count, any::<u16>().prop_map(half::bf16::from_bits)),
-        Datatype::Fp32 => of(count, any::<u32>().prop_map(f32::from_bits)),
-        Datatype::Fp64 => of(count, any::<u64>().prop_map(f64::from_bits)),
-        Datatype::Bytes => of(count, any::<String>()),
-    }
-}
+use crate::tensor::strategies;
 
 /// A tensor, and a place in it.
 fn any_tensor() -> impl Strategy<Value = (Tensor, usize)> {
     let shape = prop::collection::vec(1_usize..4, 0..4);
     (shape, prop::sample::select(Datatype::ALL)).prop_flat_map(|(shape, datatype)| {
         let count: usize = shape.iter().product();
-        let tensor =
-            data(datatype, count).prop_map(move |data| Tensor::new(shape.clone(), data).unwrap());
+        let tensor = strategies::data(datatype, count, true)
+            .prop_map(move |data| Tensor::new(shape.clone(), data).unwrap());
         (tensor, 0..count)
     })
 }
