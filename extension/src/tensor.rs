@@ -4,6 +4,8 @@
 //! that the engine can hand them to ONNX Runtime without a copy.
 
 mod signature;
+#[cfg(test)]
+pub(crate) mod strategies;
 
 use std::fmt;
 

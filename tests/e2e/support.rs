@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use lab::cloudwatch::CloudWatch;
 use lab::http::{Answer, Client};
 use lab::lambda::{Environment, Function};
 use lab::process::{Process, Start};
@@ -241,6 +242,23 @@ impl Alone {
         let alone = Self::start(s3, variables);
         alone.process.wait_for(" ready ").await.unwrap();
         alone
+    }
+
+    /// As [`Self::ready`], with checks and metrics ten times a second.
+    pub(crate) async fn observed(s3: &impl Store, cloudwatch: &CloudWatch) -> Self {
+        let mut variables = cloudwatch.env();
+        for (name, value) in [
+            ("MODEL_METRICS", "cloudwatch"),
+            ("MODEL_METRICS_INTERVAL", "100ms"),
+            ("MODEL_REFRESH_INTERVAL", "100ms"),
+        ] {
+            variables.push((name.into(), value.into()));
+        }
+        let variables: Vec<(&str, &str)> = variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        Self::ready(s3, &variables).await
     }
 
     /// The socket's path.

@@ -245,19 +245,7 @@ async fn a_load_goes_through_the_handler_too() {
 async fn while_checks_fail_the_age_grows_and_status_and_metrics_say_so() {
     let mut s3 = s3_with("wine-v1.onnx").await;
     let cloudwatch = CloudWatch::start().await.unwrap();
-    let mut settings = cloudwatch.env();
-    for (name, value) in [
-        ("MODEL_METRICS", "cloudwatch"),
-        ("MODEL_METRICS_INTERVAL", "100ms"),
-        ("MODEL_REFRESH_INTERVAL", "100ms"),
-    ] {
-        settings.push((name.into(), value.into()));
-    }
-    let settings: Vec<(&str, &str)> = settings
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    let alone = Alone::ready(&s3, &settings).await;
+    let alone = Alone::observed(&s3, &cloudwatch).await;
     let client = alone.client();
     let confirmed = |status: &Value| status["parameters"]["confirmed_at_ms"].as_u64().unwrap();
     s3.down().await;

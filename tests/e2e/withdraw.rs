@@ -39,19 +39,7 @@ fn version(answer: &Answer) -> String {
 async fn callers_are_answered_by_the_version_before_until_the_source_changes() {
     let s3 = s3_with("wine-v1.onnx").await;
     let cloudwatch = CloudWatch::start().await.unwrap();
-    let mut settings = cloudwatch.env();
-    for (name, value) in [
-        ("MODEL_METRICS", "cloudwatch"),
-        ("MODEL_METRICS_INTERVAL", "100ms"),
-        ("MODEL_REFRESH_INTERVAL", "100ms"),
-    ] {
-        settings.push((name.into(), value.into()));
-    }
-    let settings: Vec<(&str, &str)> = settings
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    let alone = Alone::ready(&s3, &settings).await;
+    let alone = Alone::observed(&s3, &cloudwatch).await;
     let v1 = version(&alone.predict(ROWS).await);
     let stop = Arc::new(watch::Sender::new(false));
     let callers: Vec<_> = (0..4)

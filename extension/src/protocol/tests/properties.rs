@@ -3,60 +3,14 @@
 use proptest::prelude::*;
 
 use super::*;
-
-fn of<T: Clone + std::fmt::Debug + 'static>(
-    count: usize,
-    element: impl Strategy<Value = T> + 'static,
-) -> BoxedStrategy<Data>
-where
-    Data: From<Vec<T>>,
-{
-    prop::collection::vec(element, count)
-        .prop_map(Data::from)
-        .boxed()
-}
+use crate::tensor::strategies;
 
 fn any_data() -> impl Strategy<Value = (Vec<usize>, Data)> {
     let shape = prop::collection::vec(0_usize..4, 0..4);
     (shape, 0..Datatype::ALL.len()).prop_flat_map(|(shape, which)| {
         let count: usize = shape.iter().product();
-        let data = match Datatype::ALL[which] {
-            Datatype::Bool => of(count, any::<bool>()),
-            Datatype::Uint8 => of(count, any::<u8>()),
-            Datatype::Uint16 => of(count, any::<u16>()),
-            Datatype::Uint32 => of(count, any::<u32>()),
-            Datatype::Uint64 => of(count, any::<u64>()),
-            Datatype::Int8 => of(count, any::<i8>()),
-            Datatype::Int16 => of(count, any::<i16>()),
-            Datatype::Int32 => of(count, any::<i32>()),
-            Datatype::Int64 => of(count, any::<i64>()),
-            // Not NaN, which is equal to nothing.
-            Datatype::Fp16 => of(
-                count,
-                any::<u16>()
-                    .prop_map(half::f16::from_bits)
-                    .prop_filter("NaN", |v| !v.is_nan()),
-            ),
-            Datatype::Bf16 => of(
-                count,
-                any::<u16>()
-                    .prop_map(half::bf16::from_bits)
-                    .prop_filter("NaN", |v| !v.is_nan()),
-            ),
-            Datatype::Fp32 => of(
-                count,
-                any::<u32>()
-                    .prop_map(f32::from_bits)
-                    .prop_filter("NaN", |v| !v.is_nan()),
-            ),
-            Datatype::Fp64 => of(
-                count,
-                any::<u64>()
-                    .prop_map(f64::from_bits)
-                    .prop_filter("NaN", |v| !v.is_nan()),
-            ),
-            Datatype::Bytes => of(count, any::<String>()),
-        };
+        // Not NaN, which is equal to nothing.
+        let data = strategies::data(Datatype::ALL[which], count, false);
         (Just(shape), data)
     })
 }

@@ -1,0 +1,43 @@
+//! Any elements of any datatype, for property tests.
+
+use proptest::prelude::*;
+
+use super::{Data, Datatype};
+
+/// `count` elements of this datatype: every value that it has, NaN only `with_nan`.
+pub(crate) fn data(datatype: Datatype, count: usize, with_nan: bool) -> BoxedStrategy<Data> {
+    fn of<T: Clone + std::fmt::Debug + 'static>(
+        count: usize,
+        element: impl Strategy<Value = T> + 'static,
+    ) -> BoxedStrategy<Data>
+    where
+        Data: From<Vec<T>>,
+    {
+        prop::collection::vec(element, count)
+            .prop_map(Data::from)
+            .boxed()
+    }
+    macro_rules! float {
+        ($bits:ty, $float:ty) => {
+            any::<$bits>()
+                .prop_map(<$float>::from_bits)
+                .prop_filter("NaN", move |value| with_nan || !value.is_nan())
+        };
+    }
+    match datatype {
+        Datatype::Bool => of(count, any::<bool>()),
+        Datatype::Uint8 => of(count, any::<u8>()),
+        Datatype::Uint16 => of(count, any::<u16>()),
+        Datatype::Uint32 => of(count, any::<u32>()),
+        Datatype::Uint64 => of(count, any::<u64>()),
+        Datatype::Int8 => of(count, any::<i8>()),
+        Datatype::Int16 => of(count, any::<i16>()),
+        Datatype::Int32 => of(count, any::<i32>()),
+        Datatype::Int64 => of(count, any::<i64>()),
+        Datatype::Fp16 => of(count, float!(u16, half::f16)),
+        Datatype::Bf16 => of(count, float!(u16, half::bf16)),
+        Datatype::Fp32 => of(count, float!(u32, f32)),
+        Datatype::Fp64 => of(count, float!(u64, f64)),
+        Datatype::Bytes => of(count, any::<String>()),
+    }
+}
