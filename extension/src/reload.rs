@@ -16,6 +16,7 @@ mod loading;
 mod machine;
 mod memory;
 mod published;
+mod reach;
 mod repository;
 mod tidy;
 

@@ -11,20 +11,19 @@ use std::fs::File;
 use std::io;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::earlier::{StandIn, has_no_others};
 use super::gate::Terms;
 use super::machine::Target;
-use super::memory::{Need, Weights, may_give_up};
 use super::published::Offer;
 use super::{CheckError, Shared};
 use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Published, Record};
-use crate::config::{Choice, Form, ModelSettings};
-use crate::fetch::{self, Compression, FetchError, Fetched, Parts};
-use crate::ids::{Digest, Expected, FilePath, Identity};
+use crate::config::{Form, ModelSettings};
+use crate::fetch::{self, Fetched, Parts};
+use crate::ids::{FilePath, Identity};
 use crate::onnx::{Description, OnnxError};
-use crate::source::{NamedBy, Object, Opened, Place, Source};
+use crate::source::{Object, Opened, Place};
 
 /// How many files of one model are asked for at once, and fetched.
 pub(super) const AT_ONCE: usize = 4;
@@ -370,117 +369,6 @@ impl Gatherer<'_> {
         };
         let fetched = self.fetch(path, object, None, parts).await?;
         Ok(Taken::fetched(path, fetched))
-    }
-
-    pub(super) async fn open_anew(&self, path: &FilePath) -> Result<Object, CheckError> {
-        self.open_from(&*self.source(path)?).await
-    }
-
-    async fn open_from(&self, source: &dyn Source) -> Result<Object, CheckError> {
-        match fetch::open(source, &self.shared.cache, None).await? {
-            Opened::Object(object) => Ok(object),
-            Opened::Unchanged => Err(CheckError::Unsteady),
-        }
-    }
-
-    /// Which version of the object at `path` is to run, where the configuration names one.
-    fn pinned(&self, path: &FilePath) -> Option<&str> {
-        match (&self.settings.form, &self.settings.choice) {
-            (Form::Model(configured), Choice::Version(id)) if configured == path => Some(id),
-            _ => None,
-        }
-    }
-
-    fn source(&self, path: &FilePath) -> Result<Box<dyn Source>, CheckError> {
-        if let Some(id) = self.pinned(path) {
-            return Ok(self.place.version(path, id)?);
-        }
-        let named = match &self.settings.form {
-            Form::Model(configured) | Form::Manifest(configured) if configured == path => {
-                NamedBy::Configuration
-            }
-            _ => NamedBy::Model,
-        };
-        Ok(self.place.file(path, named))
-    }
-
-    pub(super) async fn fetch(
-        &self,
-        path: &FilePath,
-        object: Object,
-        expected: Option<&Expected>,
-        parts: Parts,
-    ) -> Result<Fetched, CheckError> {
-        let source = self.source(path)?;
-        self.fetch_from(&*source, path, object, expected, parts)
-            .await
-    }
-
-    /// As [`Self::fetch`], where the source of `path` is not that of its present version.
-    pub(super) async fn fetch_from(
-        &self,
-        source: &dyn Source,
-        path: &FilePath,
-        object: Object,
-        expected: Option<&Expected>,
-        parts: Parts,
-    ) -> Result<Fetched, CheckError> {
-        let request = |object| fetch::Request {
-            source,
-            object,
-            expected,
-            compression: Compression::of(path),
-        };
-        let context = fetch::Context {
-            cache: &self.shared.cache,
-            parts,
-            thaws: &self.shared.thaws,
-            clock: &*self.shared.clock,
-        };
-        match fetch::fetch(request(object), context).await {
-            Err(FetchError::NoRoom(room)) if self.must_stay(room.needs) => {
-                Err(CheckError::NoRoom(room))
-            }
-            Err(FetchError::NoRoom(room)) if self.gives_up(room.needs) => {
-                let object = self.open_from(source).await?;
-                Ok(fetch::fetch(request(object), context).await?)
-            }
-            fetched => Ok(fetched?),
-        }
-    }
-
-    /// Whether the file of the version that answers is what there is to return to, because a new one of `needs` bytes
-    /// would have to take its place in memory.
-    fn must_stay(&self, needs: u64) -> bool {
-        let memory = &self.shared.memory;
-        let need = Need {
-            new: Weights::of_bytes(needs),
-            old: None,
-        };
-        let answers = self.shared.models.current(&self.settings.name).is_some();
-        answers && !may_give_up(memory.mode, &need, memory.probe.free())
-    }
-
-    /// Where the disk cannot hold two versions, the file of the one that answers can go: it is in memory. One whose
-    /// files are mapped stays, since that would free nothing.
-    fn gives_up(&self, needs: u64) -> bool {
-        let model = &self.settings.name;
-        let Some(loaded) = self.shared.models.current(model) else {
-            return false;
-        };
-        let files = [loaded.digest.clone()];
-        let gone = self.shared.cache.make_room(needs, &files).is_ok();
-        if gone {
-            let version = &loaded.version;
-            warn!(%model, %version, "there is no room for two versions: the file of the one that answers goes");
-        }
-        gone
-    }
-
-    pub(super) async fn find(&self, digest: &Digest) -> Option<KeptFile> {
-        let (cache, digest) = (self.shared.cache.clone(), digest.clone());
-        let find = move || cache.find(&digest);
-        tokio::task::spawn_blocking(find).await.ok().flatten()
     }
 
     pub(super) fn version_of(taken: Vec<Taken>) -> Result<(Record, Vec<KeptFile>), CheckError> {
