@@ -92,8 +92,8 @@ pub(super) enum Event {
 pub(super) struct Check {
     /// The version that answers.
     answering: Option<Digest>,
-    /// Why it is not to answer any more, once another one can.
-    withdrawn: Option<String>,
+    /// The version that is not to answer any more, once another one can, and why.
+    withdrawn: Option<(Digest, String)>,
     /// Whether the source was asked for what it holds, known or not.
     asked_anew: bool,
     stage: Stage,
@@ -173,7 +173,7 @@ impl Check {
             check.stage = Stage::Ended;
             return (check, Step::End(End::Current));
         }
-        check.withdrawn = Some(reason.to_owned());
+        check.withdrawn = Some((digest.clone(), reason.to_owned()));
         check.tried.push(digest.clone());
         let step = match check.find(history) {
             Some(find) => find,
@@ -237,11 +237,9 @@ impl Check {
             }
             (Stage::Finding(_), Event::Lost) => self.gather(Target::StandIn(0)),
             (Stage::Loading { record, .. }, Event::Loaded { signature }) => {
-                let before = self.answering.replace(record.digest());
-                if let (Some(reason), Some(before)) = (self.withdrawn.take(), before) {
-                    history.refused(&before, Cause::Itself, &reason);
-                    // The source may want another one than what could be had at once.
-                    self.unfinished = true;
+                self.answering = Some(record.digest());
+                if let Some((withdrawn, reason)) = self.withdrawn.take() {
+                    history.refused(&withdrawn, Cause::Itself, &reason);
                 }
                 history.let_in(&record, signature);
                 match self.restoring.take() {

@@ -283,7 +283,8 @@ impl History {
         }
     }
 
-    /// Notes that this version is not to be loaded. One that was good makes place for the one before it.
+    /// Notes that this version is not to be loaded. One that was good makes place for the one before it; what the
+    /// manifest wants in its place has to be seen anew.
     pub fn refused(&mut self, digest: &Digest, cause: Cause, reason: &str) {
         let entry = self.entries().find(|entry| entry.is(digest));
         let (files, terms) = match entry {
@@ -298,6 +299,7 @@ impl History {
             files,
             terms,
         });
+        self.manifest = None;
         let spare = self.refused.len().saturating_sub(MOST_REFUSED);
         self.refused.drain(..spare);
         if self.good.as_ref().is_some_and(|good| good.is(digest)) {

@@ -100,6 +100,23 @@ struct World {
 }
 
 impl World {
+    fn new(has_manifest: bool, natures: Vec<Nature>, releases: Vec<Release>) -> Self {
+        Self {
+            has_manifest,
+            natures,
+            releases,
+            now: 0,
+            asked: 0,
+            history: History::new("s3://b/m"),
+            cached: Vec::new(),
+            answering: None,
+            vacated: false,
+            failures: BTreeMap::new(),
+            unlucky: Vec::new(),
+            let_in: Vec::new(),
+        }
+    }
+
     fn release(&self) -> &Release {
         &self.releases[self.now]
     }
@@ -355,20 +372,7 @@ impl<S: Strategy<Value = (Vec<u8>, Vec<u8>)>> Shuffled for S {}
 fn worlds() -> impl Strategy<Value = World> {
     any::<bool>()
         .prop_flat_map(|has_manifest| (Just(has_manifest), natures(), releases(has_manifest)))
-        .prop_map(|(has_manifest, natures, releases)| World {
-            has_manifest,
-            natures,
-            releases,
-            now: 0,
-            asked: 0,
-            history: History::new("s3://b/m"),
-            cached: Vec::new(),
-            answering: None,
-            vacated: false,
-            failures: BTreeMap::new(),
-            unlucky: Vec::new(),
-            let_in: Vec::new(),
-        })
+        .prop_map(|(has_manifest, natures, releases)| World::new(has_manifest, natures, releases))
 }
 
 impl std::fmt::Debug for World {
@@ -396,6 +400,53 @@ fn luck() -> impl Strategy<Value = Luck> {
 fn life() -> impl Strategy<Value = Vec<(bool, Vec<Luck>)>> {
     let luck = proptest::collection::vec(luck(), 0..8);
     proptest::collection::vec((proptest::bool::weighted(0.1), luck), 1..10)
+}
+
+#[test]
+fn where_the_choice_that_answered_kills_a_later_start_the_next_choice_answers() {
+    let release = Release {
+        number: 0,
+        choices: vec![1, 3],
+        stand_ins: vec![2],
+    };
+    let mut world = World::new(true, vec![Nature::Good; 4], vec![release]);
+    // The source is away at the first start but one, so that there is a version beside the choices.
+    world.check(&mut [Luck::Bad].into_iter());
+    assert_eq!(world.answering, Some(2));
+    world.settle();
+    assert_eq!(world.answering, Some(1));
+    world.end_process();
+    // Asked, and killed in the load.
+    assert_eq!(world.check(&mut [Luck::Good, Luck::Kill].into_iter()), None);
+    world.settle();
+    assert_eq!(world.answering, Some(3));
+}
+
+#[test]
+fn a_version_is_withdrawn_also_where_it_had_to_go_for_another() {
+    let release = Release {
+        number: 0,
+        choices: vec![1, 5],
+        stand_ins: vec![3],
+    };
+    let mut natures = vec![Nature::Good; 6];
+    natures[1] = Nature::Bad;
+    let mut world = World::new(true, natures, vec![release]);
+    // The first choice cannot be had, and then not be loaded.
+    world.check(&mut [Luck::Good, Luck::Bad].into_iter());
+    world.check(&mut [Luck::Good, Luck::Good, Luck::Bad].into_iter());
+    assert_eq!(world.answering, Some(5));
+    // It is loaded in the place of the one that is withdrawn, and is bad.
+    world.withdraw(&mut [Luck::Good, Luck::Good, Luck::NoMemory].into_iter());
+    assert_eq!(world.answering, Some(3));
+    assert!(
+        world
+            .history
+            .why_refused(&record(5).digest(), None)
+            .is_some()
+    );
+    world.settle();
+    assert_eq!(world.answering, Some(3));
 }
 
 proptest! {
