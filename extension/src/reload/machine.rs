@@ -307,8 +307,6 @@ impl Check {
         self.manifest = published.as_ref().map(|it| it.manifest.clone());
         self.has_seen = true;
         history.seen(record.clone(), published);
-        // Until all of it is done; a process may end before.
-        history.settled(None);
         if let Some(reason) = history.why_refused(&digest, terms.as_ref()) {
             self.passed_over.get_or_insert(reason.to_owned());
             return self.go_on(history, after);
