@@ -23,8 +23,6 @@ use swaps::{Swaps, Tally};
 
 /// After a swap the old version is taken apart and its memory given back, which belongs to the swap.
 const AFTERMATH: Duration = Duration::from_millis(20);
-/// Between two swaps of large models: there must be a steady state to compare with.
-const REST: Duration = Duration::from_millis(150);
 /// Between a client's requests where latencies are compared: with none, four clients fill both CPUs of a small machine,
 /// and what is measured is their own queue.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -53,7 +51,6 @@ pub(crate) async fn run(swaps: usize) -> Result<ExitCode> {
     println!("\n{swaps} versions of 12 MB");
     let mut running = Swaps::start(Size::LARGE, 40, PAUSE).await?;
     for _ in 0..swaps {
-        running.rest(REST).await;
         running.swap().await?;
     }
     let (large, ledger) = running.end().await?;

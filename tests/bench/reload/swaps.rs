@@ -23,6 +23,9 @@ const BUCKET: &str = "models";
 const KEY: &str = "adder/model.onnx";
 /// How long a freeze takes.
 const FREEZE: Duration = Duration::from_millis(30);
+/// Between two swaps with nothing in their way: there must be a steady state to compare with, and the version before
+/// must be gone where memory is looked at.
+const REST: Duration = Duration::from_millis(150);
 /// Answers that are waited for after a swap, so that each version has given some.
 const ANSWERS: u64 = 8;
 
@@ -169,7 +172,7 @@ impl Swaps {
         self.reach().await
     }
 
-    /// A new version with nothing in its way, up to its first answers.
+    /// A new version with nothing in its way, up to where it has been alone for a while.
     pub(crate) async fn swap(&mut self) -> Result<()> {
         let before = self.s3.requests().len();
         // Answers carry no date that is fine enough, so both clocks are read at one moment.
@@ -182,12 +185,9 @@ impl Swaps {
         let transfer = transfer.context("a version came from nowhere")?;
         let begun = clock + transfer.at.duration_since(wall).unwrap_or_default();
         self.tally.swaps.push((begun, answered));
-        self.reach().await
-    }
-
-    /// Nothing new for this long.
-    pub(crate) async fn rest(&self, time: Duration) {
-        tokio::time::sleep(time).await;
+        self.callers.more(ANSWERS).await?;
+        tokio::time::sleep(REST).await;
+        self.measure()
     }
 
     /// Ends it all, and gives what was done and what callers were told.
@@ -236,6 +236,10 @@ impl Swaps {
         self.callers.reach(self.newest.into()).await?;
         self.s3.heal();
         self.callers.more(ANSWERS).await?;
+        self.measure()
+    }
+
+    fn measure(&mut self) -> Result<()> {
         self.tally.usages.push(Usage::of(self.process.pid())?);
         self.tally
             .files
