@@ -1,6 +1,7 @@
 //! The composition root: builds the parts from the configuration, and runs them.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -292,6 +293,24 @@ impl App {
     }
 }
 
+/// The cache where the configuration wants it; where that cannot be written, in the ordinary place, so that models answer
+/// all the same.
+fn open_cache(config: &Config) -> Result<Cache, CacheError> {
+    let ordinary = Path::new(DEFAULT_CACHE_DIR);
+    let mut settings = cache::Settings {
+        most: config.cache_bytes,
+        shared: config.cache_shared,
+        own: Some(ordinary.to_owned()),
+    };
+    let error = match Cache::open_with(&config.cache_dir, &settings) {
+        Err(error) if config.cache_dir != ordinary => error,
+        opened => return opened,
+    };
+    warn!("{error}; model files go to {DEFAULT_CACHE_DIR} meanwhile");
+    settings.shared = None;
+    Cache::open_with(ordinary, &settings)
+}
+
 async fn build(
     config: Config,
     environment: &Environment,
@@ -327,14 +346,7 @@ async fn build(
     // The registration goes on between steps that never wait.
     tokio::task::yield_now().await;
 
-    let cache = Cache::open_with(
-        &config.cache_dir,
-        &cache::Settings {
-            most: config.cache_bytes,
-            shared: config.cache_shared,
-            own: Some(DEFAULT_CACHE_DIR.into()),
-        },
-    )?;
+    let cache = open_cache(&config)?;
     let shared = Shared {
         cache: cache.clone(),
         parts: Parts::for_memory(config.memory_mb),

@@ -11,6 +11,7 @@
 //! locks, and a file that is there already is left as it is, since another environment may have it mapped. Each fetches
 //! for itself what is not there, and the first name stays.
 
+mod adopted;
 mod draw;
 mod journal;
 mod layout;
@@ -134,6 +135,7 @@ impl Cache {
             &cache.partials,
         ] {
             make(path)?;
+            sys::check_writable(path).map_err(|error| failed("cannot write to", path, error))?;
             cache.sweep_temporary(path)?;
         }
         Ok(cache)

@@ -19,6 +19,7 @@
 //! Something changed, and the refusal says so, without a body; then the question is asked as ever. Asking first
 //! what is there would begin the whole transfer again, or cost every such start a round trip.
 
+mod adopt;
 mod answer;
 mod compression;
 mod expectation;
@@ -242,6 +243,11 @@ impl Chunks for Nothing {
 /// Brings what `request` names into the cache to its last byte. Given up before, what has arrived stays for the next
 /// fetch.
 pub async fn fetch(request: Request<'_>, context: Context<'_>) -> Result<Fetched, FetchError> {
+    if let Some(thread) = adopt::adopt(&request, context.cache)
+        && let Ok(Some(here)) = thread.await
+    {
+        return Ok(here);
+    }
     let Request {
         source,
         mut object,

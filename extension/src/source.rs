@@ -10,6 +10,7 @@ mod file;
 mod s3;
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
@@ -17,7 +18,7 @@ use futures_core::future::BoxFuture;
 pub use file::{FilePlace, FileSource};
 pub use s3::{S3Place, S3Source};
 
-use crate::ids::{Checksum, FilePath, Identity};
+use crate::ids::{Checksum, Digest, FilePath, Identity};
 
 /// A folder of files: a prefix in a bucket, or a directory.
 pub trait Place: Send + Sync {
@@ -82,6 +83,11 @@ pub trait Source: Send + Sync {
         identity: &'a Identity,
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>>;
+
+    /// Where the file lies, if it can be used there: its name is the SHA-256 of its bytes, so that nobody changes it.
+    fn in_place(&self) -> Option<(PathBuf, Digest)> {
+        None
+    }
 }
 
 /// What a source answers.

@@ -131,6 +131,16 @@ pub fn is_on_nfs(path: &Path) -> bool {
     }
 }
 
+/// Whether this process may make files in a directory; the error says why not, such as a file system that is read-only.
+pub fn check_writable(directory: &Path) -> io::Result<()> {
+    let path = CString::new(directory.as_os_str().as_bytes())?;
+    // SAFETY: the path ends in NUL.
+    match unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Takes room on the disk for the first `bytes` of `file`, without changing its length. Where the file system cannot,
 /// as on NFS, nothing happens; where there is no room, the error says so.
 pub fn reserve_space(file: &File, bytes: u64) -> io::Result<()> {

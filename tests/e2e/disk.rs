@@ -22,6 +22,7 @@ with_both_clocks!(
     a_model_that_never_fits_is_refused_in_words_that_help,
     a_full_disk_is_no_obstacle_once_it_is_empty,
     where_two_versions_have_no_room_the_file_of_the_one_that_answers_goes,
+    a_cache_directory_that_cannot_be_written_keeps_no_model_from_answering,
 );
 
 /// The size of `/tmp`.
@@ -180,4 +181,24 @@ async fn where_two_versions_have_no_room_the_file_of_the_one_that_answers_goes(c
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     let said = function.log().text();
     assert!(said.contains("there is no room for two versions"), "{said}");
+}
+
+async fn a_cache_directory_that_cannot_be_written_keeps_no_model_from_answering(clock: Clock) {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let function = platform(&s3)
+        .env("MODEL_CACHE_DIR", "/opt/cache")
+        .clock(clock)
+        .start()
+        .await
+        .unwrap();
+    WINE.v1
+        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
+    let said = function.log().text();
+    for part in [
+        "/opt/cache",
+        "MODEL_CACHE_DIR must be a directory that this process can write",
+        "model files go to /tmp/model-sidecar meanwhile",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
 }

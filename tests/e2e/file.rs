@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use model_sidecar::ids::Digest;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::reference::WINE;
 use crate::support::{Alone, model, s3_with};
@@ -12,6 +14,11 @@ fn put(path: &Path, file: &str) {
     let beside = path.with_extension("new");
     std::fs::write(&beside, model(file)).unwrap();
     std::fs::rename(beside, path).unwrap();
+}
+
+/// The SHA-256 of a model.
+fn digest(file: &str) -> Digest {
+    Digest::of(Sha256::new().chain_update(model(file)))
 }
 
 #[tokio::test]
@@ -42,6 +49,31 @@ async fn a_file_is_served_and_followed_without_s3() {
     alone.process.wait_for(stays).await.unwrap();
     let answer: Value = alone.predict(9).await.json().unwrap();
     WINE.v2.check(&answer, 0..9);
+}
+
+#[tokio::test]
+async fn a_file_whose_name_is_its_digest_is_used_where_it_lies() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("{}.onnx", digest("wine-v1.onnx"));
+    let path = folder.path().join(&name);
+    put(&path, "wine-v1.onnx");
+    let uri = format!("file://{}", path.display());
+    let alone = Alone::ready(&s3, &[("MODEL_URI", &uri)]).await;
+    let answer: Value = alone.predict(9).await.json().unwrap();
+    WINE.v1.check(&answer, 0..9);
+    let kept = alone.cache().join("files").join(&name);
+    assert_eq!(std::fs::read_link(kept).unwrap(), path);
+
+    // A name that promises other bytes is a name like any other.
+    drop(alone);
+    put(&path, "wine-v2.onnx");
+    let alone = Alone::ready(&s3, &[("MODEL_URI", &uri)]).await;
+    let answer: Value = alone.predict(9).await.json().unwrap();
+    WINE.v2.check(&answer, 0..9);
+    let copy = format!("{}.onnx", digest("wine-v2.onnx"));
+    let kept = alone.cache().join("files").join(copy);
+    assert!(kept.symlink_metadata().unwrap().is_file());
 }
 
 #[tokio::test]

@@ -266,6 +266,11 @@ impl Alone {
         self.folder.path().join("socket")
     }
 
+    /// The directory of the cache.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
     /// A client on the socket.
     pub(crate) fn client(&self) -> Client {
         Client::unix(self.socket())

@@ -5,6 +5,7 @@
 //! folder goes when the load is over: what ONNX Runtime has mapped by then stays mapped.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -60,7 +61,7 @@ impl Cache {
             let link = folder.path().join(file.path.laid_out().as_str());
             let parent = link.parent().unwrap_or(folder.path());
             fs::create_dir_all(parent)
-                .and_then(|()| fs::hard_link(kept.path(), &link))
+                .and_then(|()| link_or_copy(kept.path(), &link))
                 .map_err(|error| failed("cannot lay out", &link, error))?;
         }
         Ok(KeptModel {
@@ -69,5 +70,14 @@ impl Cache {
             _folder: Some(folder),
             _files: files,
         })
+    }
+}
+
+/// ONNX Runtime follows no link out of a model's folder, and there may be none of another kind to a file elsewhere.
+fn link_or_copy(kept: &Path, link: &Path) -> io::Result<()> {
+    if kept.is_symlink() {
+        fs::copy(kept, link).map(|_| ())
+    } else {
+        fs::hard_link(kept, link)
     }
 }

@@ -36,7 +36,8 @@ impl Cache {
     /// Notes that a file is used now: by the time of its last change, since that of the last access is not kept on
     /// many file systems, and an index would be one more file to keep right.
     pub(super) fn touch(&self, path: &Path) {
-        if !self.is_shared {
+        // What a link leads to is not the cache's.
+        if !self.is_shared && !path.is_symlink() {
             let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
         }
     }

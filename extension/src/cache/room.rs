@@ -186,12 +186,12 @@ impl Cache {
 
 impl Stock {
     fn add(&mut self, path: PathBuf, may_go: bool, is_given_up: bool) {
-        let Ok(metadata) = fs::metadata(&path) else {
+        let Ok(metadata) = fs::symlink_metadata(&path) else {
             return;
         };
         let size = on_disk(&metadata);
         match metadata.modified() {
-            Ok(used) if may_go && metadata.is_file() => self.spare.push(Spare {
+            Ok(used) if may_go && !metadata.is_dir() => self.spare.push(Spare {
                 is_given_up,
                 used,
                 path,

@@ -106,7 +106,7 @@ pub const VARIABLES: &[Variable] = &[
     variable(
         "MODEL_CACHE_DIR",
         "/tmp/model-sidecar",
-        "where models are kept between starts in one execution environment",
+        "where models are kept between starts in one execution environment; where it cannot be written, /tmp/model-sidecar is taken instead",
     ),
     variable(
         "MODEL_CACHE_MB",

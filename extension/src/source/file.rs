@@ -1,7 +1,8 @@
 //! A file: on EFS, on a mounted bucket, in the function itself or in another layer.
 //!
 //! It is copied into the cache like any other model: ONNX Runtime maps what it loads, and a file that is truncated in
-//! place takes down the process that has it mapped. What tells one content from another is the length and the time of
+//! place takes down the process that has it mapped. One whose name is the SHA-256 of its bytes is used where it lies, since
+//! nobody writes to such a file. What tells one content from another is the length and the time of
 //! the last change, which are the same in every environment that sees the same file. A copy during which the file was
 //! written to is begun anew.
 
@@ -10,13 +11,14 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use super::{Chunks, Earlier, NamedBy, Object, Opened, Place, Source, SourceError};
-use crate::ids::{ETag, FilePath, Identity};
+use crate::ids::{Digest, ETag, FilePath, Identity};
 
 /// What is read at once: large enough for a network file system, small beside a model.
 const PIECE: u64 = 1024 * 1024;
@@ -218,6 +220,12 @@ impl Source for FileSource {
             }
             Ok(self.body(file, identity.clone(), range))
         })
+    }
+
+    fn in_place(&self) -> Option<(PathBuf, Digest)> {
+        let path = Path::new(&*self.path);
+        let digest = Digest::parse(path.file_stem()?.to_str()?).ok()?;
+        Some((path.to_owned(), digest))
     }
 }
 

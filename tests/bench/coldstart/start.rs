@@ -145,7 +145,10 @@ fn phases(line: &str) -> BTreeMap<String, f64> {
     pairs.collect()
 }
 
-/// Watches a link for the moment at which it delivered its last byte.
+/// What a connection that is no longer needed sends at its end, in TLS, is fewer bytes than this.
+const FAREWELL: u64 = 200;
+
+/// Watches a link for the moment at which it delivered the last byte of an answer.
 struct LastByte {
     moment: Arc<Mutex<Instant>>,
     watcher: JoinHandle<()>,
@@ -163,8 +166,9 @@ impl LastByte {
                 loop {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     let now = link.bytes();
-                    if now != last {
-                        last = now;
+                    let came = now - last;
+                    last = now;
+                    if came > FAREWELL {
                         *moment.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                     }
                 }
