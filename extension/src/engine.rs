@@ -3,6 +3,7 @@
 mod inline;
 mod onnxruntime;
 mod optimise;
+mod session;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -30,14 +31,18 @@ pub trait Session: Send + Sync {
     /// Its inputs and outputs.
     fn signature(&self) -> &Signature;
 
-    /// Runs it, and gives the outputs of these names, or all when none is named. The inputs must be those of
-    /// the signature, in datatype and rank; what the graph itself refuses is [`EngineError::Input`].
+    /// Runs it, and gives the outputs of these names in this order, each once, or all when none is named. The inputs must
+    /// be those of the signature, in datatype and rank; what the graph itself refuses is [`EngineError::Input`]. Runs at
+    /// the same time do not wait for each other.
     fn run(
         &self,
         inputs: Vec<(String, Value)>,
         outputs: &[String],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Value)>, EngineError>;
+
+    /// Has the next run give back, at its end, the memory that earlier runs took and none has then.
+    fn release_spare_memory(&self) {}
 }
 
 /// Why a model could not be loaded or run.

@@ -72,6 +72,11 @@ impl Loaded {
         self.session().run(inputs, outputs, cancel)
     }
 
+    /// Has the next run give memory back; see [`Session::release_spare_memory`].
+    pub fn release_spare_memory(&self) {
+        self.session().release_spare_memory();
+    }
+
     #[expect(
         clippy::expect_used,
         reason = "the session leaves only in drop, after which nobody can call this"

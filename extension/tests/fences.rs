@@ -36,7 +36,13 @@ const WORDS: &[(&[&str], &[&str])] = &[
     ),
     (
         &["unsafe {", "unsafe fn", "unsafe impl", "unsafe_code"],
-        &["sys.rs", "main.rs", "engine/inline.rs", "engine/inline/"],
+        &[
+            "sys.rs",
+            "main.rs",
+            "engine/inline.rs",
+            "engine/inline/",
+            "engine/session.rs",
+        ],
     ),
 ];
 

@@ -7,18 +7,15 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
-use ort::error::ErrorCode;
 use ort::logging::LogLevel;
-use ort::session::RunOptions;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::value::DynValue;
 
-use super::{Cancel, Engine, EngineError, Session, inline, values};
+use super::session::OnnxSession;
+use super::{Engine, EngineError, Session, inline};
 use crate::onnx::{AtLoad, Description, Format, Skeleton};
-use crate::tensor::{Port, Signature, Value};
 
 /// With fewer bytes of weights, a model loads as fast as a whole, and what is held twice is little.
 const WORTH_IT: u64 = 4 * 1024 * 1024;
@@ -130,110 +127,6 @@ fn beside_its_weights(
         tracing::debug!("the model is loaded as a whole: {}", text(error));
     }
     session.ok()
-}
-
-pub(super) struct OnnxSession {
-    signature: Signature,
-    session: Mutex<ort::session::Session>,
-}
-
-impl Session for OnnxSession {
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn run(
-        &self,
-        inputs: Vec<(String, Value)>,
-        outputs: &[String],
-        cancel: &Cancel,
-    ) -> Result<Vec<(String, Value)>, EngineError> {
-        guarded(|| self.run_unguarded(inputs, outputs, cancel))
-            .unwrap_or_else(|panic| Err(EngineError::Panicked(panic)))
-    }
-}
-
-impl OnnxSession {
-    pub(super) fn new(session: ort::session::Session) -> Self {
-        let ports = |outlets: &[ort::value::Outlet]| {
-            let port = |outlet: &ort::value::Outlet| Port {
-                name: outlet.name().to_owned(),
-                kind: values::kind(outlet.dtype()),
-            };
-            outlets.iter().map(port).collect()
-        };
-        let signature = Signature {
-            inputs: ports(session.inputs()),
-            outputs: ports(session.outputs()),
-        };
-        Self {
-            signature,
-            session: Mutex::new(session),
-        }
-    }
-
-    fn run_unguarded(
-        &self,
-        inputs: Vec<(String, Value)>,
-        outputs: &[String],
-        cancel: &Cancel,
-    ) -> Result<Vec<(String, Value)>, EngineError> {
-        let inputs = inputs
-            .into_iter()
-            .map(|(name, value)| match values::to_onnx(value) {
-                Ok(value) => Ok((name, value)),
-                Err(reason) => Err(EngineError::Input(format!("input {name:?}: {reason}"))),
-            })
-            .collect::<Result<Vec<(String, DynValue)>, EngineError>>()?;
-        // The flag that stops a run sticks to its options, so each run has its own.
-        let stop = Arc::new(RunOptions::new().map_err(|error| run_error(&error))?);
-        let armed = cancel.arm(Box::new({
-            let stop = Arc::clone(&stop);
-            move || {
-                let _ = stop.terminate();
-            }
-        }));
-        if !armed {
-            return Err(EngineError::Cancelled);
-        }
-        // A panic in an earlier run happened while its outputs were read, and leaves the session usable.
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        // Lent, since an output that is an input lies in the input's memory.
-        let lent = inputs.iter().map(|(name, value)| (name.as_str(), value));
-        let lent: Vec<(&str, &DynValue)> = lent.collect();
-        let results = match session.run_with_options(lent, &stop) {
-            Ok(results) => results,
-            Err(_) if cancel.is_cancelled() => return Err(EngineError::Cancelled),
-            Err(error) => return Err(run_error(&error)),
-        };
-        let asked = |name: &str| outputs.is_empty() || outputs.iter().any(|output| output == name);
-        results
-            .into_iter()
-            .filter(|(name, _)| asked(name))
-            .map(|(name, value)| match values::from_onnx(value) {
-                Ok(value) => Ok((name.to_owned(), value)),
-                Err(reason) => Err(EngineError::Output {
-                    name: name.to_owned(),
-                    reason,
-                }),
-            })
-            .collect()
-    }
-}
-
-/// How ONNX Runtime begins what it says of a node that failed, whatever the code is.
-const IN_A_NODE: &str = "Non-zero status code returned while running";
-
-/// ONNX Runtime says `InvalidArgument` where an input does not fit the graph, and where a node finds out that something
-/// does not fit; all else is the model's failure.
-fn run_error(error: &ort::Error) -> EngineError {
-    match error.code() {
-        ErrorCode::InvalidArgument if text(error).contains(IN_A_NODE) => {
-            EngineError::Node(text(error))
-        }
-        ErrorCode::InvalidArgument => EngineError::Input(text(error)),
-        _ => EngineError::Run(text(error)),
-    }
 }
 
 pub(super) fn text<R>(error: &ort::Error<R>) -> String {

@@ -161,6 +161,76 @@ fn only_the_outputs_that_are_asked_for_come_back() {
 }
 
 #[test]
+fn outputs_come_in_the_order_in_which_they_are_asked_for_and_each_once() {
+    let x = || {
+        let x = Tensor::new(vec![1, 2], vec![1.0_f32, 2.0]).unwrap();
+        vec![("x".to_owned(), Value::Tensor(x))]
+    };
+    let session = load("two-outputs.onnx").unwrap();
+    let names = |asked: &[&str]| {
+        let asked: Vec<String> = asked.iter().map(|&name| name.to_owned()).collect();
+        let outputs = session.run(x(), &asked, &Cancel::default());
+        outputs.map(|outputs| {
+            outputs
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(names(&[]).unwrap(), ["double", "missing"]);
+    assert_eq!(
+        names(&["missing", "double", "missing"]).unwrap(),
+        ["missing", "double"]
+    );
+    let unknown = names(&["triple"]).unwrap_err();
+    assert!(
+        matches!(&unknown, EngineError::Input(text) if text.contains("\"triple\"")),
+        "{unknown:?}"
+    );
+}
+
+#[test]
+fn an_input_that_the_model_has_not_is_named() {
+    let x = Tensor::new(vec![1, 2], vec![1.0_f32, 2.0]).unwrap();
+    let error = run("two-outputs.onnx", vec![("x", x.clone()), ("z", x)]).unwrap_err();
+    assert!(
+        matches!(&error, EngineError::Input(text) if text.contains("\"z\"")),
+        "{error:?}"
+    );
+}
+
+/// A run that waits for another one to begin can only end where runs go on beside each other.
+#[test]
+fn runs_of_one_session_go_on_beside_each_other() {
+    let session: Arc<dyn Session> = load("slow.onnx").unwrap().into();
+    let trips = |count: i64| {
+        vec![(
+            "trips".to_owned(),
+            Value::Tensor(Tensor::new(vec![1], vec![count]).unwrap()),
+        )]
+    };
+    let long = Arc::new(Cancel::default());
+    let running = {
+        let (session, cancel) = (Arc::clone(&session), Arc::clone(&long));
+        std::thread::spawn(move || session.run(trips(1_000_000_000), &[], &cancel))
+    };
+    // Whichever of the two begins first, the short ones end while the long one has no end.
+    for _ in 0..3 {
+        let outputs = session.run(trips(1), &[], &Cancel::default()).unwrap();
+        assert_eq!(
+            outputs[0].1,
+            Value::Tensor(Tensor::new(vec![1], vec![1.0_f32]).unwrap())
+        );
+    }
+    assert!(!running.is_finished());
+    long.cancel();
+    assert!(matches!(
+        running.join().unwrap(),
+        Err(EngineError::Cancelled)
+    ));
+}
+
+#[test]
 fn a_panic_in_the_bindings_is_an_error_and_the_session_lives_on() {
     let session = load("optional-empty.onnx").unwrap();
     for _ in 0..2 {

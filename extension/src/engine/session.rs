@@ -1,0 +1,237 @@
+//! A loaded model, and its runs.
+//!
+//! A run goes through the C API, as the bindings let only one at a time have the session. They have to, since they
+//! know any execution provider, and some keep state that runs share. Here there is the CPU's alone, and of a session
+//! ONNX Runtime promises that any number of threads may run it at once. So whoever runs it decides how many do.
+#![expect(
+    unsafe_code,
+    reason = "the bindings have no way to runs beside each other; each block says why it is sound"
+)]
+
+use std::ffi::{CString, c_char};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ort::AsPointer as _;
+use ort::error::ErrorCode;
+use ort::memory::Allocator;
+use ort::session::RunOptions;
+use ort::sys;
+use ort::value::DynValue;
+
+use super::onnxruntime::{guarded, text};
+use super::{Cancel, EngineError, Session, values};
+use crate::tensor::{Port, Signature, Value};
+
+pub(super) struct OnnxSession {
+    signature: Signature,
+    /// The names of the signature's inputs and outputs, in its order, as the C API takes them.
+    inputs: Vec<CString>,
+    outputs: Vec<CString>,
+    session: ort::session::Session,
+    /// Whether memory is to be given back, which only a run can do, at its end.
+    is_too_large: AtomicBool,
+}
+
+impl Session for OnnxSession {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(
+        &self,
+        inputs: Vec<(String, Value)>,
+        outputs: &[String],
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, Value)>, EngineError> {
+        guarded(|| self.run_unguarded(inputs, outputs, cancel))
+            .unwrap_or_else(|panic| Err(EngineError::Panicked(panic)))
+    }
+
+    fn release_spare_memory(&self) {
+        self.is_too_large.store(true, Ordering::Relaxed);
+    }
+}
+
+impl OnnxSession {
+    pub(super) fn new(session: ort::session::Session) -> Self {
+        let ports = |outlets: &[ort::value::Outlet]| -> Vec<Port> {
+            let port = |outlet: &ort::value::Outlet| Port {
+                name: outlet.name().to_owned(),
+                kind: values::kind(outlet.dtype()),
+            };
+            outlets.iter().map(port).collect()
+        };
+        let signature = Signature {
+            inputs: ports(session.inputs()),
+            outputs: ports(session.outputs()),
+        };
+        // The names came from the library as C strings, so none has a NUL inside.
+        let names = |ports: &[Port]| {
+            let name = |port: &Port| CString::new(port.name.as_str()).unwrap_or_default();
+            ports.iter().map(name).collect()
+        };
+        Self {
+            inputs: names(&signature.inputs),
+            outputs: names(&signature.outputs),
+            signature,
+            session,
+            is_too_large: AtomicBool::new(false),
+        }
+    }
+
+    fn run_unguarded(
+        &self,
+        inputs: Vec<(String, Value)>,
+        outputs: &[String],
+        cancel: &Cancel,
+    ) -> Result<Vec<(String, Value)>, EngineError> {
+        let asked = self.asked(outputs)?;
+        let mut names = Vec::with_capacity(inputs.len());
+        let mut given = Vec::with_capacity(inputs.len());
+        for (name, value) in inputs {
+            let refused = |reason: String| EngineError::Input(format!("input {name:?}: {reason}"));
+            let place = place(&self.signature.inputs, &name)
+                .ok_or_else(|| refused("the model has none of this name".to_owned()))?;
+            names.push(self.inputs[place].as_ptr());
+            given.push(values::to_onnx(value).map_err(refused)?);
+        }
+        // The flag that stops a run sticks to its options, so each run has its own.
+        let stop = Arc::new(self.options().map_err(|error| run_error(&error))?);
+        let armed = cancel.arm(Box::new({
+            let stop = Arc::clone(&stop);
+            move || {
+                let _ = stop.terminate();
+            }
+        }));
+        if !armed {
+            return Err(EngineError::Cancelled);
+        }
+        let results = match self.call(&stop, &names, &given, &asked) {
+            Ok(results) => results,
+            Err(_) if cancel.is_cancelled() => return Err(EngineError::Cancelled),
+            Err(error) => return Err(run_error(&error)),
+        };
+        let ports = asked
+            .into_iter()
+            .map(|place| &self.signature.outputs[place]);
+        ports
+            .zip(results)
+            .map(|(port, value)| {
+                let name = port.name.clone();
+                match values::from_onnx(value) {
+                    Ok(value) => Ok((name, value)),
+                    Err(reason) => Err(EngineError::Output { name, reason }),
+                }
+            })
+            .collect()
+    }
+
+    fn options(&self) -> ort::Result<RunOptions> {
+        let mut options = RunOptions::new()?;
+        if self.is_too_large.swap(false, Ordering::Relaxed) {
+            options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+        }
+        Ok(options)
+    }
+
+    /// The places of the outputs that are asked for, each once; all when none is named.
+    fn asked(&self, names: &[String]) -> Result<Vec<usize>, EngineError> {
+        if names.is_empty() {
+            return Ok((0..self.outputs.len()).collect());
+        }
+        let mut places = Vec::with_capacity(names.len());
+        for name in names {
+            let place = place(&self.signature.outputs, name).ok_or_else(|| {
+                EngineError::Input(format!("output {name:?}: the model has none of this name"))
+            })?;
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        Ok(places)
+    }
+
+    /// Runs the graph, which ONNX Runtime computes whole, and gives the outputs at `asked`.
+    fn call(
+        &self,
+        options: &RunOptions,
+        names: &[*const c_char],
+        inputs: &[DynValue],
+        asked: &[usize],
+    ) -> ort::Result<Vec<DynValue>> {
+        // Lent, since an output that is an input lies in the input's memory.
+        let inputs: Vec<*const sys::OrtValue> = inputs.iter().map(ort::AsPointer::ptr).collect();
+        let asked: Vec<*const c_char> = asked
+            .iter()
+            .map(|&place| self.outputs[place].as_ptr())
+            .collect();
+        let mut results = Results(vec![ptr::null_mut(); asked.len()]);
+        // SAFETY: the session, the options, the names (C strings of `self`) and the inputs are alive during the call,
+        // and each pointer to several is one to as many as is said. ONNX Runtime takes the session's address as one
+        // that may be written to, keeps its own state under its own locks, and allows any number of threads to run it
+        // at once; it was made with no other execution provider than the CPU's, which has no state that runs share.
+        // Where an output's place holds null, a new value is put there, which is the caller's.
+        let status = unsafe {
+            (ort::api().Run)(
+                self.session.ptr().cast_mut(),
+                options.ptr(),
+                names.as_ptr(),
+                inputs.as_ptr(),
+                inputs.len(),
+                asked.as_ptr(),
+                asked.len(),
+                results.0.as_mut_ptr(),
+            )
+        };
+        // SAFETY: the status was just given by ONNX Runtime, and goes nowhere else.
+        unsafe { ort::Error::result_from_status(status) }?;
+        results.take(self.session.allocator())
+    }
+}
+
+fn place(ports: &[Port], name: &str) -> Option<usize> {
+    ports.iter().position(|port| port.name == name)
+}
+
+/// Outputs as the C API gives them; null where there is none, or none any more.
+struct Results(Vec<*mut sys::OrtValue>);
+
+impl Results {
+    fn take(mut self, allocator: &Allocator) -> ort::Result<Vec<DynValue>> {
+        let take = |address: &mut *mut sys::OrtValue| {
+            let value = std::mem::replace(address, ptr::null_mut());
+            let value =
+                NonNull::new(value).ok_or_else(|| ort::Error::new("an output did not come"))?;
+            // SAFETY: the value was just made by a run, and nobody else has it. It keeps what its memory came from
+            // alive by itself, whatever allocator the bindings are told.
+            Ok(unsafe { DynValue::from_ptr(value, Some(allocator)) })
+        };
+        self.0.iter_mut().map(take).collect()
+    }
+}
+
+impl Drop for Results {
+    fn drop(&mut self) {
+        for value in self.0.iter().filter(|value| !value.is_null()) {
+            // SAFETY: nobody has taken it, and this is the last use of it.
+            unsafe { (ort::api().ReleaseValue)(*value) };
+        }
+    }
+}
+
+/// How ONNX Runtime begins what it says of a node that failed, whatever the code is.
+const IN_A_NODE: &str = "Non-zero status code returned while running";
+
+/// ONNX Runtime says `InvalidArgument` where an input does not fit the graph, and where a node finds out that something
+/// does not fit; all else is the model's failure.
+fn run_error(error: &ort::Error) -> EngineError {
+    match error.code() {
+        ErrorCode::InvalidArgument if text(error).contains(IN_A_NODE) => {
+            EngineError::Node(text(error))
+        }
+        ErrorCode::InvalidArgument => EngineError::Input(text(error)),
+        _ => EngineError::Run(text(error)),
+    }
+}
