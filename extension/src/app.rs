@@ -23,6 +23,7 @@ use crate::lifecycle::{Driver, Work, lambda};
 use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink, defs};
 use crate::models::Models;
 use crate::reload::{EngineSlot, Loads, Memory, Outcome, Reloader, Shared, Steps, milliseconds};
+use crate::schedule::{Batching, Limits};
 use crate::server::{self, BindError, Context, Listeners};
 use crate::source::{FilePlace, Place, S3Place};
 use crate::status::Status;
@@ -336,7 +337,8 @@ async fn build(
         thaws.clone(),
         config.max_staleness,
     );
-    let context = Arc::new(context.allow_loads(config.repository_api));
+    let context = context.allow_loads(config.repository_api);
+    let context = Arc::new(context.limit(limits(&config)));
     let grace = if environment.is_lambda() {
         LAMBDA_GRACE
     } else {
@@ -406,6 +408,18 @@ async fn build(
         stop,
         server,
     })
+}
+
+/// How the models are run.
+fn limits(config: &Config) -> Limits {
+    Limits {
+        runs: config.runs,
+        queue: config.queue,
+        batch: config.batch_rows.map(|rows| Batching {
+            rows,
+            delay: config.batch_delay,
+        }),
+    }
 }
 
 fn reporter(

@@ -107,6 +107,14 @@ pub struct Config {
     pub memory_mb: Option<u64>,
     /// Threads for one run of a model.
     pub threads: usize,
+    /// Runs of a model at the same time.
+    pub runs: usize,
+    /// How many requests may wait for a model's runs.
+    pub queue: usize,
+    /// The most rows of a run that answers several requests; `None` where each has its own.
+    pub batch_rows: Option<usize>,
+    /// How long a request waits for others to share its run.
+    pub batch_delay: Duration,
     /// Where ONNX Runtime's library is.
     pub onnxruntime: PathBuf,
     /// Where the metrics go.
@@ -128,6 +136,10 @@ pub struct ConfigError(pub Vec<String>);
 
 /// Where models are kept; and what concerns one environment alone, when they are kept where others see them.
 pub const DEFAULT_CACHE_DIR: &str = "/tmp/model-sidecar";
+
+/// How many requests may wait for a model, unless it is set. More than Lambda gives an environment at once, and fewer than
+/// there are connections, so that a model that is at work for minutes leaves some for health checks and other models.
+pub const DEFAULT_QUEUE: usize = 200;
 
 /// Memory that buys one vCPU on Lambda, in MB.
 const MB_PER_VCPU: usize = 1_769;
@@ -193,6 +205,12 @@ impl Config {
             .number("MODEL_PORT", 0, u64::from(u16::MAX))
             .unwrap_or(2774);
         let memory = reader.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1, 1 << 20);
+        let is_alone =
+            environment.is_lambda() && initialization != InitializationType::ManagedInstances;
+        let cpus = cpus(memory.filter(|_| is_alone));
+        let threads = read_count(&mut reader, "MODEL_THREADS", 1, 256);
+        let threads = threads.unwrap_or(if is_alone { cpus } else { 1 });
+        let (batch_rows, batch_delay) = read_batching(&mut reader);
         let config = Self {
             models,
             required: reader
@@ -225,10 +243,11 @@ impl Config {
                 .map(|mb| mb * 1024 * 1024),
             cache_shared: reader.choice("MODEL_CACHE_SHARED", &[("true", true), ("false", false)]),
             memory_mb: memory,
-            threads: reader
-                .number("MODEL_THREADS", 1, 256)
-                .and_then(|threads| usize::try_from(threads).ok())
-                .unwrap_or_else(|| threads_for(memory)),
+            threads,
+            runs: (cpus / threads).max(1),
+            queue: read_count(&mut reader, "MODEL_QUEUE", 0, 65_536).unwrap_or(DEFAULT_QUEUE),
+            batch_rows,
+            batch_delay,
             onnxruntime: reader
                 .absolute_path("ORT_DYLIB_PATH")
                 .unwrap_or_else(|| environment.bundled_onnxruntime()),
@@ -273,9 +292,27 @@ fn read_reload(reader: &mut Reader<'_>) -> Reload {
     reload
 }
 
-/// As many threads as the CPUs that the memory size buys, rounded up; all CPUs outside Lambda. A thread more
-/// than there are CPUs makes a run slower, not faster.
-fn threads_for(memory_mb: Option<u64>) -> usize {
+fn read_count(reader: &mut Reader<'_>, name: &str, least: u64, most: u64) -> Option<usize> {
+    let count = reader.number(name, least, most)?;
+    usize::try_from(count).ok()
+}
+
+fn read_batching(reader: &mut Reader<'_>) -> (Option<usize>, Duration) {
+    let rows = read_count(reader, "MODEL_BATCH_MAX", 2, 65_536);
+    let delay = reader.duration("MODEL_BATCH_DELAY");
+    if let (None, Some(delay)) = (
+        reader.text("MODEL_BATCH_MAX"),
+        reader.text("MODEL_BATCH_DELAY"),
+    ) {
+        let allowed = "nothing without MODEL_BATCH_MAX, which joins requests";
+        reader.wrong("MODEL_BATCH_DELAY", delay, allowed);
+    }
+    (rows, delay.unwrap_or_default())
+}
+
+/// The CPUs that the memory size buys, rounded up; all CPUs without one. A thread more than there are CPUs makes a run
+/// slower, not faster.
+fn cpus(memory_mb: Option<u64>) -> usize {
     let cpus = crate::sys::cpus();
     memory_mb
         .and_then(|mb| usize::try_from(mb).ok())

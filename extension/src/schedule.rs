@@ -1,27 +1,35 @@
 //! When a request's run gets its turn, and what stops it.
 //!
-//! A session runs one request at a time; the others wait, each no longer than its deadline allows. A run goes
-//! to a thread that may block, so that the server answers health checks meanwhile. A request whose deadline
-//! passes, or whose caller goes away, has its run stopped inside ONNX Runtime at the next node of the graph;
-//! until it has ended, it keeps its turn. Deadlines are the wall clock's, so that a freeze neither hides one nor
-//! brings one forward.
+//! Each model has a queue with so many places, and so many turns: as many runs at the same time. Who finds no place is
+//! refused at once; who waits does so no longer than the deadline allows. A request whose deadline passes, or whose caller
+//! goes away, frees its place, or has its run stopped inside ONNX Runtime at the next node of the graph, while its turn
+//! goes to the next one. Deadlines are the wall clock's, so that a freeze neither hides one nor brings one forward.
+//!
+//! Where it is asked for, requests that come together have one run ([`Batching`]). Each has its own deadline all the same, and
+//! its own error.
+
+mod batch;
+mod lane;
+mod queue;
+mod spare;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use tokio::sync::Semaphore;
+use std::time::Duration;
 
 use crate::clock::{Clock, Deadline, Thaws};
-use crate::engine::{Cancel, EngineError};
+use crate::engine::EngineError;
 use crate::ids::ModelName;
 use crate::models::Loaded;
 use crate::protocol::Decoded;
 use crate::tensor::Value;
+use lane::Lane;
+pub use queue::{Batching, Limits};
 
 /// Gives runs their turn.
 pub struct Scheduler {
-    turns: BTreeMap<ModelName, Arc<Semaphore>>,
+    lanes: BTreeMap<ModelName, Lane>,
+    limits: Limits,
     clock: Arc<dyn Clock>,
     thaws: Thaws,
 }
@@ -35,6 +43,10 @@ pub struct Ran {
     pub queued: Duration,
     /// How long the model ran.
     pub inferred: Duration,
+    /// How many requests the run was for.
+    pub together: usize,
+    /// Whether this is the first of them: of each run, one request's is.
+    pub is_first: bool,
 }
 
 /// Why there are no outputs.
@@ -43,36 +55,43 @@ pub enum RunError {
     /// The deadline came first.
     #[error("the deadline passed before the model had answered")]
     Deadline,
+    /// As many requests wait as may.
+    #[error(
+        "{limit} requests wait for this model already, the most that may (MODEL_QUEUE): try again later"
+    )]
+    Full {
+        /// The most that may wait.
+        limit: usize,
+    },
     /// The model or its engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
 
-/// Stops a run when the request that wants it is dropped.
-struct CancelOnDrop(Arc<Cancel>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
 impl Scheduler {
-    /// A scheduler for these models.
+    /// A scheduler for these models, with the same limits for each.
     #[must_use]
     pub fn new(
         models: impl IntoIterator<Item = ModelName>,
+        limits: Limits,
         clock: Arc<dyn Clock>,
         thaws: Thaws,
     ) -> Self {
         Self {
-            turns: models
+            lanes: models
                 .into_iter()
-                .map(|name| (name, Arc::new(Semaphore::new(1))))
+                .map(|name| (name, Lane::new(limits)))
                 .collect(),
+            limits,
             clock,
             thaws,
         }
+    }
+
+    /// The limits of each model.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Runs `request` on `model`, by `deadline`.
@@ -82,34 +101,13 @@ impl Scheduler {
         request: Decoded,
         deadline: Deadline,
     ) -> Result<Ran, RunError> {
-        let run = self.run_unbounded(model, request);
+        let Some(lane) = self.lanes.get(&model.name) else {
+            let problem = format!("there is no queue for model {}", model.name);
+            return Err(EngineError::Thread(problem).into());
+        };
+        let run = lane.run(model, request);
         let run = self.thaws.within(&*self.clock, deadline, run);
         run.await.unwrap_or(Err(RunError::Deadline))
-    }
-
-    async fn run_unbounded(&self, model: Arc<Loaded>, request: Decoded) -> Result<Ran, RunError> {
-        let waiting = Instant::now();
-        let turn = match self.turns.get(&model.name) {
-            Some(turns) => Arc::clone(turns).acquire_owned().await.ok(),
-            None => None,
-        };
-        let queued = waiting.elapsed();
-        let guard = CancelOnDrop(Arc::default());
-        let cancel = Arc::clone(&guard.0);
-        let run = tokio::task::spawn_blocking(move || {
-            let started = Instant::now();
-            let result = model.run(request.inputs, &request.outputs, &cancel);
-            drop(turn);
-            (result, started.elapsed())
-        });
-        let (outputs, inferred) = run
-            .await
-            .map_err(|error| EngineError::Thread(error.to_string()))?;
-        Ok(Ran {
-            outputs: outputs?,
-            queued,
-            inferred,
-        })
     }
 }
 

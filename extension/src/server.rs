@@ -27,11 +27,12 @@ use tracing::warn;
 pub use listen::{BindError, Listeners};
 
 use crate::clock::{Clock, Thaws};
+use crate::config::DEFAULT_QUEUE;
 use crate::engine::EngineError;
 use crate::ids::ModelName;
 use crate::metrics::defs::{self, MODEL_LABEL};
 use crate::models::{Loaded, Models};
-use crate::schedule::{Ran, RunError, Scheduler};
+use crate::schedule::{Limits, Ran, RunError, Scheduler};
 use crate::status::{Status, Withdrawal};
 use trial::{Ended, Trial};
 
@@ -43,6 +44,8 @@ const MOST_BODY: usize = 64 * 1024 * 1024;
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a body may take without one byte arriving.
 const BODY_STALL: Duration = Duration::from_secs(10);
+/// How much of the time for the end is left for refusals.
+const REFUSAL_TIME: Duration = Duration::from_millis(100);
 /// How long a listener pauses when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -57,6 +60,8 @@ pub struct Context {
     max_staleness: Option<Duration>,
     /// Whether a caller may have a source asked now.
     allows_loads: bool,
+    /// Whether there is no time left for requests under way.
+    is_over: watch::Sender<bool>,
     metrics: BTreeMap<ModelName, ModelMetrics>,
     trials: BTreeMap<ModelName, Mutex<Trial>>,
 }
@@ -66,6 +71,8 @@ struct ModelMetrics {
     inferences: metrics::Counter,
     latency: metrics::Histogram,
     queue: metrics::Histogram,
+    batch: metrics::Histogram,
+    full: metrics::Counter,
     errors: metrics::Counter,
     refused: metrics::Counter,
     stale: metrics::Counter,
@@ -90,6 +97,8 @@ impl Context {
                     inferences: metrics::counter!(defs::INFERENCES, MODEL_LABEL => label.clone()),
                     latency: metrics::histogram!(defs::INFERENCE_LATENCY, MODEL_LABEL => label.clone()),
                     queue: metrics::histogram!(defs::QUEUE_TIME, MODEL_LABEL => label.clone()),
+                    batch: metrics::histogram!(defs::BATCH_SIZE, MODEL_LABEL => label.clone()),
+                    full: metrics::counter!(defs::QUEUE_FULL, MODEL_LABEL => label.clone()),
                     errors: metrics::counter!(defs::INFERENCE_ERRORS, MODEL_LABEL => label.clone()),
                     refused: metrics::counter!(defs::VALIDATION_ERRORS, MODEL_LABEL => label.clone()),
                     stale: metrics::counter!(defs::STALE_ANSWERS, MODEL_LABEL => label),
@@ -99,7 +108,13 @@ impl Context {
             .collect();
         let trials = models.names().map(|name| (name.clone(), Mutex::default()));
         let trials = trials.collect();
-        let scheduler = Scheduler::new(models.names().cloned(), Arc::clone(&clock), thaws.clone());
+        let limits = Limits {
+            runs: 1,
+            queue: DEFAULT_QUEUE,
+            batch: None,
+        };
+        let names = models.names().cloned();
+        let scheduler = Scheduler::new(names, limits, Arc::clone(&clock), thaws.clone());
         Self {
             models,
             status,
@@ -108,6 +123,7 @@ impl Context {
             thaws,
             max_staleness,
             allows_loads: false,
+            is_over: watch::Sender::default(),
             metrics,
             trials,
         }
@@ -120,6 +136,24 @@ impl Context {
             allows_loads,
             ..self
         }
+    }
+
+    /// As it is, with these limits for each model's runs; else there is one at a time.
+    #[must_use]
+    pub fn limit(self, limits: Limits) -> Self {
+        let (names, clock) = (self.models.names().cloned(), Arc::clone(&self.clock));
+        let scheduler = Scheduler::new(names, limits, clock, self.thaws.clone());
+        Self { scheduler, ..self }
+    }
+
+    /// Requests under way are refused from now on.
+    fn refuse_the_rest(&self) {
+        self.is_over.send_replace(true);
+    }
+
+    /// Waits until requests under way are refused.
+    async fn over(&self) {
+        stopped(self.is_over.subscribe()).await;
     }
 
     /// Takes note of a run that has ended, and asks that its version be withdrawn when it is not fit to answer.
@@ -147,7 +181,8 @@ impl Context {
     }
 }
 
-/// Serves until `stop` says true or its sender is gone; then lets requests under way finish, for at most `grace`.
+/// Serves until `stop` says true or its sender is gone; then lets requests under way finish, for at most `grace`. Those
+/// that do not are refused at the end of it.
 pub async fn serve(
     listeners: Listeners,
     context: Arc<Context>,
@@ -155,7 +190,7 @@ pub async fn serve(
     grace: Duration,
 ) {
     let server = Server {
-        context,
+        context: Arc::clone(&context),
         places: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
         connections: Arc::new(GracefulShutdown::new()),
     };
@@ -167,7 +202,13 @@ pub async fn serve(
     }
     drop((unix, tcp));
     if let Ok(connections) = Arc::try_unwrap(server.connections) {
-        let _ = tokio::time::timeout(grace, connections.shutdown()).await;
+        let ended = connections.shutdown();
+        tokio::pin!(ended);
+        let patience = grace.saturating_sub(REFUSAL_TIME);
+        if tokio::time::timeout(patience, &mut ended).await.is_err() {
+            context.refuse_the_rest();
+            let _ = tokio::time::timeout(REFUSAL_TIME, ended).await;
+        }
     }
 }
 

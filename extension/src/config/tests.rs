@@ -83,19 +83,60 @@ fn several_models_each_have_a_name_of_their_own() {
     assert_eq!(error.0.len(), 2, "{error}");
 }
 
+const URI: (&str, &str) = ("MODEL_URI", "s3://m/a.onnx");
+const ON_LAMBDA: (&str, &str) = ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001");
+
 #[test]
-fn the_memory_size_buys_the_threads() {
-    let threads = |mb: &str| {
-        read(&[
-            ("MODEL_URI", "s3://m/a.onnx"),
-            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", mb),
-        ])
-        .unwrap()
-        .threads
-    };
+fn one_invocation_at_a_time_has_all_that_the_memory_size_buys() {
+    let config = |mb: &str| read(&[URI, ON_LAMBDA, ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", mb)]);
+    let threads = |mb: &str| config(mb).unwrap().threads;
     assert_eq!(threads("128"), 1);
     assert_eq!(threads("1769"), 1);
     assert_eq!(threads("1770"), crate::sys::cpus().min(2));
+    assert_eq!(config("10240").unwrap().runs, 1);
+}
+
+#[test]
+fn where_several_requests_come_at_once_each_run_has_one_thread_and_there_are_as_many_as_cpus() {
+    let managed = ("AWS_LAMBDA_INITIALIZATION_TYPE", "lambda-managed-instances");
+    // What memory buys there is not what it buys elsewhere.
+    let memory = ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512");
+    for variables in [vec![URI], vec![URI, ON_LAMBDA, managed, memory]] {
+        let config = read(&variables).unwrap();
+        assert_eq!((config.threads, config.runs), (1, crate::sys::cpus()));
+        let all = crate::sys::cpus().to_string();
+        let config = read(&[variables, vec![("MODEL_THREADS", &all)]].concat()).unwrap();
+        assert_eq!((config.threads, config.runs), (crate::sys::cpus(), 1));
+    }
+    let more = read(&[URI, ("MODEL_THREADS", "256")]).unwrap();
+    assert_eq!((more.threads, more.runs), (256, 1));
+}
+
+#[test]
+fn the_queue_and_batches_have_limits() {
+    let config = read(&[URI]).unwrap();
+    assert_eq!((config.queue, config.batch_rows), (200, None));
+    let config = read(&[
+        URI,
+        ("MODEL_QUEUE", "0"),
+        ("MODEL_BATCH_MAX", "64"),
+        ("MODEL_BATCH_DELAY", "5ms"),
+    ])
+    .unwrap();
+    assert_eq!((config.queue, config.batch_rows), (0, Some(64)));
+    assert_eq!(config.batch_delay, Duration::from_millis(5));
+    let wrong = [("MODEL_QUEUE", "-1"), ("MODEL_BATCH_MAX", "1")];
+    let error = read(&[vec![URI], wrong.to_vec()].concat()).unwrap_err();
+    for part in [
+        "MODEL_QUEUE=\"-1\" is not allowed: expected a whole number from 0 to 65536",
+        "MODEL_BATCH_MAX=\"1\" is not allowed: expected a whole number from 2 to 65536",
+    ] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let error = read(&[URI, ("MODEL_BATCH_DELAY", "5ms")]).unwrap_err();
+    let expected =
+        "MODEL_BATCH_DELAY=\"5ms\" is not allowed: expected nothing without MODEL_BATCH_MAX";
+    assert!(error.0[0].starts_with(expected), "{error}");
 }
 
 #[test]

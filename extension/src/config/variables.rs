@@ -120,8 +120,23 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable(
         "MODEL_THREADS",
-        "the CPUs that the memory size buys",
-        "threads for one run of a model, 1 to 256",
+        "the CPUs that the memory size buys; 1 on managed instances and outside Lambda",
+        "threads for one run of a model, 1 to 256; as many runs go on at once as there are CPUs for",
+    ),
+    variable(
+        "MODEL_QUEUE",
+        "200",
+        "requests that may wait for a model's runs, 0 to 65536; one more is answered 429",
+    ),
+    variable(
+        "MODEL_BATCH_MAX",
+        "off",
+        "requests that come together are one run, of at most so many rows (2 to 65536)",
+    ),
+    variable(
+        "MODEL_BATCH_DELAY",
+        "0",
+        "with `MODEL_BATCH_MAX`, how long a request waits for others, although the model is free",
     ),
     variable(
         "MODEL_METRICS",

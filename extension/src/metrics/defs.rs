@@ -55,7 +55,9 @@ metrics! {
     INFERENCE_ERRORS = "InferenceErrors", Count, "requests that failed inside: no model, a failed run, a deadline";
     VALIDATION_ERRORS = "ValidationErrors", Count, "requests that were refused because of what they said";
     STALE_ANSWERS = "StaleAnswers", Count, "requests answered although the last good check was longer ago than `MODEL_MAX_STALENESS`";
+    QUEUE_FULL = "QueueFull", Count, "requests that were refused because as many waited as `MODEL_QUEUE` allows";
     QUEUE_TIME = "QueueTime", Milliseconds, "how long a request waited for its turn";
+    BATCH_SIZE = "BatchSize", Count, "requests that one run answered, where `MODEL_BATCH_MAX` is set";
     INIT_TIME = "InitTime", Milliseconds, "from the sidecar's start until its models answered";
     INIT_REGISTER_TIME = "InitRegisterTime", Milliseconds, "of that, registering with the platform";
     INIT_CONFIGURE_TIME = "InitConfigureTime", Milliseconds, "of that, reading the configuration";

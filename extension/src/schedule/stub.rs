@@ -13,13 +13,13 @@ struct Stub<F> {
     run: F,
 }
 
-impl<F: Fn(&Cancel) -> RunResult + Send + Sync> Session for Stub<F> {
+impl<F: Fn(Vec<(String, Value)>, &Cancel) -> RunResult + Send + Sync> Session for Stub<F> {
     fn signature(&self) -> &Signature {
         &self.signature
     }
 
-    fn run(&self, _: Vec<(String, Value)>, _: &[String], cancel: &Cancel) -> RunResult {
-        (self.run)(cancel)
+    fn run(&self, inputs: Vec<(String, Value)>, _: &[String], cancel: &Cancel) -> RunResult {
+        (self.run)(inputs, cancel)
     }
 }
 
@@ -29,19 +29,26 @@ pub(crate) fn loaded(
     etag: &str,
     run: impl Fn(&Cancel) -> RunResult + Send + Sync + 'static,
 ) -> Loaded {
+    let run = move |_: Vec<(String, Value)>, cancel: &Cancel| run(cancel);
+    with_signature(name, etag, Signature::default(), run)
+}
+
+/// The same with inputs and outputs, of which `run` is told.
+pub(crate) fn with_signature(
+    name: &ModelName,
+    etag: &str,
+    signature: Signature,
+    run: impl Fn(Vec<(String, Value)>, &Cancel) -> RunResult + Send + Sync + 'static,
+) -> Loaded {
     let identity = Identity {
         etag: ETag(etag.to_owned()),
         version_id: None,
-    };
-    let stub = Stub {
-        signature: Signature::default(),
-        run,
     };
     Loaded::new(
         name.clone(),
         Version::of([("model.onnx", &identity)]),
         Digest::of(Sha256::new()),
         Timestamp(0),
-        Box::new(stub),
+        Box::new(Stub { signature, run }),
     )
 }

@@ -1,5 +1,7 @@
 //! Runs across a freeze, on both kinds of clock.
 
+mod together;
+
 use std::sync::mpsc;
 
 use super::*;
@@ -16,9 +18,18 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(Limits {
+            runs: 1,
+            queue: 0,
+            batch: None,
+        })
+    }
+
+    fn with(limits: Limits) -> Self {
         let (wall, thaws) = (Wall::new(), Thaws::default());
         let name = ModelName::parse("wine").unwrap();
-        let scheduler = Scheduler::new([name.clone()], Arc::clone(&wall) as _, thaws.clone());
+        let clock = Arc::clone(&wall) as _;
+        let scheduler = Scheduler::new([name.clone()], limits, clock, thaws.clone());
         Self {
             wall,
             thaws,

@@ -24,7 +24,7 @@ use crate::clock::Deadline;
 use crate::ids::ModelName;
 use crate::models::Loaded;
 use crate::protocol::{AnsweredBy, BadRequest, Decoded, predict, v2};
-use crate::schedule::Ran;
+use crate::schedule::{Ran, RunError};
 use crate::tensor::{Signature, Value};
 
 /// The invocation's deadline, as the Runtime API gives it to whoever forwards the request.
@@ -78,7 +78,7 @@ fn error_answer(error: &ApiError) -> Answer {
                 answer.headers_mut().insert(ALLOW, allowed);
             }
         }
-        ApiError::NotReady(_) => {
+        ApiError::NotReady(_) | ApiError::Ending | ApiError::Run(RunError::Full { .. }) => {
             answer
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -199,10 +199,15 @@ async fn observed(
     context: &Context,
     work: impl Future<Output = Result<Answer, ApiError>>,
 ) -> Result<Answer, ApiError> {
-    let result = work.await;
+    let result = tokio::select! {
+        biased;
+        result = work => result,
+        () = context.over() => Err(ApiError::Ending),
+    };
     if let Some(metrics) = context.metrics.get(name) {
         match &result {
             Ok(_) => metrics.inferences.increment(1),
+            Err(ApiError::Run(RunError::Full { .. })) => metrics.full.increment(1),
             Err(error) if error.status().is_client_error() => metrics.refused.increment(1),
             Err(error) => {
                 metrics.errors.increment(1);
@@ -227,6 +232,11 @@ impl Times {
         if let Some(metrics) = context.metrics.get(name) {
             metrics.latency.record(ms(self.received.elapsed()));
             metrics.queue.record(ms(ran.queued));
+            if ran.is_first && context.scheduler.limits().batch.is_some() {
+                metrics
+                    .batch
+                    .record(u32::try_from(ran.together).unwrap_or(u32::MAX));
+            }
         }
         let mut text = String::with_capacity(80);
         let parts = [

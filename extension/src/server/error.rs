@@ -55,6 +55,8 @@ pub(super) enum ApiError {
     CheckGoesOn { model: String },
     #[error("{field}: {reason}")]
     Field { field: String, reason: String },
+    #[error("the sidecar is shutting down")]
+    Ending,
     #[error(transparent)]
     Run(#[from] RunError),
 }
@@ -76,7 +78,8 @@ impl ApiError {
             | ApiError::Run(RunError::Engine(EngineError::Input(_) | EngineError::Node(_))) => {
                 StatusCode::BAD_REQUEST
             }
-            ApiError::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::NotReady(_) | ApiError::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Run(RunError::Full { .. }) => StatusCode::TOO_MANY_REQUESTS,
             ApiError::Forbidden(_) => StatusCode::FORBIDDEN,
             ApiError::NotNewest { .. } => StatusCode::CONFLICT,
             ApiError::CheckGoesOn { .. }

@@ -1,0 +1,151 @@
+//! Several requests as one run: their inputs joined along the first dimension, and its outputs split again.
+//!
+//! What a model says of itself has to allow it: each input is a tensor whose first dimension is free, and each output
+//! is one, or a list of one map for each row. That a row's outputs do not depend on the rows beside it, nothing says but
+//! the setting that asks for this.
+
+use crate::protocol::Decoded;
+use crate::tensor::{Data, Kind, Signature, Tensor, Value};
+
+/// How many rows `request` has; `None` where it cannot be joined with others.
+pub(super) fn rows(signature: &Signature, request: &Decoded) -> Option<usize> {
+    let is_free =
+        |kind: &Kind| matches!(kind, Kind::Tensor { shape, .. } if shape.first() == Some(&None));
+    let allows = signature.inputs.iter().all(|port| is_free(&port.kind))
+        && signature
+            .outputs
+            .iter()
+            .all(|port| is_free(&port.kind) || port.kind.is_sequence_of_maps());
+    let mut rows = request.inputs.iter().map(|(_, value)| match value {
+        Value::Tensor(tensor) => tensor.shape().first().copied(),
+        _ => None,
+    });
+    // A request of no rows is left as it is: with others it would not be one.
+    let first = rows.next().flatten().filter(|first| allows && *first > 0)?;
+    rows.all(|other| other == Some(first)).then_some(first)
+}
+
+/// Whether two requests that have rows can be joined: the same inputs, but for the number of rows, and the same outputs.
+pub(super) fn joins(one: &Decoded, other: &Decoded) -> bool {
+    let same = |(one, other): (&(String, Value), &(String, Value))| {
+        let ((name, Value::Tensor(one)), (other_name, Value::Tensor(other))) = (one, other) else {
+            return false;
+        };
+        name == other_name
+            && one.datatype() == other.datatype()
+            && one.shape().get(1..) == other.shape().get(1..)
+    };
+    one.outputs == other.outputs
+        && one.inputs.len() == other.inputs.len()
+        && one.inputs.iter().zip(&other.inputs).all(same)
+}
+
+/// The inputs of requests that can be joined, in their order; `None` when they cannot.
+pub(super) fn join(requests: &[&Decoded]) -> Option<Vec<(String, Value)>> {
+    let (first, others) = requests.split_first()?;
+    if !others.iter().all(|other| joins(first, other)) {
+        return None;
+    }
+    let input = |(place, (name, _)): (usize, &(String, Value))| {
+        let tensors = requests
+            .iter()
+            .map(|request| match &request.inputs[place].1 {
+                Value::Tensor(tensor) => Some(tensor),
+                _ => None,
+            });
+        let tensors: Vec<&Tensor> = tensors.collect::<Option<_>>()?;
+        Some((name.clone(), Value::Tensor(join_tensors(&tensors)?)))
+    };
+    first.inputs.iter().enumerate().map(input).collect()
+}
+
+/// The outputs of a joined run for each request, which had so many rows; `None` where they do not have a row for each
+/// row.
+pub(super) fn split(
+    outputs: Vec<(String, Value)>,
+    rows: &[usize],
+) -> Option<Vec<Vec<(String, Value)>>> {
+    let mut parts: Vec<Vec<(String, Value)>> = rows
+        .iter()
+        .map(|_| Vec::with_capacity(outputs.len()))
+        .collect();
+    for (name, value) in outputs {
+        let values = match value {
+            Value::Tensor(tensor) => split_tensor(&tensor, rows)?,
+            Value::Sequence(values) => split_sequence(values, rows)?,
+            Value::Map { .. } => return None,
+        };
+        for (part, value) in parts.iter_mut().zip(values) {
+            part.push((name.clone(), value));
+        }
+    }
+    Some(parts)
+}
+
+/// Calls `$with!(variant …)` with every variant of [`Data`].
+macro_rules! for_each_datatype {
+    ($with:ident) => {
+        $with!(
+            Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Bf16 Fp32 Fp64 Bytes
+        )
+    };
+}
+
+fn join_tensors(tensors: &[&Tensor]) -> Option<Tensor> {
+    let first = tensors.first()?;
+    let mut shape = first.shape().to_vec();
+    *shape.first_mut()? = tensors.iter().map(|tensor| tensor.shape()[0]).sum();
+    let length = tensors.iter().map(|tensor| tensor.data().len()).sum();
+    macro_rules! joined {
+        ($($variant:ident)*) => {
+            match first.data() {
+                $(Data::$variant(_) => {
+                    let mut all = Vec::with_capacity(length);
+                    for tensor in tensors {
+                        let Data::$variant(elements) = tensor.data() else { return None };
+                        all.extend_from_slice(elements);
+                    }
+                    Data::from(all)
+                })*
+            }
+        };
+    }
+    Tensor::new(shape, for_each_datatype!(joined)).ok()
+}
+
+fn split_tensor(tensor: &Tensor, rows: &[usize]) -> Option<Vec<Value>> {
+    let all = rows.iter().sum::<usize>();
+    let (&first, rest) = tensor.shape().split_first()?;
+    if first != all || all == 0 {
+        return None;
+    }
+    let width = tensor.data().len() / all;
+    let mut from = 0;
+    let part = |&rows: &usize| {
+        let place = from..from + rows * width;
+        from = place.end;
+        macro_rules! part {
+            ($($variant:ident)*) => {
+                match tensor.data() {
+                    $(Data::$variant(elements) => Data::from(elements[place].to_vec()),)*
+                }
+            };
+        }
+        let shape = std::iter::once(rows).chain(rest.iter().copied()).collect();
+        let part = Tensor::new(shape, for_each_datatype!(part));
+        part.ok().map(Value::Tensor)
+    };
+    rows.iter().map(part).collect()
+}
+
+fn split_sequence(values: Vec<Value>, rows: &[usize]) -> Option<Vec<Value>> {
+    if values.len() != rows.iter().sum::<usize>() {
+        return None;
+    }
+    let mut values = values.into_iter();
+    let part = |&rows: &usize| Value::Sequence(values.by_ref().take(rows).collect());
+    Some(rows.iter().map(part).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,362 @@
+//! One model's queue, and the threads that serve it.
+//!
+//! A run goes to a thread that may block, so that the server answers health checks meanwhile. The threads are the
+//! lane's own: handing work to one of them and back takes half as long as by the runtime's pool, and the queue is then the only
+//! one there is. They start when there is work for them, and stay. What is to be done next is for the
+//! [`Queue`] to say.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::batch;
+use super::queue::{Full, Limits, Next, Queue, Ticket, Turn, Work};
+use super::spare::{Sizes, elements};
+use super::{Ran, RunError};
+use crate::engine::EngineError;
+use crate::models::{Loaded, RunResult};
+use crate::protocol::Decoded;
+
+/// How long a lane is idle before what a large run took is given back without another one.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// The queue of one model.
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// There is work, or the end.
+    news: Condvar,
+}
+
+struct State {
+    queue: Queue<Job>,
+    /// Threads that there are, and those of them that wait.
+    workers: usize,
+    idle: usize,
+    is_closed: bool,
+    sizes: Sizes,
+    spare: Spare,
+}
+
+/// What a large run took and is still to be given back to the system. The largest part goes at its end; what lies in its
+/// inputs, outputs and the answer goes when they are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Spare {
+    #[default]
+    None,
+    /// That of the answer, and what the next run gives back.
+    All,
+    /// What the next run gives back.
+    OfRuns,
+}
+
+/// A request on its way.
+struct Job {
+    model: Arc<Loaded>,
+    request: Decoded,
+    rows: Option<usize>,
+    reply: oneshot::Sender<Reply>,
+}
+
+struct Reply {
+    outputs: RunResult,
+    queued: Duration,
+    inferred: Duration,
+    together: usize,
+    is_first: bool,
+}
+
+impl Work for Job {
+    fn rows(&self) -> Option<usize> {
+        self.rows
+    }
+
+    /// Versions never share a run, also where one was loaded twice.
+    fn joins(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.model, &other.model) && batch::joins(&self.request, &other.request)
+    }
+}
+
+impl Lane {
+    pub(super) fn new(limits: Limits) -> Self {
+        let state = State {
+            queue: Queue::new(limits),
+            workers: 0,
+            idle: 0,
+            is_closed: false,
+            sizes: Sizes::default(),
+            spare: Spare::None,
+        };
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                news: Condvar::new(),
+            }),
+        }
+    }
+
+    /// Waits for a turn, and runs. Whoever drops this before its end frees the place in the queue, or stops the run.
+    pub(super) async fn run(&self, model: Arc<Loaded>, request: Decoded) -> Result<Ran, RunError> {
+        let (reply, answer) = oneshot::channel();
+        let mut place = Place::take(&self.shared, model, request, reply)?;
+        let answer = answer.await;
+        place.is_over = true;
+        let answer = answer
+            .map_err(|_| EngineError::Thread("it ended in the middle of a run".to_owned()))?;
+        Ok(Ran {
+            outputs: answer.outputs?,
+            queued: answer.queued,
+            inferred: answer.inferred,
+            together: answer.together,
+            is_first: answer.is_first,
+        })
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.shared.lock().is_closed = true;
+        self.shared.news.notify_all();
+    }
+}
+
+/// A place in the queue or in a run, for as long as somebody wants it.
+struct Place {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    is_over: bool,
+}
+
+impl Place {
+    fn take(
+        shared: &Arc<Shared>,
+        model: Arc<Loaded>,
+        request: Decoded,
+        reply: oneshot::Sender<Reply>,
+    ) -> Result<Self, RunError> {
+        let mut state = shared.lock();
+        let limits = state.queue.limits();
+        let rows = limits
+            .batch
+            .and_then(|_| batch::rows(model.signature(), &request));
+        let job = Job {
+            model,
+            request,
+            rows,
+            reply,
+        };
+        let ticket = state
+            .queue
+            .enter(job, Instant::now())
+            .map_err(|Full| RunError::Full {
+                limit: limits.queue,
+            })?;
+        if let Err(error) = shared.call_worker(&mut state) {
+            state.queue.leave(ticket);
+            return Err(EngineError::Thread(error.to_string()).into());
+        }
+        Ok(Self {
+            shared: Arc::clone(shared),
+            ticket,
+            is_over: false,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let mut state = self.shared.lock();
+            state.queue.leave(self.ticket);
+            // Where a run was stopped, its turn goes to the next one.
+            let _ = self.shared.call_worker(&mut state);
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for news, or until `patience` is over. A lane that is idle for so long gives memory back.
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        patience: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        let Some(patience) = patience else {
+            let state = self.news.wait(state);
+            return state.unwrap_or_else(PoisonError::into_inner);
+        };
+        let waited = self.news.wait_timeout(state, patience);
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() && state.spare == Spare::All && !state.queue.has_work() {
+            state.spare = Spare::OfRuns;
+            crate::sys::release_freed_memory();
+        }
+        state
+    }
+
+    /// Sees to it that a thread takes what there is to do. Fails only when there is none at all.
+    fn call_worker(self: &Arc<Self>, state: &mut State) -> std::io::Result<()> {
+        if !state.queue.has_work() {
+            return Ok(());
+        }
+        if state.idle > 0 {
+            self.news.notify_one();
+            return Ok(());
+        }
+        // As many again may be in runs that nobody wants any more.
+        if state.workers >= 2 * state.queue.limits().runs {
+            return Ok(());
+        }
+        let worker = Worker(Arc::clone(self));
+        let thread = std::thread::Builder::new().name("run-model".to_owned());
+        match thread.spawn(move || worker.work()) {
+            Ok(_) => state.workers += 1,
+            Err(error) if state.workers == 0 => return Err(error),
+            Err(error) => tracing::warn!("no further thread for runs: {error}"),
+        }
+        Ok(())
+    }
+}
+
+/// A thread that runs what it is given.
+struct Worker(Arc<Shared>);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.0.lock().workers -= 1;
+    }
+}
+
+impl Worker {
+    fn work(&self) {
+        let mut state = self.0.lock();
+        loop {
+            let patience = match state.queue.next(Instant::now()) {
+                Next::Run(turn) => {
+                    let spare = std::mem::take(&mut state.spare);
+                    // Whoever takes work sees to it that the rest is taken, too.
+                    let _ = self.0.call_worker(&mut state);
+                    drop(state);
+                    self.run(turn);
+                    if spare != Spare::None {
+                        crate::sys::release_freed_memory();
+                    }
+                    state = self.0.lock();
+                    continue;
+                }
+                Next::At(time) => Some(time.saturating_duration_since(Instant::now())),
+                Next::Nothing if state.is_closed => return,
+                Next::Nothing => (state.spare == Spare::All).then_some(IDLE),
+            };
+            state.idle += 1;
+            state = self.0.wait(state, patience);
+            state.idle -= 1;
+        }
+    }
+
+    fn run(&self, turn: Turn<Job>) {
+        if turn.members.len() > 1 {
+            self.run_together(turn);
+        } else {
+            self.run_one(turn);
+        }
+    }
+
+    fn run_one(&self, mut turn: Turn<Job>) {
+        let Some(member) = turn.members.pop() else {
+            return;
+        };
+        let since = member.since;
+        let Job {
+            model,
+            request,
+            reply,
+            ..
+        } = member.work;
+        let is_outsize = self.notes_size(&model, elements(&request.inputs));
+        let started = Instant::now();
+        let outputs = model.run(request.inputs, &request.outputs, &turn.cancel);
+        let inferred = started.elapsed();
+        self.ended(&turn, &model, is_outsize);
+        // Whoever has the answer finds that nobody else has the version.
+        drop(model);
+        let _ = reply.send(Reply {
+            outputs,
+            queued: started - since,
+            inferred,
+            together: 1,
+            is_first: true,
+        });
+    }
+
+    /// Gives each member its part of one run. Where that is not to be had, each gets a run of its own: what one of them
+    /// sent must not be the others' error.
+    fn run_together(&self, turn: Turn<Job>) {
+        let requests: Vec<&Decoded> = turn.members.iter().map(|one| &one.work.request).collect();
+        let rows: Option<Vec<usize>> = turn.members.iter().map(|one| one.work.rows).collect();
+        let (Some(inputs), Some(rows)) = (batch::join(&requests), rows) else {
+            return self.0.lock().queue.retry(turn);
+        };
+        let (model, outputs) = (
+            Arc::clone(&turn.members[0].work.model),
+            &requests[0].outputs,
+        );
+        let is_outsize = self.notes_size(&model, elements(&inputs));
+        let started = Instant::now();
+        let outputs = model.run(inputs, outputs, &turn.cancel);
+        let inferred = started.elapsed();
+        if let Err(error) = &outputs {
+            tracing::debug!("a run of {} requests together failed: {error}", rows.len());
+        }
+        let Some(parts) = outputs
+            .ok()
+            .and_then(|outputs| batch::split(outputs, &rows))
+        else {
+            return self.0.lock().queue.retry(turn);
+        };
+        self.ended(&turn, &model, is_outsize);
+        drop(model);
+        let mut is_untold = true;
+        for (member, outputs) in turn.members.into_iter().zip(parts) {
+            let Job { model, reply, .. } = member.work;
+            drop(model);
+            // The one who tells of the run is one who is still there.
+            let is_first = is_untold && !reply.is_closed();
+            is_untold &= !is_first;
+            let _ = reply.send(Reply {
+                outputs: Ok(outputs),
+                queued: started - member.since,
+                inferred,
+                together: rows.len(),
+                is_first,
+            });
+        }
+    }
+
+    /// Takes note of a run that is to begin; `true` when it is so large that memory is to be given back after it.
+    fn notes_size(&self, model: &Loaded, elements: u64) -> bool {
+        let is_outsize = self.0.lock().sizes.ran(elements);
+        if is_outsize {
+            model.release_spare_memory();
+        }
+        is_outsize
+    }
+
+    fn ended(&self, turn: &Turn<Job>, model: &Loaded, is_outsize: bool) {
+        let mut state = self.0.lock();
+        state.queue.ended(turn);
+        if is_outsize {
+            // What the outputs lie in could not be given back by the run itself.
+            model.release_spare_memory();
+            state.spare = Spare::All;
+        }
+    }
+}
