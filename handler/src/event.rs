@@ -1,7 +1,8 @@
-//! From an event to one call of the sidecar.
+//! From an event to what the sidecar is asked.
 //!
 //! Lambda hands over JSON whose shape depends on who invoked the function. [`read`] tells the
-//! [`Kind`] of event, and makes of it one [`Call`]: a method, a path with its query, headers, bytes.
+//! [`Kind`] of event, and makes of it one [`Call`]: a method, a path with its query, headers, bytes;
+//! or, of messages from SQS, a [`Batch`] of them.
 //! The event is scanned once and not built up as a tree: of an invocation with megabytes of body,
 //! the body is the only part worth a copy.
 //!
@@ -10,14 +11,15 @@
 //! `aws_lambda_events` were weighed and left out: they refuse events that lack what a hand-written
 //! test event lacks, copy every body, and bring a calendar and a query parser.
 //!
-//! What AWS sends for S3, SQS, `EventBridge` and the like is no HTTP, and goes to the sidecar as a
-//! direct payload does. It will not be understood there, and [`crate::failure`] makes a function
-//! error of that.
+//! What AWS sends for S3, `EventBridge` and the like is no HTTP, and goes to the sidecar as a direct
+//! payload does. It will not be understood there, and [`crate::failure`] makes a function error of
+//! that.
 
 mod direct;
 mod field;
 mod gateway;
 mod headers;
+mod queue;
 mod target;
 
 use bytes::Bytes;
@@ -26,6 +28,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::failure::Failure;
+pub use queue::{Batch, Message, Rows};
 
 /// Who invoked the function, as far as the form of the answer depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub enum Kind {
         /// The target group has multi-value headers switched on, and wants them in the answer too.
         multi: bool,
     },
+    /// SQS: the answer says which messages are to come again.
+    Queue,
     /// Everything else: the payload is for the model, and the answer is for whoever sent it.
     Direct,
 }
@@ -47,7 +52,7 @@ impl Kind {
     /// Whether the caller speaks HTTP, so that a failure is a status and not a function error.
     #[must_use]
     pub fn is_http(self) -> bool {
-        self != Self::Direct
+        !matches!(self, Self::Queue | Self::Direct)
     }
 }
 
@@ -62,6 +67,15 @@ pub struct Call {
     pub headers: HeaderMap,
     /// The body, decoded.
     pub body: Bytes,
+}
+
+/// What an event asks for.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// One call, whose answer is the event's.
+    Call(Call),
+    /// Messages, each of which is answered or comes again.
+    Batch(Batch),
 }
 
 /// The fields of all kinds of events that matter here, each still in its JSON form.
@@ -101,6 +115,8 @@ struct Envelope<'a> {
     model: Option<&'a RawValue>,
     #[serde(borrow)]
     inputs: Option<&'a RawValue>,
+    #[serde(borrow, rename = "Records")]
+    records: Option<&'a RawValue>,
 }
 
 /// What tells the kinds apart: the part of the event that the caller has no hand in.
@@ -115,32 +131,43 @@ struct Context<'a> {
     stage: Option<&'a RawValue>,
 }
 
+impl<'a> Envelope<'a> {
+    /// The fields of a JSON text; none of anything but an object.
+    ///
+    /// serde would take an array for a struct, by position; only an object can be an event of
+    /// AWS's. One that names a field twice is none either: the sidecar shall judge it.
+    fn of(text: &'a str) -> Self {
+        if text.trim_ascii_start().starts_with('{') {
+            serde_json::from_str(text).unwrap_or_default()
+        } else {
+            Self::default()
+        }
+    }
+}
+
 /// Reads one event, given as JSON text.
 ///
 /// The kind is always known, so that a failure reaches the caller in the right form.
-pub fn read(event: &str) -> (Kind, Result<Call, Failure>) {
-    // serde would take an array for a struct, by position; only an object can be an HTTP event. One
-    // that names a field twice is no event of AWS's either: the sidecar shall judge it.
-    let envelope: Envelope = if event.trim_ascii_start().starts_with('{') {
-        serde_json::from_str(event).unwrap_or_default()
-    } else {
-        Envelope::default()
-    };
+pub fn read(event: &str) -> (Kind, Result<Work, Failure>) {
+    let envelope = Envelope::of(event);
     let context: Context = envelope
         .request_context
         .and_then(|raw| serde_json::from_str(raw.get()).ok())
         .unwrap_or_default();
 
-    if context.elb.is_some() {
+    let (kind, call) = if context.elb.is_some() {
         let multi = envelope.multi_value_headers.is_some();
         (Kind::Alb { multi }, gateway::alb(&envelope))
     } else if context.http.is_some() {
         (Kind::Http, gateway::http(&envelope, &context))
     } else if envelope.request_context.is_some() && envelope.http_method.is_some() {
         (Kind::Rest, gateway::rest(&envelope, &context))
+    } else if let Some(records) = envelope.records.filter(|records| queue::sent(records)) {
+        return (Kind::Queue, queue::batch(records).map(Work::Batch));
     } else {
         (Kind::Direct, direct::call(event, &envelope))
-    }
+    };
+    (kind, call.map(Work::Call))
 }
 
 #[cfg(test)]

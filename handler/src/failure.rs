@@ -1,9 +1,9 @@
 //! What can go wrong between an event and its answer, and how each kind of caller learns of it.
 //!
-//! A caller over HTTP gets a status and `{"error": …}`. Whoever invoked the function directly, or
-//! put a message in a queue, has no status to look at: for them a failure, the sidecar's own
-//! included, is a *function error*, so that Lambda's retries, dead-letter queues and error metrics
-//! see it and nothing vanishes as a success.
+//! A caller over HTTP gets a status and `{"error": …}`. Whoever invoked the function directly has no
+//! status to look at: for them a failure, the sidecar's own included, is a *function error*, so that
+//! Lambda's retries, dead-letter queues and error metrics see it and nothing vanishes as a success.
+//! Of messages from a queue each has a failure of its own (see [`crate::batch`]).
 
 use std::io;
 use std::path::PathBuf;

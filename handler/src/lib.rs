@@ -13,6 +13,7 @@
     expect(clippy::unwrap_used, reason = "a test ends at the first surprise")
 )]
 
+pub mod batch;
 pub mod deadline;
 pub mod event;
 pub mod failure;
@@ -25,6 +26,7 @@ pub mod sidecar;
 use lambda_runtime::LambdaEvent;
 use serde_json::value::RawValue;
 
+use event::Work;
 use failure::Failure;
 use invocation::Invocation;
 use reply::Reply;
@@ -36,12 +38,13 @@ pub async fn answer(
     event: LambdaEvent<Box<RawValue>>,
 ) -> Result<Reply, Failure> {
     let invocation = Invocation::from(event.context);
-    let (kind, call) = event::read(event.payload.get());
+    let (kind, work) = event::read(event.payload.get());
     // Megabytes, perhaps, and the call has its own copy of what it needs.
     drop(event.payload);
 
-    let outcome = match call {
-        Ok(call) => sidecar
+    let outcome = match work {
+        Ok(Work::Batch(batch)) => batch::answer(sidecar, batch, &invocation).await,
+        Ok(Work::Call(call)) => sidecar
             .send(call, &invocation)
             .await
             .and_then(|answer| reply::success(kind, answer)),

@@ -26,8 +26,35 @@ use crate::sidecar::Answer;
 pub enum Reply {
     /// To a caller over HTTP.
     Http(HttpReply),
-    /// To everyone else: the sidecar's JSON, untouched.
+    /// To whoever invoked the function directly: the sidecar's JSON, untouched.
     Json(Box<RawValue>),
+    /// To SQS: the messages that are to come again.
+    Batch(BatchReply),
+}
+
+/// What Lambda's `ReportBatchItemFailures` reads.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchReply {
+    batch_item_failures: Vec<ItemFailure>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ItemFailure {
+    item_identifier: String,
+}
+
+impl BatchReply {
+    /// These messages are to come again; all others were answered.
+    pub fn failures(ids: impl IntoIterator<Item = String>) -> Self {
+        let failures = ids.into_iter();
+        Self {
+            batch_item_failures: failures
+                .map(|item_identifier| ItemFailure { item_identifier })
+                .collect(),
+        }
+    }
 }
 
 /// The fields of all HTTP replies; each kind of event leaves out those that it does not know.
@@ -49,10 +76,10 @@ pub struct HttpReply {
 
 /// The reply that carries this answer to this kind of caller.
 pub fn success(kind: Kind, answer: Answer) -> Result<Reply, Failure> {
-    if kind == Kind::Direct {
-        json(answer)
-    } else {
+    if kind.is_http() {
         within_limit(http(kind, answer))
+    } else {
+        json(answer)
     }
 }
 
@@ -75,12 +102,18 @@ pub fn failure(kind: Kind, failure: &Failure) -> Reply {
     ))
 }
 
+/// The failure that the sidecar's answer is, for callers who have no status to look at.
+pub(crate) fn refusal(answer: &Answer) -> Option<Failure> {
+    let refused = answer.status.is_client_error() || answer.status.is_server_error();
+    refused.then(|| Failure::Refused {
+        status: answer.status,
+        message: message(answer.status, &answer.body),
+    })
+}
+
 fn json(answer: Answer) -> Result<Reply, Failure> {
-    if answer.status.is_client_error() || answer.status.is_server_error() {
-        return Err(Failure::Refused {
-            status: answer.status,
-            message: message(answer.status, &answer.body),
-        });
+    if let Some(refusal) = refusal(&answer) {
+        return Err(refusal);
     }
     let text = String::from_utf8(answer.body.into()).map_err(|_| Failure::NotJson)?;
     RawValue::from_string(text)
@@ -134,7 +167,7 @@ fn http(kind: Kind, answer: Answer) -> HttpReply {
             reply.cookies = fields.remove(header::SET_COOKIE.as_str());
             reply.headers = Some(joined(fields));
         }
-        Kind::Rest | Kind::Direct => {
+        Kind::Rest | Kind::Queue | Kind::Direct => {
             let (single, repeated): (BTreeMap<_, _>, BTreeMap<_, _>) = fields
                 .into_iter()
                 .partition(|(_, values)| values.len() == 1);

@@ -28,6 +28,7 @@ mod limits;
 mod managed;
 mod memory;
 mod no_route;
+mod queue;
 mod real_models;
 mod reference;
 mod reload;

@@ -15,9 +15,12 @@ const S3: &str = include_str!("../../tests/events/s3.json");
 const EVENTBRIDGE: &str = include_str!("../../tests/events/eventbridge.json");
 
 fn call(event: &str, kind: Kind) -> Call {
-    let (read_as, call) = read(event);
+    let (read_as, work) = read(event);
     assert_eq!(read_as, kind);
-    call.unwrap()
+    match work.unwrap() {
+        Work::Call(call) => call,
+        Work::Batch(batch) => panic!("{batch:?}"),
+    }
 }
 
 /// The event with some of its fields replaced; a null takes a field's value away.
@@ -206,9 +209,41 @@ fn a_direct_payload_goes_unchanged_where_it_points() {
 
 #[test]
 fn events_of_other_services_are_direct() {
-    for event in [SQS, S3, EVENTBRIDGE] {
+    for event in [S3, EVENTBRIDGE] {
         assert_eq!(call(event, Kind::Direct).target, "/predict");
     }
+}
+
+#[test]
+fn messages_of_a_queue_are_known_by_their_source() {
+    let (kind, work) = read(SQS);
+    assert_eq!(kind, Kind::Queue);
+    let Work::Batch(batch) = work.unwrap() else {
+        panic!("not a batch");
+    };
+    let [message] = &batch.messages[..] else {
+        panic!("{batch:?}");
+    };
+    assert_eq!(message.id, "059f36b4-87a3-44ab-83d2-661975830a7d");
+    assert_eq!(message.group, None);
+    let call = message.call.as_ref().unwrap();
+    assert_eq!(call.target, "/predict");
+    assert_eq!(&call.body[..], br#"{"features":[1,2]}"#);
+}
+
+#[test]
+fn a_message_without_an_id_fails_the_event_and_names_what_is_missing() {
+    let event = changed(
+        SQS,
+        &json!({ "Records": [{ "eventSource": "aws:sqs", "body": "{}" }] }),
+    );
+    let (kind, work) = read(&event);
+    assert_eq!(kind, Kind::Queue);
+    let words = work.unwrap_err().to_string();
+    assert!(
+        words.contains("Records") && words.contains("messageId"),
+        "{words}"
+    );
 }
 
 proptest! {

@@ -1,0 +1,333 @@
+//! Batches of messages against a sidecar of the test's own, which says what it was asked.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use lambda_runtime::{Context, LambdaEvent};
+use model_handler::failure::Failure;
+use model_handler::sidecar::Sidecar;
+use proptest::prelude::*;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+
+/// How the sidecar answers a request: `None` closes the connection without a word.
+type Answer = fn(path: &str, rows: &[Value]) -> Option<(u16, Value)>;
+
+/// A sidecar whose model takes rows of two numbers, and what it was asked: path and number of rows.
+struct Model {
+    socket: PathBuf,
+    asked: Arc<Mutex<Vec<(String, usize)>>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Model {
+    fn start(answer: Answer) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("sidecar.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let asked: Arc<Mutex<Vec<(String, usize)>>> = Arc::default();
+        let notes = asked.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let notes = notes.clone();
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let notes = notes.clone();
+                    async move {
+                        let path = request.uri().path().to_owned();
+                        let body = request.into_body().collect().await.unwrap().to_bytes();
+                        let rows = rows(&body);
+                        notes.lock().unwrap().push((path.clone(), rows.len()));
+                        let (status, answer) = answer(&path, &rows).ok_or("closed")?;
+                        let body = Full::new(Bytes::from(answer.to_string()));
+                        Ok::<_, &str>(Response::builder().status(status).body(body).unwrap())
+                    }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self {
+            socket,
+            asked,
+            _folder: folder,
+        }
+    }
+
+    async fn answer(&self, messages: &[Value]) -> Result<Value, Failure> {
+        self.answer_within(messages, Duration::from_secs(30)).await
+    }
+
+    async fn answer_within(&self, messages: &[Value], time: Duration) -> Result<Value, Failure> {
+        let sidecar = Sidecar::new(self.socket.clone());
+        let payload = json!({ "Records": messages }).to_string();
+        let payload = RawValue::from_string(payload).unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let mut context = Context::default();
+        context.deadline = u64::try_from((now + time).as_millis()).unwrap();
+        let reply = model_handler::answer(&sidecar, LambdaEvent::new(payload, context)).await;
+        reply.map(|reply| serde_json::to_value(reply).unwrap())
+    }
+
+    fn asked(&self) -> Vec<(String, usize)> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+/// The rows of a request, as the sidecar understands them: one row alone is a batch of one.
+fn rows(body: &[u8]) -> Vec<Value> {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let given = body.get("features").or(body.get("instances"));
+    match given.unwrap_or(&Value::Null) {
+        Value::Array(rows) if rows.iter().all(Value::is_array) => rows.clone(),
+        Value::Array(row) => vec![json!(row)],
+        _ => Vec::new(),
+    }
+}
+
+/// Rows of two numbers are right; one that begins with 13 fails in the model.
+#[expect(clippy::unnecessary_wraps, reason = "others close the connection")]
+fn two_numbers(path: &str, rows: &[Value]) -> Option<(u16, Value)> {
+    if !["/predict", "/models/a/predict"].contains(&path) {
+        return Some((404, json!({ "error": "there is no such model" })));
+    }
+    let is_right = |row: &Value| {
+        row.as_array()
+            .is_some_and(|row| row.len() == 2 && row.iter().all(Value::is_number))
+    };
+    if rows.is_empty() || !rows.iter().all(is_right) {
+        return Some((400, json!({ "error": "expected rows of two numbers" })));
+    }
+    if rows.iter().any(|row| row[0] == 13) {
+        return Some((500, json!({ "error": "the model failed" })));
+    }
+    Some((200, json!({ "prediction": rows })))
+}
+
+fn message(id: &str, body: &str) -> Value {
+    json!({
+        "messageId": id, "body": body, "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:us-east-2:123456789012:my-queue", "attributes": {},
+    })
+}
+
+fn fifo(id: &str, group: &str, body: &str) -> Value {
+    let mut message = message(id, body);
+    message["eventSourceARN"] = "arn:aws:sqs:us-east-2:123456789012:my-queue.fifo".into();
+    message["attributes"]["MessageGroupId"] = group.into();
+    message
+}
+
+fn again(ids: &[&str]) -> Value {
+    let failures: Vec<Value> = ids
+        .iter()
+        .map(|id| json!({ "itemIdentifier": id }))
+        .collect();
+    json!({ "batchItemFailures": failures })
+}
+
+#[tokio::test]
+async fn a_batch_is_one_request() {
+    let model = Model::start(two_numbers);
+    let messages = [
+        message("a", r#"{"features":[1,2]}"#),
+        message("b", r#" {"instances":[[3,4],[5,6]],"id":7} "#),
+        message("c", r#"{"features":[[7,8]]}"#),
+    ];
+    assert_eq!(model.answer(&messages).await.unwrap(), again(&[]));
+    assert_eq!(model.asked(), [("/predict".to_owned(), 4)]);
+}
+
+#[tokio::test]
+async fn each_model_has_its_own_request() {
+    let model = Model::start(two_numbers);
+    let messages = [
+        message("a", r#"{"features":[1,2]}"#),
+        message("b", r#"{"features":[1,2],"model":"a"}"#),
+        message("c", r#"{"features":[1,2],"model":"none"}"#),
+        message("d", r#"{"features":[1,2]}"#),
+        message("e", r#"{"features":[1,2],"model":"none"}"#),
+    ];
+    assert_eq!(model.answer(&messages).await.unwrap(), again(&["c", "e"]));
+    assert_eq!(
+        model.asked(),
+        [
+            ("/predict".to_owned(), 2),
+            ("/models/a/predict".to_owned(), 1),
+            ("/models/none/predict".to_owned(), 2),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_is_bad_comes_again_and_the_rest_is_answered() {
+    let model = Model::start(two_numbers);
+    let messages = [
+        message("good", r#"{"features":[1,2]}"#),
+        message("not JSON", r#"{"features":[1,"#),
+        message("narrow", r#"{"features":[1]}"#),
+        message("words", r#"{"features":["x","y"]}"#),
+        message("no rows", r#"{"rows":[1,2]}"#),
+        message("empty", ""),
+        message("no model", r#"{"features":[1,2],"model":""}"#),
+        message("fails", r#"{"features":[13,2]}"#),
+        message("good too", r#"{"features":[[1,2],[3,4]]}"#),
+    ];
+    let bad = [
+        "not JSON", "narrow", "words", "no rows", "empty", "no model", "fails",
+    ];
+    assert_eq!(model.answer(&messages).await.unwrap(), again(&bad));
+}
+
+#[tokio::test]
+async fn one_bad_message_of_many_costs_few_requests() {
+    let model = Model::start(two_numbers);
+    let messages: Vec<Value> = (0..1_000)
+        .map(|place| {
+            let width = if place == 617 { "[1]" } else { "[1,2]" };
+            message(&place.to_string(), &format!(r#"{{"features":{width}}}"#))
+        })
+        .collect();
+    assert_eq!(model.answer(&messages).await.unwrap(), again(&["617"]));
+    let asked = model.asked().len();
+    assert!(asked <= 21, "{asked} requests");
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_answer_by_rows_is_asked_for_each_message() {
+    let model = Model::start(|_, _| Some((200, json!({ "prediction": [0] }))));
+    let messages = [
+        message("a", r#"{"features":[1,2]}"#),
+        message("b", r#"{"features":[3,4]}"#),
+    ];
+    assert_eq!(model.answer(&messages).await.unwrap(), again(&[]));
+    assert_eq!(model.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn behind_a_failed_message_its_group_comes_again_and_no_other() {
+    let model = Model::start(two_numbers);
+    let messages = [
+        fifo("a1", "a", r#"{"features":[1,2]}"#),
+        fifo("b1", "b", r#"{"features":[1,2]}"#),
+        fifo("a2", "a", r#"{"features":[1]}"#),
+        fifo("b2", "b", r#"{"features":[1,2]}"#),
+        fifo("a3", "a", r#"{"features":[1,2]}"#),
+    ];
+    assert_eq!(model.answer(&messages).await.unwrap(), again(&["a2", "a3"]));
+}
+
+/// Nothing may vanish, also where nobody reads `batchItemFailures`.
+#[tokio::test]
+async fn where_nothing_is_answered_the_invocation_fails() {
+    let cases: [(Answer, &str); 5] = [
+        (
+            |_, _| Some((503, json!({ "error": "no model yet" }))),
+            "Model.NotReady",
+        ),
+        (
+            |_, _| Some((504, json!({ "error": "too late" }))),
+            "Model.Timeout",
+        ),
+        (|_, _| Some((429, json!({ "error": "full" }))), "Model.Busy"),
+        (
+            |_, _| Some((400, json!({ "error": "wrong" }))),
+            "Model.BadRequest",
+        ),
+        (|_, _| None, "Model.BadGateway"),
+    ];
+    for (answer, error_type) in cases {
+        let model = Model::start(answer);
+        let messages = [
+            message("a", r#"{"features":[1,2]}"#),
+            message("b", r#"{"features":[1,2]}"#),
+        ];
+        let failure = model.answer(&messages).await.unwrap_err();
+        assert_eq!(failure.error_type(), error_type);
+    }
+}
+
+#[tokio::test]
+async fn a_sidecar_that_fails_for_some_has_those_come_again() {
+    let model = Model::start(|path, rows| {
+        let others = path != "/models/a/predict";
+        others.then(|| two_numbers(path, rows)).flatten()
+    });
+    let messages = [
+        message("first", r#"{"features":[1,2]}"#),
+        message("lost", r#"{"features":[1,2],"model":"a"}"#),
+        message("behind", r#"{"model":"a","features":{"x":[1]}}"#),
+    ];
+    let answer = model.answer(&messages).await.unwrap();
+    assert_eq!(answer, again(&["lost", "behind"]));
+}
+
+#[tokio::test]
+async fn without_a_sidecar_the_batch_fails_before_the_deadline() {
+    let model = Model::start(two_numbers);
+    std::fs::remove_file(&model.socket).unwrap();
+    let messages = [message("a", r#"{"features":[1,2]}"#)];
+    let within = Duration::from_millis(200);
+    let failure = model.answer_within(&messages, within).await.unwrap_err();
+    assert_eq!(failure.error_type(), "Model.NotReady");
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Body {
+    Right,
+    Two,
+    Narrow,
+    Fails,
+    NoJson,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever a batch holds, exactly its bad messages come again.
+    #[test]
+    fn exactly_the_bad_ones_come_again(bodies in prop::collection::vec(
+        prop_oneof![
+            6 => Just(Body::Right), 2 => Just(Body::Two), 1 => Just(Body::Narrow),
+            1 => Just(Body::Fails), 1 => Just(Body::NoJson),
+        ],
+        1..40,
+    )) {
+        let messages: Vec<Value> = bodies
+            .iter()
+            .enumerate()
+            .map(|(place, body)| {
+                let text = match body {
+                    Body::Right => r#"{"features":[1,2]}"#,
+                    Body::Two => r#"{"instances":[[1,2],[3,4]]}"#,
+                    Body::Narrow => r#"{"features":[1]}"#,
+                    Body::Fails => r#"{"features":[13,2]}"#,
+                    Body::NoJson => "features",
+                };
+                message(&place.to_string(), text)
+            })
+            .collect();
+        let bad: Vec<String> = (0..bodies.len())
+            .filter(|&place| !matches!(bodies[place], Body::Right | Body::Two))
+            .map(|place| place.to_string())
+            .collect();
+        let bad: Vec<&str> = bad.iter().map(String::as_str).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = runtime.block_on(async { Model::start(two_numbers).answer(&messages).await });
+        if bad.len() == bodies.len() {
+            prop_assert!(answer.is_err());
+        } else {
+            prop_assert_eq!(answer.unwrap(), again(&bad));
+        }
+    }
+}
