@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes stage layer check-layer tools test demo soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes stage layer check-layer tools test demo soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch bench-inference fuzz fuzz-tools lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -118,6 +118,30 @@ bench-fetch: bubblewrap stage tools bench-lab ## the fetch of 250 MB, beside AWS
 	        --root-user-action=ignore --target target/bench/fetch/packages -r tests/bench/fetch/requirements.txt && \
 	    cp tests/bench/fetch/requirements.txt target/bench/fetch/packages/.pinned; }
 	@PYTHON=$(PYTHON) $(BENCH) fetch
+
+bench-inference: bubblewrap stage layer bench-lab ## the way to the model, beside the model alone and Python's servers (10 minutes; REQUESTS=1000000 for more)
+	@$(SHIP) -p bench-bare
+	@$(SHIP) -p bench-codec
+	@$(SHIP) -p model-handler --example nothing
+	@for program in bench-runs bench-codec; do \
+	    install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/$$program target/bench/inference/$$program; done
+	@install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/examples/nothing target/bench/inference/nothing/bootstrap
+	@PYTHON=$(PYTHON) sh tests/bench/inference/prepare.sh
+	@PYTHON=$(PYTHON) $(BENCH) inference $(if $(REQUESTS),--requests $(REQUESTS))
+
+# Nightly Rust, which only this needs, and libFuzzer, which comes with cargo-fuzz.
+FUZZ_TARGETS := json_request binary_request http lambda_event
+SECONDS ?= 120
+
+fuzz-tools: ## install cargo-fuzz, which fuzzing needs beside nightly Rust
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+
+fuzz: fuzz-tools ## look for inputs that break something, each target for two minutes (SECONDS=600 for more)
+	@for target in $(FUZZ_TARGETS); do \
+	    echo "fuzzing $$target for $(SECONDS) s"; \
+	    mkdir -p target/fuzz/$$target && \
+	    cargo +nightly fuzz run --fuzz-dir fuzz $$target target/fuzz/$$target fuzz/corpus/$$target -- \
+	        -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 -verbosity=1 || exit 1; done
 
 lint: ## formatting, and clippy with warnings as errors
 	cargo fmt --all --check

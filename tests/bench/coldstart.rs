@@ -32,6 +32,7 @@ use lab::lambda::Limits;
 use lab::link::Link;
 use lab::s3::S3Server;
 
+pub(crate) use contenders::is_stale;
 use contenders::{BUCKET, Contender, ONE_CPU_MB, Parts, Setting};
 use models::Model;
 use start::Sample;

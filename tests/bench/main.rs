@@ -4,12 +4,14 @@
 //! it to `target/bench`, and ends in failure when something is not as promised. A claim is measured
 //! against its alternative in the same run.
 
+mod bars;
 mod chart;
 mod coldstart;
 mod cycles;
 mod fetch;
 mod figures;
 mod fleet;
+mod inference;
 mod network;
 mod next;
 #[expect(dead_code, reason = "the tests ask for more of it")]
@@ -64,6 +66,12 @@ enum Subject {
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
         repetitions: u16,
     },
+    /// A request's way to the model and back, beside the model alone and the servers of others
+    Inference {
+        /// How many requests go by while memory is watched
+        #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = at_least_20)]
+        requests: usize,
+    },
     /// 250 MB from S3 to a file, beside AWS's C client and a parallel curl
     Fetch {
         /// How many transfers of each
@@ -80,6 +88,7 @@ async fn main() -> Result<ExitCode> {
         Subject::Fleet { environments } => fleet::run(environments).await,
         Subject::Next { invocations } => next::run(invocations).await,
         Subject::Coldstart { repetitions } => coldstart::run(repetitions.into()).await,
+        Subject::Inference { requests } => inference::run(requests).await,
         Subject::Fetch { repetitions } => fetch::run(repetitions.into()).await,
     }
 }

@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result};
 pub(crate) struct Usage {
     /// Memory of its own and of files, in KiB.
     pub(crate) resident: u32,
+    /// The most of it there ever was, in KiB.
+    pub(crate) peak: u32,
     /// Open files, sockets and the like.
     pub(crate) descriptors: u32,
     pub(crate) threads: u32,
@@ -28,6 +30,7 @@ impl Usage {
             .with_context(|| format!("cannot see the descriptors of process {pid}"))?;
         Ok(Self {
             resident: number("VmRSS:")?,
+            peak: number("VmHWM:")?,
             descriptors: u32::try_from(descriptors.count())?,
             threads: number("Threads:")?,
         })

@@ -185,7 +185,7 @@ fn key(contender: Contender, model: &Model) -> String {
 }
 
 /// Whether a source of the extension has changed since a binary was laid out.
-pub(super) fn is_stale(binary: &Path) -> bool {
+pub(crate) fn is_stale(binary: &Path) -> bool {
     fn newest(path: &Path) -> Option<SystemTime> {
         if !path.is_dir() {
             return std::fs::metadata(path).ok()?.modified().ok();

@@ -1,0 +1,172 @@
+//! What the targets share: signatures to decode for, and the server with models that answer with their own inputs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model_sidecar::clock::{SystemClock, Thaws, Timestamp};
+use model_sidecar::engine::{Cancel, EngineError, Session};
+use model_sidecar::ids::{Digest, ETag, Identity, ModelName, Version};
+use model_sidecar::models::{Loaded, Models};
+use model_sidecar::server::{self, Context, Listeners};
+use model_sidecar::status::Status;
+use model_sidecar::tensor::{Datatype, Kind, Port, Signature, Value};
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+
+/// Longer than any answer takes whose request is whole or has ended.
+const HANG: Duration = Duration::from_secs(5);
+
+/// One signature for each datatype, with two free dimensions; and one of several inputs of all ranks.
+pub fn signatures() -> Vec<(String, Signature)> {
+    let port = |name: &str, datatype, shape: &[Option<usize>]| Port {
+        name: name.to_owned(),
+        kind: Kind::Tensor {
+            datatype,
+            shape: shape.to_vec(),
+        },
+    };
+    let of = |ports: Vec<Port>| Signature {
+        inputs: ports.clone(),
+        outputs: ports,
+    };
+    let one = |datatype: &Datatype| {
+        let name = datatype.name().to_lowercase();
+        (name, of(vec![port("x", *datatype, &[None, None])]))
+    };
+    let several = of(vec![
+        port("scalar", Datatype::Fp64, &[]),
+        port("column", Datatype::Int64, &[None, Some(1)]),
+        port("words", Datatype::Bytes, &[None]),
+    ]);
+    let all = Datatype::ALL.iter().map(one);
+    all.chain([("several".to_owned(), several)]).collect()
+}
+
+/// A model whose outputs are its inputs.
+struct Echo(Signature);
+
+impl Session for Echo {
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn run(
+        &self,
+        inputs: Vec<(String, Value)>,
+        outputs: &[String],
+        _: &Cancel,
+    ) -> Result<Vec<(String, Value)>, EngineError> {
+        let asked = |name: &String| outputs.is_empty() || outputs.contains(name);
+        Ok(inputs.into_iter().filter(|(name, _)| asked(name)).collect())
+    }
+}
+
+/// The server on a Unix socket, in this thread.
+pub struct Server {
+    runtime: Runtime,
+    socket: PathBuf,
+    _folder: tempfile::TempDir,
+    /// The server stops when this is gone.
+    _running: tokio::sync::watch::Sender<bool>,
+}
+
+impl Server {
+    /// Starts it with a model for each of [`signatures`].
+    pub fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("socket");
+        let names = signatures().into_iter().map(|(name, signature)| {
+            let name = ModelName::parse(&name).expect("a model's name");
+            (name, signature)
+        });
+        let names: Vec<(ModelName, Signature)> = names.collect();
+        let models = Models::new(names.iter().map(|(name, _)| name.clone()));
+        let (status, _) = Status::new(names.iter().map(|(name, _)| name.clone()));
+        for (name, signature) in names {
+            let identity = Identity {
+                etag: ETag("fuzz".to_owned()),
+                version_id: None,
+            };
+            models.swap(Loaded::new(
+                name,
+                Version::of([("model.onnx", &identity)]),
+                Digest::of(Sha256::new()),
+                Timestamp(0),
+                Box::new(Echo(signature)),
+            ));
+        }
+        let context = Context::new(
+            Arc::new(models),
+            Arc::new(status),
+            Arc::new(SystemClock),
+            Thaws::default(),
+            None,
+        );
+        let (running, stop) = tokio::sync::watch::channel(false);
+        let listeners = runtime.block_on(Listeners::bind(&socket, None));
+        runtime.spawn(server::serve(
+            listeners.expect("a socket"),
+            Arc::new(context),
+            stop,
+            Duration::ZERO,
+        ));
+        Self {
+            runtime,
+            socket,
+            _folder: folder,
+            _running: running,
+        }
+    }
+
+    /// Sends these bytes and nothing after them, and gives all that comes back.
+    ///
+    /// # Panics
+    /// When the server does not hang up in time.
+    pub fn exchange(&self, sent: &[u8]) -> Vec<u8> {
+        let exchange = async {
+            let stream = UnixStream::connect(&self.socket).await.expect("a server");
+            let (mut from, mut to) = stream.into_split();
+            let mut got = Vec::new();
+            // The server may hang up before it has read all.
+            let send = async {
+                let _ = to.write_all(sent).await;
+                let _ = to.shutdown().await;
+            };
+            let receive = async {
+                let _ = from.read_to_end(&mut got).await;
+            };
+            let both = async { tokio::join!(send, receive) };
+            let ended = tokio::time::timeout(HANG, both).await;
+            assert!(ended.is_ok(), "the server hangs");
+            got
+        };
+        self.runtime.block_on(exchange)
+    }
+
+    /// A POST of this body, with more lines in its head; the answer's status and the rest of it.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn post(&self, path: &str, lines: &str, body: &[u8]) -> (u16, Vec<u8>, Vec<u8>) {
+        let mut sent = format!(
+            "POST {path} HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\ncontent-length: {}\r\n{lines}\r\n",
+            body.len()
+        )
+        .into_bytes();
+        sent.extend_from_slice(body);
+        let got = self.exchange(&sent);
+        let end = got.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = end.expect("a whole head") + 4;
+        let (head, body) = got.split_at(end);
+        let status = std::str::from_utf8(&head[9..12]).expect("digits");
+        let status = status.parse().expect("a status");
+        (status, head.to_vec(), body.to_vec())
+    }
+}

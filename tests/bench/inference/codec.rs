@@ -1,0 +1,43 @@
+//! Reading and writing alone, as `bench-codec` measures it.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use super::Subjects;
+use super::contenders::Parts;
+
+/// What it says.
+#[derive(Debug, Deserialize)]
+pub(super) struct Codec {
+    /// Nanoseconds for the image in JSON.
+    pub(super) ours: f64,
+    /// Nanoseconds for `serde_json`'s `Value` of the same bytes.
+    pub(super) value: f64,
+    /// What the image's numbers take.
+    pub(super) tensor_bytes: f64,
+    pub(super) image: Allocated,
+    pub(super) row: Allocated,
+    pub(super) plain: Allocated,
+    pub(super) answer: Allocated,
+}
+
+/// What was allocated on the way.
+#[derive(Debug, Deserialize)]
+pub(super) struct Allocated {
+    pub(super) allocations: f64,
+    pub(super) bytes: f64,
+}
+
+pub(super) fn measure(parts: &Parts, subjects: &Subjects) -> Result<Codec> {
+    let folder = tempfile::tempdir()?;
+    let [image, row] = [&subjects.image, &subjects.small].map(|subject| {
+        let file = folder.path().join(subject.name);
+        std::fs::write(&file, subject.json()).map(|()| file)
+    });
+    let output = Command::new(parts.codec()).arg(image?).arg(row?).output()?;
+    let problem = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "bench-codec: {problem}");
+    serde_json::from_slice(&output.stdout).context("what bench-codec says")
+}

@@ -1,0 +1,319 @@
+//! Who is measured: processes that are there all the time, and do nothing while another one is asked.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lab::ports::Port;
+use lab::process::Process;
+use tempfile::TempDir;
+
+use super::client::{Address, Client};
+use super::subject::Subject;
+
+/// Longer than any of them takes to start.
+const START: Duration = Duration::from_secs(60);
+
+/// Where the parts lie that `make` has built.
+#[derive(Debug)]
+pub(super) struct Parts {
+    root: PathBuf,
+    made: PathBuf,
+    python: String,
+}
+
+impl Parts {
+    pub(super) fn find() -> Result<Self> {
+        let root = lab::artifacts::workspace().clone();
+        let parts = Self {
+            made: root.join("target/bench/inference"),
+            root,
+            python: std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned()),
+        };
+        let wanted = [
+            parts.sidecar(),
+            parts.library(),
+            parts.handler().join("bootstrap"),
+            parts.made.join("bench-runs"),
+            parts.codec(),
+            parts.models().join("answers.json"),
+            parts.python_function().join("bootstrap"),
+            parts.nothing().join("bootstrap"),
+        ];
+        for file in wanted {
+            ensure!(
+                file.is_file(),
+                "{} is missing: run `make bench-inference`",
+                file.display()
+            );
+        }
+        Ok(parts)
+    }
+
+    pub(super) fn layer(&self) -> PathBuf {
+        self.root.join("dist/layer")
+    }
+
+    pub(super) fn handler(&self) -> PathBuf {
+        self.root.join("dist/handler")
+    }
+
+    pub(super) fn sidecar(&self) -> PathBuf {
+        self.layer().join("extensions/model-sidecar")
+    }
+
+    /// ONNX Runtime, the same file for the sidecar and the bare program.
+    pub(super) fn library(&self) -> PathBuf {
+        self.layer()
+            .join("model-sidecar/lib/libonnxruntime.so.1.28.0")
+    }
+
+    pub(super) fn codec(&self) -> PathBuf {
+        self.made.join("bench-codec")
+    }
+
+    pub(super) fn models(&self) -> PathBuf {
+        self.made.join("models")
+    }
+
+    pub(super) fn python_function(&self) -> PathBuf {
+        self.made.join("python")
+    }
+
+    /// The function that does nothing.
+    pub(super) fn nothing(&self) -> PathBuf {
+        self.made.join("nothing")
+    }
+
+    /// The folder of a layer with nothing in it.
+    pub(super) fn empty(&self) -> Result<PathBuf> {
+        let empty = self.made.join("empty");
+        std::fs::create_dir_all(&empty)?;
+        Ok(empty)
+    }
+}
+
+/// A server, and where it listens.
+pub(super) struct Server {
+    pub(super) name: &'static str,
+    pub(super) process: Process,
+    pub(super) addresses: Vec<Address>,
+    _port: Port,
+    _folder: TempDir,
+}
+
+/// The sidecar as it ships, on both kinds of socket, with all models and one thread for a run.
+pub(super) async fn sidecar(parts: &Parts, subjects: &[Subject]) -> Result<Server> {
+    let (port, folder) = (Port::lease()?, folder()?);
+    let socket = folder.path().join("socket");
+    let models = subjects.iter().map(|one| {
+        let file = one.file();
+        format!("{}=file://{}", one.name, file.display())
+    });
+    let process = Process::of(parts.sidecar())
+        .env("ORT_DYLIB_PATH", parts.library())
+        .env("MODELS", models.collect::<Vec<_>>().join(","))
+        .env("MODEL_THREADS", "1")
+        .env("MODEL_SOCKET", &socket)
+        .env("MODEL_PORT", port.number().to_string())
+        .env("MODEL_CACHE_DIR", folder.path().join("cache"))
+        .env("MODEL_METRICS", "none")
+        // Longer than this takes: nothing is due.
+        .env("MODEL_REFRESH_INTERVAL", "1h")
+        .start()?;
+    process.wait_for(" ready ").await?;
+    Ok(Server {
+        name: "sidecar",
+        process,
+        addresses: vec![Address::Unix(socket), Address::Tcp(port.number())],
+        _port: port,
+        _folder: folder,
+    })
+}
+
+/// `FastAPI` on uvicorn, with a process for each CPU.
+pub(super) fn fastapi(parts: &Parts) -> Result<Server> {
+    let workers = std::thread::available_parallelism()?.to_string();
+    let arguments = ["uvicorn", "fastapi_server:app", "--host", "127.0.0.1"];
+    let more = [
+        "--workers",
+        &workers,
+        "--log-level",
+        "warning",
+        "--no-access-log",
+    ];
+    python_server(
+        parts,
+        "FastAPI",
+        "fastapi",
+        &[&arguments[..], &more].concat(),
+    )
+}
+
+/// `BentoML`, with a process for each CPU; `None` where it could not be installed.
+pub(super) fn bentoml(parts: &Parts) -> Result<Option<Server>> {
+    if !parts.made.join("bentoml/bentoml").is_dir() {
+        return Ok(None);
+    }
+    let arguments = [
+        "bentoml",
+        "serve",
+        "bentoml_server:Wine",
+        "--host",
+        "127.0.0.1",
+    ];
+    python_server(parts, "BentoML", "bentoml", &arguments).map(Some)
+}
+
+fn python_server(
+    parts: &Parts,
+    name: &'static str,
+    packages: &str,
+    arguments: &[&str],
+) -> Result<Server> {
+    let (port, folder) = (Port::lease()?, folder()?);
+    let path = parts.made.join(packages);
+    let sources = parts.root.join("tests/bench/inference");
+    let mut start = Process::of(which(&parts.python)?).arg("-m");
+    for argument in arguments {
+        start = start.arg(argument);
+    }
+    let process = start
+        .arg("--port")
+        .arg(port.number().to_string())
+        .directory(&sources)
+        .env(
+            "PYTHONPATH",
+            format!("{}:{}", path.display(), sources.display()),
+        )
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PATH", std::env::var("PATH").unwrap_or_default())
+        .env("HOME", folder.path())
+        .env("BENTOML_HOME", folder.path())
+        .env("BENTOML_DO_NOT_TRACK", "True")
+        .env("MODELS", parts.models())
+        .env("WORKERS", std::thread::available_parallelism()?.to_string())
+        .start()?;
+    let address = Address::Tcp(port.number());
+    Ok(Server {
+        name,
+        process,
+        addresses: vec![address],
+        _port: port,
+        _folder: folder,
+    })
+}
+
+/// The program of this name, on the path or by itself.
+fn which(program: &str) -> Result<PathBuf> {
+    let asked = Command::new(program)
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output()
+        .with_context(|| format!("cannot start {program}"))?;
+    ensure!(asked.status.success(), "{program} does not work");
+    Ok(PathBuf::from(String::from_utf8(asked.stdout)?.trim()))
+}
+
+fn folder() -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("bench").tempdir()?)
+}
+
+impl Server {
+    /// Waits until it answers rightly.
+    pub(super) fn wait(&self, subject: &Subject) -> Result<()> {
+        let started = Instant::now();
+        let request = subject.plain("/predict");
+        loop {
+            let mut asked = Client::connect(&self.addresses[0]);
+            let answered = asked
+                .as_mut()
+                .is_ok_and(|client| client.ask(&request).is_ok());
+            if answered {
+                return Ok(());
+            }
+            if let Some(status) = self.process.ended() {
+                bail!(
+                    "{} ended: {status}\n{}",
+                    self.name,
+                    self.process.log().text()
+                );
+            }
+            ensure!(
+                started.elapsed() < START,
+                "{} does not answer:\n{}",
+                self.name,
+                self.process.log().text()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// The model alone: `bench-runs`.
+pub(super) struct Bare {
+    child: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Bare {
+    pub(super) fn start(parts: &Parts, subjects: &[Subject]) -> Result<Self> {
+        let program: &Path = &parts.made.join("bench-runs");
+        let mut child = Command::new(program)
+            .arg(parts.library())
+            .arg("1")
+            .args(subjects.iter().map(Subject::for_bare))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let commands = child.stdin.take().context("no input")?;
+        let answers = BufReader::new(child.stdout.take().context("no output")?);
+        Ok(Self {
+            child,
+            commands,
+            answers,
+        })
+    }
+
+    /// So many runs, one after the other; microseconds of each.
+    pub(super) fn times(&mut self, subject: &Subject, count: usize) -> Result<Vec<f64>> {
+        let nanoseconds = self.tell(&format!("times {} {count}", subject.name))?;
+        Ok(nanoseconds.into_iter().map(|time| time / 1e3).collect())
+    }
+
+    /// Runs in a second, on so many threads.
+    pub(super) fn rate(
+        &mut self,
+        subject: &Subject,
+        threads: usize,
+        time: Duration,
+    ) -> Result<f64> {
+        let ms = time.as_millis();
+        let answer = self.tell(&format!("load {} {threads} {ms}", subject.name))?;
+        let [runs, nanoseconds] = answer[..] else {
+            bail!("bench-runs says {answer:?}");
+        };
+        Ok(runs / nanoseconds * 1e9)
+    }
+
+    fn tell(&mut self, command: &str) -> Result<Vec<f64>> {
+        writeln!(self.commands, "{command}")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        let numbers = line.split_whitespace().map(str::parse).collect();
+        let numbers: Result<Vec<f64>, _> = numbers;
+        let numbers = numbers.with_context(|| format!("{command}: {line}"))?;
+        ensure!(!numbers.is_empty(), "bench-runs ended at {command}");
+        Ok(numbers)
+    }
+}

@@ -1,0 +1,139 @@
+//! What was measured, against what was promised. Source of the goals: this project's own.
+
+use anyhow::{Context as _, Result};
+
+use super::codec::Codec;
+use super::memory::Memory;
+use super::{BARE, BENTOML, FASTAPI, HANDLER, NOTHING, PYTHON, Rate, TCP, Times, UNIX, UNIX_JSON};
+use crate::figures::{Figures, Goal, percentile};
+
+/// How many microseconds more than the model alone a small request may take.
+const SMALL_P50: f64 = 60.0;
+const SMALL_P99: f64 = 250.0;
+/// How many more than a handler that does nothing.
+const HANDLER_P50: f64 = 150.0;
+/// How many more than the model alone an image in binary may take.
+const IMAGE_P50: f64 = 250.0;
+/// How much faster JSON is read than `serde_json` builds a `Value` of it.
+const OVER_VALUE: f64 = 1.5;
+/// How much of the bare program's throughput is left, where the model takes [`HEAVY`] and more.
+const OF_BARE: f64 = 0.95;
+/// In microseconds.
+const HEAVY: f64 = 5_000.0;
+/// How many times the throughput of Python's best server, and how much of its time.
+const OVER_PYTHON: f64 = 5.0;
+const OF_PYTHON: f64 = 0.25;
+/// By how many MB memory may grow over the requests, once a tenth of them has gone by.
+const GROWTH: f64 = 1.0;
+/// How much of what the outsize batch took may stay.
+const STAYS: f64 = 0.1;
+
+pub(super) fn figures(
+    times: &[Times],
+    rates: &[Rate],
+    codec: &Codec,
+    memory: &Memory,
+) -> Result<Figures> {
+    let mut figures = Figures::of("inference");
+    latency(&mut figures, times)?;
+    let ratio = codec.value / codec.ours;
+    let name = "image: JSON read, serde_json's Value over ours";
+    figures.hold(name, ratio, "×", Goal::AtLeast(OVER_VALUE));
+    throughput(&mut figures, times, rates)?;
+
+    let name = "image: bytes allocated to read its JSON, over its numbers";
+    figures.add(name, codec.image.bytes / codec.tensor_bytes, "×");
+    figures.add(
+        "small: allocations to read a row",
+        codec.row.allocations,
+        "",
+    );
+    figures.add("small: the same for /predict", codec.plain.allocations, "");
+    figures.add(
+        "small: allocations to write a label",
+        codec.answer.allocations,
+        "",
+    );
+
+    let begun = memory.stretches.len() / 10;
+    let base = memory.stretches[..=begun]
+        .iter()
+        .copied()
+        .fold(0.0, f64::max);
+    let last = memory.stretches.last().copied().unwrap_or_default();
+    let name = format!("resident, more after {} requests", memory.requests);
+    figures.hold(name, last - base, "MB", Goal::AtMost(GROWTH));
+    let stays = (memory.after - last) / (memory.peak - last).max(f64::MIN_POSITIVE);
+    let name = "of what an outsize batch took, left after it";
+    figures.hold(name, stays, "", Goal::AtMost(STAYS));
+    Ok(figures)
+}
+
+fn latency(figures: &mut Figures, times: &[Times]) -> Result<()> {
+    let at = |subject: &str, contender: &str, percent| find(times, subject, contender, percent);
+    for contender in [UNIX, TCP] {
+        for (percent, most) in [(50.0, SMALL_P50), (99.0, SMALL_P99)] {
+            let above = at("small", contender, percent)? - at("small", BARE, percent)?;
+            let name = format!("small: {contender}, p{percent} above the model alone");
+            figures.hold(name, above, "µs", Goal::AtMost(most));
+        }
+    }
+    let above = at("small", HANDLER, 50.0)? - at("small", NOTHING, 50.0)?;
+    let name = "small: through handler and Runtime API, p50 above doing nothing";
+    figures.hold(name, above, "µs", Goal::AtMost(HANDLER_P50));
+    let ratio = at("small", PYTHON, 50.0)? / at("small", HANDLER, 50.0)?;
+    figures.add("small: the tutorials' Python over it, p50", ratio, "×");
+    for contender in [UNIX, TCP] {
+        let above = at("image", contender, 50.0)? - at("image", BARE, 50.0)?;
+        let name = format!("image: {contender}, binary, p50 above the model alone");
+        figures.hold(name, above, "µs", Goal::AtMost(IMAGE_P50));
+    }
+    let ratio = at("image", UNIX_JSON, 50.0)? / at("image", UNIX, 50.0)?;
+    figures.add("image: JSON over binary, p50", ratio, "×");
+    Ok(())
+}
+
+fn throughput(figures: &mut Figures, times: &[Times], rates: &[Rate]) -> Result<()> {
+    let rate = |subject: &str, contender: &str| {
+        let mut rates = rates.iter();
+        let rate = rates.find(|one| one.subject == subject && one.contender == contender);
+        rate.map(Rate::median)
+            .with_context(|| format!("no rate of {contender} with {subject}"))
+    };
+    let pace = 1e6 * cpus()? / rate("heavy", BARE)?;
+    let name = "heavy: what a run takes of a CPU";
+    figures.hold(name, pace, "µs", Goal::AtLeast(HEAVY));
+    let ratio = rate("heavy", UNIX)? / rate("heavy", BARE)?;
+    let name = "heavy: throughput, of the model alone with as many threads";
+    figures.hold(name, ratio, "×", Goal::AtLeast(OF_BARE));
+    let ratio = rate("small", UNIX)? / rate("small", BARE)?;
+    figures.add("small: throughput, of the model alone", ratio, "×");
+
+    let (mut fastest, mut quickest) = (0.0_f64, f64::INFINITY);
+    for server in [FASTAPI, BENTOML] {
+        let Ok(rate) = rate("small", server) else {
+            continue;
+        };
+        fastest = fastest.max(rate);
+        quickest = quickest.min(find(times, "small", server, 50.0)?);
+    }
+    let ratio = rate("small", UNIX)? / fastest;
+    let name = "small: throughput over the best of Python's servers";
+    figures.hold(name, ratio, "×", Goal::AtLeast(OVER_PYTHON));
+    let ratio = find(times, "small", UNIX, 50.0)? / quickest;
+    let name = "small: p50, of the best of Python's servers";
+    figures.hold(name, ratio, "×", Goal::AtMost(OF_PYTHON));
+    Ok(())
+}
+
+fn find(times: &[Times], subject: &str, contender: &str, percent: f64) -> Result<f64> {
+    let mut times = times.iter();
+    let one = times.find(|one| one.subject == subject && one.contender == contender);
+    let one = one.with_context(|| format!("no times of {contender} with {subject}"))?;
+    Ok(percentile(&one.microseconds, percent))
+}
+
+fn cpus() -> Result<f64> {
+    let cpus = std::thread::available_parallelism()?;
+    Ok(f64::from(u32::try_from(cpus.get())?))
+}

@@ -1,0 +1,112 @@
+//! One request at a time.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use super::client::{Address, Client};
+use super::contenders::{Bare, Server};
+use super::subject::Subject;
+use super::{BARE, Subjects, TCP, Times, UNIX, UNIX_JSON};
+
+/// How many requests each contender answers, for each model.
+pub(super) const REQUESTS: usize = 4_000;
+/// In turns of so many.
+const TURN: usize = 100;
+
+/// Somebody with an open connection who is asked the same thing each time.
+struct Caller {
+    times: Times,
+    client: Client,
+    request: Vec<u8>,
+}
+
+impl Caller {
+    fn new(
+        subject: &Subject,
+        contender: &'static str,
+        address: &Address,
+        request: Vec<u8>,
+    ) -> Result<Self> {
+        let mut client = Client::connect(address)?;
+        let answer = client.ask(&request).context(contender)?;
+        subject.check(answer).context(contender)?;
+        Ok(Self {
+            times: Times {
+                subject: subject.name,
+                contender,
+                microseconds: Vec::new(),
+            },
+            client,
+            request,
+        })
+    }
+
+    fn ask(&mut self, count: usize) -> Result<()> {
+        for _ in 0..count {
+            let started = Instant::now();
+            self.client.ask(&self.request)?;
+            let time = started.elapsed().as_secs_f64() * 1e6;
+            self.times.microseconds.push(time);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn measure(
+    subjects: &Subjects,
+    sidecar: &Server,
+    bare: &mut Bare,
+    others: &[(&'static str, Server)],
+) -> Result<Vec<Times>> {
+    let [unix, tcp] = &sidecar.addresses[..] else {
+        anyhow::bail!("the sidecar has two sockets");
+    };
+    let small = &subjects.small;
+    let plain = small.plain("/models/small/predict");
+    let mut callers = vec![
+        Caller::new(small, UNIX, unix, plain.clone())?,
+        Caller::new(small, TCP, tcp, plain)?,
+    ];
+    for (name, server) in others {
+        let request = small.plain("/predict");
+        callers.push(Caller::new(small, name, &server.addresses[0], request)?);
+    }
+    let mut all = in_turns(small, callers, bare, REQUESTS)?;
+    let image = &subjects.image;
+    let callers = vec![
+        Caller::new(image, UNIX, unix, image.binary())?,
+        Caller::new(image, TCP, tcp, image.binary())?,
+        Caller::new(image, UNIX_JSON, unix, image.v2())?,
+    ];
+    all.extend(in_turns(image, callers, bare, REQUESTS / 4)?);
+    Ok(all)
+}
+
+fn in_turns(
+    subject: &Subject,
+    mut callers: Vec<Caller>,
+    bare: &mut Bare,
+    requests: usize,
+) -> Result<Vec<Times>> {
+    let mut alone = Times {
+        subject: subject.name,
+        contender: BARE,
+        microseconds: Vec::new(),
+    };
+    // What is warm afterwards: caches, the allocator's lists, the CPU.
+    bare.times(subject, TURN)?;
+    for caller in &mut callers {
+        caller.ask(TURN)?;
+        caller.times.microseconds.clear();
+    }
+    for from in (0..requests).step_by(TURN) {
+        let count = TURN.min(requests - from);
+        alone.microseconds.extend(bare.times(subject, count)?);
+        for caller in &mut callers {
+            caller.ask(count)?;
+        }
+    }
+    let callers = callers.into_iter().map(|caller| caller.times);
+    Ok([alone].into_iter().chain(callers).collect())
+}

@@ -1,0 +1,82 @@
+//! Whether the sidecar's memory stays where it is: over many requests, and after one that is out of all proportion.
+
+use std::thread;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::CLIENTS;
+use super::client::{self, Client};
+use super::contenders::Server;
+use super::subject::Subject;
+use crate::reference::WINE;
+use crate::usage::Usage;
+
+/// In how many stretches the requests go by; memory is read after each.
+const STRETCHES: usize = 20;
+/// The rows of the outsize batch: some 10 MB of JSON.
+const OUTSIZE: usize = 150_000;
+/// Ordinary requests that follow it before memory is read again.
+const AFTER: usize = 1_000;
+
+/// Resident memory, in MB.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) requests: usize,
+    /// After each stretch of the requests.
+    pub(super) stretches: Vec<f64>,
+    /// As the outsize batch has been answered: the most there ever was.
+    pub(super) peak: f64,
+    /// After ordinary requests behind it.
+    pub(super) after: f64,
+}
+
+pub(super) fn measure(subject: &Subject, sidecar: &Server, requests: usize) -> Result<Memory> {
+    let address = &sidecar.addresses[0];
+    let pid = sidecar.process.pid();
+    let request = subject.plain("/models/small/predict");
+    let mut clients = (0..CLIENTS)
+        .map(|_| Client::connect(address))
+        .collect::<Result<Vec<Client>>>()?;
+    let each = requests.div_ceil(STRETCHES * CLIENTS);
+    let mut stretches = Vec::new();
+    for _ in 0..STRETCHES {
+        thread::scope(|scope| {
+            let threads: Vec<_> = clients
+                .iter_mut()
+                .map(|client| scope.spawn(|| ask(client, &request, each)))
+                .collect();
+            let mut threads = threads.into_iter();
+            threads.try_for_each(|thread| thread.join().ok().context("a thread panicked")?)
+        })?;
+        stretches.push(resident(pid)?);
+    }
+    let rows: Vec<&Vec<f64>> = WINE.rows.iter().cycle().take(OUTSIZE).collect();
+    let body = json!({ "features": rows }).to_string();
+    let outsize = client::post("/models/small/predict", "", body.as_bytes());
+    Client::connect(address)?.ask(&outsize)?;
+    let peak = peak(pid)?;
+    ask(&mut clients[0], &request, AFTER)?;
+    Ok(Memory {
+        requests: each * STRETCHES * CLIENTS,
+        stretches,
+        peak,
+        after: resident(pid)?,
+    })
+}
+
+fn ask(client: &mut Client, request: &[u8], count: usize) -> Result<()> {
+    for _ in 0..count {
+        client.ask(request)?;
+    }
+    Ok(())
+}
+
+fn resident(pid: i32) -> Result<f64> {
+    Ok(f64::from(Usage::of(pid)?.resident) / 1024.0)
+}
+
+/// The most that was ever resident.
+fn peak(pid: i32) -> Result<f64> {
+    Ok(f64::from(Usage::of(pid)?.peak) / 1024.0)
+}

@@ -1,0 +1,130 @@
+//! The models, as `inference/models.py` made them: what they are asked, in every form, and what they must answer.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::client;
+use crate::reference::{distance, numbers};
+
+/// One model.
+#[derive(Debug)]
+pub(super) struct Subject {
+    pub(super) name: &'static str,
+    folder: PathBuf,
+    shape: &'static [usize],
+    input: Vec<f32>,
+    /// The input's name.
+    port: &'static str,
+    answer: Value,
+}
+
+impl Subject {
+    pub(super) fn of(folder: &Path, name: &'static str) -> Result<Self> {
+        let answers = std::fs::read(folder.join("answers.json"));
+        let answers = answers.context("no models: run `make bench-inference`")?;
+        let answers: Value = serde_json::from_slice(&answers)?;
+        let (port, shape): (_, &[usize]) = match name {
+            "image" => ("x", &[1, 3, 224, 224]),
+            "heavy" => ("x", &[1, 13]),
+            _ => ("X", &[1, 13]),
+        };
+        let input = std::fs::read(folder.join(format!("{name}.f32")))?;
+        let input = input.chunks_exact(4);
+        let input: Vec<f32> = input
+            .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+            .collect();
+        ensure!(
+            input.len() == shape.iter().product::<usize>(),
+            "{name}: a wrong input"
+        );
+        Ok(Self {
+            name,
+            folder: folder.to_owned(),
+            shape,
+            input,
+            port,
+            answer: answers[name].clone(),
+        })
+    }
+
+    pub(super) fn file(&self) -> PathBuf {
+        self.folder.join(format!("{}.onnx", self.name))
+    }
+
+    /// How `bench-runs` is told of it.
+    pub(super) fn for_bare(&self) -> String {
+        let numbers = self.folder.join(format!("{}.f32", self.name));
+        let shape = self.shape.iter().map(usize::to_string);
+        let shape = shape.collect::<Vec<_>>().join(",");
+        let file = self.file();
+        format!(
+            "{}={},{},{shape}",
+            self.name,
+            file.display(),
+            numbers.display()
+        )
+    }
+
+    /// The numbers, nested as the shape says.
+    fn nested(&self) -> Value {
+        let mut values: Vec<Value> = self.input.iter().map(|number| json!(number)).collect();
+        for length in self.shape[1..].iter().rev() {
+            values = values.chunks(*length).map(|chunk| json!(chunk)).collect();
+        }
+        json!(values)
+    }
+
+    /// A request of the plain form, at this path.
+    pub(super) fn plain(&self, path: &str) -> Vec<u8> {
+        let body = json!({ "features": self.nested() }).to_string();
+        client::post(path, "", body.as_bytes())
+    }
+
+    /// The body of the Open Inference Protocol's request in JSON.
+    pub(super) fn json(&self) -> Vec<u8> {
+        let input = json!({
+            "name": self.port, "shape": self.shape, "datatype": "FP32", "data": self.input,
+        });
+        json!({ "inputs": [input] }).to_string().into_bytes()
+    }
+
+    /// A request of the Open Inference Protocol, in JSON.
+    pub(super) fn v2(&self) -> Vec<u8> {
+        client::post(&self.infer(), "", &self.json())
+    }
+
+    /// The same with the numbers behind the JSON, as Triton's extension has it.
+    pub(super) fn binary(&self) -> Vec<u8> {
+        let bytes: Vec<u8> = self
+            .input
+            .iter()
+            .flat_map(|one| one.to_le_bytes())
+            .collect();
+        let input = json!({
+            "name": self.port, "shape": self.shape, "datatype": "FP32",
+            "parameters": { "binary_data_size": bytes.len() },
+        });
+        let head = json!({ "inputs": [input] }).to_string();
+        let line = format!("inference-header-content-length: {}\r\n", head.len());
+        let body = [head.as_bytes(), &bytes].concat();
+        client::post(&self.infer(), &line, &body)
+    }
+
+    fn infer(&self) -> String {
+        format!("/v2/models/{}/infer", self.name)
+    }
+
+    /// Holds the first output of an answer of any form against that of ONNX Runtime in Python.
+    pub(super) fn check(&self, body: &[u8]) -> Result<()> {
+        let answer: Value = serde_json::from_slice(body).context("the answer is not JSON")?;
+        let given = match answer.get("prediction") {
+            Some(prediction) => prediction,
+            None => &answer["outputs"][0]["data"],
+        };
+        let problem = distance(&numbers(given), &numbers(&self.answer));
+        ensure!(problem.is_none(), "{}: {problem:?} in {answer}", self.name);
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! The tables for whoever reads along.
+
+use super::codec::Codec;
+use super::memory::Memory;
+use super::{CLIENTS, Rate, Times};
+use crate::figures::sparkline;
+
+pub(super) fn tell(times: &[Times], rates: &[Rate], codec: &Codec, memory: &Memory) {
+    println!(
+        "\n{:8}{:32}{:>10}{:>10}{:>10}{:>10}   one request at a time; microseconds",
+        "model", "", "p50", "p90", "p99", "p99.9"
+    );
+    for one in times {
+        let [p50, p90, p99, most] = [50.0, 90.0, 99.0, 99.9].map(|percent| one.at(percent));
+        println!(
+            "{:8}{:32}{p50:>10.1}{p90:>10.1}{p99:>10.1}{most:>10.1}",
+            one.subject, one.contender
+        );
+    }
+    println!(
+        "\n{:8}{:32}{:>10}   {CLIENTS} callers at once; answers a second, by round",
+        "model", "", "median"
+    );
+    for rate in rates {
+        let line = sparkline(&rate.per_second);
+        println!(
+            "{:8}{:32}{:>10.0}   {line}",
+            rate.subject,
+            rate.contender,
+            rate.median()
+        );
+    }
+    println!(
+        "\nReading 1x3x224x224 numbers in JSON: {:.2} ms, serde_json's Value of them {:.2} ms",
+        codec.ours / 1e6,
+        codec.value / 1e6
+    );
+    for (what, allocated) in [
+        ("the image in JSON", &codec.image),
+        ("one row in JSON", &codec.row),
+        ("one row for /predict", &codec.plain),
+        ("an answer of one label", &codec.answer),
+    ] {
+        println!(
+            "  {what:24} {:>6} allocations, {:>9} bytes",
+            allocated.allocations, allocated.bytes
+        );
+    }
+    println!(
+        "\nResident over {} requests, MB: {}",
+        memory.requests,
+        sparkline(&memory.stretches)
+    );
+    println!(
+        "  with an outsize batch {:.1}, after it {:.1}",
+        memory.peak, memory.after
+    );
+}

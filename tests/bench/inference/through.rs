@@ -1,0 +1,98 @@
+//! Through the handler and the Runtime API, on the lab's platform: how long a function has an event, from the
+//! platform's answer to `next` until the call that brings the response.
+//!
+//! The handler with the layer, beside a handler that does nothing, on the same runtime and with no layer; and the
+//! tutorials' Python function. Nothing is frozen in between.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::lambda::{Builder, Function};
+use lab::s3::S3Server;
+use serde_json::{Value, json};
+
+use super::contenders::Parts;
+use super::{HANDLER, NOTHING, PYTHON, Times};
+use crate::reference::WINE;
+
+/// In turns of so many, so that whatever else the machine does meets them all.
+const TURN: usize = 50;
+const BUCKET: &str = "models";
+
+pub(super) async fn measure(parts: &Parts, invocations: usize) -> Result<Vec<Times>> {
+    let s3 = S3Server::start().await?;
+    let model = parts.models().join("small.onnx");
+    s3.put(BUCKET, "small.onnx", std::fs::read(model)?);
+    let empty = parts.empty()?;
+    let start = async |builder: Builder| {
+        let builder = builder.timeout(Duration::from_secs(60)).memory_mb(1_769);
+        builder
+            .most_environments(1)
+            .freeze_when_idle(false)
+            .start()
+            .await
+    };
+    let of = |layer: &Path, function: &Path| Function::of(layer, function).envs(s3.env());
+    let handler = of(&parts.layer(), &parts.handler())
+        .env("MODEL_URI", format!("s3://{BUCKET}/small.onnx"))
+        .env("MODEL_PORT", "0")
+        .env("MODEL_METRICS", "emf")
+        // Longer than this takes: nothing is due.
+        .env("MODEL_REFRESH_INTERVAL", "1h")
+        .env("MODEL_METRICS_INTERVAL", "1h");
+    let nothing = of(&empty, &parts.nothing());
+    let python = of(&empty, &parts.python_function())
+        .env("MODEL_BUCKET", BUCKET)
+        .env("MODEL_KEY", "small.onnx");
+    let functions = [
+        (HANDLER, start(handler).await?),
+        (NOTHING, start(nothing).await?),
+        (PYTHON, start(python).await?),
+    ];
+    let event = json!({ "features": WINE.rows[0] });
+    // The first has an Init in it.
+    for (name, function) in &functions {
+        invoke(name, function, &event).await?;
+    }
+    for from in (0..invocations).step_by(TURN) {
+        for (name, function) in &functions {
+            for _ in from..invocations.min(from + TURN) {
+                invoke(name, function, &event).await?;
+            }
+        }
+    }
+    let mut times = Vec::new();
+    for (name, function) in &functions {
+        let held = held(function)?;
+        ensure!(held.len() > invocations, "{name}: {} events", held.len());
+        times.push(Times {
+            subject: "small",
+            contender: name,
+            microseconds: held[1..].to_vec(),
+        });
+    }
+    Ok(times)
+}
+
+async fn invoke(name: &str, function: &Function, event: &Value) -> Result<()> {
+    let answer = function.answer(event).await?;
+    ensure!(answer["prediction"] == json!([0]), "{name}: {answer}");
+    Ok(())
+}
+
+/// How long the function had each event, in microseconds.
+fn held(function: &Function) -> Result<Vec<f64>> {
+    let environment = function.environment().context("it is gone")?;
+    let mut given = None;
+    let mut held = Vec::new();
+    for call in environment.trace() {
+        if call.path.ends_with("/invocation/next") {
+            given = call.answered;
+        } else if call.path.ends_with("/response") {
+            let given = given.take().context("a response to nothing")?;
+            held.push(call.asked.saturating_sub(given).as_secs_f64() * 1e6);
+        }
+    }
+    Ok(held)
+}
