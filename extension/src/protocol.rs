@@ -1,19 +1,23 @@
-//! Codecs between bytes and tensors: the Open Inference Protocol's JSON form and the plain `/predict` form.
+//! Codecs between bytes and tensors: the Open Inference Protocol's JSON form, TensorFlow Serving's, and the plain
+//! `/predict` form.
 //!
 //! Everything that a caller sends is checked here, against the model's signature, before the model sees it. A
 //! mistake names the field, what came and what was expected. Numbers are read exactly: a decimal text becomes
 //! the nearest value of the model's datatype, and one that has no such value is an error with its place.
 
 mod array;
+mod columns;
 mod dense;
+mod malformed;
 mod number;
 pub mod predict;
+pub mod tfserving;
 pub mod v2;
 mod write;
 
 use serde::Deserialize;
 
-use crate::tensor::{Port, Signature, Tensor, Value};
+use crate::tensor::{Kind, Port, Signature, Tensor, Value};
 
 /// What is wrong with a request, in words for its sender.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +31,21 @@ pub struct Decoded {
     pub inputs: Vec<(String, Value)>,
     /// The outputs that are wanted.
     pub outputs: Vec<String>,
+}
+
+impl Decoded {
+    /// How many rows are asked about: as many as the inputs have, where the model leaves the first dimension of each of
+    /// them free, else one.
+    #[must_use]
+    pub fn rows(&self, signature: &Signature) -> usize {
+        let has_rows = |port: &Port| matches!(&port.kind, Kind::Tensor { shape, .. } if shape.first() == Some(&None));
+        match self.inputs.first() {
+            Some((_, Value::Tensor(tensor))) if signature.inputs.iter().all(has_rows) => {
+                tensor.shape().first().copied().unwrap_or(1)
+            }
+            _ => 1,
+        }
+    }
 }
 
 /// Which model and version an answer comes from.
@@ -45,7 +64,7 @@ fn object<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, BadRe
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(wrong("an object is expected, not an array".to_owned()));
     }
-    serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| wrong(malformed::words(body, &error)))
 }
 
 /// The input of this name, or an error that lists those that there are.

@@ -6,14 +6,12 @@
 
 mod form;
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
 pub use form::{FormChanged, keeps_form};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::array::{self, Array};
+use super::columns::Columns;
 use super::dense::{Dense, dense};
 use super::{
     AnsweredBy, BadRequest, Decoded, check_complete, check_shape, input_port, names, object, write,
@@ -27,8 +25,6 @@ struct PredictRequest<'a> {
     #[serde(borrow)]
     instances: Option<&'a RawValue>,
 }
-
-type Columns<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 /// Reads a request for a model of this signature.
 pub fn decode(body: &[u8], signature: &Signature) -> Result<Decoded, BadRequest> {
@@ -57,12 +53,12 @@ pub fn decode(body: &[u8], signature: &Signature) -> Result<Decoded, BadRequest>
     })
 }
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a str, place: &str) -> Result<T, BadRequest> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str, place: &str) -> Result<T, BadRequest> {
     serde_json::from_str(text).map_err(|error| BadRequest(format!("{place}: {error}")))
 }
 
 /// An array, for the one input that the model must be given.
-fn rows(
+pub(super) fn rows(
     text: &str,
     place: &str,
     signature: &Signature,
@@ -85,27 +81,28 @@ fn rows(
 }
 
 /// An object: for each input a column, or a single value.
-fn columns(
+pub(super) fn columns(
     given: Columns<'_>,
     place: &str,
     signature: &Signature,
 ) -> Result<Vec<(String, Value)>, BadRequest> {
     given
+        .0
         .into_iter()
         .map(|(name, text)| column(&name, text.get(), place, signature))
         .collect()
 }
 
 /// A list of objects, each a row: gathered into columns.
-fn columns_of_rows(
+pub(super) fn columns_of_rows(
     given: &[Columns<'_>],
     place: &str,
     signature: &Signature,
 ) -> Result<Vec<(String, Value)>, BadRequest> {
-    let Some(first) = given.first() else {
+    let Some(Columns(first)) = given.first() else {
         return Ok(Vec::new());
     };
-    for (index, row) in given.iter().enumerate() {
+    for (index, Columns(row)) in given.iter().enumerate() {
         if let Some(name) = first.keys().find(|name| !row.contains_key(*name)) {
             return Err(BadRequest(format!(
                 "{place}[{index}] lacks {name:?}, which {place}[0] has"
@@ -122,7 +119,7 @@ fn columns_of_rows(
         .map(|name| {
             let values: Vec<&str> = given
                 .iter()
-                .filter_map(|row| row.get(name))
+                .filter_map(|row| row.0.get(name))
                 .map(|value| value.get())
                 .collect();
             column(name, &format!("[{}]", values.join(",")), place, signature)
@@ -214,7 +211,8 @@ pub fn encode(answer: AnsweredBy<'_>, outputs: &[(String, Value)]) -> Vec<u8> {
             }
             Prediction::Only(value) => fields.field("prediction", |out| write_only(out, value)),
             Prediction::Rows(count) => fields.field("prediction", |out| {
-                write::list(out, 0..count, |out, index| write_row(out, outputs, index));
+                let named = || outputs.iter().map(|(name, value)| (name.as_str(), value));
+                write::list(out, 0..count, |out, index| write_row(out, named(), index));
             }),
             Prediction::Whole => fields.field("prediction", |out| {
                 write::list(out, [outputs], write_whole);
@@ -260,19 +258,23 @@ impl<'a> Prediction<'a> {
                 probabilities: probabilities(outputs),
             };
         }
-        let rows = |value: &Value| match value {
-            Value::Tensor(tensor) => tensor.shape().first().copied(),
-            Value::Sequence(values) => Some(values.len()),
-            Value::Map { .. } => None,
-        };
-        let common = outputs.first().and_then(|(_, value)| rows(value));
-        match common {
-            Some(count) if outputs.iter().all(|(_, value)| rows(value) == common) => {
-                Prediction::Rows(count)
-            }
-            _ => Prediction::Whole,
-        }
+        common_rows(outputs.iter().map(|(_, value)| value))
+            .map_or(Prediction::Whole, Prediction::Rows)
     }
+}
+
+/// How many rows all of these values have, if it is the same number.
+pub(super) fn common_rows<'a>(values: impl IntoIterator<Item = &'a Value>) -> Option<usize> {
+    let rows = |value: &Value| match value {
+        Value::Tensor(tensor) => tensor.shape().first().copied(),
+        Value::Sequence(values) => Some(values.len()),
+        Value::Map { .. } => None,
+    };
+    let mut values = values.into_iter();
+    let common = rows(values.next()?)?;
+    values
+        .all(|value| rows(value) == Some(common))
+        .then_some(common)
 }
 
 /// Whether an output of this name, if it is a tensor, is the prediction.
@@ -312,7 +314,12 @@ fn write_only(out: &mut Vec<u8>, value: &Value) {
     }
 }
 
-fn write_row(out: &mut Vec<u8>, outputs: &[(String, Value)], index: usize) {
+/// Appends row `index` of each of these values, by name.
+pub(super) fn write_row<'a>(
+    out: &mut Vec<u8>,
+    outputs: impl IntoIterator<Item = (&'a str, &'a Value)>,
+    index: usize,
+) {
     write::object(out, |fields| {
         for (name, value) in outputs {
             fields.field(name, |out| match value {

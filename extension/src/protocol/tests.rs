@@ -4,6 +4,7 @@ use super::*;
 use crate::tensor::{Data, Datatype, Kind};
 
 mod properties;
+mod tfserving;
 
 const BY: AnsweredBy<'_> = AnsweredBy {
     model: "m",
@@ -550,4 +551,43 @@ fn a_golden_output_is_one_that_an_answer_writes_as_a_tensor() {
         v2::as_tensor(Value::Sequence(vec![tensor(&[1], vec![1_u8])])),
         None
     );
+}
+
+#[test]
+fn a_name_that_is_given_twice_is_no_column() {
+    for request in [
+        r#"{"features": {"age": 1, "age": 2, "job": "x"}}"#,
+        r#"{"features": [{"age": 1, "job": "x", "job": "y"}]}"#,
+        r#"{"features": {"age": 1, "job": "x"}, "features": {"age": 2, "job": "x"}}"#,
+    ] {
+        let error = predict(request, &columns()).unwrap_err();
+        let is_told = error.contains("is given twice") || error.contains("duplicate field");
+        assert!(is_told, "{request}: {error}");
+    }
+}
+
+#[test]
+fn json_of_any_depth_is_an_answer() {
+    let deep = |open: &str, close: &str| open.repeat(200_000) + &close.repeat(200_000);
+    let signature = one_input(Datatype::Fp32, &[None]);
+    for value in [
+        deep("[", "]"),
+        deep("{\"a\":", "}").replace(":}", ":1}"),
+        "[".repeat(1_000_000),
+    ] {
+        for request in [
+            format!("{{\"features\": {value}}}"),
+            format!("{{\"features\": [1], \"else\": {value}"),
+            format!("{{\"inputs\": {value}}}"),
+            format!(
+                "{{\"inputs\": [{{\"name\": \"x\", \"shape\": [1], \"datatype\": \"FP32\", \"data\": {value}}}]}}"
+            ),
+            value.clone(),
+        ] {
+            let body = request.as_bytes();
+            assert!(predict::decode(body, &signature).is_err());
+            assert!(crate::protocol::tfserving::decode(body, &signature).is_err());
+            assert!(v2::decode(body, &signature).is_err());
+        }
+    }
 }
