@@ -16,6 +16,7 @@ that has the model sidecar's layer; it forwards each event to the sidecar and re
 
 Environment:
   MODEL_SOCKET  the sidecar's Unix socket (default /tmp/model-sidecar.sock)
+  MODEL_TOKEN   session: each call carries the token that the sidecar then asks for (default off)
 
 It needs AWS_LAMBDA_RUNTIME_API, which Lambda or an emulator of it sets. Without Lambda, call the
 sidecar itself over HTTP.";
@@ -65,7 +66,7 @@ fn runtime(settings: &Settings) -> std::io::Result<Runtime> {
 }
 
 async fn serve(settings: Settings) -> Result<(), Error> {
-    let sidecar = Sidecar::new(settings.socket);
+    let sidecar = Sidecar::new(settings.socket).with_token(settings.token);
     lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let sidecar = sidecar.clone();
         async move {

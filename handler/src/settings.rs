@@ -1,11 +1,12 @@
 //! What the handler reads from its environment, read once and in this file alone.
 //!
-//! `MODEL_SOCKET` is the only variable of our own; the others are Lambda's. Nothing here can be
-//! wrong in a way that stops the handler: the extension, which reads `MODEL_SOCKET` too, reports
-//! its mistakes, and Lambda sets its own variables.
+//! `MODEL_SOCKET` and `MODEL_TOKEN` are the only variables of our own; the others are Lambda's. Nothing
+//! here can be wrong in a way that stops the handler: the extension, which reads those two as well,
+//! reports mistakes in them, and Lambda sets its own variables.
 
 use std::path::PathBuf;
 
+use http::header::HeaderValue;
 use tracing::Level;
 
 /// Where the sidecar listens when `MODEL_SOCKET` does not say otherwise.
@@ -16,6 +17,9 @@ pub const DEFAULT_SOCKET: &str = "/tmp/model-sidecar.sock";
 pub struct Settings {
     /// `MODEL_SOCKET`: the sidecar's Unix socket.
     pub socket: PathBuf,
+    /// With `MODEL_TOKEN=session` the secret that the sidecar asks for: the value of
+    /// `AWS_SESSION_TOKEN`, or else of `AWS_CONTAINER_AUTHORIZATION_TOKEN`.
+    pub token: Option<HeaderValue>,
     /// `AWS_LAMBDA_RUNTIME_API` is set: we were started by Lambda or by an emulator of it.
     pub on_lambda: bool,
     /// `AWS_LAMBDA_MAX_CONCURRENCY`: invocations at once, more than one on managed instances.
@@ -35,6 +39,16 @@ impl Settings {
         Self {
             socket: get("MODEL_SOCKET")
                 .map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from),
+            token: get("MODEL_TOKEN")
+                .filter(|value| value.trim().eq_ignore_ascii_case("session"))
+                .and_then(|_| {
+                    get("AWS_SESSION_TOKEN").or_else(|| get("AWS_CONTAINER_AUTHORIZATION_TOKEN"))
+                })
+                .and_then(|secret| HeaderValue::try_from(secret).ok())
+                .map(|mut secret| {
+                    secret.set_sensitive(true);
+                    secret
+                }),
             on_lambda: get("AWS_LAMBDA_RUNTIME_API").is_some(),
             concurrency: get("AWS_LAMBDA_MAX_CONCURRENCY")
                 .and_then(|value| value.parse().ok())
@@ -84,6 +98,32 @@ mod tests {
         assert!(!settings.json_logs);
         assert_eq!(settings.concurrency, 1);
         assert_eq!(settings.log_level, Level::INFO);
+    }
+
+    #[test]
+    fn the_token_is_sent_where_it_is_asked_for() {
+        let (session, container) = (
+            ("AWS_SESSION_TOKEN", "first"),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "second"),
+        );
+        for (variables, expected) in [
+            (&[session, container][..], None),
+            (&[("MODEL_TOKEN", "off"), session], None),
+            (&[("MODEL_TOKEN", "session")], None),
+            (
+                &[("MODEL_TOKEN", "Session"), session, container],
+                Some("first"),
+            ),
+            (&[("MODEL_TOKEN", "session"), container], Some("second")),
+        ] {
+            let settings = read(variables);
+            assert_eq!(
+                settings.token.as_ref().map(HeaderValue::as_bytes),
+                expected.map(str::as_bytes)
+            );
+            let shown = format!("{settings:?}");
+            assert!(!shown.contains("first") && !shown.contains("second"));
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderValue};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -30,6 +30,9 @@ use crate::event::Call;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use connection::{Connection, Fault};
+
+/// What the sidecar asks of everyone with `MODEL_TOKEN=session`.
+pub const TOKEN: HeaderName = HeaderName::from_static("x-model-token");
 
 /// How often a request is sent on a connection that was opened for it.
 const FRESH_ATTEMPTS: usize = 2;
@@ -56,6 +59,7 @@ pub struct Sidecar {
     socket: Arc<PathBuf>,
     /// Connections that are between two requests: at most as many as there were calls at once.
     idle: Arc<Mutex<Vec<Connection>>>,
+    token: Option<HeaderValue>,
 }
 
 impl Sidecar {
@@ -65,7 +69,14 @@ impl Sidecar {
         Self {
             socket: Arc::new(socket),
             idle: Arc::default(),
+            token: None,
         }
+    }
+
+    /// The same client, which shows the sidecar this token with each call.
+    #[must_use]
+    pub fn with_token(self, token: Option<HeaderValue>) -> Self {
+        Self { token, ..self }
     }
 
     /// Sends one call and waits for its whole answer, within the invocation's time.
@@ -75,7 +86,12 @@ impl Sidecar {
         let allowed = invocation.deadline.allows(SystemTime::now());
         let started = Instant::now();
         let until = started + allowed;
-        let request = request(call, invocation)?;
+        let mut request = request(call, invocation)?;
+        // A caller's own is not passed on: it would be another's guess.
+        request.headers_mut().remove(TOKEN);
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(TOKEN, token.clone());
+        }
         let late = || Failure::Timeout { allowed };
 
         if let Some(connection) = self.take_idle() {
