@@ -338,7 +338,8 @@ async fn build(
         config.max_staleness,
     );
     let context = context.allow_loads(config.repository_api);
-    let context = Arc::new(context.limit(limits(&config)));
+    let context = context.limit(limits(&config));
+    let context = Arc::new(context.require_token(config.token.clone()));
     let grace = if environment.is_lambda() {
         LAMBDA_GRACE
     } else {

@@ -7,6 +7,7 @@
 mod choice;
 mod environment;
 mod models;
+mod token;
 mod units;
 mod variables;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub use choice::Choice;
 pub use environment::Environment;
 pub use models::{Form, Location, ModelSettings};
+pub use token::Token;
 use units::Reader;
 pub use variables::{VARIABLES, Variable};
 
@@ -89,6 +91,8 @@ pub struct Config {
     pub reload: Reload,
     /// Whether callers may have a model's source asked now.
     pub repository_api: bool,
+    /// The secret that every request must carry; `None` where none is asked for.
+    pub token: Option<Token>,
     /// How long Init may take before `next` is called all the same.
     pub init_budget: Duration,
     /// How long work that is due may hold back `next` at an invocation.
@@ -224,6 +228,7 @@ impl Config {
             repository_api: reader
                 .choice("MODEL_REPOSITORY_API", &[("true", true), ("false", false)])
                 .unwrap_or(false),
+            token: token::read(&mut reader),
             init_budget: reader.duration("MODEL_INIT_BUDGET").unwrap_or(init_budget),
             tail_budget: reader
                 .duration("MODEL_TAIL_BUDGET")

@@ -7,11 +7,14 @@
 mod about;
 mod answer;
 mod connection;
+mod document;
+mod encoding;
 mod error;
 mod listen;
 mod patience;
 mod repository;
 mod route;
+mod statistics;
 mod trial;
 mod wait;
 
@@ -27,13 +30,14 @@ use tracing::warn;
 pub use listen::{BindError, Listeners};
 
 use crate::clock::{Clock, Thaws};
-use crate::config::DEFAULT_QUEUE;
+use crate::config::{DEFAULT_QUEUE, Token};
 use crate::engine::EngineError;
 use crate::ids::ModelName;
 use crate::metrics::defs::{self, MODEL_LABEL};
 use crate::models::{Loaded, Models};
 use crate::schedule::{Limits, Ran, RunError, Scheduler};
 use crate::status::{Status, Withdrawal};
+use statistics::Statistics;
 use trial::{Ended, Trial};
 
 /// Connections at the same time. A process on Lambda may have 1,024 descriptors.
@@ -46,6 +50,9 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 const BODY_STALL: Duration = Duration::from_secs(10);
 /// How much of the time for the end is left for refusals.
 const REFUSAL_TIME: Duration = Duration::from_millis(100);
+/// How long the server waits for a body in all. What a sender keeps back while the server is busy with what came is not
+/// counted.
+const BODY_TIME: Duration = Duration::from_secs(60);
 /// How long a listener pauses when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -64,6 +71,9 @@ pub struct Context {
     is_over: watch::Sender<bool>,
     metrics: BTreeMap<ModelName, ModelMetrics>,
     trials: BTreeMap<ModelName, Mutex<Trial>>,
+    statistics: Statistics,
+    /// What a request must carry; `None` for nothing.
+    token: Option<Token>,
 }
 
 /// A model's metrics, looked up once.
@@ -115,6 +125,7 @@ impl Context {
         };
         let names = models.names().cloned();
         let scheduler = Scheduler::new(names, limits, Arc::clone(&clock), thaws.clone());
+        let statistics = Statistics::new(models.names());
         Self {
             models,
             status,
@@ -126,6 +137,8 @@ impl Context {
             is_over: watch::Sender::default(),
             metrics,
             trials,
+            statistics,
+            token: None,
         }
     }
 
@@ -154,6 +167,12 @@ impl Context {
     /// Waits until requests under way are refused.
     async fn over(&self) {
         stopped(self.is_over.subscribe()).await;
+    }
+
+    /// As it is, for requests that carry this token alone, if it is one.
+    #[must_use]
+    pub fn require_token(self, token: Option<Token>) -> Self {
+        Self { token, ..self }
     }
 
     /// Takes note of a run that has ended, and asks that its version be withdrawn when it is not fit to answer.

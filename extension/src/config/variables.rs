@@ -104,6 +104,11 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable("MODEL_PORT", "2774", "the port on 127.0.0.1; `0`: no TCP"),
     variable(
+        "MODEL_TOKEN",
+        "off",
+        "`session`: a request must carry `AWS_SESSION_TOKEN`'s value in the header `X-Model-Token`",
+    ),
+    variable(
         "MODEL_CACHE_DIR",
         "/tmp/model-sidecar",
         "where models are kept between starts in one execution environment; where it cannot be written, /tmp/model-sidecar is taken instead",

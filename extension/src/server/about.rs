@@ -9,6 +9,7 @@ use super::error::ApiError;
 use super::route::Target;
 use super::wait::loaded;
 use crate::models::Loaded;
+use crate::protocol::tfserving::{self, Availability};
 use crate::protocol::v2;
 
 pub(super) fn ready(context: &Context) -> Result<Answer, ApiError> {
@@ -63,6 +64,36 @@ pub(super) async fn metadata(
         ),
         &loaded,
     ))
+}
+
+/// A model's status, in TensorFlow Serving's form.
+pub(super) fn tensorflow_status(target: &Target, context: &Context) -> Result<Answer, ApiError> {
+    let name = find(&target.model, context)?;
+    let Some(loaded) = context.models.current(name) else {
+        let problem = context.status.get(name).and_then(|status| status.problem);
+        let availability = match &problem {
+            Some(problem) => Availability::Failed(problem),
+            None => Availability::Loading,
+        };
+        return Ok(json(StatusCode::OK, tfserving::status(availability)));
+    };
+    check_version(target, &loaded)?;
+    let status = tfserving::status(Availability::Available(loaded.version.as_str()));
+    Ok(named(json(StatusCode::OK, status), &loaded))
+}
+
+/// A model's metadata, in TensorFlow Serving's form.
+pub(super) async fn tensorflow_metadata(
+    request: &Request<Incoming>,
+    target: &Target,
+    context: &Context,
+) -> Result<Answer, ApiError> {
+    let name = find(&target.model, context)?;
+    let deadline = deadline(request.headers(), context)?;
+    let loaded = loaded(name, deadline, context).await?;
+    check_version(target, &loaded)?;
+    let metadata = tfserving::metadata(answered_by(&loaded), loaded.signature());
+    Ok(named(json(StatusCode::OK, metadata), &loaded))
 }
 
 /// How the version that answers stands to the newest.

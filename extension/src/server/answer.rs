@@ -10,21 +10,27 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
 use hyper::{Request, Response, StatusCode};
 
 use super::about;
+use super::document;
+use super::encoding;
 use super::error::ApiError;
 use super::patience::Patience;
 use super::repository;
 use super::route::{NoRoute, Route, Target};
+use super::statistics::{self, Success};
 use super::wait::loaded;
-use super::{BODY_STALL, Context, MOST_BODY};
+use super::{BODY_STALL, BODY_TIME, Context, MOST_BODY};
 use crate::clock::Deadline;
 use crate::ids::ModelName;
 use crate::models::Loaded;
-use crate::protocol::{AnsweredBy, BadRequest, Decoded, predict, v2};
-use crate::schedule::{Ran, RunError};
+use crate::protocol::{AnsweredBy, BadRequest, Decoded, predict, tfserving, v2};
+use crate::schedule::RunError;
 use crate::tensor::{Signature, Value};
 
 /// The invocation's deadline, as the Runtime API gives it to whoever forwards the request.
@@ -36,37 +42,109 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
+/// The header by which a caller shows that it knows the environment's secret.
+const TOKEN_HEADER: &str = "x-model-token";
+
+/// What is there beyond the protocol.
+const EXTENSIONS: &[&str] = &[repository::EXTENSION, statistics::EXTENSION];
+
 /// Answers one request; whatever goes wrong is an answer, too.
 pub(super) async fn answer(request: Request<Incoming>, context: &Context) -> Answer {
-    let result = match Route::of(request.method(), request.uri().path()) {
-        Ok(Route::Server) => Ok(json(
-            StatusCode::OK,
-            v2::server_metadata(repository::EXTENSIONS),
-        )),
-        Ok(Route::Live) => Ok(json(StatusCode::OK, b"{\"live\":true}".to_vec())),
-        Ok(Route::Ready) => about::ready(context),
-        Ok(Route::ModelMetadata(target)) => about::metadata(&request, &target, context).await,
-        Ok(Route::ModelReady(target)) => about::model_ready(&target, context),
-        Ok(Route::Infer(target)) => open_inference(request, &target, context).await,
-        Ok(Route::RepositoryIndex) => repository::index(request, context).await,
-        Ok(Route::RepositoryLoad(model)) => repository::load(request, &model, context).await,
-        Ok(Route::RepositoryUnload(model)) => repository::unload(&model, context),
-        Ok(Route::Predict(model)) => plain_predict(request, model, context).await,
-        Err(reason) => Err(no_route(&request, reason)),
+    let has_body = !request.body().is_end_stream();
+    let accepts_gzip = encoding::accepts_gzip(request.headers());
+    let result = match called(&request, context) {
+        Ok(route) => call(request, route, context).await,
+        Err(error) => Err(error),
     };
-    result.unwrap_or_else(|error| error_answer(&error))
+    match result {
+        Ok(answer) => encoding::encode(answer, accepts_gzip).await,
+        Err(error) => {
+            let mut answer = error_answer(&error);
+            if has_body && error.leaves_body() {
+                // What is left of the body cannot be told from a next request.
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(CONNECTION, close);
+            }
+            answer
+        }
+    }
 }
 
-fn no_route(request: &Request<Incoming>, reason: NoRoute) -> ApiError {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    match reason {
-        NoRoute::Unknown => ApiError::NoSuchPath { method, path },
-        NoRoute::Method { allowed } => ApiError::Method {
-            method,
-            path,
-            allowed,
-        },
+/// Which call it is, if its caller may make it.
+fn called(request: &Request<Incoming>, context: &Context) -> Result<Route, ApiError> {
+    let route = Route::of(request.method(), request.uri().path());
+    // Whether the process is alive is no secret, and is asked by those who know none.
+    if route != Ok(Route::Live) {
+        check_token(request.headers(), context)?;
     }
+    route.map_err(|reason| {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        match reason {
+            NoRoute::Unknown => ApiError::NoSuchPath { method, path },
+            NoRoute::Method { allowed } => ApiError::Method {
+                method,
+                path,
+                allowed,
+            },
+        }
+    })
+}
+
+fn check_token(headers: &HeaderMap, context: &Context) -> Result<(), ApiError> {
+    let Some(token) = &context.token else {
+        return Ok(());
+    };
+    let problem = match headers.get(TOKEN_HEADER) {
+        Some(given) if token.is(given.as_bytes()) => return Ok(()),
+        Some(_) => "is not the token",
+        None => "is missing",
+    };
+    Err(ApiError::Unauthorized {
+        header: TOKEN_HEADER,
+        problem,
+    })
+}
+
+async fn call(
+    request: Request<Incoming>,
+    route: Route,
+    context: &Context,
+) -> Result<Answer, ApiError> {
+    match route {
+        Route::Server => Ok(json(StatusCode::OK, v2::server_metadata(EXTENSIONS))),
+        Route::Live => Ok(json(StatusCode::OK, b"{\"live\":true}".to_vec())),
+        Route::Ready => about::ready(context),
+        Route::OpenApi => document::answer(encoding::accepts_gzip(request.headers())).await,
+        Route::ModelMetadata(target) => about::metadata(&request, &target, context).await,
+        Route::ModelReady(target) => about::model_ready(&target, context),
+        Route::Infer(target) => {
+            let name = find(&target.model, context)?;
+            infer(request, name, Form::OpenInference(&target), context).await
+        }
+        Route::Statistics(target) => statistics::answer(target.as_ref(), context),
+        Route::RepositoryIndex => repository::index(request, context).await,
+        Route::RepositoryLoad(model) => repository::load(request, &model, context).await,
+        Route::RepositoryUnload(model) => repository::unload(&model, context),
+        Route::TensorFlowStatus(target) => about::tensorflow_status(&target, context),
+        Route::TensorFlowMetadata(target) => {
+            about::tensorflow_metadata(&request, &target, context).await
+        }
+        Route::TensorFlowPredict(target) => {
+            let name = find(&target.model, context)?;
+            infer(request, name, Form::TensorFlow(&target), context).await
+        }
+        Route::Predict(model) => plain_predict(request, model, context).await,
+        Route::Options { allowed } => Ok(options(allowed)),
+    }
+}
+
+/// What a path takes, without a body.
+fn options(allowed: &'static str) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let allowed = HeaderValue::from_static(allowed);
+    answer.headers_mut().insert(ALLOW, allowed);
+    answer
 }
 
 fn error_answer(error: &ApiError) -> Answer {
@@ -74,9 +152,12 @@ fn error_answer(error: &ApiError) -> Answer {
     let mut answer = json(error.status(), body.to_string().into_bytes());
     match error {
         ApiError::Method { allowed, .. } => {
-            if let Ok(allowed) = HeaderValue::from_str(allowed.as_str()) {
-                answer.headers_mut().insert(ALLOW, allowed);
-            }
+            let allowed = HeaderValue::from_static(allowed);
+            answer.headers_mut().insert(ALLOW, allowed);
+        }
+        ApiError::Unauthorized { header, .. } => {
+            let scheme = HeaderValue::from_static(header);
+            answer.headers_mut().insert(WWW_AUTHENTICATE, scheme);
         }
         ApiError::NotReady(_) | ApiError::Ending | ApiError::Run(RunError::Full { .. }) => {
             answer
@@ -88,8 +169,8 @@ fn error_answer(error: &ApiError) -> Answer {
     answer
 }
 
-pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     answer
         .headers_mut()
@@ -101,27 +182,51 @@ pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Answer {
 enum Form<'a> {
     /// The Open Inference Protocol, for the version that the target names, if it names one.
     OpenInference(&'a Target),
+    /// TensorFlow Serving's, likewise.
+    TensorFlow(&'a Target),
     /// `/predict`.
     Plain,
 }
 
+/// What an answer must know of its request.
+enum Reply {
+    /// The id that is answered.
+    OpenInference {
+        id: Option<String>,
+    },
+    TensorFlow(tfserving::Layout),
+    Plain,
+}
+
 impl Form<'_> {
-    /// What to run, and the id to be answered.
-    fn decode(
-        &self,
-        body: &[u8],
-        signature: &Signature,
-    ) -> Result<(Decoded, Option<String>), BadRequest> {
+    /// What to run, and how to answer.
+    fn decode(&self, body: &[u8], signature: &Signature) -> Result<(Decoded, Reply), BadRequest> {
         match self {
-            Form::OpenInference(_) => v2::decode(body, signature),
-            Form::Plain => predict::decode(body, signature).map(|decoded| (decoded, None)),
+            Form::OpenInference(_) => v2::decode(body, signature)
+                .map(|(decoded, id)| (decoded, Reply::OpenInference { id })),
+            Form::TensorFlow(_) => tfserving::decode(body, signature)
+                .map(|(decoded, layout)| (decoded, Reply::TensorFlow(layout))),
+            Form::Plain => predict::decode(body, signature).map(|decoded| (decoded, Reply::Plain)),
         }
     }
 
-    fn encode(&self, loaded: &Loaded, id: Option<&str>, outputs: &[(String, Value)]) -> Vec<u8> {
+    /// The version that is asked for.
+    fn target(&self) -> Option<&Target> {
         match self {
-            Form::OpenInference(_) => v2::encode(answered_by(loaded), id, outputs),
-            Form::Plain => predict::encode(answered_by(loaded), outputs),
+            Form::OpenInference(target) | Form::TensorFlow(target) => Some(target),
+            Form::Plain => None,
+        }
+    }
+}
+
+impl Reply {
+    fn encode(&self, loaded: &Loaded, outputs: &[(String, Value)]) -> Result<Vec<u8>, BadRequest> {
+        match self {
+            Reply::OpenInference { id } => {
+                Ok(v2::encode(answered_by(loaded), id.as_deref(), outputs))
+            }
+            Reply::TensorFlow(layout) => tfserving::encode(*layout, outputs),
+            Reply::Plain => Ok(predict::encode(answered_by(loaded), outputs)),
         }
     }
 }
@@ -139,12 +244,13 @@ async fn infer(
         let body = body(request).await?;
         let received = Instant::now();
         let loaded = loaded(name, deadline, context).await?;
-        if let Form::OpenInference(target) = form {
+        if let Some(target) = form.target() {
             check_version(target, &loaded)?;
         }
-        answering = Some(Arc::clone(&loaded));
+        answering = Some((Arc::clone(&loaded), received));
         let decoding = Instant::now();
-        let (decoded, id) = form.decode(&body, loaded.signature())?;
+        let (decoded, reply) = form.decode(&body, loaded.signature())?;
+        let rows = decoded.rows(loaded.signature());
         let decode = decoding.elapsed();
         let ran = context
             .scheduler
@@ -153,30 +259,30 @@ async fn infer(
         context.watch(&loaded, &ran);
         let ran = ran?;
         let encoding = Instant::now();
-        let encoded = form.encode(&loaded, id.as_deref(), &ran.outputs);
-        let times = Times {
-            received,
+        let encoded = reply.encode(&loaded, &ran.outputs)?;
+        let success = Success {
+            rows: u64::try_from(rows).unwrap_or(u64::MAX),
+            together: ran.together,
+            is_first: ran.is_first,
+            whole: received.elapsed(),
+            queue: ran.queued,
             decode,
+            infer: ran.inferred,
             encode: encoding.elapsed(),
         };
+        statistics::count(context, &loaded, Ok(success));
         let answer = named(json(StatusCode::OK, encoded), &loaded);
-        Ok(times.of(answer, &ran, name, context))
+        Ok(timed(answer, success, name, context))
     })
     .await;
     match (result, answering) {
         // An error, too, names the version that it came from.
-        (Err(error), Some(loaded)) => Ok(named(error_answer(&error), &loaded)),
+        (Err(error), Some((loaded, received))) => {
+            statistics::count(context, &loaded, Err(received.elapsed()));
+            Ok(named(error_answer(&error), &loaded))
+        }
         (result, _) => result,
     }
-}
-
-async fn open_inference(
-    request: Request<Incoming>,
-    target: &Target,
-    context: &Context,
-) -> Result<Answer, ApiError> {
-    let name = find(&target.model, context)?;
-    infer(request, name, Form::OpenInference(target), context).await
 }
 
 async fn plain_predict(
@@ -218,44 +324,34 @@ async fn observed(
     result
 }
 
-/// Where the time of an answer went.
-struct Times {
-    received: Instant,
-    decode: Duration,
-    encode: Duration,
-}
-
-impl Times {
-    /// Observes them, and names them in the answer as `Server-Timing` does, in milliseconds.
-    fn of(&self, mut answer: Answer, ran: &Ran, name: &ModelName, context: &Context) -> Answer {
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        if let Some(metrics) = context.metrics.get(name) {
-            metrics.latency.record(ms(self.received.elapsed()));
-            metrics.queue.record(ms(ran.queued));
-            if ran.is_first && context.scheduler.limits().batch.is_some() {
-                metrics
-                    .batch
-                    .record(u32::try_from(ran.together).unwrap_or(u32::MAX));
-            }
+/// Observes where the time of an answer went, and names it in the answer as `Server-Timing` does, in milliseconds.
+fn timed(mut answer: Answer, success: Success, name: &ModelName, context: &Context) -> Answer {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    if let Some(metrics) = context.metrics.get(name) {
+        metrics.latency.record(ms(success.whole));
+        metrics.queue.record(ms(success.queue));
+        if success.is_first && context.scheduler.limits().batch.is_some() {
+            let together = u32::try_from(success.together).unwrap_or(u32::MAX);
+            metrics.batch.record(together);
         }
-        let mut text = String::with_capacity(80);
-        let parts = [
-            ("queue", ran.queued),
-            ("decode", self.decode),
-            ("infer", ran.inferred),
-            ("encode", self.encode),
-        ];
-        for (index, (part, time)) in parts.into_iter().enumerate() {
-            let separator = if index > 0 { ", " } else { "" };
-            let _ = write!(text, "{separator}{part};dur={:.3}", ms(time));
-        }
-        if let Ok(value) = HeaderValue::try_from(text) {
-            answer
-                .headers_mut()
-                .insert(HeaderName::from_static("server-timing"), value);
-        }
-        answer
     }
+    let mut text = String::with_capacity(80);
+    let parts = [
+        ("queue", success.queue),
+        ("decode", success.decode),
+        ("infer", success.infer),
+        ("encode", success.encode),
+    ];
+    for (index, (part, time)) in parts.into_iter().enumerate() {
+        let separator = if index > 0 { ", " } else { "" };
+        let _ = write!(text, "{separator}{part};dur={:.3}", ms(time));
+    }
+    if let Ok(value) = HeaderValue::try_from(text) {
+        answer
+            .headers_mut()
+            .insert(HeaderName::from_static("server-timing"), value);
+    }
+    answer
 }
 
 pub(super) fn named(mut answer: Answer, loaded: &Loaded) -> Answer {
@@ -334,22 +430,34 @@ pub(super) fn deadline(headers: &HeaderMap, context: &Context) -> Result<Deadlin
     Ok(Deadline::at_unix_ms(ms).less(DEADLINE_MARGIN))
 }
 
-/// The whole body.
+/// The whole body, as it was before it was compressed.
 pub(super) async fn body(request: Request<Incoming>) -> Result<Bytes, ApiError> {
-    let mut body = request.into_body();
+    let coding = encoding::coding(request.headers())?;
+    let whole = received(request.into_body()).await?;
+    match coding {
+        Some(coding) => coding.decode(whole).await,
+        None => Ok(whole),
+    }
+}
+
+/// The whole body, as it comes.
+async fn received(mut body: Incoming) -> Result<Bytes, ApiError> {
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if declared > MOST_BODY {
         return Err(ApiError::BodyTooLarge);
     }
     let mut whole = BytesMut::new();
-    let mut patience = Patience::new(BODY_STALL);
+    let (mut stall, mut all) = (Patience::new(BODY_STALL), Patience::new(BODY_TIME));
     loop {
         let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending => patience.poll_over(cx).map(|()| Err(ApiError::BodyTooSlow)),
+            Poll::Pending if stall.poll_over(cx).is_pending() && all.poll_over(cx).is_pending() => {
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Ready(Err(ApiError::BodyTooSlow)),
         });
         let frame = next.await?;
-        patience.renew();
+        stall.renew();
         let Some(frame) = frame else {
             return Ok(whole.freeze());
         };

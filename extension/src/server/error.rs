@@ -2,8 +2,8 @@
 
 use hyper::{Method, StatusCode};
 
-use super::MOST_BODY;
-use super::route::PATHS;
+use super::{MOST_BODY, encoding, route};
+use crate::config::Token;
 use crate::engine::EngineError;
 use crate::protocol::BadRequest;
 use crate::schedule::RunError;
@@ -11,13 +11,13 @@ use crate::schedule::RunError;
 /// A request that is not answered as it wished.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
-    #[error("there is no {method} {path} here; there is {PATHS}")]
+    #[error("there is no {method} {path} here; there is {}", route::all())]
     NoSuchPath { method: Method, path: String },
     #[error("{path} takes {allowed}, not {method}")]
     Method {
         method: Method,
         path: String,
-        allowed: Method,
+        allowed: &'static str,
     },
     #[error("there is no model {given:?} here; there is {known}")]
     NoSuchModel { given: String, known: String },
@@ -39,10 +39,32 @@ pub(super) enum ApiError {
         value: String,
         expected: &'static str,
     },
-    #[error("the body is larger than {MOST_BODY} bytes, the most that is taken here")]
+    #[error(
+        "the body is larger than {MOST_BODY} bytes (64 MiB), the most that is taken here; through Lambda it is 6 MB, of \
+         which base64 leaves 4.5 MB to a body that is not text"
+    )]
     BodyTooLarge,
-    #[error("no byte of the body arrived for too long")]
+    #[error(
+        "the body came too slowly: {} s may pass without a byte of it, and {} s until all of it is here",
+        super::BODY_STALL.as_secs(),
+        super::BODY_TIME.as_secs()
+    )]
     BodyTooSlow,
+    #[error(
+        "header content-encoding is {given:?}, expected one of {}",
+        encoding::TAKEN
+    )]
+    Coding { given: String },
+    #[error("the body is not what header content-encoding says, {coding}: {problem}")]
+    NotCoded {
+        coding: &'static str,
+        problem: String,
+    },
+    #[error("header {header} {problem}: MODEL_TOKEN=session asks for the value of {variables}", variables = Token::VARIABLES.join(", or else of "))]
+    Unauthorized {
+        header: &'static str,
+        problem: &'static str,
+    },
     #[error("the body broke off")]
     BodyBroken,
     #[error("{0}")]
@@ -70,9 +92,12 @@ impl ApiError {
             ApiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            ApiError::Coding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ApiError::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
             ApiError::BadRequest(_)
             | ApiError::Header { .. }
             | ApiError::Field { .. }
+            | ApiError::NotCoded { .. }
             | ApiError::WhichModel { .. }
             | ApiError::BodyBroken
             | ApiError::Run(RunError::Engine(EngineError::Input(_) | EngineError::Node(_))) => {
@@ -88,5 +113,23 @@ impl ApiError {
             }
             ApiError::Run(RunError::Engine(_)) => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+
+    /// Whether it may be that the body was not read to its end.
+    pub(super) fn leaves_body(&self) -> bool {
+        matches!(
+            self,
+            ApiError::NoSuchPath { .. }
+                | ApiError::Method { .. }
+                | ApiError::NoSuchModel { .. }
+                | ApiError::WhichModel { .. }
+                | ApiError::Header { .. }
+                | ApiError::BodyTooLarge
+                | ApiError::BodyTooSlow
+                | ApiError::BodyBroken
+                | ApiError::Coding { .. }
+                | ApiError::Unauthorized { .. }
+                | ApiError::Forbidden(_)
+        )
     }
 }

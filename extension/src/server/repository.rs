@@ -19,7 +19,7 @@ use crate::ids::ModelName;
 use crate::status::ModelStatus;
 
 /// What the server's metadata calls it.
-pub(super) const EXTENSIONS: &[&str] = &["model_repository"];
+pub(super) const EXTENSION: &str = "model_repository";
 
 /// What an index is to hold.
 #[derive(Default, Deserialize)]
@@ -153,8 +153,16 @@ async fn ended(status: &mut watch::Receiver<ModelStatus>, attempts: u64) -> Mode
 
 /// An object in JSON, or nothing at all.
 fn read<T: Default + for<'de> Deserialize<'de>>(body: &Bytes) -> Result<T, ApiError> {
-    if body.trim_ascii().is_empty() {
+    let text = body.trim_ascii();
+    if text.is_empty() {
         return Ok(T::default());
+    }
+    // serde takes an array for a struct as well, field by field.
+    if text.starts_with(b"[") {
+        return Err(ApiError::Field {
+            field: "the body".to_owned(),
+            reason: "an object is expected, not an array".to_owned(),
+        });
     }
     serde_json::from_slice(body).map_err(|error| ApiError::Field {
         field: "the body".to_owned(),

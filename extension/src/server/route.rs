@@ -1,6 +1,7 @@
 //! Which call a request makes.
 
 use hyper::Method;
+use percent_encoding::percent_decode_str;
 
 /// A call of the local API. Names are as they stand in the path, without escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,19 +9,30 @@ pub(super) enum Route {
     Server,
     Live,
     Ready,
+    OpenApi,
     ModelMetadata(Target),
     ModelReady(Target),
     Infer(Target),
+    /// Triton's statistics extension, for one model or for all.
+    Statistics(Option<Target>),
     /// Triton's repository extension: every model and its state; a check now; what is not offered.
     RepositoryIndex,
     RepositoryLoad(String),
     RepositoryUnload(String),
+    /// TensorFlow Serving's form.
+    TensorFlowStatus(Target),
+    TensorFlowMetadata(Target),
+    TensorFlowPredict(Target),
     /// The plain form, for a model by name or for the only one.
     Predict(Option<String>),
+    /// Which methods the path takes.
+    Options {
+        allowed: &'static str,
+    },
 }
 
 /// A model, and a version of it where one is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) model: String,
     pub(super) version: Option<String>,
@@ -30,137 +42,162 @@ pub(super) struct Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NoRoute {
     Unknown,
-    Method { allowed: Method },
+    Method { allowed: &'static str },
 }
 
-/// All paths, for the answer to a request that takes another.
-pub(super) const PATHS: &str = "GET /v2, GET /v2/health/live, GET /v2/health/ready, \
-     GET /v2/models/{model}[/versions/{version}], GET /v2/models/{model}[/versions/{version}]/ready, \
-     POST /v2/models/{model}[/versions/{version}]/infer, POST /v2/repository/index, \
-     POST /v2/repository/models/{model}/load, POST /predict, POST /models/{model}/predict";
+/// A path with its parameters in braces, the one method that it takes, and the call that it is.
+pub(super) struct Path {
+    pub(super) method: Method,
+    pub(super) template: &'static str,
+    call: fn(Target) -> Route,
+}
+
+const fn get(template: &'static str, call: fn(Target) -> Route) -> Path {
+    Path {
+        method: Method::GET,
+        template,
+        call,
+    }
+}
+
+const fn post(template: &'static str, call: fn(Target) -> Route) -> Path {
+    Path {
+        method: Method::POST,
+        template,
+        call,
+    }
+}
+
+/// Every path. The first that fits is meant: a model of the name `stats` has its metadata under its version alone, as
+/// with Triton.
+pub(super) static PATHS: &[Path] = &[
+    get("/v2", |_| Route::Server),
+    get("/v2/health/live", |_| Route::Live),
+    get("/v2/health/ready", |_| Route::Ready),
+    get("/v2/models/stats", |_| Route::Statistics(None)),
+    get("/v2/models/{model}", Route::ModelMetadata),
+    get("/v2/models/{model}/ready", Route::ModelReady),
+    post("/v2/models/{model}/infer", Route::Infer),
+    get("/v2/models/{model}/stats", |target| {
+        Route::Statistics(Some(target))
+    }),
+    get(
+        "/v2/models/{model}/versions/{version}",
+        Route::ModelMetadata,
+    ),
+    get(
+        "/v2/models/{model}/versions/{version}/ready",
+        Route::ModelReady,
+    ),
+    post("/v2/models/{model}/versions/{version}/infer", Route::Infer),
+    get("/v2/models/{model}/versions/{version}/stats", |target| {
+        Route::Statistics(Some(target))
+    }),
+    post("/v2/repository/index", |_| Route::RepositoryIndex),
+    post("/v2/repository/models/{model}/load", |target| {
+        Route::RepositoryLoad(target.model)
+    }),
+    post("/v2/repository/models/{model}/unload", |target| {
+        Route::RepositoryUnload(target.model)
+    }),
+    post("/v1/models/{model}:predict", Route::TensorFlowPredict),
+    post(
+        "/v1/models/{model}/versions/{version}:predict",
+        Route::TensorFlowPredict,
+    ),
+    get("/v1/models/{model}", Route::TensorFlowStatus),
+    get(
+        "/v1/models/{model}/versions/{version}",
+        Route::TensorFlowStatus,
+    ),
+    get("/v1/models/{model}/metadata", Route::TensorFlowMetadata),
+    get(
+        "/v1/models/{model}/versions/{version}/metadata",
+        Route::TensorFlowMetadata,
+    ),
+    post("/predict", |_| Route::Predict(None)),
+    post("/models/{model}/predict", |target| {
+        Route::Predict(Some(target.model))
+    }),
+    get("/openapi.json", |_| Route::OpenApi),
+];
+
+/// What `OPTIONS *` says of the server as a whole.
+const ALL_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
 impl Route {
+    /// The call of this method and this path, whose segments are decoded one by one: an escaped slash separates
+    /// nothing. A slash at the end changes nothing.
     pub(super) fn of(method: &Method, path: &str) -> Result<Self, NoRoute> {
+        if method == Method::OPTIONS && path == "*" {
+            return Ok(Route::Options {
+                allowed: ALL_METHODS,
+            });
+        }
         let path = path.strip_suffix('/').unwrap_or(path);
-        let parts: Vec<&str> = path.split('/').skip(1).collect();
-        let (allowed, route) = match parts.as_slice() {
-            ["v2"] => (Method::GET, Route::Server),
-            ["v2", "health", "live"] => (Method::GET, Route::Live),
-            ["v2", "health", "ready"] => (Method::GET, Route::Ready),
-            ["v2", "models", model, rest @ ..] => match rest {
-                [] => (Method::GET, Route::ModelMetadata(target(model, None))),
-                ["ready"] => (Method::GET, Route::ModelReady(target(model, None))),
-                ["infer"] => (Method::POST, Route::Infer(target(model, None))),
-                ["versions", version] => (
-                    Method::GET,
-                    Route::ModelMetadata(target(model, Some(version))),
-                ),
-                ["versions", version, "ready"] => {
-                    (Method::GET, Route::ModelReady(target(model, Some(version))))
-                }
-                ["versions", version, "infer"] => {
-                    (Method::POST, Route::Infer(target(model, Some(version))))
-                }
-                _ => return Err(NoRoute::Unknown),
-            },
-            ["v2", "repository", rest @ ..] => match rest {
-                ["index"] => (Method::POST, Route::RepositoryIndex),
-                ["models", model, "load"] => {
-                    (Method::POST, Route::RepositoryLoad((*model).to_owned()))
-                }
-                ["models", model, "unload"] => {
-                    (Method::POST, Route::RepositoryUnload((*model).to_owned()))
-                }
-                _ => return Err(NoRoute::Unknown),
-            },
-            ["predict"] => (Method::POST, Route::Predict(None)),
-            ["models", model, "predict"] => {
-                (Method::POST, Route::Predict(Some((*model).to_owned())))
-            }
-            _ => return Err(NoRoute::Unknown),
-        };
-        if *method == allowed || (allowed == Method::GET && *method == Method::HEAD) {
-            Ok(route)
+        let segments: Vec<_> = path
+            .split('/')
+            .map(|segment| percent_decode_str(segment).decode_utf8_lossy())
+            .collect();
+        let (path, target) = PATHS
+            .iter()
+            .find_map(|path| Some((path, path.target(&segments)?)))
+            .ok_or(NoRoute::Unknown)?;
+        let is_get = path.method == Method::GET;
+        let allowed = if is_get {
+            "GET, HEAD, OPTIONS"
         } else {
-            Err(NoRoute::Method { allowed })
+            "POST, OPTIONS"
+        };
+        match method {
+            method if *method == path.method => Ok((path.call)(target)),
+            &Method::HEAD if is_get => Ok((path.call)(target)),
+            &Method::OPTIONS => Ok(Route::Options { allowed }),
+            _ => Err(NoRoute::Method { allowed }),
         }
     }
 }
 
-fn target(model: &str, version: Option<&str>) -> Target {
-    Target {
-        model: model.to_owned(),
-        version: version.map(str::to_owned),
+impl Path {
+    /// What the parameters are in a path of these segments, if it is one of this template.
+    fn target(&self, segments: &[impl AsRef<str>]) -> Option<Target> {
+        let mut target = Target::default();
+        let mut given = segments.iter().map(AsRef::as_ref);
+        for wanted in self.template.split('/') {
+            let segment: &str = given.next()?;
+            match wanted.strip_prefix('{').and_then(|it| it.split_once('}')) {
+                None if wanted == segment => {}
+                None => return None,
+                Some((name, behind)) => {
+                    let value = segment.strip_suffix(behind)?;
+                    if value.is_empty() {
+                        return None;
+                    }
+                    if name == "version" {
+                        target.version = Some(value.to_owned());
+                    } else {
+                        value.clone_into(&mut target.model);
+                    }
+                }
+            }
+        }
+        given.next().is_none().then_some(target)
     }
+}
+
+/// All paths, for the answer to a request that takes another; those of one version are named once.
+pub(super) fn all() -> String {
+    let mut text = String::new();
+    for path in PATHS {
+        if !path.template.contains("{version}") {
+            text.push_str(path.method.as_str());
+            text.push(' ');
+            text.push_str(path.template);
+            text.push_str(", ");
+        }
+    }
+    text + "and for one version of a model /versions/{version} behind {model}, below /v1 and /v2"
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_and_methods() {
-        let wine = |version: Option<&str>| target("wine", version);
-        for (method, path, route) in [
-            (Method::GET, "/v2", Route::Server),
-            (Method::GET, "/v2/", Route::Server),
-            (Method::HEAD, "/v2/health/live", Route::Live),
-            (
-                Method::GET,
-                "/v2/models/wine",
-                Route::ModelMetadata(wine(None)),
-            ),
-            (
-                Method::GET,
-                "/v2/models/wine/versions/1/ready",
-                Route::ModelReady(wine(Some("1"))),
-            ),
-            (
-                Method::POST,
-                "/v2/models/wine/infer",
-                Route::Infer(wine(None)),
-            ),
-            (Method::POST, "/v2/repository/index", Route::RepositoryIndex),
-            (
-                Method::POST,
-                "/v2/repository/models/wine/load",
-                Route::RepositoryLoad("wine".to_owned()),
-            ),
-            (Method::POST, "/predict", Route::Predict(None)),
-            (
-                Method::POST,
-                "/models/wine/predict",
-                Route::Predict(Some("wine".to_owned())),
-            ),
-        ] {
-            assert_eq!(Route::of(&method, path), Ok(route), "{method} {path}");
-        }
-        assert_eq!(
-            Route::of(&Method::GET, "/predict"),
-            Err(NoRoute::Method {
-                allowed: Method::POST
-            })
-        );
-        assert_eq!(
-            Route::of(&Method::POST, "/v2"),
-            Err(NoRoute::Method {
-                allowed: Method::GET
-            })
-        );
-        for path in [
-            "/",
-            "",
-            "/v3",
-            "/v2/models",
-            "/v2/models/wine/explain",
-            "/v2/repository/models/wine",
-            "/models/wine",
-        ] {
-            assert_eq!(
-                Route::of(&Method::POST, path),
-                Err(NoRoute::Unknown),
-                "{path}"
-            );
-        }
-    }
-}
+mod tests;

@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+
+use tokio::io::ReadBuf;
+
 use super::*;
 use crate::clock::Thaws;
 use crate::clock::wall::{Monotonic, Wall};
 use crate::ids::ModelName;
 use crate::models::Models;
-use crate::server::BODY_STALL;
+use crate::server::{BODY_STALL, BODY_TIME, HEAD_TIME};
 use crate::status::Status;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -58,6 +63,13 @@ impl Caller {
         self.settle().await;
     }
 
+    /// All that comes until the server hangs up.
+    async fn answer(&mut self) -> String {
+        let mut answer = Vec::new();
+        self.stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
     /// The status line of the answer, or nothing when the server hung up.
     async fn status(&mut self) -> String {
         let mut answer = vec![0; 4_096];
@@ -93,11 +105,8 @@ async fn a_head_whose_rest_came_before_or_in_a_freeze_is_served() {
 #[tokio::test(start_paused = true)]
 async fn bytes_that_are_there_count_although_the_time_is_over() {
     let (mut sender, stream) = tokio::io::duplex(64);
-    let mut head = TimedHead {
-        stream,
-        phase: Arc::new(AtomicU8::new(HEAD)),
-        patience: Patience::new(HEAD_TIME),
-    };
+    let mut head = Wire::new(stream, Phase::default());
+    sender.write_all(b"G").await.unwrap();
     let mut poll = async || {
         let mut bytes = [0; 8];
         let mut buffer = ReadBuf::new(&mut bytes);
@@ -106,6 +115,7 @@ async fn bytes_that_are_there_count_although_the_time_is_over() {
         let read = std::future::poll_fn(read).await;
         (matches!(read, Poll::Ready(Ok(()))), buffer.filled().len())
     };
+    assert_eq!(poll().await, (true, 1));
     assert_eq!(poll().await, (false, 0));
     for _ in 1..HEAD_TIME.as_secs() {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -140,21 +150,30 @@ async fn a_head_that_never_ends_is_given_up_after_a_freeze_as_without_one() {
             caller.freeze(clock).await;
         }
         let ended = tokio::time::timeout(HEAD_TIME * 2, caller.status()).await;
-        assert_eq!(ended.as_deref(), Ok(""), "{clock:?}");
+        assert_eq!(
+            ended.as_deref(),
+            Ok("HTTP/1.1 408 Request Timeout"),
+            "{clock:?}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_comes_drop_by_drop_is_given_up() {
+async fn a_head_that_comes_drop_by_drop_is_given_up_with_an_answer() {
     let mut caller = Caller::connect();
     caller.send("GET /v2/health/live HTTP/1.1\r\n").await;
     for _ in 0..HEAD_TIME.as_secs() {
         tokio::time::sleep(Duration::from_millis(1_100)).await;
         if caller.stream.write_all(b"x: y\r\n").await.is_err() {
-            return;
+            break;
         }
     }
-    panic!("the server read on");
+    let answer = caller.answer().await;
+    assert!(
+        answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"),
+        "{answer}"
+    );
+    assert!(answer.contains("{\"error\":\"the head"), "{answer}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,5 +219,97 @@ async fn a_body_that_never_ends_is_given_up_after_a_freeze_as_without_one() {
             Ok("HTTP/1.1 408 Request Timeout"),
             "{clock:?}"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_comes_drop_by_drop_is_given_up_with_an_answer() {
+    let mut caller = Caller::connect();
+    caller.send(&late(&" ".repeat(1_000))).await;
+    let begun = tokio::time::Instant::now();
+    // Each drop comes before the last one is forgotten.
+    let answer = loop {
+        tokio::time::sleep(BODY_STALL / 2).await;
+        caller.send(" ").await;
+        let wait = Duration::from_millis(1);
+        if let Ok(status) = tokio::time::timeout(wait, caller.status()).await {
+            break status;
+        }
+        assert!(begun.elapsed() < BODY_TIME * 2, "the server reads on");
+    };
+    assert_eq!(answer, "HTTP/1.1 408 Request Timeout");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_hyper_refuses_is_answered_with_words_as_well() {
+    let long = "x".repeat(2 * MOST_HEAD);
+    for (head, status, words) in [
+        ("G\0T / HTTP/1.1\r\n\r\n", "400 Bad Request", "no HTTP/1.1"),
+        (
+            "GET /v2 HTTP/1.1\r\nno header\r\n\r\n",
+            "400 Bad Request",
+            "no HTTP/1.1",
+        ),
+        (
+            &format!("GET /v2 HTTP/1.1\r\nx: {long}\r\n\r\n"),
+            "431 Request Header Fields Too Large",
+            "65536 bytes",
+        ),
+        (
+            &format!("GET /v2 HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(101)),
+            "431 Request Header Fields Too Large",
+            "100 headers",
+        ),
+    ] {
+        let mut caller = Caller::connect();
+        caller.send(head).await;
+        caller.stream.shutdown().await.unwrap();
+        let answer = caller.answer().await;
+        let (top, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(
+            top.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{answer}"
+        );
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert!(body["error"].as_str().unwrap().contains(words), "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_who_reads_only_behind_its_refused_body_has_the_answer() {
+    let mut caller = Caller::connect();
+    let length = crate::server::MOST_BODY + 1;
+    caller
+        .send(&format!(
+            "POST /predict HTTP/1.1\r\nhost: sidecar\r\ncontent-length: {length}\r\n\r\n"
+        ))
+        .await;
+    // More than fits into the pipe: it goes through only if somebody takes it.
+    for _ in 0..64 {
+        caller.send(&" ".repeat(64 * 1024)).await;
+    }
+    caller.stream.shutdown().await.unwrap();
+    let answer = caller.answer().await;
+    assert!(
+        answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n"),
+        "{answer}"
+    );
+    assert!(answer.contains("6 MB"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_sender_who_never_ends_is_left() {
+    let mut caller = Caller::connect();
+    caller
+        .send("POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n{")
+        .await;
+    let (mut reader, mut writer) = tokio::io::split(caller.stream);
+    let mut answer = String::new();
+    reader.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
+    let begun = tokio::time::Instant::now();
+    while writer.write_all(b" ").await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(begun.elapsed() < HEAD_TIME, "the server reads on");
     }
 }

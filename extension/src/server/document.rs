@@ -1,0 +1,31 @@
+//! The `OpenAPI` document: the file that is checked in as `docs/openapi.json`.
+
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_ENCODING, HeaderValue, VARY};
+
+use super::answer::{Answer, json};
+use super::encoding::Coding;
+use super::error::ApiError;
+
+/// The document, compressed while the sidecar was built.
+const COMPRESSED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json.gz"));
+
+/// The document, as its caller takes it.
+pub(super) async fn answer(accepts_gzip: bool) -> Result<Answer, ApiError> {
+    let compressed = Bytes::from_static(COMPRESSED);
+    let mut answer = if accepts_gzip {
+        let mut answer = json(StatusCode::OK, compressed);
+        let gzip = HeaderValue::from_static("gzip");
+        answer.headers_mut().insert(CONTENT_ENCODING, gzip);
+        answer
+    } else {
+        json(StatusCode::OK, Coding::Gzip.decode(compressed).await?)
+    };
+    let vary = HeaderValue::from_static("accept-encoding");
+    answer.headers_mut().insert(VARY, vary);
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests;

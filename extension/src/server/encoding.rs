@@ -1,0 +1,160 @@
+//! Compressed bodies: what a request says of its own, and whether an answer is worth it.
+//!
+//! A body is bounded by the same limit before and after, so that a small one cannot become a large one. Both ways take
+//! CPU time in proportion to the body, and are done on a thread that may block.
+
+use std::io::{self, Read, Write as _};
+
+use flate2::Compression;
+use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use flate2::write::GzEncoder;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Bytes};
+use hyper::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
+};
+
+use super::MOST_BODY;
+use super::answer::Answer;
+use super::error::ApiError;
+
+/// What a request's body may be, for errors.
+pub(super) const TAKEN: &str = "gzip, deflate, identity";
+
+/// Below this an answer goes out as it is: on the way to the function there is no line that it would relieve, and behind
+/// it Lambda's limit is far.
+const LEAST_WORTH: u64 = 64 * 1024;
+
+/// How a body is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    Gzip,
+    Deflate,
+}
+
+/// What a request's header says of its body; `None` for one that is as it is.
+pub(super) fn coding(headers: &HeaderMap) -> Result<Option<Coding>, ApiError> {
+    let mut values = headers.get_all(CONTENT_ENCODING).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(value.as_bytes());
+    // Two on top of each other nobody sends, and of each the result would have to be bounded.
+    match text.trim().to_ascii_lowercase().as_str() {
+        _ if values.next().is_some() => {}
+        "gzip" | "x-gzip" => return Ok(Some(Coding::Gzip)),
+        "deflate" => return Ok(Some(Coding::Deflate)),
+        "identity" | "" => return Ok(None),
+        _ => {}
+    }
+    let all = headers.get_all(CONTENT_ENCODING).iter();
+    let all: Vec<_> = all
+        .map(|it| String::from_utf8_lossy(it.as_bytes()))
+        .collect();
+    Err(ApiError::Coding {
+        given: all.join(", "),
+    })
+}
+
+impl Coding {
+    fn name(self) -> &'static str {
+        match self {
+            Coding::Gzip => "gzip",
+            Coding::Deflate => "deflate",
+        }
+    }
+
+    /// The body that was compressed.
+    pub(super) async fn decode(self, body: Bytes) -> Result<Bytes, ApiError> {
+        let decoded = tokio::task::spawn_blocking(move || self.decode_now(&body, MOST_BODY));
+        decoded.await.unwrap_or(Err(ApiError::BodyBroken))
+    }
+
+    fn decode_now(self, body: &[u8], most: usize) -> Result<Bytes, ApiError> {
+        let mut rest = body;
+        // What `deflate` names is in zlib's wrapping, which many leave out.
+        let is_wrapped = matches!(body, [first, second, ..]
+            if first & 15 == 8 && (u16::from(*first) << 8 | u16::from(*second)).is_multiple_of(31));
+        let decoded = match self {
+            Coding::Gzip => bounded(MultiGzDecoder::new(&mut rest), most),
+            Coding::Deflate if is_wrapped => bounded(ZlibDecoder::new(&mut rest), most),
+            Coding::Deflate => bounded(DeflateDecoder::new(&mut rest), most),
+        };
+        let wrong = |problem: String| ApiError::NotCoded {
+            coding: self.name(),
+            problem,
+        };
+        let decoded = decoded.map_err(|error| wrong(error.to_string()))?;
+        if decoded.len() > most {
+            return Err(ApiError::BodyTooLarge);
+        }
+        if !rest.is_empty() {
+            return Err(wrong(format!("{} bytes stand behind its end", rest.len())));
+        }
+        Ok(decoded.into())
+    }
+}
+
+/// What there is, up to one byte beyond the limit.
+fn bounded(decoder: impl Read, most: usize) -> io::Result<Vec<u8>> {
+    let mut whole = Vec::new();
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
+    decoder
+        .take(most.saturating_add(1))
+        .read_to_end(&mut whole)?;
+    Ok(whole)
+}
+
+/// Whether a caller takes gzip.
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT_ENCODING).iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).any(|one| {
+        let (name, weight) = one.split_once(';').unwrap_or((one, ""));
+        let is_gzip = ["gzip", "x-gzip"]
+            .iter()
+            .any(|it| name.trim().eq_ignore_ascii_case(it));
+        let weight = weight.trim().trim_start_matches(['q', 'Q', ' ', '=']);
+        let is_taken = weight.is_empty() || weight.parse().is_ok_and(|it: f32| it > 0.0);
+        is_gzip && is_taken
+    })
+}
+
+/// The same answer, compressed where its caller takes that and it is worth it.
+pub(super) async fn encode(mut answer: Answer, accepts_gzip: bool) -> Answer {
+    let json = HeaderValue::from_static("application/json");
+    let is_large = answer.body().size_hint().lower() >= LEAST_WORTH;
+    let is_done = answer.headers().contains_key(CONTENT_ENCODING);
+    if !is_large || is_done || answer.headers().get(CONTENT_TYPE) != Some(&json) {
+        return answer;
+    }
+    let vary = HeaderValue::from_static("accept-encoding");
+    answer.headers_mut().insert(VARY, vary);
+    if !accepts_gzip {
+        return answer;
+    }
+    let (mut head, body) = answer.into_parts();
+    let Ok(whole) = body.collect().await;
+    let plain = whole.to_bytes();
+    let given = plain.clone();
+    let encoded = tokio::task::spawn_blocking(move || gzip(&given)).await;
+    let body = match encoded {
+        Ok(Ok(encoded)) => {
+            let gzip = HeaderValue::from_static("gzip");
+            head.headers.insert(CONTENT_ENCODING, gzip);
+            encoded.into()
+        }
+        // Without the thread there is still the answer.
+        Ok(Err(_)) | Err(_) => plain,
+    };
+    Answer::from_parts(head, Full::new(body))
+}
+
+fn gzip(plain: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::fast());
+    encoder.write_all(plain)?;
+    encoder.finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn target(model: &str, version: Option<&str>) -> Target {
+    Target {
+        model: model.to_owned(),
+        version: version.map(str::to_owned),
+    }
+}
+
+#[test]
+fn paths_and_methods() {
+    let wine = |version: Option<&str>| target("wine", version);
+    let (get, post) = (Method::GET, Method::POST);
+    for (method, path, route) in [
+        (&get, "/v2", Route::Server),
+        (&get, "/v2/", Route::Server),
+        (&Method::HEAD, "/v2/health/live", Route::Live),
+        (&get, "/v2/models/wine", Route::ModelMetadata(wine(None))),
+        (&get, "/v2/models/stats", Route::Statistics(None)),
+        (
+            &get,
+            "/v2/models/stats/stats",
+            Route::Statistics(Some(target("stats", None))),
+        ),
+        (
+            &get,
+            "/v2/models/wine/versions/1/stats",
+            Route::Statistics(Some(wine(Some("1")))),
+        ),
+        (
+            &get,
+            "/v2/models/wine/versions/1/ready",
+            Route::ModelReady(wine(Some("1"))),
+        ),
+        (&post, "/v2/models/wine/infer", Route::Infer(wine(None))),
+        (&post, "/v2/repository/index", Route::RepositoryIndex),
+        (
+            &post,
+            "/v2/repository/models/wine/load",
+            Route::RepositoryLoad("wine".to_owned()),
+        ),
+        (&get, "/v1/models/wine", Route::TensorFlowStatus(wine(None))),
+        (
+            &get,
+            "/v1/models/wine/versions/7/metadata",
+            Route::TensorFlowMetadata(wine(Some("7"))),
+        ),
+        (
+            &post,
+            "/v1/models/wine:predict",
+            Route::TensorFlowPredict(wine(None)),
+        ),
+        (
+            &post,
+            "/v1/models/wine%3Apredict",
+            Route::TensorFlowPredict(wine(None)),
+        ),
+        (
+            &post,
+            "/v1/models/wine/versions/7:predict",
+            Route::TensorFlowPredict(wine(Some("7"))),
+        ),
+        (&post, "/predict", Route::Predict(None)),
+        (
+            &post,
+            "/models/wine/predict",
+            Route::Predict(Some("wine".to_owned())),
+        ),
+        (
+            &post,
+            "/models/a%2Fb%20%C3%A9/predict",
+            Route::Predict(Some("a/b é".to_owned())),
+        ),
+    ] {
+        assert_eq!(Route::of(method, path), Ok(route), "{method} {path}");
+    }
+    for path in [
+        "/",
+        "",
+        "*",
+        "/v3",
+        "/v2//health/live",
+        "/v2/models",
+        "/v2/models/",
+        "/v2/models/wine/explain",
+        "/v2/models/wine%2Finfer/x",
+        "/v2/repository/models/wine",
+        "/v1/models/wine/labels/stable",
+        "/models/wine",
+    ] {
+        assert_eq!(
+            Route::of(&Method::POST, path),
+            Err(NoRoute::Unknown),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_method_that_is_not_taken_is_told_which_are() {
+    let (gets, posts) = ("GET, HEAD, OPTIONS", "POST, OPTIONS");
+    for (method, path, allowed) in [
+        (Method::GET, "/predict", posts),
+        (Method::HEAD, "/v1/models/wine:predict", posts),
+        (Method::POST, "/v2", gets),
+        (Method::TRACE, "/v2", gets),
+    ] {
+        let expected = Err(NoRoute::Method { allowed });
+        assert_eq!(Route::of(&method, path), expected, "{method} {path}");
+    }
+    for (path, allowed) in [("/predict", posts), ("/v2", gets), ("*", ALL_METHODS)] {
+        let expected = Ok(Route::Options { allowed });
+        assert_eq!(Route::of(&Method::OPTIONS, path), expected, "{path}");
+    }
+}
+
+#[test]
+fn a_path_that_is_none_is_told_what_there_is() {
+    let all = all();
+    for path in PATHS {
+        let without_version = path.template.replace("/versions/{version}", "");
+        assert!(all.contains(&without_version), "{}", path.template);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_name_comes_out_of_its_path_as_it_was(name in "\\PC{1,20}") {
+        let escaped = percent_encoding::utf8_percent_encode(&name, percent_encoding::NON_ALPHANUMERIC);
+        let path = format!("/v2/models/{escaped}/infer");
+        let expected = Ok(Route::Infer(target(&name, None)));
+        prop_assert_eq!(Route::of(&Method::POST, &path), expected);
+    }
+}
