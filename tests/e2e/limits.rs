@@ -109,7 +109,9 @@ async fn a_deadline_stops_the_run_and_the_next_request_has_its_turn() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_who_goes_away_stops_the_run() {
-    let (_s3, alone) = serving("slow.onnx").await;
+    let s3 = s3_with("slow.onnx").await;
+    // One run at a time, on any machine.
+    let alone = Alone::ready(&s3, &[("MODEL_THREADS", "256")]).await;
     let body = trips(ENDLESS).to_string();
     let length = body.len();
     let path = "/v2/models/wine/infer";
@@ -153,7 +155,8 @@ async fn a_panic_in_the_bindings_is_an_answer_and_the_process_lives() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_callers_at_once_are_all_answered() {
-    let (_s3, alone) = serving("wine-v1.onnx").await;
+    let s3 = s3_with("wine-v1.onnx").await;
+    let alone = Alone::ready(&s3, &[("MODEL_QUEUE", "300")]).await;
     let callers: Vec<_> = (0..300)
         .map(|caller| {
             let client = alone.client();

@@ -7,8 +7,9 @@
 
 use crate::tensor::Value;
 
-/// With fewer elements, what is kept is not worth the trouble: a megabyte of single precision.
-const WORTH_IT: u64 = 1 << 18;
+/// With fewer elements, what is kept is not worth the trouble: a quarter of a megabyte of single precision, and often a hundred
+/// times that on the way.
+const WORTH_IT: u64 = 1 << 16;
 /// A run that is larger by this factor than what is usual is outsize.
 const OUTSIZE: u64 = 4;
 

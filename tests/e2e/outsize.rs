@@ -1,0 +1,68 @@
+//! Memory after a request that was much larger than the others.
+
+use lab::http::Client;
+use lab::s3::S3Server;
+use serde_json::json;
+
+use crate::reload_soak::adder::{self, Size};
+use crate::support::{Alone, BUCKET, KEY, until};
+
+/// Rows of the large request: on the way to its answer the model makes 460 numbers of each.
+const ROWS: usize = 70_000;
+/// How much they are at least, in KiB.
+const LARGE: u32 = 100 * 1024;
+/// What else may come and go.
+const NOISE: u32 = 20 * 1024;
+
+async fn ask(client: &Client, rows: usize) {
+    let input =
+        json!({ "name": "x", "datatype": "FP32", "shape": [rows, 1], "data": vec![7; rows] });
+    let request = json!({ "inputs": [input] });
+    let answer = client
+        .post("/v2/models/wine/infer", &request)
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = answer.json().unwrap();
+    let numbers = answer["outputs"][0]["data"].as_array().unwrap();
+    assert_eq!(numbers.len(), rows);
+    assert!(numbers.iter().all(|number| *number == 12.0));
+}
+
+/// What the kernel says of a process's memory under this name, in KiB.
+fn memory(pid: i32, name: &str) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.unwrap().split_whitespace().next().unwrap();
+    number.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_large_request_took_is_given_back() {
+    let s3 = S3Server::start().await.unwrap();
+    s3.put(BUCKET, KEY, adder::adder(Size::SMALL, 5));
+    let alone = Alone::ready(&s3, &[]).await;
+    let (client, pid) = (alone.client(), alone.process.pid());
+    for _ in 0..50 {
+        ask(&client, 1).await;
+    }
+    let resident = || memory(pid, "VmRSS:");
+    let before = resident();
+    let is_back = || resident() <= before + NOISE;
+
+    ask(&client, ROWS).await;
+    assert!(
+        memory(pid, "VmHWM:") > before + LARGE,
+        "it was no large request"
+    );
+    until("the memory that it took", is_back).await;
+
+    // Among others as well, without a pause.
+    for _ in 0..3 {
+        ask(&client, ROWS).await;
+        for _ in 0..50 {
+            ask(&client, 1).await;
+        }
+        assert!(is_back(), "{} KiB, and {before} before", resident());
+    }
+}
