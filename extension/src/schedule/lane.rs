@@ -5,6 +5,7 @@
 //! one there is. They start when there is work for them, and stay. What is to be done next is for the
 //! [`Queue`] to say.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ pub(super) struct Lane {
 }
 
 struct Shared {
+    limits: Limits,
     state: Mutex<State>,
     /// There is work, or the end.
     news: Condvar,
@@ -93,6 +95,7 @@ impl Lane {
         };
         Self {
             shared: Arc::new(Shared {
+                limits,
                 state: Mutex::new(state),
                 news: Condvar::new(),
             }),
@@ -138,8 +141,7 @@ impl Place {
         request: Decoded,
         reply: oneshot::Sender<Reply>,
     ) -> Result<Self, RunError> {
-        let mut state = shared.lock();
-        let limits = state.queue.limits();
+        let limits = shared.limits;
         let rows = limits
             .batch
             .and_then(|_| batch::rows(model.signature(), &request));
@@ -149,6 +151,7 @@ impl Place {
             rows,
             reply,
         };
+        let mut state = shared.lock();
         let ticket = state
             .queue
             .enter(job, Instant::now())
@@ -185,7 +188,7 @@ impl Shared {
 
     /// Waits for news, or until `patience` is over. A lane that is idle for so long gives memory back.
     fn wait<'a>(
-        &self,
+        &'a self,
         state: MutexGuard<'a, State>,
         patience: Option<Duration>,
     ) -> MutexGuard<'a, State> {
@@ -197,7 +200,9 @@ impl Shared {
         let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() && state.spare == Spare::All && !state.queue.has_work() {
             state.spare = Spare::OfRuns;
+            drop(state);
             crate::sys::release_freed_memory();
+            return self.lock();
         }
         state
     }
@@ -212,7 +217,7 @@ impl Shared {
             return Ok(());
         }
         // As many again may be in runs that nobody wants any more.
-        if state.workers >= 2 * state.queue.limits().runs {
+        if state.workers >= 2 * self.limits.runs {
             return Ok(());
         }
         let worker = Worker(Arc::clone(self));
@@ -245,7 +250,13 @@ impl Worker {
                     // Whoever takes work sees to it that the rest is taken, too.
                     let _ = self.0.call_worker(&mut state);
                     drop(state);
-                    self.run(turn);
+                    let lead = turn.lead();
+                    // What panics in ONNX Runtime's bindings is an error already; a mistake of our own must not take the
+                    // turn with it. Whoever waits for the run learns that there will be no reply.
+                    let run = AssertUnwindSafe(|| self.run(turn));
+                    if std::panic::catch_unwind(run).is_err() {
+                        self.0.lock().queue.ended(lead);
+                    }
                     if spare != Spare::None {
                         crate::sys::release_freed_memory();
                     }
@@ -285,7 +296,7 @@ impl Worker {
         let started = Instant::now();
         let outputs = model.run(request.inputs, &request.outputs, &turn.cancel);
         let inferred = started.elapsed();
-        self.ended(&turn, &model, is_outsize);
+        self.ended(turn.lead(), &model, is_outsize);
         // Whoever has the answer finds that nobody else has the version.
         drop(model);
         let _ = reply.send(Reply {
@@ -322,7 +333,7 @@ impl Worker {
         else {
             return self.0.lock().queue.retry(turn);
         };
-        self.ended(&turn, &model, is_outsize);
+        self.ended(turn.lead(), &model, is_outsize);
         drop(model);
         let mut is_untold = true;
         for (member, outputs) in turn.members.into_iter().zip(parts) {
@@ -350,9 +361,9 @@ impl Worker {
         is_outsize
     }
 
-    fn ended(&self, turn: &Turn<Job>, model: &Loaded, is_outsize: bool) {
+    fn ended(&self, lead: Ticket, model: &Loaded, is_outsize: bool) {
         let mut state = self.0.lock();
-        state.queue.ended(turn);
+        state.queue.ended(lead);
         if is_outsize {
             // What the outputs lie in could not be given back by the run itself.
             model.release_spare_memory();

@@ -75,6 +75,13 @@ pub(super) struct Turn<W> {
     pub(super) cancel: Arc<Cancel>,
 }
 
+impl<W> Turn<W> {
+    /// Who is known for the run.
+    pub(super) fn lead(&self) -> Ticket {
+        self.lead
+    }
+}
+
 /// What is to be done next.
 pub(super) enum Next<W> {
     /// This, now.
@@ -113,10 +120,6 @@ impl<W: Work> Queue<W> {
             running: Vec::new(),
             last: 0,
         }
-    }
-
-    pub(super) fn limits(&self) -> Limits {
-        self.limits
     }
 
     /// Takes a place in the queue.
@@ -183,9 +186,9 @@ impl<W: Work> Queue<W> {
         earliest.map_or(Next::Nothing, Next::At)
     }
 
-    /// A run has ended.
-    pub(super) fn ended(&mut self, turn: &Turn<W>) {
-        self.running.retain(|run| run.lead != turn.lead);
+    /// The run that this one led has ended.
+    pub(super) fn ended(&mut self, lead: Ticket) {
+        self.running.retain(|run| run.lead != lead);
     }
 
     /// A run of several has failed: those who still want it come next, each alone.

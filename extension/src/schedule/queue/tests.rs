@@ -60,7 +60,7 @@ fn turns_are_given_in_order_and_no_more_than_there_are() {
         ("a", "b")
     );
     assert!(run(&mut queue, now).is_none());
-    queue.ended(&second);
+    queue.ended(second.lead());
     assert_eq!(kinds(&run(&mut queue, now).unwrap()), "c");
     assert!(!first.cancel.is_cancelled());
 }
@@ -78,11 +78,11 @@ fn who_finds_no_place_is_refused_and_whoever_leaves_makes_one() {
     queue.leave(tickets[1]);
     queue.enter(one('b'), now).unwrap();
     assert_eq!(queue.enter(one('a'), now), Err(Full));
-    queue.ended(&turn);
+    queue.ended(turn.lead());
     queue.enter(one('c'), now).unwrap();
     let order = std::iter::from_fn(|| {
         let turn = run(&mut queue, now)?;
-        queue.ended(&turn);
+        queue.ended(turn.lead());
         Some(kinds(&turn))
     });
     assert_eq!(order.collect::<Vec<_>>(), ["a", "b", "c"]);
@@ -109,7 +109,7 @@ fn a_run_that_nobody_wants_is_stopped_and_its_turn_is_the_next_ones_but_for_a_se
     queue.leave(tickets[1]);
     assert!(second.cancel.is_cancelled());
     assert!(run(&mut queue, now).is_none(), "two have not ended yet");
-    queue.ended(&second);
+    queue.ended(second.lead());
     assert_eq!(kinds(&run(&mut queue, now).unwrap()), "c");
 }
 
@@ -196,7 +196,7 @@ fn when_a_run_of_several_failed_those_who_want_it_come_next_each_alone() {
         let turn = run(&mut queue, now).unwrap();
         assert_eq!(turn.members.len(), 1);
         assert_eq!(turn.members[0].work.rows, Some(rows));
-        queue.ended(&turn);
+        queue.ended(turn.lead());
     }
     assert!(
         run(&mut queue, now).is_none(),
@@ -277,7 +277,7 @@ proptest! {
                 Act::Time(ms) => now += Duration::from_millis(ms),
                 Act::End(which) if !turns.is_empty() => {
                     let turn = turns.swap_remove(which % turns.len());
-                    queue.ended(&turn);
+                    queue.ended(turn.lead());
                     inside.retain(|one| turn.members.iter().all(|member| member.ticket != *one));
                 }
                 Act::Retry(which) if !turns.is_empty() => {

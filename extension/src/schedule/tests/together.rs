@@ -394,6 +394,23 @@ async fn a_deadline_of_one_stops_no_run_of_the_others() {
 }
 
 #[tokio::test]
+async fn a_run_that_panics_is_an_error_and_gives_its_turn_back() {
+    let bench = Bench::with(limits(1, 5));
+    let model = rows_in_rows_out(&bench, |x, _| {
+        assert!(x[0] > 0.0, "a mistake of our own");
+        Ok(x.to_vec())
+    });
+    for _ in 0..3 {
+        let error = bench.ask(&model, [-1.0]).await.unwrap_err();
+        assert!(
+            matches!(error, RunError::Engine(EngineError::Thread(_))),
+            "{error:?}"
+        );
+        assert_eq!(rows(&bench.ask(&model, [1.0]).await.unwrap()), [1.0]);
+    }
+}
+
+#[tokio::test]
 async fn requests_of_two_versions_share_no_run() {
     let bench = Bench::with(joining(1, 8, Duration::from_millis(100)));
     let [one, other] = [1.0, 2.0].map(|factor| {
