@@ -105,7 +105,8 @@ impl Scheduler {
             let problem = format!("there is no queue for model {}", model.name);
             return Err(EngineError::Thread(problem).into());
         };
-        let run = lane.run(model, request);
+        let time = deadline.remaining(self.clock.now());
+        let run = lane.run(model, request, time);
         let run = self.thaws.within(&*self.clock, deadline, run);
         run.await.unwrap_or(Err(RunError::Deadline))
     }

@@ -141,7 +141,7 @@ pub const VARIABLES: &[Variable] = &[
     variable(
         "MODEL_BATCH_DELAY",
         "0",
-        "with `MODEL_BATCH_MAX`, how long a request waits for others, although the model is free",
+        "with `MODEL_BATCH_MAX`, how long a request waits for others, although the model is free; at most half of its time",
     ),
     variable(
         "MODEL_METRICS",

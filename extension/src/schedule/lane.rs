@@ -61,6 +61,7 @@ struct Job {
     model: Arc<Loaded>,
     request: Decoded,
     rows: Option<usize>,
+    patient_until: Instant,
     reply: oneshot::Sender<Reply>,
 }
 
@@ -75,6 +76,10 @@ struct Reply {
 impl Work for Job {
     fn rows(&self) -> Option<usize> {
         self.rows
+    }
+
+    fn patient_until(&self) -> Instant {
+        self.patient_until
     }
 
     /// Versions never share a run, also where one was loaded twice.
@@ -102,10 +107,28 @@ impl Lane {
         }
     }
 
-    /// Waits for a turn, and runs. Whoever drops this before its end frees the place in the queue, or stops the run.
-    pub(super) async fn run(&self, model: Arc<Loaded>, request: Decoded) -> Result<Ran, RunError> {
+    /// Waits for a turn, and runs; waits for others no longer than half of `time`. Whoever drops this before its end
+    /// frees the place in the queue, or stops the run.
+    pub(super) async fn run(
+        &self,
+        model: Arc<Loaded>,
+        request: Decoded,
+        time: Duration,
+    ) -> Result<Ran, RunError> {
         let (reply, answer) = oneshot::channel();
-        let mut place = Place::take(&self.shared, model, request, reply)?;
+        let limits = self.shared.limits;
+        let rows = limits
+            .batch
+            .and_then(|_| batch::rows(model.signature(), &request));
+        let now = Instant::now();
+        let job = Job {
+            model,
+            request,
+            rows,
+            patient_until: now.checked_add(time / 2).unwrap_or(now),
+            reply,
+        };
+        let mut place = Place::take(&self.shared, job, now)?;
         let answer = answer.await;
         place.is_over = true;
         let answer = answer
@@ -135,29 +158,11 @@ struct Place {
 }
 
 impl Place {
-    fn take(
-        shared: &Arc<Shared>,
-        model: Arc<Loaded>,
-        request: Decoded,
-        reply: oneshot::Sender<Reply>,
-    ) -> Result<Self, RunError> {
-        let limits = shared.limits;
-        let rows = limits
-            .batch
-            .and_then(|_| batch::rows(model.signature(), &request));
-        let job = Job {
-            model,
-            request,
-            rows,
-            reply,
-        };
+    fn take(shared: &Arc<Shared>, job: Job, now: Instant) -> Result<Self, RunError> {
+        let limit = shared.limits.queue;
         let mut state = shared.lock();
-        let ticket = state
-            .queue
-            .enter(job, Instant::now())
-            .map_err(|Full| RunError::Full {
-                limit: limits.queue,
-            })?;
+        let ticket = state.queue.enter(job, now);
+        let ticket = ticket.map_err(|Full| RunError::Full { limit })?;
         if let Err(error) = shared.call_worker(&mut state) {
             state.queue.leave(ticket);
             return Err(EngineError::Thread(error.to_string()).into());

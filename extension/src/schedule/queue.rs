@@ -28,7 +28,7 @@ pub struct Limits {
 pub struct Batching {
     /// The most rows of one run, by which no single request is bound.
     pub rows: usize,
-    /// How long a request waits for others, although it could have a turn.
+    /// How long a request waits for others, although it could have a turn; no longer than half of its time.
     pub delay: Duration,
 }
 
@@ -39,6 +39,9 @@ pub(super) trait Work {
 
     /// Whether it and `other`, which both have rows, may have one run together.
     fn joins(&self, other: &Self) -> bool;
+
+    /// Until when it may wait for others to join it, whatever the delay is.
+    fn patient_until(&self) -> Instant;
 }
 
 /// One who waits, or has a run.
@@ -174,10 +177,9 @@ impl<W: Work> Queue<W> {
                 continue;
             }
             let group = self.group(lead, &grouped);
-            let due = self.waiting[lead].since + group.patience;
-            if due <= now {
+            let Some(due) = group.due.filter(|due| *due > now) else {
                 return Next::Run(self.begin(&group.places));
-            }
+            };
             for place in group.places {
                 grouped[place] = true;
             }
@@ -212,7 +214,7 @@ impl<W: Work> Queue<W> {
     fn group(&self, lead: usize, grouped: &[bool]) -> Group {
         let mut group = Group {
             places: vec![lead],
-            patience: Duration::ZERO,
+            due: None,
         };
         let first = &self.waiting[lead];
         let (Some(batching), Some(mut rows)) = (self.limits.batch, first.rows()) else {
@@ -231,7 +233,13 @@ impl<W: Work> Queue<W> {
             }
         }
         if rows < batching.rows {
-            group.patience = batching.delay;
+            let due = |place: &usize| {
+                let one = &self.waiting[*place];
+                let delayed = one.since.checked_add(batching.delay);
+                let patient = one.work.patient_until();
+                delayed.map_or(patient, |delayed| delayed.min(patient))
+            };
+            group.due = group.places.iter().map(due).min();
         }
         group
     }
@@ -262,8 +270,8 @@ impl<W: Work> Queue<W> {
 struct Group {
     /// In rising order, at least one.
     places: Vec<usize>,
-    /// How long the first of them may wait for more.
-    patience: Duration,
+    /// Until when they may wait for more, where there is room for more.
+    due: Option<Instant>,
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Fake {
     kind: char,
     rows: Option<usize>,
+    /// When it does not want to wait for others any more.
+    until: Option<Instant>,
 }
 
 impl Work for Fake {
@@ -19,12 +21,18 @@ impl Work for Fake {
     fn joins(&self, other: &Self) -> bool {
         self.kind == other.kind
     }
+
+    fn patient_until(&self) -> Instant {
+        self.until
+            .unwrap_or_else(|| Instant::now() + 1_000 * SECOND)
+    }
 }
 
 fn one(kind: char) -> Fake {
     Fake {
         kind,
         rows: Some(1),
+        until: None,
     }
 }
 
@@ -125,6 +133,7 @@ fn those_of_one_kind_go_together_in_their_order_up_to_the_most_rows() {
     let rows = |rows| Fake {
         kind: 'a',
         rows: Some(rows),
+        until: None,
     };
     for work in [rows(2), rows(2), rows(1), rows(5), rows(1)] {
         queue.enter(work, now).unwrap();
@@ -155,12 +164,25 @@ fn who_may_be_joined_waits_for_others_until_the_delay_is_over_or_the_run_is_full
 }
 
 #[test]
+fn who_has_little_time_takes_those_along_who_are_there_when_half_of_it_is_over() {
+    let (mut queue, now) = (queue(2, 20, Some((8, SECOND))), Instant::now());
+    queue.enter(one('a'), now).unwrap();
+    let until = Some(now + SECOND / 4);
+    let hurried = Fake { until, ..one('a') };
+    queue.enter(hurried, now).unwrap();
+    let next = queue.next(now);
+    assert!(matches!(next, Next::At(time) if Some(time) == until));
+    assert_eq!(kinds(&run(&mut queue, now + SECOND / 4).unwrap()), "aa");
+}
+
+#[test]
 fn who_may_not_be_joined_waits_for_nobody() {
     let (mut queue, now) = (queue(2, 20, Some((8, SECOND))), Instant::now());
     queue.enter(one('a'), now).unwrap();
     let alone = Fake {
         kind: 'b',
         rows: None,
+        until: None,
     };
     queue.enter(alone, now).unwrap();
     assert_eq!(kinds(&run(&mut queue, now).unwrap()), "b");
@@ -185,6 +207,7 @@ fn when_a_run_of_several_failed_those_who_want_it_come_next_each_alone() {
     let full = |rows| Fake {
         kind: 'a',
         rows: Some(rows),
+        until: None,
     };
     let tickets = [2, 2, 4].map(|rows| queue.enter(full(rows), now).unwrap());
     let turn = run(&mut queue, now).unwrap();
@@ -218,7 +241,7 @@ fn act() -> impl Strategy<Value = Act> {
     let rows = prop_oneof![Just(None), (1..5_usize).prop_map(Some)];
     let work = (prop_oneof![Just('a'), Just('b')], rows);
     prop_oneof![
-        4 => work.prop_map(|(kind, rows)| Act::Enter(Fake { kind, rows })),
+        4 => work.prop_map(|(kind, rows)| Act::Enter(Fake { kind, rows, until: None })),
         1 => any::<usize>().prop_map(Act::Leave),
         4 => Just(Act::Next),
         1 => (0..300_u64).prop_map(Act::Time),

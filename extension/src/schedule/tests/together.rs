@@ -410,6 +410,57 @@ async fn a_run_that_panics_is_an_error_and_gives_its_turn_back() {
     }
 }
 
+/// Requests come and go in any order and on several threads, and some runs fail: nobody who stays waits for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stays_is_answered_whoever_goes() {
+    for limits in [
+        limits(1, 1_000),
+        limits(3, 1_000),
+        Limits {
+            queue: 1_000,
+            ..joining(2, 7, Duration::from_millis(1))
+        },
+    ] {
+        let bench = Arc::new(Bench::with(limits));
+        let model = rows_in_rows_out(&bench, |x, cancel| {
+            std::thread::yield_now();
+            if cancel.is_cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            if x.contains(&13.0) {
+                return Err(EngineError::Run("unlucky".to_owned()));
+            }
+            Ok(x.to_vec())
+        });
+        let asks = (0..500_u16).map(|number| {
+            let (bench, model) = (Arc::clone(&bench), Arc::clone(&model));
+            tokio::spawn(async move {
+                let (mine, is_unlucky) = (f32::from(number % 40), number % 40 == 13);
+                let ask = bench.ask(&model, [mine]);
+                tokio::pin!(ask);
+                if number.is_multiple_of(3) {
+                    // Goes away in the queue, in a run, or too late.
+                    for _ in 0..number % 5 {
+                        if futures_util::poll!(ask.as_mut()).is_ready() {
+                            return;
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                    return;
+                }
+                match ask.await {
+                    Ok(ran) => assert_eq!((rows(&ran), is_unlucky), (vec![mine], false)),
+                    Err(error) => assert!(is_unlucky, "{error:?}"),
+                }
+            })
+        });
+        let all = tokio::time::timeout(PATIENCE, join_all(asks));
+        for task in all.await.expect("somebody waits for ever") {
+            task.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn requests_of_two_versions_share_no_run() {
     let bench = Bench::with(joining(1, 8, Duration::from_millis(100)));
