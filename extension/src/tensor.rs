@@ -1,22 +1,25 @@
 //! Tensors, sequences and maps, without ONNX Runtime and without HTTP.
 //!
-//! What the protocol decodes into and the engine runs on: typed buffers in row-major order that are owned, so
-//! that the engine can hand them to ONNX Runtime without a copy.
+//! What the protocol decodes into and the engine runs on: typed [buffers](Buffer) in row-major order, each of which
+//! keeps its elements where they came to lie, so that they need no copy on their way.
 
+mod buffer;
 mod signature;
 #[cfg(test)]
 pub(crate) mod strategies;
 
 use std::fmt;
+use std::ops::Range;
 
+pub use buffer::{Buffer, Flat, Plain};
 use half::{bf16, f16};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use signature::{Incompatible, Port, Side, Signature};
 
-/// Defines [`Datatype`] and [`Data`] from one table: variant, element type, name in the protocol.
+/// Defines [`Datatype`] and [`Data`] from one table: variant, element type, what holds elements, name in the protocol.
 macro_rules! datatypes {
-    ($($variant:ident $element:ty, $name:literal;)*) => {
+    ($($variant:ident $element:ty, $elements:ty, $name:literal;)*) => {
         /// An element type, by its name in the Open Inference Protocol.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Datatype { $(#[doc = $name] $variant,)* }
@@ -34,7 +37,7 @@ macro_rules! datatypes {
 
         /// The elements of a tensor, in row-major order.
         #[derive(Clone, Debug, PartialEq)]
-        pub enum Data { $(#[doc = $name] $variant(Vec<$element>),)* }
+        pub enum Data { $(#[doc = $name] $variant($elements),)* }
 
         impl Data {
             /// The element type.
@@ -49,6 +52,17 @@ macro_rules! datatypes {
                 match self { $(Data::$variant(elements) => elements.len(),)* }
             }
 
+            /// The addresses that the elements take up.
+            #[must_use]
+            pub fn addresses(&self) -> Range<usize> {
+                match self {
+                    $(Data::$variant(elements) => {
+                        let range = elements.as_ptr_range();
+                        range.start.addr()..range.end.addr()
+                    })*
+                }
+            }
+
             /// Whether there are no elements.
             #[must_use]
             pub fn is_empty(&self) -> bool {
@@ -58,27 +72,27 @@ macro_rules! datatypes {
 
         $(impl From<Vec<$element>> for Data {
             fn from(elements: Vec<$element>) -> Self {
-                Data::$variant(elements)
+                Data::$variant(elements.into())
             }
         })*
     };
 }
 
 datatypes! {
-    Bool bool, "BOOL";
-    Uint8 u8, "UINT8";
-    Uint16 u16, "UINT16";
-    Uint32 u32, "UINT32";
-    Uint64 u64, "UINT64";
-    Int8 i8, "INT8";
-    Int16 i16, "INT16";
-    Int32 i32, "INT32";
-    Int64 i64, "INT64";
-    Fp16 f16, "FP16";
-    Bf16 bf16, "BF16";
-    Fp32 f32, "FP32";
-    Fp64 f64, "FP64";
-    Bytes String, "BYTES";
+    Bool bool, Buffer<bool>, "BOOL";
+    Uint8 u8, Buffer<u8>, "UINT8";
+    Uint16 u16, Buffer<u16>, "UINT16";
+    Uint32 u32, Buffer<u32>, "UINT32";
+    Uint64 u64, Buffer<u64>, "UINT64";
+    Int8 i8, Buffer<i8>, "INT8";
+    Int16 i16, Buffer<i16>, "INT16";
+    Int32 i32, Buffer<i32>, "INT32";
+    Int64 i64, Buffer<i64>, "INT64";
+    Fp16 f16, Buffer<f16>, "FP16";
+    Bf16 bf16, Buffer<bf16>, "BF16";
+    Fp32 f32, Buffer<f32>, "FP32";
+    Fp64 f64, Buffer<f64>, "FP64";
+    Bytes String, Vec<String>, "BYTES";
 }
 
 impl Datatype {

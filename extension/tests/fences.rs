@@ -42,6 +42,8 @@ const WORDS: &[(&[&str], &[&str])] = &[
             "engine/inline.rs",
             "engine/inline/",
             "engine/session.rs",
+            "engine/values.rs",
+            "tensor/buffer.rs",
         ],
     ),
 ];

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ort::AsPointer as _;
 use ort::error::ErrorCode;
 use ort::memory::Allocator;
-use ort::session::RunOptions;
+use ort::session::{RunOptions, SessionInputValue};
 use ort::sys;
 use ort::value::DynValue;
 
@@ -45,7 +45,7 @@ impl Session for OnnxSession {
         outputs: &[String],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Value)>, EngineError> {
-        guarded(|| self.run_unguarded(inputs, outputs, cancel))
+        guarded(|| self.run_unguarded(&inputs, outputs, cancel))
             .unwrap_or_else(|panic| Err(EngineError::Panicked(panic)))
     }
 
@@ -83,7 +83,7 @@ impl OnnxSession {
 
     fn run_unguarded(
         &self,
-        inputs: Vec<(String, Value)>,
+        inputs: &[(String, Value)],
         outputs: &[String],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Value)>, EngineError> {
@@ -92,7 +92,7 @@ impl OnnxSession {
         let mut given = Vec::with_capacity(inputs.len());
         for (name, value) in inputs {
             let refused = |reason: String| EngineError::Input(format!("input {name:?}: {reason}"));
-            let place = place(&self.signature.inputs, &name)
+            let place = place(&self.signature.inputs, name)
                 .ok_or_else(|| refused("the model has none of this name".to_owned()))?;
             names.push(self.inputs[place].as_ptr());
             given.push(values::to_onnx(value).map_err(refused)?);
@@ -113,6 +113,7 @@ impl OnnxSession {
             Err(_) if cancel.is_cancelled() => return Err(EngineError::Cancelled),
             Err(error) => return Err(run_error(&error)),
         };
+        let around = values::Surroundings::of(&self.session, inputs);
         let ports = asked
             .into_iter()
             .map(|place| &self.signature.outputs[place]);
@@ -120,7 +121,7 @@ impl OnnxSession {
             .zip(results)
             .map(|(port, value)| {
                 let name = port.name.clone();
-                match values::from_onnx(value) {
+                match values::from_onnx(value, &around) {
                     Ok(value) => Ok((name, value)),
                     Err(reason) => Err(EngineError::Output { name, reason }),
                 }
@@ -158,11 +159,11 @@ impl OnnxSession {
         &self,
         options: &RunOptions,
         names: &[*const c_char],
-        inputs: &[DynValue],
+        inputs: &[SessionInputValue<'_>],
         asked: &[usize],
     ) -> ort::Result<Vec<DynValue>> {
         // Lent, since an output that is an input lies in the input's memory.
-        let inputs: Vec<*const sys::OrtValue> = inputs.iter().map(ort::AsPointer::ptr).collect();
+        let inputs: Vec<*const sys::OrtValue> = inputs.iter().map(|input| input.ptr()).collect();
         let asked: Vec<*const c_char> = asked
             .iter()
             .map(|&place| self.outputs[place].as_ptr())

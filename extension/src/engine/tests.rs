@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 mod beside;
+mod memory;
 
 use super::*;
 use crate::tensor::{Data, Datatype, Kind, Tensor};

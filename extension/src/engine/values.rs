@@ -1,11 +1,23 @@
-//! Between our values and ONNX Runtime's.
+//! Between our values and ONNX Runtime's, without a copy of elements either way.
+#![expect(
+    unsafe_code,
+    reason = "what ONNX Runtime gives is read where it lies; the block says why that is sound"
+)]
 
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use ort::session::{SessionInputValue, SharedSessionInner};
 use ort::value::{
-    DynMapValueType, DynSequenceValueType, DynTensor, DynValue, Tensor as OnnxTensor,
-    TensorElementType, ValueType,
+    DynMapValueType, DynSequenceValueType, DynTensor, DynValue, PrimitiveTensorElementType,
+    Tensor as OnnxTensor, TensorElementType, TensorRef, ValueType,
 };
 
-use crate::tensor::{Data, Datatype, Kind, Tensor, Value};
+use crate::tensor::{Buffer, Data, Datatype, Kind, Tensor, Value};
+
+/// A tensor of fewer bytes is copied out: that costs less than to share it.
+const WORTH_SHARING: usize = 4096;
 
 /// Calls `$with!(variant, element type)` for every datatype that is a number or a truth value.
 macro_rules! for_each_primitive {
@@ -60,21 +72,23 @@ fn datatype(element: TensorElementType) -> Option<Datatype> {
     for_each_primitive!(table)
 }
 
-/// A value for ONNX Runtime; its buffer goes over as it is.
-pub(super) fn to_onnx(value: Value) -> Result<DynValue, String> {
+/// A value for ONNX Runtime, which reads its elements where they are.
+pub(super) fn to_onnx(value: &Value) -> Result<SessionInputValue<'_>, String> {
     let Value::Tensor(tensor) = value else {
         return Err("sequences and maps cannot be given to a model".to_owned());
     };
-    let (shape, data) = tensor.into_parts();
+    let shape = tensor.shape();
     macro_rules! table {
         ($($variant:ident $element:ty, $onnx:ident;)*) => {
-            match data {
-                $(Data::$variant(elements) => OnnxTensor::from_array((shape, elements)).map(OnnxTensor::into_dyn),)*
+            match tensor.data() {
+                $(Data::$variant(elements) => {
+                    TensorRef::<$element>::from_array_view((shape, &elements[..])).map(SessionInputValue::from)
+                })*
                 Data::Bytes(strings) => {
                     if let Some(place) = strings.iter().position(|string| string.contains('\0')) {
                         return Err(format!("element {place} contains a NUL character, which ONNX Runtime cannot take"));
                     }
-                    OnnxTensor::from_string_array((shape, strings.as_slice())).map(OnnxTensor::into_dyn)
+                    OnnxTensor::from_string_array((shape, strings.as_slice())).map(SessionInputValue::from)
                 }
             }
         };
@@ -82,17 +96,48 @@ pub(super) fn to_onnx(value: Value) -> Result<DynValue, String> {
     for_each_primitive!(table).map_err(|error| error.message().to_owned())
 }
 
-/// A value from ONNX Runtime, copied out.
-pub(super) fn from_onnx(value: DynValue) -> Result<Value, String> {
+/// What the outputs of a run may lie in, beside memory of their own.
+pub(super) struct Surroundings {
+    /// A constant of the graph may be an output.
+    session: Arc<SharedSessionInner>,
+    /// And so may an input.
+    inputs: Vec<Range<usize>>,
+}
+
+impl Surroundings {
+    /// Those of a run of `session` on these inputs.
+    pub(super) fn of(session: &ort::session::Session, inputs: &[(String, Value)]) -> Self {
+        let addresses = |(_, value): &(String, Value)| match value {
+            Value::Tensor(tensor) => Some(tensor.data().addresses()),
+            _ => None,
+        };
+        Self {
+            session: session.inner(),
+            inputs: inputs.iter().filter_map(addresses).collect(),
+        }
+    }
+
+    /// Whether these addresses are some of an input.
+    fn holds(&self, addresses: &Range<usize>) -> bool {
+        let overlap =
+            |input: &Range<usize>| input.start < addresses.end && addresses.start < input.end;
+        self.inputs.iter().any(overlap)
+    }
+}
+
+/// A value from ONNX Runtime: large tensors where they are, all else copied out.
+pub(super) fn from_onnx(value: DynValue, around: &Surroundings) -> Result<Value, String> {
     let failed = |error: ort::Error| error.message().to_owned();
     match value.dtype() {
-        ValueType::Tensor { .. } => tensor(&value.downcast().map_err(failed)?).map(Value::Tensor),
+        ValueType::Tensor { .. } => {
+            tensor(value.downcast().map_err(failed)?, around).map(Value::Tensor)
+        }
         ValueType::Sequence(_) => {
             let sequence = value.downcast::<DynSequenceValueType>().map_err(failed)?;
             let values: Vec<DynValue> = sequence.try_extract_sequence().map_err(failed)?;
             values
                 .into_iter()
-                .map(from_onnx)
+                .map(|value| from_onnx(value, around))
                 .collect::<Result<_, _>>()
                 .map(Value::Sequence)
         }
@@ -128,7 +173,7 @@ pub(super) fn from_onnx(value: DynValue) -> Result<Value, String> {
     }
 }
 
-fn tensor(value: &DynTensor) -> Result<Tensor, String> {
+fn tensor(value: DynTensor, around: &Surroundings) -> Result<Tensor, String> {
     let shape = value
         .shape()
         .iter()
@@ -138,9 +183,7 @@ fn tensor(value: &DynTensor) -> Result<Tensor, String> {
     macro_rules! table {
         ($($variant:ident $element:ty, $onnx:ident;)*) => {
             match *value.data_type() {
-                $(TensorElementType::$onnx => {
-                    Data::from(value.try_extract_tensor::<$element>().map_err(failed)?.1.to_vec())
-                })*
+                $(TensorElementType::$onnx => Data::$variant(elements(value, around)?),)*
                 TensorElementType::String => Data::from(value.try_extract_strings().map_err(failed)?.1),
                 other => return Err(format!("elements of type {other} have no form here")),
             }
@@ -148,4 +191,24 @@ fn tensor(value: &DynTensor) -> Result<Tensor, String> {
     }
     let data = for_each_primitive!(table);
     Tensor::new(shape, data).map_err(|mismatch| mismatch.to_string())
+}
+
+fn elements<T: PrimitiveTensorElementType + Clone>(
+    value: DynTensor,
+    around: &Surroundings,
+) -> Result<Buffer<T>, String> {
+    let extracted = value.try_extract_tensor::<T>();
+    let (_, elements) = extracted.map_err(|error| error.message().to_owned())?;
+    let (first, length) = (NonNull::from(elements).cast::<T>(), elements.len());
+    let range = elements.as_ptr_range();
+    let addresses = range.start.addr()..range.end.addr();
+    // An output that is an input lies in the input's memory, whose owner is the caller of this run.
+    if addresses.len() < WORTH_SHARING || around.holds(&addresses) {
+        return Ok(elements.to_vec().into());
+    }
+    let owner = Arc::new((value, Arc::clone(&around.session)));
+    // SAFETY: the bindings have just read these elements from the value as a slice. They stay where they are as long as
+    // the value lives, which owns them or shares them with the session that it came from: an input, which ends earlier,
+    // has been copied. The value is not lent to anybody else, and ONNX Runtime changes no output of a run that has ended.
+    Ok(unsafe { Buffer::foreign(first, length, owner) })
 }

@@ -29,14 +29,14 @@ pub(super) fn dense(value: &Value) -> Option<Dense> {
     match first {
         Data::Int64(_) => fill(&rows, |keys| {
             if let Data::Int64(keys) = keys {
-                Some(keys)
+                Some(&keys[..])
             } else {
                 None
             }
         }),
         Data::Bytes(_) => fill(&rows, |keys| {
             if let Data::Bytes(keys) = keys {
-                Some(keys)
+                Some(&keys[..])
             } else {
                 None
             }
@@ -47,7 +47,7 @@ pub(super) fn dense(value: &Value) -> Option<Dense> {
 
 fn fill<K: Clone + PartialEq>(
     rows: &[(&Data, Vec<f32>)],
-    keys: impl Fn(&Data) -> Option<&Vec<K>>,
+    keys: impl Fn(&Data) -> Option<&[K]>,
 ) -> Option<Dense>
 where
     Data: From<Vec<K>>,
@@ -85,7 +85,7 @@ where
 )]
 fn numbers(values: &Data) -> Option<Vec<f32>> {
     match values {
-        Data::Fp32(values) => Some(values.clone()),
+        Data::Fp32(values) => Some(values.to_vec()),
         Data::Fp64(values) => Some(values.iter().map(|&value| value as f32).collect()),
         Data::Int64(values) => Some(values.iter().map(|&value| value as f32).collect()),
         _ => None,

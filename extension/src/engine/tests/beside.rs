@@ -81,7 +81,7 @@ fn run(session: &dyn Session) -> Result<Vec<String>, String> {
     let bits = |(name, value): (String, Value)| match value {
         Value::Tensor(tensor) => match tensor.into_parts() {
             (shape, Data::Fp32(data)) => {
-                let bits: Vec<u32> = data.into_iter().map(f32::to_bits).collect();
+                let bits: Vec<u32> = data.iter().map(|number| number.to_bits()).collect();
                 format!("{name} {shape:?} {bits:?}")
             }
             other => format!("{name} {other:?}"),
