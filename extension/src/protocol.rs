@@ -1,5 +1,5 @@
-//! Codecs between bytes and tensors: the Open Inference Protocol's JSON form, TensorFlow Serving's, and the plain
-//! `/predict` form.
+//! Codecs between bytes and tensors: the Open Inference Protocol, TensorFlow Serving's form, and the plain `/predict`
+//! form.
 //!
 //! Everything that a caller sends is checked here, against the model's signature, before the model sees it. A
 //! mistake names the field, what came and what was expected. Numbers are read exactly: a decimal text becomes
@@ -8,6 +8,7 @@
 mod array;
 mod columns;
 mod dense;
+mod json;
 mod malformed;
 mod number;
 pub mod predict;

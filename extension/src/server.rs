@@ -12,6 +12,7 @@ mod encoding;
 mod error;
 mod listen;
 mod patience;
+mod pieces;
 mod repository;
 mod route;
 mod statistics;

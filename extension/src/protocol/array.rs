@@ -1,12 +1,13 @@
 //! A JSON array of scalars, nested or flat, as a tensor's elements.
 //!
-//! One pass over the text, into a vector of the right type: no tree of values in between. The text comes from
-//! `serde_json`'s raw value, so it is JSON already; what remains is to take it apart.
+//! One pass over the text, into a vector of the right type: no tree of values in between, and no second look at what
+//! has been read.
 
 use std::borrow::Cow;
 
 use super::BadRequest;
-use super::number::{Element, Scalar};
+use super::json::{self, after_space};
+use super::number::{self, Element, Scalar};
 use crate::tensor::{Data, Datatype, element_count};
 
 /// ONNX Runtime's tensors have far fewer dimensions; nesting beyond this is a mistake or an attack.
@@ -22,15 +23,22 @@ pub(super) struct Array {
 /// Reads JSON text as elements of `datatype`; `place` is the field's name, for errors. A scalar alone has no
 /// dimension. `expected` elements are reserved at once.
 pub(super) fn read(
-    text: &str,
+    text: impl AsRef<[u8]>,
     datatype: Datatype,
     place: &str,
     expected: usize,
 ) -> Result<Array, BadRequest> {
+    let text = text.as_ref();
+    // A text of n bytes holds at most n / 2 + 1 elements: a shape that lies reserves no more than that.
+    let expected = expected.min(text.len() / 2 + 1);
     macro_rules! table {
         ($($variant:ident $element:ty;)*) => {
             match datatype {
-                $(Datatype::$variant => Walk::<$element>::over(text, place, expected),)*
+                $(Datatype::$variant => {
+                    let mut elements = Vec::<$element>::with_capacity(expected);
+                    let shape = Walk::over(text, place, &mut elements)?;
+                    Ok(Array { shape, data: elements.into() })
+                })*
             }
         };
     }
@@ -52,57 +60,151 @@ pub(super) fn read(
     }
 }
 
-struct Walk<'a, T> {
-    text: &'a str,
-    position: usize,
-    place: &'a str,
-    /// The length of each level, once one array of that level has ended.
-    lengths: Vec<Option<usize>>,
-    /// The level on which scalars stand, once one has been seen.
-    rank: Option<usize>,
-    elements: Vec<T>,
+/// Where elements go.
+trait Elements {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// Reads scalars, with a comma between two, from `position` up to whatever else; gives where that is.
+    fn take(&mut self, text: &[u8], position: usize) -> Result<usize, Stop>;
+
+    /// What a scalar must be.
+    fn expected(&self) -> &'static str;
 }
 
-impl<'a, T: Element> Walk<'a, T>
-where
-    Data: From<Vec<T>>,
-{
-    fn over(text: &'a str, place: &'a str, expected: usize) -> Result<Array, BadRequest> {
-        // A text of n bytes holds at most n / 2 + 1 elements: a shape that lies reserves no more than that.
-        let elements = Vec::with_capacity(expected.min(text.len() / 2 + 1));
+/// Why no further scalar could be read.
+enum Stop {
+    /// What is here is no element. It ends there.
+    Unexpected(usize, usize),
+    /// What is here is no JSON.
+    Malformed,
+    /// An array among scalars.
+    Ragged,
+    /// An object.
+    Object,
+}
+
+impl<T: Element> Elements for Vec<T> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn take(&mut self, text: &[u8], mut position: usize) -> Result<usize, Stop> {
+        loop {
+            let rest = text.get(position..).unwrap_or_default();
+            let length = match rest.first() {
+                Some(b'-' | b'0'..=b'9') => match T::number(rest) {
+                    Some((element, length)) => {
+                        self.push(element);
+                        length
+                    }
+                    None => return Err(unexpected(rest, position)),
+                },
+                Some(_) => {
+                    let (element, length) = other(rest, position)?;
+                    self.push(element);
+                    length
+                }
+                None => return Err(Stop::Malformed),
+            };
+            position += length;
+            if text.get(position) != Some(&b',') {
+                position = after_space(text, position);
+                if text.get(position) != Some(&b',') {
+                    return Ok(position);
+                }
+            }
+            position = after_space(text, position + 1);
+        }
+    }
+
+    fn expected(&self) -> &'static str {
+        T::EXPECTED
+    }
+}
+
+/// A scalar that is no number.
+fn other<T: Element>(rest: &[u8], position: usize) -> Result<(T, usize), Stop> {
+    match rest[0] {
+        b'[' => return Err(Stop::Ragged),
+        b'{' => return Err(Stop::Object),
+        _ => {}
+    }
+    let (element, length) = if rest[0] == b'"' {
+        let token = json::string(rest).ok_or(Stop::Malformed)?;
+        let text = json::unescape(token).ok_or(Stop::Malformed)?;
+        (T::other(Scalar::Text(&text)), token.len())
+    } else {
+        let length = word(rest);
+        let scalar = match &rest[..length] {
+            b"true" => Scalar::Truth(true),
+            b"false" => Scalar::Truth(false),
+            b"null" => Scalar::Null,
+            _ => return Err(Stop::Malformed),
+        };
+        (T::other(scalar), length)
+    };
+    let element = element.ok_or(Stop::Unexpected(position, position + length))?;
+    Ok((element, length))
+}
+
+#[cold]
+fn unexpected(rest: &[u8], position: usize) -> Stop {
+    match number::length(rest) {
+        Some(length) => Stop::Unexpected(position, position + length),
+        None => Stop::Malformed,
+    }
+}
+
+/// How long the word at the beginning of `rest` is.
+fn word(rest: &[u8]) -> usize {
+    let ends = |byte: &u8| !byte.is_ascii_alphanumeric();
+    rest.iter().position(ends).unwrap_or(rest.len())
+}
+
+struct Walk<'a> {
+    text: &'a [u8],
+    position: usize,
+    place: &'a str,
+    elements: &'a mut dyn Elements,
+    /// The length of each level, once one array of that level has ended.
+    lengths: Vec<Option<usize>>,
+    /// How deep the scalars lie, once one has come.
+    rank: Option<usize>,
+}
+
+impl<'a> Walk<'a> {
+    /// Reads all of the text, and gives its shape.
+    fn over(
+        text: &'a [u8],
+        place: &'a str,
+        elements: &'a mut dyn Elements,
+    ) -> Result<Vec<usize>, BadRequest> {
         let mut walk = Walk {
             text,
             position: 0,
             place,
+            elements,
             lengths: Vec::new(),
             rank: None,
-            elements,
         };
-        walk.value(0)?;
+        walk.skip_space();
+        if walk.peek() == Some(b'[') {
+            walk.array(0)?;
+        } else {
+            walk.scalars(0)?;
+        }
+        walk.skip_space();
+        if walk.position < text.len() {
+            return Err(walk.malformed());
+        }
         let rank = walk.rank.unwrap_or(walk.lengths.len());
-        let shape: Vec<usize> = walk
-            .lengths
-            .iter()
-            .take(rank)
-            .map(|length| length.unwrap_or(0))
-            .collect();
-        if element_count(&shape) != Some(walk.elements.len()) {
+        let lengths = walk.lengths.iter().take(rank);
+        let shape: Vec<usize> = lengths.map(|length| length.unwrap_or(0)).collect();
+        if element_count(&shape) != Some(walk.elements.count()) {
             return Err(walk.ragged());
         }
-        Ok(Array {
-            shape,
-            data: walk.elements.into(),
-        })
-    }
-
-    fn value(&mut self, level: usize) -> Result<(), BadRequest> {
-        self.skip_space();
-        match self.peek() {
-            Some(b'[') => self.array(level),
-            Some(b'{') => Err(self.unexpected("an object")),
-            Some(_) => self.scalar(level),
-            None => Err(self.malformed()),
-        }
+        Ok(shape)
     }
 
     fn array(&mut self, level: usize) -> Result<(), BadRequest> {
@@ -119,24 +221,16 @@ where
             self.lengths.push(None);
         }
         self.position += 1;
-        let mut length = 0;
         self.skip_space();
-        if self.peek() == Some(b']') {
-            self.position += 1;
-        } else {
-            loop {
-                self.value(level + 1)?;
-                length += 1;
-                self.skip_space();
-                let separator = self.peek();
-                self.position += 1;
-                match separator {
-                    Some(b',') => {}
-                    Some(b']') => break,
-                    _ => return Err(self.malformed()),
-                }
-            }
+        let length = match self.peek() {
+            Some(b']') => 0,
+            Some(b'[') => self.arrays(level + 1)?,
+            _ => self.scalars(level + 1)?,
+        };
+        if self.peek() != Some(b']') {
+            return Err(self.malformed());
         }
+        self.position += 1;
         match self.lengths.get_mut(level) {
             Some(known @ None) => *known = Some(length),
             Some(Some(known)) if *known == length => {}
@@ -145,71 +239,49 @@ where
         Ok(())
     }
 
-    fn scalar(&mut self, level: usize) -> Result<(), BadRequest> {
+    fn arrays(&mut self, level: usize) -> Result<usize, BadRequest> {
+        let mut length = 0;
+        loop {
+            match self.peek() {
+                Some(b'[') => self.array(level)?,
+                Some(b',' | b']') | None => return Err(self.malformed()),
+                Some(_) => return Err(self.ragged()),
+            }
+            length += 1;
+            self.skip_space();
+            if self.peek() != Some(b',') {
+                return Ok(length);
+            }
+            self.position += 1;
+            self.skip_space();
+        }
+    }
+
+    /// Scalars up to the end of what is around them; how many there are.
+    fn scalars(&mut self, level: usize) -> Result<usize, BadRequest> {
         if *self.rank.get_or_insert(level) != level || self.lengths.len() > level {
             return Err(self.ragged());
         }
-        let start = self.position;
-        let element = if self.peek() == Some(b'"') {
-            let token = self.string_token()?;
-            let text = unescape(token).ok_or_else(|| self.malformed())?;
-            T::read(Scalar::Text(&text))
-        } else {
-            let token = self.plain_token();
-            T::read(match token {
-                "true" => Scalar::Truth(true),
-                "false" => Scalar::Truth(false),
-                "null" => Scalar::Null,
-                number => Scalar::Number(number),
-            })
-        };
-        match element {
-            Some(element) => {
-                self.elements.push(element);
-                Ok(())
+        let before = self.elements.count();
+        match self.elements.take(self.text, self.position) {
+            Ok(position) => self.position = position,
+            Err(Stop::Unexpected(start, end)) => {
+                let found = String::from_utf8_lossy(&self.text[start..end]);
+                return Err(self.unexpected(&found));
             }
-            None => Err(self.unexpected(self.text.get(start..self.position).unwrap_or_default())),
+            Err(Stop::Object) => return Err(self.unexpected("an object")),
+            Err(Stop::Ragged) => return Err(self.ragged()),
+            Err(Stop::Malformed) => return Err(self.malformed()),
         }
-    }
-
-    /// The token of a string, quotes included.
-    fn string_token(&mut self) -> Result<&'a str, BadRequest> {
-        let start = self.position;
-        let mut escaped = false;
-        for (offset, byte) in self.text.bytes().enumerate().skip(start + 1) {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => {
-                    self.position = offset + 1;
-                    return self
-                        .text
-                        .get(start..self.position)
-                        .ok_or_else(|| self.malformed());
-                }
-                _ => {}
-            }
-        }
-        Err(self.malformed())
-    }
-
-    /// The token of a number, `true`, `false` or `null`.
-    fn plain_token(&mut self) -> &'a str {
-        let rest = self.text.get(self.position..).unwrap_or_default();
-        let ends = |byte: u8| matches!(byte, b',' | b']' | b'}' | b' ' | b'\n' | b'\r' | b'\t');
-        let length = rest.bytes().position(ends).unwrap_or(rest.len());
-        self.position += length;
-        rest.get(..length).unwrap_or_default()
+        Ok(self.elements.count() - before)
     }
 
     fn skip_space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
-            self.position += 1;
-        }
+        self.position = after_space(self.text, self.position);
     }
 
     fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.position).copied()
+        self.text.get(self.position).copied()
     }
 
     fn unexpected(&self, found: &str) -> BadRequest {
@@ -220,8 +292,8 @@ where
         BadRequest(format!(
             "{}[{}] is {found}, expected {}",
             self.place,
-            self.elements.len(),
-            T::EXPECTED
+            self.elements.count(),
+            self.elements.expected()
         ))
     }
 
@@ -234,13 +306,5 @@ where
 
     fn malformed(&self) -> BadRequest {
         BadRequest(format!("{} is not valid JSON", self.place))
-    }
-}
-
-fn unescape(token: &str) -> Option<Cow<'_, str>> {
-    if token.contains('\\') {
-        serde_json::from_str::<String>(token).ok().map(Cow::Owned)
-    } else {
-        token.get(1..token.len() - 1).map(Cow::Borrowed)
     }
 }

@@ -1,12 +1,24 @@
 //! One JSON scalar as an element of a tensor, exactly.
+//!
+//! A number becomes the nearest value of the element's type, ties to even as IEEE 754 has it; for an integer it must be
+//! whole. What JSON does not take as a number is none here either.
+
+mod decimal;
+mod short;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+use std::ops::Range;
 
 use half::{bf16, f16};
 
-/// A scalar as it stands in JSON text.
+use decimal::Decimal;
+use short::Short;
+
+/// A scalar that is no number.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Scalar<'a> {
-    /// The text of a number.
-    Number(&'a str),
     /// The content of a string, without escapes.
     Text(&'a str),
     /// `true` or `false`.
@@ -20,29 +32,12 @@ pub(super) trait Element: Sized {
     /// What a scalar must be, for the error.
     const EXPECTED: &str;
 
-    /// The element that a scalar stands for; `None` when there is none without loss.
-    fn read(scalar: Scalar<'_>) -> Option<Self>;
-}
+    /// The element that the number at the beginning of `text` stands for, and the number's length; `None` when there is
+    /// no element without loss.
+    fn number(text: &[u8]) -> Option<(Self, usize)>;
 
-/// Integers up to here are exact in a 64-bit float, so a text such as `1e3` or `5.0` is read without loss.
-const EXACT: f64 = 9_007_199_254_740_992.0;
-
-fn integer<T: std::str::FromStr + TryFrom<i64>>(scalar: Scalar<'_>) -> Option<T> {
-    let Scalar::Number(text) = scalar else {
-        return None;
-    };
-    if let Ok(value) = text.parse() {
-        return Some(value);
-    }
-    let value: f64 = fast_float2::parse(text).ok()?;
-    if value.fract() != 0.0 || value.abs() > EXACT {
-        return None;
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a whole number of at most 2^53"
-    )]
-    T::try_from(value as i64).ok()
+    /// The element that another scalar stands for.
+    fn other(scalar: Scalar<'_>) -> Option<Self>;
 }
 
 macro_rules! integers {
@@ -50,8 +45,13 @@ macro_rules! integers {
         $(impl Element for $element {
             const EXPECTED: &str = $expected;
 
-            fn read(scalar: Scalar<'_>) -> Option<Self> {
-                integer(scalar)
+            fn number(text: &[u8]) -> Option<(Self, usize)> {
+                let (value, length) = integer(text)?;
+                Some((Self::try_from(value).ok()?, length))
+            }
+
+            fn other(_: Scalar<'_>) -> Option<Self> {
+                None
             }
         })*
     };
@@ -66,6 +66,83 @@ integers! {
     i16, "a whole number from -32768 to 32767";
     i32, "a whole number from -2147483648 to 2147483647";
     i64, "a whole number from -9223372036854775808 to 9223372036854775807";
+}
+
+/// A whole number, in whatever way it is written: `5`, `5.0`, `5e0`.
+fn integer(text: &[u8]) -> Option<(i128, usize)> {
+    /// So many digits fit 64 bits.
+    const SHORT: usize = 18;
+    if let Some(short) = Short::read(text).filter(|short| short.behind == 0) {
+        let value = i128::from(short.digits);
+        return Some((if short.negative { -value } else { value }, short.length));
+    }
+    let whole = whole_part(text)?;
+    if matches!(text.get(whole.end), Some(b'.' | b'e' | b'E')) || whole.len() > SHORT {
+        let (decimal, length) = Decimal::read(text)?;
+        return Some((decimal.whole()?, length));
+    }
+    let mut value = 0_i64;
+    for digit in &text[whole.clone()] {
+        value = value * 10 + i64::from(digit - b'0');
+    }
+    let value = if whole.start == 1 { -value } else { value };
+    Some((value.into(), whole.end))
+}
+
+/// How long the number at the beginning of `text` is, whatever it stands for; `None` where JSON has none.
+pub(super) fn length(text: &[u8]) -> Option<usize> {
+    Decimal::read(text).map(|(_, length)| length)
+}
+
+/// Where the digits before point and exponent are; `None` when no number of JSON begins here.
+fn whole_part(text: &[u8]) -> Option<Range<usize>> {
+    let start = usize::from(text.first() == Some(&b'-'));
+    let digits = text.get(start..)?;
+    let mut length = 0;
+    while digits.get(length).is_some_and(u8::is_ascii_digit) {
+        length += 1;
+    }
+    let has_leading_zero = digits.first() == Some(&b'0') && length > 1;
+    let mut after = digits[length..].iter();
+    let lacks_fraction =
+        after.next() == Some(&b'.') && !after.next().is_some_and(u8::is_ascii_digit);
+    (length > 0 && !has_leading_zero && !lacks_fraction).then_some(start..start + length)
+}
+
+/// A float by its nearest value.
+trait Float: fast_float2::FastFloat {
+    fn of(short: Short) -> Option<Self>;
+}
+
+impl Float for f32 {
+    #[inline]
+    fn of(short: Short) -> Option<Self> {
+        short.to_f32()
+    }
+}
+
+impl Float for f64 {
+    #[inline]
+    fn of(short: Short) -> Option<Self> {
+        short.to_f64()
+    }
+}
+
+#[expect(clippy::inline_always, reason = "as of those who call it")]
+#[inline(always)]
+fn float<F: Float>(text: &[u8]) -> Option<(F, usize)> {
+    if let Some(short) = Short::read(text)
+        && let Some(value) = F::of(short)
+    {
+        return Some((value, short.length));
+    }
+    any_float(text)
+}
+
+#[inline(never)]
+fn any_float<F: Float>(text: &[u8]) -> Option<(F, usize)> {
+    whole_part(text)?;
+    fast_float2::parse_partial(text).ok()
 }
 
 /// JSON has no form for the three special values: `null` is NaN, and all three may come as strings.
@@ -83,10 +160,15 @@ macro_rules! floats {
         $(impl Element for $element {
             const EXPECTED: &str = $expected;
 
-            fn read(scalar: Scalar<'_>) -> Option<Self> {
-                let Scalar::Number(text) = scalar else { return special(scalar).map($special) };
-                let value: Self = $number(text)?;
-                value.is_finite().then_some(value)
+            // Most of a large request's time is spent here.
+            #[inline(always)]
+            fn number(text: &[u8]) -> Option<(Self, usize)> {
+                let (value, length): (Self, usize) = $number(text)?;
+                value.is_finite().then_some((value, length))
+            }
+
+            fn other(scalar: Scalar<'_>) -> Option<Self> {
+                special(scalar).map($special)
             }
         })*
     };
@@ -94,23 +176,101 @@ macro_rules! floats {
 
 floats! {
     f32, "a number within the range of FP32, null or \"NaN\", \"Infinity\" or \"-Infinity\"",
-        |text| fast_float2::parse(text).ok(), |value| value;
+        float, |value| value;
     f64, "a number within the range of FP64, null or \"NaN\", \"Infinity\" or \"-Infinity\"",
-        |text| fast_float2::parse(text).ok(), f64::from;
+        float, f64::from;
     f16, "a number within the range of FP16, null or \"NaN\", \"Infinity\" or \"-Infinity\"",
-        |text| fast_float2::parse(text).ok().map(f16::from_f64), f16::from_f32;
+        narrow, f16::from_f32;
     bf16, "a number within the range of BF16, null or \"NaN\", \"Infinity\" or \"-Infinity\"",
-        |text| fast_float2::parse(text).ok().map(bf16::from_f64), bf16::from_f32;
+        narrow, bf16::from_f32;
+}
+
+/// A float of 16 bits.
+trait Narrow {
+    /// The bits of infinity, whose sign is added to them.
+    const INFINITY: u16;
+    /// What would come after the largest value, if there were one more.
+    const BEYOND: f64;
+
+    fn of(bits: u16) -> Self;
+
+    fn wide(bits: u16) -> f64;
+}
+
+impl Narrow for f16 {
+    const INFINITY: u16 = f16::INFINITY.to_bits();
+    const BEYOND: f64 = 65536.0;
+
+    fn of(bits: u16) -> Self {
+        Self::from_bits(bits)
+    }
+
+    fn wide(bits: u16) -> f64 {
+        Self::from_bits(bits).to_f64()
+    }
+}
+
+impl Narrow for bf16 {
+    const INFINITY: u16 = bf16::INFINITY.to_bits();
+    const BEYOND: f64 = 340_282_366_920_938_463_463_374_607_431_768_211_456.0;
+
+    fn of(bits: u16) -> Self {
+        Self::from_bits(bits)
+    }
+
+    fn wide(bits: u16) -> f64 {
+        Self::from_bits(bits).to_f64()
+    }
+}
+
+/// The nearest value of 16 bits. By way of 64 bits it is rounded twice, which matters where the first time ends just
+/// between two values of 16 bits: there the digits decide.
+fn narrow<T: Narrow>(text: &[u8]) -> Option<(T, usize)> {
+    let (wide, length) = float::<f64>(text)?;
+    let magnitude = wide.abs();
+    // The largest value that is not above, of those from zero to infinity: the bits are in their order.
+    let (mut below, mut above) = (0, T::INFINITY);
+    while above - below > 1 {
+        let middle = below.midpoint(above);
+        if T::wide(middle) <= magnitude {
+            below = middle;
+        } else {
+            above = middle;
+        }
+    }
+    let upper = if above == T::INFINITY {
+        T::BEYOND
+    } else {
+        T::wide(above)
+    };
+    // With one bit more than the two, which 64 bits have room for.
+    let middle = T::wide(below).midpoint(upper);
+    let order = match magnitude.total_cmp(&middle) {
+        Ordering::Equal => Decimal::read(&text[..length])?.0.compare(middle),
+        order => order,
+    };
+    let bits = match order {
+        Ordering::Less => below,
+        Ordering::Greater => above,
+        Ordering::Equal => below + (below & 1),
+    };
+    let sign = u16::from(wide.is_sign_negative()) << 15;
+    Some((T::of(sign | bits), length))
 }
 
 impl Element for bool {
     const EXPECTED: &str = "true or false";
 
-    fn read(scalar: Scalar<'_>) -> Option<Self> {
+    fn number(text: &[u8]) -> Option<(Self, usize)> {
+        match integer(text)? {
+            (value @ (0 | 1), length) => Some((value == 1, length)),
+            _ => None,
+        }
+    }
+
+    fn other(scalar: Scalar<'_>) -> Option<Self> {
         match scalar {
             Scalar::Truth(value) => Some(value),
-            Scalar::Number("0") => Some(false),
-            Scalar::Number("1") => Some(true),
             _ => None,
         }
     }
@@ -119,7 +279,11 @@ impl Element for bool {
 impl Element for String {
     const EXPECTED: &str = "a string";
 
-    fn read(scalar: Scalar<'_>) -> Option<Self> {
+    fn number(_: &[u8]) -> Option<(Self, usize)> {
+        None
+    }
+
+    fn other(scalar: Scalar<'_>) -> Option<Self> {
         match scalar {
             Scalar::Text(text) => Some(text.to_owned()),
             _ => None,

@@ -1,64 +1,73 @@
-//! The Open Inference Protocol, version 2, in its JSON form.
+//! The Open Inference Protocol, version 2, in JSON and with Triton's extensions for binary tensors and classes.
 //!
 //! Specification: <https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol>. Beyond
 //! it: FP16 and BF16 are plain numbers; NaN is `null`, the infinities are strings; a sequence of maps
 //! (scikit-learn's probabilities) is a dense FP32 tensor with `labels` in its parameters; other sequences and
 //! maps are outputs of datatype `SEQUENCE` and `MAP`.
 
+mod binary;
+mod classification;
+mod reply;
+mod request;
+
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use bytes::Bytes;
+pub use reply::{Encoded, Reply};
+use serde::Serialize;
 
 use super::dense::dense;
 use super::{
-    AnsweredBy, BadRequest, Decoded, array, check_complete, check_shape, input_port, object,
-    output_port, write,
+    AnsweredBy, BadRequest, Decoded, array, check_complete, check_shape, input_port, output_port,
+    write,
 };
 use crate::manifest::GoldenTensor;
 use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value, element_count};
+use binary::Rest;
+use request::{InputTensor, Request};
 
-#[derive(Deserialize)]
-struct InferRequest<'a> {
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    inputs: Vec<InputTensor<'a>>,
-    #[serde(borrow, default)]
-    outputs: Vec<OutputTensor<'a>>,
-}
+/// The header that says how many bytes of a body are JSON, before tensors in binary.
+pub const HEADER_LENGTH: &str = "inference-header-content-length";
 
-#[derive(Deserialize)]
-struct InputTensor<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    shape: Vec<usize>,
-    #[serde(borrow)]
-    datatype: Cow<'a, str>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-}
+/// What the server's metadata calls the extensions of this form.
+pub const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "classification"];
 
-#[derive(Deserialize)]
-struct OutputTensor<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-}
-
-/// Reads a request for a model of this signature; gives what to run, and the id to be answered.
-pub fn decode(body: &[u8], signature: &Signature) -> Result<(Decoded, Option<String>), BadRequest> {
-    let request: InferRequest<'_> = object(body, "an inference")?;
-    let inputs = decode_inputs(&request.inputs, signature)?;
-    let outputs = request
-        .outputs
-        .iter()
-        .enumerate()
-        .map(|(index, output)| {
-            output_port(signature, &output.name, &format!("outputs[{index}]"))?;
-            Ok(output.name.clone().into_owned())
-        })
-        .collect::<Result<_, _>>()?;
-    Ok((Decoded { inputs, outputs }, request.id.map(Cow::into_owned)))
+/// Reads a request for a model of this signature; gives what to run, and how to answer. All of the body is JSON where
+/// no [header](HEADER_LENGTH) says otherwise; where it says 0, the body is the only input's elements.
+pub fn decode(
+    body: &Bytes,
+    header_length: Option<usize>,
+    signature: &Signature,
+) -> Result<(Decoded, Reply), BadRequest> {
+    if header_length == Some(0) {
+        return Ok((binary::raw(body.clone(), signature)?, Reply::binary()));
+    }
+    let length = header_length.unwrap_or(body.len());
+    let Some(text) = body.get(..length) else {
+        return Err(BadRequest(format!(
+            "header {HEADER_LENGTH} is {length}, but the body has {} bytes",
+            body.len()
+        )));
+    };
+    let request = Request::read(text)?;
+    let mut rest = Rest::new(body.slice(length..));
+    if let (None, Some(index)) = (header_length, request.first_binary()) {
+        return Err(BadRequest(format!(
+            "inputs[{index}].parameters.binary_data_size is given, but no header {HEADER_LENGTH}, \
+             which says where the JSON ends"
+        )));
+    }
+    let inputs = decode_inputs(&request.inputs, &mut rest, signature)?;
+    rest.end()?;
+    let Request {
+        id,
+        binary_outputs,
+        outputs,
+        ..
+    } = request;
+    let reply = Reply::read(id, binary_outputs, outputs, signature)?;
+    let outputs = reply.names();
+    Ok((Decoded { inputs, outputs }, reply))
 }
 
 /// Reads the inputs of a manifest's golden example as if a request had brought them.
@@ -66,12 +75,8 @@ pub fn golden_inputs(
     inputs: &[GoldenTensor],
     signature: &Signature,
 ) -> Result<Vec<(String, Value)>, BadRequest> {
-    let inputs: Vec<InputTensor<'_>> = inputs
-        .iter()
-        .enumerate()
-        .map(|(index, input)| golden_tensor(input, &format!("inputs[{index}]")))
-        .collect::<Result<_, _>>()?;
-    decode_inputs(&inputs, signature)
+    let inputs: Vec<InputTensor<'_>> = inputs.iter().map(golden_tensor).collect();
+    decode_inputs(&inputs, &mut Rest::new(Bytes::new()), signature)
 }
 
 /// Reads the outputs of a manifest's golden example, each of which must be one of the signature's that an answer writes
@@ -89,21 +94,25 @@ pub fn golden_outputs(
                 port.name, port.kind
             )));
         }
-        let tensor = read_tensor(&golden_tensor(output, &place)?, output.datatype, &place)?;
+        let tensor = read_tensor(
+            &golden_tensor(output),
+            &mut Rest::new(Bytes::new()),
+            output.datatype,
+            &place,
+        )?;
         Ok((output.name.clone(), tensor))
     };
     outputs.iter().enumerate().map(read).collect()
 }
 
-fn golden_tensor<'a>(golden: &'a GoldenTensor, place: &str) -> Result<InputTensor<'a>, BadRequest> {
-    let data = serde_json::from_str(&golden.data)
-        .map_err(|error| BadRequest(format!("{place}.data: {error}")))?;
-    Ok(InputTensor {
+fn golden_tensor(golden: &GoldenTensor) -> InputTensor<'_> {
+    InputTensor {
         name: Cow::Borrowed(&golden.name),
         shape: golden.shape.clone(),
         datatype: Cow::Borrowed(golden.datatype.name()),
-        data: Some(data),
-    })
+        binary_size: None,
+        data: Some(golden.data.as_bytes()),
+    }
 }
 
 /// The tensor that an answer writes for this value, where it writes one.
@@ -117,11 +126,12 @@ pub fn as_tensor(value: Value) -> Option<Tensor> {
 
 fn decode_inputs(
     given: &[InputTensor<'_>],
+    rest: &mut Rest,
     signature: &Signature,
 ) -> Result<Vec<(String, Value)>, BadRequest> {
     let mut inputs: Vec<(String, Value)> = Vec::with_capacity(given.len());
     for (index, input) in given.iter().enumerate() {
-        let tensor = decode_input(input, index, signature)?;
+        let tensor = decode_input(input, rest, index, signature)?;
         if inputs.iter().any(|(name, _)| *name == input.name) {
             return Err(BadRequest(format!(
                 "inputs[{index}]: input {:?} is given twice",
@@ -136,6 +146,7 @@ fn decode_inputs(
 
 fn decode_input(
     input: &InputTensor<'_>,
+    rest: &mut Rest,
     index: usize,
     signature: &Signature,
 ) -> Result<Tensor, BadRequest> {
@@ -157,7 +168,7 @@ fn decode_input(
         )));
     }
     let place = format!("inputs[{index}]");
-    let tensor = read_tensor(input, *datatype, &place)?;
+    let tensor = read_tensor(input, rest, *datatype, &place)?;
     check_shape(port, declared, &tensor, &place)?;
     Ok(tensor)
 }
@@ -165,14 +176,22 @@ fn decode_input(
 /// The elements of a tensor as it stands at `place`.
 fn read_tensor(
     given: &InputTensor<'_>,
+    rest: &mut Rest,
     datatype: Datatype,
     place: &str,
 ) -> Result<Tensor, BadRequest> {
-    let Some(data) = given.data else {
-        return Err(BadRequest(format!("{place}.data is missing")));
+    let data = match (given.data, given.binary_size) {
+        (Some(data), None) => data,
+        (None, Some(size)) => return rest.tensor(size, datatype, &given.shape, place),
+        (None, None) => return Err(BadRequest(format!("{place}.data is missing"))),
+        (Some(_), Some(size)) => {
+            return Err(BadRequest(format!(
+                "{place} has data, and its parameters.binary_data_size is {size}: send one of them"
+            )));
+        }
     };
     let expected = element_count(&given.shape).unwrap_or(usize::MAX);
-    let array = array::read(data.get(), datatype, &format!("{place}.data"), expected)?;
+    let array = array::read(data, datatype, &format!("{place}.data"), expected)?;
     // Flat, or nested just as the shape says.
     if array.shape.len() > 1 && array.shape != given.shape {
         return Err(BadRequest(format!(
@@ -182,58 +201,6 @@ fn read_tensor(
     }
     Tensor::new(given.shape.clone(), array.data)
         .map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")))
-}
-
-/// Writes the answer to a request.
-#[must_use]
-pub fn encode(answer: AnsweredBy<'_>, id: Option<&str>, outputs: &[(String, Value)]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
-    write::object(&mut out, |fields| {
-        fields.value("model_name", answer.model);
-        fields.value("model_version", answer.version);
-        if let Some(id) = id {
-            fields.value("id", id);
-        }
-        fields.field("outputs", |out| {
-            write::list(out, outputs, |out, (name, value)| {
-                encode_output(out, name, value);
-            });
-        });
-    });
-    out
-}
-
-fn encode_output(out: &mut Vec<u8>, name: &str, value: &Value) {
-    let dense = dense(value);
-    write::object(out, |fields| {
-        fields.value("name", name);
-        let mut tensor = |tensor: &Tensor| {
-            fields.value("datatype", tensor.datatype().name());
-            fields.value("shape", tensor.shape());
-            fields.field("data", |out| write::flat(out, tensor.data()));
-        };
-        match (value, &dense) {
-            (_, Some(dense)) => {
-                tensor(&dense.probabilities);
-                fields.field("parameters", |out| {
-                    write::object(out, |fields| {
-                        fields.field("labels", |out| write::flat(out, &dense.classes));
-                    });
-                });
-            }
-            (Value::Tensor(plain), None) => tensor(plain),
-            (Value::Sequence(values), None) => {
-                fields.value("datatype", "SEQUENCE");
-                fields.value("shape", &[values.len()]);
-                fields.field("data", |out| write::value(out, value));
-            }
-            (Value::Map { keys, .. }, None) => {
-                fields.value("datatype", "MAP");
-                fields.value("shape", &[keys.len()]);
-                fields.field("data", |out| write::value(out, value));
-            }
-        }
-    });
 }
 
 #[derive(Serialize)]

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::Full;
+use bytes::{Buf as _, Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
@@ -21,6 +20,7 @@ use super::document;
 use super::encoding;
 use super::error::ApiError;
 use super::patience::Patience;
+use super::pieces::Pieces;
 use super::repository;
 use super::route::{NoRoute, Route, Target};
 use super::statistics::{self, Success};
@@ -29,7 +29,8 @@ use super::{BODY_STALL, BODY_TIME, Context, MOST_BODY};
 use crate::clock::Deadline;
 use crate::ids::ModelName;
 use crate::models::Loaded;
-use crate::protocol::{AnsweredBy, BadRequest, Decoded, predict, tfserving, v2};
+use crate::protocol::v2::{self, Encoded, HEADER_LENGTH};
+use crate::protocol::{AnsweredBy, BadRequest, Decoded, predict, tfserving};
 use crate::schedule::RunError;
 use crate::tensor::{Signature, Value};
 
@@ -40,13 +41,21 @@ const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 /// The longest wait of a request that comes with no deadline, outside an invocation.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-pub(super) type Answer = Response<Full<Bytes>>;
+/// What tensors in binary begin at a multiple of, in memory: as much as any instruction of a CPU asks for.
+const ALIGNMENT: usize = 64;
+
+pub(super) type Answer = Response<Pieces>;
 
 /// The header by which a caller shows that it knows the environment's secret.
 const TOKEN_HEADER: &str = "x-model-token";
 
 /// What is there beyond the protocol.
-const EXTENSIONS: &[&str] = &[repository::EXTENSION, statistics::EXTENSION];
+const EXTENSIONS: &[&str] = &[
+    repository::EXTENSION,
+    statistics::EXTENSION,
+    v2::EXTENSIONS[0],
+    v2::EXTENSIONS[1],
+];
 
 /// Answers one request; whatever goes wrong is an answer, too.
 pub(super) async fn answer(request: Request<Incoming>, context: &Context) -> Answer {
@@ -140,7 +149,7 @@ async fn call(
 
 /// What a path takes, without a body.
 fn options(allowed: &'static str) -> Answer {
-    let mut answer = Response::new(Full::default());
+    let mut answer = Response::new(Pieces::default());
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let allowed = HeaderValue::from_static(allowed);
     answer.headers_mut().insert(ALLOW, allowed);
@@ -170,7 +179,7 @@ fn error_answer(error: &ApiError) -> Answer {
 }
 
 pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Pieces::from(body.into()));
     *answer.status_mut() = status;
     answer
         .headers_mut()
@@ -190,20 +199,22 @@ enum Form<'a> {
 
 /// What an answer must know of its request.
 enum Reply {
-    /// The id that is answered.
-    OpenInference {
-        id: Option<String>,
-    },
+    OpenInference(v2::Reply),
     TensorFlow(tfserving::Layout),
     Plain,
 }
 
 impl Form<'_> {
     /// What to run, and how to answer.
-    fn decode(&self, body: &[u8], signature: &Signature) -> Result<(Decoded, Reply), BadRequest> {
+    fn decode(
+        &self,
+        body: &Bytes,
+        header_length: Option<usize>,
+        signature: &Signature,
+    ) -> Result<(Decoded, Reply), BadRequest> {
         match self {
-            Form::OpenInference(_) => v2::decode(body, signature)
-                .map(|(decoded, id)| (decoded, Reply::OpenInference { id })),
+            Form::OpenInference(_) => v2::decode(body, header_length, signature)
+                .map(|(decoded, reply)| (decoded, Reply::OpenInference(reply))),
             Form::TensorFlow(_) => tfserving::decode(body, signature)
                 .map(|(decoded, layout)| (decoded, Reply::TensorFlow(layout))),
             Form::Plain => predict::decode(body, signature).map(|decoded| (decoded, Reply::Plain)),
@@ -220,15 +231,35 @@ impl Form<'_> {
 }
 
 impl Reply {
-    fn encode(&self, loaded: &Loaded, outputs: &[(String, Value)]) -> Result<Vec<u8>, BadRequest> {
+    fn encode(
+        &self,
+        loaded: &Loaded,
+        outputs: Vec<(String, Value)>,
+    ) -> Result<Encoded, BadRequest> {
         match self {
-            Reply::OpenInference { id } => {
-                Ok(v2::encode(answered_by(loaded), id.as_deref(), outputs))
-            }
-            Reply::TensorFlow(layout) => tfserving::encode(*layout, outputs),
-            Reply::Plain => Ok(predict::encode(answered_by(loaded), outputs)),
+            Reply::OpenInference(reply) => Ok(reply.encode(answered_by(loaded), outputs)),
+            Reply::TensorFlow(layout) => tfserving::encode(*layout, &outputs).map(Encoded::json),
+            Reply::Plain => Ok(Encoded::json(predict::encode(
+                answered_by(loaded),
+                &outputs,
+            ))),
         }
     }
+}
+
+/// The answer that was encoded so.
+fn encoded(encoded: Encoded) -> Answer {
+    let mut answer = Response::new(Pieces::from(encoded.pieces));
+    let headers = answer.headers_mut();
+    let media_type = match encoded.header_length {
+        None => "application/json",
+        Some(length) => {
+            headers.insert(HeaderName::from_static(HEADER_LENGTH), length.into());
+            "application/octet-stream"
+        }
+    };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    answer
 }
 
 /// Runs the model, and counts how that ended.
@@ -241,6 +272,7 @@ async fn infer(
     let mut answering = None;
     let result = observed(name, context, async {
         let deadline = deadline(request.headers(), context)?;
+        let header_length = header_length(request.headers())?;
         let body = body(request).await?;
         let received = Instant::now();
         let loaded = loaded(name, deadline, context).await?;
@@ -249,7 +281,9 @@ async fn infer(
         }
         answering = Some((Arc::clone(&loaded), received));
         let decoding = Instant::now();
-        let (decoded, reply) = form.decode(&body, loaded.signature())?;
+        let (decoded, reply) = form.decode(&body, header_length, loaded.signature())?;
+        // The inputs hold on to what they need of it.
+        drop(body);
         let rows = decoded.rows(loaded.signature());
         let decode = decoding.elapsed();
         let ran = context
@@ -257,9 +291,10 @@ async fn infer(
             .run(Arc::clone(&loaded), decoded, deadline)
             .await;
         context.watch(&loaded, &ran);
-        let ran = ran?;
+        let mut ran = ran?;
         let encoding = Instant::now();
-        let encoded = reply.encode(&loaded, &ran.outputs)?;
+        let outputs = std::mem::take(&mut ran.outputs);
+        let answer = encoded(reply.encode(&loaded, outputs)?);
         let success = Success {
             rows: u64::try_from(rows).unwrap_or(u64::MAX),
             together: ran.together,
@@ -271,7 +306,7 @@ async fn infer(
             encode: encoding.elapsed(),
         };
         statistics::count(context, &loaded, Ok(success));
-        let answer = named(json(StatusCode::OK, encoded), &loaded);
+        let answer = named(answer, &loaded);
         Ok(timed(answer, success, name, context))
     })
     .await;
@@ -430,18 +465,42 @@ pub(super) fn deadline(headers: &HeaderMap, context: &Context) -> Result<Deadlin
     Ok(Deadline::at_unix_ms(ms).less(DEADLINE_MARGIN))
 }
 
+/// How many bytes of the body are JSON, where tensors in binary may follow.
+fn header_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
+    let Some(value) = headers.get(HEADER_LENGTH) else {
+        return Ok(None);
+    };
+    let text = value.to_str().ok();
+    let length = text.and_then(|text| text.parse().ok());
+    length.map(Some).ok_or_else(|| ApiError::Header {
+        name: HEADER_LENGTH,
+        value: String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        expected: "how many bytes of the body are JSON",
+    })
+}
+
+/// An empty buffer in which what comes behind the first `header` bytes is aligned as elements of tensors must be.
+fn laid_out(capacity: usize, header: usize) -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(capacity + ALIGNMENT);
+    let padding = buffer.as_ptr().addr().wrapping_add(header).wrapping_neg() % ALIGNMENT;
+    buffer.resize(padding, 0);
+    buffer.advance(padding);
+    buffer
+}
+
 /// The whole body, as it was before it was compressed.
 pub(super) async fn body(request: Request<Incoming>) -> Result<Bytes, ApiError> {
     let coding = encoding::coding(request.headers())?;
-    let whole = received(request.into_body()).await?;
+    let header = header_length(request.headers()).ok().flatten().unwrap_or(0);
+    let whole = received(request.into_body(), header).await?;
     match coding {
         Some(coding) => coding.decode(whole).await,
         None => Ok(whole),
     }
 }
 
-/// The whole body, as it comes.
-async fn received(mut body: Incoming) -> Result<Bytes, ApiError> {
+/// The whole body, as it comes; what follows its first `header` bytes is aligned.
+async fn received(mut body: Incoming, header: usize) -> Result<Bytes, ApiError> {
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if declared > MOST_BODY {
         return Err(ApiError::BodyTooLarge);
@@ -473,7 +532,11 @@ async fn received(mut body: Incoming) -> Result<Bytes, ApiError> {
         if whole.len() + data.len() > MOST_BODY {
             return Err(ApiError::BodyTooLarge);
         }
-        whole.reserve(declared.saturating_sub(whole.len()).max(data.len()));
+        let more = declared.saturating_sub(whole.len()).max(data.len());
+        if whole.is_empty() {
+            whole = laid_out(more, header);
+        }
+        whole.reserve(more);
         whole.extend_from_slice(&data);
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write as _};
 use flate2::Compression;
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use flate2::write::GzEncoder;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Bytes};
 use hyper::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
@@ -142,12 +142,12 @@ pub(super) async fn encode(mut answer: Answer, accepts_gzip: bool) -> Answer {
         Ok(Ok(encoded)) => {
             let gzip = HeaderValue::from_static("gzip");
             head.headers.insert(CONTENT_ENCODING, gzip);
-            encoded.into()
+            Bytes::from(encoded)
         }
         // Without the thread there is still the answer.
         Ok(Err(_)) | Err(_) => plain,
     };
-    Answer::from_parts(head, Full::new(body))
+    Answer::from_parts(head, body.into())
 }
 
 fn gzip(plain: &[u8]) -> io::Result<Vec<u8>> {

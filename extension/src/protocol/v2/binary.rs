@@ -1,0 +1,267 @@
+//! Triton's binary tensor data extension: elements as bytes, after the JSON or in its place.
+//!
+//! Specification:
+//! <https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md>.
+//! Little-endian, in row-major order, without padding; before each element of BYTES stand four bytes with its length.
+//! Bytes that lie as elements must are used where they are.
+
+use bytes::Bytes;
+
+use crate::protocol::{BadRequest, Decoded, names};
+use crate::tensor::{Buffer, Data, Datatype, Kind, Port, Signature, Tensor, Value, element_count};
+
+/// How many bytes are before each element of BYTES.
+const LENGTH: usize = 4;
+
+/// Calls `$with!(variant)` for every datatype whose elements may be any bytes.
+macro_rules! for_each_plain {
+    ($with:ident) => {
+        $with! { Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Bf16 Fp32 Fp64 }
+    };
+}
+
+/// The bytes of one element; `None` where each has its own length.
+fn size(datatype: Datatype) -> Option<usize> {
+    match datatype {
+        Datatype::Bytes => None,
+        Datatype::Bool | Datatype::Uint8 | Datatype::Int8 => Some(1),
+        Datatype::Uint16 | Datatype::Int16 | Datatype::Fp16 | Datatype::Bf16 => Some(2),
+        Datatype::Uint32 | Datatype::Int32 | Datatype::Fp32 => Some(4),
+        Datatype::Uint64 | Datatype::Int64 | Datatype::Fp64 => Some(8),
+    }
+}
+
+/// The body of a request behind its JSON, from which each input takes its part.
+pub(super) struct Rest {
+    bytes: Bytes,
+    taken: usize,
+}
+
+impl Rest {
+    pub(super) fn new(bytes: Bytes) -> Self {
+        Self { bytes, taken: 0 }
+    }
+
+    /// The next `size` bytes, for the tensor at `place`.
+    fn take(&mut self, size: usize, place: &str) -> Result<Bytes, BadRequest> {
+        let left = self.bytes.len() - self.taken;
+        if size > left {
+            return Err(BadRequest(format!(
+                "{place}.parameters.binary_data_size is {size}, but {left} bytes are left of the body"
+            )));
+        }
+        let start = self.taken;
+        self.taken += size;
+        Ok(self.bytes.slice(start..self.taken))
+    }
+
+    /// The next tensor, at `place`, which has `size` bytes.
+    pub(super) fn tensor(
+        &mut self,
+        size: usize,
+        datatype: Datatype,
+        shape: &[usize],
+        place: &str,
+    ) -> Result<Tensor, BadRequest> {
+        let bytes = self.take(size, place)?;
+        let tensor = Tensor::new(shape.to_vec(), elements(bytes, datatype, shape, place)?);
+        tensor.map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")))
+    }
+
+    /// Makes sure that nothing is left.
+    pub(super) fn end(&self) -> Result<(), BadRequest> {
+        match self.bytes.len() - self.taken {
+            0 => Ok(()),
+            left => Err(BadRequest(format!(
+                "the body has {left} bytes more than the JSON and all binary_data_size of the inputs say"
+            ))),
+        }
+    }
+}
+
+fn elements(
+    bytes: Bytes,
+    datatype: Datatype,
+    shape: &[usize],
+    place: &str,
+) -> Result<Data, BadRequest> {
+    let Some(size) = size(datatype) else {
+        return strings(&bytes, element_count(shape), place).map(Data::Bytes);
+    };
+    let expected = element_count(shape).and_then(|count| count.checked_mul(size));
+    if expected != Some(bytes.len()) {
+        let expected =
+            expected.map_or_else(|| "more than 2^64".to_owned(), |bytes| bytes.to_string());
+        return Err(BadRequest(format!(
+            "{place} has {} bytes, but shape {shape:?} of {datatype} takes {expected}",
+            bytes.len()
+        )));
+    }
+    macro_rules! table {
+        ($($plain:ident)*) => {
+            match datatype {
+                $(Datatype::$plain => Ok(Data::$plain(Buffer::of_bytes(bytes))),)*
+                Datatype::Bool => truths(&bytes, place).map(Data::from),
+                // Told apart above.
+                Datatype::Bytes => Ok(Data::Bytes(Vec::new())),
+            }
+        };
+    }
+    for_each_plain!(table)
+}
+
+fn truths(bytes: &[u8], place: &str) -> Result<Vec<bool>, BadRequest> {
+    let truth = |(index, byte): (usize, &u8)| match byte {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(BadRequest(format!(
+            "{place}: element {index} is the byte {other}, expected 0 or 1 for BOOL"
+        ))),
+    };
+    bytes.iter().enumerate().map(truth).collect()
+}
+
+/// `count` strings, which are all of `bytes`.
+fn strings(bytes: &[u8], count: Option<usize>, place: &str) -> Result<Vec<String>, BadRequest> {
+    let count = count.unwrap_or(usize::MAX);
+    let mut left = bytes;
+    let mut strings = Vec::with_capacity(count.min(bytes.len() / LENGTH));
+    while strings.len() < count {
+        let index = strings.len();
+        let Some((length, rest)) = left.split_first_chunk::<LENGTH>() else {
+            return Err(BadRequest(format!(
+                "{place}: {} bytes are left for element {index} of {count}, expected {LENGTH} with its length",
+                left.len()
+            )));
+        };
+        let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let Some((content, rest)) = rest.split_at_checked(length) else {
+            return Err(BadRequest(format!(
+                "{place}: element {index} has {length} bytes by its length, but {} are left",
+                rest.len()
+            )));
+        };
+        strings.push(text(content, &format!("{place}: element {index}"))?);
+        left = rest;
+    }
+    if left.is_empty() {
+        return Ok(strings);
+    }
+    Err(BadRequest(format!(
+        "{place}: {} bytes are left after the {count} elements of its shape",
+        left.len()
+    )))
+}
+
+fn text(content: &[u8], place: &str) -> Result<String, BadRequest> {
+    match str::from_utf8(content) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(error) => Err(BadRequest(format!(
+            "{place} is no UTF-8 from byte {} on",
+            error.valid_up_to()
+        ))),
+    }
+}
+
+/// The elements as bytes, where they are.
+pub(super) fn bytes(data: Data) -> Bytes {
+    macro_rules! table {
+        ($($plain:ident)*) => {
+            match data {
+                $(Data::$plain(elements) => elements.into_bytes(),)*
+                Data::Bool(elements) => elements.into_bytes(),
+                Data::Bytes(strings) => {
+                    let total = strings.iter().map(|string| LENGTH + string.len()).sum();
+                    let mut out = Vec::with_capacity(total);
+                    for string in &strings {
+                        // A string of more than 4 GB does not come: the machine has no room for it.
+                        let length = u32::try_from(string.len()).unwrap_or(u32::MAX);
+                        out.extend_from_slice(&length.to_le_bytes());
+                        out.extend_from_slice(string.as_bytes());
+                    }
+                    out.into()
+                }
+            }
+        };
+    }
+    for_each_plain!(table)
+}
+
+/// A body without JSON: the elements of the one input that the model must be given.
+pub(super) fn raw(body: Bytes, signature: &Signature) -> Result<Decoded, BadRequest> {
+    let mut required = signature.required();
+    let (Some(port), None) = (required.next(), required.next()) else {
+        return Err(BadRequest(format!(
+            "a body without JSON is for a model that takes one input; this one's are {}",
+            names(&signature.inputs)
+        )));
+    };
+    let Kind::Tensor { datatype, shape } = &port.kind else {
+        return Err(BadRequest(format!(
+            "a body without JSON is a tensor, and input {:?} takes a {}",
+            port.name, port.kind
+        )));
+    };
+    let tensor = match size(*datatype) {
+        Some(size) => {
+            let shape = raw_shape(port, shape, size, body.len())?;
+            let data = elements(body, *datatype, &shape, "the body")?;
+            Tensor::new(shape, data)
+        }
+        None => {
+            if let Some(length) = shape.iter().flatten().find(|length| **length != 1) {
+                return Err(BadRequest(format!(
+                    "a body without JSON is one element, and input {:?} takes {}, of which one length is {length}",
+                    port.name, port.kind
+                )));
+            }
+            Tensor::new(vec![1; shape.len()], vec![text(&body, "the body")?])
+        }
+    };
+    let tensor = tensor.map_err(|mismatch| BadRequest(format!("the body: {mismatch}")))?;
+    Ok(Decoded {
+        inputs: vec![(port.name.clone(), Value::Tensor(tensor))],
+        outputs: Vec::new(),
+    })
+}
+
+/// The shape that so many bytes of elements have. One free length follows from them; with another one before it, which
+/// counts rows, there is one row.
+fn raw_shape(
+    port: &Port,
+    declared: &[Option<usize>],
+    size: usize,
+    bytes: usize,
+) -> Result<Vec<usize>, BadRequest> {
+    let mut shape = declared.to_vec();
+    let free = |shape: &[Option<usize>]| shape.iter().filter(|length| length.is_none()).count();
+    if let (2, Some(rows @ None)) = (free(&shape), shape.first_mut()) {
+        *rows = Some(1);
+    }
+    if free(&shape) > 1 {
+        return Err(BadRequest(format!(
+            "a body without JSON leaves one length to be found, and input {:?} takes {}",
+            port.name, port.kind
+        )));
+    }
+    let fixed: Vec<usize> = shape.iter().copied().flatten().collect();
+    let unit = element_count(&fixed).and_then(|count| count.checked_mul(size));
+    let found = unit.and_then(|unit| bytes.checked_div(unit)).unwrap_or(0);
+    let fits = unit.and_then(|unit| unit.checked_mul(found)) == Some(bytes);
+    if !fits || (free(&shape) == 0 && bytes != unit.unwrap_or(0)) {
+        let multiple = if free(&shape) == 0 {
+            ""
+        } else {
+            "a multiple of "
+        };
+        let unit = unit.map_or_else(|| "2^64".to_owned(), |unit| unit.to_string());
+        return Err(BadRequest(format!(
+            "the body has {bytes} bytes, input {:?} takes {}, which is {multiple}{unit} bytes",
+            port.name, port.kind
+        )));
+    }
+    Ok(shape
+        .into_iter()
+        .map(|length| length.unwrap_or(found))
+        .collect())
+}
