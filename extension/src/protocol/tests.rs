@@ -601,7 +601,7 @@ fn json_of_any_depth_is_an_answer() {
             let body = request.as_bytes();
             assert!(predict::decode(body, &signature).is_err());
             assert!(crate::protocol::tfserving::decode(body, &signature).is_err());
-            assert!(v2::decode(&bytes::Bytes::copy_from_slice(body), None, &signature).is_err());
+            assert!(v2::decode(&Bytes::copy_from_slice(body), None, &signature).is_err());
         }
     }
 }
