@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes stage layer check-layer tools test demo soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch bench-inference fuzz fuzz-tools lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops stage layer check-layer tools test demo soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch bench-inference fuzz fuzz-tools lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ fixtures: ## fetch the models that the tests use and the repository does not hol
 
 runtimes: ## fetch AWS's runtime client for Python, for the tests of `lab serve`
 	@PYTHON=$(PYTHON) sh tests/functions/runtimes.sh
+
+custom-ops: ## fetch a library of operators beside ONNX Runtime's own into target/custom-ops
+	@PYTHON=$(PYTHON) sh tests/models/custom-ops/fetch.sh
 
 stage: onnxruntime ## build in the dev profile and lay it out as on Lambda in target/stage
 	@echo "building the extension and the handler (several minutes the first time)"
@@ -77,7 +80,7 @@ tools:
 	        --only-binary=:all: -r layer/build/tools.txt && \
 	    cp layer/build/tools.txt $(TOOLS)/.pinned; }
 
-test: onnxruntime rie seaweedfs bubblewrap strace stage fixtures runtimes ## run every test
+test: onnxruntime rie seaweedfs bubblewrap strace stage fixtures runtimes custom-ops ## run every test
 	cargo test --workspace
 
 demo: onnxruntime bubblewrap stage ## run the main job from nothing, as a story in the terminal

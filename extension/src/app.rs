@@ -249,8 +249,10 @@ impl App {
         let building = Instant::now();
         let engine = {
             let (library, threads) = (config.onnxruntime.clone(), config.threads);
+            let custom_ops = config.custom_ops.clone();
             EngineSlot::new(move || {
-                Ok(Arc::new(OnnxRuntime::open(&library, threads)?) as Arc<dyn Engine>)
+                let engine = OnnxRuntime::open(&library, threads)?;
+                Ok(Arc::new(engine.with_custom_ops(custom_ops.clone())?) as Arc<dyn Engine>)
             })
         };
         // Beside all that follows; who needs the engine waits for this same opening.

@@ -121,6 +121,8 @@ pub struct Config {
     pub batch_delay: Duration,
     /// Where ONNX Runtime's library is.
     pub onnxruntime: PathBuf,
+    /// Libraries of operators beside ONNX Runtime's own.
+    pub custom_ops: Vec<PathBuf>,
     /// Where the metrics go.
     pub metrics: MetricsSink,
     /// The CloudWatch namespace.
@@ -256,6 +258,7 @@ impl Config {
             onnxruntime: reader
                 .absolute_path("ORT_DYLIB_PATH")
                 .unwrap_or_else(|| environment.bundled_onnxruntime()),
+            custom_ops: reader.files("MODEL_CUSTOM_OPS"),
             metrics: reader
                 .choice(
                     "MODEL_METRICS",

@@ -56,6 +56,14 @@ pub enum EngineError {
         /// What the loader said.
         reason: String,
     },
+    /// A library of custom operators cannot be used.
+    #[error("cannot load the operators of {path} (MODEL_CUSTOM_OPS): {reason}")]
+    CustomOps {
+        /// The library.
+        path: PathBuf,
+        /// What ONNX Runtime or the loader said.
+        reason: String,
+    },
     /// The file is no model that ONNX Runtime can load.
     #[error("ONNX Runtime cannot load the model: {0}")]
     Load(String),

@@ -98,6 +98,29 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Files that are there, by absolute paths with colons between them; none where the variable is not set.
+    pub(super) fn files(&mut self, name: &str) -> Vec<PathBuf> {
+        let Some(value) = self.text(name) else {
+            return Vec::new();
+        };
+        let mut files = Vec::new();
+        for path in value.split(':').map(str::trim) {
+            let allowed = "absolute paths of files, separated by colons";
+            let file = PathBuf::from(path);
+            if !file.is_absolute() {
+                self.wrong(name, value, &format!("{allowed}; {path:?} is none"));
+            } else if !file.is_file() {
+                self.wrong(
+                    name,
+                    value,
+                    &format!("{allowed}; there is no file {path:?}"),
+                );
+            }
+            files.push(file);
+        }
+        files
+    }
+
     pub(super) fn socket_path(&mut self, name: &str) -> Option<PathBuf> {
         self.parsed(
             name,

@@ -144,6 +144,11 @@ pub const VARIABLES: &[Variable] = &[
         "with `MODEL_BATCH_MAX`, how long a request waits for others, although the model is free; at most half of its time",
     ),
     variable(
+        "MODEL_CUSTOM_OPS",
+        "",
+        "libraries of operators that models need beside ONNX Runtime's own: absolute paths, separated by colons",
+    ),
+    variable(
         "MODEL_METRICS",
         "cloudwatch",
         "where metrics go: `cloudwatch`, `emf` (lines in the log), `none`",

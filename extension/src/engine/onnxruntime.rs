@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
@@ -23,6 +23,7 @@ const WORTH_IT: u64 = 4 * 1024 * 1024;
 /// The one ONNX Runtime of this process.
 pub struct OnnxRuntime {
     environment: Environment,
+    custom_ops: Vec<PathBuf>,
 }
 
 impl OnnxRuntime {
@@ -52,9 +53,35 @@ impl OnnxRuntime {
                 .build()
                 .map_err(|error| failed(error.to_string()))?;
             environment.set_log_level(LogLevel::Warning);
-            Ok(Self { environment })
+            Ok(Self {
+                environment,
+                custom_ops: Vec::new(),
+            })
         };
         guarded(open).unwrap_or_else(|panic| Err(failed(panic)))
+    }
+
+    /// Has models find the operators of these libraries, too. Each is loaded once here, so that one that cannot be is an
+    /// error now and not at the first model.
+    pub fn with_custom_ops(mut self, libraries: Vec<PathBuf>) -> Result<Self, EngineError> {
+        self.custom_ops = libraries;
+        for path in &self.custom_ops {
+            let failed = |reason: String| EngineError::CustomOps {
+                path: path.clone(),
+                reason,
+            };
+            let register = || {
+                let builder = ort::session::Session::builder(&self.environment)?;
+                builder.with_operator_library(path)?;
+                Ok(())
+            };
+            match guarded(register) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(failed(text::<()>(&error))),
+                Err(panic) => return Err(failed(panic)),
+            }
+        }
+        Ok(self)
     }
 
     pub(super) fn environment(&self) -> &Environment {
@@ -63,7 +90,10 @@ impl OnnxRuntime {
 
     /// Sets what the file itself asks for.
     fn builder_for(&self, description: Option<&Description>) -> ort::Result<SessionBuilder> {
-        let builder = ort::session::Session::builder(&self.environment)?;
+        let mut builder = ort::session::Session::builder(&self.environment)?;
+        for library in &self.custom_ops {
+            builder = builder.with_operator_library(library)?;
+        }
         let Some(description) = description else {
             return Ok(builder);
         };

@@ -22,7 +22,7 @@ use ort::value::DynValue;
 
 use super::onnxruntime::{guarded, text};
 use super::{Cancel, EngineError, Session, values};
-use crate::tensor::{Port, Signature, Value};
+use crate::tensor::{Kind, Port, Signature, Value};
 
 pub(super) struct OnnxSession {
     signature: Signature,
@@ -63,8 +63,18 @@ impl OnnxSession {
             };
             outlets.iter().map(port).collect()
         };
+        // An initializer that is an input as well is that input's default.
+        let with_default = session
+            .overridable_initializers()
+            .into_iter()
+            .map(|input| Port {
+                name: input.name().to_owned(),
+                kind: Kind::Optional(Box::new(values::kind(input.dtype()))),
+            });
+        let mut inputs = ports(session.inputs());
+        inputs.extend(with_default);
         let signature = Signature {
-            inputs: ports(session.inputs()),
+            inputs,
             outputs: ports(session.outputs()),
         };
         // The names came from the library as C strings, so none has a NUL inside.

@@ -4,6 +4,8 @@
     reason = "what ONNX Runtime gives is read where it lies; the block says why that is sound"
 )]
 
+mod containers;
+
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -72,10 +74,12 @@ fn datatype(element: TensorElementType) -> Option<Datatype> {
     for_each_primitive!(table)
 }
 
-/// A value for ONNX Runtime, which reads its elements where they are.
+/// A value for ONNX Runtime, which reads the elements of a tensor where they are.
 pub(super) fn to_onnx(value: &Value) -> Result<SessionInputValue<'_>, String> {
-    let Value::Tensor(tensor) = value else {
-        return Err("sequences and maps cannot be given to a model".to_owned());
+    let tensor = match value {
+        Value::Tensor(tensor) => tensor,
+        Value::Sequence(values) => return containers::sequence(values).map(Into::into),
+        Value::Map { keys, values } => return containers::map(keys, values).map(Into::into),
     };
     let shape = tensor.shape();
     macro_rules! table {
@@ -84,16 +88,38 @@ pub(super) fn to_onnx(value: &Value) -> Result<SessionInputValue<'_>, String> {
                 $(Data::$variant(elements) => {
                     TensorRef::<$element>::from_array_view((shape, &elements[..])).map(SessionInputValue::from)
                 })*
-                Data::Bytes(strings) => {
-                    if let Some(place) = strings.iter().position(|string| string.contains('\0')) {
-                        return Err(format!("element {place} contains a NUL character, which ONNX Runtime cannot take"));
-                    }
-                    OnnxTensor::from_string_array((shape, strings.as_slice())).map(SessionInputValue::from)
-                }
+                Data::Bytes(strings) => strings_to_onnx(shape, strings)?.map(SessionInputValue::from),
             }
         };
     }
     for_each_primitive!(table).map_err(|error| error.message().to_owned())
+}
+
+/// A tensor of its own for ONNX Runtime.
+fn copy_to_onnx(shape: &[usize], data: &Data) -> Result<DynValue, String> {
+    macro_rules! table {
+        ($($variant:ident $element:ty, $onnx:ident;)*) => {
+            match data {
+                $(Data::$variant(elements) => {
+                    OnnxTensor::<$element>::from_array((shape, elements.to_vec())).map(OnnxTensor::into_dyn)
+                })*
+                Data::Bytes(strings) => strings_to_onnx(shape, strings)?.map(OnnxTensor::into_dyn),
+            }
+        };
+    }
+    for_each_primitive!(table).map_err(|error| error.message().to_owned())
+}
+
+fn strings_to_onnx(
+    shape: &[usize],
+    strings: &[String],
+) -> Result<ort::Result<OnnxTensor<String>>, String> {
+    match strings.iter().position(|string| string.contains('\0')) {
+        Some(place) => Err(format!(
+            "element {place} contains a NUL character, which ONNX Runtime cannot take"
+        )),
+        None => Ok(OnnxTensor::from_string_array((shape, strings))),
+    }
 }
 
 /// What the outputs of a run may lie in, beside memory of their own.
