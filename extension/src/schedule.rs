@@ -13,6 +13,8 @@ mod lane;
 mod queue;
 mod spare;
 
+mod looped;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

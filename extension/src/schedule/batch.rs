@@ -5,7 +5,7 @@
 //! the setting that asks for this.
 
 use crate::protocol::Decoded;
-use crate::tensor::{Data, Kind, Signature, Tensor, Value};
+use crate::tensor::{Kind, Signature, Tensor, Value};
 
 /// How many rows `request` has; `None` where it cannot be joined with others.
 pub(super) fn rows(signature: &Signature, request: &Decoded) -> Option<usize> {
@@ -54,7 +54,7 @@ pub(super) fn join(requests: &[&Decoded]) -> Option<Vec<(String, Value)>> {
                 _ => None,
             });
         let tensors: Vec<&Tensor> = tensors.collect::<Option<_>>()?;
-        Some((name.clone(), Value::Tensor(join_tensors(&tensors)?)))
+        Some((name.clone(), Value::Tensor(Tensor::joined(&tensors)?)))
     };
     first.inputs.iter().enumerate().map(input).collect()
 }
@@ -82,58 +82,16 @@ pub(super) fn split(
     Some(parts)
 }
 
-/// Calls `$with!(variant …)` with every variant of [`Data`].
-macro_rules! for_each_datatype {
-    ($with:ident) => {
-        $with!(
-            Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Bf16 Fp32 Fp64 Bytes
-        )
-    };
-}
-
-fn join_tensors(tensors: &[&Tensor]) -> Option<Tensor> {
-    let first = tensors.first()?;
-    let mut shape = first.shape().to_vec();
-    *shape.first_mut()? = tensors.iter().map(|tensor| tensor.shape()[0]).sum();
-    let length = tensors.iter().map(|tensor| tensor.data().len()).sum();
-    macro_rules! joined {
-        ($($variant:ident)*) => {
-            match first.data() {
-                $(Data::$variant(_) => {
-                    let mut all = Vec::with_capacity(length);
-                    for tensor in tensors {
-                        let Data::$variant(elements) = tensor.data() else { return None };
-                        all.extend_from_slice(elements);
-                    }
-                    Data::from(all)
-                })*
-            }
-        };
-    }
-    Tensor::new(shape, for_each_datatype!(joined)).ok()
-}
-
 fn split_tensor(tensor: &Tensor, rows: &[usize]) -> Option<Vec<Value>> {
     let all = rows.iter().sum::<usize>();
-    let (&first, rest) = tensor.shape().split_first()?;
-    if first != all || all == 0 {
+    if tensor.shape().first() != Some(&all) {
         return None;
     }
-    let width = tensor.data().len() / all;
     let mut from = 0;
     let part = |&rows: &usize| {
-        let place = from..from + rows * width;
+        let place = from..from + rows;
         from = place.end;
-        macro_rules! part {
-            ($($variant:ident)*) => {
-                match tensor.data() {
-                    $(Data::$variant(elements) => Data::from(elements[place].to_vec()),)*
-                }
-            };
-        }
-        let shape = std::iter::once(rows).chain(rest.iter().copied()).collect();
-        let part = Tensor::new(shape, for_each_datatype!(part));
-        part.ok().map(Value::Tensor)
+        tensor.rows(place).map(Value::Tensor)
     };
     rows.iter().map(part).collect()
 }

@@ -288,7 +288,7 @@ async fn infer(
         let decode = decoding.elapsed();
         let ran = context
             .scheduler
-            .run(Arc::clone(&loaded), decoded, deadline)
+            .run_rows(Arc::clone(&loaded), decoded, deadline)
             .await;
         context.watch(&loaded, &ran);
         let mut ran = ran?;

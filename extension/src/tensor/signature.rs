@@ -109,6 +109,27 @@ impl Signature {
         self.inputs.iter().filter(required)
     }
 
+    /// How many rows the model takes at a time, where it takes no other number: the first dimension of every input that
+    /// must be given is fixed to it, and an output may have a row for each as far as the signature tells.
+    #[must_use]
+    pub fn fixed_batch(&self) -> Option<usize> {
+        let first = |port: &Port| match &port.kind {
+            Kind::Tensor { shape, .. } => shape.first().copied().flatten(),
+            _ => None,
+        };
+        let mut inputs = self.required().map(first);
+        let batch = inputs.next().flatten().filter(|batch| *batch > 0)?;
+        let by_row = |port: &Port| match &port.kind {
+            Kind::Tensor { shape, .. } => match shape.first() {
+                Some(first) => first.is_none_or(|first| first == batch),
+                None => false,
+            },
+            kind => matches!(kind, Kind::Sequence(_)),
+        };
+        (inputs.all(|other| other == Some(batch)) && self.outputs.iter().all(by_row))
+            .then_some(batch)
+    }
+
     /// The signature as the metadata shows it ([`Kind::published`]).
     #[must_use]
     pub fn published(&self) -> Signature {

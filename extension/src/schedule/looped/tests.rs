@@ -1,0 +1,122 @@
+//! What is asked of a model of a fixed first dimension, and what comes of its answers.
+
+use super::*;
+use crate::tensor::{Datatype, Kind, Port};
+
+fn port(name: &str, shape: &[i64]) -> Port {
+    Port {
+        name: name.to_owned(),
+        kind: Kind::Tensor {
+            datatype: Datatype::Fp32,
+            shape: shape.iter().map(|&dim| usize::try_from(dim).ok()).collect(),
+        },
+    }
+}
+
+fn signature(inputs: &[&[i64]], outputs: &[&[i64]]) -> Signature {
+    let ports = |shapes: &[&[i64]], side: &str| {
+        let shapes = shapes.iter().enumerate();
+        shapes
+            .map(|(place, shape)| port(&format!("{side}{place}"), shape))
+            .collect()
+    };
+    Signature {
+        inputs: ports(inputs, "x"),
+        outputs: ports(outputs, "y"),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "small numbers")]
+fn tensor(shape: &[usize]) -> Value {
+    let count: usize = shape.iter().product();
+    let data: Vec<f32> = (0..count).map(|element| element as f32).collect();
+    Value::Tensor(Tensor::new(shape.to_vec(), data).unwrap())
+}
+
+fn request(inputs: &[&[usize]]) -> Decoded {
+    let inputs = inputs.iter().enumerate();
+    Decoded {
+        inputs: inputs
+            .map(|(place, shape)| (format!("x{place}"), tensor(shape)))
+            .collect(),
+        outputs: vec!["y0".to_owned()],
+    }
+}
+
+#[test]
+fn only_a_model_of_one_fixed_number_of_rows_is_looped_over() {
+    let batch = |inputs: &[&[i64]], outputs: &[&[i64]]| signature(inputs, outputs).fixed_batch();
+    assert_eq!(batch(&[&[1, 4], &[1, 2]], &[&[1, 3], &[-1]]), Some(1));
+    assert_eq!(batch(&[&[4, 4]], &[&[4]]), Some(4));
+    for (inputs, outputs) in [
+        (&[&[-1, 4][..]][..], &[&[-1, 3][..]][..]),
+        (&[&[1, 4], &[2, 4]], &[&[1, 3]]),
+        (&[&[1, 4], &[-1, 4]], &[&[1, 3]]),
+        (&[&[1, 4]], &[&[3]]),
+        (&[&[1, 4]], &[&[]]),
+        (&[&[]], &[&[1]]),
+        (&[&[0, 4]], &[&[0, 4]]),
+        (&[], &[&[1]]),
+    ] {
+        assert_eq!(batch(inputs, outputs), None, "{inputs:?} {outputs:?}");
+    }
+}
+
+#[test]
+fn each_run_has_its_rows_of_every_input() {
+    let signature = signature(&[&[2, 2], &[2]], &[&[2]]);
+    let parts = parts(&signature, &request(&[&[6, 2], &[6]])).unwrap();
+    assert_eq!((parts.batch, parts.requests.len()), (2, 3));
+    let second = &parts.requests[1];
+    assert_eq!(second.outputs, ["y0"]);
+    let values = |shape: &[usize], data: &[f32]| {
+        Value::Tensor(Tensor::new(shape.to_vec(), data.to_vec()).unwrap())
+    };
+    assert_eq!(
+        second.inputs,
+        [
+            ("x0".to_owned(), values(&[2, 2], &[4.0, 5.0, 6.0, 7.0])),
+            ("x1".to_owned(), values(&[2], &[2.0, 3.0])),
+        ]
+    );
+    for one_run in [&[&[2, 2][..], &[2]][..], &[&[5, 2], &[5]], &[&[6, 2], &[4]]] {
+        assert!(
+            super::parts(&signature, &request(one_run)).is_none(),
+            "{one_run:?}"
+        );
+    }
+}
+
+#[test]
+fn answers_are_put_together_in_order_or_not_at_all() {
+    let run = |values: Vec<Value>| {
+        let names = (0..).map(|place| format!("y{place}"));
+        names.zip(values).collect::<Vec<_>>()
+    };
+    let maps = |label: i64| {
+        Value::Sequence(vec![Value::Map {
+            keys: vec![label].into(),
+            values: vec![0.5_f32].into(),
+        }])
+    };
+    let runs = vec![
+        run(vec![tensor(&[1, 2]), maps(7)]),
+        run(vec![tensor(&[1, 2]), maps(8)]),
+    ];
+    let whole = join(runs, 1).unwrap();
+    let two = Tensor::new(vec![2, 2], vec![0.0_f32, 1.0, 0.0, 1.0]).unwrap();
+    assert_eq!(whole[0], ("y0".to_owned(), Value::Tensor(two)));
+    let Value::Sequence(rows) = &whole[1].1 else {
+        panic!("{whole:?}")
+    };
+    assert_eq!(rows.len(), 2);
+
+    for other in [tensor(&[3]), tensor(&[]), Value::Sequence(Vec::new())] {
+        let runs = vec![run(vec![other.clone()]), run(vec![other])];
+        let error = join(runs, 1).unwrap_err().to_string();
+        assert!(
+            error.contains("output \"y0\" does not have a row"),
+            "{error}"
+        );
+    }
+}
