@@ -7,8 +7,10 @@
 
 mod array;
 mod columns;
+mod containers;
 mod dense;
 mod json;
+mod locate;
 mod malformed;
 mod number;
 pub mod predict;
@@ -117,6 +119,10 @@ fn check_shape(
     place: &str,
 ) -> Result<(), BadRequest> {
     let shape = tensor.shape();
+    // A rank that the model leaves open is declared as a scalar's is: ONNX Runtime tells them apart.
+    if declared.is_empty() {
+        return Ok(());
+    }
     let fits = shape.len() == declared.len()
         && shape
             .iter()

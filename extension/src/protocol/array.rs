@@ -289,10 +289,14 @@ impl<'a> Walk<'a> {
             Some((end, _)) => format!("{}…", &found[..end]).into(),
             None => found.into(),
         };
+        // A scalar by itself has no place within.
+        let index = match self.rank {
+            Some(0) => String::new(),
+            _ => format!("[{}]", self.elements.count()),
+        };
         BadRequest(format!(
-            "{}[{}] is {found}, expected {}",
+            "{}{index} is {found}, expected {}",
             self.place,
-            self.elements.count(),
             self.elements.expected()
         ))
     }

@@ -1,8 +1,8 @@
 //! The plain form that people write by hand: `{"features": …}` in, `{"prediction": […]}` out.
 //!
 //! In: rows or one row for a model of one input; columns, or rows as objects, for a model of several. Out:
-//! always a list in the order of the rows. Which output is the prediction: one that is named a label; else the
-//! only one; else all of them, by name.
+//! always a list in the order of the rows. Which output is the prediction: one that is named a label, with
+//! probabilities and all others beside it; else the only one; else all of them, by name.
 
 mod form;
 
@@ -14,9 +14,10 @@ use super::array::{self, Array};
 use super::columns::Columns;
 use super::dense::{Dense, dense};
 use super::{
-    AnsweredBy, BadRequest, Decoded, check_complete, check_shape, input_port, names, object, write,
+    AnsweredBy, BadRequest, Decoded, check_complete, check_shape, containers, input_port, locate,
+    names, object, write,
 };
-use crate::tensor::{Data, Kind, Port, Signature, Tensor, Value};
+use crate::tensor::{Data, Datatype, Kind, Port, Signature, Tensor, Value};
 
 #[derive(Deserialize)]
 struct PredictRequest<'a> {
@@ -37,6 +38,7 @@ pub fn decode(body: &[u8], signature: &Signature) -> Result<Decoded, BadRequest>
                 "both features and instances are given: send one of them".to_owned(),
             ));
         }
+        (None, None) if signature.required().next().is_none() => ("features", "{}"),
         (None, None) => return Err(BadRequest("missing required field: features".to_owned())),
     };
     let inputs = if given.starts_with('{') {
@@ -47,10 +49,35 @@ pub fn decode(body: &[u8], signature: &Signature) -> Result<Decoded, BadRequest>
         rows(given, place, signature)?
     };
     check_complete(signature, &inputs)?;
+    check_rows(signature, &inputs, place)?;
     Ok(Decoded {
         inputs,
         outputs: Vec::new(),
     })
+}
+
+/// Where the model takes a fixed number of rows at a time and there are more: that there are as many of each input.
+pub(super) fn check_rows(
+    signature: &Signature,
+    inputs: &[(String, Value)],
+    place: &str,
+) -> Result<(), BadRequest> {
+    if signature.fixed_batch().is_none() {
+        return Ok(());
+    }
+    let mut rows = inputs.iter().filter_map(|(name, value)| match value {
+        Value::Tensor(tensor) => Some((name, tensor.shape().first()?)),
+        _ => None,
+    });
+    let Some((first, count)) = rows.next() else {
+        return Ok(());
+    };
+    match rows.find(|(_, other)| *other != count) {
+        None => Ok(()),
+        Some((name, other)) => Err(BadRequest(format!(
+            "{place}: input {first:?} has {count} rows, input {name:?} has {other}"
+        ))),
+    }
 }
 
 pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str, place: &str) -> Result<T, BadRequest> {
@@ -71,13 +98,13 @@ pub(super) fn rows(
             names(&signature.inputs)
         )));
     };
-    let tensor = read_input(port, text, place, |array, rank| {
+    let value = read_input(port, text, place, signature, |array, rank| {
         // One row alone is a batch of one.
         if array.shape.len() + 1 == rank {
             array.shape.insert(0, 1);
         }
     })?;
-    Ok(vec![(port.name.clone(), Value::Tensor(tensor))])
+    Ok(vec![(port.name.clone(), value)])
 }
 
 /// An object: for each input a column, or a single value.
@@ -86,11 +113,17 @@ pub(super) fn columns(
     place: &str,
     signature: &Signature,
 ) -> Result<Vec<(String, Value)>, BadRequest> {
-    given
-        .0
-        .into_iter()
-        .map(|(name, text)| column(&name, text.get(), place, signature))
-        .collect()
+    let mut inputs = Vec::with_capacity(given.0.len());
+    for (name, text) in given.0 {
+        let port = input_port(signature, &name, place)?;
+        let is_absent = text.get() == "null" && matches!(port.kind, Kind::Optional(_));
+        if !is_absent {
+            let place = format!("{place}.{name}");
+            let value = column(port, text.get(), &place, signature)?;
+            inputs.push((port.name.clone(), value));
+        }
+    }
+    Ok(inputs)
 }
 
 /// A list of objects, each a row: gathered into columns.
@@ -114,41 +147,57 @@ pub(super) fn columns_of_rows(
             )));
         }
     }
-    first
-        .keys()
-        .map(|name| {
-            let values: Vec<&str> = given
-                .iter()
-                .filter_map(|row| row.0.get(name))
-                .map(|value| value.get())
-                .collect();
-            column(name, &format!("[{}]", values.join(",")), place, signature)
-        })
-        .collect()
+    let gathered = |name: &str| {
+        let port = input_port(signature, name, place)?;
+        let values: Vec<&str> = given
+            .iter()
+            .filter_map(|Columns(row)| row.get(name))
+            .map(|value| value.get())
+            .collect();
+        let of_row = |index: usize| format!("{place}[{index}].{name}");
+        let value = match (containers::given(&port.kind), &values[..]) {
+            (Kind::Tensor { datatype, .. }, _) => {
+                let text = format!("[{}]", values.join(","));
+                column(port, &text, &format!("{place}.{name}"), signature).map_err(|error| {
+                    let values = values.iter().enumerate();
+                    let values = values.map(|(index, value)| (of_row(index), *value));
+                    locate::in_items(values, *datatype).unwrap_or(error)
+                })?
+            }
+            (kind, [only]) => containers::read(only, kind, &of_row(0))?,
+            (kind, _) => {
+                return Err(BadRequest(format!(
+                    "{place} has {} rows, but input {name:?} is a {kind}, of which one is given at a time",
+                    values.len()
+                )));
+            }
+        };
+        Ok((port.name.clone(), value))
+    };
+    first.keys().map(|name| gathered(name)).collect()
 }
 
+/// A column of an input, or a single value for it; `place` is where it stands.
 fn column(
-    name: &str,
+    port: &Port,
     text: &str,
     place: &str,
     signature: &Signature,
-) -> Result<(String, Value), BadRequest> {
-    let port = input_port(signature, name, place)?;
-    let tensor = read_input(port, text, &format!("{place}.{name}"), |array, rank| {
+) -> Result<Value, BadRequest> {
+    read_input(port, text, place, signature, |array, rank| {
         // A value alone is a batch of one; a list of values fills a column of width one.
         if array.shape.is_empty() && rank > 0 {
             array.shape.push(1);
         }
         if array.shape.len() + 1 == rank {
-            let place = if is_width_one(&port.kind) {
+            let place = if is_width_one(containers::given(&port.kind)) {
                 array.shape.len()
             } else {
                 0
             };
             array.shape.insert(place, 1);
         }
-    })?;
-    Ok((port.name.clone(), Value::Tensor(tensor)))
+    })
 }
 
 /// Whether a list of values fills a column, and is no row.
@@ -160,24 +209,47 @@ fn read_input(
     port: &Port,
     text: &str,
     place: &str,
+    signature: &Signature,
     complete: impl FnOnce(&mut Array, usize),
-) -> Result<Tensor, BadRequest> {
-    let Kind::Tensor {
-        datatype,
-        shape: declared,
-    } = &port.kind
-    else {
-        return Err(BadRequest(format!(
-            "{place}: input {:?} is a {}, which cannot be given as JSON",
-            port.name, port.kind
-        )));
+) -> Result<Value, BadRequest> {
+    let (datatype, declared) = match containers::given(&port.kind) {
+        Kind::Tensor { datatype, shape } => (*datatype, shape),
+        kind => return containers::read(text, kind, place),
     };
-    let mut array = array::read(text, *datatype, place, 0)?;
+    let mut array = read_rows(text, datatype, place)?;
+    if let ([0], Some((_, inner @ [_, ..]))) = (&array.shape[..], declared.split_first()) {
+        // No rows at all: what would be in them cannot be seen.
+        let inner = inner.iter().map(|dim| dim.unwrap_or(0));
+        array.shape.extend(inner);
+    }
     complete(&mut array, declared.len());
     let tensor = Tensor::new(array.shape, array.data)
         .map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")))?;
-    check_shape(port, declared, &tensor, place)?;
-    Ok(tensor)
+    match (signature.fixed_batch(), tensor.shape().first()) {
+        // More rows than the model takes at a time are looped over.
+        (Some(batch), Some(&rows)) if rows > batch && rank_fits(&tensor, declared) => {
+            if rows % batch != 0 {
+                return Err(BadRequest(format!(
+                    "{place} has {rows} rows, but the model takes {batch} at a time: send a multiple of {batch}"
+                )));
+            }
+            let mut any = declared.clone();
+            any[0] = None;
+            check_shape(port, &any, &tensor, place)?;
+        }
+        _ => check_shape(port, declared, &tensor, place)?,
+    }
+    Ok(Value::Tensor(tensor))
+}
+
+/// Reads an array, whose errors name the row.
+fn read_rows(text: &str, datatype: Datatype, place: &str) -> Result<Array, BadRequest> {
+    array::read(text, datatype, place, 0)
+        .map_err(|error| locate::in_rows(text, datatype, place).unwrap_or(error))
+}
+
+fn rank_fits(tensor: &Tensor, declared: &[Option<usize>]) -> bool {
+    !declared.is_empty() && tensor.shape().len() == declared.len()
 }
 
 /// Writes the answer.
@@ -189,6 +261,7 @@ pub fn encode(answer: AnsweredBy<'_>, outputs: &[(String, Value)]) -> Vec<u8> {
             Prediction::Label {
                 label,
                 probabilities,
+                others,
             } => {
                 fields.field("prediction", |out| write_label(out, label));
                 match probabilities {
@@ -208,6 +281,9 @@ pub fn encode(answer: AnsweredBy<'_>, outputs: &[(String, Value)]) -> Vec<u8> {
                     }
                     None => {}
                 }
+                if !others.is_empty() {
+                    fields.field("outputs", |out| write_by_name(out, others));
+                }
             }
             Prediction::Only(value) => fields.field("prediction", |out| write_only(out, value)),
             Prediction::Rows(count) => fields.field("prediction", |out| {
@@ -215,7 +291,7 @@ pub fn encode(answer: AnsweredBy<'_>, outputs: &[(String, Value)]) -> Vec<u8> {
                 write::list(out, 0..count, |out, index| write_row(out, named(), index));
             }),
             Prediction::Whole => fields.field("prediction", |out| {
-                write::list(out, [outputs], write_whole);
+                write::list(out, [outputs], write_by_name);
             }),
         }
         fields.value("model", answer.model);
@@ -225,10 +301,11 @@ pub fn encode(answer: AnsweredBy<'_>, outputs: &[(String, Value)]) -> Vec<u8> {
 }
 
 enum Prediction<'a> {
-    /// A label, perhaps with probabilities.
+    /// A label, perhaps with probabilities, and all outputs beside them.
     Label {
         label: &'a Tensor,
         probabilities: Option<Probabilities<'a>>,
+        others: Vec<&'a (String, Value)>,
     },
     /// The only output.
     Only(&'a Value),
@@ -248,14 +325,22 @@ impl<'a> Prediction<'a> {
         if let [(_, value)] = outputs {
             return Prediction::Only(value);
         }
-        let named_label = outputs.iter().find_map(|(name, value)| match value {
-            Value::Tensor(tensor) if is_label(name) => Some(tensor),
-            _ => None,
-        });
-        if let Some(label) = named_label {
+        let named_label =
+            outputs
+                .iter()
+                .enumerate()
+                .find_map(|(place, (name, value))| match value {
+                    Value::Tensor(tensor) if is_label(name) => Some((place, tensor)),
+                    _ => None,
+                });
+        if let Some((label_place, label)) = named_label {
+            let (place, probabilities) = probabilities(outputs).unzip();
+            let others = outputs.iter().enumerate();
+            let others = others.filter(|(at, _)| *at != label_place && Some(*at) != place);
             return Prediction::Label {
                 label,
-                probabilities: probabilities(outputs),
+                probabilities,
+                others: others.map(|(_, output)| output).collect(),
             };
         }
         common_rows(outputs.iter().map(|(_, value)| value))
@@ -282,14 +367,19 @@ fn is_label(name: &str) -> bool {
     name.to_lowercase().contains("label")
 }
 
-fn probabilities(outputs: &[(String, Value)]) -> Option<Probabilities<'_>> {
-    outputs.iter().find_map(|(name, value)| match value {
-        Value::Sequence(_) => dense(value).map(Probabilities::Dense),
-        Value::Tensor(tensor) if matches!(tensor.data(), Data::Fp32(_) | Data::Fp64(_)) => name
-            .to_lowercase()
-            .contains("prob")
-            .then_some(Probabilities::Plain(tensor)),
-        _ => None,
+/// The probabilities, and their place among the outputs.
+fn probabilities(outputs: &[(String, Value)]) -> Option<(usize, Probabilities<'_>)> {
+    let mut outputs = outputs.iter().enumerate();
+    outputs.find_map(|(place, (name, value))| {
+        let found = match value {
+            Value::Sequence(_) => dense(value).map(Probabilities::Dense),
+            Value::Tensor(tensor) if matches!(tensor.data(), Data::Fp32(_) | Data::Fp64(_)) => name
+                .to_lowercase()
+                .contains("prob")
+                .then_some(Probabilities::Plain(tensor)),
+            _ => None,
+        };
+        found.map(|found| (place, found))
     })
 }
 
@@ -335,7 +425,7 @@ pub(super) fn write_row<'a>(
     });
 }
 
-fn write_whole(out: &mut Vec<u8>, outputs: &[(String, Value)]) {
+fn write_by_name<'a>(out: &mut Vec<u8>, outputs: impl IntoIterator<Item = &'a (String, Value)>) {
     write::object(out, |fields| {
         for (name, value) in outputs {
             fields.field(name, |out| write::value(out, value));

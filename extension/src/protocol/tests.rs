@@ -5,7 +5,9 @@ use super::*;
 use crate::tensor::{Data, Datatype, Kind};
 
 mod binary;
+mod containers;
 mod properties;
+mod rows;
 mod tfserving;
 
 const BY: AnsweredBy<'_> = AnsweredBy {
@@ -319,7 +321,7 @@ fn a_prediction_request_that_does_not_fit_says_why() {
         (
             r#"{"features":[[1,2,"3"]]}"#,
             &wide,
-            "features[2] is \"3\", expected a number",
+            "features[0][2] is \"3\", expected a number",
         ),
         (
             r#"{"features":[[1]],"instances":[[1]]}"#,

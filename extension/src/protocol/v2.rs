@@ -3,7 +3,7 @@
 //! Specification: <https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol>. Beyond
 //! it: FP16 and BF16 are plain numbers; NaN is `null`, the infinities are strings; a sequence of maps
 //! (scikit-learn's probabilities) is a dense FP32 tensor with `labels` in its parameters; other sequences and
-//! maps are outputs of datatype `SEQUENCE` and `MAP`.
+//! maps, in and out, have the datatypes `SEQUENCE` and `MAP`.
 
 mod binary;
 mod classification;
@@ -18,8 +18,8 @@ use serde::Serialize;
 
 use super::dense::dense;
 use super::{
-    AnsweredBy, BadRequest, Decoded, array, check_complete, check_shape, input_port, output_port,
-    write,
+    AnsweredBy, BadRequest, Decoded, array, check_complete, check_shape, containers, input_port,
+    output_port, write,
 };
 use crate::manifest::GoldenTensor;
 use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value, element_count};
@@ -131,14 +131,14 @@ fn decode_inputs(
 ) -> Result<Vec<(String, Value)>, BadRequest> {
     let mut inputs: Vec<(String, Value)> = Vec::with_capacity(given.len());
     for (index, input) in given.iter().enumerate() {
-        let tensor = decode_input(input, rest, index, signature)?;
+        let value = decode_input(input, rest, index, signature)?;
         if inputs.iter().any(|(name, _)| *name == input.name) {
             return Err(BadRequest(format!(
                 "inputs[{index}]: input {:?} is given twice",
                 input.name
             )));
         }
-        inputs.push((input.name.clone().into_owned(), Value::Tensor(tensor)));
+        inputs.push((input.name.clone().into_owned(), value));
     }
     check_complete(signature, &inputs)?;
     Ok(inputs)
@@ -149,28 +149,26 @@ fn decode_input(
     rest: &mut Rest,
     index: usize,
     signature: &Signature,
-) -> Result<Tensor, BadRequest> {
-    let port = input_port(signature, &input.name, &format!("inputs[{index}]"))?;
-    let Kind::Tensor {
-        datatype,
-        shape: declared,
-    } = &port.kind
-    else {
-        return Err(BadRequest(format!(
-            "inputs[{index}]: a {} cannot be given as a tensor",
-            port.kind
-        )));
+) -> Result<Value, BadRequest> {
+    let place = format!("inputs[{index}]");
+    let port = input_port(signature, &input.name, &place)?;
+    let (datatype, declared) = match containers::given(&port.kind) {
+        Kind::Tensor { datatype, shape } => (*datatype, shape),
+        kind => {
+            let data = input.data.and_then(|data| std::str::from_utf8(data).ok());
+            let data = data.ok_or_else(|| BadRequest(format!("{place}.data is missing")))?;
+            return containers::input(kind, &input.datatype, &input.shape, data, &place);
+        }
     };
-    if Datatype::from_name(&input.datatype) != Some(*datatype) {
+    if Datatype::from_name(&input.datatype) != Some(datatype) {
         return Err(BadRequest(format!(
-            "inputs[{index}].datatype is {:?}, input {:?} takes {datatype}",
+            "{place}.datatype is {:?}, input {:?} takes {datatype}",
             input.datatype, port.name
         )));
     }
-    let place = format!("inputs[{index}]");
-    let tensor = read_tensor(input, rest, *datatype, &place)?;
+    let tensor = read_tensor(input, rest, datatype, &place)?;
     check_shape(port, declared, &tensor, &place)?;
-    Ok(tensor)
+    Ok(Value::Tensor(tensor))
 }
 
 /// The elements of a tensor as it stands at `place`.

@@ -1,0 +1,345 @@
+//! `/predict`: rows in all their forms, and where something in them is wrong.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::protocol::write;
+use crate::tensor::strategies;
+
+fn of_three() -> Signature {
+    let inputs = vec![
+        port("age", Datatype::Int64, &[None, Some(1)]),
+        port("pay", Datatype::Fp32, &[None]),
+        port("point", Datatype::Fp64, &[None, Some(2)]),
+    ];
+    Signature {
+        inputs,
+        outputs: vec![],
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_row() {
+    let wide = one_input(Datatype::Fp32, &[None, Some(3)]);
+    let images = one_input(Datatype::Uint8, &[None, Some(2), Some(2)]);
+    for (features, signature, message) in [
+        (
+            json!([[1, 2, 3], [4, "5", 6]]),
+            &wide,
+            "features[1][1] is \"5\", expected a number",
+        ),
+        (
+            json!([[1, 2, 3], [4, true, 6]]),
+            &wide,
+            "features[1][1] is true, expected a number",
+        ),
+        (
+            json!([[1, 2, 3], [4, 5]]),
+            &wide,
+            "features[1] has 2 values, features[0] has 3 values",
+        ),
+        (
+            json!([[1, 2, 3], [4, 5, 6], 7]),
+            &wide,
+            "features[2] has a value alone, features[0] has 3",
+        ),
+        (
+            json!([[1, 2], [3, 4]]),
+            &wide,
+            "features has shape [2, 2], input \"x\" takes FP32 [-1, 3]",
+        ),
+        (
+            json!([1, [2], 3]),
+            &wide,
+            "features[1] has 1 value, features[0] has a value alone",
+        ),
+        (
+            json!([1, { "a": 2 }, 3]),
+            &wide,
+            "features[1] is an object, expected a number",
+        ),
+        (
+            json!([[[1, 2], [3, 4]], [[5, 6], [7, 256]]]),
+            &images,
+            "features[1][1][1] is 256, expected a whole number from 0 to 255",
+        ),
+        (
+            json!([[[1, 2], [3, 4]], [[5, 6], [7]]]),
+            &images,
+            "features[1][1] has 1 value, features[1][0] has 2 values",
+        ),
+    ] {
+        let request = json!({ "features": features }).to_string();
+        let error = predict(&request, signature).unwrap_err();
+        assert!(
+            error.starts_with(message),
+            "{request}\nsaid:     {error}\nexpected: {message}"
+        );
+    }
+}
+
+#[test]
+fn what_is_wrong_in_objects_is_told_with_its_row_and_field() {
+    let with = |field: &str, value: Json| {
+        let good = json!({ "age": 39, "pay": 1.5, "point": [0, 1] });
+        let mut row = good.clone();
+        row[field] = value;
+        json!({ "instances": [good, row] }).to_string()
+    };
+    for (request, message) in [
+        (
+            with("age", json!(3.5)),
+            "instances[1].age is 3.5, expected a whole number",
+        ),
+        (
+            with("age", json!(null)),
+            "instances[1].age is null, expected a whole number",
+        ),
+        (
+            with("age", json!(1e300)),
+            "instances[1].age is 1e300, expected a whole number",
+        ),
+        (
+            with("pay", json!("1.5")),
+            "instances[1].pay is \"1.5\", expected a number",
+        ),
+        (
+            with("pay", json!(1e39)),
+            "instances[1].pay is 1e39, expected a number within",
+        ),
+        (
+            with("point", json!([0, "1"])),
+            "instances[1].point[1] is \"1\", expected a number",
+        ),
+        (
+            with("point", json!([0])),
+            "instances[1].point has 1 value, instances[0].point has 2",
+        ),
+        (
+            with("other", json!(1)),
+            "instances[1] has \"other\", which instances[0] lacks",
+        ),
+        (
+            r#"{"instances":[{"age":1,"age":2,"pay":1,"point":[0,1]}]}"#.to_owned(),
+            "instances: \"age\" is given twice",
+        ),
+        (
+            r#"{"instances":{"age":1,"pay":1,"pay":2,"point":[0,1]}}"#.to_owned(),
+            "instances: \"pay\" is given twice",
+        ),
+        (
+            r#"{"features":[1],"features":[2]}"#.to_owned(),
+            "not a prediction request: duplicate field `features`",
+        ),
+        (
+            r#"{"instances":{"age":[1,2.5],"pay":[1,2],"point":[[0,1],[0,1]]}}"#.to_owned(),
+            "instances.age[1] is 2.5, expected a whole number",
+        ),
+    ] {
+        let error = predict(&request, &of_three()).unwrap_err();
+        assert!(
+            error.starts_with(message),
+            "{request}\nsaid:     {error}\nexpected: {message}"
+        );
+    }
+}
+
+#[test]
+fn numbers_become_what_the_model_takes_where_nothing_is_lost() {
+    let request = r#"{"instances":[{"age":3.0,"pay":7,"point":[1e2,-0]},{"age":4e0,"pay":null,"point":["Infinity","-Infinity"]}]}"#;
+    let read = predict(request, &of_three()).unwrap();
+    assert_eq!(read[0].1, tensor(&[2, 1], vec![3_i64, 4]));
+    let Value::Tensor(pay) = &read[1].1 else {
+        panic!("{read:?}")
+    };
+    let Data::Fp32(pay) = pay.data() else {
+        panic!("{pay:?}")
+    };
+    assert!(
+        (pay[0] - 7.0).abs() < f32::EPSILON && pay[1].is_nan(),
+        "{pay:?}"
+    );
+    let points = vec![100.0, -0.0, f64::INFINITY, f64::NEG_INFINITY];
+    assert_eq!(read[2].1, tensor(&[2, 2], points));
+}
+
+#[test]
+fn no_rows_and_no_inputs_are_as_many_as_they_say() {
+    let wide = one_input(Datatype::Fp32, &[None, Some(3)]);
+    let read = predict(r#"{"features":[]}"#, &wide).unwrap();
+    assert_eq!(read[0].1, tensor(&[0, 3], Vec::<f32>::new()));
+    let none = Signature::default();
+    for request in ["{}", r#"{"features":{}}"#, r#"{"instances":{}}"#] {
+        assert_eq!(predict(request, &none).unwrap(), []);
+    }
+    let error = predict(r#"{"features":{"x":1}}"#, &none).unwrap_err();
+    assert!(
+        error.contains("the model has no input \"x\"; its inputs are none"),
+        "{error}"
+    );
+}
+
+#[test]
+fn more_rows_than_a_model_takes_at_a_time_are_as_many_of_each_input() {
+    let fixed = |batch| Signature {
+        inputs: vec![
+            port("a", Datatype::Fp32, &[Some(batch), Some(2)]),
+            port("b", Datatype::Fp32, &[Some(batch)]),
+        ],
+        outputs: vec![port("y", Datatype::Fp32, &[Some(batch)])],
+    };
+    let read = predict(r#"{"features":{"a":[[1,2],[3,4]],"b":[5,6]}}"#, &fixed(1)).unwrap();
+    assert_eq!(read[0].1, tensor(&[2, 2], vec![1.0_f32, 2.0, 3.0, 4.0]));
+    for (batch, request, message) in [
+        (
+            1,
+            r#"{"features":{"a":[[1,2],[3,4]],"b":[5]}}"#,
+            "features: input \"a\" has 2 rows, input \"b\" has 1",
+        ),
+        (
+            2,
+            r#"{"features":{"a":[[1,2],[3,4],[5,6]],"b":[5,6,7]}}"#,
+            "features.a has 3 rows, but the model takes 2 at a time: send a multiple of 2",
+        ),
+        (
+            2,
+            r#"{"features":{"a":[[1,2]],"b":[5]}}"#,
+            "features.a has shape [1, 2], input \"a\" takes FP32 [2, 2]",
+        ),
+        (
+            1,
+            r#"{"features":{"a":[[1,2,3],[4,5,6]],"b":[5,6]}}"#,
+            "features.a has shape [2, 3], input \"a\" takes FP32 [1, 2]",
+        ),
+    ] {
+        let error = predict(request, &fixed(batch)).unwrap_err();
+        assert_eq!(error, message);
+    }
+    // Nothing but rows is looped over: an output without them would be one run's.
+    let mut whole = fixed(1);
+    whole.outputs.push(port("mean", Datatype::Fp32, &[]));
+    let error = predict(r#"{"features":{"a":[[1,2],[3,4]],"b":[5,6]}}"#, &whole).unwrap_err();
+    assert!(error.contains("has shape [2, 2]"), "{error}");
+}
+
+#[test]
+fn what_no_json_number_can_be_goes_out_as_it_comes_in() {
+    let special = vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+    let data = json!([null, "Infinity", "-Infinity"]);
+    assert_eq!(
+        answer(&[("y", tensor(&[3], special.clone()))]),
+        json!({ "prediction": data })
+    );
+    let by_name = [
+        ("a", tensor(&[3], special)),
+        ("b", tensor(&[3], vec![1_u8, 2, 3])),
+    ];
+    assert_eq!(
+        answer(&by_name)["prediction"][1],
+        json!({ "a": "Infinity", "b": 2 })
+    );
+    for datatype in [
+        Datatype::Fp16,
+        Datatype::Bf16,
+        Datatype::Fp32,
+        Datatype::Fp64,
+    ] {
+        let signature = one_input(datatype, &[None]);
+        let read = predict(&json!({ "features": data }).to_string(), &signature).unwrap();
+        assert_eq!(
+            answer(&[("y", read[0].1.clone())]),
+            json!({ "prediction": data })
+        );
+    }
+    for (datatype, bare) in [
+        (Datatype::Fp32, "NaN"),
+        (Datatype::Fp32, "Infinity"),
+        (Datatype::Int8, "null"),
+    ] {
+        let request = format!(r#"{{"features":[{bare}]}}"#);
+        assert!(
+            predict(&request, &one_input(datatype, &[None])).is_err(),
+            "{bare}"
+        );
+    }
+}
+
+#[test]
+fn all_outputs_beside_the_label_are_told_by_name() {
+    let given = answer(&[
+        ("scores", tensor(&[2, 1], vec![0.5_f32, -0.5])),
+        ("label", tensor(&[2, 1], vec![1_i64, -1])),
+        ("probabilities", zip_map()),
+        ("leaves", tensor(&[2], vec![3_u8, 4])),
+    ]);
+    assert_eq!(
+        given,
+        json!({
+            "prediction": [1, -1],
+            "probabilities": [[0.25, 0.75], [0.5, 0.5]],
+            "classes": [0, 1],
+            "outputs": { "scores": [[0.5], [-0.5]], "leaves": [3, 4] },
+        })
+    );
+}
+
+/// Rows of one input: the datatype, the shape and the elements.
+fn any_rows() -> impl Strategy<Value = Tensor> {
+    let shape = prop::collection::vec(1_usize..4, 1..4);
+    (shape, 0..Datatype::ALL.len()).prop_flat_map(|(shape, which)| {
+        let count = shape.iter().product();
+        strategies::data(Datatype::ALL[which], count, false)
+            .prop_map(move |data| Tensor::new(shape.clone(), data).unwrap())
+    })
+}
+
+fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    write(&mut out);
+    String::from_utf8(out).unwrap()
+}
+
+proptest! {
+    /// However rows are written, they are the same rows: as an array, as a column, as objects, and in the other protocol.
+    #[test]
+    fn every_form_of_the_same_rows_is_read_alike(rows in any_rows()) {
+        let free: Vec<_> = rows.shape().iter().map(|_| None).collect();
+        let signature = one_input(rows.datatype(), &free);
+        let array = text(|out| write::nested(out, rows.shape(), rows.data()));
+        let objects = (0..rows.shape()[0]).map(|index| {
+            let row = text(|out| write::row(out, &rows, index));
+            format!(r#"{{"x":{row}}}"#)
+        });
+        let objects = objects.collect::<Vec<_>>().join(",");
+        let (name, shape) = (rows.datatype().name(), rows.shape());
+        let other = format!(r#"{{"inputs":[{{"name":"x","datatype":"{name}","shape":{shape:?},"data":{array}}}]}}"#);
+        let expected = v2_decode(&other, &signature).unwrap().0.inputs;
+        for request in [
+            format!(r#"{{"features":{array}}}"#),
+            format!(r#"{{"instances":{{"x":{array}}}}}"#),
+            format!(r#"{{"instances":[{objects}]}}"#),
+        ] {
+            prop_assert_eq!(&predict(&request, &signature).unwrap(), &expected, "{}", request);
+        }
+        prop_assert_eq!(&expected[0].1, &Value::Tensor(rows));
+    }
+
+    /// Whatever stands in the place of one element is either an element or is told with its row and column.
+    #[test]
+    fn one_wrong_element_is_found(
+        height in 1_usize..5,
+        width in 1_usize..5,
+        at in any::<prop::sample::Index>(),
+        wrong in prop::sample::select(vec!["\"1\"", "1.5", "true", "null", "128", "-129", "1e9"]),
+    ) {
+        let at = at.index(height * width);
+        let rows = (0..height).map(|row| {
+            let row = (0..width).map(|column| if row * width + column == at { wrong } else { "7" });
+            format!("[{}]", row.collect::<Vec<_>>().join(", "))
+        });
+        let request = format!("{{\"features\": [{}]}}", rows.collect::<Vec<_>>().join(", "));
+        let error = predict(&request, &one_input(Datatype::Int8, &[None, None])).unwrap_err();
+        let place = format!("features[{}][{}] is {wrong}, ", at / width, at % width);
+        prop_assert!(error.starts_with(&place), "{}: {}", request, error);
+    }
+}
