@@ -38,6 +38,8 @@ strace: ## see that strace works; as root on Debian, install it
 
 fixtures: ## fetch the models that the tests use and the repository does not hold
 	@if [ -f tests/models/fixtures.sh ]; then sh tests/models/fixtures.sh; fi
+	@$(WHEEL) tests/models/silero.txt target/fixtures/silero \
+	    silero_vad/data/silero_vad_op18_ifless.onnx silero_vad/data/silero_vad_16k_op15.onnx
 
 runtimes: ## fetch AWS's runtime client for Python, for the tests of `lab serve`
 	@PYTHON=$(PYTHON) sh tests/functions/runtimes.sh

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
@@ -250,9 +250,18 @@ impl App {
         let engine = {
             let (library, threads) = (config.onnxruntime.clone(), config.threads);
             let custom_ops = config.custom_ops.clone();
+            // Opened once in a process, whatever becomes of the operators.
+            let opened: OnceLock<Arc<OnnxRuntime>> = OnceLock::new();
             EngineSlot::new(move || {
-                let engine = OnnxRuntime::open(&library, threads)?;
-                Ok(Arc::new(engine.with_custom_ops(custom_ops.clone())?) as Arc<dyn Engine>)
+                let engine = match opened.get() {
+                    Some(engine) => engine,
+                    None => {
+                        let engine = Arc::new(OnnxRuntime::open(&library, threads)?);
+                        opened.get_or_init(|| engine)
+                    }
+                };
+                engine.use_custom_ops(&custom_ops)?;
+                Ok(Arc::clone(engine) as Arc<dyn Engine>)
             })
         };
         // Beside all that follows; who needs the engine waits for this same opening.

@@ -52,9 +52,9 @@ async fn without_the_library_the_model_is_refused_with_the_operator_that_is_miss
 async fn a_library_that_cannot_be_used_is_told_at_the_start() {
     let s3 = s3_with("wine-v1.onnx").await;
     // A library, but not of operators; and no library.
-    let clock = lab::artifacts::workspace().join("target/stage/clock.so");
+    let stubs = lab::artifacts::workspace().join("target/custom-ops/libpython.so");
     let text = lab::artifacts::workspace().join("README.md");
-    for (file, reason) in [(clock, "RegisterCustomOps"), (text, "invalid ELF header")] {
+    for (file, reason) in [(stubs, "RegisterCustomOps"), (text, "invalid ELF header")] {
         let file = file.to_str().unwrap();
         let list = format!("{}:{file}", library());
         let variables = [

@@ -195,11 +195,6 @@ async fn rows_come_alone_as_columns_and_as_objects() {
             None
         );
     }
-    let wrong = |row: Value| async {
-        let good = json!({ "age": 39, "hours": 40, "workclass": "State" });
-        let rows = json!([good, row]);
-        predict(&alone, table, &rows).await.unwrap_err()
-    };
     for (row, place) in [
         (
             json!({ "age": 3.5, "hours": 1, "workclass": "Self" }),
@@ -222,7 +217,10 @@ async fn rows_come_alone_as_columns_and_as_objects() {
             "features[1] lacks \\\"workclass\\\"",
         ),
     ] {
-        let error = wrong(row).await;
+        let good = json!({ "age": 39, "hours": 40, "workclass": "State" });
+        let error = predict(&alone, table, &json!([good, row]))
+            .await
+            .unwrap_err();
         assert!(error.contains(place), "{error}");
     }
 }

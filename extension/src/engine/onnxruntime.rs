@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::logging::LogLevel;
@@ -23,7 +23,7 @@ const WORTH_IT: u64 = 4 * 1024 * 1024;
 /// The one ONNX Runtime of this process.
 pub struct OnnxRuntime {
     environment: Environment,
-    custom_ops: Vec<PathBuf>,
+    custom_ops: OnceLock<Vec<PathBuf>>,
 }
 
 impl OnnxRuntime {
@@ -55,17 +55,16 @@ impl OnnxRuntime {
             environment.set_log_level(LogLevel::Warning);
             Ok(Self {
                 environment,
-                custom_ops: Vec::new(),
+                custom_ops: OnceLock::new(),
             })
         };
         guarded(open).unwrap_or_else(|panic| Err(failed(panic)))
     }
 
     /// Has models find the operators of these libraries, too. Each is loaded once here, so that one that cannot be is an
-    /// error now and not at the first model.
-    pub fn with_custom_ops(mut self, libraries: Vec<PathBuf>) -> Result<Self, EngineError> {
-        self.custom_ops = libraries;
-        for path in &self.custom_ops {
+    /// error now and not at the first model. Once they are taken, another call changes nothing.
+    pub fn use_custom_ops(&self, libraries: &[PathBuf]) -> Result<(), EngineError> {
+        for path in libraries {
             let failed = |reason: String| EngineError::CustomOps {
                 path: path.clone(),
                 reason,
@@ -81,7 +80,8 @@ impl OnnxRuntime {
                 Err(panic) => return Err(failed(panic)),
             }
         }
-        Ok(self)
+        self.custom_ops.get_or_init(|| libraries.to_vec());
+        Ok(())
     }
 
     pub(super) fn environment(&self) -> &Environment {
@@ -91,7 +91,7 @@ impl OnnxRuntime {
     /// Sets what the file itself asks for.
     fn builder_for(&self, description: Option<&Description>) -> ort::Result<SessionBuilder> {
         let mut builder = ort::session::Session::builder(&self.environment)?;
-        for library in &self.custom_ops {
+        for library in self.custom_ops.get().into_iter().flatten() {
             builder = builder.with_operator_library(library)?;
         }
         let Some(description) = description else {

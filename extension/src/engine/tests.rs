@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 mod beside;
+mod containers;
 mod memory;
 
 use super::*;

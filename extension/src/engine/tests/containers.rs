@@ -1,0 +1,99 @@
+//! Sequences, maps and inputs that may be left out.
+
+use super::*;
+
+fn floats(shape: &[usize], data: &[f32]) -> Value {
+    Value::Tensor(Tensor::new(shape.to_vec(), data.to_vec()).unwrap())
+}
+
+fn run(model: &str, inputs: Vec<(&str, Value)>) -> Result<Vec<(String, Value)>, EngineError> {
+    let inputs = inputs
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value));
+    load(model)
+        .unwrap()
+        .run(inputs.collect(), &[], &Cancel::default())
+}
+
+#[test]
+fn a_sequence_goes_in_and_comes_out() {
+    let parts = vec![
+        floats(&[1, 2], &[1.0, 2.0]),
+        floats(&[2, 2], &[3.0, 4.0, 5.0, 6.0]),
+    ];
+    let outputs = run("zoo/sequence.onnx", vec![("parts", Value::Sequence(parts))]).unwrap();
+    assert_eq!(
+        outputs[0].1,
+        floats(&[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    );
+    let Value::Sequence(rows) = &outputs[2].1 else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(rows[1], floats(&[1, 2], &[3.0, 4.0]));
+    for (wrong, words) in [
+        (Value::Sequence(Vec::new()), "an empty sequence"),
+        (
+            Value::Sequence(vec![
+                floats(&[1], &[1.0]),
+                Value::Tensor(Tensor::new(vec![1], vec![1_i64]).unwrap()),
+            ]),
+            "",
+        ),
+    ] {
+        let error = run("zoo/sequence.onnx", vec![("parts", wrong)]).unwrap_err();
+        assert!(
+            matches!(&error, EngineError::Input(text) if text.contains(words)),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_map_goes_in() {
+    let words = |values: Data| Value::Map {
+        keys: vec!["sweet".to_owned(), "red".to_owned()].into(),
+        values,
+    };
+    let given = words(vec![1.5_f32, 1.0].into());
+    let outputs = run("zoo/sklearn-dictionary.onnx", vec![("X", given)]).unwrap();
+    assert_eq!(outputs[0].1, floats(&[1, 3], &[0.0, 1.0, 1.5]));
+    let error = run(
+        "zoo/sklearn-dictionary.onnx",
+        vec![("X", words(vec![true, false].into()))],
+    );
+    let error = error.unwrap_err();
+    assert!(
+        matches!(&error, EngineError::Input(text) if text.contains("a map from BYTES to BOOL")),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn what_is_optional_may_be_left_out() {
+    let x = || ("x", floats(&[2], &[1.0, 2.0]));
+    for (model, other, with) in [
+        (
+            "zoo/optional.onnx",
+            ("bias", floats(&[2], &[10.0, 20.0])),
+            [11.0, 22.0],
+        ),
+        (
+            "zoo/default.onnx",
+            ("factor", floats(&[1], &[-1.0])),
+            [-1.0, -2.0],
+        ),
+    ] {
+        let port = load(model).unwrap().signature().inputs[1].clone();
+        assert_eq!(port.name, other.0);
+        assert!(matches!(port.kind, Kind::Optional(_)), "{port:?}");
+        assert_eq!(
+            run(model, vec![x(), other]).unwrap()[0].1,
+            floats(&[2], &with)
+        );
+    }
+    assert_eq!(run("zoo/optional.onnx", vec![x()]).unwrap()[0].1, x().1);
+    assert_eq!(
+        run("zoo/default.onnx", vec![x()]).unwrap()[0].1,
+        floats(&[2], &[2.0, 4.0])
+    );
+}

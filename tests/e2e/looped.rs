@@ -1,0 +1,35 @@
+//! A model that takes one row at a time, asked for many.
+
+use lab::http::Answer;
+use serde_json::{Value, json};
+
+use crate::support::{Alone, now_ms, s3_with};
+
+/// The answer to rows that each say how long their run is to take, within so many milliseconds.
+async fn ask(alone: &Alone, rows: &[i64], within: u64) -> Answer {
+    let request = json!({ "features": rows });
+    let mut request = lab::http::post("/predict", &request).unwrap();
+    let deadline = (now_ms() + within).into();
+    let headers = request.headers_mut();
+    headers.insert("lambda-runtime-deadline-ms", deadline);
+    alone.client().send(request).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_deadline_holds_for_all_runs_of_a_request() {
+    let s3 = s3_with("slow.onnx").await;
+    let alone = Alone::ready(&s3, &[]).await;
+    let ones = |answer: Answer| {
+        let answer: Value = answer.json().unwrap();
+        answer["prediction"].clone()
+    };
+    let answer = ask(&alone, &[1, 2, 3], 60_000).await;
+    assert_eq!(ones(answer), json!([1.0, 1.0, 1.0]));
+
+    let answer = ask(&alone, &[1, 1_000_000_000_000, 1], 1_000).await;
+    assert_eq!(answer.status, 504, "{}", answer.text());
+
+    // The run was stopped, and no other one follows it.
+    let answer = ask(&alone, &[1, 1], 60_000).await;
+    assert_eq!(ones(answer), json!([1.0, 1.0]));
+}

@@ -1,0 +1,78 @@
+//! Networks as PyTorch exports them, whose state the caller carries from one call into the next.
+
+use std::collections::BTreeMap;
+
+use lab::s3::S3Server;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::reference::{distance, numbers};
+use crate::support::{Alone, BUCKET, model};
+
+/// As `tests/models/silero.py` writes it.
+#[derive(Deserialize)]
+struct Silero {
+    sound: Vec<Vec<f64>>,
+    models: BTreeMap<String, Reference>,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    /// The answer to each piece of sound.
+    outputs: Vec<f64>,
+    /// The state after all of them.
+    state: Vec<f64>,
+}
+
+/// The sidecar on one of the networks that `make fixtures` leaves.
+async fn serve(name: &str) -> (S3Server, Alone) {
+    let file = format!("target/fixtures/silero/{name}.onnx");
+    let network = std::fs::read(lab::artifacts::workspace().join(file));
+    let s3 = S3Server::start().await.unwrap();
+    s3.put(BUCKET, "silero", network.expect("run `make fixtures`"));
+    let uri = format!("s3://{BUCKET}/silero");
+    let variables = [("MODEL_URI", uri.as_str()), ("MODEL_NAME", "silero")];
+    let alone = Alone::ready(&s3, &variables).await;
+    (s3, alone)
+}
+
+async fn post(alone: &Alone, path: &str, request: &Value) -> Value {
+    let answer = alone.client().post(path, request).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_goes_from_each_answer_into_the_next_request() {
+    let silero: Silero = serde_json::from_slice(&model("silero.json")).unwrap();
+    for (name, reference) in silero.models {
+        let (_s3, alone) = serve(&name).await;
+
+        let mut state = json!(vec![0; 256]);
+        let mut outputs = Vec::new();
+        for sound in &silero.sound {
+            let tensor = |name: &str, datatype: &str, shape: Value, data: Value| json!({ "name": name, "datatype": datatype, "shape": shape, "data": data });
+            let request = json!({ "inputs": [
+                tensor("input", "FP32", json!([1, sound.len()]), json!(sound)),
+                tensor("state", "FP32", json!([2, 1, 128]), state),
+                tensor("sr", "INT64", json!([]), json!([16_000])),
+            ] });
+            let answer = post(&alone, "/v2/models/silero/infer", &request).await;
+            outputs.extend(numbers(&answer["outputs"][0]["data"]));
+            state = answer["outputs"][1]["data"].clone();
+        }
+        assert_eq!(distance(&outputs, &reference.outputs), None, "{name}");
+        assert_eq!(distance(&numbers(&state), &reference.state), None, "{name}");
+
+        let mut state = json!([[vec![0; 128]], [vec![0; 128]]]);
+        let mut outputs = Vec::new();
+        for sound in &silero.sound {
+            let features = json!({ "input": sound, "state": state, "sr": 16_000 });
+            let answer = post(&alone, "/predict", &json!({ "features": features })).await;
+            outputs.extend(numbers(&answer["prediction"][0]["output"]));
+            state = answer["prediction"][0]["stateN"].clone();
+        }
+        assert_eq!(distance(&outputs, &reference.outputs), None, "{name}");
+        assert_eq!(distance(&numbers(&state), &reference.state), None, "{name}");
+    }
+}
