@@ -1,4 +1,4 @@
-//! Operators beside ONNX Runtime's own: those of the PyPI package onnxruntime-extensions, a tokenizer among them.
+//! Operators beside ONNX Runtime's own: those of the `PyPI` package onnxruntime-extensions, a tokenizer among them.
 
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -170,10 +170,14 @@ impl Signature {
         Ok(())
     }
 
-    /// Whether a model of this signature keeps what `declared` promises to callers, and has no inputs and outputs beside.
-    /// `declared` is in the form of [`Self::published`].
+    /// Whether a model of this signature keeps what `declared` promises to callers, and has no inputs and outputs beside,
+    /// but for inputs that may be left out. `declared` is in the form of [`Self::published`].
     pub fn keeps(&self, declared: &Signature) -> Result<(), Incompatible> {
-        let published = self.published();
+        let mut published = self.published();
+        let is_required = |name: &str| self.required().any(|port| port.name == name);
+        published
+            .inputs
+            .retain(|port| declared.input(&port.name).is_some() || is_required(&port.name));
         published.serves_callers_of(declared)?;
         for (side, ports, declared) in [
             (Side::Input, &published.inputs, &declared.inputs),

@@ -97,7 +97,7 @@ fn what_is_wrong_in_objects_is_told_with_its_row_and_field() {
         ),
         (
             with("age", json!(1e300)),
-            "instances[1].age is 1e300, expected a whole number",
+            "instances[1].age is 1e+300, expected a whole number",
         ),
         (
             with("pay", json!("1.5")),
@@ -105,7 +105,7 @@ fn what_is_wrong_in_objects_is_told_with_its_row_and_field() {
         ),
         (
             with("pay", json!(1e39)),
-            "instances[1].pay is 1e39, expected a number within",
+            "instances[1].pay is 1e+39, expected a number within",
         ),
         (
             with("point", json!([0, "1"])),

@@ -180,6 +180,13 @@ fn what_is_declared_is_all_that_there_is() {
         declare(|declared| drop(declared.outputs.pop())),
         without(r#"output "p" is FP32 [-1, -1]"#)
     );
+    // What may be left out may be left out here, too.
+    let mut more = model.clone();
+    let optional = Kind::Optional(Box::new(floats(&[1])));
+    more.inputs.extend(ports(&[("o", optional)]));
+    assert_eq!(more.keeps(&model.published()), Ok(()));
+    assert_eq!(more.keeps(&more.published()), Ok(()));
+    assert!(model.keeps(&more.published()).is_err());
 }
 
 #[test]
