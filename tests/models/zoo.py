@@ -330,6 +330,9 @@ def sklearn():
     boosted = GradientBoostingRegressor(n_estimators=5, max_depth=2, random_state=0)
     export("sklearn-regressor", boosted.fit(rows[:, :3], rows[:, 3]), rows[:1, :3])
     case("sklearn-regressor", {"X": some[:, :3]}, only)
+    # A type without a shape leaves open how many dimensions there are.
+    export("sklearn-open-rank", boosted, initial_types=[("X", FloatTensorType())])
+    case("sklearn-open-rank", {"X": some[:, :3]}, only)
     double = LinearRegression().fit(rows.astype(np.float64), rows[:, :2].astype(np.float64))
     export("sklearn-two-targets-double", double, initial_types=[("X", DoubleTensorType([None, 4]))])
     case("sklearn-two-targets-double", {"X": some.astype(np.float64)}, only)

@@ -112,7 +112,8 @@ impl InputOptions {
             .collect();
         let mut used = Vec::new();
         let mut shapes = Vec::new();
-        for port in &signature.inputs {
+        // What may be left out is.
+        for port in signature.required() {
             let of_port = names.iter().find(|(input, _)| *input == port.name);
             let of_port = of_port.map_or(&[][..], |(_, names)| names);
             shapes.push((port, shape(port, of_port, &given, &mut used)?));
