@@ -23,7 +23,7 @@ use crate::lifecycle::{Driver, Work, lambda};
 use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink, defs};
 use crate::models::Models;
 use crate::reload::{EngineSlot, Loads, Memory, Outcome, Reloader, Shared, Steps, milliseconds};
-use crate::schedule::{Batching, Limits};
+use crate::schedule::Limits;
 use crate::server::{self, BindError, Context, Listeners};
 use crate::source::{FilePlace, Place, S3Place};
 use crate::status::Status;
@@ -349,7 +349,7 @@ async fn build(
         config.max_staleness,
     );
     let context = context.allow_loads(config.repository_api);
-    let context = context.limit(limits(&config));
+    let context = context.limit(Limits::of(&config));
     let context = Arc::new(context.require_token(config.token.clone()));
     let grace = if environment.is_lambda() {
         LAMBDA_GRACE
@@ -420,18 +420,6 @@ async fn build(
         stop,
         server,
     })
-}
-
-/// How the models are run.
-fn limits(config: &Config) -> Limits {
-    Limits {
-        runs: config.runs,
-        queue: config.queue,
-        batch: config.batch_rows.map(|rows| Batching {
-            rows,
-            delay: config.batch_delay,
-        }),
-    }
 }
 
 fn reporter(

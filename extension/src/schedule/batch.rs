@@ -1,21 +1,25 @@
 //! Several requests as one run: their inputs joined along the first dimension, and its outputs split again.
 //!
-//! What a model says of itself has to allow it: each input is a tensor whose first dimension is free, and each output
+//! What a model says of itself has to allow it: each input that is not left out is a tensor whose first dimension is free, and each output
 //! is one, or a list of one map for each row. That a row's outputs do not depend on the rows beside it, nothing says but
 //! the setting that asks for this.
 
 use crate::protocol::Decoded;
-use crate::tensor::{Kind, Signature, Tensor, Value};
+use crate::tensor::{Kind, Port, Signature, Tensor, Value};
 
 /// How many rows `request` has; `None` where it cannot be joined with others.
 pub(super) fn rows(signature: &Signature, request: &Decoded) -> Option<usize> {
     let is_free =
         |kind: &Kind| matches!(kind, Kind::Tensor { shape, .. } if shape.first() == Some(&None));
-    let allows = signature.inputs.iter().all(|port| is_free(&port.kind))
-        && signature
-            .outputs
-            .iter()
-            .all(|port| is_free(&port.kind) || port.kind.is_sequence_of_maps());
+    // What may be left out, and is, has no rows.
+    let is_left_out = |port: &Port| {
+        matches!(port.kind, Kind::Optional(_))
+            && request.inputs.iter().all(|(name, _)| *name != port.name)
+    };
+    let mut inputs = signature.inputs.iter();
+    let mut outputs = signature.outputs.iter();
+    let allows = inputs.all(|port| is_free(&port.kind) || is_left_out(port))
+        && outputs.all(|port| is_free(&port.kind) || port.kind.is_sequence_of_maps());
     let mut rows = request.inputs.iter().map(|(_, value)| match value {
         Value::Tensor(tensor) => tensor.shape().first().copied(),
         _ => None,

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::config::Config;
 use crate::engine::Cancel;
 
 /// How many may run a model, and how many may wait for it.
@@ -21,6 +22,21 @@ pub struct Limits {
     pub queue: usize,
     /// Whether requests that come together are joined, and to what.
     pub batch: Option<Batching>,
+}
+
+impl Limits {
+    /// What is configured.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            runs: config.runs,
+            queue: config.queue,
+            batch: config.batch_rows.map(|rows| Batching {
+                rows,
+                delay: config.batch_delay,
+            }),
+        }
+    }
 }
 
 /// How requests are joined.

@@ -1,6 +1,8 @@
 //! Runs across a freeze, on both kinds of clock.
 
+mod rows;
 mod together;
+mod turns;
 
 use std::sync::mpsc;
 

@@ -60,6 +60,23 @@ fn only_a_model_whose_inputs_and_outputs_all_have_a_free_first_dimension_is_join
 }
 
 #[test]
+fn an_input_that_is_left_out_is_in_nobodys_way() {
+    let free = tensor_of(Datatype::Fp32, &[None, Some(2)]);
+    let fixed = tensor_of(Datatype::Fp32, &[Some(2)]);
+    let signature = Signature {
+        inputs: vec![
+            port("x", free.clone()),
+            port("w", Kind::Optional(Box::new(fixed))),
+        ],
+        outputs: vec![port("y", free)],
+    };
+    let without = request(&[("x", floats(&[3, 2]))]);
+    assert_eq!(rows(&signature, &without), Some(3));
+    let with = request(&[("x", floats(&[3, 2])), ("w", floats(&[2]))]);
+    assert_eq!(rows(&signature, &with), None);
+}
+
+#[test]
 fn inputs_of_one_request_must_agree_in_their_rows() {
     let free = tensor_of(Datatype::Fp32, &[None, None]);
     let signature = Signature {
