@@ -79,8 +79,8 @@ struct Subjects {
     heavy: Subject,
 }
 
-/// Runs it, with so many requests for the look at memory.
-pub(crate) async fn run(requests: usize) -> Result<ExitCode> {
+/// Runs it, with so many calls of each contender one at a time, and so many requests while memory is watched.
+pub(crate) async fn run(calls: usize, requests: usize) -> Result<ExitCode> {
     let started = Instant::now();
     let parts = Parts::find()?;
     let folder = parts.models();
@@ -105,14 +105,18 @@ pub(crate) async fn run(requests: usize) -> Result<ExitCode> {
         for (_, server) in &others {
             server.wait(&subjects.small)?;
         }
-        let times = latency::measure(&subjects, &sidecar, &mut bare, &others)?;
+        println!("{calls} calls of each, one at a time");
+        let times = latency::measure(&subjects, &sidecar, &mut bare, &others, calls)?;
+        println!("{CLIENTS} callers at once");
         let rates = throughput::measure(&subjects, &sidecar, &mut bare, &others)?;
+        println!("{requests} requests, while memory is watched");
         let memory = memory::measure(&subjects.small, &sidecar, requests)?;
         anyhow::Ok((times, rates, memory))
     })?;
     // They would take their share of the CPUs.
     drop((sidecar, bare, others));
-    times.extend(through::measure(&parts, latency::REQUESTS).await?);
+    println!("{calls} invocations of each function");
+    times.extend(through::measure(&parts, calls).await?);
     table::tell(&times, &rates, &codec, &memory);
     plot::draw(&times, &rates)?;
     println!("\nall of it took {} s", started.elapsed().as_secs());

@@ -68,6 +68,9 @@ enum Subject {
     },
     /// A request's way to the model and back, beside the model alone and the servers of others
     Inference {
+        /// How many requests one at a time each contender answers
+        #[arg(long, value_name = "N", default_value_t = 4_000, value_parser = at_least_20)]
+        calls: usize,
         /// How many requests go by while memory is watched
         #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = at_least_20)]
         requests: usize,
@@ -88,7 +91,7 @@ async fn main() -> Result<ExitCode> {
         Subject::Fleet { environments } => fleet::run(environments).await,
         Subject::Next { invocations } => next::run(invocations).await,
         Subject::Coldstart { repetitions } => coldstart::run(repetitions.into()).await,
-        Subject::Inference { requests } => inference::run(requests).await,
+        Subject::Inference { calls, requests } => inference::run(calls, requests).await,
         Subject::Fetch { repetitions } => fetch::run(repetitions.into()).await,
     }
 }

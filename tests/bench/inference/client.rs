@@ -68,8 +68,9 @@ impl Client {
         }
         let body = &self.buffer[start..end];
         if !self.buffer.starts_with(b"HTTP/1.1 200") {
-            let head = String::from_utf8_lossy(&self.buffer[..start.min(40)]);
-            bail!("{head}: {}", String::from_utf8_lossy(body));
+            let head = String::from_utf8_lossy(&self.buffer[..start]);
+            let status = head.lines().next().unwrap_or_default();
+            bail!("{status}: {}", String::from_utf8_lossy(body));
         }
         Ok(body)
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::ports::Port;
 use lab::process::Process;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::client::{Address, Client};
@@ -15,6 +16,9 @@ use super::subject::Subject;
 
 /// Longer than any of them takes to start.
 const START: Duration = Duration::from_secs(60);
+
+/// Longer than any of them takes to stop.
+const STOP: Duration = Duration::from_secs(20);
 
 /// Where the parts lie that `make` has built.
 #[derive(Debug)]
@@ -218,6 +222,17 @@ fn which(program: &str) -> Result<PathBuf> {
 
 fn folder() -> Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("bench").tempdir()?)
+}
+
+impl Drop for Server {
+    /// Lets it end in order: the workers of Python's servers would outlive a parent that was killed.
+    fn drop(&mut self) {
+        let _ = self.process.signal(Signal::SIGTERM);
+        let asked = Instant::now();
+        while self.process.ended().is_none() && asked.elapsed() < STOP {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 impl Server {

@@ -9,8 +9,6 @@ use super::contenders::{Bare, Server};
 use super::subject::Subject;
 use super::{BARE, Subjects, TCP, Times, UNIX, UNIX_JSON};
 
-/// How many requests each contender answers, for each model.
-pub(super) const REQUESTS: usize = 4_000;
 /// In turns of so many.
 const TURN: usize = 100;
 
@@ -53,11 +51,13 @@ impl Caller {
     }
 }
 
+/// `calls` of each contender with the small model, and a quarter of them with the image.
 pub(super) fn measure(
     subjects: &Subjects,
     sidecar: &Server,
     bare: &mut Bare,
     others: &[(&'static str, Server)],
+    calls: usize,
 ) -> Result<Vec<Times>> {
     let [unix, tcp] = &sidecar.addresses[..] else {
         anyhow::bail!("the sidecar has two sockets");
@@ -72,14 +72,14 @@ pub(super) fn measure(
         let request = small.plain("/predict");
         callers.push(Caller::new(small, name, &server.addresses[0], request)?);
     }
-    let mut all = in_turns(small, callers, bare, REQUESTS)?;
+    let mut all = in_turns(small, callers, bare, calls)?;
     let image = &subjects.image;
     let callers = vec![
         Caller::new(image, UNIX, unix, image.binary())?,
         Caller::new(image, TCP, tcp, image.binary())?,
         Caller::new(image, UNIX_JSON, unix, image.v2())?,
     ];
-    all.extend(in_turns(image, callers, bare, REQUESTS / 4)?);
+    all.extend(in_turns(image, callers, bare, calls.div_ceil(4))?);
     Ok(all)
 }
 
