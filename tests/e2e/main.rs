@@ -31,6 +31,7 @@ mod managed;
 mod memory;
 mod no_route;
 mod outsize;
+mod openapi;
 mod real_models;
 mod reference;
 mod reload;
