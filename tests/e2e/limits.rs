@@ -36,12 +36,43 @@ async fn a_body_over_64_mib_is_refused_by_its_declared_length() {
         .unwrap()
         .unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-    assert!(answer.contains("larger than 67108864 bytes"), "{answer}");
+    for words in ["larger than 67108864 bytes", "6 MB", "4.5 MB"] {
+        assert!(answer.contains(words), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_a_length_is_cut_off_and_its_sender_has_the_answer() {
+    let (_s3, alone) = serving("wine-v1.onnx").await;
+    let head = "POST /predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let mut stream = begin(&alone, head).await;
+    let chunk = format!("100000\r\n{}\r\n", " ".repeat(0x10_0000));
+    // Written to its end before anything is read, as by simple clients.
+    for _ in 0..96 {
+        stream.write_all(chunk.as_bytes()).await.unwrap();
+    }
+    stream.write_all(b"0\r\n\r\n").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    let whole = stream.read_to_string(&mut answer);
+    tokio::time::timeout(lab::WAIT_LIMIT, whole)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    WINE.v1.check(&alone.predict(1).await.json().unwrap(), 0..1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_a_request_is_told_what_is_wrong() {
     let (_s3, alone) = serving("wine-v1.onnx").await;
+    let depth = 1_000_000;
+    let deep = format!(
+        "{{\"features\":{}{}}}",
+        "[".repeat(depth),
+        "]".repeat(depth)
+    );
     for (path, body, hint) in [
         ("/predict", "", "not a prediction request"),
         ("/predict", "{\"features\":", "not a prediction request"),
@@ -53,6 +84,19 @@ async fn what_is_not_a_request_is_told_what_is_wrong() {
             "[[[1,2,3,4,5,6,7,8,9,10,11,12,13]],null]",
             "an object is expected",
         ),
+        ("/predict", "{\"features\":[[NaN]]}", "write null for NaN"),
+        ("/predict", "{\"features\":[[-Infinity]]}", "\"-Infinity\""),
+        (
+            "/predict",
+            "{\"features\":[1],\"features\":[2]}",
+            "duplicate field `features`",
+        ),
+        (
+            "/predict",
+            "{\"features\":{\"X\":[1],\"X\":[2]}}",
+            "\"X\" is given twice",
+        ),
+        ("/predict", &deep, "nested deeper"),
         ("/v2/models/wine/infer", "[]", "not an inference request"),
         ("/v2/models/wine/infer", "{\"inputs\":[]}", "X"),
     ] {
@@ -61,6 +105,26 @@ async fn what_is_not_a_request_is_told_what_is_wrong() {
         assert_eq!(answer.status, 400, "{body}: {}", answer.text());
         let said = answer.json().unwrap();
         assert!(error(&said).contains(hint), "{body}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_text_are_told_their_place() {
+    let (_s3, alone) = serving("wine-v1.onnx").await;
+    for path in [
+        "/predict",
+        "/v2/models/wine/infer",
+        "/v1/models/wine:predict",
+    ] {
+        let body = b"{\"features\": \"\xff\"}".to_vec();
+        let request = request("POST".parse().unwrap(), path, body).unwrap();
+        let answer = alone.client().send(request).await.unwrap();
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert!(
+            answer.text().contains("byte 14 is 0xff"),
+            "{}",
+            answer.text()
+        );
     }
 }
 

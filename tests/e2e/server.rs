@@ -132,10 +132,11 @@ async fn a_path_or_method_that_is_none_is_told_what_there_is() {
         assert!(answer.text().contains("POST /predict"), "{}", answer.text());
     }
     for (method, path, allowed) in [
-        ("GET", "/predict", "POST"),
-        ("PUT", "/models/wine/predict", "POST"),
-        ("DELETE", "/v2/models/wine", "GET"),
-        ("POST", "/v2/health/live", "GET"),
+        ("GET", "/predict", "POST, OPTIONS"),
+        ("HEAD", "/predict", "POST, OPTIONS"),
+        ("PUT", "/models/wine/predict", "POST, OPTIONS"),
+        ("DELETE", "/v2/models/wine", "GET, HEAD, OPTIONS"),
+        ("POST", "/v2/health/live", "GET, HEAD, OPTIONS"),
     ] {
         let method = method.parse().unwrap();
         let answer = client
@@ -145,6 +146,43 @@ async fn a_path_or_method_that_is_none_is_told_what_there_is() {
         assert_eq!(answer.status, 405, "{path}");
         assert_eq!(answer.header("allow"), Some(allowed), "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_is_read_as_the_web_writes_it() {
+    let (_s3, alone) = wine().await;
+    let client = alone.client();
+    for path in [
+        "/v2/models/wine?trace=1",
+        "/v2/models/%77ine/",
+        "/v2/%6dodels/wine",
+        "/v1/models/wine/metadata?",
+    ] {
+        assert_eq!(client.get(path).await.unwrap().status, 200, "{path}");
+    }
+    let other = client.get("/v2/models/wi%6Ee%2Fr%C3%A9d").await.unwrap();
+    assert_eq!(other.status, 404);
+    assert!(
+        error(&other.json().unwrap()).contains("no model \"wine/réd\""),
+        "{}",
+        other.text()
+    );
+    let send = async |method: &str, path| {
+        let request = request(method.parse().unwrap(), path, "").unwrap();
+        client.send(request).await.unwrap()
+    };
+    let head = send("HEAD", "/v2/models/wine").await;
+    assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
+    for (path, allowed) in [
+        ("/predict", "POST, OPTIONS"),
+        ("/v2", "GET, HEAD, OPTIONS"),
+        ("/v1/models/wine:predict", "POST, OPTIONS"),
+    ] {
+        let options = send("OPTIONS", path).await;
+        assert_eq!(options.status, 204, "{path}");
+        assert_eq!(options.header("allow"), Some(allowed), "{path}");
+    }
+    assert_eq!(send("OPTIONS", "/nowhere").await.status, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
