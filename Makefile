@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis stage layer check-layer tools test demo soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch bench-inference fuzz fuzz-tools lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer tools test demo soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch bench-inference fuzz fuzz-tools lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ custom-ops: ## fetch a library of operators beside ONNX Runtime's own into targe
 schemathesis: ## fetch Schemathesis, for the test of the OpenAPI document
 	@PYTHON=$(PYTHON) sh tests/openapi/schemathesis.sh
 
+clients: ## fetch Triton's client for Python, for the end-to-end tests
+	@PYTHON=$(PYTHON) sh tests/e2e/clients/fetch.sh
+
 stage: onnxruntime ## build in the dev profile and lay it out as on Lambda in target/stage
 	@echo "building the extension and the handler (several minutes the first time)"
 	cargo build --workspace --bins
@@ -85,7 +88,7 @@ tools:
 	        --only-binary=:all: -r layer/build/tools.txt && \
 	    cp layer/build/tools.txt $(TOOLS)/.pinned; }
 
-test: onnxruntime rie seaweedfs bubblewrap strace stage fixtures runtimes custom-ops schemathesis ## run every test
+test: onnxruntime rie seaweedfs bubblewrap strace stage fixtures runtimes custom-ops schemathesis clients ## run every test
 	cargo test --workspace
 
 demo: onnxruntime bubblewrap stage ## run the main job from nothing, as a story in the terminal

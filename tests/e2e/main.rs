@@ -11,6 +11,7 @@
 mod adding;
 mod any_s3;
 mod budget;
+mod clients;
 mod cold_start;
 mod compression;
 mod crashes;

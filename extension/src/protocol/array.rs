@@ -92,8 +92,10 @@ impl<T: Element> Elements for Vec<T> {
     fn take(&mut self, text: &[u8], mut position: usize) -> Result<usize, Stop> {
         loop {
             let rest = text.get(position..).unwrap_or_default();
+            // Both at once: which of the two comes next is chance.
+            let begins_number = |byte: &u8| (*byte == b'-') | byte.is_ascii_digit();
             let length = match rest.first() {
-                Some(b'-' | b'0'..=b'9') => match T::number(rest) {
+                Some(byte) if begins_number(byte) => match T::number(rest) {
                     Some((element, length)) => {
                         self.push(element);
                         length

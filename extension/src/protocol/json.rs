@@ -163,54 +163,58 @@ impl<'a> Iterator for Items<'a> {
 
 /// How far the value at the beginning of `rest` reaches, by its brackets and quotes.
 fn extent(rest: &[u8]) -> Option<usize> {
+    match rest.first()? {
+        b'"' => return string(rest).map(<[u8]>::len),
+        b'[' | b'{' => {}
+        b',' | b':' | b']' | b'}' => return None,
+        _ => {
+            let ends = |byte: &u8| b",]}".contains(byte) || byte.is_ascii_whitespace();
+            return Some(rest.iter().position(ends).unwrap_or(rest.len()));
+        }
+    }
     let mut depth = 0_usize;
     let mut position = 0;
     loop {
-        if depth > 0 {
-            position += plain(rest.get(position..)?);
-        }
+        position += mark(rest.get(position..)?)?;
         match rest.get(position)? {
             b'"' => position += string(&rest[position..])?.len(),
             b'[' | b'{' => {
                 depth += 1;
                 position += 1;
             }
-            b']' | b'}' if depth > 0 => {
+            _ => {
                 depth -= 1;
                 position += 1;
+                if depth == 0 {
+                    return Some(position);
+                }
             }
-            byte if depth == 0 && !b",]}:".contains(byte) && !byte.is_ascii_whitespace() => {
-                let ends = |byte: &u8| b",]}".contains(byte) || byte.is_ascii_whitespace();
-                let length = rest.iter().position(ends);
-                return Some(length.unwrap_or(rest.len()));
-            }
-            _ if depth == 0 => return None,
-            _ => position += 1,
-        }
-        if depth == 0 {
-            return Some(position);
         }
     }
 }
 
-/// How many bytes there are before the next eight that hold a bracket or a quote.
-fn plain(rest: &[u8]) -> usize {
+/// Where the next bracket or quote is.
+fn mark(rest: &[u8]) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    let mut skipped = 0;
-    for eight in rest.chunks_exact(8) {
-        let Ok(eight) = eight.try_into().map(u64::from_le_bytes) else {
-            break;
-        };
-        // The four brackets differ from each other in these bits alone; zero where there is one.
-        let bracket = (eight | (0x26 * ONES)) ^ (0x7f * ONES);
-        let quote = eight ^ (u64::from(b'"') * ONES);
-        let zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes & (0x80 * ONES);
-        if zero(bracket) | zero(quote) != 0 {
-            break;
-        }
-        skipped += 8;
+    /// Whether one of eight bytes may be a bracket or a quote. Letters and what is not ASCII may seem to be, digits and
+    /// their punctuation do not.
+    fn suspicion(eight: u64) -> u64 {
+        // Of all brackets these two bits are set, and of what numbers are written with no more than one.
+        let bracket = (eight & eight << 2) & (0x40 * ONES);
+        // The byte that becomes zero borrows.
+        let quote = (eight ^ (u64::from(b'"') * ONES)).wrapping_sub(ONES) & (0x80 * ONES);
+        bracket | quote
     }
-    skipped
+    let exactly = |bytes: &[u8]| bytes.iter().position(|byte| b"\"[]{}".contains(byte));
+    let (blocks, tail) = rest.as_chunks::<32>();
+    for (index, block) in blocks.iter().enumerate() {
+        let eights = block.as_chunks::<8>().0.iter();
+        let suspicions = eights.fold(0, |all, eight| all | suspicion(u64::from_le_bytes(*eight)));
+        if let Some(position) = (suspicions != 0).then(|| exactly(block)).flatten() {
+            return Some(index * block.len() + position);
+        }
+    }
+    exactly(tail).map(|position| rest.len() - tail.len() + position)
 }
 
 /// The token of the string at the beginning of `rest`, quotes included.

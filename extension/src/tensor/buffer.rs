@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use half::{bf16, f16};
+use serde::{Serialize, Serializer};
 
 #[cfg(target_endian = "big")]
 compile_error!("binary tensors are little-endian, and are used as they are");
@@ -196,6 +197,12 @@ impl<T: Clone> Clone for Buffer<T> {
 impl<T: PartialEq> PartialEq for Buffer<T> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
+    }
+}
+
+impl<T: Serialize> Serialize for Buffer<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&**self)
     }
 }
 

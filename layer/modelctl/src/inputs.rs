@@ -34,7 +34,7 @@ pub(crate) struct InputOptions {
 pub(crate) fn read(file: &Path, signature: &Signature) -> anyhow::Result<Inputs> {
     let read = || {
         let request = std::fs::read(file)?;
-        let (decoded, _) = v2::decode(&request, signature)?;
+        let (decoded, _) = v2::decode(&request.into(), None, signature)?;
         anyhow::Ok(decoded.inputs)
     };
     read().with_context(|| format!("--input {}", file.display()))

@@ -85,9 +85,11 @@ proptest! {
             expect::<i8>(&text)?;
             expect::<u8>(&text)?;
             expect::<i32>(&text)?;
-            for text in [format!("{value}.{}", "0".repeat(point + 1)), format!("{value}e0"), format!("{value}000E-3")] {
+            for text in [format!("{value}.{}", "0".repeat(point + 1)), format!("{value}e0"), format!("{value}.000E+00")] {
                 prop_assert_eq!(read::<i64>(&text), Some(value), "{}", text);
             }
+            let shifted = format!("{value}000E-3");
+            prop_assert_eq!(read::<i64>(&shifted), (value != 0).then_some(value), "{}", shifted);
             for text in [format!("{value}.{}1", "0".repeat(point * 10)), format!("{value}1e-1")] {
                 prop_assert_eq!(read::<i64>(&text), None, "{}", text);
             }
