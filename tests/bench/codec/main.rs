@@ -11,6 +11,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use bytes::Bytes;
 use model_sidecar::protocol::{AnsweredBy, Decoded, predict, v2};
 use model_sidecar::tensor::{Data, Datatype, Kind, Port, Signature, Tensor, Value};
 use serde_json::json;
@@ -25,7 +26,10 @@ fn main() -> Result<()> {
     let [image, row] = &arguments[..] else {
         anyhow::bail!("usage: bench-codec IMAGE ROW");
     };
-    let (image, row) = (std::fs::read(image)?, std::fs::read(row)?);
+    let (image, row) = (
+        Bytes::from(std::fs::read(image)?),
+        Bytes::from(std::fs::read(row)?),
+    );
     let pictures = signature("x", &[None, Some(3), Some(224), Some(224)]);
     let rows = signature("X", &[None, Some(13)]);
 
@@ -49,7 +53,7 @@ fn main() -> Result<()> {
         version: "0123456789ab",
     };
     let outputs = vec![("label".to_owned(), Value::Tensor(label()?))];
-    let (_, writing) = counted(|| v2::encode(answer, None, &outputs));
+    let (_, writing) = counted(|| v2::Reply::default().encode(answer, outputs));
     println!(
         "{}",
         json!({
@@ -78,8 +82,9 @@ fn signature(name: &str, shape: &[Option<usize>]) -> Signature {
     }
 }
 
-fn read(body: &[u8], signature: &Signature) -> Result<Decoded> {
-    let (decoded, _) = v2::decode(body, signature).map_err(|error| anyhow::anyhow!("{error}"))?;
+fn read(body: &Bytes, signature: &Signature) -> Result<Decoded> {
+    let read = v2::decode(body, None, signature);
+    let (decoded, _) = read.map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(decoded)
 }
 
