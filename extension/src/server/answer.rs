@@ -540,3 +540,28 @@ async fn received(mut body: Incoming, header: usize) -> Result<Bytes, ApiError> 
         whole.extend_from_slice(&data);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_the_json_is_aligned_once_the_body_is_whole() {
+        for (header, tensor) in [(0, 100_000), (1, 100_001), (63, 1), (64, 0), (117, 602_112)] {
+            let mut body = laid_out(header + tensor, header);
+            let start = body.as_ptr();
+            for byte in 0..header + tensor {
+                body.extend_from_slice(&[byte.to_le_bytes()[0]]);
+            }
+            let body = body.freeze();
+            assert_eq!(body.len(), header + tensor);
+            assert_eq!(body.as_ptr(), start, "moved for lack of room");
+            assert_eq!(body[header..].as_ptr().addr() % ALIGNMENT, 0, "{header}");
+            assert!(
+                body.iter()
+                    .enumerate()
+                    .all(|(at, byte)| *byte == at.to_le_bytes()[0])
+            );
+        }
+    }
+}
