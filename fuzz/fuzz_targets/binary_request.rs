@@ -48,16 +48,21 @@ fn has_binary(head: &[u8]) -> bool {
 fn again(server: &Server, path: &str, answer: &[u8]) {
     let answer: Value = serde_json::from_slice(answer).expect("JSON");
     let outputs = &answer["outputs"];
-    let is_whole = outputs.as_array().is_some_and(|outputs| {
-        outputs.iter().all(|output| output["parameters"].is_null())
-    });
+    let is_whole = outputs
+        .as_array()
+        .is_some_and(|outputs| outputs.iter().all(|output| output["parameters"].is_null()));
     // Of several outputs some may have been asked for.
     if !is_whole || (path.contains("several") && outputs.as_array().map(Vec::len) != Some(3)) {
         return;
     }
     let request = json!({ "inputs": outputs }).to_string();
     let (status, _, second) = server.post(path, "", request.as_bytes());
-    assert_eq!(status, 200, "{request}: {}", String::from_utf8_lossy(&second));
+    assert_eq!(
+        status,
+        200,
+        "{request}: {}",
+        String::from_utf8_lossy(&second)
+    );
     let second: Value = serde_json::from_slice(&second).expect("JSON");
     assert_eq!(&second["outputs"], outputs);
 }

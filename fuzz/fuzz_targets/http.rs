@@ -13,7 +13,7 @@ thread_local! {
 
 fuzz_target!(|input: &[u8]| {
     SERVER.with(|server| {
-        let got = server.get_or_init(Server::start).exchange(input);
+        let got = server.get_or_init(Server::start).exchange(input, true);
         if got.is_empty() {
             return;
         }

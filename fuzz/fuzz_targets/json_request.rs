@@ -33,7 +33,10 @@ fn check(signature: &Signature, inputs: &[(String, Value)]) {
             panic!("{name} is no tensor");
         };
         assert_eq!(tensor.data().datatype(), *datatype);
-        assert_eq!(tensor.data().len(), tensor.shape().iter().product());
+        assert_eq!(
+            tensor.data().len(),
+            tensor.shape().iter().product::<usize>()
+        );
         assert_eq!(tensor.shape().len(), shape.len());
         for (given, declared) in tensor.shape().iter().zip(shape) {
             assert!(declared.is_none_or(|declared| declared == *given));

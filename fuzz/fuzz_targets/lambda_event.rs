@@ -21,7 +21,10 @@ fuzz_target!(|event: &str| {
 
 fn check_call(call: &Call) {
     let target: http::Uri = call.target.parse().expect("a target");
-    assert_eq!(target.path_and_query().map(http::uri::PathAndQuery::as_str), Some(call.target.as_str()));
+    assert_eq!(
+        target.path_and_query().map(http::uri::PathAndQuery::as_str),
+        Some(call.target.as_str())
+    );
 }
 
 fn check_batch(batch: &Batch) {

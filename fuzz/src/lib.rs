@@ -125,11 +125,12 @@ impl Server {
         }
     }
 
-    /// Sends these bytes and nothing after them, and gives all that comes back.
+    /// Sends these bytes, ends its side of the connection if it `hangs_up`, and gives all that comes back. Who hangs up
+    /// has gone away, and need not be answered.
     ///
     /// # Panics
     /// When the server does not hang up in time.
-    pub fn exchange(&self, sent: &[u8]) -> Vec<u8> {
+    pub fn exchange(&self, sent: &[u8], hangs_up: bool) -> Vec<u8> {
         let exchange = async {
             let stream = UnixStream::connect(&self.socket).await.expect("a server");
             let (mut from, mut to) = stream.into_split();
@@ -137,7 +138,10 @@ impl Server {
             // The server may hang up before it has read all.
             let send = async {
                 let _ = to.write_all(sent).await;
-                let _ = to.shutdown().await;
+                if hangs_up {
+                    let _ = to.shutdown().await;
+                }
+                to
             };
             let receive = async {
                 let _ = from.read_to_end(&mut got).await;
@@ -161,7 +165,7 @@ impl Server {
         )
         .into_bytes();
         sent.extend_from_slice(body);
-        let got = self.exchange(&sent);
+        let got = self.exchange(&sent, false);
         let end = got.windows(4).position(|four| four == b"\r\n\r\n");
         let end = end.expect("a whole head") + 4;
         let (head, body) = got.split_at(end);
