@@ -67,7 +67,9 @@ fn object<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, BadRe
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(wrong("an object is expected, not an array".to_owned()));
     }
-    serde_json::from_slice(body).map_err(|error| wrong(malformed::words(body, &error)))
+    // All of it, also what is skipped.
+    let text = std::str::from_utf8(body).map_err(|error| wrong(malformed::no_text(body, error)))?;
+    serde_json::from_str(text).map_err(|error| wrong(malformed::words(text, &error)))
 }
 
 /// The input of this name, or an error that lists those that there are.
