@@ -254,7 +254,11 @@ async fn between_invocations_no_thread_wakes() {
     let pid = sidecar(&function);
     settled(pid).await;
     let before = turns(pid);
-    assert_eq!(before.len(), 2, "the runtime's thread and ONNX Runtime's");
+    assert_eq!(
+        before.len(),
+        3,
+        "the runtime's, the model's and ONNX Runtime's"
+    );
 
     // Meanwhile others work.
     let (folder, layer) = (calls_nobody(), tempfile::tempdir().unwrap());

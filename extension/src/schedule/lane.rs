@@ -163,8 +163,8 @@ impl Place {
         let mut state = shared.lock();
         let ticket = state.queue.enter(job, now);
         let ticket = ticket.map_err(|Full| RunError::Full { limit })?;
-        if let Err(error) = shared.call_worker(&mut state) {
-            state.queue.leave(ticket);
+        if let Err(error) = shared.call_worker(state) {
+            shared.lock().queue.leave(ticket);
             return Err(EngineError::Thread(error.to_string()).into());
         }
         Ok(Self {
@@ -181,7 +181,7 @@ impl Drop for Place {
             let mut state = self.shared.lock();
             state.queue.leave(self.ticket);
             // Where a run was stopped, its turn goes to the next one.
-            let _ = self.shared.call_worker(&mut state);
+            let _ = self.shared.call_worker(state);
         }
     }
 }
@@ -213,11 +213,13 @@ impl Shared {
     }
 
     /// Sees to it that a thread takes what there is to do. Fails only when there is none at all.
-    fn call_worker(self: &Arc<Self>, state: &mut State) -> std::io::Result<()> {
+    fn call_worker(self: &Arc<Self>, mut state: MutexGuard<'_, State>) -> std::io::Result<()> {
         if !state.queue.has_work() {
             return Ok(());
         }
         if state.idle > 0 {
+            // One that wakes while the state is locked goes back to sleep.
+            drop(state);
             self.news.notify_one();
             return Ok(());
         }
@@ -253,8 +255,7 @@ impl Worker {
                 Next::Run(turn) => {
                     let spare = std::mem::take(&mut state.spare);
                     // Whoever takes work sees to it that the rest is taken, too.
-                    let _ = self.0.call_worker(&mut state);
-                    drop(state);
+                    let _ = self.0.call_worker(state);
                     let lead = turn.lead();
                     // What panics in ONNX Runtime's bindings is an error already; a mistake of our own must not take the
                     // turn with it. Whoever waits for the run learns that there will be no reply.

@@ -472,10 +472,22 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
     };
     let text = value.to_str().ok();
     let length = text.and_then(|text| text.parse().ok());
-    length.map(Some).ok_or_else(|| ApiError::Header {
+    // As numbers, JSON would be answered all the same.
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let essence = value.to_str().ok().and_then(|text| text.split(';').next());
+        essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    });
+    let expected = match length {
+        Some(0) if is_json => {
+            "how many bytes of the body are JSON, since that is its content-type (a body without JSON is application/octet-stream)"
+        }
+        Some(_) => return Ok(length),
+        None => "how many bytes of the body are JSON",
+    };
+    Err(ApiError::Header {
         name: HEADER_LENGTH,
         value: String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        expected: "how many bytes of the body are JSON",
+        expected,
     })
 }
 

@@ -328,7 +328,7 @@ fn a_body_without_json_is_the_only_input() {
             &bytes,
             "takes INT16 [2], which is 4 bytes",
         ),
-        (Datatype::Int16, &[two], &[], "the body has 0 bytes"),
+        (Datatype::Int16, &[two], &[], "there is no body"),
         (
             Datatype::Int16,
             &[Some(0), free],

@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 
+use super::HEADER_LENGTH;
 use crate::protocol::{BadRequest, Decoded, names};
 use crate::tensor::{Buffer, Data, Datatype, Kind, Port, Signature, Tensor, Value, element_count};
 
@@ -202,6 +203,12 @@ pub(super) fn raw(body: Bytes, signature: &Signature) -> Result<Decoded, BadRequ
             port.name, port.kind
         )));
     };
+    if body.is_empty() {
+        return Err(BadRequest(format!(
+            "there is no body, where header {HEADER_LENGTH} says that all of it is input {:?}",
+            port.name
+        )));
+    }
     let tensor = match size(*datatype) {
         Some(size) => {
             let shape = raw_shape(port, shape, size, body.len())?;

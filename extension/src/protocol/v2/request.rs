@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::protocol::{BadRequest, json};
+use crate::protocol::{BadRequest, json, malformed};
 
 /// What a request's JSON says.
 pub(super) struct Request<'a> {
@@ -42,6 +42,10 @@ const REQUEST: &str = "not an inference request";
 impl<'a> Request<'a> {
     /// Reads a request.
     pub(super) fn read(text: &'a [u8]) -> Result<Self, BadRequest> {
+        // All of it, also what is skipped.
+        std::str::from_utf8(text).map_err(|error| {
+            BadRequest(format!("{REQUEST}: {}", malformed::no_text(text, error)))
+        })?;
         let fields = json::fields(text)
             .ok_or_else(|| BadRequest(format!("{REQUEST}: an object is expected")))?;
         let (mut id, mut parameters, mut inputs, mut outputs) = (None, None, None, None);
