@@ -76,9 +76,9 @@ impl Coding {
         let is_wrapped = matches!(body, [first, second, ..]
             if first & 15 == 8 && (u16::from(*first) << 8 | u16::from(*second)).is_multiple_of(31));
         let decoded = match self {
-            Coding::Gzip => bounded(MultiGzDecoder::new(&mut rest), most),
-            Coding::Deflate if is_wrapped => bounded(ZlibDecoder::new(&mut rest), most),
-            Coding::Deflate => bounded(DeflateDecoder::new(&mut rest), most),
+            Coding::Gzip => bounded(&mut MultiGzDecoder::new(&mut rest), most),
+            Coding::Deflate if is_wrapped => bounded(&mut ZlibDecoder::new(&mut rest), most),
+            Coding::Deflate => bounded(&mut DeflateDecoder::new(&mut rest), most),
         };
         let wrong = |problem: String| ApiError::NotCoded {
             coding: self.name(),
@@ -96,7 +96,7 @@ impl Coding {
 }
 
 /// What there is, up to one byte beyond the limit.
-fn bounded(decoder: impl Read, most: usize) -> io::Result<Vec<u8>> {
+fn bounded(decoder: &mut dyn Read, most: usize) -> io::Result<Vec<u8>> {
     let mut whole = Vec::new();
     let most = u64::try_from(most).unwrap_or(u64::MAX);
     decoder
@@ -114,8 +114,8 @@ pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
         let is_gzip = ["gzip", "x-gzip"]
             .iter()
             .any(|it| name.trim().eq_ignore_ascii_case(it));
-        let weight = weight.trim().trim_start_matches(['q', 'Q', ' ', '=']);
-        let is_taken = weight.is_empty() || weight.parse().is_ok_and(|it: f32| it > 0.0);
+        // A weight of zero, in up to four digits, means that it is not taken.
+        let is_taken = weight.is_empty() || weight.contains(|digit| ('1'..='9').contains(&digit));
         is_gzip && is_taken
     })
 }
