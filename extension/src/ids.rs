@@ -4,10 +4,14 @@
 //! over the identities of all its files, short enough for people and for a header; a *digest* is the SHA-256
 //! of bytes that are on this machine.
 
+mod by_name;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+pub use by_name::ByName;
 
 /// The name by which callers address a model: 1 to 128 of `A–Z a–z 0–9 . _ -`, not starting with a dot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

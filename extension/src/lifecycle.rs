@@ -7,7 +7,6 @@ mod driver;
 pub mod lambda;
 pub mod machine;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::clock::{Clock, Thaws};
-use crate::ids::ModelName;
+use crate::ids::{ByName, ModelName};
 use crate::metrics::{Reporter, defs};
 use crate::models::Models;
 use crate::reload::{Outcome, Reloader};
@@ -27,7 +26,7 @@ use machine::{ATTEMPT_PAUSE, Job};
 /// What there is to be done, and with what.
 pub struct Work {
     /// Keeps each model current.
-    pub reloaders: BTreeMap<ModelName, Arc<Reloader>>,
+    pub reloaders: ByName<Arc<Reloader>>,
     /// Sends the metrics.
     pub reporter: Reporter,
     /// What is loaded.

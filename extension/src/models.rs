@@ -9,14 +9,13 @@
 
 mod leaving;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 use crate::engine::{Cancel, EngineError, Session};
-use crate::ids::{Digest, ModelName, Version};
+use crate::ids::{ByName, Digest, ModelName, Version};
 use crate::tensor::{Signature, Value};
 pub use leaving::Leaving;
 
@@ -111,7 +110,7 @@ impl Drop for Loaded {
 
 /// The models of this execution environment. Which there are is fixed at the start.
 pub struct Models {
-    current: BTreeMap<ModelName, RwLock<Option<Arc<Loaded>>>>,
+    current: ByName<RwLock<Option<Arc<Loaded>>>>,
 }
 
 impl Models {
@@ -128,19 +127,19 @@ impl Models {
 
     /// Every model's name.
     pub fn names(&self) -> impl Iterator<Item = &ModelName> {
-        self.current.keys()
+        self.current.names()
     }
 
     /// The model of this name, if it is served here.
     #[must_use]
     pub fn name(&self, name: &str) -> Option<&ModelName> {
-        self.current.keys().find(|known| known.as_str() == name)
+        self.current.names().find(|known| known.as_str() == name)
     }
 
     /// The one model, where there is just one.
     #[must_use]
     pub fn only(&self) -> Option<&ModelName> {
-        let mut names = self.current.keys();
+        let mut names = self.current.names();
         names.next().filter(|_| names.next().is_none())
     }
 

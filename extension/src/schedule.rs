@@ -15,13 +15,12 @@ mod spare;
 
 mod looped;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Deadline, Thaws};
 use crate::engine::EngineError;
-use crate::ids::ModelName;
+use crate::ids::{ByName, ModelName};
 use crate::models::Loaded;
 use crate::protocol::Decoded;
 use crate::tensor::Value;
@@ -30,7 +29,7 @@ pub use queue::{Batching, Limits};
 
 /// Gives runs their turn.
 pub struct Scheduler {
-    lanes: BTreeMap<ModelName, Lane>,
+    lanes: ByName<Lane>,
     limits: Limits,
     clock: Arc<dyn Clock>,
     thaws: Thaws,

@@ -19,7 +19,6 @@ mod statistics;
 mod trial;
 mod wait;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +32,7 @@ pub use listen::{BindError, Listeners};
 use crate::clock::{Clock, Thaws};
 use crate::config::{DEFAULT_QUEUE, Token};
 use crate::engine::EngineError;
-use crate::ids::ModelName;
+use crate::ids::ByName;
 use crate::metrics::defs::{self, MODEL_LABEL};
 use crate::models::{Loaded, Models};
 use crate::schedule::{Limits, Ran, RunError, Scheduler};
@@ -70,8 +69,8 @@ pub struct Context {
     allows_loads: bool,
     /// Whether there is no time left for requests under way.
     is_over: watch::Sender<bool>,
-    metrics: BTreeMap<ModelName, ModelMetrics>,
-    trials: BTreeMap<ModelName, Mutex<Trial>>,
+    metrics: ByName<ModelMetrics>,
+    trials: ByName<Mutex<Trial>>,
     statistics: Statistics,
     /// What a request must carry; `None` for nothing.
     token: Option<Token>,
@@ -236,6 +235,11 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// A connection of either kind. In a box, since all of HTTP would else be in the binary twice.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 struct Server {
     context: Arc<Context>,
     places: Arc<Semaphore>,
@@ -246,7 +250,7 @@ impl Server {
     async fn accept_unix(&self, listener: &tokio::net::UnixListener) {
         while let Some(place) = self.place().await {
             match listener.accept().await {
-                Ok((stream, _)) => self.spawn(stream, place),
+                Ok((stream, _)) => self.spawn(Box::new(stream), place),
                 Err(error) => pause_after(&error).await,
             }
         }
@@ -261,7 +265,7 @@ impl Server {
                 Ok((stream, _)) => {
                     // An answer goes out when it is written, not when the next one fills the segment.
                     let _ = stream.set_nodelay(true);
-                    self.spawn(stream, place);
+                    self.spawn(Box::new(stream), place);
                 }
                 Err(error) => pause_after(&error).await,
             }
@@ -273,11 +277,7 @@ impl Server {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
-    fn spawn<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-        &self,
-        stream: S,
-        place: OwnedSemaphorePermit,
-    ) {
+    fn spawn(&self, stream: Box<dyn Stream>, place: OwnedSemaphorePermit) {
         let connection = self
             .connections
             .watch(connection::serve(stream, Arc::clone(&self.context)));

@@ -5,14 +5,13 @@
 
 mod wish;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Deadline, Timestamp};
-use crate::ids::{ModelName, Version};
+use crate::ids::{ByName, ModelName, Version};
 pub use wish::{Wish, Withdrawal};
 
 /// Where one model stands.
@@ -54,7 +53,7 @@ impl ModelStatus {
 /// The state of every model, and the channel by which the server's wishes go.
 #[derive(Debug)]
 pub struct Status {
-    models: BTreeMap<ModelName, watch::Sender<ModelStatus>>,
+    models: ByName<watch::Sender<ModelStatus>>,
     wanted: mpsc::Sender<Wish>,
     /// In milliseconds since the Unix epoch; 0 outside an invocation.
     invocation_deadline: AtomicU64,

@@ -208,7 +208,7 @@ impl Stock {
 
 /// The files that go so that `lacks` bytes come free: no more of them than that takes, in their order.
 fn victims(spare: &mut [Spare], lacks: u64) -> &[Spare] {
-    spare.sort();
+    spare.sort_unstable();
     let mut freed = 0;
     let goes = spare.iter().take_while(|file| {
         let goes = freed < lacks;

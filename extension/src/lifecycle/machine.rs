@@ -89,14 +89,16 @@ impl Machine {
             },
             under_way,
         };
-        let checks = begin.iter().map(|job| (job.clone(), state(true)));
+        let mut jobs = BTreeMap::new();
+        jobs.extend(begin.iter().map(|job| (job.clone(), state(true))));
+        jobs.insert(Job::Flush, state(false));
         let machine = Self {
             intervals,
             pace: Pace {
                 interval: intervals.refresh,
                 seed,
             },
-            jobs: checks.chain([(Job::Flush, state(false))]).collect(),
+            jobs,
             next_called: None,
         };
         (machine, begin)

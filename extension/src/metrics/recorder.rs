@@ -118,7 +118,7 @@ impl Bucket {
                     .into_iter()
                     .map(|(bits, count)| (f64::from_bits(bits), count))
                     .collect();
-                values.sort_by(|a, b| a.0.total_cmp(&b.0));
+                values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
                 values
             }
         }

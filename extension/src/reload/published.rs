@@ -4,8 +4,6 @@
 //! asked for, whatever version it came with, and what has to be fetched is held against length and digest. So a
 //! version is whole by the manifest's own word, and needs no second look at the source.
 
-use std::collections::BTreeSet;
-
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 use tracing::info;
@@ -175,10 +173,9 @@ impl Gatherer<'_> {
             return Ok(None);
         };
         let description = describe(model).await?;
-        let laid_out: BTreeSet<FilePath> =
-            record.files().map(|file| file.path.laid_out()).collect();
         for path in external(description.as_ref()) {
-            if !laid_out.contains(&record.model.path.beside(path)) {
+            let referred = record.model.path.beside(path);
+            if record.files().all(|file| file.path.laid_out() != referred) {
                 return Err(self.wrong_manifest(format!(
                     "versions.{name}.files lacks {path}, to which the model's file refers"
                 )));
@@ -192,7 +189,7 @@ impl Gatherer<'_> {
 fn promised(version: &PublishedVersion) -> Record {
     let others = version.files.iter().filter(|file| **file != version.model);
     let mut others: Vec<&PublishedFile> = others.collect();
-    others.sort_by(|one, other| one.path.cmp(&other.path));
+    others.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     let record = |file: &PublishedFile| FileRecord {
         path: version.place(file),
         // The manifest's word is what identifies the content; the source's is not asked for when the file is here.

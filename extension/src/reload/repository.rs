@@ -58,7 +58,7 @@ impl Gatherer<'_> {
     }
 
     fn no_version(&self, mut folders: Vec<String>) -> CheckError {
-        folders.sort();
+        folders.sort_unstable();
         let (name, location) = (&self.settings.name, &self.settings.location);
         let more = if folders.len() > SHOWN { ", …" } else { "" };
         folders.truncate(SHOWN);

@@ -5,7 +5,6 @@
 //! later on one before is not counted. A request that was refused because of what it said has failed as well, once
 //! there was a version that it could be held against. Nothing is cached, and nothing kept for each size of a batch.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use super::answer::{Answer, check_version, find, json, named};
 use super::error::ApiError;
 use super::route::Target;
 use crate::clock::Timestamp;
-use crate::ids::{Digest, ModelName};
+use crate::ids::{ByName, Digest, ModelName};
 use crate::models::Loaded;
 
 /// What the server's metadata calls it.
@@ -25,7 +24,7 @@ pub(super) const EXTENSION: &str = "statistics";
 
 /// The statistics of each model's version.
 #[derive(Debug)]
-pub(super) struct Statistics(BTreeMap<ModelName, Mutex<Record>>);
+pub(super) struct Statistics(ByName<Mutex<Record>>);
 
 /// One request that was answered with outputs.
 #[derive(Clone, Copy, Debug)]

@@ -53,7 +53,7 @@ impl Ranking {
         // Rows without an element have no class.
         for (index, keys) in keys.chunks(row.max(1)).enumerate() {
             let mut places: Vec<usize> = (0..keys.len()).collect();
-            places.sort_by_key(|&place| Reverse(keys[place]));
+            places.sort_unstable_by_key(|&place| (Reverse(keys[place]), place));
             for &place in places.iter().take(count) {
                 let value = text(tensor.data(), index * row + place);
                 ranked.push(match labels.filter(|labels| place < labels.len()) {
