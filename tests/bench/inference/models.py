@@ -21,7 +21,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
-CONVOLUTIONS = 5
+CONVOLUTIONS = 16
 
 
 def write(path, nodes, weights, shape, outputs):
