@@ -5,7 +5,9 @@
 //! for an hour, and closing it at the thaw would race the next request.
 
 mod about;
+mod admission;
 mod answer;
+mod body;
 mod connection;
 mod document;
 mod encoding;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::dense::dense;
-use super::predict::{columns, columns_of_rows, common_rows, parse, rows, write_row};
+use super::predict::{check_rows, columns, columns_of_rows, common_rows, parse, rows, write_row};
 use super::{AnsweredBy, BadRequest, Decoded, check_complete, object, write};
 use crate::tensor::{Port, Signature, Value};
 
@@ -81,6 +81,7 @@ pub fn decode(body: &[u8], signature: &Signature) -> Result<(Decoded, Layout), B
         (Layout::Rows | Layout::Columns, _) => rows(&given, place, signature)?,
     };
     check_complete(signature, &inputs)?;
+    check_rows(signature, &inputs, place)?;
     let decoded = Decoded {
         inputs,
         outputs: Vec::new(),

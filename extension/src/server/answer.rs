@@ -1,13 +1,11 @@
 //! From a request to an answer.
 
 use std::fmt::Write as _;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::Future;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
@@ -15,17 +13,18 @@ use hyper::header::{
 };
 use hyper::{Request, Response, StatusCode};
 
+use super::Context;
 use super::about;
+use super::admission::called;
+use super::body::{body, header_length};
 use super::document;
 use super::encoding;
 use super::error::ApiError;
-use super::patience::Patience;
 use super::pieces::Pieces;
 use super::repository;
-use super::route::{NoRoute, Route, Target};
+use super::route::{Route, Target};
 use super::statistics::{self, Success};
 use super::wait::loaded;
-use super::{BODY_STALL, BODY_TIME, Context, MOST_BODY};
 use crate::clock::Deadline;
 use crate::ids::ModelName;
 use crate::models::Loaded;
@@ -41,13 +40,7 @@ const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 /// The longest wait of a request that comes with no deadline, outside an invocation.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// What tensors in binary begin at a multiple of, in memory: as much as any instruction of a CPU asks for.
-const ALIGNMENT: usize = 64;
-
 pub(super) type Answer = Response<Pieces>;
-
-/// The header by which a caller shows that it knows the environment's secret.
-const TOKEN_HEADER: &str = "x-model-token";
 
 /// What is there beyond the protocol.
 const EXTENSIONS: &[&str] = &[
@@ -77,41 +70,6 @@ pub(super) async fn answer(request: Request<Incoming>, context: &Context) -> Ans
             answer
         }
     }
-}
-
-/// Which call it is, if its caller may make it.
-fn called(request: &Request<Incoming>, context: &Context) -> Result<Route, ApiError> {
-    let route = Route::of(request.method(), request.uri().path());
-    // Whether the process is alive is no secret, and is asked by those who know none.
-    if route != Ok(Route::Live) {
-        check_token(request.headers(), context)?;
-    }
-    route.map_err(|reason| {
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        match reason {
-            NoRoute::Unknown => ApiError::NoSuchPath { method, path },
-            NoRoute::Method { allowed } => ApiError::Method {
-                method,
-                path,
-                allowed,
-            },
-        }
-    })
-}
-
-fn check_token(headers: &HeaderMap, context: &Context) -> Result<(), ApiError> {
-    let Some(token) = &context.token else {
-        return Ok(());
-    };
-    let problem = match headers.get(TOKEN_HEADER) {
-        Some(given) if token.is(given.as_bytes()) => return Ok(()),
-        Some(_) => "is not the token",
-        None => "is missing",
-    };
-    Err(ApiError::Unauthorized {
-        header: TOKEN_HEADER,
-        problem,
-    })
 }
 
 async fn call(
@@ -463,117 +421,4 @@ pub(super) fn deadline(headers: &HeaderMap, context: &Context) -> Result<Deadlin
             expected: "milliseconds since the Unix epoch",
         })?;
     Ok(Deadline::at_unix_ms(ms).less(DEADLINE_MARGIN))
-}
-
-/// How many bytes of the body are JSON, where tensors in binary may follow.
-fn header_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
-    let Some(value) = headers.get(HEADER_LENGTH) else {
-        return Ok(None);
-    };
-    let text = value.to_str().ok();
-    let length = text.and_then(|text| text.parse().ok());
-    // As numbers, JSON would be answered all the same.
-    let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| {
-        let essence = value.to_str().ok().and_then(|text| text.split(';').next());
-        essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
-    });
-    let expected = match length {
-        Some(0) if is_json => {
-            "how many bytes of the body are JSON, since that is its content-type (a body without JSON is application/octet-stream)"
-        }
-        Some(_) => return Ok(length),
-        None => "how many bytes of the body are JSON",
-    };
-    Err(ApiError::Header {
-        name: HEADER_LENGTH,
-        value: String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        expected,
-    })
-}
-
-/// An empty buffer in which what comes behind the first `header` bytes is aligned as elements of tensors must be.
-fn laid_out(capacity: usize, header: usize) -> BytesMut {
-    let mut buffer = BytesMut::with_capacity(capacity + ALIGNMENT);
-    let padding = buffer.as_ptr().addr().wrapping_add(header).wrapping_neg() % ALIGNMENT;
-    buffer.resize(padding, 0);
-    buffer.advance(padding);
-    buffer
-}
-
-/// The whole body, as it was before it was compressed.
-pub(super) async fn body(request: Request<Incoming>) -> Result<Bytes, ApiError> {
-    let coding = encoding::coding(request.headers())?;
-    let header = header_length(request.headers()).ok().flatten().unwrap_or(0);
-    let whole = received(request.into_body(), header).await?;
-    match coding {
-        Some(coding) => coding.decode(whole).await,
-        None => Ok(whole),
-    }
-}
-
-/// The whole body, as it comes; what follows its first `header` bytes is aligned.
-async fn received(mut body: Incoming, header: usize) -> Result<Bytes, ApiError> {
-    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if declared > MOST_BODY {
-        return Err(ApiError::BodyTooLarge);
-    }
-    let mut whole = BytesMut::new();
-    let (mut stall, mut all) = (Patience::new(BODY_STALL), Patience::new(BODY_TIME));
-    loop {
-        let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
-            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending if stall.poll_over(cx).is_pending() && all.poll_over(cx).is_pending() => {
-                Poll::Pending
-            }
-            Poll::Pending => Poll::Ready(Err(ApiError::BodyTooSlow)),
-        });
-        let frame = next.await?;
-        stall.renew();
-        let Some(frame) = frame else {
-            return Ok(whole.freeze());
-        };
-        let Ok(data) = frame.map_err(|_| ApiError::BodyBroken)?.into_data() else {
-            continue;
-        };
-        if data.len() >= declared && whole.is_empty() {
-            // All of it came at once: no copy.
-            if body.is_end_stream() {
-                return Ok(data);
-            }
-        }
-        if whole.len() + data.len() > MOST_BODY {
-            return Err(ApiError::BodyTooLarge);
-        }
-        let more = declared.saturating_sub(whole.len()).max(data.len());
-        if whole.is_empty() {
-            whole = laid_out(more, header);
-        }
-        whole.reserve(more);
-        whole.extend_from_slice(&data);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_follows_the_json_is_aligned_once_the_body_is_whole() {
-        for (header, tensor) in [(0, 100_000), (1, 100_001), (63, 1), (64, 0), (117, 602_112)] {
-            let mut body = laid_out(header + tensor, header);
-            let start = body.as_ptr();
-            for byte in 0..header + tensor {
-                body.extend_from_slice(&[byte.to_le_bytes()[0]]);
-            }
-            let body = body.freeze();
-            assert_eq!(body.len(), header + tensor);
-            assert_eq!(body.as_ptr(), start, "moved for lack of room");
-            assert_eq!(body[header..].as_ptr().addr() % ALIGNMENT, 0, "{header}");
-            assert!(
-                body.iter()
-                    .enumerate()
-                    .all(|(at, byte)| *byte == at.to_le_bytes()[0])
-            );
-        }
-    }
 }

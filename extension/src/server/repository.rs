@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::Context;
-use super::answer::{Answer, body, deadline, find, json, named};
+use super::answer::{Answer, deadline, find, json, named};
+use super::body::body;
 use super::error::ApiError;
 use crate::clock::Deadline;
 use crate::ids::ModelName;

@@ -239,3 +239,28 @@ fn status_and_metadata_are_those_of_the_specification() {
     });
     assert_eq!(metadata, expected);
 }
+
+#[test]
+fn more_rows_than_the_model_takes_at_a_time_are_as_many_of_each_input() {
+    let one_at_a_time = Signature {
+        inputs: vec![
+            port("a", Datatype::Fp32, &[Some(1), Some(2)]),
+            port("b", Datatype::Fp32, &[Some(1), Some(1)]),
+        ],
+        outputs: vec![],
+    };
+    let (inputs, _) = decode(
+        r#"{"inputs": {"a": [[1, 2], [3, 4]], "b": [[5], [6]]}}"#,
+        &one_at_a_time,
+    )
+    .unwrap();
+    assert_eq!(inputs[1].1, tensor(&[2, 1], vec![5_f32, 6.0]));
+    let error = decode(
+        r#"{"inputs": {"a": [[1, 2], [3, 4]], "b": [[5]]}}"#,
+        &one_at_a_time,
+    );
+    assert_eq!(
+        error.unwrap_err(),
+        "inputs: input \"a\" has 2 rows, input \"b\" has 1"
+    );
+}
