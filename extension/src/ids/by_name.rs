@@ -9,6 +9,7 @@ pub struct ByName<T>(Vec<(ModelName, T)>);
 
 impl<T> ByName<T> {
     /// The value of this model.
+    #[must_use]
     pub fn get(&self, name: &ModelName) -> Option<&T> {
         let mut all = self.0.iter();
         all.find(|(known, _)| known == name).map(|(_, value)| value)

@@ -108,7 +108,7 @@ fn map(text: &str, key: Datatype, value: Datatype, place: &str) -> Result<Value,
     };
     let column = |items: &str, datatype, part| {
         let place = format!("{place}.{part}");
-        let array = array::read(&format!("[{items}]"), datatype, &place, 0)?;
+        let array = array::read(format!("[{items}]"), datatype, &place, 0)?;
         if array.shape.len() == 1 {
             return Ok(array.data);
         }
