@@ -72,6 +72,11 @@ fn object<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, BadRe
     serde_json::from_str(text).map_err(|error| wrong(malformed::words(text, &error)))
 }
 
+/// Reads JSON text that stands at `place`.
+fn parse<'a, T: Deserialize<'a>>(text: &'a str, place: &str) -> Result<T, BadRequest> {
+    serde_json::from_str(text).map_err(|error| BadRequest(format!("{place}: {error}")))
+}
+
 /// The input of this name, or an error that lists those that there are.
 fn input_port<'a>(
     signature: &'a Signature,

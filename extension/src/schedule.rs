@@ -10,10 +10,9 @@
 
 mod batch;
 mod lane;
+mod looped;
 mod queue;
 mod spare;
-
-mod looped;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,6 +14,7 @@ use std::ops::Range;
 
 pub use buffer::{Buffer, Flat, Plain};
 use half::{bf16, f16};
+pub use rows::common_rows;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use signature::{Incompatible, Port, Side, Signature};

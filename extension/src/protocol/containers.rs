@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::columns::Columns;
-use super::{BadRequest, array};
+use super::{BadRequest, array, parse};
 use crate::tensor::{Data, Datatype, Kind, NO_TENSORS, Tensor, Value};
 
 /// The kind of what is given where something is: of an optional input, what it may hold.
@@ -140,10 +140,6 @@ fn repeated<T: Ord>(items: impl Iterator<Item = T>) -> Option<T> {
         seen.insert(item);
     }
     None
-}
-
-fn parse<'a, T: Deserialize<'a>>(text: &'a str, place: &str) -> Result<T, BadRequest> {
-    serde_json::from_str(text).map_err(|error| BadRequest(format!("{place}: {error}")))
 }
 
 fn without_form(kind: &Kind, place: &str) -> BadRequest {

@@ -15,9 +15,9 @@ use super::columns::Columns;
 use super::dense::{Dense, dense};
 use super::{
     AnsweredBy, BadRequest, Decoded, check_complete, check_shape, containers, input_port, locate,
-    names, object, write,
+    names, object, parse, write,
 };
-use crate::tensor::{Data, Datatype, Kind, Port, Signature, Tensor, Value};
+use crate::tensor::{Data, Datatype, Kind, Port, Signature, Tensor, Value, common_rows};
 
 #[derive(Deserialize)]
 struct PredictRequest<'a> {
@@ -78,10 +78,6 @@ pub(super) fn check_rows(
             "{place}: input {first:?} has {count} rows, input {name:?} has {other}"
         ))),
     }
-}
-
-pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str, place: &str) -> Result<T, BadRequest> {
-    serde_json::from_str(text).map_err(|error| BadRequest(format!("{place}: {error}")))
 }
 
 /// An array, for the one input that the model must be given.
@@ -346,20 +342,6 @@ impl<'a> Prediction<'a> {
         common_rows(outputs.iter().map(|(_, value)| value))
             .map_or(Prediction::Whole, Prediction::Rows)
     }
-}
-
-/// How many rows all of these values have, if it is the same number.
-pub(super) fn common_rows<'a>(values: impl IntoIterator<Item = &'a Value>) -> Option<usize> {
-    let rows = |value: &Value| match value {
-        Value::Tensor(tensor) => tensor.shape().first().copied(),
-        Value::Sequence(values) => Some(values.len()),
-        Value::Map { .. } => None,
-    };
-    let mut values = values.into_iter();
-    let common = rows(values.next()?)?;
-    values
-        .all(|value| rows(value) == Some(common))
-        .then_some(common)
 }
 
 /// Whether an output of this name, if it is a tensor, is the prediction.

@@ -14,9 +14,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::dense::dense;
-use super::predict::{check_rows, columns, columns_of_rows, common_rows, parse, rows, write_row};
-use super::{AnsweredBy, BadRequest, Decoded, check_complete, object, write};
-use crate::tensor::{Port, Signature, Value};
+use super::predict::{check_rows, columns, columns_of_rows, rows, write_row};
+use super::{AnsweredBy, BadRequest, Decoded, check_complete, object, parse, write};
+use crate::tensor::{Port, Signature, Value, common_rows};
 
 #[derive(Deserialize)]
 struct Request<'a> {

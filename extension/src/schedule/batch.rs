@@ -5,7 +5,7 @@
 //! the setting that asks for this.
 
 use crate::protocol::Decoded;
-use crate::tensor::{Kind, Port, Signature, Tensor, Value};
+use crate::tensor::{Kind, Port, Signature, Tensor, Value, common_rows};
 
 /// How many rows `request` has; `None` where it cannot be joined with others.
 pub(super) fn rows(signature: &Signature, request: &Decoded) -> Option<usize> {
@@ -20,13 +20,9 @@ pub(super) fn rows(signature: &Signature, request: &Decoded) -> Option<usize> {
     let mut outputs = signature.outputs.iter();
     let allows = inputs.all(|port| is_free(&port.kind) || is_left_out(port))
         && outputs.all(|port| is_free(&port.kind) || port.kind.is_sequence_of_maps());
-    let mut rows = request.inputs.iter().map(|(_, value)| match value {
-        Value::Tensor(tensor) => tensor.shape().first().copied(),
-        _ => None,
-    });
+    let rows = common_rows(request.inputs.iter().map(|(_, value)| value));
     // A request of no rows is left as it is: with others it would not be one.
-    let first = rows.next().flatten().filter(|first| allows && *first > 0)?;
-    rows.all(|other| other == Some(first)).then_some(first)
+    rows.filter(|rows| allows && *rows > 0)
 }
 
 /// Whether two requests that have rows can be joined: the same inputs, but for the number of rows, and the same outputs.

@@ -13,7 +13,7 @@ use crate::clock::Deadline;
 use crate::engine::EngineError;
 use crate::models::Loaded;
 use crate::protocol::Decoded;
-use crate::tensor::{Signature, Tensor, Value};
+use crate::tensor::{Signature, Tensor, Value, common_rows};
 
 impl Scheduler {
     /// Runs `request` on `model` by `deadline`, as [`Self::run`] does; if it has more rows than the model takes at a time,
@@ -58,12 +58,8 @@ struct Parts {
 /// The runs that a request needs; `None` where one run does, or none can be told from the other.
 fn parts(signature: &Signature, request: &Decoded) -> Option<Parts> {
     let batch = signature.fixed_batch()?;
-    let mut rows = request.inputs.iter().map(|(_, value)| match value {
-        Value::Tensor(tensor) => tensor.shape().first().copied(),
-        _ => None,
-    });
-    let all = rows.next()??;
-    if all <= batch || all % batch != 0 || !rows.all(|other| other == Some(all)) {
+    let all = common_rows(request.inputs.iter().map(|(_, value)| value))?;
+    if all <= batch || all % batch != 0 {
         return None;
     }
     let part = |start: usize| {

@@ -1,8 +1,8 @@
-//! Tensors taken apart and put together along their first dimension, whose length counts rows.
+//! Rows: what the length of the first dimension counts, along which tensors are taken apart and put together.
 
 use std::ops::Range;
 
-use super::{Data, Tensor};
+use super::{Data, Tensor, Value};
 
 /// Calls `$with!(variant …)` with every variant of [`Data`].
 macro_rules! for_each_datatype {
@@ -11,6 +11,20 @@ macro_rules! for_each_datatype {
             Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Bf16 Fp32 Fp64 Bytes
         )
     };
+}
+
+/// How many rows all of these values have, if it is the same number; of a sequence each value is one.
+pub fn common_rows<'a>(values: impl IntoIterator<Item = &'a Value>) -> Option<usize> {
+    let rows = |value: &Value| match value {
+        Value::Tensor(tensor) => tensor.shape().first().copied(),
+        Value::Sequence(values) => Some(values.len()),
+        Value::Map { .. } => None,
+    };
+    let mut values = values.into_iter();
+    let common = rows(values.next()?)?;
+    values
+        .all(|value| rows(value) == Some(common))
+        .then_some(common)
 }
 
 impl Tensor {

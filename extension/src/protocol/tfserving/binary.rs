@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use aws_smithy_types::base64;
 
-use super::super::BadRequest;
+use super::super::{BadRequest, json};
 use super::Signature;
 
 /// The one key of such an object.
@@ -75,14 +75,5 @@ fn object(json: &str) -> Option<(String, usize)> {
 
 /// How long the string is that this JSON begins with, quotes included.
 fn string(json: &str) -> usize {
-    let mut is_escaped = false;
-    for (index, byte) in json.bytes().enumerate().skip(1) {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = true,
-            b'"' => return index + 1,
-            _ => {}
-        }
-    }
-    json.len()
+    json::string(json.as_bytes()).map_or(json.len(), <[u8]>::len)
 }
