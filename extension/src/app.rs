@@ -344,12 +344,12 @@ async fn build(
     let context = Context::new(
         Arc::clone(&models),
         Arc::clone(&status),
+        Limits::of(&config),
         Arc::clone(&clock),
         thaws.clone(),
         config.max_staleness,
     );
     let context = context.allow_loads(config.repository_api);
-    let context = context.limit(Limits::of(&config));
     let context = Arc::new(context.require_token(config.token.clone()));
     let grace = if environment.is_lambda() {
         LAMBDA_GRACE

@@ -32,7 +32,7 @@ use tracing::warn;
 pub use listen::{BindError, Listeners};
 
 use crate::clock::{Clock, Thaws};
-use crate::config::{DEFAULT_QUEUE, Token};
+use crate::config::Token;
 use crate::engine::EngineError;
 use crate::ids::ByName;
 use crate::metrics::defs::{self, MODEL_LABEL};
@@ -91,12 +91,13 @@ struct ModelMetrics {
 }
 
 impl Context {
-    /// Everything that answers need; a version that was confirmed longer ago than `max_staleness` answers only
+    /// Everything that answers need, with these limits for each model's runs; a version that was confirmed longer ago than `max_staleness` answers only
     /// after a check. The metrics recorder must stand already.
     #[must_use]
     pub fn new(
         models: Arc<Models>,
         status: Arc<Status>,
+        limits: Limits,
         clock: Arc<dyn Clock>,
         thaws: Thaws,
         max_staleness: Option<Duration>,
@@ -120,11 +121,6 @@ impl Context {
             .collect();
         let trials = models.names().map(|name| (name.clone(), Mutex::default()));
         let trials = trials.collect();
-        let limits = Limits {
-            runs: 1,
-            queue: DEFAULT_QUEUE,
-            batch: None,
-        };
         let names = models.names().cloned();
         let scheduler = Scheduler::new(names, limits, Arc::clone(&clock), thaws.clone());
         let statistics = Statistics::new(models.names());
@@ -151,14 +147,6 @@ impl Context {
             allows_loads,
             ..self
         }
-    }
-
-    /// As it is, with these limits for each model's runs; else there is one at a time.
-    #[must_use]
-    pub fn limit(self, limits: Limits) -> Self {
-        let (names, clock) = (self.models.names().cloned(), Arc::clone(&self.clock));
-        let scheduler = Scheduler::new(names, limits, clock, self.thaws.clone());
-        Self { scheduler, ..self }
     }
 
     /// Requests under way are refused from now on.

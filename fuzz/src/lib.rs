@@ -8,6 +8,7 @@ use model_sidecar::clock::{SystemClock, Thaws, Timestamp};
 use model_sidecar::engine::{Cancel, EngineError, Session};
 use model_sidecar::ids::{Digest, ETag, Identity, ModelName, Version};
 use model_sidecar::models::{Loaded, Models};
+use model_sidecar::schedule::Limits;
 use model_sidecar::server::{self, Context, Listeners};
 use model_sidecar::status::Status;
 use model_sidecar::tensor::{Datatype, Kind, Port, Signature, Value};
@@ -105,6 +106,7 @@ impl Server {
         let context = Context::new(
             Arc::new(models),
             Arc::new(status),
+            Limits::default(),
             Arc::new(SystemClock),
             Thaws::default(),
             None,

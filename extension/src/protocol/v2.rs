@@ -29,8 +29,10 @@ use request::{InputTensor, Request};
 /// The header that says how many bytes of a body are JSON, before tensors in binary.
 pub const HEADER_LENGTH: &str = "inference-header-content-length";
 
-/// What the server's metadata calls the extensions of this form.
-pub const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "classification"];
+/// What the server's metadata calls tensors in binary.
+pub const BINARY_EXTENSION: &str = "binary_tensor_data";
+/// What it calls the ranking of classes.
+pub const CLASSIFICATION_EXTENSION: &str = "classification";
 
 /// Reads a request for a model of this signature; gives what to run, and how to answer. All of the body is JSON where
 /// no [header](HEADER_LENGTH) says otherwise; where it says 0, the body is the only input's elements.

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_QUEUE};
 use crate::engine::Cancel;
 
 /// How many may run a model, and how many may wait for it.
@@ -22,6 +22,17 @@ pub struct Limits {
     pub queue: usize,
     /// Whether requests that come together are joined, and to what.
     pub batch: Option<Batching>,
+}
+
+impl Default for Limits {
+    /// One run at a time, the ordinary queue, and every request by itself.
+    fn default() -> Self {
+        Self {
+            runs: 1,
+            queue: DEFAULT_QUEUE,
+            batch: None,
+        }
+    }
 }
 
 impl Limits {

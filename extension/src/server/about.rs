@@ -1,5 +1,7 @@
 //! What a model is, whether it is ready, and how the version that answers stands to the newest.
 
+use std::sync::Arc;
+
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
@@ -49,10 +51,7 @@ pub(super) async fn metadata(
     target: &Target,
     context: &Context,
 ) -> Result<Answer, ApiError> {
-    let name = find(&target.model, context)?;
-    let deadline = deadline(request.headers(), context)?;
-    let loaded = loaded(name, deadline, context).await?;
-    check_version(target, &loaded)?;
+    let loaded = wanted(request, target, context).await?;
     Ok(named(
         json(
             StatusCode::OK,
@@ -88,12 +87,22 @@ pub(super) async fn tensorflow_metadata(
     target: &Target,
     context: &Context,
 ) -> Result<Answer, ApiError> {
+    let loaded = wanted(request, target, context).await?;
+    let metadata = tfserving::metadata(answered_by(&loaded), loaded.signature());
+    Ok(named(json(StatusCode::OK, metadata), &loaded))
+}
+
+/// The version that the request is about, once it is there.
+async fn wanted(
+    request: &Request<Incoming>,
+    target: &Target,
+    context: &Context,
+) -> Result<Arc<Loaded>, ApiError> {
     let name = find(&target.model, context)?;
     let deadline = deadline(request.headers(), context)?;
     let loaded = loaded(name, deadline, context).await?;
     check_version(target, &loaded)?;
-    let metadata = tfserving::metadata(answered_by(&loaded), loaded.signature());
-    Ok(named(json(StatusCode::OK, metadata), &loaded))
+    Ok(loaded)
 }
 
 /// How the version that answers stands to the newest.

@@ -46,8 +46,8 @@ pub(super) type Answer = Response<Pieces>;
 const EXTENSIONS: &[&str] = &[
     repository::EXTENSION,
     statistics::EXTENSION,
-    v2::EXTENSIONS[0],
-    v2::EXTENSIONS[1],
+    v2::BINARY_EXTENSION,
+    v2::CLASSIFICATION_EXTENSION,
 ];
 
 /// Answers one request; whatever goes wrong is an answer, too.

@@ -14,6 +14,7 @@ use crate::clock::Thaws;
 use crate::clock::wall::{Monotonic, Wall};
 use crate::ids::ModelName;
 use crate::models::Models;
+use crate::schedule::Limits;
 use crate::server::{BODY_STALL, BODY_TIME, HEAD_TIME};
 use crate::status::Status;
 
@@ -34,6 +35,7 @@ impl Caller {
         let context = Context::new(
             Arc::new(Models::new([name])),
             Arc::new(status),
+            Limits::default(),
             Arc::clone(&wall) as _,
             thaws.clone(),
             None,

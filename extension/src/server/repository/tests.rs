@@ -9,6 +9,7 @@ use super::*;
 use crate::clock::wall::Wall;
 use crate::clock::{Clock as _, Thaws};
 use crate::models::Models;
+use crate::schedule::Limits;
 use crate::schedule::stub;
 use crate::status::{Status, Wish};
 
@@ -31,6 +32,7 @@ impl Bench {
         let context = Context::new(
             Arc::new(models),
             Arc::new(status),
+            Limits::default(),
             Arc::clone(&wall) as _,
             Thaws::default(),
             None,

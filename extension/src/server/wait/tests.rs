@@ -6,6 +6,7 @@ use super::*;
 use crate::clock::wall::{Monotonic, Wall};
 use crate::clock::{Clock as _, Thaws};
 use crate::models::Models;
+use crate::schedule::Limits;
 use crate::schedule::stub;
 use crate::status::{Status, Wish};
 
@@ -28,6 +29,7 @@ impl Bench {
         let context = Context::new(
             Arc::new(Models::new([name.clone()])),
             Arc::new(status),
+            Limits::default(),
             Arc::clone(&wall) as _,
             thaws.clone(),
             max_staleness,
