@@ -6,6 +6,7 @@
 
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use model_sidecar::protocol::{predict, v2};
 use model_sidecar::tensor::{Kind, Signature, Value};
@@ -17,7 +18,8 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let (_, signature) = &SIGNATURES[usize::from(which) % SIGNATURES.len()];
-    if let Ok((decoded, _)) = v2::decode(body, signature) {
+    let whole = Bytes::copy_from_slice(body);
+    if let Ok((decoded, _)) = v2::decode(&whole, None, signature) {
         check(signature, &decoded.inputs);
     }
     if let Ok(decoded) = predict::decode(body, signature) {
