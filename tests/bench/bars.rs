@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+
+use crate::svg;
 
 /// Sizes in the drawing's own units.
 const LEFT: f64 = 190.0;
@@ -59,20 +61,7 @@ impl Bars {
     pub(crate) fn write(mut self, name: &str, about: &str) -> Result<()> {
         let (wide, high) = (LEFT + BARS + 90.0, self.down + 40.0);
         self.text(10.0, self.down + 24.0, "normal", about);
-        let body = self.body;
-        let svg = format!(
-            r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0} {high:.0}" font-family="sans-serif" font-size="12">
-<rect width="100%" height="100%" fill="#fff"/>
-{body}</svg>
-"##
-        );
-        let folder = lab::artifacts::workspace().join("target/bench");
-        let file = folder.join(format!("{name}.svg"));
-        std::fs::create_dir_all(&folder)
-            .and_then(|()| std::fs::write(&file, svg))
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        println!("\ndrawn in target/bench/{name}.svg");
-        Ok(())
+        svg::write(name, wide, high, &self.body)
     }
 
     fn text(&mut self, x: f64, y: f64, weight: &str, words: &str) {

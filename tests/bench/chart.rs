@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+
+use crate::svg;
 
 /// Sizes in the drawing's own units.
 const WIDTH: f64 = 640.0;
@@ -77,20 +79,7 @@ impl Charts {
     /// Writes it.
     pub(crate) fn write(self, name: &str) -> Result<()> {
         let (wide, high) = (LEFT + WIDTH + 30.0, self.top);
-        let body = self.body;
-        let svg = format!(
-            r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0} {high:.0}" font-family="sans-serif" font-size="12">
-<rect width="100%" height="100%" fill="#fff"/>
-{body}</svg>
-"##
-        );
-        let folder = lab::artifacts::workspace().join("target/bench");
-        let file = folder.join(format!("{name}.svg"));
-        std::fs::create_dir_all(&folder)
-            .and_then(|()| std::fs::write(&file, svg))
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        println!("\ndrawn in target/bench/{name}.svg");
-        Ok(())
+        svg::write(name, wide, high, &self.body)
     }
 
     fn text(&mut self, x: f64, y: f64, anchor: &str, words: &str) {

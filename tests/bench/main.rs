@@ -20,6 +20,7 @@ mod next;
 mod reference;
 mod reload;
 mod soak;
+mod svg;
 mod usage;
 
 use std::process::ExitCode;

@@ -11,15 +11,15 @@
 //! holds, or `BARE_FILE` a file that is loaded as it lies there; `BARE_THREADS` is the size of the
 //! pool. Where the time went goes to standard error in one line.
 
+mod engine;
 mod http;
 
 use std::fs::File;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use ort::environment::{Environment, GlobalThreadPoolOptions};
+use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::{DynValue, Tensor};
 use serde_json::{Value, json};
@@ -60,21 +60,10 @@ fn main() -> Result<()> {
     http::serve(|event| predict(&mut session, event))
 }
 
-/// As the sidecar's engine does it.
+/// The library beside this program. First of all: the bindings would open whatever library the system has.
 fn open(threads: usize) -> Result<Environment> {
     let own = std::env::current_exe()?;
-    let library = own.with_file_name("libonnxruntime.so.1.28.0");
-    // First of all: the bindings would open whatever library the system has.
-    let builder = ort::init_from(Path::new(&library))?;
-    let pool = GlobalThreadPoolOptions::default()
-        .with_intra_threads(threads)?
-        .with_inter_threads(1)?
-        .with_spin_control(false)?;
-    let environment = builder
-        .with_telemetry(false)
-        .with_global_thread_pool(pool)
-        .build()?;
-    Ok(environment)
+    engine::open(&own.with_file_name("libonnxruntime.so.1.28.0"), threads)
 }
 
 /// The answer to `{"features": [numbers]}`: the model's first output.

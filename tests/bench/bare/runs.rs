@@ -9,6 +9,8 @@
 //! `times NAME COUNT` with the nanoseconds of as many runs; `load NAME THREADS MILLISECONDS` with how many runs so
 //! many threads have ended in about that time, and the nanoseconds that it took.
 
+mod engine;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, Write as _};
@@ -17,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use ort::environment::{Environment, GlobalThreadPoolOptions};
+use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::{DynValue, Tensor};
 
@@ -33,7 +35,7 @@ fn main() -> Result<()> {
     let [library, threads, models @ ..] = &arguments[..] else {
         bail!("usage: bench-runs LIBRARY THREADS NAME=FILE,INPUT,DIMENSION,… …");
     };
-    let environment = open(Path::new(library), threads.parse()?)?;
+    let environment = engine::open(Path::new(library), threads.parse()?)?;
     let mut models = models
         .iter()
         .map(|text| Model::parse(text))
@@ -66,20 +68,6 @@ fn main() -> Result<()> {
 fn named<'a>(models: &'a mut BTreeMap<String, Model>, name: &str) -> Result<&'a mut Model> {
     let model = models.get_mut(name);
     model.with_context(|| format!("no model {name}"))
-}
-
-/// As the sidecar's engine does it.
-fn open(library: &Path, threads: usize) -> Result<Environment> {
-    let builder = ort::init_from(library)?;
-    let pool = GlobalThreadPoolOptions::default()
-        .with_intra_threads(threads)?
-        .with_inter_threads(1)?
-        .with_spin_control(false)?;
-    let environment = builder
-        .with_telemetry(false)
-        .with_global_thread_pool(pool)
-        .build()?;
-    Ok(environment)
 }
 
 impl Model {
