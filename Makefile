@@ -48,10 +48,10 @@ custom-ops: ## fetch a library of operators beside ONNX Runtime's own into targe
 	@PYTHON=$(PYTHON) sh tests/models/custom-ops/fetch.sh
 
 schemathesis: ## fetch Schemathesis, for the test of the OpenAPI document
-	@PYTHON=$(PYTHON) sh tests/openapi/schemathesis.sh
+	@PYTHON=$(PYTHON) sh tests/venv.sh schemathesis tests/openapi/requirements.txt
 
 clients: ## fetch Triton's client for Python, for the end-to-end tests
-	@PYTHON=$(PYTHON) sh tests/e2e/clients/fetch.sh
+	@PYTHON=$(PYTHON) sh tests/venv.sh clients tests/e2e/clients/requirements.txt
 
 stage: onnxruntime ## build in the dev profile and lay it out as on Lambda in target/stage
 	@echo "building the extension and the handler (several minutes the first time)"

@@ -4,11 +4,11 @@ use http::StatusCode;
 use lab::http::{Answer, post, request};
 use lab::s3::S3Server;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
 use crate::reference::WINE;
-use crate::support::{Alone, error, now_ms, s3_with};
+use crate::support::{Alone, error, now_ms, s3_with, to_end};
 
 async fn serving(file: &str) -> (S3Server, Alone) {
     let s3 = s3_with(file).await;
@@ -29,12 +29,7 @@ async fn a_body_over_64_mib_is_refused_by_its_declared_length() {
     let length = 64 * 1024 * 1024 + 1;
     let head = format!("POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
     let mut stream = begin(&alone, &head).await;
-    let mut answer = String::new();
-    let whole = stream.read_to_string(&mut answer);
-    tokio::time::timeout(lab::WAIT_LIMIT, whole)
-        .await
-        .unwrap()
-        .unwrap();
+    let answer = to_end(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     for words in ["larger than 67108864 bytes", "6 MB", "4.5 MB"] {
         assert!(answer.contains(words), "{answer}");
@@ -53,12 +48,7 @@ async fn a_body_without_a_length_is_cut_off_and_its_sender_has_the_answer() {
     }
     stream.write_all(b"0\r\n\r\n").await.unwrap();
     stream.shutdown().await.unwrap();
-    let mut answer = String::new();
-    let whole = stream.read_to_string(&mut answer);
-    tokio::time::timeout(lab::WAIT_LIMIT, whole)
-        .await
-        .unwrap()
-        .unwrap();
+    let answer = to_end(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
     WINE.v1.check(&alone.predict(1).await.json().unwrap(), 0..1);

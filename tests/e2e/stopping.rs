@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use crate::reference::WINE;
-use crate::support::{Alone, features, s3_with};
+use crate::support::{Alone, features, s3_with, to_end};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_under_way_is_finished_before_the_end() {
@@ -26,12 +26,7 @@ async fn a_request_under_way_is_finished_before_the_end() {
     alone.process.signal(Signal::SIGTERM).unwrap();
     alone.process.wait_for("shutting down").await.unwrap();
     stream.write_all(body.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    let whole = stream.read_to_string(&mut answer);
-    tokio::time::timeout(lab::WAIT_LIMIT, whole)
-        .await
-        .unwrap()
-        .unwrap();
+    let answer = to_end(&mut stream).await;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     WINE.v1.check(&serde_json::from_str(body).unwrap(), 0..9);

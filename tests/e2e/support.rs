@@ -14,6 +14,7 @@ use lab::s3::{Record, S3Server};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::reference::WINE;
 
@@ -23,6 +24,17 @@ pub(crate) const KEY: &str = "wine/model.onnx";
 
 /// Longer than any timeout of anything in here.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
+
+/// What still comes over a connection, up to its end.
+pub(crate) async fn to_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut text = String::new();
+    let whole = stream.read_to_string(&mut text);
+    tokio::time::timeout(lab::WAIT_LIMIT, whole)
+        .await
+        .unwrap()
+        .unwrap();
+    text
+}
 
 /// Makes two tests of each function: with a monotonic clock that jumps by the length of a freeze, and
 /// with one that stands still.
