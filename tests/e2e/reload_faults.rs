@@ -33,7 +33,7 @@ use crate::adding::{
     stalls_after, version,
 };
 use crate::support::{
-    BUCKET, KEY, assert_only_kept, cached, downloads, freeze, model, until, with_both_clocks,
+    BUCKET, KEY, assert_only_kept, cached, downloads_so_far, freeze, model, until, with_both_clocks,
 };
 
 with_both_clocks!(
@@ -67,11 +67,11 @@ async fn in_the_middle_of_the_fetch() -> (S3Server, Function) {
 }
 
 /// Expects that the version which was interrupted was asked for in two pieces, once each.
-fn assert_each_byte_once(s3: &S3Server) {
+async fn assert_each_byte_once(s3: &S3Server) {
     let last = version(1).len() - 1;
     let rest = format!("bytes={HALF}-{last}");
     assert_eq!(
-        downloads(s3)[1..],
+        downloads_so_far(s3).await[1..],
         [(Some(200), None), (Some(206), Some(rest))]
     );
 }
@@ -112,7 +112,7 @@ async fn a_freeze_in_the_middle_of_the_load_is_only_a_pause(clock: Clock) {
     let (s3, function) = in_the_middle_of_the_load(clock).await;
     freeze(&function, &s3).await;
     moves(&function, 0, HUNGRY).await;
-    assert_eq!(downloads(&s3).len(), 2, "{:?}", s3.requests());
+    assert_eq!(downloads_so_far(&s3).await.len(), 2, "{:?}", s3.requests());
     let log = function.log().text();
     assert_eq!(log.matches("INIT_START").count(), 1, "{log}");
 }
@@ -126,7 +126,7 @@ async fn after_a_reset_in_the_middle_of_the_fetch_it_goes_on_where_it_was() {
         environment.wait_until(State::Empty).await.unwrap();
         s3.heal();
         assert_eq!(invoke(&function).await, 1);
-        assert_each_byte_once(&s3);
+        assert_each_byte_once(&s3).await;
         assert_only_kept(&environment, &[&version(0), &version(1)], &["wine"]).await;
     }
 }
@@ -149,7 +149,7 @@ async fn a_reset_that_nobody_hears_of_costs_no_byte_that_had_arrived() {
     assert!(!log.contains("shutting down"), "{log}");
     s3.heal();
     assert_eq!(invoke(&function).await, 1);
-    assert_each_byte_once(&s3);
+    assert_each_byte_once(&s3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,7 +165,7 @@ async fn a_kill_in_the_middle_of_the_fetch_costs_no_byte_that_had_arrived() {
         "Extension.Crash"
     );
     assert_eq!(invoke(&function).await, 1);
-    assert_each_byte_once(&s3);
+    assert_each_byte_once(&s3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,7 +175,7 @@ async fn a_reset_in_the_middle_of_the_load_is_not_held_against_the_version() {
     environment.reset(ShutdownReason::Timeout).await.unwrap();
     environment.wait_until(State::Empty).await.unwrap();
     assert_eq!(invoke(&function).await, HUNGRY);
-    assert_eq!(downloads(&s3).len(), 2, "{:?}", s3.requests());
+    assert_eq!(downloads_so_far(&s3).await.len(), 2, "{:?}", s3.requests());
     let log = function.log().text();
     assert!(!log.contains("died"), "{log}");
 }
@@ -246,7 +246,7 @@ async fn a_reload_in_init_that_outlives_its_budget_is_waited_for_by_requests() {
         gate.open();
     });
     assert_eq!(added(&answer.unwrap()), 1);
-    assert_eq!(downloads(&s3)[1..], [(Some(200), None)]);
+    assert_eq!(downloads_so_far(&s3).await[1..], [(Some(200), None)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
