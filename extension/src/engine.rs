@@ -41,6 +41,11 @@ pub trait Session: Send + Sync {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Value)>, EngineError>;
 
+    /// Whether it is known that what a run does follows from the shapes of its inputs, whatever their values are.
+    fn has_fixed_work(&self) -> bool {
+        false
+    }
+
     /// Has the next run give back, at its end, the memory that earlier runs took and none has then.
     fn release_spare_memory(&self) {}
 }

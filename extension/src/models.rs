@@ -61,6 +61,12 @@ impl Loaded {
         self.session().signature()
     }
 
+    /// Whether what a run does follows from the shapes of its inputs; see [`Session::has_fixed_work`].
+    #[must_use]
+    pub fn has_fixed_work(&self) -> bool {
+        self.session().has_fixed_work()
+    }
+
     /// Runs it; see [`Session::run`].
     pub fn run(
         &self,

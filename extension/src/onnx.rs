@@ -1,4 +1,4 @@
-//! What a model file says of itself: which files lie beside it, and its metadata.
+//! What a model file says of itself: which files lie beside it, its metadata, and how much its runs do.
 //!
 //! ONNX is one protobuf message, and weights are its large fields. Their lengths stand before them, so they are
 //! stepped over: what is read of a file grows with its nodes, not with its weights, and what is held is one small
@@ -12,6 +12,7 @@
 mod encode;
 mod external;
 mod mark;
+mod operators;
 mod skeleton;
 mod weight;
 mod wire;
@@ -38,6 +39,8 @@ pub struct Description {
     /// Its metadata, as far as a key has at most 256 bytes, a value 16 KiB, and all of it together 256 KiB. Where a
     /// key comes twice, the last value counts, as for ONNX Runtime.
     pub metadata: BTreeMap<String, String>,
+    /// Whether it is known that what a run does follows from the shapes of its inputs, whatever their values are.
+    pub has_fixed_work: bool,
 }
 
 /// How a model is written down.
@@ -87,14 +90,11 @@ impl Description {
                 format: Format::Ort,
                 external: BTreeSet::new(),
                 metadata: BTreeMap::new(),
+                has_fixed_work: false,
             });
         }
         match Walk::over(&mut reader) {
-            Ok((external, metadata)) => Ok(Self {
-                format: Format::Onnx,
-                external,
-                metadata,
-            }),
+            Ok(description) => Ok(description),
             Err(Fault::Malformed { at, reason }) => Err(OnnxError::NotOnnx {
                 at,
                 reason,

@@ -9,6 +9,7 @@
 //! its own error.
 
 mod batch;
+mod brief;
 mod lane;
 mod looped;
 mod queue;

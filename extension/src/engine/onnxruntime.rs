@@ -125,13 +125,14 @@ impl Engine for OnnxRuntime {
             // What cannot be read so is left to ONNX Runtime: it says why, or it can.
             let description = description.cloned().or_else(read);
             let mut builder = self.builder_for(description.as_ref())?;
+            let has_fixed_work = description.as_ref().is_some_and(|it| it.has_fixed_work);
             let beside = description
                 .and_then(|description| beside_its_weights(&mut builder, file, &description));
             let session = match beside {
                 Some(session) => session,
                 None => builder.commit_from_file(file)?,
             };
-            Ok(OnnxSession::new(session))
+            Ok(OnnxSession::new(session, has_fixed_work))
         };
         match guarded(load) {
             Ok(Ok(session)) => Ok(Box::new(session)),

@@ -15,13 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ort::AsPointer as _;
 use ort::error::ErrorCode;
-use ort::memory::Allocator;
 use ort::session::{RunOptions, SessionInputValue};
 use ort::sys;
-use ort::value::DynValue;
 
 use super::onnxruntime::{guarded, text};
-use super::{Cancel, EngineError, Session, values};
+use super::values::{self, Output};
+use super::{Cancel, EngineError, Session};
 use crate::tensor::{Kind, Port, Signature, Value};
 
 pub(super) struct OnnxSession {
@@ -32,6 +31,7 @@ pub(super) struct OnnxSession {
     session: ort::session::Session,
     /// Whether memory is to be given back, which only a run can do, at its end.
     is_too_large: AtomicBool,
+    has_fixed_work: bool,
 }
 
 impl Session for OnnxSession {
@@ -49,13 +49,18 @@ impl Session for OnnxSession {
             .unwrap_or_else(|panic| Err(EngineError::Panicked(panic)))
     }
 
+    fn has_fixed_work(&self) -> bool {
+        self.has_fixed_work
+    }
+
     fn release_spare_memory(&self) {
         self.is_too_large.store(true, Ordering::Relaxed);
     }
 }
 
 impl OnnxSession {
-    pub(super) fn new(session: ort::session::Session) -> Self {
+    /// A session of a model of which that is [known](crate::onnx::Description::has_fixed_work).
+    pub(super) fn new(session: ort::session::Session, has_fixed_work: bool) -> Self {
         let ports = |outlets: &[ort::value::Outlet]| -> Vec<Port> {
             let port = |outlet: &ort::value::Outlet| Port {
                 name: outlet.name().to_owned(),
@@ -88,6 +93,7 @@ impl OnnxSession {
             signature,
             session,
             is_too_large: AtomicBool::new(false),
+            has_fixed_work,
         }
     }
 
@@ -131,7 +137,7 @@ impl OnnxSession {
             .zip(results)
             .map(|(port, value)| {
                 let name = port.name.clone();
-                match values::from_onnx(value, &around) {
+                match value.read(&around) {
                     Ok(value) => Ok((name, value)),
                     Err(reason) => Err(EngineError::Output { name, reason }),
                 }
@@ -171,7 +177,7 @@ impl OnnxSession {
         names: &[*const c_char],
         inputs: &[SessionInputValue<'_>],
         asked: &[usize],
-    ) -> ort::Result<Vec<DynValue>> {
+    ) -> ort::Result<Vec<Output>> {
         // Lent, since an output that is an input lies in the input's memory.
         let inputs: Vec<*const sys::OrtValue> = inputs.iter().map(|input| input.ptr()).collect();
         let asked: Vec<*const c_char> = asked
@@ -198,7 +204,7 @@ impl OnnxSession {
         };
         // SAFETY: the status was just given by ONNX Runtime, and goes nowhere else.
         unsafe { ort::Error::result_from_status(status) }?;
-        results.take(self.session.allocator())
+        results.take()
     }
 }
 
@@ -210,14 +216,14 @@ fn place(ports: &[Port], name: &str) -> Option<usize> {
 struct Results(Vec<*mut sys::OrtValue>);
 
 impl Results {
-    fn take(mut self, allocator: &Allocator) -> ort::Result<Vec<DynValue>> {
+    fn take(mut self) -> ort::Result<Vec<Output>> {
         let take = |address: &mut *mut sys::OrtValue| {
             let value = std::mem::replace(address, ptr::null_mut());
             let value =
                 NonNull::new(value).ok_or_else(|| ort::Error::new("an output did not come"))?;
-            // SAFETY: the value was just made by a run, and nobody else has it. It keeps what its memory came from
-            // alive by itself, whatever allocator the bindings are told.
-            Ok(unsafe { DynValue::from_ptr(value, Some(allocator)) })
+            // SAFETY: the value was just made by a run on the CPU, and nobody else has it. It keeps what its memory came
+            // from alive by itself.
+            Ok(unsafe { Output::of(value) })
         };
         self.0.iter_mut().map(take).collect()
     }

@@ -1,25 +1,22 @@
 //! Between our values and ONNX Runtime's, without a copy of elements either way.
 #![expect(
     unsafe_code,
-    reason = "what ONNX Runtime gives is read where it lies; the block says why that is sound"
+    reason = "what ONNX Runtime gives is read where it lies; each block says why that is sound"
 )]
 
 mod containers;
+mod outputs;
 
 use std::ops::Range;
-use std::ptr::NonNull;
 use std::sync::Arc;
 
+use ort::memory::Allocator;
 use ort::session::{SessionInputValue, SharedSessionInner};
-use ort::value::{
-    DynMapValueType, DynSequenceValueType, DynTensor, DynValue, PrimitiveTensorElementType,
-    Tensor as OnnxTensor, TensorElementType, TensorRef, ValueType,
-};
+use ort::value::{DynValue, Tensor as OnnxTensor, TensorElementType, TensorRef, ValueType};
 
-use crate::tensor::{Buffer, Data, Datatype, Kind, Tensor, Value};
+pub(super) use outputs::Output;
 
-/// A tensor of fewer bytes is copied out: that costs less than to share it.
-const WORTH_SHARING: usize = 4096;
+use crate::tensor::{Data, Datatype, Kind, Value};
 
 /// Calls `$with!(variant, element type)` for every datatype that is a number or a truth value.
 macro_rules! for_each_primitive {
@@ -41,6 +38,7 @@ macro_rules! for_each_primitive {
         }
     };
 }
+use for_each_primitive;
 
 /// The kind of an input or output as the graph declares it.
 pub(super) fn kind(declared: &ValueType) -> Kind {
@@ -123,22 +121,23 @@ fn strings_to_onnx(
 }
 
 /// What the outputs of a run may lie in, beside memory of their own.
-pub(super) struct Surroundings {
-    /// A constant of the graph may be an output.
+pub(super) struct Surroundings<'a> {
     session: Arc<SharedSessionInner>,
+    allocator: &'a Allocator,
     /// And so may an input.
     inputs: Vec<Range<usize>>,
 }
 
-impl Surroundings {
+impl<'a> Surroundings<'a> {
     /// Those of a run of `session` on these inputs.
-    pub(super) fn of(session: &ort::session::Session, inputs: &[(String, Value)]) -> Self {
+    pub(super) fn of(session: &'a ort::session::Session, inputs: &[(String, Value)]) -> Self {
         let addresses = |(_, value): &(String, Value)| match value {
             Value::Tensor(tensor) => Some(tensor.data().addresses()),
             _ => None,
         };
         Self {
             session: session.inner(),
+            allocator: session.allocator(),
             inputs: inputs.iter().filter_map(addresses).collect(),
         }
     }
@@ -149,92 +148,4 @@ impl Surroundings {
             |input: &Range<usize>| input.start < addresses.end && addresses.start < input.end;
         self.inputs.iter().any(overlap)
     }
-}
-
-/// A value from ONNX Runtime: large tensors where they are, all else copied out.
-pub(super) fn from_onnx(value: DynValue, around: &Surroundings) -> Result<Value, String> {
-    let failed = |error: ort::Error| error.message().to_owned();
-    match value.dtype() {
-        ValueType::Tensor { .. } => {
-            tensor(value.downcast().map_err(failed)?, around).map(Value::Tensor)
-        }
-        ValueType::Sequence(_) => {
-            let sequence = value.downcast::<DynSequenceValueType>().map_err(failed)?;
-            let values: Vec<DynValue> = sequence.try_extract_sequence().map_err(failed)?;
-            values
-                .into_iter()
-                .map(|value| from_onnx(value, around))
-                .collect::<Result<_, _>>()
-                .map(Value::Sequence)
-        }
-        ValueType::Map {
-            key,
-            value: element,
-        } => {
-            let (key, element) = (*key, *element);
-            let map = value.downcast::<DynMapValueType>().map_err(failed)?;
-            macro_rules! extract {
-                ($key:ty, $value:ty) => {{
-                    let pairs = map
-                        .try_extract_key_values::<$key, $value>()
-                        .map_err(failed)?;
-                    let (keys, values): (Vec<$key>, Vec<$value>) = pairs.into_iter().unzip();
-                    Ok(Value::Map {
-                        keys: keys.into(),
-                        values: values.into(),
-                    })
-                }};
-            }
-            match (key, element) {
-                (TensorElementType::Int64, TensorElementType::Float32) => extract!(i64, f32),
-                (TensorElementType::String, TensorElementType::Float32) => extract!(String, f32),
-                (TensorElementType::Int64, TensorElementType::Float64) => extract!(i64, f64),
-                (TensorElementType::String, TensorElementType::Float64) => extract!(String, f64),
-                (TensorElementType::Int64, TensorElementType::Int64) => extract!(i64, i64),
-                (TensorElementType::String, TensorElementType::Int64) => extract!(String, i64),
-                (key, element) => Err(format!("a map from {key} to {element} has no form here")),
-            }
-        }
-        other @ ValueType::Optional(_) => Err(format!("{other} has no form here")),
-    }
-}
-
-fn tensor(value: DynTensor, around: &Surroundings) -> Result<Tensor, String> {
-    let shape = value
-        .shape()
-        .iter()
-        .map(|&dim| usize::try_from(dim).unwrap_or(0))
-        .collect();
-    let failed = |error: ort::Error| error.message().to_owned();
-    macro_rules! table {
-        ($($variant:ident $element:ty, $onnx:ident;)*) => {
-            match *value.data_type() {
-                $(TensorElementType::$onnx => Data::$variant(elements(value, around)?),)*
-                TensorElementType::String => Data::from(value.try_extract_strings().map_err(failed)?.1),
-                other => return Err(format!("elements of type {other} have no form here")),
-            }
-        };
-    }
-    let data = for_each_primitive!(table);
-    Tensor::new(shape, data).map_err(|mismatch| mismatch.to_string())
-}
-
-fn elements<T: PrimitiveTensorElementType + Clone>(
-    value: DynTensor,
-    around: &Surroundings,
-) -> Result<Buffer<T>, String> {
-    let extracted = value.try_extract_tensor::<T>();
-    let (_, elements) = extracted.map_err(|error| error.message().to_owned())?;
-    let (first, length) = (NonNull::from(elements).cast::<T>(), elements.len());
-    let range = elements.as_ptr_range();
-    let addresses = range.start.addr()..range.end.addr();
-    // An output that is an input lies in the input's memory, whose owner is the caller of this run.
-    if addresses.len() < WORTH_SHARING || around.holds(&addresses) {
-        return Ok(elements.to_vec().into());
-    }
-    let owner = Arc::new((value, Arc::clone(&around.session)));
-    // SAFETY: the bindings have just read these elements from the value as a slice. They stay where they are as long as
-    // the value lives, which owns them or shares them with the session that it came from: an input, which ends earlier,
-    // has been copied. The value is not lent to anybody else, and ONNX Runtime changes no output of a run that has ended.
-    Ok(unsafe { Buffer::foreign(first, length, owner) })
 }

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::wire::{DEPTH, Field, Reader, Span, deeper, malformed};
-use super::{Fault, OnnxError};
+use super::{Description, Fault, Format, OnnxError, operators};
 use crate::ids::FilePath;
 
 /// Exporters write one file, or one for each tensor; the largest models have thousands of tensors.
@@ -27,6 +27,7 @@ pub(super) struct Walk<'a, 'f> {
     reader: &'a mut Reader<'f>,
     files: BTreeSet<FilePath>,
     metadata: Metadata,
+    has_fixed_work: bool,
 }
 
 /// A tensor, as far as it was met: protobuf allows a message in several pieces.
@@ -44,18 +45,22 @@ struct SparseTensor {
 }
 
 impl<'a, 'f> Walk<'a, 'f> {
-    /// Walks over the whole file, and gives the files that its tensors lie in, and its metadata.
-    pub(super) fn over(
-        reader: &'a mut Reader<'f>,
-    ) -> Result<(BTreeSet<FilePath>, BTreeMap<String, String>), Fault> {
+    /// Walks over the whole file, and gives what it says.
+    pub(super) fn over(reader: &'a mut Reader<'f>) -> Result<Description, Fault> {
         let whole = reader.whole();
         let mut walk = Self {
             reader,
             files: BTreeSet::new(),
             metadata: Metadata::default(),
+            has_fixed_work: true,
         };
         walk.model(whole)?;
-        Ok((walk.files, walk.metadata.entries))
+        Ok(Description {
+            format: Format::Onnx,
+            external: walk.files,
+            metadata: walk.metadata.entries,
+            has_fixed_work: walk.has_fixed_work,
+        })
     }
 
     fn model(&mut self, mut span: Span) -> Result<(), Fault> {
@@ -94,6 +99,8 @@ impl<'a, 'f> Walk<'a, 'f> {
 
     fn function(&mut self, mut span: Span, depth: u32) -> Result<(), Fault> {
         let depth = deeper(depth, span.start)?;
+        // It may stand for any operator.
+        self.has_fixed_work = false;
         while let Some(field) = self.reader.field(&mut span, depth)? {
             match field {
                 Field::Bytes(7, node) => self.node(node, depth)?,
@@ -106,10 +113,19 @@ impl<'a, 'f> Walk<'a, 'f> {
 
     fn node(&mut self, mut span: Span, depth: u32) -> Result<(), Fault> {
         let depth = deeper(depth, span.start)?;
+        let (mut operator, mut domain) = (0..0, 0..0);
         while let Some(field) = self.reader.field(&mut span, depth)? {
-            if let Field::Bytes(5, attribute) = field {
-                self.attribute(attribute, depth)?;
+            match field {
+                Field::Bytes(4, name) => operator = name,
+                Field::Bytes(5, attribute) => self.attribute(attribute, depth)?,
+                Field::Bytes(7, name) => domain = name,
+                _ => {}
             }
+        }
+        if self.has_fixed_work {
+            let domain = operators::domain(self.reader.bytes(&domain, operators::LONGEST)?);
+            let operator = self.reader.bytes(&operator, operators::LONGEST)?;
+            self.has_fixed_work = domain.is_some_and(|domain| domain.has_fixed_work(operator));
         }
         Ok(())
     }

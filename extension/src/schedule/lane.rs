@@ -3,7 +3,7 @@
 //! A run goes to a thread that may block, so that the server answers health checks meanwhile. The threads are the
 //! lane's own: handing work to one of them and back takes half as long as by the runtime's pool, and the queue is then the only
 //! one there is. They start when there is work for them, and stay. What is to be done next is for the
-//! [`Queue`] to say.
+//! [`Queue`] to say. A run that is [known to be short](brief) goes to no other thread.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::batch;
+use super::brief::{self, Brief};
 use super::queue::{Full, Limits, Next, Queue, Ticket, Turn, Work};
 use super::spare::{Sizes, elements};
 use super::{Ran, RunError};
-use crate::engine::EngineError;
+use crate::engine::{Cancel, EngineError};
 use crate::models::{Loaded, RunResult};
 use crate::protocol::Decoded;
 
@@ -42,6 +43,7 @@ struct State {
     is_closed: bool,
     sizes: Sizes,
     spare: Spare,
+    brief: Brief,
 }
 
 /// What a large run took and is still to be given back to the system. The largest part goes at its end; what lies in its
@@ -97,6 +99,7 @@ impl Lane {
             is_closed: false,
             sizes: Sizes::default(),
             spare: Spare::None,
+            brief: Brief::default(),
         };
         Self {
             shared: Arc::new(Shared {
@@ -115,6 +118,9 @@ impl Lane {
         request: Decoded,
         time: Duration,
     ) -> Result<Ran, RunError> {
+        if let Some(turn) = self.shared.turn_at_once(&model, &request) {
+            return self.shared.run_at_once(&turn, &model, request);
+        }
         let (reply, answer) = oneshot::channel();
         let limits = self.shared.limits;
         let rows = limits
@@ -131,8 +137,7 @@ impl Lane {
         let mut place = Place::take(&self.shared, job, now)?;
         let answer = answer.await;
         place.is_over = true;
-        let answer = answer
-            .map_err(|_| EngineError::Thread("it ended in the middle of a run".to_owned()))?;
+        let answer = answer.map_err(|_| ended_early())?;
         Ok(Ran {
             outputs: answer.outputs?,
             queued: answer.queued,
@@ -143,11 +148,23 @@ impl Lane {
     }
 }
 
+/// What a mistake of our own in the middle of a run looks like.
+fn ended_early() -> EngineError {
+    EngineError::Thread("it ended in the middle of a run".to_owned())
+}
+
 impl Drop for Lane {
     fn drop(&mut self) {
         self.shared.lock().is_closed = true;
         self.shared.news.notify_all();
     }
+}
+
+/// A turn of whoever runs by itself.
+struct TurnAtOnce {
+    lead: Ticket,
+    cancel: Arc<Cancel>,
+    is_outsize: bool,
 }
 
 /// A place in the queue or in a run, for as long as somebody wants it.
@@ -189,6 +206,54 @@ impl Drop for Place {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A turn for a run that is so short that it is to be made here and now.
+    fn turn_at_once(&self, model: &Arc<Loaded>, request: &Decoded) -> Option<TurnAtOnce> {
+        let mut state = self.lock();
+        // To give memory back can take longer than a run, and to wait for others is what batches are for.
+        let may_be = self.limits.batch.is_none() && state.spare == Spare::None;
+        if !may_be || !state.brief.knows(model, &request.inputs) {
+            return None;
+        }
+        let (lead, cancel) = state.queue.enter_at_once()?;
+        Some(TurnAtOnce {
+            lead,
+            cancel,
+            is_outsize: state.sizes.ran(elements(&request.inputs)),
+        })
+    }
+
+    fn run_at_once(
+        self: &Arc<Self>,
+        turn: &TurnAtOnce,
+        model: &Loaded,
+        request: Decoded,
+    ) -> Result<Ran, RunError> {
+        if turn.is_outsize {
+            model.release_spare_memory();
+        }
+        let started = Instant::now();
+        let run = || model.run(request.inputs, &request.outputs, &turn.cancel);
+        let outputs = std::panic::catch_unwind(AssertUnwindSafe(run));
+        let inferred = started.elapsed();
+        let mut state = self.lock();
+        state.brief.ran_here(inferred);
+        state.queue.ended(turn.lead);
+        if turn.is_outsize {
+            state.spare = Spare::All;
+            // Who waits there is to wait no longer than until the lane is idle.
+            self.news.notify_one();
+        }
+        // Others may have come meanwhile.
+        let _ = self.call_worker(state);
+        Ok(Ran {
+            outputs: outputs.unwrap_or_else(|_| Err(ended_early()))?,
+            queued: Duration::ZERO,
+            inferred,
+            together: 1,
+            is_first: true,
+        })
     }
 
     /// Waits for news, or until `patience` is over. A lane that is idle for so long gives memory back.
@@ -299,9 +364,13 @@ impl Worker {
             ..
         } = member.work;
         let is_outsize = self.notes_size(&model, elements(&request.inputs));
+        let shapes = brief::shapes(&model, &request.inputs);
         let started = Instant::now();
         let outputs = model.run(request.inputs, &request.outputs, &turn.cancel);
         let inferred = started.elapsed();
+        if outputs.is_ok() {
+            self.0.lock().brief.ran(&model, shapes, inferred);
+        }
         self.ended(turn.lead(), &model, is_outsize);
         // Whoever has the answer finds that nobody else has the version.
         drop(model);

@@ -33,6 +33,8 @@ impl Scheduler {
         for part in parts.requests {
             let mut ran = self.run(Arc::clone(&model), part, deadline).await?;
             outputs.push(std::mem::take(&mut ran.outputs));
+            // A run that is made at once gives nobody else a chance meanwhile.
+            tokio::task::yield_now().await;
             match &mut whole {
                 None => whole = Some(ran),
                 Some(whole) => {

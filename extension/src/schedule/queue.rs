@@ -169,6 +169,17 @@ impl<W: Work> Queue<W> {
         Ok(ticket)
     }
 
+    /// A turn for work that needs no place in the queue, since nobody waits there and a turn is free. Its end is to be
+    /// [told](Self::ended).
+    pub(super) fn enter_at_once(&mut self) -> Option<(Ticket, Arc<Cancel>)> {
+        if !self.waiting.is_empty() || self.turns_taken() >= self.limits.runs {
+            return None;
+        }
+        self.last += 1;
+        let lead = Ticket(self.last);
+        Some((lead, self.take_turn(lead, Vec::new())))
+    }
+
     /// Whoever had this ticket wants nothing any more.
     pub(super) fn leave(&mut self, ticket: Ticket) {
         if let Some(place) = self.waiting.iter().position(|one| one.ticket == ticket) {
@@ -279,18 +290,23 @@ impl<W: Work> Queue<W> {
             .collect();
         members.reverse();
         let lead = members[0].ticket;
-        let cancel = Arc::<Cancel>::default();
-        self.running.push(Running {
-            lead,
-            wanted_by: members.iter().map(|member| member.ticket).collect(),
-            cancel: Arc::clone(&cancel),
-            has_turn: true,
-        });
+        let wanted_by = members.iter().map(|member| member.ticket).collect();
         Turn {
             lead,
             members,
-            cancel,
+            cancel: self.take_turn(lead, wanted_by),
         }
+    }
+
+    fn take_turn(&mut self, lead: Ticket, wanted_by: Vec<Ticket>) -> Arc<Cancel> {
+        let cancel = Arc::<Cancel>::default();
+        self.running.push(Running {
+            lead,
+            wanted_by,
+            cancel: Arc::clone(&cancel),
+            has_turn: true,
+        });
+        cancel
     }
 }
 

@@ -10,12 +10,17 @@ use crate::tensor::{Signature, Value};
 
 struct Stub<F> {
     signature: Signature,
+    has_fixed_work: bool,
     run: F,
 }
 
 impl<F: Fn(Vec<(String, Value)>, &Cancel) -> RunResult + Send + Sync> Session for Stub<F> {
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn has_fixed_work(&self) -> bool {
+        self.has_fixed_work
     }
 
     fn run(&self, inputs: Vec<(String, Value)>, _: &[String], cancel: &Cancel) -> RunResult {
@@ -30,14 +35,15 @@ pub(crate) fn loaded(
     run: impl Fn(&Cancel) -> RunResult + Send + Sync + 'static,
 ) -> Loaded {
     let run = move |_: Vec<(String, Value)>, cancel: &Cancel| run(cancel);
-    with_signature(name, etag, Signature::default(), run)
+    with_signature(name, etag, Signature::default(), false, run)
 }
 
-/// The same with inputs and outputs, of which `run` is told.
+/// The same with inputs and outputs, of which `run` is told, and with fixed work or without.
 pub(crate) fn with_signature(
     name: &ModelName,
     etag: &str,
     signature: Signature,
+    has_fixed_work: bool,
     run: impl Fn(Vec<(String, Value)>, &Cancel) -> RunResult + Send + Sync + 'static,
 ) -> Loaded {
     let identity = Identity {
@@ -49,6 +55,10 @@ pub(crate) fn with_signature(
         Version::of([("model.onnx", &identity)]),
         Digest::of(Sha256::new()),
         Timestamp(0),
-        Box::new(Stub { signature, run }),
+        Box::new(Stub {
+            signature,
+            has_fixed_work,
+            run,
+        }),
     )
 }

@@ -1,5 +1,6 @@
 //! Runs across a freeze, on both kinds of clock.
 
+mod at_once;
 mod rows;
 mod together;
 mod turns;

@@ -337,7 +337,9 @@ fn timed(mut answer: Answer, success: Success, name: &ModelName, context: &Conte
     ];
     for (index, (part, time)) in parts.into_iter().enumerate() {
         let separator = if index > 0 { ", " } else { "" };
-        let _ = write!(text, "{separator}{part};dur={:.3}", ms(time));
+        // As whole numbers, which are written faster than fractions.
+        let (ms, rest) = (time.as_millis(), time.subsec_micros() % 1000);
+        let _ = write!(text, "{separator}{part};dur={ms}.{rest:03}");
     }
     if let Ok(value) = HeaderValue::try_from(text) {
         answer

@@ -68,16 +68,20 @@ const fn post(template: &'static str, call: fn(Target) -> Route) -> Path {
     }
 }
 
-/// Every path. The first that fits is meant: a model of the name `stats` has its metadata under its version alone, as
-/// with Triton.
+/// Every path, those of inference first, which are asked most. The first that fits is meant: a model of the name `stats`
+/// has its metadata under its version alone, as with Triton.
 pub(super) static PATHS: &[Path] = &[
+    post("/predict", |_| Route::Predict(None)),
+    post("/models/{model}/predict", |target| {
+        Route::Predict(Some(target.model))
+    }),
+    post("/v2/models/{model}/infer", Route::Infer),
     get("/v2", |_| Route::Server),
     get("/v2/health/live", |_| Route::Live),
     get("/v2/health/ready", |_| Route::Ready),
     get("/v2/models/stats", |_| Route::Statistics(None)),
     get("/v2/models/{model}", Route::ModelMetadata),
     get("/v2/models/{model}/ready", Route::ModelReady),
-    post("/v2/models/{model}/infer", Route::Infer),
     get("/v2/models/{model}/stats", |target| {
         Route::Statistics(Some(target))
     }),
@@ -115,10 +119,6 @@ pub(super) static PATHS: &[Path] = &[
         "/v1/models/{model}/versions/{version}/metadata",
         Route::TensorFlowMetadata,
     ),
-    post("/predict", |_| Route::Predict(None)),
-    post("/models/{model}/predict", |target| {
-        Route::Predict(Some(target.model))
-    }),
     get("/openapi.json", |_| Route::OpenApi),
 ];
 

@@ -64,6 +64,15 @@ pub(super) fn rows_in_rows_out(
     bench: &Bench,
     run: impl Fn(&[f32], &Cancel) -> Result<Vec<f32>, EngineError> + Send + Sync + 'static,
 ) -> Arc<Loaded> {
+    of_rows(bench, false, run)
+}
+
+/// The same, with fixed work or without.
+pub(super) fn of_rows(
+    bench: &Bench,
+    has_fixed_work: bool,
+    run: impl Fn(&[f32], &Cancel) -> Result<Vec<f32>, EngineError> + Send + Sync + 'static,
+) -> Arc<Loaded> {
     let port = |name: &str| Port {
         name: name.to_owned(),
         kind: Kind::Tensor {
@@ -90,6 +99,7 @@ pub(super) fn rows_in_rows_out(
         &bench.name,
         "1",
         signature,
+        has_fixed_work,
         run,
     ))
 }

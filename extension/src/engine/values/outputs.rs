@@ -1,0 +1,212 @@
+//! What a run gives, read through the C API: the bindings ask for a description of each value and of all that is in it,
+//! which takes longer than a small model runs.
+
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use ort::AsPointer as _;
+use ort::session::SharedSessionInner;
+use ort::sys;
+use ort::value::TensorElementType;
+
+use super::{Surroundings, for_each_primitive};
+use crate::tensor::{Buffer, Data, Tensor, Value, element_count};
+
+/// A tensor of fewer bytes is copied out: that costs less than to share it.
+const WORTH_SHARING: usize = 4096;
+
+/// A value that ONNX Runtime has made, in memory that the CPU can read: of a session that runs nowhere else, or copied
+/// out of one of its values.
+pub(in crate::engine) struct Output(NonNull<sys::OrtValue>);
+
+// SAFETY: a value is bound to no thread.
+unsafe impl Send for Output {}
+// SAFETY: what is asked of a shared one changes nothing in it.
+unsafe impl Sync for Output {}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has the value, and this is the last use of it.
+        unsafe { (ort::api().ReleaseValue)(self.0.as_ptr()) };
+    }
+}
+
+/// What keeps the elements of a shared output where they are.
+struct Owner {
+    _value: Output,
+    /// A constant of the graph may be an output.
+    _session: Arc<SharedSessionInner>,
+}
+
+/// What a status says, if it is an error.
+fn checked(status: sys::OrtStatusPtr) -> Result<(), String> {
+    // SAFETY: callers pass what ONNX Runtime has just given them, once.
+    unsafe { ort::Error::result_from_status(status) }.map_err(|error| error.message().to_owned())
+}
+
+/// What `call` writes at the place that it is given.
+///
+/// # Safety
+/// When `call` returns no error, it has written there.
+unsafe fn written<T>(call: impl FnOnce(*mut T) -> sys::OrtStatusPtr) -> Result<T, String> {
+    let mut place = MaybeUninit::uninit();
+    checked(call(place.as_mut_ptr()))?;
+    // SAFETY: the caller's promise.
+    Ok(unsafe { place.assume_init() })
+}
+
+impl Output {
+    /// Takes over a value that a run has made.
+    ///
+    /// # Safety
+    /// It is a whole value, nobody else has it, and the CPU can read it.
+    pub(in crate::engine) unsafe fn of(value: NonNull<sys::OrtValue>) -> Self {
+        Self(value)
+    }
+
+    /// Large tensors where they are, all else copied out.
+    pub(in crate::engine) fn read(self, around: &Surroundings<'_>) -> Result<Value, String> {
+        // SAFETY: the value is whole, and the call writes what it is asked for.
+        if unsafe { written(|has| (ort::api().HasValue)(self.0.as_ptr(), has)) }? == 0 {
+            // Of its kind ONNX Runtime cannot be asked.
+            return Err("it is an optional value that is empty, which has no form here".to_owned());
+        }
+        // SAFETY: as above.
+        let kind = unsafe { written(|kind| (ort::api().GetValueType)(self.0.as_ptr(), kind)) }?;
+        match kind {
+            sys::ONNXType::ONNX_TYPE_TENSOR => self.tensor(around).map(Value::Tensor),
+            sys::ONNXType::ONNX_TYPE_SEQUENCE => {
+                // SAFETY: as above.
+                let count =
+                    unsafe { written(|count| (ort::api().GetValueCount)(self.0.as_ptr(), count)) }?;
+                let items = (0..count).map(|index| self.item(index, around)?.read(around));
+                items.collect::<Result<_, _>>().map(Value::Sequence)
+            }
+            sys::ONNXType::ONNX_TYPE_MAP => Ok(Value::Map {
+                keys: self.item(0, around)?.tensor(around)?.into_parts().1,
+                values: self.item(1, around)?.tensor(around)?.into_parts().1,
+            }),
+            other => Err(format!("a value of kind {other:?} has no form here")),
+        }
+    }
+
+    /// A copy of a sequence's item, or of a map's keys (0) or values (1).
+    fn item(&self, index: usize, around: &Surroundings<'_>) -> Result<Output, String> {
+        let index = i32::try_from(index).map_err(|_| "it has too many items".to_owned())?;
+        let allocator = around.allocator.ptr().cast_mut();
+        // SAFETY: the value is whole, and so is the allocator, which is the CPU's; the call writes the address of a new
+        // value, which is the caller's.
+        let item = unsafe {
+            written(|item| (ort::api().GetValue)(self.0.as_ptr(), index, allocator, item))
+        }?;
+        NonNull::new(item)
+            .map(Output)
+            .ok_or_else(|| "an item did not come".to_owned())
+    }
+
+    fn tensor(self, around: &Surroundings<'_>) -> Result<Tensor, String> {
+        let (datatype, shape) = self.form()?;
+        let count = element_count(&shape).ok_or_else(|| format!("its shape is {shape:?}"))?;
+        macro_rules! table {
+            ($($variant:ident $element:ty, $onnx:ident;)*) => {
+                match datatype {
+                    $(TensorElementType::$onnx => Data::$variant(self.elements(count, around)?),)*
+                    TensorElementType::String => Data::Bytes(self.strings(count)?),
+                    other => return Err(format!("elements of type {other} have no form here")),
+                }
+            };
+        }
+        let data = for_each_primitive!(table);
+        Tensor::new(shape, data).map_err(|mismatch| mismatch.to_string())
+    }
+
+    fn form(&self) -> Result<(TensorElementType, Vec<usize>), String> {
+        struct Form(*mut sys::OrtTensorTypeAndShapeInfo);
+        impl Drop for Form {
+            fn drop(&mut self) {
+                // SAFETY: it was made for this alone, and this is its last use.
+                unsafe { (ort::api().ReleaseTensorTypeAndShapeInfo)(self.0) };
+            }
+        }
+        let api = ort::api();
+        // SAFETY: the value is whole, and a tensor or refused; each call writes what it is asked for, the last one as
+        // many numbers as it is told that there is room for.
+        unsafe {
+            let form = Form(written(|form| {
+                (api.GetTensorTypeAndShape)(self.0.as_ptr(), form)
+            })?);
+            let datatype: sys::ONNXTensorElementDataType =
+                written(|datatype| (api.GetTensorElementType)(form.0, datatype))?;
+            let rank = written(|rank| (api.GetDimensionsCount)(form.0, rank))?;
+            let mut shape = vec![0_i64; rank];
+            checked((api.GetDimensions)(form.0, shape.as_mut_ptr(), rank))?;
+            let shape = shape.into_iter();
+            let shape = shape.map(|dimension| usize::try_from(dimension).unwrap_or(0));
+            Ok((datatype.into(), shape.collect()))
+        }
+    }
+
+    fn elements<T: Copy + Send + Sync + 'static>(
+        self,
+        count: usize,
+        around: &Surroundings<'_>,
+    ) -> Result<Buffer<T>, String> {
+        let address = |address: *mut *mut c_void| {
+            // SAFETY: the value is a whole tensor, and the call writes the address of its elements.
+            unsafe { (ort::api().GetTensorMutableData)(self.0.as_ptr(), address) }
+        };
+        // SAFETY: see above.
+        let first = unsafe { written(address) }?.cast::<T>();
+        let Some(first) = NonNull::new(first).filter(|_| count > 0) else {
+            return Ok(Vec::new().into());
+        };
+        let start = first.as_ptr().addr();
+        let addresses = start..start + count * size_of::<T>();
+        // An output that is an input lies in the input's memory, whose owner is the caller of this run. What lies in a
+        // file may lie anywhere.
+        let is_shared = addresses.len() >= WORTH_SHARING && first.is_aligned();
+        if !is_shared || around.holds(&addresses) {
+            let mut elements = Vec::<T>::with_capacity(count);
+            // SAFETY: there are so many elements of this type at that address, as the tensor's form says, and there is
+            // room for as many; bytes have no alignment, and the elements are nothing but their bytes.
+            unsafe {
+                let to = elements.as_mut_ptr().cast::<u8>();
+                ptr::copy_nonoverlapping(first.as_ptr().cast::<u8>(), to, addresses.len());
+                elements.set_len(count);
+            }
+            return Ok(elements.into());
+        }
+        let owner = Arc::new(Owner {
+            _value: self,
+            _session: Arc::clone(&around.session),
+        });
+        // SAFETY: so many elements of this type lie there, aligned, and stay as long as the value lives, which owns them
+        // or shares them with the session that it came from: an input, which ends earlier, has been copied. The value is
+        // lent to nobody else, and ONNX Runtime changes no output of a run that has ended.
+        Ok(unsafe { Buffer::foreign(first, count, owner) })
+    }
+
+    fn strings(&self, count: usize) -> Result<Vec<String>, String> {
+        let api = ort::api();
+        // SAFETY: the value is a whole tensor, and the call writes the length of its strings together.
+        let length =
+            unsafe { written(|length| (api.GetStringTensorDataLength)(self.0.as_ptr(), length)) }?;
+        let (mut bytes, mut starts) = (vec![0_u8; length], vec![0_usize; count]);
+        let (to, offsets) = (bytes.as_mut_ptr().cast(), starts.as_mut_ptr());
+        // SAFETY: there is room for so many bytes and so many offsets.
+        checked(unsafe {
+            (api.GetStringTensorContent)(self.0.as_ptr(), to, length, offsets, count)
+        })?;
+        let ends = starts.iter().skip(1).copied().chain([length]);
+        let strings = starts.iter().zip(ends).enumerate();
+        let string = |(place, (&start, end)): (usize, (&usize, usize))| {
+            let bytes = bytes.get(start..end).unwrap_or_default();
+            let text = std::str::from_utf8(bytes);
+            text.map(str::to_owned)
+                .map_err(|error| format!("element {place} is no UTF-8: {error}"))
+        };
+        strings.map(string).collect()
+    }
+}
