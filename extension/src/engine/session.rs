@@ -15,11 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ort::AsPointer as _;
 use ort::error::ErrorCode;
-use ort::session::{RunOptions, SessionInputValue};
+use ort::memory::MemoryInfo;
+use ort::session::RunOptions;
 use ort::sys;
 
 use super::onnxruntime::{guarded, text};
-use super::values::{self, Output};
+use super::values::{self, Input, Raw};
 use super::{Cancel, EngineError, Session};
 use crate::tensor::{Kind, Port, Signature, Value};
 
@@ -32,6 +33,8 @@ pub(super) struct OnnxSession {
     /// Whether memory is to be given back, which only a run can do, at its end.
     is_too_large: AtomicBool,
     has_fixed_work: bool,
+    /// Where inputs lie.
+    memory: MemoryInfo<'static>,
 }
 
 impl Session for OnnxSession {
@@ -94,6 +97,7 @@ impl OnnxSession {
             session,
             is_too_large: AtomicBool::new(false),
             has_fixed_work,
+            memory: MemoryInfo::default(),
         }
     }
 
@@ -111,7 +115,7 @@ impl OnnxSession {
             let place = place(&self.signature.inputs, name)
                 .ok_or_else(|| refused("the model has none of this name".to_owned()))?;
             names.push(self.inputs[place].as_ptr());
-            given.push(values::to_onnx(value).map_err(refused)?);
+            given.push(values::to_onnx(value, &self.memory).map_err(refused)?);
         }
         // The flag that stops a run sticks to its options, so each run has its own.
         let stop = Arc::new(self.options().map_err(|error| run_error(&error))?);
@@ -175,11 +179,11 @@ impl OnnxSession {
         &self,
         options: &RunOptions,
         names: &[*const c_char],
-        inputs: &[SessionInputValue<'_>],
+        inputs: &[Input<'_>],
         asked: &[usize],
-    ) -> ort::Result<Vec<Output>> {
+    ) -> ort::Result<Vec<Raw>> {
         // Lent, since an output that is an input lies in the input's memory.
-        let inputs: Vec<*const sys::OrtValue> = inputs.iter().map(|input| input.ptr()).collect();
+        let inputs: Vec<*const sys::OrtValue> = inputs.iter().map(Input::ptr).collect();
         let asked: Vec<*const c_char> = asked
             .iter()
             .map(|&place| self.outputs[place].as_ptr())
@@ -216,14 +220,14 @@ fn place(ports: &[Port], name: &str) -> Option<usize> {
 struct Results(Vec<*mut sys::OrtValue>);
 
 impl Results {
-    fn take(mut self) -> ort::Result<Vec<Output>> {
+    fn take(mut self) -> ort::Result<Vec<Raw>> {
         let take = |address: &mut *mut sys::OrtValue| {
             let value = std::mem::replace(address, ptr::null_mut());
             let value =
                 NonNull::new(value).ok_or_else(|| ort::Error::new("an output did not come"))?;
             // SAFETY: the value was just made by a run on the CPU, and nobody else has it. It keeps what its memory came
             // from alive by itself.
-            Ok(unsafe { Output::of(value) })
+            Ok(unsafe { Raw::of(value) })
         };
         self.0.iter_mut().map(take).collect()
     }

@@ -5,16 +5,19 @@
 )]
 
 mod containers;
-mod outputs;
+mod raw;
 
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
-use ort::memory::Allocator;
-use ort::session::{SessionInputValue, SharedSessionInner};
-use ort::value::{DynValue, Tensor as OnnxTensor, TensorElementType, TensorRef, ValueType};
+use ort::AsPointer as _;
+use ort::memory::{Allocator, MemoryInfo};
+use ort::session::SharedSessionInner;
+use ort::sys;
+use ort::value::{DynValue, Tensor as OnnxTensor, TensorElementType, ValueType};
 
-pub(super) use outputs::Output;
+pub(super) use raw::Raw;
 
 use crate::tensor::{Data, Datatype, Kind, Value};
 
@@ -72,25 +75,48 @@ fn datatype(element: TensorElementType) -> Option<Datatype> {
     for_each_primitive!(table)
 }
 
-/// A value for ONNX Runtime, which reads the elements of a tensor where they are.
-pub(super) fn to_onnx(value: &Value) -> Result<SessionInputValue<'_>, String> {
+/// An input as a run takes it.
+pub(super) enum Input<'a> {
+    /// Elements where they are.
+    Lent(Raw, PhantomData<&'a Value>),
+    Own(DynValue),
+}
+
+impl Input<'_> {
+    pub(super) fn ptr(&self) -> *const sys::OrtValue {
+        match self {
+            Input::Lent(value, _) => value.ptr(),
+            Input::Own(value) => value.ptr(),
+        }
+    }
+}
+
+/// A value for ONNX Runtime, which reads the elements of a tensor where they are, in `memory` that is the CPU's.
+pub(super) fn to_onnx<'a>(value: &'a Value, memory: &MemoryInfo<'_>) -> Result<Input<'a>, String> {
     let tensor = match value {
         Value::Tensor(tensor) => tensor,
-        Value::Sequence(values) => return containers::sequence(values).map(Into::into),
-        Value::Map { keys, values } => return containers::map(keys, values).map(Into::into),
+        Value::Sequence(values) => return containers::sequence(values).map(Input::Own),
+        Value::Map { keys, values } => return containers::map(keys, values).map(Input::Own),
     };
     let shape = tensor.shape();
     macro_rules! table {
         ($($variant:ident $element:ty, $onnx:ident;)*) => {
             match tensor.data() {
                 $(Data::$variant(elements) => {
-                    TensorRef::<$element>::from_array_view((shape, &elements[..])).map(SessionInputValue::from)
+                    let datatype = TensorElementType::$onnx;
+                    // SAFETY: the elements stay where they are as long as the input is borrowed, and a run writes to
+                    // none of its inputs.
+                    let lent = unsafe { Raw::lent::<$element>(elements, shape, datatype, memory) };
+                    lent.map(|value| Input::Lent(value, PhantomData))
                 })*
-                Data::Bytes(strings) => strings_to_onnx(shape, strings)?.map(SessionInputValue::from),
+                Data::Bytes(strings) => {
+                    let own = strings_to_onnx(shape, strings)?.map(OnnxTensor::into_dyn);
+                    own.map(Input::Own).map_err(|error| error.message().to_owned())
+                }
             }
         };
     }
-    for_each_primitive!(table).map_err(|error| error.message().to_owned())
+    for_each_primitive!(table)
 }
 
 /// A tensor of its own for ONNX Runtime.

@@ -126,12 +126,10 @@ impl Bucket {
 }
 
 impl Series {
-    fn observe(&self, first: Bucket, more: impl FnOnce(&mut Bucket)) {
+    /// Adds to the bucket of this minute, which is made by `empty` where there is none yet.
+    fn observe(&self, empty: impl FnOnce() -> Bucket, add: impl FnOnce(&mut Bucket)) {
         let minute = self.clock.now().minute();
-        lock(&self.minutes)
-            .entry(minute)
-            .and_modify(more)
-            .or_insert(first);
+        add(lock(&self.minutes).entry(minute).or_insert_with(empty));
     }
 }
 
@@ -142,7 +140,8 @@ impl CounterFn for Series {
     )]
     fn increment(&self, value: u64) {
         let value = value as f64;
-        self.observe(Bucket::Sum(value), |bucket| {
+        let empty = || Bucket::Sum(0.0);
+        self.observe(empty, |bucket| {
             if let Bucket::Sum(sum) = bucket {
                 *sum += value;
             }
@@ -156,7 +155,8 @@ impl CounterFn for Series {
 
 impl GaugeFn for Series {
     fn increment(&self, value: f64) {
-        self.observe(Bucket::Last(value), |bucket| {
+        let empty = || Bucket::Last(0.0);
+        self.observe(empty, |bucket| {
             if let Bucket::Last(last) = bucket {
                 *last += value;
             }
@@ -168,7 +168,10 @@ impl GaugeFn for Series {
     }
 
     fn set(&self, value: f64) {
-        self.observe(Bucket::Last(value), |bucket| *bucket = Bucket::Last(value));
+        self.observe(
+            || Bucket::Last(value),
+            |bucket| *bucket = Bucket::Last(value),
+        );
     }
 }
 
@@ -178,14 +181,12 @@ impl HistogramFn for Series {
             return;
         }
         let bits = three_digits(value).to_bits();
-        self.observe(
-            Bucket::Distribution(HashMap::from([(bits, 1.0)])),
-            |bucket| {
-                if let Bucket::Distribution(counts) = bucket {
-                    *counts.entry(bits).or_default() += 1.0;
-                }
-            },
-        );
+        let empty = || Bucket::Distribution(HashMap::new());
+        self.observe(empty, |bucket| {
+            if let Bucket::Distribution(counts) = bucket {
+                *counts.entry(bits).or_default() += 1.0;
+            }
+        });
     }
 }
 

@@ -50,6 +50,15 @@ struct Record {
     counts: Counts,
 }
 
+impl Record {
+    fn is_of(&self, loaded: &Loaded) -> bool {
+        let is = |(digest, at): &(Digest, Timestamp)| {
+            *digest == loaded.digest && *at == loaded.loaded_at
+        };
+        self.of.as_ref().is_some_and(is)
+    }
+}
+
 #[derive(Clone, Debug, Default, Serialize)]
 struct Counts {
     /// When the last request came, in milliseconds since the Unix epoch.
@@ -104,22 +113,16 @@ impl Statistics {
 
 /// Counts a request that came to this version: with what it took, or how long it was until it failed.
 pub(super) fn count(context: &Context, loaded: &Loaded, ended: Result<Success, Duration>) {
-    let key = key(loaded);
-    let is_current = || {
-        context
-            .models
-            .current(&loaded.name)
-            .is_some_and(|it| self::key(&it) == key)
-    };
     let Some(mut record) = context.statistics.record(&loaded.name) else {
         return;
     };
-    if record.of.as_ref() != Some(&key) {
-        if !is_current() {
+    if !record.is_of(loaded) {
+        let current = context.models.current(&loaded.name);
+        if !current.is_some_and(|current| key(&current) == key(loaded)) {
             return;
         }
         *record = Record {
-            of: Some(key),
+            of: Some(key(loaded)),
             counts: Counts::default(),
         };
     }
@@ -165,7 +168,7 @@ pub(super) fn answer(target: Option<&Target>, context: &Context) -> Result<Answe
 
 fn of(loaded: &Loaded, context: &Context) -> serde_json::Value {
     let record = context.statistics.record(&loaded.name);
-    let record = record.filter(|record| record.of.as_ref() == Some(&key(loaded)));
+    let record = record.filter(|record| record.is_of(loaded));
     let counts = record.map_or_else(Counts::default, |record| record.counts.clone());
     let mut value = serde_json::json!(counts);
     value["name"] = loaded.name.as_str().into();

@@ -1,4 +1,4 @@
-//! What a run gives, read through the C API: the bindings ask for a description of each value and of all that is in it,
+//! Values of ONNX Runtime, through the C API: the bindings ask for a description of each value and of all that is in it,
 //! which takes longer than a small model runs.
 
 use std::ffi::c_void;
@@ -7,6 +7,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use ort::AsPointer as _;
+use ort::memory::MemoryInfo;
 use ort::session::SharedSessionInner;
 use ort::sys;
 use ort::value::TensorElementType;
@@ -17,16 +18,16 @@ use crate::tensor::{Buffer, Data, Tensor, Value, element_count};
 /// A tensor of fewer bytes is copied out: that costs less than to share it.
 const WORTH_SHARING: usize = 4096;
 
-/// A value that ONNX Runtime has made, in memory that the CPU can read: of a session that runs nowhere else, or copied
-/// out of one of its values.
-pub(in crate::engine) struct Output(NonNull<sys::OrtValue>);
+/// A value in memory that the CPU can read: made by a session that runs nowhere else, copied out of one of its values, or
+/// lent to one.
+pub(in crate::engine) struct Raw(NonNull<sys::OrtValue>);
 
 // SAFETY: a value is bound to no thread.
-unsafe impl Send for Output {}
+unsafe impl Send for Raw {}
 // SAFETY: what is asked of a shared one changes nothing in it.
-unsafe impl Sync for Output {}
+unsafe impl Sync for Raw {}
 
-impl Drop for Output {
+impl Drop for Raw {
     fn drop(&mut self) {
         // SAFETY: nobody else has the value, and this is the last use of it.
         unsafe { (ort::api().ReleaseValue)(self.0.as_ptr()) };
@@ -35,7 +36,7 @@ impl Drop for Output {
 
 /// What keeps the elements of a shared output where they are.
 struct Owner {
-    _value: Output,
+    _value: Raw,
     /// A constant of the graph may be an output.
     _session: Arc<SharedSessionInner>,
 }
@@ -57,13 +58,51 @@ unsafe fn written<T>(call: impl FnOnce(*mut T) -> sys::OrtStatusPtr) -> Result<T
     Ok(unsafe { place.assume_init() })
 }
 
-impl Output {
+impl Raw {
     /// Takes over a value that a run has made.
     ///
     /// # Safety
     /// It is a whole value, nobody else has it, and the CPU can read it.
     pub(in crate::engine) unsafe fn of(value: NonNull<sys::OrtValue>) -> Self {
         Self(value)
+    }
+
+    /// A tensor of elements that are lent.
+    ///
+    /// # Safety
+    /// As long as it lives, the elements stay where they are, and nobody writes to them through it. They are of the
+    /// `datatype`, and `memory` is the CPU's.
+    pub(super) unsafe fn lent<T: Copy>(
+        elements: &[T],
+        shape: &[usize],
+        datatype: TensorElementType,
+        memory: &MemoryInfo<'_>,
+    ) -> Result<Self, String> {
+        let shape: Result<Vec<i64>, _> =
+            shape.iter().map(|&length| i64::try_from(length)).collect();
+        let shape = shape.map_err(|_| "a dimension is too large".to_owned())?;
+        // SAFETY: the caller's promise; the elements and the shape are as long as is said, and the call writes the address
+        // of a new value, which is the caller's. It takes the elements as what may be written to, since a tensor may be.
+        let value = unsafe {
+            written(|value| {
+                (ort::api().CreateTensorWithDataAsOrtValue)(
+                    memory.ptr(),
+                    elements.as_ptr().cast_mut().cast(),
+                    size_of_val(elements),
+                    shape.as_ptr(),
+                    shape.len(),
+                    datatype.into(),
+                    value,
+                )
+            })
+        }?;
+        NonNull::new(value)
+            .map(Self)
+            .ok_or_else(|| "the tensor did not come".to_owned())
+    }
+
+    pub(super) fn ptr(&self) -> *const sys::OrtValue {
+        self.0.as_ptr()
     }
 
     /// Large tensors where they are, all else copied out.
@@ -93,7 +132,7 @@ impl Output {
     }
 
     /// A copy of a sequence's item, or of a map's keys (0) or values (1).
-    fn item(&self, index: usize, around: &Surroundings<'_>) -> Result<Output, String> {
+    fn item(&self, index: usize, around: &Surroundings<'_>) -> Result<Raw, String> {
         let index = i32::try_from(index).map_err(|_| "it has too many items".to_owned())?;
         let allocator = around.allocator.ptr().cast_mut();
         // SAFETY: the value is whole, and so is the allocator, which is the CPU's; the call writes the address of a new
@@ -102,7 +141,7 @@ impl Output {
             written(|item| (ort::api().GetValue)(self.0.as_ptr(), index, allocator, item))
         }?;
         NonNull::new(item)
-            .map(Output)
+            .map(Raw)
             .ok_or_else(|| "an item did not come".to_owned())
     }
 
