@@ -107,6 +107,9 @@ impl Scheduler {
             return Err(EngineError::Thread(problem).into());
         };
         let time = deadline.remaining(self.clock.now());
+        if time.is_zero() {
+            return Err(RunError::Deadline);
+        }
         let run = lane.run(model, request, time);
         let run = self.thaws.within(&*self.clock, deadline, run);
         run.await.unwrap_or(Err(RunError::Deadline))

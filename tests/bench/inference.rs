@@ -2,7 +2,8 @@
 //!
 //! The sidecar as it ships, over its Unix socket and over TCP, from a client in Rust, and through the handler on the
 //! lab's platform; the model alone (`bench-runs`, with identical session options) as the limit; and what people would
-//! run instead: `FastAPI` on uvicorn, `BentoML`, the tutorials' Python function. All of them run on one thread a run.
+//! run instead: `FastAPI` on uvicorn, `BentoML`, the tutorials' Python function. All of them run on one thread a run. A
+//! socket that has its answer ready shows what of that time is the operating system's.
 //!
 //! The client shares the CPUs with what it measures, so it is as thin as can be, and everything is a closed loop: a
 //! request goes out when the one before was answered. All contenders are there all the time and take turns, so that
@@ -13,6 +14,7 @@
 mod client;
 mod codec;
 mod contenders;
+mod echo;
 mod judge;
 mod latency;
 mod memory;
@@ -34,6 +36,7 @@ use crate::figures::percentile;
 
 // The contenders, as tables call them.
 const BARE: &str = "the model alone";
+const ECHO: &str = "a Unix socket with an answer ready";
 const UNIX: &str = "sidecar, Unix socket";
 const TCP: &str = "sidecar, TCP";
 const UNIX_JSON: &str = "sidecar, Unix socket, JSON";

@@ -94,6 +94,31 @@ fn every_small_model_is_one_and_names_no_file() {
 }
 
 #[test]
+fn work_is_fixed_where_that_is_known_of_every_operator() {
+    for (name, is_fixed) in [("wine-v1.onnx", true), ("slow.onnx", false)] {
+        let description = Description::read(&file(name)).unwrap();
+        assert_eq!(description.has_fixed_work, is_fixed, "{name}");
+    }
+    let relu = || write::node("Relu", &["x"], &["y"]);
+    let of = |nodes: &[Vec<u8>], behind: Vec<u8>| {
+        let nodes: Vec<_> = nodes.iter().map(|node| bytes(1, node)).collect();
+        let model = join([write::model(&nodes), behind]);
+        read(&model).unwrap().has_fixed_work
+    };
+    let in_domain = |name: &str| join([relu(), bytes(7, name.as_bytes())]);
+    assert!(of(&[relu(), in_domain("ai.onnx")], Vec::new()));
+    assert!(!of(&[in_domain("com.example"), relu()], Vec::new()));
+    let range = write::node("Range", &["a", "b", "c"], &["y"]);
+    assert!(!of(&[relu(), range.clone(), relu()], Vec::new()));
+    // In a graph that is the value of an attribute, and in a function.
+    let attribute = bytes(6, &bytes(1, &range));
+    let inside = join([relu(), bytes(5, &attribute)]);
+    assert!(!of(&[inside], Vec::new()));
+    let function = bytes(25, &bytes(7, &relu()));
+    assert!(!of(&[relu()], function));
+}
+
+#[test]
 fn the_format_of_onnx_runtime_is_known_by_its_content() {
     let found = Description::read(&file("external/one-file.ort")).unwrap();
     assert_eq!(found.format, Format::Ort);

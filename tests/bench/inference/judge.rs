@@ -4,7 +4,9 @@ use anyhow::{Context as _, Result};
 
 use super::codec::Codec;
 use super::memory::Memory;
-use super::{BARE, BENTOML, FASTAPI, HANDLER, NOTHING, PYTHON, Rate, TCP, Times, UNIX, UNIX_JSON};
+use super::{
+    BARE, BENTOML, ECHO, FASTAPI, HANDLER, NOTHING, PYTHON, Rate, TCP, Times, UNIX, UNIX_JSON,
+};
 use crate::figures::{Figures, Goal, percentile};
 
 /// How many microseconds more than the model alone a small request may take.
@@ -78,6 +80,11 @@ fn latency(figures: &mut Figures, times: &[Times]) -> Result<()> {
             figures.hold(name, above, "µs", Goal::AtMost(most));
         }
     }
+    let echo = at("small", ECHO, 50.0)?;
+    figures.add("small: a Unix socket with an answer ready, p50", echo, "µs");
+    let above = at("small", UNIX, 50.0)? - at("small", BARE, 50.0)? - echo;
+    let name = "small: sidecar, Unix socket, p50 above that and the model alone";
+    figures.add(name, above, "µs");
     let above = at("small", HANDLER, 50.0)? - at("small", NOTHING, 50.0)?;
     let name = "small: through handler and Runtime API, p50 above doing nothing";
     figures.hold(name, above, "µs", Goal::AtMost(HANDLER_P50));

@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result};
 
 use super::client::{Address, Client};
 use super::contenders::{Bare, Server};
+use super::echo::Echo;
 use super::subject::Subject;
-use super::{BARE, Subjects, TCP, Times, UNIX, UNIX_JSON};
+use super::{BARE, ECHO, Subjects, TCP, Times, UNIX, UNIX_JSON};
 
 /// In turns of so many.
 const TURN: usize = 100;
@@ -64,7 +65,10 @@ pub(super) fn measure(
     };
     let small = &subjects.small;
     let plain = small.plain("/models/small/predict");
+    let ready = Client::connect(unix)?.ask(&plain)?.to_vec();
+    let echo = Echo::start(plain.len(), &ready)?;
     let mut callers = vec![
+        Caller::new(small, ECHO, &echo.address, plain.clone())?,
         Caller::new(small, UNIX, unix, plain.clone())?,
         Caller::new(small, TCP, tcp, plain)?,
     ];

@@ -65,6 +65,20 @@ async fn a_short_run_is_made_here_once_its_shapes_are_known() {
 }
 
 #[tokio::test]
+async fn a_run_whose_deadline_has_passed_is_not_made() {
+    let bench = Bench::new();
+    let (model, threads) = model(&bench, true, Duration::ZERO);
+    until_here(&bench, &model, &threads, &[1.0]).await;
+    let before = threads.0.lock().unwrap().len();
+    let deadline = bench.deadline_in(Duration::ZERO);
+    let late = bench
+        .scheduler
+        .run(Arc::clone(&model), request(&[1.0]), deadline);
+    assert!(matches!(late.await, Err(RunError::Deadline)));
+    assert_eq!(threads.0.lock().unwrap().len(), before);
+}
+
+#[tokio::test]
 async fn another_version_is_known_anew() {
     let bench = Bench::new();
     let (first, threads) = model(&bench, true, Duration::ZERO);
