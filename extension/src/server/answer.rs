@@ -35,6 +35,8 @@ use crate::tensor::{Signature, Value};
 
 /// The invocation's deadline, as the Runtime API gives it to whoever forwards the request.
 const DEADLINE_HEADER: &str = "lambda-runtime-deadline-ms";
+/// Known as a name, it need not be read as one for each request.
+static DEADLINE: HeaderName = HeaderName::from_static(DEADLINE_HEADER);
 /// An answer is ready so much earlier than the deadline, for whoever forwards it.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 /// The longest wait of a request that comes with no deadline, outside an invocation.
@@ -231,7 +233,7 @@ async fn infer(
     let result = observed(name, context, async {
         let deadline = deadline(request.headers(), context)?;
         let header_length = header_length(request.headers())?;
-        let body = body(request).await?;
+        let body = body(request, header_length.unwrap_or(0)).await?;
         let received = Instant::now();
         let loaded = loaded(name, deadline, context).await?;
         if let Some(target) = form.target() {
@@ -403,7 +405,7 @@ pub(super) fn check_version(target: &Target, loaded: &Loaded) -> Result<(), ApiE
 /// The request's own deadline, or the invocation's, a margin earlier.
 pub(super) fn deadline(headers: &HeaderMap, context: &Context) -> Result<Deadline, ApiError> {
     let now = context.clock.now();
-    let Some(value) = headers.get(DEADLINE_HEADER) else {
+    let Some(value) = headers.get(&DEADLINE) else {
         let invocation = context
             .status
             .invocation_deadline()

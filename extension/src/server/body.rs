@@ -7,7 +7,7 @@ use std::task::Poll;
 use bytes::{Buf as _, Bytes, BytesMut};
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 
 use super::encoding;
 use super::error::ApiError;
@@ -20,7 +20,9 @@ const ALIGNMENT: usize = 64;
 
 /// How many bytes of the body are JSON, where tensors in binary may follow.
 pub(super) fn header_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
-    let Some(value) = headers.get(HEADER_LENGTH) else {
+    // Known as a name, it need not be read as one for each request.
+    static NAME: HeaderName = HeaderName::from_static(HEADER_LENGTH);
+    let Some(value) = headers.get(&NAME) else {
         return Ok(None);
     };
     let text = value.to_str().ok();
@@ -53,10 +55,9 @@ fn laid_out(capacity: usize, header: usize) -> BytesMut {
     buffer
 }
 
-/// The whole body, as it was before it was compressed.
-pub(super) async fn body(request: Request<Incoming>) -> Result<Bytes, ApiError> {
+/// The whole body, as it was before it was compressed; what follows its first `header` bytes is aligned.
+pub(super) async fn body(request: Request<Incoming>, header: usize) -> Result<Bytes, ApiError> {
     let coding = encoding::coding(request.headers())?;
-    let header = header_length(request.headers()).ok().flatten().unwrap_or(0);
     let whole = received(request.into_body(), header).await?;
     match coding {
         Some(coding) => coding.decode(whole).await,

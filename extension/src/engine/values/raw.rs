@@ -4,6 +4,7 @@
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
+use std::slice;
 use std::sync::Arc;
 
 use ort::AsPointer as _;
@@ -162,29 +163,26 @@ impl Raw {
     }
 
     fn form(&self) -> Result<(TensorElementType, Vec<usize>), String> {
-        struct Form(*mut sys::OrtTensorTypeAndShapeInfo);
-        impl Drop for Form {
-            fn drop(&mut self) {
-                // SAFETY: it was made for this alone, and this is its last use.
-                unsafe { (ort::api().ReleaseTensorTypeAndShapeInfo)(self.0) };
-            }
-        }
-        let api = ort::api();
-        // SAFETY: the value is whole, and a tensor or refused; each call writes what it is asked for, the last one as
-        // many numbers as it is told that there is room for.
-        unsafe {
-            let form = Form(written(|form| {
-                (api.GetTensorTypeAndShape)(self.0.as_ptr(), form)
-            })?);
-            let datatype: sys::ONNXTensorElementDataType =
-                written(|datatype| (api.GetTensorElementType)(form.0, datatype))?;
-            let rank = written(|rank| (api.GetDimensionsCount)(form.0, rank))?;
-            let mut shape = vec![0_i64; rank];
-            checked((api.GetDimensions)(form.0, shape.as_mut_ptr(), rank))?;
-            let shape = shape.into_iter();
-            let shape = shape.map(|dimension| usize::try_from(dimension).unwrap_or(0));
-            Ok((datatype.into(), shape.collect()))
-        }
+        let (mut first, mut rank) = (ptr::null(), 0);
+        // SAFETY: the value is whole, and a tensor or refused; the call writes what it is asked for.
+        let datatype = unsafe {
+            written(|datatype| {
+                (ort::api().GetTensorElementTypeAndShapeDataReference)(
+                    self.0.as_ptr(),
+                    datatype,
+                    &raw mut first,
+                    &raw mut rank,
+                )
+            })
+        }?;
+        let shape: &[i64] = match rank {
+            0 => &[],
+            // SAFETY: so many numbers lie there, in the value itself.
+            _ => unsafe { slice::from_raw_parts(first, rank) },
+        };
+        let shape = shape.iter();
+        let shape = shape.map(|&dimension| usize::try_from(dimension).unwrap_or(0));
+        Ok((datatype.into(), shape.collect()))
     }
 
     fn elements<T: Copy + Send + Sync + 'static>(
