@@ -156,13 +156,17 @@ async fn a_short_run_that_panics_or_fails_gives_its_turn_back() {
         })
     };
     for bad in [-1.0, 10.0] {
-        until_here(&bench, &model, &threads, &[1.0]).await;
-        let ask = {
-            let (bench, model) = (Arc::clone(&bench), Arc::clone(&model));
-            tokio::spawn(async move { bench.ask(&model, [bad]).await.map(|ran| rows(&ran)) })
-        };
-        assert!(!matches!(ask.await, Ok(Ok(_))));
-        assert!(threads.last_was_here());
+        // The one before may have taken longer than is short: the machine is not this test's alone.
+        let mut was_here = false;
+        while !was_here {
+            until_here(&bench, &model, &threads, &[1.0]).await;
+            let ask = {
+                let (bench, model) = (Arc::clone(&bench), Arc::clone(&model));
+                tokio::spawn(async move { bench.ask(&model, [bad]).await.map(|ran| rows(&ran)) })
+            };
+            assert!(matches!(ask.await, Ok(Err(_))));
+            was_here = threads.last_was_here();
+        }
     }
     until_here(&bench, &model, &threads, &[1.0]).await;
 }
