@@ -233,6 +233,12 @@ fn runs_of_one_session_go_on_beside_each_other() {
 }
 
 #[test]
+fn a_session_knows_whether_its_work_is_fixed() {
+    assert!(load("wine-v1.onnx").unwrap().has_fixed_work());
+    assert!(!load("slow.onnx").unwrap().has_fixed_work());
+}
+
+#[test]
 fn an_optional_output_that_is_empty_is_an_error_and_the_session_lives_on() {
     let session = load("optional-empty.onnx").unwrap();
     for _ in 0..2 {
