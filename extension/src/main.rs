@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     disable_telemetry();
     let environment = Environment::of_this_process();
     log::start(&LogSettings::read(&environment));
-    // One thread: the server's work is microseconds, and runs, loads and files have threads of their own.
+    // One thread: the server's work is microseconds, and loads, files and all but short runs have threads of their own.
     match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -5,6 +5,8 @@
 //! goes away, frees its place, or has its run stopped inside ONNX Runtime at the next node of the graph, while its turn
 //! goes to the next one. Deadlines are the wall clock's, so that a freeze neither hides one nor brings one forward.
 //!
+//! A run that is known to be short is made by whoever asks, on its own thread, and can be stopped by nobody.
+//!
 //! Where it is asked for, requests that come together have one run ([`Batching`]). Each has its own deadline all the same, and
 //! its own error.
 
