@@ -43,6 +43,7 @@ const WORDS: &[(&[&str], &[&str])] = &[
             "engine/inline/",
             "engine/session.rs",
             "engine/values.rs",
+            "engine/values/",
             "tensor/buffer.rs",
         ],
     ),
