@@ -148,10 +148,12 @@ fn strings_to_onnx(
 
 /// What the outputs of a run may lie in, beside memory of their own.
 pub(super) struct Surroundings<'a> {
+    /// A constant of the graph may be an output.
     session: Arc<SharedSessionInner>,
-    allocator: &'a Allocator,
     /// And so may an input.
     inputs: Vec<Range<usize>>,
+    /// For copies of what is in them.
+    allocator: &'a Allocator,
 }
 
 impl<'a> Surroundings<'a> {

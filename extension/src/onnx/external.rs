@@ -1,4 +1,4 @@
-//! The walk over a model: to every tensor that ONNX Runtime may read, wherever it lies.
+//! The walk over a model: to every tensor that ONNX Runtime may read, and every node, wherever it lies.
 //!
 //! A tensor can be an initializer or the value of a node's attribute, in the graph, in a graph that is itself the
 //! value of an attribute, or in a function; sparse tensors are two tensors. Where a model holds information for
@@ -123,9 +123,10 @@ impl<'a, 'f> Walk<'a, 'f> {
             }
         }
         if self.has_fixed_work {
-            let domain = operators::domain(self.reader.bytes(&domain, operators::LONGEST)?);
+            let domain = self.reader.bytes(&domain, operators::LONGEST)?;
+            let known = operators::with_fixed_work(domain);
             let operator = self.reader.bytes(&operator, operators::LONGEST)?;
-            self.has_fixed_work = domain.is_some_and(|domain| domain.has_fixed_work(operator));
+            self.has_fixed_work = known.iter().any(|name| name.as_bytes() == operator);
         }
         Ok(())
     }

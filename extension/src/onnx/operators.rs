@@ -9,32 +9,12 @@
 /// Longer than any name here.
 pub(super) const LONGEST: usize = 32;
 
-/// A set of operators.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Domain {
-    /// ONNX's own.
-    Onnx,
-    /// Those of classic machine learning.
-    Ml,
-}
-
-/// The domain of this name, if anything is known of it.
-pub(super) fn domain(name: &[u8]) -> Option<Domain> {
-    match name {
-        b"" | b"ai.onnx" => Some(Domain::Onnx),
-        b"ai.onnx.ml" => Some(Domain::Ml),
-        _ => None,
-    }
-}
-
-impl Domain {
-    /// Whether the work of the operator of this name is known to follow from the shapes of its inputs.
-    pub(super) fn has_fixed_work(self, operator: &[u8]) -> bool {
-        let known = match self {
-            Domain::Onnx => ONNX,
-            Domain::Ml => ML,
-        };
-        known.iter().any(|name| name.as_bytes() == operator)
+/// The operators of this domain of which that is known.
+pub(super) fn with_fixed_work(domain: &[u8]) -> &'static [&'static str] {
+    match domain {
+        b"" | b"ai.onnx" => ONNX,
+        b"ai.onnx.ml" => ML,
+        _ => &[],
     }
 }
 

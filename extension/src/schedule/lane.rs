@@ -119,7 +119,7 @@ impl Lane {
         time: Duration,
     ) -> Result<Ran, RunError> {
         if let Some(turn) = self.shared.turn_at_once(&model, &request) {
-            return self.shared.run_at_once(&turn, &model, request);
+            return self.shared.run_at_once(turn, &model, request);
         }
         let (reply, answer) = oneshot::channel();
         let limits = self.shared.limits;
@@ -158,13 +158,6 @@ impl Drop for Lane {
         self.shared.lock().is_closed = true;
         self.shared.news.notify_all();
     }
-}
-
-/// A turn of whoever runs by itself.
-struct TurnAtOnce {
-    lead: Ticket,
-    cancel: Arc<Cancel>,
-    is_outsize: bool,
 }
 
 /// A place in the queue or in a run, for as long as somebody wants it.
@@ -209,42 +202,34 @@ impl Shared {
     }
 
     /// A turn for a run that is so short that it is to be made here and now.
-    fn turn_at_once(&self, model: &Arc<Loaded>, request: &Decoded) -> Option<TurnAtOnce> {
+    fn turn_at_once(
+        &self,
+        model: &Arc<Loaded>,
+        request: &Decoded,
+    ) -> Option<(Ticket, Arc<Cancel>)> {
         let mut state = self.lock();
         // To give memory back can take longer than a run, and to wait for others is what batches are for.
         let may_be = self.limits.batch.is_none() && state.spare == Spare::None;
         if !may_be || !state.brief.knows(model, &request.inputs) {
             return None;
         }
-        let (lead, cancel) = state.queue.enter_at_once()?;
-        Some(TurnAtOnce {
-            lead,
-            cancel,
-            is_outsize: state.sizes.ran(elements(&request.inputs)),
-        })
+        state.queue.enter_at_once()
     }
 
     fn run_at_once(
         self: &Arc<Self>,
-        turn: &TurnAtOnce,
+        (lead, cancel): (Ticket, Arc<Cancel>),
         model: &Loaded,
         request: Decoded,
     ) -> Result<Ran, RunError> {
-        if turn.is_outsize {
-            model.release_spare_memory();
-        }
+        let is_outsize = self.notes_size(model, elements(&request.inputs));
         let started = Instant::now();
-        let run = || model.run(request.inputs, &request.outputs, &turn.cancel);
+        let run = || model.run(request.inputs, &request.outputs, &cancel);
         let outputs = std::panic::catch_unwind(AssertUnwindSafe(run));
         let inferred = started.elapsed();
+        self.ended(lead, model, is_outsize);
         let mut state = self.lock();
         state.brief.ran_here(inferred);
-        state.queue.ended(turn.lead);
-        if turn.is_outsize {
-            state.spare = Spare::All;
-            // Who waits there is to wait no longer than until the lane is idle.
-            self.news.notify_one();
-        }
         // Others may have come meanwhile.
         let _ = self.call_worker(state);
         Ok(Ran {
@@ -254,6 +239,27 @@ impl Shared {
             together: 1,
             is_first: true,
         })
+    }
+
+    /// Takes note of a run that is to begin; `true` when it is so large that memory is to be given back after it.
+    fn notes_size(&self, model: &Loaded, elements: u64) -> bool {
+        let is_outsize = self.lock().sizes.ran(elements);
+        if is_outsize {
+            model.release_spare_memory();
+        }
+        is_outsize
+    }
+
+    fn ended(&self, lead: Ticket, model: &Loaded, is_outsize: bool) {
+        let mut state = self.lock();
+        state.queue.ended(lead);
+        if is_outsize {
+            // What the outputs lie in could not be given back by the run itself.
+            model.release_spare_memory();
+            state.spare = Spare::All;
+            // Who waits for work is to wait no longer than until the lane is idle.
+            self.news.notify_one();
+        }
     }
 
     /// Waits for news, or until `patience` is over. A lane that is idle for so long gives memory back.
@@ -363,7 +369,7 @@ impl Worker {
             reply,
             ..
         } = member.work;
-        let is_outsize = self.notes_size(&model, elements(&request.inputs));
+        let is_outsize = self.0.notes_size(&model, elements(&request.inputs));
         let shapes = brief::shapes(&model, &request.inputs);
         let started = Instant::now();
         let outputs = model.run(request.inputs, &request.outputs, &turn.cancel);
@@ -371,7 +377,7 @@ impl Worker {
         if outputs.is_ok() {
             self.0.lock().brief.ran(&model, shapes, inferred);
         }
-        self.ended(turn.lead(), &model, is_outsize);
+        self.0.ended(turn.lead(), &model, is_outsize);
         // Whoever has the answer finds that nobody else has the version.
         drop(model);
         let _ = reply.send(Reply {
@@ -395,7 +401,7 @@ impl Worker {
             Arc::clone(&turn.members[0].work.model),
             &requests[0].outputs,
         );
-        let is_outsize = self.notes_size(&model, elements(&inputs));
+        let is_outsize = self.0.notes_size(&model, elements(&inputs));
         let started = Instant::now();
         let outputs = model.run(inputs, outputs, &turn.cancel);
         let inferred = started.elapsed();
@@ -408,7 +414,7 @@ impl Worker {
         else {
             return self.0.lock().queue.retry(turn);
         };
-        self.ended(turn.lead(), &model, is_outsize);
+        self.0.ended(turn.lead(), &model, is_outsize);
         drop(model);
         let mut is_untold = true;
         for (member, outputs) in turn.members.into_iter().zip(parts) {
@@ -424,25 +430,6 @@ impl Worker {
                 together: rows.len(),
                 is_first,
             });
-        }
-    }
-
-    /// Takes note of a run that is to begin; `true` when it is so large that memory is to be given back after it.
-    fn notes_size(&self, model: &Loaded, elements: u64) -> bool {
-        let is_outsize = self.0.lock().sizes.ran(elements);
-        if is_outsize {
-            model.release_spare_memory();
-        }
-        is_outsize
-    }
-
-    fn ended(&self, lead: Ticket, model: &Loaded, is_outsize: bool) {
-        let mut state = self.0.lock();
-        state.queue.ended(lead);
-        if is_outsize {
-            // What the outputs lie in could not be given back by the run itself.
-            model.release_spare_memory();
-            state.spare = Spare::All;
         }
     }
 }

@@ -16,7 +16,7 @@ use hyper::{Request, Response, StatusCode};
 use super::Context;
 use super::about;
 use super::admission::called;
-use super::body::{body, header_length};
+use super::body::{HEADER_LENGTH_NAME, body, header_length};
 use super::document;
 use super::encoding;
 use super::error::ApiError;
@@ -28,7 +28,7 @@ use super::wait::loaded;
 use crate::clock::Deadline;
 use crate::ids::ModelName;
 use crate::models::Loaded;
-use crate::protocol::v2::{self, Encoded, HEADER_LENGTH};
+use crate::protocol::v2::{self, Encoded};
 use crate::protocol::{AnsweredBy, BadRequest, Decoded, predict, tfserving};
 use crate::schedule::RunError;
 use crate::tensor::{Signature, Value};
@@ -214,7 +214,7 @@ fn encoded(encoded: Encoded) -> Answer {
     let media_type = match encoded.header_length {
         None => "application/json",
         Some(length) => {
-            headers.insert(HeaderName::from_static(HEADER_LENGTH), length.into());
+            headers.insert(&HEADER_LENGTH_NAME, length.into());
             "application/octet-stream"
         }
     };

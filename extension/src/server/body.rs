@@ -18,11 +18,12 @@ use crate::protocol::v2::HEADER_LENGTH;
 /// What tensors in binary begin at a multiple of, in memory: as much as any instruction of a CPU asks for.
 const ALIGNMENT: usize = 64;
 
+/// [`HEADER_LENGTH`] as a name, which need not be read as one for each request.
+pub(super) static HEADER_LENGTH_NAME: HeaderName = HeaderName::from_static(HEADER_LENGTH);
+
 /// How many bytes of the body are JSON, where tensors in binary may follow.
 pub(super) fn header_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
-    // Known as a name, it need not be read as one for each request.
-    static NAME: HeaderName = HeaderName::from_static(HEADER_LENGTH);
-    let Some(value) = headers.get(&NAME) else {
+    let Some(value) = headers.get(&HEADER_LENGTH_NAME) else {
         return Ok(None);
     };
     let text = value.to_str().ok();

@@ -220,7 +220,8 @@ fn which(program: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(String::from_utf8(asked.stdout)?.trim()))
 }
 
-fn folder() -> Result<TempDir> {
+/// For what one contender needs while it is there.
+pub(super) fn folder() -> Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("bench").tempdir()?)
 }
 

@@ -8,6 +8,7 @@ use anyhow::Result;
 use tempfile::TempDir;
 
 use super::client::Address;
+use super::contenders::folder;
 
 /// A Unix socket at which one caller is answered, always with the same.
 pub(super) struct Echo {
@@ -18,7 +19,7 @@ pub(super) struct Echo {
 impl Echo {
     /// Answers each `request_length` bytes with a response of this body.
     pub(super) fn start(request_length: usize, body: &[u8]) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("bench").tempdir()?;
+        let folder = folder()?;
         let path = folder.path().join("echo");
         let listener = UnixListener::bind(&path)?;
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
