@@ -115,11 +115,14 @@ async fn a_short_run_is_made_elsewhere_while_another_one_has_the_turn() {
     let gate = Arc::new(Gate::default());
     let is_slow = Arc::new(AtomicBool::new(false));
     let threads = Threads::default();
+    let here = thread::current().id();
     let model = {
         let (gate, is_slow, threads) = (gate.clone(), is_slow.clone(), threads.clone());
         of_rows(&bench, true, move |x, _| {
             threads.0.lock().unwrap().push(thread::current().id());
             if x.len() > 1 && is_slow.load(Ordering::SeqCst) {
+                // Nobody would open the gate.
+                assert_ne!(thread::current().id(), here);
                 gate.pass();
             }
             Ok(x.to_vec())
