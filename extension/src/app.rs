@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -24,10 +24,10 @@ use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink, 
 use crate::models::Models;
 use crate::reload::{EngineSlot, Loads, Memory, Outcome, Reloader, Shared, Steps, milliseconds};
 use crate::schedule::Limits;
-use crate::server::{self, BindError, Context, Listeners};
+use crate::server::{self, BindError, Context, Listeners, Serving};
 use crate::source::{FilePlace, Place, S3Place};
 use crate::status::Status;
-use crate::sys::SystemMemory;
+use crate::sys::{self, SystemMemory};
 
 /// Exit codes: the end that was asked for, a failure, and, as `EX_USAGE` of sysexits.h, a configuration that
 /// cannot be used.
@@ -59,6 +59,8 @@ enum StartError {
     Cache(#[from] CacheError),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error("the server has no thread: {0}")]
+    Server(std::io::Error),
     #[error("the metrics recorder was installed twice")]
     Recorder,
     #[error("MODEL_REQUIRED is true, and {0}")]
@@ -72,7 +74,7 @@ impl StartError {
             StartError::Config(_) => "Extension.Configuration",
             StartError::Cache(_) => "Extension.Cache",
             StartError::Bind(_) => "Extension.Socket",
-            StartError::Recorder => "Extension.Internal",
+            StartError::Server(_) | StartError::Recorder => "Extension.Internal",
             StartError::Required(_) => "Extension.ModelRequired",
         }
     }
@@ -121,10 +123,12 @@ async fn on_lambda(environment: &Environment) -> i32 {
         app.cache.forgive_loads();
         return fail_init(registration, &problem).await;
     }
+    // What follows is nobody's request: whoever runs when it is woken, runs on.
+    sys::give_way();
     let events = registration.ready();
     let clock = Arc::clone(&app.work.clock);
     let ended = if managed {
-        let (over, left) = tokio::sync::oneshot::channel();
+        let (over, left) = oneshot::channel();
         let end = async {
             let _ = over.send(events.shutdown(&*clock).await);
         };
@@ -212,7 +216,7 @@ struct App {
     driver: Driver,
     opening: JoinHandle<Result<Duration, EngineError>>,
     stop: watch::Sender<bool>,
-    server: JoinHandle<()>,
+    server: Serving,
 }
 
 /// When each phase of Init ended.
@@ -339,7 +343,7 @@ async fn build(
     let (status, wanted) = Status::new(names());
     let status = Arc::new(status);
 
-    let listeners = Listeners::bind(&config.socket, config.tcp).await?;
+    let listeners = Listeners::bind(&config.socket, config.tcp)?;
     let (stop, stopped) = watch::channel(false);
     let context = Context::new(
         Arc::clone(&models),
@@ -356,7 +360,9 @@ async fn build(
     } else {
         LOCAL_GRACE
     };
-    let server = tokio::spawn(server::serve(listeners, context, stopped, grace));
+    // Where several runs go on at once, so do requests.
+    let server = server::start(listeners, &context, config.runs, stopped, grace)
+        .map_err(StartError::Server)?;
     // The registration goes on between steps that never wait.
     tokio::task::yield_now().await;
 
@@ -529,7 +535,7 @@ impl App {
         // What is being loaded now does not kill the process: it ends by itself.
         self.cache.forgive_loads();
         let _ = self.stop.send(true);
-        let _ = tokio::time::timeout(grace, &mut self.server).await;
+        let _ = tokio::time::timeout(grace, self.server.ended()).await;
         self.driver
             .flush_finally(time.saturating_sub(started.elapsed()))
             .await;

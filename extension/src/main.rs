@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use model_sidecar::config::{Environment, LogSettings};
 use model_sidecar::{app, help, log, sys};
 
+/// The exit code for a mistake in the program itself, from sysexits.h.
+const EX_SOFTWARE: i32 = 70;
+
 fn main() -> ExitCode {
     if let Some(answer) = help::answer(std::env::args().skip(1)) {
         return answer.print();
@@ -18,10 +21,12 @@ fn main() -> ExitCode {
         .build()
     {
         Ok(runtime) => {
-            let code = runtime.block_on(app::run(environment));
+            // In a task, which is woken without a system call.
+            let ran = runtime.block_on(runtime.spawn(app::run(environment)));
             // A run that is still under way must not hold up the end.
             runtime.shutdown_background();
-            sys::exit(code)
+            // Of a panic its message has told.
+            sys::exit(ran.unwrap_or(EX_SOFTWARE))
         }
         Err(error) => {
             tracing::error!("cannot start: {error}");

@@ -1,6 +1,6 @@
 //! HTTP/1.1 on a Unix socket and on loopback TCP.
 //!
-//! Takes bound listeners and a signal to stop. Limits: connections, the size of headers and body, and the time
+//! Takes bound listeners and a signal to stop, and has threads of its own. Limits: connections, the size of headers and body, and the time
 //! that a sender may take for each, freezes not counted. An idle connection has no limit: it may have been frozen
 //! for an hour, and closing it at the thaw would race the next request.
 
@@ -18,18 +18,17 @@ mod pieces;
 mod repository;
 mod route;
 mod statistics;
+mod threads;
 mod trial;
 mod wait;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tracing::warn;
+use tokio::sync::watch;
 
 pub use listen::{BindError, Listeners};
+pub use threads::{Serving, start};
 
 use crate::clock::{Clock, Thaws};
 use crate::config::Token;
@@ -42,21 +41,15 @@ use crate::status::{Status, Withdrawal};
 use statistics::Statistics;
 use trial::{Ended, Trial};
 
-/// Connections at the same time. A process on Lambda may have 1,024 descriptors.
-const MOST_CONNECTIONS: usize = 256;
 /// The largest body. Lambda's own limit is 6 MB; code in the function may send more, and memory is finite.
 const MOST_BODY: usize = 64 * 1024 * 1024;
 /// How long the rest of a request's head may take from its first byte on.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a body may take without one byte arriving.
 const BODY_STALL: Duration = Duration::from_secs(10);
-/// How much of the time for the end is left for refusals.
-const REFUSAL_TIME: Duration = Duration::from_millis(100);
 /// How long the server waits for a body in all. What a sender keeps back while the server is busy with what came is not
 /// counted.
 const BODY_TIME: Duration = Duration::from_secs(60);
-/// How long a listener pauses when the process has no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What answers need.
 pub struct Context {
@@ -190,96 +183,6 @@ impl Context {
     }
 }
 
-/// Serves until `stop` says true or its sender is gone; then lets requests under way finish, for at most `grace`. Those
-/// that do not are refused at the end of it.
-pub async fn serve(
-    listeners: Listeners,
-    context: Arc<Context>,
-    stop: watch::Receiver<bool>,
-    grace: Duration,
-) {
-    let server = Server {
-        context: Arc::clone(&context),
-        places: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
-        connections: Arc::new(GracefulShutdown::new()),
-    };
-    let Listeners { unix, tcp } = listeners;
-    tokio::select! {
-        () = stopped(stop) => {}
-        () = server.accept_unix(&unix) => {}
-        () = server.accept_tcp(tcp.as_ref()) => {}
-    }
-    drop((unix, tcp));
-    if let Ok(connections) = Arc::try_unwrap(server.connections) {
-        let ended = connections.shutdown();
-        tokio::pin!(ended);
-        let patience = grace.saturating_sub(REFUSAL_TIME);
-        if tokio::time::timeout(patience, &mut ended).await.is_err() {
-            context.refuse_the_rest();
-            let _ = tokio::time::timeout(REFUSAL_TIME, ended).await;
-        }
-    }
-}
-
 async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// A connection of either kind. In a box, since all of HTTP would else be in the binary twice.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-struct Server {
-    context: Arc<Context>,
-    places: Arc<Semaphore>,
-    connections: Arc<GracefulShutdown>,
-}
-
-impl Server {
-    async fn accept_unix(&self, listener: &tokio::net::UnixListener) {
-        while let Some(place) = self.place().await {
-            match listener.accept().await {
-                Ok((stream, _)) => self.spawn(Box::new(stream), place),
-                Err(error) => pause_after(&error).await,
-            }
-        }
-    }
-
-    async fn accept_tcp(&self, listener: Option<&tokio::net::TcpListener>) {
-        let Some(listener) = listener else {
-            return std::future::pending().await;
-        };
-        while let Some(place) = self.place().await {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    // An answer goes out when it is written, not when the next one fills the segment.
-                    let _ = stream.set_nodelay(true);
-                    self.spawn(Box::new(stream), place);
-                }
-                Err(error) => pause_after(&error).await,
-            }
-        }
-    }
-
-    /// A place for one more connection; further ones wait in the listener's backlog.
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).acquire_owned().await.ok()
-    }
-
-    fn spawn(&self, stream: Box<dyn Stream>, place: OwnedSemaphorePermit) {
-        let connection = self
-            .connections
-            .watch(connection::serve(stream, Arc::clone(&self.context)));
-        tokio::spawn(async move {
-            // A peer that goes away or breaks the protocol ends its own connection and concerns nobody else.
-            let _ = connection.await;
-            drop(place);
-        });
-    }
-}
-
-async fn pause_after(error: &std::io::Error) {
-    warn!("a connection could not be accepted: {error}");
-    tokio::time::sleep(ACCEPT_PAUSE).await;
 }

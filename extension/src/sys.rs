@@ -65,6 +65,17 @@ pub fn lower_thread_priority() {
     }
 }
 
+/// Has the calling thread, and those that it starts, not take the CPU from whoever runs when it is woken. Its share of
+/// the CPU stays the same.
+pub fn give_way() {
+    // SAFETY: a struct of integers, for which zero is a value.
+    let parameters = unsafe { std::mem::zeroed::<libc::sched_param>() };
+    // SAFETY: 0 means the calling thread; the parameters are read only. A failure leaves the policy as it was.
+    unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters);
+    }
+}
+
 /// Resident memory of this process in bytes; `None` where `/proc` is not to be read.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
@@ -218,4 +229,29 @@ pub fn symbol(library: &Path, name: &CStr) -> Option<NonNull<c_void>> {
 pub fn is_socket(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt as _;
     std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The calling thread's scheduling policy, the 41st of the figures that `proc(5)` lists.
+    fn policy() -> i32 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, after_name) = stat.rsplit_once(')').unwrap();
+        let figure = after_name.split_ascii_whitespace().nth(41 - 3);
+        figure.unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_thread_that_gives_way_and_those_that_it_starts_do_so_alone() {
+        let thread = std::thread::spawn(|| {
+            give_way();
+            let started = std::thread::spawn(policy).join();
+            (policy(), started.unwrap())
+        });
+        let batch = libc::SCHED_BATCH;
+        assert_eq!(thread.join().unwrap(), (batch, batch));
+        assert_eq!(policy(), libc::SCHED_OTHER);
+    }
 }

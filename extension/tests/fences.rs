@@ -11,7 +11,12 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["aws_sdk_s3"], &["source/s3.rs"]),
     (&["aws_sdk_cloudwatch"], &["metrics/cloudwatch.rs"]),
     (&["ort"], &["engine/", "engine.rs"]),
-    (&["hyper", "hyper_util"], &["server/", "server.rs"]),
+    (
+        &["hyper", "hyper_util"],
+        &["server/", "server.rs", "aws/connections.rs"],
+    ),
+    (&["hyper_rustls", "rustls"], &["aws/"]),
+    (&["model_socket"], &["server/threads.rs"]),
     (
         &["lambda_extension", "lambda_runtime_api_client"],
         &["lifecycle/lambda.rs"],

@@ -45,7 +45,8 @@ fn main() -> ExitCode {
     start_logs(&settings);
     match runtime(&settings)
         .map_err(Error::from)
-        .and_then(|runtime| runtime.block_on(serve(settings)))
+        // In a task, which is woken without a system call.
+        .and_then(|runtime| runtime.block_on(runtime.spawn(serve(settings)))?)
     {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -33,19 +33,19 @@ type Bounds = [(&'static str, usize)];
 const NEXT: &Bounds = &[
     ("recvfrom", MANY),
     ("writev", MANY),
-    ("epoll_wait", 3 * MANY),
+    ("epoll_wait", 2 * MANY),
 ];
 
 /// The same for a request besides. The run is handed to another thread and back: one is woken, the
-/// other waits again (`futex`), and the runtime's thread is told by writing to a descriptor of its
-/// own, also when a task of another is to be run. Two threads that meet at a queue let each other pass
+/// other waits again (`futex`), and the server's thread is told by writing to a descriptor of its own.
+/// Two threads that meet at a queue let each other pass
 /// (`sched_yield`), and a heap grows by pages until it has its size.
 const SERVING: &Bounds = &[
     ("recvfrom", 2 * MANY),
     ("writev", 2 * MANY),
-    ("epoll_wait", 6 * MANY),
+    ("epoll_wait", 4 * MANY),
     ("futex", 3 * MANY),
-    ("write", 2 * MANY),
+    ("write", MANY),
     ("sched_yield", MANY / 10),
     ("mprotect", MANY / 10),
 ];
@@ -256,8 +256,8 @@ async fn between_invocations_no_thread_wakes() {
     let before = turns(pid);
     assert_eq!(
         before.len(),
-        3,
-        "the runtime's, the model's and ONNX Runtime's"
+        4,
+        "the sidecar's own, the server's, the model's and ONNX Runtime's"
     );
 
     // Meanwhile others work.

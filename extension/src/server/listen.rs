@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-
-use tokio::net::{TcpListener, UnixListener};
 
 /// Bound sockets.
 #[derive(Debug)]
@@ -40,14 +39,14 @@ pub enum BindError {
 
 impl Listeners {
     /// Binds both. A socket file that an earlier process left is replaced; any other file is not touched.
-    pub async fn bind(path: &Path, tcp: Option<SocketAddr>) -> Result<Self, BindError> {
+    pub fn bind(path: &Path, tcp: Option<SocketAddr>) -> Result<Self, BindError> {
         let unix = bind_unix(path).map_err(|source| BindError::Unix {
             path: path.to_owned(),
             source,
         })?;
         let tcp = match tcp {
             Some(address) => {
-                let bound = TcpListener::bind(address).await;
+                let bound = bind_tcp(address);
                 Some(bound.map_err(|source| BindError::Tcp { address, source })?)
             }
             None => None,
@@ -72,5 +71,12 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(&temporary)?;
     fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))?;
     fs::rename(&temporary, path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
     Ok(listener)
 }

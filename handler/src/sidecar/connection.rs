@@ -8,7 +8,7 @@ use http::Request;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use model_socket::Stream;
 
 use super::Answer;
 use crate::failure::RESPONSE_LIMIT;
@@ -29,7 +29,7 @@ pub(super) enum Fault {
 impl Connection {
     /// Connects, and leaves the connection to a task that ends with it.
     pub(super) async fn open(socket: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket).await?;
+        let stream = Stream::connect(socket).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
