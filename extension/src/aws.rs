@@ -7,6 +7,7 @@
 #[cfg(test)]
 pub(crate) mod alone;
 mod body;
+mod connections;
 mod credentials;
 mod http;
 mod unreachable;

@@ -9,27 +9,26 @@
 //!   request here may be sent twice: a GET, or metrics, which are delivered at least once.
 //! - An answer whose body is being read then goes on only if bytes keep coming ([`Body`]).
 //!
-//! What is built for TLS stays with the pool. A new one parses the root certificates again, which are read from
-//! disk only once in a process; against the handshake of the connection that follows, that is little.
+//! What is built for TLS is shared by all pools: the first connection of a new one resumes the session of an earlier.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
-use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-    SharedHttpConnector,
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use rustls::ClientConfig;
 
+use super::CONNECT_TIMEOUT;
 use super::body::Body;
+use super::connections::{self, Connections};
 use super::unreachable::Unreachable;
 use crate::clock::{Clock, Thaws, Timestamp};
 
@@ -44,7 +43,9 @@ pub(super) struct Frozen;
 
 /// One client for all services.
 pub(super) struct Client {
-    pool: Mutex<Pool>,
+    tls: OnceLock<Arc<ClientConfig>>,
+    /// The present one; none before the first request.
+    pool: Mutex<Option<Pool>>,
     clock: Arc<dyn Clock>,
     thaws: Thaws,
 }
@@ -52,7 +53,8 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(clock: Arc<dyn Clock>, thaws: Thaws) -> Self {
         Self {
-            pool: Mutex::new(Pool::new(clock.now(), thaws.last())),
+            tls: OnceLock::new(),
+            pool: Mutex::default(),
             clock,
             thaws,
         }
@@ -62,10 +64,10 @@ impl Client {
     fn pool(&self) -> Pool {
         let (now, thaw) = (self.clock.now(), self.thaws.last());
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        if pool.is_stale(now, thaw) {
-            *pool = Pool::new(now, thaw);
-        }
-        pool.clone()
+        let fresh = pool.take_if(|pool| !pool.is_stale(now, thaw));
+        let tls = || self.tls.get_or_init(connections::tls);
+        let fresh = fresh.unwrap_or_else(|| Pool::new(tls(), now, thaw));
+        pool.insert(fresh).clone()
     }
 }
 
@@ -79,12 +81,13 @@ impl HttpClient for Client {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
+        _: &RuntimeComponents,
     ) -> SharedHttpConnector {
         // The SDK asks for each attempt, so that a retry gets the new pool.
         let pool = self.pool();
         SharedHttpConnector::new(Connector {
-            inner: pool.connections.http_connector(settings, components),
+            connections: pool.connections,
+            limit: settings.read_timeout(),
             pulse: Pulse {
                 used: pool.used,
                 clock: Arc::clone(&self.clock),
@@ -92,17 +95,12 @@ impl HttpClient for Client {
             },
         })
     }
-
-    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.connections.connector_metadata()
-    }
 }
 
 /// Connections that may be used again.
 #[derive(Clone)]
 struct Pool {
-    connections: SharedHttpClient,
+    connections: Connections,
     /// When one of them was last seen alive, in milliseconds since the Unix epoch.
     used: Arc<AtomicU64>,
     /// The last thaw before it was made.
@@ -110,14 +108,10 @@ struct Pool {
 }
 
 impl Pool {
-    fn new(now: Timestamp, thaw: Option<Timestamp>) -> Self {
-        let connections = aws_smithy_http_client::Builder::new()
-            // On the monotonic clock, for one of several connections that is left over while others are busy.
-            .pool_idle_timeout(IDLE)
-            .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-            .build_https();
+    fn new(tls: &Arc<ClientConfig>, now: Timestamp, thaw: Option<Timestamp>) -> Self {
         Self {
-            connections,
+            // It looks at the idle time too, for one of several that is left over while others are busy.
+            connections: Connections::new(tls, CONNECT_TIMEOUT, IDLE),
             used: Arc::new(AtomicU64::new(now.0)),
             thaw,
         }
@@ -168,14 +162,16 @@ impl Pulse {
 }
 
 struct Connector {
-    inner: SharedHttpConnector,
+    connections: Connections,
+    /// How long an answer may take to begin.
+    limit: Option<Duration>,
     pulse: Pulse,
 }
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connector")
-            .field("inner", &self.inner)
+            .field("connections", &self.connections)
             .finish_non_exhaustive()
     }
 }
@@ -193,7 +189,7 @@ impl HttpConnector for Connector {
         });
         pulse.beat();
         let thaw = pulse.thaw();
-        let answer = self.inner.call(request);
+        let answer = self.connections.send(request, self.limit);
         HttpConnectorFuture::new(async move {
             let answered = tokio::select! {
                 biased;
@@ -236,7 +232,7 @@ mod tests {
     #[test]
     fn a_pool_is_used_again_only_while_the_wall_clock_says_that_it_is_young() {
         let (start, thaw) = (Timestamp(50_000), Some(Timestamp(40_000)));
-        let pool = Pool::new(start, thaw);
+        let pool = Pool::new(&connections::tls(), start, thaw);
         let after = |ms: u64| Timestamp(start.0 + ms);
         assert!(!pool.is_stale(start, thaw));
         assert!(!pool.is_stale(after(2_999), thaw));

@@ -1,0 +1,186 @@
+//! hyper's connections, for the SDK: HTTP/1.1 alone, which is what S3 speaks, with TLS by rustls.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::retry::ErrorKind;
+use hyper::Uri;
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{
+    CaptureConnection, HttpConnector, HttpInfo, capture_connection,
+};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+use tower_service::Service;
+use tracing::warn;
+
+/// What TLS needs, built once: connections made later resume sessions of earlier ones.
+pub(super) fn tls() -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = || {
+        ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("ring has what TLS 1.2 and 1.3 need")
+    };
+    let config = builder().with_native_roots().unwrap_or_else(|error| {
+        warn!("no server's certificate can be trusted: {error}");
+        builder().with_root_certificates(RootCertStore::empty())
+    });
+    Arc::new(config.with_no_client_auth())
+}
+
+/// Connections that were made and may be used again.
+#[derive(Clone, Debug)]
+pub(super) struct Connections(legacy::Client<Limited<HttpsConnector<HttpConnector>>, SdkBody>);
+
+impl Connections {
+    /// None yet. Each may take so long to be made, and may wait so long, on the monotonic clock, for its next request.
+    pub(super) fn new(tls: &Arc<ClientConfig>, connect: Duration, idle: Duration) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(ClientConfig::clone(tls))
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let connector = Limited {
+            inner: connector,
+            limit: connect,
+        };
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(idle)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Self(client)
+    }
+
+    /// Sends a request and waits for the head of its answer, for at most `limit`. What a [`CaptureSmithyConnection`] of
+    /// the request's asks for, it gets.
+    pub(super) fn send(
+        &self,
+        request: HttpRequest,
+        limit: Option<Duration>,
+    ) -> impl Future<Output = Result<HttpResponse, ConnectorError>> + Send + 'static {
+        let sending = request.try_into_http1x().map(|mut request| {
+            let connection = capture_connection(&mut request);
+            if let Some(capture) = request.extensions().get::<CaptureSmithyConnection>() {
+                capture.set_connection_retriever(move || metadata(&connection));
+            }
+            self.0.request(request)
+        });
+        async move {
+            let sending = sending.map_err(|error| ConnectorError::user(error.into()))?;
+            let answered = match limit {
+                Some(limit) => tokio::time::timeout(limit, sending)
+                    .await
+                    .map_err(|_| ConnectorError::timeout(Box::new(NoAnswer(limit))))?,
+                None => sending.await,
+            };
+            let response = answered.map_err(|error| classified(error.into()))?;
+            HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
+                .map_err(|error| ConnectorError::other(error.into(), None))
+        }
+    }
+}
+
+/// What the SDK asks of a connection; `None` while there is none.
+fn metadata(connection: &CaptureConnection) -> Option<ConnectionMetadata> {
+    let mut about = http::Extensions::new();
+    connection
+        .connection_metadata()
+        .as_ref()?
+        .get_extras(&mut about);
+    let addresses = about.get::<HttpInfo>();
+    let connection = connection.clone();
+    let mut builder = ConnectionMetadata::builder()
+        .proxied(false)
+        .poison_fn(move || {
+            if let Some(connection) = connection.connection_metadata().as_ref() {
+                connection.poison();
+            }
+        });
+    builder
+        .set_local_addr(addresses.map(HttpInfo::local_addr))
+        .set_remote_addr(addresses.map(HttpInfo::remote_addr));
+    Some(builder.build())
+}
+
+/// A request without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("read timeout: no answer within {} ms", .0.as_millis())]
+struct NoAnswer(Duration);
+
+/// A connection that took too long.
+#[derive(Debug, thiserror::Error)]
+#[error("connect timeout: nothing answered within {} ms", .0.as_millis())]
+struct NoConnection(Duration);
+
+/// The error, as what the SDK tells errors apart by: whether they are worth another attempt.
+fn classified(error: BoxError) -> ConnectorError {
+    if source::<NoConnection>(&*error).is_some() {
+        return ConnectorError::timeout(error);
+    }
+    if let Some(cause) = source::<hyper::Error>(&*error) {
+        if cause.is_user() {
+            return ConnectorError::user(error);
+        }
+        if cause.is_incomplete_message() {
+            return ConnectorError::other(error, Some(ErrorKind::TransientError));
+        }
+        if cause.is_closed() || cause.is_canceled() {
+            return ConnectorError::io(error);
+        }
+    }
+    let is_connect = source::<legacy::Error>(&*error).is_some_and(legacy::Error::is_connect);
+    if is_connect || source::<std::io::Error>(&*error).is_some() {
+        return ConnectorError::io(error);
+    }
+    ConnectorError::other(error, None)
+}
+
+/// The first of an error and its sources that is of this type.
+fn source<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    std::iter::successors(Some(error), |&error| error.source())
+        .find_map(|error| error.downcast_ref())
+}
+
+/// A connector whose connections, with name and TLS, are made within a limit or not at all.
+#[derive(Clone, Debug)]
+struct Limited<C> {
+    inner: C,
+    limit: Duration,
+}
+
+impl<C> Service<Uri> for Limited<C>
+where
+    C: Service<Uri, Error = BoxError>,
+    C::Future: Send + 'static,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let (connecting, limit) = (self.inner.call(to), self.limit);
+        Box::pin(async move {
+            match tokio::time::timeout(limit, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => Err(NoConnection(limit).into()),
+            }
+        })
+    }
+}
