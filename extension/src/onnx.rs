@@ -14,6 +14,7 @@ mod external;
 mod mark;
 mod operators;
 mod skeleton;
+mod unzipped;
 mod weight;
 mod wire;
 
@@ -24,6 +25,7 @@ use std::io;
 use external::{MOST_FILES, Walk};
 pub use mark::{AtLoad, Mark};
 pub use skeleton::Skeleton;
+pub use unzipped::{Unzipped, Zipped};
 pub use weight::Weight;
 use wire::Reader;
 

@@ -4,6 +4,7 @@
 //! CPU that burns the caller's money. Panics inside the bindings become errors. Input buffers are handed over
 //! without a copy.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use super::session::OnnxSession;
 use super::{Engine, EngineError, Session, inline};
-use crate::onnx::{AtLoad, Description, Format, Skeleton};
+use crate::onnx::{AtLoad, Description, Format, Skeleton, Unzipped, Zipped};
 
 /// With fewer bytes of weights, a model loads as fast as a whole, and what is held twice is little.
 const WORTH_IT: u64 = 4 * 1024 * 1024;
@@ -126,13 +127,21 @@ impl Engine for OnnxRuntime {
             let description = description.cloned().or_else(read);
             let mut builder = self.builder_for(description.as_ref())?;
             let has_fixed_work = description.as_ref().is_some_and(|it| it.has_fixed_work);
-            let beside = description
-                .and_then(|description| beside_its_weights(&mut builder, file, &description));
+            let plain = description
+                .filter(is_plain)
+                .and_then(|_| File::open(file).ok());
+            if let Some((session, zipped)) = plain
+                .as_ref()
+                .and_then(|file| without_zip_maps(&mut builder, file))
+            {
+                return Ok(OnnxSession::new(session, has_fixed_work, zipped));
+            }
+            let beside = plain.and_then(|file| beside_its_weights(&mut builder, &file));
             let session = match beside {
                 Some(session) => session,
                 None => builder.commit_from_file(file)?,
             };
-            Ok(OnnxSession::new(session, has_fixed_work))
+            Ok(OnnxSession::new(session, has_fixed_work, BTreeMap::new()))
         };
         match guarded(load) {
             Ok(Ok(session)) => Ok(Box::new(session)),
@@ -142,20 +151,33 @@ impl Engine for OnnxRuntime {
     }
 }
 
+/// Whether a model is all in one file of ONNX's format, and is to be optimised.
+fn is_plain(description: &Description) -> bool {
+    description.format == Format::Onnx
+        && description.external.is_empty()
+        && description.at_load() == AtLoad::Optimise
+}
+
 /// Loads a model that holds its weights without reading it as one message. Where that is not possible, for whatever
 /// reason, it is for the ordinary load to say what is the matter, if anything is.
-fn beside_its_weights(
+fn beside_its_weights(builder: &mut SessionBuilder, file: &File) -> Option<ort::session::Session> {
+    loaded(inline::load(builder, Skeleton::of(file, WORTH_IT)?, file)?)
+}
+
+/// Loads a model that ends in sequences of maps without them, and says what its outputs are. Where that is not possible,
+/// as above.
+fn without_zip_maps(
     builder: &mut SessionBuilder,
-    file: &Path,
-    description: &Description,
-) -> Option<ort::session::Session> {
-    let is_plain = description.format == Format::Onnx
-        && description.external.is_empty()
-        && description.at_load() == AtLoad::Optimise;
-    let file = File::open(file).ok().filter(|_| is_plain)?;
-    let session = inline::load(builder, Skeleton::of(&file, WORTH_IT)?, &file)?;
+    file: &File,
+) -> Option<(ort::session::Session, BTreeMap<String, Zipped>)> {
+    let Unzipped { model, outputs } = Unzipped::of(file)?;
+    let session = loaded(builder.commit_from_memory(&model))?;
+    Some((session, outputs))
+}
+
+fn loaded(session: ort::Result<ort::session::Session>) -> Option<ort::session::Session> {
     if let Err(error) = &session {
-        tracing::debug!("the model is loaded as a whole: {}", text(error));
+        tracing::debug!("the model is loaded as it is: {}", text(error));
     }
     session.ok()
 }

@@ -8,6 +8,7 @@
     reason = "the bindings have no way to runs beside each other; each block says why it is sound"
 )]
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_char};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use ort::sys;
 use super::onnxruntime::{guarded, text};
 use super::values::{self, Input, Raw};
 use super::{Cancel, EngineError, Session};
-use crate::tensor::{Kind, Port, Signature, Value};
+use crate::onnx::Zipped;
+use crate::tensor::{Data, Datatype, Kind, Port, Signature, Value};
 
 pub(super) struct OnnxSession {
     signature: Signature,
@@ -30,6 +32,8 @@ pub(super) struct OnnxSession {
     inputs: Vec<CString>,
     outputs: Vec<CString>,
     session: ort::session::Session,
+    /// For each output the keys of the maps that it is to be made, where it is a tensor in their place.
+    zipped: Vec<Option<Data>>,
     /// Whether memory is to be given back, which only a run can do, at its end.
     is_too_large: AtomicBool,
     has_fixed_work: bool,
@@ -62,8 +66,13 @@ impl Session for OnnxSession {
 }
 
 impl OnnxSession {
-    /// A session of a model of which that is [known](crate::onnx::Description::has_fixed_work).
-    pub(super) fn new(session: ort::session::Session, has_fixed_work: bool) -> Self {
+    /// A session of a model of which that is [known](crate::onnx::Description::has_fixed_work), and what those of its
+    /// outputs are that [stand for others](crate::onnx::Unzipped).
+    pub(super) fn new(
+        session: ort::session::Session,
+        has_fixed_work: bool,
+        mut stand_ins: BTreeMap<String, Zipped>,
+    ) -> Self {
         let ports = |outlets: &[ort::value::Outlet]| -> Vec<Port> {
             let port = |outlet: &ort::value::Outlet| Port {
                 name: outlet.name().to_owned(),
@@ -81,20 +90,29 @@ impl OnnxSession {
             });
         let mut inputs = ports(session.inputs());
         inputs.extend(with_default);
-        let signature = Signature {
-            inputs,
-            outputs: ports(session.outputs()),
-        };
+        let mut outputs = ports(session.outputs());
         // The names came from the library as C strings, so none has a NUL inside.
         let names = |ports: &[Port]| {
             let name = |port: &Port| CString::new(port.name.as_str()).unwrap_or_default();
             ports.iter().map(name).collect()
         };
+        let (input_names, output_names) = (names(&inputs), names(&outputs));
+        let zipped = outputs
+            .iter_mut()
+            .map(|output| {
+                let Zipped { name, keys } = stand_ins.remove(&output.name)?;
+                let (key, value) = (keys.datatype(), Datatype::Fp32);
+                let kind = Kind::Sequence(Box::new(Kind::Map { key, value }));
+                *output = Port { name, kind };
+                Some(keys)
+            })
+            .collect();
         Self {
-            inputs: names(&signature.inputs),
-            outputs: names(&signature.outputs),
-            signature,
+            signature: Signature { inputs, outputs },
+            inputs: input_names,
+            outputs: output_names,
             session,
+            zipped,
             is_too_large: AtomicBool::new(false),
             has_fixed_work,
             memory: MemoryInfo::default(),
@@ -134,15 +152,16 @@ impl OnnxSession {
             Err(error) => return Err(run_error(&error)),
         };
         let around = values::Surroundings::of(&self.session, inputs);
-        let ports = asked
+        asked
             .into_iter()
-            .map(|place| &self.signature.outputs[place]);
-        ports
             .zip(results)
-            .map(|(port, value)| {
-                let name = port.name.clone();
+            .map(|(place, value)| {
+                let name = self.signature.outputs[place].name.clone();
                 match value.read(&around) {
-                    Ok(value) => Ok((name, value)),
+                    Ok(value) => match &self.zipped[place] {
+                        Some(keys) => Ok((name, zip(keys, value)?)),
+                        None => Ok((name, value)),
+                    },
                     Err(reason) => Err(EngineError::Output { name, reason }),
                 }
             })
@@ -210,6 +229,34 @@ impl OnnxSession {
         unsafe { ort::Error::result_from_status(status) }?;
         results.take()
     }
+}
+
+/// What `ZipMap` makes of a tensor: for each row a map from these keys to the row's values.
+fn zip(keys: &Data, value: Value) -> Result<Value, EngineError> {
+    let refused = |came: String| {
+        EngineError::Node(format!(
+            "ZipMap has {} classes, and a value for each was to come, and came {came}",
+            keys.len()
+        ))
+    };
+    let Value::Tensor(tensor) = value else {
+        return Err(refused("something else than a tensor".to_owned()));
+    };
+    let (shape, data) = tensor.into_parts();
+    let Data::Fp32(values) = data else {
+        return Err(refused(format!("{} of them", data.datatype())));
+    };
+    let of_a_row = match shape[..] {
+        [width] | [_, width] if width == keys.len() => width,
+        _ => return Err(refused(format!("a tensor of shape {shape:?}"))),
+    };
+    let map = |row: &[f32]| Value::Map {
+        keys: keys.clone(),
+        values: row.to_vec().into(),
+    };
+    Ok(Value::Sequence(
+        values.chunks_exact(of_a_row).map(map).collect(),
+    ))
 }
 
 fn place(ports: &[Port], name: &str) -> Option<usize> {

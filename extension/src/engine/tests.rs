@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 mod beside;
 mod containers;
 mod memory;
+mod zipped;
 
 use super::*;
 use crate::tensor::{Data, Datatype, Kind, Tensor};

@@ -166,7 +166,7 @@ impl Parts {
 }
 
 /// The field that is the graph, and the graph, where there is exactly one and the version of the format is known.
-fn the_graph(reader: &mut Reader<'_>) -> Result<Option<(Span, Span)>, Fault> {
+pub(super) fn the_graph(reader: &mut Reader<'_>) -> Result<Option<(Span, Span)>, Fault> {
     let mut found = None;
     let mut version = 0;
     let mut left = reader.whole();

@@ -7,6 +7,7 @@ use super::*;
 
 mod properties;
 mod skeleton;
+mod unzipped;
 pub(crate) mod write;
 
 use write::{bytes, join, number, tensor};

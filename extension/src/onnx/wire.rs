@@ -85,6 +85,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The numbers of a list that is packed into one field.
+    pub(super) fn numbers(&mut self, mut list: Span) -> Result<Vec<i64>, Fault> {
+        let mut numbers = Vec::new();
+        while !list.is_empty() {
+            numbers.push(self.varint(&mut list)?.cast_signed());
+        }
+        Ok(numbers)
+    }
+
     fn tag(&mut self, message: &mut Span) -> Result<(u32, u8), Fault> {
         let at = message.start;
         let tag = self.varint(message)?;

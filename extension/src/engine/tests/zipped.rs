@@ -1,0 +1,118 @@
+//! Classifiers whose maps are made here against the same ones whose maps ONNX Runtime makes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use tempfile::NamedTempFile;
+
+use super::*;
+use crate::onnx::Unzipped;
+use crate::onnx::tests::write::{bytes, join, model, node, number};
+
+/// As ONNX Runtime loads it when it is only told which file.
+fn whole(file: &std::path::Path) -> Box<dyn Session> {
+    let builder = ort::session::Session::builder(engine().environment()).unwrap();
+    let builder = builder.with_config_entry("session.load_model_format", "ONNX");
+    let session = builder.unwrap().commit_from_file(file).unwrap();
+    let session = session::OnnxSession::new(session, false, BTreeMap::new());
+    Box::new(session)
+}
+
+fn rows(count: usize, width: usize) -> Value {
+    let number = |place: usize| f32::from(u16::try_from(place * 7919 % 1000).unwrap()) / 10.0;
+    let numbers: Vec<f32> = (0..count * width).map(number).collect();
+    Value::Tensor(Tensor::new(vec![count, width], numbers).unwrap())
+}
+
+#[test]
+fn maps_are_those_of_onnxruntime() {
+    for (name, width) in [
+        ("wine-v1.onnx", 13),
+        ("wine-v2.onnx", 13),
+        ("zoo/sklearn-zipmap-names.onnx", 4),
+    ] {
+        let path = workspace().join("tests/models").join(name);
+        assert!(
+            Unzipped::of(&File::open(&path).unwrap()).is_some(),
+            "{name}"
+        );
+        let (ours, theirs) = (load(name).unwrap(), whole(&path));
+        assert_eq!(ours.signature(), theirs.signature(), "{name}");
+        let outputs = &ours.signature().outputs;
+        let asked: Vec<String> = outputs.iter().rev().map(|port| port.name.clone()).collect();
+        for count in [1, 2, 0, 50] {
+            let input = vec![(ours.signature().inputs[0].name.clone(), rows(count, width))];
+            let run = |session: &dyn Session, outputs: &[String]| {
+                session.run(input.clone(), outputs, &Cancel::default())
+            };
+            let expected = run(&*theirs, &[]).map_err(|error| error.to_string());
+            let found = run(&*ours, &[]).map_err(|error| error.to_string());
+            assert_eq!(found, expected, "{name}, {count} rows");
+            if let Ok(mut expected) = expected {
+                expected.reverse();
+                assert_eq!(run(&*ours, &asked).unwrap(), expected, "{name}, as asked");
+            }
+        }
+    }
+}
+
+#[test]
+fn other_than_a_value_for_each_class_is_refused_as_by_the_node() {
+    let classes = join([
+        bytes(1, b"classlabels_int64s"),
+        number(8, 1),
+        number(8, 2),
+        number(20, 7),
+    ]);
+    let zip = join([
+        node("ZipMap", &["p"], &["q"]),
+        bytes(5, &classes),
+        bytes(7, b"ai.onnx.ml"),
+    ]);
+    let map = join([number(1, 7), bytes(2, &bytes(1, &number(1, 1)))]);
+    let maps = bytes(4, &bytes(1, &bytes(5, &map)));
+    let open = bytes(2, &bytes(1, &number(1, 1)));
+    let graph = [
+        bytes(1, &node("Neg", &["x"], &["p"])),
+        bytes(1, &zip),
+        bytes(2, b"graph"),
+        bytes(11, &join([bytes(1, b"x"), open])),
+        bytes(12, &join([bytes(1, b"q"), bytes(2, &maps)])),
+    ];
+    let domain = join([bytes(1, b"ai.onnx.ml"), number(2, 1)]);
+    let content = join([model(&graph), bytes(8, &domain)]);
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &content).unwrap();
+    assert!(Unzipped::of(file.as_file()).is_some());
+    let (ours, theirs) = (
+        engine().load(file.path(), None).unwrap(),
+        whole(file.path()),
+    );
+    let run = |session: &dyn Session, shape: &[usize]| {
+        let count = shape.iter().product();
+        let tensor = Tensor::new(shape.to_vec(), vec![0.5_f32; count]).unwrap();
+        session.run(
+            vec![("x".to_owned(), Value::Tensor(tensor))],
+            &[],
+            &Cancel::default(),
+        )
+    };
+    for shape in [&[3, 2][..], &[2], &[0, 2]] {
+        assert_eq!(
+            run(&*ours, shape).unwrap(),
+            run(&*theirs, shape).unwrap(),
+            "{shape:?}"
+        );
+    }
+    for shape in [&[3, 3][..], &[1], &[1, 1, 2], &[]] {
+        let (ours, theirs) = (run(&*ours, shape), run(&*theirs, shape));
+        assert!(
+            matches!(ours, Err(EngineError::Node(_))),
+            "{shape:?}: {ours:?}"
+        );
+        assert!(
+            matches!(theirs, Err(EngineError::Node(_))),
+            "{shape:?}: {theirs:?}"
+        );
+    }
+}
