@@ -35,25 +35,23 @@ pub fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Has all threads share one heap. Each would else have its own, which glibc gives back to the system in part only, whose
+/// room is of no use to the others, and which grows page by page, each time in a system call that holds up whoever
+/// touches new memory elsewhere: more than a thousand times while ONNX Runtime opens.
+pub fn share_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt takes the allocator's own lock and has no other precondition. Where it fails, all is as it was.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Gives memory that was freed back to the system. glibc keeps it otherwise, a whole model's worth.
 pub fn release_freed_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim takes the allocator's own locks and has no other precondition.
     unsafe {
         libc::malloc_trim(0);
-    }
-}
-
-/// Lets the calling thread's heap grow by so many bytes at once. On glibc a heap that is not the main thread's grows page
-/// by page, each time in a system call that holds up whoever touches new memory in another thread: more than a
-/// thousand times while ONNX Runtime opens. The room stays with the heap; its pages do not.
-pub fn stretch_heap(bytes: usize) {
-    /// Just below what glibc takes from the system piece by piece.
-    const PIECE: usize = 120 * 1024;
-    if cfg!(target_env = "gnu") {
-        let piece = |_| std::hint::black_box(Vec::<u8>::with_capacity(PIECE));
-        // Dropped from the lowest to the highest: only the last borders on the end, and what is free goes at once.
-        drop((0..bytes / PIECE).map(piece).collect::<Vec<_>>());
     }
 }
 

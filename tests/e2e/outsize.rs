@@ -1,11 +1,11 @@
 //! Memory after a request that was much larger than the others.
 
-use lab::http::Client;
+use lab::http::{Client, Connection, post};
 use lab::s3::S3Server;
 use serde_json::json;
 
 use crate::reload_soak::adder::{self, Size};
-use crate::support::{Alone, BUCKET, KEY, until};
+use crate::support::{Alone, BUCKET, KEY, model, until};
 
 /// Rows of the large request: on the way to its answer the model makes 460 numbers of each.
 const ROWS: usize = 70_000;
@@ -65,4 +65,47 @@ async fn what_a_large_request_took_is_given_back() {
         }
         assert!(is_back(), "{} KiB, and {before} before", resident());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_is_what_it_took_of_each_thread_that_serves() {
+    /// Less than one request's body.
+    const LEFT: u32 = 5 * 1024;
+    let s3 = S3Server::start().await.unwrap();
+    s3.put(BUCKET, KEY, model("wine-v1.onnx"));
+    // A run for each CPU, and a thread that serves.
+    let alone = Alone::ready(&s3, &[("MODEL_THREADS", "1")]).await;
+    let pid = alone.process.pid();
+    let ask = async |connection: &mut Connection, rows: usize| {
+        let row = [
+            14.23, 1.71, 2.43, 15.6, 127.0, 2.8, 3.06, 0.28, 2.29, 5.64, 1.04, 3.92, 1065.0,
+        ];
+        let request = json!({ "features": vec![row; rows] });
+        let request = post("/predict", &request).unwrap();
+        let answer = connection.send(request).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    // Open at the same time, so that each thread has some of them.
+    let mut connections = Vec::new();
+    for _ in 0..4 {
+        connections.push(alone.client().connect().await.unwrap());
+    }
+    for connection in &mut connections {
+        for _ in 0..50 {
+            ask(connection, 1).await;
+        }
+    }
+    let before = memory(pid, "VmRSS:");
+    for connection in &mut connections {
+        ask(connection, 100_000).await;
+    }
+    let most = memory(pid, "VmHWM:");
+    assert!(most > before + 4 * LEFT, "they were no large requests");
+    for connection in &mut connections {
+        for _ in 0..50 {
+            ask(connection, 1).await;
+        }
+    }
+    let is_back = || memory(pid, "VmRSS:") <= before + LEFT;
+    until("the memory that they took", is_back).await;
 }
