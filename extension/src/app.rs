@@ -353,7 +353,9 @@ async fn build(
         thaws.clone(),
         config.max_staleness,
     );
-    let context = context.allow_loads(config.repository_api);
+    let context = context
+        .allow_loads(config.repository_api)
+        .wait_awake(config.cpus > 1);
     let context = Arc::new(context.require_token(config.token.clone()));
     let grace = if environment.is_lambda() {
         LAMBDA_GRACE

@@ -109,6 +109,8 @@ pub struct Config {
     pub cache_shared: Option<bool>,
     /// The function's memory size in MB; `None` outside Lambda.
     pub memory_mb: Option<u64>,
+    /// The CPUs that the memory size buys, rounded up; all of the machine's outside Lambda.
+    pub cpus: usize,
     /// Threads for one run of a model.
     pub threads: usize,
     /// Runs of a model at the same time.
@@ -250,6 +252,7 @@ impl Config {
                 .map(|mb| mb * 1024 * 1024),
             cache_shared: reader.choice("MODEL_CACHE_SHARED", &[("true", true), ("false", false)]),
             memory_mb: memory,
+            cpus,
             threads,
             runs: (cpus / threads).max(1),
             queue: read_count(&mut reader, "MODEL_QUEUE", 0, 65_536).unwrap_or(DEFAULT_QUEUE),

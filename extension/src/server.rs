@@ -62,6 +62,8 @@ pub struct Context {
     max_staleness: Option<Duration>,
     /// Whether a caller may have a source asked now.
     allows_loads: bool,
+    /// Whether a body's next part may be waited for awake.
+    is_eager: bool,
     /// Whether there is no time left for requests under way.
     is_over: watch::Sender<bool>,
     metrics: ByName<ModelMetrics>,
@@ -125,6 +127,7 @@ impl Context {
             thaws,
             max_staleness,
             allows_loads: false,
+            is_eager: false,
             is_over: watch::Sender::default(),
             metrics,
             trials,
@@ -140,6 +143,13 @@ impl Context {
             allows_loads,
             ..self
         }
+    }
+
+    /// As it is, with or without a moment awake between the parts of a long body, which is for a process with a CPU to
+    /// spare: on its only one it would be in its sender's way.
+    #[must_use]
+    pub fn wait_awake(self, is_eager: bool) -> Self {
+        Self { is_eager, ..self }
     }
 
     /// Requests under way are refused from now on.

@@ -17,6 +17,9 @@ use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
+/// What is to wait on its way to the other side at most. Linux allows no more than twice its `net.core.wmem_max`.
+const ROOM: usize = 1 << 20;
+
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Stream {
@@ -85,6 +88,8 @@ impl TryFrom<UnixStream> for Stream {
     /// # Panics
     /// Outside of a tokio runtime that has I/O.
     fn try_from(stream: UnixStream) -> io::Result<Self> {
+        // As much as the system allows; where it does not, a long message takes more turns.
+        let _ = SockRef::from(&stream).set_send_buffer_size(ROOM);
         Ok(Self {
             reader: watched(stream, Interest::READABLE)?,
             writer: None,

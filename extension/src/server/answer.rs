@@ -233,7 +233,7 @@ async fn infer(
     let result = observed(name, context, async {
         let deadline = deadline(request.headers(), context)?;
         let header_length = header_length(request.headers())?;
-        let body = body(request, header_length.unwrap_or(0)).await?;
+        let body = body(request, header_length.unwrap_or(0), context).await?;
         let received = Instant::now();
         let loaded = loaded(name, deadline, context).await?;
         if let Some(target) = form.target() {

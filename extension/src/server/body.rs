@@ -3,12 +3,14 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 
+use super::Context;
 use super::encoding;
 use super::error::ApiError;
 use super::patience::Patience;
@@ -17,6 +19,13 @@ use crate::protocol::v2::HEADER_LENGTH;
 
 /// What tensors in binary begin at a multiple of, in memory: as much as any instruction of a CPU asks for.
 const ALIGNMENT: usize = 64;
+
+/// How much comes at once from a sender who has more ready. A Unix socket holds some 200 KB, so that the rest of a long
+/// body waits for room in it.
+const BULK: usize = 16 * 1024;
+/// For how long the server then looks again before it lets itself be woken. A sender on another CPU is awake by then; to
+/// sleep and be woken for each part would take longer than to read it.
+const EAGER: Duration = Duration::from_micros(100);
 
 /// [`HEADER_LENGTH`] as a name, which need not be read as one for each request.
 pub(super) static HEADER_LENGTH_NAME: HeaderName = HeaderName::from_static(HEADER_LENGTH);
@@ -57,9 +66,13 @@ fn laid_out(capacity: usize, header: usize) -> BytesMut {
 }
 
 /// The whole body, as it was before it was compressed; what follows its first `header` bytes is aligned.
-pub(super) async fn body(request: Request<Incoming>, header: usize) -> Result<Bytes, ApiError> {
+pub(super) async fn body(
+    request: Request<Incoming>,
+    header: usize,
+    context: &Context,
+) -> Result<Bytes, ApiError> {
     let coding = encoding::coding(request.headers())?;
-    let whole = received(request.into_body(), header).await?;
+    let whole = received(request.into_body(), header, context.is_eager).await?;
     match coding {
         Some(coding) => coding.decode(whole).await,
         None => Ok(whole),
@@ -67,22 +80,31 @@ pub(super) async fn body(request: Request<Incoming>, header: usize) -> Result<By
 }
 
 /// The whole body, as it comes; what follows its first `header` bytes is aligned.
-async fn received(mut body: Incoming, header: usize) -> Result<Bytes, ApiError> {
+async fn received(mut body: Incoming, header: usize, is_eager: bool) -> Result<Bytes, ApiError> {
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if declared > MOST_BODY {
         return Err(ApiError::BodyTooLarge);
     }
     let mut whole = BytesMut::new();
     let (mut stall, mut all) = (Patience::new(BODY_STALL), Patience::new(BODY_TIME));
+    // When the last part came, if the next one is at hand.
+    let mut bulk: Option<Instant> = None;
     loop {
         let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
-            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+            Poll::Ready(frame) => Poll::Ready(Ok(Some(frame))),
+            Poll::Pending if bulk.is_some_and(|came| came.elapsed() < EAGER) => {
+                Poll::Ready(Ok(None))
+            }
             Poll::Pending if stall.poll_over(cx).is_pending() && all.poll_over(cx).is_pending() => {
                 Poll::Pending
             }
             Poll::Pending => Poll::Ready(Err(ApiError::BodyTooSlow)),
         });
-        let frame = next.await?;
+        let Some(frame) = next.await? else {
+            // The thread's other connections have their turn meanwhile.
+            tokio::task::yield_now().await;
+            continue;
+        };
         stall.renew();
         let Some(frame) = frame else {
             return Ok(whole.freeze());
@@ -96,6 +118,7 @@ async fn received(mut body: Incoming, header: usize) -> Result<Bytes, ApiError> 
                 return Ok(data);
             }
         }
+        bulk = (is_eager && data.len() >= BULK).then(Instant::now);
         if whole.len() + data.len() > MOST_BODY {
             return Err(ApiError::BodyTooLarge);
         }

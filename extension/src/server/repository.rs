@@ -45,7 +45,7 @@ pub(super) async fn index(
     request: Request<Incoming>,
     context: &Context,
 ) -> Result<Answer, ApiError> {
-    let asked: IndexRequest = read(&body(request, 0).await?)?;
+    let asked: IndexRequest = read(&body(request, 0, context).await?)?;
     let entries = context.models.names().map(|name| {
         let answering = context.models.current(name);
         let status = context.status.get(name).unwrap_or_default();
@@ -86,7 +86,7 @@ pub(super) async fn load(
         ));
     }
     let deadline = deadline(request.headers(), context)?;
-    let text = body(request, 0).await?;
+    let text = body(request, 0, context).await?;
     let asked: serde_json::Map<String, serde_json::Value> = read(&text)?;
     let parameters = asked.get("parameters").and_then(|value| value.as_object());
     if let Some(given) = parameters.and_then(|given| given.keys().next()) {
