@@ -55,7 +55,7 @@ async fn it_does_what_its_document_says() {
     let ended = ended.unwrap();
     let told = tester.log().text();
     assert!(ended.success(), "{told}");
-    assert!(told.contains("Tested: 24"), "{told}");
+    assert!(told.contains("Tested: 26"), "{told}");
     assert_eq!(alone.process.ended(), None);
 }
 

@@ -7,12 +7,14 @@
 
 mod binary;
 mod classification;
+mod configuration;
 mod reply;
 mod request;
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
+pub use configuration::{CONFIGURATION_EXTENSION, configuration};
 pub use reply::{Encoded, Reply};
 use serde::Serialize;
 
@@ -252,13 +254,19 @@ pub fn metadata(answer: AnsweredBy<'_>, signature: &Signature, standing: &Standi
 }
 
 fn port_metadata(port: &Port) -> PortMetadata<'_> {
-    let (datatype, shape) = port.kind.outline();
-    let length = |dim: Option<usize>| dim.and_then(|n| i64::try_from(n).ok()).unwrap_or(-1);
+    let (datatype, shape) = outline(&port.kind);
     PortMetadata {
         name: &port.name,
         datatype,
-        shape: shape.into_iter().map(length).collect(),
+        shape,
     }
+}
+
+/// By what a kind goes, and its lengths, −1 for one that is free.
+fn outline(kind: &Kind) -> (&'static str, Vec<i64>) {
+    let (word, shape) = kind.outline();
+    let length = |dim: Option<usize>| dim.and_then(|n| i64::try_from(n).ok()).unwrap_or(-1);
+    (word, shape.into_iter().map(length).collect())
 }
 
 #[derive(Serialize)]

@@ -65,6 +65,17 @@ pub(super) async fn metadata(
     ))
 }
 
+/// A model's configuration, in Triton's words.
+pub(super) async fn configuration(
+    request: &Request<Incoming>,
+    target: &Target,
+    context: &Context,
+) -> Result<Answer, ApiError> {
+    let loaded = wanted(request, target, context).await?;
+    let configuration = v2::configuration(answered_by(&loaded), loaded.signature());
+    Ok(named(json(StatusCode::OK, configuration), &loaded))
+}
+
 /// A model's status, in TensorFlow Serving's form.
 pub(super) fn tensorflow_status(target: &Target, context: &Context) -> Result<Answer, ApiError> {
     let name = find(&target.model, context)?;

@@ -50,6 +50,7 @@ const EXTENSIONS: &[&str] = &[
     statistics::EXTENSION,
     v2::BINARY_EXTENSION,
     v2::CLASSIFICATION_EXTENSION,
+    v2::CONFIGURATION_EXTENSION,
 ];
 
 /// Answers one request; whatever goes wrong is an answer, too.
@@ -85,6 +86,7 @@ async fn call(
         Route::Ready => about::ready(context),
         Route::OpenApi => document::answer(encoding::accepts_gzip(request.headers())).await,
         Route::ModelMetadata(target) => about::metadata(&request, &target, context).await,
+        Route::ModelConfiguration(target) => about::configuration(&request, &target, context).await,
         Route::ModelReady(target) => about::model_ready(&target, context),
         Route::Infer(target) => {
             let name = find(&target.model, context)?;

@@ -11,6 +11,8 @@ pub(super) enum Route {
     Ready,
     OpenApi,
     ModelMetadata(Target),
+    /// Triton's configuration extension.
+    ModelConfiguration(Target),
     ModelReady(Target),
     Infer(Target),
     /// Triton's statistics extension, for one model or for all.
@@ -81,6 +83,7 @@ pub(super) static PATHS: &[Path] = &[
     get("/v2/health/ready", |_| Route::Ready),
     get("/v2/models/stats", |_| Route::Statistics(None)),
     get("/v2/models/{model}", Route::ModelMetadata),
+    get("/v2/models/{model}/config", Route::ModelConfiguration),
     get("/v2/models/{model}/ready", Route::ModelReady),
     get("/v2/models/{model}/stats", |target| {
         Route::Statistics(Some(target))
@@ -88,6 +91,10 @@ pub(super) static PATHS: &[Path] = &[
     get(
         "/v2/models/{model}/versions/{version}",
         Route::ModelMetadata,
+    ),
+    get(
+        "/v2/models/{model}/versions/{version}/config",
+        Route::ModelConfiguration,
     ),
     get(
         "/v2/models/{model}/versions/{version}/ready",

@@ -107,12 +107,16 @@ def check_classes(result):
     assert parts[0][1:] == ["0", "class_0"], parts
 
 
-def check_about(server, model, index, loaded):
+def check_about(server, model, config, index, loaded):
     assert server["name"] == "model-sidecar", server
-    for extension in ("binary_tensor_data", "classification", "model_repository"):
+    for extension in ("binary_tensor_data", "classification", "model_configuration", "model_repository"):
         assert extension in server["extensions"], server
     assert model["platform"] == "onnx_onnxv1", model
     assert model["inputs"] == [{"name": "X", "datatype": "FP32", "shape": [-1, 13]}], model
+    assert config["name"] == "names" and config["max_batch_size"] == 0, config
+    assert config["input"] == [{"name": "X", "data_type": "TYPE_FP32", "dims": [-1, 13], "optional": False}], config
+    outputs = [(output["name"], output["data_type"], output["dims"]) for output in config["output"]]
+    assert outputs == [("output_label", "TYPE_STRING", [-1]), ("output_probability", "TYPE_FP32", [-1, -1])], config
     states = {entry["name"]: entry["state"] for entry in index}
     assert states["names"] == "READY", index
     assert loaded is None, loaded
@@ -137,6 +141,7 @@ def blocking(url):
         check_about(
             server,
             client.get_model_metadata("names"),
+            client.get_model_config("names"),
             client.get_model_repository_index(),
             client.load_model("names"),
         )
@@ -168,6 +173,7 @@ async def in_asyncio(url):
         check_about(
             await client.get_server_metadata(),
             await client.get_model_metadata("names"),
+            await client.get_model_config("names"),
             await client.get_model_repository_index(),
             await client.load_model("names"),
         )

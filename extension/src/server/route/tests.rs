@@ -34,6 +34,11 @@ fn paths_and_methods() {
             "/v2/models/wine/versions/1/ready",
             Route::ModelReady(wine(Some("1"))),
         ),
+        (
+            &get,
+            "/v2/models/wine/config",
+            Route::ModelConfiguration(wine(None)),
+        ),
         (&post, "/v2/models/wine/infer", Route::Infer(wine(None))),
         (&post, "/v2/repository/index", Route::RepositoryIndex),
         (

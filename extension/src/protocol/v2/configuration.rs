@@ -1,0 +1,114 @@
+//! A model's configuration, in Triton's words.
+//!
+//! Specification: <https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_model_configuration.md>.
+//! Some of Triton's clients read it before their first request (pytriton). A request's shape is the tensor's here,
+//! whatever its first dimension means, which is what `max_batch_size` 0 says.
+
+use serde::Serialize;
+
+use super::{AnsweredBy, containers, outline, write};
+use crate::tensor::{Datatype, Kind, Port, Signature};
+
+/// What the server's metadata calls it.
+pub const CONFIGURATION_EXTENSION: &str = "model_configuration";
+
+#[derive(Serialize)]
+struct Configuration<'a> {
+    name: &'a str,
+    platform: &'static str,
+    backend: &'static str,
+    max_batch_size: u32,
+    input: Vec<ConfiguredPort<'a>>,
+    output: Vec<ConfiguredPort<'a>>,
+}
+
+#[derive(Serialize)]
+struct ConfiguredPort<'a> {
+    name: &'a str,
+    data_type: String,
+    dims: Vec<i64>,
+    /// Whether it may be left out, which only an input can be.
+    optional: bool,
+}
+
+/// Writes a model's configuration.
+#[must_use]
+pub fn configuration(answer: AnsweredBy<'_>, signature: &Signature) -> Vec<u8> {
+    let configuration = Configuration {
+        name: answer.model,
+        platform: "onnxruntime_onnx",
+        backend: "onnxruntime",
+        max_batch_size: 0,
+        input: signature.inputs.iter().map(configured).collect(),
+        output: signature.outputs.iter().map(configured).collect(),
+    };
+    let mut out = Vec::with_capacity(512);
+    write::json(&mut out, &configuration);
+    out
+}
+
+fn configured(port: &Port) -> ConfiguredPort<'_> {
+    let (word, dims) = outline(containers::given(&port.kind));
+    let data_type = match Datatype::from_name(word) {
+        Some(Datatype::Bytes) => "TYPE_STRING".to_owned(),
+        Some(datatype) => format!("TYPE_{}", datatype.name()),
+        None => "TYPE_INVALID".to_owned(),
+    };
+    ConfiguredPort {
+        name: &port.name,
+        data_type,
+        dims,
+        optional: matches!(port.kind, Kind::Optional(_)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn each_port_goes_by_tritons_word_for_its_datatype() {
+        let port = |kind: Kind| Port {
+            name: "p".to_owned(),
+            kind,
+        };
+        let tensor = |datatype| Kind::Tensor {
+            datatype,
+            shape: vec![None, Some(3)],
+        };
+        let (key, value) = (Datatype::Int64, Datatype::Fp32);
+        let map = Kind::Map { key, value };
+        let configured = |data_type: &str, dims: &[i64], optional: bool| json!({"name": "p", "data_type": data_type, "dims": dims, "optional": optional});
+        let optional = |kind| Kind::Optional(Box::new(kind));
+        let sequence = |kind| Kind::Sequence(Box::new(kind));
+        for (kind, expected) in [
+            (tensor(Datatype::Fp32), ("TYPE_FP32", vec![-1, 3], false)),
+            (tensor(Datatype::Bf16), ("TYPE_BF16", vec![-1, 3], false)),
+            (tensor(Datatype::Bytes), ("TYPE_STRING", vec![-1, 3], false)),
+            (
+                optional(tensor(Datatype::Bool)),
+                ("TYPE_BOOL", vec![-1, 3], true),
+            ),
+            (sequence(map.clone()), ("TYPE_FP32", vec![-1, -1], false)),
+            (map, ("TYPE_INVALID", vec![-1], false)),
+        ] {
+            let signature = Signature {
+                inputs: vec![port(kind.clone())],
+                outputs: vec![port(kind)],
+            };
+            let answer = AnsweredBy {
+                model: "m",
+                version: "1",
+            };
+            let written: Value =
+                serde_json::from_slice(&configuration(answer, &signature)).unwrap();
+            let (data_type, dims, optional) = expected;
+            let expected = configured(data_type, &dims, optional);
+            assert_eq!(written["input"], json!([expected]));
+            assert_eq!(written["output"], json!([expected]));
+            assert_eq!(written["max_batch_size"], 0);
+        }
+    }
+}
