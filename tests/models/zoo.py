@@ -5,7 +5,8 @@ and written with its inputs and outputs to zoo.json. The expected metadata comes
 well. What /predict has to answer is put together here from the same outputs: which of them is the
 prediction is said for each model by hand.
 
-The models of tf2onnx are made by zoo_tensorflow.py, in an environment of its own; run it first.
+The models of tf2onnx are made by zoo_tensorflow.py and those of PyTorch by zoo_pytorch.py, each in an environment of
+its own; run them first.
 """
 
 import json
@@ -454,6 +455,32 @@ def networks():
     case("dynamic-int8", {given.name: some}, only, tolerance=2e-2)
 
 
+def pytorch():
+    """Networks as PyTorch's exporters write them, most of them with their weights beside them."""
+    rows, _, _ = iris()
+    some = rows[::29]
+    case("pytorch-network", {"features": some}, only)
+    case("pytorch-before", {"features": some}, only)
+    case("pytorch-half", {"features": some.astype(np.float16)}, only, tolerance=2e-3)
+    images = np.linspace(-1, 1, 2 * 3 * 8 * 8, dtype=np.float32).reshape(2, 3, 8, 8)
+    case("pytorch-images", {"image": images}, by_row, more=["zoo/pytorch-images.onnx.data"])
+    words = {
+        "tokens": np.array([[3, 1, 49]], np.int64),
+        "hidden": np.linspace(-1, 1, 8, dtype=np.float32).reshape(1, 1, 8),
+        "cell": np.linspace(1, -1, 8, dtype=np.float32).reshape(1, 1, 8),
+    }
+    case("pytorch-words", words, by_row, more=["zoo/pytorch-words.onnx.data"])
+    attention = {
+        "tokens": np.sin(np.arange(2 * 5 * 16, dtype=np.float32)).reshape(2, 5, 16),
+        "is_padding": np.array([[False] * 5, [False] * 3 + [True] * 2]),
+    }
+    case("pytorch-attention", attention, only, more=["zoo/pytorch-attention.onnx.data"])
+    for doubled in (True, False):
+        given = {"x": np.array([1, 2, 3], np.float32), "doubled": np.array([doubled])}
+        name = f"pytorch-branches-{str(doubled).lower()}"
+        case(name, given, only, file="zoo/pytorch-branches.onnx")
+
+
 FLOAT = TensorProto.FLOAT
 
 
@@ -593,6 +620,7 @@ def main():
     sklearn()
     boosted()
     networks()
+    pytorch()
     built()
     lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in CASES)
     (ZOO / "zoo.json").write_text("[\n" + lines + "\n]\n")
