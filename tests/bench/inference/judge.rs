@@ -80,11 +80,7 @@ fn latency(figures: &mut Figures, times: &[Times]) -> Result<()> {
             figures.hold(name, above, "µs", Goal::AtMost(most));
         }
     }
-    let echo = at("small", ECHO, 50.0)?;
-    figures.add("small: a Unix socket with an answer ready, p50", echo, "µs");
-    let above = at("small", UNIX, 50.0)? - at("small", BARE, 50.0)? - echo;
-    let name = "small: sidecar, Unix socket, p50 above that and the model alone";
-    figures.add(name, above, "µs");
+    socket(figures, times, "small")?;
     let above = at("small", HANDLER, 50.0)? - at("small", NOTHING, 50.0)?;
     let name = "small: through handler and Runtime API, p50 above doing nothing";
     figures.hold(name, above, "µs", Goal::AtMost(HANDLER_P50));
@@ -95,8 +91,21 @@ fn latency(figures: &mut Figures, times: &[Times]) -> Result<()> {
         let name = format!("image: {contender}, binary, p50 above the model alone");
         figures.hold(name, above, "µs", Goal::AtMost(IMAGE_P50));
     }
+    socket(figures, times, "image")?;
     let ratio = at("image", UNIX_JSON, 50.0)? / at("image", UNIX, 50.0)?;
     figures.add("image: JSON over binary, p50", ratio, "×");
+    Ok(())
+}
+
+/// What of the time over the Unix socket is the socket's own, and what is ours.
+fn socket(figures: &mut Figures, times: &[Times], subject: &str) -> Result<()> {
+    let at = |contender: &str| find(times, subject, contender, 50.0);
+    let echo = at(ECHO)?;
+    let name = format!("{subject}: a Unix socket with an answer ready, p50");
+    figures.add(name, echo, "µs");
+    let above = at(UNIX)? - at(BARE)? - echo;
+    let name = format!("{subject}: sidecar, Unix socket, p50 above that and the model alone");
+    figures.add(name, above, "µs");
     Ok(())
 }
 

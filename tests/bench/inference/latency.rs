@@ -63,10 +63,13 @@ pub(super) fn measure(
     let [unix, tcp] = &sidecar.addresses[..] else {
         anyhow::bail!("the sidecar has two sockets");
     };
+    let ready = |request: &[u8]| -> Result<Echo> {
+        let answer = Client::connect(unix)?.ask(request)?.to_vec();
+        Echo::start(request.len(), &answer)
+    };
     let small = &subjects.small;
     let plain = small.plain("/models/small/predict");
-    let ready = Client::connect(unix)?.ask(&plain)?.to_vec();
-    let echo = Echo::start(plain.len(), &ready)?;
+    let echo = ready(&plain)?;
     let mut callers = vec![
         Caller::new(small, ECHO, &echo.address, plain.clone())?,
         Caller::new(small, UNIX, unix, plain.clone())?,
@@ -78,9 +81,12 @@ pub(super) fn measure(
     }
     let mut all = in_turns(small, callers, bare, calls)?;
     let image = &subjects.image;
+    let binary = image.binary();
+    let echo = ready(&binary)?;
     let callers = vec![
-        Caller::new(image, UNIX, unix, image.binary())?,
-        Caller::new(image, TCP, tcp, image.binary())?,
+        Caller::new(image, ECHO, &echo.address, binary.clone())?,
+        Caller::new(image, UNIX, unix, binary.clone())?,
+        Caller::new(image, TCP, tcp, binary)?,
         Caller::new(image, UNIX_JSON, unix, image.v2())?,
     ];
     all.extend(in_turns(image, callers, bare, calls.div_ceil(4))?);
