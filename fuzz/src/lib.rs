@@ -65,7 +65,7 @@ impl Session for Echo {
     }
 }
 
-/// The server on a Unix socket, in this thread.
+/// The server on a Unix socket, and the runtime of whoever calls it.
 pub struct Server {
     runtime: Runtime,
     socket: PathBuf,
@@ -112,13 +112,10 @@ impl Server {
             None,
         );
         let (running, stop) = tokio::sync::watch::channel(false);
-        let listeners = runtime.block_on(Listeners::bind(&socket, None));
-        runtime.spawn(server::serve(
-            listeners.expect("a socket"),
-            Arc::new(context),
-            stop,
-            Duration::ZERO,
-        ));
+        let listeners = Listeners::bind(&socket, None).expect("a socket");
+        let context = Arc::new(context);
+        let serving = server::start(listeners, &context, 1, stop, Duration::ZERO);
+        drop(serving.expect("a thread"));
         Self {
             runtime,
             socket,
