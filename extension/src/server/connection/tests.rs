@@ -39,7 +39,8 @@ impl Caller {
             Arc::clone(&wall) as _,
             thaws.clone(),
             None,
-        );
+        )
+        .wait_awake(true);
         let (stream, far_side) = tokio::io::duplex(64 * 1024);
         tokio::spawn(serve(far_side, Arc::new(context)));
         Self {
@@ -221,6 +222,27 @@ async fn a_body_that_never_ends_is_given_up_after_a_freeze_as_without_one() {
             Ok("HTTP/1.1 408 Request Timeout"),
             "{clock:?}"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_body_is_waited_for_as_others_when_its_sender_stops_in_the_middle() {
+    let body = " ".repeat(100_000);
+    for goes_on in [true, false] {
+        let mut caller = Caller::connect();
+        caller.send(&late(&body)).await;
+        caller.send(&body[..60_000]).await;
+        tokio::time::sleep(BODY_STALL * 4 / 5).await;
+        if goes_on {
+            caller.send(&body[60_000..]).await;
+        }
+        let status = tokio::time::timeout(BODY_STALL, caller.status()).await;
+        let expected = if goes_on {
+            "HTTP/1.1 503 Service Unavailable"
+        } else {
+            "HTTP/1.1 408 Request Timeout"
+        };
+        assert_eq!(status.as_deref(), Ok(expected), "goes on: {goes_on}");
     }
 }
 
