@@ -30,6 +30,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use contenders::{Bare, Parts};
+pub(crate) use echo::serve as echo;
 use subject::Subject;
 
 use crate::figures::percentile;

@@ -23,6 +23,7 @@ mod soak;
 mod svg;
 mod usage;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -76,6 +77,13 @@ enum Subject {
         #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = at_least_20)]
         requests: usize,
     },
+    /// The socket that has its answer ready, which `inference` starts
+    #[command(hide = true)]
+    Echo {
+        socket: PathBuf,
+        answer: PathBuf,
+        request_length: usize,
+    },
     /// 250 MB from S3 to a file, beside AWS's C client and a parallel curl
     Fetch {
         /// How many transfers of each
@@ -93,6 +101,11 @@ async fn main() -> Result<ExitCode> {
         Subject::Next { invocations } => next::run(invocations).await,
         Subject::Coldstart { repetitions } => coldstart::run(repetitions.into()).await,
         Subject::Inference { calls, requests } => inference::run(calls, requests).await,
+        Subject::Echo {
+            socket,
+            answer,
+            request_length,
+        } => inference::echo(&socket, &answer, request_length).map(|()| ExitCode::SUCCESS),
         Subject::Fetch { repetitions } => fetch::run(repetitions.into()).await,
     }
 }
