@@ -1,7 +1,5 @@
 //! What a model is, whether it is ready, and how the version that answers stands to the newest.
 
-use std::sync::Arc;
-
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
@@ -51,18 +49,11 @@ pub(super) async fn metadata(
     target: &Target,
     context: &Context,
 ) -> Result<Answer, ApiError> {
-    let loaded = wanted(request, target, context).await?;
-    Ok(named(
-        json(
-            StatusCode::OK,
-            v2::metadata(
-                answered_by(&loaded),
-                loaded.signature(),
-                &standing(&loaded, context),
-            ),
-        ),
-        &loaded,
-    ))
+    let write = |loaded: &Loaded| {
+        let standing = standing(loaded, context);
+        v2::metadata(answered_by(loaded), loaded.signature(), &standing)
+    };
+    described(request, target, context, write).await
 }
 
 /// A model's configuration, in Triton's words.
@@ -71,9 +62,8 @@ pub(super) async fn configuration(
     target: &Target,
     context: &Context,
 ) -> Result<Answer, ApiError> {
-    let loaded = wanted(request, target, context).await?;
-    let configuration = v2::configuration(answered_by(&loaded), loaded.signature());
-    Ok(named(json(StatusCode::OK, configuration), &loaded))
+    let write = |loaded: &Loaded| v2::configuration(answered_by(loaded), loaded.signature());
+    described(request, target, context, write).await
 }
 
 /// A model's status, in TensorFlow Serving's form.
@@ -98,22 +88,22 @@ pub(super) async fn tensorflow_metadata(
     target: &Target,
     context: &Context,
 ) -> Result<Answer, ApiError> {
-    let loaded = wanted(request, target, context).await?;
-    let metadata = tfserving::metadata(answered_by(&loaded), loaded.signature());
-    Ok(named(json(StatusCode::OK, metadata), &loaded))
+    let write = |loaded: &Loaded| tfserving::metadata(answered_by(loaded), loaded.signature());
+    described(request, target, context, write).await
 }
 
-/// The version that the request is about, once it is there.
-async fn wanted(
+/// What `write` says of the version that the request is about, once it is there.
+async fn described(
     request: &Request<Incoming>,
     target: &Target,
     context: &Context,
-) -> Result<Arc<Loaded>, ApiError> {
+    write: impl FnOnce(&Loaded) -> Vec<u8>,
+) -> Result<Answer, ApiError> {
     let name = find(&target.model, context)?;
     let deadline = deadline(request.headers(), context)?;
     let loaded = loaded(name, deadline, context).await?;
     check_version(target, &loaded)?;
-    Ok(loaded)
+    Ok(named(json(StatusCode::OK, write(&loaded)), &loaded))
 }
 
 /// How the version that answers stands to the newest.
