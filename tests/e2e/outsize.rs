@@ -4,6 +4,7 @@ use lab::http::{Client, Connection, post};
 use lab::s3::S3Server;
 use serde_json::json;
 
+use crate::reference::WINE;
 use crate::reload_soak::adder::{self, Size};
 use crate::support::{Alone, BUCKET, KEY, model, until};
 
@@ -77,10 +78,7 @@ async fn so_is_what_it_took_of_each_thread_that_serves() {
     let alone = Alone::ready(&s3, &[("MODEL_THREADS", "1")]).await;
     let pid = alone.process.pid();
     let ask = async |connection: &mut Connection, rows: usize| {
-        let row = [
-            14.23, 1.71, 2.43, 15.6, 127.0, 2.8, 3.06, 0.28, 2.29, 5.64, 1.04, 3.92, 1065.0,
-        ];
-        let request = json!({ "features": vec![row; rows] });
+        let request = json!({ "features": vec![&WINE.rows[0]; rows] });
         let request = post("/predict", &request).unwrap();
         let answer = connection.send(request).await.unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
