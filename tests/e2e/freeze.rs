@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::reference::WINE;
 use crate::support::{
-    BUCKET, KEY, LONG, alive, downloads, features, freeze, model, platform, s3_with, until,
-    with_both_clocks,
+    BUCKET, KEY, LONG, alive, downloads, downloads_so_far, features, freeze, model, platform,
+    s3_with, until, with_both_clocks,
 };
 
 with_both_clocks!(
@@ -119,7 +119,7 @@ async fn a_reload_goes_on_where_it_stopped(clock: Clock) {
     let last = model("wine-v2.onnx").len() - 1;
     let rest = format!("bytes=700-{last}");
     assert_eq!(
-        downloads(&s3)[1..],
+        downloads_so_far(&s3).await[1..],
         [(Some(200), None), (Some(206), Some(rest))]
     );
 }
