@@ -4,6 +4,7 @@
 //! keeps its elements where they came to lie, so that they need no copy on their way.
 
 mod buffer;
+mod maps;
 mod rows;
 mod signature;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::ops::Range;
 
 pub use buffer::{Buffer, Flat, Plain};
 use half::{bf16, f16};
+pub use maps::Maps;
 pub use rows::common_rows;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -206,6 +208,8 @@ pub enum Value {
         /// The value of each key.
         values: Data,
     },
+    /// A sequence of maps that all have the same keys.
+    Maps(Maps),
 }
 
 /// The kind of value that a model's input takes or its output gives.

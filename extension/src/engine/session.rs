@@ -24,7 +24,7 @@ use super::onnxruntime::{guarded, text};
 use super::values::{self, Input, Raw};
 use super::{Cancel, EngineError, Session};
 use crate::onnx::Zipped;
-use crate::tensor::{Data, Datatype, Kind, Port, Signature, Value};
+use crate::tensor::{Data, Datatype, Kind, Maps, Port, Signature, Tensor, Value};
 
 pub(super) struct OnnxSession {
     signature: Signature,
@@ -33,7 +33,7 @@ pub(super) struct OnnxSession {
     outputs: Vec<CString>,
     session: ort::session::Session,
     /// For each output the keys of the maps that it is to be made, where it is a tensor in their place.
-    zipped: Vec<Option<Data>>,
+    zipped: Vec<Option<Arc<Data>>>,
     /// Whether memory is to be given back, which only a run can do, at its end.
     is_too_large: AtomicBool,
     has_fixed_work: bool,
@@ -104,7 +104,7 @@ impl OnnxSession {
                 let (key, value) = (keys.datatype(), Datatype::Fp32);
                 let kind = Kind::Sequence(Box::new(Kind::Map { key, value }));
                 *output = Port { name, kind };
-                Some(keys)
+                Some(Arc::new(keys))
             })
             .collect();
         Self {
@@ -232,7 +232,7 @@ impl OnnxSession {
 }
 
 /// What `ZipMap` makes of a tensor: for each row a map from these keys to the row's values.
-fn zip(keys: &Data, value: Value) -> Result<Value, EngineError> {
+fn zip(keys: &Arc<Data>, value: Value) -> Result<Value, EngineError> {
     let refused = |came: String| {
         EngineError::Node(format!(
             "ZipMap has {} classes, and a value for each was to come, and came {came}",
@@ -242,21 +242,21 @@ fn zip(keys: &Data, value: Value) -> Result<Value, EngineError> {
     let Value::Tensor(tensor) = value else {
         return Err(refused("something else than a tensor".to_owned()));
     };
+    if tensor.datatype() != Datatype::Fp32 {
+        return Err(refused(format!("{} of them", tensor.datatype())));
+    }
     let (shape, data) = tensor.into_parts();
-    let Data::Fp32(values) = data else {
-        return Err(refused(format!("{} of them", data.datatype())));
+    let rows = match shape[..] {
+        [width] if width == keys.len() => Some(1),
+        [rows, width] if width == keys.len() => Some(rows),
+        _ => None,
     };
-    let of_a_row = match shape[..] {
-        [width] | [_, width] if width == keys.len() => width,
-        _ => return Err(refused(format!("a tensor of shape {shape:?}"))),
-    };
-    let map = |row: &[f32]| Value::Map {
-        keys: keys.clone(),
-        values: row.to_vec().into(),
-    };
-    Ok(Value::Sequence(
-        values.chunks_exact(of_a_row).map(map).collect(),
-    ))
+    let maps = rows.and_then(|rows| {
+        let values = Tensor::new(vec![rows, keys.len()], data).ok()?;
+        Maps::new(Arc::clone(keys), values)
+    });
+    maps.map(Value::Maps)
+        .ok_or_else(|| refused(format!("a tensor of shape {shape:?}")))
 }
 
 fn place(ports: &[Port], name: &str) -> Option<usize> {

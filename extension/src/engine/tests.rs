@@ -104,9 +104,10 @@ fn the_default_output_of_scikit_learn_is_labels_and_maps() {
             &Cancel::default(),
         )
         .unwrap();
-    let Value::Sequence(maps) = &outputs[1].1 else {
+    let Value::Maps(maps) = &outputs[1].1 else {
         panic!("{outputs:?}")
     };
+    let maps = maps.to_values();
     let Value::Map {
         keys: Data::Bytes(keys),
         values: Data::Fp32(values),

@@ -93,10 +93,8 @@ impl Input<'_> {
 
 /// A value for ONNX Runtime, which reads the elements of a tensor where they are, in `memory` that is the CPU's.
 pub(super) fn to_onnx<'a>(value: &'a Value, memory: &MemoryInfo<'_>) -> Result<Input<'a>, String> {
-    let tensor = match value {
-        Value::Tensor(tensor) => tensor,
-        Value::Sequence(values) => return containers::sequence(values).map(Input::Own),
-        Value::Map { keys, values } => return containers::map(keys, values).map(Input::Own),
+    let Value::Tensor(tensor) = value else {
+        return containers::own(value).map(Input::Own);
     };
     let shape = tensor.shape();
     macro_rules! table {

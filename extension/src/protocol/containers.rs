@@ -45,6 +45,7 @@ pub(super) fn input(
         Value::Sequence(values) => values.len(),
         Value::Map { keys, .. } => keys.len(),
         Value::Tensor(tensor) => tensor.data().len(),
+        Value::Maps(maps) => maps.count(),
     };
     if *shape != [length] {
         return Err(BadRequest(format!(

@@ -3,21 +3,34 @@
 //! skl2onnx's `ZipMap` gives a sequence of maps, one for each row, from class to probability. No protocol has a
 //! place for it, so it goes out as FP32 `[N, C]`, with the classes named beside it.
 
-use crate::tensor::{Data, Tensor, Value};
+use std::borrow::Cow;
+use std::sync::Arc;
 
-/// Rows of probabilities, and the class of each column.
-#[derive(Debug, PartialEq)]
-pub(super) struct Dense {
-    pub(super) probabilities: Tensor,
-    pub(super) classes: Data,
-}
+use crate::tensor::{Data, Maps, Tensor, Value};
 
 /// The dense form of a sequence of maps from class to number; `None` for any other value. Columns stand in the
 /// order in which the classes first appear (`ZipMap`: sorted); a class that a row lacks is NaN there.
-pub(super) fn dense(value: &Value) -> Option<Dense> {
-    let Value::Sequence(rows) = value else {
-        return None;
+pub(super) fn dense(value: &Value) -> Option<Cow<'_, Maps>> {
+    match value {
+        Value::Maps(maps) => Some(Cow::Borrowed(maps)),
+        Value::Sequence(rows) => of_sequence(rows).map(Cow::Owned),
+        _ => None,
+    }
+}
+
+/// The tensor that a value is or has as its dense form, then with the class of each column; else the value.
+pub(super) fn into_tensor(value: Value) -> Result<(Tensor, Option<Arc<Data>>), Value> {
+    let maps = match value {
+        Value::Tensor(tensor) => return Ok((tensor, None)),
+        Value::Maps(maps) => maps,
+        Value::Sequence(rows) => of_sequence(&rows).ok_or(Value::Sequence(rows))?,
+        other @ Value::Map { .. } => return Err(other),
     };
+    let (classes, probabilities) = maps.into_parts();
+    Ok((probabilities, Some(classes)))
+}
+
+fn of_sequence(rows: &[Value]) -> Option<Maps> {
     let rows = rows
         .iter()
         .map(|row| match row {
@@ -48,7 +61,7 @@ pub(super) fn dense(value: &Value) -> Option<Dense> {
 fn fill<K: Clone + PartialEq>(
     rows: &[(&Data, Vec<f32>)],
     keys: impl Fn(&Data) -> Option<&[K]>,
-) -> Option<Dense>
+) -> Option<Maps>
 where
     Data: From<Vec<K>>,
 {
@@ -72,10 +85,7 @@ where
         }
     }
     let probabilities = Tensor::new(vec![rows.len(), classes.len()], cells).ok()?;
-    Some(Dense {
-        probabilities,
-        classes: classes.into(),
-    })
+    Maps::new(Arc::new(classes.into()), probabilities)
 }
 
 #[expect(
@@ -110,13 +120,11 @@ mod tests {
             map(&["a", "b"], &[0.25, 0.75]),
             map(&["b", "a"], &[0.5, 0.125]),
         ]);
-        let Dense {
-            probabilities,
-            classes,
-        } = dense(&rows).unwrap();
-        assert_eq!(classes, Data::Bytes(vec!["a".to_owned(), "b".to_owned()]));
+        let maps = dense(&rows).unwrap();
+        let classes = Data::Bytes(vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(**maps.keys(), classes);
         assert_eq!(
-            probabilities,
+            *maps.values(),
             Tensor::new(vec![2, 2], vec![0.25_f32, 0.75, 0.125, 0.5]).unwrap()
         );
     }

@@ -6,18 +6,20 @@
 
 mod form;
 
+use std::borrow::Cow;
+
 pub use form::{FormChanged, keeps_form};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::array::{self, Array};
 use super::columns::Columns;
-use super::dense::{Dense, dense};
+use super::dense::dense;
 use super::{
     AnsweredBy, BadRequest, Decoded, check_complete, check_shape, containers, input_port, locate,
     names, object, parse, write,
 };
-use crate::tensor::{Data, Datatype, Kind, Port, Signature, Tensor, Value, common_rows};
+use crate::tensor::{Data, Datatype, Kind, Maps, Port, Signature, Tensor, Value, common_rows};
 
 #[derive(Deserialize)]
 struct PredictRequest<'a> {
@@ -261,19 +263,12 @@ pub fn encode(answer: AnsweredBy<'_>, outputs: &[(String, Value)]) -> Vec<u8> {
             } => {
                 fields.field("prediction", |out| write_label(out, label));
                 match probabilities {
-                    Some(Probabilities::Dense(Dense {
-                        probabilities,
-                        classes,
-                    })) => {
-                        fields.field("probabilities", |out| {
-                            write::nested(out, probabilities.shape(), probabilities.data());
-                        });
-                        fields.field("classes", |out| write::flat(out, &classes));
+                    Some(Probabilities::Dense(maps)) => {
+                        fields.field("probabilities", |out| write_tensor(out, maps.values()));
+                        fields.field("classes", |out| write::flat(out, maps.keys()));
                     }
                     Some(Probabilities::Plain(tensor)) => {
-                        fields.field("probabilities", |out| {
-                            write::nested(out, tensor.shape(), tensor.data());
-                        });
+                        fields.field("probabilities", |out| write_tensor(out, tensor));
                     }
                     None => {}
                 }
@@ -312,7 +307,7 @@ enum Prediction<'a> {
 }
 
 enum Probabilities<'a> {
-    Dense(Dense),
+    Dense(Cow<'a, Maps>),
     Plain(&'a Tensor),
 }
 
@@ -354,7 +349,7 @@ fn probabilities(outputs: &[(String, Value)]) -> Option<(usize, Probabilities<'_
     let mut outputs = outputs.iter().enumerate();
     outputs.find_map(|(place, (name, value))| {
         let found = match value {
-            Value::Sequence(_) => dense(value).map(Probabilities::Dense),
+            Value::Sequence(_) | Value::Maps(_) => dense(value).map(Probabilities::Dense),
             Value::Tensor(tensor) if matches!(tensor.data(), Data::Fp32(_) | Data::Fp64(_)) => name
                 .to_lowercase()
                 .contains("prob")
@@ -373,11 +368,13 @@ fn write_label(out: &mut Vec<u8>, label: &Tensor) {
     }
 }
 
+fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor) {
+    write::nested(out, tensor.shape(), tensor.data());
+}
+
 fn write_only(out: &mut Vec<u8>, value: &Value) {
     match (value, dense(value)) {
-        (_, Some(Dense { probabilities, .. })) => {
-            write::nested(out, probabilities.shape(), probabilities.data());
-        }
+        (_, Some(maps)) => write_tensor(out, maps.values()),
         (Value::Tensor(tensor), None) if tensor.shape().is_empty() => {
             write::flat(out, tensor.data());
         }
@@ -402,6 +399,7 @@ pub(super) fn write_row<'a>(
                     }
                 }
                 Value::Map { .. } => write::value(out, value),
+                Value::Maps(maps) => write::map_of(out, maps, index),
             });
         }
     });

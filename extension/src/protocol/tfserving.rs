@@ -95,7 +95,7 @@ pub fn encode(layout: Layout, outputs: &[(String, Value)]) -> Result<Vec<u8>, Ba
     let outputs: Vec<(&str, Cow<'_, Value>)> = outputs
         .iter()
         .map(|(name, value)| {
-            let dense = dense(value).map(|dense| Value::Tensor(dense.probabilities));
+            let dense = dense(value).map(|maps| Value::Tensor(maps.values().clone()));
             (
                 name.as_str(),
                 dense.map_or(Cow::Borrowed(value), Cow::Owned),

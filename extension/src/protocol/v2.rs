@@ -18,7 +18,7 @@ pub use configuration::{CONFIGURATION_EXTENSION, configuration};
 pub use reply::{Encoded, Reply};
 use serde::Serialize;
 
-use super::dense::dense;
+use super::dense::into_tensor;
 use super::{
     AnsweredBy, BadRequest, Decoded, array, check_complete, check_shape, containers, input_port,
     output_port, write,
@@ -122,10 +122,8 @@ fn golden_tensor(golden: &GoldenTensor) -> InputTensor<'_> {
 /// The tensor that an answer writes for this value, where it writes one.
 #[must_use]
 pub fn as_tensor(value: Value) -> Option<Tensor> {
-    match value {
-        Value::Tensor(tensor) => Some(tensor),
-        other => dense(&other).map(|dense| dense.probabilities),
-    }
+    let (tensor, _) = into_tensor(value).ok()?;
+    Some(tensor)
 }
 
 fn decode_inputs(

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::tensor::{Data, Tensor, Value};
+use crate::tensor::{Data, Maps, Tensor, Value};
 
 /// Appends a serialisable value. Writing into memory cannot fail.
 pub(super) fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
@@ -137,13 +137,26 @@ pub(super) fn value(out: &mut Vec<u8>, given: &Value) {
     match given {
         Value::Tensor(tensor) => nested(out, tensor.shape(), tensor.data()),
         Value::Sequence(values) => list(out, values, value),
-        Value::Map { keys, values } => list(out, 0..keys.len(), |out, index| {
-            object(out, |fields| {
-                fields.field("key", |out| part(out, &[], keys, index..index + 1));
-                fields.field("value", |out| part(out, &[], values, index..index + 1));
-            });
-        }),
+        Value::Map { keys, values } => map(out, keys, values, 0),
+        Value::Maps(maps) => list(out, 0..maps.count(), |out, index| map_of(out, maps, index)),
     }
+}
+
+/// Appends one of these maps.
+pub(super) fn map_of(out: &mut Vec<u8>, maps: &Maps, index: usize) {
+    let keys = maps.keys();
+    map(out, keys, maps.values().data(), index * keys.len());
+}
+
+/// Appends a map whose values begin at `first`.
+fn map(out: &mut Vec<u8>, keys: &Data, values: &Data, first: usize) {
+    list(out, 0..keys.len(), |out, index| {
+        object(out, |fields| {
+            let value = first + index;
+            fields.field("key", |out| part(out, &[], keys, index..index + 1));
+            fields.field("value", |out| part(out, &[], values, value..value + 1));
+        });
+    });
 }
 
 /// Appends row `index` of a tensor whose first dimension counts rows.

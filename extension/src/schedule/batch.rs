@@ -4,8 +4,10 @@
 //! is one, or a list of one map for each row. That a row's outputs do not depend on the rows beside it, nothing says but
 //! the setting that asks for this.
 
+use std::sync::Arc;
+
 use crate::protocol::Decoded;
-use crate::tensor::{Kind, Port, Signature, Tensor, Value, common_rows};
+use crate::tensor::{Kind, Maps, Port, Signature, Tensor, Value, common_rows};
 
 /// How many rows `request` has; `None` where it cannot be joined with others.
 pub(super) fn rows(signature: &Signature, request: &Decoded) -> Option<usize> {
@@ -71,8 +73,12 @@ pub(super) fn split(
         .collect();
     for (name, value) in outputs {
         let values = match value {
-            Value::Tensor(tensor) => split_tensor(&tensor, rows)?,
+            Value::Tensor(tensor) => {
+                let parts = split_tensor(&tensor, rows)?;
+                parts.into_iter().map(Value::Tensor).collect()
+            }
             Value::Sequence(values) => split_sequence(values, rows)?,
+            Value::Maps(maps) => split_maps(maps, rows)?,
             Value::Map { .. } => return None,
         };
         for (part, value) in parts.iter_mut().zip(values) {
@@ -82,7 +88,7 @@ pub(super) fn split(
     Some(parts)
 }
 
-fn split_tensor(tensor: &Tensor, rows: &[usize]) -> Option<Vec<Value>> {
+fn split_tensor(tensor: &Tensor, rows: &[usize]) -> Option<Vec<Tensor>> {
     let all = rows.iter().sum::<usize>();
     if tensor.shape().first() != Some(&all) {
         return None;
@@ -91,9 +97,16 @@ fn split_tensor(tensor: &Tensor, rows: &[usize]) -> Option<Vec<Value>> {
     let part = |&rows: &usize| {
         let place = from..from + rows;
         from = place.end;
-        tensor.rows(place).map(Value::Tensor)
+        tensor.rows(place)
     };
     rows.iter().map(part).collect()
+}
+
+fn split_maps(maps: Maps, rows: &[usize]) -> Option<Vec<Value>> {
+    let (keys, values) = maps.into_parts();
+    let parts = split_tensor(&values, rows)?.into_iter();
+    let part = |values| Maps::new(Arc::clone(&keys), values).map(Value::Maps);
+    parts.map(part).collect()
 }
 
 fn split_sequence(values: Vec<Value>, rows: &[usize]) -> Option<Vec<Value>> {

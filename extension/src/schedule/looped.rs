@@ -13,7 +13,7 @@ use crate::clock::Deadline;
 use crate::engine::EngineError;
 use crate::models::Loaded;
 use crate::protocol::Decoded;
-use crate::tensor::{Signature, Tensor, Value, common_rows};
+use crate::tensor::{Maps, Signature, Tensor, Value, common_rows};
 
 impl Scheduler {
     /// Runs `request` on `model` by `deadline`, as [`Self::run`] does; if it has more rows than the model takes at a time,
@@ -107,23 +107,45 @@ fn join(
 
 /// `None` unless each value has so many rows, and they differ in nothing else.
 fn join_values(values: Vec<Value>, batch: usize) -> Option<Value> {
-    let mut tensors = Vec::new();
-    let mut items = Vec::new();
-    for value in values {
-        match value {
-            Value::Tensor(tensor) if tensor.shape().first() == Some(&batch) => tensors.push(tensor),
-            Value::Sequence(values) if values.len() == batch => items.extend(values),
-            _ => return None,
-        }
+    if values
+        .iter()
+        .any(|value| common_rows([value]) != Some(batch))
+    {
+        return None;
     }
-    match (tensors.is_empty(), items.is_empty()) {
-        (false, true) => {
-            let tensors: Vec<&Tensor> = tensors.iter().collect();
-            Tensor::joined(&tensors).map(Value::Tensor)
+    let parts = values.into_iter();
+    match parts.as_slice().first()? {
+        Value::Tensor(_) => {
+            let tensor = |value| match value {
+                Value::Tensor(tensor) => Some(tensor),
+                _ => None,
+            };
+            join_tensors(parts.map(tensor)).map(Value::Tensor)
         }
-        (true, false) => Some(Value::Sequence(items)),
-        _ => None,
+        Value::Sequence(_) => {
+            let items = |value| match value {
+                Value::Sequence(items) => Some(items),
+                _ => None,
+            };
+            let items: Vec<_> = parts.map(items).collect::<Option<_>>()?;
+            Some(Value::Sequence(items.concat()))
+        }
+        Value::Maps(first) => {
+            let keys = Arc::clone(first.keys());
+            let table = |value| match value {
+                Value::Maps(maps) if *maps.keys() == keys => Some(maps.into_parts().1),
+                _ => None,
+            };
+            let joined = join_tensors(parts.map(table))?;
+            Maps::new(keys, joined).map(Value::Maps)
+        }
+        Value::Map { .. } => None,
     }
+}
+
+fn join_tensors(parts: impl Iterator<Item = Option<Tensor>>) -> Option<Tensor> {
+    let tensors: Vec<Tensor> = parts.collect::<Option<_>>()?;
+    Tensor::joined(&tensors.iter().collect::<Vec<_>>())
 }
 
 #[cfg(test)]

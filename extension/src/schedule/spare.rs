@@ -19,6 +19,7 @@ pub(super) fn elements(values: &[(String, Value)]) -> u64 {
         Value::Tensor(tensor) => tensor.data().len(),
         Value::Sequence(values) => values.len(),
         Value::Map { keys, .. } => keys.len(),
+        Value::Maps(maps) => maps.values().data().len(),
     };
     values.iter().map(|(_, value)| count(value) as u64).sum()
 }

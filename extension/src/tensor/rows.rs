@@ -18,6 +18,7 @@ pub fn common_rows<'a>(values: impl IntoIterator<Item = &'a Value>) -> Option<us
     let rows = |value: &Value| match value {
         Value::Tensor(tensor) => tensor.shape().first().copied(),
         Value::Sequence(values) => Some(values.len()),
+        Value::Maps(maps) => Some(maps.count()),
         Value::Map { .. } => None,
     };
     let mut values = values.into_iter();

@@ -1,8 +1,10 @@
 //! Any elements of any datatype, for property tests.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
-use super::{Data, Datatype};
+use super::{Data, Datatype, Maps, Tensor};
 
 /// `count` elements of this datatype: every value that it has, NaN only `with_nan`.
 pub(crate) fn data(datatype: Datatype, count: usize, with_nan: bool) -> BoxedStrategy<Data> {
@@ -40,4 +42,27 @@ pub(crate) fn data(datatype: Datatype, count: usize, with_nan: bool) -> BoxedStr
         Datatype::Fp64 => of(count, float!(u64, f64)),
         Datatype::Bytes => of(count, any::<String>()),
     }
+}
+
+/// So many maps with the same keys, from integers or strings to floats.
+pub(crate) fn maps(count: usize) -> impl Strategy<Value = Maps> {
+    let width = 1_usize..5;
+    (any::<bool>(), width).prop_flat_map(move |(texts, width)| {
+        let keys: Data = if texts {
+            (0..width)
+                .map(|key| format!("class \"{key}\""))
+                .collect::<Vec<_>>()
+                .into()
+        } else {
+            (0_i64..)
+                .take(width)
+                .map(|key| 7 - key)
+                .collect::<Vec<_>>()
+                .into()
+        };
+        data(Datatype::Fp32, count * width, false).prop_map(move |values| {
+            let values = Tensor::new(vec![count, width], values).unwrap();
+            Maps::new(Arc::new(keys.clone()), values).unwrap()
+        })
+    })
 }

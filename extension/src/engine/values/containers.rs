@@ -12,7 +12,7 @@ use super::copy_to_onnx;
 use crate::tensor::{Data, Datatype, Value};
 
 /// A sequence of these values.
-pub(super) fn sequence(values: &[Value]) -> Result<DynValue, String> {
+fn sequence(values: &[Value]) -> Result<DynValue, String> {
     if values.is_empty() {
         return Err("an empty sequence, which ONNX Runtime cannot take".to_owned());
     }
@@ -26,16 +26,18 @@ pub(super) fn sequence(values: &[Value]) -> Result<DynValue, String> {
         .map_err(|error| words(&error))
 }
 
-fn own(value: &Value) -> Result<DynValue, String> {
+/// A value of its own for ONNX Runtime.
+pub(super) fn own(value: &Value) -> Result<DynValue, String> {
     match value {
         Value::Tensor(tensor) => copy_to_onnx(tensor.shape(), tensor.data()),
         Value::Sequence(values) => sequence(values),
         Value::Map { keys, values } => map(keys, values),
+        Value::Maps(maps) => sequence(&maps.to_values()),
     }
 }
 
 /// A map from these keys to these values, of which there are as many.
-pub(super) fn map(keys: &Data, values: &Data) -> Result<DynValue, String> {
+fn map(keys: &Data, values: &Data) -> Result<DynValue, String> {
     macro_rules! table {
         ($($key_type:ident $key:ty, $value_type:ident $value:ty;)*) => {
             match (keys.datatype(), values.datatype()) {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::tfserving::{Layout, encode};
 use crate::tensor::strategies;
 
 fn taking(kind: Kind) -> Signature {
@@ -232,5 +233,45 @@ proptest! {
         let request = format!(r#"{{"inputs":[{output}]}}"#);
         let (decoded, _) = v2_decode(&request, &taking(kind)).unwrap();
         prop_assert_eq!(&decoded.inputs[0].1, &given);
+    }
+
+    /// Maps with the same keys are answered as a list of such maps is, in every form.
+    #[test]
+    fn maps_in_one_are_written_as_each_by_itself(
+        maps in (1_usize..4).prop_flat_map(strategies::maps),
+        classes in prop::option::of(1_usize..3),
+        binary in any::<bool>(),
+    ) {
+        let count = maps.count();
+        let forms = [Value::Sequence(maps.to_values()), Value::Maps(maps)];
+        let label = tensor(&[count], vec![true; count]);
+        let beside = |name: &str, value: &Value| {
+            vec![(name.to_owned(), label.clone()), ("p".to_owned(), value.clone())]
+        };
+        let answers = forms.map(|value| {
+            let alone = vec![("p".to_owned(), value.clone())];
+            // The last of several maps is not the label's probabilities.
+            let several = [beside("label", &value), alone.clone()].concat();
+            let mut answers = Vec::new();
+            for outputs in [alone, beside("label", &value), beside("y", &value), several] {
+                answers.push(predict::encode(BY, &outputs));
+                for layout in [Layout::Rows, Layout::Columns] {
+                    answers.push(encode(layout, &outputs).unwrap());
+                }
+            }
+            let signature = Signature {
+                inputs: Vec::new(),
+                outputs: vec![Port { name: "p".to_owned(), kind: sequence(WORDS) }],
+            };
+            let mut wish = json!({ "binary_data": binary });
+            if let Some(classes) = classes {
+                wish["classification"] = json!(classes);
+            }
+            let wishes = json!({ "inputs": [], "outputs": [{ "name": "p", "parameters": wish }] });
+            let (_, reply) = v2_decode(&wishes.to_string(), &signature).unwrap();
+            answers.push(reply.encode(BY, vec![("p".to_owned(), value)]).pieces.concat());
+            answers
+        });
+        prop_assert_eq!(&answers[0], &answers[1]);
     }
 }

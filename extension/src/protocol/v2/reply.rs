@@ -1,11 +1,13 @@
 //! The answer to a request, in the form that the request wishes.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::binary;
 use super::classification::Ranking;
 use super::request::OutputTensor;
-use crate::protocol::dense::{Dense, dense};
+use crate::protocol::dense::into_tensor;
 use crate::protocol::{AnsweredBy, BadRequest, output_port, write};
 use crate::tensor::{Data, Signature, Tensor, Value};
 
@@ -134,7 +136,7 @@ struct Output {
     datatype: &'static str,
     shape: Vec<usize>,
     /// The class of each column, where the model names them.
-    labels: Option<Data>,
+    labels: Option<Arc<Data>>,
     content: Content,
 }
 
@@ -146,17 +148,11 @@ enum Content {
 
 impl Output {
     fn new(name: String, value: Value, binary: bool, ranking: Option<Ranking>) -> Self {
-        let (tensor, labels) = match dense(&value) {
-            Some(Dense {
-                probabilities,
-                classes,
-            }) => (probabilities, Some(classes)),
-            None => match value {
-                Value::Tensor(tensor) => (tensor, None),
-                other => return Self::without_tensor(name, other),
-            },
+        let (tensor, labels) = match into_tensor(value) {
+            Ok(dense) => dense,
+            Err(other) => return Self::without_tensor(name, other),
         };
-        let ranked = ranking.and_then(|ranking| ranking.rank(&tensor, labels.as_ref()));
+        let ranked = ranking.and_then(|ranking| ranking.rank(&tensor, labels.as_deref()));
         // The labels of what is ranked stand in its elements.
         let (tensor, labels) = ranked.map_or((tensor, labels), |ranked| (ranked, None));
         let datatype = tensor.datatype().name();
@@ -180,6 +176,7 @@ impl Output {
             Value::Map { keys, .. } => ("MAP", keys.len()),
             Value::Sequence(values) => ("SEQUENCE", values.len()),
             Value::Tensor(tensor) => (tensor.datatype().name(), tensor.data().len()),
+            Value::Maps(maps) => ("SEQUENCE", maps.count()),
         };
         Self {
             name,

@@ -195,4 +195,27 @@ proptest! {
         let given: Vec<_> = requests.into_iter().map(|request| request.inputs).collect();
         prop_assert_eq!(parts, given);
     }
+
+    /// Maps with the same keys are split as a list of such maps is.
+    #[test]
+    fn maps_in_one_are_split_as_each_by_itself(
+        (rows, maps) in prop::collection::vec(1_usize..4, 1..4).prop_flat_map(|rows| {
+            let all = rows.iter().sum();
+            (Just(rows), strategies::maps(all))
+        }),
+    ) {
+        let output = |value| vec![("p".to_owned(), value)];
+        let each = Value::Sequence(maps.to_values());
+        let parts = split(output(Value::Maps(maps.clone())), &rows).unwrap();
+        let as_each: Vec<_> = parts
+            .into_iter()
+            .map(|mut part| match part.pop() {
+                Some((_, Value::Maps(maps))) => output(Value::Sequence(maps.to_values())),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        prop_assert_eq!(Some(as_each), split(output(each), &rows));
+        let one_more = [rows, vec![1]].concat();
+        prop_assert!(split(output(Value::Maps(maps)), &one_more).is_none());
+    }
 }

@@ -111,8 +111,26 @@ fn answers_are_put_together_in_order_or_not_at_all() {
     };
     assert_eq!(rows.len(), 2);
 
-    for other in [tensor(&[3]), tensor(&[]), Value::Sequence(Vec::new())] {
-        let runs = vec![run(vec![other.clone()]), run(vec![other])];
+    let table = |key: i64, value: f32| {
+        let values = Tensor::new(vec![1, 1], vec![value]).unwrap();
+        Value::Maps(Maps::new(Arc::new(vec![key].into()), values).unwrap())
+    };
+    let runs = vec![run(vec![table(7, 0.5)]), run(vec![table(7, 0.25)])];
+    let Value::Maps(whole) = &join(runs, 1).unwrap()[0].1 else {
+        panic!("no maps")
+    };
+    assert_eq!(**whole.keys(), vec![7_i64].into());
+    assert_eq!(*whole.values().data(), vec![0.5_f32, 0.25].into());
+
+    for (first, second) in [
+        (tensor(&[3]), tensor(&[3])),
+        (tensor(&[]), tensor(&[])),
+        (Value::Sequence(Vec::new()), Value::Sequence(Vec::new())),
+        (table(7, 0.5), table(8, 0.5)),
+        (table(7, 0.5), tensor(&[1, 1])),
+        (tensor(&[1, 1]), table(7, 0.5)),
+    ] {
+        let runs = vec![run(vec![first]), run(vec![second])];
         let error = join(runs, 1).unwrap_err().to_string();
         assert!(
             error.contains("output \"y0\" does not have a row"),

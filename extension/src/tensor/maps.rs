@@ -1,0 +1,95 @@
+//! Maps that all have the same keys, without a map for each.
+
+use std::sync::Arc;
+
+use super::{Data, Tensor, Value};
+
+/// A sequence of maps that have the same keys, such as scikit-learn's probabilities (`ZipMap`): a tensor of as many rows
+/// as there are maps, and as many columns as there are keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Maps {
+    keys: Arc<Data>,
+    values: Tensor,
+}
+
+impl Maps {
+    /// The maps from these keys to the values of each row; `None` unless the shape is `[maps, keys]`.
+    #[must_use]
+    pub fn new(keys: Arc<Data>, values: Tensor) -> Option<Self> {
+        match *values.shape() {
+            [_, columns] if columns == keys.len() => Some(Self { keys, values }),
+            _ => None,
+        }
+    }
+
+    /// The keys of each map.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<Data> {
+        &self.keys
+    }
+
+    /// The values, of shape `[maps, keys]`.
+    #[must_use]
+    pub fn values(&self) -> &Tensor {
+        &self.values
+    }
+
+    /// How many maps there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.values.shape()[0]
+    }
+
+    /// Keys and values, given away.
+    #[must_use]
+    pub fn into_parts(self) -> (Arc<Data>, Tensor) {
+        (self.keys, self.values)
+    }
+
+    /// Each map by itself.
+    #[must_use]
+    pub fn to_values(&self) -> Vec<Value> {
+        let map = |place: usize| {
+            let (_, values) = self.values.rows(place..place + 1)?.into_parts();
+            Some(Value::Map {
+                keys: (*self.keys).clone(),
+                values,
+            })
+        };
+        (0..self.count()).filter_map(map).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn maps(shape: &[usize]) -> Option<Maps> {
+        let keys = Arc::new(vec!["a".to_owned(), "b".to_owned()].into());
+        let numbers = [0.0_f32, 1.0, 2.0, 3.0];
+        let count = shape.iter().product::<usize>();
+        Maps::new(
+            keys,
+            Tensor::new(shape.to_vec(), numbers[..count].to_vec()).unwrap(),
+        )
+    }
+
+    #[test]
+    fn each_row_is_a_map() {
+        let map = |values: [f32; 2]| Value::Map {
+            keys: vec!["a".to_owned(), "b".to_owned()].into(),
+            values: values.to_vec().into(),
+        };
+        let two = maps(&[2, 2]).unwrap();
+        assert_eq!(two.count(), 2);
+        assert_eq!(two.to_values(), [map([0.0, 1.0]), map([2.0, 3.0])]);
+        assert_eq!(maps(&[0, 2]).unwrap().to_values(), []);
+    }
+
+    #[test]
+    fn a_tensor_without_a_column_for_each_key_is_no_maps() {
+        for shape in [&[2][..], &[], &[4, 1], &[1, 4], &[1, 1, 2]] {
+            assert_eq!(maps(shape), None, "{shape:?}");
+        }
+    }
+}
