@@ -25,7 +25,7 @@ mod through;
 mod throughput;
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -37,13 +37,14 @@ use crate::figures::percentile;
 
 // The contenders, as tables call them.
 const BARE: &str = "the model alone";
-const ECHO: &str = "a Unix socket with an answer ready";
+const ECHO: &str = "a socket that is busy for a run's time";
 const UNIX: &str = "sidecar, Unix socket";
 const TCP: &str = "sidecar, TCP";
 const UNIX_JSON: &str = "sidecar, Unix socket, JSON";
 const FASTAPI: &str = "FastAPI on uvicorn";
 const BENTOML: &str = "BentoML";
 const HANDLER: &str = "handler and sidecar";
+const HANDLER_ECHO: &str = "handler and such a socket";
 const NOTHING: &str = "a handler that does nothing";
 const PYTHON: &str = "the tutorials' Python";
 
@@ -58,6 +59,12 @@ impl Times {
     fn at(&self, percent: f64) -> f64 {
         percentile(&self.microseconds, percent)
     }
+}
+
+/// The median of what was measured.
+fn median(times: &[Times], subject: &str, contender: &str) -> Result<Duration> {
+    let micros = judge::find(times, subject, contender, 50.0)?;
+    Ok(Duration::from_secs_f64(micros / 1e6))
 }
 
 /// What one contender does in a second with one model, asked by [`CLIENTS`] at once, round by round.
@@ -120,7 +127,8 @@ pub(crate) async fn run(calls: usize, requests: usize) -> Result<ExitCode> {
     // They would take their share of the CPUs.
     drop((sidecar, bare, others));
     println!("{calls} invocations of each function");
-    times.extend(through::measure(&parts, calls).await?);
+    let run = median(&times, "small", BARE)?;
+    times.extend(through::measure(&parts, calls, run).await?);
     table::tell(&times, &rates, &codec, &memory);
     plot::draw(&times, &rates)?;
     println!("\nall of it took {} s", started.elapsed().as_secs());

@@ -25,6 +25,7 @@ mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -82,7 +83,7 @@ enum Subject {
     Echo {
         socket: PathBuf,
         answer: PathBuf,
-        request_length: usize,
+        nanoseconds: u64,
     },
     /// 250 MB from S3 to a file, beside AWS's C client and a parallel curl
     Fetch {
@@ -104,8 +105,11 @@ async fn main() -> Result<ExitCode> {
         Subject::Echo {
             socket,
             answer,
-            request_length,
-        } => inference::echo(&socket, &answer, request_length).map(|()| ExitCode::SUCCESS),
+            nanoseconds,
+        } => {
+            inference::echo(&socket, &answer, Duration::from_nanos(nanoseconds))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Subject::Fetch { repetitions } => fetch::run(repetitions.into()).await,
     }
 }

@@ -86,7 +86,7 @@ impl Client {
 }
 
 /// Where the body begins and ends, once the head is there.
-fn whole(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
+pub(super) fn whole(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
     };

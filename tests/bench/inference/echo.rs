@@ -1,50 +1,62 @@
-//! A server that has its answer ready: what two wake-ups and the calls of the operating system cost by themselves. In a
-//! process of its own, as every server is.
+//! A server that has its answer ready, once it has been busy for as long as the model is: what two wake-ups and the
+//! calls of the operating system cost by themselves. In a process of its own, as every server is.
+//!
+//! The time matters: a server that answers at once keeps its caller's CPU, and one that does not wakes another.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-use super::client::Address;
+use super::client::{Address, whole};
 use super::contenders::folder;
 
 /// What it says when it can be called.
 const LISTENING: &str = "listening";
+/// Its socket's name in its folder.
+pub(super) const SOCKET: &str = "echo";
 
 /// A Unix socket at which one caller is answered, always with the same.
 pub(super) struct Echo {
-    pub(super) address: Address,
     process: Child,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Echo {
-    /// Answers each `request_length` bytes with a response of this body.
-    pub(super) fn start(request_length: usize, body: &[u8]) -> Result<Self> {
+    /// Answers each request with a response of this body, after a time in which it does nothing of use.
+    pub(super) fn start(body: &[u8], busy: Duration) -> Result<Self> {
         let folder = folder()?;
-        let (socket, answer) = (folder.path().join("echo"), folder.path().join("answer"));
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        let (socket, answer) = (folder.path().join(SOCKET), folder.path().join("answer"));
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         std::fs::write(&answer, [head.as_bytes(), body].concat())?;
         let mut process = Command::new(std::env::current_exe()?)
             .arg("echo")
             .args([&socket, &answer])
-            .arg(request_length.to_string())
+            .arg(busy.as_nanos().to_string())
             .stdout(Stdio::piped())
             .spawn()?;
         let said = process.stdout.take().context("a pipe")?;
         let mut line = String::new();
         BufReader::new(said).read_line(&mut line)?;
-        let echo = Self {
-            address: Address::Unix(socket),
-            process,
-            _folder: folder,
-        };
+        let echo = Self { process, folder };
         ensure!(line.trim() == LISTENING, "the socket says {line:?}");
         Ok(echo)
+    }
+
+    /// The folder that the socket is in.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(super) fn address(&self) -> Address {
+        Address::Unix(self.folder().join(SOCKET))
     }
 }
 
@@ -55,15 +67,26 @@ impl Drop for Echo {
     }
 }
 
-/// The process: answers each so many bytes of its one caller with what stands in `answer`, until the caller hangs up.
-pub(crate) fn serve(socket: &Path, answer: &Path, request_length: usize) -> Result<()> {
+/// The process: answers each request of its one caller with what stands in `answer`, until the caller hangs up.
+pub(crate) fn serve(socket: &Path, answer: &Path, busy: Duration) -> Result<()> {
     let answer = std::fs::read(answer)?;
     let listener = UnixListener::bind(socket)?;
     println!("{LISTENING}");
     let (mut caller, _) = listener.accept()?;
-    let mut request = vec![0; request_length];
-    while caller.read_exact(&mut request).is_ok() {
+    let mut request = vec![0; 1 << 20];
+    loop {
+        let mut filled = 0;
+        while whole(&request[..filled])?.is_none_or(|(_, end)| filled < end) {
+            let count = caller.read(&mut request[filled..])?;
+            if count == 0 {
+                return Ok(());
+            }
+            filled += count;
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < busy {
+            std::hint::spin_loop();
+        }
         caller.write_all(&answer)?;
     }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! One request at a time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -9,6 +9,7 @@ use super::contenders::{Bare, Server};
 use super::echo::Echo;
 use super::subject::Subject;
 use super::{BARE, ECHO, Subjects, TCP, Times, UNIX, UNIX_JSON};
+use crate::figures::percentile;
 
 /// In turns of so many.
 const TURN: usize = 100;
@@ -63,15 +64,17 @@ pub(super) fn measure(
     let [unix, tcp] = &sidecar.addresses[..] else {
         anyhow::bail!("the sidecar has two sockets");
     };
-    let ready = |request: &[u8]| -> Result<Echo> {
+    let mut ready = |subject: &Subject, request: &[u8]| -> Result<Echo> {
         let answer = Client::connect(unix)?.ask(request)?.to_vec();
-        Echo::start(request.len(), &answer)
+        bare.times(subject, TURN)?;
+        let run = percentile(&bare.times(subject, TURN)?, 50.0);
+        Echo::start(&answer, Duration::from_secs_f64(run / 1e6))
     };
     let small = &subjects.small;
     let plain = small.plain("/models/small/predict");
-    let echo = ready(&plain)?;
+    let echo = ready(small, &plain)?;
     let mut callers = vec![
-        Caller::new(small, ECHO, &echo.address, plain.clone())?,
+        Caller::new(small, ECHO, &echo.address(), plain.clone())?,
         Caller::new(small, UNIX, unix, plain.clone())?,
         Caller::new(small, TCP, tcp, plain)?,
     ];
@@ -79,12 +82,12 @@ pub(super) fn measure(
         let request = small.plain("/predict");
         callers.push(Caller::new(small, name, &server.addresses[0], request)?);
     }
-    let mut all = in_turns(small, callers, bare, calls)?;
     let image = &subjects.image;
     let binary = image.binary();
-    let echo = ready(&binary)?;
+    let echo_of_image = ready(image, &binary)?;
+    let mut all = in_turns(small, callers, bare, calls)?;
     let callers = vec![
-        Caller::new(image, ECHO, &echo.address, binary.clone())?,
+        Caller::new(image, ECHO, &echo_of_image.address(), binary.clone())?,
         Caller::new(image, UNIX, unix, binary.clone())?,
         Caller::new(image, TCP, tcp, binary)?,
         Caller::new(image, UNIX_JSON, unix, image.v2())?,

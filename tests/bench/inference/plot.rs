@@ -45,7 +45,14 @@ pub(super) fn draw(times: &[Times], rates: &[Rate]) -> Result<()> {
 fn colour(contender: &str) -> &'static str {
     if contender.contains("sidecar") {
         "#1b7f5c"
-    } else if [super::BARE, super::ECHO, super::NOTHING].contains(&contender) {
+    } else if [
+        super::BARE,
+        super::ECHO,
+        super::HANDLER_ECHO,
+        super::NOTHING,
+    ]
+    .contains(&contender)
+    {
         "#8a8f98"
     } else {
         "#c0762b"

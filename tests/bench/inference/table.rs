@@ -7,24 +7,24 @@ use crate::figures::sparkline;
 
 pub(super) fn tell(times: &[Times], rates: &[Rate], codec: &Codec, memory: &Memory) {
     println!(
-        "\n{:8}{:36}{:>10}{:>10}{:>10}{:>10}   one request at a time; microseconds",
+        "\n{:8}{:40}{:>10}{:>10}{:>10}{:>10}   one request at a time; microseconds",
         "model", "", "p50", "p90", "p99", "p99.9"
     );
     for one in times {
         let [p50, p90, p99, most] = [50.0, 90.0, 99.0, 99.9].map(|percent| one.at(percent));
         println!(
-            "{:8}{:36}{p50:>10.1}{p90:>10.1}{p99:>10.1}{most:>10.1}",
+            "{:8}{:40}{p50:>10.1}{p90:>10.1}{p99:>10.1}{most:>10.1}",
             one.subject, one.contender
         );
     }
     println!(
-        "\n{:8}{:36}{:>10}   {CLIENTS} callers at once; answers a second, by round",
+        "\n{:8}{:40}{:>10}   {CLIENTS} callers at once; answers a second, by round",
         "model", "", "median"
     );
     for rate in rates {
         let line = sparkline(&rate.per_second);
         println!(
-            "{:8}{:36}{:>10.0}   {line}",
+            "{:8}{:40}{:>10.0}   {line}",
             rate.subject,
             rate.contender,
             rate.median()

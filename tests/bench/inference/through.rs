@@ -1,8 +1,9 @@
 //! Through the handler and the Runtime API, on the lab's platform: how long a function has an event, from the
 //! platform's answer to `next` until the call that brings the response.
 //!
-//! The handler with the layer, beside a handler that does nothing, on the same runtime and with no layer; and the
-//! tutorials' Python function. Nothing is frozen in between.
+//! The handler with the layer, beside a handler that does nothing, on the same runtime and with no layer; the handler with
+//! a socket that has its answer ready, which tells what of the difference is not the sidecar's; and the tutorials' Python
+//! function. Nothing is frozen in between.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,14 +14,20 @@ use lab::s3::S3Server;
 use serde_json::{Value, json};
 
 use super::contenders::Parts;
-use super::{HANDLER, NOTHING, PYTHON, Times};
+use super::echo::{Echo, SOCKET};
+use super::{HANDLER, HANDLER_ECHO, NOTHING, PYTHON, Times};
 use crate::reference::WINE;
 
 /// In turns of so many, so that whatever else the machine does meets them all.
 const TURN: usize = 50;
 const BUCKET: &str = "models";
 
-pub(super) async fn measure(parts: &Parts, invocations: usize) -> Result<Vec<Times>> {
+/// `run` is what the model takes by itself.
+pub(super) async fn measure(
+    parts: &Parts,
+    invocations: usize,
+    run: Duration,
+) -> Result<Vec<Times>> {
     let s3 = S3Server::start().await?;
     let model = parts.models().join("small.onnx");
     s3.put(BUCKET, "small.onnx", std::fs::read(model)?);
@@ -45,8 +52,16 @@ pub(super) async fn measure(parts: &Parts, invocations: usize) -> Result<Vec<Tim
     let python = of(&empty, &parts.python_function())
         .env("MODEL_BUCKET", BUCKET)
         .env("MODEL_KEY", "small.onnx");
+    let echo = Echo::start(br#"{"prediction":[0]}"#, run)?;
+    let bootstrap = "bootstrap";
+    std::fs::copy(
+        parts.handler().join(bootstrap),
+        echo.folder().join(bootstrap),
+    )?;
+    let alone = of(&empty, echo.folder()).env("MODEL_SOCKET", format!("/var/task/{SOCKET}"));
     let functions = [
         (HANDLER, start(handler).await?),
+        (HANDLER_ECHO, start(alone).await?),
         (NOTHING, start(nothing).await?),
         (PYTHON, start(python).await?),
     ];

@@ -7,17 +7,27 @@ use anyhow::{Context as _, Result};
 
 use super::client::{Address, Client};
 use super::contenders::{Bare, Server};
+use super::subject::Subject;
 use super::{BARE, CLIENTS, Rate, Subjects, TCP, UNIX};
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 15;
 /// How long a round of one contender is.
-const ROUND: Duration = Duration::from_millis(1_500);
+const ROUND: Duration = Duration::from_millis(700);
 
-/// One contender: where it listens, and what it is asked.
-struct Target<'a> {
+/// One contender.
+struct Contender<'a> {
     rate: Rate,
-    address: &'a Address,
-    request: Vec<u8>,
+    way: Way<'a>,
+}
+
+/// How the model is reached.
+enum Way<'a> {
+    /// It is not: the model alone.
+    None(&'a Subject),
+    Socket {
+        address: &'a Address,
+        request: Vec<u8>,
+    },
 }
 
 pub(super) fn measure(
@@ -29,52 +39,46 @@ pub(super) fn measure(
     let [unix, tcp] = &sidecar.addresses[..] else {
         anyhow::bail!("the sidecar has two sockets");
     };
-    let rate = |subject: &'static str, contender| Rate {
-        subject,
-        contender,
-        per_second: Vec::new(),
+    let contender = |subject: &Subject, contender, way| Contender {
+        rate: Rate {
+            subject: subject.name,
+            contender,
+            per_second: Vec::new(),
+        },
+        way,
     };
-    let small = &subjects.small;
-    let mut targets = Vec::new();
-    for (contender, address) in [(UNIX, unix), (TCP, tcp)] {
-        targets.push(Target {
-            rate: rate(small.name, contender),
-            address,
-            request: small.plain("/models/small/predict"),
-        });
+    let socket = |address, request| Way::Socket { address, request };
+    let (small, heavy) = (&subjects.small, &subjects.heavy);
+    let request = || small.plain("/models/small/predict");
+    // What is held against each other stands side by side, since the machine's own pace changes in seconds.
+    let mut contenders = vec![
+        contender(small, BARE, Way::None(small)),
+        contender(small, UNIX, socket(unix, request())),
+        contender(small, TCP, socket(tcp, request())),
+    ];
+    for (name, server) in others {
+        let way = socket(&server.addresses[0], small.plain("/predict"));
+        contenders.push(contender(small, name, way));
     }
-    for (contender, server) in others {
-        targets.push(Target {
-            rate: rate(small.name, contender),
-            address: &server.addresses[0],
-            request: small.plain("/predict"),
-        });
-    }
-    let heavy = &subjects.heavy;
-    targets.push(Target {
-        rate: rate(heavy.name, UNIX),
-        address: unix,
-        request: heavy.plain("/models/heavy/predict"),
-    });
-    let mut alone = [small, heavy].map(|subject| (subject, rate(subject.name, BARE)));
+    let request = heavy.plain("/models/heavy/predict");
+    contenders.push(contender(heavy, BARE, Way::None(heavy)));
+    contenders.push(contender(heavy, UNIX, socket(unix, request)));
     for _ in 0..ROUNDS {
-        for (subject, rate) in &mut alone {
-            rate.per_second.push(bare.rate(subject, CLIENTS, ROUND)?);
-        }
-        for target in &mut targets {
-            let answered = round(target).context(target.rate.contender)?;
-            target.rate.per_second.push(answered);
+        for Contender { rate, way } in &mut contenders {
+            rate.per_second.push(match way {
+                Way::None(subject) => bare.rate(subject, CLIENTS, ROUND)?,
+                Way::Socket { address, request } => {
+                    round(address, request).context(rate.contender)?
+                }
+            });
         }
     }
-    let alone = alone.into_iter().map(|(_, rate)| rate);
-    Ok(alone
-        .chain(targets.into_iter().map(|target| target.rate))
-        .collect())
+    Ok(contenders.into_iter().map(|one| one.rate).collect())
 }
 
 /// Answers in a second.
-fn round(target: &Target<'_>) -> Result<f64> {
-    let clients = (0..CLIENTS).map(|_| Client::connect(target.address));
+fn round(address: &Address, request: &[u8]) -> Result<f64> {
+    let clients = (0..CLIENTS).map(|_| Client::connect(address));
     let clients = clients.collect::<Result<Vec<Client>>>()?;
     let started = Instant::now();
     let counts = thread::scope(|scope| {
@@ -84,7 +88,7 @@ fn round(target: &Target<'_>) -> Result<f64> {
                 scope.spawn(move || {
                     let mut count = 0.0;
                     while started.elapsed() < ROUND {
-                        client.ask(&target.request)?;
+                        client.ask(request)?;
                         count += 1.0;
                     }
                     anyhow::Ok(count)
