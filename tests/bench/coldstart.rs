@@ -153,11 +153,14 @@ async fn all<'a>(setting: &'a Setting, models: &'a [Model], parts: &Parts) -> Re
     }
     for repetition in 1..=setting.repetitions {
         println!("{}: {repetition} of {}", setting.name, setting.repetitions);
-        for run in &mut runs {
-            let sample = start::measure(setting, run.contender, run.model, parts).await;
-            let who = run.contender.label();
-            let sample = sample.with_context(|| format!("{who}, {}", run.model.name))?;
-            run.samples.push(sample);
+        for turn in 0..models::MOST_TURNS {
+            let runs = runs.iter_mut();
+            for run in runs.filter(|run| turn < run.model.turns) {
+                let sample = start::measure(setting, run.contender, run.model, parts).await;
+                let who = run.contender.label();
+                let sample = sample.with_context(|| format!("{who}, {}", run.model.name))?;
+                run.samples.push(sample);
+            }
         }
     }
     Ok(runs)

@@ -65,7 +65,7 @@ enum Subject {
     },
     /// From nothing to the first right answer, beside a bare program and the tutorials' Python
     Coldstart {
-        /// How many cold starts of each, with each model, on loopback; half of it on the link
+        /// How many cold starts of each, with each model, on loopback, thrice as many of small ones; half of it on the link
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
         repetitions: u16,
     },

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::contenders::{Contender, Setting};
-use super::models::Model;
+use super::models::{MOST_TURNS, Model};
 use super::{Run, Sample};
 use crate::figures::percentile;
 
@@ -17,8 +17,10 @@ pub(super) fn tell(settings: &[Setting], models: &[Model], runs: &[Run<'_>]) {
             .filter(|run| run.setting.name == setting.name)
             .collect();
         println!(
-            "\n{}, {} cold starts each; medians, and least; milliseconds",
-            setting.name, setting.repetitions
+            "\n{}, {} cold starts each, and {} of small models; medians, and least; milliseconds",
+            setting.name,
+            setting.repetitions,
+            setting.repetitions * MOST_TURNS
         );
         println!(
             "{:8} {:10} {:>16} {:>16} {:>10} {:>9} {:>9} {:>10} {:>10}",
