@@ -154,8 +154,15 @@ async fn all<'a>(setting: &'a Setting, models: &'a [Model], parts: &Parts) -> Re
     for repetition in 1..=setting.repetitions {
         println!("{}: {repetition} of {}", setting.name, setting.repetitions);
         for turn in 0..models::MOST_TURNS {
-            let runs = runs.iter_mut();
-            for run in runs.filter(|run| turn < run.model.turns) {
+            let mut order: Vec<&mut Run<'_>> = runs
+                .iter_mut()
+                .filter(|run| turn < run.model.turns)
+                .collect();
+            // What one leaves behind, such as pages to be written, meets another the next time.
+            if (repetition + turn) % 2 == 0 {
+                order.reverse();
+            }
+            for run in order {
                 let sample = start::measure(setting, run.contender, run.model, parts).await;
                 let who = run.contender.label();
                 let sample = sample.with_context(|| format!("{who}, {}", run.model.name))?;
