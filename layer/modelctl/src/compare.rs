@@ -38,6 +38,9 @@ pub(crate) fn compare(
             }
             data(values, other_values, tolerance)
         }
+        // The same maps may come as a table of one model and one by one of the other.
+        (Value::Maps(before), _) => compare(&Value::Sequence(before.to_values()), after, tolerance),
+        (_, Value::Maps(after)) => compare(before, &Value::Sequence(after.to_values()), tolerance),
         _ => Err("its kind or its length differs".to_owned()),
     }
 }
@@ -120,6 +123,10 @@ fn numbers<T: Copy>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use model_sidecar::tensor::Maps;
+
     use super::*;
 
     fn single(values: &[f32]) -> Value {
@@ -176,5 +183,23 @@ mod tests {
         );
         assert!(within.expect("comparable").of_allowed < 1.0);
         assert!(compare(&map(vec![1], vec![0.5]), &map(vec![2], vec![0.5]), None).is_err());
+        let table = |key: i64, value: f32| {
+            let values = Tensor::new(vec![1, 1], vec![value]).expect("one");
+            Value::Maps(Maps::new(Arc::new(vec![key].into()), values).expect("one map"))
+        };
+        for (before, after) in [
+            (table(1, 0.5), map(vec![1], vec![0.5])),
+            (map(vec![1], vec![0.5]), table(1, 0.5)),
+            (table(1, 0.5), table(1, 0.5)),
+        ] {
+            assert_eq!(compare(&before, &after, None), Ok(Difference::default()));
+        }
+        assert!(compare(&table(1, 0.5), &map(vec![2], vec![0.5]), None).is_err());
+        assert!(
+            compare(&table(1, 0.5), &table(1, 0.75), None)
+                .expect("comparable")
+                .of_allowed
+                > 1.0
+        );
     }
 }
