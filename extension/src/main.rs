@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         return answer.print();
     }
     disable_telemetry();
-    sys::bound_heaps();
+    sys::share_one_heap();
     let environment = Environment::of_this_process();
     log::start(&LogSettings::read(&environment));
     // One thread: the server's work is microseconds, and loads, files and all but short runs have threads of their own.

@@ -35,21 +35,14 @@ pub fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Has the allocator give back what was large, as soon as it is freed. glibc raises both limits otherwise, up to 32 MB,
-/// each time a large block is freed, and every thread then keeps as much in a heap of its own.
-pub fn bound_heaps() {
-    /// Blocks from this size on come from the system each by itself, in bytes: more than a body or a tensor has that
-    /// comes often, since its pages are new each time.
-    #[cfg(target_env = "gnu")]
-    const OWN_BLOCK: libc::c_int = 1 << 20;
-    /// What may be free at a heap's end, in bytes.
-    #[cfg(target_env = "gnu")]
-    const FREE_END: libc::c_int = 2 * OWN_BLOCK;
+/// Has all threads share one heap. Each would else have its own, which glibc gives back to the system in part only, whose
+/// room is of no use to the others, and which grows page by page, each time in a system call that holds up whoever
+/// touches new memory elsewhere: more than a thousand times while ONNX Runtime opens.
+pub fn share_one_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt takes the allocator's own lock and has no other precondition. Where it fails, all is as it was.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_BLOCK);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, FREE_END);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
@@ -59,19 +52,6 @@ pub fn release_freed_memory() {
     // SAFETY: malloc_trim takes the allocator's own locks and has no other precondition.
     unsafe {
         libc::malloc_trim(0);
-    }
-}
-
-/// Lets the calling thread's heap grow by so many bytes at once. On glibc a heap that is not the main thread's grows page
-/// by page, each time in a system call that holds up whoever touches new memory in another thread: more than a
-/// thousand times while ONNX Runtime opens. The room stays with the heap; its pages do not.
-pub fn stretch_heap(bytes: usize) {
-    /// Just below what glibc takes from the system piece by piece.
-    const PIECE: usize = 120 * 1024;
-    if cfg!(target_env = "gnu") {
-        let piece = |_| std::hint::black_box(Vec::<u8>::with_capacity(PIECE));
-        // Dropped from the lowest to the highest: only the last borders on the end, and what is free goes at once.
-        drop((0..bytes / PIECE).map(piece).collect::<Vec<_>>());
     }
 }
 

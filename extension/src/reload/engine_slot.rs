@@ -7,9 +7,6 @@ use tokio::sync::{OnceCell, oneshot};
 
 use crate::engine::{Engine, EngineError};
 
-/// What opening ONNX Runtime takes of its thread's heap, in bytes, and a little more.
-const OPENING_HEAP: usize = 8 << 20;
-
 /// Opens the engine on a thread, once, when it is first asked for.
 pub struct EngineSlot {
     open: Box<dyn Fn() -> Result<Arc<dyn Engine>, EngineError> + Send + Sync>,
@@ -33,11 +30,7 @@ impl EngineSlot {
         let open = || async {
             let slot = Arc::clone(self);
             let started = Instant::now();
-            let open = move || {
-                crate::sys::stretch_heap(OPENING_HEAP);
-                (slot.open)()
-            };
-            let engine = on_thread("open-engine", open).await??;
+            let engine = on_thread("open-engine", move || (slot.open)()).await??;
             Ok((engine, started.elapsed()))
         };
         self.cell.get_or_try_init(open).await.cloned()

@@ -25,9 +25,6 @@ use crate::models::Loaded;
 use crate::onnx::Description;
 use crate::status::ModelStatus;
 
-/// What the load of a small model takes of its thread's heap, in bytes. Large blocks come from elsewhere.
-const LOADING_HEAP: usize = 2 << 20;
-
 impl Reloader {
     fn loaded(&self) -> MutexGuard<'_, Option<(Record, Seen)>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
@@ -102,7 +99,6 @@ impl Reloader {
             if reload && !vacated {
                 crate::sys::lower_thread_priority();
             }
-            crate::sys::stretch_heap(LOADING_HEAP);
             let session = engine.load(files.path(), description.as_ref())?;
             let passed = gate.check(&*session)?;
             Ok::<_, CheckError>((session, passed, files))
