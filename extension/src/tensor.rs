@@ -212,6 +212,19 @@ pub enum Value {
     Maps(Maps),
 }
 
+impl Value {
+    /// How many it holds: elements of a tensor, items of a sequence, entries of a map.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        match self {
+            Value::Tensor(tensor) => tensor.data().len(),
+            Value::Sequence(values) => values.len(),
+            Value::Map { keys, .. } => keys.len(),
+            Value::Maps(maps) => maps.count(),
+        }
+    }
+}
+
 /// The kind of value that a model's input takes or its output gives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {

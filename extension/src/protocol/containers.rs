@@ -41,12 +41,7 @@ pub(super) fn input(
         )));
     }
     let value = read(data, kind, &format!("{place}.data"))?;
-    let length = match &value {
-        Value::Sequence(values) => values.len(),
-        Value::Map { keys, .. } => keys.len(),
-        Value::Tensor(tensor) => tensor.data().len(),
-        Value::Maps(maps) => maps.count(),
-    };
+    let length = value.length();
     if *shape != [length] {
         return Err(BadRequest(format!(
             "{place}.shape is {shape:?}, but the data has {length} values: expected [{length}]"

@@ -15,13 +15,8 @@ const OUTSIZE: u64 = 4;
 
 /// The number of elements of all tensors among these.
 pub(super) fn elements(values: &[(String, Value)]) -> u64 {
-    let count = |value: &Value| match value {
-        Value::Tensor(tensor) => tensor.data().len(),
-        Value::Sequence(values) => values.len(),
-        Value::Map { keys, .. } => keys.len(),
-        Value::Maps(maps) => maps.values().data().len(),
-    };
-    values.iter().map(|(_, value)| count(value) as u64).sum()
+    let lengths = values.iter().map(|(_, value)| value.length() as u64);
+    lengths.sum()
 }
 
 /// The sizes of one model's runs, in elements of its inputs.

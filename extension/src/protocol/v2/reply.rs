@@ -172,16 +172,15 @@ impl Output {
 
     /// Sequences and maps, which have a form in JSON alone.
     fn without_tensor(name: String, value: Value) -> Self {
-        let (datatype, length) = match &value {
-            Value::Map { keys, .. } => ("MAP", keys.len()),
-            Value::Sequence(values) => ("SEQUENCE", values.len()),
-            Value::Tensor(tensor) => (tensor.datatype().name(), tensor.data().len()),
-            Value::Maps(maps) => ("SEQUENCE", maps.count()),
+        let datatype = match &value {
+            Value::Map { .. } => "MAP",
+            Value::Sequence(_) | Value::Maps(_) => "SEQUENCE",
+            Value::Tensor(tensor) => tensor.datatype().name(),
         };
         Self {
             name,
             datatype,
-            shape: vec![length],
+            shape: vec![value.length()],
             labels: None,
             content: Content::Nested(value),
         }
