@@ -2,8 +2,8 @@
 //!
 //! A tensor's elements are nearly all of a large request. A parser that looks for the end of a value by reading it takes
 //! as long for that as [`array`](super::array) takes for the elements. So a value is left by its brackets and quotes
-//! alone, and whoever wants it reads it, once, and finds out whether it is JSON. What nobody wants is for
-//! [`unwanted`] to check.
+//! alone, once, whatever it lies in, and whoever wants it reads it and finds out whether it is JSON. What nobody wants
+//! is for [`unwanted`] to check.
 
 use std::borrow::Cow;
 
@@ -12,152 +12,135 @@ use serde::de::IgnoredAny;
 
 use super::BadRequest;
 
-/// What is no JSON, and where.
-#[derive(Debug)]
-pub(super) struct Malformed {
-    expected: &'static str,
-    position: usize,
-}
-
-impl Malformed {
-    /// As a mistake in `place`.
-    pub(super) fn within(&self, place: &str) -> BadRequest {
-        let Malformed { expected, position } = self;
-        BadRequest(format!(
-            "{place}: no valid JSON at byte {position}, where {expected} is expected"
-        ))
-    }
-}
-
-/// The fields of an object, in their order: each name, and its value as it stands.
-pub(super) struct Fields<'a>(Parts<'a>);
-
-/// The items of an array, as they stand.
-pub(super) struct Items<'a>(Parts<'a>);
-
-/// What is left of an object or an array.
-struct Parts<'a> {
+/// A text, and how far it has been taken apart.
+pub(super) struct Reader<'a> {
     text: &'a [u8],
     position: usize,
-    close: u8,
-    first: bool,
-    ended: bool,
 }
 
-/// The fields of the object that `text` is; `None` where it begins as something else.
-pub(super) fn fields(text: &[u8]) -> Option<Fields<'_>> {
-    Parts::of(text, b'{', b'}').map(Fields)
-}
+impl<'a> Reader<'a> {
+    /// From the beginning of `text`.
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        let position = after_space(text, 0);
+        Self { text, position }
+    }
 
-/// The items of the array that `text` is; `None` where it begins as something else.
-pub(super) fn items(text: &[u8]) -> Option<Items<'_>> {
-    Parts::of(text, b'[', b']').map(Items)
-}
+    /// Whether an object begins here.
+    pub(super) fn is_object(&self) -> bool {
+        self.peek() == Some(b'{')
+    }
 
-impl<'a> Parts<'a> {
-    fn of(text: &'a [u8], open: u8, close: u8) -> Option<Self> {
-        let start = after_space(text, 0);
-        (text.get(start) == Some(&open)).then_some(Self {
-            text,
-            position: start + 1,
-            close,
-            first: true,
-            ended: false,
+    /// Goes through the fields of the object that begins here: `each` is given a field's name, and takes its value.
+    /// `place` is where the object stands.
+    pub(super) fn object(
+        &mut self,
+        place: &str,
+        mut each: impl FnMut(&mut Self, &str) -> Result<(), BadRequest>,
+    ) -> Result<(), BadRequest> {
+        self.parts(place, *b"{}", "an object", |reader, _| {
+            let name = reader.name(place)?;
+            each(reader, &name)
         })
     }
 
-    /// Whether a further part begins where the position is now.
-    fn begins(&mut self) -> Result<bool, Malformed> {
-        self.skip_space();
-        let first = std::mem::take(&mut self.first);
-        match self.peek() {
-            Some(byte) if byte == self.close => {
-                self.position += 1;
-                self.skip_space();
-                if self.position < self.text.len() {
-                    return Err(self.malformed("the end"));
-                }
-                self.ended = true;
-                Ok(false)
-            }
-            Some(b',') if !first => {
-                self.position += 1;
-                self.skip_space();
-                Ok(true)
-            }
-            Some(_) if first => Ok(true),
-            _ => Err(self.malformed("a comma or a closing bracket")),
-        }
+    /// Goes through the items of the array that begins here: `each` is given an item's index, and takes it. `place` is
+    /// where the array stands.
+    pub(super) fn array(
+        &mut self,
+        place: &str,
+        each: impl FnMut(&mut Self, usize) -> Result<(), BadRequest>,
+    ) -> Result<(), BadRequest> {
+        self.parts(place, *b"[]", "an array", each)
     }
 
-    fn value(&mut self) -> Result<&'a [u8], Malformed> {
-        let start = self.position;
-        let rest = self.text.get(start..).unwrap_or_default();
-        let length = extent(rest).ok_or_else(|| self.malformed("a value"))?;
+    /// Takes the value that begins here, in `place`, as it stands.
+    pub(super) fn value(&mut self, place: &str) -> Result<&'a [u8], BadRequest> {
+        let rest = self.rest();
+        let length = extent(rest).ok_or_else(|| self.malformed(place, "a value"))?;
         self.position += length;
         Ok(&rest[..length])
     }
 
-    fn field(&mut self) -> Result<(Cow<'a, str>, &'a [u8]), Malformed> {
-        let rest = self.text.get(self.position..).unwrap_or_default();
+    /// Takes the null that begins here, if one does.
+    pub(super) fn null(&mut self) -> bool {
+        let is_null = self.rest().starts_with(b"null");
+        self.position += if is_null { 4 } else { 0 };
+        is_null
+    }
+
+    /// That nothing follows.
+    pub(super) fn end(&mut self, place: &str) -> Result<(), BadRequest> {
+        self.skip_space();
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.malformed(place, "the end")),
+        }
+    }
+
+    fn parts(
+        &mut self,
+        place: &str,
+        [open, close]: [u8; 2],
+        expected: &str,
+        mut each: impl FnMut(&mut Self, usize) -> Result<(), BadRequest>,
+    ) -> Result<(), BadRequest> {
+        if self.peek() != Some(open) {
+            return Err(unexpected(self.value(place)?, place, expected));
+        }
+        self.pass();
+        for index in 0.. {
+            match self.peek() {
+                Some(byte) if byte == close => break,
+                Some(b',') if index > 0 => self.pass(),
+                Some(_) if index == 0 => {}
+                _ => return Err(self.malformed(place, "a comma or a closing bracket")),
+            }
+            each(self, index)?;
+            self.skip_space();
+        }
+        self.position += 1;
+        Ok(())
+    }
+
+    /// Takes a field's name and its colon.
+    fn name(&mut self, place: &str) -> Result<Cow<'a, str>, BadRequest> {
+        let rest = self.rest();
         let token = string(rest).filter(|_| rest.first() == Some(&b'"'));
         let name = token.and_then(|token| Some((unescape(token)?, token.len())));
-        let (name, length) = name.ok_or_else(|| self.malformed("a name"))?;
+        let (name, length) = name.ok_or_else(|| self.malformed(place, "a name"))?;
         self.position += length;
         self.skip_space();
         if self.peek() != Some(b':') {
-            return Err(self.malformed("a colon"));
+            return Err(self.malformed(place, "a colon"));
         }
-        self.position += 1;
-        self.skip_space();
-        Ok((name, self.value()?))
+        self.pass();
+        Ok(name)
     }
 
-    fn next<T>(
-        &mut self,
-        part: impl FnOnce(&mut Self) -> Result<T, Malformed>,
-    ) -> Option<Result<T, Malformed>> {
-        if self.ended {
-            return None;
-        }
-        let next = match self.begins() {
-            Ok(true) => Some(part(self)),
-            Ok(false) => None,
-            Err(malformed) => Some(Err(malformed)),
-        };
-        self.ended |= matches!(next, Some(Err(_)));
-        next
+    /// Leaves the byte that is here, and the space after it.
+    fn pass(&mut self) {
+        self.position += 1;
+        self.skip_space();
     }
 
     fn skip_space(&mut self) {
         self.position = after_space(self.text, self.position);
     }
 
+    fn rest(&self) -> &'a [u8] {
+        self.text.get(self.position..).unwrap_or_default()
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.get(self.position).copied()
     }
 
-    fn malformed(&self, expected: &'static str) -> Malformed {
-        Malformed {
-            expected,
-            position: self.position,
-        }
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(Cow<'a, str>, &'a [u8]), Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.next(Parts::field)
-    }
-}
-
-impl<'a> Iterator for Items<'a> {
-    type Item = Result<&'a [u8], Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.next(Parts::value)
+    #[cold]
+    fn malformed(&self, place: &str, expected: &str) -> BadRequest {
+        BadRequest(format!(
+            "{place}: no valid JSON at byte {} of the request, where {expected} is expected",
+            self.position
+        ))
     }
 }
 

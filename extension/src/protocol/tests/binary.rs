@@ -288,6 +288,47 @@ fn json_without_end_is_an_error_wherever_it_stands() {
 }
 
 #[test]
+fn what_is_no_json_is_told_with_what_it_stands_in_and_its_byte_in_the_request() {
+    let signature = one_input(Datatype::Fp32, &[None]);
+    // ^ is where the mistake is.
+    for (marked, place, expected) in [
+        (r#"{"inputs" ^[]}"#, "not an inference request", "a colon"),
+        (
+            r#" {"inputs": [{"name": "x", "shape": [1] ^"data": [1]}]}"#,
+            "inputs[0]",
+            "a comma or a closing bracket",
+        ),
+        (
+            r#"{"inputs": [{"parameters": {"a": 1,^}}]}"#,
+            "inputs[0].parameters",
+            "a name",
+        ),
+        (r#"{"outputs": [{"name": "y"},^]}"#, "outputs[1]", "a value"),
+        (
+            r#"{"inputs": [{"name": "x", "data": ^[1, 2"#,
+            "inputs[0].data",
+            "a value",
+        ),
+        (
+            r#"{"inputs": []} ^x"#,
+            "not an inference request",
+            "the end",
+        ),
+    ] {
+        let byte = marked.find('^').unwrap();
+        let error = v2_decode(&marked.replacen('^', "", 1), &signature)
+            .unwrap_err()
+            .0;
+        assert_eq!(
+            error,
+            format!(
+                "{place}: no valid JSON at byte {byte} of the request, where {expected} is expected"
+            )
+        );
+    }
+}
+
+#[test]
 fn a_body_without_json_is_the_only_input() {
     let raw = |datatype, shape: &[Option<usize>], bytes: &[u8]| {
         let signature = one_input(datatype, shape);

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::protocol::{BadRequest, json, malformed};
+use crate::protocol::json::{self, Reader};
+use crate::protocol::{BadRequest, malformed};
 
 /// What a request's JSON says.
 pub(super) struct Request<'a> {
@@ -31,8 +32,6 @@ pub(super) struct OutputTensor {
     pub(super) classes: Option<usize>,
 }
 
-const OBJECT: &str = "an object";
-const STRING: &str = "a string";
 const TRUTH: &str = "true or false";
 const SIZE: &str = "a whole number of bytes";
 
@@ -46,43 +45,33 @@ impl<'a> Request<'a> {
         std::str::from_utf8(text).map_err(|error| {
             BadRequest(format!("{REQUEST}: {}", malformed::no_text(text, error)))
         })?;
-        let fields = json::fields(text)
-            .ok_or_else(|| BadRequest(format!("{REQUEST}: an object is expected")))?;
-        let (mut id, mut parameters, mut inputs, mut outputs) = (None, None, None, None);
-        for field in fields {
-            let (name, value) = field.map_err(|malformed| malformed.within(REQUEST))?;
-            match &*name {
-                "id" => json::once(
-                    &mut id,
-                    json::value(value, "id", "a string, or null")?,
-                    "id",
-                )?,
-                "parameters" => json::once(&mut parameters, value, "parameters")?,
-                "inputs" => {
-                    json::once(
-                        &mut inputs,
-                        all(value, "inputs", InputTensor::read)?,
-                        "inputs",
-                    )?;
-                }
-                "outputs" => {
-                    json::once(
-                        &mut outputs,
-                        all(value, "outputs", OutputTensor::read)?,
-                        "outputs",
-                    )?;
-                }
-                unknown => json::unwanted(value, unknown)?,
-            }
+        let (mut id, mut inputs, mut outputs) = (None, None, None);
+        let (mut parameters, mut binary_outputs) = (None, None);
+        let mut reader = Reader::new(text);
+        if !reader.is_object() {
+            return Err(BadRequest(format!("{REQUEST}: an object is expected")));
         }
-        let mut binary_outputs = None;
-        each_parameter(parameters, "parameters", |name, value, place| {
-            match name {
-                "binary_data_output" => binary_outputs = Some(json::value(value, place, TRUTH)?),
-                _ => json::unwanted(value, place)?,
+        reader.object(REQUEST, |reader, name| match name {
+            "id" => {
+                let given = json::value(reader.value(name)?, name, "a string, or null")?;
+                json::once(&mut id, given, name)
             }
-            Ok(())
+            "parameters" => {
+                json::once(&mut parameters, (), name)?;
+                each_parameter(reader, name, |reader, name, place| match name {
+                    "binary_data_output" => {
+                        let given = json::value(reader.value(place)?, place, TRUTH)?;
+                        binary_outputs = Some(given);
+                        Ok(())
+                    }
+                    _ => json::unwanted(reader.value(place)?, place),
+                })
+            }
+            "inputs" => json::once(&mut inputs, all(reader, name, InputTensor::read)?, name),
+            "outputs" => json::once(&mut outputs, all(reader, name, OutputTensor::read)?, name),
+            unknown => json::unwanted(reader.value(unknown)?, unknown),
         })?;
+        reader.end(REQUEST)?;
         Ok(Self {
             id: id.flatten(),
             binary_outputs: binary_outputs.unwrap_or(false),
@@ -102,40 +91,34 @@ impl Request<'_> {
 }
 
 impl<'a> InputTensor<'a> {
-    fn read(text: &'a [u8], place: &str) -> Result<Self, BadRequest> {
-        let (mut name, mut shape, mut datatype) = (None, None, None);
-        let (mut parameters, mut data) = (None, None);
-        each_field(text, place, |field, value, place| match field {
-            "name" => json::once(
-                &mut name,
-                json::value::<String>(value, place, STRING)?,
-                place,
-            ),
-            "shape" => json::once(&mut shape, json::value(value, place, LENGTHS)?, place),
-            "datatype" => json::once(
-                &mut datatype,
-                json::value::<String>(value, place, STRING)?,
-                place,
-            ),
-            "parameters" => json::once(&mut parameters, value, place),
-            "data" => json::once(&mut data, value, place),
-            _ => json::unwanted(value, place),
-        })?;
-        let mut binary_size = None;
-        let place_of = |field: &str| format!("{place}.{field}");
-        each_parameter(parameters, &place_of("parameters"), |name, value, place| {
-            match name {
-                "binary_data_size" => binary_size = Some(json::value(value, place, SIZE)?),
-                _ => json::unwanted(value, place)?,
+    fn read(reader: &mut Reader<'a>, place: &str) -> Result<Self, BadRequest> {
+        let (mut name, mut shape, mut datatype, mut data) = (None, None, None, None);
+        let (mut parameters, mut binary_size) = (None, None);
+        each_field(reader, place, |reader, field, place| match field {
+            "name" => json::once(&mut name, text(reader, place)?, place),
+            "shape" => {
+                let given = json::value(reader.value(place)?, place, LENGTHS)?;
+                json::once(&mut shape, given, place)
             }
-            Ok(())
+            "datatype" => json::once(&mut datatype, text(reader, place)?, place),
+            "parameters" => {
+                json::once(&mut parameters, (), place)?;
+                each_parameter(reader, place, |reader, name, place| match name {
+                    "binary_data_size" => {
+                        binary_size = Some(json::value(reader.value(place)?, place, SIZE)?);
+                        Ok(())
+                    }
+                    _ => json::unwanted(reader.value(place)?, place),
+                })
+            }
+            "data" => json::once(&mut data, reader.value(place)?, place),
+            _ => json::unwanted(reader.value(place)?, place),
         })?;
+        let missing = |field: &str| missing(&format!("{place}.{field}"));
         Ok(Self {
-            name: name.ok_or_else(|| missing(&place_of("name")))?.into(),
-            shape: shape.ok_or_else(|| missing(&place_of("shape")))?,
-            datatype: datatype
-                .ok_or_else(|| missing(&place_of("datatype")))?
-                .into(),
+            name: name.ok_or_else(|| missing("name"))?.into(),
+            shape: shape.ok_or_else(|| missing("shape"))?,
+            datatype: datatype.ok_or_else(|| missing("datatype"))?.into(),
             binary_size,
             data,
         })
@@ -146,31 +129,30 @@ impl<'a> InputTensor<'a> {
 const LENGTHS: &str = "an array of whole numbers, 0 or more";
 
 impl OutputTensor {
-    fn read(text: &[u8], place: &str) -> Result<Self, BadRequest> {
-        let (mut name, mut parameters) = (None, None);
-        each_field(text, place, |field, value, place| match field {
-            "name" => json::once(&mut name, json::value(value, place, STRING)?, place),
-            "parameters" => json::once(&mut parameters, value, place),
-            _ => json::unwanted(value, place),
+    fn read(reader: &mut Reader<'_>, place: &str) -> Result<Self, BadRequest> {
+        /// How many classes may be asked for.
+        const COUNT: &str = "a whole number, 1 or more";
+        let (mut name, mut binary, mut classes) = (None, None, None);
+        let mut parameters = None;
+        each_field(reader, place, |reader, field, place| match field {
+            "name" => json::once(&mut name, text(reader, place)?, place),
+            "parameters" => {
+                json::once(&mut parameters, (), place)?;
+                each_parameter(reader, place, |reader, name, place| {
+                    let value = reader.value(place)?;
+                    match name {
+                        "binary_data" => binary = Some(json::value(value, place, TRUTH)?),
+                        "classification" => match json::value(value, place, COUNT)? {
+                            0 => return Err(json::unexpected(value, place, COUNT)),
+                            count => classes = Some(count),
+                        },
+                        _ => json::unwanted(value, place)?,
+                    }
+                    Ok(())
+                })
+            }
+            _ => json::unwanted(reader.value(place)?, place),
         })?;
-        let (mut binary, mut classes) = (None, None);
-        each_parameter(
-            parameters,
-            &format!("{place}.parameters"),
-            |name, value, place| {
-                /// How many classes may be asked for.
-                const COUNT: &str = "a whole number, 1 or more";
-                match name {
-                    "binary_data" => binary = Some(json::value(value, place, TRUTH)?),
-                    "classification" => match json::value(value, place, COUNT)? {
-                        0 => return Err(json::unexpected(value, place, COUNT)),
-                        count => classes = Some(count),
-                    },
-                    _ => json::unwanted(value, place)?,
-                }
-                Ok(())
-            },
-        )?;
         Ok(Self {
             name: name.ok_or_else(|| missing(&format!("{place}.name")))?,
             binary,
@@ -183,44 +165,44 @@ fn missing(place: &str) -> BadRequest {
     BadRequest(format!("missing field: {place}"))
 }
 
-/// Reads the items of an array, each with its place.
-fn all<'a, T>(
-    text: &'a [u8],
-    place: &str,
-    read: impl Fn(&'a [u8], &str) -> Result<T, BadRequest>,
-) -> Result<Vec<T>, BadRequest> {
-    let items = json::items(text).ok_or_else(|| json::unexpected(text, place, "an array"))?;
-    items
-        .enumerate()
-        .map(|(index, item)| {
-            let item = item.map_err(|malformed| malformed.within(place))?;
-            read(item, &format!("{place}[{index}]"))
-        })
-        .collect()
+/// Reads a string.
+fn text(reader: &mut Reader<'_>, place: &str) -> Result<String, BadRequest> {
+    json::value(reader.value(place)?, place, "a string")
 }
 
-/// Goes through the fields of an object, each with its name, its value and its place.
-fn each_field<'a>(
-    text: &'a [u8],
+/// Reads the items of an array, each with its place.
+fn all<'a, T>(
+    reader: &mut Reader<'a>,
     place: &str,
-    mut each: impl FnMut(&str, &'a [u8], &str) -> Result<(), BadRequest>,
+    read: impl Fn(&mut Reader<'a>, &str) -> Result<T, BadRequest>,
+) -> Result<Vec<T>, BadRequest> {
+    let mut all = Vec::new();
+    reader.array(place, |reader, index| {
+        all.push(read(reader, &format!("{place}[{index}]"))?);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Goes through the fields of an object, each with its name and its place, and takes their values.
+fn each_field<'a>(
+    reader: &mut Reader<'a>,
+    place: &str,
+    mut each: impl FnMut(&mut Reader<'a>, &str, &str) -> Result<(), BadRequest>,
 ) -> Result<(), BadRequest> {
-    let fields = json::fields(text).ok_or_else(|| json::unexpected(text, place, OBJECT))?;
-    for field in fields {
-        let (name, value) = field.map_err(|malformed| malformed.within(place))?;
-        each(&name, value, &format!("{place}.{name}"))?;
-    }
-    Ok(())
+    reader.object(place, |reader, name| {
+        each(reader, name, &format!("{place}.{name}"))
+    })
 }
 
 /// Goes through parameters, if there are any.
-fn each_parameter(
-    text: Option<&[u8]>,
+fn each_parameter<'a>(
+    reader: &mut Reader<'a>,
     place: &str,
-    each: impl FnMut(&str, &[u8], &str) -> Result<(), BadRequest>,
+    each: impl FnMut(&mut Reader<'a>, &str, &str) -> Result<(), BadRequest>,
 ) -> Result<(), BadRequest> {
-    match text {
-        None | Some(b"null") => Ok(()),
-        Some(text) => each_field(text, place, each),
+    if reader.null() {
+        return Ok(());
     }
+    each_field(reader, place, each)
 }
