@@ -137,7 +137,10 @@ bench-inference: bubblewrap stage layer bench-lab ## the way to the model, besid
 	@for program in bench-runs bench-codec; do \
 	    install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/$$program target/bench/inference/$$program; done
 	@install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/examples/nothing target/bench/inference/nothing/bootstrap
+	@install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/bench-within target/bench/inference/within/bootstrap
+	@cp $(ONNXRUNTIME)/$(ARCH)/libonnxruntime.so.1.28.0 target/bench/inference/within
 	@PYTHON=$(PYTHON) sh tests/bench/inference/prepare.sh
+	@cp target/bench/inference/models/small.onnx target/bench/inference/within/model.onnx
 	@PYTHON=$(PYTHON) $(BENCH) inference $(if $(REQUESTS),--requests $(REQUESTS))
 
 # Nightly Rust, which only this needs, and libFuzzer, which comes with cargo-fuzz.

@@ -45,6 +45,7 @@ const FASTAPI: &str = "FastAPI on uvicorn";
 const BENTOML: &str = "BentoML";
 const HANDLER: &str = "handler and sidecar";
 const HANDLER_ECHO: &str = "handler and such a socket";
+const WITHIN: &str = "a handler with the model within";
 const NOTHING: &str = "a handler that does nothing";
 const PYTHON: &str = "the tutorials' Python";
 

@@ -12,6 +12,7 @@
 //! pool. Where the time went goes to standard error in one line.
 
 mod engine;
+mod function;
 mod http;
 
 use std::fs::File;
@@ -19,10 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use ort::environment::Environment;
 use ort::session::Session;
-use ort::value::{DynValue, Tensor};
-use serde_json::{Value, json};
 
 /// Where a fetched model lies, as for the sidecar.
 const FETCHED: &str = "/tmp/bare.onnx";
@@ -38,7 +36,7 @@ fn main() -> Result<()> {
         Err(_) => Ok(((), Duration::ZERO)),
     };
     let (opened, fetched) = thread::scope(|scope| {
-        let opening = scope.spawn(move || timed(|| open(threads)));
+        let opening = scope.spawn(move || timed(|| function::open(threads)));
         let fetched = fetch();
         (opening.join(), fetched)
     });
@@ -57,36 +55,7 @@ fn main() -> Result<()> {
         milliseconds(open_time),
         milliseconds(load_time)
     );
-    http::serve(|event| predict(&mut session, event))
-}
-
-/// The library beside this program. First of all: the bindings would open whatever library the system has.
-fn open(threads: usize) -> Result<Environment> {
-    let own = std::env::current_exe()?;
-    engine::open(&own.with_file_name("libonnxruntime.so.1.28.0"), threads)
-}
-
-/// The answer to `{"features": [numbers]}`: the model's first output.
-fn predict(session: &mut Session, event: &Value) -> Result<Value> {
-    let features = event.get("features").and_then(Value::as_array);
-    let features = features.context("no features")?.iter();
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the models calculate in single precision"
-    )]
-    let row: Vec<f32> = features
-        .map(|number| number.as_f64().unwrap_or(f64::NAN) as f32)
-        .collect();
-    let input = session.inputs().first().context("no input")?;
-    let name = input.name().to_owned();
-    let row: DynValue = Tensor::from_array(([1, row.len()], row))?.into_dyn();
-    let outputs = session.run(vec![(name, row)])?;
-    let (_, first) = outputs.iter().next().context("no output")?;
-    let prediction = match first.try_extract_tensor::<f32>() {
-        Ok((_, numbers)) => json!([numbers]),
-        Err(_) => json!(first.try_extract_tensor::<i64>()?.1),
-    };
-    Ok(json!({ "prediction": prediction }))
+    http::serve(|event| function::predict(&mut session, event))
 }
 
 fn timed<T>(what: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {

@@ -45,6 +45,7 @@ impl Parts {
             parts.models().join("answers.json"),
             parts.python_function().join("bootstrap"),
             parts.nothing().join("bootstrap"),
+            parts.within().join("bootstrap"),
         ];
         for file in wanted {
             ensure!(
@@ -89,6 +90,11 @@ impl Parts {
     /// The function that does nothing.
     pub(super) fn nothing(&self) -> PathBuf {
         self.made.join("nothing")
+    }
+
+    /// The function with the model within.
+    pub(super) fn within(&self) -> PathBuf {
+        self.made.join("within")
     }
 
     /// The folder of a layer with nothing in it.

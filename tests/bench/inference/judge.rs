@@ -6,7 +6,7 @@ use super::codec::Codec;
 use super::memory::Memory;
 use super::{
     BARE, BENTOML, ECHO, FASTAPI, HANDLER, HANDLER_ECHO, NOTHING, PYTHON, Rate, TCP, Times, UNIX,
-    UNIX_JSON,
+    UNIX_JSON, WITHIN,
 };
 use crate::figures::{Figures, Goal, percentile};
 
@@ -87,6 +87,9 @@ fn latency(figures: &mut Figures, times: &[Times]) -> Result<()> {
     figures.hold(name, above, "µs", Goal::AtMost(HANDLER_P50));
     let above = at("small", HANDLER_ECHO, 50.0)? - at("small", NOTHING, 50.0)?;
     let name = "small: the same where the handler asks such a socket";
+    figures.add(name, above, "µs");
+    let above = at("small", WITHIN, 50.0)? - at("small", NOTHING, 50.0)?;
+    let name = "small: the same where the model is within the handler";
     figures.add(name, above, "µs");
     let ratio = at("small", PYTHON, 50.0)? / at("small", HANDLER, 50.0)?;
     figures.add("small: the tutorials' Python over it, p50", ratio, "×");

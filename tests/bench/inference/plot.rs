@@ -49,6 +49,7 @@ fn colour(contender: &str) -> &'static str {
         super::BARE,
         super::ECHO,
         super::HANDLER_ECHO,
+        super::WITHIN,
         super::NOTHING,
     ]
     .contains(&contender)

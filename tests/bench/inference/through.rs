@@ -2,8 +2,9 @@
 //! platform's answer to `next` until the call that brings the response.
 //!
 //! The handler with the layer, beside a handler that does nothing, on the same runtime and with no layer; the handler with
-//! a socket that has its answer ready, which tells what of the difference is not the sidecar's; and the tutorials' Python
-//! function. Nothing is frozen in between.
+//! a socket that has its answer ready, which tells what of the difference is not the sidecar's; a handler with the model
+//! within, which tells what a run takes there, where caches are cold; and the tutorials' Python function. Nothing is frozen
+//! in between.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::contenders::Parts;
 use super::echo::{Echo, SOCKET};
-use super::{HANDLER, HANDLER_ECHO, NOTHING, PYTHON, Times};
+use super::{HANDLER, HANDLER_ECHO, NOTHING, PYTHON, Times, WITHIN};
 use crate::reference::WINE;
 
 /// In turns of so many, so that whatever else the machine does meets them all.
@@ -62,6 +63,7 @@ pub(super) async fn measure(
     let functions = [
         (HANDLER, start(handler).await?),
         (HANDLER_ECHO, start(alone).await?),
+        (WITHIN, start(of(&empty, &parts.within())).await?),
         (NOTHING, start(nothing).await?),
         (PYTHON, start(python).await?),
     ];
