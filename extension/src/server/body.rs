@@ -101,7 +101,8 @@ async fn received(mut body: Incoming, header: usize, is_eager: bool) -> Result<B
             Poll::Pending => Poll::Ready(Err(ApiError::BodyTooSlow)),
         });
         let Some(frame) = next.await? else {
-            // The thread's other connections have their turn meanwhile.
+            // A sender that the system has put on this CPU has its turn meanwhile, as have the thread's other connections.
+            std::thread::yield_now();
             tokio::task::yield_now().await;
             continue;
         };
