@@ -65,6 +65,13 @@ async fn a_short_run_is_made_here_once_its_shapes_are_known() {
 }
 
 #[tokio::test]
+async fn a_run_that_takes_as_long_as_a_small_one_after_a_pause_is_made_here() {
+    let bench = Bench::new();
+    let (model, threads) = model(&bench, true, Duration::from_micros(200));
+    until_here(&bench, &model, &threads, &[1.0]).await;
+}
+
+#[tokio::test]
 async fn a_run_whose_deadline_has_passed_is_not_made() {
     let bench = Bench::new();
     let (model, threads) = model(&bench, true, Duration::ZERO);
@@ -90,7 +97,7 @@ async fn another_version_is_known_anew() {
 #[tokio::test]
 async fn what_takes_its_time_or_may_take_it_is_never_run_here() {
     let bench = Bench::new();
-    for (has_fixed_work, time) in [(true, Duration::from_micros(300)), (false, Duration::ZERO)] {
+    for (has_fixed_work, time) in [(true, Duration::from_millis(1)), (false, Duration::ZERO)] {
         let (model, threads) = model(&bench, has_fixed_work, time);
         for _ in 0..MANY {
             bench.ask(&model, [1.0]).await.unwrap();
