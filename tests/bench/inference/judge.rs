@@ -5,8 +5,8 @@ use anyhow::{Context as _, Result};
 use super::codec::Codec;
 use super::memory::Memory;
 use super::{
-    BARE, BENTOML, ECHO, FASTAPI, HANDLER, HANDLER_ECHO, NOTHING, PYTHON, Rate, TCP, Times, UNIX,
-    UNIX_JSON, WITHIN,
+    BARE, BENTOML, ECHO, FASTAPI, HANDLER, HANDLER_ECHO, NOTHING, PYTHON, RARE, Rate, TCP, Times,
+    UNIX, UNIX_JSON, WITHIN,
 };
 use crate::figures::{Figures, Goal, percentile};
 
@@ -93,6 +93,24 @@ fn latency(figures: &mut Figures, times: &[Times]) -> Result<()> {
     figures.add(name, above, "µs");
     let ratio = at("small", PYTHON, 50.0)? / at("small", HANDLER, 50.0)?;
     figures.add("small: the tutorials' Python over it, p50", ratio, "×");
+    for (contender, name) in [
+        (ECHO, "seldom: such a socket, p50 above the model alone"),
+        (
+            UNIX,
+            "seldom: sidecar, Unix socket, p50 above the model alone",
+        ),
+        (TCP, "seldom: sidecar, TCP, p50 above the model alone"),
+        (
+            FASTAPI,
+            "seldom: FastAPI on uvicorn, p50 above the model alone",
+        ),
+    ] {
+        figures.add(
+            name,
+            at(RARE, contender, 50.0)? - at(RARE, BARE, 50.0)?,
+            "µs",
+        );
+    }
     for contender in [UNIX, TCP] {
         let above = at("image", contender, 50.0)? - at("image", BARE, 50.0)?;
         let name = format!("image: {contender}, binary, p50 above the model alone");

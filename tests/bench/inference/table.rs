@@ -17,6 +17,7 @@ pub(super) fn tell(times: &[Times], rates: &[Rate], codec: &Codec, memory: &Memo
             one.subject, one.contender
         );
     }
+    println!("seldom: the small model, 20 ms after the last answer");
     println!(
         "\n{:8}{:40}{:>10}   {CLIENTS} callers at once; answers a second, by round",
         "model", "", "median"
