@@ -11,10 +11,27 @@ use super::subject::Subject;
 use super::{BARE, ECHO, RARE, Subjects, TCP, Times, UNIX, UNIX_JSON};
 use crate::figures::percentile;
 
-/// In turns of so many.
-const TURN: usize = 100;
-/// Before each request of a caller who comes seldom: CPUs sleep, and caches belong to others.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How requests follow each other.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Contenders take turns of so many.
+    turn: usize,
+    /// The time before each.
+    pause: Duration,
+}
+
+/// One as soon as the last is answered.
+const CLOSE: Pace = Pace {
+    turn: 100,
+    pause: Duration::ZERO,
+};
+
+/// As seldom as that CPUs sleep meanwhile, and caches are others'; in turns that end before uvicorn hangs up on those who
+/// wait for theirs.
+const SELDOM: Pace = Pace {
+    turn: 20,
+    pause: Duration::from_millis(20),
+};
 
 /// Somebody with an open connection who is asked the same thing each time.
 struct Caller {
@@ -44,9 +61,9 @@ impl Caller {
         })
     }
 
-    fn ask(&mut self, count: usize, pause: Duration) -> Result<()> {
+    fn ask(&mut self, count: usize, pace: Pace) -> Result<()> {
         for _ in 0..count {
-            sleep(pause);
+            pace.wait();
             let started = Instant::now();
             self.client.ask(&self.request)?;
             let time = started.elapsed().as_secs_f64() * 1e6;
@@ -56,10 +73,11 @@ impl Caller {
     }
 }
 
-/// Sleeps, unless there is no time for it.
-fn sleep(time: Duration) {
-    if !time.is_zero() {
-        std::thread::sleep(time);
+impl Pace {
+    fn wait(self) {
+        if !self.pause.is_zero() {
+            std::thread::sleep(self.pause);
+        }
     }
 }
 
@@ -76,8 +94,8 @@ pub(super) fn measure(
     };
     let mut ready = |subject: &Subject, request: &[u8]| -> Result<Echo> {
         let answer = Client::connect(unix)?.ask(request)?.to_vec();
-        bare.times(subject, TURN)?;
-        let run = percentile(&bare.times(subject, TURN)?, 50.0);
+        bare.times(subject, CLOSE.turn)?;
+        let run = percentile(&bare.times(subject, CLOSE.turn)?, 50.0);
         Echo::start(&answer, Duration::from_secs_f64(run / 1e6))
     };
     let small = &subjects.small;
@@ -99,14 +117,9 @@ pub(super) fn measure(
     // Each has one caller.
     let [echo, rare_echo] = [ready(small, &plain)?, ready(small, &plain)?];
     let image_echo = ready(image, &binary)?;
-    let mut all = in_turns(small, all_of_small(&echo)?, bare, calls, Duration::ZERO)?;
-    let seldom = in_turns(
-        small,
-        all_of_small(&rare_echo)?,
-        bare,
-        calls.div_ceil(10),
-        PAUSE,
-    )?;
+    let mut all = in_turns(small, all_of_small(&echo)?, bare, calls, CLOSE)?;
+    let seldom = all_of_small(&rare_echo)?;
+    let seldom = in_turns(small, seldom, bare, calls.div_ceil(10), SELDOM)?;
     all.extend(seldom.into_iter().map(|times| Times {
         subject: RARE,
         ..times
@@ -117,23 +130,16 @@ pub(super) fn measure(
         Caller::new(image, TCP, tcp, binary)?,
         Caller::new(image, UNIX_JSON, unix, image.v2())?,
     ];
-    all.extend(in_turns(
-        image,
-        callers,
-        bare,
-        calls.div_ceil(4),
-        Duration::ZERO,
-    )?);
+    all.extend(in_turns(image, callers, bare, calls.div_ceil(4), CLOSE)?);
     Ok(all)
 }
 
-/// So many requests of each, each after a pause.
 fn in_turns(
     subject: &Subject,
     mut callers: Vec<Caller>,
     bare: &mut Bare,
     requests: usize,
-    pause: Duration,
+    pace: Pace,
 ) -> Result<Vec<Times>> {
     let mut alone = Times {
         subject: subject.name,
@@ -141,23 +147,21 @@ fn in_turns(
         microseconds: Vec::new(),
     };
     // What is warm afterwards: caches, the allocator's lists, the CPU.
-    bare.times(subject, TURN)?;
+    bare.times(subject, CLOSE.turn)?;
     for caller in &mut callers {
-        caller.ask(TURN, Duration::ZERO)?;
+        caller.ask(CLOSE.turn, CLOSE)?;
         caller.times.microseconds.clear();
     }
-    for from in (0..requests).step_by(TURN) {
-        let count = TURN.min(requests - from);
-        if pause.is_zero() {
-            alone.microseconds.extend(bare.times(subject, count)?);
-        } else {
-            for _ in 0..count {
-                sleep(pause);
-                alone.microseconds.extend(bare.times(subject, 1)?);
-            }
+    for from in (0..requests).step_by(pace.turn) {
+        let count = pace.turn.min(requests - from);
+        // One run after the other where requests come so, without a command in between.
+        let at_once = if pace.pause.is_zero() { count } else { 1 };
+        for _ in (0..count).step_by(at_once) {
+            pace.wait();
+            alone.microseconds.extend(bare.times(subject, at_once)?);
         }
         for caller in &mut callers {
-            caller.ask(count, pause)?;
+            caller.ask(count, pace)?;
         }
     }
     let callers = callers.into_iter().map(|caller| caller.times);
