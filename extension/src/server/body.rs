@@ -101,8 +101,7 @@ async fn received(mut body: Incoming, header: usize, is_eager: bool) -> Result<B
             Poll::Pending => Poll::Ready(Err(ApiError::BodyTooSlow)),
         });
         let Some(frame) = next.await? else {
-            // A sender that the system has put on this CPU has its turn meanwhile, as have the thread's other connections.
-            std::thread::yield_now();
+            // The thread's other connections have their turn meanwhile.
             tokio::task::yield_now().await;
             continue;
         };
