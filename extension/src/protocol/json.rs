@@ -3,7 +3,7 @@
 //! A tensor's elements are nearly all of a large request. A parser that looks for the end of a value by reading it takes
 //! as long for that as [`array`](super::array) takes for the elements. So a value is left by its brackets and quotes
 //! alone, once, whatever it lies in, and whoever wants it reads it and finds out whether it is JSON. What nobody wants
-//! is for [`unwanted`] to check.
+//! is for [`Reader::skip`] to check.
 
 use std::borrow::Cow;
 
@@ -59,6 +59,20 @@ impl<'a> Reader<'a> {
         let length = extent(rest).ok_or_else(|| self.malformed(place, "a value"))?;
         self.position += length;
         Ok(&rest[..length])
+    }
+
+    /// Reads the value that begins here, in `place`; `expected` says what it must be.
+    pub(super) fn read<T: Deserialize<'a>>(
+        &mut self,
+        place: &str,
+        expected: &str,
+    ) -> Result<T, BadRequest> {
+        value(self.value(place)?, place, expected)
+    }
+
+    /// Leaves the value that begins here, in `place`, which nobody reads; it must be JSON all the same.
+    pub(super) fn skip(&mut self, place: &str) -> Result<(), BadRequest> {
+        self.read::<IgnoredAny>(place, "valid JSON").map(|_| ())
     }
 
     /// Takes the null that begins here, if one does.
@@ -250,11 +264,6 @@ pub(super) fn unexpected(text: &[u8], place: &str, expected: &str) -> BadRequest
         None => text,
     };
     BadRequest(format!("{place} is {shown}, expected {expected}"))
-}
-
-/// Checks a value that nobody reads.
-pub(super) fn unwanted(text: &[u8], place: &str) -> Result<(), BadRequest> {
-    value::<IgnoredAny>(text, place, "valid JSON").map(|_| ())
 }
 
 /// Takes the value of a field that may be given once.

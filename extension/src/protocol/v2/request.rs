@@ -32,6 +32,7 @@ pub(super) struct OutputTensor {
     pub(super) classes: Option<usize>,
 }
 
+const STRING: &str = "a string";
 const TRUTH: &str = "true or false";
 const SIZE: &str = "a whole number of bytes";
 
@@ -53,23 +54,22 @@ impl<'a> Request<'a> {
         }
         reader.object(REQUEST, |reader, name| match name {
             "id" => {
-                let given = json::value(reader.value(name)?, name, "a string, or null")?;
+                let given = reader.read(name, "a string, or null")?;
                 json::once(&mut id, given, name)
             }
             "parameters" => {
                 json::once(&mut parameters, (), name)?;
                 each_parameter(reader, name, |reader, name, place| match name {
                     "binary_data_output" => {
-                        let given = json::value(reader.value(place)?, place, TRUTH)?;
-                        binary_outputs = Some(given);
+                        binary_outputs = Some(reader.read(place, TRUTH)?);
                         Ok(())
                     }
-                    _ => json::unwanted(reader.value(place)?, place),
+                    _ => reader.skip(place),
                 })
             }
             "inputs" => json::once(&mut inputs, all(reader, name, InputTensor::read)?, name),
             "outputs" => json::once(&mut outputs, all(reader, name, OutputTensor::read)?, name),
-            unknown => json::unwanted(reader.value(unknown)?, unknown),
+            unknown => reader.skip(unknown),
         })?;
         reader.end(REQUEST)?;
         Ok(Self {
@@ -95,24 +95,24 @@ impl<'a> InputTensor<'a> {
         let (mut name, mut shape, mut datatype, mut data) = (None, None, None, None);
         let (mut parameters, mut binary_size) = (None, None);
         each_field(reader, place, |reader, field, place| match field {
-            "name" => json::once(&mut name, text(reader, place)?, place),
+            "name" => json::once(&mut name, reader.read::<String>(place, STRING)?, place),
             "shape" => {
-                let given = json::value(reader.value(place)?, place, LENGTHS)?;
+                let given = reader.read(place, LENGTHS)?;
                 json::once(&mut shape, given, place)
             }
-            "datatype" => json::once(&mut datatype, text(reader, place)?, place),
+            "datatype" => json::once(&mut datatype, reader.read::<String>(place, STRING)?, place),
             "parameters" => {
                 json::once(&mut parameters, (), place)?;
                 each_parameter(reader, place, |reader, name, place| match name {
                     "binary_data_size" => {
-                        binary_size = Some(json::value(reader.value(place)?, place, SIZE)?);
+                        binary_size = Some(reader.read(place, SIZE)?);
                         Ok(())
                     }
-                    _ => json::unwanted(reader.value(place)?, place),
+                    _ => reader.skip(place),
                 })
             }
             "data" => json::once(&mut data, reader.value(place)?, place),
-            _ => json::unwanted(reader.value(place)?, place),
+            _ => reader.skip(place),
         })?;
         let missing = |field: &str| missing(&format!("{place}.{field}"));
         Ok(Self {
@@ -135,23 +135,25 @@ impl OutputTensor {
         let (mut name, mut binary, mut classes) = (None, None, None);
         let mut parameters = None;
         each_field(reader, place, |reader, field, place| match field {
-            "name" => json::once(&mut name, text(reader, place)?, place),
+            "name" => json::once(&mut name, reader.read::<String>(place, STRING)?, place),
             "parameters" => {
                 json::once(&mut parameters, (), place)?;
                 each_parameter(reader, place, |reader, name, place| {
-                    let value = reader.value(place)?;
                     match name {
-                        "binary_data" => binary = Some(json::value(value, place, TRUTH)?),
-                        "classification" => match json::value(value, place, COUNT)? {
-                            0 => return Err(json::unexpected(value, place, COUNT)),
-                            count => classes = Some(count),
-                        },
-                        _ => json::unwanted(value, place)?,
+                        "binary_data" => binary = Some(reader.read(place, TRUTH)?),
+                        "classification" => {
+                            let value = reader.value(place)?;
+                            match json::value(value, place, COUNT)? {
+                                0 => return Err(json::unexpected(value, place, COUNT)),
+                                count => classes = Some(count),
+                            }
+                        }
+                        _ => reader.skip(place)?,
                     }
                     Ok(())
                 })
             }
-            _ => json::unwanted(reader.value(place)?, place),
+            _ => reader.skip(place),
         })?;
         Ok(Self {
             name: name.ok_or_else(|| missing(&format!("{place}.name")))?,
@@ -163,11 +165,6 @@ impl OutputTensor {
 
 fn missing(place: &str) -> BadRequest {
     BadRequest(format!("missing field: {place}"))
-}
-
-/// Reads a string.
-fn text(reader: &mut Reader<'_>, place: &str) -> Result<String, BadRequest> {
-    json::value(reader.value(place)?, place, "a string")
 }
 
 /// Reads the items of an array, each with its place.
