@@ -6,10 +6,10 @@
 //! socket that has its answer ready shows what of that time is the operating system's.
 //!
 //! The client shares the CPUs with what it measures, so it is as thin as can be, and everything is a closed loop: a
-//! request goes out when the one before was answered, or, of callers who come seldom, 20 ms later. All contenders are there all the time and take turns, so that
-//! whatever else the machine does meets them all; what is reported are medians and, of the tail, the 99th percentile,
-//! and what is promised are differences and ratios within one run. Every contender's answer is held against that of
-//! ONNX Runtime in Python before anything is measured.
+//! request goes out when the one before was answered, or, of callers who come seldom, 20 ms later. All contenders are
+//! there all the time and take turns, so that whatever else the machine does meets them all; what is reported are
+//! medians and, of the tail, the 99th percentile, and what is promised are differences and ratios within one run. Every
+//! contender's answer is held against that of ONNX Runtime in Python before anything is measured.
 
 mod client;
 mod codec;
