@@ -150,7 +150,7 @@ fn judge(figures: &mut Figures, size: &str, tally: &Tally, ledger: &Ledger) {
         skipped,
         "",
     );
-    let last = ledger.samples.last().map_or(0, |sample| sample.number);
+    let last = ledger.last().map_or(0, |sample| sample.number);
     none(
         figures,
         "versions behind the newest at the end",

@@ -30,7 +30,7 @@ async fn no_request_fails_no_answer_is_wrong_and_no_version_comes_back() {
     let answers = ledger.samples.len();
     assert_eq!(ledger.failures, [""; 0], "beside {answers} answers");
     assert_eq!(backwards(&ledger.samples), 0, "of {answers} answers");
-    let last = ledger.samples.last().unwrap().number;
+    let last = ledger.last().unwrap().number;
     assert_eq!(last + 1, tally.good, "the newest answers");
     // One that was overtaken need not have answered.
     let versions = u32::try_from(ledger.versions()).unwrap();
@@ -95,4 +95,14 @@ fn a_version_adds_one_number_and_no_other_does() {
     assert!(ledger.note("b", one).is_err());
     ledger.note("b", two).unwrap();
     assert_eq!((ledger.versions(), ledger.samples.len()), (2, 3));
+}
+
+#[test]
+fn a_late_answer_of_the_version_before_is_not_the_last() {
+    let mut ledger = Ledger::default();
+    for sample in samples(&[(2, 3, 2), (4, 5, 2), (1, 6, 1)]) {
+        let version = sample.number.to_string();
+        ledger.note(&version, sample).unwrap();
+    }
+    assert_eq!(ledger.last().unwrap().number, 2);
 }

@@ -206,6 +206,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// The answer to the request that was begun last, whenever those before it were answered.
+    pub(crate) fn last(&self) -> Option<&Sample> {
+        self.samples.iter().max_by_key(|sample| sample.asked)
+    }
+
     /// How many versions have answered.
     pub(crate) fn versions(&self) -> usize {
         self.versions.len()
