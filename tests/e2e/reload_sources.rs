@@ -26,11 +26,12 @@ use crate::support::{BUCKET, KEY, downloads, downloads_so_far, model};
 
 const STAYS: &str = "the version that answers stays";
 
-/// A function that has answered.
+/// A function that has answered, and has no question under way.
 async fn answering() -> (S3Server, Function) {
     let s3 = s3().await;
     let function = patient(&s3).start().await.unwrap();
     assert_eq!(invoke(&function).await, 0);
+    environment(&function).wait_until_frozen().await.unwrap();
     (s3, function)
 }
 
