@@ -64,7 +64,7 @@ async fn it_does_what_its_document_says() {
 fn address(document: &mut Value, version: &Value) {
     let parameters = &mut document["components"]["parameters"];
     for (name, there) in [("model", &json!("wine")), ("version", version)] {
-        parameters[name]["schema"] = json!({ "enum": [there, "nowhere"] });
+        parameters[name]["schema"] = json!({ "enum": [there, "nowhere", "0"] });
         parameters[name]["example"] = there.clone();
     }
     let row = &WINE.rows[0];

@@ -40,6 +40,14 @@ pub(super) struct Target {
     pub(super) version: Option<String>,
 }
 
+impl Target {
+    /// Where a client of TensorFlow Serving is given no version it may ask for 0, as OpenVINO's `ovmsclient` does.
+    fn newest_for_0(mut self) -> Self {
+        self.version.take_if(|version| version == "0");
+        self
+    }
+}
+
 /// Why a request is no call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NoRoute {
@@ -112,20 +120,17 @@ pub(super) static PATHS: &[Path] = &[
         Route::RepositoryUnload(target.model)
     }),
     post("/v1/models/{model}:predict", Route::TensorFlowPredict),
-    post(
-        "/v1/models/{model}/versions/{version}:predict",
-        Route::TensorFlowPredict,
-    ),
+    post("/v1/models/{model}/versions/{version}:predict", |target| {
+        Route::TensorFlowPredict(target.newest_for_0())
+    }),
     get("/v1/models/{model}", Route::TensorFlowStatus),
-    get(
-        "/v1/models/{model}/versions/{version}",
-        Route::TensorFlowStatus,
-    ),
+    get("/v1/models/{model}/versions/{version}", |target| {
+        Route::TensorFlowStatus(target.newest_for_0())
+    }),
     get("/v1/models/{model}/metadata", Route::TensorFlowMetadata),
-    get(
-        "/v1/models/{model}/versions/{version}/metadata",
-        Route::TensorFlowMetadata,
-    ),
+    get("/v1/models/{model}/versions/{version}/metadata", |target| {
+        Route::TensorFlowMetadata(target.newest_for_0())
+    }),
     get("/openapi.json", |_| Route::OpenApi),
 ];
 

@@ -139,3 +139,26 @@ proptest! {
         prop_assert_eq!(Route::of(&Method::POST, &path), expected);
     }
 }
+
+#[test]
+fn version_0_is_whichever_answers_in_the_form_of_tensorflow_serving() {
+    let route = |method: &Method, path: &str| Route::of(method, path).unwrap();
+    let (get, post) = (Method::GET, Method::POST);
+    let whichever = || target("wine", None);
+    assert_eq!(
+        route(&post, "/v1/models/wine/versions/0:predict"),
+        Route::TensorFlowPredict(whichever())
+    );
+    assert_eq!(
+        route(&get, "/v1/models/wine/versions/0"),
+        Route::TensorFlowStatus(whichever())
+    );
+    assert_eq!(
+        route(&get, "/v1/models/wine/versions/0/metadata"),
+        Route::TensorFlowMetadata(whichever())
+    );
+    assert_eq!(
+        route(&get, "/v2/models/wine/versions/0"),
+        Route::ModelMetadata(target("wine", Some("0")))
+    );
+}
