@@ -9,6 +9,7 @@
 //! a file beside the model is named by a path inside the model's folder, without `..`, and there are at most 4,096.
 //! The other way round, a file that passes may still be refused by ONNX Runtime, which checks more than this.
 
+mod empty_sequence;
 mod encode;
 mod external;
 mod mark;
@@ -22,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 
+pub use empty_sequence::empty_sequence;
 use external::{MOST_FILES, Walk};
 pub use mark::{AtLoad, Mark};
 pub use skeleton::Skeleton;

@@ -252,6 +252,19 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The element type of the tensors, of which this is a sequence, or may be one.
+    #[must_use]
+    pub fn of_tensors(&self) -> Option<Datatype> {
+        match self {
+            Kind::Optional(inner) => inner.of_tensors(),
+            Kind::Sequence(inner) => match **inner {
+                Kind::Tensor { datatype, .. } => Some(datatype),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// By what the protocol's metadata names this kind: a datatype, and a shape. A sequence of maps goes out as a tensor;
     /// what else is no tensor has a word and a shape of its own.
     #[must_use]

@@ -1,4 +1,4 @@
-//! Networks as PyTorch exports them, whose state the caller carries from one call into the next.
+//! Models whose state the caller carries from one call into the next.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::reference::{distance, numbers};
-use crate::support::{Alone, BUCKET, model};
+use crate::support::{Alone, BUCKET, model, s3_with};
 
 /// As `tests/models/silero.py` writes it.
 #[derive(Deserialize)]
@@ -75,4 +75,28 @@ async fn the_state_goes_from_each_answer_into_the_next_request() {
         assert_eq!(distance(&outputs, &reference.outputs), None, "{name}");
         assert_eq!(distance(&numbers(&state), &reference.state), None, "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_is_a_sequence_begins_empty_and_grows() {
+    let s3 = s3_with("sequence-grows.onnx").await;
+    let alone = Alone::ready(&s3, &[]).await;
+    let mut parts = json!([]);
+    let mut columns = json!([]);
+    for length in 1..=3 {
+        let tensor = |name: &str, datatype: &str, shape: Value, data: &Value| json!({ "name": name, "datatype": datatype, "shape": shape, "data": data });
+        let request = json!({ "inputs": [
+            tensor("parts", "SEQUENCE", json!([length - 1]), &parts),
+            tensor("x", "FP32", json!([1, 2]), &json!([length, -0.5])),
+        ] });
+        let answer = post(&alone, "/v2/models/wine/infer", &request).await;
+        assert_eq!(answer["outputs"][0]["shape"], json!([length]));
+        parts = answer["outputs"][0]["data"].clone();
+
+        let features = json!({ "parts": columns, "x": [[length, -0.5]] });
+        let answer = post(&alone, "/predict", &json!({ "features": features })).await;
+        columns = answer["prediction"].clone();
+        assert_eq!(columns, parts);
+    }
+    assert_eq!(parts, json!([[[1.0, -0.5]], [[2.0, -0.5]], [[3.0, -0.5]]]));
 }

@@ -204,6 +204,14 @@ def containers():
     )
     expect("sequence.onnx", {"x": x}, [x, -x])
 
+    # A state that the caller carries: it begins empty and grows with each request.
+    parts = helper.make_tensor_sequence_value_info("parts", FLOAT, FREE)
+    grown = helper.make_tensor_sequence_value_info("grown", FLOAT, FREE)
+    insert = helper.make_node("SequenceInsert", ["parts", "x"], ["grown"])
+    save("sequence-grows.onnx", [insert], [parts, tensor("x", FLOAT, FREE)], [grown])
+    expect("sequence-grows.onnx", {"parts": [], "x": x}, [x])
+    expect("sequence-grows.onnx", {"parts": [x], "x": -x}, [x, -x])
+
     # An Optional with nothing in it, beside a tensor. ONNX Runtime answers; bindings may not.
     inner = helper.make_tensor_type_proto(FLOAT, FREE)
     save(

@@ -12,11 +12,14 @@ use std::sync::{Arc, OnceLock};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::logging::LogLevel;
+use ort::session::SessionInputValue;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::value::DynValue;
 
 use super::session::OnnxSession;
 use super::{Engine, EngineError, Session, inline};
-use crate::onnx::{AtLoad, Description, Format, Skeleton, Unzipped, Zipped};
+use crate::onnx::{AtLoad, Description, Format, Skeleton, Unzipped, Zipped, empty_sequence};
+use crate::tensor::Datatype;
 
 /// With fewer bytes of weights, a model loads as fast as a whole, and what is held twice is little.
 const WORTH_IT: u64 = 4 * 1024 * 1024;
@@ -89,6 +92,26 @@ impl OnnxRuntime {
         &self.environment
     }
 
+    pub(super) fn session(
+        &self,
+        session: ort::session::Session,
+        has_fixed_work: bool,
+        stand_ins: BTreeMap<String, Zipped>,
+    ) -> OnnxSession {
+        let empty_sequence = |datatype| self.empty_sequence(datatype).ok();
+        OnnxSession::new(session, has_fixed_work, stand_ins, empty_sequence)
+    }
+
+    /// An empty sequence of tensors of this type.
+    fn empty_sequence(&self, datatype: Datatype) -> ort::Result<DynValue> {
+        let mut builder = ort::session::Session::builder(&self.environment)?;
+        let mut session = builder.commit_from_memory(&empty_sequence(datatype))?;
+        let inputs: [SessionInputValue<'_>; 0] = [];
+        let mut outputs = session.run(inputs)?.into_iter();
+        let sequence = outputs.next().map(|(_, sequence)| sequence);
+        sequence.ok_or_else(|| ort::Error::new("there is no sequence"))
+    }
+
     /// Sets what the file itself asks for.
     fn builder_for(&self, description: Option<&Description>) -> ort::Result<SessionBuilder> {
         let mut builder = ort::session::Session::builder(&self.environment)?;
@@ -134,14 +157,14 @@ impl Engine for OnnxRuntime {
                 .as_ref()
                 .and_then(|file| without_zip_maps(&mut builder, file))
             {
-                return Ok(OnnxSession::new(session, has_fixed_work, zipped));
+                return Ok(self.session(session, has_fixed_work, zipped));
             }
             let beside = plain.and_then(|file| beside_its_weights(&mut builder, &file));
             let session = match beside {
                 Some(session) => session,
                 None => builder.commit_from_file(file)?,
             };
-            Ok(OnnxSession::new(session, has_fixed_work, BTreeMap::new()))
+            Ok(self.session(session, has_fixed_work, BTreeMap::new()))
         };
         match guarded(load) {
             Ok(Ok(session)) => Ok(Box::new(session)),

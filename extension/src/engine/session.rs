@@ -19,6 +19,7 @@ use ort::error::ErrorCode;
 use ort::memory::MemoryInfo;
 use ort::session::RunOptions;
 use ort::sys;
+use ort::value::DynValue;
 
 use super::onnxruntime::{guarded, text};
 use super::values::{self, Input, Raw};
@@ -31,6 +32,8 @@ pub(super) struct OnnxSession {
     /// The names of the signature's inputs and outputs, in its order, as the C API takes them.
     inputs: Vec<CString>,
     outputs: Vec<CString>,
+    /// For each input that may be a sequence of tensors an empty one.
+    empty: Vec<Option<DynValue>>,
     session: ort::session::Session,
     /// For each output the keys of the maps that it is to be made, where it is a tensor in their place.
     zipped: Vec<Option<Arc<Data>>>,
@@ -67,11 +70,12 @@ impl Session for OnnxSession {
 
 impl OnnxSession {
     /// A session of a model of which that is [known](crate::onnx::Description::has_fixed_work), and what those of its
-    /// outputs are that [stand for others](crate::onnx::Unzipped).
+    /// outputs are that [stand for others](crate::onnx::Unzipped). Empty sequences of tensors come from `empty_sequence`.
     pub(super) fn new(
         session: ort::session::Session,
         has_fixed_work: bool,
         mut stand_ins: BTreeMap<String, Zipped>,
+        empty_sequence: impl Fn(Datatype) -> Option<DynValue>,
     ) -> Self {
         let ports = |outlets: &[ort::value::Outlet]| -> Vec<Port> {
             let port = |outlet: &ort::value::Outlet| Port {
@@ -107,10 +111,13 @@ impl OnnxSession {
                 Some(Arc::new(keys))
             })
             .collect();
+        let empty = |input: &Port| input.kind.of_tensors().and_then(&empty_sequence);
+        let empty = inputs.iter().map(empty).collect();
         Self {
             signature: Signature { inputs, outputs },
             inputs: input_names,
             outputs: output_names,
+            empty,
             session,
             zipped,
             is_too_large: AtomicBool::new(false),
@@ -133,7 +140,8 @@ impl OnnxSession {
             let place = place(&self.signature.inputs, name)
                 .ok_or_else(|| refused("the model has none of this name".to_owned()))?;
             names.push(self.inputs[place].as_ptr());
-            given.push(values::to_onnx(value, &self.memory).map_err(refused)?);
+            let empty = self.empty[place].as_ref();
+            given.push(values::to_onnx(value, empty, &self.memory).map_err(refused)?);
         }
         // The flag that stops a run sticks to its options, so each run has its own.
         let stop = Arc::new(self.options().map_err(|error| run_error(&error))?);

@@ -80,6 +80,8 @@ pub(super) enum Input<'a> {
     /// Elements where they are.
     Lent(Raw, PhantomData<&'a Value>),
     Own(DynValue),
+    /// One that runs share.
+    Shared(&'a DynValue),
 }
 
 impl Input<'_> {
@@ -87,14 +89,24 @@ impl Input<'_> {
         match self {
             Input::Lent(value, _) => value.ptr(),
             Input::Own(value) => value.ptr(),
+            Input::Shared(value) => value.ptr(),
         }
     }
 }
 
-/// A value for ONNX Runtime, which reads the elements of a tensor where they are, in `memory` that is the CPU's.
-pub(super) fn to_onnx<'a>(value: &'a Value, memory: &MemoryInfo<'_>) -> Result<Input<'a>, String> {
-    let Value::Tensor(tensor) = value else {
-        return containers::own(value).map(Input::Own);
+/// A value for ONNX Runtime, which reads the elements of a tensor where they are, in `memory` that is the CPU's. A
+/// sequence without values is `empty`.
+pub(super) fn to_onnx<'a>(
+    value: &'a Value,
+    empty: Option<&'a DynValue>,
+    memory: &MemoryInfo<'_>,
+) -> Result<Input<'a>, String> {
+    let tensor = match (value, empty) {
+        (Value::Tensor(tensor), _) => tensor,
+        (Value::Sequence(values), Some(empty)) if values.is_empty() => {
+            return Ok(Input::Shared(empty));
+        }
+        _ => return containers::own(value).map(Input::Own),
     };
     let shape = tensor.shape();
     macro_rules! table {

@@ -45,11 +45,7 @@ fn builder() -> ort::session::builder::SessionBuilder {
 /// As ONNX Runtime loads it when it is only told which file.
 fn whole(file: &Path) -> Result<Box<dyn Session>, String> {
     match builder().commit_from_file(file) {
-        Ok(session) => Ok(Box::new(session::OnnxSession::new(
-            session,
-            false,
-            BTreeMap::new(),
-        ))),
+        Ok(session) => Ok(Box::new(engine().session(session, false, BTreeMap::new()))),
         Err(error) => Err(error.message().trim().to_owned()),
     }
 }
@@ -63,11 +59,7 @@ fn beside(file: &Path) -> Option<Result<Box<dyn Session>, String>> {
     let file = File::open(file).unwrap();
     let loaded = inline::load(&mut builder(), skeleton(&file)?, &file).expect("installed");
     Some(match loaded {
-        Ok(session) => Ok(Box::new(session::OnnxSession::new(
-            session,
-            false,
-            BTreeMap::new(),
-        ))),
+        Ok(session) => Ok(Box::new(engine().session(session, false, BTreeMap::new()))),
         Err(error) => Err(error.message().trim().to_owned()),
     })
 }

@@ -14,8 +14,7 @@ fn whole(file: &std::path::Path) -> Box<dyn Session> {
     let builder = ort::session::Session::builder(engine().environment()).unwrap();
     let builder = builder.with_config_entry("session.load_model_format", "ONNX");
     let session = builder.unwrap().commit_from_file(file).unwrap();
-    let session = session::OnnxSession::new(session, false, BTreeMap::new());
-    Box::new(session)
+    Box::new(engine().session(session, false, BTreeMap::new()))
 }
 
 fn rows(count: usize, width: usize) -> Value {

@@ -1,7 +1,7 @@
 //! Sequences and maps for ONNX Runtime.
 //!
-//! It makes a sequence of at least one value, from whose kind it takes what the others must be, and maps from integers
-//! or strings to a few types.
+//! Its API makes a sequence of at least one value, from whose kind it takes what the others must be, and maps from
+//! integers or strings to a few types.
 
 use ort::value::{
     DynValue, DynValueTypeMarker, IntoTensorElementType, Map, Sequence, Tensor as OnnxTensor,
@@ -14,7 +14,7 @@ use crate::tensor::{Data, Datatype, Value};
 /// A sequence of these values.
 fn sequence(values: &[Value]) -> Result<DynValue, String> {
     if values.is_empty() {
-        return Err("an empty sequence, which ONNX Runtime cannot take".to_owned());
+        return Err("a sequence of no maps, which ONNX Runtime cannot take".to_owned());
     }
     let values = values
         .iter()
