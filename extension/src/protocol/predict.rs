@@ -82,19 +82,22 @@ pub(super) fn check_rows(
     }
 }
 
-/// An array, for the one input that the model must be given.
+/// An array, for the one input that the model must be given, or has.
 pub(super) fn rows(
     text: &str,
     place: &str,
     signature: &Signature,
 ) -> Result<Vec<(String, Value)>, BadRequest> {
     let mut required = signature.required();
-    let (Some(port), None) = (required.next(), required.next()) else {
-        return Err(BadRequest(format!(
-            "{place} is an array, but the model has {} inputs: send an object with {}",
-            signature.inputs.len(),
-            names(&signature.inputs)
-        )));
+    let port = match (required.next(), required.next(), &signature.inputs[..]) {
+        (Some(port), None, _) | (None, None, [port]) => port,
+        (_, _, inputs) => {
+            return Err(BadRequest(format!(
+                "{place} is an array, but the model has {} inputs: send an object with {}",
+                inputs.len(),
+                names(inputs)
+            )));
+        }
     };
     let value = read_input(port, text, place, signature, |array, rank| {
         // One row alone is a batch of one.
@@ -215,11 +218,8 @@ fn read_input(
         kind => return containers::read(text, kind, place),
     };
     let mut array = read_rows(text, datatype, place)?;
-    if let ([0], Some((_, inner @ [_, ..]))) = (&array.shape[..], declared.split_first()) {
-        // No rows at all: what would be in them cannot be seen.
-        let inner = inner.iter().map(|dim| dim.unwrap_or(0));
-        array.shape.extend(inner);
-    }
+    let hidden = hidden(&array.shape, declared).iter();
+    array.shape.extend(hidden.map(|dim| dim.unwrap_or(0)));
     complete(&mut array, declared.len());
     let tensor = Tensor::new(array.shape, array.data)
         .map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")))?;
@@ -238,6 +238,22 @@ fn read_input(
         _ => check_shape(port, declared, &tensor, place)?,
     }
     Ok(Value::Tensor(tensor))
+}
+
+/// The dimensions of what is in an empty array, which cannot be seen: those that the model fixes, as `[[], []]` for
+/// `[-1, -1, 4]` is `[2, 0, 4]`. Where it leaves one free only an array without rows has them, since another may be a row.
+fn hidden<'a>(shape: &[usize], declared: &'a [Option<usize>]) -> &'a [Option<usize>] {
+    let (Some(0), Some((seen, hidden))) = (shape.last(), declared.split_at_checked(shape.len()))
+    else {
+        return &[];
+    };
+    let fits = |(declared, given): (&Option<usize>, &usize)| declared.is_none_or(|it| it == *given);
+    let is_clear = hidden.iter().all(Option::is_some) && seen.iter().zip(shape).all(fits);
+    if is_clear || shape.len() == 1 {
+        hidden
+    } else {
+        &[]
+    }
 }
 
 /// Reads an array, whose errors name the row.

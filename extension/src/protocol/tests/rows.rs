@@ -180,6 +180,43 @@ fn no_rows_and_no_inputs_are_as_many_as_they_say() {
 }
 
 #[test]
+fn what_would_be_in_an_empty_array_is_as_the_model_says() {
+    for (features, declared, shape) in [
+        ("[[],[]]", &[None, None, Some(4)][..], &[2, 0, 4][..]),
+        ("[[],[]]", &[Some(2), Some(0), Some(4)], &[2, 0, 4]),
+        (
+            "[[[],[]]]",
+            &[Some(1), Some(2), None, Some(4)],
+            &[1, 2, 0, 4],
+        ),
+        ("[]", &[None, None, Some(4)], &[0, 0, 4]),
+        // A row of two, which are empty.
+        ("[[],[]]", &[None, Some(2), None], &[1, 2, 0]),
+        ("[[],[]]", &[None, Some(2), Some(0)], &[1, 2, 0]),
+    ] {
+        let signature = one_input(Datatype::Fp32, declared);
+        let expected = tensor(shape, Vec::<f32>::new());
+        for request in [
+            format!(r#"{{"features":{features}}}"#),
+            format!(r#"{{"features":{{"x":{features}}}}}"#),
+        ] {
+            let read = predict(&request, &signature).unwrap();
+            assert_eq!(read[0].1, expected, "{request} for {declared:?}");
+        }
+    }
+}
+
+#[test]
+fn an_array_is_for_the_only_input_though_it_may_be_left_out() {
+    let mut signature = one_input(Datatype::Fp32, &[None]);
+    let given = signature.inputs[0].kind.clone();
+    signature.inputs[0].kind = Kind::Optional(Box::new(given));
+    let read = predict(r#"{"features":[1,2]}"#, &signature).unwrap();
+    assert_eq!(read[0].1, tensor(&[2], vec![1.0_f32, 2.0]));
+    assert_eq!(predict("{}", &signature).unwrap(), []);
+}
+
+#[test]
 fn more_rows_than_a_model_takes_at_a_time_are_as_many_of_each_input() {
     let fixed = |batch| Signature {
         inputs: vec![
