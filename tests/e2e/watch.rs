@@ -79,6 +79,20 @@ async fn status_of(client: &Client) -> Value {
     client.get("/v2/models/wine").await.unwrap().json().unwrap()
 }
 
+/// The status once it is as `holds` says.
+async fn status_when(client: &Client, holds: impl Fn(&Value) -> bool) -> Value {
+    let asking = async {
+        loop {
+            let status = status_of(client).await;
+            if holds(&status) {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(lab::WAIT_LIMIT, asking).await.unwrap()
+}
+
 async fn load(client: &Client) -> Answer {
     client.post(LOAD, &json!({})).await.unwrap()
 }
@@ -252,8 +266,11 @@ async fn while_checks_fail_the_age_grows_and_status_and_metrics_say_so() {
     let stays = "the version that answers stays";
     alone.process.wait_for(stays).await.unwrap();
 
-    let before = status_of(&client).await;
-    assert!(before["parameters"]["problem"].is_string(), "{before}");
+    // The log has it a moment before.
+    let before = status_when(&client, |status| {
+        status["parameters"]["problem"].is_string()
+    })
+    .await;
     let failures = Filter::metric("ModelCheckFailures").dimension("ModelName", "wine");
     let age = Filter::metric("ModelAge").dimension("ModelName", "wine");
     let grown = |_: &[_]| {
@@ -267,15 +284,6 @@ async fn while_checks_fail_the_age_grows_and_status_and_metrics_say_so() {
     assert_eq!(confirmed(&status_of(&client).await), confirmed(&before));
 
     s3.up().await.unwrap();
-    let healed = async {
-        loop {
-            let status = status_of(&client).await;
-            if status["parameters"]["problem"].is_null() {
-                return status;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let healed = tokio::time::timeout(lab::WAIT_LIMIT, healed).await.unwrap();
+    let healed = status_when(&client, |status| status["parameters"]["problem"].is_null()).await;
     assert!(confirmed(&healed) > confirmed(&before));
 }
