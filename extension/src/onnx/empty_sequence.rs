@@ -3,7 +3,7 @@
 //!
 //! The numbers are those of `onnx.proto`.
 
-use super::encode::{field, varint};
+use super::encode::{element_type, field, number};
 use crate::tensor::Datatype;
 
 /// The model, without inputs, whose only output is an empty sequence of tensors of this type.
@@ -38,32 +38,4 @@ pub fn empty_sequence(datatype: Datatype) -> Vec<u8> {
         field(8, &operators),
     ]
     .concat()
-}
-
-/// A field that is a number.
-fn number(number: u8, value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    varint(u64::from(number) << 3, &mut bytes);
-    varint(value, &mut bytes);
-    bytes
-}
-
-/// `TensorProto.DataType`.
-fn element_type(datatype: Datatype) -> u64 {
-    match datatype {
-        Datatype::Fp32 => 1,
-        Datatype::Uint8 => 2,
-        Datatype::Int8 => 3,
-        Datatype::Uint16 => 4,
-        Datatype::Int16 => 5,
-        Datatype::Int32 => 6,
-        Datatype::Int64 => 7,
-        Datatype::Bytes => 8,
-        Datatype::Bool => 9,
-        Datatype::Fp16 => 10,
-        Datatype::Fp64 => 11,
-        Datatype::Uint32 => 12,
-        Datatype::Uint64 => 13,
-        Datatype::Bf16 => 16,
-    }
 }

@@ -1,10 +1,20 @@
 //! The wire format of protobuf, written: the few fields that are added to a model.
 
+use crate::tensor::Datatype;
+
 /// A field of bytes.
 pub(super) fn field(number: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(content.len() + 4);
     head(number, content.len(), &mut bytes);
     bytes.extend(content);
+    bytes
+}
+
+/// A field that is a number.
+pub(super) fn number(number: u8, value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    varint(u64::from(number) << 3, &mut bytes);
+    varint(value, &mut bytes);
     bytes
 }
 
@@ -14,10 +24,30 @@ pub(super) fn head(number: u8, length: usize, to: &mut Vec<u8>) {
     varint(length as u64, to);
 }
 
-pub(super) fn varint(mut value: u64, to: &mut Vec<u8>) {
+fn varint(mut value: u64, to: &mut Vec<u8>) {
     while value > 0x7f {
         to.push(value.to_le_bytes()[0] | 0x80);
         value >>= 7;
     }
     to.push(value.to_le_bytes()[0]);
+}
+
+/// The number of a type of elements: `TensorProto.DataType` of `onnx.proto`.
+pub(super) fn element_type(datatype: Datatype) -> u64 {
+    match datatype {
+        Datatype::Fp32 => 1,
+        Datatype::Uint8 => 2,
+        Datatype::Int8 => 3,
+        Datatype::Uint16 => 4,
+        Datatype::Int16 => 5,
+        Datatype::Int32 => 6,
+        Datatype::Int64 => 7,
+        Datatype::Bytes => 8,
+        Datatype::Bool => 9,
+        Datatype::Fp16 => 10,
+        Datatype::Fp64 => 11,
+        Datatype::Uint32 => 12,
+        Datatype::Uint64 => 13,
+        Datatype::Bf16 => 16,
+    }
 }

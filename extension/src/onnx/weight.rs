@@ -3,7 +3,7 @@
 //! The numbers are those of `onnx.proto`.
 
 use super::Fault;
-use super::encode::{field, varint};
+use super::encode::{element_type, field, number};
 use super::wire::{DEPTH, Field, Reader, Span};
 use crate::tensor::Datatype;
 
@@ -75,37 +75,29 @@ impl Weight {
 
     /// The field of a graph that declares an input of this name, type and shape.
     pub(super) fn as_input(&self) -> Vec<u8> {
-        let dimensions = self.shape.iter().flat_map(|&dimension| {
-            let mut value = vec![1 << 3];
-            varint(dimension.unsigned_abs(), &mut value);
-            field(1, &value)
-        });
-        let mut tensor = vec![1 << 3];
-        varint(number_of(self.datatype), &mut tensor);
+        let dimensions = self.shape.iter();
+        let dimensions =
+            dimensions.flat_map(|dimension| field(1, &number(1, dimension.unsigned_abs())));
+        let mut tensor = number(1, element_type(self.datatype));
         tensor.extend(field(2, &dimensions.collect::<Vec<u8>>()));
         let kind = field(2, &field(1, &tensor));
         field(11, &[field(1, self.name.as_bytes()), kind].concat())
     }
 }
 
-/// What may be taken: by its number the type, and how many bytes an element has.
-const TYPES: [(u64, Datatype, u64); 6] = [
-    (1, Datatype::Fp32, 4),
-    (2, Datatype::Uint8, 1),
-    (3, Datatype::Int8, 1),
-    (10, Datatype::Fp16, 2),
-    (11, Datatype::Fp64, 8),
-    (16, Datatype::Bf16, 2),
+/// The types that may be taken, and how many bytes an element has.
+const TYPES: [(Datatype, u64); 6] = [
+    (Datatype::Fp32, 4),
+    (Datatype::Uint8, 1),
+    (Datatype::Int8, 1),
+    (Datatype::Fp16, 2),
+    (Datatype::Fp64, 8),
+    (Datatype::Bf16, 2),
 ];
 
 fn known(number: u64) -> Option<(Datatype, u64)> {
-    let found = TYPES.iter().find(|(known, ..)| *known == number);
-    found.map(|&(_, datatype, size)| (datatype, size))
-}
-
-fn number_of(datatype: Datatype) -> u64 {
-    let found = TYPES.iter().find(|(_, known, _)| *known == datatype);
-    found.map_or(0, |&(number, ..)| number)
+    let mut types = TYPES.into_iter();
+    types.find(|(datatype, _)| element_type(*datatype) == number)
 }
 
 fn name_of(name: &[u8]) -> Option<String> {
