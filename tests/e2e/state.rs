@@ -42,6 +42,11 @@ async fn post(alone: &Alone, path: &str, request: &Value) -> Value {
     answer.json().unwrap()
 }
 
+/// An input of a request in the Open Inference Protocol.
+fn tensor(name: &str, datatype: &str, shape: &Value, data: &Value) -> Value {
+    json!({ "name": name, "datatype": datatype, "shape": shape, "data": data })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_state_goes_from_each_answer_into_the_next_request() {
     let silero: Silero = serde_json::from_slice(&model("silero.json")).unwrap();
@@ -51,11 +56,10 @@ async fn the_state_goes_from_each_answer_into_the_next_request() {
         let mut state = json!(vec![0; 256]);
         let mut outputs = Vec::new();
         for sound in &silero.sound {
-            let tensor = |name: &str, datatype: &str, shape: Value, data: Value| json!({ "name": name, "datatype": datatype, "shape": shape, "data": data });
             let request = json!({ "inputs": [
-                tensor("input", "FP32", json!([1, sound.len()]), json!(sound)),
-                tensor("state", "FP32", json!([2, 1, 128]), state),
-                tensor("sr", "INT64", json!([]), json!([16_000])),
+                tensor("input", "FP32", &json!([1, sound.len()]), &json!(sound)),
+                tensor("state", "FP32", &json!([2, 1, 128]), &state),
+                tensor("sr", "INT64", &json!([]), &json!([16_000])),
             ] });
             let answer = post(&alone, "/v2/models/silero/infer", &request).await;
             outputs.extend(numbers(&answer["outputs"][0]["data"]));
@@ -82,21 +86,18 @@ async fn a_state_that_is_a_sequence_begins_empty_and_grows() {
     let s3 = s3_with("sequence-grows.onnx").await;
     let alone = Alone::ready(&s3, &[]).await;
     let mut parts = json!([]);
-    let mut columns = json!([]);
     for length in 1..=3 {
-        let tensor = |name: &str, datatype: &str, shape: Value, data: &Value| json!({ "name": name, "datatype": datatype, "shape": shape, "data": data });
         let request = json!({ "inputs": [
-            tensor("parts", "SEQUENCE", json!([length - 1]), &parts),
-            tensor("x", "FP32", json!([1, 2]), &json!([length, -0.5])),
+            tensor("parts", "SEQUENCE", &json!([length - 1]), &parts),
+            tensor("x", "FP32", &json!([1, 2]), &json!([length, -0.5])),
         ] });
         let answer = post(&alone, "/v2/models/wine/infer", &request).await;
         assert_eq!(answer["outputs"][0]["shape"], json!([length]));
-        parts = answer["outputs"][0]["data"].clone();
 
-        let features = json!({ "parts": columns, "x": [[length, -0.5]] });
-        let answer = post(&alone, "/predict", &json!({ "features": features })).await;
-        columns = answer["prediction"].clone();
-        assert_eq!(columns, parts);
+        let features = json!({ "parts": parts, "x": [[length, -0.5]] });
+        let plain = post(&alone, "/predict", &json!({ "features": features })).await;
+        parts = answer["outputs"][0]["data"].clone();
+        assert_eq!(plain["prediction"], parts);
     }
     assert_eq!(parts, json!([[[1.0, -0.5]], [[2.0, -0.5]], [[3.0, -0.5]]]));
 }

@@ -14,7 +14,7 @@ use crate::tensor::{Data, Datatype, Value};
 /// A sequence of these values.
 fn sequence(values: &[Value]) -> Result<DynValue, String> {
     if values.is_empty() {
-        return Err("a sequence of no maps, which ONNX Runtime cannot take".to_owned());
+        return Err("an empty sequence, which ONNX Runtime cannot take".to_owned());
     }
     let values = values
         .iter()
