@@ -1,5 +1,7 @@
 //! The composition root: builds the parts from the configuration, and runs them.
 
+mod startup_report;
+
 use std::future::Future;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -17,17 +19,17 @@ use crate::config::{
 };
 use crate::engine::{Engine, EngineError, OnnxRuntime};
 use crate::fetch::Parts;
-use crate::ids::ModelName;
 use crate::lifecycle::machine::Intervals;
 use crate::lifecycle::{Driver, Work, lambda};
 use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink, defs};
 use crate::models::Models;
-use crate::reload::{EngineSlot, Loads, Memory, Outcome, Reloader, Shared, Steps, milliseconds};
+use crate::reload::{EngineSlot, Loads, Memory, Reloader, Shared, milliseconds};
 use crate::schedule::Limits;
 use crate::server::{self, BindError, Context, Listeners, Serving};
 use crate::source::{FilePlace, Place, S3Place};
 use crate::status::Status;
 use crate::sys::{self, SystemMemory};
+use startup_report::Phases;
 
 /// Exit codes: the end that was asked for, a failure, and, as `EX_USAGE` of sysexits.h, a configuration that
 /// cannot be used.
@@ -219,27 +221,6 @@ struct App {
     server: Serving,
 }
 
-/// When each phase of Init ended.
-struct Phases {
-    started: Instant,
-    register: Option<Duration>,
-    configure: Duration,
-    build: Duration,
-    open: Option<Duration>,
-}
-
-impl Phases {
-    fn new(started: Instant) -> Self {
-        Self {
-            started,
-            register: None,
-            configure: Duration::ZERO,
-            build: Duration::ZERO,
-            open: None,
-        }
-    }
-}
-
 impl App {
     /// Builds the parts, and begins to fetch and load the models.
     async fn build(environment: &Environment, phases: &mut Phases) -> Result<Self, StartError> {
@@ -298,7 +279,7 @@ impl App {
         match outcomes {
             Some(outcomes) => {
                 phases.open = (&mut self.opening).await.ok().and_then(Result::ok);
-                self.log_ready(phases, &outcomes);
+                phases.report(&outcomes, &self.config.socket);
             }
             None => warn!(
                 budget_ms = milliseconds(budget),
@@ -450,34 +431,6 @@ fn reporter(
     Reporter::new(recorder, sink, emf)
 }
 
-/// The times of the line that tells of Init, as metrics; fetch, load and warm-up are observed where they happen.
-fn count_phases(phases: &Phases, outcomes: &[(ModelName, Outcome)]) {
-    let times = [
-        (defs::INIT_TIME, Some(phases.started.elapsed())),
-        (defs::INIT_REGISTER_TIME, phases.register),
-        (defs::INIT_CONFIGURE_TIME, Some(phases.configure)),
-        (defs::INIT_BUILD_TIME, Some(phases.build)),
-        (defs::ONNXRUNTIME_OPEN_TIME, phases.open),
-    ];
-    for (name, time) in times {
-        if let Some(time) = time {
-            metrics::histogram!(name).record(milliseconds(time));
-        }
-    }
-    for (model, outcome) in outcomes {
-        if let Outcome::Loaded(steps) = outcome {
-            let model = model.as_str();
-            for (name, time) in [
-                (defs::MODEL_CACHE_TIME, steps.cache),
-                (defs::MODEL_ASK_TIME, steps.ask),
-            ] {
-                metrics::histogram!(name, defs::MODEL_LABEL => model.to_owned())
-                    .record(milliseconds(time));
-            }
-        }
-    }
-}
-
 impl App {
     /// Which models are not loaded, and why.
     fn missing(&self) -> Option<String> {
@@ -489,46 +442,6 @@ impl App {
             .map(|name| self.work.status.why_missing(name))
             .collect();
         (!missing.is_empty()).then(|| missing.join("; "))
-    }
-
-    /// One line that tells where the time of Init went. Phases of several models ran side by side: the longest
-    /// of each is named.
-    fn log_ready(&self, phases: &Phases, outcomes: &[(ModelName, Outcome)]) {
-        let steps: Vec<&Steps> = outcomes
-            .iter()
-            .filter_map(|(_, outcome)| {
-                if let Outcome::Loaded(steps) = outcome {
-                    Some(steps)
-                } else {
-                    None
-                }
-            })
-            .collect();
-        count_phases(phases, outcomes);
-        let longest = |step: fn(&Steps) -> Duration| {
-            steps
-                .iter()
-                .map(|steps| step(steps))
-                .max()
-                .map(milliseconds)
-        };
-        info!(
-            total_ms = milliseconds(phases.started.elapsed()),
-            register_ms = phases.register.map(milliseconds),
-            configure_ms = milliseconds(phases.configure),
-            build_ms = milliseconds(phases.build),
-            open_onnxruntime_ms = phases.open.map(milliseconds),
-            cache_ms = longest(|steps| steps.cache),
-            ask_ms = longest(|steps| steps.ask),
-            fetch_ms = longest(|steps| steps.fetch.unwrap_or_default()),
-            load_ms = longest(|steps| steps.load),
-            warm_up_ms = steps.iter().filter_map(|steps| steps.warm_up).max().map(milliseconds),
-            models = outcomes.len(),
-            loaded = steps.len(),
-            socket = %self.config.socket.display(),
-            "{}",
-            if steps.len() == outcomes.len() { "ready" } else { "started, but not every model is loaded" }
-        );
     }
 
     /// Stops accepting, lets requests finish, sends the metrics; all within `time`.

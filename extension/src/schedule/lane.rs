@@ -7,6 +7,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -30,6 +31,8 @@ pub(super) struct Lane {
 
 struct Shared {
     limits: Limits,
+    /// Makes the builder of each thread.
+    thread: fn() -> thread::Builder,
     state: Mutex<State>,
     /// There is work, or the end.
     news: Condvar,
@@ -92,6 +95,11 @@ impl Work for Job {
 
 impl Lane {
     pub(super) fn new(limits: Limits) -> Self {
+        Self::with_threads(limits, thread::Builder::new)
+    }
+
+    /// A lane whose threads are created by the builders that `thread` makes.
+    fn with_threads(limits: Limits, thread: fn() -> thread::Builder) -> Self {
         let state = State {
             queue: Queue::new(limits),
             workers: 0,
@@ -104,6 +112,7 @@ impl Lane {
         Self {
             shared: Arc::new(Shared {
                 limits,
+                thread,
                 state: Mutex::new(state),
                 news: Condvar::new(),
             }),
@@ -298,9 +307,11 @@ impl Shared {
         if state.workers >= 2 * self.limits.runs {
             return Ok(());
         }
-        let worker = Worker(Arc::clone(self));
-        let thread = std::thread::Builder::new().name("run-model".to_owned());
-        match thread.spawn(move || worker.work()) {
+        // The worker begins inside the thread. Its end locks the state, which is locked here: a closure that is dropped
+        // because no thread could be created must not hold one.
+        let shared = Arc::clone(self);
+        let thread = (self.thread)().name("run-model".to_owned());
+        match thread.spawn(move || Worker(shared).work()) {
             Ok(_) => state.workers += 1,
             Err(error) if state.workers == 0 => return Err(error),
             Err(error) => tracing::warn!("no further thread for runs: {error}"),
@@ -433,3 +444,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! Report of a startup: the duration of each phase of Init, as one log line and as metrics.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tracing::info;
+
+use crate::ids::ModelName;
+use crate::metrics::defs;
+use crate::reload::{Outcome, Steps, milliseconds};
+
+/// Durations of Init's phases.
+pub(super) struct Phases {
+    started: Instant,
+    /// Registration with the platform; `None` outside Lambda.
+    pub(super) register: Option<Duration>,
+    /// Reading of the configuration.
+    pub(super) configure: Duration,
+    /// Construction of the parts.
+    pub(super) build: Duration,
+    /// Opening of ONNX Runtime; `None` until it has ended well.
+    pub(super) open: Option<Duration>,
+}
+
+impl Phases {
+    /// Phases of a startup that began at `started`.
+    pub(super) fn new(started: Instant) -> Self {
+        Self {
+            started,
+            register: None,
+            configure: Duration::ZERO,
+            build: Duration::ZERO,
+            open: None,
+        }
+    }
+
+    /// Logs one line with all durations, and records them as metrics. Models are loaded in parallel: of each step the
+    /// longest is logged.
+    pub(super) fn report(&self, outcomes: &[(ModelName, Outcome)], socket: &Path) {
+        let steps: Vec<&Steps> = outcomes
+            .iter()
+            .filter_map(|(_, outcome)| {
+                if let Outcome::Loaded(steps) = outcome {
+                    Some(steps)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        self.record(outcomes);
+        let longest = |step: fn(&Steps) -> Duration| {
+            steps
+                .iter()
+                .map(|steps| step(steps))
+                .max()
+                .map(milliseconds)
+        };
+        info!(
+            total_ms = milliseconds(self.started.elapsed()),
+            register_ms = self.register.map(milliseconds),
+            configure_ms = milliseconds(self.configure),
+            build_ms = milliseconds(self.build),
+            open_onnxruntime_ms = self.open.map(milliseconds),
+            cache_ms = longest(|steps| steps.cache),
+            ask_ms = longest(|steps| steps.ask),
+            fetch_ms = longest(|steps| steps.fetch.unwrap_or_default()),
+            load_ms = longest(|steps| steps.load),
+            warm_up_ms = steps.iter().filter_map(|steps| steps.warm_up).max().map(milliseconds),
+            models = outcomes.len(),
+            loaded = steps.len(),
+            socket = %socket.display(),
+            "{}",
+            if steps.len() == outcomes.len() { "ready" } else { "started, but not every model is loaded" }
+        );
+    }
+
+    /// Records the durations as metrics; fetch, load and warm-up are recorded where they happen.
+    fn record(&self, outcomes: &[(ModelName, Outcome)]) {
+        let times = [
+            (defs::INIT_TIME, Some(self.started.elapsed())),
+            (defs::INIT_REGISTER_TIME, self.register),
+            (defs::INIT_CONFIGURE_TIME, Some(self.configure)),
+            (defs::INIT_BUILD_TIME, Some(self.build)),
+            (defs::ONNXRUNTIME_OPEN_TIME, self.open),
+        ];
+        for (name, time) in times {
+            if let Some(time) = time {
+                metrics::histogram!(name).record(milliseconds(time));
+            }
+        }
+        for (model, outcome) in outcomes {
+            if let Outcome::Loaded(steps) = outcome {
+                let model = model.as_str();
+                for (name, time) in [
+                    (defs::MODEL_CACHE_TIME, steps.cache),
+                    (defs::MODEL_ASK_TIME, steps.ask),
+                ] {
+                    metrics::histogram!(name, defs::MODEL_LABEL => model.to_owned())
+                        .record(milliseconds(time));
+                }
+            }
+        }
+    }
+}
