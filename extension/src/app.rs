@@ -24,6 +24,8 @@ use crate::lifecycle::{Driver, Work, lambda};
 use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink, defs};
 use crate::models::Models;
 use crate::reload::{EngineSlot, Loads, Memory, Reloader, Shared, milliseconds};
+use crate::reload::{EngineSlot, Loads, Memory, Outcome, Reloader, Shared, Steps, milliseconds};
+use crate::request_memory::Account;
 use crate::schedule::Limits;
 use crate::server::{self, BindError, Context, Listeners, Serving};
 use crate::source::{FilePlace, Place, S3Place};
@@ -308,6 +310,13 @@ fn open_cache(config: &Config) -> Result<Cache, CacheError> {
     Cache::open_with(ordinary, &settings)
 }
 
+/// The account of the memory that requests and loads take.
+fn account(config: &Config) -> Arc<Account> {
+    let (fixed, memory_mb) = (config.request_bytes, config.memory_mb);
+    let probe = SystemMemory::new(memory_mb.map(|mb| mb << 20));
+    Arc::new(Account::new(fixed, memory_mb, Box::new(probe)))
+}
+
 async fn build(
     config: Config,
     environment: &Environment,
@@ -337,7 +346,11 @@ async fn build(
     let context = context
         .allow_loads(config.repository_api)
         .wait_awake(config.cpus > 1);
-    let context = Arc::new(context.require_token(config.token.clone()));
+    let account = account(&config);
+    let context = context
+        .require_token(config.token.clone())
+        .with_account(account);
+    let context = Arc::new(context);
     let grace = if environment.is_lambda() {
         LAMBDA_GRACE
     } else {

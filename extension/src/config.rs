@@ -117,6 +117,8 @@ pub struct Config {
     pub runs: usize,
     /// How many requests may wait for a model's runs.
     pub queue: usize,
+    /// How many bytes requests may take together; `None` for what the environment has left.
+    pub request_bytes: Option<usize>,
     /// The most rows of a run that answers several requests; `None` where each has its own.
     pub batch_rows: Option<usize>,
     /// How long a request waits for others to share its run.
@@ -256,6 +258,8 @@ impl Config {
             threads,
             runs: (cpus / threads).max(1),
             queue: read_count(&mut reader, "MODEL_QUEUE", 0, 65_536).unwrap_or(DEFAULT_QUEUE),
+            request_bytes: read_count(&mut reader, "MODEL_REQUEST_MEMORY_MB", 1, 1 << 20)
+                .map(|mb| mb.saturating_mul(1024 * 1024)),
             batch_rows,
             batch_delay,
             onnxruntime: reader

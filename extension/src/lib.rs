@@ -28,6 +28,7 @@ pub mod models;
 pub mod onnx;
 pub mod protocol;
 pub mod reload;
+pub mod request_memory;
 pub mod schedule;
 pub mod server;
 pub mod source;

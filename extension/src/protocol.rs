@@ -20,12 +20,24 @@ mod write;
 
 use serde::Deserialize;
 
+use crate::request_memory::Stopped;
 use crate::tensor::{Kind, Port, Signature, Tensor, Value};
 
 /// What is wrong with a request, in words for its sender.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadRequest(pub String);
+
+/// Why there are no inputs.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The request is wrong.
+    #[error(transparent)]
+    Invalid(#[from] BadRequest),
+    /// Memory or time is over.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
 
 /// Inputs for a model, and which outputs are wanted (all, when none is named).
 #[derive(Debug)]

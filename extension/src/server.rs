@@ -13,6 +13,7 @@ mod document;
 mod encoding;
 mod error;
 mod listen;
+mod off_thread;
 mod patience;
 mod pieces;
 mod repository;
@@ -25,7 +26,7 @@ mod wait;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use listen::{BindError, Listeners};
 pub use threads::{Serving, start};
@@ -36,6 +37,7 @@ use crate::engine::EngineError;
 use crate::ids::ByName;
 use crate::metrics::defs::{self, MODEL_LABEL};
 use crate::models::{Loaded, Models};
+use crate::request_memory::Account;
 use crate::schedule::{Limits, Ran, RunError, Scheduler};
 use crate::status::{Status, Withdrawal};
 use statistics::Statistics;
@@ -71,6 +73,10 @@ pub struct Context {
     statistics: Statistics,
     /// What a request must carry; `None` for nothing.
     token: Option<Token>,
+    /// The memory of requests.
+    account: Arc<Account>,
+    /// A place for each large body that is decompressed or decoded at the same time.
+    large_bodies: Semaphore,
 }
 
 /// A model's metrics, looked up once.
@@ -133,6 +139,8 @@ impl Context {
             trials,
             statistics,
             token: None,
+            account: Arc::new(Account::unlimited()),
+            large_bodies: Semaphore::new(crate::sys::cpus()),
         }
     }
 
@@ -166,6 +174,12 @@ impl Context {
     #[must_use]
     pub fn require_token(self, token: Option<Token>) -> Self {
         Self { token, ..self }
+    }
+
+    /// As it is, with the memory of its requests from this account.
+    #[must_use]
+    pub fn with_account(self, account: Arc<Account>) -> Self {
+        Self { account, ..self }
     }
 
     /// Takes note of a run that has ended, and asks that its version be withdrawn when it is not fit to answer.

@@ -55,6 +55,20 @@ pub fn release_freed_memory() {
     }
 }
 
+/// Bytes of the heap that were freed and are still this process's: what [`release_freed_memory`] may give back. Takes the
+/// allocator's lock and looks through its lists.
+#[must_use]
+pub fn free_heap_bytes() -> u64 {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: mallinfo2 takes the allocator's own locks and has no other precondition.
+        let figures = unsafe { libc::mallinfo2() };
+        figures.fordblks as u64
+    }
+    #[cfg(not(target_env = "gnu"))]
+    0
+}
+
 /// Lowers the priority of the calling thread, and of those that it starts, behind threads that serve requests.
 pub fn lower_thread_priority() {
     // SAFETY: for PRIO_PROCESS, 0 means the calling thread on Linux; a failure leaves the priority as it was.

@@ -77,7 +77,15 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Rooms that anybody may use, and that use only each other.
 const LEAVES: &[&str] = &[
-    "config", "ids", "clock", "manifest", "onnx", "tensor", "status", "sys",
+    "config",
+    "ids",
+    "clock",
+    "manifest",
+    "onnx",
+    "tensor",
+    "status",
+    "sys",
+    "request_memory",
 ];
 
 /// Whoever observes something names the metric: the names alone are everybody's.

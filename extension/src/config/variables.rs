@@ -134,6 +134,11 @@ pub const VARIABLES: &[Variable] = &[
         "requests that may wait for a model's runs, 0 to 65536; one more is answered 429",
     ),
     variable(
+        "MODEL_REQUEST_MEMORY_MB",
+        "what the memory size leaves",
+        "how many MB requests may take together while they are received and decoded, and their responses; more is answered 413 or 503",
+    ),
+    variable(
         "MODEL_BATCH_MAX",
         "off",
         "requests that come together are one run, of at most so many rows (2 to 65536)",

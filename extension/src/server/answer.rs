@@ -30,6 +30,7 @@ use crate::ids::ModelName;
 use crate::models::Loaded;
 use crate::protocol::v2::{self, Encoded};
 use crate::protocol::{AnsweredBy, BadRequest, Decoded, predict, tfserving};
+use crate::request_memory::{Charge, Over, OverBudget};
 use crate::schedule::RunError;
 use crate::tensor::{Signature, Value};
 
@@ -84,7 +85,7 @@ async fn call(
         Route::Server => Ok(json(StatusCode::OK, v2::server_metadata(EXTENSIONS))),
         Route::Live => Ok(json(StatusCode::OK, b"{\"live\":true}".to_vec())),
         Route::Ready => about::ready(context),
-        Route::OpenApi => document::answer(encoding::accepts_gzip(request.headers())).await,
+        Route::OpenApi => document::answer(encoding::accepts_gzip(request.headers())),
         Route::ModelMetadata(target) => about::metadata(&request, &target, context).await,
         Route::ModelConfiguration(target) => about::configuration(&request, &target, context).await,
         Route::ModelReady(target) => about::model_ready(&target, context),
@@ -130,7 +131,13 @@ fn error_answer(error: &ApiError) -> Answer {
             let scheme = HeaderValue::from_static(header);
             answer.headers_mut().insert(WWW_AUTHENTICATE, scheme);
         }
-        ApiError::NotReady(_) | ApiError::Ending | ApiError::Run(RunError::Full { .. }) => {
+        ApiError::NotReady(_)
+        | ApiError::Ending
+        | ApiError::OverBudget(OverBudget {
+            over: Over::Now { .. },
+            ..
+        })
+        | ApiError::Run(RunError::Full { .. }) => {
             answer
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -235,7 +242,9 @@ async fn infer(
     let result = observed(name, context, async {
         let deadline = deadline(request.headers(), context)?;
         let header_length = header_length(request.headers())?;
-        let body = body(request, header_length.unwrap_or(0), context).await?;
+        let mut charge = Charge::new(&context.account);
+        let body = body(request, header_length, deadline, &mut charge, context);
+        let body = body.await?;
         let received = Instant::now();
         let loaded = loaded(name, deadline, context).await?;
         if let Some(target) = form.target() {

@@ -15,10 +15,15 @@ use super::encoding;
 use super::error::ApiError;
 use super::patience::Patience;
 use super::{BODY_STALL, BODY_TIME, MOST_BODY};
+use crate::clock::Deadline;
 use crate::protocol::v2::HEADER_LENGTH;
+use crate::request_memory::{Charge, expected_bytes};
 
 /// What tensors in binary begin at a multiple of, in memory: as much as any instruction of a CPU asks for.
 const ALIGNMENT: usize = 64;
+
+/// The least capacity of a buffer for a body of unknown length.
+const LEAST_ROOM: usize = 8 * 1024;
 
 /// How much comes at once from a sender who has more ready. A Unix socket holds some 200 KB, so that the rest of a long
 /// body waits for room in it.
@@ -65,26 +70,45 @@ fn laid_out(capacity: usize, header: usize) -> BytesMut {
     buffer
 }
 
-/// The whole body, as it was before it was compressed; what follows its first `header` bytes is aligned.
+/// The whole body, as it was before it was compressed; what follows its first `header` bytes is aligned. `charge` holds
+/// what it takes, and what decoding is expected to take.
 pub(super) async fn body(
     request: Request<Incoming>,
-    header: usize,
+    header: Option<usize>,
+    deadline: Deadline,
+    charge: &mut Charge,
     context: &Context,
 ) -> Result<Bytes, ApiError> {
     let coding = encoding::coding(request.headers())?;
-    let whole = received(request.into_body(), header, context.is_eager).await?;
+    let body = request.into_body();
+    if let Some(declared) = body.size_hint().exact() {
+        let declared = usize::try_from(declared).unwrap_or(usize::MAX);
+        if declared > MOST_BODY {
+            return Err(ApiError::BodyTooLarge);
+        }
+        let binary = header.map(|header| declared.saturating_sub(header));
+        let expected = expected_bytes(declared, binary, coding.is_some());
+        let taken = charge.wait_for(declared, expected);
+        let taken = context.thaws.within(&*context.clock, deadline, taken).await;
+        taken.unwrap_or_else(|| Err(context.account.refuse(declared).into()))?;
+    }
+    let whole = received(body, header.unwrap_or(0), charge, context.is_eager).await?;
     match coding {
-        Some(coding) => coding.decode(whole).await,
+        Some(coding) => coding.decode(whole, deadline, charge, context).await,
         None => Ok(whole),
     }
 }
 
-/// The whole body, as it comes; what follows its first `header` bytes is aligned.
-async fn received(mut body: Incoming, header: usize, is_eager: bool) -> Result<Bytes, ApiError> {
-    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if declared > MOST_BODY {
-        return Err(ApiError::BodyTooLarge);
-    }
+/// The whole body, as it comes; what follows its first `header` bytes is aligned. `charge` holds its declared length
+/// already.
+async fn received(
+    mut body: Incoming,
+    header: usize,
+    charge: &mut Charge,
+    is_eager: bool,
+) -> Result<Bytes, ApiError> {
+    let declared = body.size_hint().exact();
+    let declared = declared.and_then(|declared| usize::try_from(declared).ok());
     let mut whole = BytesMut::new();
     let (mut stall, mut all) = (Patience::new(BODY_STALL), Patience::new(BODY_TIME));
     // When the last part came, if the next one is at hand.
@@ -112,23 +136,48 @@ async fn received(mut body: Incoming, header: usize, is_eager: bool) -> Result<B
         let Ok(data) = frame.map_err(|_| ApiError::BodyBroken)?.into_data() else {
             continue;
         };
-        if data.len() >= declared && whole.is_empty() {
+        if whole.is_empty() && data.len() >= declared.unwrap_or(0) && body.is_end_stream() {
             // All of it came at once: no copy.
-            if body.is_end_stream() {
-                return Ok(data);
-            }
+            return Ok(data);
         }
         bulk = (is_eager && data.len() >= BULK).then(Instant::now);
-        if whole.len() + data.len() > MOST_BODY {
+        let length = whole.len() + data.len();
+        if length > MOST_BODY {
             return Err(ApiError::BodyTooLarge);
         }
-        let more = declared.saturating_sub(whole.len()).max(data.len());
-        if whole.is_empty() {
-            whole = laid_out(more, header);
+        match declared {
+            Some(declared) if whole.is_empty() => whole = laid_out(declared, header),
+            Some(_) => {}
+            None => make_room(&mut whole, data.len(), header, charge)?,
         }
-        whole.reserve(more);
         whole.extend_from_slice(&data);
     }
+}
+
+/// Makes room for `more` bytes in a body of unknown length, with a quarter of its length ahead. A chunked body never
+/// waits for memory, since it holds some.
+fn make_room(
+    whole: &mut BytesMut,
+    more: usize,
+    header: usize,
+    charge: &mut Charge,
+) -> Result<(), ApiError> {
+    let length = whole.len() + more;
+    if length <= whole.capacity() {
+        return Ok(());
+    }
+    let capacity = grown(length);
+    charge.grow(capacity)?;
+    let mut larger = laid_out(capacity, header);
+    larger.extend_from_slice(whole);
+    let before = std::mem::replace(whole, larger);
+    charge.shrink(before.capacity());
+    Ok(())
+}
+
+/// The capacity of a buffer that has to hold `length` bytes and may have to hold more: a quarter ahead.
+pub(super) fn grown(length: usize) -> usize {
+    (length + length / 4).max(LEAST_ROOM)
 }
 
 #[cfg(test)]

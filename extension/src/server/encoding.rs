@@ -14,9 +14,13 @@ use hyper::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
 };
 
-use super::MOST_BODY;
 use super::answer::Answer;
+use super::body::grown;
 use super::error::ApiError;
+use super::off_thread::off_thread;
+use super::{Context, MOST_BODY};
+use crate::clock::Deadline;
+use crate::request_memory::{Charge, Stopped};
 
 /// What a request's body may be, for errors.
 pub(super) const TAKEN: &str = "gzip, deflate, identity";
@@ -24,6 +28,9 @@ pub(super) const TAKEN: &str = "gzip, deflate, identity";
 /// Below this an answer goes out as it is: on the way to the function there is no line that it would relieve, and behind
 /// it Lambda's limit is far.
 const LEAST_WORTH: u64 = 64 * 1024;
+
+/// How much is decompressed before the deadline is looked at.
+const PART: usize = 1024 * 1024;
 
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,27 +71,48 @@ impl Coding {
         }
     }
 
-    /// The body that was compressed.
-    pub(super) async fn decode(self, body: Bytes) -> Result<Bytes, ApiError> {
-        let decoded = tokio::task::spawn_blocking(move || self.decode_now(&body, MOST_BODY));
-        decoded.await.unwrap_or(Err(ApiError::BodyBroken))
+    /// The body that was compressed. `charge` holds `body`, and what comes of it afterwards.
+    pub(super) async fn decode(
+        self,
+        body: Bytes,
+        deadline: Deadline,
+        charge: &mut Charge,
+        context: &Context,
+    ) -> Result<Bytes, ApiError> {
+        let compressed = body.len();
+        let work = move |charge: &mut Charge| self.decode_now(&body, MOST_BODY, charge);
+        let decoded = off_thread(charge, deadline, context, work).await?;
+        charge.shrink(compressed);
+        decoded
     }
 
-    fn decode_now(self, body: &[u8], most: usize) -> Result<Bytes, ApiError> {
+    /// The same at once, here.
+    pub(super) fn decode_now(
+        self,
+        body: &[u8],
+        most: usize,
+        charge: &mut Charge,
+    ) -> Result<Bytes, ApiError> {
         let mut rest = body;
         // What `deflate` names is in zlib's wrapping, which many leave out.
         let is_wrapped = matches!(body, [first, second, ..]
             if first & 15 == 8 && (u16::from(*first) << 8 | u16::from(*second)).is_multiple_of(31));
         let decoded = match self {
-            Coding::Gzip => bounded(&mut MultiGzDecoder::new(&mut rest), most),
-            Coding::Deflate if is_wrapped => bounded(&mut ZlibDecoder::new(&mut rest), most),
-            Coding::Deflate => bounded(&mut DeflateDecoder::new(&mut rest), most),
+            Coding::Gzip => bounded(&mut MultiGzDecoder::new(&mut rest), most, charge),
+            Coding::Deflate if is_wrapped => {
+                bounded(&mut ZlibDecoder::new(&mut rest), most, charge)
+            }
+            Coding::Deflate => bounded(&mut DeflateDecoder::new(&mut rest), most, charge),
         };
         let wrong = |problem: String| ApiError::NotCoded {
             coding: self.name(),
             problem,
         };
-        let decoded = decoded.map_err(|error| wrong(error.to_string()))?;
+        let decoded = match decoded {
+            Ok(decoded) => decoded,
+            Err(Interrupted::Stopped(stopped)) => return Err(stopped.into()),
+            Err(Interrupted::Damaged(error)) => return Err(wrong(error.to_string())),
+        };
         if decoded.len() > most {
             return Err(ApiError::BodyTooLarge);
         }
@@ -95,14 +123,36 @@ impl Coding {
     }
 }
 
-/// What there is, up to one byte beyond the limit.
-fn bounded(decoder: &mut dyn Read, most: usize) -> io::Result<Vec<u8>> {
+/// Why a body is not decompressed.
+enum Interrupted {
+    Damaged(io::Error),
+    Stopped(Stopped),
+}
+
+/// The decompressed bytes, up to one beyond the limit.
+fn bounded(
+    decoder: &mut dyn Read,
+    most: usize,
+    charge: &mut Charge,
+) -> Result<Vec<u8>, Interrupted> {
     let mut whole = Vec::new();
-    let most = u64::try_from(most).unwrap_or(u64::MAX);
-    decoder
-        .take(most.saturating_add(1))
-        .read_to_end(&mut whole)?;
-    Ok(whole)
+    let mut decoder = decoder.take((most as u64).saturating_add(1));
+    loop {
+        let length = whole.len();
+        if length == whole.capacity() {
+            let capacity = grown(length + 1).min(most + 1);
+            charge.grow(capacity).map_err(Interrupted::Stopped)?;
+            whole.reserve_exact(capacity - length);
+            charge.shrink(length);
+        }
+        charge.check().map_err(Interrupted::Stopped)?;
+        let room = (whole.capacity() - length).min(PART) as u64;
+        // With a limit that fits, the buffer does not grow by itself.
+        let read = decoder.by_ref().take(room).read_to_end(&mut whole);
+        if read.map_err(Interrupted::Damaged)? == 0 {
+            return Ok(whole);
+        }
+    }
 }
 
 /// Whether a caller takes gzip.

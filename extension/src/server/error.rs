@@ -5,7 +5,8 @@ use hyper::{Method, StatusCode};
 use super::{MOST_BODY, encoding, route};
 use crate::config::Token;
 use crate::engine::EngineError;
-use crate::protocol::BadRequest;
+use crate::protocol::{BadRequest, DecodeError};
+use crate::request_memory::{Over, OverBudget, Stopped};
 use crate::schedule::RunError;
 
 /// A request that is not answered as it wished.
@@ -65,6 +66,8 @@ pub(super) enum ApiError {
         header: &'static str,
         problem: &'static str,
     },
+    #[error(transparent)]
+    OverBudget(OverBudget),
     #[error("the body broke off")]
     BodyBroken,
     #[error("{0}")]
@@ -83,6 +86,24 @@ pub(super) enum ApiError {
     Run(#[from] RunError),
 }
 
+impl From<Stopped> for ApiError {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::OverBudget(over) => ApiError::OverBudget(over),
+            Stopped::Cancelled => ApiError::Run(RunError::Deadline),
+        }
+    }
+}
+
+impl From<DecodeError> for ApiError {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Invalid(error) => error.into(),
+            DecodeError::Stopped(stopped) => stopped.into(),
+        }
+    }
+}
+
 impl ApiError {
     pub(super) fn status(&self) -> StatusCode {
         match self {
@@ -91,6 +112,10 @@ impl ApiError {
             | ApiError::NoSuchVersion { .. } => StatusCode::NOT_FOUND,
             ApiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ApiError::OverBudget(OverBudget { over, .. }) => match over {
+                Over::Always { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                Over::Now { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            },
             ApiError::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             ApiError::Coding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ApiError::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
@@ -126,6 +151,7 @@ impl ApiError {
                 | ApiError::Header { .. }
                 | ApiError::BodyTooLarge
                 | ApiError::BodyTooSlow
+                | ApiError::OverBudget(_)
                 | ApiError::BodyBroken
                 | ApiError::Coding { .. }
                 | ApiError::Unauthorized { .. }

@@ -6,7 +6,7 @@
 //! who cannot wait for `MODEL_REFRESH_INTERVAL`, and whoever may invoke the function may call it, so that it is there
 //! only where the operator has said so.
 
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -17,10 +17,14 @@ use super::body::body;
 use super::error::ApiError;
 use crate::clock::Deadline;
 use crate::ids::ModelName;
+use crate::request_memory::Charge;
 use crate::status::ModelStatus;
 
 /// What the server's metadata calls it.
 pub(super) const EXTENSION: &str = "model_repository";
+
+/// Maximum size of a body of these calls, in bytes.
+const MOST_TEXT: usize = 64 * 1024;
 
 /// What an index is to hold.
 #[derive(Default, Deserialize)]
@@ -45,7 +49,7 @@ pub(super) async fn index(
     request: Request<Incoming>,
     context: &Context,
 ) -> Result<Answer, ApiError> {
-    let asked: IndexRequest = read(&body(request, 0, context).await?)?;
+    let asked: IndexRequest = read(request, context).await?;
     let entries = context.models.names().map(|name| {
         let answering = context.models.current(name);
         let status = context.status.get(name).unwrap_or_default();
@@ -86,8 +90,7 @@ pub(super) async fn load(
         ));
     }
     let deadline = deadline(request.headers(), context)?;
-    let text = body(request, 0, context).await?;
-    let asked: serde_json::Map<String, serde_json::Value> = read(&text)?;
+    let asked: serde_json::Map<String, serde_json::Value> = read(request, context).await?;
     let parameters = asked.get("parameters").and_then(|value| value.as_object());
     if let Some(given) = parameters.and_then(|given| given.keys().next()) {
         return Err(ApiError::Field {
@@ -152,23 +155,34 @@ async fn ended(status: &mut watch::Receiver<ModelStatus>, attempts: u64) -> Mode
     ended.map(|now| now.clone()).unwrap_or_default()
 }
 
-/// An object in JSON, or nothing at all.
-fn read<T: Default + for<'de> Deserialize<'de>>(body: &Bytes) -> Result<T, ApiError> {
+/// A body that is an object in JSON, or nothing at all.
+async fn read<T: Default + for<'de> Deserialize<'de>>(
+    request: Request<Incoming>,
+    context: &Context,
+) -> Result<T, ApiError> {
+    let deadline = deadline(request.headers(), context)?;
+    let mut charge = Charge::new(&context.account);
+    let body = body(request, None, deadline, &mut charge, context).await?;
+    let wrong = |reason: String| ApiError::Field {
+        field: "the body".to_owned(),
+        reason,
+    };
+    // It is read as a tree, which takes many times its length.
+    if body.len() > MOST_TEXT {
+        return Err(wrong(format!(
+            "{} bytes came, expected at most {MOST_TEXT}",
+            body.len()
+        )));
+    }
     let text = body.trim_ascii();
     if text.is_empty() {
         return Ok(T::default());
     }
     // serde takes an array for a struct as well, field by field.
     if text.starts_with(b"[") {
-        return Err(ApiError::Field {
-            field: "the body".to_owned(),
-            reason: "an object is expected, not an array".to_owned(),
-        });
+        return Err(wrong("an object is expected, not an array".to_owned()));
     }
-    serde_json::from_slice(body).map_err(|error| ApiError::Field {
-        field: "the body".to_owned(),
-        reason: error.to_string(),
-    })
+    serde_json::from_slice(&body).map_err(|error| wrong(error.to_string()))
 }
 
 #[cfg(test)]

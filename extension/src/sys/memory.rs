@@ -15,6 +15,11 @@ use std::path::{Path, PathBuf};
 pub trait MemoryProbe: Send + Sync {
     /// Bytes that may still be taken before somebody is killed for it; `None` where nothing says.
     fn free(&self) -> Option<u64>;
+
+    /// Bytes that this process has taken and the system cannot take back; `None` where nothing says.
+    fn own(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The memory of this environment.
@@ -34,6 +39,10 @@ impl SystemMemory {
 impl MemoryProbe for SystemMemory {
     fn free(&self) -> Option<u64> {
         free(Path::new("/"), self.size)
+    }
+
+    fn own(&self) -> Option<u64> {
+        super::own_bytes()
     }
 }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::server::route::PATHS;
 
 async fn document() -> Value {
-    let answer = answer(false).await.unwrap();
+    let answer = answer(false).unwrap();
     let Ok(body) = answer.into_body().collect().await;
     serde_json::from_slice(&body.to_bytes()).unwrap()
 }
@@ -21,7 +21,7 @@ async fn it_is_the_file_that_is_checked_in_and_of_this_version() {
     let document = document().await;
     assert_eq!(document, file);
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-    let compressed = answer(true).await.unwrap();
+    let compressed = answer(true).unwrap();
     assert_eq!(compressed.headers()[CONTENT_ENCODING], "gzip");
 }
 

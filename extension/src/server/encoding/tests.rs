@@ -77,11 +77,15 @@ fn a_small_body_does_not_become_a_larger_one_than_is_taken() {
         (Coding::Deflate, zlib),
         (Coding::Deflate, deflate),
     ] {
-        let fits = coding.decode_now(&compress(&plain[1..]), most).unwrap();
+        let fits = coding
+            .decode_now(&compress(&plain[1..]), most, &mut Charge::unlimited())
+            .unwrap();
         assert_eq!(fits.len(), most);
         let bomb = compress(&plain);
         assert!(bomb.len() < most / 50);
-        let error = coding.decode_now(&bomb, most).unwrap_err();
+        let error = coding
+            .decode_now(&bomb, most, &mut Charge::unlimited())
+            .unwrap_err();
         assert!(matches!(error, ApiError::BodyTooLarge), "{error}");
     }
 }
@@ -104,7 +108,9 @@ fn a_body_that_is_not_what_it_says_is_refused() {
         (Coding::Deflate, &behind_zlib),
         (Coding::Deflate, b"{\"features\": 1}"),
     ] {
-        let error = coding.decode_now(body, MOST_BODY).unwrap_err();
+        let error = coding
+            .decode_now(body, MOST_BODY, &mut Charge::unlimited())
+            .unwrap_err();
         assert_eq!(error.status(), StatusCode::BAD_REQUEST, "{body:?}: {error}");
     }
 }
@@ -119,7 +125,12 @@ async fn an_answer_is_compressed_where_its_caller_takes_that_and_it_is_worth_it(
     let Ok(body) = compressed.into_body().collect().await;
     let body = body.to_bytes();
     assert!(body.len() < large.len() / 10);
-    assert_eq!(Coding::Gzip.decode_now(&body, MOST_BODY).unwrap(), large);
+    assert_eq!(
+        Coding::Gzip
+            .decode_now(&body, MOST_BODY, &mut Charge::unlimited())
+            .unwrap(),
+        large
+    );
 
     for (body, accepts) in [(&large[..], false), (&large[1..], true)] {
         let plain = answer(body, accepts).await;
@@ -131,16 +142,16 @@ proptest! {
     #[test]
     fn what_was_compressed_comes_out_as_it_was(plain: Vec<u8>, more: Vec<u8>) {
         let gzipped = gzip(&plain).unwrap();
-        prop_assert_eq!(&Coding::Gzip.decode_now(&gzipped, MOST_BODY).unwrap(), &plain);
+        prop_assert_eq!(&Coding::Gzip.decode_now(&gzipped, MOST_BODY, &mut Charge::unlimited()).unwrap(), &plain);
         let twice = [gzipped, gzip(&more).unwrap()].concat();
-        prop_assert_eq!(&Coding::Gzip.decode_now(&twice, MOST_BODY).unwrap(), &[&plain[..], &more].concat());
-        prop_assert_eq!(&Coding::Deflate.decode_now(&zlib(&plain), MOST_BODY).unwrap(), &plain);
-        prop_assert_eq!(&Coding::Deflate.decode_now(&deflate(&plain), MOST_BODY).unwrap(), &plain);
+        prop_assert_eq!(&Coding::Gzip.decode_now(&twice, MOST_BODY, &mut Charge::unlimited()).unwrap(), &[&plain[..], &more].concat());
+        prop_assert_eq!(&Coding::Deflate.decode_now(&zlib(&plain), MOST_BODY, &mut Charge::unlimited()).unwrap(), &plain);
+        prop_assert_eq!(&Coding::Deflate.decode_now(&deflate(&plain), MOST_BODY, &mut Charge::unlimited()).unwrap(), &plain);
     }
 
     #[test]
     fn no_bytes_make_it_panic(bytes: Vec<u8>) {
-        let _ = Coding::Gzip.decode_now(&bytes, MOST_BODY);
-        let _ = Coding::Deflate.decode_now(&bytes, MOST_BODY);
+        let _ = Coding::Gzip.decode_now(&bytes, MOST_BODY, &mut Charge::unlimited());
+        let _ = Coding::Deflate.decode_now(&bytes, MOST_BODY, &mut Charge::unlimited());
     }
 }
