@@ -349,7 +349,7 @@ async fn build(
     let account = account(&config);
     let context = context
         .require_token(config.token.clone())
-        .with_account(account);
+        .with_account(Arc::clone(&account));
     let context = Arc::new(context);
     let grace = if environment.is_lambda() {
         LAMBDA_GRACE
@@ -370,8 +370,9 @@ async fn build(
         models: Arc::clone(&models),
         memory: Arc::new(Memory {
             mode: config.reload,
-            probe: Box::new(SystemMemory::new(config.memory_mb.map(|mb| mb << 20))),
+            probe: Box::new(Arc::clone(&account)),
             loads: Loads::default(),
+            account,
         }),
         status: Arc::clone(&status),
         clock: Arc::clone(&clock),

@@ -16,6 +16,7 @@
 mod account;
 mod budget;
 mod charge;
+mod trim;
 
 pub use account::{Account, LoadCharge};
 pub use budget::{Size, expected_bytes, requests_share};

@@ -110,6 +110,41 @@ impl Datatype {
     }
 }
 
+impl Datatype {
+    /// The bytes of one element; `None` where each has a length of its own.
+    #[must_use]
+    pub fn size(self) -> Option<usize> {
+        match self {
+            Datatype::Bytes => None,
+            Datatype::Bool | Datatype::Uint8 | Datatype::Int8 => Some(1),
+            Datatype::Uint16 | Datatype::Int16 | Datatype::Fp16 | Datatype::Bf16 => Some(2),
+            Datatype::Uint32 | Datatype::Int32 | Datatype::Fp32 => Some(4),
+            Datatype::Uint64 | Datatype::Int64 | Datatype::Fp64 => Some(8),
+        }
+    }
+
+    /// The bytes of memory that one element takes at least, in a tensor of ours or of ONNX Runtime.
+    #[must_use]
+    pub fn memory(self) -> usize {
+        // ONNX Runtime's string.
+        self.size().unwrap_or(32)
+    }
+}
+
+impl Data {
+    /// The bytes of memory that the elements take.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        match self {
+            Data::Bytes(strings) => {
+                let lengths: usize = strings.iter().map(String::len).sum();
+                lengths + size_of_val(&strings[..])
+            }
+            data => data.len() * data.datatype().memory(),
+        }
+    }
+}
+
 impl fmt::Display for Datatype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -213,6 +248,20 @@ pub enum Value {
 }
 
 impl Value {
+    /// Bytes of memory that it takes, as far as it depends on the number of elements.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        match self {
+            Value::Tensor(tensor) => tensor.data().memory(),
+            Value::Sequence(values) => {
+                let items: usize = values.iter().map(Value::memory).sum();
+                items + size_of_val(&values[..])
+            }
+            Value::Map { keys, values } => keys.memory() + values.memory(),
+            Value::Maps(maps) => maps.values().data().memory(),
+        }
+    }
+
     /// How many it holds: elements of a tensor, items of a sequence, entries of a map.
     #[must_use]
     pub fn length(&self) -> usize {

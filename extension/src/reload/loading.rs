@@ -40,6 +40,7 @@ impl Reloader {
         let (name, memory) = (&self.settings.name, &self.shared.memory);
         let (old, seen) = self.loaded().clone().unzip();
         let need = Need { new, old: seen };
+        memory.wait_for_requests(&need).await;
         let (how, why) = choose(memory.mode, &need, memory.probe.free());
         let version = record.version();
         if how == How::Beside {
@@ -92,6 +93,8 @@ impl Reloader {
         };
         let vacated = how == How::InPlace;
         let measure = memory.loads.measure(crate::sys::own_bytes());
+        let old = self.loaded().as_ref().map(|(_, seen)| *seen);
+        let reserved = memory.account.load(Need { new: weights, old }.estimate());
         let loading = Instant::now();
         journal.load_begins(&digest);
         let gate = self.gate(&record, std::mem::take(&mut walk.terms), journal);
@@ -106,7 +109,7 @@ impl Reloader {
         .await;
         journal.load_ended();
         let took = measure.took(crate::sys::own_bytes());
-        drop((measure, turn));
+        drop((measure, reserved, turn));
         let (session, passed, files) = match result {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(problem)) => {

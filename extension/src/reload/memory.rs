@@ -21,18 +21,22 @@
 //! Memory is shared with the function, whose next step nobody knows: the estimate has a margin for it. An estimate that
 //! is too high costs requests a wait, one that is too low the environment; so it is rather high.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::MutexGuard;
 
 use crate::cache::Record;
 use crate::config::Reload;
 use crate::onnx::{AtLoad, Description};
+use crate::request_memory::Account;
 use crate::sys::MemoryProbe;
 
 /// What stays free for the function, and what a load takes that does not grow with its files: 18 MB for one of 3 MB.
 const MARGIN: u64 = 16 * MB;
 const MB: u64 = 1024 * 1024;
+/// How long a reload waits for memory that requests hold.
+const REQUESTS_TIME: Duration = Duration::from_secs(10);
 
 /// How a new version comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +166,19 @@ pub struct Memory {
     pub probe: Box<dyn MemoryProbe>,
     /// The loads of all models.
     pub loads: Loads,
+    /// Where loads and requests reserve what they take.
+    pub account: Arc<Account>,
+}
+
+impl Memory {
+    /// Waits until requests have ended that hold what a load of `need` lacks, if that is all that it lacks.
+    pub(super) async fn wait_for_requests(&self, need: &Need) {
+        if matches!(self.mode, Reload::Auto) {
+            let freed = self.account.wait_for_load(need.estimate());
+            // Where they hold it for longer, the new version replaces the active one.
+            let _ = tokio::time::timeout(REQUESTS_TIME, freed).await;
+        }
+    }
 }
 
 /// The loads of all models of an environment.

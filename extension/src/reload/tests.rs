@@ -20,6 +20,7 @@ use crate::config::{Choice, Location};
 use crate::engine::{Cancel, Engine, Session};
 use crate::ids::ModelName;
 use crate::onnx::Description;
+use crate::request_memory::Account;
 use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value};
 use shelf::{Held, Shelf};
 
@@ -234,6 +235,7 @@ impl Bench {
                 mode: self.mode,
                 probe: Box::new(Free(self.free)),
                 loads: memory::Loads::default(),
+                account: Arc::new(Account::unlimited()),
             }),
             status: Arc::new(Status::new([name.clone()]).0),
             clock: Arc::new(SystemClock),

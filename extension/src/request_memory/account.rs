@@ -1,13 +1,14 @@
 //! The account: what is left, what is held, and who waits.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::budget::{self, Size, requests_share};
+use super::trim::Trim;
 use super::{Over, OverBudget};
 use crate::sys::MemoryProbe;
 
@@ -35,6 +36,9 @@ pub struct Account {
     /// Bytes that requests may hold together, as last measured; what loads take is taken off.
     limit: AtomicUsize,
     measured: Mutex<Measured>,
+    /// Bytes that this process had taken when its growth was last looked at, without those of requests.
+    level: AtomicU64,
+    pub(super) trim: Trim,
     waiting: AtomicUsize,
     released: Notify,
     /// Requests that wait do so in their order.
@@ -54,8 +58,10 @@ struct Left {
     alone: usize,
     /// For requests now, those included that are there.
     now: usize,
-    /// For requests and loads together; `None` where nothing says.
-    environment: Option<u64>,
+    /// Free in the environment; `None` where nothing says.
+    free: Option<u64>,
+    /// Filled by requests, of what they hold.
+    filled: u64,
 }
 
 impl Account {
@@ -73,8 +79,10 @@ impl Account {
             probe,
             held: AtomicUsize::new(0),
             loads: AtomicUsize::new(0),
-            limit: AtomicUsize::new(fixed.unwrap_or(0)),
+            limit: AtomicUsize::new(0),
             measured: Mutex::default(),
+            level: AtomicU64::new(0),
+            trim: Trim::default(),
             waiting: AtomicUsize::new(0),
             released: Notify::new(),
             turn: tokio::sync::Mutex::default(),
@@ -99,59 +107,72 @@ impl Account {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Bytes that are left for a load: of the environment's, those that neither requests nor other loads hold. `None`
-    /// where nothing says.
+    /// Bytes that are left for a load: what is free, without what requests hold and have not filled yet. Other loads are
+    /// not taken off. `None` where nothing says.
     #[must_use]
     pub fn left_for_load(&self) -> Option<u64> {
-        let environment = self.measure().environment?;
-        let taken = self
-            .held()
-            .saturating_add(self.loads.load(Ordering::Relaxed));
-        Some(environment.saturating_sub(taken as u64))
+        let Left { free, filled, .. } = self.measure();
+        Some(free?.saturating_sub(self.held() as u64 - filled))
     }
 
-    /// Bytes for a load with no request and no other load in the account; `None` where nothing says.
+    /// Bytes for a load once every request that holds memory has ended; `None` where nothing says.
     #[must_use]
     pub fn most_for_load(&self) -> Option<u64> {
-        self.measure().environment
+        let Left { free, filled, .. } = self.measure();
+        Some(free?.saturating_add(filled))
     }
 
     /// Takes `bytes` for a load, whatever is left: requests then have less.
     #[must_use]
     pub fn load(self: &Arc<Self>, bytes: u64) -> LoadCharge {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(usize::MAX / 1024);
         self.loads.fetch_add(bytes, Ordering::Relaxed);
-        self.measure();
+        self.forget();
         LoadCharge {
             account: Arc::clone(self),
             bytes,
         }
     }
 
-    /// Waits until requests hold so little that `bytes` are left for a load.
+    /// Waits until requests hold so little that `bytes` are left for a load. Gives up at once where that would not be
+    /// enough.
     pub async fn wait_for_load(&self, bytes: u64) {
+        if self.most_for_load().is_none_or(|most| most < bytes) {
+            return;
+        }
         let _waiting = Waiting::new(&self.waiting);
         while self.left_for_load().is_some_and(|left| left < bytes) {
             let _ = tokio::time::timeout(LOOK_AGAIN, self.released.notified()).await;
         }
     }
 
-    /// Takes `bytes` by the last measurement; `false` where that is too old or too small for it.
+    /// Bytes by which this process has grown since the last call and since the last load, without those of requests. Reads
+    /// `/proc`, which takes some microseconds.
+    #[must_use]
+    pub fn growth(&self) -> u64 {
+        let Some(own) = self.probe.own() else {
+            return 0;
+        };
+        let level = own.saturating_sub(self.held() as u64);
+        let before = self.level.swap(level, Ordering::Relaxed);
+        level.saturating_sub(before)
+    }
+
+    /// Takes `bytes` by the last measurement, or by a new one where that is too old for as much; `false` where it is too
+    /// small.
     pub(super) fn take(&self, bytes: usize) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
-        let quick = limit / SMALL_SHARE;
-        let is_small = bytes < SMALL && self.held().saturating_add(bytes) <= quick;
-        if !is_small && self.fixed.is_none() {
-            let holds = if self.held().saturating_add(bytes) <= quick {
-                FRESH_FOR_SMALL
-            } else {
-                FRESH
-            };
-            let at = self.measured().at;
-            if at.is_none_or(|at| at.elapsed() > holds) {
-                return self.take_up_to(bytes, self.measure().now);
-            }
+        let is_share = self.held().saturating_add(bytes) <= limit / SMALL_SHARE;
+        if is_share && bytes < SMALL {
+            return self.take_up_to(bytes, limit);
         }
+        let holds = if is_share { FRESH_FOR_SMALL } else { FRESH };
+        let at = self.measured().at;
+        let limit = if at.is_some_and(|at| at.elapsed() <= holds) {
+            limit
+        } else {
+            self.look().now
+        };
         self.take_up_to(bytes, limit)
     }
 
@@ -166,13 +187,13 @@ impl Account {
 
     /// Takes `bytes` by a new measurement, for a request that needs `needed` in all.
     pub(super) fn take_measured(&self, bytes: usize, needed: usize) -> Result<(), OverBudget> {
-        let mut left = self.measure();
+        let mut left = self.look();
         if self.take_up_to(bytes, left.now) {
             return Ok(());
         }
         if crate::sys::free_heap_bytes() > WORTH_TRIMMING {
             crate::sys::release_freed_memory();
-            left = self.measure();
+            left = self.look();
             if self.take_up_to(bytes, left.now) {
                 return Ok(());
             }
@@ -195,7 +216,7 @@ impl Account {
     /// The refusal of a request that has waited in vain for `needed` bytes.
     #[must_use]
     pub fn refuse(&self, needed: usize) -> OverBudget {
-        self.refusal(self.measure(), needed)
+        self.refusal(self.look(), needed)
     }
 
     /// Waits for `expected` bytes, or as many as there ever are, at least `bytes`; takes them, and gives their number.
@@ -204,8 +225,9 @@ impl Account {
         bytes: usize,
         expected: usize,
     ) -> Result<usize, OverBudget> {
-        // Nobody overtakes those who wait already.
-        if self.waiting.load(Ordering::SeqCst) == 0 && self.take(expected) {
+        // No large request overtakes those that wait already.
+        let is_next = expected < SMALL || self.waiting.load(Ordering::SeqCst) == 0;
+        if is_next && self.take(expected) {
             return Ok(expected);
         }
         let _waiting = Waiting::new(&self.waiting);
@@ -215,7 +237,7 @@ impl Account {
             tokio::pin!(released);
             // From here on a release is not missed.
             released.as_mut().enable();
-            let wanted = expected.min(self.measure().alone).max(bytes);
+            let wanted = expected.min(self.look().alone).max(bytes);
             match self.take_measured(wanted, wanted) {
                 Ok(()) => return Ok(wanted),
                 Err(OverBudget {
@@ -243,6 +265,28 @@ impl Account {
         self.measured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has the next request measure what is left.
+    fn forget(&self) {
+        self.measured().at = None;
+        self.limit.store(0, Ordering::Relaxed);
+    }
+
+    /// What is left for requests: measured, unless it is fixed.
+    fn look(&self) -> Left {
+        match self.fixed {
+            Some(fixed) if self.loads.load(Ordering::Relaxed) == 0 => {
+                self.measured().at = Some(Instant::now());
+                self.limit.store(fixed, Ordering::Relaxed);
+                Left {
+                    alone: fixed,
+                    now: fixed,
+                    ..Left::default()
+                }
+            }
+            _ => self.measure(),
+        }
+    }
+
     /// Measures what is left.
     fn measure(&self) -> Left {
         let mut measured = self.measured();
@@ -257,6 +301,12 @@ impl Account {
             .zip(measured.baseline)
             .map_or(0, |(own, baseline)| own - baseline);
         let environment = free.map(|free| free.saturating_add(grown));
+        // While a load goes on, nothing says whose memory it is that has grown.
+        let filled = if loads == 0 {
+            grown.min(held as u64)
+        } else {
+            0
+        };
         let alone = self
             .fixed
             .unwrap_or_else(|| environment.map_or(usize::MAX, requests_share));
@@ -269,7 +319,8 @@ impl Account {
         let left = Left {
             alone,
             now,
-            environment,
+            free,
+            filled,
         };
         measured.at = Some(Instant::now());
         self.limit.store(now, Ordering::Relaxed);
@@ -284,6 +335,17 @@ impl fmt::Debug for Account {
             .field("loads", &self.loads)
             .field("limit", &self.limit)
             .finish_non_exhaustive()
+    }
+}
+
+/// The memory that is left for loads.
+impl MemoryProbe for Arc<Account> {
+    fn free(&self) -> Option<u64> {
+        self.left_for_load()
+    }
+
+    fn own(&self) -> Option<u64> {
+        self.probe.own()
     }
 }
 
@@ -313,7 +375,9 @@ pub struct LoadCharge {
 impl Drop for LoadCharge {
     fn drop(&mut self) {
         self.account.loads.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.account.measure();
+        // What the load has taken is nobody's growth.
+        let _ = self.account.growth();
+        self.account.forget();
         self.account.tell();
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Account, OverBudget, Stopped};
+use super::{Account, OverBudget, Stopped, trim};
 
 /// Bytes of each charge that are not counted.
 pub const FREE: usize = 16 * 1024;
@@ -153,5 +153,10 @@ impl Drop for Charge {
     fn drop(&mut self) {
         self.used = 0;
         self.settle();
+        if let Some(account) = &self.account
+            && self.most >= trim::LARGE
+        {
+            trim::ended(account);
+        }
     }
 }

@@ -119,19 +119,25 @@ fn a_load_leaves_less_for_requests_and_requests_leave_less_for_a_load() {
     assert_eq!(account.left_for_load(), Some(200 * MB as u64));
     let mut request = Charge::new(&account);
     request.grow(50 * MB).unwrap();
+    assert_eq!(account.most_for_load(), Some(200 * MB as u64));
     let left = account.left_for_load().unwrap();
     assert!(left <= 150 * MB as u64, "{left}");
+    // It fills its memory.
+    environment.set(150 * MB, 80 * MB);
+    assert!(account.left_for_load().unwrap() >= left);
+    assert_eq!(account.most_for_load(), Some(200 * MB as u64));
 
     let load = account.load(120 * MB as u64);
     let refused = over(Charge::new(&account).grow(40 * MB).unwrap_err());
     assert!(matches!(refused.over, Over::Now { .. }), "{refused}");
     // The load ends, and what it took stays.
-    environment.set(80 * MB, 150 * MB);
+    environment.set(30 * MB, 200 * MB);
     drop(load);
     let mut other = Charge::new(&account);
     let refused = over(other.grow(130 * MB).unwrap_err());
     assert!(matches!(refused.over, Over::Always { .. }), "{refused}");
     drop(request);
+    environment.set(80 * MB, 150 * MB);
     Charge::new(&account).grow(60 * MB).unwrap();
 }
 

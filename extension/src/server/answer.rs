@@ -20,6 +20,7 @@ use super::body::{HEADER_LENGTH_NAME, body, header_length};
 use super::document;
 use super::encoding;
 use super::error::ApiError;
+use super::off_thread::off_thread;
 use super::pieces::Pieces;
 use super::repository;
 use super::route::{Route, Target};
@@ -42,6 +43,12 @@ static DEADLINE: HeaderName = HeaderName::from_static(DEADLINE_HEADER);
 const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 /// The longest wait of a request that comes with no deadline, outside an invocation.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// A body of so many bytes is decoded, and outputs of so many are written, off the threads that serve: it takes about a
+/// millisecond.
+const LARGE: usize = 256 * 1024;
+/// Bytes of JSON for each byte of a tensor of single precision, of some ten digits and a comma.
+const TEXT_PER_BYTE: usize = 3;
 
 pub(super) type Answer = Response<Pieces>;
 
@@ -91,7 +98,7 @@ async fn call(
         Route::ModelReady(target) => about::model_ready(&target, context),
         Route::Infer(target) => {
             let name = find(&target.model, context)?;
-            infer(request, name, Form::OpenInference(&target), context).await
+            infer(request, name, Form::OpenInference(target), context).await
         }
         Route::Statistics(target) => statistics::answer(target.as_ref(), context),
         Route::RepositoryIndex => repository::index(request, context).await,
@@ -103,7 +110,7 @@ async fn call(
         }
         Route::TensorFlowPredict(target) => {
             let name = find(&target.model, context)?;
-            infer(request, name, Form::TensorFlow(&target), context).await
+            infer(request, name, Form::TensorFlow(target), context).await
         }
         Route::Predict(model) => plain_predict(request, model, context).await,
         Route::Options { allowed } => Ok(options(allowed)),
@@ -157,11 +164,11 @@ pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
 }
 
 /// The form in which a request comes and its answer goes.
-enum Form<'a> {
+enum Form {
     /// The Open Inference Protocol, for the version that the target names, if it names one.
-    OpenInference(&'a Target),
+    OpenInference(Target),
     /// TensorFlow Serving's, likewise.
-    TensorFlow(&'a Target),
+    TensorFlow(Target),
     /// `/predict`.
     Plain,
 }
@@ -173,14 +180,15 @@ enum Reply {
     Plain,
 }
 
-impl Form<'_> {
+impl Form {
     /// What to run, and how to answer.
     fn decode(
         &self,
         body: &Bytes,
         header_length: Option<usize>,
         signature: &Signature,
-    ) -> Result<(Decoded, Reply), BadRequest> {
+        charge: &mut Charge,
+    ) -> Result<(Decoded, Reply), DecodeError> {
         match self {
             Form::OpenInference(_) => v2::decode(body, header_length, signature)
                 .map(|(decoded, reply)| (decoded, Reply::OpenInference(reply))),
@@ -200,6 +208,19 @@ impl Form<'_> {
 }
 
 impl Reply {
+    /// Bytes that outputs take while they are written. The length of a number's text is an estimate.
+    fn bytes(&self, outputs: &[(String, Value)]) -> usize {
+        let bytes = outputs.iter().map(|(name, value)| {
+            let is_text = match self {
+                Reply::OpenInference(reply) => !reply.is_binary(name),
+                Reply::TensorFlow(_) | Reply::Plain => true,
+            };
+            let text = if is_text { TEXT_PER_BYTE } else { 0 };
+            value.memory().saturating_mul(1 + text)
+        });
+        bytes.fold(0, usize::saturating_add)
+    }
+
     fn encode(
         &self,
         loaded: &Loaded,
@@ -216,9 +237,12 @@ impl Reply {
     }
 }
 
-/// The answer that was encoded so.
-fn encoded(encoded: Encoded) -> Answer {
-    let mut answer = Response::new(Pieces::from(encoded.pieces));
+/// The answer that was encoded so. It keeps `charge` until it is sent.
+fn response(encoded: Encoded, mut charge: Charge) -> Result<Answer, ApiError> {
+    let pieces = Pieces::from(encoded.pieces);
+    charge.grow(pieces.length())?;
+    charge.settle();
+    let mut answer = Response::new(pieces.with_charge(charge));
     let headers = answer.headers_mut();
     let media_type = match encoded.header_length {
         None => "application/json",
@@ -228,14 +252,14 @@ fn encoded(encoded: Encoded) -> Answer {
         }
     };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    answer
+    Ok(answer)
 }
 
 /// Runs the model, and counts how that ended.
 async fn infer(
     request: Request<Incoming>,
     name: &ModelName,
-    form: Form<'_>,
+    form: Form,
     context: &Context,
 ) -> Result<Answer, ApiError> {
     let mut answering = None;
@@ -252,9 +276,21 @@ async fn infer(
         }
         answering = Some((Arc::clone(&loaded), received));
         let decoding = Instant::now();
-        let (decoded, reply) = form.decode(&body, header_length, loaded.signature())?;
+        let (decoded, reply) = if body.len() < LARGE {
+            form.decode(&body, header_length, loaded.signature(), &mut charge)?
+        } else {
+            let (body, model) = (body.clone(), Arc::clone(&loaded));
+            let decode = move |charge: &mut Charge| {
+                form.decode(&body, header_length, model.signature(), charge)
+            };
+            off_thread(&mut charge, deadline, context, decode).await??
+        };
         // The inputs hold on to what they need of it.
+        if body.is_unique() {
+            charge.shrink(body.len());
+        }
         drop(body);
+        charge.settle();
         let rows = decoded.rows(loaded.signature());
         let decode = decoding.elapsed();
         let ran = context
@@ -265,7 +301,19 @@ async fn infer(
         let mut ran = ran?;
         let encoding = Instant::now();
         let outputs = std::mem::take(&mut ran.outputs);
-        let answer = encoded(reply.encode(&loaded, outputs)?);
+        // The inputs are gone.
+        charge.shrink(charge.used());
+        let written = reply.bytes(&outputs);
+        charge.grow(written)?;
+        let encoded = if written < LARGE {
+            reply.encode(&loaded, outputs)?
+        } else {
+            let model = Arc::clone(&loaded);
+            let encode = move |_: &mut Charge| reply.encode(&model, outputs);
+            off_thread(&mut charge, deadline, context, encode).await??
+        };
+        charge.shrink(charge.used());
+        let answer = response(encoded, charge)?;
         let success = Success {
             rows: u64::try_from(rows).unwrap_or(u64::MAX),
             together: ran.together,

@@ -18,6 +18,7 @@ use super::answer::Answer;
 use super::body::grown;
 use super::error::ApiError;
 use super::off_thread::off_thread;
+use super::pieces::Pieces;
 use super::{Context, MOST_BODY};
 use crate::clock::Deadline;
 use crate::request_memory::{Charge, Stopped};
@@ -183,9 +184,15 @@ pub(super) async fn encode(mut answer: Answer, accepts_gzip: bool) -> Answer {
     if !accepts_gzip {
         return answer;
     }
-    let (mut head, body) = answer.into_parts();
+    let (mut head, mut body) = answer.into_parts();
+    let charge = body.take_charge();
     let Ok(whole) = body.collect().await;
     let plain = whole.to_bytes();
+    let mut charge = charge.unwrap_or_else(Charge::unlimited);
+    // At worst it is as long again. Where there is no memory for that, it goes out as it is.
+    if charge.grow(plain.len()).is_err() {
+        return Answer::from_parts(head, Pieces::from(plain).with_charge(charge));
+    }
     let given = plain.clone();
     let encoded = tokio::task::spawn_blocking(move || gzip(&given)).await;
     let body = match encoded {
@@ -197,7 +204,9 @@ pub(super) async fn encode(mut answer: Answer, accepts_gzip: bool) -> Answer {
         // Without the thread there is still the answer.
         Ok(Err(_)) | Err(_) => plain,
     };
-    Answer::from_parts(head, body.into())
+    charge.shrink(charge.used().saturating_sub(body.len()));
+    charge.settle();
+    Answer::from_parts(head, Pieces::from(body).with_charge(charge))
 }
 
 fn gzip(plain: &[u8]) -> io::Result<Vec<u8>> {

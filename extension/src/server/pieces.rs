@@ -7,11 +7,34 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
+use crate::request_memory::Charge;
+
 /// What is still to be sent, in its order.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
     first: Bytes,
     others: std::vec::IntoIter<Bytes>,
+    /// What they take of the memory of requests, where that is counted.
+    charge: Option<Charge>,
+}
+
+impl Pieces {
+    /// Bytes of all of them.
+    pub(super) fn length(&self) -> usize {
+        let others = self.others.as_slice().iter();
+        self.first.len() + others.map(Bytes::len).sum::<usize>()
+    }
+
+    /// The same, which keep `charge` until they are sent.
+    pub(super) fn with_charge(self, charge: Charge) -> Self {
+        let charge = Some(charge);
+        Self { charge, ..self }
+    }
+
+    /// The charge, which they keep no longer.
+    pub(super) fn take_charge(&mut self) -> Option<Charge> {
+        self.charge.take()
+    }
 }
 
 impl From<Bytes> for Pieces {
@@ -19,6 +42,7 @@ impl From<Bytes> for Pieces {
         Self {
             first: only,
             others: Vec::new().into_iter(),
+            charge: None,
         }
     }
 }
@@ -29,6 +53,7 @@ impl From<Vec<Bytes>> for Pieces {
         Self {
             first: others.next().unwrap_or_default(),
             others,
+            charge: None,
         }
     }
 }
@@ -59,9 +84,7 @@ impl Body for Pieces {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let others = self.others.as_slice().iter();
-        let length: usize = others.map(Bytes::len).sum();
-        SizeHint::with_exact((self.first.len() + length) as u64)
+        SizeHint::with_exact(self.length() as u64)
     }
 }
 

@@ -92,6 +92,13 @@ impl Reply {
         self.wishes.iter().map(|wish| wish.name.clone()).collect()
     }
 
+    /// Returns whether the output of this name is sent in binary.
+    #[must_use]
+    pub fn is_binary(&self, output: &str) -> bool {
+        let wish = self.wishes.iter().find(|wish| wish.name == output);
+        wish.and_then(|wish| wish.binary).unwrap_or(self.binary)
+    }
+
     /// Writes the answer.
     #[must_use]
     pub fn encode(&self, answer: AnsweredBy<'_>, outputs: Vec<(String, Value)>) -> Encoded {
@@ -99,7 +106,7 @@ impl Reply {
             .into_iter()
             .map(|(name, value)| {
                 let wish = self.wishes.iter().find(|wish| wish.name == name);
-                let binary = wish.and_then(|wish| wish.binary).unwrap_or(self.binary);
+                let binary = self.is_binary(&name);
                 let ranking = wish.and_then(|wish| wish.ranking);
                 Output::new(name, value, binary, ranking)
             })
