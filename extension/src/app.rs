@@ -24,7 +24,6 @@ use crate::lifecycle::{Driver, Work, lambda};
 use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink, defs};
 use crate::models::Models;
 use crate::reload::{EngineSlot, Loads, Memory, Reloader, Shared, milliseconds};
-use crate::reload::{EngineSlot, Loads, Memory, Outcome, Reloader, Shared, Steps, milliseconds};
 use crate::request_memory::Account;
 use crate::schedule::Limits;
 use crate::server::{self, BindError, Context, Listeners, Serving};

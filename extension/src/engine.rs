@@ -48,6 +48,10 @@ pub trait Session: Send + Sync {
 
     /// Has the next run give back, at its end, the memory that earlier runs took and none has then.
     fn release_spare_memory(&self) {}
+
+    /// Gives back at once the memory that earlier runs took and none has now, as far as the engine can do that without a
+    /// run.
+    fn shrink(&self) {}
 }
 
 /// Why a model could not be loaded or run.

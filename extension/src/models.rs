@@ -82,6 +82,11 @@ impl Loaded {
         self.session().release_spare_memory();
     }
 
+    /// Gives memory back at once; see [`Session::shrink`].
+    pub fn shrink(&self) {
+        self.session().shrink();
+    }
+
     #[expect(
         clippy::expect_used,
         reason = "the session leaves only in drop, after which nobody can call this"

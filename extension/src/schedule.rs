@@ -25,6 +25,7 @@ use crate::engine::EngineError;
 use crate::ids::{ByName, ModelName};
 use crate::models::Loaded;
 use crate::protocol::Decoded;
+use crate::request_memory::Account;
 use crate::tensor::Value;
 use lane::Lane;
 pub use queue::{Batching, Limits};
@@ -72,18 +73,20 @@ pub enum RunError {
 }
 
 impl Scheduler {
-    /// A scheduler for these models, with the same limits for each.
+    /// A scheduler for these models, with the same limits for each. The account says by how much a run has made the process
+    /// grow.
     #[must_use]
     pub fn new(
         models: impl IntoIterator<Item = ModelName>,
         limits: Limits,
         clock: Arc<dyn Clock>,
         thaws: Thaws,
+        account: &Arc<Account>,
     ) -> Self {
         Self {
             lanes: models
                 .into_iter()
-                .map(|name| (name, Lane::new(limits)))
+                .map(|name| (name, Lane::new(limits, Arc::clone(account))))
                 .collect(),
             limits,
             clock,

@@ -123,7 +123,8 @@ impl Context {
         let trials = models.names().map(|name| (name.clone(), Mutex::default()));
         let trials = trials.collect();
         let names = models.names().cloned();
-        let scheduler = Scheduler::new(names, limits, Arc::clone(&clock), thaws.clone());
+        let account = Arc::new(Account::unlimited());
+        let scheduler = Scheduler::new(names, limits, Arc::clone(&clock), thaws.clone(), &account);
         let statistics = Statistics::new(models.names());
         Self {
             models,
@@ -139,7 +140,7 @@ impl Context {
             trials,
             statistics,
             token: None,
-            account: Arc::new(Account::unlimited()),
+            account,
             large_bodies: Semaphore::new(crate::sys::cpus()),
         }
     }
@@ -179,7 +180,18 @@ impl Context {
     /// As it is, with the memory of its requests from this account.
     #[must_use]
     pub fn with_account(self, account: Arc<Account>) -> Self {
-        Self { account, ..self }
+        let scheduler = Scheduler::new(
+            self.models.names().cloned(),
+            self.scheduler.limits(),
+            Arc::clone(&self.clock),
+            self.thaws.clone(),
+            &account,
+        );
+        Self {
+            scheduler,
+            account,
+            ..self
+        }
     }
 
     /// Takes note of a run that has ended, and asks that its version be withdrawn when it is not fit to answer.

@@ -41,6 +41,7 @@ mod reload_faults;
 mod reload_soak;
 mod reload_sources;
 mod replace;
+mod request_memory;
 mod resets;
 mod rollout;
 mod s3_down;

@@ -66,6 +66,13 @@ impl Session for OnnxSession {
     fn release_spare_memory(&self) {
         self.is_too_large.store(true, Ordering::Relaxed);
     }
+
+    fn shrink(&self) {
+        let done = guarded(|| self.shrink_unguarded());
+        if !matches!(done, Ok(Ok(()))) {
+            self.release_spare_memory();
+        }
+    }
 }
 
 impl OnnxSession {
@@ -182,6 +189,26 @@ impl OnnxSession {
             options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
         }
         Ok(options)
+    }
+
+    /// Has ONNX Runtime give back what no run uses. It does so at the end of a run alone, also of one that is stopped before
+    /// its first node: such a run computes nothing, and its inputs are as small as the signature allows.
+    fn shrink_unguarded(&self) -> Result<(), String> {
+        let words = |error: ort::Error| error.message().to_owned();
+        let mut options = RunOptions::new().map_err(words)?;
+        let shrink = options.set("memory.enable_memory_arena_shrinkage", "cpu:0");
+        shrink.map_err(words)?;
+        options.terminate().map_err(words)?;
+        let (mut names, mut inputs) = (Vec::new(), Vec::new());
+        for (place, port) in self.signature.inputs.iter().enumerate() {
+            if let Some(input) = values::smallest(&port.kind, self.empty[place].as_ref())? {
+                names.push(self.inputs[place].as_ptr());
+                inputs.push(input);
+            }
+        }
+        // It ends with the error that it was stopped.
+        let _ = self.call(&options, &names, &inputs, &[0]);
+        Ok(())
     }
 
     /// The places of the outputs that are asked for, each once; all when none is named.

@@ -129,6 +129,37 @@ pub(super) fn to_onnx<'a>(
     for_each_primitive!(table)
 }
 
+/// The smallest value of this kind, for a run that reads none of its inputs: with elements only where the model fixes each
+/// dimension. `None` for one that may be absent.
+pub(super) fn smallest<'a>(
+    kind: &Kind,
+    empty: Option<&'a DynValue>,
+) -> Result<Option<Input<'a>>, String> {
+    match (kind, empty) {
+        (Kind::Optional(_), _) => Ok(None),
+        (Kind::Tensor { datatype, shape }, _) => {
+            let shape: Vec<usize> = shape.iter().map(|length| length.unwrap_or(0)).collect();
+            let value = Raw::blank(element(*datatype), &shape)?;
+            Ok(Some(Input::Lent(value, PhantomData)))
+        }
+        (_, Some(empty)) => Ok(Some(Input::Shared(empty))),
+        _ => Err(format!("a {kind} has no smallest value")),
+    }
+}
+
+/// ONNX Runtime's type of the elements.
+fn element(datatype: Datatype) -> TensorElementType {
+    macro_rules! table {
+        ($($variant:ident $element:ty, $onnx:ident;)*) => {
+            match datatype {
+                $(Datatype::$variant => TensorElementType::$onnx,)*
+                Datatype::Bytes => TensorElementType::String,
+            }
+        };
+    }
+    for_each_primitive!(table)
+}
+
 /// A tensor of its own for ONNX Runtime.
 fn copy_to_onnx(shape: &[usize], data: &Data) -> Result<DynValue, String> {
     macro_rules! table {

@@ -125,7 +125,9 @@ impl Account {
     /// Takes `bytes` for a load, whatever is left: requests then have less.
     #[must_use]
     pub fn load(self: &Arc<Self>, bytes: u64) -> LoadCharge {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(usize::MAX / 1024);
+        let bytes = usize::try_from(bytes)
+            .unwrap_or(usize::MAX)
+            .min(usize::MAX / 1024);
         self.loads.fetch_add(bytes, Ordering::Relaxed);
         self.forget();
         LoadCharge {

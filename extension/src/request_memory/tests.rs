@@ -179,3 +179,54 @@ fn small_charges_ask_nobody() {
     assert_eq!(account.held(), 0);
     charges[0].grow(1).unwrap_err();
 }
+
+/// MB of a body that a function of `size_mb` takes, if it is read as so many bytes of tensors for each byte. The sidecar, the
+/// function and a small model take 65 MB of it.
+async fn accepted(size_mb: usize, tensors: f64, is_binary: bool) -> usize {
+    const TAKEN: usize = 65 * MB;
+    const MOST_BODY: usize = 64;
+    let mut most = 0;
+    for mb in 1..=MOST_BODY {
+        let environment = Environment::new(size_mb * MB - TAKEN, 30 * MB);
+        let mut charge = Charge::new(&environment.account());
+        let body = mb * MB;
+        let expected = expected_bytes(body, is_binary.then_some(body), false);
+        if charge.wait_for(body, expected).await.is_err() {
+            break;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a few MB"
+        )]
+        let decoded = (body as f64 * tensors) as usize;
+        if charge.grow(decoded).is_err() {
+            break;
+        }
+        most = mb;
+    }
+    most
+}
+
+#[tokio::test]
+async fn functions_of_each_size_take_bodies_of_these_sizes() {
+    // Numbers of one digit, of nine digits, and tensors in binary.
+    let table = [
+        (128, [17, 36, 51]),
+        (256, [57, 64, 64]),
+        (512, [64, 64, 64]),
+        (1_024, [64, 64, 64]),
+        (1_769, [64, 64, 64]),
+    ];
+    for (size, expected) in table {
+        let found = [
+            accepted(size, 2.0, false).await,
+            accepted(size, 0.4, false).await,
+            accepted(size, 0.0, true).await,
+        ];
+        assert_eq!(found, expected, "{size} MB");
+        // Lambda itself takes 6 MB.
+        assert!(found.iter().all(|mb| *mb >= 6));
+    }
+}

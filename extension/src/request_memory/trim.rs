@@ -52,8 +52,7 @@ fn wait_and_trim(trim: &Trim) {
         }
         trim.is_waiting.store(false, Ordering::SeqCst);
         // One that ended in between has started no thread.
-        if trim.ended.load(Ordering::SeqCst) == seen
-            || trim.is_waiting.swap(true, Ordering::SeqCst)
+        if trim.ended.load(Ordering::SeqCst) == seen || trim.is_waiting.swap(true, Ordering::SeqCst)
         {
             return;
         }

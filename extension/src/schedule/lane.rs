@@ -6,7 +6,7 @@
 //! [`Queue`] to say. A run that is [known to be short](brief) goes to no other thread.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,14 @@ use super::{Ran, RunError};
 use crate::engine::{Cancel, EngineError};
 use crate::models::{Loaded, RunResult};
 use crate::protocol::Decoded;
+use crate::request_memory::Account;
 
 /// How long a lane is idle before what a large run took is given back without another one.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How long a run takes at least that may have made the process grow by what is worth giving back: new memory is cleared
+/// by the system, some 4 MB in this time. To look takes a hundredth of it.
+const LONG: Duration = Duration::from_millis(1);
 
 /// The queue of one model.
 pub(super) struct Lane {
@@ -31,6 +36,8 @@ pub(super) struct Lane {
 
 struct Shared {
     limits: Limits,
+    /// Says by how much the process has grown.
+    account: Arc<Account>,
     /// Makes the builder of each thread.
     thread: fn() -> thread::Builder,
     state: Mutex<State>,
@@ -46,6 +53,8 @@ struct State {
     is_closed: bool,
     sizes: Sizes,
     spare: Spare,
+    /// The version whose run took what is to be given back.
+    spare_of: Weak<Loaded>,
     brief: Brief,
 }
 
@@ -59,6 +68,13 @@ enum Spare {
     All,
     /// What the next run gives back.
     OfRuns,
+}
+
+/// The size of a run.
+struct Size {
+    elements: u64,
+    /// Whether memory is to be given back after it.
+    is_outsize: bool,
 }
 
 /// A request on its way.
@@ -94,12 +110,16 @@ impl Work for Job {
 }
 
 impl Lane {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self::with_threads(limits, thread::Builder::new)
+    pub(super) fn new(limits: Limits, account: Arc<Account>) -> Self {
+        Self::with_threads(limits, account, thread::Builder::new)
     }
 
     /// A lane whose threads are created by the builders that `thread` makes.
-    fn with_threads(limits: Limits, thread: fn() -> thread::Builder) -> Self {
+    fn with_threads(
+        limits: Limits,
+        account: Arc<Account>,
+        thread: fn() -> thread::Builder,
+    ) -> Self {
         let state = State {
             queue: Queue::new(limits),
             workers: 0,
@@ -107,11 +127,13 @@ impl Lane {
             is_closed: false,
             sizes: Sizes::default(),
             spare: Spare::None,
+            spare_of: Weak::new(),
             brief: Brief::default(),
         };
         Self {
             shared: Arc::new(Shared {
                 limits,
+                account,
                 thread,
                 state: Mutex::new(state),
                 news: Condvar::new(),
@@ -228,15 +250,16 @@ impl Shared {
     fn run_at_once(
         self: &Arc<Self>,
         (lead, cancel): (Ticket, Arc<Cancel>),
-        model: &Loaded,
+        model: &Arc<Loaded>,
         request: Decoded,
     ) -> Result<Ran, RunError> {
-        let is_outsize = self.notes_size(model, elements(&request.inputs));
+        let mut size = self.notes_size(model, elements(&request.inputs));
         let started = Instant::now();
         let run = || model.run(request.inputs, &request.outputs, &cancel);
         let outputs = std::panic::catch_unwind(AssertUnwindSafe(run));
         let inferred = started.elapsed();
-        self.ended(lead, model, is_outsize);
+        self.notes_growth(model, &mut size, inferred);
+        self.ended(lead, model, size);
         let mut state = self.lock();
         state.brief.ran_here(inferred);
         // Others may have come meanwhile.
@@ -250,22 +273,39 @@ impl Shared {
         })
     }
 
-    /// Takes note of a run that is to begin; `true` when it is so large that memory is to be given back after it.
-    fn notes_size(&self, model: &Loaded, elements: u64) -> bool {
+    /// Takes note of a run that is to begin, and has it give memory back at its end if it is outsize.
+    fn notes_size(&self, model: &Loaded, elements: u64) -> Size {
         let is_outsize = self.lock().sizes.ran(elements);
         if is_outsize {
             model.release_spare_memory();
         }
-        is_outsize
+        Size {
+            elements,
+            is_outsize,
+        }
     }
 
-    fn ended(&self, lead: Ticket, model: &Loaded, is_outsize: bool) {
+    /// Takes note of what a run has made of the process, where it took so long that this may be much. Memory that no run
+    /// uses any more is given back at once.
+    fn notes_growth(&self, model: &Loaded, size: &mut Size, time: Duration) {
+        if time < LONG && !size.is_outsize {
+            return;
+        }
+        let growth = self.account.growth();
+        if self.lock().sizes.grew(size.elements, growth) {
+            size.is_outsize = true;
+            model.shrink();
+        }
+    }
+
+    fn ended(&self, lead: Ticket, model: &Arc<Loaded>, size: Size) {
         let mut state = self.lock();
         state.queue.ended(lead);
-        if is_outsize {
+        if size.is_outsize {
             // What the outputs lie in could not be given back by the run itself.
             model.release_spare_memory();
             state.spare = Spare::All;
+            state.spare_of = Arc::downgrade(model);
             // Who waits for work is to wait no longer than until the lane is idle.
             self.news.notify_one();
         }
@@ -285,8 +325,13 @@ impl Shared {
         let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() && state.spare == Spare::All && !state.queue.has_work() {
             state.spare = Spare::OfRuns;
+            let model = state.spare_of.upgrade();
             drop(state);
+            if let Some(model) = model {
+                model.shrink();
+            }
             crate::sys::release_freed_memory();
+            let _ = self.account.growth();
             return self.lock();
         }
         state
@@ -380,7 +425,7 @@ impl Worker {
             reply,
             ..
         } = member.work;
-        let is_outsize = self.0.notes_size(&model, elements(&request.inputs));
+        let mut size = self.0.notes_size(&model, elements(&request.inputs));
         let shapes = brief::shapes(&model, &request.inputs);
         let started = Instant::now();
         let outputs = model.run(request.inputs, &request.outputs, &turn.cancel);
@@ -388,7 +433,8 @@ impl Worker {
         if outputs.is_ok() {
             self.0.lock().brief.ran(&model, shapes, inferred);
         }
-        self.0.ended(turn.lead(), &model, is_outsize);
+        self.0.notes_growth(&model, &mut size, inferred);
+        self.0.ended(turn.lead(), &model, size);
         // Whoever has the answer finds that nobody else has the version.
         drop(model);
         let _ = reply.send(Reply {
@@ -412,7 +458,7 @@ impl Worker {
             Arc::clone(&turn.members[0].work.model),
             &requests[0].outputs,
         );
-        let is_outsize = self.0.notes_size(&model, elements(&inputs));
+        let mut size = self.0.notes_size(&model, elements(&inputs));
         let started = Instant::now();
         let outputs = model.run(inputs, outputs, &turn.cancel);
         let inferred = started.elapsed();
@@ -425,7 +471,8 @@ impl Worker {
         else {
             return self.0.lock().queue.retry(turn);
         };
-        self.0.ended(turn.lead(), &model, is_outsize);
+        self.0.notes_growth(&model, &mut size, inferred);
+        self.0.ended(turn.lead(), &model, size);
         drop(model);
         let mut is_untold = true;
         for (member, outputs) in turn.members.into_iter().zip(parts) {

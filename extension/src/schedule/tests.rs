@@ -32,7 +32,8 @@ impl Bench {
         let (wall, thaws) = (Wall::new(), Thaws::default());
         let name = ModelName::parse("wine").unwrap();
         let clock = Arc::clone(&wall) as _;
-        let scheduler = Scheduler::new([name.clone()], limits, clock, thaws.clone());
+        let account = Arc::new(Account::unlimited());
+        let scheduler = Scheduler::new([name.clone()], limits, clock, thaws.clone(), &account);
         Self {
             wall,
             thaws,

@@ -32,6 +32,8 @@ const LEAST_WORTH: u64 = 64 * 1024;
 
 /// How much is decompressed before the deadline is looked at.
 const PART: usize = 1024 * 1024;
+/// The largest factor by which deflate makes anything smaller.
+const MOST_RATIO: usize = 1032;
 
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,11 +101,14 @@ impl Coding {
         let is_wrapped = matches!(body, [first, second, ..]
             if first & 15 == 8 && (u16::from(*first) << 8 | u16::from(*second)).is_multiple_of(31));
         let decoded = match self {
-            Coding::Gzip => bounded(&mut MultiGzDecoder::new(&mut rest), most, charge),
-            Coding::Deflate if is_wrapped => {
-                bounded(&mut ZlibDecoder::new(&mut rest), most, charge)
+            Coding::Gzip => {
+                let length = gzip_length(body).filter(|length| *length <= most);
+                bounded(&mut MultiGzDecoder::new(&mut rest), length, most, charge)
             }
-            Coding::Deflate => bounded(&mut DeflateDecoder::new(&mut rest), most, charge),
+            Coding::Deflate if is_wrapped => {
+                bounded(&mut ZlibDecoder::new(&mut rest), None, most, charge)
+            }
+            Coding::Deflate => bounded(&mut DeflateDecoder::new(&mut rest), None, most, charge),
         };
         let wrong = |problem: String| ApiError::NotCoded {
             coding: self.name(),
@@ -130,21 +135,38 @@ enum Interrupted {
     Stopped(Stopped),
 }
 
-/// The decompressed bytes, up to one beyond the limit.
+/// The decompressed length that a gzip body of one member says at its end, as far as that can be. A buffer of just this
+/// length needs no room to grow.
+fn gzip_length(body: &[u8]) -> Option<usize> {
+    let last = body.last_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*last)).ok()?;
+    (length <= body.len().saturating_mul(MOST_RATIO)).then_some(length)
+}
+
+/// The decompressed bytes, up to one beyond the limit. Where their `length` is known, the buffer begins with it.
 fn bounded(
     decoder: &mut dyn Read,
+    length: Option<usize>,
     most: usize,
     charge: &mut Charge,
 ) -> Result<Vec<u8>, Interrupted> {
     let mut whole = Vec::new();
+    if let Some(length) = length {
+        // One more, so that its end is found without another buffer.
+        charge.grow(length + 1).map_err(Interrupted::Stopped)?;
+        whole.reserve_exact(length + 1);
+    }
     let mut decoder = decoder.take((most as u64).saturating_add(1));
     loop {
         let length = whole.len();
+        if length > most {
+            return Ok(whole);
+        }
         if length == whole.capacity() {
-            let capacity = grown(length + 1).min(most + 1);
+            let (before, capacity) = (whole.capacity(), grown(length + 1).min(most + 1));
             charge.grow(capacity).map_err(Interrupted::Stopped)?;
             whole.reserve_exact(capacity - length);
-            charge.shrink(length);
+            charge.shrink(before);
         }
         charge.check().map_err(Interrupted::Stopped)?;
         let room = (whole.capacity() - length).min(PART) as u64;

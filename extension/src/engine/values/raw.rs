@@ -8,7 +8,7 @@ use std::slice;
 use std::sync::Arc;
 
 use ort::AsPointer as _;
-use ort::memory::MemoryInfo;
+use ort::memory::{Allocator, MemoryInfo};
 use ort::session::SharedSessionInner;
 use ort::sys;
 use ort::value::TensorElementType;
@@ -90,6 +90,30 @@ impl Raw {
                     memory.ptr(),
                     elements.as_ptr().cast_mut().cast(),
                     size_of_val(elements),
+                    shape.as_ptr(),
+                    shape.len(),
+                    datatype.into(),
+                    value,
+                )
+            })
+        }?;
+        NonNull::new(value)
+            .map(Self)
+            .ok_or_else(|| "the tensor did not come".to_owned())
+    }
+
+    /// A tensor in memory of its own, whose elements nobody has written.
+    pub(super) fn blank(datatype: TensorElementType, shape: &[usize]) -> Result<Self, String> {
+        let shape: Result<Vec<i64>, _> =
+            shape.iter().map(|&length| i64::try_from(length)).collect();
+        let shape = shape.map_err(|_| "a dimension is too large".to_owned())?;
+        let allocator = Allocator::default();
+        // SAFETY: the allocator is whole and the process's own, the shape is as long as is said, and the call writes the
+        // address of a new value, which is the caller's.
+        let value = unsafe {
+            written(|value| {
+                (ort::api().CreateTensorAsOrtValue)(
+                    allocator.ptr().cast_mut(),
                     shape.as_ptr(),
                     shape.len(),
                     datatype.into(),

@@ -51,12 +51,16 @@ fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     result.recv_timeout(PATIENCE).expect("it does not end")
 }
 
+fn account() -> Arc<Account> {
+    Arc::new(Account::unlimited())
+}
+
 #[test]
 fn a_run_for_which_no_thread_can_be_created_fails_and_the_next_one_succeeds() {
     in_time(|| {
         let name = ModelName::parse("wine").unwrap();
         let model = Arc::new(stub::loaded(&name, "1", |_| Ok(Vec::new())));
-        let lane = Lane::with_threads(limits(), thread_or_none);
+        let lane = Lane::with_threads(limits(), account(), thread_or_none);
         REFUSE.set(true);
         for _ in 0..3 {
             let error = run(&lane, &model).unwrap_err();
@@ -86,7 +90,7 @@ fn a_run_waits_for_the_only_thread_where_no_further_one_can_be_created() {
             let _ = may_end.lock().unwrap().recv();
             Ok(Vec::new())
         }));
-        let lane = Arc::new(Lane::with_threads(limits(), thread_or_none));
+        let lane = Arc::new(Lane::with_threads(limits(), account(), thread_or_none));
         let first = thread::spawn({
             let (lane, model) = (Arc::clone(&lane), Arc::clone(&model));
             move || run(&lane, &model).map(drop)

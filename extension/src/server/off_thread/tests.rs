@@ -1,0 +1,201 @@
+//! Large bodies: what goes on while one is decoded, and what ends it.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::SemaphorePermit;
+
+use super::*;
+use crate::clock::{SystemClock, Thaws, Timestamp};
+use crate::ids::ModelName;
+use crate::models::Models;
+use crate::request_memory::Account;
+use crate::schedule::{Limits, stub};
+use crate::server::connection;
+use crate::status::Status;
+use crate::sys::MemoryProbe;
+use crate::tensor::{Datatype, Kind, Port, Signature};
+
+const MB: usize = 1024 * 1024;
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Unknown;
+
+impl MemoryProbe for Unknown {
+    fn free(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// A server of a model that gives back its rows of one number, with 10 MB for requests.
+fn server() -> Arc<Context> {
+    let name = ModelName::parse("echo").unwrap();
+    let (status, _) = Status::new([name.clone()]);
+    let models = Arc::new(Models::new([name.clone()]));
+    let port = |name: &str| Port {
+        name: name.to_owned(),
+        kind: Kind::Tensor {
+            datatype: Datatype::Fp32,
+            shape: vec![None, Some(1)],
+        },
+    };
+    let signature = Signature {
+        inputs: vec![port("x")],
+        outputs: vec![port("y")],
+    };
+    let echo = |inputs: Vec<(String, crate::tensor::Value)>, _: &crate::engine::Cancel| {
+        let outputs = inputs.into_iter().map(|(_, value)| ("y".to_owned(), value));
+        Ok(outputs.collect())
+    };
+    models.swap(stub::with_signature(&name, "1", signature, false, echo));
+    let context = Context::new(
+        models,
+        Arc::new(status),
+        Limits::default(),
+        Arc::new(SystemClock),
+        Thaws::default(),
+        None,
+    );
+    let account = Account::new(Some(10 * MB), None, Box::new(Unknown));
+    Arc::new(context.with_account(Arc::new(account)))
+}
+
+/// Keeps large bodies from being decoded until it is dropped.
+async fn held_up(context: &Context) -> SemaphorePermit<'_> {
+    let all = context.large_bodies.available_permits();
+    let all = u32::try_from(all).unwrap();
+    context.large_bodies.acquire_many(all).await.unwrap()
+}
+
+fn connect(context: &Arc<Context>) -> DuplexStream {
+    let (stream, far_side) = tokio::io::duplex(64 * 1024);
+    tokio::spawn(connection::serve(far_side, Arc::clone(context)));
+    stream
+}
+
+async fn send(stream: &mut DuplexStream, head: &str, body: &str) {
+    let text = format!(
+        "{head} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(text.as_bytes()).await.unwrap();
+}
+
+async fn status(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = vec![0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    String::from_utf8(head).unwrap()
+}
+
+/// A request for so many rows.
+fn rows(count: usize) -> String {
+    format!("{{\"features\":[{}[7]]}}", "[7],".repeat(count - 1))
+}
+
+#[tokio::test]
+async fn a_health_check_and_small_requests_are_answered_while_a_large_body_is_decoded() {
+    let context = server();
+    let held = held_up(&context).await;
+    let (mut large, mut other) = (connect(&context), connect(&context));
+    send(&mut large, "POST /predict", &rows(100_000)).await;
+    send(&mut other, "GET /v2/health/live", "").await;
+    assert_eq!(status(&mut other).await, "HTTP/1.1 200");
+    let mut small = connect(&context);
+    send(&mut small, "POST /predict", &rows(1)).await;
+    assert_eq!(status(&mut small).await, "HTTP/1.1 200");
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    let early = tokio::time::timeout(Duration::ZERO, status(&mut large)).await;
+    assert!(early.is_err(), "it was decoded by the thread that serves");
+    drop(held);
+    assert_eq!(status(&mut large).await, "HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn a_body_is_decoded_no_longer_than_until_the_deadline_and_its_memory_is_given_back() {
+    let context = server();
+    let mut charge = Charge::new(&context.account);
+    charge.grow(5 * MB).unwrap();
+    let (stopped, has_stopped) = mpsc::channel();
+    let work = move |charge: &mut Charge| {
+        while charge.check().is_ok() {
+            std::thread::yield_now();
+        }
+        stopped.send(()).unwrap();
+    };
+    let now = Timestamp(context.clock.now().0);
+    let deadline = Deadline::after(now, Duration::from_millis(50));
+    let ended = off_thread(&mut charge, deadline, &context, work).await;
+    let ended = ended.unwrap_err();
+    assert!(
+        matches!(ended, ApiError::Run(RunError::Deadline)),
+        "{ended}"
+    );
+    has_stopped.recv_timeout(PATIENCE).unwrap();
+    tokio::time::timeout(PATIENCE, async {
+        while context.account.held() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn bodies_take_no_more_than_the_account_has() {
+    let context = server();
+    // Twelve MB are declared, and none of them is sent.
+    let mut large = connect(&context);
+    let head = "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 12582912\r\n\r\n";
+    large.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(status(&mut large).await, "HTTP/1.1 413");
+
+    // Six are declared and not sent. Another request of six waits until its deadline.
+    let mut first = connect(&context);
+    let head = "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 6291456\r\n\r\n{";
+    first.write_all(head.as_bytes()).await.unwrap();
+    let second = async |deadline: u64| {
+        let mut stream = connect(&context);
+        let head = format!(
+            "POST /predict HTTP/1.1\r\nhost: x\r\nlambda-runtime-deadline-ms: {deadline}\r\n\
+             content-length: 6291456\r\n\r\n{{"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    tokio::time::timeout(PATIENCE, async {
+        while context.account.held() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let soon = context.clock.now().0 + 200;
+    let mut answer = String::new();
+    second(soon)
+        .await
+        .read_to_string(&mut answer)
+        .await
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("retry-after: 1"), "{answer}");
+
+    // A body without a length, which cannot grow, is refused at once.
+    let mut chunked = connect(&context);
+    let head = "POST /predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    chunked.write_all(head.as_bytes()).await.unwrap();
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x1_0000));
+    let (mut read, mut write) = tokio::io::split(chunked);
+    let send = async {
+        while write.write_all(chunk.as_bytes()).await.is_ok() {}
+        std::future::pending().await
+    };
+    let answer = tokio::select! {
+        answer = status(&mut read) => answer,
+        answer = send => answer,
+    };
+    assert_eq!(answer, "HTTP/1.1 503");
+}
