@@ -187,8 +187,7 @@ impl Form {
         body: &Bytes,
         header_length: Option<usize>,
         signature: &Signature,
-        charge: &mut Charge,
-    ) -> Result<(Decoded, Reply), DecodeError> {
+    ) -> Result<(Decoded, Reply), BadRequest> {
         match self {
             Form::OpenInference(_) => v2::decode(body, header_length, signature)
                 .map(|(decoded, reply)| (decoded, Reply::OpenInference(reply))),
@@ -277,12 +276,10 @@ async fn infer(
         answering = Some((Arc::clone(&loaded), received));
         let decoding = Instant::now();
         let (decoded, reply) = if body.len() < LARGE {
-            form.decode(&body, header_length, loaded.signature(), &mut charge)?
+            form.decode(&body, header_length, loaded.signature())?
         } else {
             let (body, model) = (body.clone(), Arc::clone(&loaded));
-            let decode = move |charge: &mut Charge| {
-                form.decode(&body, header_length, model.signature(), charge)
-            };
+            let decode = move |_: &mut Charge| form.decode(&body, header_length, model.signature());
             off_thread(&mut charge, deadline, context, decode).await??
         };
         // The inputs hold on to what they need of it.
