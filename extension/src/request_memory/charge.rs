@@ -11,6 +11,9 @@ pub const FREE: usize = 16 * 1024;
 /// The bytes that a charge takes from the account at least, so that it asks rarely.
 const STEP: usize = 64 * 1024;
 
+/// The bytes that it takes at most beyond what it needs.
+const MOST_AHEAD: usize = 1024 * 1024;
+
 /// The memory of one request. It is given back when this is dropped.
 #[derive(Debug)]
 pub struct Charge {
@@ -133,8 +136,8 @@ impl Charge {
         let Some(account) = &self.account else {
             return Ok(());
         };
-        // A quarter more, so that a charge that grows to `n` bytes asks log(n) times.
-        let ahead = used.saturating_add((used / 4).max(STEP));
+        // A quarter more, so that a charge that grows asks rarely, and little of that, so that others find it.
+        let ahead = used.saturating_add((used / 4).clamp(STEP, MOST_AHEAD));
         for wanted in [ahead, used] {
             let more = wanted - self.taken;
             if account.take(more) {

@@ -71,6 +71,7 @@ enum Spare {
 }
 
 /// The size of a run.
+#[derive(Clone, Copy, Debug)]
 struct Size {
     elements: u64,
     /// Whether memory is to be given back after it.
