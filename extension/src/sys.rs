@@ -61,9 +61,10 @@ pub fn release_freed_memory() {
 pub fn free_heap_bytes() -> u64 {
     #[cfg(target_env = "gnu")]
     {
-        // SAFETY: mallinfo2 takes the allocator's own locks and has no other precondition.
-        let figures = unsafe { libc::mallinfo2() };
-        figures.fordblks as u64
+        // Not mallinfo2, which glibc has from 2.33 on. This one counts up to 4 GB, and begins anew there.
+        // SAFETY: mallinfo takes the allocator's own locks and has no other precondition.
+        let figures = unsafe { libc::mallinfo() };
+        u64::from(figures.fordblks.cast_unsigned())
     }
     #[cfg(not(target_env = "gnu"))]
     0
