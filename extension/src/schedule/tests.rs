@@ -1,6 +1,7 @@
 //! Runs across a freeze, on both kinds of clock.
 
 mod at_once;
+mod growth;
 mod rows;
 mod together;
 mod turns;

@@ -64,3 +64,42 @@ fn an_output_that_is_an_input_is_copied_out_of_it() {
     assert!(!addresses.contains(&floats(&outputs).as_ptr().addr()));
     assert_eq!(floats(&outputs)[..], numbers());
 }
+
+/// A model of two large tensors between a small input and a small output, whose sizes are the input's values.
+fn of_sizes() -> Box<dyn Session> {
+    use crate::onnx::tests::write::node;
+    let graph = [
+        bytes(1, &node("ConstantOfShape", &["sizes"], &["zeros"])),
+        bytes(1, &node("Abs", &["zeros"], &["positive"])),
+        bytes(1, &node("Size", &["positive"], &["count"])),
+        bytes(2, b"graph"),
+        bytes(11, &value("sizes", 7, &[2])),
+        bytes(12, &value("count", 7, &[])),
+    ];
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), model(&graph)).unwrap();
+    engine().load(file.path(), None).unwrap()
+}
+
+#[test]
+fn what_a_run_took_is_given_back_at_once_without_another() {
+    const LARGE: u64 = 64 * 1024 * 1024;
+    let session = of_sizes();
+    let run = |side: i64| {
+        let sizes = Tensor::new(vec![2], vec![side, side]).unwrap();
+        let inputs = vec![("sizes".to_owned(), Value::Tensor(sizes))];
+        let outputs = session.run(inputs, &[], &Cancel::default()).unwrap();
+        let expected = Tensor::new(vec![], vec![side * side]).unwrap();
+        assert_eq!(outputs, [("count".to_owned(), Value::Tensor(expected))]);
+    };
+    run(1);
+    let own = || crate::sys::own_bytes().unwrap();
+    let before = own();
+    run(4_096);
+    assert!(own() >= before + LARGE, "it was no large run");
+    session.shrink();
+    let after = own();
+    assert!(after <= before + LARGE / 4, "{before}, then {after}");
+    // It runs as before.
+    run(2);
+}

@@ -1,0 +1,107 @@
+//! Memory that a run takes by what its inputs say, not by how large they are.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::engine::{Cancel, Session};
+use crate::ids::{Digest, ETag, Identity, Version};
+use crate::models::RunResult;
+use crate::sys::MemoryProbe;
+use crate::tensor::{Signature, Value};
+
+const MB: u64 = 1024 * 1024;
+
+/// A process, and the model in it that keeps what its largest run took.
+#[derive(Clone, Default)]
+struct Process {
+    kept: Arc<AtomicU64>,
+    takes: Arc<AtomicU64>,
+    shrunk: Arc<AtomicUsize>,
+}
+
+impl MemoryProbe for Process {
+    fn free(&self) -> Option<u64> {
+        None
+    }
+
+    fn own(&self) -> Option<u64> {
+        Some(self.kept.load(Ordering::SeqCst))
+    }
+}
+
+impl Session for Process {
+    fn signature(&self) -> &Signature {
+        static NONE: Signature = Signature {
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        };
+        &NONE
+    }
+
+    fn run(&self, _: Vec<(String, Value)>, _: &[String], _: &Cancel) -> RunResult {
+        // To clear as much memory takes the system longer.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(2) {
+            std::thread::yield_now();
+        }
+        let takes = self.takes.load(Ordering::SeqCst);
+        self.kept.fetch_max(takes, Ordering::SeqCst);
+        Ok(Vec::new())
+    }
+
+    fn shrink(&self) {
+        self.kept.store(0, Ordering::SeqCst);
+        self.shrunk.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn what_a_small_request_made_a_run_take_is_given_back_before_it_is_answered() {
+    let process = Process::default();
+    let name = ModelName::parse("wine").unwrap();
+    let account = Arc::new(Account::new(Some(1), None, Box::new(process.clone())));
+    let clock = Wall::new();
+    let limits = Limits::default();
+    let scheduler = Scheduler::new(
+        [name.clone()],
+        limits,
+        Arc::clone(&clock) as _,
+        Thaws::default(),
+        &account,
+    );
+    let identity = Identity {
+        etag: ETag("1".to_owned()),
+        version_id: None,
+    };
+    let model = Arc::new(Loaded::new(
+        name,
+        Version::of([("model.onnx", &identity)]),
+        Digest::of(Sha256::new()),
+        Timestamp(0),
+        Box::new(process.clone()),
+    ));
+    let ask = async |takes: u64| {
+        process.takes.store(takes, Ordering::SeqCst);
+        let deadline = Deadline::after(clock.now(), Duration::from_secs(60));
+        let ran = scheduler.run(Arc::clone(&model), nothing(), deadline);
+        ran.await.unwrap();
+        process.shrunk.swap(0, Ordering::SeqCst)
+    };
+    for _ in 0..20 {
+        assert_eq!(ask(MB).await, 0);
+    }
+    assert_eq!(ask(4_000 * MB).await, 1);
+    assert_eq!(ask(MB).await, 0);
+    assert_eq!(ask(4_000 * MB).await, 1, "the next one as well");
+    // A model of which each run takes as much keeps it.
+    for _ in 0..4 {
+        ask(4_000 * MB).await;
+    }
+    for _ in 0..20 {
+        assert_eq!(ask(4_000 * MB).await, 0);
+    }
+}
