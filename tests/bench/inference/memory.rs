@@ -1,12 +1,14 @@
-//! Whether the sidecar's memory stays where it is: over many requests, and after one that is out of all proportion.
+//! Large requests: whether the sidecar's memory stays where it is, over many requests and after one that is out of all
+//! proportion, and how long a health check takes while a large body is decoded.
 
 use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::CLIENTS;
-use super::client::{self, Client};
+use super::client::{self, Address, Client};
 use super::contenders::Server;
 use super::subject::Subject;
 use crate::reference::WINE;
@@ -16,6 +18,10 @@ use crate::usage::Usage;
 const STRETCHES: usize = 20;
 /// The rows of the outsize batch: some 10 MB of JSON.
 const OUTSIZE: usize = 150_000;
+/// Rows of some 60 MB of JSON.
+const LARGE: usize = 900_000;
+/// A health check.
+const HEALTH: &[u8] = b"GET /v2/health/live HTTP/1.1\r\nhost: sidecar\r\n\r\n";
 /// Ordinary requests that follow it before memory is read again.
 const AFTER: usize = 1_000;
 
@@ -29,6 +35,8 @@ pub(super) struct Memory {
     pub(super) peak: f64,
     /// After ordinary requests behind it.
     pub(super) after: f64,
+    /// Of each health check while a large body was received, decoded and run, in microseconds.
+    pub(super) health: Vec<f64>,
 }
 
 pub(super) fn measure(subject: &Subject, sidecar: &Server, requests: usize) -> Result<Memory> {
@@ -57,11 +65,32 @@ pub(super) fn measure(subject: &Subject, sidecar: &Server, requests: usize) -> R
     Client::connect(address)?.ask(&outsize)?;
     let peak = peak(pid)?;
     ask(&mut clients[0], &request, AFTER)?;
+    let after = resident(pid)?;
     Ok(Memory {
         requests: each * STRETCHES * CLIENTS,
         stretches,
         peak,
-        after: resident(pid)?,
+        after,
+        health: health(address)?,
+    })
+}
+
+/// Health checks, one after the other, for as long as a large request takes.
+fn health(address: &Address) -> Result<Vec<f64>> {
+    let rows: Vec<&Vec<f64>> = WINE.rows.iter().cycle().take(LARGE).collect();
+    let body = json!({ "features": rows }).to_string();
+    let large = client::post("/models/small/predict", "", body.as_bytes());
+    let (mut sender, mut checker) = (Client::connect(address)?, Client::connect(address)?);
+    thread::scope(|scope| {
+        let large = scope.spawn(move || sender.ask(&large).map(|_| ()));
+        let mut times = Vec::new();
+        while !large.is_finished() {
+            let started = Instant::now();
+            checker.ask(HEALTH)?;
+            times.push(started.elapsed().as_secs_f64() * 1e6);
+        }
+        large.join().ok().context("a thread panicked")??;
+        Ok(times)
     })
 }
 

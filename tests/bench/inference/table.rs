@@ -3,7 +3,7 @@
 use super::codec::Codec;
 use super::memory::Memory;
 use super::{CLIENTS, Rate, Times};
-use crate::figures::sparkline;
+use crate::figures::{percentile, sparkline};
 
 pub(super) fn tell(times: &[Times], rates: &[Rate], codec: &Codec, memory: &Memory) {
     println!(
@@ -55,5 +55,10 @@ pub(super) fn tell(times: &[Times], rates: &[Rate], codec: &Codec, memory: &Memo
     println!(
         "  with an outsize batch {:.1}, after it {:.1}",
         memory.peak, memory.after
+    );
+    let [p50, p99] = [50.0, 99.0].map(|percent| percentile(&memory.health, percent));
+    println!(
+        "\nA health check while 60 MB of JSON are decoded, microseconds: p50 {p50:.1}, p99 {p99:.1}, {} checks",
+        memory.health.len()
     );
 }
