@@ -49,7 +49,14 @@ impl MemoryProbe for SystemMemory {
 /// What is left below a root that has `proc` and `sys`.
 fn free(root: &Path, size: Option<u64>) -> Option<u64> {
     let machine = of_machine(root);
-    let by_size = size.map(|size| size.saturating_sub(taken(root)));
+    let by_size = size.map(|size| {
+        let mut taken = taken(root);
+        if taken > size {
+            // Processes of no such environment are visible, as on a developer's machine: only this one's count.
+            taken = anonymous(&root.join("proc/self/status")).unwrap_or(taken);
+        }
+        size.saturating_sub(taken)
+    });
     machine
         .into_iter()
         .chain(of_groups(root))
@@ -143,11 +150,15 @@ fn taken(root: &Path) -> u64 {
     });
     let taken = processes.filter_map(|process| {
         // One may end while it is looked at, and threads of the kernel have none.
-        let status = process.path().join("status");
-        let own = kilobytes(&status, "RssAnon:")?;
-        Some(own + kilobytes(&status, "RssShmem:").unwrap_or_default())
+        anonymous(&process.path().join("status"))
     });
     taken.sum()
+}
+
+/// The bytes of a process that belong to no file, from its `status`.
+fn anonymous(status: &Path) -> Option<u64> {
+    let own = kilobytes(status, "RssAnon:")?;
+    Some(own + kilobytes(status, "RssShmem:").unwrap_or_default())
 }
 
 /// The bytes in a line of `file` that gives kilobytes under `name`.
@@ -225,6 +236,9 @@ mod tests {
         machine.has("proc/sys/status", "RssAnon: 999999 kB\n");
         assert_eq!(machine.free_mb(Some(512)), Some(512 - 100 - 10 - 40));
         assert_eq!(machine.free_mb(Some(128)), Some(0));
+        // They are not all in an environment of 128 MB.
+        machine.has("proc/self/status", "RssAnon: 40960 kB\n");
+        assert_eq!(machine.free_mb(Some(128)), Some(88));
         assert_eq!(
             machine.free_mb(Some(10_240)),
             Some(900),
