@@ -230,3 +230,12 @@ async fn functions_of_each_size_take_bodies_of_these_sizes() {
         assert!(found.iter().all(|mb| *mb >= 6));
     }
 }
+
+#[test]
+fn ordinary_requests_are_taken_however_little_is_left() {
+    for left in [0, 1, 4, 8, 16] {
+        let account = Environment::new(left * MB, 30 * MB).account();
+        Charge::new(&account).grow(512 * 1024).unwrap();
+    }
+    assert_eq!(requests_share(16 * MB as u64), 11 * MB);
+}
