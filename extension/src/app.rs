@@ -29,7 +29,7 @@ use crate::schedule::Limits;
 use crate::server::{self, BindError, Context, Listeners, Serving};
 use crate::source::{FilePlace, Place, S3Place};
 use crate::status::Status;
-use crate::sys::{self, SystemMemory};
+use crate::sys::{self, MemoryProbe as _, SystemMemory};
 use startup_report::Phases;
 
 /// Exit codes: the end that was asked for, a failure, and, as `EX_USAGE` of sysexits.h, a configuration that
@@ -236,13 +236,15 @@ impl App {
         let engine = {
             let (library, threads) = (config.onnxruntime.clone(), config.threads);
             let custom_ops = config.custom_ops.clone();
+            let memory = config.memory_mb.map(|mb| mb << 20);
+            let memory = memory.or_else(|| SystemMemory::new(None).free());
             // Opened once in a process, whatever becomes of the operators.
             let opened: OnceLock<Arc<OnnxRuntime>> = OnceLock::new();
             EngineSlot::new(move || {
                 let engine = match opened.get() {
                     Some(engine) => engine,
                     None => {
-                        let engine = Arc::new(OnnxRuntime::open(&library, threads)?);
+                        let engine = Arc::new(OnnxRuntime::open(&library, threads, memory)?);
                         opened.get_or_init(|| engine)
                     }
                 };

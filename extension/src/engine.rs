@@ -1,6 +1,8 @@
 //! Running models. A seam: all other rooms see sessions and values, only this one sees ONNX Runtime.
 
+mod arena;
 mod inline;
+mod memory;
 mod onnxruntime;
 mod optimise;
 mod session;
@@ -9,6 +11,7 @@ mod values;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use memory::OutOfMemory;
 pub use onnxruntime::OnnxRuntime;
 pub use optimise::DimensionNames;
 
@@ -86,6 +89,9 @@ pub enum EngineError {
     /// The model failed while it ran.
     #[error("the model failed: {0}")]
     Run(String),
+    /// There was no memory, for a run or for a load.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
     /// The run was cancelled.
     #[error("the run was cancelled")]
     Cancelled,

@@ -44,6 +44,7 @@ const WORDS: &[(&[&str], &[&str])] = &[
         &[
             "sys.rs",
             "main.rs",
+            "engine/arena.rs",
             "engine/inline.rs",
             "engine/inline/",
             "engine/session.rs",

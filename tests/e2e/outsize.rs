@@ -107,3 +107,30 @@ async fn so_is_what_it_took_of_each_thread_that_serves() {
     let is_back = || memory(pid, "VmRSS:") <= before + LEFT;
     until("the memory that they took", is_back).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_ask_for_more_memory_than_there_is_are_an_error_that_says_so() {
+    let s3 = S3Server::start().await.unwrap();
+    s3.put(BUCKET, KEY, model("sized.onnx"));
+    let alone = Alone::ready(&s3, &[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")]).await;
+    let pid = alone.process.pid();
+    let ask = async |count: u64| {
+        let request = json!({ "features": [count] });
+        alone.client().post("/predict", &request).await.unwrap()
+    };
+    assert_eq!(ask(3).await.status, 200);
+    let before = memory(pid, "VmRSS:");
+    for (count, bytes) in [(1_000_000_000, "4000000000"), (1 << 40, "4398046511104")] {
+        let answer = ask(count).await;
+        assert_eq!(answer.status, 413, "{}", answer.text());
+        let text = answer.text();
+        let is_told = text.contains("not enough memory") && text.contains(bytes);
+        assert!(is_told, "{text}");
+    }
+    let most = memory(pid, "VmHWM:");
+    assert!(most < before + NOISE, "{most} KiB, and {before} before");
+    // As much as there is, is there.
+    let answer = ask(50_000_000).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(memory(pid, "VmHWM:") > before + 190_000);
+}

@@ -312,6 +312,20 @@ def hungry():
     )
 
 
+def sized():
+    """A model whose request says how much memory a run takes: as many zeros as the input's value, and their maximum."""
+    save(
+        "sized.onnx",
+        [
+            helper.make_node("ConstantOfShape", ["count"], ["zeros"]),
+            helper.make_node("ReduceMax", ["zeros"], ["y"], keepdims=1),
+        ],
+        [tensor("count", INT64, [1])],
+        [tensor("y", FLOAT, [1])],
+    )
+    expect("sized.onnx", {"count": np.array([3], np.int64)}, np.array([0], np.float32))
+
+
 def broken():
     """Bytes that are no model."""
     (HERE / "garbage.onnx").write_bytes(b"This is not a model, it is a sentence.\n")
@@ -357,6 +371,7 @@ def main():
     strings()
     slow()
     hungry()
+    sized()
     broken()
     fails()
 

@@ -17,7 +17,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::DynValue;
 
 use super::session::OnnxSession;
-use super::{Engine, EngineError, Session, inline};
+use super::{Engine, EngineError, OutOfMemory, Session, arena, inline};
 use crate::onnx::{AtLoad, Description, Format, Skeleton, Unzipped, Zipped, empty_sequence};
 use crate::tensor::Datatype;
 
@@ -27,13 +27,16 @@ const WORTH_IT: u64 = 4 * 1024 * 1024;
 /// The one ONNX Runtime of this process.
 pub struct OnnxRuntime {
     environment: Environment,
+    /// The limit of the arena that sessions share, where they do.
+    arena: Option<u64>,
     custom_ops: OnceLock<Vec<PathBuf>>,
 }
 
 impl OnnxRuntime {
     /// Opens the library at `path`, and starts a pool in which a run uses up to `threads` threads. At most once
-    /// in a process. Takes 15 to 40 ms: call it on a thread, beside the fetch.
-    pub fn open(path: &Path, threads: usize) -> Result<Self, EngineError> {
+    /// in a process. Runs and weights take up to `memory` bytes together, where that is given. Takes 15 to 40 ms: call it on
+    /// a thread, in parallel with the fetch.
+    pub fn open(path: &Path, threads: usize, memory: Option<u64>) -> Result<Self, EngineError> {
         let failed = |reason: String| EngineError::Library {
             path: path.to_owned(),
             reason,
@@ -57,8 +60,16 @@ impl OnnxRuntime {
                 .build()
                 .map_err(|error| failed(error.to_string()))?;
             environment.set_log_level(LogLevel::Warning);
+            let arena = memory.filter(|limit| match arena::register(&environment, *limit) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!("cannot limit ONNX Runtime's memory: {error}");
+                    false
+                }
+            });
             Ok(Self {
                 environment,
+                arena,
                 custom_ops: OnceLock::new(),
             })
         };
@@ -99,7 +110,13 @@ impl OnnxRuntime {
         stand_ins: BTreeMap<String, Zipped>,
     ) -> OnnxSession {
         let empty_sequence = |datatype| self.empty_sequence(datatype).ok();
-        OnnxSession::new(session, has_fixed_work, stand_ins, empty_sequence)
+        OnnxSession::new(
+            session,
+            has_fixed_work,
+            stand_ins,
+            self.arena,
+            empty_sequence,
+        )
     }
 
     /// An empty sequence of tensors of this type.
@@ -115,6 +132,9 @@ impl OnnxRuntime {
     /// Sets what the file itself asks for.
     fn builder_for(&self, description: Option<&Description>) -> ort::Result<SessionBuilder> {
         let mut builder = ort::session::Session::builder(&self.environment)?;
+        if self.arena.is_some() {
+            builder = builder.with_env_allocators()?;
+        }
         for library in self.custom_ops.get().into_iter().flatten() {
             builder = builder.with_operator_library(library)?;
         }
@@ -168,7 +188,10 @@ impl Engine for OnnxRuntime {
         };
         match guarded(load) {
             Ok(Ok(session)) => Ok(Box::new(session)),
-            Ok(Err(error)) => Err(EngineError::Load(text(&error))),
+            Ok(Err(error)) => Err(match OutOfMemory::of(&text(&error), self.arena) {
+                Some(memory) => EngineError::Memory(memory),
+                None => EngineError::Load(text(&error)),
+            }),
             Err(panic) => Err(EngineError::Panicked(panic)),
         }
     }

@@ -23,7 +23,7 @@ use ort::value::DynValue;
 
 use super::onnxruntime::{guarded, text};
 use super::values::{self, Input, Raw};
-use super::{Cancel, EngineError, Session};
+use super::{Cancel, EngineError, OutOfMemory, Session};
 use crate::onnx::Zipped;
 use crate::tensor::{Data, Datatype, Kind, Maps, Port, Signature, Tensor, Value};
 
@@ -40,6 +40,8 @@ pub(super) struct OnnxSession {
     /// Whether memory is to be given back, which only a run can do, at its end.
     is_too_large: AtomicBool,
     has_fixed_work: bool,
+    /// The limit of the arena.
+    arena: Option<u64>,
     /// Where inputs lie.
     memory: MemoryInfo<'static>,
 }
@@ -82,6 +84,7 @@ impl OnnxSession {
         session: ort::session::Session,
         has_fixed_work: bool,
         mut stand_ins: BTreeMap<String, Zipped>,
+        arena: Option<u64>,
         empty_sequence: impl Fn(Datatype) -> Option<DynValue>,
     ) -> Self {
         let ports = |outlets: &[ort::value::Outlet]| -> Vec<Port> {
@@ -129,6 +132,7 @@ impl OnnxSession {
             zipped,
             is_too_large: AtomicBool::new(false),
             has_fixed_work,
+            arena,
             memory: MemoryInfo::default(),
         }
     }
@@ -151,7 +155,7 @@ impl OnnxSession {
             given.push(values::to_onnx(value, empty, &self.memory).map_err(refused)?);
         }
         // The flag that stops a run sticks to its options, so each run has its own.
-        let stop = Arc::new(self.options().map_err(|error| run_error(&error))?);
+        let stop = Arc::new(self.options().map_err(|error| self.run_error(&error))?);
         let armed = cancel.arm(Box::new({
             let stop = Arc::clone(&stop);
             move || {
@@ -164,7 +168,14 @@ impl OnnxSession {
         let results = match self.call(&stop, &names, &given, &asked) {
             Ok(results) => results,
             Err(_) if cancel.is_cancelled() => return Err(EngineError::Cancelled),
-            Err(error) => return Err(run_error(&error)),
+            Err(error) => {
+                let error = self.run_error(&error);
+                if matches!(error, EngineError::Memory(_)) {
+                    // Regions that no run uses may be what others lack.
+                    self.release_spare_memory();
+                }
+                return Err(error);
+            }
         };
         let around = values::Surroundings::of(&self.session, inputs);
         asked
@@ -181,6 +192,20 @@ impl OnnxSession {
                 }
             })
             .collect()
+    }
+
+    /// ONNX Runtime says `InvalidArgument` where an input does not fit the graph, and where a node finds out that
+    /// something does not fit; all else is the model's failure, or the memory's.
+    fn run_error(&self, error: &ort::Error) -> EngineError {
+        let text = text(error);
+        if let Some(memory) = OutOfMemory::of(&text, self.arena) {
+            return memory.into();
+        }
+        match error.code() {
+            ErrorCode::InvalidArgument if text.contains(IN_A_NODE) => EngineError::Node(text),
+            ErrorCode::InvalidArgument => EngineError::Input(text),
+            _ => EngineError::Run(text),
+        }
     }
 
     fn options(&self) -> ort::Result<RunOptions> {
@@ -326,15 +351,3 @@ impl Drop for Results {
 
 /// How ONNX Runtime begins what it says of a node that failed, whatever the code is.
 const IN_A_NODE: &str = "Non-zero status code returned while running";
-
-/// ONNX Runtime says `InvalidArgument` where an input does not fit the graph, and where a node finds out that something
-/// does not fit; all else is the model's failure.
-fn run_error(error: &ort::Error) -> EngineError {
-    match error.code() {
-        ErrorCode::InvalidArgument if text(error).contains(IN_A_NODE) => {
-            EngineError::Node(text(error))
-        }
-        ErrorCode::InvalidArgument => EngineError::Input(text(error)),
-        _ => EngineError::Run(text(error)),
-    }
-}

@@ -44,7 +44,7 @@ impl Library {
 
 /// Opens the library, with as many threads as there are CPUs.
 pub(crate) fn open(library: &Path) -> anyhow::Result<OnnxRuntime> {
-    OnnxRuntime::open(library, sys::cpus()).context("--onnxruntime")
+    OnnxRuntime::open(library, sys::cpus(), None).context("--onnxruntime")
 }
 
 /// `onnxruntime 1.28.0`, by the name of the file: the library does not tell its version otherwise.

@@ -103,3 +103,41 @@ fn what_a_run_took_is_given_back_at_once_without_another() {
     // It runs as before.
     run(2);
 }
+
+/// A session of a model that makes as many numbers as its input says, and gives their maximum.
+fn as_many_as_asked() -> Box<dyn Session> {
+    use crate::onnx::tests::write::node;
+    let content = model(&[
+        bytes(1, &node("ConstantOfShape", &["x"], &["zeros"])),
+        bytes(1, &node("ReduceMax", &["zeros"], &["y"])),
+        bytes(2, b"graph"),
+        bytes(11, &value("x", 7, &[1])),
+        bytes(12, &value("y", 1, &[1])),
+    ]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), content).unwrap();
+    engine().load(file.path(), None).unwrap()
+}
+
+#[test]
+fn a_run_whose_values_ask_for_more_memory_than_there_is_fails_with_the_numbers() {
+    let session = as_many_as_asked();
+    let run = |count: i64| {
+        let x = Tensor::new(vec![1], vec![count]).unwrap();
+        let inputs = vec![("x".to_owned(), Value::Tensor(x))];
+        session.run(inputs, &[], &Cancel::default())
+    };
+    for (count, requested) in [(1_000_000_000, 4_000_000_000), (1 << 40, 1 << 42)] {
+        let error = run(count).unwrap_err();
+        let EngineError::Memory(memory) = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(memory.requested, Some(requested));
+        assert_eq!(memory.limit, Some(MEMORY));
+        assert!(memory.is_for_good() && !error.is_inside(), "{error}");
+        let words = format!("a tensor takes {requested} bytes, and all models and runs");
+        assert!(error.to_string().contains(&words), "{error}");
+    }
+    let outputs = run(10).unwrap();
+    assert_eq!(floats(&outputs)[..], [0.0]);
+}

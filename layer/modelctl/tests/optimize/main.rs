@@ -72,7 +72,7 @@ fn run(model: &Path, name: &str, tensor: &Tensor) -> Vec<(String, Value)> {
             std::env::consts::ARCH
         );
         let library = Path::new(env!("CARGO_MANIFEST_DIR")).join(library);
-        OnnxRuntime::open(&library, 1).expect("run `make onnxruntime` first")
+        OnnxRuntime::open(&library, 1, None).expect("run `make onnxruntime` first")
     });
     let session = engine.load(model, None).unwrap();
     let inputs = vec![(name.to_owned(), Value::Tensor(tensor.clone()))];
