@@ -6,22 +6,22 @@
 //! the nearest value of the model's datatype, and one that has no such value is an error with its place.
 
 mod array;
-mod columns;
 mod containers;
 mod dense;
+mod envelope;
+mod inputs;
 mod json;
 mod locate;
 mod malformed;
 mod number;
+mod objects;
 pub mod predict;
 pub mod tfserving;
 pub mod v2;
 mod write;
 
-use serde::Deserialize;
-
-use crate::request_memory::Stopped;
-use crate::tensor::{Kind, Port, Signature, Tensor, Value};
+use crate::request_memory::{Charge, Stopped};
+use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value, element_count};
 
 /// What is wrong with a request, in words for its sender.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +37,28 @@ pub enum DecodeError {
     /// Memory or time is over.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+}
+
+type Result<T, E = DecodeError> = std::result::Result<T, E>;
+
+/// A request's values as they are decoded.
+struct Decoding<'a> {
+    /// The memory that is taken for them.
+    charge: &'a mut Charge,
+    /// A string may come as `{"b64": "…"}`.
+    takes_base64: bool,
+    /// Set once something was met that is not JSON.
+    is_malformed: bool,
+}
+
+impl<'a> Decoding<'a> {
+    fn new(charge: &'a mut Charge) -> Self {
+        Self {
+            charge,
+            takes_base64: false,
+            is_malformed: false,
+        }
+    }
 }
 
 /// Inputs for a model, and which outputs are wanted (all, when none is named).
@@ -72,21 +94,15 @@ pub struct AnsweredBy<'a> {
     pub version: &'a str,
 }
 
-/// Reads a request's JSON object; `what` names the kind of request, for the error. serde would take an array for
-/// a struct as well, field by field.
-fn object<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, BadRequest> {
-    let wrong = |problem: String| BadRequest(format!("not {what} request: {problem}"));
-    if body.trim_ascii_start().starts_with(b"[") {
-        return Err(wrong("an object is expected, not an array".to_owned()));
+/// Charges a tensor without elements as if each dimension of no length had one: a model may make as many elements of it,
+/// as a reduction over such a dimension does.
+fn charge_empty(shape: &[usize], datatype: Datatype, charge: &mut Charge) -> Result<(), Stopped> {
+    if element_count(shape) != Some(0) {
+        return Ok(());
     }
-    // All of it, also what is skipped.
-    let text = std::str::from_utf8(body).map_err(|error| wrong(malformed::no_text(body, error)))?;
-    serde_json::from_str(text).map_err(|error| wrong(malformed::words(text, &error)))
-}
-
-/// Reads JSON text that stands at `place`.
-fn parse<'a, T: Deserialize<'a>>(text: &'a str, place: &str) -> Result<T, BadRequest> {
-    serde_json::from_str(text).map_err(|error| BadRequest(format!("{place}: {error}")))
+    let count = shape.iter().map(|&length| length.max(1));
+    let count = count.fold(1, usize::saturating_mul);
+    charge.grow(count.saturating_mul(datatype.memory()))
 }
 
 /// The input of this name, or an error that lists those that there are.
@@ -95,12 +111,16 @@ fn input_port<'a>(
     name: &str,
     place: &str,
 ) -> Result<&'a Port, BadRequest> {
-    signature.input(name).ok_or_else(|| {
-        BadRequest(format!(
-            "{place}: the model has no input {name:?}; its inputs are {}",
-            names(&signature.inputs)
-        ))
-    })
+    let port = signature.input(name);
+    port.ok_or_else(|| no_input(signature, name, place))
+}
+
+#[cold]
+fn no_input(signature: &Signature, name: &str, place: &str) -> BadRequest {
+    BadRequest(format!(
+        "{place}: the model has no input {name:?}; its inputs are {}",
+        names(&signature.inputs)
+    ))
 }
 
 /// The output of this name, or an error that lists those that there are.

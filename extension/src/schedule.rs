@@ -25,7 +25,7 @@ use crate::engine::EngineError;
 use crate::ids::{ByName, ModelName};
 use crate::models::Loaded;
 use crate::protocol::Decoded;
-use crate::request_memory::Account;
+use crate::request_memory::{Account, Stopped};
 use crate::tensor::Value;
 use lane::Lane;
 pub use queue::{Batching, Limits};
@@ -67,6 +67,9 @@ pub enum RunError {
         /// The most that may wait.
         limit: usize,
     },
+    /// Memory or time was over before all rows had run.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// The model or its engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -9,6 +9,7 @@ mod rows;
 mod signature;
 #[cfg(test)]
 pub(crate) mod strategies;
+mod strings;
 
 use std::fmt;
 use std::ops::Range;
@@ -20,6 +21,7 @@ pub use rows::common_rows;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use signature::{Incompatible, Port, Side, Signature};
+pub use strings::Strings;
 
 /// Defines [`Datatype`] and [`Data`] from one table: variant, element type, what holds elements, name in the protocol.
 macro_rules! datatypes {
@@ -67,7 +69,7 @@ macro_rules! datatypes {
                 }
             }
 
-            /// Whether there are no elements.
+            /// Returns true if there are no elements.
             #[must_use]
             pub fn is_empty(&self) -> bool {
                 self.len() == 0
@@ -96,18 +98,7 @@ datatypes! {
     Bf16 bf16, Buffer<bf16>, "BF16";
     Fp32 f32, Buffer<f32>, "FP32";
     Fp64 f64, Buffer<f64>, "FP64";
-    Bytes String, Vec<String>, "BYTES";
-}
-
-impl Datatype {
-    /// The datatype of this name, as the protocol writes it (upper case).
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|datatype| datatype.name() == name)
-    }
+    Bytes String, Strings, "BYTES";
 }
 
 impl Datatype {
@@ -136,12 +127,26 @@ impl Data {
     #[must_use]
     pub fn memory(&self) -> usize {
         match self {
-            Data::Bytes(strings) => {
-                let lengths: usize = strings.iter().map(String::len).sum();
-                lengths + size_of_val(&strings[..])
-            }
+            Data::Bytes(strings) => strings.text().len() + strings.len() * Strings::OVERHEAD,
             data => data.len() * data.datatype().memory(),
         }
+    }
+}
+
+impl From<Strings> for Data {
+    fn from(strings: Strings) -> Self {
+        Data::Bytes(strings)
+    }
+}
+
+impl Datatype {
+    /// The datatype of this name, as the protocol writes it (upper case).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|datatype| datatype.name() == name)
     }
 }
 

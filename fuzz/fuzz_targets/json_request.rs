@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use model_sidecar::protocol::{predict, v2};
+use model_sidecar::request_memory::Charge;
 use model_sidecar::tensor::{Kind, Signature, Value};
 
 static SIGNATURES: LazyLock<Vec<(String, Signature)>> = LazyLock::new(fuzz::signatures);
@@ -19,10 +20,10 @@ fuzz_target!(|input: &[u8]| {
     };
     let (_, signature) = &SIGNATURES[usize::from(which) % SIGNATURES.len()];
     let whole = Bytes::copy_from_slice(body);
-    if let Ok((decoded, _)) = v2::decode(&whole, None, signature) {
+    if let Ok((decoded, _)) = v2::decode(&whole, None, signature, &mut Charge::unlimited()) {
         check(signature, &decoded.inputs);
     }
-    if let Ok(decoded) = predict::decode(body, signature) {
+    if let Ok(decoded) = predict::decode(body, signature, &mut Charge::unlimited()) {
         check(signature, &decoded.inputs);
     }
 });

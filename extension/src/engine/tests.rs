@@ -15,6 +15,9 @@ fn workspace() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// The limit of the tests' arena, which all of them share.
+const MEMORY: u64 = 2 << 30;
+
 /// One for all tests: there can be only one in a process.
 fn engine() -> &'static OnnxRuntime {
     static ENGINE: OnceLock<OnnxRuntime> = OnceLock::new();
@@ -23,7 +26,8 @@ fn engine() -> &'static OnnxRuntime {
             "target/onnxruntime/{}/libonnxruntime.so.1.28.0",
             std::env::consts::ARCH
         );
-        OnnxRuntime::open(&workspace().join(library), 2).expect("run `make onnxruntime` first")
+        OnnxRuntime::open(&workspace().join(library), 2, Some(MEMORY))
+            .expect("run `make onnxruntime` first")
     })
 }
 
@@ -56,7 +60,14 @@ fn every_datatype_goes_in_and_comes_out_as_it_was() {
         ("bfloat16", vec![bf16::MIN, bf16::EPSILON].into()),
         ("float", vec![f32::MIN_POSITIVE, f32::NEG_INFINITY].into()),
         ("double", vec![f64::MAX, -0.1].into()),
-        ("string", vec![String::new(), "grüße 🍷".to_owned()].into()),
+        (
+            "string",
+            vec![
+                String::new(),
+                "a NUL\0, and longer than what a short string holds 🍷".to_owned(),
+            ]
+            .into(),
+        ),
     ];
     assert_eq!(cases.len(), Datatype::ALL.len());
     for (name, data) in cases {
@@ -115,7 +126,10 @@ fn the_default_output_of_scikit_learn_is_labels_and_maps() {
     else {
         panic!("{maps:?}")
     };
-    assert_eq!(keys, &["class_0", "class_1", "class_2"]);
+    assert!(
+        keys.iter().eq(["class_0", "class_1", "class_2"]),
+        "{keys:?}"
+    );
     assert!((values.iter().sum::<f32>() - 1.0).abs() < 1e-5);
 }
 
@@ -263,12 +277,6 @@ fn what_does_not_fit_the_graph_is_the_callers_mistake() {
         matches!(&error, EngineError::Input(text) if text.contains("12")),
         "{error:?}"
     );
-    let nul = Tensor::new(vec![1, 1], vec!["a\0b".to_owned()]).unwrap();
-    let error = run("identity-string.onnx", vec![("x", nul)]).unwrap_err();
-    assert!(
-        matches!(&error, EngineError::Input(text) if text.contains("NUL")),
-        "{error:?}"
-    );
 }
 
 #[test]
@@ -374,7 +382,7 @@ fn an_optimised_graph_gives_the_same() {
 
 #[test]
 fn a_missing_library_is_an_error_that_names_its_path() {
-    let error = OnnxRuntime::open(std::path::Path::new("/nowhere/libonnxruntime.so"), 1)
+    let error = OnnxRuntime::open(std::path::Path::new("/nowhere/libonnxruntime.so"), 1, None)
         .err()
         .unwrap();
     assert!(

@@ -77,7 +77,7 @@ fn datatype(element: TensorElementType) -> Option<Datatype> {
 
 /// An input as a run takes it.
 pub(super) enum Input<'a> {
-    /// Elements where they are.
+    /// Elements where they are, or copies of strings.
     Lent(Raw, PhantomData<&'a Value>),
     Own(DynValue),
     /// One that runs share.
@@ -120,8 +120,8 @@ pub(super) fn to_onnx<'a>(
                     lent.map(|value| Input::Lent(value, PhantomData))
                 })*
                 Data::Bytes(strings) => {
-                    let own = strings_to_onnx(shape, strings)?.map(OnnxTensor::into_dyn);
-                    own.map(Input::Own).map_err(|error| error.message().to_owned())
+                    let own = Raw::of_strings(strings, shape, &Allocator::default())?;
+                    Ok(Input::Lent(own, PhantomData))
                 }
             }
         };
@@ -139,7 +139,7 @@ pub(super) fn smallest<'a>(
         (Kind::Optional(_), _) => Ok(None),
         (Kind::Tensor { datatype, shape }, _) => {
             let shape: Vec<usize> = shape.iter().map(|length| length.unwrap_or(0)).collect();
-            let value = Raw::blank(element(*datatype), &shape)?;
+            let value = Raw::blank(element(*datatype), &shape, &Allocator::default())?;
             Ok(Some(Input::Lent(value, PhantomData)))
         }
         (_, Some(empty)) => Ok(Some(Input::Shared(empty))),
@@ -168,23 +168,14 @@ fn copy_to_onnx(shape: &[usize], data: &Data) -> Result<DynValue, String> {
                 $(Data::$variant(elements) => {
                     OnnxTensor::<$element>::from_array((shape, elements.to_vec())).map(OnnxTensor::into_dyn)
                 })*
-                Data::Bytes(strings) => strings_to_onnx(shape, strings)?.map(OnnxTensor::into_dyn),
+                Data::Bytes(strings) => {
+                    let allocator = Allocator::default();
+                    Ok(Raw::of_strings(strings, shape, &allocator)?.into_dyn(&allocator))
+                }
             }
         };
     }
-    for_each_primitive!(table).map_err(|error| error.message().to_owned())
-}
-
-fn strings_to_onnx(
-    shape: &[usize],
-    strings: &[String],
-) -> Result<ort::Result<OnnxTensor<String>>, String> {
-    match strings.iter().position(|string| string.contains('\0')) {
-        Some(place) => Err(format!(
-            "element {place} contains a NUL character, which ONNX Runtime cannot take"
-        )),
-        None => Ok(OnnxTensor::from_string_array((shape, strings))),
-    }
+    for_each_primitive!(table).map_err(|error: ort::Error| error.message().to_owned())
 }
 
 /// What the outputs of a run may lie in, beside memory of their own.

@@ -1,17 +1,22 @@
 //! A JSON array of scalars, nested or flat, as a tensor's elements.
 //!
 //! One pass over the text, into a vector of the right type: no tree of values in between, and no second look at what
-//! has been read.
+//! has been read. Memory for elements is charged before it is allocated. Where their number is unknown it is estimated
+//! from the text that was read and the text that is left, so that elements are moved rarely and little is reserved in
+//! vain.
+
+mod elements;
 
 use std::borrow::Cow;
 
-use super::BadRequest;
-use super::json::{self, after_space};
-use super::number::{self, Element, Scalar};
+use super::json::after_space;
+use super::{BadRequest, DecodeError, Decoding, Result};
 use crate::tensor::{Data, Datatype, element_count};
+use elements::{Elements, Stop};
+pub(super) use elements::{base64_object, memory_of_text};
 
 /// ONNX Runtime's tensors have far fewer dimensions; nesting beyond this is a mistake or an attack.
-const MAX_RANK: usize = 32;
+pub(super) const MAX_RANK: usize = 32;
 
 /// Elements, and the shape in which they were nested.
 #[derive(Debug)]
@@ -21,175 +26,161 @@ pub(super) struct Array {
 }
 
 /// Reads JSON text as elements of `datatype`; `place` is the field's name, for errors. A scalar alone has no
-/// dimension. `expected` elements are reserved at once.
+/// dimension. Memory for `expected` elements is reserved at once, where their number is known.
 pub(super) fn read(
     text: impl AsRef<[u8]>,
     datatype: Datatype,
     place: &str,
-    expected: usize,
-) -> Result<Array, BadRequest> {
+    expected: Option<usize>,
+    decoding: &mut Decoding<'_>,
+) -> Result<Array> {
     let text = text.as_ref();
-    // A text of n bytes holds at most n / 2 + 1 elements: a shape that lies reserves no more than that.
-    let expected = expected.min(text.len() / 2 + 1);
-    macro_rules! table {
-        ($($variant:ident $element:ty;)*) => {
-            match datatype {
-                $(Datatype::$variant => {
-                    let mut elements = Vec::<$element>::with_capacity(expected);
-                    let shape = Walk::over(text, place, &mut elements)?;
-                    Ok(Array { shape, data: elements.into() })
-                })*
-            }
-        };
-    }
-    table! {
-        Bool bool;
-        Uint8 u8;
-        Uint16 u16;
-        Uint32 u32;
-        Uint64 u64;
-        Int8 i8;
-        Int16 i16;
-        Int32 i32;
-        Int64 i64;
-        Fp16 half::f16;
-        Bf16 half::bf16;
-        Fp32 f32;
-        Fp64 f64;
-        Bytes String;
-    }
+    let mut elements = Elements::of(datatype, 0);
+    elements.begin(text.len(), expected, decoding)?;
+    let shape = Walk::over(text, place, &mut elements, decoding)?;
+    let data = elements.finish(decoding)?;
+    Ok(Array { shape, data })
 }
 
-/// Where elements go.
-trait Elements {
-    /// How many there are.
-    fn count(&self) -> usize;
-
-    /// Reads scalars, with a comma between two, from `position` up to whatever else; gives where that is.
-    fn take(&mut self, text: &[u8], position: usize) -> Result<usize, Stop>;
-
-    /// What a scalar must be.
-    fn expected(&self) -> &'static str;
+/// The elements of one input, of which each row gives a value.
+pub(super) struct Column {
+    elements: Elements,
+    /// The shape of the first row's value.
+    shape: Vec<usize>,
+    rows: usize,
 }
 
-/// Why no further scalar could be read.
-enum Stop {
-    /// What is here is no element. It ends there.
-    Unexpected(usize, usize),
-    /// What is here is no JSON.
-    Malformed,
-    /// An array among scalars.
-    Ragged,
-    /// An object.
-    Object,
-}
+/// A value that a column does not take: of another type or another shape than is expected, or not JSON.
+pub(super) struct Unfit;
 
-impl<T: Element> Elements for Vec<T> {
-    fn count(&self) -> usize {
-        self.len()
-    }
-
-    fn take(&mut self, text: &[u8], mut position: usize) -> Result<usize, Stop> {
-        loop {
-            let rest = text.get(position..).unwrap_or_default();
-            // Both at once: which of the two comes next is chance.
-            let begins_number = |byte: &u8| (*byte == b'-') | byte.is_ascii_digit();
-            let length = match rest.first() {
-                Some(byte) if begins_number(byte) => match T::number(rest) {
-                    Some((element, length)) => {
-                        self.push(element);
-                        length
-                    }
-                    None => return Err(unexpected(rest, position)),
-                },
-                Some(_) => {
-                    let (element, length) = other(rest, position)?;
-                    self.push(element);
-                    length
-                }
-                None => return Err(Stop::Malformed),
-            };
-            position += length;
-            if text.get(position) != Some(&b',') {
-                position = after_space(text, position);
-                if text.get(position) != Some(&b',') {
-                    return Ok(position);
-                }
-            }
-            position = after_space(text, position + 1);
+impl Column {
+    /// A column of no rows, whose first row stands at `position` of the text.
+    pub(super) fn new(datatype: Datatype, position: usize) -> Self {
+        Self {
+            elements: Elements::of(datatype, position),
+            shape: Vec::new(),
+            rows: 0,
         }
     }
 
-    fn expected(&self) -> &'static str {
-        T::EXPECTED
+    /// Reads the value at `position` of `text` as that of the next row, and returns the position after it.
+    pub(super) fn row(
+        &mut self,
+        text: &[u8],
+        position: usize,
+        decoding: &mut Decoding<'_>,
+    ) -> Result<std::result::Result<usize, Unfit>> {
+        if text.get(position) != Some(&b'[') {
+            if !self.shape.is_empty() {
+                return Ok(Err(Unfit));
+            }
+            let read = self.elements.scalar(text, position, decoding);
+            return match read {
+                Ok(position) => {
+                    self.rows += 1;
+                    Ok(Ok(position))
+                }
+                Err(Stop::Stopped(stopped)) => Err(stopped.into()),
+                Err(_) => Ok(Err(Unfit)),
+            };
+        }
+        let before = self.elements.count();
+        let mut walk = Walk::new(text, position, "", &mut self.elements, decoding);
+        if let Err(error) = walk.array(0) {
+            return match error {
+                DecodeError::Stopped(_) => Err(error),
+                DecodeError::Invalid(_) => Ok(Err(Unfit)),
+            };
+        }
+        let (shape, position) = (walk.shape(), walk.position);
+        let count = self.elements.count() - before;
+        let is_new = self.rows == 0;
+        if element_count(&shape) != Some(count) || !(is_new || shape == self.shape) {
+            return Ok(Err(Unfit));
+        }
+        if is_new {
+            self.shape = shape;
+        }
+        self.rows += 1;
+        Ok(Ok(position))
     }
-}
 
-/// A scalar that is no number.
-fn other<T: Element>(rest: &[u8], position: usize) -> Result<(T, usize), Stop> {
-    match rest[0] {
-        b'[' => return Err(Stop::Ragged),
-        b'{' => return Err(Stop::Object),
-        _ => {}
-    }
-    let (element, length) = if rest[0] == b'"' {
-        let token = json::string(rest).ok_or(Stop::Malformed)?;
-        let text = json::unescape(token).ok_or(Stop::Malformed)?;
-        (T::other(Scalar::Text(&text)), token.len())
-    } else {
-        let length = word(rest);
-        let scalar = match &rest[..length] {
-            b"true" => Scalar::Truth(true),
-            b"false" => Scalar::Truth(false),
-            b"null" => Scalar::Null,
-            _ => return Err(Stop::Malformed),
+    /// Reads all of `text` as one scalar, which is at `place`.
+    pub(super) fn only(
+        &mut self,
+        text: &[u8],
+        place: &dyn Fn() -> String,
+        decoding: &mut Decoding<'_>,
+    ) -> Result<()> {
+        let read = match text.first() {
+            Some(b'[') => None,
+            _ => self.row(text, 0, decoding)?.ok(),
         };
-        (T::other(scalar), length)
-    };
-    let element = element.ok_or(Stop::Unexpected(position, position + length))?;
-    Ok((element, length))
-}
+        if read.is_some_and(|end| after_space(text, end) == text.len()) {
+            return Ok(());
+        }
+        let place = place();
+        let mut alone = Elements::of(self.elements.datatype(), 0);
+        // The error of the value by itself, which names its place.
+        Err(match Walk::over(text, &place, &mut alone, decoding) {
+            Err(error) => error,
+            Ok(_) => BadRequest(format!("{place} is an array, expected a value")).into(),
+        })
+    }
 
-#[cold]
-fn unexpected(rest: &[u8], position: usize) -> Stop {
-    match number::length(rest) {
-        Some(length) => Stop::Unexpected(position, position + length),
-        None => Stop::Malformed,
+    /// The shape of the first row's value.
+    pub(super) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// All elements, with the rows as the first dimension.
+    pub(super) fn finish(self, decoding: &mut Decoding<'_>) -> Result<Array> {
+        let mut shape = vec![self.rows];
+        shape.extend(self.shape);
+        let data = self.elements.finish(decoding)?;
+        Ok(Array { shape, data })
     }
 }
 
-/// How long the word at the beginning of `rest` is.
-fn word(rest: &[u8]) -> usize {
-    let ends = |byte: &u8| !byte.is_ascii_alphanumeric();
-    rest.iter().position(ends).unwrap_or(rest.len())
-}
-
-struct Walk<'a> {
+struct Walk<'a, 'c> {
     text: &'a [u8],
     position: usize,
     place: &'a str,
-    elements: &'a mut dyn Elements,
+    elements: &'a mut Elements,
+    decoding: &'a mut Decoding<'c>,
     /// The length of each level, once one array of that level has ended.
     lengths: Vec<Option<usize>>,
     /// How deep the scalars lie, once one has come.
     rank: Option<usize>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a, 'c> Walk<'a, 'c> {
+    fn new(
+        text: &'a [u8],
+        position: usize,
+        place: &'a str,
+        elements: &'a mut Elements,
+        decoding: &'a mut Decoding<'c>,
+    ) -> Self {
+        Self {
+            text,
+            position,
+            place,
+            elements,
+            decoding,
+            lengths: Vec::new(),
+            rank: None,
+        }
+    }
+
     /// Reads all of the text, and gives its shape.
     fn over(
         text: &'a [u8],
         place: &'a str,
-        elements: &'a mut dyn Elements,
-    ) -> Result<Vec<usize>, BadRequest> {
-        let mut walk = Walk {
-            text,
-            position: 0,
-            place,
-            elements,
-            lengths: Vec::new(),
-            rank: None,
-        };
+        elements: &'a mut Elements,
+        decoding: &'a mut Decoding<'c>,
+    ) -> Result<Vec<usize>> {
+        let mut walk = Walk::new(text, 0, place, elements, decoding);
         walk.skip_space();
         if walk.peek() == Some(b'[') {
             walk.array(0)?;
@@ -200,21 +191,25 @@ impl<'a> Walk<'a> {
         if walk.position < text.len() {
             return Err(walk.malformed());
         }
-        let rank = walk.rank.unwrap_or(walk.lengths.len());
-        let lengths = walk.lengths.iter().take(rank);
-        let shape: Vec<usize> = lengths.map(|length| length.unwrap_or(0)).collect();
+        let shape = walk.shape();
         if element_count(&shape) != Some(walk.elements.count()) {
             return Err(walk.ragged());
         }
         Ok(shape)
     }
 
-    fn array(&mut self, level: usize) -> Result<(), BadRequest> {
+    /// The shape of what was read.
+    fn shape(&self) -> Vec<usize> {
+        let rank = self.rank.unwrap_or(self.lengths.len());
+        let lengths = self.lengths.iter().take(rank);
+        lengths.map(|length| length.unwrap_or(0)).collect()
+    }
+
+    fn array(&mut self, level: usize) -> Result<()> {
         if level == MAX_RANK {
-            return Err(BadRequest(format!(
-                "{} is nested deeper than {MAX_RANK} levels",
-                self.place
-            )));
+            let place = self.place;
+            let problem = format!("{place} is nested deeper than {MAX_RANK} levels");
+            return Err(BadRequest(problem).into());
         }
         if self.rank.is_some_and(|rank| rank <= level) {
             return Err(self.ragged());
@@ -241,7 +236,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn arrays(&mut self, level: usize) -> Result<usize, BadRequest> {
+    fn arrays(&mut self, level: usize) -> Result<usize> {
         let mut length = 0;
         loop {
             match self.peek() {
@@ -260,17 +255,25 @@ impl<'a> Walk<'a> {
     }
 
     /// Scalars up to the end of what is around them; how many there are.
-    fn scalars(&mut self, level: usize) -> Result<usize, BadRequest> {
+    fn scalars(&mut self, level: usize) -> Result<usize> {
         if *self.rank.get_or_insert(level) != level || self.lengths.len() > level {
             return Err(self.ragged());
         }
         let before = self.elements.count();
-        match self.elements.take(self.text, self.position) {
+        let (text, position) = (self.text, self.position);
+        let read = if level == 0 {
+            self.elements.scalar(text, position, self.decoding)
+        } else {
+            self.elements.scalars(text, position, self.decoding)
+        };
+        match read {
             Ok(position) => self.position = position,
+            Err(Stop::Stopped(stopped)) => return Err(stopped.into()),
             Err(Stop::Unexpected(start, end)) => {
                 let found = String::from_utf8_lossy(&self.text[start..end]);
                 return Err(self.unexpected(&found));
             }
+            Err(Stop::Wrong(problem)) => return Err(self.wrong(&problem)),
             Err(Stop::Object) => return Err(self.unexpected("an object")),
             Err(Stop::Ragged) => return Err(self.ragged()),
             Err(Stop::Malformed) => return Err(self.malformed()),
@@ -286,7 +289,7 @@ impl<'a> Walk<'a> {
         self.text.get(self.position).copied()
     }
 
-    fn unexpected(&self, found: &str) -> BadRequest {
+    fn unexpected(&self, found: &str) -> DecodeError {
         let found: Cow<'_, str> = match found.char_indices().nth(40) {
             Some((end, _)) => format!("{}…", &found[..end]).into(),
             None => found.into(),
@@ -301,16 +304,28 @@ impl<'a> Walk<'a> {
             self.place,
             self.elements.expected()
         ))
+        .into()
     }
 
-    fn ragged(&self) -> BadRequest {
+    /// A scalar with a problem of its own.
+    fn wrong(&self, problem: &str) -> DecodeError {
+        let index = match self.rank {
+            Some(0) => String::new(),
+            _ => format!("[{}]", self.elements.count()),
+        };
+        BadRequest(format!("{}{index} {problem}", self.place)).into()
+    }
+
+    fn ragged(&self) -> DecodeError {
         BadRequest(format!(
             "{} is not rectangular: arrays of one level have different lengths or depths",
             self.place
         ))
+        .into()
     }
 
-    fn malformed(&self) -> BadRequest {
-        BadRequest(format!("{} is not valid JSON", self.place))
+    fn malformed(&mut self) -> DecodeError {
+        self.decoding.is_malformed = true;
+        BadRequest(format!("{} is not valid JSON", self.place)).into()
     }
 }

@@ -4,15 +4,17 @@
 //! form that people write by hand. In the Open Inference Protocol they are inputs of datatype `SEQUENCE` and `MAP`, whose
 //! shape is the number of values. What is optional comes as what it holds, or is left out.
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
-
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
-use super::columns::Columns;
-use super::{BadRequest, array, parse};
+use super::array::{self, Column};
+use super::json::Reader;
+use super::{BadRequest, DecodeError, Decoding, Result, charge_empty};
 use crate::tensor::{Data, Datatype, Kind, NO_TENSORS, Tensor, Value};
+
+/// Bytes that an item of a sequence takes in addition to its elements: a tensor of ours with its shape, and one of ONNX
+/// Runtime, which is copied once.
+const ITEM: usize = 1024;
+/// Bytes that an entry of a map takes in addition to its key and its value: a node of ONNX Runtime's map, and the order
+/// of keys among which one is looked for that is given twice.
+const ENTRY: usize = 128;
 
 /// The kind of what is given where something is: of an optional input, what it may hold.
 pub(super) fn given(kind: &Kind) -> &Kind {
@@ -27,95 +29,162 @@ pub(super) fn input(
     kind: &Kind,
     datatype: &str,
     shape: &[usize],
-    data: &str,
+    data: &[u8],
     place: &str,
-) -> Result<Value, BadRequest> {
+    decoding: &mut Decoding<'_>,
+) -> Result<Value> {
     let word = match kind {
         Kind::Sequence(_) => NO_TENSORS[0].word,
         Kind::Map { .. } => NO_TENSORS[1].word,
-        _ => return Err(without_form(kind, place)),
+        _ => return Err(without_form(kind, place).into()),
     };
     if datatype != word {
         return Err(BadRequest(format!(
             "{place}.datatype is {datatype:?}, a {kind} is given as {word}"
-        )));
+        ))
+        .into());
     }
-    let value = read(data, kind, &format!("{place}.data"))?;
+    let value = read(data, kind, &format!("{place}.data"), decoding)?;
     let length = value.length();
     if *shape != [length] {
         return Err(BadRequest(format!(
             "{place}.shape is {shape:?}, but the data has {length} values: expected [{length}]"
-        )));
+        ))
+        .into());
     }
     Ok(value)
 }
 
 /// Reads JSON text as a value of this kind; `place` is where it stands, for errors.
-pub(super) fn read(text: &str, kind: &Kind, place: &str) -> Result<Value, BadRequest> {
+pub(super) fn read(
+    text: &[u8],
+    kind: &Kind,
+    place: &str,
+    decoding: &mut Decoding<'_>,
+) -> Result<Value> {
     match kind {
         Kind::Tensor { datatype, .. } => {
-            let array = array::read(text, *datatype, place, 0)?;
+            let array = array::read(text, *datatype, place, None, decoding)?;
+            charge_empty(&array.shape, *datatype, decoding.charge)?;
             let tensor = Tensor::new(array.shape, array.data);
-            tensor
-                .map(Value::Tensor)
-                .map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")))
+            let tensor = tensor.map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")))?;
+            Ok(Value::Tensor(tensor))
         }
         Kind::Sequence(inner) => {
-            let values: Vec<&RawValue> = parse(text, place)?;
-            let values = values.iter().enumerate();
-            values
-                .map(|(index, value)| read(value.get(), inner, &format!("{place}[{index}]")))
-                .collect::<Result<_, _>>()
-                .map(Value::Sequence)
+            let mut values = Vec::new();
+            let mut reader = Reader::new(text);
+            reader.array(place, |reader, index| {
+                let place = format!("{place}[{index}]");
+                decoding.charge.grow(ITEM)?;
+                let value = reader.value(&place)?;
+                values.push(read(value, inner, &place, decoding)?);
+                Ok::<_, DecodeError>(())
+            })?;
+            reader.end(place)?;
+            Ok(Value::Sequence(values))
         }
-        Kind::Map { key, value } => map(text, *key, *value, place),
-        Kind::Optional(inner) => read(text, inner, place),
-        Kind::Other(_) => Err(without_form(kind, place)),
+        Kind::Map { key, value } => map(text, *key, *value, place, decoding),
+        Kind::Optional(inner) => read(text, inner, place, decoding),
+        Kind::Other(_) => Err(without_form(kind, place).into()),
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry<'a> {
-    #[serde(borrow)]
-    key: &'a RawValue,
-    #[serde(borrow)]
-    value: &'a RawValue,
+/// The keys and the values of a map that is being read.
+struct Entries<'a> {
+    place: &'a str,
+    keys: Column,
+    values: Column,
 }
 
-fn map(text: &str, key: Datatype, value: Datatype, place: &str) -> Result<Value, BadRequest> {
-    let (keys, values): (Vec<Cow<'_, str>>, Vec<&str>) = if text.starts_with('{') {
-        let Columns(entries) = parse(text, place)?;
-        let entries = entries.into_iter().map(|(name, value)| {
+fn map(
+    text: &[u8],
+    key: Datatype,
+    value: Datatype,
+    place: &str,
+    decoding: &mut Decoding<'_>,
+) -> Result<Value> {
+    let mut entries = Entries {
+        place,
+        keys: Column::new(key, 0),
+        values: Column::new(value, 0),
+    };
+    let mut reader = Reader::new(text);
+    if reader.is_object() {
+        reader.object(place, |reader, name| {
+            decoding.charge.grow(ENTRY)?;
             // The name of a field is a text, whatever the keys are.
             let name = match key {
-                Datatype::Bytes => serde_json::Value::from(name.as_ref()).to_string().into(),
-                _ => name,
+                Datatype::Bytes => serde_json::Value::from(name).to_string(),
+                _ => name.to_owned(),
             };
-            (name, value.get())
-        });
-        entries.unzip()
+            let at = || format!("{place}[{name:?}]");
+            entries.keys.only(name.as_bytes(), &at, decoding)?;
+            entries.value(reader, &at, decoding)
+        })?;
     } else {
-        let entries: Vec<Entry<'_>> = parse(text, place)?;
-        let entries = entries.iter();
-        entries
-            .map(|entry| (Cow::Borrowed(entry.key.get()), entry.value.get()))
-            .unzip()
-    };
-    let column = |items: &str, datatype, part| {
-        let place = format!("{place}.{part}");
-        let array = array::read(format!("[{items}]"), datatype, &place, 0)?;
-        if array.shape.len() == 1 {
-            return Ok(array.data);
-        }
-        Err(BadRequest(format!("{place} is an array, expected a value")))
-    };
-    let keys = column(&keys.join(","), key, "key")?;
-    let values = column(&values.join(","), value, "value")?;
+        reader.array(place, |reader, index| {
+            decoding.charge.grow(ENTRY)?;
+            entries.entry(reader, index, decoding)
+        })?;
+    }
+    reader.end(place)?;
+    let (keys, values) = (
+        entries.keys.finish(decoding)?.data,
+        entries.values.finish(decoding)?.data,
+    );
     if let Some(twice) = twice(&keys) {
-        return Err(BadRequest(format!("{place}: key {twice} is given twice")));
+        return Err(BadRequest(format!("{place}: key {twice} is given twice")).into());
     }
     Ok(Value::Map { keys, values })
+}
+
+impl Entries<'_> {
+    /// Reads `{"key":…,"value":…}`.
+    fn entry(
+        &mut self,
+        reader: &mut Reader<'_>,
+        index: usize,
+        decoding: &mut Decoding<'_>,
+    ) -> Result<()> {
+        let place = || format!("{}[{index}]", self.place);
+        let (mut key, mut value) = (None, None);
+        reader.object(self.place, |reader, name| {
+            let part = match name {
+                "key" => &mut key,
+                "value" => &mut value,
+                other => {
+                    let place = place();
+                    let problem =
+                        format!("{place}: unknown field {other:?}, expected `key` and `value`");
+                    return Err(BadRequest(problem).into());
+                }
+            };
+            if part.replace(reader.value(self.place)?).is_some() {
+                return Err(BadRequest(format!("{}.{name} is given twice", place())).into());
+            }
+            Ok::<_, DecodeError>(())
+        })?;
+        for (column, given, name) in [
+            (&mut self.keys, key, "key"),
+            (&mut self.values, value, "value"),
+        ] {
+            let place = format!("{}[{index}]", self.place);
+            let given =
+                given.ok_or_else(|| BadRequest(format!("{place}: missing field `{name}`")))?;
+            column.only(given, &|| format!("{place}.{name}"), decoding)?;
+        }
+        Ok(())
+    }
+
+    fn value(
+        &mut self,
+        reader: &mut Reader<'_>,
+        place: &dyn Fn() -> String,
+        decoding: &mut Decoding<'_>,
+    ) -> Result<()> {
+        let given = reader.value(self.place)?;
+        self.values.only(given, place, decoding)
+    }
 }
 
 /// A key that stands among the others once more; of the two types that keys of maps have.
@@ -127,15 +196,11 @@ pub(super) fn twice(keys: &Data) -> Option<String> {
     }
 }
 
-fn repeated<T: Ord>(items: impl Iterator<Item = T>) -> Option<T> {
-    let mut seen = BTreeSet::new();
-    for item in items {
-        if seen.contains(&item) {
-            return Some(item);
-        }
-        seen.insert(item);
-    }
-    None
+fn repeated<T: Ord + Copy>(items: impl Iterator<Item = T>) -> Option<T> {
+    let mut items: Vec<T> = items.collect();
+    items.sort_unstable();
+    let twice = items.windows(2).find(|pair| pair[0] == pair[1]);
+    twice.map(|pair| pair[0])
 }
 
 fn without_form(kind: &Kind, place: &str) -> BadRequest {

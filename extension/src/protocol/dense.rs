@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::tensor::{Data, Maps, Tensor, Value};
+use crate::tensor::{Data, Maps, Strings, Tensor, Value};
 
 /// The dense form of a sequence of maps from class to number; `None` for any other value. Columns stand in the
 /// order in which the classes first appear (`ZipMap`: sorted); a class that a row lacks is NaN there.
@@ -40,51 +40,47 @@ fn of_sequence(rows: &[Value]) -> Option<Maps> {
         .collect::<Option<Vec<_>>>()?;
     let (first, _) = rows.first()?;
     match first {
-        Data::Int64(_) => fill(&rows, |keys| {
-            if let Data::Int64(keys) = keys {
-                Some(&keys[..])
-            } else {
-                None
-            }
+        Data::Int64(_) => fill::<_, _, Vec<i64>>(&rows, |keys| match keys {
+            Data::Int64(keys) => Some(keys.iter().copied()),
+            _ => None,
         }),
-        Data::Bytes(_) => fill(&rows, |keys| {
-            if let Data::Bytes(keys) = keys {
-                Some(&keys[..])
-            } else {
-                None
-            }
+        Data::Bytes(_) => fill::<_, _, Strings>(&rows, |keys| match keys {
+            Data::Bytes(keys) => Some(keys.iter()),
+            _ => None,
         }),
         _ => None,
     }
 }
 
-fn fill<K: Clone + PartialEq>(
-    rows: &[(&Data, Vec<f32>)],
-    keys: impl Fn(&Data) -> Option<&[K]>,
+fn fill<'a, K: Copy + PartialEq, Keys: Iterator<Item = K>, Classes>(
+    rows: &'a [(&Data, Vec<f32>)],
+    keys: impl Fn(&'a Data) -> Option<Keys>,
 ) -> Option<Maps>
 where
-    Data: From<Vec<K>>,
+    Classes: FromIterator<K>,
+    Data: From<Classes>,
 {
     let mut classes: Vec<K> = Vec::new();
     for (row, _) in rows {
         for key in keys(row)? {
-            if !classes.contains(key) {
-                classes.push(key.clone());
+            if !classes.contains(&key) {
+                classes.push(key);
             }
         }
     }
     let mut cells = vec![f32::NAN; rows.len() * classes.len()];
     for (line, (row, values)) in cells.chunks_mut(classes.len().max(1)).zip(rows) {
-        for (position, (key, value)) in keys(row)?.iter().zip(values).enumerate() {
+        for (position, (key, value)) in keys(row)?.zip(values).enumerate() {
             // Rows of ZipMap have the same classes in the same order, so the first look is a hit.
             let column = match classes.get(position) {
-                Some(class) if class == key => position,
-                _ => classes.iter().position(|class| class == key)?,
+                Some(class) if *class == key => position,
+                _ => classes.iter().position(|class| *class == key)?,
             };
             line[column] = *value;
         }
     }
     let probabilities = Tensor::new(vec![rows.len(), classes.len()], cells).ok()?;
+    let classes: Classes = classes.into_iter().collect();
     Maps::new(Arc::new(classes.into()), probabilities)
 }
 
@@ -121,8 +117,8 @@ mod tests {
             map(&["b", "a"], &[0.5, 0.125]),
         ]);
         let maps = dense(&rows).unwrap();
-        let classes = Data::Bytes(vec!["a".to_owned(), "b".to_owned()]);
-        assert_eq!(**maps.keys(), classes);
+        let classes = vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(**maps.keys(), classes.into());
         assert_eq!(
             *maps.values(),
             Tensor::new(vec![2, 2], vec![0.25_f32, 0.75, 0.125, 0.5]).unwrap()

@@ -2,27 +2,71 @@
 //!
 //! A tensor's elements are nearly all of a large request. A parser that looks for the end of a value by reading it takes
 //! as long for that as [`array`](super::array) takes for the elements. So a value is left by its brackets and quotes
-//! alone, once, whatever it lies in, and whoever wants it reads it and finds out whether it is JSON. What nobody wants
-//! is for [`Reader::skip`] to check.
+//! alone, once, whatever it lies in; the code that reads it finds out if it is JSON. A value that nothing reads is for
+//! [`Reader::skip`] to check.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::BadRequest;
+use super::array::base64_object;
 
 /// A text, and how far it has been taken apart.
 pub(super) struct Reader<'a> {
     text: &'a [u8],
     position: usize,
+    /// Set once something was met that is not JSON.
+    is_malformed: Cell<bool>,
 }
 
 impl<'a> Reader<'a> {
     /// From the beginning of `text`.
     pub(super) fn new(text: &'a [u8]) -> Self {
         let position = after_space(text, 0);
-        Self { text, position }
+        Self {
+            text,
+            position,
+            is_malformed: Cell::new(false),
+        }
+    }
+
+    /// Returns true once something was met that is not JSON.
+    pub(super) fn is_malformed(&self) -> bool {
+        self.is_malformed.get()
+    }
+
+    /// The whole text, and the position in it.
+    pub(super) fn here(&self) -> (&'a [u8], usize) {
+        (self.text, self.position)
+    }
+
+    /// Goes on at `position`, before which a value was read.
+    pub(super) fn go_to(&mut self, position: usize) {
+        self.position = position;
+    }
+
+    /// Returns true if an array of objects begins here.
+    pub(super) fn is_array_of_objects(&self) -> bool {
+        let first = after_space(self.text, self.position + 1);
+        self.peek() == Some(b'[') && self.text.get(first) == Some(&b'{')
+    }
+
+    /// Returns true if a string in base64 begins here, or an array of which the first item is one.
+    pub(super) fn is_base64(&self) -> bool {
+        let start = if self.is_array() {
+            after_space(self.text, self.position + 1)
+        } else {
+            self.position
+        };
+        base64_object(self.text.get(start..).unwrap_or_default()).is_some()
+    }
+
+    /// Returns true if an array begins here.
+    pub(super) fn is_array(&self) -> bool {
+        self.peek() == Some(b'[')
     }
 
     /// Whether an object begins here.
@@ -32,11 +76,11 @@ impl<'a> Reader<'a> {
 
     /// Goes through the fields of the object that begins here: `each` is given a field's name, and takes its value.
     /// `place` is where the object stands.
-    pub(super) fn object(
+    pub(super) fn object<E: From<BadRequest>>(
         &mut self,
         place: &str,
-        mut each: impl FnMut(&mut Self, &str) -> Result<(), BadRequest>,
-    ) -> Result<(), BadRequest> {
+        mut each: impl FnMut(&mut Self, &str) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.parts(place, *b"{}", "an object", |reader, _| {
             let name = reader.name(place)?;
             each(reader, &name)
@@ -45,11 +89,11 @@ impl<'a> Reader<'a> {
 
     /// Goes through the items of the array that begins here: `each` is given an item's index, and takes it. `place` is
     /// where the array stands.
-    pub(super) fn array(
+    pub(super) fn array<E: From<BadRequest>>(
         &mut self,
         place: &str,
-        each: impl FnMut(&mut Self, usize) -> Result<(), BadRequest>,
-    ) -> Result<(), BadRequest> {
+        each: impl FnMut(&mut Self, usize) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.parts(place, *b"[]", "an array", each)
     }
 
@@ -72,7 +116,11 @@ impl<'a> Reader<'a> {
 
     /// Leaves the value that begins here, in `place`, which nobody reads; it must be JSON all the same.
     pub(super) fn skip(&mut self, place: &str) -> Result<(), BadRequest> {
-        self.read::<IgnoredAny>(place, "valid JSON").map(|_| ())
+        let skipped = self.read::<IgnoredAny>(place, "valid JSON");
+        if skipped.is_err() {
+            self.is_malformed.set(true);
+        }
+        skipped.map(|_| ())
     }
 
     /// Takes the null that begins here, if one does.
@@ -91,15 +139,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn parts(
+    fn parts<E: From<BadRequest>>(
         &mut self,
         place: &str,
         [open, close]: [u8; 2],
         expected: &str,
-        mut each: impl FnMut(&mut Self, usize) -> Result<(), BadRequest>,
-    ) -> Result<(), BadRequest> {
+        mut each: impl FnMut(&mut Self, usize) -> Result<(), E>,
+    ) -> Result<(), E> {
         if self.peek() != Some(open) {
-            return Err(unexpected(self.value(place)?, place, expected));
+            return Err(unexpected(self.value(place)?, place, expected).into());
         }
         self.pass();
         for index in 0.. {
@@ -107,7 +155,7 @@ impl<'a> Reader<'a> {
                 Some(byte) if byte == close => break,
                 Some(b',') if index > 0 => self.pass(),
                 Some(_) if index == 0 => {}
-                _ => return Err(self.malformed(place, "a comma or a closing bracket")),
+                _ => return Err(self.malformed(place, "a comma or a closing bracket").into()),
             }
             each(self, index)?;
             self.skip_space();
@@ -151,6 +199,7 @@ impl<'a> Reader<'a> {
 
     #[cold]
     fn malformed(&self, place: &str, expected: &str) -> BadRequest {
+        self.is_malformed.set(true);
         BadRequest(format!(
             "{place}: no valid JSON at byte {} of the request, where {expected} is expected",
             self.position

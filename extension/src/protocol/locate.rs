@@ -1,66 +1,124 @@
-//! Where in rows that people write by hand something is wrong: only asked once something is.
+//! The place of a mistake in rows that people write by hand, looked for only once there is a mistake.
 //!
 //! Elements are read in one pass that knows no rows, so its errors count elements. Here the rows are read once more, each
 //! by itself, until the one that is wrong.
 
-use serde_json::value::RawValue;
-
-use super::{BadRequest, array};
+use super::json::Reader;
+use super::{BadRequest, DecodeError, Decoding, array};
 use crate::tensor::Datatype;
 
-/// Rows within rows are looked into so deep: a request of a few million brackets must not cost as many looks.
+/// Levels of rows within rows that are searched: a request of a few million brackets must not cost as many searches.
 const DEEPEST: usize = 4;
 
-/// What is wrong with an array of rows at `place`, with the place of the row; `None` where it has none.
-pub(super) fn in_rows(text: &str, datatype: Datatype, place: &str) -> Option<BadRequest> {
-    within(text, datatype, place, DEEPEST)
-}
-
-/// What is wrong with one of these rows, each at a place of its own.
-pub(super) fn in_items<'a>(
-    items: impl IntoIterator<Item = (String, &'a str)>,
+/// The problem of an array of rows at `place`, with the place of the row; `None` where it has none, or where it is not in
+/// a row.
+pub(super) fn in_rows(
+    text: &[u8],
     datatype: Datatype,
-) -> Option<BadRequest> {
-    among(items, datatype, DEEPEST)
+    place: &str,
+    decoding: &mut Decoding<'_>,
+) -> Option<DecodeError> {
+    within(text, datatype, place, DEEPEST, decoding)
 }
 
-fn within(text: &str, datatype: Datatype, place: &str, levels: usize) -> Option<BadRequest> {
-    let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+/// The problem of one value at `place`; `None` where it has none.
+pub(super) fn in_value(
+    text: &[u8],
+    datatype: Datatype,
+    place: &str,
+    decoding: &mut Decoding<'_>,
+) -> Option<DecodeError> {
+    shape(text, datatype, place, DEEPEST, decoding).err()
+}
+
+/// The problem of a value whose shape is not that of the first row's.
+pub(super) fn differs(
+    (place, shape): (&str, &[usize]),
+    (first, expected): (&str, &[usize]),
+) -> BadRequest {
+    BadRequest(format!(
+        "{place} has {}, {first} has {}",
+        size(shape),
+        size(expected)
+    ))
+}
+
+/// The shape of a value, which is read and dropped.
+fn shape(
+    text: &[u8],
+    datatype: Datatype,
+    place: &str,
+    levels: usize,
+    decoding: &mut Decoding<'_>,
+) -> Result<Vec<usize>, DecodeError> {
+    let used = decoding.charge.used();
+    let read = array::read(text, datatype, place, None, decoding);
+    decoding.charge.shrink(decoding.charge.used() - used);
+    match read {
+        Ok(array) => Ok(array.shape),
+        Err(error) => Err(within(text, datatype, place, levels - 1, decoding).unwrap_or(error)),
+    }
+}
+
+fn within(
+    text: &[u8],
+    datatype: Datatype,
+    place: &str,
+    levels: usize,
+    decoding: &mut Decoding<'_>,
+) -> Option<DecodeError> {
     // Elements in a row by themselves are counted already.
-    if levels == 0 || !items.iter().any(|item| item.get().starts_with('[')) {
+    if levels == 0 || !has_rows(text, place) {
         return None;
     }
-    let items = items.iter().enumerate();
-    let items = items.map(|(index, item)| (format!("{place}[{index}]"), item.get()));
-    among(items, datatype, levels)
-}
-
-fn among<'a>(
-    items: impl IntoIterator<Item = (String, &'a str)>,
-    datatype: Datatype,
-    levels: usize,
-) -> Option<BadRequest> {
-    let mut first: Option<(String, Vec<usize>)> = None;
-    for (place, text) in items {
-        let shape = match array::read(text, datatype, &place, 0) {
-            Ok(array) => array.shape,
-            Err(error) => {
-                return Some(within(text, datatype, &place, levels - 1).unwrap_or(error));
-            }
-        };
+    let mut first: Option<Vec<usize>> = None;
+    let searched = Reader::new(text).array(place, |reader, index| {
+        let item = reader.value(place)?;
+        let at = format!("{place}[{index}]");
+        let shape = shape(item, datatype, &at, levels, decoding).map_err(End::Found)?;
         match &first {
-            None => first = Some((place, shape)),
-            Some((_, expected)) if *expected == shape => {}
-            Some((other, expected)) => {
-                return Some(BadRequest(format!(
-                    "{place} has {}, {other} has {}",
-                    size(&shape),
-                    size(expected)
-                )));
+            None => first = Some(shape),
+            Some(expected) if *expected == shape => {}
+            Some(expected) => {
+                let first = format!("{place}[0]");
+                let differs = differs((&at, &shape), (&first, expected));
+                return Err(End::Found(differs.into()));
             }
         }
+        Ok(())
+    });
+    match searched {
+        Err(End::Found(error)) => Some(error),
+        Ok(()) | Err(End::Row | End::Malformed) => None,
     }
-    None
+}
+
+/// The end of a search before the end of the text.
+enum End {
+    /// The mistake was found.
+    Found(DecodeError),
+    /// There is a row.
+    Row,
+    /// The text is not JSON.
+    Malformed,
+}
+
+impl From<BadRequest> for End {
+    fn from(_: BadRequest) -> Self {
+        End::Malformed
+    }
+}
+
+/// Returns true if one of the items of an array is an array.
+fn has_rows(text: &[u8], place: &str) -> bool {
+    let searched = Reader::new(text).array(place, |reader, _| {
+        if reader.is_array() {
+            return Err(End::Row);
+        }
+        reader.value(place)?;
+        Ok(())
+    });
+    matches!(searched, Err(End::Row))
 }
 
 fn size(shape: &[usize]) -> String {

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::str::Utf8Error;
 
+use serde::de::IgnoredAny;
+
 /// What many serialisers write although JSON has no such token.
 const NO_JSON: [&str; 4] = ["NaN", "Infinity", "nan", "inf"];
 
@@ -13,8 +15,14 @@ pub(super) fn no_text(body: &[u8], error: Utf8Error) -> String {
     format!("byte {place} is 0x{byte:02x}, where JSON is UTF-8")
 }
 
+/// The reason why a body is not JSON; `None` where it is.
+pub(super) fn of(body: &str) -> Option<String> {
+    let read = serde_json::from_str::<IgnoredAny>(body);
+    read.err().map(|error| words(body, &error))
+}
+
 /// What `error` found in `body`; of a number that JSON has no form for, what to write instead.
-pub(super) fn words(body: &str, error: &serde_json::Error) -> String {
+fn words(body: &str, error: &serde_json::Error) -> String {
     let mut words = error.to_string();
     let given = token(body, error);
     if let Some(token) = NO_JSON.into_iter().find(|token| given.starts_with(token)) {

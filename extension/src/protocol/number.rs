@@ -275,18 +275,3 @@ impl Element for bool {
         }
     }
 }
-
-impl Element for String {
-    const EXPECTED: &str = "a string";
-
-    fn number(_: &[u8]) -> Option<(Self, usize)> {
-        None
-    }
-
-    fn other(scalar: Scalar<'_>) -> Option<Self> {
-        match scalar {
-            Scalar::Text(text) => Some(text.to_owned()),
-            _ => None,
-        }
-    }
-}

@@ -9,46 +9,46 @@ mod form;
 use std::borrow::Cow;
 
 pub use form::{FormChanged, keeps_form};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::array::{self, Array};
-use super::columns::Columns;
 use super::dense::dense;
+use super::envelope::Envelope;
+use super::inputs::Inputs;
+use super::json::Reader;
 use super::{
-    AnsweredBy, BadRequest, Decoded, check_complete, check_shape, containers, input_port, locate,
-    names, object, parse, write,
+    AnsweredBy, BadRequest, DecodeError, Decoded, Decoding, Result, charge_empty, check_complete,
+    check_shape, containers, locate, names, objects, write,
 };
+use crate::request_memory::Charge;
 use crate::tensor::{Data, Datatype, Kind, Maps, Port, Signature, Tensor, Value, common_rows};
 
-#[derive(Deserialize)]
-struct PredictRequest<'a> {
-    #[serde(borrow)]
-    features: Option<&'a RawValue>,
-    #[serde(borrow)]
-    instances: Option<&'a RawValue>,
-}
+const ENVELOPE: Envelope = Envelope {
+    what: "a prediction",
+    fields: ["features", "instances"],
+    both: "both features and instances are given: send one of them",
+};
 
-/// Reads a request for a model of this signature.
-pub fn decode(body: &[u8], signature: &Signature) -> Result<Decoded, BadRequest> {
-    let request: PredictRequest<'_> = object(body, "a prediction")?;
-    let (place, given) = match (request.features, request.instances) {
-        (Some(features), None) => ("features", features.get()),
-        (None, Some(instances)) => ("instances", instances.get()),
-        (Some(_), Some(_)) => {
-            return Err(BadRequest(
-                "both features and instances are given: send one of them".to_owned(),
-            ));
-        }
-        (None, None) if signature.required().next().is_none() => ("features", "{}"),
-        (None, None) => return Err(BadRequest("missing required field: features".to_owned())),
-    };
-    let inputs = if given.starts_with('{') {
-        columns(parse(given, place)?, place, signature)?
-    } else if given.starts_with('[') && given[1..].trim_start().starts_with('{') {
-        columns_of_rows(&parse::<Vec<Columns<'_>>>(given, place)?, place, signature)?
-    } else {
-        rows(given, place, signature)?
+/// Reads a request for a model of this signature, whose memory is charged to `charge`.
+pub fn decode(
+    body: &[u8],
+    signature: &Signature,
+    charge: &mut Charge,
+) -> Result<Decoded, DecodeError> {
+    let mut decoding = Decoding::new(charge);
+    let read = ENVELOPE.read(body, &mut decoding, |reader, place, decoding| {
+        let inputs = if reader.is_object() {
+            columns(reader, place, signature, decoding)
+        } else if reader.is_array_of_objects() {
+            objects::read(reader, place, signature, decoding)
+        } else {
+            rows(reader, place, signature, decoding)
+        };
+        Ok((place, inputs?))
+    })?;
+    let (place, inputs) = match read {
+        Some(read) => read,
+        None if signature.required().next().is_none() => ("features", Vec::new()),
+        None => return Err(BadRequest("missing required field: features".to_owned()).into()),
     };
     check_complete(signature, &inputs)?;
     check_rows(signature, &inputs, place)?;
@@ -82,12 +82,13 @@ pub(super) fn check_rows(
     }
 }
 
-/// An array, for the one input that the model must be given, or has.
+/// Reads the value that begins here for the one input that the model must be given, or has.
 pub(super) fn rows(
-    text: &str,
+    reader: &mut Reader<'_>,
     place: &str,
     signature: &Signature,
-) -> Result<Vec<(String, Value)>, BadRequest> {
+    decoding: &mut Decoding<'_>,
+) -> Result<Vec<(String, Value)>> {
     let mut required = signature.required();
     let port = match (required.next(), required.next(), &signature.inputs[..]) {
         (Some(port), None, _) | (None, None, [port]) => port,
@@ -96,10 +97,12 @@ pub(super) fn rows(
                 "{place} is an array, but the model has {} inputs: send an object with {}",
                 inputs.len(),
                 names(inputs)
-            )));
+            ))
+            .into());
         }
     };
-    let value = read_input(port, text, place, signature, |array, rank| {
+    let text = reader.value(place)?;
+    let value = read_input(port, text, place, signature, decoding, |array, rank| {
         // One row alone is a batch of one.
         if array.shape.len() + 1 == rank {
             array.shape.insert(0, 1);
@@ -108,97 +111,60 @@ pub(super) fn rows(
     Ok(vec![(port.name.clone(), value)])
 }
 
-/// An object: for each input a column, or a single value.
+/// Reads the object that begins here: for each input a column, or a single value.
 pub(super) fn columns(
-    given: Columns<'_>,
+    reader: &mut Reader<'_>,
     place: &str,
     signature: &Signature,
-) -> Result<Vec<(String, Value)>, BadRequest> {
-    let mut inputs = Vec::with_capacity(given.0.len());
-    for (name, text) in given.0 {
-        let port = input_port(signature, &name, place)?;
-        let is_absent = text.get() == "null" && matches!(port.kind, Kind::Optional(_));
-        if !is_absent {
-            let place = format!("{place}.{name}");
-            let value = column(port, text.get(), &place, signature)?;
-            inputs.push((port.name.clone(), value));
+    decoding: &mut Decoding<'_>,
+) -> Result<Vec<(String, Value)>> {
+    let mut inputs = Inputs::new(signature);
+    let mut given = vec![false; signature.inputs.len()];
+    reader.object(place, |reader, name| {
+        let at = inputs.find(name, usize::MAX, || place.to_owned())?;
+        if std::mem::replace(&mut given[at], true) {
+            return Err(BadRequest(format!("{place}: {name:?} is given twice")).into());
         }
-    }
-    Ok(inputs)
+        let port = inputs.port(at);
+        if matches!(port.kind, Kind::Optional(_)) && reader.null() {
+            return Ok(());
+        }
+        let place = format!("{place}.{name}");
+        let text = reader.value(&place)?;
+        let complete = |array: &mut Array, rank| complete_column(port, array, rank);
+        let value = read_input(port, text, &place, signature, decoding, complete)?;
+        inputs.set(at, value);
+        Ok::<_, DecodeError>(())
+    })?;
+    inputs.into_values(|_, value| Ok(value))
 }
 
-/// A list of objects, each a row: gathered into columns.
-pub(super) fn columns_of_rows(
-    given: &[Columns<'_>],
-    place: &str,
-    signature: &Signature,
-) -> Result<Vec<(String, Value)>, BadRequest> {
-    let Some(Columns(first)) = given.first() else {
-        return Ok(Vec::new());
-    };
-    for (index, Columns(row)) in given.iter().enumerate() {
-        if let Some(name) = first.keys().find(|name| !row.contains_key(*name)) {
-            return Err(BadRequest(format!(
-                "{place}[{index}] lacks {name:?}, which {place}[0] has"
-            )));
-        }
-        if let Some(name) = row.keys().find(|name| !first.contains_key(*name)) {
-            return Err(BadRequest(format!(
-                "{place}[{index}] has {name:?}, which {place}[0] lacks"
-            )));
-        }
-    }
-    let gathered = |name: &str| {
-        let port = input_port(signature, name, place)?;
-        let values: Vec<&str> = given
-            .iter()
-            .filter_map(|Columns(row)| row.get(name))
-            .map(|value| value.get())
-            .collect();
-        let of_row = |index: usize| format!("{place}[{index}].{name}");
-        let value = match (containers::given(&port.kind), &values[..]) {
-            (Kind::Tensor { datatype, .. }, _) => {
-                let text = format!("[{}]", values.join(","));
-                column(port, &text, &format!("{place}.{name}"), signature).map_err(|error| {
-                    let values = values.iter().enumerate();
-                    let values = values.map(|(index, value)| (of_row(index), *value));
-                    locate::in_items(values, *datatype).unwrap_or(error)
-                })?
-            }
-            (kind, [only]) => containers::read(only, kind, &of_row(0))?,
-            (kind, _) => {
-                return Err(BadRequest(format!(
-                    "{place} has {} rows, but input {name:?} is a {kind}, of which one is given at a time",
-                    values.len()
-                )));
-            }
-        };
-        Ok((port.name.clone(), value))
-    };
-    first.keys().map(|name| gathered(name)).collect()
-}
-
-/// A column of an input, or a single value for it; `place` is where it stands.
-fn column(
+/// A column of an input as the model takes it; `place` is where it stands.
+pub(super) fn fit_column(
     port: &Port,
-    text: &str,
+    array: Array,
     place: &str,
     signature: &Signature,
-) -> Result<Value, BadRequest> {
-    read_input(port, text, place, signature, |array, rank| {
-        // A value alone is a batch of one; a list of values fills a column of width one.
-        if array.shape.is_empty() && rank > 0 {
-            array.shape.push(1);
-        }
-        if array.shape.len() + 1 == rank {
-            let place = if is_width_one(containers::given(&port.kind)) {
-                array.shape.len()
-            } else {
-                0
-            };
-            array.shape.insert(place, 1);
-        }
-    })
+    decoding: &mut Decoding<'_>,
+) -> Result<Value> {
+    let complete = |array: &mut Array, rank| complete_column(port, array, rank);
+    fit(port, array, place, signature, decoding, complete)
+}
+
+/// Completes the shape of a column, or of a single value.
+fn complete_column(port: &Port, array: &mut Array, rank: usize) {
+    // A value alone is a batch of one; a list of values fills a column of width one.
+    if array.shape.is_empty() && rank > 0 {
+        array.shape.push(1);
+    }
+    if array.shape.len() + 1 == rank {
+        let place = if is_width_one(containers::given(&port.kind)) {
+            array.shape.len()
+        } else {
+            0
+        };
+        array.shape.insert(place, 1);
+    }
 }
 
 /// Whether a list of values fills a column, and is no row.
@@ -208,28 +174,52 @@ fn is_width_one(kind: &Kind) -> bool {
 
 fn read_input(
     port: &Port,
-    text: &str,
+    text: &[u8],
     place: &str,
     signature: &Signature,
+    decoding: &mut Decoding<'_>,
     complete: impl FnOnce(&mut Array, usize),
-) -> Result<Value, BadRequest> {
-    let (datatype, declared) = match containers::given(&port.kind) {
-        Kind::Tensor { datatype, shape } => (*datatype, shape),
-        kind => return containers::read(text, kind, place),
+) -> Result<Value> {
+    match containers::given(&port.kind) {
+        Kind::Tensor { datatype, .. } => {
+            let array = read_rows(text, *datatype, place, decoding)?;
+            fit(port, array, place, signature, decoding, complete)
+        }
+        kind => containers::read(text, kind, place, decoding),
+    }
+}
+
+/// An array for a tensor as the model takes it, once `complete` has given its shape the dimensions that it lacks.
+fn fit(
+    port: &Port,
+    mut array: Array,
+    place: &str,
+    signature: &Signature,
+    decoding: &mut Decoding<'_>,
+    complete: impl FnOnce(&mut Array, usize),
+) -> Result<Value> {
+    let Kind::Tensor {
+        datatype,
+        shape: declared,
+    } = containers::given(&port.kind)
+    else {
+        let problem = format!("{place}: input {:?} is a {}", port.name, port.kind);
+        return Err(BadRequest(problem).into());
     };
-    let mut array = read_rows(text, datatype, place)?;
     let hidden = hidden(&array.shape, declared).iter();
     array.shape.extend(hidden.map(|dim| dim.unwrap_or(0)));
     complete(&mut array, declared.len());
     let tensor = Tensor::new(array.shape, array.data)
         .map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")))?;
+    charge_empty(tensor.shape(), *datatype, decoding.charge)?;
     match (signature.fixed_batch(), tensor.shape().first()) {
         // More rows than the model takes at a time are looped over.
         (Some(batch), Some(&rows)) if rows > batch && rank_fits(&tensor, declared) => {
             if rows % batch != 0 {
                 return Err(BadRequest(format!(
                     "{place} has {rows} rows, but the model takes {batch} at a time: send a multiple of {batch}"
-                )));
+                ))
+                .into());
             }
             let mut any = declared.clone();
             any[0] = None;
@@ -257,9 +247,24 @@ fn hidden<'a>(shape: &[usize], declared: &'a [Option<usize>]) -> &'a [Option<usi
 }
 
 /// Reads an array, whose errors name the row.
-fn read_rows(text: &str, datatype: Datatype, place: &str) -> Result<Array, BadRequest> {
-    array::read(text, datatype, place, 0)
-        .map_err(|error| locate::in_rows(text, datatype, place).unwrap_or(error))
+fn read_rows(
+    text: &[u8],
+    datatype: Datatype,
+    place: &str,
+    decoding: &mut Decoding<'_>,
+) -> Result<Array> {
+    let used = decoding.charge.used();
+    match array::read(text, datatype, place, None, decoding) {
+        Err(DecodeError::Invalid(error)) => {
+            // The elements are gone.
+            decoding.charge.shrink(decoding.charge.used() - used);
+            match locate::in_rows(text, datatype, place, decoding) {
+                Some(DecodeError::Invalid(found)) => Err(found.into()),
+                Some(DecodeError::Stopped(_)) | None => Err(error.into()),
+            }
+        }
+        read => read,
+    }
 }
 
 fn rank_fits(tensor: &Tensor, declared: &[Option<usize>]) -> bool {

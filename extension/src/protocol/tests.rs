@@ -48,8 +48,13 @@ fn tensor(shape: &[usize], data: impl Into<Data>) -> Value {
 }
 
 /// Reads a request that is JSON alone.
-fn v2_decode(text: &str, signature: &Signature) -> Result<(Decoded, v2::Reply), BadRequest> {
-    v2::decode(&Bytes::copy_from_slice(text.as_bytes()), None, signature)
+fn v2_decode(text: &str, signature: &Signature) -> Result<(Decoded, v2::Reply), DecodeError> {
+    v2::decode(
+        &Bytes::copy_from_slice(text.as_bytes()),
+        None,
+        signature,
+        &mut Charge::unlimited(),
+    )
 }
 
 /// The answer in JSON to a request that wishes nothing.
@@ -62,13 +67,13 @@ fn v2_encode(outputs: &[(String, Value)]) -> Vec<u8> {
 fn infer(request: &Json, signature: &Signature) -> Result<Vec<(String, Value)>, String> {
     v2_decode(&request.to_string(), signature)
         .map(|(decoded, _)| decoded.inputs)
-        .map_err(|error| error.0)
+        .map_err(|error| error.to_string())
 }
 
 fn predict(request: &str, signature: &Signature) -> Result<Vec<(String, Value)>, String> {
-    predict::decode(request.as_bytes(), signature)
+    predict::decode(request.as_bytes(), signature, &mut Charge::unlimited())
         .map(|decoded| decoded.inputs)
-        .map_err(|error| error.0)
+        .map_err(|error| error.to_string())
 }
 
 fn input(datatype: &str, shape: &[usize], data: &Json) -> Json {
@@ -324,7 +329,7 @@ fn a_prediction_request_that_does_not_fit_says_why() {
             "features[0][2] is \"3\", expected a number",
         ),
         (
-            r#"{"features":[[1]],"instances":[[1]]}"#,
+            r#"{"features":[[1,2,3]],"instances":[[1,2,3]]}"#,
             &wide,
             "both features and instances",
         ),
@@ -481,7 +486,7 @@ fn a_golden_example_is_read_as_a_request_with_the_same_inputs() {
             }
             (Err(read), Err(request), Some(wrong)) => {
                 assert_eq!(read, request);
-                assert!(read.0.contains(wrong), "{read}");
+                assert!(read.to_string().contains(wrong), "{read}");
             }
             other => panic!("{other:?}"),
         }
@@ -519,7 +524,7 @@ fn a_golden_output_is_one_that_an_answer_writes_as_a_tensor() {
     let read = |name: &str, datatype: &str, data: Json| {
         let output = json!({"name": name, "shape": [1, 2], "datatype": datatype, "data": data});
         let output = serde_json::from_str(&output.to_string()).unwrap();
-        v2::golden_outputs(&[output], &signature).map_err(|error| error.0)
+        v2::golden_outputs(&[output], &signature).map_err(|error| error.to_string())
     };
     let expected = |name: &str, data: Data| {
         let tensor = Tensor::new(vec![1, 2], data).unwrap();
@@ -601,9 +606,20 @@ fn json_of_any_depth_is_an_answer() {
             value.clone(),
         ] {
             let body = request.as_bytes();
-            assert!(predict::decode(body, &signature).is_err());
-            assert!(crate::protocol::tfserving::decode(body, &signature).is_err());
-            assert!(v2::decode(&Bytes::copy_from_slice(body), None, &signature).is_err());
+            assert!(predict::decode(body, &signature, &mut Charge::unlimited()).is_err());
+            assert!(
+                crate::protocol::tfserving::decode(body, &signature, &mut Charge::unlimited())
+                    .is_err()
+            );
+            assert!(
+                v2::decode(
+                    &Bytes::copy_from_slice(body),
+                    None,
+                    &signature,
+                    &mut Charge::unlimited()
+                )
+                .is_err()
+            );
         }
     }
 }

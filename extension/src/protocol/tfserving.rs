@@ -6,25 +6,23 @@
 //! strings are UTF-8: `{"b64": …}` is taken for any of them and never answered. NaN and the infinities are no tokens of
 //! their own, which would not be JSON, but what they are elsewhere here.
 
-mod binary;
-
 use std::borrow::Cow;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::dense::dense;
-use super::predict::{check_rows, columns, columns_of_rows, rows, write_row};
-use super::{AnsweredBy, BadRequest, Decoded, check_complete, object, parse, write};
+use super::envelope::Envelope;
+use super::predict::{check_rows, columns, rows, write_row};
+use super::{AnsweredBy, BadRequest, Decoded, Decoding, Result, check_complete, objects, write};
+use crate::request_memory::Charge;
 use crate::tensor::{Port, Signature, Value, common_rows};
 
-#[derive(Deserialize)]
-struct Request<'a> {
-    #[serde(borrow)]
-    instances: Option<&'a RawValue>,
-    #[serde(borrow)]
-    inputs: Option<&'a RawValue>,
-}
+const ENVELOPE: Envelope = Envelope {
+    what: "a TensorFlow Serving prediction",
+    fields: ["instances", "inputs"],
+    both: "both instances and inputs are given: send rows as instances, or columns as inputs",
+};
+
+/// The one key of an object that holds a string in base64.
+const BASE64: &str = "b64";
 
 /// How the values of a request stand, and so those of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,39 +44,41 @@ pub enum Availability<'a> {
     Failed(&'a str),
 }
 
-/// Reads a request for a model of this signature; gives what to run, and how to answer.
-pub fn decode(body: &[u8], signature: &Signature) -> Result<(Decoded, Layout), BadRequest> {
-    let request: Request<'_> = object(body, "a TensorFlow Serving prediction")?;
-    let (layout, place, given) = match (request.instances, request.inputs) {
-        (Some(instances), None) => (Layout::Rows, "instances", instances.get()),
-        (None, Some(inputs)) => (Layout::Columns, "inputs", inputs.get()),
-        (Some(_), Some(_)) => {
-            return Err(BadRequest(
-                "both instances and inputs are given: send rows as instances, or columns as inputs"
-                    .to_owned(),
-            ));
-        }
-        (None, None) => {
-            return Err(BadRequest(
-                "missing required field: instances, or inputs".to_owned(),
-            ));
-        }
-    };
-    let given = binary::as_strings(given, place, signature)?;
-    let inner = given.strip_prefix('[').map(str::trim_start);
-    let inputs = match (layout, inner) {
-        (Layout::Rows, None) => {
-            return Err(BadRequest(
-                "instances must be a list with one element for each row".to_owned(),
-            ));
-        }
-        (Layout::Rows, Some(inner)) if inner.starts_with('{') => {
-            columns_of_rows(&parse::<Vec<_>>(&given, place)?, place, signature)?
-        }
-        (Layout::Columns, None) if given.starts_with('{') => {
-            columns(parse(&given, place)?, place, signature)?
-        }
-        (Layout::Rows | Layout::Columns, _) => rows(&given, place, signature)?,
+/// Reads a request for a model of this signature, whose memory is charged to `charge`; gives what to run, and how to
+/// answer.
+pub fn decode(
+    body: &[u8],
+    signature: &Signature,
+    charge: &mut Charge,
+) -> Result<(Decoded, Layout)> {
+    let mut decoding = Decoding::new(charge);
+    // Where an input has this very name, an object with it is a column.
+    decoding.takes_base64 = signature.input(BASE64).is_none();
+    let read = ENVELOPE.read(body, &mut decoding, |reader, place, decoding| {
+        let layout = if place == "instances" {
+            Layout::Rows
+        } else {
+            Layout::Columns
+        };
+        let is_text = decoding.takes_base64 && reader.is_base64();
+        let inputs = match layout {
+            Layout::Rows if !reader.is_array() => {
+                let problem = "instances must be a list with one element for each row";
+                return Err(BadRequest(problem.to_owned()).into());
+            }
+            Layout::Rows if reader.is_array_of_objects() && !is_text => {
+                objects::read(reader, place, signature, decoding)
+            }
+            Layout::Columns if reader.is_object() && !is_text => {
+                columns(reader, place, signature, decoding)
+            }
+            Layout::Rows | Layout::Columns => rows(reader, place, signature, decoding),
+        };
+        Ok((layout, place, inputs?))
+    })?;
+    let Some((layout, place, inputs)) = read else {
+        let problem = "missing required field: instances, or inputs";
+        return Err(BadRequest(problem.to_owned()).into());
     };
     check_complete(signature, &inputs)?;
     check_rows(signature, &inputs, place)?;

@@ -20,10 +20,11 @@ use serde::Serialize;
 
 use super::dense::into_tensor;
 use super::{
-    AnsweredBy, BadRequest, Decoded, array, check_complete, check_shape, containers, input_port,
-    output_port, write,
+    AnsweredBy, BadRequest, Decoded, Decoding, Result, array, charge_empty, check_complete,
+    check_shape, containers, input_port, output_port, write,
 };
 use crate::manifest::GoldenTensor;
+use crate::request_memory::Charge;
 use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value, element_count};
 use binary::Rest;
 use request::{InputTensor, Request};
@@ -37,31 +38,37 @@ pub const BINARY_EXTENSION: &str = "binary_tensor_data";
 pub const CLASSIFICATION_EXTENSION: &str = "classification";
 
 /// Reads a request for a model of this signature; gives what to run, and how to answer. All of the body is JSON where
-/// no [header](HEADER_LENGTH) says otherwise; where it says 0, the body is the only input's elements.
+/// no [header](HEADER_LENGTH) says otherwise; where it says 0, the body is the only input's elements. Memory is charged to
+/// `charge`.
 pub fn decode(
     body: &Bytes,
     header_length: Option<usize>,
     signature: &Signature,
-) -> Result<(Decoded, Reply), BadRequest> {
+    charge: &mut Charge,
+) -> Result<(Decoded, Reply)> {
     if header_length == Some(0) {
-        return Ok((binary::raw(body.clone(), signature)?, Reply::binary()));
+        let decoded = binary::raw(body.clone(), signature, charge)?;
+        return Ok((decoded, Reply::binary()));
     }
     let length = header_length.unwrap_or(body.len());
     let Some(text) = body.get(..length) else {
         return Err(BadRequest(format!(
             "header {HEADER_LENGTH} is {length}, but the body has {} bytes",
             body.len()
-        )));
+        ))
+        .into());
     };
-    let request = Request::read(text)?;
+    let request = Request::read(text, signature)?;
     let mut rest = Rest::new(body.slice(length..));
     if let (None, Some(index)) = (header_length, request.first_binary()) {
         return Err(BadRequest(format!(
             "inputs[{index}].parameters.binary_data_size is given, but no header {HEADER_LENGTH}, \
              which says where the JSON ends"
-        )));
+        ))
+        .into());
     }
-    let inputs = decode_inputs(&request.inputs, &mut rest, signature)?;
+    let mut decoding = Decoding::new(charge);
+    let inputs = decode_inputs(&request.inputs, &mut rest, signature, &mut decoding)?;
     rest.end()?;
     let Request {
         id,
@@ -78,9 +85,12 @@ pub fn decode(
 pub fn golden_inputs(
     inputs: &[GoldenTensor],
     signature: &Signature,
-) -> Result<Vec<(String, Value)>, BadRequest> {
+) -> Result<Vec<(String, Value)>> {
     let inputs: Vec<InputTensor<'_>> = inputs.iter().map(golden_tensor).collect();
-    decode_inputs(&inputs, &mut Rest::new(Bytes::new()), signature)
+    let mut charge = Charge::unlimited();
+    let mut decoding = Decoding::new(&mut charge);
+    let mut rest = Rest::new(Bytes::new());
+    decode_inputs(&inputs, &mut rest, signature, &mut decoding)
 }
 
 /// Reads the outputs of a manifest's golden example, each of which must be one of the signature's that an answer writes
@@ -88,7 +98,9 @@ pub fn golden_inputs(
 pub fn golden_outputs(
     outputs: &[GoldenTensor],
     signature: &Signature,
-) -> Result<Vec<(String, Tensor)>, BadRequest> {
+) -> Result<Vec<(String, Tensor)>> {
+    let mut charge = Charge::unlimited();
+    let mut decoding = Decoding::new(&mut charge);
     let read = |(index, output): (usize, &GoldenTensor)| {
         let place = format!("outputs[{index}]");
         let port = output_port(signature, &output.name, &place)?;
@@ -96,13 +108,15 @@ pub fn golden_outputs(
             return Err(BadRequest(format!(
                 "{place}: output {:?} is a {}, against which no tensor can be held",
                 port.name, port.kind
-            )));
+            ))
+            .into());
         }
         let tensor = read_tensor(
             &golden_tensor(output),
             &mut Rest::new(Bytes::new()),
             output.datatype,
             &place,
+            &mut decoding,
         )?;
         Ok((output.name.clone(), tensor))
     };
@@ -130,15 +144,17 @@ fn decode_inputs(
     given: &[InputTensor<'_>],
     rest: &mut Rest,
     signature: &Signature,
-) -> Result<Vec<(String, Value)>, BadRequest> {
+    decoding: &mut Decoding<'_>,
+) -> Result<Vec<(String, Value)>> {
     let mut inputs: Vec<(String, Value)> = Vec::with_capacity(given.len());
     for (index, input) in given.iter().enumerate() {
-        let value = decode_input(input, rest, index, signature)?;
+        let value = decode_input(input, rest, index, signature, decoding)?;
         if inputs.iter().any(|(name, _)| *name == input.name) {
             return Err(BadRequest(format!(
                 "inputs[{index}]: input {:?} is given twice",
                 input.name
-            )));
+            ))
+            .into());
         }
         inputs.push((input.name.clone().into_owned(), value));
     }
@@ -151,24 +167,27 @@ fn decode_input(
     rest: &mut Rest,
     index: usize,
     signature: &Signature,
-) -> Result<Value, BadRequest> {
+    decoding: &mut Decoding<'_>,
+) -> Result<Value> {
     let place = format!("inputs[{index}]");
     let port = input_port(signature, &input.name, &place)?;
     let (datatype, declared) = match containers::given(&port.kind) {
         Kind::Tensor { datatype, shape } => (*datatype, shape),
         kind => {
-            let data = input.data.and_then(|data| std::str::from_utf8(data).ok());
+            let data = input.data;
             let data = data.ok_or_else(|| BadRequest(format!("{place}.data is missing")))?;
-            return containers::input(kind, &input.datatype, &input.shape, data, &place);
+            let (word, shape) = (&input.datatype, &input.shape);
+            return containers::input(kind, word, shape, data, &place, decoding);
         }
     };
     if Datatype::from_name(&input.datatype) != Some(datatype) {
         return Err(BadRequest(format!(
             "{place}.datatype is {:?}, input {:?} takes {datatype}",
             input.datatype, port.name
-        )));
+        ))
+        .into());
     }
-    let tensor = read_tensor(input, rest, datatype, &place)?;
+    let tensor = read_tensor(input, rest, datatype, &place, decoding)?;
     check_shape(port, declared, &tensor, &place)?;
     Ok(Value::Tensor(tensor))
 }
@@ -179,28 +198,34 @@ fn read_tensor(
     rest: &mut Rest,
     datatype: Datatype,
     place: &str,
-) -> Result<Tensor, BadRequest> {
+    decoding: &mut Decoding<'_>,
+) -> Result<Tensor> {
     let data = match (given.data, given.binary_size) {
         (Some(data), None) => data,
-        (None, Some(size)) => return rest.tensor(size, datatype, &given.shape, place),
-        (None, None) => return Err(BadRequest(format!("{place}.data is missing"))),
+        (None, Some(size)) => {
+            return rest.tensor(size, datatype, &given.shape, place, decoding.charge);
+        }
+        (None, None) => return Err(BadRequest(format!("{place}.data is missing")).into()),
         (Some(_), Some(size)) => {
             return Err(BadRequest(format!(
                 "{place} has data, and its parameters.binary_data_size is {size}: send one of them"
-            )));
+            ))
+            .into());
         }
     };
-    let expected = element_count(&given.shape).unwrap_or(usize::MAX);
-    let array = array::read(data, datatype, &format!("{place}.data"), expected)?;
+    let expected = Some(element_count(&given.shape).unwrap_or(usize::MAX));
+    let array = array::read(data, datatype, &format!("{place}.data"), expected, decoding)?;
     // Flat, or nested just as the shape says.
     if array.shape.len() > 1 && array.shape != given.shape {
         return Err(BadRequest(format!(
             "{place}.shape is {:?}, but the data is nested as {:?}",
             given.shape, array.shape
-        )));
+        ))
+        .into());
     }
-    Tensor::new(given.shape.clone(), array.data)
-        .map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")))
+    charge_empty(&given.shape, datatype, decoding.charge)?;
+    let tensor = Tensor::new(given.shape.clone(), array.data);
+    tensor.map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")).into())
 }
 
 #[derive(Serialize)]

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use half::{bf16, f16};
 use serde::Serialize;
 
 use crate::tensor::{Data, Maps, Tensor, Value};
@@ -31,7 +32,9 @@ fn part(out: &mut Vec<u8>, shape: &[usize], data: &Data, range: Range<usize>) {
     macro_rules! table {
         ($($variant:ident, $element:expr;)*) => {
             match data {
-                $(Data::$variant(elements) => level(out, shape, &elements[range], $element),)*
+                $(Data::$variant(elements) => {
+                    level(out, shape, range, |out, index| $element(out, &elements[index]));
+                })*
             }
         };
     }
@@ -45,10 +48,10 @@ fn part(out: &mut Vec<u8>, shape: &[usize], data: &Data, range: Range<usize>) {
         Int16, json;
         Int32, json;
         Int64, json;
-        Fp16, |out, value| float(out, value.to_f32());
-        Bf16, |out, value| float(out, value.to_f32());
-        Fp32, |out, value| float(out, *value);
-        Fp64, |out, value| float(out, *value);
+        Fp16, |out, value: &f16| float(out, value.to_f32());
+        Bf16, |out, value: &bf16| float(out, value.to_f32());
+        Fp32, |out, value: &f32| float(out, *value);
+        Fp64, |out, value: &f64| float(out, *value);
         Bytes, json;
     }
 }
@@ -62,26 +65,23 @@ fn float<T: Serialize + Copy + Into<f64>>(out: &mut Vec<u8>, value: T) {
     }
 }
 
-fn level<T>(
+/// Appends the elements in `range`, each of which `element` writes.
+fn level(
     out: &mut Vec<u8>,
     shape: &[usize],
-    elements: &[T],
-    element: impl Fn(&mut Vec<u8>, &T) + Copy,
+    range: Range<usize>,
+    element: impl Fn(&mut Vec<u8>, usize) + Copy,
 ) {
     let Some((&length, inner)) = shape.split_first() else {
-        if let Some(value) = elements.first() {
-            element(out, value);
+        if let Some(index) = range.into_iter().next() {
+            element(out, index);
         }
         return;
     };
-    let step = elements.len().checked_div(length).unwrap_or(0);
+    let step = range.len().checked_div(length).unwrap_or(0);
     list(out, 0..length, |out, index| {
-        level(
-            out,
-            inner,
-            &elements[index * step..(index + 1) * step],
-            element,
-        );
+        let start = range.start + index * step;
+        level(out, inner, start..start + step, element);
     });
 }
 

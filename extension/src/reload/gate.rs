@@ -188,7 +188,7 @@ impl Runs<'_> {
     fn meet(&self, example: usize, golden: &Golden) -> Result<(), Refusal> {
         let refusal = |reason: String| Refusal::Golden { example, reason };
         let expected = v2::golden_outputs(&golden.outputs, self.session.signature())
-            .map_err(|error| refusal(error.0))?;
+            .map_err(|error| refusal(error.to_string()))?;
         let names: Vec<String> = expected.iter().map(|(name, _)| name.clone()).collect();
         let outputs = self.run(&golden.inputs, &names, LONGEST_EXAMPLE);
         let mut outputs = outputs.map_err(refusal)?;
@@ -214,8 +214,8 @@ impl Runs<'_> {
         outputs: &[String],
         seconds: u64,
     ) -> Result<Vec<(String, Value)>, String> {
-        let inputs =
-            v2::golden_inputs(inputs, self.session.signature()).map_err(|error| error.0)?;
+        let inputs = v2::golden_inputs(inputs, self.session.signature());
+        let inputs = inputs.map_err(|error| error.to_string())?;
         let cancel = Arc::new(Cancel::default());
         let limit = self.runtime.spawn({
             let cancel = Arc::clone(&cancel);

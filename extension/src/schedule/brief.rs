@@ -86,7 +86,7 @@ fn shape_of(value: &Value) -> Option<&[usize]> {
         return None;
     };
     let is_short = match tensor.data() {
-        Data::Bytes(texts) => texts.iter().map(String::len).sum::<usize>() <= MOST_TEXT,
+        Data::Bytes(texts) => texts.text().len() <= MOST_TEXT,
         _ => true,
     };
     is_short.then_some(tensor.shape())

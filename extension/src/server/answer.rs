@@ -30,7 +30,7 @@ use crate::clock::Deadline;
 use crate::ids::ModelName;
 use crate::models::Loaded;
 use crate::protocol::v2::{self, Encoded};
-use crate::protocol::{AnsweredBy, BadRequest, Decoded, predict, tfserving};
+use crate::protocol::{AnsweredBy, BadRequest, DecodeError, Decoded, predict, tfserving};
 use crate::request_memory::{Charge, Over, OverBudget};
 use crate::schedule::RunError;
 use crate::tensor::{Signature, Value};
@@ -187,13 +187,17 @@ impl Form {
         body: &Bytes,
         header_length: Option<usize>,
         signature: &Signature,
-    ) -> Result<(Decoded, Reply), BadRequest> {
+        charge: &mut Charge,
+    ) -> Result<(Decoded, Reply), DecodeError> {
         match self {
-            Form::OpenInference(_) => v2::decode(body, header_length, signature)
+            Form::OpenInference(_) => v2::decode(body, header_length, signature, charge)
                 .map(|(decoded, reply)| (decoded, Reply::OpenInference(reply))),
-            Form::TensorFlow(_) => tfserving::decode(body, signature)
+            Form::TensorFlow(_) => tfserving::decode(body, signature, charge)
                 .map(|(decoded, layout)| (decoded, Reply::TensorFlow(layout))),
-            Form::Plain => predict::decode(body, signature).map(|decoded| (decoded, Reply::Plain)),
+            Form::Plain => {
+                let decoded = predict::decode(body, signature, charge);
+                decoded.map(|decoded| (decoded, Reply::Plain))
+            }
         }
     }
 
@@ -276,10 +280,12 @@ async fn infer(
         answering = Some((Arc::clone(&loaded), received));
         let decoding = Instant::now();
         let (decoded, reply) = if body.len() < LARGE {
-            form.decode(&body, header_length, loaded.signature())?
+            form.decode(&body, header_length, loaded.signature(), &mut charge)?
         } else {
             let (body, model) = (body.clone(), Arc::clone(&loaded));
-            let decode = move |_: &mut Charge| form.decode(&body, header_length, model.signature());
+            let decode = move |charge: &mut Charge| {
+                form.decode(&body, header_length, model.signature(), charge)
+            };
             off_thread(&mut charge, deadline, context, decode).await??
         };
         // The inputs hold on to what they need of it.
@@ -292,7 +298,7 @@ async fn infer(
         let decode = decoding.elapsed();
         let ran = context
             .scheduler
-            .run_rows(Arc::clone(&loaded), decoded, deadline)
+            .run_rows(Arc::clone(&loaded), decoded, deadline, &mut charge)
             .await;
         context.watch(&loaded, &ran);
         let mut ran = ran?;

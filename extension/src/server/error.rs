@@ -83,7 +83,7 @@ pub(super) enum ApiError {
     #[error("the sidecar is shutting down")]
     Ending,
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(RunError),
 }
 
 impl From<Stopped> for ApiError {
@@ -91,6 +91,15 @@ impl From<Stopped> for ApiError {
         match stopped {
             Stopped::OverBudget(over) => ApiError::OverBudget(over),
             Stopped::Cancelled => ApiError::Run(RunError::Deadline),
+        }
+    }
+}
+
+impl From<RunError> for ApiError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Stopped(stopped) => stopped.into(),
+            error => ApiError::Run(error),
         }
     }
 }
@@ -128,13 +137,22 @@ impl ApiError {
             | ApiError::Run(RunError::Engine(EngineError::Input(_) | EngineError::Node(_))) => {
                 StatusCode::BAD_REQUEST
             }
-            ApiError::NotReady(_) | ApiError::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::NotReady(_) | ApiError::Ending | ApiError::Run(RunError::Stopped(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             ApiError::Run(RunError::Full { .. }) => StatusCode::TOO_MANY_REQUESTS,
             ApiError::Forbidden(_) => StatusCode::FORBIDDEN,
             ApiError::NotNewest { .. } => StatusCode::CONFLICT,
             ApiError::CheckGoesOn { .. }
             | ApiError::Run(RunError::Deadline | RunError::Engine(EngineError::Cancelled)) => {
                 StatusCode::GATEWAY_TIMEOUT
+            }
+            ApiError::Run(RunError::Engine(EngineError::Memory(memory))) => {
+                if memory.is_for_good() {
+                    StatusCode::PAYLOAD_TOO_LARGE
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
             }
             ApiError::Run(RunError::Engine(_)) => StatusCode::INTERNAL_SERVER_ERROR,
         }

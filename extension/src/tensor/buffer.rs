@@ -91,6 +91,28 @@ impl<T> Buffer<T> {
     }
 }
 
+impl<T: Copy> Buffer<T> {
+    /// Reserves memory for `more` elements, and no more than that. Elements in memory of someone else are copied out.
+    pub(super) fn reserve_exact(&mut self, more: usize) {
+        match &mut self.memory {
+            Memory::Own(elements) => elements.reserve_exact(more),
+            Memory::Foreign { .. } => {
+                let mut own = Vec::with_capacity(self.len() + more);
+                own.extend_from_slice(self);
+                *self = own.into();
+            }
+        }
+    }
+
+    /// Appends these elements.
+    pub(super) fn extend_from_slice(&mut self, more: &[T]) {
+        self.reserve_exact(0);
+        if let Memory::Own(elements) = &mut self.memory {
+            elements.extend_from_slice(more);
+        }
+    }
+}
+
 #[cfg(test)]
 impl<T: Clone> Buffer<T> {
     /// Whether the memory is someone else's.

@@ -22,6 +22,17 @@ impl Maps {
         }
     }
 
+    /// Reserves memory for this many more maps.
+    pub fn reserve_rows(&mut self, rows: usize) {
+        self.values.reserve_rows(rows);
+    }
+
+    /// Appends the maps of `other`; `false`, and nothing is changed, unless they have the same keys.
+    #[must_use]
+    pub fn append(&mut self, other: &Maps) -> bool {
+        self.keys == other.keys && self.values.append(&other.values)
+    }
+
     /// The keys of each map.
     #[must_use]
     pub fn keys(&self) -> &Arc<Data> {

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::{Data, Tensor, Value};
+use super::{Data, Strings, Tensor, Value};
 
-/// Calls `$with!(variant …)` with every variant of [`Data`].
-macro_rules! for_each_datatype {
+/// Calls `$with!(variant …)` with every variant of [`Data`] but strings.
+macro_rules! for_each_primitive {
     ($with:ident) => {
         $with!(
-            Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Bf16 Fp32 Fp64 Bytes
+            Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Bf16 Fp32 Fp64
         )
     };
 }
@@ -42,11 +42,55 @@ impl Tensor {
             ($($variant:ident)*) => {
                 match self.data() {
                     $(Data::$variant(all) => Data::from(all[elements].to_vec()),)*
+                    Data::Bytes(all) => Data::from(all.part(elements)),
                 }
             };
         }
         let shape = std::iter::once(rows.len()).chain(inner.iter().copied());
-        Tensor::new(shape.collect(), for_each_datatype!(part)).ok()
+        Tensor::new(shape.collect(), for_each_primitive!(part)).ok()
+    }
+
+    /// Reserves memory for as much as `rows` rows take that are like those that it has.
+    pub fn reserve_rows(&mut self, rows: usize) {
+        let have = self.shape.first().copied().unwrap_or_default();
+        let more = |count: usize| count.checked_div(have).unwrap_or(0) * rows;
+        macro_rules! reserve {
+            ($($variant:ident)*) => {
+                match &mut self.data {
+                    $(Data::$variant(all) => all.reserve_exact(more(all.len())),)*
+                    Data::Bytes(all) => {
+                        let (strings, text) = (more(all.len()), all.text().len() * rows);
+                        all.reserve_exact(strings, text.checked_div(have).unwrap_or(0));
+                    }
+                }
+            };
+        }
+        for_each_primitive!(reserve);
+    }
+
+    /// Appends the rows of `other`; `false`, and nothing is changed, unless the two differ in the number of rows alone.
+    #[must_use]
+    pub fn append(&mut self, other: &Tensor) -> bool {
+        let (Some((rows, inner)), Some((&more, other_inner))) =
+            (self.shape.split_first_mut(), other.shape.split_first())
+        else {
+            return false;
+        };
+        if inner != other_inner {
+            return false;
+        }
+        macro_rules! append {
+            ($($variant:ident)*) => {
+                match (&mut self.data, &other.data) {
+                    $((Data::$variant(all), Data::$variant(more)) => all.extend_from_slice(more),)*
+                    (Data::Bytes(all), Data::Bytes(more)) => all.extend_from(more),
+                    _ => return false,
+                }
+            };
+        }
+        for_each_primitive!(append);
+        *rows += more;
+        true
     }
 
     /// The rows of all of these, in their order; `None` unless they differ in the number of rows alone.
@@ -75,10 +119,18 @@ impl Tensor {
                         }
                         Data::from(all)
                     })*
+                    Data::Bytes(_) => {
+                        let mut all = Strings::default();
+                        for part in parts {
+                            let Data::Bytes(strings) = part.data() else { return None };
+                            all.extend_from(strings);
+                        }
+                        Data::from(all)
+                    }
                 }
             };
         }
-        Tensor::new(shape, for_each_datatype!(joined)).ok()
+        Tensor::new(shape, for_each_primitive!(joined)).ok()
     }
 }
 
@@ -105,6 +157,12 @@ mod tests {
             let (first, second) = (whole.rows(0..cut).unwrap(), whole.rows(cut..rows).unwrap());
             prop_assert_eq!(first.shape()[0], cut);
             prop_assert_eq!(Tensor::joined(&[&first, &second]), Some(whole.clone()));
+            let mut appended = first;
+            if cut > 0 {
+                appended.reserve_rows(rows - cut);
+            }
+            prop_assert!(appended.append(&second));
+            prop_assert_eq!(&appended, &whole);
             prop_assert_eq!(whole.rows(0..rows + 1), None);
         }
     }
@@ -118,6 +176,15 @@ mod tests {
         assert_eq!(Tensor::joined(&[&tensor(&[1, 2]), &tensor(&[1, 3])]), None);
         let other = Tensor::new(vec![1, 2], vec![0_i8; 2]).unwrap();
         assert_eq!(Tensor::joined(&[&tensor(&[1, 2]), &other]), None);
+        for (mut one, other) in [
+            (tensor(&[1, 2]), tensor(&[1, 3])),
+            (tensor(&[1, 2]), other),
+            (tensor(&[]), tensor(&[])),
+        ] {
+            let before = one.clone();
+            assert!(!one.append(&other));
+            assert_eq!(one, before);
+        }
         assert_eq!(Tensor::joined(&[&tensor(&[])]), None);
         assert_eq!(tensor(&[]).rows(0..1), None);
     }

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use half::{bf16, f16};
 use model_sidecar::engine::DimensionNames;
 use model_sidecar::protocol::v2;
+use model_sidecar::request_memory::Charge;
 use model_sidecar::tensor::{Data, Datatype, Kind, Port, Signature, Tensor, Value, element_count};
 use serde_json::json;
 
@@ -34,7 +35,7 @@ pub(crate) struct InputOptions {
 pub(crate) fn read(file: &Path, signature: &Signature) -> anyhow::Result<Inputs> {
     let read = || {
         let request = std::fs::read(file)?;
-        let (decoded, _) = v2::decode(&request.into(), None, signature)?;
+        let (decoded, _) = v2::decode(&request.into(), None, signature, &mut Charge::unlimited())?;
         anyhow::Ok(decoded.inputs)
     };
     read().with_context(|| format!("--input {}", file.display()))
@@ -73,7 +74,7 @@ fn numbers(data: &Data) -> serde_json::Value {
         Data::Bf16(values) => values.iter().map(|value| value.to_f32()).collect(),
         Data::Fp32(values) => json!(values),
         Data::Fp64(values) => json!(values),
-        Data::Bytes(values) => json!(values),
+        Data::Bytes(values) => values.iter().collect(),
     }
 }
 

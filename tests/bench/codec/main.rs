@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use bytes::Bytes;
 use model_sidecar::protocol::{AnsweredBy, Decoded, predict, v2};
+use model_sidecar::request_memory::Charge;
 use model_sidecar::tensor::{Data, Datatype, Kind, Port, Signature, Tensor, Value};
 use serde_json::json;
 
@@ -46,7 +47,8 @@ fn main() -> Result<()> {
     let (one, reading_row) = counted(|| read(&row, &rows));
     let one = one?;
     let plain = format!("{{\"features\":[[{}]]}}", numbers(&one)?);
-    let (plain, reading_plain) = counted(|| predict::decode(plain.as_bytes(), &rows));
+    let (plain, reading_plain) =
+        counted(|| predict::decode(plain.as_bytes(), &rows, &mut Charge::unlimited()));
     plain.map_err(|error| anyhow::anyhow!("{error}"))?;
     let answer = AnsweredBy {
         model: "small",
@@ -83,7 +85,7 @@ fn signature(name: &str, shape: &[Option<usize>]) -> Signature {
 }
 
 fn read(body: &Bytes, signature: &Signature) -> Result<Decoded> {
-    let read = v2::decode(body, None, signature);
+    let read = v2::decode(body, None, signature, &mut Charge::unlimited());
     let (decoded, _) = read.map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(decoded)
 }

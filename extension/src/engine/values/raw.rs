@@ -11,10 +11,10 @@ use ort::AsPointer as _;
 use ort::memory::{Allocator, MemoryInfo};
 use ort::session::SharedSessionInner;
 use ort::sys;
-use ort::value::TensorElementType;
+use ort::value::{DynValue, TensorElementType};
 
 use super::{Surroundings, for_each_primitive};
-use crate::tensor::{Buffer, Data, Tensor, Value, element_count};
+use crate::tensor::{Buffer, Data, Strings, Tensor, Value, element_count};
 
 /// A tensor of fewer bytes is copied out: that costs less than to share it.
 const WORTH_SHARING: usize = 4096;
@@ -59,6 +59,12 @@ unsafe fn written<T>(call: impl FnOnce(*mut T) -> sys::OrtStatusPtr) -> Result<T
     Ok(unsafe { place.assume_init() })
 }
 
+/// The lengths of a shape as the C API takes them.
+fn dimensions(shape: &[usize]) -> Result<Vec<i64>, String> {
+    let shape: Result<Vec<i64>, _> = shape.iter().map(|&length| i64::try_from(length)).collect();
+    shape.map_err(|_| "a dimension is too large".to_owned())
+}
+
 impl Raw {
     /// Takes over a value that a run has made.
     ///
@@ -79,9 +85,7 @@ impl Raw {
         datatype: TensorElementType,
         memory: &MemoryInfo<'_>,
     ) -> Result<Self, String> {
-        let shape: Result<Vec<i64>, _> =
-            shape.iter().map(|&length| i64::try_from(length)).collect();
-        let shape = shape.map_err(|_| "a dimension is too large".to_owned())?;
+        let shape = dimensions(shape)?;
         // SAFETY: the caller's promise; the elements and the shape are as long as is said, and the call writes the address
         // of a new value, which is the caller's. It takes the elements as what may be written to, since a tensor may be.
         let value = unsafe {
@@ -103,13 +107,14 @@ impl Raw {
     }
 
     /// A tensor in memory of its own, whose elements nobody has written.
-    pub(super) fn blank(datatype: TensorElementType, shape: &[usize]) -> Result<Self, String> {
-        let shape: Result<Vec<i64>, _> =
-            shape.iter().map(|&length| i64::try_from(length)).collect();
-        let shape = shape.map_err(|_| "a dimension is too large".to_owned())?;
-        let allocator = Allocator::default();
-        // SAFETY: the allocator is whole and the process's own, the shape is as long as is said, and the call writes the
-        // address of a new value, which is the caller's.
+    pub(super) fn blank(
+        datatype: TensorElementType,
+        shape: &[usize],
+        allocator: &Allocator,
+    ) -> Result<Self, String> {
+        let shape = dimensions(shape)?;
+        // SAFETY: the allocator is whole, the shape is as long as is said, and the call writes the address of a new value,
+        // which is the caller's.
         let value = unsafe {
             written(|value| {
                 (ort::api().CreateTensorAsOrtValue)(
@@ -124,6 +129,37 @@ impl Raw {
         NonNull::new(value)
             .map(Self)
             .ok_or_else(|| "the tensor did not come".to_owned())
+    }
+
+    /// A tensor with copies of these strings, of which there are as many as the shape says.
+    ///
+    /// Each string is written into the tensor's own: the call that takes all of them at once takes C strings, which would
+    /// be a second copy, and ends a text at its first NUL.
+    pub(super) fn of_strings(
+        strings: &Strings,
+        shape: &[usize],
+        allocator: &Allocator,
+    ) -> Result<Self, String> {
+        let value = Self::blank(TensorElementType::String, shape, allocator)?;
+        for (index, string) in strings.iter().enumerate() {
+            // SAFETY: the value is a whole tensor of strings, which nobody else has. An index beyond its end is an error.
+            // The call writes the address of as many bytes as it is asked for, which are the string's.
+            unsafe {
+                let to = written(|to| {
+                    let resized = ort::api().GetResizedStringTensorElementBuffer;
+                    resized(value.0.as_ptr(), index, string.len(), to)
+                })?;
+                ptr::copy_nonoverlapping(string.as_ptr(), to.cast::<u8>(), string.len());
+            }
+        }
+        Ok(value)
+    }
+
+    /// The value for the bindings, made by this allocator.
+    pub(super) fn into_dyn(self, allocator: &Allocator) -> DynValue {
+        let value = std::mem::ManuallyDrop::new(self);
+        // SAFETY: the value is whole and nobody else has it, and it is not released here.
+        unsafe { DynValue::from_ptr(value.0, Some(allocator)) }
     }
 
     pub(super) fn ptr(&self) -> *const sys::OrtValue {
@@ -249,7 +285,7 @@ impl Raw {
         Ok(unsafe { Buffer::foreign(first, count, owner) })
     }
 
-    fn strings(&self, count: usize) -> Result<Vec<String>, String> {
+    fn strings(&self, count: usize) -> Result<Strings, String> {
         let api = ort::api();
         // SAFETY: the value is a whole tensor, and the call writes the length of its strings together.
         let length =
@@ -260,14 +296,22 @@ impl Raw {
         checked(unsafe {
             (api.GetStringTensorContent)(self.0.as_ptr(), to, length, offsets, count)
         })?;
-        let ends = starts.iter().skip(1).copied().chain([length]);
-        let strings = starts.iter().zip(ends).enumerate();
-        let string = |(place, (&start, end)): (usize, (&usize, usize))| {
-            let bytes = bytes.get(start..end).unwrap_or_default();
-            let text = std::str::from_utf8(bytes);
-            text.map(str::to_owned)
-                .map_err(|error| format!("element {place} is no UTF-8: {error}"))
-        };
-        strings.map(string).collect()
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            let element = starts.partition_point(|start| *start <= at);
+            let within = element.checked_sub(1).map_or(0, |place| at - starts[place]);
+            format!(
+                "element {} is not UTF-8 from byte {within} on",
+                element.saturating_sub(1)
+            )
+        })?;
+        // A string ends where the next one starts.
+        let mut ends = starts;
+        ends.rotate_left(usize::from(count > 0));
+        if let Some(last) = ends.last_mut() {
+            *last = length;
+        }
+        Strings::from_parts(text, ends)
+            .ok_or_else(|| "an element ends in the middle of a character".to_owned())
     }
 }

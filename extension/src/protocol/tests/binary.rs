@@ -28,9 +28,9 @@ fn inputs(
     (body, header): (Bytes, Option<usize>),
     signature: &Signature,
 ) -> Result<Vec<(String, Value)>, String> {
-    v2::decode(&body, header, signature)
+    v2::decode(&body, header, signature, &mut Charge::unlimited())
         .map(|(decoded, _)| decoded.inputs)
-        .map_err(|error| error.0)
+        .map_err(|error| error.to_string())
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_length_that_lies_is_told_with_its_place_and_what_was_expected() {
     let (whole, _) = body(&text, &[1, 0, 2, 0]);
     let error = inputs((whole, None), &int16).unwrap_err();
     assert!(error.contains("no valid JSON"), "{error}");
-    let error = v2_decode(&text, &int16).unwrap_err().0;
+    let error = v2_decode(&text, &int16).unwrap_err().to_string();
     assert!(
         error.starts_with("inputs[0].parameters.binary_data_size is given, but no header"),
         "{error}"
@@ -235,9 +235,14 @@ fn a_known_parameter_of_another_type_is_named_and_an_unknown_one_is_not() {
             "inputs[0] is 7, expected an object",
         ),
     ] {
-        let error = v2::decode(&request.to_string().into(), None, &signature)
-            .err()
-            .map(|error| error.0);
+        let error = v2::decode(
+            &request.to_string().into(),
+            None,
+            &signature,
+            &mut Charge::unlimited(),
+        )
+        .err()
+        .map(|error| error.to_string());
         let error = error.unwrap_or_default();
         assert!(error.starts_with(message), "{error}\nexpected: {message}");
     }
@@ -275,7 +280,7 @@ fn json_without_end_is_an_error_wherever_it_stands() {
             "x is [}, expected valid JSON",
         ),
     ] {
-        let error = v2_decode(&text, &signature).unwrap_err().0;
+        let error = v2_decode(&text, &signature).unwrap_err().to_string();
         assert!(
             error.contains(message),
             "{}",
@@ -318,7 +323,7 @@ fn what_is_no_json_is_told_with_what_it_stands_in_and_its_byte_in_the_request() 
         let byte = marked.find('^').unwrap();
         let error = v2_decode(&marked.replacen('^', "", 1), &signature)
             .unwrap_err()
-            .0;
+            .to_string();
         assert_eq!(
             error,
             format!(
@@ -333,7 +338,8 @@ fn a_body_without_json_is_the_only_input() {
     let raw = |datatype, shape: &[Option<usize>], bytes: &[u8]| {
         let signature = one_input(datatype, shape);
         let body = Bytes::copy_from_slice(bytes);
-        let read = v2::decode(&body, Some(0), &signature).map_err(|error| error.0)?;
+        let read = v2::decode(&body, Some(0), &signature, &mut Charge::unlimited())
+            .map_err(|error| error.to_string())?;
         let outputs = vec![("y".to_owned(), tensor(&[1], vec![1_u8]))];
         let answer = read.1.encode(BY, outputs);
         assert_eq!(&answer.pieces[1..], [&[1_u8][..]]);
@@ -404,10 +410,11 @@ fn a_body_without_json_is_the_only_input() {
         let error = raw(datatype, declared, bytes).unwrap_err();
         assert!(error.contains(message), "{error}\nexpected: {message}");
     }
-    let error = v2::decode(&Bytes::new(), Some(0), &columns()).unwrap_err();
+    let error =
+        v2::decode(&Bytes::new(), Some(0), &columns(), &mut Charge::unlimited()).unwrap_err();
     assert!(
         error
-            .0
+            .to_string()
             .contains("is for a model that takes one input; this one's are \"age\"")
     );
 }
@@ -423,7 +430,8 @@ fn classes(kind: Kind, wish: &Json, value: Value) -> Result<Json, String> {
         }],
     };
     let request = json!({ "inputs": [], "outputs": [{ "name": "y", "parameters": wish }] });
-    let (_, reply) = v2_decode(&request.to_string(), &signature).map_err(|error| error.0)?;
+    let (_, reply) =
+        v2_decode(&request.to_string(), &signature).map_err(|error| error.to_string())?;
     let answer = reply.encode(BY, vec![(name, value)]).pieces.concat();
     let answer: Json = serde_json::from_slice(&answer).unwrap();
     let mut output = answer["outputs"][0].clone();
@@ -538,6 +546,8 @@ fn each_output_comes_as_it_was_asked_for() {
     );
 
     let twice = json!({ "inputs": [], "outputs": [{ "name": "a" }, { "name": "a" }] });
-    let error = v2_decode(&twice.to_string(), &signature).unwrap_err().0;
+    let error = v2_decode(&twice.to_string(), &signature)
+        .unwrap_err()
+        .to_string();
     assert_eq!(error, "outputs[1]: output \"a\" is asked for twice");
 }

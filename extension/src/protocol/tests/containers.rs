@@ -111,7 +111,7 @@ fn a_sequence_or_map_that_does_not_fit_is_told_its_place() {
         (
             input("SEQUENCE", &[1], &json!({ "a": 1 })),
             rows(),
-            "inputs[0].data: invalid type: map, expected a sequence",
+            "inputs[0].data is {\"a\":1}, expected an array",
         ),
         (
             input(
@@ -120,7 +120,7 @@ fn a_sequence_or_map_that_does_not_fit_is_told_its_place() {
                 &json!([{ "key": "a", "value": 1 }, { "key": "b", "value": true }]),
             ),
             taking(WORDS),
-            "inputs[0].data.value[1] is true, expected a number",
+            "inputs[0].data[1].value is true, expected a number",
         ),
         (
             input(
@@ -134,12 +134,12 @@ fn a_sequence_or_map_that_does_not_fit_is_told_its_place() {
         (
             input("MAP", &[1], &json!([{ "key": "a", "value": [1] }])),
             taking(WORDS),
-            "inputs[0].data.value is an array, expected a value",
+            "inputs[0].data[0].value is an array, expected a value",
         ),
         (
             input("MAP", &[1], &json!([{ "key": "a" }])),
             taking(WORDS),
-            "inputs[0].data: missing field `value`",
+            "inputs[0].data[0]: missing field `value`",
         ),
         (
             input("FP32", &[1], &json!([1])),
@@ -158,7 +158,8 @@ fn a_sequence_or_map_that_does_not_fit_is_told_its_place() {
     assert!(error.contains("\"a\" is given twice"), "{error}");
     let rows = r#"{"features":[{"x":{"a":1}},{"x":{"a":2}}]}"#;
     let error = predict(rows, &taking(WORDS)).unwrap_err();
-    let words = "features has 2 rows, but input \"x\" is a map from BYTES to FP32, of which one is";
+    let words =
+        "features[1] is another row, but input \"x\" is a map from BYTES to FP32, of which one is";
     assert!(error.contains(words), "{error}");
 }
 
@@ -181,7 +182,7 @@ fn what_is_optional_is_given_as_what_it_holds_or_left_out() {
     assert!(error.contains("input \"bias\" takes INT64"), "{error}");
 
     for (request, expected) in [
-        (r#"{"features":{"x":[1],"bias":[7]}}"#, vec![bias(), x()]),
+        (r#"{"features":{"x":[1],"bias":[7]}}"#, vec![x(), bias()]),
         (r#"{"features":{"x":[1],"bias":null}}"#, vec![x()]),
         (r#"{"features":{"x":[1]}}"#, vec![x()]),
         (r#"{"features":[1]}"#, vec![x()]),

@@ -31,7 +31,8 @@ fn through(given: &Tensor, in_binary: bool) -> Tensor {
     let request = text.replacen("\"outputs\":", "\"inputs\":", 1);
     let body = [request.as_bytes(), &whole[length..]].concat();
     let header = in_binary.then_some(request.len());
-    let (decoded, _) = v2::decode(&body.into(), header, &signature).unwrap();
+    let (decoded, _) =
+        v2::decode(&body.into(), header, &signature, &mut Charge::unlimited()).unwrap();
     match decoded.inputs.into_iter().next().unwrap().1 {
         Value::Tensor(tensor) => tensor,
         other => panic!("{other:?}"),
@@ -102,7 +103,7 @@ proptest! {
         body.extend_from_slice(&bytes);
         let body = Bytes::from(body);
         for header in [header, Some(head.len()), Some(0)] {
-            if let Ok((decoded, _)) = v2::decode(&body, header, &signature) {
+            if let Ok((decoded, _)) = v2::decode(&body, header, &signature, &mut Charge::unlimited()) {
                 let Value::Tensor(tensor) = &decoded.inputs[0].1 else { panic!() };
                 prop_assert_eq!(tensor.datatype(), datatype);
             }
@@ -115,8 +116,10 @@ proptest! {
         let signature = one_input(Datatype::Fp32, &[None, Some(2)]);
         let _ = v2_decode(&text, &signature);
         let _ = v2_decode(&format!(r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[1,2],"data":{data}}}]}}"#), &signature);
-        let _ = predict::decode(text.as_bytes(), &signature);
-        let _ = predict::decode(format!("{{\"features\":{data}}}").as_bytes(), &signature);
-        let _ = array::read(&data, Datatype::Bytes, "data", 3);
+        let _ = predict::decode(text.as_bytes(), &signature, &mut Charge::unlimited());
+        let _ = predict::decode(format!("{{\"features\":{data}}}").as_bytes(), &signature, &mut Charge::unlimited());
+        let mut charge = Charge::unlimited();
+        let mut decoding = Decoding::new(&mut charge);
+        let _ = array::read(&data, Datatype::Bytes, "data", Some(3), &mut decoding);
     }
 }

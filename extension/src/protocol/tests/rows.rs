@@ -117,18 +117,18 @@ fn what_is_wrong_in_objects_is_told_with_its_row_and_field() {
         ),
         (
             with("other", json!(1)),
-            "instances[1] has \"other\", which instances[0] lacks",
+            "instances[1]: the model has no input \"other\"; its inputs are \"age\" (INT64 [-1, 1])",
         ),
         (
             r#"{"instances":[{"age":1,"age":2,"pay":1,"point":[0,1]}]}"#.to_owned(),
-            "instances: \"age\" is given twice",
+            "instances[0]: \"age\" is given twice",
         ),
         (
             r#"{"instances":{"age":1,"pay":1,"pay":2,"point":[0,1]}}"#.to_owned(),
             "instances: \"pay\" is given twice",
         ),
         (
-            r#"{"features":[1],"features":[2]}"#.to_owned(),
+            r#"{"features":null,"features":[2]}"#.to_owned(),
             "not a prediction request: duplicate field `features`",
         ),
         (
@@ -379,4 +379,82 @@ proptest! {
         let place = format!("features[{}][{}] is {wrong}, ", at / width, at % width);
         prop_assert!(error.starts_with(&place), "{}: {}", request, error);
     }
+}
+
+/// A row of [`of_three`]: its fields as JSON, in any order.
+fn any_object() -> impl Strategy<Value = (i64, f32, [f64; 2], String)> {
+    let number = prop::num::f32::NORMAL | prop::num::f32::ZERO;
+    let wide = prop::num::f64::NORMAL | prop::num::f64::ZERO;
+    let space = prop::sample::select(vec!["", " ", "\n\t "]);
+    let order = Just(["age", "pay", "point"]).prop_shuffle();
+    (any::<i64>(), number, [wide, wide], order, space).prop_map(
+        |(age, pay, point, order, space)| {
+            let fields = order.map(|name| {
+                let value = match name {
+                    "age" => json!(age),
+                    "pay" => json!(pay),
+                    _ => json!(point),
+                };
+                format!("{space}{}{space}:{space}{value}{space}", json!(name))
+            });
+            (age, pay, point, format!("{{{}}}", fields.join(",")))
+        },
+    )
+}
+
+proptest! {
+    /// Rows as objects are read as serde_json reads them, whatever the order of their fields.
+    #[test]
+    fn objects_are_read_as_serde_json_reads_them(rows in prop::collection::vec(any_object(), 1..6)) {
+        let texts: Vec<&str> = rows.iter().map(|(.., text)| text.as_str()).collect();
+        let request = format!("{{\"instances\":[{}]}}", texts.join(" ,"));
+        let tree: Json = serde_json::from_str(&request).unwrap();
+        let tree = tree["instances"].as_array().unwrap();
+        let ages: Vec<i64> = tree.iter().map(|row| row["age"].as_i64().unwrap()).collect();
+        // Of floats, serde_json does not read the last bit.
+        let points: Vec<f64> = rows.iter().flat_map(|(_, _, point, _)| *point).collect();
+        let pays: Vec<f32> = rows.iter().map(|(_, pay, ..)| *pay).collect();
+        let expected = [
+            ("age".to_owned(), tensor(&[rows.len(), 1], ages)),
+            ("pay".to_owned(), tensor(&[rows.len()], pays)),
+            ("point".to_owned(), tensor(&[rows.len(), 2], points)),
+        ];
+        let (by_tensorflow, _) =
+            protocol_tfserving(&request, &of_three()).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert_eq!(&by_tensorflow[..], &expected[..]);
+        prop_assert_eq!(predict(&request, &of_three()).unwrap(), expected);
+    }
+
+    /// A text that serde_json does not take for JSON is refused, wherever the mistake is.
+    #[test]
+    fn what_is_not_json_is_refused(
+        rows in prop::collection::vec(any_object(), 1..3),
+        at in any::<prop::sample::Index>(),
+        byte in prop::sample::select(b"{}[]\",:0-.e \\tx".to_vec()),
+        replaces in any::<bool>(),
+    ) {
+        let texts: Vec<&str> = rows.iter().map(|(.., text)| text.as_str()).collect();
+        let request = format!("{{\"instances\":[{}]}}", texts.join(","));
+        let mut bytes = request.into_bytes();
+        let at = at.index(bytes.len());
+        if replaces {
+            bytes[at] = byte;
+        } else {
+            bytes.remove(at);
+        }
+        let request = String::from_utf8(bytes).unwrap();
+        if serde_json::from_str::<serde::de::IgnoredAny>(&request).is_err() {
+            prop_assert!(predict(&request, &of_three()).is_err(), "{}", request);
+            prop_assert!(protocol_tfserving(&request, &of_three()).is_err(), "{}", request);
+        }
+    }
+}
+
+fn protocol_tfserving(
+    request: &str,
+    signature: &Signature,
+) -> Result<(Vec<(String, Value)>, crate::protocol::tfserving::Layout), DecodeError> {
+    let mut charge = Charge::unlimited();
+    crate::protocol::tfserving::decode(request.as_bytes(), signature, &mut charge)
+        .map(|(decoded, layout)| (decoded.inputs, layout))
 }

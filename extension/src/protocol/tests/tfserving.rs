@@ -4,9 +4,9 @@ use super::*;
 use crate::protocol::tfserving::{self, Availability, Layout};
 
 fn decode(request: &str, signature: &Signature) -> Result<(Vec<(String, Value)>, Layout), String> {
-    tfserving::decode(request.as_bytes(), signature)
+    tfserving::decode(request.as_bytes(), signature, &mut Charge::unlimited())
         .map(|(decoded, layout)| (decoded.inputs, layout))
-        .map_err(|error| error.0)
+        .map_err(|error| error.to_string())
 }
 
 fn answer(layout: Layout, outputs: &[(&str, Value)]) -> Json {
@@ -99,7 +99,7 @@ fn strings_come_in_base64_too() {
     for (request, hint) in [
         (
             r#"{"instances": [{"b64": "aQ=="}, {"b64": "?"}]}"#,
-            "number 1, from 0, is not base64",
+            "instances[1] is {\"b64\": …}, which is not base64",
         ),
         (r#"{"instances": [{"b64": "/w=="}]}"#, "not UTF-8"),
         (r#"{"instances": [{"b64": 1}]}"#, "no input \"b64\""),
@@ -191,7 +191,10 @@ fn probabilities_are_dense_and_outputs_without_common_rows_are_refused_in_rows()
         ("loss".to_owned(), tensor(&[], vec![0.5f32])),
     ];
     let error = tfserving::encode(Layout::Rows, &outputs).unwrap_err();
-    assert!(error.0.contains("inputs instead of instances"), "{error}");
+    assert!(
+        error.to_string().contains("inputs instead of instances"),
+        "{error}"
+    );
     let whole = tfserving::encode(Layout::Columns, &outputs).unwrap();
     let whole: Json = serde_json::from_slice(&whole).unwrap();
     assert_eq!(

@@ -5,31 +5,28 @@
 //! Little-endian, in row-major order, without padding; before each element of BYTES stand four bytes with its length.
 //! Bytes that lie as elements must are used where they are.
 
+use std::str::Utf8Error;
+
 use bytes::Bytes;
 
 use super::HEADER_LENGTH;
-use crate::protocol::{BadRequest, Decoded, names};
-use crate::tensor::{Buffer, Data, Datatype, Kind, Port, Signature, Tensor, Value, element_count};
+use crate::protocol::array::memory_of_text;
+use crate::protocol::{BadRequest, Decoded, Result, charge_empty, names};
+use crate::request_memory::Charge;
+use crate::tensor::{
+    Buffer, Data, Datatype, Kind, Port, Signature, Strings, Tensor, Value, element_count,
+};
 
 /// How many bytes are before each element of BYTES.
 const LENGTH: usize = 4;
+/// Strings that are read between two looks at whether the request is cancelled.
+const UNATTENDED: usize = 16 * 1024;
 
 /// Calls `$with!(variant)` for every datatype whose elements may be any bytes.
 macro_rules! for_each_plain {
     ($with:ident) => {
         $with! { Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Bf16 Fp32 Fp64 }
     };
-}
-
-/// The bytes of one element; `None` where each has its own length.
-fn size(datatype: Datatype) -> Option<usize> {
-    match datatype {
-        Datatype::Bytes => None,
-        Datatype::Bool | Datatype::Uint8 | Datatype::Int8 => Some(1),
-        Datatype::Uint16 | Datatype::Int16 | Datatype::Fp16 | Datatype::Bf16 => Some(2),
-        Datatype::Uint32 | Datatype::Int32 | Datatype::Fp32 => Some(4),
-        Datatype::Uint64 | Datatype::Int64 | Datatype::Fp64 => Some(8),
-    }
 }
 
 /// The body of a request behind its JSON, from which each input takes its part.
@@ -63,10 +60,12 @@ impl Rest {
         datatype: Datatype,
         shape: &[usize],
         place: &str,
-    ) -> Result<Tensor, BadRequest> {
+        charge: &mut Charge,
+    ) -> Result<Tensor> {
         let bytes = self.take(size, place)?;
-        let tensor = Tensor::new(shape.to_vec(), elements(bytes, datatype, shape, place)?);
-        tensor.map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")))
+        let elements = elements(bytes, datatype, shape, place, charge)?;
+        let tensor = Tensor::new(shape.to_vec(), elements);
+        tensor.map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")).into())
     }
 
     /// Makes sure that nothing is left.
@@ -85,9 +84,11 @@ fn elements(
     datatype: Datatype,
     shape: &[usize],
     place: &str,
-) -> Result<Data, BadRequest> {
-    let Some(size) = size(datatype) else {
-        return strings(&bytes, element_count(shape), place).map(Data::Bytes);
+    charge: &mut Charge,
+) -> Result<Data> {
+    charge_empty(shape, datatype, charge)?;
+    let Some(size) = datatype.size() else {
+        return strings(&bytes, element_count(shape), place, charge).map(Data::Bytes);
     };
     let expected = element_count(shape).and_then(|count| count.checked_mul(size));
     if expected != Some(bytes.len()) {
@@ -96,15 +97,20 @@ fn elements(
         return Err(BadRequest(format!(
             "{place} has {} bytes, but shape {shape:?} of {datatype} takes {expected}",
             bytes.len()
-        )));
+        ))
+        .into());
+    }
+    let is_copied = datatype == Datatype::Bool || !bytes.as_ptr().addr().is_multiple_of(size);
+    if is_copied {
+        charge.grow(bytes.len())?;
     }
     macro_rules! table {
         ($($plain:ident)*) => {
             match datatype {
                 $(Datatype::$plain => Ok(Data::$plain(Buffer::of_bytes(bytes))),)*
-                Datatype::Bool => truths(&bytes, place).map(Data::from),
+                Datatype::Bool => Ok(truths(&bytes, place)?.into()),
                 // Told apart above.
-                Datatype::Bytes => Ok(Data::Bytes(Vec::new())),
+                Datatype::Bytes => Ok(Data::Bytes(Strings::default())),
             }
         };
     }
@@ -123,45 +129,60 @@ fn truths(bytes: &[u8], place: &str) -> Result<Vec<bool>, BadRequest> {
 }
 
 /// `count` strings, which are all of `bytes`.
-fn strings(bytes: &[u8], count: Option<usize>, place: &str) -> Result<Vec<String>, BadRequest> {
+fn strings(
+    bytes: &[u8],
+    count: Option<usize>,
+    place: &str,
+    charge: &mut Charge,
+) -> Result<Strings> {
     let count = count.unwrap_or(usize::MAX);
+    let most = count.min(bytes.len() / LENGTH);
+    // Of the bytes, all but the lengths are text.
+    let whole = bytes.len() - most * LENGTH;
+    charge.grow((most * Strings::OVERHEAD).saturating_add(whole))?;
+    let mut strings = Strings::with_capacity(most, whole);
     let mut left = bytes;
-    let mut strings = Vec::with_capacity(count.min(bytes.len() / LENGTH));
     while strings.len() < count {
         let index = strings.len();
+        if index.is_multiple_of(UNATTENDED) {
+            charge.check()?;
+        }
         let Some((length, rest)) = left.split_first_chunk::<LENGTH>() else {
             return Err(BadRequest(format!(
                 "{place}: {} bytes are left for element {index} of {count}, expected {LENGTH} with its length",
                 left.len()
-            )));
+            ))
+            .into());
         };
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
         let Some((content, rest)) = rest.split_at_checked(length) else {
             return Err(BadRequest(format!(
                 "{place}: element {index} has {length} bytes by its length, but {} are left",
                 rest.len()
-            )));
+            ))
+            .into());
         };
-        strings.push(text(content, &format!("{place}: element {index}"))?);
+        let text = str::from_utf8(content);
+        let text = text.map_err(|error| no_text(error, &format!("{place}: element {index}")))?;
+        strings.push(text);
         left = rest;
     }
     if left.is_empty() {
+        charge.grow(memory_of_text(&strings))?;
         return Ok(strings);
     }
     Err(BadRequest(format!(
         "{place}: {} bytes are left after the {count} elements of its shape",
         left.len()
-    )))
+    ))
+    .into())
 }
 
-fn text(content: &[u8], place: &str) -> Result<String, BadRequest> {
-    match str::from_utf8(content) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(error) => Err(BadRequest(format!(
-            "{place} is no UTF-8 from byte {} on",
-            error.valid_up_to()
-        ))),
-    }
+fn no_text(error: Utf8Error, place: &str) -> BadRequest {
+    BadRequest(format!(
+        "{place} is no UTF-8 from byte {} on",
+        error.valid_up_to()
+    ))
 }
 
 /// The elements as bytes, where they are.
@@ -172,9 +193,9 @@ pub(super) fn bytes(data: Data) -> Bytes {
                 $(Data::$plain(elements) => elements.into_bytes(),)*
                 Data::Bool(elements) => elements.into_bytes(),
                 Data::Bytes(strings) => {
-                    let total = strings.iter().map(|string| LENGTH + string.len()).sum();
+                    let total = strings.len() * LENGTH + strings.text().len();
                     let mut out = Vec::with_capacity(total);
-                    for string in &strings {
+                    for string in strings.iter() {
                         // A string of more than 4 GB does not come: the machine has no room for it.
                         let length = u32::try_from(string.len()).unwrap_or(u32::MAX);
                         out.extend_from_slice(&length.to_le_bytes());
@@ -189,30 +210,33 @@ pub(super) fn bytes(data: Data) -> Bytes {
 }
 
 /// A body without JSON: the elements of the one input that the model must be given.
-pub(super) fn raw(body: Bytes, signature: &Signature) -> Result<Decoded, BadRequest> {
+pub(super) fn raw(body: Bytes, signature: &Signature, charge: &mut Charge) -> Result<Decoded> {
     let mut required = signature.required();
     let (Some(port), None) = (required.next(), required.next()) else {
         return Err(BadRequest(format!(
             "a body without JSON is for a model that takes one input; this one's are {}",
             names(&signature.inputs)
-        )));
+        ))
+        .into());
     };
     let Kind::Tensor { datatype, shape } = &port.kind else {
         return Err(BadRequest(format!(
             "a body without JSON is a tensor, and input {:?} takes a {}",
             port.name, port.kind
-        )));
+        ))
+        .into());
     };
     if body.is_empty() {
         return Err(BadRequest(format!(
             "there is no body, where header {HEADER_LENGTH} says that all of it is input {:?}",
             port.name
-        )));
+        ))
+        .into());
     }
-    let tensor = match size(*datatype) {
+    let tensor = match datatype.size() {
         Some(size) => {
             let shape = raw_shape(port, shape, size, body.len())?;
-            let data = elements(body, *datatype, &shape, "the body")?;
+            let data = elements(body, *datatype, &shape, "the body", charge)?;
             Tensor::new(shape, data)
         }
         None => {
@@ -220,9 +244,12 @@ pub(super) fn raw(body: Bytes, signature: &Signature) -> Result<Decoded, BadRequ
                 return Err(BadRequest(format!(
                     "a body without JSON is one element, and input {:?} takes {}, of which one length is {length}",
                     port.name, port.kind
-                )));
+                )).into());
             }
-            Tensor::new(vec![1; shape.len()], vec![text(&body, "the body")?])
+            let text = str::from_utf8(&body).map_err(|error| no_text(error, "the body"))?;
+            // Ours, and the copy of ONNX Runtime.
+            charge.grow(text.len().saturating_mul(2))?;
+            Tensor::new(vec![1; shape.len()], Strings::from_iter([text]))
         }
     };
     let tensor = tensor.map_err(|mismatch| BadRequest(format!("the body: {mismatch}")))?;

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use crate::protocol::json::{self, Reader};
-use crate::protocol::{BadRequest, malformed};
+use crate::protocol::{BadRequest, input_port, malformed, output_port};
+use crate::tensor::Signature;
 
 /// What a request's JSON says.
 pub(super) struct Request<'a> {
@@ -40,8 +41,9 @@ const SIZE: &str = "a whole number of bytes";
 const REQUEST: &str = "not an inference request";
 
 impl<'a> Request<'a> {
-    /// Reads a request.
-    pub(super) fn read(text: &'a [u8]) -> Result<Self, BadRequest> {
+    /// Reads a request for a model of this signature. The first input or output that the model does not have, or that is
+    /// given twice, ends the reading: so many of them as a body has room for would take many times its memory.
+    pub(super) fn read(text: &'a [u8], signature: &Signature) -> Result<Self, BadRequest> {
         // All of it, also what is skipped.
         std::str::from_utf8(text).map_err(|error| {
             BadRequest(format!("{REQUEST}: {}", malformed::no_text(text, error)))
@@ -67,8 +69,26 @@ impl<'a> Request<'a> {
                     _ => reader.skip(place),
                 })
             }
-            "inputs" => json::once(&mut inputs, all(reader, name, InputTensor::read)?, name),
-            "outputs" => json::once(&mut outputs, all(reader, name, OutputTensor::read)?, name),
+            "inputs" => {
+                let check = |all: &[InputTensor<'a>], input: &InputTensor<'a>, place: &str| {
+                    input_port(signature, &input.name, place)?;
+                    once_each(all.iter().map(|input| &*input.name), &input.name, || {
+                        format!("{place}: input {:?} is given twice", input.name)
+                    })
+                };
+                let all = all(reader, name, InputTensor::read, check)?;
+                json::once(&mut inputs, all, name)
+            }
+            "outputs" => {
+                let check = |all: &[OutputTensor], output: &OutputTensor, place: &str| {
+                    output_port(signature, &output.name, place)?;
+                    once_each(all.iter().map(|output| &*output.name), &output.name, || {
+                        format!("{place}: output {:?} is asked for twice", output.name)
+                    })
+                };
+                let all = all(reader, name, OutputTensor::read, check)?;
+                json::once(&mut outputs, all, name)
+            }
             unknown => reader.skip(unknown),
         })?;
         reader.end(REQUEST)?;
@@ -96,10 +116,7 @@ impl<'a> InputTensor<'a> {
         let (mut parameters, mut binary_size) = (None, None);
         each_field(reader, place, |reader, field, place| match field {
             "name" => json::once(&mut name, reader.read::<String>(place, STRING)?, place),
-            "shape" => {
-                let given = reader.read(place, LENGTHS)?;
-                json::once(&mut shape, given, place)
-            }
+            "shape" => json::once(&mut shape, lengths(reader, place)?, place),
             "datatype" => json::once(&mut datatype, reader.read::<String>(place, STRING)?, place),
             "parameters" => {
                 json::once(&mut parameters, (), place)?;
@@ -125,8 +142,22 @@ impl<'a> InputTensor<'a> {
     }
 }
 
-/// What a shape is.
+/// The form of a shape.
 const LENGTHS: &str = "an array of whole numbers, 0 or more";
+/// Maximum number of dimensions of a shape, well beyond those that ONNX Runtime's operators take.
+const MAX_DIMENSIONS: usize = 255;
+
+/// Reads a shape.
+fn lengths(reader: &mut Reader<'_>, place: &str) -> Result<Vec<usize>, BadRequest> {
+    let text = reader.value(place)?;
+    let commas = text.iter().filter(|byte| **byte == b',');
+    if commas.count() >= MAX_DIMENSIONS {
+        return Err(BadRequest(format!(
+            "{place} has more than {MAX_DIMENSIONS} dimensions"
+        )));
+    }
+    json::value(text, place, LENGTHS)
+}
 
 impl OutputTensor {
     fn read(reader: &mut Reader<'_>, place: &str) -> Result<Self, BadRequest> {
@@ -167,18 +198,34 @@ fn missing(place: &str) -> BadRequest {
     BadRequest(format!("missing field: {place}"))
 }
 
-/// Reads the items of an array, each with its place.
+/// Reads the items of an array, each with its place, and checks each against those before it.
 fn all<'a, T>(
     reader: &mut Reader<'a>,
     place: &str,
     read: impl Fn(&mut Reader<'a>, &str) -> Result<T, BadRequest>,
+    check: impl Fn(&[T], &T, &str) -> Result<(), BadRequest>,
 ) -> Result<Vec<T>, BadRequest> {
     let mut all = Vec::new();
     reader.array(place, |reader, index| {
-        all.push(read(reader, &format!("{place}[{index}]"))?);
-        Ok(())
+        let place = format!("{place}[{index}]");
+        let item = read(reader, &place)?;
+        check(&all, &item, &place)?;
+        all.push(item);
+        Ok::<_, BadRequest>(())
     })?;
     Ok(all)
+}
+
+/// An error with this problem, if the name is one of those before it.
+fn once_each<'n>(
+    mut before: impl Iterator<Item = &'n str>,
+    name: &str,
+    problem: impl Fn() -> String,
+) -> Result<(), BadRequest> {
+    if before.any(|other| other == name) {
+        return Err(BadRequest(problem()));
+    }
+    Ok(())
 }
 
 /// Goes through the fields of an object, each with its name and its place, and takes their values.

@@ -122,6 +122,11 @@ impl Differing {
                     $((Data::$equal(expected), Data::$equal(got)) => {
                         Self::among(expected, got, PartialEq::eq, false)
                     })*
+                    (Data::Bytes(expected), Data::Bytes(got)) => {
+                        let (expected, got): (Vec<_>, Vec<_>) =
+                            (expected.iter().collect(), got.iter().collect());
+                        Self::among(&expected, &got, PartialEq::eq, false)
+                    }
                     // Of different types nothing is equal; that is seen before.
                     _ => Self::among(&[expected], &[got], |_, _| false, false),
                 }
@@ -129,7 +134,7 @@ impl Differing {
         }
         table! {
             near: Fp16 Bf16 Fp32 Fp64;
-            equal: Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Bytes
+            equal: Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is asked of a model of a fixed first dimension, and what comes of its answers.
 
 use super::*;
-use crate::tensor::{Datatype, Kind, Port};
+use crate::tensor::{Datatype, Kind, Maps, Port, Tensor};
 
 fn port(name: &str, shape: &[i64]) -> Port {
     Port {
@@ -65,9 +65,10 @@ fn only_a_model_of_one_fixed_number_of_rows_is_looped_over() {
 #[test]
 fn each_run_has_its_rows_of_every_input() {
     let signature = signature(&[&[2, 2], &[2]], &[&[2]]);
-    let parts = parts(&signature, &request(&[&[6, 2], &[6]])).unwrap();
-    assert_eq!((parts.batch, parts.requests.len()), (2, 3));
-    let second = &parts.requests[1];
+    let given = request(&[&[6, 2], &[6]]);
+    let parts = Parts::of(&signature, &given).unwrap();
+    assert_eq!((parts.batch, parts.rows), (2, 6));
+    let second = parts.part(&given, 2).unwrap();
     assert_eq!(second.outputs, ["y0"]);
     let values = |shape: &[usize], data: &[f32]| {
         Value::Tensor(Tensor::new(shape.to_vec(), data.to_vec()).unwrap())
@@ -81,10 +82,37 @@ fn each_run_has_its_rows_of_every_input() {
     );
     for one_run in [&[&[2, 2][..], &[2]][..], &[&[5, 2], &[5]], &[&[6, 2], &[4]]] {
         assert!(
-            super::parts(&signature, &request(one_run)).is_none(),
+            Parts::of(&signature, &request(one_run)).is_none(),
             "{one_run:?}"
         );
     }
+}
+
+/// The outputs of runs of one row each as those of one, and the most memory that was charged for them.
+fn join(runs: Vec<Vec<(String, Value)>>) -> Result<Vec<(String, Value)>, RunError> {
+    let (rows, batch) = (runs.len(), 1);
+    let mut outputs = Outputs::of(&Parts { rows, batch });
+    let mut charge = Charge::unlimited();
+    for run in runs {
+        outputs.append(run, &mut charge)?;
+    }
+    Ok(outputs.joined)
+}
+
+#[test]
+fn memory_for_all_rows_is_charged_with_the_first_run_and_no_other() {
+    let (rows, batch) = (6, 2);
+    let mut outputs = Outputs::of(&Parts { rows, batch });
+    let mut charge = Charge::unlimited();
+    for _ in 0..3 {
+        let run = vec![("y".to_owned(), tensor(&[2, 5]))];
+        outputs.append(run, &mut charge).unwrap();
+        assert_eq!(charge.used(), 6 * 5 * 4);
+    }
+    let Value::Tensor(whole) = &outputs.joined[0].1 else {
+        panic!()
+    };
+    assert_eq!(whole.shape(), [6, 5]);
 }
 
 #[test]
@@ -103,7 +131,7 @@ fn answers_are_put_together_in_order_or_not_at_all() {
         run(vec![tensor(&[1, 2]), maps(7)]),
         run(vec![tensor(&[1, 2]), maps(8)]),
     ];
-    let whole = join(runs, 1).unwrap();
+    let whole = join(runs).unwrap();
     let two = Tensor::new(vec![2, 2], vec![0.0_f32, 1.0, 0.0, 1.0]).unwrap();
     assert_eq!(whole[0], ("y0".to_owned(), Value::Tensor(two)));
     let Value::Sequence(rows) = &whole[1].1 else {
@@ -116,7 +144,7 @@ fn answers_are_put_together_in_order_or_not_at_all() {
         Value::Maps(Maps::new(Arc::new(vec![key].into()), values).unwrap())
     };
     let runs = vec![run(vec![table(7, 0.5)]), run(vec![table(7, 0.25)])];
-    let Value::Maps(whole) = &join(runs, 1).unwrap()[0].1 else {
+    let Value::Maps(whole) = &join(runs).unwrap()[0].1 else {
         panic!("no maps")
     };
     assert_eq!(**whole.keys(), vec![7_i64].into());
@@ -131,7 +159,7 @@ fn answers_are_put_together_in_order_or_not_at_all() {
         (tensor(&[1, 1]), table(7, 0.5)),
     ] {
         let runs = vec![run(vec![first]), run(vec![second])];
-        let error = join(runs, 1).unwrap_err().to_string();
+        let error = join(runs).unwrap_err().to_string();
         assert!(
             error.contains("output \"y0\" does not have a row"),
             "{error}"

@@ -48,7 +48,13 @@ fn with_another(tensor: &Tensor, place: usize) -> Tensor {
         }
         Data::Fp32(all) => all.to_mut()[place] = far_from(f64::from(all[place])) as f32,
         Data::Fp64(all) => all.to_mut()[place] = far_from(all[place]),
-        Data::Bytes(all) => all[place].push('.'),
+        Data::Bytes(all) => {
+            let other = |(index, string): (usize, &str)| {
+                let end = if index == place { "." } else { "" };
+                format!("{string}{end}")
+            };
+            *all = all.iter().enumerate().map(other).collect();
+        }
     }
     Tensor::new(shape, data).unwrap()
 }
