@@ -108,8 +108,11 @@ fn what_requests_have_filled_is_not_counted_twice() {
     assert!(matches!(refused.over, Over::Now { .. }), "{refused}");
     // The function takes as much.
     environment.set(10 * MB, 80 * MB);
+    second.shrink(30 * MB);
+    second.settle();
+    assert!(account.left_for_load().unwrap() <= 10 * MB as u64);
     let mut third = Charge::new(&account);
-    third.grow(MB).unwrap_err();
+    third.grow(20 * MB).unwrap_err();
 }
 
 #[test]
