@@ -201,6 +201,7 @@ impl Config {
     pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(environment);
         let _ = LogSettings::from_reader(&mut reader);
+        reader.check_characters();
         let mut models = models::read(&mut reader);
         choice::read(&mut reader, &mut models);
         let initialization = Self::initialization(environment);

@@ -61,6 +61,40 @@ async fn alone_it_ends_with_the_exit_code_for_wrong_usage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_can_never_work_is_refused_before_s3_is_asked() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    for (name, value, words) in [
+        ("MODEL_BUCKET", "s3://models", "a bucket's name"),
+        ("MODEL_BUCKET", "arn:aws:s3:::models", "the name alone"),
+        (
+            "MODEL_KEY",
+            "wine/\u{1b}[0mmodel.onnx",
+            "control characters",
+        ),
+        ("MODEL_NAME", "wi\nne", "control characters"),
+    ] {
+        let mut variables = vec![
+            ("MODEL_URI", ""),
+            ("MODEL_BUCKET", BUCKET),
+            ("MODEL_KEY", "wine/model.onnx"),
+        ];
+        variables.push((name, value));
+        let alone = Alone::start(&s3, &variables);
+        assert_eq!(alone.process.wait().await.unwrap().code(), Some(64));
+        let log = alone.process.log().text();
+        assert!(log.contains(&format!("{name}=")), "{log}");
+        assert!(log.contains(words), "{log}");
+    }
+    assert!(s3.requests().is_empty());
+    let padded = [
+        ("MODEL_URI", " s3://models/wine/model.onnx\n"),
+        ("MODEL_NAME", "wine\r\n"),
+    ];
+    let alone = Alone::ready(&s3, &padded).await;
+    assert_eq!(alone.predict(1).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_model_at_all_says_how_to_name_one() {
     let process = sidecar().start().unwrap();
     assert_eq!(process.wait().await.unwrap().code(), Some(64));

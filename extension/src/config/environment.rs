@@ -48,12 +48,12 @@ impl Environment {
         }
     }
 
-    /// A variable's value; an empty one counts as not set, as in Lambda's console.
+    /// A variable's value, without white space around it; an empty one counts as not set, as in Lambda's console.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables
             .get(name)
-            .map(String::as_str)
+            .map(|value| value.trim())
             .filter(|value| !value.is_empty())
     }
 

@@ -114,6 +114,8 @@ impl ModelSettings {
     }
 }
 
+const BUCKET_FORM: &str = "a bucket's name, or the ARN of an access point (arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME); \
+                           s3://BUCKET/KEY belongs in MODEL_URI, and of arn:aws:s3:::BUCKET the name alone is taken";
 const URI_FORM: &str = "s3://BUCKET/KEY or file:///PATH of a model (…/model.onnx), a manifest (…/manifest.json) or a \
                         repository (…/)";
 const KEY_FORM: &str =
@@ -138,7 +140,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Vec<ModelSettings> {
                 bucket: bucket.to_owned(),
                 key: key.to_owned(),
             };
-            if location.form().is_none() {
+            if !is_bucket(bucket) {
+                reader.wrong("MODEL_BUCKET", bucket, BUCKET_FORM);
+                return Vec::new();
+            }
+            if location.form().is_none() || key.starts_with("s3://") || key.starts_with("arn:") {
                 reader.wrong("MODEL_KEY", key, KEY_FORM);
                 return Vec::new();
             }
@@ -211,11 +217,29 @@ fn parse_uri(uri: &str) -> Option<Location> {
         let path = path.starts_with('/').then(|| path.to_owned())?;
         Location::File { path }
     } else {
-        let (bucket, key) = uri.strip_prefix("s3://")?.split_once('/')?;
-        let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        (!bucket.is_empty()).then_some(Location::S3 { bucket, key })?
+        let rest = uri.strip_prefix("s3://")?;
+        // An access point's ARN has a slash before its name, as in the AWS CLI.
+        let is_access_point = rest.starts_with("arn:");
+        let slashes = rest.match_indices('/').map(|(place, _)| place);
+        let end = slashes.skip(usize::from(is_access_point)).next()?;
+        let (bucket, key) = (rest[..end].to_owned(), rest[end + 1..].to_owned());
+        is_bucket(&bucket).then_some(Location::S3 { bucket, key })?
     };
     location.form().is_some().then_some(location)
+}
+
+/// Whether S3 can have a bucket of this name, or an access point of this ARN. How long a name may be is for S3 to say:
+/// others take shorter ones.
+fn is_bucket(name: &str) -> bool {
+    if let Some(arn) = name.strip_prefix("arn:") {
+        // partition:service:region:account:resource; that of a bucket has no account.
+        let mut parts = arn.splitn(5, ':').skip(3);
+        let has_account = parts.next().is_some_and(|account| !account.is_empty());
+        let is_access_point = |it: &str| it.contains("accesspoint/") || it.contains("accesspoint:");
+        return has_account && parts.next().is_some_and(is_access_point);
+    }
+    let fits = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    !name.is_empty() && name.chars().all(fits)
 }
 
 /// The file's name without its ending; where that is just `model` or `manifest`, or there is none, the name of the
@@ -255,6 +279,38 @@ mod tests {
     }
 
     #[test]
+    fn an_access_point_takes_the_place_of_a_bucket() {
+        for arn in [
+            "arn:aws:s3:eu-central-1:123456789012:accesspoint/models",
+            "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint:models",
+            "arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap",
+            "arn:aws:s3-object-lambda:us-east-1:123456789012:accesspoint/models",
+            "arn:aws:s3-outposts:us-west-2:123456789012:outpost/op-1/accesspoint/models",
+        ] {
+            assert!(is_bucket(arn), "{arn}");
+        }
+        let arn = "arn:aws:s3:eu-central-1:123456789012:accesspoint/models";
+        let location = parse_uri(&format!("s3://{arn}/wine/model.onnx")).unwrap();
+        let (bucket, key) = (arn.to_owned(), "wine/model.onnx".to_owned());
+        assert_eq!(location, Location::S3 { bucket, key });
+        for bucket in [
+            "arn:aws:s3:::models",
+            "arn:aws-us-gov:s3:::models",
+            "arn:aws:s3:::models/accesspoint/wine",
+            "arn:aws:s3:::",
+            "arn:",
+            "s3://models",
+            "models/wine",
+            "https://models.s3.amazonaws.com",
+            "mod els",
+            "modèles",
+            "",
+        ] {
+            assert!(!is_bucket(bucket), "{bucket}");
+        }
+    }
+
+    #[test]
     fn what_names_no_object_and_no_file_is_refused() {
         for uri in [
             "",
@@ -262,6 +318,11 @@ mod tests {
             "s3://bucket",
             "s3:///key",
             "s3://bucket/..",
+            "s3://arn:aws:s3:::bucket/key",
+            "s3://arn:aws:s3:::bucket",
+            "s3://buck et/key",
+            "s3://s3://bucket/key",
+            "arn:aws:s3:::bucket/key",
             "http://host/key",
             "bucket/key",
             "file://",

@@ -50,6 +50,77 @@ fn every_mistake_is_reported_at_once_with_variable_value_and_what_is_allowed() {
 }
 
 #[test]
+fn a_value_with_control_characters_is_refused_whatever_its_variable_is() {
+    for Variable { name, .. } in VARIABLES {
+        for value in [
+            "s3://m/a\tb.onnx",
+            "6\n0s",
+            "/tmp/a\u{7f}b",
+            "a\u{fffd}",
+            "a\u{9b}b",
+        ] {
+            let mut variables = vec![(*name, value)];
+            if !["MODEL_URI", "MODELS"].contains(name) {
+                variables.push(URI);
+            }
+            let error = read(&variables).unwrap_err();
+            let text = error.to_string();
+            let words = format!("{name}={value:?} is not allowed: expected text in UTF-8");
+            assert!(text.contains(&words), "{words}: {text}");
+            let told = text.matches(&format!("{name}={value:?}")).count();
+            assert_eq!(told, 1, "once: {text}");
+        }
+    }
+    let lines = "a=s3://m/a.onnx,\n  b=s3://m/b.onnx,\n";
+    assert_eq!(read(&[("MODELS", lines)]).unwrap().models.len(), 2);
+}
+
+#[test]
+fn white_space_around_a_value_changes_nothing() {
+    let config = read(&[
+        ("MODEL_BUCKET", " models\n"),
+        ("MODEL_KEY", "\twine/model.onnx "),
+        ("MODEL_NAME", "wine\r\n"),
+        ("MODEL_SOCKET", " /tmp/a.sock "),
+        ("MODEL_CUSTOM_OPS", " \n"),
+        ("MODEL_REQUIRED", " true"),
+        ("ORT_DYLIB_PATH", "/opt/lib.so\n"),
+        ("MODEL_VERSION", " 3HL4kqtJlcpXroDTDmJ "),
+    ])
+    .unwrap();
+    let model = &config.models[0];
+    assert_eq!(model.location.to_string(), "s3://models/wine/model.onnx");
+    assert_eq!(model.name.as_str(), "wine");
+    assert_eq!(
+        model.choice,
+        Choice::Version("3HL4kqtJlcpXroDTDmJ".to_owned())
+    );
+    assert_eq!(config.socket.to_str(), Some("/tmp/a.sock"));
+    assert_eq!(config.onnxruntime.to_str(), Some("/opt/lib.so"));
+    assert!(config.required && config.custom_ops.is_empty());
+}
+
+#[test]
+fn what_names_no_bucket_is_refused_with_what_does() {
+    for (bucket, key) in [
+        ("s3://models", "a.onnx"),
+        ("s3://models/", "a.onnx"),
+        ("arn:aws:s3:::models", "a.onnx"),
+        ("models/wine", "a.onnx"),
+    ] {
+        let error = read(&[("MODEL_BUCKET", bucket), ("MODEL_KEY", key)]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(&format!("MODEL_BUCKET={bucket:?}")), "{text}");
+        assert!(text.contains("a bucket's name, or the ARN"), "{text}");
+    }
+    let key = "s3://models/a.onnx";
+    let error = read(&[("MODEL_BUCKET", "models"), ("MODEL_KEY", key)]).unwrap_err();
+    assert!(error.to_string().contains(&format!("MODEL_KEY={key:?}")));
+    let arn = "arn:aws:s3:eu-central-1:123456789012:accesspoint/models";
+    assert!(read(&[("MODEL_BUCKET", arn), ("MODEL_KEY", "a.onnx")]).is_ok());
+}
+
+#[test]
 fn a_model_is_named_in_exactly_one_way() {
     for variables in [
         &[][..],

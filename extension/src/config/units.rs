@@ -11,6 +11,8 @@ const SOCKET_PATH_LIMIT: usize = 108;
 pub(super) struct Reader<'a> {
     environment: &'a Environment,
     mistakes: Vec<String>,
+    /// Variables whose value cannot be read at all, of which nothing else is said.
+    unreadable: Vec<&'static str>,
 }
 
 impl<'a> Reader<'a> {
@@ -18,6 +20,7 @@ impl<'a> Reader<'a> {
         Self {
             environment,
             mistakes: Vec::new(),
+            unreadable: Vec::new(),
         }
     }
 
@@ -32,9 +35,36 @@ impl<'a> Reader<'a> {
 
     /// Notes a mistake.
     pub(super) fn wrong(&mut self, variable: &str, value: &str, allowed: &str) {
+        if self.unreadable.contains(&variable) {
+            return;
+        }
         self.mistakes.push(format!(
             "{variable}={value:?} is not allowed: expected {allowed}"
         ));
+    }
+
+    /// Notes each variable whose value has characters that no value can have.
+    pub(super) fn check_characters(&mut self) {
+        let is_wrong = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+        for variable in super::VARIABLES {
+            let name = variable.name;
+            // The entries of a list may stand on lines of their own.
+            let separator = match name {
+                "MODELS" | "MODEL_VERSION" | "MODEL_LABEL" => Some(','),
+                "MODEL_CUSTOM_OPS" => Some(':'),
+                _ => None,
+            };
+            let is_separator = |c: char| Some(c) == separator;
+            if let Some(value) = self.text(name)
+                && value
+                    .split(is_separator)
+                    .any(|it| it.trim().contains(is_wrong))
+            {
+                let allowed = "text in UTF-8 without control characters, such as line ends";
+                self.wrong(name, value, allowed);
+                self.unreadable.push(name);
+            }
+        }
     }
 
     /// Notes that something is missing.
@@ -53,7 +83,7 @@ impl<'a> Reader<'a> {
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
         let value = self.text(name)?;
-        let parsed = parse(value.trim());
+        let parsed = parse(value);
         if parsed.is_none() {
             self.wrong(name, value, allowed);
         }
