@@ -109,11 +109,19 @@ impl Cache {
         Self::open_with(directory, &Settings::default())
     }
 
-    /// Opens the cache, makes its directories, and sweeps what an interrupted fetch left.
+    /// Opens the cache, makes its directories, and sweeps what an interrupted fetch left. One that is not shared must be
+    /// this user's own: where it lies, others may be able to make one of its name before.
     pub fn open_with(directory: &Path, settings: &Settings) -> Result<Self, CacheError> {
-        make(directory)?;
-        let is_shared = settings.shared.unwrap_or_else(|| sys::is_on_nfs(directory));
+        let is_shared = settings.shared.unwrap_or_else(|| {
+            // The part of the path that is there says where the directory will be.
+            let there = directory.ancestors().find(|path| path.exists());
+            there.is_some_and(sys::is_on_nfs) && !directory.is_symlink()
+        });
+        make(directory, is_shared)?;
         let own = settings.own.as_deref().filter(|_| is_shared);
+        if let Some(own) = own {
+            make(own, false)?;
+        }
         let own = own.unwrap_or(directory);
         let cache = Self {
             files: directory.join("files"),
@@ -134,7 +142,7 @@ impl Cache {
             &cache.loading,
             &cache.partials,
         ] {
-            make(path)?;
+            make(path, is_shared && path.starts_with(directory))?;
             sys::check_writable(path).map_err(|error| failed("cannot write to", path, error))?;
             cache.sweep_temporary(path)?;
         }
@@ -215,9 +223,13 @@ impl Cache {
     }
 }
 
-fn make(path: &Path) -> Result<(), CacheError> {
-    fs::create_dir_all(path)
-        .map_err(|source| failed("cannot make the cache directory", path, source))
+fn make(path: &Path, is_shared: bool) -> Result<(), CacheError> {
+    let made = if is_shared {
+        fs::create_dir_all(path)
+    } else {
+        sys::make_private(path)
+    };
+    made.map_err(|source| failed("cannot make the cache directory", path, source))
 }
 
 /// The paths in a directory; none when it cannot be read.
@@ -325,6 +337,26 @@ mod tests {
         let (_, interrupted) = temporary(&cache.journals).unwrap().keep().unwrap();
         Cache::open(directory.path()).unwrap();
         assert!(!interrupted.exists());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_cache_is_not_followed_unless_it_is_shared() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        fs::create_dir(&target).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let error = Cache::open(&link).unwrap_err().to_string();
+        assert!(error.contains("symbolic link"), "{error}");
+        assert!(entries(&target).is_empty(), "nothing was made there");
+        let cache = folder.path().join("cache");
+        fs::create_dir(&cache).unwrap();
+        std::os::unix::fs::symlink(&target, cache.join("files")).unwrap();
+        assert!(Cache::open(&cache).is_err(), "nor inside of it");
+        let shared = Settings {
+            shared: Some(true),
+            ..Settings::default()
+        };
+        Cache::open_with(&link, &shared).unwrap();
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod excerpt;
 pub mod fetch;
 pub mod help;
 pub mod ids;

@@ -4,6 +4,7 @@
     reason = "the one room where the process itself is touched; each block says why it is sound"
 )]
 
+mod directory;
 mod memory;
 
 use std::ffi::{CStr, CString, c_void};
@@ -15,6 +16,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::ptr::NonNull;
 
+pub use directory::make_private;
 pub use memory::{MemoryProbe, SystemMemory};
 
 /// Tells ONNX Runtime not to start its telemetry client (on by default in Microsoft's builds from 1.29 on).

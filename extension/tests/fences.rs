@@ -22,7 +22,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
         &["lifecycle/lambda.rs"],
     ),
     (&["tracing_subscriber"], &["log.rs"]),
-    (&["libc"], &["sys.rs"]),
+    (&["libc"], &["sys.rs", "sys/"]),
     (&["zstd_safe"], &["fetch/"]),
 ];
 
@@ -43,6 +43,7 @@ const WORDS: &[(&[&str], &[&str])] = &[
         &["unsafe {", "unsafe fn", "unsafe impl", "unsafe_code"],
         &[
             "sys.rs",
+            "sys/directory.rs",
             "main.rs",
             "engine/arena.rs",
             "engine/inline.rs",
@@ -79,6 +80,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Rooms that anybody may use, and that use only each other.
 const LEAVES: &[&str] = &[
     "config",
+    "excerpt",
     "ids",
     "clock",
     "manifest",
