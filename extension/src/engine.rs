@@ -16,7 +16,7 @@ pub use onnxruntime::OnnxRuntime;
 pub use optimise::DimensionNames;
 
 use crate::onnx::Description;
-use crate::tensor::{Signature, Value};
+use crate::tensor::{SharedDimensions, Signature, Value};
 
 /// Something that loads models.
 pub trait Engine: Send + Sync {
@@ -33,6 +33,11 @@ pub trait Engine: Send + Sync {
 pub trait Session: Send + Sync {
     /// Its inputs and outputs.
     fn signature(&self) -> &Signature;
+
+    /// The dimensions that several of its inputs share.
+    fn shared_dimensions(&self) -> &SharedDimensions {
+        SharedDimensions::NONE
+    }
 
     /// Runs it, and gives the outputs of these names in this order, each once, or all when none is named. The inputs must
     /// be those of the signature, in datatype and rank; what the graph itself refuses is [`EngineError::Input`]. Runs at

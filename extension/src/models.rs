@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::clock::Timestamp;
 use crate::engine::{Cancel, EngineError, Session};
 use crate::ids::{ByName, Digest, ModelName, Version};
-use crate::tensor::{Signature, Value};
+use crate::tensor::{SharedDimensions, Signature, Value};
 pub use leaving::Leaving;
 
 /// One loaded version of a model.
@@ -59,6 +59,12 @@ impl Loaded {
     #[must_use]
     pub fn signature(&self) -> &Signature {
         self.session().signature()
+    }
+
+    /// The dimensions that several of its inputs share.
+    #[must_use]
+    pub fn shared_dimensions(&self) -> &SharedDimensions {
+        self.session().shared_dimensions()
     }
 
     /// Whether what a run does follows from the shapes of its inputs; see [`Session::has_fixed_work`].

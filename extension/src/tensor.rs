@@ -4,6 +4,7 @@
 //! keeps its elements where they came to lie, so that they need no copy on their way.
 
 mod buffer;
+mod dimensions;
 mod maps;
 mod rows;
 mod signature;
@@ -15,6 +16,7 @@ use std::fmt;
 use std::ops::Range;
 
 pub use buffer::{Buffer, Flat, Plain};
+pub use dimensions::{SharedDimensions, SizeMismatch};
 use half::{bf16, f16};
 pub use maps::Maps;
 pub use rows::common_rows;
@@ -22,6 +24,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use signature::{Incompatible, Port, Side, Signature};
 pub use strings::Strings;
+
+use crate::excerpt::Dimensions;
 
 /// Defines [`Datatype`] and [`Data`] from one table: variant, element type, what holds elements, name in the protocol.
 macro_rules! datatypes {
@@ -179,7 +183,7 @@ pub struct Tensor {
 
 /// A shape and a number of elements that do not fit each other.
 #[derive(Debug, thiserror::Error)]
-#[error("shape {shape:?} holds {expected} elements, the data has {given}")]
+#[error("shape {:?} holds {expected} elements, the data has {given}", Dimensions(.shape))]
 pub struct ShapeMismatch {
     shape: Vec<usize>,
     expected: String,

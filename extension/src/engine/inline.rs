@@ -103,11 +103,24 @@ pub(super) fn load(
             Some((weight.name, tensor))
         })
         .collect();
-    WAITING.set(Some(weights?));
-    let session = builder.commit_from_memory(&skeleton.model);
-    // Where it failed before it came to them.
-    drop(WAITING.take());
-    Some(session)
+    let _waiting = Waiting::of(weights?);
+    Some(builder.commit_from_memory(&skeleton.model))
+}
+
+/// Clears [`WAITING`] when it is dropped: a load that fails or panics leaves no weights to the next one.
+struct Waiting;
+
+impl Waiting {
+    fn of(weights: Vec<(String, DynTensor)>) -> Self {
+        WAITING.set(Some(weights));
+        Self
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        drop(WAITING.take());
+    }
 }
 
 #[cfg(test)]

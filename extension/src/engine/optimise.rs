@@ -7,10 +7,11 @@ use std::path::Path;
 
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::value::{Outlet, ValueType};
+use ort::value::Outlet;
 
 use super::EngineError;
 use super::onnxruntime::{OnnxRuntime, guarded, text};
+use super::session;
 
 /// The free dimensions of a model's inputs: for each input, the name of each dimension, empty where it has none.
 pub type DimensionNames = Vec<(String, Vec<String>)>;
@@ -55,11 +56,6 @@ impl OnnxRuntime {
 }
 
 fn dimension_names(input: &Outlet) -> (String, Vec<String>) {
-    let names = match input.dtype() {
-        ValueType::Tensor {
-            dimension_symbols, ..
-        } => dimension_symbols.to_vec(),
-        _ => Vec::new(),
-    };
-    (input.name().to_owned(), names)
+    let names = session::dimension_names(input).map(|(_, names)| names.to_vec());
+    (input.name().to_owned(), names.unwrap_or_default())
 }

@@ -19,16 +19,17 @@ use ort::error::ErrorCode;
 use ort::memory::MemoryInfo;
 use ort::session::RunOptions;
 use ort::sys;
-use ort::value::DynValue;
+use ort::value::{DynValue, ValueType};
 
 use super::onnxruntime::{guarded, text};
 use super::values::{self, Input, Raw};
 use super::{Cancel, EngineError, OutOfMemory, Session};
 use crate::onnx::Zipped;
-use crate::tensor::{Data, Datatype, Kind, Maps, Port, Signature, Tensor, Value};
+use crate::tensor::{Data, Datatype, Kind, Maps, Port, SharedDimensions, Signature, Tensor, Value};
 
 pub(super) struct OnnxSession {
     signature: Signature,
+    shared_dimensions: SharedDimensions,
     /// The names of the signature's inputs and outputs, in its order, as the C API takes them.
     inputs: Vec<CString>,
     outputs: Vec<CString>,
@@ -49,6 +50,10 @@ pub(super) struct OnnxSession {
 impl Session for OnnxSession {
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn shared_dimensions(&self) -> &SharedDimensions {
+        &self.shared_dimensions
     }
 
     fn run(
@@ -102,6 +107,8 @@ impl OnnxSession {
                 name: input.name().to_owned(),
                 kind: Kind::Optional(Box::new(values::kind(input.dtype()))),
             });
+        let names = session.inputs().iter().filter_map(dimension_names);
+        let shared_dimensions = SharedDimensions::of(names);
         let mut inputs = ports(session.inputs());
         inputs.extend(with_default);
         let mut outputs = ports(session.outputs());
@@ -125,6 +132,7 @@ impl OnnxSession {
         let empty = inputs.iter().map(empty).collect();
         Self {
             signature: Signature { inputs, outputs },
+            shared_dimensions,
             inputs: input_names,
             outputs: output_names,
             empty,
@@ -288,6 +296,16 @@ impl OnnxSession {
         // SAFETY: the status was just given by ONNX Runtime, and goes nowhere else.
         unsafe { ort::Error::result_from_status(status) }?;
         results.take()
+    }
+}
+
+/// The name of an input that is a tensor, and of each of its dimensions, empty for one without a name.
+pub(super) fn dimension_names(input: &ort::value::Outlet) -> Option<(&str, &[String])> {
+    match input.dtype() {
+        ValueType::Tensor {
+            dimension_symbols, ..
+        } => Some((input.name(), &**dimension_symbols)),
+        _ => None,
     }
 }
 

@@ -381,6 +381,75 @@ fn an_optimised_graph_gives_the_same() {
 }
 
 #[test]
+fn a_byte_that_is_neither_0_nor_1_in_a_boolean_tensor_is_true() {
+    use crate::onnx::tests::write::{bytes, model, node, raw, value};
+    const BOOL: u64 = 9;
+    // Few are copied out, many are shared.
+    for count in [3, 8192] {
+        let elements: Vec<u8> = [0, 1, 2, 255].into_iter().cycle().take(count).collect();
+        let content = model(&[
+            bytes(1, &node("Identity", &["c"], &["y"])),
+            bytes(2, b"graph"),
+            bytes(5, &raw("c", BOOL, &[count], &elements)),
+            bytes(12, &value("y", BOOL, &[count])),
+        ]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        let session = engine().load(file.path(), None).unwrap();
+        let outputs = session.run(vec![], &[], &Cancel::default()).unwrap();
+        let expected: Vec<bool> = elements.iter().map(|byte| *byte > 0).collect();
+        let expected = Tensor::new(vec![count], expected).unwrap();
+        assert_eq!(outputs, [("y".to_owned(), Value::Tensor(expected))]);
+    }
+}
+
+/// What declares an input or output of FP32 with a named dimension and one of this size.
+fn named(name: &str, dimension: &str, size: u64) -> Vec<u8> {
+    use crate::onnx::tests::write::{bytes, join, number};
+    let dimensions = [bytes(2, dimension.as_bytes()), number(1, size)];
+    let shape = join(dimensions.map(|dimension| bytes(1, &dimension)));
+    let tensor = join([number(1, 1), bytes(2, &shape)]);
+    join([bytes(1, name.as_bytes()), bytes(2, &bytes(1, &tensor))])
+}
+
+#[test]
+fn the_dimensions_that_inputs_share_are_known_however_the_model_is_loaded() {
+    use crate::onnx::tests::write::{bytes, model, node, raw};
+    // Of this many the weights are loaded apart from the model.
+    for width in [2_u64, 2048] {
+        let length = usize::try_from(width * width).unwrap();
+        let shape = [usize::try_from(width).unwrap(); 2];
+        let content = model(&[
+            bytes(1, &node("MatMul", &["a", "w"], &["c"])),
+            bytes(1, &node("Add", &["c", "b"], &["y"])),
+            bytes(2, b"graph"),
+            bytes(5, &raw("w", 1, &shape, &vec![0; 4 * length])),
+            bytes(11, &named("a", "N", width)),
+            bytes(11, &named("b", "N", width)),
+            bytes(12, &named("y", "N", width)),
+        ]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        let before = inline::loaded();
+        let session = engine().load(file.path(), None).unwrap();
+        assert_eq!(inline::loaded() > before, width > 2);
+        let given = |rows: [usize; 2]| {
+            let tensor = |rows: usize| {
+                let shape = vec![rows, usize::try_from(width).unwrap()];
+                let count = shape.iter().product();
+                Value::Tensor(Tensor::new(shape, vec![0_f32; count]).unwrap())
+            };
+            let [a, b] = rows;
+            [("a".to_owned(), tensor(a)), ("b".to_owned(), tensor(b))]
+        };
+        let check = |rows| session.shared_dimensions().check(&given(rows), true);
+        assert_eq!(check([2, 2]), Ok(()));
+        let error = check([2, 3]).unwrap_err().to_string();
+        assert!(error.contains("share the dimension \"N\""), "{error}");
+    }
+}
+
+#[test]
 fn a_missing_library_is_an_error_that_names_its_path() {
     let error = OnnxRuntime::open(std::path::Path::new("/nowhere/libonnxruntime.so"), 1, None)
         .err()

@@ -21,11 +21,11 @@ pub(super) use raw::Raw;
 
 use crate::tensor::{Data, Datatype, Kind, Value};
 
-/// Calls `$with!(variant, element type)` for every datatype that is a number or a truth value.
-macro_rules! for_each_primitive {
-    ($with:ident) => {
+/// Calls `$with!(variant, element type)` for every datatype that is a number, after the entries in `$more`.
+macro_rules! for_each_number {
+    ($with:ident $($more:tt)*) => {
         $with! {
-            Bool bool, Bool;
+            $($more)*
             Uint8 u8, Uint8;
             Uint16 u16, Uint16;
             Uint32 u32, Uint32;
@@ -41,7 +41,14 @@ macro_rules! for_each_primitive {
         }
     };
 }
-use for_each_primitive;
+use for_each_number;
+
+/// Calls `$with!(variant, element type)` for every datatype that is a number or a truth value.
+macro_rules! for_each_primitive {
+    ($with:ident) => {
+        for_each_number! { $with Bool bool, Bool; }
+    };
+}
 
 /// The kind of an input or output as the graph declares it.
 pub(super) fn kind(declared: &ValueType) -> Kind {

@@ -27,7 +27,7 @@ impl Unfinished {
         let mut session = ptr::null_mut();
         let load = editor_api()?.CreateModelEditorSessionFromArray;
         // SAFETY: the arguments are those of `CreateSessionFromArray`, as the caller promises.
-        check(unsafe { load(environment, model, length, options, &raw mut session) })?;
+        unsafe { check(load(environment, model, length, options, &raw mut session)) }?;
         NonNull::new(session)
             .map(Self)
             .ok_or_else(|| ort::Error::new("there is no session"))
@@ -40,7 +40,7 @@ impl Unfinished {
         let set = editor_api()?.SetGraphInputs;
         // SAFETY: the graph and the inputs are alive. Those that the graph takes are replaced by null, so that the
         // others, and they alone, are released with `inputs`.
-        check(unsafe { set(graph.ptr_mut(), inputs.0.as_mut_ptr(), inputs.0.len()) })?;
+        unsafe { check(set(graph.ptr_mut(), inputs.0.as_mut_ptr(), inputs.0.len())) }?;
         for (name, tensor) in weights {
             graph.add_initializer(name, tensor, true)?;
         }
@@ -49,7 +49,7 @@ impl Unfinished {
         model.set_graph(graph)?;
         let apply = editor_api()?.ApplyModelToModelEditorSession;
         // SAFETY: the session and the model are alive, and the session keeps what it needs of the model.
-        check(unsafe { apply(self.0.as_ptr(), model.ptr_mut()) })
+        unsafe { check(apply(self.0.as_ptr(), model.ptr_mut())) }
     }
 
     /// Initialises it, after which it can run.
@@ -62,7 +62,7 @@ impl Unfinished {
     ) -> ort::Result<*mut sys::OrtSession> {
         let finish = editor_api()?.FinalizeModelEditorSession;
         // SAFETY: the session is alive and the caller vouches for the options; packed weights are not shared.
-        check(unsafe { finish(self.0.as_ptr(), options, ptr::null()) })?;
+        unsafe { check(finish(self.0.as_ptr(), options, ptr::null())) }?;
         Ok(ManuallyDrop::new(self).0.as_ptr())
     }
 }
@@ -82,7 +82,12 @@ impl Inputs {
     fn of(session: &Unfinished, but: usize) -> ort::Result<Self> {
         let mut count = 0;
         // SAFETY: the session is alive, and `count` is a place for a number.
-        check(unsafe { (ort::api().SessionGetInputCount)(session.0.as_ptr(), &raw mut count) })?;
+        unsafe {
+            check((ort::api().SessionGetInputCount)(
+                session.0.as_ptr(),
+                &raw mut count,
+            ))
+        }?;
         let mut inputs = Self(Vec::new());
         for index in 0..count.saturating_sub(but) {
             inputs.0.push(input(session, index)?);
@@ -122,7 +127,11 @@ fn input(session: &Unfinished, index: usize) -> ort::Result<*mut sys::OrtValueIn
     Ok(input)
 }
 
-fn check(status: sys::OrtStatusPtr) -> ort::Result<()> {
-    // SAFETY: every status that comes here was just given by ONNX Runtime, and goes nowhere else.
+/// The error of a status, which is released.
+///
+/// # Safety
+/// ONNX Runtime has just given the status, and it goes nowhere else.
+unsafe fn check(status: sys::OrtStatusPtr) -> ort::Result<()> {
+    // SAFETY: the caller's promise.
     unsafe { ort::Error::result_from_status(status) }
 }

@@ -13,8 +13,8 @@ use ort::session::SharedSessionInner;
 use ort::sys;
 use ort::value::{DynValue, TensorElementType};
 
-use super::{Surroundings, for_each_primitive};
-use crate::tensor::{Buffer, Data, Strings, Tensor, Value, element_count};
+use super::{Surroundings, for_each_number};
+use crate::tensor::{Buffer, Data, Plain, Strings, Tensor, Value, element_count};
 
 /// A tensor of fewer bytes is copied out: that costs less than to share it.
 const WORTH_SHARING: usize = 4096;
@@ -42,20 +42,24 @@ struct Owner {
     _session: Arc<SharedSessionInner>,
 }
 
-/// What a status says, if it is an error.
-fn checked(status: sys::OrtStatusPtr) -> Result<(), String> {
-    // SAFETY: callers pass what ONNX Runtime has just given them, once.
+/// The error of a status, which is released.
+///
+/// # Safety
+/// ONNX Runtime has just given the status, and it goes nowhere else.
+unsafe fn checked(status: sys::OrtStatusPtr) -> Result<(), String> {
+    // SAFETY: the caller's promise.
     unsafe { ort::Error::result_from_status(status) }.map_err(|error| error.message().to_owned())
 }
 
 /// What `call` writes at the place that it is given.
 ///
 /// # Safety
-/// When `call` returns no error, it has written there.
+/// `call` returns a status that ONNX Runtime has just given it. When that is no error, `call` has written there.
 unsafe fn written<T>(call: impl FnOnce(*mut T) -> sys::OrtStatusPtr) -> Result<T, String> {
     let mut place = MaybeUninit::uninit();
-    checked(call(place.as_mut_ptr()))?;
     // SAFETY: the caller's promise.
+    unsafe { checked(call(place.as_mut_ptr())) }?;
+    // SAFETY: likewise.
     Ok(unsafe { place.assume_init() })
 }
 
@@ -213,12 +217,18 @@ impl Raw {
             ($($variant:ident $element:ty, $onnx:ident;)*) => {
                 match datatype {
                     $(TensorElementType::$onnx => Data::$variant(self.elements(count, around)?),)*
+                    // A byte other than 0 and 1 is no `bool`, and a model may hold any.
+                    TensorElementType::Bool => {
+                        let bytes = self.elements::<u8>(count, around)?;
+                        let truths: Vec<bool> = bytes.iter().map(|byte| *byte != 0).collect();
+                        truths.into()
+                    }
                     TensorElementType::String => Data::Bytes(self.strings(count)?),
                     other => return Err(format!("elements of type {other} have no form here")),
                 }
             };
         }
-        let data = for_each_primitive!(table);
+        let data = for_each_number!(table);
         Tensor::new(shape, data).map_err(|mismatch| mismatch.to_string())
     }
 
@@ -245,7 +255,7 @@ impl Raw {
         Ok((datatype.into(), shape.collect()))
     }
 
-    fn elements<T: Copy + Send + Sync + 'static>(
+    fn elements<T: Plain>(
         self,
         count: usize,
         around: &Surroundings<'_>,
@@ -293,9 +303,15 @@ impl Raw {
         let (mut bytes, mut starts) = (vec![0_u8; length], vec![0_usize; count]);
         let (to, offsets) = (bytes.as_mut_ptr().cast(), starts.as_mut_ptr());
         // SAFETY: there is room for so many bytes and so many offsets.
-        checked(unsafe {
-            (api.GetStringTensorContent)(self.0.as_ptr(), to, length, offsets, count)
-        })?;
+        unsafe {
+            checked((api.GetStringTensorContent)(
+                self.0.as_ptr(),
+                to,
+                length,
+                offsets,
+                count,
+            ))
+        }?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             let element = starts.partition_point(|start| *start <= at);
