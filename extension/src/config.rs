@@ -200,8 +200,8 @@ impl Config {
     /// Reads the whole configuration, or says everything that is wrong with it.
     pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(environment);
-        let _ = LogSettings::from_reader(&mut reader);
         reader.check_characters();
+        let _ = LogSettings::from_reader(&mut reader);
         let mut models = models::read(&mut reader);
         choice::read(&mut reader, &mut models);
         let initialization = Self::initialization(environment);

@@ -220,8 +220,8 @@ fn parse_uri(uri: &str) -> Option<Location> {
         let rest = uri.strip_prefix("s3://")?;
         // An access point's ARN has a slash before its name, as in the AWS CLI.
         let is_access_point = rest.starts_with("arn:");
-        let slashes = rest.match_indices('/').map(|(place, _)| place);
-        let end = slashes.skip(usize::from(is_access_point)).next()?;
+        let mut slashes = rest.match_indices('/').map(|(place, _)| place);
+        let end = slashes.nth(usize::from(is_access_point))?;
         let (bucket, key) = (rest[..end].to_owned(), rest[end + 1..].to_owned());
         is_bucket(&bucket).then_some(Location::S3 { bucket, key })?
     };
