@@ -42,7 +42,8 @@ use crate::manifest::Draw;
 use crate::sys;
 use room::Limits;
 
-const PARTIAL_PREFIX: &str = "partial-";
+/// Prefix of the names of temporary files. No model's name begins with a dot, so no journal or load marker has it.
+const PARTIAL_PREFIX: &str = ".partial-";
 
 /// How a cache's directory may be used.
 #[derive(Clone, Debug, Default)]
@@ -146,6 +147,7 @@ impl Cache {
             sys::check_writable(path).map_err(|error| failed("cannot write to", path, error))?;
             cache.sweep_temporary(path)?;
         }
+        cache.sweep_undotted();
         Ok(cache)
     }
 
@@ -335,8 +337,41 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::open(directory.path()).unwrap();
         let (_, interrupted) = temporary(&cache.journals).unwrap().keep().unwrap();
+        let undotted = cache.partials.join("partial-a1B2c3");
+        fs::write(&undotted, b"half").unwrap();
         Cache::open(directory.path()).unwrap();
-        assert!(!interrupted.exists());
+        assert!(!interrupted.exists() && !undotted.exists());
+    }
+
+    #[test]
+    fn every_name_of_a_model_keeps_its_journal_and_its_load_marker() {
+        for name in [
+            "partial-wine",
+            "partial-",
+            "partial-a1B2c3",
+            "origins",
+            "files",
+            "journals",
+            "loading",
+            "partials",
+            "draw",
+            "a.json",
+            "-",
+            "_",
+            "CON",
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let cache = Cache::open(directory.path()).unwrap();
+            let model = ModelName::parse(name).unwrap();
+            let (_, record) = keep(&cache, &model, b"model bytes");
+            cache
+                .journal(&model, "s3://b/k")
+                .load_begins(&record.digest());
+            let again = Cache::open(directory.path()).unwrap();
+            assert_eq!(entries(&again.loading).len(), 1, "{name}");
+            let journal = again.journal(&model, "s3://b/k");
+            assert_eq!(journal.history().good(), Some(&record), "{name}");
+        }
     }
 
     #[test]

@@ -29,6 +29,20 @@ pub unsafe fn disable_onnxruntime_telemetry() {
     unsafe { libc::setenv(c"ORT_DISABLE_TELEMETRY".as_ptr(), c"1".as_ptr(), 1) };
 }
 
+/// A number from the system's random number generator. State of the process would be the same in every environment that
+/// is restored from one snapshot.
+#[must_use]
+pub fn random_u64() -> u64 {
+    // Linux gives so few bytes without fail.
+    getrandom::u64().unwrap_or_default()
+}
+
+/// As [`random_u64`], of half the length.
+#[must_use]
+pub fn random_u32() -> u32 {
+    getrandom::u32().unwrap_or_default()
+}
+
 /// Ends the process at once, without the destructors of C++ libraries: a thread may still be inside ONNX Runtime,
 /// opening it, loading or running a model, and would have its ground taken from under it.
 pub fn exit(code: i32) -> ! {

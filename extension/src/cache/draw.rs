@@ -5,13 +5,13 @@
 //! cache that others share.
 
 use std::fs;
-use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
 
 use tracing::warn;
 
 use super::{Cache, CacheError, failed, temporary};
 use crate::manifest::Draw;
+use crate::sys;
 
 impl Cache {
     /// What this environment has drawn; draws where it has not yet. Where it cannot be kept it holds until the process
@@ -30,8 +30,7 @@ impl Cache {
     }
 
     fn draw_anew(&self) -> Draw {
-        // What the standard library seeds its hash maps with, which the system gives it at random.
-        let draw = Draw(RandomState::new().hash_one(std::process::id()));
+        let draw = Draw(sys::random_u64());
         if let Err(error) = self.keep_draw(draw) {
             warn!("a second start here may decide differently about a canary: {error}");
         }

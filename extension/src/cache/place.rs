@@ -47,16 +47,28 @@ impl Cache {
         // Says why it cannot be read, where it cannot.
         let read = fs::read_dir(directory);
         read.map_err(|error| failed("cannot read the cache directory", directory, error))?;
+        self.sweep_prefixed(directory, PARTIAL_PREFIX);
+        Ok(())
+    }
+
+    /// Removes temporary files under the undotted prefix, which other releases write, where no file is named after a
+    /// model.
+    pub(super) fn sweep_undotted(&self) {
+        for directory in [&self.files, &self.origins, &self.partials] {
+            self.sweep_prefixed(directory, PARTIAL_PREFIX.trim_start_matches('.'));
+        }
+    }
+
+    fn sweep_prefixed(&self, directory: &Path, prefix: &str) {
         let now = SystemTime::now();
         for path in entries(directory) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let is_left = !self.is_shared || is_abandoned(&path, now);
-            if name.starts_with(PARTIAL_PREFIX) && is_left {
+            if name.starts_with(prefix) && is_left {
                 // The folders of interrupted loads as well.
                 let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
             }
         }
-        Ok(())
     }
 }
 

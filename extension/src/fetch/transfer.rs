@@ -13,14 +13,12 @@
 //! small model; to let the rest wait for the answer's end, the time.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher as _, RandomState};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
-use futures_core::future::BoxFuture;
+use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -30,6 +28,7 @@ use super::{Context, FetchError};
 use crate::cache::Wanted;
 use crate::clock::{Clock, Thaws};
 use crate::source::{Object, Source};
+use crate::sys;
 
 /// How many attempts in a row may bring nothing.
 const FRUITLESS: u32 = 4;
@@ -111,9 +110,9 @@ impl<'a> Transfer<'a> {
             pieces,
         };
         let mut first = Some(first);
-        let all = (0..connections).map(|_| Box::pin(self.connection(&flow, first.take())) as _);
-        match each(all.collect()).await {
-            Ok(()) | Err(Stop::Refused) => Ok(()),
+        let all = (0..connections).map(|_| self.connection(&flow, first.take()));
+        match try_join_all(all).await {
+            Ok(_) | Err(Stop::Refused) => Ok(()),
             Err(Stop::Failed(error)) => Err(error),
         }
     }
@@ -232,30 +231,8 @@ impl Flow<'_> {
     }
 }
 
-/// Runs them beside each other until all have ended, or one has failed.
-async fn each(mut connections: Vec<BoxFuture<'_, Result<(), Stop>>>) -> Result<(), Stop> {
-    std::future::poll_fn(|context| {
-        let mut index = 0;
-        while let Some(connection) = connections.get_mut(index) {
-            match connection.as_mut().poll(context) {
-                Poll::Ready(Ok(())) => drop(connections.remove(index)),
-                failed @ Poll::Ready(Err(_)) => return failed,
-                Poll::Pending => index += 1,
-            }
-        }
-        match connections.len() {
-            0 => Poll::Ready(Ok(())),
-            _ => Poll::Pending,
-        }
-    })
-    .await
-}
-
 /// How long to wait after so many attempts without a byte, at least one.
 fn pause(attempts: u32) -> Duration {
     let longest = PAUSE * 2_u32.pow((attempts - 1).min(DOUBLINGS));
-    // What the standard library seeds its hash maps with is random enough to tell clients apart.
-    let random = RandomState::new().hash_one(attempts);
-    longest
-        .mul_f64(f64::from(u32::try_from(random >> 32).unwrap_or_default()) / f64::from(u32::MAX))
+    longest.mul_f64(f64::from(sys::random_u32()) / f64::from(u32::MAX))
 }

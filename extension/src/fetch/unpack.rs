@@ -11,7 +11,8 @@
 mod frame;
 
 use sha2::{Digest as _, Sha256};
-use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
+use zstd_safe::zstd_sys::ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge as WINDOW_TOO_LARGE;
+use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, is_error_kind};
 
 use super::FetchError;
 use super::expectation::Expectation;
@@ -61,13 +62,10 @@ pub enum UnpackError {
     },
     /// It takes more memory than there may be.
     #[error(
-        "its window is {window} bytes, and at most {WINDOW} are allowed, so that memory stays bounded: compress it \
-         with a level up to 19, without --long and --ultra"
+        "its window is larger than the {WINDOW} bytes that are allowed, so that memory stays bounded: compress it with \
+         a level up to 19, without --long and --ultra"
     )]
-    Window {
-        /// What the frame declares.
-        window: u64,
-    },
+    Window,
     /// It was compressed with a dictionary.
     #[error("it was compressed with a dictionary, which is not there: compress it without")]
     Dictionary,
@@ -77,7 +75,7 @@ impl UnpackError {
     /// Whether bytes that were damaged on the way may be the reason. What a header says is asked for anew as well when
     /// it contradicts what comes out, and not when it alone is the obstacle.
     pub(super) fn is_damage(&self) -> bool {
-        !matches!(self, UnpackError::Window { .. } | UnpackError::Dictionary)
+        !matches!(self, UnpackError::Window | UnpackError::Dictionary)
     }
 }
 
@@ -173,24 +171,17 @@ impl Unpacker {
                     let at = self.at;
                     return Err(self.failed(UnpackError::Foreign { at }));
                 }
-                Header::Skippable => self.limit = Limit::Frame(self.out),
                 Header::Frame {
-                    window,
-                    content,
-                    dictionary,
-                } => {
-                    if dictionary {
-                        return Err(self.failed(UnpackError::Dictionary));
-                    }
-                    if window > WINDOW {
-                        return Err(self.failed(UnpackError::Window { window }));
-                    }
+                    dictionary: true, ..
+                } => return Err(self.failed(UnpackError::Dictionary)),
+                Header::Frame { content, .. } => {
+                    self.is_within = true;
+                    let header = std::mem::take(&mut self.header);
+                    // Nothing comes out of a header alone, and zstd refuses one whose window is too large.
+                    self.decode(&header)?;
                     self.begin(content)?;
                 }
             }
-            self.is_within = true;
-            let header = std::mem::take(&mut self.header);
-            self.decode(&header)?;
         }
         Ok(())
     }
@@ -255,9 +246,13 @@ impl Unpacker {
             let left = self.decoder.decompress_stream(&mut output, &mut input);
             let out = output.pos();
             let left = left.map_err(|code| {
-                self.failed(UnpackError::Damaged {
-                    at: self.at + input.pos() as u64,
-                    problem: zstd_safe::get_error_name(code),
+                self.failed(if is_error_kind(code, WINDOW_TOO_LARGE) {
+                    UnpackError::Window
+                } else {
+                    UnpackError::Damaged {
+                        at: self.at + input.pos() as u64,
+                        problem: zstd_safe::get_error_name(code),
+                    }
                 })
             })?;
             self.write(out)?;

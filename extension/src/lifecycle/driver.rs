@@ -1,7 +1,6 @@
 //! Does what the machine says, and tells it what has ended.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,8 +29,7 @@ impl Driver {
     #[must_use]
     pub fn start(work: Arc<Work>, intervals: Intervals) -> Self {
         let now = work.clock.now();
-        // The standard library's hash maps are seeded so: each process differs from all others.
-        let seed = RandomState::new().hash_one(now);
+        let seed = crate::sys::random_u64();
         let (machine, begin) = Machine::start(work.models.names().cloned(), intervals, seed, now);
         let mut driver = Self {
             work,

@@ -80,8 +80,7 @@ fn a_larger_window_is_refused_by_its_header_with_what_to_do() {
     };
     let packed = long.of(&bytes(20 << 20));
     let words = [
-        "16777216 bytes",
-        "at most 8388608",
+        "larger than the 8388608 bytes",
         "without --long",
         "level up to 19",
     ];
