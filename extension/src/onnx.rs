@@ -12,6 +12,7 @@
 mod empty_sequence;
 mod encode;
 mod external;
+mod foreign;
 mod mark;
 mod operators;
 mod skeleton;
@@ -25,6 +26,7 @@ use std::io;
 
 pub use empty_sequence::empty_sequence;
 use external::{MOST_FILES, Walk};
+pub use foreign::foreign;
 pub use mark::{AtLoad, Mark};
 pub use skeleton::Skeleton;
 pub use unzipped::{Unzipped, Zipped};

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -18,7 +19,7 @@ use ort::value::DynValue;
 
 use super::session::OnnxSession;
 use super::{Engine, EngineError, OutOfMemory, Session, arena, inline};
-use crate::onnx::{AtLoad, Description, Format, Skeleton, Unzipped, Zipped, empty_sequence};
+use crate::onnx::{self, AtLoad, Description, Format, Skeleton, Unzipped, Zipped, empty_sequence};
 use crate::tensor::Datatype;
 
 /// With fewer bytes of weights, a model loads as fast as a whole, and what is held twice is little.
@@ -190,10 +191,26 @@ impl Engine for OnnxRuntime {
             Ok(Ok(session)) => Ok(Box::new(session)),
             Ok(Err(error)) => Err(match OutOfMemory::of(&text(&error), self.arena) {
                 Some(memory) => EngineError::Memory(memory),
-                None => EngineError::Load(text(&error)),
+                None => EngineError::Load(explained(file, &text(&error))),
             }),
             Err(panic) => Err(EngineError::Panicked(panic)),
         }
+    }
+}
+
+/// Why a file could not be loaded: what it is instead of a model, where that is known, or else ONNX Runtime's words, in
+/// which no path is named.
+fn explained(file: &Path, said: &str) -> String {
+    let mut beginning = [0; 32];
+    let read = File::open(file).and_then(|mut file| file.read(&mut beginning));
+    let beginning = &beginning[..read.unwrap_or_default()];
+    if let Some(foreign) = onnx::foreign(beginning) {
+        return foreign.to_owned();
+    }
+    let said = said.replace(&*file.to_string_lossy(), "the model's file");
+    match file.parent() {
+        Some(folder) => said.replace(&format!("{}/", folder.display()), ""),
+        None => said,
     }
 }
 

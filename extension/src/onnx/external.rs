@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::wire::{DEPTH, Field, Reader, Span, deeper, malformed};
+use super::wire::{DEPTH, Field, Reader, Span, deeper, enumeration, malformed};
 use super::{Description, Fault, Format, OnnxError, operators};
 use crate::ids::FilePath;
 
@@ -185,9 +185,12 @@ impl<'a, 'f> Walk<'a, 'f> {
                         tensor.location = Some(value);
                     }
                 }
-                // The values of an enumeration; protobuf passes over one that it does not know.
-                Field::Number(14, 0) => tensor.external = false,
-                Field::Number(14, 1) => tensor.external = true,
+                Field::Number(14, location) => match enumeration(location) {
+                    0 => tensor.external = false,
+                    1 => tensor.external = true,
+                    // Protobuf passes over a value that it does not know.
+                    _ => {}
+                },
                 _ => {}
             }
         }

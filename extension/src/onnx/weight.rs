@@ -4,7 +4,7 @@
 
 use super::Fault;
 use super::encode::{element_type, field, number};
-use super::wire::{DEPTH, Field, Reader, Span};
+use super::wire::{DEPTH, Field, Reader, Span, enumeration};
 use crate::tensor::Datatype;
 
 /// A name of more bytes is not taken.
@@ -36,11 +36,12 @@ pub(super) fn read(reader: &mut Reader<'_>, mut tensor: Span) -> Result<Option<W
                 shape.push(dimension);
                 true
             }
-            Field::Number(2, number) => datatype.replace(number).is_none(),
+            Field::Number(2, number) => datatype.replace(enumeration(number)).is_none(),
             Field::Bytes(8, text) => name.replace(text).is_none(),
             Field::Bytes(9, data) => bytes.replace(data).is_none(),
             // A comment, and that the data lie here.
-            Field::Bytes(12, _) | Field::Number(14, 0) => true,
+            Field::Bytes(12, _) => true,
+            Field::Number(14, location) => enumeration(location) == 0,
             _ => false,
         };
         if !is_new {
@@ -95,7 +96,8 @@ const TYPES: [(Datatype, u64); 6] = [
     (Datatype::Bf16, 2),
 ];
 
-fn known(number: u64) -> Option<(Datatype, u64)> {
+fn known(number: i32) -> Option<(Datatype, u64)> {
+    let number = u64::try_from(number).ok()?;
     let mut types = TYPES.into_iter();
     types.find(|(datatype, _)| element_type(*datatype) == number)
 }

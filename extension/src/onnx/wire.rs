@@ -187,6 +187,15 @@ fn behind_element(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// The value of an enumeration, or of any other field of 32 bits: protobuf takes the lower half of what is written.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "that is what protobuf does"
+)]
+pub(super) fn enumeration(number: u64) -> i32 {
+    (number as u32).cast_signed()
+}
+
 fn step_over(message: &mut Span, length: u64, at: u64) -> Result<Span, Fault> {
     let start = message.start;
     let left = message.end - start;

@@ -3,7 +3,7 @@
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 
-use super::write::{bytes, join, number, tensor, varint};
+use super::write::{bytes, entry, join, model, number, tensor, varint};
 use super::*;
 
 /// Fields that no message of a model has, of every kind, some with content that is no protobuf.
@@ -85,6 +85,26 @@ proptest! {
                 prop_assert!(files.contains(file.as_str()));
             }
         }
+    }
+
+    /// As protobuf reads it, by which ONNX Runtime does: of a number the lower 32 bits, of several the last that is known.
+    #[test]
+    fn a_data_location_of_any_width_is_read_as_onnx_runtime_reads_it(
+        written in vec(
+            prop_oneof![any::<u64>(), (any::<u32>(), 0..3_u64).prop_map(|(high, low)| u64::from(high) << 32 | low)],
+            1..5,
+        ),
+    ) {
+        let locations = join(written.iter().map(|&value| number(14, value)));
+        let fields = [number(1, 1), number(2, 1), bytes(8, b"w"), bytes(13, &entry("location", "w.bin")), locations];
+        let model = model(&[bytes(5, &join(fields))]);
+        let is_external = written.iter().rev().find_map(|value| match value.to_le_bytes() {
+            [0, 0, 0, 0, ..] => Some(false),
+            [1, 0, 0, 0, ..] => Some(true),
+            _ => None,
+        });
+        let found = read(&model).unwrap().external;
+        prop_assert_eq!(found.len(), usize::from(is_external == Some(true)));
     }
 
     #[test]
