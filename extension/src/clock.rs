@@ -5,12 +5,14 @@
 //! asks the wall clock, which is right after a thaw in both cases. Elapsed times of single steps are measured
 //! with `Instant`.
 
+mod awake;
 mod thaw;
 #[cfg(test)]
 pub(crate) mod wall;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use awake::{AwakeTimeout, within_awake};
 pub use thaw::Thaws;
 
 /// A point in wall-clock time, in milliseconds since the Unix epoch.

@@ -2,6 +2,9 @@
 //!
 //! Bytes that had arrived before the freeze are read as if nothing had been. When there are none left and none
 //! follow, the connection is taken for dead, and the body ends in an error, from which whoever reads resumes.
+//!
+//! A body of which nothing comes for [`STALL`] of time awake ends in an error as well. A peer may be gone without a word,
+//! and the SDK reads listings and errors to their end with no limit of its own.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,10 +16,18 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::http::{Frozen, Pulse};
-use crate::clock::Timestamp;
+use crate::clock::{AwakeTimeout, Timestamp};
 
 /// A body in flight brings a byte every few milliseconds.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// Maximum time awake without a byte. Longer than a fetch waits, which goes on over another connection.
+pub(super) const STALL: Duration = Duration::from_secs(15);
+
+/// A body that no more bytes came of.
+#[derive(Debug, thiserror::Error)]
+#[error("read timeout: no byte of the answer within {} s", STALL.as_secs())]
+struct Stalled;
 
 pub(super) struct Body {
     inner: SdkBody,
@@ -25,6 +36,7 @@ pub(super) struct Body {
     last_byte: Timestamp,
     /// After a thaw: how much longer to wait for the next byte.
     patience: Option<Pin<Box<Sleep>>>,
+    stall: AwakeTimeout,
 }
 
 impl Body {
@@ -35,21 +47,22 @@ impl Body {
             thaw: Box::pin(pulse.thaw()),
             pulse,
             patience: None,
+            stall: AwakeTimeout::new(STALL),
         }
     }
 
-    /// Ready when no more can be hoped for.
-    fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready, with the reason, when no more can be hoped for.
+    fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         while self.thaw.as_mut().poll(cx).is_ready() {
             self.thaw = Box::pin(self.pulse.thaw());
             if self.pulse.since(self.last_byte) >= QUIET {
-                return Poll::Ready(());
+                return Poll::Ready(Frozen.into());
             }
             self.patience = Some(Box::pin(tokio::time::sleep(QUIET)));
         }
         match &mut self.patience {
-            Some(patience) => patience.as_mut().poll(cx),
-            None => Poll::Pending,
+            Some(patience) => patience.as_mut().poll(cx).map(|()| Frozen.into()),
+            None => self.stall.poll_over(cx).map(|()| Stalled.into()),
         }
     }
 }
@@ -66,10 +79,11 @@ impl http_body::Body for Body {
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
             this.last_byte = this.pulse.beat();
             this.patience = None;
+            this.stall.renew();
             return Poll::Ready(frame);
         }
-        ready!(this.poll_dead(cx));
-        Poll::Ready(Some(Err(Frozen.into())))
+        let reason = ready!(this.poll_dead(cx));
+        Poll::Ready(Some(Err(reason)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -118,7 +118,7 @@ async fn a_body_that_goes_on_after_a_short_freeze_is_read_to_its_end() {
             "{clock:?}"
         );
         rest.await.unwrap();
-        // Without another thaw there is no limit here: whoever reads has one of its own.
+        // Without another thaw the limit is longer: whoever reads has one of its own.
         let far_side = transfer.far_side.clone();
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(9)).await;
@@ -136,5 +136,35 @@ async fn a_body_that_is_silent_after_a_short_freeze_ends() {
             .next_across(clock, Duration::from_millis(300))
             .await;
         assert_eq!(end.unwrap_err(), FROZEN, "{clock:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_silent_ends_after_its_time_awake() {
+    let mut transfer = Transfer::new();
+    transfer.send("half");
+    assert_eq!(transfer.next().await.as_deref(), Ok("half"));
+    let started = tokio::time::Instant::now();
+    let end = transfer.next().await.unwrap_err();
+    assert!(end.contains("no byte of the answer within 15 s"), "{end}");
+    let took = started.elapsed();
+    assert!(
+        (STALL - Duration::from_secs(1)..=STALL).contains(&took),
+        "{took:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_comes_slowly_is_read_to_its_end() {
+    let mut transfer = Transfer::new();
+    let far_side = transfer.far_side.clone();
+    tokio::spawn(async move {
+        for piece in ["1", "2", "3", "4"] {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            far_side.send(piece).unwrap();
+        }
+    });
+    for piece in ["1", "2", "3", "4"] {
+        assert_eq!(transfer.next().await.as_deref(), Ok(piece));
     }
 }
