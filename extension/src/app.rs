@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use crate::aws::Proxies;
 use crate::cache::{self, Cache, CacheError};
 use crate::clock::{Clock, SystemClock, Thaws};
 use crate::config::{
@@ -378,9 +379,14 @@ async fn build(
         status: Arc::clone(&status),
         clock: Arc::clone(&clock),
         thaws: thaws.clone(),
+        snap_start: Config::is_snap_start(environment),
     };
     tokio::task::yield_now().await;
-    let aws = crate::aws::load(Arc::clone(&clock), thaws.clone(), environment.is_lambda()).await;
+    let (proxies, on_lambda) = (
+        Proxies::of(|name| environment.get(name)),
+        environment.is_lambda(),
+    );
+    let aws = crate::aws::load(Arc::clone(&clock), thaws.clone(), proxies, on_lambda).await;
     let reloaders = config
         .models
         .iter()
@@ -454,7 +460,7 @@ impl App {
             .models
             .names()
             .filter(|name| self.work.models.current(name).is_none())
-            .map(|name| self.work.status.why_missing(name))
+            .map(|name| self.work.status.why_missing_in_full(name))
             .collect();
         (!missing.is_empty()).then(|| missing.join("; "))
     }

@@ -10,6 +10,7 @@ mod body;
 mod connections;
 mod credentials;
 mod http;
+mod proxies;
 mod unreachable;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
+pub use proxies::Proxies;
 pub use unreachable::Unreachable;
 
 use crate::clock::{Clock, Thaws};
@@ -34,9 +36,14 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The settings from which clients of single services are made: the standard chains for credentials and
 /// region, `AWS_ENDPOINT_URL` and its like, retries of what is worth retrying.
-pub async fn load(clock: Arc<dyn Clock>, thaws: Thaws, on_lambda: bool) -> SdkConfig {
+pub async fn load(
+    clock: Arc<dyn Clock>,
+    thaws: Thaws,
+    proxies: Proxies,
+    on_lambda: bool,
+) -> SdkConfig {
     let wall = WallClock(Arc::clone(&clock));
-    let http = SharedHttpClient::new(http::Client::new(clock, thaws));
+    let http = SharedHttpClient::new(http::Client::new(clock, thaws, proxies));
     let mut settings = settings(http.clone(), wall.clone());
     if on_lambda {
         let credentials = credentials::on_lambda(http, wall).await;
@@ -68,7 +75,7 @@ fn settings(http: SharedHttpClient, wall: WallClock) -> ConfigLoader {
 #[cfg(test)]
 pub(crate) fn for_tests(clock: Arc<dyn Clock>, thaws: Thaws) -> ConfigLoader {
     let wall = WallClock(Arc::clone(&clock));
-    let http = SharedHttpClient::new(http::Client::new(clock, thaws));
+    let http = SharedHttpClient::new(http::Client::new(clock, thaws, Proxies::default()));
     let credentials =
         aws_credential_types::Credentials::new("AKIDTEST", "secret", None, None, "tests");
     settings(http, wall)

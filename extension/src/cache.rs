@@ -27,7 +27,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-pub use journal::{Cause, History, Journal, Published};
+pub use journal::{Cause, History, Journal, Published, RejectedFile};
 pub use layout::KeptModel;
 pub use partial::{Partial, Unfinished, Wanted, is_full};
 pub use record::{FileRecord, Record};
@@ -90,6 +90,15 @@ pub struct CacheError {
     action: &'static str,
     path: PathBuf,
     source: io::Error,
+}
+
+impl CacheError {
+    /// The error in words that name no path: for callers from outside.
+    #[must_use]
+    pub fn public(&self) -> String {
+        let Self { source, .. } = self;
+        format!("the cache cannot be used: {source}{}", hint(source))
+    }
 }
 
 fn hint(error: &io::Error) -> &'static str {

@@ -197,6 +197,12 @@ impl Config {
         }
     }
 
+    /// Whether this process is to be stored in a snapshot, from which many environments are restored.
+    #[must_use]
+    pub fn is_snap_start(environment: &Environment) -> bool {
+        environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == Some("snap-start")
+    }
+
     /// Reads the whole configuration, or says everything that is wrong with it.
     pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(environment);

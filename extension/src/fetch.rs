@@ -8,7 +8,8 @@
 //! version by then, that one is begun instead.
 //!
 //! The whole is verified once, however many answers it came in: the length, the checksum that the source declared,
-//! and the SHA-256 that falls out and names the file. Bytes that fail are fetched anew, once. Where the publisher has
+//! and the SHA-256 that falls out and names the file. Bytes that fail are fetched anew, once; content that fails again
+//! with the same fault is [rejected](FetchError::Rejected). Where the publisher has
 //! promised a file ([`Expected`]), another length is refused before the transfer, and other bytes after it. A file that
 //! is compressed at its source is decompressed while it arrives ([`Compression`]): what the source declares holds for
 //! what comes over the network, and what was promised for what comes out. A version that is here from before is
@@ -117,11 +118,13 @@ pub enum FetchError {
     },
     /// What came is not what the source says it is, twice.
     #[error(
-        "the bytes that arrived do not have the {algorithm:?} checksum that the source declares"
+        "the bytes that arrived do not have the {algorithm:?} checksum that the source declares, but {found}"
     )]
     Checksum {
         /// Which of the checksums.
         algorithm: ChecksumAlgorithm,
+        /// Checksum of the bytes that arrived, in base64.
+        found: String,
     },
     /// The source has a file of another length than the publisher has promised.
     #[error("{uri} has {found} bytes, and {promised} were promised")]
@@ -151,6 +154,14 @@ pub enum FetchError {
         /// Why not.
         reason: UnpackError,
     },
+    /// The fault is the content's, as far as can be told: the same content would arrive with it again.
+    #[error("{fault}")]
+    Rejected {
+        /// Identity of the content.
+        identity: Identity,
+        /// The fault.
+        fault: Box<FetchError>,
+    },
     /// The disk is full, or will be.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
@@ -174,18 +185,79 @@ impl FetchError {
             | FetchError::PromisedLength { .. }
             | FetchError::PromisedDigest { .. }
             | FetchError::Unpack { .. }
+            | FetchError::Rejected { .. }
             | FetchError::NoRoom(_)
             | FetchError::Cache(_)
             | FetchError::Write(_) => false,
         }
     }
 
-    /// Whether bytes were damaged on the way, as far as can be told.
+    /// The error in words that name no bucket, key or path: for callers from outside.
+    #[must_use]
+    pub fn public(&self) -> String {
+        match self {
+            FetchError::Source(error) => error.public().to_owned(),
+            FetchError::PromisedLength {
+                promised, found, ..
+            } => format!("a file of the model has {found} bytes, and {promised} were promised"),
+            FetchError::PromisedDigest {
+                promised, found, ..
+            } => {
+                format!("a file of the model has the SHA-256 {found}, and {promised} was promised")
+            }
+            FetchError::Unpack { reason, .. } => {
+                format!("a file of the model cannot be decompressed: {reason}")
+            }
+            FetchError::Rejected { fault, .. } => fault.public(),
+            FetchError::Cache(error) => error.public(),
+            FetchError::Length { .. }
+            | FetchError::Stalled { .. }
+            | FetchError::Checksum { .. }
+            | FetchError::NoRoom(_)
+            | FetchError::Write(_) => self.to_string(),
+        }
+    }
+
+    /// Whether the bytes may have been damaged on the way.
     fn is_damage(&self) -> bool {
         match self {
             FetchError::Checksum { .. } | FetchError::PromisedDigest { .. } => true,
             FetchError::Unpack { reason, .. } => reason.is_damage(),
             _ => false,
+        }
+    }
+
+    /// Whether the content itself shows that it is not what it should be, however often it is fetched.
+    fn is_certain(&self) -> bool {
+        match self {
+            FetchError::PromisedLength { .. } => true,
+            FetchError::Unpack { reason, .. } => !reason.is_damage(),
+            _ => false,
+        }
+    }
+
+    /// Whether bytes that arrived twice show the same fault. Damage on the way differs from one time to the next.
+    fn is_same_fault(&self, other: &Self) -> bool {
+        match (self, other) {
+            (FetchError::Checksum { found: one, .. }, FetchError::Checksum { found, .. }) => {
+                one == found
+            }
+            (
+                FetchError::PromisedDigest { found: one, .. },
+                FetchError::PromisedDigest { found, .. },
+            ) => one == found,
+            // The places depend on the pieces in which the bytes arrive.
+            (FetchError::Unpack { reason: one, .. }, FetchError::Unpack { reason, .. }) => {
+                std::mem::discriminant(one) == std::mem::discriminant(reason)
+            }
+            _ => false,
+        }
+    }
+
+    fn rejects(self, identity: Identity) -> Self {
+        FetchError::Rejected {
+            identity,
+            fault: Box::new(self),
         }
     }
 }
@@ -256,8 +328,10 @@ pub async fn fetch(request: Request<'_>, context: Context<'_>) -> Result<Fetched
     } = request;
     let started = Instant::now();
     let transfer = Transfer::new(source, context);
-    let (mut changes, mut damaged) = (0, false);
+    let mut changes = 0;
+    let mut damaged: Option<(Identity, FetchError)> = None;
     loop {
+        let identity = object.identity.clone();
         let error = match receive(&transfer, object, expected, compression, context).await {
             Ok((wanted, whole, file)) => {
                 return Ok(Fetched {
@@ -271,18 +345,29 @@ pub async fn fetch(request: Request<'_>, context: Context<'_>) -> Result<Fetched
             }
             Err(error) => error,
         };
-        match &error {
-            FetchError::Source(error) if error.is_changed() && changes < MOST_CHANGES => {
-                changes += 1;
-            }
-            error if error.is_damage() && !damaged => damaged = true,
-            _ => return Err(error),
+        let follows = matches!(&error, FetchError::Source(problem) if problem.is_changed());
+        if follows && changes < MOST_CHANGES {
+            changes += 1;
+        } else if error.is_certain() {
+            return Err(error.rejects(identity));
+        } else if !error.is_damage() {
+            return Err(error);
+        } else if let Some((before, fault)) = &damaged {
+            let is_same = *before == identity && fault.is_same_fault(&error);
+            return Err(if is_same {
+                error.rejects(identity)
+            } else {
+                error
+            });
         }
         warn!(source = source.uri(), "the transfer begins anew: {error}");
         object = match source.open(None).await? {
             Opened::Object(object) => object,
             Opened::Unchanged => return Err(error),
         };
+        if error.is_damage() {
+            damaged = Some((identity, error));
+        }
     }
 }
 

@@ -202,7 +202,7 @@ impl fmt::Display for Digest {
 }
 
 /// What the publisher of a model has promised of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expected {
     /// Its length in bytes.
     pub size: u64,

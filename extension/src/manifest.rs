@@ -94,6 +94,11 @@ impl Manifest {
         self.canary.as_ref()
     }
 
+    /// Leaves the canary to others; returns whether there was one.
+    pub fn without_canary(&mut self) -> bool {
+        self.canary.take().is_some()
+    }
+
     /// What versions are called beside their names.
     #[must_use]
     pub fn labels(&self) -> &VersionLabels {

@@ -20,6 +20,7 @@ mod reach;
 mod repository;
 mod tidy;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,7 @@ use crate::models::Models;
 use crate::onnx::OnnxError;
 use crate::source::{Place, SourceError};
 use crate::status::{ModelStatus, Status};
+use earlier::Listed;
 pub use engine_slot::EngineSlot;
 use gate::{Refusal, Terms};
 use gather::{Asked, Gathered, Gatherer, Offered};
@@ -65,6 +67,9 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// The thaws, after which a transfer is not trusted.
     pub thaws: Thaws,
+    /// Whether this process is to be stored in a snapshot. Until the first invocation it draws nothing for a canary:
+    /// every environment that is restored from the snapshot would have drawn the same.
+    pub snap_start: bool,
 }
 
 /// Keeps one model current.
@@ -76,6 +81,10 @@ pub struct Reloader {
     known: Mutex<Known>,
     /// What is loaded, and what that took.
     loaded: StdMutex<Option<(Record, Seen)>>,
+    /// What may stand in, as it was last listed.
+    listed: Listed,
+    /// Whether a canary was left to others until the first invocation, so that the manifest is to be read again.
+    canary_held: AtomicBool,
 }
 
 /// What a check did.
@@ -144,6 +153,9 @@ enum CheckError {
     Gate(#[from] Refusal),
     #[error("the version in the source is refused: {0}")]
     Refused(String),
+    /// Content that an earlier check has rejected; its reason is the public one.
+    #[error("the version in the source is rejected: {0}")]
+    Rejected(String),
 }
 
 impl CheckError {
@@ -153,6 +165,43 @@ impl CheckError {
             CheckError::Source(error) => error.is_transient(),
             CheckError::Fetch(error) => error.is_transient(),
             _ => false,
+        }
+    }
+
+    /// The problem in words that name no bucket, key, account or path: for callers from outside.
+    fn public(&self) -> String {
+        const MORE: &str = "; the log has the details";
+        match self {
+            CheckError::Source(error) => format!("{}{MORE}", error.public()),
+            CheckError::Fetch(error) => format!("{}{MORE}", error.public()),
+            CheckError::Cache(error) => format!("{}{MORE}", error.public()),
+            CheckError::Engine(EngineError::Library { .. }) => {
+                format!("ONNX Runtime cannot be opened{MORE}")
+            }
+            CheckError::Engine(EngineError::CustomOps { .. }) => {
+                format!("the custom operators cannot be loaded{MORE}")
+            }
+            CheckError::Onnx(OnnxError::Location { .. }) => {
+                format!("the model keeps data at a place that is not allowed{MORE}")
+            }
+            CheckError::Manifest { .. } => format!("the manifest cannot be followed{MORE}"),
+            CheckError::Repository(_) => {
+                format!("the repository has no version to serve{MORE}")
+            }
+            CheckError::NotAlone { .. } => {
+                format!(
+                    "the model refers to other files, and no manifest says which versions of them belong to it{MORE}"
+                )
+            }
+            CheckError::Engine(_)
+            | CheckError::Onnx(_)
+            | CheckError::InUse(_)
+            | CheckError::NoReturn
+            | CheckError::NoRoom(_)
+            | CheckError::Unsteady
+            | CheckError::Gate(_)
+            | CheckError::Refused(_)
+            | CheckError::Rejected(_) => self.to_string(),
         }
     }
 }
@@ -167,6 +216,8 @@ impl Reloader {
             shared,
             known: Mutex::default(),
             loaded: StdMutex::default(),
+            listed: Listed::default(),
+            canary_held: AtomicBool::new(false),
         }
     }
 
@@ -266,7 +317,8 @@ impl Reloader {
         }
         let failed = walk.problem.is_some();
         let refusal = journal.history().refusal().map(str::to_owned);
-        let refusal = refusal.map(CheckError::Refused);
+        let refusal = walk.rejected.or(refusal.map(CheckError::Refused));
+        self.listed.keep(walk.offered.stand_ins.take());
         let problem = match (walk.problem, end) {
             (Some(problem), _) => {
                 self.report(&problem);
@@ -279,8 +331,21 @@ impl Reloader {
                 }
                 refusal
             }
-            (None, _) => refusal,
+            (None, _) => {
+                // Of what an earlier process in this environment met, this one's log has no word yet.
+                let is_first = self
+                    .shared
+                    .status
+                    .get(name)
+                    .is_none_or(|it| it.attempts == 0);
+                if let Some(refusal) = refusal.as_ref().filter(|_| is_first) {
+                    warn!(model = %name, "{refusal}");
+                }
+                refusal
+            }
         };
+        let detail = problem.as_ref().map(ToString::to_string);
+        let problem = problem.map(|problem| problem.public());
         let now = shared.clock.now();
         shared.status.update(name, |status| {
             status.busy = false;
@@ -291,7 +356,7 @@ impl Reloader {
                 0
             };
             status.attempted_at = Some(now);
-            status.problem = problem.map(|problem| problem.to_string());
+            (status.problem, status.detail) = (problem, detail);
         });
         if end == End::Loaded {
             known.tidy_up(&shared.cache);
@@ -328,6 +393,8 @@ impl Reloader {
             place: &*self.place,
             settings: &self.settings,
             shared: &self.shared,
+            listed: &self.listed,
+            canary_held: &self.canary_held,
         }
     }
 
@@ -339,8 +406,9 @@ impl Reloader {
         walk: &mut Walk,
     ) -> Event {
         let started = Instant::now();
+        let offered = &mut walk.offered;
         let question = async {
-            let answer = self.gatherer().ask(known.then_some(journal)).await;
+            let answer = self.gatherer().ask(journal, known, offered).await;
             (answer, started.elapsed())
         };
         // What would be loaded is read and checked beside the question whether it is the newest.
@@ -390,6 +458,10 @@ impl Reloader {
         } = match gathered {
             Ok(Some(gathered)) => gathered,
             Ok(None) => return Event::NotGathered { more },
+            Err(CheckError::Rejected(reason)) => {
+                walk.rejected.get_or_insert(CheckError::Rejected(reason));
+                return Event::NotGathered { more };
+            }
             Err(problem) => {
                 if matches!(target, Target::StandIn(_)) {
                     warn!(model = %self.settings.name, "no earlier version can stand in: {problem}");
@@ -469,6 +541,8 @@ struct Walk {
     way_back: Option<KeptModel>,
     /// What went wrong first.
     problem: Option<CheckError>,
+    /// Content that an earlier check has rejected, the first that was met.
+    rejected: Option<CheckError>,
 }
 
 impl Walk {

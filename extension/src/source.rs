@@ -118,11 +118,12 @@ pub trait Chunks: Send {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>>;
 }
 
-/// Why a source did not give what was asked. The message names the place and what may help.
+/// Why a source did not give what was asked. The message names the place and what may help: it is for the log.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct SourceError {
     message: String,
+    public: String,
     kind: Kind,
 }
 
@@ -134,31 +135,48 @@ enum Kind {
 }
 
 impl SourceError {
+    fn new(message: String, kind: Kind) -> Self {
+        let public = match kind {
+            Kind::Changed => "the model's source changed while it was read",
+            Kind::Lasting | Kind::Transient => "the model's source cannot be read",
+        };
+        Self {
+            message,
+            public: public.to_owned(),
+            kind,
+        }
+    }
+
     /// An error that stays until somebody changes something: permissions, a name.
     #[must_use]
     pub fn lasting(message: String) -> Self {
-        Self {
-            message,
-            kind: Kind::Lasting,
-        }
+        Self::new(message, Kind::Lasting)
     }
 
     /// An error that may be gone at the next attempt.
     #[must_use]
     pub fn transient(message: String) -> Self {
-        Self {
-            message,
-            kind: Kind::Transient,
-        }
+        Self::new(message, Kind::Transient)
     }
 
     /// What was asked for is not what the source holds now.
     #[must_use]
     pub fn changed(message: String) -> Self {
-        Self {
-            message,
-            kind: Kind::Changed,
-        }
+        Self::new(message, Kind::Changed)
+    }
+
+    /// The same error, told as `reason` to callers from outside. The reason names no bucket, key, account or path, and
+    /// quotes nothing that a source said.
+    #[must_use]
+    pub fn told_as(self, reason: impl Into<String>) -> Self {
+        let public = reason.into();
+        Self { public, ..self }
+    }
+
+    /// The error in words that name no bucket, key, account or path: for callers from outside.
+    #[must_use]
+    pub fn public(&self) -> &str {
+        &self.public
     }
 
     /// Whether another attempt may succeed at once. One that asks for what has changed may not.

@@ -36,8 +36,10 @@ pub struct ModelStatus {
     pub attempts: u64,
     /// When the last of them ended.
     pub attempted_at: Option<Timestamp>,
-    /// Why the last check failed; `None` when it succeeded.
+    /// Why the last check failed, in words for callers from outside; `None` when it succeeded.
     pub problem: Option<String>,
+    /// The same in full, for the log alone: it may name buckets, keys, accounts, roles and paths.
+    pub detail: Option<String>,
 }
 
 impl ModelStatus {
@@ -91,12 +93,25 @@ impl Status {
         self.models.get(model).map(|status| status.borrow().clone())
     }
 
-    /// Why a model is not there, in words.
+    /// Why a model is not there, in words for callers from outside.
     #[must_use]
     pub fn why_missing(&self, model: &ModelName) -> String {
+        let mut status = self.get(model).unwrap_or_default();
+        let problem = status.problem.take();
+        Self::missing(model, status, problem)
+    }
+
+    /// As [`Self::why_missing`], in full, for the log alone.
+    #[must_use]
+    pub fn why_missing_in_full(&self, model: &ModelName) -> String {
+        let mut status = self.get(model).unwrap_or_default();
+        let problem = status.detail.take();
+        Self::missing(model, status, problem)
+    }
+
+    fn missing(model: &ModelName, status: ModelStatus, problem: Option<String>) -> String {
         let name = model.as_str();
-        let status = self.get(model).unwrap_or_default();
-        match (status.replaced_by, status.problem) {
+        match (status.replaced_by, problem) {
             (Some(version), _) => {
                 format!(
                     "model {name:?} is being replaced by version {version}, which is still being loaded"

@@ -13,7 +13,12 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["ort"], &["engine/", "engine.rs"]),
     (
         &["hyper", "hyper_util"],
-        &["server/", "server.rs", "aws/connections.rs"],
+        &[
+            "server/",
+            "server.rs",
+            "aws/connections.rs",
+            "aws/proxies.rs",
+        ],
     ),
     (&["hyper_rustls", "rustls"], &["aws/"]),
     (&["model_socket"], &["server/threads.rs"]),

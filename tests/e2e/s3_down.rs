@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lab::gate::Gate;
 use lab::s3::{Rule, S3Server};
 use serde_json::Value;
 
@@ -58,8 +59,8 @@ async fn the_reason_is_answered_and_the_model_is_there_once_s3_is() {
 fn assert_is_the_reason(message: &str) {
     for words in [
         "model \"wine\" is not loaded",
-        "s3://models/wine/model.onnx",
-        "no connection",
+        "no connection to S3",
+        "the log has the details",
     ] {
         assert!(message.contains(words), "{words}: {message}");
     }
@@ -131,46 +132,58 @@ async fn a_slow_first_byte_is_waited_for_by_the_request_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_or_denied_is_said_with_what_to_do() {
     let empty = S3Server::start().await.unwrap();
-    expect(&empty, "there is no bucket models").await;
+    let no_bucket = ("S3 has no such bucket (404)", "there is no bucket models");
+    expect(&empty, no_bucket).await;
 
     empty.create_bucket(BUCKET);
-    expect(&empty, "there is no object wine/model.onnx in the bucket").await;
+    let no_object = "there is no object wine/model.onnx in the bucket";
+    expect(&empty, ("S3 has no such object (404)", no_object)).await;
 
+    let denied = ("access denied by S3 (403)", "needs s3:GetObject");
     empty.list_permission(false);
-    expect(&empty, "needs s3:GetObject").await;
+    expect(&empty, denied).await;
 
     let s3 = s3_with("wine-v1.onnx").await;
     s3.fail(Rule::any().status(403, "AccessDenied"));
-    expect(&s3, "needs s3:GetObject").await;
+    expect(&s3, denied).await;
 }
 
 async fn what_is_not_there_or_refused_is_said(s3: AnyS3) {
     let s3 = s3.holds("wine-v1.onnx").await;
     let nowhere = [("MODEL_URI", "s3://no-such-bucket/wine/model.onnx")];
-    expect_of(&s3, &nowhere, "there is no bucket no-such-bucket").await;
+    let no_bucket = (
+        "S3 has no such bucket (404)",
+        "there is no bucket no-such-bucket",
+    );
+    expect_of(&s3, &nowhere, no_bucket).await;
 
     let missing = format!("s3://{}/no/such.onnx", s3.bucket());
     let missing = [("MODEL_URI", missing.as_str())];
-    expect_of(&s3, &missing, "there is no object no/such.onnx").await;
+    let no_object = (
+        "S3 has no such object (404)",
+        "there is no object no/such.onnx",
+    );
+    expect_of(&s3, &missing, no_object).await;
 
     for (name, value) in [
         ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7OTHER"),
         ("AWS_SECRET_ACCESS_KEY", "a secret of somebody else's"),
     ] {
-        expect_of(&s3, &[(name, value)], "S3 refused the credentials").await;
+        let refused = "S3 refused the credentials";
+        expect_of(&s3, &[(name, value)], (refused, refused)).await;
     }
 }
 
-/// Expects these words in the answer to a request, and in the log.
-async fn expect(s3: &S3Server, words: &str) {
+/// Expects these words in the answer to a request, and those in the log.
+async fn expect(s3: &S3Server, words: (&str, &str)) {
     expect_of(s3, &[], words).await;
 }
 
-async fn expect_of(s3: &impl Store, variables: &[(&str, &str)], words: &str) {
+async fn expect_of(s3: &impl Store, variables: &[(&str, &str)], (told, logged): (&str, &str)) {
     let alone = Alone::start(s3, variables);
     let said = reason(&alone).await;
-    assert!(said.contains(words), "{words}: {said}");
-    alone.process.wait_for(words).await.unwrap();
+    assert!(said.contains(told), "{told}: {said}");
+    alone.process.wait_for(logged).await.unwrap();
 }
 
 /// What a request is answered while there is no model, once an attempt has been made.
@@ -223,4 +236,41 @@ async fn a_second_start_takes_the_new_version_and_without_s3_the_last_one() {
         .wait_for("the version that answers stays")
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_s3_serves_a_model_of_any_name() {
+    for name in ["partial-wine", "partial-a1B2c3", "origins", "a.json"] {
+        let mut s3 = s3_with("wine-v1.onnx").await;
+        let cache = tempfile::tempdir().unwrap();
+        let cache_dir = cache.path().to_str().unwrap();
+        let variables = [("MODEL_NAME", name), ("MODEL_CACHE_DIR", cache_dir)];
+        let first = Alone::ready(&s3, &variables).await;
+        first.process.terminate().await.unwrap();
+        s3.down().await;
+        let second = Alone::ready(&s3, &variables).await;
+        WINE.v1
+            .check(&second.predict(9).await.json().unwrap(), 0..9);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_whose_connection_dies_is_asked_for_again() {
+    let s3 = S3Server::start().await.unwrap();
+    s3.put(BUCKET, "wine/1/model.onnx", model("wine-v1.onnx"));
+    let variables = [
+        ("MODEL_URI", "s3://models/"),
+        ("MODEL_REFRESH_INTERVAL", "100ms"),
+    ];
+    let alone = Alone::ready(&s3, &variables).await;
+    let dead = Gate::new();
+    s3.fail(Rule::on("GET").key("").first(1).stall_after(20, &dead));
+    dead.reached(1).await.unwrap();
+    s3.put(BUCKET, "wine/2/model.onnx", model("wine-v2.onnx"));
+    alone
+        .process
+        .wait_for("another version answers")
+        .await
+        .unwrap();
+    WINE.v2.check(&alone.predict(9).await.json().unwrap(), 0..9);
 }

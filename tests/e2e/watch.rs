@@ -222,7 +222,7 @@ async fn the_index_holds_every_model_or_those_that_are_ready() {
         (&json!("UNAVAILABLE"), &json!(""))
     );
     let reason = all[0]["reason"].as_str().unwrap();
-    assert!(reason.contains("there is no object x.onnx"), "{reason}");
+    assert!(reason.contains("S3 has no such object"), "{reason}");
     assert_eq!(
         (&all[1]["name"], &all[1]["state"]),
         (&json!("wine"), &json!("READY"))

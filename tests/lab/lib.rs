@@ -40,7 +40,7 @@ mod child;
 mod listener;
 mod processes;
 mod records;
-mod tls;
+pub mod tls;
 
 pub use records::NotSeen;
 pub use tls::TlsError;

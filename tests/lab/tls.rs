@@ -14,6 +14,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{self, ServerConfig, crypto};
 
+/// A domain that no name server knows.
+pub const DOMAIN: &str = "lab.test";
+
 /// A server could not be given a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -34,7 +37,8 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// For 127.0.0.1 and `localhost`. HTTP/1.1 alone.
+    /// For 127.0.0.1 and `localhost`, and for hosts below [`DOMAIN`], which are reached through a proxy alone. HTTP/1.1
+    /// alone.
     pub(crate) fn for_this_machine() -> Result<Self, TlsError> {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -42,7 +46,7 @@ impl Tls {
         authority.distinguished_name.push(DnType::CommonName, "lab");
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
 
-        let mut server = CertificateParams::new(["localhost".to_owned()])?;
+        let mut server = CertificateParams::new(["localhost".to_owned(), format!("*.{DOMAIN}")])?;
         let address = SanType::IpAddress(Ipv4Addr::LOCALHOST.into());
         server.subject_alt_names.push(address);
         let key = KeyPair::generate()?;

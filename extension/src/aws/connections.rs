@@ -23,6 +23,13 @@ use rustls::{ClientConfig, RootCertStore};
 use tower_service::Service;
 use tracing::warn;
 
+use super::proxies::{Proxies, Route};
+
+/// Time without a byte after which the kernel asks whether the peer is still there; then every interval, so often.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+
 /// What TLS needs, built once: connections made later resume sessions of earlier ones.
 pub(super) fn tls() -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -40,19 +47,30 @@ pub(super) fn tls() -> Arc<ClientConfig> {
 
 /// Connections that were made and may be used again.
 #[derive(Clone, Debug)]
-pub(super) struct Connections(legacy::Client<Limited<HttpsConnector<HttpConnector>>, SdkBody>);
+pub(super) struct Connections {
+    client: legacy::Client<Limited<HttpsConnector<Route>>, SdkBody>,
+    proxies: Proxies,
+}
 
 impl Connections {
     /// None yet. Each may take so long to be made, and may wait so long, on the monotonic clock, for its next request.
-    pub(super) fn new(tls: &Arc<ClientConfig>, connect: Duration, idle: Duration) -> Self {
+    pub(super) fn new(
+        tls: &Arc<ClientConfig>,
+        proxies: &Proxies,
+        connect: Duration,
+        idle: Duration,
+    ) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+        tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(ClientConfig::clone(tls))
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
+            .wrap_connector(Route::new(tcp, proxies.clone()));
         let connector = Limited {
             inner: connector,
             limit: connect,
@@ -61,7 +79,10 @@ impl Connections {
             .pool_idle_timeout(idle)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Self(client)
+        Self {
+            client,
+            proxies: proxies.clone(),
+        }
     }
 
     /// Sends a request and waits for the head of its answer, for at most `limit`. What a [`CaptureSmithyConnection`] of
@@ -72,11 +93,15 @@ impl Connections {
         limit: Option<Duration>,
     ) -> impl Future<Output = Result<HttpResponse, ConnectorError>> + Send + 'static {
         let sending = request.try_into_http1x().map(|mut request| {
+            if let Some(authorization) = self.proxies.authorization(request.uri()) {
+                let headers = request.headers_mut();
+                headers.insert(http::header::PROXY_AUTHORIZATION, authorization);
+            }
             let connection = capture_connection(&mut request);
             if let Some(capture) = request.extensions().get::<CaptureSmithyConnection>() {
                 capture.set_connection_retriever(move || metadata(&connection));
             }
-            self.0.request(request)
+            self.client.request(request)
         });
         async move {
             let sending = sending.map_err(|error| ConnectorError::user(error.into()))?;

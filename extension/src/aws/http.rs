@@ -29,6 +29,7 @@ use rustls::ClientConfig;
 use super::CONNECT_TIMEOUT;
 use super::body::Body;
 use super::connections::{self, Connections};
+use super::proxies::Proxies;
 use super::unreachable::Unreachable;
 use crate::clock::{Clock, Thaws, Timestamp};
 
@@ -44,6 +45,7 @@ pub(super) struct Frozen;
 /// One client for all services.
 pub(super) struct Client {
     tls: OnceLock<Arc<ClientConfig>>,
+    proxies: Proxies,
     /// The present one; none before the first request.
     pool: Mutex<Option<Pool>>,
     clock: Arc<dyn Clock>,
@@ -51,9 +53,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(clock: Arc<dyn Clock>, thaws: Thaws) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>, thaws: Thaws, proxies: Proxies) -> Self {
         Self {
             tls: OnceLock::new(),
+            proxies,
             pool: Mutex::default(),
             clock,
             thaws,
@@ -66,7 +69,7 @@ impl Client {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = pool.take_if(|pool| !pool.is_stale(now, thaw));
         let tls = || self.tls.get_or_init(connections::tls);
-        let fresh = fresh.unwrap_or_else(|| Pool::new(tls(), now, thaw));
+        let fresh = fresh.unwrap_or_else(|| Pool::new(tls(), &self.proxies, now, thaw));
         pool.insert(fresh).clone()
     }
 }
@@ -108,10 +111,15 @@ struct Pool {
 }
 
 impl Pool {
-    fn new(tls: &Arc<ClientConfig>, now: Timestamp, thaw: Option<Timestamp>) -> Self {
+    fn new(
+        tls: &Arc<ClientConfig>,
+        proxies: &Proxies,
+        now: Timestamp,
+        thaw: Option<Timestamp>,
+    ) -> Self {
         Self {
             // It looks at the idle time too, for one of several that is left over while others are busy.
-            connections: Connections::new(tls, CONNECT_TIMEOUT, IDLE),
+            connections: Connections::new(tls, proxies, CONNECT_TIMEOUT, IDLE),
             used: Arc::new(AtomicU64::new(now.0)),
             thaw,
         }
@@ -232,7 +240,7 @@ mod tests {
     #[test]
     fn a_pool_is_used_again_only_while_the_wall_clock_says_that_it_is_young() {
         let (start, thaw) = (Timestamp(50_000), Some(Timestamp(40_000)));
-        let pool = Pool::new(&connections::tls(), start, thaw);
+        let pool = Pool::new(&connections::tls(), &Proxies::default(), start, thaw);
         let after = |ms: u64| Timestamp(start.0 + ms);
         assert!(!pool.is_stale(start, thaw));
         assert!(!pool.is_stale(after(2_999), thaw));

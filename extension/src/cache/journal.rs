@@ -8,6 +8,7 @@
 //! before is told apart by the mark, and is no reason to refuse: the version is loaded again, and not warmed up.
 
 mod history;
+mod rejected;
 
 use std::fs;
 use std::io::Write as _;
@@ -18,8 +19,10 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::{Cache, FileRecord, failed, keep_json};
-use crate::ids::{Digest, FilePath, Identity, ModelName};
+use crate::ids::{Digest, Expected, FilePath, Identity, ModelName};
 pub use history::{Cause, History, Published};
+pub use rejected::RejectedFile;
+use rejected::RejectedFiles;
 
 /// What a mark begins with when the load has ended and the warm-up runs.
 const WARM_UP: &str = "warm-up ";
@@ -41,6 +44,9 @@ pub(super) struct Kept {
     /// Files that are here of a version of which others are not.
     #[serde(default)]
     arrived: Mutex<Vec<FileRecord>>,
+    /// Content of the source that is not fetched again.
+    #[serde(default)]
+    rejected: Mutex<RejectedFiles>,
 }
 
 impl Kept {
@@ -54,6 +60,10 @@ impl Kept {
     /// The files of versions that are not to be loaded.
     pub(super) fn refused(&self) -> Vec<Digest> {
         self.history.refused_files().cloned().collect()
+    }
+
+    fn rejected_files(&self) -> MutexGuard<'_, RejectedFiles> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn arrived(&self) -> MutexGuard<'_, Vec<FileRecord>> {
@@ -73,7 +83,7 @@ impl Cache {
             .filter(|kept| kept.history.location == location);
         let kept = kept.unwrap_or_else(|| Kept {
             history: History::new(location),
-            arrived: Mutex::default(),
+            ..Kept::default()
         });
         let mut journal = Journal {
             path,
@@ -146,6 +156,45 @@ impl Journal {
     pub fn is_whole(&self) {
         let arrived = std::mem::take(&mut *self.kept.arrived());
         if !arrived.is_empty() {
+            self.save();
+        }
+    }
+
+    /// Notes that this content is not fetched again.
+    pub fn reject_file(&self, rejected: RejectedFile) {
+        self.kept.rejected_files().add(rejected);
+        self.save();
+    }
+
+    /// The content that the source was last seen to hold at `path`, if it is rejected under this promise.
+    #[must_use]
+    pub fn current_rejection(
+        &self,
+        path: &FilePath,
+        expected: Option<&Expected>,
+    ) -> Option<RejectedFile> {
+        let rejected = self.kept.rejected_files();
+        rejected.current(path, expected).cloned()
+    }
+
+    /// The reason for which this content is rejected under this promise, if it is.
+    #[must_use]
+    pub fn why_rejected(
+        &self,
+        path: &FilePath,
+        identity: &Identity,
+        expected: Option<&Expected>,
+    ) -> Option<String> {
+        let rejected = self.kept.rejected_files();
+        let found = rejected.find(path, identity, expected);
+        found.map(|file| file.reason.clone())
+    }
+
+    /// Notes which content the source holds at `path` now.
+    pub fn source_holds(&self, path: &FilePath, identity: &Identity) {
+        let mut rejected = self.kept.rejected_files();
+        if !rejected.is_empty() && rejected.holds(path, identity) {
+            drop(rejected);
             self.save();
         }
     }

@@ -43,8 +43,8 @@ impl Sums {
         }
     }
 
-    /// The digest of all bytes, where it was computed, or which checksum they do not have.
-    pub(super) fn finish(self) -> Result<Option<Digest>, ChecksumAlgorithm> {
+    /// The digest of all bytes, where it was computed; or the checksum that differs from the declared one.
+    pub(super) fn finish(self) -> Result<Option<Digest>, Checksum> {
         if let Some(declared) = self.declared {
             let value = match (self.computed, &self.sha256) {
                 (Some(computed), _) => Some(base64::encode(computed.finalize())),
@@ -52,7 +52,10 @@ impl Sums {
                 (None, None) => None,
             };
             if value.as_deref() != Some(&declared.value) {
-                return Err(declared.algorithm);
+                return Err(Checksum {
+                    value: value.unwrap_or_default(),
+                    ..declared
+                });
             }
         }
         Ok(self.sha256.map(Digest::of))

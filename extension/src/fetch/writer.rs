@@ -176,7 +176,10 @@ impl Job {
     /// What has arrived, held against what was declared and promised.
     fn hold(&self, order: InOrder) -> Result<Whole, Failure> {
         let digest = order.sums.finish();
-        let digest = digest.map_err(|algorithm| FetchError::Checksum { algorithm })?;
+        let digest = digest.map_err(|found| FetchError::Checksum {
+            algorithm: found.algorithm,
+            found: found.value,
+        })?;
         let whole = match order.unpacker {
             Some(unpacker) => unpacker.finish()?,
             None => Whole {

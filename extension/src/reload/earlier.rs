@@ -8,12 +8,15 @@
 //! A plain object that was deleted has earlier versions too: it is the last of those that serves. A model with data
 //! files beside it has no earlier version without a manifest, since nothing says which of each belonged together.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
 use tracing::info;
 
 use super::CheckError;
 use super::gather::{Gathered, Gatherer, Offered, Taken, describe, external, known_refused};
-use super::published::Offer;
 use crate::cache::Journal;
+use crate::clock::Timestamp;
 use crate::config::{Choice, Form};
 use crate::fetch;
 use crate::ids::{FilePath, Identity};
@@ -31,6 +34,37 @@ pub(super) enum StandIn {
     Lower(FilePath),
 }
 
+/// How long a list is trusted while the source holds the same.
+const LISTED_FOR: Duration = Duration::from_secs(600);
+
+/// What may stand in for the content that the source holds, the best first.
+pub(super) struct Listing {
+    /// Identity of that content; `None` where the source could not say.
+    of: Option<Identity>,
+    at: Timestamp,
+    versions: Vec<StandIn>,
+}
+
+/// The last listing, for the checks that follow: no list is asked for at each of them while nothing changes.
+#[derive(Default)]
+pub(super) struct Listed(Mutex<Option<Listing>>);
+
+impl Listed {
+    /// Keeps a listing for the next check.
+    pub(super) fn keep(&self, listing: Option<Listing>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = listing;
+    }
+
+    /// Takes the listing of what may stand in for this content.
+    fn take(&self, of: Option<&Identity>, now: Timestamp) -> Option<Listing> {
+        let mut listed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |listing: &Listing| {
+            listing.of.as_ref() == of && listing.at <= now && now.since(listing.at) < LISTED_FOR
+        };
+        listed.take().filter(fits)
+    }
+}
+
 impl Gatherer<'_> {
     /// Brings in one of those that may stand in for the newest version, the best first; `None` where there is no such.
     /// And whether there is another one after it. Which there are is asked once in a check.
@@ -40,14 +74,14 @@ impl Gatherer<'_> {
         offered: &mut Offered,
         journal: &Journal,
     ) -> (Result<Option<Gathered>, CheckError>, bool) {
-        let list = match offered.stand_ins.take() {
-            Some(list) => list,
-            None => match self.stand_ins(&mut offered.offer).await {
-                Ok(list) => list,
+        let listing = match offered.stand_ins.take() {
+            Some(listing) => listing,
+            None => match self.listing(offered).await {
+                Ok(listing) => listing,
                 Err(error) => return (Err(error), false),
             },
         };
-        let list = offered.stand_ins.insert(list);
+        let list = &offered.stand_ins.insert(listing).versions;
         let more = which + 1 < list.len();
         let gathered = match list.get(which) {
             None => Ok(None),
@@ -63,17 +97,43 @@ impl Gatherer<'_> {
         (gathered, more)
     }
 
+    /// All of them, as they were listed before if nothing has changed. That they cannot be listed is remembered as well,
+    /// unless it may pass by itself.
+    async fn listing(&self, offered: &mut Offered) -> Result<Listing, CheckError> {
+        let now = self.shared.clock.now();
+        if !matches!(self.settings.form, Form::Repository)
+            && let Some(listing) = self.listed.take(offered.present.as_ref(), now)
+        {
+            return Ok(listing);
+        }
+        let mut listing = Listing {
+            of: offered.present.clone(),
+            at: now,
+            versions: Vec::new(),
+        };
+        match self.stand_ins(offered).await {
+            Ok(versions) => listing.versions = versions,
+            Err(error) => {
+                if !error.is_transient() {
+                    offered.stand_ins = Some(listing);
+                }
+                return Err(error);
+            }
+        }
+        Ok(listing)
+    }
+
     /// All of them, the best first.
-    async fn stand_ins(&self, offer: &mut Option<Offer>) -> Result<Vec<StandIn>, CheckError> {
+    async fn stand_ins(&self, offered: &mut Offered) -> Result<Vec<StandIn>, CheckError> {
         if let Choice::Version(_) = &self.settings.choice {
             return Ok(Vec::new());
         }
         Ok(match &self.settings.form {
             Form::Manifest(path) => {
-                let offer = match offer {
+                let offer = match &mut offered.offer {
                     Some(offer) => offer,
                     unread => {
-                        let manifest = self.open_anew(path).await?;
+                        let manifest = self.open_from(&*self.source(path)?).await?;
                         unread.insert(self.read_offer(path, manifest).await?)
                     }
                 };
@@ -87,8 +147,11 @@ impl Gatherer<'_> {
                 earlier.map(stand_in).collect()
             }
             Form::Repository => {
-                let paths = self.models_in_repository().await?.into_iter();
-                let lower = paths.skip(1).take(MOST_EARLIER);
+                let lower = match offered.lower.take() {
+                    Some(lower) => lower,
+                    None => self.models_in_repository().await?.split_off(1),
+                };
+                let lower = lower.into_iter().take(MOST_EARLIER);
                 lower.map(StandIn::Lower).collect()
             }
         })
@@ -103,6 +166,9 @@ impl Gatherer<'_> {
     ) -> Result<Option<Gathered>, CheckError> {
         if let Some(record) = known_refused(path, &earlier.identity, journal) {
             return Ok(Some(Gathered::refused(record, None)));
+        }
+        if let Some(reason) = journal.why_rejected(path, &earlier.identity, None) {
+            return Err(CheckError::Rejected(reason));
         }
         let uri = earlier.source.uri();
         let Some(taken) = self.take_earlier(path, earlier, journal).await? else {
@@ -136,9 +202,8 @@ impl Gatherer<'_> {
             return Ok(None);
         };
         let parts = self.shared.parts;
-        let fetched = self
-            .fetch_from(&**source, path, object, None, parts)
-            .await?;
+        let fetched = self.fetch_from(&**source, path, object, None, parts);
+        let fetched = self.remember(path, None, false, journal, fetched.await)?;
         Ok(Some(Taken::fetched(path, fetched)))
     }
 }

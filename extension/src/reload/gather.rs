@@ -9,14 +9,17 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tracing::info;
 
-use super::earlier::{StandIn, has_no_others};
+use super::earlier::{Listed, Listing, has_no_others};
 use super::gate::Terms;
 use super::machine::Target;
 use super::published::Offer;
+use super::reach::Content;
 use super::{CheckError, Shared};
 use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Published, Record};
 use crate::config::{Form, ModelSettings};
@@ -35,6 +38,10 @@ pub(super) struct Gatherer<'a> {
     pub(super) place: &'a dyn Place,
     pub(super) settings: &'a ModelSettings,
     pub(super) shared: &'a Shared,
+    /// What may stand in, as earlier checks have seen it.
+    pub(super) listed: &'a Listed,
+    /// Whether a canary was left to others until the first invocation.
+    pub(super) canary_held: &'a AtomicBool,
 }
 
 /// What the source says when it is asked.
@@ -61,6 +68,18 @@ pub(super) enum Answer {
     Known(FileRecord),
     /// It is another.
     Object(Object),
+    /// It is one that is rejected, and why.
+    Rejected(String, Identity),
+}
+
+impl Answer {
+    fn identity(&self) -> &Identity {
+        match self {
+            Answer::Known(record) => &record.identity,
+            Answer::Object(object) => &object.identity,
+            Answer::Rejected(_, identity) => identity,
+        }
+    }
 }
 
 /// A version that is here.
@@ -103,8 +122,12 @@ pub(super) struct Offered {
     pub(super) changed: Option<Changed>,
     /// What its manifest has this environment run.
     pub(super) offer: Option<Offer>,
+    /// Identity of the newest content that the source holds, where it said so.
+    pub(super) present: Option<Identity>,
+    /// In a repository: the models with lower numbers.
+    pub(super) lower: Option<Vec<FilePath>>,
     /// What may stand in, once that was asked.
-    pub(super) stand_ins: Option<Vec<StandIn>>,
+    pub(super) stand_ins: Option<Listing>,
 }
 
 impl Taken {
@@ -123,20 +146,50 @@ impl Taken {
 }
 
 impl Gatherer<'_> {
-    /// Asks for what the journal does not know as the newest; without one, for the newest. One round trip, or two in a
-    /// repository.
-    pub(super) async fn ask(&self, known: Option<&Journal>) -> Result<Asked, CheckError> {
-        match &self.settings.form {
-            Form::Model(path) => self.ask_model(path, known).await,
+    /// Whether the process may still be stored in a snapshot.
+    pub(super) fn is_for_snapshot(&self) -> bool {
+        self.shared.snap_start && self.shared.status.invocation_deadline().is_none()
+    }
+
+    /// Asks for what the journal does not know as the newest; unless that is `known`, for the newest. One round trip, or two
+    /// in a repository.
+    pub(super) async fn ask(
+        &self,
+        journal: &Journal,
+        known: bool,
+        offered: &mut Offered,
+    ) -> Result<Asked, CheckError> {
+        let asked = match &self.settings.form {
+            Form::Model(path) => self.ask_model(path, journal, known).await,
             Form::Repository => {
-                let path = self.model_in_repository().await?;
-                self.ask_model(&path, known).await
+                let mut paths = self.models_in_repository().await?;
+                let path = paths.remove(0);
+                offered.lower = Some(paths);
+                self.ask_model(&path, journal, known).await
             }
             Form::Manifest(path) => {
-                let known = known.and_then(|journal| journal.history().manifest());
+                let read_again = !self.is_for_snapshot() && self.canary_held.swap(false, Relaxed);
+                let known = known && !read_again;
+                let known = journal.history().manifest().filter(|_| known);
                 self.ask_manifest(path, known).await
             }
+        }?;
+        offered.present = match &asked {
+            Asked::Changed(Changed::Files { model, answers }) => {
+                answers.get(model).map(|answer| answer.identity().clone())
+            }
+            Asked::Changed(Changed::Manifest(_, object)) => Some(object.identity.clone()),
+            Asked::Same => None,
+        };
+        if let Asked::Same = asked {
+            let history = journal.history();
+            let newest = history.newest().map(|newest| &newest.model.identity);
+            offered.present = match &self.settings.form {
+                Form::Manifest(_) => history.manifest().cloned(),
+                Form::Model(_) | Form::Repository => newest.cloned(),
+            };
         }
+        Ok(asked)
     }
 
     async fn ask_manifest(
@@ -155,17 +208,18 @@ impl Gatherer<'_> {
     async fn ask_model(
         &self,
         model: &FilePath,
-        known: Option<&Journal>,
+        journal: &Journal,
+        known: bool,
     ) -> Result<Asked, CheckError> {
-        let Some(journal) = known else {
-            return self.ask_files(model, Vec::new()).await;
-        };
+        if !known {
+            return self.ask_files(model, Vec::new(), journal).await;
+        }
         let newest = journal.history().newest();
         let newest = newest.filter(|newest| newest.model.path == *model);
         let others = newest.into_iter().flat_map(|newest| &newest.others);
         let paths = std::iter::once(model).chain(others.map(|file| &file.path));
         let seen = paths.filter_map(|path| journal.seen(path)).collect();
-        let asked = self.ask_files(model, seen).await?;
+        let asked = self.ask_files(model, seen, journal).await?;
         // What has arrived of a version that is not whole yet is no news, and the rest is still to come.
         Ok(match asked {
             Asked::Same if !newest.is_some_and(|newest| is_seen(newest, journal)) => {
@@ -184,14 +238,15 @@ impl Gatherer<'_> {
         &self,
         model: &FilePath,
         known: Vec<FileRecord>,
+        journal: &Journal,
     ) -> Result<Asked, CheckError> {
         let model = model.clone();
         if !known.iter().any(|file| file.path == model) {
-            let object = self.open_anew(&model).await?;
-            let answers = HashMap::from([(model.clone(), Answer::Object(object))]);
+            let answer = self.ask_anew(&model, journal).await?;
+            let answers = HashMap::from([(model.clone(), answer)]);
             return Ok(Asked::Changed(Changed::Files { model, answers }));
         }
-        let asked = stream::iter(known.into_iter().map(|file| self.ask_file(file)));
+        let asked = stream::iter(known.into_iter().map(|file| self.ask_file(file, journal)));
         let answers: Vec<_> = asked.buffered(AT_ONCE).try_collect().await?;
         let same = |(_, answer): &(FilePath, Answer)| matches!(answer, Answer::Known(_));
         if answers.iter().all(same) {
@@ -201,13 +256,30 @@ impl Gatherer<'_> {
         Ok(Asked::Changed(Changed::Files { model, answers }))
     }
 
-    async fn ask_file(&self, known: FileRecord) -> Result<(FilePath, Answer), CheckError> {
-        let source = self.source(&known.path)?;
-        let opened = fetch::open(&*source, &self.shared.cache, Some(&known.identity)).await?;
+    async fn ask_anew(&self, path: &FilePath, journal: &Journal) -> Result<Answer, CheckError> {
+        let source = self.source(path)?;
+        match self.ask_for(&*source, path, None, None, journal).await? {
+            Content::Object(object) => Ok(Answer::Object(object)),
+            Content::Rejected(reason, identity) => Ok(Answer::Rejected(reason, identity)),
+            Content::Known => Err(CheckError::Unsteady),
+        }
+    }
+
+    async fn ask_file(
+        &self,
+        known: FileRecord,
+        journal: &Journal,
+    ) -> Result<(FilePath, Answer), CheckError> {
         let path = known.path.clone();
-        let answer = match opened {
-            Opened::Unchanged => Answer::Known(known),
-            Opened::Object(object) => Answer::Object(object),
+        let source = self.source(&path)?;
+        let identity = Some(&known.identity);
+        let content = self
+            .ask_for(&*source, &path, identity, None, journal)
+            .await?;
+        let answer = match content {
+            Content::Known => Answer::Known(known),
+            Content::Object(object) => Answer::Object(object),
+            Content::Rejected(reason, identity) => Answer::Rejected(reason, identity),
         };
         Ok((path, answer))
     }
@@ -258,8 +330,24 @@ impl Gatherer<'_> {
         path: &FilePath,
         journal: &Journal,
     ) -> Result<Gathered, CheckError> {
-        self.gather_files(path.clone(), HashMap::new(), journal)
-            .await
+        let refused = journal.history().refused_file(path);
+        let known = refused.map(|file| &file.identity);
+        let source = self.source(path)?;
+        let content = self.ask_for(&*source, path, known, None, journal).await?;
+        let answer = match (content, refused) {
+            (Content::Object(object), _) => Answer::Object(object),
+            (Content::Rejected(reason, _), _) => return Err(CheckError::Rejected(reason)),
+            (Content::Known, Some(refused)) => {
+                let record = Record {
+                    model: refused.clone(),
+                    others: Vec::new(),
+                };
+                return Ok(Gathered::refused(record, None));
+            }
+            (Content::Known, None) => return Err(CheckError::Unsteady),
+        };
+        let answers = HashMap::from([(path.clone(), answer)]);
+        self.gather_files(path.clone(), answers, journal).await
     }
 
     async fn gather_files(
@@ -282,7 +370,7 @@ impl Gatherer<'_> {
                 return self.gathered(record, files, description, None, came);
             }
             let known = record.files().cloned().collect();
-            match self.ask_files(&model, known).await? {
+            match self.ask_files(&model, known, journal).await? {
                 Asked::Same => return self.gathered(record, files, description, None, came),
                 Asked::Changed(Changed::Files {
                     model: path,
@@ -346,13 +434,14 @@ impl Gatherer<'_> {
         let answer = match answer {
             Some(answer) => answer,
             None => match journal.seen(path) {
-                Some(known) => self.ask_file(known).await?.1,
-                None => Answer::Object(self.open_anew(path).await?),
+                Some(known) => self.ask_file(known, journal).await?.1,
+                None => self.ask_anew(path, journal).await?,
             },
         };
         let (known, object) = match answer {
             Answer::Known(known) => (Some(known), None),
             Answer::Object(object) => (journal.known(path, &object.identity), Some(object)),
+            Answer::Rejected(reason, _) => return Err(CheckError::Rejected(reason)),
         };
         if let Some(record) = known
             && let Some(file) = self.find(&record.digest).await
@@ -365,9 +454,9 @@ impl Gatherer<'_> {
         }
         let object = match object {
             Some(object) => object,
-            None => self.open_anew(path).await?,
+            None => self.open_anew(path, None, journal).await?,
         };
-        let fetched = self.fetch(path, object, None, parts).await?;
+        let fetched = self.fetch(path, object, None, parts, journal).await?;
         Ok(Taken::fetched(path, fetched))
     }
 

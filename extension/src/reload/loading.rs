@@ -113,7 +113,7 @@ impl Reloader {
         let (session, passed, files) = match result {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(problem)) => {
-                let reason = problem.to_string();
+                let reason = problem.public();
                 let cause = match problem {
                     CheckError::Gate(_) => Cause::Terms,
                     _ => Cause::Itself,
@@ -157,7 +157,7 @@ impl Reloader {
         let loaded = Loaded::new(name.clone(), version.clone(), digest, now, session);
         shared.models.swap(loaded);
         shared.status.answers(name, version, now);
-        let no_problem = |status: &mut ModelStatus| status.problem = None;
+        let no_problem = |status: &mut ModelStatus| (status.problem, status.detail) = (None, None);
         shared.status.update(name, no_problem);
     }
 

@@ -4,6 +4,8 @@
 //! asked for, whatever version it came with, and what has to be fetched is held against length and digest. So a
 //! version is whole by the manifest's own word, and needs no second look at the source.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 use tracing::info;
@@ -39,7 +41,10 @@ impl Gatherer<'_> {
         path: &FilePath,
         manifest: Object,
     ) -> Result<Offer, CheckError> {
-        let (manifest, identity) = self.read_manifest(path, manifest).await?;
+        let (mut manifest, identity) = self.read_manifest(path, manifest).await?;
+        if self.is_for_snapshot() && manifest.without_canary() {
+            self.canary_held.store(true, Relaxed);
+        }
         let chosen = self.choose(&manifest)?;
         let (name, why) = (chosen.version.0, chosen.why);
         info!(model = %self.settings.name, %why, "the manifest's version {name} is to run here");
@@ -114,7 +119,9 @@ impl Gatherer<'_> {
                 "it has {size} bytes; at most {most} are allowed"
             )));
         }
-        let fetched = self.fetch(path, object, None, self.shared.parts).await?;
+        let (source, parts) = (self.source(path)?, self.shared.parts);
+        let fetched = self.fetch_from(&*source, path, object, None, parts);
+        let fetched = fetched.await?;
         let json = std::fs::read(fetched.file.path())
             .map_err(|error| wrong(format!("it cannot be read from the cache: {error}")))?;
         let manifest = Manifest::parse(&json).map_err(|error| wrong(error.to_string()))?;
@@ -131,7 +138,7 @@ impl Gatherer<'_> {
         let parts = shared_out(self.shared.parts, files.len());
         let several = files.len() > 1;
         let take = |promised| async move {
-            let taken = self.take_promised(promised, parts).await?;
+            let taken = self.take_promised(promised, parts, journal).await?;
             if several {
                 journal.arrived(taken.record.clone());
             }
@@ -141,7 +148,12 @@ impl Gatherer<'_> {
         taken.buffered(AT_ONCE).try_collect().await
     }
 
-    async fn take_promised(&self, record: FileRecord, parts: Parts) -> Result<Taken, CheckError> {
+    async fn take_promised(
+        &self,
+        record: FileRecord,
+        parts: Parts,
+        journal: &Journal,
+    ) -> Result<Taken, CheckError> {
         let expected = Expected {
             size: record.size,
             digest: record.digest.clone(),
@@ -150,8 +162,9 @@ impl Gatherer<'_> {
             Some(file) => (file, None),
             None => {
                 let path = &record.path;
-                let object = self.open_anew(path).await?;
-                let fetched = self.fetch(path, object, Some(&expected), parts).await?;
+                let object = self.open_anew(path, Some(&expected), journal).await?;
+                let fetched = self.fetch(path, object, Some(&expected), parts, journal);
+                let fetched = fetched.await?;
                 (fetched.file, Some(fetched.transferred))
             }
         };

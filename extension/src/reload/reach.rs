@@ -9,18 +9,72 @@ use tracing::warn;
 use super::CheckError;
 use super::gather::Gatherer;
 use super::memory::{Need, Weights, may_give_up};
-use crate::cache::KeptFile;
+use crate::cache::{Journal, KeptFile, RejectedFile};
 use crate::config::{Choice, Form};
 use crate::fetch::{self, Compression, FetchError, Fetched, Parts};
-use crate::ids::{Digest, Expected, FilePath};
+use crate::ids::{Digest, Expected, FilePath, Identity};
 use crate::source::{NamedBy, Object, Opened, Source};
 
+/// What a source holds at a path.
+pub(super) enum Content {
+    /// What was asked about.
+    Known,
+    /// Something else.
+    Object(Object),
+    /// Content that is rejected, and why.
+    Rejected(String, Identity),
+}
+
 impl Gatherer<'_> {
-    pub(super) async fn open_anew(&self, path: &FilePath) -> Result<Object, CheckError> {
-        self.open_from(&*self.source(path)?).await
+    /// Opens what the source holds at `path`, unless that is known to be of no use.
+    pub(super) async fn open_anew(
+        &self,
+        path: &FilePath,
+        expected: Option<&Expected>,
+        journal: &Journal,
+    ) -> Result<Object, CheckError> {
+        let source = self.source(path)?;
+        match self
+            .ask_for(&*source, path, None, expected, journal)
+            .await?
+        {
+            Content::Object(object) => Ok(object),
+            Content::Rejected(reason, _) => Err(CheckError::Rejected(reason)),
+            Content::Known => Err(CheckError::Unsteady),
+        }
     }
 
-    async fn open_from(&self, source: &dyn Source) -> Result<Object, CheckError> {
+    /// Asks whether the source still holds `known` at `path`. Where the last that was seen there is rejected, that is what
+    /// the question names, so that rejected content is never transferred again.
+    pub(super) async fn ask_for(
+        &self,
+        source: &dyn Source,
+        path: &FilePath,
+        known: Option<&Identity>,
+        expected: Option<&Expected>,
+        journal: &Journal,
+    ) -> Result<Content, CheckError> {
+        let rejected = journal.current_rejection(path, expected);
+        let asked = rejected.as_ref().map(|file| &file.identity).or(known);
+        let object = match fetch::open(source, &self.shared.cache, asked).await? {
+            Opened::Object(object) => object,
+            Opened::Unchanged => {
+                return Ok(match rejected {
+                    Some(file) => Content::Rejected(file.reason, file.identity),
+                    None => Content::Known,
+                });
+            }
+        };
+        journal.source_holds(path, &object.identity);
+        let reason = journal.why_rejected(path, &object.identity, expected);
+        Ok(match reason {
+            Some(reason) => Content::Rejected(reason, object.identity),
+            None if known == Some(&object.identity) => Content::Known,
+            None => Content::Object(object),
+        })
+    }
+
+    pub(super) async fn open_from(&self, source: &dyn Source) -> Result<Object, CheckError> {
         match fetch::open(source, &self.shared.cache, None).await? {
             Opened::Object(object) => Ok(object),
             Opened::Unchanged => Err(CheckError::Unsteady),
@@ -54,13 +108,35 @@ impl Gatherer<'_> {
         object: Object,
         expected: Option<&Expected>,
         parts: Parts,
+        journal: &Journal,
     ) -> Result<Fetched, CheckError> {
         let source = self.source(path)?;
-        self.fetch_from(&*source, path, object, expected, parts)
-            .await
+        let fetched = self.fetch_from(&*source, path, object, expected, parts);
+        self.remember(path, expected, true, journal, fetched.await)
     }
 
-    /// As [`Self::fetch`], where the source of `path` is not that of its present version.
+    /// Notes content that is rejected, so that it is not fetched again.
+    pub(super) fn remember(
+        &self,
+        path: &FilePath,
+        expected: Option<&Expected>,
+        is_current: bool,
+        journal: &Journal,
+        fetched: Result<Fetched, CheckError>,
+    ) -> Result<Fetched, CheckError> {
+        if let Err(CheckError::Fetch(FetchError::Rejected { identity, fault })) = &fetched {
+            journal.reject_file(RejectedFile {
+                path: path.clone(),
+                identity: identity.clone(),
+                expected: expected.cloned(),
+                reason: fault.public(),
+                is_current,
+            });
+        }
+        fetched
+    }
+
+    /// As [`Self::fetch`], where the source of `path` is not that of its present version; nothing is noted.
     pub(super) async fn fetch_from(
         &self,
         source: &dyn Source,

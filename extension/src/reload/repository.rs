@@ -14,13 +14,6 @@ const MODEL_FILE: &str = "model.onnx";
 const SHOWN: usize = 10;
 
 impl Gatherer<'_> {
-    /// The model's file in the folder of the version to serve.
-    pub(super) async fn model_in_repository(&self) -> Result<FilePath, CheckError> {
-        let paths = self.models_in_repository().await?;
-        let first = paths.into_iter().next();
-        first.ok_or_else(|| self.no_version(Vec::new()))
-    }
-
     /// The model's files in the folders of all versions that may serve, that with the highest number first; at least
     /// one. Of a pinned version only its own.
     pub(super) async fn models_in_repository(&self) -> Result<Vec<FilePath>, CheckError> {

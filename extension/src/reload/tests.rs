@@ -173,6 +173,7 @@ struct Bench {
     free: Option<u64>,
     /// Bytes that the cache may take.
     most: Option<u64>,
+    snap_start: bool,
 }
 
 struct Free(Option<u64>);
@@ -203,6 +204,7 @@ impl Bench {
             mode: Reload::Auto,
             free: None,
             most: None,
+            snap_start: false,
         }
     }
 
@@ -240,6 +242,7 @@ impl Bench {
             status: Arc::new(Status::new([name.clone()]).0),
             clock: Arc::new(SystemClock),
             thaws: Thaws::default(),
+            snap_start: self.snap_start,
         };
         Process(Reloader::new(
             ModelSettings {
@@ -283,7 +286,7 @@ impl Bench {
     }
 
     fn problem(&self, reloader: &Reloader) -> Option<String> {
-        reloader.shared.status.get(&self.name).unwrap().problem
+        reloader.shared.status.get(&self.name).unwrap().detail
     }
 }
 

@@ -83,7 +83,8 @@ impl Place for FilePlace {
         let uri = FileSource::new(&format!("{}{path}", self.path)).uri();
         Err(SourceError::lasting(format!(
             "{uri}: there is no version {id}, since a file has no versions"
-        )))
+        ))
+        .told_as("a file has no versions"))
     }
 
     fn earlier<'a>(&'a self, _: &'a FilePath) -> BoxFuture<'a, Result<Vec<Earlier>, SourceError>> {
@@ -126,13 +127,14 @@ impl FileSource {
             let (uri, within) = (self.uri(), self.within.as_deref().unwrap_or_default());
             return Err(SourceError::lasting(format!(
                 "{uri}: this is a link that leads out of {within}, which a model's own files may not"
-            )));
+            ))
+            .told_as("a link leads out of the model's folder"));
         }
         if metadata.is_file() {
             Ok((file, metadata))
         } else {
             let uri = self.uri();
-            Err(SourceError::lasting(format!("{uri}: this is no file")))
+            Err(SourceError::lasting(format!("{uri}: this is no file")).told_as("this is no file"))
         }
     }
 
@@ -141,11 +143,14 @@ impl FileSource {
         match error.kind() {
             io::ErrorKind::NotFound => SourceError::lasting(format!(
                 "{uri}: there is no such file (is the file system mounted at this path, or the layer attached?)"
-            )),
+            ))
+            .told_as("there is no such file"),
             io::ErrorKind::PermissionDenied => SourceError::lasting(format!(
                 "{uri}: the file may not be read by the user that Lambda runs the function as"
-            )),
-            _ => SourceError::transient(format!("{uri}: {error}")),
+            ))
+            .told_as("the file may not be read"),
+            kind => SourceError::transient(format!("{uri}: {error}"))
+                .told_as(format!("the file cannot be read: {kind}")),
         }
     }
 
@@ -231,6 +236,7 @@ impl Source for FileSource {
 
 fn changed(uri: &str) -> SourceError {
     SourceError::changed(format!("{uri}: the file was written to meanwhile"))
+        .told_as("the file was written to while it was read")
 }
 
 struct FileBody {

@@ -11,6 +11,7 @@
 //! holds for a file that came in several answers, the SDK's own is off, and the checksum goes with the [`Object`].
 
 use std::ops::Range;
+use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
@@ -29,7 +30,12 @@ use errors::{Asked, Refusal};
 
 use super::{Chunks, Earlier, NamedBy, Object, Opened, Place, Source, SourceError};
 use crate::aws::Unreachable;
+use crate::clock::within_awake;
 use crate::ids::{Checksum, ChecksumAlgorithm, ETag, FilePath, Identity};
+
+/// Maximum time awake of one call with all its attempts, until the head of an object or the end of any other answer. Three
+/// attempts to connect and to read a head take at most 20 s.
+const CALL: Duration = Duration::from_secs(30);
 
 /// The objects of one bucket whose keys begin with a prefix.
 #[derive(Debug)]
@@ -91,9 +97,10 @@ impl Place for S3Place {
             let list = list.bucket(&self.bucket).prefix(&prefix).delimiter("/");
             let (mut names, mut next) = (Vec::new(), None);
             loop {
-                let page = list.clone().set_continuation_token(next).send().await;
-                let page = page
-                    .map_err(|error| self.source(prefix.clone()).explain(Asked::Listing, &error))?;
+                let source = self.source(prefix.clone());
+                let page = list.clone().set_continuation_token(next).send();
+                let page = source.answer_to(page).await?;
+                let page = page.map_err(|error| source.explain(Asked::Listing, &error))?;
                 let folders = page.common_prefixes().iter();
                 let paths = folders.filter_map(|folder| folder.prefix()?.strip_prefix(&prefix));
                 names.extend(paths.map(|path| path.trim_end_matches('/').to_owned()));
@@ -139,7 +146,8 @@ impl S3Source {
         let (Some(etag), Some(size)) = (output.e_tag, size) else {
             return Err(SourceError::lasting(format!(
                 "{uri}: the answer has no ETag or no Content-Length"
-            )));
+            ))
+            .told_as("S3 gave an answer without an ETag or a length"));
         };
         let version_id = without_null(output.version_id.or_else(|| self.version.clone()));
         Ok(Object {
@@ -173,12 +181,26 @@ impl S3Source {
                 "{uri}: asked for {asked}… of {}, the answer is {content_range:?} of {}",
                 identity.etag.0,
                 output.e_tag.unwrap_or_default(),
-            )));
+            ))
+            .told_as("the object changed while it was read"));
         }
         Ok(Box::new(S3Body {
             uri,
             stream: output.body,
         }))
+    }
+
+    /// The outcome of a call, with all its attempts, unless that takes too long.
+    async fn answer_to<T, E>(
+        &self,
+        call: impl Future<Output = Result<T, SdkError<E>>>,
+    ) -> Result<Result<T, SdkError<E>>, SourceError> {
+        let answer = within_awake(CALL, call).await;
+        answer.ok_or_else(|| {
+            let (uri, limit) = (self.uri(), CALL.as_secs());
+            SourceError::transient(format!("{uri}: S3 did not answer within {limit} s"))
+                .told_as("S3 did not answer in time")
+        })
     }
 
     fn asked(&self) -> Asked {
@@ -195,13 +217,15 @@ impl S3Source {
         let uri = self.uri();
         let SdkError::ServiceError(service) = error else {
             let context = DisplayErrorContext(error);
-            return SourceError::transient(match (Unreachable::find(error), error) {
-                (Some(unreachable), _) => format!("{uri}: {}", unreachable.in_full()),
-                (None, SdkError::DispatchFailure(failure)) if failure.is_timeout() => {
-                    format!("{uri}: S3 did not answer in time ({context})")
-                }
-                (None, _) => format!("{uri}: {context}"),
-            });
+            let (message, public) = match (Unreachable::find(error), error) {
+                (Some(unreachable), _) => (unreachable.in_full(), "no connection to S3"),
+                (None, SdkError::DispatchFailure(failure)) if failure.is_timeout() => (
+                    format!("S3 did not answer in time ({context})"),
+                    "S3 did not answer in time",
+                ),
+                (None, _) => (context.to_string(), "S3 could not be asked"),
+            };
+            return SourceError::transient(format!("{uri}: {message}")).told_as(public);
         };
         let answer = service.raw();
         let refusal = Refusal {
@@ -282,9 +306,8 @@ impl Source for S3Source {
                         .headers_mut()
                         .insert("x-amz-checksum-mode", "ENABLED");
                 })
-                .send()
-                .await;
-            match answer {
+                .send();
+            match self.answer_to(answer).await? {
                 Ok(output) => self.object(output).map(Opened::Object),
                 // The SDK has no success with status 304.
                 Err(error)
@@ -313,9 +336,8 @@ impl Source for S3Source {
                 .set_version_id(self.version.clone())
                 .if_match(&identity.etag.0)
                 .range(format!("bytes={}-{}", range.start, range.end - 1))
-                .send()
-                .await;
-            match answer {
+                .send();
+            match self.answer_to(answer).await? {
                 Ok(output) => self.part(output, identity, &range),
                 Err(error) => Err(self.explain(self.asked(), &error)),
             }
@@ -338,6 +360,7 @@ impl Chunks for S3Body {
                     self.uri,
                     DisplayErrorContext(&error)
                 ))
+                .told_as("the transfer from S3 broke")
             }))
         })
     }

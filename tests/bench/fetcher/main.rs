@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use model_sidecar::aws::Proxies;
 use model_sidecar::cache::Cache;
 use model_sidecar::clock::{Clock, SystemClock, Thaws};
 use model_sidecar::fetch::{self, Compression, Context as Fetching, Parts, Request};
@@ -32,7 +33,8 @@ fn main() -> Result<()> {
 
 async fn run(bucket: &str, key: &str, folder: &Path, parts: Parts) -> Result<()> {
     let (clock, thaws) = (Arc::new(SystemClock) as Arc<dyn Clock>, Thaws::default());
-    let aws = model_sidecar::aws::load(Arc::clone(&clock), thaws.clone(), true).await;
+    let aws =
+        model_sidecar::aws::load(Arc::clone(&clock), thaws.clone(), Proxies::default(), true).await;
     let key = FilePath::parse(key).map_err(anyhow::Error::msg)?;
     let source = S3Place::new(&aws, true, bucket, "").file(&key, NamedBy::Configuration);
     let cache = Cache::open(folder)?;

@@ -63,6 +63,7 @@ pub(super) fn shape(
     line: Arc<Line>,
 ) -> http::Response<Body> {
     let (mut head, body) = response.into_parts();
+    head.headers.extend(plan.headers.iter().cloned());
     // The body becomes a stream of unknown length: what it promised is to be declared by now.
     if let Some(length) = hyper::body::Body::size_hint(&body).exact()
         && !head.headers.contains_key(http::header::CONTENT_LENGTH)

@@ -41,6 +41,8 @@ pub(super) struct Plan {
     pub(super) flip: Option<u64>,
     pub(super) stall: Option<(u64, Gate)>,
     pub(super) cut: Option<(u64, Ending)>,
+    /// Headers of the answer, in addition to its own.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +139,17 @@ impl Rule {
         self
     }
 
+    /// Adds a header to whatever is answered, such as one that was stored with the object.
+    #[must_use]
+    pub fn answer_header(mut self, name: &'static str, value: &'static str) -> Self {
+        let (name, value) = (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+        self.plan.headers.push((name, value));
+        self
+    }
+
     /// Let time pass before the first byte of the answer.
     #[must_use]
     pub fn latency(mut self, latency: Duration) -> Self {
@@ -214,6 +227,7 @@ impl Plan {
             flip: later.flip.or(self.flip),
             stall: later.stall.clone().or(self.stall),
             cut: later.cut.or(self.cut),
+            headers: [self.headers, later.headers.clone()].concat(),
         }
     }
 }

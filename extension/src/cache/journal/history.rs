@@ -187,6 +187,18 @@ impl History {
         refusal.map(|refusal| refusal.reason.as_str())
     }
 
+    /// The file of the last version of one file at `path` that is not to be loaded, on whatever terms.
+    #[must_use]
+    pub fn refused_file(&self, path: &FilePath) -> Option<&FileRecord> {
+        self.refused
+            .iter()
+            .rev()
+            .find_map(|refusal| match &*refusal.files {
+                [file] if file.path == *path && refusal.terms.is_none() => Some(file),
+                _ => None,
+            })
+    }
+
     fn entries(&self) -> impl Iterator<Item = &Entry> {
         let entries = [&self.candidate, &self.good, &self.stand_in, &self.before];
         entries.into_iter().flatten()

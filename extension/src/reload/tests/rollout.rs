@@ -121,6 +121,24 @@ async fn a_canary_runs_where_it_is_drawn_and_is_taken_back() {
 }
 
 #[tokio::test]
+async fn a_snapshot_holds_the_current_version_and_each_environment_draws_for_itself() {
+    let bench = Bench {
+        snap_start: true,
+        ..bench(Choice::Newest, &canary(100))
+    };
+    let reloader = bench.start();
+    assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
+    assert_eq!(bench.answers(), b"model two");
+    assert!(!bench.directory.path().join("draw").exists());
+    assert_eq!(reloader.check().await, Outcome::Current);
+    reloader.shared.status.invocation_began(1);
+    assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
+    assert_eq!(bench.answers(), b"model three");
+    assert!(bench.directory.path().join("draw").exists());
+    assert_eq!(reloader.check().await, Outcome::Current);
+}
+
+#[tokio::test]
 async fn another_start_in_the_same_environment_runs_the_same() {
     for _ in 0..10 {
         let bench = bench(Choice::Newest, &canary(50));

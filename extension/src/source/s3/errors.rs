@@ -2,6 +2,9 @@
 //!
 //! What S3 says of itself comes with it, cut to a length, since all of an answer is somebody else's text. An answer
 //! that is a web page is not S3's: a proxy gave it, and nothing it says is of the object.
+//!
+//! All of that is for the log. Callers from outside are told the meaning and the status alone, since the words name
+//! buckets, keys, accounts and roles.
 
 use crate::source::SourceError;
 
@@ -43,10 +46,61 @@ pub(super) struct Refusal<'a> {
     pub(super) body: &'a [u8],
 }
 
+/// What a refusal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Page,
+    NoBucket,
+    NoVersion,
+    NoObject,
+    Region,
+    Clock,
+    Expired,
+    Credentials,
+    Archived,
+    Kms,
+    Denied,
+    Changed,
+    Throttled,
+    Unavailable,
+    Late,
+    Failed,
+    Refused,
+    Nothing,
+}
+
+impl Meaning {
+    /// The meaning for callers from outside: without names, and without the words that S3 sent.
+    fn public(self) -> &'static str {
+        match self {
+            Meaning::Page => "a web page came instead of an answer of S3",
+            Meaning::NoBucket => "S3 has no such bucket",
+            Meaning::NoVersion => "S3 has no such version of the object",
+            Meaning::NoObject => "S3 has no such object",
+            Meaning::Region => "the bucket is in another region",
+            Meaning::Clock => "this machine's clock is too far from that of S3",
+            Meaning::Expired => "S3 refused the credentials, which have expired",
+            Meaning::Credentials => "S3 refused the credentials",
+            Meaning::Archived => "the object is archived",
+            Meaning::Kms => "the KMS key of the object cannot be used",
+            Meaning::Denied => "access denied by S3",
+            Meaning::Changed => "the object changed while it was read",
+            Meaning::Throttled => "S3 is throttling",
+            Meaning::Unavailable => "S3 is throttling or unavailable",
+            Meaning::Late => "S3 did not get the request in time",
+            Meaning::Failed => "S3 failed",
+            Meaning::Refused => "S3 refused the request",
+            Meaning::Nothing => "S3 gave an answer that cannot be read",
+        }
+    }
+}
+
 impl Refusal<'_> {
     pub(super) fn explain(&self) -> SourceError {
         let kind = self.kind();
-        kind(format!("{}: {} ({})", self.uri, self.words(), self.said()))
+        let meaning = self.meaning();
+        let message = format!("{}: {} ({})", self.uri, self.words(meaning), self.said());
+        kind(message).told_as(format!("{} ({})", meaning.public(), self.status))
     }
 
     /// Whether it stays until somebody does something.
@@ -65,65 +119,90 @@ impl Refusal<'_> {
         }
     }
 
-    /// What is wrong, and what to do.
-    fn words(&self) -> String {
-        let (bucket, key) = (self.bucket, self.key);
-        let words = match (self.code.unwrap_or_default(), self.status) {
-            _ if self.is_a_page() => {
-                "a web page came instead of S3's answer: a proxy on the way refused it, or \
-                 AWS_ENDPOINT_URL names something else"
-            }
-            ("NoSuchBucket", _) => {
-                return format!("there is no bucket {bucket}: is its name right?");
-            }
+    fn meaning(&self) -> Meaning {
+        match (self.code.unwrap_or_default(), self.status) {
+            _ if self.is_a_page() => Meaning::Page,
+            ("NoSuchBucket", _) => Meaning::NoBucket,
             ("NoSuchVersion" | "MethodNotAllowed", _) | ("InvalidArgument" | "", 400 | 404)
                 if self.asked == Asked::Version =>
             {
+                Meaning::NoVersion
+            }
+            ("NoSuchKey", _) | ("", 404) => Meaning::NoObject,
+            ("PermanentRedirect" | "TemporaryRedirect", _) | (_, 301 | 307) => Meaning::Region,
+            ("AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _)
+                if self.its_region().is_some() =>
+            {
+                Meaning::Region
+            }
+            ("RequestTimeTooSkewed", _) => Meaning::Clock,
+            ("ExpiredToken" | "TokenRefreshRequired", _) => Meaning::Expired,
+            ("SignatureDoesNotMatch" | "InvalidAccessKeyId" | "InvalidToken", _) => {
+                Meaning::Credentials
+            }
+            ("InvalidObjectState", _) => Meaning::Archived,
+            (code, _) if code.starts_with("KMS.") => Meaning::Kms,
+            (_, 403) => Meaning::Denied,
+            (_, 412 | 416) => Meaning::Changed,
+            ("SlowDown" | "TooManyRequests", _) | (_, 429) => Meaning::Throttled,
+            (_, 503) => Meaning::Unavailable,
+            ("RequestTimeout", _) => Meaning::Late,
+            (_, 500..) => Meaning::Failed,
+            (_, 400..) => Meaning::Refused,
+            _ => Meaning::Nothing,
+        }
+    }
+
+    /// What is wrong, and what to do.
+    fn words(&self, meaning: Meaning) -> String {
+        let words = match meaning {
+            Meaning::Page => {
+                "a web page came instead of S3's answer: a proxy on the way refused it, or \
+                 AWS_ENDPOINT_URL names something else"
+            }
+            Meaning::NoBucket => {
+                return format!("there is no bucket {}: is its name right?", self.bucket);
+            }
+            Meaning::NoVersion => {
                 let id = self.version.unwrap_or_default();
                 return format!(
                     "there is no version {id} of the object that can be read: is its id right, and was the version \
                      not removed, by a lifecycle rule perhaps?"
                 );
             }
-            ("NoSuchKey", _) | ("", 404) => {
+            Meaning::NoObject => {
+                let key = self.key;
                 return format!("there is no object {key} in the bucket: was it uploaded?");
             }
-            ("PermanentRedirect" | "TemporaryRedirect", _) | (_, 301 | 307) => {
-                return self.region_words();
-            }
-            ("AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _)
-                if self.its_region().is_some() =>
-            {
-                return self.region_words();
-            }
-            ("RequestTimeTooSkewed", _) => {
+            Meaning::Region => return self.region_words(),
+            Meaning::Clock => {
                 "this machine's clock is too far from S3's, which takes no signature of another \
                  time: set the clock"
             }
-            ("ExpiredToken" | "TokenRefreshRequired", _) => {
+            Meaning::Expired => {
                 "S3 refused the credentials: they have expired; give the process new ones"
             }
-            ("SignatureDoesNotMatch" | "InvalidAccessKeyId" | "InvalidToken", _) => {
+            Meaning::Credentials => {
                 "S3 refused the credentials: access key, secret and session token must belong \
                  together, and to the same partition of AWS as the bucket"
             }
-            ("InvalidObjectState", _) => {
+            Meaning::Archived => {
                 "the object is archived: restore it, or copy it to a storage class that is read \
                  at once"
             }
-            (code, _) if code.starts_with("KMS.") => kms_words(code),
-            (_, 403) => self.denied_words(),
-            (_, 412 | 416) => "the object has changed since it was first asked for",
-            ("SlowDown" | "TooManyRequests", _) | (_, 429) => {
+            Meaning::Kms => kms_words(self.code.unwrap_or_default()),
+            Meaning::Denied => self.denied_words(),
+            Meaning::Changed => "the object has changed since it was first asked for",
+            Meaning::Throttled => {
                 "S3 is throttling: too many requests at once for the bucket; it is asked again"
             }
-            (_, 503) => "S3 is throttling or unavailable; it is asked again",
-            ("RequestTimeout", _) => "S3 did not get the request in time; it is asked again",
-            (_, 500..) => "S3 failed by itself; it is asked again",
-            (_, 400..) => {
+            Meaning::Unavailable => "S3 is throttling or unavailable; it is asked again",
+            Meaning::Late => "S3 did not get the request in time; it is asked again",
+            Meaning::Failed => "S3 failed by itself; it is asked again",
+            Meaning::Refused => {
                 "S3 refused the request: do the bucket's and the key's name keep to S3's rules?"
             }
-            _ => "S3 gave an answer that means nothing here",
+            Meaning::Nothing => "S3 gave an answer that means nothing here",
         };
         words.to_owned()
     }

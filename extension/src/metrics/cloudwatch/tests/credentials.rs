@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Bench, CloudWatchSink};
+use crate::aws::Proxies;
 use crate::clock::wall::Wall;
 use crate::clock::{Clock as _, Thaws};
 
@@ -51,7 +52,13 @@ async fn credentials_come_from_the_container_and_anew_when_they_expired_in_the_s
 #[ignore = "needs an environment of its own, which the test above gives"]
 async fn sends_before_and_after_a_restore() {
     let (wall, thaws) = (Wall::new(), Thaws::default());
-    let aws = crate::aws::load(Arc::clone(&wall) as _, thaws.clone(), true).await;
+    let aws = crate::aws::load(
+        Arc::clone(&wall) as _,
+        thaws.clone(),
+        Proxies::default(),
+        true,
+    )
+    .await;
     let sink = CloudWatchSink::new(&aws, "Test".to_owned(), None);
     let bench = Bench { wall, thaws, sink };
     bench.send().await.unwrap();
@@ -73,7 +80,13 @@ fn without_any_credentials_the_error_says_what_lambda_gives_and_nothing_is_waite
 #[ignore = "needs an environment of its own, which the test above gives"]
 async fn sends_without_credentials() {
     let (wall, thaws) = (Wall::new(), Thaws::default());
-    let aws = crate::aws::load(Arc::clone(&wall) as _, thaws.clone(), true).await;
+    let aws = crate::aws::load(
+        Arc::clone(&wall) as _,
+        thaws.clone(),
+        Proxies::default(),
+        true,
+    )
+    .await;
     let sink = CloudWatchSink::new(&aws, "Test".to_owned(), None);
     let bench = Bench { wall, thaws, sink };
     let started = tokio::time::Instant::now();
