@@ -108,18 +108,20 @@ async fn a_label_or_a_version_that_is_not_there_is_named() {
     for (variable, words) in [
         (
             ("MODEL_LABEL", "stable"),
-            "MODEL_LABEL=\\\"stable\\\" cannot be run: the manifest's version_labels",
+            "MODEL_LABEL=\"stable\" cannot be run: the manifest's version_labels",
         ),
         (
             ("MODEL_VERSION", "3"),
-            "MODEL_VERSION=\\\"3\\\" cannot be run: the manifest's versions",
+            "MODEL_VERSION=\"3\" cannot be run: the manifest's versions",
         ),
     ] {
         let alone = Alone::start(&s3, &[URI, variable]);
-        alone.process.wait_for("cannot be run").await.unwrap();
+        let said = alone.process.wait_for("cannot be run").await.unwrap();
+        assert!(said.contains(words), "{said}");
         let answer = alone.predict(1).await;
         assert_eq!(answer.status, 503);
-        assert!(answer.text().contains(words), "{}", answer.text());
+        let told = "the manifest cannot be followed";
+        assert!(answer.text().contains(told), "{}", answer.text());
     }
 }
 

@@ -269,19 +269,19 @@ async fn a_host_that_nobody_knows_is_said() {
     // A domain that never is (RFC 2606).
     let nowhere = [("AWS_ENDPOINT_URL_S3", "http://s3.invalid:9000")];
     let alone = Alone::start(&s3, &nowhere);
-    alone
-        .process
-        .wait_for("not every model is loaded")
-        .await
-        .unwrap();
-    let answer = alone.predict(1).await;
-    let answer = answer.json().unwrap();
+    let said = alone.process.wait_for("nothing is loaded").await.unwrap();
     for words in [
         "no connection to s3.invalid:9000",
         "nobody knows that name: is AWS_ENDPOINT_URL right?",
     ] {
-        assert!(error(&answer).contains(words), "{words}: {answer}");
+        assert!(said.contains(words), "{words}: {said}");
     }
+    let missing = "not every model is loaded";
+    alone.process.wait_for(missing).await.unwrap();
+    let answer = alone.predict(1).await;
+    let answer = answer.json().unwrap();
+    let told = "no connection to S3";
+    assert!(error(&answer).contains(told), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
