@@ -312,6 +312,13 @@ fn open_cache(config: &Config) -> Result<Cache, CacheError> {
     Cache::open_with(ordinary, &settings)
 }
 
+/// The settings of AWS's clients, which go through the proxies of this environment.
+async fn load_aws(environment: &Environment, clock: &Arc<dyn Clock>, thaws: &Thaws) -> SdkConfig {
+    let proxies = Proxies::of(|name| environment.get(name));
+    let on_lambda = environment.is_lambda();
+    crate::aws::load(Arc::clone(clock), thaws.clone(), proxies, on_lambda).await
+}
+
 /// The account of the memory that requests and loads take.
 fn account(config: &Config) -> Arc<Account> {
     let (fixed, memory_mb) = (config.request_bytes, config.memory_mb);
@@ -382,11 +389,7 @@ async fn build(
         snap_start: Config::is_snap_start(environment),
     };
     tokio::task::yield_now().await;
-    let (proxies, on_lambda) = (
-        Proxies::of(|name| environment.get(name)),
-        environment.is_lambda(),
-    );
-    let aws = crate::aws::load(Arc::clone(&clock), thaws.clone(), proxies, on_lambda).await;
+    let aws = load_aws(environment, &clock, &thaws).await;
     let reloaders = config
         .models
         .iter()
