@@ -166,7 +166,7 @@ impl Unpacker {
             self.header.push(*first);
             bytes = rest;
             match frame::read(&self.header) {
-                Header::Incomplete => continue,
+                Header::Incomplete => {}
                 Header::Foreign => {
                     let at = self.at;
                     return Err(self.failed(UnpackError::Foreign { at }));

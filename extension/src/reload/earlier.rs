@@ -203,7 +203,7 @@ impl Gatherer<'_> {
         };
         let parts = self.shared.parts;
         let fetched = self.fetch_from(&**source, path, object, None, parts);
-        let fetched = self.remember(path, None, false, journal, fetched.await)?;
+        let fetched = Self::remember(path, None, false, journal, fetched.await)?;
         Ok(Some(Taken::fetched(path, fetched)))
     }
 }

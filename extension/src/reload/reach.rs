@@ -112,12 +112,11 @@ impl Gatherer<'_> {
     ) -> Result<Fetched, CheckError> {
         let source = self.source(path)?;
         let fetched = self.fetch_from(&*source, path, object, expected, parts);
-        self.remember(path, expected, true, journal, fetched.await)
+        Self::remember(path, expected, true, journal, fetched.await)
     }
 
     /// Notes content that is rejected, so that it is not fetched again.
     pub(super) fn remember(
-        &self,
         path: &FilePath,
         expected: Option<&Expected>,
         is_current: bool,

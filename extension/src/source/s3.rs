@@ -99,7 +99,7 @@ impl Place for S3Place {
             loop {
                 let source = self.source(prefix.clone());
                 let page = list.clone().set_continuation_token(next).send();
-                let page = source.answer_to(page).await?;
+                let page = source.answer_to(Box::pin(page)).await?;
                 let page = page.map_err(|error| source.explain(Asked::Listing, &error))?;
                 let folders = page.common_prefixes().iter();
                 let paths = folders.filter_map(|folder| folder.prefix()?.strip_prefix(&prefix));
@@ -307,7 +307,7 @@ impl Source for S3Source {
                         .insert("x-amz-checksum-mode", "ENABLED");
                 })
                 .send();
-            match self.answer_to(answer).await? {
+            match self.answer_to(Box::pin(answer)).await? {
                 Ok(output) => self.object(output).map(Opened::Object),
                 // The SDK has no success with status 304.
                 Err(error)
@@ -337,7 +337,7 @@ impl Source for S3Source {
                 .if_match(&identity.etag.0)
                 .range(format!("bytes={}-{}", range.start, range.end - 1))
                 .send();
-            match self.answer_to(answer).await? {
+            match self.answer_to(Box::pin(answer)).await? {
                 Ok(output) => self.part(output, identity, &range),
                 Err(error) => Err(self.explain(self.asked(), &error)),
             }

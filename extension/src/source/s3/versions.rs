@@ -19,7 +19,7 @@ impl S3Place {
         let list = self.client.list_object_versions().bucket(&self.bucket);
         let object = self.source(key.clone());
         let listed = list.prefix(&key).max_keys(LISTED).send();
-        let listed = object.answer_to(listed).await?;
+        let listed = object.answer_to(Box::pin(listed)).await?;
         let listed = listed.map_err(|error| object.explain(Asked::Versions, &error))?;
         // The key itself comes first of all that begin with it, and its newest version first.
         let own = listed.versions().iter();
