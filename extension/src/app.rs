@@ -358,6 +358,7 @@ async fn build(
     let account = account(&config);
     let context = context
         .require_token(config.token.clone())
+        .on_an_open_machine(!environment.is_lambda())
         .with_account(Arc::clone(&account));
     let context = Arc::new(context);
     let grace = if environment.is_lambda() {

@@ -105,6 +105,13 @@ fn charge_empty(shape: &[usize], datatype: Datatype, charge: &mut Charge) -> Res
     charge.grow(count.saturating_mul(datatype.memory()))
 }
 
+/// Whether a body may hold a JSON object, whatever is wrong with it. A byte order mark may precede it.
+#[must_use]
+pub fn begins_object(body: &[u8]) -> bool {
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    text.trim_ascii_start().starts_with(b"{")
+}
+
 /// The input of this name, or an error that lists those that there are.
 fn input_port<'a>(
     signature: &'a Signature,

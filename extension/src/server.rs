@@ -1,8 +1,8 @@
 //! HTTP/1.1 on a Unix socket and on loopback TCP.
 //!
 //! Takes bound listeners and a signal to stop, and has threads of its own. Limits: connections, the size of headers and body, and the time
-//! that a sender may take for each, freezes not counted. An idle connection has no limit: it may have been frozen
-//! for an hour, and closing it at the thaw would race the next request.
+//! that a sender may take for each, freezes not counted. An idle connection has no limit on Lambda: it may have been
+//! frozen for an hour, and closing it at the thaw would race the next request.
 
 mod about;
 mod admission;
@@ -12,7 +12,9 @@ mod connection;
 mod document;
 mod encoding;
 mod error;
+mod host;
 mod listen;
+mod media_type;
 mod off_thread;
 mod patience;
 mod pieces;
@@ -53,6 +55,11 @@ const BODY_STALL: Duration = Duration::from_secs(10);
 /// counted.
 const BODY_TIME: Duration = Duration::from_secs(60);
 
+/// How long a peer may take none of a response.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+/// How long a connection may be idle, where no freeze can be the reason.
+const IDLE_TIME: Duration = Duration::from_secs(60);
+
 /// What answers need.
 pub struct Context {
     models: Arc<Models>,
@@ -77,6 +84,10 @@ pub struct Context {
     account: Arc<Account>,
     /// A place for each large body that is decompressed or decoded at the same time.
     large_bodies: Semaphore,
+    /// Whether connections that stay idle are closed.
+    closes_idle: bool,
+    /// Whether requests over TCP must name this machine.
+    checks_host: bool,
 }
 
 /// A model's metrics, looked up once.
@@ -142,6 +153,19 @@ impl Context {
             token: None,
             account,
             large_bodies: Semaphore::new(crate::sys::cpus()),
+            closes_idle: false,
+            checks_host: false,
+        }
+    }
+
+    /// As it is, for a machine that is never frozen and that a browser may run on, if it is one: connections that stay
+    /// idle are closed, and requests over TCP must name this machine in `Host`.
+    #[must_use]
+    pub fn on_an_open_machine(self, is_one: bool) -> Self {
+        Self {
+            closes_idle: is_one,
+            checks_host: is_one,
+            ..self
         }
     }
 

@@ -6,13 +6,21 @@ use hyper::header::HeaderMap;
 
 use super::Context;
 use super::error::ApiError;
+use super::host::{self, Transport};
 use super::route::{NoRoute, Route};
 
 /// The header by which a caller shows that it knows the environment's secret.
 const TOKEN_HEADER: &str = "x-model-token";
 
 /// Which call it is, if its caller may make it.
-pub(super) fn called(request: &Request<Incoming>, context: &Context) -> Result<Route, ApiError> {
+pub(super) fn called(
+    request: &Request<Incoming>,
+    transport: Transport,
+    context: &Context,
+) -> Result<Route, ApiError> {
+    if context.checks_host && transport == Transport::Tcp {
+        host::check(request)?;
+    }
     let route = Route::of(request.method(), request.uri().path());
     // Whether the process is alive is no secret, and is asked by those who know none.
     if route != Ok(Route::Live) {
@@ -22,6 +30,7 @@ pub(super) fn called(request: &Request<Incoming>, context: &Context) -> Result<R
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         match reason {
             NoRoute::Unknown => ApiError::NoSuchPath { method, path },
+            NoRoute::Verb { verb } => ApiError::NoSuchVerb { verb },
             NoRoute::Method { allowed } => ApiError::Method {
                 method,
                 path,

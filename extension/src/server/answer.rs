@@ -20,6 +20,8 @@ use super::body::{HEADER_LENGTH_NAME, body, header_length};
 use super::document;
 use super::encoding;
 use super::error::ApiError;
+use super::host::Transport;
+use super::media_type;
 use super::off_thread::off_thread;
 use super::pieces::Pieces;
 use super::repository;
@@ -62,10 +64,14 @@ const EXTENSIONS: &[&str] = &[
 ];
 
 /// Answers one request; whatever goes wrong is an answer, too.
-pub(super) async fn answer(request: Request<Incoming>, context: &Context) -> Answer {
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    transport: Transport,
+    context: &Context,
+) -> Answer {
     let has_body = !request.body().is_end_stream();
     let accepts_gzip = encoding::accepts_gzip(request.headers());
-    let result = match called(&request, context) {
+    let result = match called(&request, transport, context) {
         Ok(route) => call(request, route, context).await,
         Err(error) => Err(error),
     };
@@ -201,6 +207,36 @@ impl Form {
         }
     }
 
+    /// What a request to this version runs, and how to answer.
+    fn decode_for(
+        &self,
+        loaded: &Loaded,
+        body: &Bytes,
+        header_length: Option<usize>,
+        media_type: Option<&HeaderValue>,
+        charge: &mut Charge,
+    ) -> Result<(Decoded, Reply), DecodeError> {
+        let decoded = self.decode(body, header_length, loaded.signature(), charge);
+        let (decoded, reply) = decoded.map_err(|error| match (error, header_length) {
+            (DecodeError::Invalid(error), None) => {
+                DecodeError::Invalid(media_type::explained(error, media_type, body))
+            }
+            (error, _) => error,
+        })?;
+        self.check_dimensions(&decoded, loaded)?;
+        Ok((decoded, reply))
+    }
+
+    /// Makes sure that inputs which share a dimension agree in its size. The Open Inference Protocol gives shapes, where
+    /// a size of 1 is meant to broadcast; in the other forms a single row among several is a mistake.
+    fn check_dimensions(&self, decoded: &Decoded, loaded: &Loaded) -> Result<(), BadRequest> {
+        let may_broadcast = matches!(self, Form::OpenInference(_));
+        loaded
+            .shared_dimensions()
+            .check(&decoded.inputs, may_broadcast)
+            .map_err(|mismatch| BadRequest(mismatch.to_string()))
+    }
+
     /// The version that is asked for.
     fn target(&self) -> Option<&Target> {
         match self {
@@ -269,6 +305,7 @@ async fn infer(
     let result = observed(name, context, async {
         let deadline = deadline(request.headers(), context)?;
         let header_length = header_length(request.headers())?;
+        let media_type = media_type::other_than_json(request.headers());
         let mut charge = Charge::new(&context.account);
         let body = body(request, header_length, deadline, &mut charge, context);
         let body = body.await?;
@@ -280,11 +317,11 @@ async fn infer(
         answering = Some((Arc::clone(&loaded), received));
         let decoding = Instant::now();
         let (decoded, reply) = if body.len() < LARGE {
-            form.decode(&body, header_length, loaded.signature(), &mut charge)?
+            form.decode_for(&loaded, &body, header_length, media_type.as_ref(), &mut charge)?
         } else {
             let (body, model) = (body.clone(), Arc::clone(&loaded));
             let decode = move |charge: &mut Charge| {
-                form.decode(&body, header_length, model.signature(), charge)
+                form.decode_for(&model, &body, header_length, media_type.as_ref(), charge)
             };
             off_thread(&mut charge, deadline, context, decode).await??
         };

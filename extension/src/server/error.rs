@@ -5,6 +5,7 @@ use hyper::{Method, StatusCode};
 use super::{MOST_BODY, encoding, route};
 use crate::config::Token;
 use crate::engine::EngineError;
+use crate::excerpt::Excerpt;
 use crate::protocol::{BadRequest, DecodeError};
 use crate::request_memory::{Over, OverBudget, Stopped};
 use crate::schedule::RunError;
@@ -12,21 +13,31 @@ use crate::schedule::RunError;
 /// A request that is not answered as it wished.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
-    #[error("there is no {method} {path} here; there is {}", route::all())]
+    #[error(
+        "there is no {} {} here; there is {}",
+        Excerpt(.method.as_str()),
+        Excerpt(.path),
+        route::all()
+    )]
     NoSuchPath { method: Method, path: String },
-    #[error("{path} takes {allowed}, not {method}")]
+    #[error(
+        "there is no :{} here; of TensorFlow Serving's calls there is POST /v1/models/{{model}}:predict",
+        Excerpt(.verb)
+    )]
+    NoSuchVerb { verb: String },
+    #[error("{} takes {allowed}, not {}", Excerpt(.path), Excerpt(.method.as_str()))]
     Method {
         method: Method,
         path: String,
         allowed: &'static str,
     },
-    #[error("there is no model {given:?} here; there is {known}")]
+    #[error("there is no model {:?} here; there is {known}", Excerpt(.given))]
     NoSuchModel { given: String, known: String },
     #[error(
         "several models are served here: name one, as /models/{{model}}/predict; there is {known}"
     )]
     WhichModel { known: String },
-    #[error("model {model:?} has no version {given:?} here; {current} answers")]
+    #[error("model {model:?} has no version {:?} here; {current} answers", Excerpt(.given))]
     NoSuchVersion {
         model: String,
         given: String,
@@ -34,7 +45,7 @@ pub(super) enum ApiError {
     },
     #[error(transparent)]
     BadRequest(#[from] BadRequest),
-    #[error("header {name} is {value:?}, expected {expected}")]
+    #[error("header {name} is {:?}, expected {expected}", Excerpt(.value))]
     Header {
         name: &'static str,
         value: String,
@@ -52,7 +63,8 @@ pub(super) enum ApiError {
     )]
     BodyTooSlow,
     #[error(
-        "header content-encoding is {given:?}, expected one of {}",
+        "header content-encoding is {:?}, expected one of {}",
+        Excerpt(.given),
         encoding::TAKEN
     )]
     Coding { given: String },
@@ -68,6 +80,12 @@ pub(super) enum ApiError {
     },
     #[error(transparent)]
     OverBudget(OverBudget),
+    #[error(
+        "header host is {:?}, expected localhost, an address of 127.0.0.0/8 or [::1]: over TCP this machine alone is \
+         served, and no site that a browser shows",
+        Excerpt(.0)
+    )]
+    Host(String),
     #[error("the body broke off")]
     BodyBroken,
     #[error("{0}")]
@@ -117,6 +135,7 @@ impl ApiError {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             ApiError::NoSuchPath { .. }
+            | ApiError::NoSuchVerb { .. }
             | ApiError::NoSuchModel { .. }
             | ApiError::NoSuchVersion { .. } => StatusCode::NOT_FOUND,
             ApiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -141,7 +160,7 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             ApiError::Run(RunError::Full { .. }) => StatusCode::TOO_MANY_REQUESTS,
-            ApiError::Forbidden(_) => StatusCode::FORBIDDEN,
+            ApiError::Forbidden(_) | ApiError::Host(_) => StatusCode::FORBIDDEN,
             ApiError::NotNewest { .. } => StatusCode::CONFLICT,
             ApiError::CheckGoesOn { .. }
             | ApiError::Run(RunError::Deadline | RunError::Engine(EngineError::Cancelled)) => {
@@ -163,6 +182,7 @@ impl ApiError {
         matches!(
             self,
             ApiError::NoSuchPath { .. }
+                | ApiError::NoSuchVerb { .. }
                 | ApiError::Method { .. }
                 | ApiError::NoSuchModel { .. }
                 | ApiError::WhichModel { .. }
@@ -174,6 +194,7 @@ impl ApiError {
                 | ApiError::Coding { .. }
                 | ApiError::Unauthorized { .. }
                 | ApiError::Forbidden(_)
+                | ApiError::Host(_)
         )
     }
 }

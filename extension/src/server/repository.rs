@@ -16,6 +16,7 @@ use super::answer::{Answer, deadline, find, json, named};
 use super::body::body;
 use super::error::ApiError;
 use crate::clock::Deadline;
+use crate::excerpt::Excerpt;
 use crate::ids::ModelName;
 use crate::request_memory::Charge;
 use crate::status::ModelStatus;
@@ -94,7 +95,7 @@ pub(super) async fn load(
     let parameters = asked.get("parameters").and_then(|value| value.as_object());
     if let Some(given) = parameters.and_then(|given| given.keys().next()) {
         return Err(ApiError::Field {
-            field: format!("parameters.{given}"),
+            field: format!("parameters.{}", Excerpt(given)),
             reason: "a load takes no parameters here; what is loaded is what the model's source \
                      holds"
                 .to_owned(),

@@ -52,7 +52,13 @@ impl Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NoRoute {
     Unknown,
-    Method { allowed: &'static str },
+    /// A call of TensorFlow Serving's form that is not offered.
+    Verb {
+        verb: String,
+    },
+    Method {
+        allowed: &'static str,
+    },
 }
 
 /// A path with its parameters in braces, the one method that it takes, and the call that it is.
@@ -151,6 +157,11 @@ impl Route {
             .split('/')
             .map(|segment| percent_decode_str(segment).decode_utf8_lossy())
             .collect();
+        if let Some(verb) = other_verb(&segments) {
+            return Err(NoRoute::Verb {
+                verb: verb.to_owned(),
+            });
+        }
         let (path, target) = PATHS
             .iter()
             .find_map(|path| Some((path, path.target(&segments)?)))
@@ -168,6 +179,15 @@ impl Route {
             _ => Err(NoRoute::Method { allowed }),
         }
     }
+}
+
+/// The verb of a path of TensorFlow Serving's form, such as `classify`, other than the one that is offered.
+fn other_verb<'a>(segments: &'a [impl AsRef<str>]) -> Option<&'a str> {
+    let mut segments = segments.iter().map(AsRef::as_ref);
+    let is_form = segments.by_ref().take(3).eq(["", "v1", "models"]);
+    let last = segments.last().filter(|_| is_form)?;
+    let (_, verb) = last.split_once(':')?;
+    (verb != "predict").then_some(verb)
 }
 
 impl Path {

@@ -89,7 +89,7 @@ struct Spent {
 
 impl Spent {
     fn add(&mut self, time: Duration) {
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.ns = self.ns.saturating_add(ns);
     }
@@ -132,8 +132,9 @@ pub(super) fn count(context: &Context, loaded: &Loaded, ended: Result<Success, D
     match ended {
         Err(time) => stages.fail.add(time),
         Ok(success) => {
-            counts.inference_count += success.rows;
-            counts.execution_count += u64::from(success.is_first);
+            counts.inference_count = counts.inference_count.saturating_add(success.rows);
+            let executions = u64::from(success.is_first);
+            counts.execution_count = counts.execution_count.saturating_add(executions);
             stages.success.add(success.whole);
             stages.queue.add(success.queue);
             stages.compute_input.add(success.decode);
@@ -179,4 +180,19 @@ fn of(loaded: &Loaded, context: &Context) -> serde_json::Value {
 fn write(all: &[serde_json::Value]) -> Answer {
     let text = serde_json::json!({ "model_stats": all }).to_string();
     json(StatusCode::OK, text.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_that_is_full_stays_so() {
+        let mut spent = Spent {
+            count: u64::MAX,
+            ns: u64::MAX - 1,
+        };
+        spent.add(Duration::from_nanos(5));
+        assert_eq!((spent.count, spent.ns), (u64::MAX, u64::MAX));
+    }
 }

@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tracing::warn;
 
+use super::host::Transport;
 use super::{Context, Listeners, connection, stopped};
 
 /// Connections at the same time. A process on Lambda may have 1,024 descriptors.
@@ -105,6 +106,7 @@ async fn serve(
 ) {
     let connections = GracefulShutdown::new();
     while let Some(Accepted { socket, place }) = inbox.recv().await {
+        let transport = socket.transport();
         let stream = match socket.opened() {
             Ok(stream) => stream,
             Err(error) => {
@@ -112,7 +114,8 @@ async fn serve(
                 continue;
             }
         };
-        let connection = connections.watch(connection::serve(stream, Arc::clone(&context)));
+        let connection =
+            connections.watch(connection::serve(stream, transport, Arc::clone(&context)));
         tokio::spawn(async move {
             // A peer that goes away or breaks the protocol ends its own connection and concerns nobody else.
             let _ = connection.await;
@@ -149,6 +152,13 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Socket {
+    fn transport(&self) -> Transport {
+        match self {
+            Socket::Unix(_) => Transport::Unix,
+            Socket::Tcp(_) => Transport::Tcp,
+        }
+    }
+
     /// As this thread's runtime watches it.
     fn opened(self) -> io::Result<Box<dyn Stream>> {
         match self {

@@ -15,7 +15,7 @@ use crate::clock::wall::{Monotonic, Wall};
 use crate::ids::ModelName;
 use crate::models::Models;
 use crate::schedule::Limits;
-use crate::server::{BODY_STALL, BODY_TIME, HEAD_TIME};
+use crate::server::{BODY_STALL, BODY_TIME, HEAD_TIME, IDLE_TIME, WRITE_STALL};
 use crate::status::Status;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -29,6 +29,10 @@ struct Caller {
 
 impl Caller {
     fn connect() -> Self {
+        Self::on_an_open_machine(false)
+    }
+
+    fn on_an_open_machine(is_one: bool) -> Self {
         let (wall, thaws) = (Wall::new(), Thaws::default());
         let name = ModelName::parse("wine").unwrap();
         let (status, _) = Status::new([name.clone()]);
@@ -40,9 +44,10 @@ impl Caller {
             thaws.clone(),
             None,
         )
-        .wait_awake(true);
+        .wait_awake(true)
+        .on_an_open_machine(is_one);
         let (stream, far_side) = tokio::io::duplex(64 * 1024);
-        tokio::spawn(serve(far_side, Arc::new(context)));
+        tokio::spawn(serve(far_side, Transport::Unix, Arc::new(context)));
         Self {
             wall,
             thaws,
@@ -108,7 +113,7 @@ async fn a_head_whose_rest_came_before_or_in_a_freeze_is_served() {
 #[tokio::test(start_paused = true)]
 async fn bytes_that_are_there_count_although_the_time_is_over() {
     let (mut sender, stream) = tokio::io::duplex(64);
-    let mut head = Wire::new(stream, Phase::default());
+    let mut head = Wire::new(stream, Phase::default(), false);
     sender.write_all(b"G").await.unwrap();
     let mut poll = async || {
         let mut bytes = [0; 8];
@@ -270,6 +275,39 @@ async fn what_hyper_refuses_is_answered_with_words_as_well() {
     for (head, status, words) in [
         ("G\0T / HTTP/1.1\r\n\r\n", "400 Bad Request", "no HTTP/1.1"),
         (
+            "POST /predict HTTP/1.1\r\ncontent-length: 18446744073709551615\r\n\r\n",
+            "413 Payload Too Large",
+            "content-length is 18446744073709551615",
+        ),
+        (
+            "POST /predict HTTP/1.1\r\nhost: x\r\nContent-Length:0018446744073709551614\r\n\r\n{}",
+            "413 Payload Too Large",
+            "no body of that size is taken",
+        ),
+        (
+            &format!(
+                "POST /predict HTTP/1.1\r\ncontent-length: {}\r\n\r\n",
+                "9".repeat(300)
+            ),
+            "413 Payload Too Large",
+            "… (300 bytes)",
+        ),
+        (
+            "POST /predict HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+            "400 Bad Request",
+            "header content-length is \"-1\", expected a whole number",
+        ),
+        (
+            "POST /predict HTTP/1.1\r\ncontent-length: 2 MB\r\n\r\n",
+            "400 Bad Request",
+            "header content-length is \"2 MB\"",
+        ),
+        (
+            "POST /predict HTTP/1.1\r\ncontent-length: 18446744073709551613\r\n\r\n",
+            "413 Payload Too Large",
+            "larger than",
+        ),
+        (
             "GET /v2 HTTP/1.1\r\nno header\r\n\r\n",
             "400 Bad Request",
             "no HTTP/1.1",
@@ -335,5 +373,104 @@ async fn a_refused_sender_who_never_ends_is_left() {
     while writer.write_all(b" ").await.is_ok() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(begun.elapsed() < HEAD_TIME, "the server reads on");
+    }
+}
+
+/// A response of hyper's own, which the body of one of ours may begin and end as.
+const BARE: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+
+/// Writes to a wire as hyper does, and gives what its peer has then.
+async fn written(phase: &Phase, parts: &[&[u8]]) -> String {
+    let (mut peer, stream) = tokio::io::duplex(64 * 1024);
+    let mut wire = Wire::new(stream, phase.clone(), false);
+    for part in parts {
+        wire.write_all(part).await.unwrap();
+    }
+    drop(wire);
+    let mut text = String::new();
+    peer.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_may_have_the_bytes_of_an_error_of_hypers() {
+    let phase = Phase::default();
+    let replaced = written(&phase, &[BARE.as_bytes()]).await;
+    assert!(
+        replaced.contains("this is no HTTP/1.1 request"),
+        "{replaced}"
+    );
+
+    // Head and body go out one by one where the body is long.
+    let phase = Phase::default();
+    phase.busy();
+    phase.answered();
+    let head = "HTTP/1.1 200 OK\r\n\r\n";
+    let text = written(&phase, &[head.as_bytes(), BARE.as_bytes()]).await;
+    assert_eq!(text, format!("{head}{BARE}"));
+
+    // The last part of it comes when hyper has taken all.
+    phase.buffered();
+    assert_eq!(written(&phase, &[BARE.as_bytes()]).await, BARE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_hyper_refuses_behind_an_answer_has_words_too() {
+    let mut caller = Caller::connect();
+    caller.send(LIVE).await;
+    assert_eq!(caller.status().await, "HTTP/1.1 200 OK");
+    caller.send("G\0T / HTTP/1.1\r\n\r\n").await;
+    let answer = caller.answer().await;
+    assert!(answer.contains("this is no HTTP/1.1 request"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_takes_is_given_up() {
+    for clock in [None, Some(Monotonic::Jumps), Some(Monotonic::StandsStill)] {
+        let mut caller = Caller::connect();
+        // The answers are much longer than the requests, and more than the pipe holds.
+        let mut sent = 0;
+        let request = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n";
+        while sent < 200 {
+            let write = caller.stream.write_all(request.as_bytes());
+            let time = Duration::from_millis(10);
+            if tokio::time::timeout(time, write).await.is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        caller.settle().await;
+        tokio::time::sleep(WRITE_STALL * 4 / 5).await;
+        if let Some(clock) = clock {
+            caller.freeze(clock).await;
+        }
+        let begun = tokio::time::Instant::now();
+        while caller.stream.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(begun.elapsed() < WRITE_STALL, "{clock:?}: still open");
+        }
+        assert!(
+            begun.elapsed() > Duration::from_secs(1),
+            "{clock:?}: the freeze counted"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_where_nothing_freezes() {
+    for asks in [false, true] {
+        let mut caller = Caller::on_an_open_machine(true);
+        if asks {
+            tokio::time::sleep(IDLE_TIME * 3 / 4).await;
+            caller.send(LIVE).await;
+            assert_eq!(caller.status().await, "HTTP/1.1 200 OK");
+        }
+        tokio::time::sleep(IDLE_TIME * 3 / 4).await;
+        caller.send(LIVE).await;
+        assert_eq!(caller.status().await, "HTTP/1.1 200 OK", "not idle yet");
+        let begun = tokio::time::Instant::now();
+        assert_eq!(caller.answer().await, "");
+        assert!(begun.elapsed() <= IDLE_TIME, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() > IDLE_TIME / 2, "{:?}", begun.elapsed());
     }
 }

@@ -4,7 +4,10 @@
 //!   would close one that did nothing wrong. A [`Wire`] counts from the head's first byte instead, looks at the time only
 //!   when nothing has come, and leaves out what a freeze took. A head that takes too long is answered.
 //! - What hyper refuses itself, such as a head that is no HTTP, it answers without a body, and has no hook for one. No
-//!   error of ours is without a body, so that such an answer is hyper's, and is replaced.
+//!   error of ours is without a body, so that such an answer is hyper's, and is replaced. It is looked for only where the
+//!   head of a response can begin: the body of one may be any bytes.
+//! - A peer that takes nothing of its answer is given up, and so is one that sends nothing, where no freeze can be the
+//!   reason.
 //! - A connection that is closed while its sender has more to send is reset, and the reset may overtake the answer, or
 //!   hit the sender in the middle of a write, before it reads. So what still comes of a body that was refused is taken and
 //!   thrown away, within limits.
@@ -20,9 +23,9 @@ use std::time::Duration;
 use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::MOST_HEAD;
+use super::refusal::{Head, refusal, refused_by_hyper};
 use crate::server::patience::Patience;
-use crate::server::{HEAD_TIME, MOST_BODY};
+use crate::server::{HEAD_TIME, IDLE_TIME, MOST_BODY, WRITE_STALL};
 
 /// How long a refused sender may keep a closed connection waiting in all.
 const LINGER: Duration = Duration::from_secs(5);
@@ -33,7 +36,13 @@ const SCRAPS: usize = 16;
 
 /// Where a connection is.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Phase(Arc<AtomicU8>);
+pub(super) struct Phase(Arc<Phases>);
+
+#[derive(Debug, Default)]
+struct Phases {
+    reading: AtomicU8,
+    writing: AtomicU8,
+}
 
 /// No byte of a request has come.
 const IDLE: u8 = 0;
@@ -44,24 +53,47 @@ const BUSY: u8 = 2;
 /// No more is read of what comes.
 const REFUSED: u8 = 3;
 
+/// The head of a response may begin.
+const BETWEEN: u8 = 0;
+/// A response is on its way to hyper.
+const ANSWERING: u8 = 1;
+/// All of a response is in hyper's buffer.
+const BUFFERED: u8 = 2;
+
 impl Phase {
     /// A request is being answered.
     pub(super) fn busy(&self) {
-        self.0.store(BUSY, Ordering::Relaxed);
+        self.0.reading.store(BUSY, Ordering::Relaxed);
+        self.0.writing.store(ANSWERING, Ordering::Relaxed);
     }
 
     /// The answer is there; another request may follow.
     pub(super) fn answered(&self) {
-        self.0.store(IDLE, Ordering::Relaxed);
+        self.0.reading.store(IDLE, Ordering::Relaxed);
     }
 
     /// The answer is there, and is the last.
     pub(super) fn refused(&self) {
-        self.0.store(REFUSED, Ordering::Relaxed);
+        self.0.reading.store(REFUSED, Ordering::Relaxed);
+    }
+
+    /// hyper has taken all of the answer.
+    pub(super) fn buffered(&self) {
+        self.0.writing.store(BUFFERED, Ordering::Relaxed);
+    }
+
+    /// hyper's buffer is empty.
+    fn flushed(&self) {
+        let written = &self.0.writing;
+        let _ = written.compare_exchange(BUFFERED, BETWEEN, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn is(&self, phase: u8) -> bool {
-        self.0.load(Ordering::Relaxed) == phase
+        self.0.reading.load(Ordering::Relaxed) == phase
+    }
+
+    fn is_between_responses(&self) -> bool {
+        self.0.writing.load(Ordering::Relaxed) == BETWEEN
     }
 }
 
@@ -70,6 +102,11 @@ pub(super) struct Wire<S> {
     stream: S,
     phase: Phase,
     patience: Patience,
+    /// Limit of the time without a request; `None` where a freeze may be the reason.
+    idle: Option<Patience>,
+    /// Limit of the time in which the peer takes nothing of a response.
+    write: Patience,
+    head: Head,
     /// An answer in the place of hyper's, and how much of it has gone out.
     refusal: Option<(Vec<u8>, usize)>,
     is_shut: bool,
@@ -79,16 +116,48 @@ pub(super) struct Wire<S> {
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(stream: S, phase: Phase) -> Self {
+    /// A connection, which is closed when it is idle for [`IDLE_TIME`] if `closes_idle`.
+    pub(super) fn new(stream: S, phase: Phase, closes_idle: bool) -> Self {
         Self {
             stream,
             phase,
             patience: Patience::new(HEAD_TIME),
+            idle: closes_idle.then(|| Patience::new(IDLE_TIME)),
+            write: Patience::new(WRITE_STALL),
+            head: Head::default(),
             refusal: None,
             is_shut: false,
             linger: Patience::new(LINGER),
             scrap: MOST_BODY,
         }
+    }
+
+    /// Whether the connection has been idle for as long as one may be. Asked whenever nothing has come, also while a
+    /// request is being answered: hyper does not read again by itself when the answer has gone out.
+    fn is_idle_for_too_long(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_idle = self.phase.is(IDLE) && self.phase.is_between_responses();
+        let Some(idle) = &mut self.idle else {
+            return false;
+        };
+        if !is_idle {
+            idle.renew();
+        }
+        idle.poll_over(cx).is_ready()
+    }
+
+    /// The result of a write, which fails when the peer has taken nothing for too long.
+    fn limited(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.write.renew();
+            return written;
+        }
+        ready!(self.write.poll_over(cx));
+        let error = io::Error::new(io::ErrorKind::TimedOut, "nobody takes the response");
+        Poll::Ready(Err(error))
     }
 }
 
@@ -96,7 +165,10 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
     /// Writes the answer to a request that hyper or the wire refuses.
     fn poll_refuse(&mut self, cx: &mut Context<'_>, status: StatusCode) -> Poll<io::Result<()>> {
         self.phase.refused();
-        let (text, written) = self.refusal.get_or_insert_with(|| (refusal(status), 0));
+        let head = &self.head;
+        let (text, written) = self
+            .refusal
+            .get_or_insert_with(|| (refusal(status, head), 0));
         while let Some(rest) = text.get(*written..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -119,6 +191,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
             if !this.phase.is(HEAD) {
                 this.patience.renew();
+                if read.is_pending() && this.is_idle_for_too_long(cx) {
+                    // As if the peer had closed its side.
+                    return Poll::Ready(Ok(()));
+                }
             } else if read.is_pending() {
                 ready!(this.patience.poll_over(cx));
                 let _ = ready!(this.poll_refuse(cx, StatusCode::REQUEST_TIMEOUT));
@@ -126,8 +202,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             }
             ready!(read)?;
             if buffer.filled().len() > before {
-                let phase = &this.phase.0;
-                let _ = phase.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed);
+                if let Some(idle) = &mut this.idle {
+                    idle.renew();
+                }
+                let phase = &this.phase.0.reading;
+                let before_head =
+                    phase.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed);
+                if before_head.is_ok() {
+                    this.head.clear();
+                }
+                if this.phase.is(HEAD) {
+                    this.head.keep(&buffer.filled()[before..]);
+                }
             }
             return Poll::Ready(Ok(()));
         }
@@ -147,15 +233,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let Some(status) = refused_by_hyper(data) {
+        if self.phase.is_between_responses()
+            && let Some(status) = refused_by_hyper(data)
+        {
             ready!(self.poll_refuse(cx, status))?;
             self.refusal = None;
             return Poll::Ready(Ok(data.len()));
         }
-        Pin::new(&mut self.stream).poll_write(cx, data)
+        let written = Pin::new(&mut self.stream).poll_write(cx, data);
+        self.limited(written, cx)
     }
 
+    /// Called by hyper when its buffer is empty.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.phase.flushed();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -197,39 +288,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         if let [head] = data {
             return self.poll_write(cx, head);
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, data)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, data);
+        self.limited(written, cx)
     }
-}
-
-/// The status of an error without a body.
-fn refused_by_hyper(data: &[u8]) -> Option<StatusCode> {
-    let code = data.strip_prefix(b"HTTP/1.")?.get(2..5)?;
-    let status = StatusCode::from_bytes(code).ok()?;
-    let has_no_body = || {
-        let empty = b"\r\ncontent-length: 0\r\n";
-        data.windows(empty.len()).any(|part| part == empty)
-    };
-    (status.is_client_error() && data.ends_with(b"\r\n\r\n") && has_no_body()).then_some(status)
-}
-
-/// The answer to a request that never became one.
-fn refusal(status: StatusCode) -> Vec<u8> {
-    let error = match status {
-        StatusCode::REQUEST_TIMEOUT => format!(
-            "the head of the request came too slowly: {} s may pass from its first byte to its end",
-            HEAD_TIME.as_secs()
-        ),
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            format!("the headers are too large: {MOST_HEAD} bytes and 100 headers are taken")
-        }
-        StatusCode::URI_TOO_LONG => "the path is too long: 65,534 bytes are taken".to_owned(),
-        _ => "this is no HTTP/1.1 request: a request line and headers are expected".to_owned(),
-    };
-    let body = serde_json::json!({ "error": error }).to_string();
-    format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-         connection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
 }

@@ -162,3 +162,35 @@ fn version_0_is_whichever_answers_in_the_form_of_tensorflow_serving() {
         Route::ModelMetadata(target("wine", Some("0")))
     );
 }
+
+#[test]
+fn other_calls_of_tensorflow_serving_are_told_from_unknown_paths() {
+    for (path, verb) in [
+        ("/v1/models/wine:classify", "classify"),
+        ("/v1/models/wine:regress", "regress"),
+        ("/v1/models/wine/versions/7:classify", "classify"),
+        ("/v1/models/wine/labels/stable:regress", "regress"),
+        ("/v1/models/wine%3Aclassify", "classify"),
+        ("/v1/models/wine:", ""),
+    ] {
+        for method in [Method::POST, Method::GET] {
+            let verb = verb.to_owned();
+            assert_eq!(
+                Route::of(&method, path),
+                Err(NoRoute::Verb { verb }),
+                "{path}"
+            );
+        }
+    }
+    for path in [
+        "/v1/models",
+        "/v1/modelz/wine:classify",
+        "/v2/models/wine:classify/x",
+    ] {
+        assert_eq!(
+            Route::of(&Method::POST, path),
+            Err(NoRoute::Unknown),
+            "{path}"
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! The `Host` of requests over TCP on a machine that a browser may run on.
+//!
+//! A page of another site can have a browser send requests to 127.0.0.1 under that site's own name, once the name
+//! resolves to this machine (DNS rebinding). Such requests carry the site's name in `Host`. On Lambda there is no browser,
+//! and the Unix socket is out of a browser's reach.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use hyper::body::Incoming;
+use hyper::header::{HOST, HeaderValue};
+use hyper::{Request, Version};
+
+use super::error::ApiError;
+
+/// How a connection came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// Over the Unix socket.
+    Unix,
+    /// Over loopback TCP.
+    Tcp,
+}
+
+/// Makes sure that a request names this machine, and no site.
+pub(super) fn check(request: &Request<Incoming>) -> Result<(), ApiError> {
+    // In a request to a proxy's form, the URI names the host.
+    if let Some(authority) = request.uri().authority()
+        && !is_this_machine(authority.as_str())
+    {
+        return Err(ApiError::Host(authority.to_string()));
+    }
+    let mut hosts = request.headers().get_all(HOST).iter().peekable();
+    if hosts.peek().is_none() && request.version() > Version::HTTP_10 {
+        return Err(ApiError::Host(String::new()));
+    }
+    let text = |host: &HeaderValue| String::from_utf8_lossy(host.as_bytes()).into_owned();
+    let is_ours = |host: &&HeaderValue| host.to_str().is_ok_and(is_this_machine);
+    match hosts.find(|host| !is_ours(host)) {
+        None => Ok(()),
+        Some(other) => Err(ApiError::Host(text(other))),
+    }
+}
+
+/// Whether `host`, with or without a port, is this machine and cannot be another.
+fn is_this_machine(host: &str) -> bool {
+    let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => {
+            let is_loopback = address.parse() == Ok(Ipv6Addr::LOCALHOST);
+            return is_loopback && (port.is_empty() || is_port(port.strip_prefix(':')));
+        }
+        None => match host.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (host, None),
+        },
+    };
+    let is_ours = name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_ipv4() && address.is_loopback());
+    is_ours && (port.is_none() || is_port(port))
+}
+
+fn is_port(port: Option<&str>) -> bool {
+    port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_told_from_sites() {
+        for host in [
+            "localhost",
+            "LocalHost:2774",
+            "127.0.0.1",
+            "127.0.0.1:2774",
+            "127.255.0.9:1",
+            "[::1]",
+            "[::1]:2774",
+            "[0:0:0:0:0:0:0:1]:2774",
+        ] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in [
+            "",
+            ":2774",
+            "evil.example",
+            "evil.example:2774",
+            "localhost.evil.example",
+            "localhost@evil.example",
+            "127.0.0.1.evil.example",
+            "127.0.0.1:2774.evil.example",
+            "127.1",
+            "2130706433",
+            "0.0.0.0",
+            "10.0.0.1",
+            "::1",
+            "[::1",
+            "[::1]evil",
+            "[::2]:2774",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
+}
