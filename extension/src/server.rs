@@ -84,10 +84,8 @@ pub struct Context {
     account: Arc<Account>,
     /// A place for each large body that is decompressed or decoded at the same time.
     large_bodies: Semaphore,
-    /// Whether connections that stay idle are closed.
-    closes_idle: bool,
-    /// Whether requests over TCP must name this machine.
-    checks_host: bool,
+    /// Whether this is a machine that is never frozen and that a browser may run on.
+    is_open_machine: bool,
 }
 
 /// A model's metrics, looked up once.
@@ -153,8 +151,7 @@ impl Context {
             token: None,
             account,
             large_bodies: Semaphore::new(crate::sys::cpus()),
-            closes_idle: false,
-            checks_host: false,
+            is_open_machine: false,
         }
     }
 
@@ -163,8 +160,7 @@ impl Context {
     #[must_use]
     pub fn on_an_open_machine(self, is_one: bool) -> Self {
         Self {
-            closes_idle: is_one,
-            checks_host: is_one,
+            is_open_machine: is_one,
             ..self
         }
     }

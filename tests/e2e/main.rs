@@ -32,7 +32,6 @@ mod local_machine;
 mod looped;
 mod managed;
 mod memory;
-mod mistakes;
 mod no_route;
 mod openapi;
 mod outsize;

@@ -18,7 +18,7 @@ pub(super) fn called(
     transport: Transport,
     context: &Context,
 ) -> Result<Route, ApiError> {
-    if context.checks_host && transport == Transport::Tcp {
+    if context.is_open_machine && transport == Transport::Tcp {
         host::check(request)?;
     }
     let route = Route::of(request.method(), request.uri().path());

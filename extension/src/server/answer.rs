@@ -317,7 +317,13 @@ async fn infer(
         answering = Some((Arc::clone(&loaded), received));
         let decoding = Instant::now();
         let (decoded, reply) = if body.len() < LARGE {
-            form.decode_for(&loaded, &body, header_length, media_type.as_ref(), &mut charge)?
+            form.decode_for(
+                &loaded,
+                &body,
+                header_length,
+                media_type.as_ref(),
+                &mut charge,
+            )?
         } else {
             let (body, model) = (body.clone(), Arc::clone(&loaded));
             let decode = move |charge: &mut Charge| {

@@ -35,7 +35,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let phase = Phase::default();
-    let wire = Wire::new(stream, phase.clone(), context.closes_idle);
+    let wire = Wire::new(stream, phase.clone(), context.is_open_machine);
     let io = TokioIo::new(wire);
     let service = service_fn(move |request| {
         phase.busy();

@@ -182,7 +182,7 @@ impl Route {
 }
 
 /// The verb of a path of TensorFlow Serving's form, such as `classify`, other than the one that is offered.
-fn other_verb<'a>(segments: &'a [impl AsRef<str>]) -> Option<&'a str> {
+fn other_verb(segments: &[impl AsRef<str>]) -> Option<&str> {
     let mut segments = segments.iter().map(AsRef::as_ref);
     let is_form = segments.by_ref().take(3).eq(["", "v1", "models"]);
     let last = segments.last().filter(|_| is_form)?;

@@ -13,6 +13,7 @@ use crate::models::Models;
 use crate::request_memory::Account;
 use crate::schedule::{Limits, stub};
 use crate::server::connection;
+use crate::server::host::Transport;
 use crate::status::Status;
 use crate::sys::MemoryProbe;
 use crate::tensor::{Datatype, Kind, Port, Signature};
@@ -71,7 +72,11 @@ async fn held_up(context: &Context) -> SemaphorePermit<'_> {
 
 fn connect(context: &Arc<Context>) -> DuplexStream {
     let (stream, far_side) = tokio::io::duplex(64 * 1024);
-    tokio::spawn(connection::serve(far_side, Arc::clone(context)));
+    tokio::spawn(connection::serve(
+        far_side,
+        Transport::Unix,
+        Arc::clone(context),
+    ));
     stream
 }
 
