@@ -67,6 +67,11 @@ impl Difference {
         (changed != trace).then_some(changed)
     }
 
+    /// Returns `true` where the difference may be seen in this case.
+    pub(crate) fn is_about(&self, case: &str) -> bool {
+        self.cases.include(case)
+    }
+
     /// Its row in the table.
     pub(crate) fn row(&self) -> String {
         let Self { rie, lab, why, .. } = self;

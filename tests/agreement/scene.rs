@@ -69,6 +69,12 @@ impl Case {
         self.managed = Some(concurrency);
         self
     }
+
+    /// The reason why a user without root rights cannot run the case, if there is one.
+    pub(crate) fn needs_root(&self) -> Option<&'static str> {
+        self.managed
+            .map(|_| "RIE runs a managed instance's processes as other users")
+    }
 }
 
 /// What each of a case's actors and its caller saw: their names, and their lines.

@@ -1,15 +1,16 @@
 //! Ports for processes that must be told a number.
 //!
-//! A port that is found free and then let go can be taken by anyone before the process binds it:
-//! by another test, or by the kernel for an outgoing connection. So ports come from a range below
-//! the one the kernel takes from, and each is leased by a lock on a file of its own, which holds
-//! among threads and among processes and goes with the process that dies. Those who don't ask the
-//! lab are outside the agreement; a port on which one of them listens is passed over.
+//! A port that is found free and then let go can be taken by anyone before the process binds it: by another test, or by
+//! the kernel for an outgoing connection. So ports come from a range below the one the kernel takes from, and each is
+//! leased by an abstract Unix socket whose name holds the number. Such a name is unique in a network namespace, as the
+//! port is, among the processes of all users, and goes with the process that dies. Processes that do not ask the lab
+//! are outside the agreement; a port on which one of them listens is passed over.
 
-use std::fs::{self, File};
+use std::io;
 use std::net::{Ipv4Addr, TcpStream};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Below Linux's ephemeral ports, which begin at 32768.
@@ -17,48 +18,43 @@ pub(crate) const RANGE: Range<u16> = 20_000..32_000;
 
 /// No port could be leased.
 #[derive(Debug, thiserror::Error)]
-#[error("no free port from {} to {}: each is in use, or its lock in {} is", RANGE.start, RANGE.end - 1, .locks.display())]
-pub struct NoFreePort {
-    locks: PathBuf,
-}
+#[error("no free port from {} to {}: each is in use or leased", RANGE.start, RANGE.end - 1)]
+pub struct NoFreePort;
 
 /// A port of 127.0.0.1 that is this value's alone until it is dropped.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    _lock: File,
+    _lease: UnixListener,
 }
 
 impl Port {
     /// Leases a port on which nobody listens.
     ///
     /// # Errors
-    /// [`NoFreePort`] when the whole range is taken or the locks cannot be written.
+    /// [`NoFreePort`] when the whole range is taken.
     pub fn lease() -> Result<Self, NoFreePort> {
         // Where the search begins: apart for processes and moving on within one, so that leases
         // rarely try a port that another holds.
         static NEXT: AtomicU16 = AtomicU16::new(0);
-        let locks = std::env::temp_dir().join("model-sidecar-lab-ports");
         let size = RANGE.end - RANGE.start;
         let process = u16::try_from(std::process::id() % u32::from(size)).unwrap_or_default();
-        let _ = fs::create_dir_all(&locks);
         for _ in 0..size {
             let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + u32::from(process) * 17;
             let number = RANGE.start + u16::try_from(step % u32::from(size)).unwrap_or_default();
-            let Ok(lock) = File::create(locks.join(number.to_string())) else {
+            let Ok(lease) = take(number) else {
                 continue;
             };
             // Tried by connecting: a socket that listened for a moment would go on listening in
-            // a process that another thread forks meanwhile, until that one has begun its program.
-            if lock.try_lock().is_ok() && TcpStream::connect((Ipv4Addr::LOCALHOST, number)).is_err()
-            {
+            // a process that another thread forks at that moment, until that one has begun its program.
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, number)).is_err() {
                 return Ok(Self {
                     number,
-                    _lock: lock,
+                    _lease: lease,
                 });
             }
         }
-        Err(NoFreePort { locks })
+        Err(NoFreePort)
     }
 
     /// The number to bind.
@@ -66,6 +62,12 @@ impl Port {
     pub fn number(&self) -> u16 {
         self.number
     }
+}
+
+/// Takes the name that stands for a port; fails while another process or thread has it.
+fn take(number: u16) -> io::Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name(format!("model-sidecar-lab-port-{number}"))?;
+    UnixListener::bind_addr(&name)
 }
 
 #[cfg(test)]
@@ -98,11 +100,9 @@ mod tests {
     #[test]
     fn a_lease_keeps_others_out_until_it_is_dropped() {
         let port = Port::lease().unwrap();
-        let path = std::env::temp_dir()
-            .join("model-sidecar-lab-ports")
-            .join(port.number().to_string());
-        assert!(File::open(&path).unwrap().try_lock().is_err());
+        assert!(take(port.number()).is_err());
+        let number = port.number();
         drop(port);
-        File::open(&path).unwrap().try_lock().unwrap();
+        take(number).unwrap();
     }
 }

@@ -1,0 +1,56 @@
+#!/bin/sh
+# Run the demo, and the lab's, the agreement and the end-to-end tests, as a user without root rights.
+#
+#     unprivileged.sh        as root, after `make test`
+#
+# Uses what root has built: the user may read the repository and write nothing in it. Cases that need root say so.
+set -eu
+
+cd "$(dirname "$0")/.."
+[ "$(id -u)" = 0 ] || { echo "unprivileged.sh is for root; any other user runs make demo and make test" >&2; exit 1; }
+
+# The user must be able to walk to the repository: a private mount namespace opens a parent folder that is closed.
+if [ "${1:-}" != --namespace ] && ! setpriv --reuid=65534 --regid=65534 --clear-groups test -r "$PWD/Makefile"; then
+    exec unshare --mount --propagation private sh "$PWD/tests/unprivileged.sh" --namespace
+fi
+if [ "${1:-}" = --namespace ]; then
+    here=$PWD outside=$(mktemp -d)
+    closed=$here
+    parent=$(dirname "$here")
+    while [ "$parent" != / ]; do
+        case $(stat -c %A "$parent") in *[xt]) ;; *) closed=$parent ;; esac
+        parent=$(dirname "$parent")
+    done
+    mount --bind "$here" "$outside"
+    mount -t tmpfs -o mode=0755 none "$closed"
+    mkdir -p "$here"
+    mount --move "$outside" "$here"
+    rmdir "$outside"
+    cd "$here"
+fi
+
+home=$(mktemp -d)
+trap 'rm -rf "$home"' EXIT
+chown 65534:65534 "$home"
+
+unprivileged() { # unprivileged COMMAND ARGUMENT...
+    setpriv --reuid=65534 --regid=65534 --clear-groups env HOME="$home" TMPDIR="$home" USER=nobody "$@"
+}
+
+programs=$(cargo test --workspace --no-run --message-format=json | python3 -c '
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    name = message.get("target", {}).get("name")
+    if message.get("executable") and message["profile"]["test"] and name in ("e2e", "lab_tests", "agreement"):
+        print(message["executable"])
+')
+[ -n "$programs" ]
+
+echo "as a user without root rights: the demo"
+unprivileged target/debug/demo >"$home/demo.log" 2>&1 || { cat "$home/demo.log"; exit 1; }
+cd tests
+for program in $programs; do
+    echo "as a user without root rights: $(basename "$program")"
+    unprivileged "$program"
+done
