@@ -3,8 +3,9 @@
 //! An execution environment is frozen between invocations, for seconds or hours. Whether the monotonic clock
 //! stands still meanwhile is not documented, so whatever asks "is it due?" or "how long until the deadline?"
 //! asks the wall clock, which is right after a thaw in both cases. Elapsed times of single steps are measured
-//! with `Instant`.
+//! with [`awake`].
 
+pub mod awake;
 mod thaw;
 #[cfg(test)]
 pub(crate) mod wall;

@@ -31,6 +31,7 @@ mod limits;
 mod looped;
 mod managed;
 mod memory;
+mod metrics;
 mod no_route;
 mod openapi;
 mod outsize;
