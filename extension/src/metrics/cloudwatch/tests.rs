@@ -120,7 +120,11 @@ struct Bench {
 impl Bench {
     /// A sink whose timers would wait for ever.
     async fn still(endpoint: &str) -> Self {
-        Self::new(endpoint, |settings| settings.sleep_impl(Still)).await
+        // Uncompressed, for a server that looks for a metric's name.
+        Self::new(endpoint, |settings| {
+            settings.sleep_impl(Still).disable_request_compression(true)
+        })
+        .await
     }
 
     async fn new(
