@@ -53,6 +53,14 @@ async fn server(deeds: &'static [Deed]) -> (SocketAddr, mpsc::UnboundedReceiver<
     (address, requests)
 }
 
+/// The error of an invalid parameter, with its type in CBOR.
+const INVALID: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    smithy-protocol: rpc-v2-cbor\r\n\
+    x-amzn-query-error: InvalidParameterValue;Sender\r\n\
+    content-type: application/cbor\r\n\
+    content-length: 40\r\n\r\n\
+    \xa1\x66__type\x78\x1eInvalidParameterValueException";
+
 async fn serve(
     mut stream: TcpStream,
     connection: Came,
@@ -63,7 +71,8 @@ async fn serve(
         let _ = came.send(connection);
         let answer = match next() {
             Deed::Validate if request.contains(defs::MODEL_AGE) => {
-                "HTTP/1.1 400 Bad Request\r\nx-amzn-query-error: InvalidParameterValue;Sender\r\n"
+                stream.write_all(INVALID).await.unwrap();
+                continue;
             }
             Deed::Answer | Deed::Validate => "HTTP/1.1 200 OK\r\n",
             Deed::Deny => "HTTP/1.1 403 Forbidden\r\n",
