@@ -4,7 +4,7 @@ mod startup_report;
 
 use std::future::Future;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
@@ -21,7 +21,7 @@ use crate::config::{
 use crate::engine::{Engine, EngineError, OnnxRuntime};
 use crate::fetch::Parts;
 use crate::lifecycle::machine::Intervals;
-use crate::lifecycle::{Driver, Work, lambda};
+use crate::lifecycle::{Driver, Work, init_time, lambda};
 use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink, defs};
 use crate::models::Models;
 use crate::reload::{EngineSlot, Loads, Memory, Reloader, Shared, milliseconds};
@@ -42,6 +42,8 @@ const EXIT_USAGE: i32 = 64;
 const LOCAL_GRACE: Duration = Duration::from_secs(10);
 /// The same on Lambda, where all of SHUTDOWN has 2 s.
 const LAMBDA_GRACE: Duration = Duration::from_millis(300);
+/// Time for the last flush where Init failed, whose limit of 10 s is not over, or where the platform is gone.
+const LAMBDA_LAST_FLUSH: Duration = Duration::from_secs(1);
 /// How long the last flush may take on a machine that is not Lambda.
 const LOCAL_LAST_FLUSH: Duration = Duration::from_secs(5);
 
@@ -94,7 +96,8 @@ impl StartError {
 
 async fn on_lambda(environment: &Environment) -> i32 {
     let mut phases = Phases::new(Instant::now());
-    let managed = Config::initialization(environment) == InitializationType::ManagedInstances;
+    let initialization = Config::initialization(environment);
+    let managed = initialization == InitializationType::ManagedInstances;
     let events: &[&str] = if managed {
         &["SHUTDOWN"]
     } else {
@@ -125,8 +128,12 @@ async fn on_lambda(environment: &Environment) -> i32 {
     };
     if let Err(problem) = app.wait_for_models(&mut phases).await {
         app.cache.forgive_loads();
+        // After `init/error` the platform may end the process at once.
+        app.driver.flush_finally(LAMBDA_LAST_FLUSH).await;
         return fail_init(registration, &problem).await;
     }
+    app.driver
+        .discard_metrics_of_snapshot(initialization == InitializationType::SnapStart);
     // What follows is nobody's request: whoever runs when it is woken, runs on.
     sys::give_way();
     let events = registration.ready();
@@ -148,6 +155,7 @@ async fn on_lambda(environment: &Environment) -> i32 {
         }
         Err(problem) => {
             error!("the connection to the platform broke: {problem}");
+            app.end(LAMBDA_GRACE, LAMBDA_LAST_FLUSH).await;
             EXIT_FAILURE
         }
     }
@@ -185,6 +193,7 @@ async fn on_this_machine(environment: &Environment) -> i32 {
         Some(Err(problem)) => {
             error!("{problem}");
             app.cache.forgive_loads();
+            app.driver.flush_finally(LOCAL_LAST_FLUSH).await;
             return problem.exit_code();
         }
         None => info!("stopped before it was ready"),
@@ -262,6 +271,8 @@ impl App {
         tokio::task::yield_now().await;
         let app = build(config, environment, engine, opening).await?;
         phases.build = building.elapsed();
+        let status = Arc::clone(&app.work.status);
+        tokio::spawn(init_time::record(status, phases.elapsed()));
         Ok(app)
     }
 
@@ -269,6 +280,12 @@ impl App {
     async fn wait_for_models(&mut self, phases: &mut Phases) -> Result<(), StartError> {
         let budget = self.config.init_budget;
         let outcomes = self.driver.first_checks(budget).await;
+        let is_missing = self.missing().is_some();
+        match outcomes {
+            None => metrics::counter!(defs::INIT_BUDGET_EXCEEDED).increment(1),
+            Some(_) if is_missing => metrics::counter!(defs::INIT_FAILURES).increment(1),
+            Some(_) => {}
+        }
         if let Some(problem) = self.missing().filter(|_| self.config.required) {
             let late = if outcomes.is_none() {
                 format!(
@@ -409,7 +426,7 @@ async fn build(
             (model.name.clone(), Arc::new(reloader))
         })
         .collect();
-    let reporter = reporter(&config, environment, &aws, recorder);
+    let reporter = reporter(&config, environment, &aws, recorder, Arc::clone(&clock));
     let work = Arc::new(Work {
         reloaders,
         reporter,
@@ -417,6 +434,7 @@ async fn build(
         status,
         clock,
         thaws,
+        unobserved: Mutex::default(),
     });
     tokio::spawn(Arc::clone(&work).serve_wishes(wanted));
     let intervals = Intervals {
@@ -441,6 +459,7 @@ fn reporter(
     environment: &Environment,
     aws: &SdkConfig,
     recorder: Recorder,
+    clock: Arc<dyn Clock>,
 ) -> Reporter {
     let (namespace, function) = (
         config.metrics_namespace.clone(),
@@ -453,7 +472,7 @@ fn reporter(
         MetricsSink::Emf => Arc::new(emf.clone()),
         MetricsSink::None => Arc::new(NoSink),
     };
-    Reporter::new(recorder, sink, emf)
+    Reporter::new(recorder, clock, sink, emf)
 }
 
 impl App {

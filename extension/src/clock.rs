@@ -3,7 +3,7 @@
 //! An execution environment is frozen between invocations, for seconds or hours. Whether the monotonic clock
 //! stands still meanwhile is not documented, so whatever asks "is it due?" or "how long until the deadline?"
 //! asks the wall clock, which is right after a thaw in both cases. Elapsed times of single steps are measured
-//! with `Instant`.
+//! with [`timed_awake`] where a freeze may fall into them.
 
 mod awake;
 mod thaw;
@@ -12,7 +12,7 @@ pub(crate) mod wall;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use awake::{AwakeTimeout, within_awake};
+pub use awake::{AwakeTimeout, timed_awake, within_awake};
 pub use thaw::Thaws;
 
 /// A point in wall-clock time, in milliseconds since the Unix epoch.

@@ -61,8 +61,10 @@ pub enum Reload {
 pub enum InitializationType {
     /// For a request that is waiting; an Init over 10 s is abandoned and repeated.
     OnDemand,
-    /// Ahead of requests (provisioned concurrency, `SnapStart`), with minutes for Init.
+    /// Ahead of requests (provisioned concurrency), with minutes for Init.
     Ahead,
+    /// Ahead of a snapshot (`SnapStart`), with minutes for Init. Each execution environment is a clone of the snapshot.
+    SnapStart,
     /// Lambda Managed Instances: never frozen, several invocations at once, no INVOKE events.
     ManagedInstances,
 }
@@ -193,6 +195,7 @@ impl Config {
         match environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") {
             None | Some("on-demand") => InitializationType::OnDemand,
             Some("lambda-managed-instances") => InitializationType::ManagedInstances,
+            Some("snap-start") => InitializationType::SnapStart,
             Some(_) => InitializationType::Ahead,
         }
     }
@@ -214,9 +217,9 @@ impl Config {
         // On demand, Lambda abandons an Init after 10 s; a second is left for what comes after the model.
         let init_budget = match initialization {
             InitializationType::OnDemand => Duration::from_secs(9),
-            InitializationType::Ahead | InitializationType::ManagedInstances => {
-                Duration::from_secs(120)
-            }
+            InitializationType::Ahead
+            | InitializationType::SnapStart
+            | InitializationType::ManagedInstances => Duration::from_secs(120),
         };
         let port = reader
             .number("MODEL_PORT", 0, u64::from(u16::MAX))

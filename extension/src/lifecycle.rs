@@ -4,10 +4,12 @@
 //! API drives it ([`lambda`]); on any other machine, and on managed instances, timers do.
 
 mod driver;
+pub mod init_time;
 pub mod lambda;
 pub mod machine;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use driver::Driver;
@@ -37,6 +39,8 @@ pub struct Work {
     pub clock: Arc<dyn Clock>,
     /// Where a freeze that is over is told.
     pub thaws: Thaws,
+    /// Models whose age is to be observed when the check under way has ended.
+    pub unobserved: Mutex<BTreeSet<ModelName>>,
 }
 
 impl Work {
@@ -45,7 +49,14 @@ impl Work {
         match job {
             Job::Check(model) => {
                 let reloader = Arc::clone(self.reloaders.get(model)?);
-                Some(Box::pin(async move { Some(reloader.check().await) }))
+                let (work, model) = (Arc::clone(self), model.clone());
+                Some(Box::pin(async move {
+                    let outcome = reloader.check().await;
+                    if work.unobserved().remove(&model) {
+                        work.observe_age(&model);
+                    }
+                    Some(outcome)
+                }))
             }
             Job::Flush => {
                 let work = Arc::clone(self);
@@ -113,7 +124,8 @@ impl Work {
         false
     }
 
-    /// Observes what is true now, rather than what happened.
+    /// Observes the state of the sidecar and its models. The age of a version is observed after the check that is under
+    /// way: before it, the age would be that of the freeze.
     #[expect(
         clippy::cast_precision_loss,
         reason = "CloudWatch's values are 64-bit floats"
@@ -122,12 +134,27 @@ impl Work {
         if let Some(bytes) = crate::sys::resident_bytes() {
             metrics::gauge!(defs::SIDECAR_MEMORY).set(bytes as f64);
         }
-        let now = self.clock.now();
-        for (name, status) in self.status.all() {
-            if let Some(age) = status.age(now) {
-                metrics::gauge!(defs::MODEL_AGE, defs::MODEL_LABEL => name.to_string())
-                    .set(age.as_secs_f64());
+        for (model, status) in self.status.all() {
+            if status.busy {
+                self.unobserved().insert(model.clone());
+            } else {
+                self.observe_age(model);
             }
         }
+    }
+
+    /// Observes the age of a model's version.
+    fn observe_age(&self, model: &ModelName) {
+        let status = self.status.get(model).unwrap_or_default();
+        if let Some(age) = status.age(self.clock.now()) {
+            metrics::gauge!(defs::MODEL_AGE, defs::MODEL_LABEL => model.to_string())
+                .set(age.as_secs_f64());
+        }
+    }
+
+    fn unobserved(&self) -> MutexGuard<'_, BTreeSet<ModelName>> {
+        self.unobserved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -28,7 +28,7 @@ use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
 use crate::cache::{Cache, CacheError, Journal, KeptModel, NoRoom, Record};
-use crate::clock::{Clock, Thaws};
+use crate::clock::{Clock, Thaws, timed_awake};
 use crate::config::{ModelSettings, Reload};
 use crate::engine::EngineError;
 use crate::fetch::{FetchError, Parts};
@@ -441,14 +441,14 @@ impl Reloader {
 
     /// Brings in the files of a version.
     async fn gather(&self, target: Target, journal: &Journal, walk: &mut Walk) -> Event {
-        let started = Instant::now();
         // Whoever does not answer now has no earlier version either.
         let is_transient = walk.problem.as_ref().is_some_and(CheckError::is_transient);
         if matches!(target, Target::StandIn(_)) && is_transient {
             return Event::NotGathered { more: false };
         }
         let source = self.gatherer();
-        let (gathered, more) = source.gather(target, &mut walk.offered, journal).await;
+        let gather = source.gather(target, &mut walk.offered, journal);
+        let ((gathered, more), time) = timed_awake(gather).await;
         let Gathered {
             record,
             files,
@@ -473,8 +473,8 @@ impl Reloader {
         journal.is_whole();
         match transferred {
             Some(bytes) => {
-                walk.steps.fetch = Some(started.elapsed());
-                self.count_fetch(started.elapsed(), bytes);
+                walk.steps.fetch = Some(time);
+                self.count_fetch(time, bytes);
             }
             None if files.is_some() => self.count_cache_hit(),
             None => {}

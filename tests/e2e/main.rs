@@ -32,6 +32,7 @@ mod local_machine;
 mod looped;
 mod managed;
 mod memory;
+mod metrics;
 mod no_route;
 mod openapi;
 mod outsize;

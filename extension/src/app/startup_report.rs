@@ -34,6 +34,11 @@ impl Phases {
         }
     }
 
+    /// Time since the startup began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Logs one line with all durations, and records them as metrics. Models are loaded in parallel: of each step the
     /// longest is logged.
     pub(super) fn report(&self, outcomes: &[(ModelName, Outcome)], socket: &Path) {
@@ -77,7 +82,6 @@ impl Phases {
     /// Records the durations as metrics; fetch, load and warm-up are recorded where they happen.
     fn record(&self, outcomes: &[(ModelName, Outcome)]) {
         let times = [
-            (defs::INIT_TIME, Some(self.started.elapsed())),
             (defs::INIT_REGISTER_TIME, self.register),
             (defs::INIT_CONFIGURE_TIME, Some(self.configure)),
             (defs::INIT_BUILD_TIME, Some(self.build)),

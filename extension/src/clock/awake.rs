@@ -1,4 +1,4 @@
-//! Limits in time awake: freezes do not count.
+//! Limits and durations in time awake: freezes do not count.
 //!
 //! Time awake is counted in seconds, each with a timer of its own. On a monotonic clock that jumps, all timers ring at the
 //! thaw, and one second is lost, no more. On a clock that stood still, nothing is lost.
@@ -63,9 +63,28 @@ pub async fn within_awake<T>(limit: Duration, work: impl Future<Output = T>) -> 
     .await
 }
 
+/// Runs `work` to its end, and returns the time that it took awake.
+pub async fn timed_awake<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let mut work = pin!(work);
+    let mut awake = Duration::ZERO;
+    let mut observed = Instant::now();
+    loop {
+        let done = tokio::time::timeout(SECOND, work.as_mut()).await;
+        let now = Instant::now();
+        let gap = now.duration_since(std::mem::replace(&mut observed, now));
+        // A gap that the timer does not explain is a freeze.
+        awake += if gap < 2 * SECOND { gap } else { SECOND };
+        if let Ok(done) = done {
+            return (done, awake);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Thaws;
+    use crate::clock::wall::{Monotonic, Wall};
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -88,5 +107,21 @@ mod tests {
             done.send(7).unwrap();
         };
         assert_eq!(tokio::join!(work, freeze).0, Some(Ok(7)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_freeze_adds_one_second_at_most_to_a_duration_by_either_clock() {
+        for monotonic in Monotonic::BOTH {
+            let (wall, thaws) = (Wall::new(), Thaws::default());
+            let work = async {
+                tokio::time::sleep(Duration::from_millis(2_500)).await;
+                monotonic.freeze(&wall, &thaws, HOUR).await;
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            };
+            let ((), awake) = timed_awake(work).await;
+            let expected = Duration::from_millis(2_800);
+            assert!(awake >= expected, "{monotonic:?}: {awake:?}");
+            assert!(awake <= expected + SECOND, "{monotonic:?}: {awake:?}");
+        }
     }
 }

@@ -22,6 +22,8 @@ pub struct Driver {
     machine: Machine,
     tasks: JoinSet<Option<Outcome>>,
     jobs: HashMap<Id, Job>,
+    /// The process may run in a clone of a snapshot: observations from before it belong to no clone.
+    is_snapshot: bool,
 }
 
 impl Driver {
@@ -36,9 +38,16 @@ impl Driver {
             machine,
             tasks: JoinSet::new(),
             jobs: HashMap::new(),
+            is_snapshot: false,
         };
         driver.begin(begin);
         driver
+    }
+
+    /// Drops the metrics from before the first invocation if `is_snapshot`: every clone would send them, with the time of
+    /// the snapshot.
+    pub fn discard_metrics_of_snapshot(&mut self, is_snapshot: bool) {
+        self.is_snapshot = is_snapshot;
     }
 
     /// Waits for what was begun first; `None` when that is not over within `budget`, and goes on beside what follows.
@@ -57,6 +66,9 @@ impl Driver {
 
     /// Does what an invocation asks for, and returns when `next` may be called.
     pub async fn invoked(&mut self, deadline_ms: u64) {
+        if std::mem::take(&mut self.is_snapshot) {
+            self.work.reporter.discard().await;
+        }
         self.settle();
         let work = Arc::clone(&self.work);
         work.status.invocation_began(deadline_ms);
@@ -149,6 +161,7 @@ impl Driver {
         for (model, begun, failures) in self.work.status.last_checks() {
             self.machine.checked(model, begun, failures);
         }
+        self.machine.flushed(self.work.reporter.failures());
     }
 
     async fn join_next(&mut self) -> Option<(Job, Option<Outcome>)> {

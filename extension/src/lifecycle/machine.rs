@@ -11,7 +11,7 @@ mod pace;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pace::{LastCheck, Pace};
+use pace::{LastCheck, Pace, backoff};
 
 use crate::clock::{Deadline, Timestamp};
 use crate::ids::ModelName;
@@ -145,7 +145,7 @@ impl Machine {
         let mut begin = Vec::new();
         for (job, state) in &mut self.jobs {
             let wait = match job {
-                Job::Flush => flush,
+                Job::Flush => backoff(flush, state.last.failures),
                 Job::Check(model) if is_loaded(model) => pace.wait(model, state.last),
                 Job::Check(_) => refresh.min(ATTEMPT_PAUSE),
             };
@@ -177,6 +177,13 @@ impl Machine {
         state.last.begun = state.last.begun.max(begun);
     }
 
+    /// Notes how many flushes of the metrics have failed in a row. To be told before the machine is asked what is due.
+    pub fn flushed(&mut self, failures: u32) {
+        if let Some(state) = self.jobs.get_mut(&Job::Flush) {
+            state.last.failures = failures;
+        }
+    }
+
     /// How long from `now` until something is due that is not under way, when all models are loaded; `None` while
     /// everything is under way.
     #[must_use]
@@ -184,7 +191,7 @@ impl Machine {
         let waiting = self.jobs.iter().filter(|(_, state)| !state.under_way);
         let left = waiting.map(|(job, state)| {
             let wait = match job {
-                Job::Flush => self.intervals.flush,
+                Job::Flush => backoff(self.intervals.flush, state.last.failures),
                 Job::Check(model) => self.pace.wait(model, state.last),
             };
             wait.saturating_sub(now.since(state.last.begun))

@@ -1,24 +1,41 @@
 //! `PutMetricData`, within its limits.
 //!
 //! A request takes 1,000 metrics and 1 MB; a metric takes 150 distinct values with their counts, which is what
-//! keeps percentiles real. Several data of one metric and minute add up.
+//! keeps percentiles real. Several data of one metric and minute add up. One invalid datum has the whole request
+//! rejected: such a request is halved until the datum is found, which is dropped, and the rest is delivered.
 //! Source: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html>.
+
+use std::collections::VecDeque;
+use std::ops::Range;
 
 use aws_config::SdkConfig;
 use aws_sdk_cloudwatch::Client;
-use aws_sdk_cloudwatch::error::{DisplayErrorContext, SdkError};
+use aws_sdk_cloudwatch::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatch::operation::put_metric_data::PutMetricDataError;
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit};
 use futures_core::future::BoxFuture;
 
 use super::defs::Unit;
-use super::{Datum, Sink, SinkError};
+use super::{Datum, Delivery, Rejection, Sink};
 use crate::aws::Unreachable;
 
-const MOST_VALUES: usize = 150;
-/// Below the limit of 1,000, so that a request full of distributions stays below 1 MB.
-const MOST_METRICS: usize = 300;
+/// Maximum number of distinct values of a metric in a request.
+const MAX_VALUES: usize = 150;
+/// Maximum number of metrics in a request: below the limit of 1,000, so that one full of distributions stays below 1 MB.
+const MAX_METRICS: usize = 300;
+/// Maximum number of times that a rejected request is halved. The few data that remain are sent one by one.
+const MAX_HALVINGS: u32 = 6;
+/// Maximum number of requests of one delivery; data after them wait for the next one.
+const MAX_REQUESTS: usize = 40;
+
+/// An attempt that failed.
+enum Failure {
+    /// The request is invalid, or too large: some of its data may be valid.
+    Invalid(String),
+    /// Any other reason: the same request may succeed later.
+    Unavailable(String),
+}
 
 /// Sends metrics to CloudWatch.
 #[derive(Debug)]
@@ -39,7 +56,8 @@ impl CloudWatchSink {
         }
     }
 
-    async fn put(&self, metrics: Vec<MetricDatum>) -> Result<(), String> {
+    async fn put(&self, data: &[Datum]) -> Result<(), Failure> {
+        let metrics = data.iter().flat_map(|datum| self.metrics(datum)).collect();
         let sent = self
             .client
             .put_metric_data()
@@ -47,7 +65,14 @@ impl CloudWatchSink {
             .set_metric_data(Some(metrics))
             .send()
             .await;
-        sent.map(drop).map_err(|error| explain(&error))
+        sent.map(drop).map_err(|error| {
+            let reason = explain(&error);
+            if is_invalid(&error) {
+                Failure::Invalid(reason)
+            } else {
+                Failure::Unavailable(reason)
+            }
+        })
     }
 
     fn metrics(&self, datum: &Datum) -> Vec<MetricDatum> {
@@ -64,7 +89,7 @@ impl CloudWatchSink {
                     .map(|model| dimension(super::defs::MODEL_LABEL, model)),
             )
             .collect();
-        let unit = match datum.unit() {
+        let unit = match datum.metric.unit {
             Unit::Count => StandardUnit::Count,
             Unit::Milliseconds => StandardUnit::Milliseconds,
             Unit::Seconds => StandardUnit::Seconds,
@@ -73,10 +98,10 @@ impl CloudWatchSink {
         let minute = i64::try_from(datum.minute.0).unwrap_or(i64::MAX);
         datum
             .values
-            .chunks(MOST_VALUES)
+            .chunks(MAX_VALUES)
             .map(|values| {
                 MetricDatum::builder()
-                    .metric_name(&datum.name)
+                    .metric_name(datum.metric.name)
                     .set_dimensions(Some(dimensions.clone()))
                     .timestamp(DateTime::from_millis(minute))
                     .unit(unit.clone())
@@ -104,27 +129,93 @@ fn explain(error: &SdkError<PutMetricDataError>) -> String {
     )
 }
 
-impl Sink for CloudWatchSink {
-    fn send<'a>(&'a self, data: &'a [Datum]) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(async move {
-            let mut delivered = 0;
-            let mut batch: Vec<MetricDatum> = Vec::new();
-            let mut batched = 0;
-            for datum in data {
-                let metrics = self.metrics(datum);
-                if !batch.is_empty() && batch.len() + metrics.len() > MOST_METRICS {
-                    let full = std::mem::take(&mut batch);
-                    self.put(full)
-                        .await
-                        .map_err(|reason| SinkError { delivered, reason })?;
-                    delivered += std::mem::take(&mut batched);
-                }
-                batch.extend(metrics);
-                batched += 1;
+/// Returns `true` where CloudWatch rejected what the request holds, so that the same request never succeeds.
+fn is_invalid(error: &SdkError<PutMetricDataError>) -> bool {
+    let status = error.raw_response().map(|raw| raw.status().as_u16());
+    let code = error
+        .as_service_error()
+        .and_then(ProvideErrorMetadata::code);
+    let codes = [
+        "InvalidParameterValue",
+        "InvalidParameterCombination",
+        "MissingParameter",
+        "MissingRequiredParameter",
+        "InvalidFormat",
+        "ValidationError",
+        "ValidationException",
+        "RequestEntityTooLarge",
+    ];
+    let has_code = code.is_some_and(|code| {
+        let code = code.strip_suffix("Exception").unwrap_or(code);
+        codes
+            .iter()
+            .any(|invalid| invalid.strip_suffix("Exception").unwrap_or(invalid) == code)
+    });
+    status == Some(413) || has_code
+}
+
+/// The requests that `data` make, each within the limits.
+fn requests(data: &[Datum]) -> Vec<Range<usize>> {
+    let mut requests: Vec<Range<usize>> = Vec::new();
+    let mut metrics = 0;
+    for (at, datum) in data.iter().enumerate() {
+        let of_datum = datum.values.len().div_ceil(MAX_VALUES);
+        metrics += of_datum;
+        match requests.last_mut() {
+            Some(request) if metrics <= MAX_METRICS => request.end = at + 1,
+            _ => {
+                metrics = of_datum;
+                requests.push(at..at + 1);
             }
-            self.put(batch)
-                .await
-                .map_err(|reason| SinkError { delivered, reason })
+        }
+    }
+    requests
+}
+
+/// The parts in which a rejected request is sent again: halves, or single data after enough halvings.
+fn split(request: Range<usize>, halvings: u32) -> Vec<Range<usize>> {
+    if halvings == MAX_HALVINGS {
+        return request.map(|at| at..at + 1).collect();
+    }
+    let middle = request.start + request.len() / 2;
+    vec![request.start..middle, middle..request.end]
+}
+
+impl Sink for CloudWatchSink {
+    fn send<'a>(&'a self, data: &'a [Datum]) -> BoxFuture<'a, Delivery> {
+        Box::pin(async move {
+            let mut delivery = Delivery::default();
+            let requests = requests(data).into_iter().map(|request| (request, 0));
+            let mut pending: VecDeque<(Range<usize>, u32)> = requests.collect();
+            for _ in 0..MAX_REQUESTS {
+                let Some((request, halvings)) = pending.pop_front() else {
+                    return delivery;
+                };
+                match self.put(&data[request.clone()]).await {
+                    Ok(()) => delivery.settled = request.end,
+                    Err(Failure::Invalid(reason)) if request.len() == 1 => {
+                        delivery.settled = request.end;
+                        delivery.rejected.push(Rejection {
+                            metric: data[request.start].metric.name,
+                            reason,
+                        });
+                    }
+                    Err(Failure::Invalid(_)) => {
+                        for part in split(request, halvings).into_iter().rev() {
+                            pending.push_front((part, halvings + 1));
+                        }
+                    }
+                    Err(Failure::Unavailable(reason)) => {
+                        delivery.problem = Some(reason);
+                        return delivery;
+                    }
+                }
+            }
+            if !pending.is_empty() {
+                let problem = format!("{MAX_REQUESTS} requests did not deliver all data");
+                delivery.problem = Some(problem);
+            }
+            delivery
         })
     }
 }

@@ -3,17 +3,28 @@
 //! No permission and no call. A line has one timestamp and one set of dimensions, at most 100 metrics, and at
 //! most 100 values for each; more go into further lines.
 //! Source: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
+//!
+//! The format's arrays have no counts: a value is repeated as often as it was observed. A metric of more than
+//! [`MAX_REPEATED`] observations a minute is written as AWS's exporter of OpenTelemetry metrics writes a histogram, an
+//! object with `Values`, `Counts`, `Max`, `Min`, `Count` and `Sum`, so that a busy hour does not become megabytes of log.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use futures_core::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Datum, Sink, SinkError};
+use super::{Datum, Delivery, Sink};
+use crate::clock::{Clock as _, SystemClock, Timestamp};
 
-const MOST_METRICS: usize = 100;
-const MOST_VALUES: usize = 100;
+/// Maximum number of metrics in a line.
+const MAX_METRICS: usize = 100;
+/// Maximum number of values of a metric in a line.
+const MAX_VALUES: usize = 100;
+/// Maximum number of observations that are written one by one.
+const MAX_REPEATED: f64 = 1_000.0;
 
 /// Writes metrics to standard output.
 #[derive(Clone, Debug)]
@@ -38,7 +49,7 @@ impl EmfSink {
     /// Writes all of `data`.
     pub fn write(&self, data: &[Datum]) {
         let mut text = String::new();
-        for line in self.lines(data) {
+        for line in self.lines(data, SystemClock.now()) {
             text.push_str(&line.to_string());
             text.push('\n');
         }
@@ -46,36 +57,35 @@ impl EmfSink {
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
     }
 
-    fn lines(&self, data: &[Datum]) -> Vec<Value> {
+    fn lines(&self, data: &[Datum], written_at: Timestamp) -> Vec<Value> {
         let mut groups: BTreeMap<(u64, Option<&str>), Vec<Part<'_>>> = BTreeMap::new();
         for datum in data {
-            // The format has no counts: a value stands as often as it was observed.
-            let repeated = datum
-                .values
-                .iter()
-                .flat_map(|&(value, count)| std::iter::repeat_n(value, times(count)));
-            let values: Vec<f64> = repeated.collect();
-            for part in values.chunks(MOST_VALUES) {
-                groups
-                    .entry((datum.minute.0, datum.model.as_deref()))
-                    .or_default()
-                    .push((datum, part.to_vec()));
-            }
+            let group = groups
+                .entry((datum.minute.0, datum.model.as_deref()))
+                .or_default();
+            group.extend(parts(datum).map(|part| (datum, part)));
         }
         let mut lines = Vec::new();
         for ((minute, model), mut metrics) in groups {
             while !metrics.is_empty() {
                 let (now, later) = one_line(metrics);
-                lines.push(self.line(minute, model, &now));
+                lines.push(self.line(minute, model, &now, written_at));
                 metrics = later;
             }
         }
         lines
     }
 
-    fn line(&self, minute: u64, model: Option<&str>, metrics: &[(&Datum, Vec<f64>)]) -> Value {
+    fn line(
+        &self,
+        minute: u64,
+        model: Option<&str>,
+        metrics: &[Part<'_>],
+        written_at: Timestamp,
+    ) -> Value {
         let mut dimensions = Vec::new();
-        let mut line = json!({ "level": self.level });
+        // Without a valid time Lambda gives a JSON line the level INFO, whatever its `level` says.
+        let mut line = json!({ "timestamp": rfc_3339(written_at), "level": self.level });
         for (name, value) in [
             ("FunctionName", self.function.as_deref()),
             (super::defs::MODEL_LABEL, model),
@@ -87,10 +97,12 @@ impl EmfSink {
         }
         let names: Vec<Value> = metrics
             .iter()
-            .map(|(datum, _)| json!({ "Name": datum.name, "Unit": datum.unit().name() }))
+            .map(
+                |(datum, _)| json!({ "Name": datum.metric.name, "Unit": datum.metric.unit.name() }),
+            )
             .collect();
         for (datum, values) in metrics {
-            line[&datum.name] = json!(values);
+            line[datum.metric.name] = values.clone();
         }
         line["_aws"] = json!({
             "Timestamp": minute,
@@ -100,14 +112,50 @@ impl EmfSink {
     }
 }
 
-type Part<'a> = (&'a Datum, Vec<f64>);
+/// Values of a metric that fit in one line.
+type Part<'a> = (&'a Datum, Value);
+
+/// The values of a datum, in parts that fit in a line each.
+fn parts(datum: &Datum) -> impl Iterator<Item = Value> {
+    let observations: f64 = datum.values.iter().map(|(_, count)| count).sum();
+    if observations > MAX_REPEATED {
+        let histograms = datum.values.chunks(MAX_VALUES).map(histogram);
+        return histograms.collect::<Vec<_>>().into_iter();
+    }
+    let repeated = datum
+        .values
+        .iter()
+        .flat_map(|&(value, count)| std::iter::repeat_n(value, times(count)));
+    let values: Vec<f64> = repeated.collect();
+    let arrays = values.chunks(MAX_VALUES).map(|values| json!(values));
+    arrays.collect::<Vec<_>>().into_iter()
+}
+
+/// Values with their counts as AWS's exporter writes them.
+fn histogram(values: &[(f64, f64)]) -> Value {
+    let only_values = || values.iter().map(|(value, _)| *value);
+    json!({
+        "Values": only_values().collect::<Vec<_>>(),
+        "Counts": values.iter().map(|(_, count)| *count).collect::<Vec<_>>(),
+        "Max": only_values().fold(f64::NEG_INFINITY, f64::max),
+        "Min": only_values().fold(f64::INFINITY, f64::min),
+        "Count": values.iter().map(|(_, count)| count).sum::<f64>(),
+        "Sum": values.iter().map(|(value, count)| value * count).sum::<f64>(),
+    })
+}
+
+/// A time as RFC 3339 writes it, in UTC.
+fn rfc_3339(time: Timestamp) -> Option<String> {
+    let time = DateTime::from_millis(i64::try_from(time.0).ok()?);
+    time.fmt(Format::DateTime).ok()
+}
 
 /// Splits off what fits in one line: each metric once.
 fn one_line(metrics: Vec<Part<'_>>) -> (Vec<Part<'_>>, Vec<Part<'_>>) {
     let (mut now, mut later): (Vec<Part<'_>>, Vec<Part<'_>>) = (Vec::new(), Vec::new());
     for metric in metrics {
         let fits =
-            now.len() < MOST_METRICS && now.iter().all(|(datum, _)| datum.name != metric.0.name);
+            now.len() < MAX_METRICS && now.iter().all(|(datum, _)| datum.metric != metric.0.metric);
         if fits {
             now.push(metric);
         } else {
@@ -127,20 +175,22 @@ fn times(count: f64) -> usize {
 }
 
 impl Sink for EmfSink {
-    fn send<'a>(&'a self, data: &'a [Datum]) -> BoxFuture<'a, Result<(), SinkError>> {
+    fn send<'a>(&'a self, data: &'a [Datum]) -> BoxFuture<'a, Delivery> {
         self.write(data);
-        Box::pin(async { Ok(()) })
+        Box::pin(async { Delivery::of_all(data) })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
+    use crate::metrics::defs;
+
+    const WRITTEN_AT: Timestamp = Timestamp(1_790_000_000_123);
 
     fn datum(name: &str, values: Vec<(f64, f64)>) -> Datum {
         Datum {
-            name: name.to_owned(),
+            metric: defs::find(name).unwrap(),
             model: Some("wine".to_owned()),
             minute: Timestamp(60_000),
             values,
@@ -150,10 +200,10 @@ mod tests {
     #[test]
     fn a_line_is_as_the_specification_says() {
         let sink = EmfSink::new("ModelSidecar".to_owned(), Some("f".to_owned()), "WARN");
-        let lines = sink.lines(&[
+        let data = [
             datum("InferenceLatency", vec![(1.5, 2.0), (3.0, 1.0)]),
             datum("Inferences", vec![(3.0, 1.0)]),
-        ]);
+        ];
         let expected = json!({
             "_aws": {
                 "Timestamp": 60_000,
@@ -166,23 +216,41 @@ mod tests {
                     ],
                 }],
             },
+            "timestamp": "2026-09-21T14:13:20.123Z",
             "level": "WARN",
             "FunctionName": "f",
             "ModelName": "wine",
             "InferenceLatency": [1.5, 1.5, 3.0],
             "Inferences": [3.0],
         });
-        assert_eq!(lines, [expected]);
+        assert_eq!(sink.lines(&data, WRITTEN_AT), [expected]);
     }
 
     #[test]
     fn more_than_a_hundred_values_go_into_several_lines() {
         let sink = EmfSink::new("N".to_owned(), None, "INFO");
-        let lines = sink.lines(&[datum("InferenceLatency", vec![(1.0, 250.0)])]);
+        let lines = sink.lines(&[datum("InferenceLatency", vec![(1.0, 250.0)])], WRITTEN_AT);
         let lengths: Vec<_> = lines
             .iter()
             .map(|line| line["InferenceLatency"].as_array().unwrap().len())
             .collect();
         assert_eq!(lengths, [100, 100, 50]);
+    }
+
+    #[test]
+    fn a_million_observations_stay_a_few_kilobytes_with_their_counts() {
+        let sink = EmfSink::new("N".to_owned(), None, "INFO");
+        let values = (0u32..250).map(|value| (f64::from(value), 4_000.0));
+        let lines = sink.lines(&[datum("InferenceLatency", values.collect())], WRITTEN_AT);
+        let bytes: usize = lines.iter().map(|line| line.to_string().len()).sum();
+        assert!(bytes < 10_000, "{bytes}");
+        let sum = |field: &str| -> f64 {
+            let of_line = |line: &Value| line["InferenceLatency"][field].as_f64().unwrap();
+            lines.iter().map(of_line).sum()
+        };
+        assert!((sum("Count") - 1e6).abs() < 1e-9);
+        assert!((sum("Sum") - 4_000.0 * 250.0 * 249.0 / 2.0).abs() < 1e-3);
+        let counts = lines[2]["InferenceLatency"]["Counts"].as_array().unwrap();
+        assert_eq!(counts.len(), 50);
     }
 }

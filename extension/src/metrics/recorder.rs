@@ -8,14 +8,14 @@ use metrics::{
     SharedString, Unit,
 };
 
-use super::defs::{self, MODEL_LABEL};
+use super::defs::{self, Definition, MODEL_LABEL};
 use crate::clock::{Clock, Timestamp};
 
 /// The values of one metric that were observed in one minute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Datum {
-    /// The metric's name.
-    pub name: String,
+    /// The metric.
+    pub metric: &'static Definition,
     /// The model it is about, if it is about one.
     pub model: Option<String>,
     /// The start of the minute.
@@ -52,7 +52,7 @@ impl Recorder {
                 .map(|label| label.value().to_owned());
             for (minute, bucket) in std::mem::take(&mut *lock(&series.minutes)) {
                 data.push(Datum {
-                    name: key.name().to_owned(),
+                    metric: series.metric,
                     model: model.clone(),
                     minute,
                     values: bucket.values(),
@@ -62,17 +62,19 @@ impl Recorder {
         data
     }
 
-    fn series(&self, key: &Key) -> Arc<Series> {
+    /// The series of a metric and model; `None` for a name that is not in the table of metrics, which is recorded nowhere.
+    fn series(&self, key: &Key) -> Option<Arc<Series>> {
         let mut all = lock(&self.series);
         if let Some(series) = all.get(key) {
-            return Arc::clone(series);
+            return Some(Arc::clone(series));
         }
         let series = Arc::new(Series {
+            metric: defs::find(key.name())?,
             clock: Arc::clone(&self.clock),
             minutes: Mutex::default(),
         });
         all.insert(key.clone(), Arc::clone(&series));
-        series
+        Some(series)
     }
 }
 
@@ -84,20 +86,23 @@ impl metrics::Recorder for Recorder {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(self.series(key))
+        self.series(key)
+            .map_or_else(Counter::noop, Counter::from_arc)
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::from_arc(self.series(key))
+        self.series(key).map_or_else(Gauge::noop, Gauge::from_arc)
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(self.series(key))
+        self.series(key)
+            .map_or_else(Histogram::noop, Histogram::from_arc)
     }
 }
 
 /// One metric of one model, minute by minute.
 struct Series {
+    metric: &'static Definition,
     clock: Arc<dyn Clock>,
     minutes: Mutex<BTreeMap<Timestamp, Bucket>>,
 }
@@ -214,12 +219,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The unit of a datum's metric.
 impl Datum {
-    /// The unit of its values.
+    /// The memory that the datum takes, in bytes.
     #[must_use]
-    pub fn unit(&self) -> defs::Unit {
-        defs::unit(&self.name)
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.model.as_ref().map_or(0, String::len)
+            + self.values.len() * size_of::<(f64, f64)>()
     }
 }
 
@@ -273,6 +279,17 @@ mod tests {
             recorder.drain()[0].values,
             [(0.0, 1.0), (0.123, 2.0), (12.0, 1.0), (123_000.0, 1.0)]
         );
+    }
+
+    #[test]
+    fn a_name_that_is_not_in_the_table_is_recorded_nowhere() {
+        let recorder = Recorder::new(Arc::new(Hand::default()));
+        metrics::with_local_recorder(&recorder, || {
+            metrics::counter!("SomethingElse").increment(1);
+            metrics::gauge!("SomethingElse").set(1.0);
+            metrics::histogram!("SomethingElse").record(1.0);
+        });
+        assert!(recorder.drain().is_empty());
     }
 
     #[test]

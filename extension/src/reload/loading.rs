@@ -17,6 +17,7 @@ use super::machine::Event;
 use super::memory::{How, Need, Seen, Weights, choose};
 use super::{CheckError, Reloader, Steps, Walk, milliseconds};
 use crate::cache::{Cause, Journal, KeptModel, Record};
+use crate::clock::timed_awake;
 use crate::config::Reload;
 use crate::engine::Session;
 use crate::ids::{Digest, Version};
@@ -93,20 +94,20 @@ impl Reloader {
         };
         let vacated = how == How::InPlace;
         let measure = memory.loads.measure(crate::sys::own_bytes());
+        let waited = started.elapsed();
         let old = self.loaded().as_ref().map(|(_, seen)| *seen);
         let reserved = memory.account.load(Need { new: weights, old }.estimate());
-        let loading = Instant::now();
         journal.load_begins(&digest);
         let gate = self.gate(&record, std::mem::take(&mut walk.terms), journal);
-        let result = on_thread("load-model", move || {
+        let load = on_thread("load-model", move || {
             if reload && !vacated {
                 crate::sys::lower_thread_priority();
             }
             let session = engine.load(files.path(), description.as_ref())?;
             let passed = gate.check(&*session)?;
             Ok::<_, CheckError>((session, passed, files))
-        })
-        .await;
+        });
+        let (result, loading) = timed_awake(load).await;
         journal.load_ended();
         let took = measure.took(crate::sys::own_bytes());
         drop((measure, reserved, turn));
@@ -133,12 +134,12 @@ impl Reloader {
         let version = record.version();
         passed.report(name, &version);
         let steps = &mut walk.steps;
-        steps.warm_up = passed.warm_up;
-        let warm_up = passed.warm_up.unwrap_or_default();
-        steps.load = started.elapsed().saturating_sub(warm_up);
+        steps.warm_up = passed.warm_up.map(|time| time.min(loading));
+        let warm_up = steps.warm_up.unwrap_or_default();
+        steps.load = (waited + loading).saturating_sub(warm_up);
         drop(files);
         metrics::histogram!(defs::MODEL_LOAD_TIME, defs::MODEL_LABEL => name.to_string())
-            .record(milliseconds(loading.elapsed().saturating_sub(warm_up)));
+            .record(milliseconds(loading.saturating_sub(warm_up)));
         let signature = session.signature().clone();
         *self.loaded() = Some((record, Seen { weights, took }));
         self.let_answer(&version, digest, session);

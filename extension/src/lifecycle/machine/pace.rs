@@ -58,16 +58,9 @@ impl Pace {
         Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 
-    /// The longest wait after so many failures in a row.
+    /// The longest wait after this number of failures in a row.
     pub(super) fn longest(self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(1).min(MOST_DOUBLINGS);
-        if doublings == 0 {
-            return self.interval;
-        }
-        let unit = self.interval.max(ATTEMPT_PAUSE);
-        let most = unit.saturating_mul(MOST_INTERVALS).min(LONGEST_BACKOFF);
-        let backoff = unit.saturating_mul(1 << doublings).min(most);
-        backoff.max(self.interval)
+        backoff(self.interval, failures)
     }
 
     /// Less than [`STEPS`].
@@ -76,6 +69,17 @@ impl Pace {
         (self.seed, model, begun).hash(&mut hasher);
         u32::try_from(hasher.finish() % u64::from(STEPS)).unwrap_or_default()
     }
+}
+
+/// The wait after this number of failures in a row, of an attempt that is otherwise made once in `interval`.
+pub(super) fn backoff(interval: Duration, failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(MOST_DOUBLINGS);
+    if doublings == 0 {
+        return interval;
+    }
+    let unit = interval.max(ATTEMPT_PAUSE);
+    let most = unit.saturating_mul(MOST_INTERVALS).min(LONGEST_BACKOFF);
+    unit.saturating_mul(1 << doublings).min(most).max(interval)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::clock::wall::Wall;
 use crate::clock::{Clock as _, Thaws, Timestamp};
+use crate::metrics::defs;
 
 /// What the server does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ enum Deed {
     Close,
     Reset,
     Deny,
+    /// Rejects a request that holds the metric `ModelAge` as invalid, and takes any other.
+    Validate,
 }
 
 /// A request that came: on which connection, counted from 0.
@@ -50,16 +53,28 @@ async fn server(deeds: &'static [Deed]) -> (SocketAddr, mpsc::UnboundedReceiver<
     (address, requests)
 }
 
+/// The error of an invalid parameter, with its type in CBOR.
+const INVALID: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    smithy-protocol: rpc-v2-cbor\r\n\
+    x-amzn-query-error: InvalidParameterValue;Sender\r\n\
+    content-type: application/cbor\r\n\
+    content-length: 40\r\n\r\n\
+    \xa1\x66__type\x78\x1eInvalidParameterValueException";
+
 async fn serve(
     mut stream: TcpStream,
     connection: Came,
     came: &mpsc::UnboundedSender<Came>,
     next: impl Fn() -> Deed,
 ) {
-    while read_request(&mut stream).await.is_some() {
+    while let Some(request) = read_request(&mut stream).await {
         let _ = came.send(connection);
         let answer = match next() {
-            Deed::Answer => "HTTP/1.1 200 OK\r\n",
+            Deed::Validate if request.contains(defs::MODEL_AGE) => {
+                stream.write_all(INVALID).await.unwrap();
+                continue;
+            }
+            Deed::Answer | Deed::Validate => "HTTP/1.1 200 OK\r\n",
             Deed::Deny => "HTTP/1.1 403 Forbidden\r\n",
             Deed::Ignore => std::future::pending().await,
             Deed::Close => return,
@@ -73,7 +88,7 @@ async fn serve(
     }
 }
 
-/// Reads one request to its end and gives its head; `None` when the peer is gone.
+/// Reads one request to its end and gives it as text; `None` when the peer is gone.
 async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut read = Vec::new();
     loop {
@@ -82,7 +97,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
             let length = head.split("content-length: ").nth(1);
             let length = length.and_then(|rest| rest.lines().next()?.parse().ok());
             if read.len() >= head.len() + 4 + length.unwrap_or(0) {
-                return Some(head.to_owned());
+                return Some(text.into_owned());
             }
         }
         if stream.read_buf(&mut read).await.ok()? == 0 {
@@ -114,7 +129,11 @@ struct Bench {
 impl Bench {
     /// A sink whose timers would wait for ever.
     async fn still(endpoint: &str) -> Self {
-        Self::new(endpoint, |settings| settings.sleep_impl(Still)).await
+        // Uncompressed, for a server that looks for a metric's name.
+        Self::new(endpoint, |settings| {
+            settings.sleep_impl(Still).disable_request_compression(true)
+        })
+        .await
     }
 
     async fn new(
@@ -132,13 +151,17 @@ impl Bench {
     }
 
     async fn send(&self) -> Result<(), String> {
-        let datum = Datum {
-            name: "Inferences".to_owned(),
-            model: None,
-            minute: Timestamp(1_790_000_000_000),
-            values: vec![(1.0, 1.0)],
-        };
-        self.sink.send(&[datum]).await.map_err(|error| error.reason)
+        let delivery = self.sink.send(&[datum(defs::INFERENCES)]).await;
+        delivery.problem.map_or(Ok(()), Err)
+    }
+}
+
+fn datum(name: &str) -> Datum {
+    Datum {
+        metric: defs::find(name).unwrap(),
+        model: None,
+        minute: Timestamp(1_790_000_000_000),
+        values: vec![(1.0, 1.0)],
     }
 }
 
@@ -208,6 +231,40 @@ async fn a_connection_that_ends_without_an_answer_is_no_failure() {
         bench.send().await.unwrap();
         assert_eq!((came.recv().await, came.recv().await), (Some(0), Some(1)));
     }
+}
+
+#[tokio::test]
+async fn one_invalid_datum_is_found_by_halving_and_the_rest_is_delivered() {
+    const MANY: usize = 300;
+    let deeds: &'static [Deed] = &[Deed::Validate; MAX_REQUESTS];
+    for at in [0, 137, MANY - 1] {
+        let (address, mut came) = server(deeds).await;
+        let bench = Bench::still(&format!("http://{address}")).await;
+        let mut data = vec![datum(defs::INFERENCES); MANY];
+        data[at] = datum(defs::MODEL_AGE);
+        let delivery = bench.sink.send(&data).await;
+        assert_eq!(delivery.settled, MANY);
+        assert_eq!(delivery.problem, None);
+        let rejected: Vec<_> = delivery.rejected.iter().map(|one| one.metric).collect();
+        assert_eq!(rejected, [defs::MODEL_AGE]);
+        let mut requests = 0;
+        while came.try_recv().is_ok() {
+            requests += 1;
+        }
+        assert!(requests <= 19, "{requests} requests");
+    }
+}
+
+#[tokio::test]
+async fn where_everything_is_invalid_the_requests_are_bounded() {
+    let deeds: &'static [Deed] = &[Deed::Validate; MAX_REQUESTS];
+    let (address, _came) = server(deeds).await;
+    let bench = Bench::still(&format!("http://{address}")).await;
+    let data = vec![datum(defs::MODEL_AGE); 300];
+    let delivery = bench.sink.send(&data).await;
+    assert!(delivery.problem.is_some());
+    assert_eq!(delivery.settled, delivery.rejected.len());
+    assert!(delivery.settled < MAX_REQUESTS);
 }
 
 #[tokio::test]

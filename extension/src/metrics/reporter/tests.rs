@@ -1,0 +1,187 @@
+use std::sync::Mutex as StdMutex;
+
+use super::*;
+use crate::clock::wall::Wall;
+
+/// A sink that answers by a script, and after it takes everything.
+#[derive(Default)]
+struct Scripted {
+    answers: StdMutex<Vec<Delivery>>,
+    taken: StdMutex<Vec<Datum>>,
+}
+
+impl Scripted {
+    fn new(mut answers: Vec<Delivery>) -> Arc<Self> {
+        answers.reverse();
+        Arc::new(Self {
+            answers: StdMutex::new(answers),
+            taken: StdMutex::default(),
+        })
+    }
+
+    /// Sum of the values of a metric that were taken.
+    fn sum(&self, name: &str) -> f64 {
+        let taken = self.taken.lock().unwrap();
+        let of_metric = taken.iter().filter(|datum| datum.metric.name == name);
+        let values = of_metric.flat_map(|datum| &datum.values);
+        values.map(|(value, count)| value * count).sum()
+    }
+}
+
+impl Sink for Scripted {
+    fn send<'a>(&'a self, data: &'a [Datum]) -> BoxFuture<'a, Delivery> {
+        let answer = self.answers.lock().unwrap().pop();
+        let delivery = answer.unwrap_or_else(|| Delivery::of_all(data));
+        let rejected = |datum: &&Datum| {
+            let metric = datum.metric.name;
+            !delivery.rejected.iter().any(|one| one.metric == metric)
+        };
+        let taken = data[..delivery.settled].iter().filter(rejected).cloned();
+        self.taken.lock().unwrap().extend(taken);
+        Box::pin(async { delivery })
+    }
+}
+
+struct Bench {
+    wall: Arc<Wall>,
+    recorder: Recorder,
+    sink: Arc<Scripted>,
+    reporter: Reporter,
+}
+
+fn bench(answers: Vec<Delivery>) -> Bench {
+    let wall = Wall::new();
+    let recorder = Recorder::new(Arc::clone(&wall) as _);
+    let sink = Scripted::new(answers);
+    let log = EmfSink::new("N".to_owned(), None, "INFO");
+    let reporter = Reporter::new(
+        recorder.clone(),
+        Arc::clone(&wall) as _,
+        Arc::clone(&sink) as _,
+        log,
+    );
+    Bench {
+        wall,
+        recorder,
+        sink,
+        reporter,
+    }
+}
+
+fn unreachable() -> Delivery {
+    Delivery {
+        problem: Some("no connection".to_owned()),
+        ..Delivery::default()
+    }
+}
+
+impl Bench {
+    fn count(&self, name: &'static str, times: u64) {
+        metrics::with_local_recorder(&self.recorder, || {
+            metrics::counter!(name).increment(times);
+        });
+    }
+
+    /// Flushes with this recorder as the one that counts what is dropped.
+    async fn flush(&self) -> Result<(), Undelivered> {
+        let _guard = metrics::set_default_local_recorder(&self.recorder);
+        self.reporter.flush().await
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_was_away_gets_everything_later() {
+    let bench = bench(vec![unreachable(), unreachable()]);
+    for flush in 0..3 {
+        bench.count(defs::INFERENCES, 10);
+        assert_eq!(bench.flush().await.is_ok(), flush == 2);
+    }
+    assert!((bench.sink.sum("Inferences") - 30.0).abs() < 1e-9);
+    assert_eq!(bench.reporter.failures(), 0);
+}
+
+#[tokio::test]
+async fn a_sink_that_stays_away_leaves_the_data_to_the_log_until_it_is_back() {
+    let away = usize::try_from(FAILURES_BEFORE_LOG).unwrap() + 2;
+    let bench = bench(vec![unreachable(); away]);
+    for flush in 1..=away {
+        bench.count(defs::INFERENCES, 1);
+        let failed = bench.flush().await.is_err();
+        let expected = flush < usize::try_from(FAILURES_BEFORE_LOG).unwrap();
+        assert_eq!(failed, expected, "flush {flush}");
+    }
+    bench.count(defs::INFERENCES, 100);
+    bench.flush().await.unwrap();
+    assert!((bench.sink.sum("Inferences") - 100.0).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn a_rejected_datum_is_counted_and_holds_up_nothing() {
+    let rejection = Rejection {
+        metric: defs::INFERENCES,
+        reason: "invalid".to_owned(),
+    };
+    let bench = bench(vec![Delivery {
+        settled: 2,
+        rejected: vec![rejection],
+        problem: None,
+    }]);
+    bench.count(defs::INFERENCES, 7);
+    bench.count(defs::QUEUE_FULL, 3);
+    bench.flush().await.unwrap();
+    bench.flush().await.unwrap();
+    assert!(bench.sink.sum("Inferences").abs() < 1e-9);
+    assert!((bench.sink.sum("QueueFull") - 3.0).abs() < 1e-9);
+    assert!((bench.sink.sum("MetricsDropped") - 1.0).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn data_that_have_become_too_old_are_dropped_and_new_ones_delivered() {
+    let bench = bench(vec![]);
+    bench.count(defs::COLD_STARTS, 1);
+    bench
+        .wall
+        .pass(std::time::Duration::from_secs(15 * 24 * 3600));
+    bench.count(defs::INFERENCES, 5);
+    bench.flush().await.unwrap();
+    bench.flush().await.unwrap();
+    assert!(bench.sink.sum("ColdStarts").abs() < 1e-9);
+    assert!((bench.sink.sum("Inferences") - 5.0).abs() < 1e-9);
+    assert!((bench.sink.sum("MetricsDropped") - 1.0).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn undelivered_data_are_bounded_in_bytes_and_the_oldest_go_first() {
+    let bench = bench(vec![unreachable(); 3]);
+    for minute in 0..200_u32 {
+        metrics::with_local_recorder(&bench.recorder, || {
+            let latency = metrics::histogram!(defs::INFERENCE_LATENCY);
+            for value in 100..999_u32 {
+                latency.record(f64::from(value) + f64::from(minute) * 1_000.0);
+            }
+        });
+        bench.wall.pass(std::time::Duration::from_secs(60));
+    }
+    bench.count(defs::INFERENCES, 5);
+    for _ in 0..3 {
+        assert!(bench.flush().await.is_err());
+        let state = bench.reporter.state.lock().await;
+        let bytes: usize = state.undelivered.iter().map(Datum::bytes).sum();
+        assert!(bytes <= MAX_KEPT_BYTES, "{bytes}");
+    }
+    bench.flush().await.unwrap();
+    assert!((bench.sink.sum("Inferences") - 5.0).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn observations_from_before_a_snapshot_are_discarded() {
+    let bench = bench(vec![unreachable()]);
+    bench.count(defs::COLD_STARTS, 1);
+    assert!(bench.flush().await.is_err());
+    bench.count(defs::COLD_STARTS, 1);
+    bench.reporter.discard().await;
+    bench.count(defs::INFERENCES, 1);
+    bench.flush().await.unwrap();
+    assert!(bench.sink.sum("ColdStarts").abs() < 1e-9);
+    assert!((bench.sink.sum("Inferences") - 1.0).abs() < 1e-9);
+}
