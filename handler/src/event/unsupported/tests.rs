@@ -9,6 +9,7 @@ fn of(event: &serde_json::Value) -> Option<String> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of events")]
 fn the_services_of_lambdas_triggers_are_named_with_a_remedy() {
     let record = |source: &str| json!({ "Records": [{ "eventSource": source }] });
     for (event, service, remedy) in [
