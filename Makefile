@@ -143,19 +143,24 @@ bench-inference: bubblewrap stage layer bench-lab ## the way to the model, besid
 	@cp target/bench/inference/models/small.onnx target/bench/inference/within/model.onnx
 	@PYTHON=$(PYTHON) $(BENCH) inference $(if $(REQUESTS),--requests $(REQUESTS))
 
-# Nightly Rust, which only this needs, and libFuzzer, which comes with cargo-fuzz.
-FUZZ_TARGETS := json_request binary_request http lambda_event
+# Sanitizers and coverage are nightly features of the compiler, which RUSTC_BOOTSTRAP opens in the pinned one. libFuzzer
+# comes with cargo-fuzz.
+FUZZ_TARGETS := json_request binary_request tensorflow_request compressed_body http lambda_event manifest model_file
 SECONDS ?= 120
+# MB that a target may take, sanitizer included, and the largest single allocation: a request may not take more than a few
+# times its own size, and inputs are small. A server, with room for one body, has more.
+FUZZ_MEMORY = $(if $(filter compressed_body http binary_request,$(1)),-rss_limit_mb=512 -malloc_limit_mb=96,-rss_limit_mb=256 -malloc_limit_mb=16)
 
-fuzz-tools: ## install cargo-fuzz, which fuzzing needs beside nightly Rust
+fuzz-tools: ## install cargo-fuzz, which fuzzing needs
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 
 fuzz: fuzz-tools ## look for inputs that break something, each target for two minutes (SECONDS=600 for more)
-	@for target in $(FUZZ_TARGETS); do \
-	    echo "fuzzing $$target for $(SECONDS) s"; \
-	    mkdir -p target/fuzz/$$target && \
-	    cargo +nightly fuzz run --fuzz-dir fuzz $$target target/fuzz/$$target fuzz/corpus/$$target -- \
-	        -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 -verbosity=1 || exit 1; done
+	@$(foreach target,$(FUZZ_TARGETS),\
+	    echo "fuzzing $(target) for $(SECONDS) s" && mkdir -p target/fuzz/$(target) && \
+	    RUSTC_BOOTSTRAP=1 ASAN_OPTIONS=quarantine_size_mb=16 cargo fuzz run --fuzz-dir fuzz $(target) \
+	        target/fuzz/$(target) fuzz/corpus/$(target) -- -max_total_time=$(SECONDS) -timeout=20 \
+	        $(call FUZZ_MEMORY,$(target)) $(addprefix -dict=,$(wildcard fuzz/dictionaries/$(target).dict)) \
+	        -print_final_stats=1 -verbosity=1 &&) true
 
 lint: ## formatting, and clippy with warnings as errors
 	cargo fmt --all --check

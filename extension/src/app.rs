@@ -371,6 +371,7 @@ async fn build(
     );
     let context = context
         .allow_loads(config.repository_api)
+        .allow_remote_operations(config.remote_operations)
         .wait_awake(config.cpus > 1);
     let account = account(&config);
     let context = context

@@ -93,6 +93,8 @@ pub struct Config {
     pub reload: Reload,
     /// Whether callers may have a model's source asked now.
     pub repository_api: bool,
+    /// Permission for callers from outside the execution environment to use the operator's calls.
+    pub remote_operations: bool,
     /// The secret that every request must carry; `None` where none is asked for.
     pub token: Option<Token>,
     /// How long Init may take before `next` is called all the same.
@@ -211,6 +213,8 @@ impl Config {
         let mut reader = Reader::new(environment);
         reader.check_characters();
         let _ = LogSettings::from_reader(&mut reader);
+        // The handler reads it, and cannot report what is wrong with it.
+        reader.base_path("MODEL_BASE_PATH");
         let mut models = models::read(&mut reader);
         choice::read(&mut reader, &mut models);
         let initialization = Self::initialization(environment);
@@ -243,6 +247,12 @@ impl Config {
             reload: read_reload(&mut reader),
             repository_api: reader
                 .choice("MODEL_REPOSITORY_API", &[("true", true), ("false", false)])
+                .unwrap_or(false),
+            remote_operations: reader
+                .choice(
+                    "MODEL_REMOTE_OPERATIONS",
+                    &[("true", true), ("false", false)],
+                )
                 .unwrap_or(false),
             token: token::read(&mut reader),
             init_budget: reader.duration("MODEL_INIT_BUDGET").unwrap_or(init_budget),

@@ -71,6 +71,8 @@ pub struct Context {
     max_staleness: Option<Duration>,
     /// Whether a caller may have a source asked now.
     allows_loads: bool,
+    /// Permission for callers from outside the execution environment to use the operator's calls.
+    allows_remote_operations: bool,
     /// Whether a body's next part may be waited for awake.
     is_eager: bool,
     /// Whether there is no time left for requests under way.
@@ -143,6 +145,7 @@ impl Context {
             thaws,
             max_staleness,
             allows_loads: false,
+            allows_remote_operations: false,
             is_eager: false,
             is_over: watch::Sender::default(),
             metrics,
@@ -170,6 +173,15 @@ impl Context {
     pub fn allow_loads(self, allows_loads: bool) -> Self {
         Self {
             allows_loads,
+            ..self
+        }
+    }
+
+    /// Sets whether callers from outside the execution environment may use the operator's calls.
+    #[must_use]
+    pub fn allow_remote_operations(self, allows_remote_operations: bool) -> Self {
+        Self {
+            allows_remote_operations,
             ..self
         }
     }

@@ -46,6 +46,32 @@ pub fn signatures() -> Vec<(String, Signature)> {
     all.chain([("several".to_owned(), several)]).collect()
 }
 
+/// What was read of a request is of the model's datatypes and shapes.
+///
+/// # Panics
+/// When it is not.
+pub fn check_inputs(signature: &Signature, inputs: &[(String, Value)]) {
+    assert_eq!(inputs.len(), signature.inputs.len());
+    for (name, value) in inputs {
+        let port = signature.input(name).expect("an input of the model");
+        let (Kind::Tensor { datatype, shape }, Value::Tensor(tensor)) = (&port.kind, value) else {
+            panic!("{name} is no tensor");
+        };
+        assert_eq!(tensor.data().datatype(), *datatype);
+        assert_eq!(
+            tensor.data().len(),
+            tensor.shape().iter().product::<usize>()
+        );
+        // A rank that the model leaves open is declared as a scalar's is, and is ONNX Runtime's to check.
+        if !shape.is_empty() {
+            assert_eq!(tensor.shape().len(), shape.len());
+        }
+        for (given, declared) in tensor.shape().iter().zip(shape) {
+            assert!(declared.is_none_or(|declared| declared == *given));
+        }
+    }
+}
+
 /// A model whose outputs are its inputs.
 struct Echo(Signature);
 

@@ -11,16 +11,19 @@
 //! `aws_lambda_events` were weighed and left out: they refuse events that lack what a hand-written
 //! test event lacks, copy every body, and bring a calendar and a query parser.
 //!
-//! What AWS sends for S3, `EventBridge` and the like is no HTTP, and goes to the sidecar as a direct
-//! payload does. It will not be understood there, and [`crate::failure`] makes a function error of
-//! that.
+//! Events of services that send no inference requests are named as such ([`unsupported`]), and those that keep an
+//! environment warm wait for the model ([`warm_up`]). All else goes to the sidecar as a direct payload does; where it is
+//! not understood there, [`crate::failure`] makes a function error of that.
 
 mod direct;
 mod field;
 mod gateway;
 mod headers;
+mod path;
 mod queue;
 mod target;
+mod unsupported;
+mod warm_up;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -28,7 +31,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::failure::Failure;
+pub(crate) use field::excerpt;
+pub use path::BasePath;
 pub use queue::{Batch, Message, Rows};
+use unsupported::{Fields, Unsupported};
 
 /// Who invoked the function, as far as the form of the answer depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +118,22 @@ struct Envelope<'a> {
     #[serde(borrow)]
     request_context: Option<&'a RawValue>,
     #[serde(borrow)]
+    resource: Option<&'a RawValue>,
+    #[serde(borrow)]
+    path_parameters: Option<&'a RawValue>,
+    #[serde(borrow)]
+    route_key: Option<&'a RawValue>,
+    /// Of a request to an API Gateway authorizer alone, by the payload's format.
+    #[serde(borrow)]
+    method_arn: Option<&'a RawValue>,
+    #[serde(borrow)]
+    route_arn: Option<&'a RawValue>,
+    #[serde(borrow)]
     model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    features: Option<&'a RawValue>,
+    #[serde(borrow)]
+    instances: Option<&'a RawValue>,
     #[serde(borrow)]
     inputs: Option<&'a RawValue>,
     #[serde(borrow, rename = "Records")]
@@ -121,7 +142,7 @@ struct Envelope<'a> {
 
 /// What tells the kinds apart: the part of the event that the caller has no hand in.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct Context<'a> {
     #[serde(borrow)]
     elb: Option<&'a RawValue>,
@@ -129,45 +150,85 @@ struct Context<'a> {
     http: Option<&'a RawValue>,
     #[serde(borrow)]
     stage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    path: Option<&'a RawValue>,
+    /// Of a WebSocket API alone.
+    #[serde(borrow)]
+    connection_id: Option<&'a RawValue>,
 }
 
 impl<'a> Envelope<'a> {
     /// The fields of a JSON text; none of anything but an object.
     ///
     /// serde would take an array for a struct, by position; only an object can be an event of
-    /// AWS's. One that names a field twice is none either: the sidecar shall judge it.
+    /// AWS's. One that names a field twice is none either: it goes to the model that it names, and
+    /// the sidecar says what is wrong with it.
     fn of(text: &'a str) -> Self {
         if text.trim_ascii_start().starts_with('{') {
-            serde_json::from_str(text).unwrap_or_default()
+            serde_json::from_str(text).unwrap_or_else(|_| Self::with_repeated_fields(text))
         } else {
             Self::default()
         }
     }
+
+    fn with_repeated_fields(text: &'a str) -> Self {
+        let fields: Fields = serde_json::from_str(text).unwrap_or_default();
+        let get = |name| fields.get(name).copied();
+        Self {
+            model: get("model"),
+            features: get("features"),
+            instances: get("instances"),
+            inputs: get("inputs"),
+            ..Self::default()
+        }
+    }
+
+    /// Returns whether there is something to infer from, as in a direct invocation.
+    fn has_input(&self) -> bool {
+        self.features.is_some() || self.instances.is_some() || self.inputs.is_some()
+    }
 }
 
-/// Reads one event, given as JSON text.
+/// Reads one event, given as JSON text; `base_path` is removed from paths that begin with it.
 ///
 /// The kind is always known, so that a failure reaches the caller in the right form.
-pub fn read(event: &str) -> (Kind, Result<Work, Failure>) {
+pub fn read(event: &str, base_path: &BasePath) -> (Kind, Result<Work, Failure>) {
     let envelope = Envelope::of(event);
     let context: Context = envelope
         .request_context
         .and_then(|raw| serde_json::from_str(raw.get()).ok())
         .unwrap_or_default();
 
-    let (kind, call) = if context.elb.is_some() {
-        let multi = envelope.multi_value_headers.is_some();
-        (Kind::Alb { multi }, gateway::alb(&envelope))
-    } else if context.http.is_some() {
-        (Kind::Http, gateway::http(&envelope, &context))
-    } else if envelope.request_context.is_some() && envelope.http_method.is_some() {
-        (Kind::Rest, gateway::rest(&envelope, &context))
-    } else if let Some(records) = envelope.records.filter(|records| queue::sent(records)) {
-        return (Kind::Queue, queue::batch(records).map(Work::Batch));
-    } else {
-        (Kind::Direct, direct::call(event, &envelope))
-    };
+    let (kind, call) =
+        if envelope.method_arn.or(envelope.route_arn).is_some() && !envelope.has_input() {
+            (Kind::Direct, Err(Unsupported::AUTHORIZER.event()))
+        } else if context.connection_id.is_some() {
+            (Kind::Direct, Err(Unsupported::WEB_SOCKET.event()))
+        } else if context.elb.is_some() {
+            let multi = envelope.multi_value_headers.is_some();
+            (Kind::Alb { multi }, gateway::alb(&envelope, base_path))
+        } else if context.http.is_some() || is_bare_http(&envelope) {
+            (Kind::Http, gateway::http(&envelope, &context, base_path))
+        } else if (envelope.request_context.is_some() && envelope.http_method.is_some())
+            || is_bare_rest(&envelope)
+        {
+            (Kind::Rest, gateway::rest(&envelope, &context, base_path))
+        } else if let Some(records) = envelope.records.filter(|records| queue::sent(records)) {
+            return (Kind::Queue, queue::batch(records).map(Work::Batch));
+        } else {
+            (Kind::Direct, direct::read(event, &envelope))
+        };
     (kind, call.map(Work::Call))
+}
+
+/// An event of payload format 1.0 without its context, as tests are written by hand.
+fn is_bare_rest(envelope: &Envelope) -> bool {
+    envelope.http_method.is_some() && envelope.path.is_some() && !envelope.has_input()
+}
+
+/// The same in payload format 2.0.
+fn is_bare_http(envelope: &Envelope) -> bool {
+    envelope.raw_path.is_some() && !envelope.has_input()
 }
 
 #[cfg(test)]

@@ -26,38 +26,63 @@ pub mod sidecar;
 use lambda_runtime::LambdaEvent;
 use serde_json::value::RawValue;
 
-use event::Work;
+use event::{BasePath, Work};
 use failure::Failure;
 use invocation::Invocation;
 use reply::Reply;
 use sidecar::Sidecar;
 
-/// Answers one invocation. An error is a function error; callers over HTTP never get one.
-pub async fn answer(
-    sidecar: &Sidecar,
-    event: LambdaEvent<Box<RawValue>>,
-) -> Result<Reply, Failure> {
-    let invocation = Invocation::from(event.context);
-    let (kind, work) = event::read(event.payload.get());
-    // Megabytes, perhaps, and the call has its own copy of what it needs.
-    drop(event.payload);
+/// The handler: one for all invocations. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Handler {
+    sidecar: Sidecar,
+    base_path: BasePath,
+}
 
-    let outcome = match work {
-        Ok(Work::Batch(batch)) => batch::answer(sidecar, batch, &invocation).await,
-        Ok(Work::Call(call)) => sidecar
-            .send(call, &invocation)
-            .await
-            .and_then(|answer| reply::success(kind, answer)),
-        Err(failure) => Err(failure),
-    };
-    match outcome {
-        Err(failure) if kind.is_http() => {
-            // Lambda's own runtime logs function errors; it cannot see these.
-            if failure.status().is_server_error() {
-                tracing::error!(error_type = failure.error_type(), "{failure}");
-            }
-            Ok(reply::failure(kind, &failure))
+impl Handler {
+    /// A handler that forwards to this sidecar.
+    #[must_use]
+    pub fn new(sidecar: Sidecar) -> Self {
+        Self {
+            sidecar,
+            base_path: BasePath::default(),
         }
-        outcome => outcome,
+    }
+
+    /// The same handler, which removes this path from those that begin with it.
+    #[must_use]
+    pub fn with_base_path(self, base_path: BasePath) -> Self {
+        Self { base_path, ..self }
+    }
+
+    /// Answers one invocation. An error is a function error; callers over HTTP never get one.
+    ///
+    /// # Errors
+    /// When the event is no request, or a direct invocation or a whole batch of messages has no answer.
+    pub async fn answer(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Reply, Failure> {
+        let invocation = Invocation::from(event.context);
+        let (kind, work) = event::read(event.payload.get(), &self.base_path);
+        // Megabytes, perhaps, and the call has its own copy of what it needs.
+        drop(event.payload);
+
+        let outcome = match work {
+            Ok(Work::Batch(batch)) => batch::answer(&self.sidecar, batch, &invocation).await,
+            Ok(Work::Call(call)) => self
+                .sidecar
+                .send(call, &invocation)
+                .await
+                .and_then(|answer| reply::success(kind, answer)),
+            Err(failure) => Err(failure),
+        };
+        match outcome {
+            Err(failure) if kind.is_http() => {
+                // Lambda's own runtime logs function errors; it cannot see these.
+                if failure.status().is_server_error() {
+                    tracing::error!(error_type = failure.error_type(), "{failure}");
+                }
+                Ok(reply::failure(kind, &failure))
+            }
+            outcome => outcome,
+        }
     }
 }

@@ -5,6 +5,7 @@ mod setenv;
 use std::process::ExitCode;
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
+use model_handler::Handler;
 use model_handler::settings::Settings;
 use model_handler::sidecar::Sidecar;
 use serde_json::value::RawValue;
@@ -15,8 +16,9 @@ The model sidecar's Lambda handler. Lambda starts it as the function's bootstrap
 that has the model sidecar's layer; it forwards each event to the sidecar and returns its answer.
 
 Environment:
-  MODEL_SOCKET  the sidecar's Unix socket (default /tmp/model-sidecar.sock)
-  MODEL_TOKEN   session: each call carries the token that the sidecar then asks for (default off)
+  MODEL_SOCKET     the sidecar's Unix socket (default /tmp/model-sidecar.sock)
+  MODEL_TOKEN      session: each call carries the token that the sidecar then asks for (default off)
+  MODEL_BASE_PATH  a path to remove where a request's path begins with it, such as /scoring
 
 It needs AWS_LAMBDA_RUNTIME_API, which Lambda or an emulator of it sets. Without Lambda, call the
 sidecar itself over HTTP.";
@@ -68,13 +70,10 @@ fn runtime(settings: &Settings) -> std::io::Result<Runtime> {
 
 async fn serve(settings: Settings) -> Result<(), Error> {
     let sidecar = Sidecar::new(settings.socket).with_token(settings.token);
+    let handler = Handler::new(sidecar).with_base_path(settings.base_path);
     lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
-        let sidecar = sidecar.clone();
-        async move {
-            model_handler::answer(&sidecar, event)
-                .await
-                .map_err(Diagnostic::from)
-        }
+        let handler = handler.clone();
+        async move { handler.answer(event).await.map_err(Diagnostic::from) }
     }))
     .await
 }

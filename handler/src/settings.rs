@@ -1,13 +1,15 @@
 //! What the handler reads from its environment, read once and in this file alone.
 //!
-//! `MODEL_SOCKET` and `MODEL_TOKEN` are the only variables of our own; the others are Lambda's. Nothing
-//! here can be wrong in a way that stops the handler: the extension, which reads those two as well,
-//! reports mistakes in them, and Lambda sets its own variables.
+//! `MODEL_SOCKET`, `MODEL_TOKEN` and `MODEL_BASE_PATH` are the only variables of our own; the others are
+//! Lambda's. Nothing here can be wrong in a way that stops the handler: the extension, which reads those
+//! three as well, reports mistakes in them, and Lambda sets its own variables.
 
 use std::path::PathBuf;
 
 use http::header::HeaderValue;
 use tracing::Level;
+
+use crate::event::BasePath;
 
 /// Where the sidecar listens when `MODEL_SOCKET` does not say otherwise.
 pub const DEFAULT_SOCKET: &str = "/tmp/model-sidecar.sock";
@@ -20,6 +22,8 @@ pub struct Settings {
     /// With `MODEL_TOKEN=session` the secret that the sidecar asks for: the value of
     /// `AWS_SESSION_TOKEN`, or else of `AWS_CONTAINER_AUTHORIZATION_TOKEN`.
     pub token: Option<HeaderValue>,
+    /// `MODEL_BASE_PATH`: removed from paths that begin with it.
+    pub base_path: BasePath,
     /// `AWS_LAMBDA_RUNTIME_API` is set: we were started by Lambda or by an emulator of it.
     pub on_lambda: bool,
     /// `AWS_LAMBDA_MAX_CONCURRENCY`: invocations at once, more than one on managed instances.
@@ -49,6 +53,7 @@ impl Settings {
                     secret.set_sensitive(true);
                     secret
                 }),
+            base_path: BasePath::new(&get("MODEL_BASE_PATH").unwrap_or_default()),
             on_lambda: get("AWS_LAMBDA_RUNTIME_API").is_some(),
             concurrency: get("AWS_LAMBDA_MAX_CONCURRENCY")
                 .and_then(|value| value.parse().ok())
@@ -92,7 +97,8 @@ mod tests {
 
     #[test]
     fn an_empty_environment_gives_the_documented_defaults() {
-        let settings = read(&[("MODEL_SOCKET", "")]);
+        let settings = read(&[("MODEL_SOCKET", ""), ("MODEL_BASE_PATH", "")]);
+        assert_eq!(settings.base_path, BasePath::default());
         assert_eq!(settings.socket, PathBuf::from("/tmp/model-sidecar.sock"));
         assert!(!settings.on_lambda);
         assert!(!settings.json_logs);
@@ -130,12 +136,14 @@ mod tests {
     fn lambdas_own_variables_mean_what_they_mean_everywhere() {
         let settings = read(&[
             ("MODEL_SOCKET", "/tmp/other.sock"),
+            ("MODEL_BASE_PATH", "scoring/"),
             ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
             ("AWS_LAMBDA_MAX_CONCURRENCY", "16"),
             ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
             ("AWS_LAMBDA_LOG_LEVEL", "FATAL"),
         ]);
         assert_eq!(settings.socket, PathBuf::from("/tmp/other.sock"));
+        assert_eq!(settings.base_path, BasePath::new("/scoring"));
         assert!(settings.on_lambda);
         assert!(settings.json_logs);
         assert_eq!(settings.concurrency, 16);

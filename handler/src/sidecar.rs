@@ -26,13 +26,17 @@ use http::{Request, StatusCode};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::event::Call;
+use crate::event::{Call, excerpt};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use connection::{Connection, Fault};
 
 /// What the sidecar asks of everyone with `MODEL_TOKEN=session`.
 pub const TOKEN: HeaderName = HeaderName::from_static("x-model-token");
+
+/// Marks a request as one from outside the execution environment, to which the sidecar offers no operator's calls
+/// unless `MODEL_REMOTE_OPERATIONS` allows them.
+pub const REMOTE: HeaderName = HeaderName::from_static("x-model-remote");
 
 /// How often a request is sent on a connection that was opened for it.
 const FRESH_ATTEMPTS: usize = 2;
@@ -87,10 +91,12 @@ impl Sidecar {
         let started = Instant::now();
         let until = started + allowed;
         let mut request = request(call, invocation)?;
-        // A caller's own is not passed on: it would be another's guess.
-        request.headers_mut().remove(TOKEN);
+        let headers = request.headers_mut();
+        // A caller's own values of these two are not passed on.
+        headers.insert(REMOTE, HeaderValue::from_static("true"));
+        headers.remove(TOKEN);
         if let Some(token) = &self.token {
-            request.headers_mut().insert(TOKEN, token.clone());
+            headers.insert(TOKEN, token.clone());
         }
         let late = || Failure::Timeout { allowed };
 
@@ -170,7 +176,8 @@ fn request(call: Call, invocation: &Invocation) -> Result<Request<Full<Bytes>>, 
     let mut request = Request::new(Full::new(call.body));
     *request.method_mut() = call.method;
     *request.uri_mut() = call.target.parse().map_err(|error| {
-        Failure::BadRequest(format!("{:?} is not a path to call: {error}", call.target))
+        let target = excerpt(&call.target);
+        Failure::BadRequest(format!("{target:?} is not a path to call: {error}"))
     })?;
     *request.headers_mut() = call.headers;
     request

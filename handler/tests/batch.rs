@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use lambda_runtime::{Context, LambdaEvent};
+use model_handler::Handler;
 use model_handler::failure::Failure;
 use model_handler::sidecar::Sidecar;
 use proptest::prelude::*;
@@ -75,7 +76,9 @@ impl Model {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let mut context = Context::default();
         context.deadline = u64::try_from((now + time).as_millis()).unwrap();
-        let reply = model_handler::answer(&sidecar, LambdaEvent::new(payload, context)).await;
+        let reply = Handler::new(sidecar)
+            .answer(LambdaEvent::new(payload, context))
+            .await;
         reply.map(|reply| serde_json::to_value(reply).unwrap())
     }
 
@@ -187,6 +190,50 @@ async fn what_is_bad_comes_again_and_the_rest_is_answered() {
         "not JSON", "narrow", "words", "no rows", "empty", "no model", "fails",
     ];
     assert_eq!(model.answer(&messages).await.unwrap(), again(&bad));
+}
+
+/// As when a bucket's notifications are pointed at the queue.
+#[tokio::test]
+async fn what_other_services_put_into_the_queue_fails_alone_and_without_a_request() {
+    let model = Model::start(two_numbers);
+    let notification =
+        json!({ "Records": [{ "eventSource": "aws:s3", "s3": { "object": { "key": "k" } } }] });
+    let envelope = json!({ "Type": "Notification", "TopicArn": "a", "Message": "{}" });
+    let messages = [
+        message("good", r#"{"features":[1,2]}"#),
+        message("test", r#"{"Service":"Amazon S3","Event":"s3:TestEvent"}"#),
+        message("notification", &notification.to_string()),
+        message("envelope", &envelope.to_string()),
+        message("good too", r#"{"features":[3,4]}"#),
+    ];
+    let answer = model.answer(&messages).await.unwrap();
+    assert_eq!(answer, again(&["test", "notification", "envelope"]));
+    assert_eq!(model.asked(), [("/predict".to_owned(), 2)]);
+
+    let failure = model.answer(&messages[1..2]).await.unwrap_err();
+    let words = failure.to_string();
+    for part in ["s3:TestEvent", "a message must hold", "features, instances"] {
+        assert!(words.contains(part), "{part} in {words}");
+    }
+}
+
+/// Tools on Windows begin a file with one.
+#[tokio::test]
+async fn a_byte_order_mark_is_no_part_of_a_message() {
+    let model = Model::start(two_numbers);
+    let messages = [
+        message("marked", "\u{feff}{\"features\":[1,2]}"),
+        message("plain", r#"{"features":[3,4]}"#),
+        message("alone", "\u{feff}{\"model\":\"a\",\"features\":[1,2]}"),
+    ];
+    assert_eq!(model.answer(&messages).await.unwrap(), again(&[]));
+    assert_eq!(
+        model.asked(),
+        [
+            ("/predict".to_owned(), 2),
+            ("/models/a/predict".to_owned(), 1)
+        ]
+    );
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
+use model_handler::Handler;
 use model_handler::failure::Failure;
 use model_handler::sidecar::Sidecar;
 use serde_json::value::RawValue;
@@ -91,8 +92,12 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
     }
     let headers: serde_json::Map<String, Value> = parts
         .headers
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()))
+        .keys()
+        .map(|name| {
+            let values = parts.headers.get_all(name).iter();
+            let values: Vec<&str> = values.map(|value| value.to_str().unwrap()).collect();
+            (name.to_string(), values.join(" and ").into())
+        })
         .collect();
     let told = json!({
         "method": parts.method.as_str(),
@@ -121,16 +126,14 @@ fn event(payload: &str, deadline: u64) -> LambdaEvent<Box<RawValue>> {
 
 /// The reply as Lambda would see it.
 async fn reply(sidecar: &Sidecar, payload: &str, deadline: u64) -> Value {
-    let reply = model_handler::answer(sidecar, event(payload, deadline))
-        .await
-        .unwrap();
+    let handler = Handler::new(sidecar.clone());
+    let reply = handler.answer(event(payload, deadline)).await.unwrap();
     serde_json::to_value(reply).unwrap()
 }
 
 async fn failure(sidecar: &Sidecar, payload: &str, deadline: u64) -> Failure {
-    model_handler::answer(sidecar, event(payload, deadline))
-        .await
-        .unwrap_err()
+    let handler = Handler::new(sidecar.clone());
+    handler.answer(event(payload, deadline)).await.unwrap_err()
 }
 
 /// An HTTP event that posts these bytes to this path.
@@ -163,6 +166,47 @@ async fn the_invocation_travels_with_the_request() {
     );
     assert_eq!(told["headers"]["x-amzn-trace-id"], "Root=1-the-platforms");
     assert_eq!(told["headers"]["host"], "localhost");
+}
+
+/// The sidecar trusts these two headers, so that a caller must not get any value of theirs through.
+#[tokio::test]
+async fn a_caller_cannot_set_or_remove_the_handlers_headers() {
+    let place = Place::new();
+    let _server = Echo::start(&place.socket);
+    let names = ["x-model-remote", "X-Model-Remote", "X-MODEL-REMOTE"];
+    let single: serde_json::Map<String, Value> = names
+        .iter()
+        .map(|name| ((*name).to_owned(), "false".into()))
+        .chain([
+            ("Connection".to_owned(), "keep-alive, X-Model-Remote".into()),
+            ("connection".to_owned(), "x-model-remote".into()),
+            ("X-Model-Token".to_owned(), "a guess".into()),
+            ("x_model_remote".to_owned(), "false".into()),
+            ("x-model-remote ".to_owned(), "false".into()),
+            ("x-spare".to_owned(), "1\r\nx-model-remote: false".into()),
+        ])
+        .collect();
+    let multi: serde_json::Map<String, Value> = single
+        .iter()
+        .map(|(name, value)| (name.clone(), json!([value, "", value])))
+        .collect();
+    for event in [
+        json!({ "httpMethod": "GET", "path": "/v2", "headers": single }),
+        json!({ "httpMethod": "GET", "path": "/v2", "multiValueHeaders": multi }),
+        json!({ "httpMethod": "GET", "path": "/v2", "requestContext": { "elb": {} }, "headers": single }),
+        json!({ "requestContext": { "http": { "method": "GET" } }, "rawPath": "/v2", "headers": single }),
+    ] {
+        let reply = reply(&place.sidecar(), &event.to_string(), in_ms(30_000)).await;
+        let told: Value = serde_json::from_str(reply["body"].as_str().unwrap()).unwrap();
+        assert_eq!(told["headers"]["x-model-remote"], "true", "{event}: {told}");
+        for absent in ["connection", "x-model-token"] {
+            assert!(told["headers"][absent].is_null(), "{absent}: {told}");
+        }
+        let spare = told["headers"]["x-spare"].as_str().unwrap_or_default();
+        assert_eq!(spare, "", "{told}");
+    }
+    let direct = reply(&place.sidecar(), r#"{"features":[1]}"#, in_ms(30_000)).await;
+    assert_eq!(direct["headers"]["x-model-remote"], "true");
 }
 
 #[tokio::test]

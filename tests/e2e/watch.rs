@@ -236,6 +236,7 @@ async fn a_load_goes_through_the_handler_too() {
     let s3 = s3_with("wine-v1.onnx").await;
     let function = platform(&s3)
         .env("MODEL_REPOSITORY_API", "true")
+        .env("MODEL_REMOTE_OPERATIONS", "true")
         .env("MODEL_REFRESH_INTERVAL", "24h");
     let function = function.start().await.unwrap();
     WINE.v1

@@ -162,6 +162,15 @@ impl<'a> Reader<'a> {
         )
     }
 
+    /// A path in front of the local API's own.
+    pub(super) fn base_path(&mut self, name: &str) {
+        let allowed = "a path such as /scoring: segments of letters, digits and -._~%!$&'()*+,;=:@, with slashes between";
+        self.parsed(name, allowed, |value| {
+            let fits = |c: char| c.is_alphanumeric() || "/-._~%!$&'()*+,;=:@".contains(c);
+            value.chars().all(fits).then_some(())
+        });
+    }
+
     /// A CloudWatch namespace.
     pub(super) fn namespace(&mut self, name: &str) -> Option<String> {
         let allowed =

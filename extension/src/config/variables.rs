@@ -85,7 +85,19 @@ pub const VARIABLES: &[Variable] = &[
     variable(
         "MODEL_REPOSITORY_API",
         "false",
-        "`true`: whoever can call the sidecar may have S3 asked at once, by Triton's `load`",
+        "`true`: enables Triton's `load` call, which polls S3 immediately; for callers from outside the function \
+         `MODEL_REMOTE_OPERATIONS` must allow it as well",
+    ),
+    variable(
+        "MODEL_REMOTE_OPERATIONS",
+        "false",
+        "`true`: callers from outside the function, who reach the sidecar through the handler, may read statistics and \
+         use the model repository's calls",
+    ),
+    variable(
+        "MODEL_BASE_PATH",
+        "",
+        "for the handler: a path, such as `/scoring`, that is removed where a request's path begins with it",
     ),
     variable(
         "MODEL_INIT_BUDGET",

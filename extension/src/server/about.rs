@@ -1,6 +1,9 @@
 //! What a model is, whether it is ready, and how the version that answers stands to the newest.
 
+use std::time::Duration;
+
 use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use hyper::{Request, StatusCode};
 
 use super::Context;
@@ -8,11 +11,20 @@ use super::answer::{Answer, answered_by, check_version, deadline, find, json, na
 use super::error::ApiError;
 use super::route::Target;
 use super::wait::loaded;
+use crate::clock::Deadline;
 use crate::models::Loaded;
 use crate::protocol::tfserving::{self, Availability};
 use crate::protocol::v2;
 
-pub(super) fn ready(context: &Context) -> Result<Answer, ApiError> {
+/// Returns whether every model has a version that answers: at once, or with `Prefer: wait` as soon as that is so.
+pub(super) async fn ready(headers: &HeaderMap, context: &Context) -> Result<Answer, ApiError> {
+    if let Some(longest) = preferred_wait(headers) {
+        let preferred = Deadline::after(context.clock.now(), longest);
+        let deadline = deadline(headers, context)?.min(preferred);
+        for name in context.models.names() {
+            loaded(name, deadline, context).await?;
+        }
+    }
     let missing: Vec<String> = context
         .models
         .names()
@@ -24,6 +36,21 @@ pub(super) fn ready(context: &Context) -> Result<Answer, ApiError> {
     } else {
         Err(ApiError::NotReady(missing.join("; ")))
     }
+}
+
+/// The preference `wait` of RFC 7240: how long the caller would wait for a better answer.
+fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all("prefer").iter();
+    let mut preferences = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    preferences.find_map(|preference| {
+        let preference = preference.split(';').next()?;
+        let (name, seconds) = preference.split_once('=')?;
+        let seconds = seconds.trim().trim_matches('"').parse().ok()?;
+        let is_wait = name.trim().eq_ignore_ascii_case("wait");
+        is_wait.then(|| Duration::from_secs(seconds))
+    })
 }
 
 pub(super) fn model_ready(target: &Target, context: &Context) -> Result<Answer, ApiError> {
@@ -113,5 +140,34 @@ fn standing(loaded: &Loaded, context: &Context) -> v2::Standing {
         loaded_at_ms: loaded.loaded_at.0,
         confirmed_at_ms: status.checked_at.map(|at| at.0),
         problem: status.problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preference_for_waiting_is_found_among_others() {
+        let wait = |values: &[&str]| {
+            let values = values.iter().map(|value| {
+                (
+                    hyper::header::HeaderName::from_static("prefer"),
+                    value.parse().unwrap(),
+                )
+            });
+            let mut headers = HeaderMap::new();
+            for (name, value) in values {
+                headers.append(name, value);
+            }
+            preferred_wait(&headers).map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait(&[]), None);
+        assert_eq!(wait(&["wait=900"]), Some(900));
+        assert_eq!(wait(&["respond-async, Wait = \"7\"; x=1"]), Some(7));
+        assert_eq!(wait(&["return=minimal", "wait=0"]), Some(0));
+        for other in ["wait", "wait=soon", "wait=-1", "await=3", "respond-async"] {
+            assert_eq!(wait(&[other]), None, "{other}");
+        }
     }
 }

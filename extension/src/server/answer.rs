@@ -15,7 +15,7 @@ use hyper::{Request, Response, StatusCode};
 
 use super::Context;
 use super::about;
-use super::admission::called;
+use super::admission::{called, is_restricted};
 use super::body::{HEADER_LENGTH_NAME, body, header_length};
 use super::document;
 use super::encoding;
@@ -54,10 +54,10 @@ const TEXT_PER_BYTE: usize = 3;
 
 pub(super) type Answer = Response<Pieces>;
 
-/// What is there beyond the protocol.
+/// Extensions of the protocol that are the operator's.
+const OPERATOR_EXTENSIONS: &[&str] = &[repository::EXTENSION, statistics::EXTENSION];
+/// Extensions of the protocol that every caller may use.
 const EXTENSIONS: &[&str] = &[
-    repository::EXTENSION,
-    statistics::EXTENSION,
     v2::BINARY_EXTENSION,
     v2::CLASSIFICATION_EXTENSION,
     v2::CONFIGURATION_EXTENSION,
@@ -95,9 +95,9 @@ async fn call(
     context: &Context,
 ) -> Result<Answer, ApiError> {
     match route {
-        Route::Server => Ok(json(StatusCode::OK, v2::server_metadata(EXTENSIONS))),
+        Route::Server => Ok(server_metadata(request.headers(), context)),
         Route::Live => Ok(json(StatusCode::OK, b"{\"live\":true}".to_vec())),
-        Route::Ready => about::ready(context),
+        Route::Ready => about::ready(request.headers(), context).await,
         Route::OpenApi => document::answer(encoding::accepts_gzip(request.headers())),
         Route::ModelMetadata(target) => about::metadata(&request, &target, context).await,
         Route::ModelConfiguration(target) => about::configuration(&request, &target, context).await,
@@ -121,6 +121,16 @@ async fn call(
         Route::Predict(model) => plain_predict(request, model, context).await,
         Route::Options { allowed } => Ok(options(allowed)),
     }
+}
+
+/// The server's name, version and the extensions that this caller may use.
+fn server_metadata(headers: &HeaderMap, context: &Context) -> Answer {
+    let extensions = if is_restricted(headers, context) {
+        EXTENSIONS.to_vec()
+    } else {
+        [OPERATOR_EXTENSIONS, EXTENSIONS].concat()
+    };
+    json(StatusCode::OK, v2::server_metadata(&extensions))
 }
 
 /// What a path takes, without a body.

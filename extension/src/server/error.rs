@@ -2,7 +2,7 @@
 
 use hyper::{Method, StatusCode};
 
-use super::{MOST_BODY, encoding, route};
+use super::{MOST_BODY, encoding};
 use crate::config::Token;
 use crate::engine::EngineError;
 use crate::excerpt::Excerpt;
@@ -14,12 +14,15 @@ use crate::schedule::RunError;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
     #[error(
-        "there is no {} {} here; there is {}",
+        "there is no {} {} here; there is {known}",
         Excerpt(.method.as_str()),
-        Excerpt(.path),
-        route::all()
+        Excerpt(.path)
     )]
-    NoSuchPath { method: Method, path: String },
+    NoSuchPath {
+        method: Method,
+        path: String,
+        known: String,
+    },
     #[error(
         "there is no :{} here; of TensorFlow Serving's calls there is POST /v1/models/{{model}}:predict",
         Excerpt(.verb)
@@ -31,6 +34,11 @@ pub(super) enum ApiError {
         path: String,
         allowed: &'static str,
     },
+    #[error(
+        "statistics and the model repository are not offered to callers from outside the function: \
+         MODEL_REMOTE_OPERATIONS is not true"
+    )]
+    Operation,
     #[error("there is no model {:?} here; there is {known}", Excerpt(.given))]
     NoSuchModel { given: String, known: String },
     #[error(
@@ -160,7 +168,9 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             ApiError::Run(RunError::Full { .. }) => StatusCode::TOO_MANY_REQUESTS,
-            ApiError::Forbidden(_) | ApiError::Host(_) => StatusCode::FORBIDDEN,
+            ApiError::Forbidden(_) | ApiError::Host(_) | ApiError::Operation => {
+                StatusCode::FORBIDDEN
+            }
             ApiError::NotNewest { .. } => StatusCode::CONFLICT,
             ApiError::CheckGoesOn { .. }
             | ApiError::Run(RunError::Deadline | RunError::Engine(EngineError::Cancelled)) => {
@@ -195,6 +205,7 @@ impl ApiError {
                 | ApiError::Unauthorized { .. }
                 | ApiError::Forbidden(_)
                 | ApiError::Host(_)
+                | ApiError::Operation
         )
     }
 }

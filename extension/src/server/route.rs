@@ -144,6 +144,29 @@ pub(super) static PATHS: &[Path] = &[
 const ALL_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
 impl Route {
+    /// Returns whether the call is the operator's: it tells of the server or changes it, and no inference needs it.
+    pub(super) fn is_operation(&self) -> bool {
+        match self {
+            Route::Statistics(_)
+            | Route::RepositoryIndex
+            | Route::RepositoryLoad(_)
+            | Route::RepositoryUnload(_) => true,
+            Route::Server
+            | Route::Live
+            | Route::Ready
+            | Route::OpenApi
+            | Route::ModelMetadata(_)
+            | Route::ModelConfiguration(_)
+            | Route::ModelReady(_)
+            | Route::Infer(_)
+            | Route::TensorFlowStatus(_)
+            | Route::TensorFlowMetadata(_)
+            | Route::TensorFlowPredict(_)
+            | Route::Predict(_)
+            | Route::Options { .. } => false,
+        }
+    }
+
     /// The call of this method and this path, whose segments are decoded one by one: an escaped slash separates
     /// nothing. A slash at the end changes nothing.
     pub(super) fn of(method: &Method, path: &str) -> Result<Self, NoRoute> {
@@ -217,11 +240,13 @@ impl Path {
     }
 }
 
-/// All paths, for the answer to a request that takes another; those of one version are named once.
-pub(super) fn all() -> String {
+/// All paths, for the answer to a request that takes another; those of one version are named once, and the operator's
+/// only on demand.
+pub(super) fn all(with_operations: bool) -> String {
     let mut text = String::new();
     for path in PATHS {
-        if !path.template.contains("{version}") {
+        let is_operation = (path.call)(Target::default()).is_operation();
+        if !path.template.contains("{version}") && (with_operations || !is_operation) {
             text.push_str(path.method.as_str());
             text.push(' ');
             text.push_str(path.template);

@@ -35,7 +35,22 @@ pub(super) fn text<'a>(
     }
 }
 
+/// A string field that nothing depends on: absent where it is no string.
+pub(super) fn lenient_text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    text("", raw).unwrap_or_default()
+}
+
 fn mistyped(name: &str, allowed: &str, raw: &RawValue) -> Failure {
-    let value: String = raw.get().chars().take(60).collect();
+    let value = excerpt(raw.get());
     Failure::BadRequest(format!("event field {name} must be {allowed}, not {value}"))
+}
+
+/// The beginning of what came, short enough for an error.
+pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
+    const MAX_EXCERPT: usize = 60;
+    if text.len() <= MAX_EXCERPT {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(MAX_EXCERPT);
+    Cow::Owned(format!("{}…", &text[..end]))
 }

@@ -12,6 +12,7 @@ use http::header::ACCEPT_ENCODING;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::path::{BasePath, Mapping, Parameters};
 use super::{Call, Context, Envelope, field, headers, target};
 use crate::failure::Failure;
 
@@ -22,22 +23,29 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// Payload format 1.0.
-pub(super) fn rest(envelope: &Envelope, context: &Context) -> Result<Call, Failure> {
+pub(super) fn rest(
+    envelope: &Envelope,
+    context: &Context,
+    base_path: &BasePath,
+) -> Result<Call, Failure> {
     // Of the two that use this format only an HTTP API, which says `version`, leaves the stage in.
     let stage = match envelope.version {
         Some(_) => field::text("requestContext.stage", context.stage)?,
         None => None,
     };
     let path = field::text("path", envelope.path)?.unwrap_or_default();
+    let resource = field::lenient_text(envelope.resource);
+    let mapping = Mapping {
+        resource: resource.as_deref(),
+        parameters: parameters(envelope),
+        // Under its own name the API's stage is in front of this path, and not in front of `path`.
+        is_mapped_root: resource.as_deref() == Some("/")
+            && field::lenient_text(context.path).is_some_and(|whole| whole == path),
+        stage: stage.as_deref(),
+    };
     let query = query(envelope, target::encode)?;
-    let mut call = call(
-        envelope,
-        envelope.http_method,
-        "httpMethod",
-        &path,
-        stage.as_deref(),
-        &query,
-    )?;
+    let method = method("httpMethod", envelope.http_method)?;
+    let mut call = call(envelope, method, mapping.local(&path, base_path), &query)?;
     // A compressed answer is binary, and a REST API hands binary over as base64 text unless it was
     // told of the media type. It compresses by itself when told to.
     call.headers.remove(ACCEPT_ENCODING);
@@ -45,64 +53,96 @@ pub(super) fn rest(envelope: &Envelope, context: &Context) -> Result<Call, Failu
 }
 
 /// Payload format 2.0.
-pub(super) fn http(envelope: &Envelope, context: &Context) -> Result<Call, Failure> {
+pub(super) fn http(
+    envelope: &Envelope,
+    context: &Context,
+    base_path: &BasePath,
+) -> Result<Call, Failure> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Description<'a> {
         #[serde(borrow)]
         method: Option<&'a RawValue>,
+        #[serde(borrow)]
+        path: Option<&'a RawValue>,
     }
     let description: Description = context
         .http
         .and_then(|raw| serde_json::from_str(raw.get()).ok())
         .unwrap_or_default();
+    let route = field::lenient_text(envelope.route_key);
+    let (route_method, resource) = match route.as_deref().and_then(|route| route.split_once(' ')) {
+        Some((method, resource)) => (Some(method), Some(resource)),
+        None => (None, None),
+    };
+    let method = if description.method.is_some() {
+        method("requestContext.http.method", description.method)?
+    } else if envelope.http_method.is_some() {
+        method("httpMethod", envelope.http_method)?
+    } else {
+        // An event written by hand may lack it.
+        let named = route_method.filter(|name| *name != "ANY");
+        let usual = if envelope.body.is_some() {
+            "POST"
+        } else {
+            "GET"
+        };
+        parse_method("routeKey", named.unwrap_or(usual))?
+    };
     let stage = field::text("requestContext.stage", context.stage)?;
-    let path = field::text("rawPath", envelope.raw_path)?.unwrap_or_default();
+    let path = if envelope.raw_path.is_some() {
+        field::text("rawPath", envelope.raw_path)?
+    } else {
+        field::lenient_text(description.path.or(envelope.path))
+    };
+    let mapping = Mapping {
+        resource,
+        parameters: parameters(envelope),
+        is_mapped_root: false,
+        stage: stage.as_deref(),
+    };
+    let path = path.unwrap_or_default();
     let query = field::text("rawQueryString", envelope.raw_query_string)?.unwrap_or_default();
-    call(
-        envelope,
-        description.method,
-        "requestContext.http.method",
-        &path,
-        stage.as_deref(),
-        &query,
-    )
+    call(envelope, method, mapping.local(&path, base_path), &query)
 }
 
 /// A load balancer's event, which looks like payload format 1.0 but leaves the query as it was sent.
-pub(super) fn alb(envelope: &Envelope) -> Result<Call, Failure> {
+pub(super) fn alb(envelope: &Envelope, base_path: &BasePath) -> Result<Call, Failure> {
     let path = field::text("path", envelope.path)?.unwrap_or_default();
     let query = query(envelope, str::to_owned)?;
-    call(
-        envelope,
-        envelope.http_method,
-        "httpMethod",
-        &path,
-        None,
-        &query,
-    )
+    let method = method("httpMethod", envelope.http_method)?;
+    let path = Mapping::default().local(&path, base_path);
+    call(envelope, method, path, &query)
 }
 
-fn call(
-    envelope: &Envelope,
-    method: Option<&RawValue>,
-    method_field: &str,
-    path: &str,
-    stage: Option<&str>,
-    query: &str,
-) -> Result<Call, Failure> {
-    let name = field::text(method_field, method)?.unwrap_or_default();
-    let method = Method::from_bytes(name.as_bytes()).map_err(|_| {
-        Failure::BadRequest(format!(
-            "event field {method_field} must be an HTTP method, not {name:?}"
-        ))
-    })?;
+fn call(envelope: &Envelope, method: Method, path: &str, query: &str) -> Result<Call, Failure> {
     Ok(Call {
-        target: target::build(&method, path, stage, query),
+        target: target::build(&method, path, query),
         method,
         headers: headers::read(envelope)?,
         body: body(envelope)?,
     })
+}
+
+fn method(name: &str, raw: Option<&RawValue>) -> Result<Method, Failure> {
+    parse_method(name, &field::text(name, raw)?.unwrap_or_default())
+}
+
+fn parse_method(name: &str, method: &str) -> Result<Method, Failure> {
+    Method::from_bytes(method.as_bytes()).map_err(|_| {
+        Failure::BadRequest(format!(
+            "event field {name} must be an HTTP method, not {:?}",
+            field::excerpt(method)
+        ))
+    })
+}
+
+/// The path's parameters; none where they are no object of strings, since the path alone is enough.
+fn parameters(envelope: &Envelope) -> Parameters {
+    envelope
+        .path_parameters
+        .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        .unwrap_or_default()
 }
 
 /// The query of an event that carries it taken apart; `write` gives names and values their form.

@@ -9,6 +9,9 @@ use crate::failure::Failure;
 use crate::headers::is_hop_by_hop;
 use crate::invocation;
 
+/// Maximum number of header values in an event. The sidecar takes fewer, and says so with 431.
+const MAX_HEADERS: usize = 1_000;
+
 /// Header names and their values as events write them; either may be null.
 type Single = BTreeMap<String, Option<String>>;
 type Multi = BTreeMap<String, Option<Vec<String>>>;
@@ -27,21 +30,21 @@ pub(super) fn read(envelope: &Envelope) -> Result<HeaderMap, Failure> {
     if let Some(multi) = multi.filter(|multi| !multi.is_empty()) {
         for (name, values) in multi {
             for value in values.into_iter().flatten() {
-                append(&mut all, &name, &value);
+                append(&mut all, &name, &value)?;
             }
         }
     } else {
         let single: Option<Single> =
             field::typed("headers", "an object of strings, or null", envelope.headers)?;
         for (name, value) in single.unwrap_or_default() {
-            append(&mut all, &name, &value.unwrap_or_default());
+            append(&mut all, &name, &value.unwrap_or_default())?;
         }
     }
 
     let cookies: Option<Vec<String>> =
         field::typed("cookies", "a list of strings, or null", envelope.cookies)?;
     if let Some(cookies) = cookies.filter(|cookies| !cookies.is_empty()) {
-        append(&mut all, header::COOKIE.as_str(), &cookies.join("; "));
+        append(&mut all, header::COOKIE.as_str(), &cookies.join("; "))?;
     }
 
     for name in named_by_connection(&all) {
@@ -51,17 +54,23 @@ pub(super) fn read(envelope: &Envelope) -> Result<HeaderMap, Failure> {
     Ok(all)
 }
 
-fn append(headers: &mut HeaderMap, name: &str, value: &str) {
+fn append(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), Failure> {
     let (Ok(name), Ok(value)) = (
         HeaderName::from_bytes(name.as_bytes()),
         HeaderValue::from_bytes(value.as_bytes()),
     ) else {
-        return;
+        return Ok(());
     };
     // `connection` stays until the headers that it names are known.
     if name == header::CONNECTION || !(is_hop_by_hop(&name) || is_ours(&name)) {
+        if headers.len() >= MAX_HEADERS {
+            return Err(Failure::BadRequest(format!(
+                "the event has more than {MAX_HEADERS} header values"
+            )));
+        }
         headers.append(name, value);
     }
+    Ok(())
 }
 
 /// Headers that the call to the sidecar sets itself. `expect` is here since the body is at hand.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::unsupported::Unsupported;
 use super::{Call, Envelope, direct};
 use crate::failure::Failure;
 
@@ -84,8 +85,18 @@ pub(super) fn batch(records: &RawValue) -> Result<Batch, Failure> {
 }
 
 fn message(record: Record) -> Message {
-    let envelope = Envelope::of(&record.body);
-    let call = direct::call(&record.body, &envelope).map_err(|failure| failure.to_string());
+    // A byte order mark, which tools on Windows write, is no part of the JSON.
+    let body = record.body.strip_prefix('\u{feff}').unwrap_or(&record.body);
+    let envelope = Envelope::of(body);
+    let unsupported = if envelope.has_input() {
+        None
+    } else {
+        direct::without_input(body).and_then(|fields| Unsupported::of(&fields))
+    };
+    let call = match unsupported {
+        Some(unsupported) => Err(unsupported.message()),
+        None => direct::call(body, &envelope).map_err(|failure| failure.to_string()),
+    };
     let is_plain = call
         .as_ref()
         .is_ok_and(|call| !call.target.starts_with("/v2/"));
@@ -98,7 +109,7 @@ fn message(record: Record) -> Message {
                 .rsplit_once('.')
                 .is_some_and(|(_, end)| end == "fifo")
         }),
-        rows: rows(&record.body).filter(|_| is_plain),
+        rows: rows(body).filter(|_| is_plain),
         call,
     }
 }

@@ -4,23 +4,42 @@
 //! as the client sent it, an HTTP API decodes what it calls `rawPath`. So escapes that are there
 //! stay, and what may not stand in a request line gets one.
 
-use std::fmt::Write as _;
-
 use http::Method;
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// `path?query`, with what may not stand there escaped, the stage taken off, and `POST /` sent to
-/// `/predict`.
-pub(super) fn build(method: &Method, path: &str, stage: Option<&str>, query: &str) -> String {
-    let mut path = clean(without_stage(path, stage), |byte| {
-        byte != b'?' && byte != b'#'
-    });
+/// Bytes that a request line cannot carry anywhere. `%` is not one of them: see [`clean`].
+const REQUEST_LINE: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+/// Bytes that a query cannot carry: `#` would end it.
+const QUERY: &AsciiSet = &REQUEST_LINE.add(b'#');
+/// Bytes that a path cannot carry: `?` would end it as well.
+const PATH: &AsciiSet = &QUERY.add(b'?');
+/// Bytes that a single segment, name or value cannot carry: all but RFC 3986's unreserved ones.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// `path?query`, with escapes where a request line needs them; `POST /` is sent to `/predict`.
+pub(super) fn build(method: &Method, path: &str, query: &str) -> String {
+    let mut path = clean(path, PATH);
     if !path.starts_with('/') {
         path.insert(0, '/');
     }
     if path == "/" && method == Method::POST {
         path.push_str("predict");
     }
-    let query = clean(query, |byte| byte != b'#');
+    let query = clean(query, QUERY);
     if query.is_empty() {
         path
     } else {
@@ -28,57 +47,23 @@ pub(super) fn build(method: &Method, path: &str, stage: Option<&str>, query: &st
     }
 }
 
-/// Takes `/{stage}` off the front: API Gateway leaves it there for every stage but `$default`.
-fn without_stage<'a>(path: &'a str, stage: Option<&str>) -> &'a str {
-    let Some(stage) = stage.filter(|stage| !stage.is_empty() && *stage != "$default") else {
-        return path;
-    };
-    match path
-        .strip_prefix('/')
-        .and_then(|rest| rest.strip_prefix(stage))
-    {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
-        _ => path,
-    }
-}
-
 /// Escapes one segment of a path, or one name or value of a query, wholly.
 pub(super) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for &byte in text.as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(byte.into());
-        } else {
-            escape(&mut encoded, byte);
-        }
-    }
-    encoded
+    utf8_percent_encode(text, SEGMENT).to_string()
 }
 
-/// Escapes what may not stand in a request line at all, and leaves escapes that are there already.
-fn clean(text: &str, allowed: impl Fn(u8) -> bool) -> String {
-    let bytes = text.as_bytes();
+/// Escapes the bytes of `set`, and each `%` that begins no escape. Escapes that are there stay.
+fn clean(text: &str, set: &'static AsciiSet) -> String {
     let mut cleaned = String::with_capacity(text.len());
-    for (at, &byte) in bytes.iter().enumerate() {
-        let plain = match byte {
-            b'%' => bytes
-                .get(at + 1..at + 3)
-                .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)),
-            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => false,
-            _ => byte.is_ascii_graphic() && allowed(byte),
-        };
-        if plain {
-            cleaned.push(byte.into());
-        } else {
-            escape(&mut cleaned, byte);
+    for (at, piece) in text.split('%').enumerate() {
+        if at > 0 {
+            let hex = piece.as_bytes().get(..2);
+            let is_escape = hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+            cleaned.push_str(if is_escape { "%" } else { "%25" });
         }
+        cleaned.extend(utf8_percent_encode(piece, set));
     }
     cleaned
-}
-
-fn escape(into: &mut String, byte: u8) {
-    // Writing to a string cannot fail.
-    let _ = write!(into, "%{byte:02X}");
 }
 
 #[cfg(test)]
@@ -87,43 +72,23 @@ mod tests {
 
     use super::*;
 
-    fn post(path: &str, stage: Option<&str>, query: &str) -> String {
-        build(&Method::POST, path, stage, query)
-    }
-
-    #[test]
-    fn the_stage_comes_off_and_only_the_stage() {
-        assert_eq!(post("/prod/predict", Some("prod"), ""), "/predict");
-        assert_eq!(post("/prod", Some("prod"), ""), "/predict");
-        assert_eq!(post("/prod/", Some("prod"), ""), "/predict");
-        assert_eq!(post("/production/x", Some("prod"), ""), "/production/x");
-        assert_eq!(post("/predict", Some("$default"), ""), "/predict");
-        assert_eq!(post("/predict", None, ""), "/predict");
-        assert_eq!(post("/predict", Some(""), ""), "/predict");
+    fn post(path: &str, query: &str) -> String {
+        build(&Method::POST, path, query)
     }
 
     #[test]
     fn the_root_means_predict_for_post_alone() {
-        assert_eq!(post("", None, "a=1"), "/predict?a=1");
-        assert_eq!(build(&Method::GET, "/", None, ""), "/");
+        assert_eq!(post("", "a=1"), "/predict?a=1");
+        assert_eq!(build(&Method::GET, "/", ""), "/");
     }
 
     #[test]
     fn escapes_stay_and_what_needs_one_gets_it() {
-        assert_eq!(
-            post("/models/a%20b/predict", None, ""),
-            "/models/a%20b/predict"
-        );
-        assert_eq!(
-            post("/models/a b/predict", None, ""),
-            "/models/a%20b/predict"
-        );
-        assert_eq!(
-            post("/models/50%/x?y#z", None, ""),
-            "/models/50%25/x%3Fy%23z"
-        );
-        assert_eq!(post("/models/Žižkov", None, ""), "/models/%C5%BDi%C5%BEkov");
-        assert_eq!(post("/p", None, "a=b c&d=%7B\"#"), "/p?a=b%20c&d=%7B%22%23");
+        assert_eq!(post("/models/a%20b/predict", ""), "/models/a%20b/predict");
+        assert_eq!(post("/models/a b/predict", ""), "/models/a%20b/predict");
+        assert_eq!(post("/models/50%/x?y#z", ""), "/models/50%25/x%3Fy%23z");
+        assert_eq!(post("/models/Žižkov", ""), "/models/%C5%BDi%C5%BEkov");
+        assert_eq!(post("/p", "a=b c&d=%7B\"#"), "/p?a=b%20c&d=%7B%22%23");
         assert_eq!(encode("a/b?c d"), "a%2Fb%3Fc%20d");
     }
 
@@ -131,7 +96,7 @@ mod tests {
         /// Whatever a caller writes, the outcome stands in a request line and keeps its path a path.
         #[test]
         fn every_path_and_query_makes_a_valid_target(path in any::<String>(), query in any::<String>()) {
-            let target = post(&path, None, &query);
+            let target = post(&path, &query);
             let uri: http::Uri = target.parse().unwrap();
             prop_assert_eq!(uri.path_and_query().unwrap().as_str(), &target);
             prop_assert_eq!(uri.query().unwrap_or_default().is_empty(), query.is_empty());
@@ -140,8 +105,8 @@ mod tests {
         /// Escaping a second time changes nothing.
         #[test]
         fn a_clean_path_stays_as_it_is(path in any::<String>()) {
-            let once = post(&path, None, "");
-            prop_assert_eq!(post(&once, None, ""), once);
+            let once = post(&path, "");
+            prop_assert_eq!(post(&once, ""), once);
         }
     }
 }

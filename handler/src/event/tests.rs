@@ -4,15 +4,19 @@ use serde_json::{Value, json};
 
 use super::*;
 
+/// As on a function that sets no base path.
+fn read(event: &str) -> (Kind, Result<Work, Failure>) {
+    super::read(event, &BasePath::default())
+}
+
 const REST: &str = include_str!("../../tests/events/rest.json");
 const HTTP_V1: &str = include_str!("../../tests/events/http-v1.json");
 const HTTP: &str = include_str!("../../tests/events/http.json");
 const FUNCTION_URL: &str = include_str!("../../tests/events/function-url.json");
 const ALB: &str = include_str!("../../tests/events/alb.json");
 const ALB_MULTI: &str = include_str!("../../tests/events/alb-multi.json");
-const SQS: &str = include_str!("../../tests/events/sqs.json");
 const S3: &str = include_str!("../../tests/events/s3.json");
-const EVENTBRIDGE: &str = include_str!("../../tests/events/eventbridge.json");
+const SQS: &str = include_str!("../../tests/events/sqs.json");
 
 fn call(event: &str, kind: Kind) -> Call {
     let (read_as, work) = read(event);
@@ -192,7 +196,15 @@ fn a_direct_payload_goes_unchanged_where_it_points() {
         ("[1,2]", "/predict"),
         ("null", "/predict"),
         (r#""text""#, "/predict"),
-        (r#"{"path":"/x","httpMethod":"GET","body":"y"}"#, "/predict"),
+        (
+            r#"{"path":"/x","httpMethod":"GET","features":[1]}"#,
+            "/predict",
+        ),
+        (
+            r#"{"model":"iris","features":[1],"features":[2]}"#,
+            "/models/iris/predict",
+        ),
+        (r#"{"rows":[1],"path":"/x"}"#, "/predict"),
     ];
     for (payload, target) in cases {
         let call = call(payload, Kind::Direct);
@@ -208,9 +220,207 @@ fn a_direct_payload_goes_unchanged_where_it_points() {
 }
 
 #[test]
-fn events_of_other_services_are_direct() {
-    for event in [S3, EVENTBRIDGE] {
-        assert_eq!(call(event, Kind::Direct).target, "/predict");
+fn a_custom_domains_base_path_comes_off() {
+    let event = changed(REST, &json!({ "path": "/scoring/models/iris/predict" }));
+    let target = call(&event, Kind::Rest).target;
+    assert!(target.starts_with("/models/iris/predict?"), "{target}");
+
+    let resource =
+        json!({ "resource": "/predict", "path": "/a/b/predict", "pathParameters": null });
+    let target = call(&changed(REST, &resource), Kind::Rest).target;
+    assert!(target.starts_with("/predict?"), "{target}");
+
+    let mut root: Value = serde_json::from_str(REST).unwrap();
+    root["resource"] = "/".into();
+    root["path"] = "/scoring".into();
+    root["pathParameters"] = Value::Null;
+    root["requestContext"]["path"] = "/scoring".into();
+    let target = call(&root.to_string(), Kind::Rest).target;
+    assert!(target.starts_with("/predict?"), "{target}");
+
+    let route = json!({ "rawPath": "/scoring/v2/models/iris/infer" });
+    let target = call(&changed(HTTP, &route), Kind::Http).target;
+    assert!(target.starts_with("/v2/models/iris/infer?"), "{target}");
+}
+
+#[test]
+fn a_resource_that_says_nothing_leaves_the_path_alone() {
+    for odd in [
+        json!({ "pathParameters": { "proxy": 5 } }),
+        json!({ "pathParameters": "predict" }),
+        json!({ "pathParameters": null }),
+        json!({ "resource": ["/{proxy+}"] }),
+        json!({ "resource": null }),
+    ] {
+        let target = call(&changed(REST, &odd), Kind::Rest).target;
+        assert!(
+            target.starts_with("/models/iris/predict?"),
+            "{odd}: {target}"
+        );
+    }
+}
+
+#[test]
+fn the_base_path_of_the_settings_comes_off_every_kind_of_http_event() {
+    let base_path = BasePath::new("/scoring");
+    let no_resource = json!({ "path": "/scoring/predict", "resource": null });
+    for (event, kind) in [
+        (changed(REST, &no_resource), Kind::Rest),
+        (
+            changed(
+                HTTP_V1,
+                &json!({ "path": "/dev/scoring/predict", "resource": "$default" }),
+            ),
+            Kind::Rest,
+        ),
+        (
+            changed(
+                HTTP,
+                &json!({ "rawPath": "/prod/scoring/predict", "routeKey": "$default" }),
+            ),
+            Kind::Http,
+        ),
+        (
+            changed(FUNCTION_URL, &json!({ "rawPath": "/scoring/predict" })),
+            Kind::Http,
+        ),
+        (
+            changed(FUNCTION_URL, &json!({ "rawPath": "/scoring" })),
+            Kind::Http,
+        ),
+        (
+            changed(ALB, &json!({ "path": "/scoring/predict" })),
+            Kind::Alb { multi: false },
+        ),
+        (
+            r#"{"httpMethod":"POST","path":"/scoring/predict"}"#.to_owned(),
+            Kind::Rest,
+        ),
+        (
+            r#"{"rawPath":"/scoring/predict","body":"x"}"#.to_owned(),
+            Kind::Http,
+        ),
+    ] {
+        let (read_as, work) = super::read(&event, &base_path);
+        assert_eq!(read_as, kind, "{event}");
+        let Work::Call(call) = work.unwrap() else {
+            panic!("{event}");
+        };
+        let path = call.target.split('?').next().unwrap();
+        assert_eq!(path, "/predict", "{event}");
+    }
+}
+
+#[test]
+fn method_and_path_are_enough_for_http() {
+    let bare = call(
+        r#"{"httpMethod":"GET","path":"/v2/health/ready","body":"","isBase64Encoded":false}"#,
+        Kind::Rest,
+    );
+    assert_eq!(
+        (bare.method, bare.target.as_str()),
+        (Method::GET, "/v2/health/ready")
+    );
+    let bare = call(
+        r#"{"httpMethod":"POST","path":"/predict","body":"{}","requestContext":null}"#,
+        Kind::Rest,
+    );
+    assert_eq!(
+        (bare.target.as_str(), &bare.body[..]),
+        ("/predict", &b"{}"[..])
+    );
+
+    for (event, method, target) in [
+        (
+            r#"{"rawPath":"/predict","body":"{}"}"#,
+            Method::POST,
+            "/predict",
+        ),
+        (r#"{"rawPath":"/v2"}"#, Method::GET, "/v2"),
+        (
+            r#"{"rawPath":"/v2","httpMethod":"HEAD"}"#,
+            Method::HEAD,
+            "/v2",
+        ),
+        (
+            r#"{"rawPath":"/v2","routeKey":"OPTIONS /v2"}"#,
+            Method::OPTIONS,
+            "/v2",
+        ),
+        (
+            r#"{"rawPath":"/predict","routeKey":"ANY /predict","body":"{}"}"#,
+            Method::POST,
+            "/predict",
+        ),
+        (
+            r#"{"rawPath":"/predict","requestContext":{},"body":"{}"}"#,
+            Method::POST,
+            "/predict",
+        ),
+        (
+            r#"{"path":"/v2","requestContext":{"http":{"method":"GET"}}}"#,
+            Method::GET,
+            "/v2",
+        ),
+        (
+            r#"{"requestContext":{"http":{"method":"GET","path":"/v2"}}}"#,
+            Method::GET,
+            "/v2",
+        ),
+    ] {
+        let bare = call(event, Kind::Http);
+        assert_eq!(
+            (bare.method, bare.target.as_str()),
+            (method, target),
+            "{event}"
+        );
+    }
+}
+
+#[test]
+fn an_event_of_too_many_headers_is_the_callers_mistake() {
+    let headers: serde_json::Map<String, Value> = (0..40_000)
+        .map(|at| (format!("x-{at}"), "1".into()))
+        .collect();
+    let event = json!({ "httpMethod": "GET", "path": "/v2", "headers": headers });
+    assert!(refusal(&event.to_string()).contains("header values"));
+}
+
+#[test]
+fn an_error_repeats_little_of_what_came() {
+    let long = "é".repeat(100_000);
+    for change in [
+        json!({ "httpMethod": format!("{long} ") }),
+        json!({ "headers": [long], "multiValueHeaders": null }),
+    ] {
+        let words = refusal(&changed(REST, &change));
+        assert!(words.len() < 200, "{words}");
+    }
+}
+
+#[test]
+fn events_that_look_like_http_or_records_and_are_neither_are_named() {
+    let mut authorizer: Value = serde_json::from_str(REST).unwrap();
+    authorizer["type"] = "REQUEST".into();
+    authorizer["methodArn"] = "arn:aws:execute-api:us-east-2:1:a/prod/GET/".into();
+    let web_socket = json!({
+        "requestContext": { "routeKey": "$default", "connectionId": "L0SM9", "eventType": "MESSAGE" },
+        "headers": {}, "body": "{}", "isBase64Encoded": false,
+    });
+    for (event, service) in [
+        (authorizer.to_string(), "authorizer"),
+        (
+            r#"{"type":"TOKEN","methodArn":"a"}"#.to_owned(),
+            "authorizer",
+        ),
+        (web_socket.to_string(), "WebSocket"),
+        (S3.to_owned(), "Amazon S3"),
+    ] {
+        let (kind, work) = read(&event);
+        assert_eq!(kind, Kind::Direct);
+        let failure = work.unwrap_err();
+        assert_eq!(failure.error_type(), "Model.BadRequest");
+        assert!(failure.to_string().contains(service), "{failure}");
     }
 }
 

@@ -123,10 +123,30 @@ fn a_method_that_is_not_taken_is_told_which_are() {
 
 #[test]
 fn a_path_that_is_none_is_told_what_there_is() {
-    let all = all();
+    let (all, open) = (all(true), all(false));
     for path in PATHS {
         let without_version = path.template.replace("/versions/{version}", "");
         assert!(all.contains(&without_version), "{}", path.template);
+        let is_operation =
+            without_version.ends_with("/stats") || without_version.contains("repository");
+        let line = format!("{} {without_version},", path.method);
+        assert_eq!(open.contains(&line), !is_operation, "{line} in {open}");
+    }
+}
+
+#[test]
+fn every_spelling_of_an_operators_path_is_the_operators() {
+    for (method, path) in [
+        (Method::GET, "/v2/models/stats"),
+        (Method::HEAD, "/v2/models/stats/"),
+        (Method::GET, "/v2/models/%73tats"),
+        (Method::GET, "/%76%32/models/wine/st%61ts"),
+        (Method::GET, "/v2/models/wine/versions/1/stats"),
+        (Method::POST, "/v2/repository/index"),
+        (Method::POST, "/v2/%72epository/models/wine/load"),
+        (Method::POST, "/v2/repository/models/wine/unload"),
+    ] {
+        assert!(Route::of(&method, path).unwrap().is_operation(), "{path}");
     }
 }
 

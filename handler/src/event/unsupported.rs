@@ -1,0 +1,276 @@
+//! Events that are no inference request: which service sent them, and what to do instead.
+//!
+//! Lambda hands a function whatever its triggers send. None of these events has an HTTP method and a path, or one of
+//! the fields that a direct invocation needs, so that the sidecar could only say which field is missing. An event that
+//! is not known here stays a direct invocation, and gets that answer.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use super::field;
+use crate::failure::Failure;
+
+/// The fields of an event or a message, each still in its JSON form.
+pub(super) type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+/// An event that the handler knows and cannot answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unsupported {
+    what: Cow<'static, str>,
+    remedy: &'static str,
+}
+
+const OWN_CODE: &str =
+    "use a function with code of its own, which reads the event and calls the sidecar";
+const QUEUE: &str = "have EventBridge Pipes or a function of your own send such messages to an SQS queue, and let the \
+                     queue invoke this function";
+const TOPIC: &str = "subscribe an SQS queue to the topic, with raw message delivery, and let the queue invoke this \
+                     function";
+const RULE: &str = "have the rule's input transformer send such a field";
+const OBJECTS: &str = "the handler reads no objects: use a function with code of its own, which reads the object and \
+                       calls the sidecar";
+const API: &str = "use an HTTP API, a REST API or a function URL";
+const ROLE: &str = "point it at another function; this one only serves a model";
+
+/// Services by the `eventSource` of their records, or of the event itself.
+const SOURCES: &[(&str, &str, &str)] = &[
+    (
+        "aws:sqs",
+        "messages of SQS in the form of EventBridge Pipes",
+        "let the queue itself invoke this function",
+    ),
+    ("aws:sns", "a notification of Amazon SNS", TOPIC),
+    ("aws:kinesis", "records of Amazon Kinesis", QUEUE),
+    ("aws:dynamodb", "records of Amazon DynamoDB Streams", QUEUE),
+    ("aws:s3", "a notification of Amazon S3", OBJECTS),
+    ("aws:ses", "an email of Amazon SES", OWN_CODE),
+    ("aws:kafka", "records of Amazon MSK (Kafka)", QUEUE),
+    ("SelfManagedKafka", "records of Apache Kafka", QUEUE),
+    ("aws:mq", "messages of Amazon MQ (ActiveMQ)", QUEUE),
+    ("aws:rmq", "messages of Amazon MQ (RabbitMQ)", QUEUE),
+    ("aws:docdb", "changes of Amazon DocumentDB", QUEUE),
+    ("aws:codecommit", "an event of AWS CodeCommit", OWN_CODE),
+];
+
+/// Events by fields that all of them have and no other event has.
+const SHAPES: &[(&[&str], &str, &str)] = &[
+    (
+        &["messageVersion", "agent"],
+        "a call of an Amazon Bedrock agent",
+        OWN_CODE,
+    ),
+    (
+        &["messageVersion", "actionGroup"],
+        "a call of an Amazon Bedrock agent",
+        OWN_CODE,
+    ),
+    (
+        &["messageVersion", "flow"],
+        "a call of an Amazon Bedrock flow",
+        OWN_CODE,
+    ),
+    (&["bot", "messageVersion"], "a call of Amazon Lex", OWN_CODE),
+    (&["bot", "sessionState"], "a call of Amazon Lex", OWN_CODE),
+    (
+        &["awslogs"],
+        "log lines of an Amazon CloudWatch Logs subscription",
+        OWN_CODE,
+    ),
+    (
+        &["alarmArn", "alarmData"],
+        "an Amazon CloudWatch alarm",
+        OWN_CODE,
+    ),
+    (
+        &["triggerSource", "userPoolId"],
+        "a trigger of Amazon Cognito",
+        ROLE,
+    ),
+    (
+        &["identityPoolId", "datasetName"],
+        "a trigger of Amazon Cognito",
+        ROLE,
+    ),
+    (
+        &["deliveryStreamArn", "records"],
+        "records of Amazon Data Firehose",
+        OWN_CODE,
+    ),
+    (
+        &["applicationArn", "records"],
+        "records of Amazon Managed Service for Apache Flink",
+        OWN_CODE,
+    ),
+    (&["info", "arguments"], "a request of AWS AppSync", OWN_CODE),
+    (
+        &["raw_path", "method"],
+        "a request of Amazon VPC Lattice",
+        API,
+    ),
+    (
+        &["ResponseURL", "RequestType"],
+        "a custom resource of AWS CloudFormation",
+        ROLE,
+    ),
+    (&["CodePipeline.job"], "a job of AWS CodePipeline", ROLE),
+    (
+        &["invokingEvent", "configRuleName"],
+        "an evaluation of AWS Config",
+        ROLE,
+    ),
+    (
+        &["SecretId", "ClientRequestToken"],
+        "a rotation of AWS Secrets Manager",
+        ROLE,
+    ),
+    (
+        &["invocationSchemaVersion", "tasks"],
+        "tasks of Amazon S3 Batch Operations",
+        OBJECTS,
+    ),
+    (
+        &["getObjectContext", "userRequest"],
+        "a request of S3 Object Lambda",
+        OBJECTS,
+    ),
+    (
+        &["Details", "Name"],
+        "a contact of Amazon Connect",
+        OWN_CODE,
+    ),
+    (
+        &["session", "request", "context"],
+        "a request of Alexa",
+        OWN_CODE,
+    ),
+    (
+        &["requestPayload", "requestContext"],
+        "the record of an asynchronous invocation",
+        "set another destination for it",
+    ),
+    (
+        &["Type", "TopicArn", "Message"],
+        "a notification of Amazon SNS",
+        TOPIC,
+    ),
+    (
+        &["detail-type", "source"],
+        "an event of Amazon EventBridge",
+        RULE,
+    ),
+];
+
+impl Unsupported {
+    /// A request of a WebSocket API, which is known by its context.
+    pub(super) const WEB_SOCKET: Self = Self {
+        what: Cow::Borrowed("a message of an API Gateway WebSocket API"),
+        remedy: API,
+    };
+    /// A request to an authorizer, which else looks like a request of the API itself.
+    pub(super) const AUTHORIZER: Self = Self {
+        what: Cow::Borrowed("a request to an API Gateway authorizer"),
+        remedy: ROLE,
+    };
+
+    /// The service whose records this array of `EventBridge` Pipes holds.
+    pub(super) fn of_records(event: &str) -> Option<Self> {
+        let records: &RawValue = serde_json::from_str(event).ok()?;
+        first_source(records).map(|source| Self::sent_by(&source))
+    }
+
+    /// The service that sent an event or a message with these fields, if it is a known one.
+    pub(super) fn of(fields: &Fields) -> Option<Self> {
+        let text = |name: &str| field::lenient_text(fields.get(name).copied());
+        let records = fields.get("Records").copied();
+        if let Some(source) = records
+            .and_then(first_source)
+            .or_else(|| text("eventSource"))
+        {
+            return Some(Self::sent_by(&source));
+        }
+        if records.is_some_and(|records| first(records).is_some_and(|it| it.contains_key("cf"))) {
+            return Some(Self::known("a request of Amazon CloudFront", API));
+        }
+        if text("Event").as_deref() == Some("s3:TestEvent") {
+            return Some(Self::known(
+                "a test event of Amazon S3 (s3:TestEvent)",
+                OBJECTS,
+            ));
+        }
+        let context = fields
+            .get("requestContext")
+            .and_then(|raw| object(raw))
+            .unwrap_or_default();
+        if context.contains_key("targetGroupArn") {
+            return Some(Self::known("a request of Amazon VPC Lattice", API));
+        }
+        let has = |name: &&str| fields.contains_key(*name);
+        if let Some((_, what, remedy)) = SHAPES.iter().find(|(names, _, _)| names.iter().all(has)) {
+            return Some(Self::known(what, remedy));
+        }
+        (fields.contains_key("httpMethod") && !fields.contains_key("path")).then(|| {
+            let what = "an HTTP event without the field path";
+            Self::known(what, "name the path, such as /predict")
+        })
+    }
+
+    fn known(what: &'static str, remedy: &'static str) -> Self {
+        Self {
+            what: what.into(),
+            remedy,
+        }
+    }
+
+    fn sent_by(source: &str) -> Self {
+        SOURCES
+            .iter()
+            .find(|(name, _, _)| *name == source)
+            .map_or_else(
+                || Self {
+                    what: format!("an event of the source {:?}", field::excerpt(source)).into(),
+                    remedy: OWN_CODE,
+                },
+                |(_, what, remedy)| Self::known(what, remedy),
+            )
+    }
+
+    /// The failure of an event.
+    pub(super) fn event(&self) -> Failure {
+        Failure::BadRequest(format!(
+            "cannot answer {}: the handler takes HTTP events, messages of SQS, and direct invocations with one of the \
+             fields features, instances and inputs; {}",
+            self.what, self.remedy
+        ))
+    }
+
+    /// The reason for which a queue's message fails.
+    pub(super) fn message(&self) -> String {
+        format!(
+            "cannot answer {} in a message of SQS: a message must hold JSON with one of the fields features, instances \
+             and inputs, as a direct invocation does; {}",
+            self.what, self.remedy
+        )
+    }
+}
+
+/// The fields of an object in JSON.
+pub(super) fn object(raw: &RawValue) -> Option<Fields<'_>> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+fn first(records: &RawValue) -> Option<Fields<'_>> {
+    let records: Vec<Fields<'_>> = serde_json::from_str(records.get()).ok()?;
+    records.into_iter().next()
+}
+
+/// The source of the first record; SNS spells the field in its own way.
+fn first_source(records: &RawValue) -> Option<Cow<'_, str>> {
+    let first = first(records)?;
+    let source = first.get("eventSource").or(first.get("EventSource"))?;
+    field::lenient_text(Some(*source))
+}
+
+#[cfg(test)]
+mod tests;
