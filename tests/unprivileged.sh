@@ -49,8 +49,17 @@ for line in sys.stdin:
 
 echo "as a user without root rights: the demo"
 unprivileged target/debug/demo >"$home/demo.log" 2>&1 || { cat "$home/demo.log"; exit 1; }
+# What Python needs root's own interpreter for is skipped by name: a user has made the environments with another one.
+skip=
+for each in clients openapi:schemathesis; do
+    if ! unprivileged test -x "target/${each#*:}/bin/python"; then
+        echo "skipped without root: end-to-end tests of ${each%:*}: their Python is closed to this user"
+        skip="$skip --skip ${each%:*}::"
+    fi
+done
 cd tests
 for program in $programs; do
     echo "as a user without root rights: $(basename "$program")"
-    unprivileged "$program"
+    # shellcheck disable=SC2086 # words
+    unprivileged "$program" $skip
 done
