@@ -24,7 +24,7 @@ use super::{CheckError, Shared};
 use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Published, Record};
 use crate::config::{Form, ModelSettings};
 use crate::fetch::{self, Fetched, Parts};
-use crate::ids::{FilePath, Identity};
+use crate::ids::{FilePath, Identity, VersionName};
 use crate::onnx::{Description, OnnxError};
 use crate::source::{Object, Opened, Place};
 
@@ -357,7 +357,7 @@ impl Gatherer<'_> {
         journal: &Journal,
     ) -> Result<Gathered, CheckError> {
         if let Some(Answer::Object(object)) = answers.get(&model)
-            && let Some(record) = known_refused(&model, &object.identity, journal)
+            && let Some(record) = self.known_refused(&model, &object.identity, journal)
         {
             return Ok(Gathered::refused(record, None));
         }
@@ -365,7 +365,7 @@ impl Gatherer<'_> {
         for _ in 0..=MOST_CHANGES {
             let (taken, description) = self.take_all(&model, answers, journal).await?;
             came = sum(came.into_iter().chain(transferred(&taken)));
-            let (record, files) = Self::version_of(taken)?;
+            let (record, files) = Self::version_of(taken, self.published_name(&model))?;
             if record.others.is_empty() {
                 return self.gathered(record, files, description, None, came);
             }
@@ -383,6 +383,19 @@ impl Gatherer<'_> {
             }
         }
         Err(CheckError::Unsteady)
+    }
+
+    /// The version of one file of which the source says this, if it was refused before.
+    pub(super) fn known_refused(
+        &self,
+        model: &FilePath,
+        identity: &Identity,
+        journal: &Journal,
+    ) -> Option<Record> {
+        let file = journal.known(model, identity)?;
+        let record = Record::new(file, Vec::new(), self.published_name(model));
+        let refused = journal.history().why_refused(&record.digest(), None);
+        refused.is_some().then_some(record)
     }
 
     /// The model's file, and then all that it refers to.
@@ -460,7 +473,11 @@ impl Gatherer<'_> {
         Ok(Taken::fetched(path, fetched))
     }
 
-    pub(super) fn version_of(taken: Vec<Taken>) -> Result<(Record, Vec<KeptFile>), CheckError> {
+    /// The version of these files, the model's first, under its publisher's name where it has one.
+    pub(super) fn version_of(
+        taken: Vec<Taken>,
+        name: Option<VersionName>,
+    ) -> Result<(Record, Vec<KeptFile>), CheckError> {
         let (mut records, files): (Vec<_>, Vec<_>) = taken
             .into_iter()
             .map(|taken| (taken.record, taken.file))
@@ -470,7 +487,7 @@ impl Gatherer<'_> {
         }
         let others = records.split_off(1);
         let model = records.remove(0);
-        Ok((Record { model, others }, files))
+        Ok((Record::new(model, others, name), files))
     }
 
     pub(super) fn gathered(
@@ -491,20 +508,6 @@ impl Gatherer<'_> {
             transferred,
         })
     }
-}
-
-/// The version of one file of which the source says this, if it was refused before.
-pub(super) fn known_refused(
-    model: &FilePath,
-    identity: &Identity,
-    journal: &Journal,
-) -> Option<Record> {
-    let record = Record {
-        model: journal.known(model, identity)?,
-        others: Vec::new(),
-    };
-    let refused = journal.history().why_refused(&record.digest(), None);
-    refused.is_some().then_some(record)
 }
 
 fn is_seen(newest: &Record, journal: &Journal) -> bool {

@@ -19,7 +19,7 @@ use super::{CheckError, Reloader, Steps, Walk, milliseconds};
 use crate::cache::{Cause, Journal, KeptModel, Record};
 use crate::config::Reload;
 use crate::engine::Session;
-use crate::ids::{Digest, Version};
+use crate::ids::Digest;
 use crate::metrics::defs;
 use crate::models::Loaded;
 use crate::onnx::Description;
@@ -42,7 +42,7 @@ impl Reloader {
         let need = Need { new, old: seen };
         memory.wait_for_requests(&need).await;
         let (how, why) = choose(memory.mode, &need, memory.probe.free());
-        let version = record.version();
+        let version = &record.version;
         if how == How::Beside {
             info!(model = %name, %version, "the new version is loaded beside the one that answers: {why}");
             return Ok((how, None));
@@ -52,7 +52,7 @@ impl Reloader {
             return Err(CheckError::NoReturn);
         }
         info!(model = %name, %version, "the new version replaces the one that answers, and requests wait: {why}");
-        make_way(name, &version, &self.shared).await?;
+        make_way(name, version, &self.shared).await?;
         Ok((how, found))
     }
 
@@ -130,8 +130,7 @@ impl Reloader {
                 return Event::NotLoaded { vacated };
             }
         };
-        let version = record.version();
-        passed.report(name, &version);
+        passed.report(name, &record.version);
         let steps = &mut walk.steps;
         steps.warm_up = passed.warm_up;
         let warm_up = passed.warm_up.unwrap_or_default();
@@ -140,8 +139,8 @@ impl Reloader {
         metrics::histogram!(defs::MODEL_LOAD_TIME, defs::MODEL_LABEL => name.to_string())
             .record(milliseconds(loading.elapsed().saturating_sub(warm_up)));
         let signature = session.signature().clone();
+        self.let_answer(&record, digest, session);
         *self.loaded() = Some((record, Seen { weights, took }));
-        self.let_answer(&version, digest, session);
         if reload {
             metrics::counter!(defs::MODEL_RELOADS, defs::MODEL_LABEL => name.to_string())
                 .increment(1);
@@ -151,8 +150,9 @@ impl Reloader {
     }
 
     /// From here on this version answers.
-    fn let_answer(&self, version: &Version, digest: Digest, session: Box<dyn Session>) {
+    fn let_answer(&self, record: &Record, digest: Digest, session: Box<dyn Session>) {
         let (name, shared) = (&self.settings.name, &self.shared);
+        let version = &record.version;
         let now = shared.clock.now();
         let loaded = Loaded::new(name.clone(), version.clone(), digest, now, session);
         shared.models.swap(loaded);
@@ -164,9 +164,11 @@ impl Reloader {
     fn tell(&self, steps: &Steps, reload: bool) {
         let name = &self.settings.name;
         let current = self.shared.models.current(name);
+        let current = current.as_deref();
         info!(
             model = %name,
-            version = current.map(|current| current.version.to_string()),
+            version = current.map(|current| current.version.as_str()),
+            digest = current.map(|current| current.digest.as_str()),
             bytes = steps.bytes,
             fetch_ms = steps.fetch.map(milliseconds),
             load_ms = milliseconds(steps.load),

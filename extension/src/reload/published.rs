@@ -17,10 +17,8 @@ use super::gather::{
 };
 use crate::cache::{FileRecord, Journal, KeptFile, Published, Record};
 use crate::fetch::Parts;
-use crate::ids::{Digest, ETag, Expected, FilePath, Identity};
-use crate::manifest::{
-    Chosen, MOST_BYTES, Manifest, Named, PublishedFile, PublishedVersion, VersionName, Why,
-};
+use crate::ids::{Digest, ETag, Expected, FilePath, Identity, VersionName};
+use crate::manifest::{Chosen, MOST_BYTES, Manifest, Named, PublishedFile, PublishedVersion, Why};
 use crate::onnx::Description;
 use crate::source::Object;
 
@@ -87,7 +85,7 @@ impl Gatherer<'_> {
             example: version.golden.first().map(|golden| golden.inputs.clone()),
             terms: terms(version),
         };
-        let record = promised(version);
+        let record = promised(name, version);
         let (digest, terms) = (record.digest(), Some(&published.terms));
         // Its digests tell before anything is fetched.
         if journal.history().why_refused(&digest, terms).is_some() {
@@ -95,7 +93,7 @@ impl Gatherer<'_> {
         }
         let taken = self.take_published(&record, journal).await?;
         let transferred = transferred(&taken);
-        let (record, files) = Self::version_of(taken)?;
+        let (record, files) = Self::version_of(taken, Some(name.clone()))?;
         let description = self.complete(name.as_str(), &record, &files).await?;
         let terms = Terms {
             declared: version.signature.clone(),
@@ -199,7 +197,7 @@ impl Gatherer<'_> {
 }
 
 /// A version as the manifest promises it, before anything of it is here.
-fn promised(version: &PublishedVersion) -> Record {
+fn promised(name: &VersionName, version: &PublishedVersion) -> Record {
     let others = version.files.iter().filter(|file| **file != version.model);
     let mut others: Vec<&PublishedFile> = others.collect();
     others.sort_unstable_by(|one, other| one.path.cmp(&other.path));
@@ -213,10 +211,8 @@ fn promised(version: &PublishedVersion) -> Record {
         size: file.size,
         digest: file.digest.clone(),
     };
-    Record {
-        model: record(&version.model),
-        others: others.into_iter().map(record).collect(),
-    }
+    let others = others.into_iter().map(record).collect();
+    Record::new(record(&version.model), others, Some(name.clone()))
 }
 
 /// A digest of what the version is held against before it answers. It is compared within one build of the sidecar; in

@@ -110,6 +110,7 @@ async fn described(
 fn standing(loaded: &Loaded, context: &Context) -> v2::Standing {
     let status = context.status.get(&loaded.name).unwrap_or_default();
     v2::Standing {
+        digest: loaded.digest.to_string(),
         loaded_at_ms: loaded.loaded_at.0,
         confirmed_at_ms: status.checked_at.map(|at| at.0),
         problem: status.problem,

@@ -457,11 +457,13 @@ fn timed(mut answer: Answer, success: Success, name: &ModelName, context: &Conte
 }
 
 pub(super) fn named(mut answer: Answer, loaded: &Loaded) -> Answer {
+    let texts = loaded.texts();
     for (header, text) in [
-        ("x-model-name", loaded.name.as_str()),
-        ("x-model-version", loaded.version.as_str()),
+        ("x-model-name", &texts.name),
+        ("x-model-version", &texts.version),
+        ("x-model-digest", &texts.digest),
     ] {
-        if let Ok(value) = HeaderValue::from_str(text) {
+        if let Ok(value) = HeaderValue::from_maybe_shared(text.clone()) {
             answer
                 .headers_mut()
                 .insert(HeaderName::from_static(header), value);

@@ -37,7 +37,7 @@ pub(super) enum ApiError {
         "several models are served here: name one, as /models/{{model}}/predict; there is {known}"
     )]
     WhichModel { known: String },
-    #[error("model {model:?} has no version {:?} here; {current} answers", Excerpt(.given))]
+    #[error("model {model:?} has no version {:?} here; version {current:?} is active", Excerpt(.given))]
     NoSuchVersion {
         model: String,
         given: String,

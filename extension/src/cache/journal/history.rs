@@ -350,7 +350,7 @@ impl History {
     pub fn died_in_warm_up(&mut self, digest: &Digest) {
         let entries = [&mut self.candidate, &mut self.good, &mut self.stand_in];
         if let Some(entry) = entries.into_iter().flatten().find(|entry| entry.is(digest)) {
-            let version = entry.record.version();
+            let version = &entry.record.version;
             warn!(%version, "the process died in the warm-up: this version does without from now on");
             entry.example = None;
         }

@@ -39,10 +39,7 @@ fn record(version: &str) -> Record {
         size: 9,
         digest: Digest::of(Sha256::new().chain_update(version)),
     };
-    Record {
-        model,
-        others: Vec::new(),
-    }
+    Record::new(model, Vec::new(), None)
 }
 
 impl Journal {

@@ -69,10 +69,7 @@ impl Bench {
             size: SIZE as u64,
             digest,
         };
-        let record = Record {
-            model: model_file,
-            others: Vec::new(),
-        };
+        let record = Record::new(model_file, Vec::new(), None);
         let model = ModelName::parse(model).unwrap();
         let mut journal = self.cache.journal(&model, "s3://b/k");
         journal.note(|history| history.seen(record.clone(), None));

@@ -21,10 +21,7 @@ fn record(version: u8) -> Record {
         size: 1,
         digest: digest(&format!("version {version}")),
     };
-    Record {
-        model,
-        others: Vec::new(),
-    }
+    Record::new(model, Vec::new(), None)
 }
 
 fn identity(number: u8) -> Identity {
