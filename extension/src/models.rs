@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::clock::Timestamp;
 use crate::engine::{Cancel, EngineError, Session};
 use crate::ids::{ByName, Digest, ModelName, VersionName};
+use crate::manifest::VersionLabels;
 use crate::tensor::{SharedDimensions, Signature, Value};
 pub use leaving::Leaving;
 
@@ -28,6 +29,8 @@ pub struct LoadedVersion {
     pub name: ModelName,
     /// Public name of the version, which is no identity.
     pub version: VersionName,
+    /// What the last manifest calls its versions; empty without a manifest.
+    pub labels: Arc<VersionLabels>,
     /// The digest of its files, which is the version's identity.
     pub digest: Digest,
     /// When it was loaded.
@@ -81,6 +84,7 @@ impl Loaded {
         let of = LoadedVersion {
             name,
             version,
+            labels: Arc::default(),
             digest,
             loaded_at,
         };
@@ -89,6 +93,13 @@ impl Loaded {
             gone: watch::Sender::default(),
         };
         Self::sharing(of, Arc::new(session))
+    }
+
+    /// As it is, with the labels that a manifest gives its versions.
+    #[must_use]
+    pub fn with_labels(mut self, labels: VersionLabels) -> Self {
+        self.of.labels = Arc::new(labels);
+        self
     }
 
     fn sharing(of: LoadedVersion, session: Arc<LoadedSession>) -> Self {
@@ -235,8 +246,9 @@ impl Models {
         drop(self.exchange(&name, Some(Arc::new(loaded))));
     }
 
-    /// Gives the active version of a model this name. Requests that run keep the name with which they began.
-    pub fn rename(&self, model: &ModelName, version: VersionName) {
+    /// Gives the active version of a model this name and these labels. Requests that run keep those with which they
+    /// began.
+    pub fn rename(&self, model: &ModelName, version: VersionName, labels: VersionLabels) {
         let Some(slot) = self.current.get(model) else {
             return;
         };
@@ -246,6 +258,7 @@ impl Models {
         if let Some(loaded) = slot.as_mut() {
             let of = LoadedVersion {
                 version,
+                labels: Arc::new(labels),
                 ..loaded.of.clone()
             };
             *loaded = Arc::new(Loaded::sharing(of, Arc::clone(&loaded.session)));

@@ -17,6 +17,7 @@ mod machine;
 mod memory;
 mod published;
 mod reach;
+mod rename;
 mod repository;
 mod tidy;
 
@@ -309,7 +310,11 @@ impl Reloader {
                     has_loaded = true;
                     self.load(record, journal, &mut walk).await
                 }
+                Step::Rename(record) => self.rename(record, journal, &mut walk).await,
             };
+            if let Some(labels) = walk.offered.labels.take() {
+                journal.note_for_later(|history| history.labelled(labels));
+            }
             let answers = matches!(event, Event::Loaded { .. });
             let next = |history: &mut _| check.next(history, event);
             step = if answers {
@@ -319,6 +324,7 @@ impl Reloader {
             };
         };
         drop(walk.way_back.take());
+        self.label(journal.history());
         if self.answering().is_none() {
             shared.status.replacement_failed(name);
         }
@@ -498,7 +504,6 @@ impl Reloader {
         Event::Gathered {
             record,
             published,
-            transferred: transferred.is_some(),
             more,
         }
     }

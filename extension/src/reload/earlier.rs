@@ -134,7 +134,8 @@ impl Gatherer<'_> {
                     Some(offer) => offer,
                     unread => {
                         let manifest = self.open_from(&*self.source(path)?).await?;
-                        unread.insert(self.read_offer(path, manifest).await?)
+                        let read = self.read_offer(path, manifest, &mut offered.labels);
+                        unread.insert(read.await?)
                     }
                 };
                 let named = std::mem::take(&mut offer.stand_ins).into_iter();
@@ -175,7 +176,7 @@ impl Gatherer<'_> {
             return Ok(None);
         };
         let transferred = taken.transferred;
-        let description = describe(&taken.file).await?;
+        let description = describe(taken.file.path()).await?;
         has_no_others(&uri, description.as_ref())?;
         let (record, files) = Self::version_of(vec![taken], self.published_name(path))?;
         info!(model = %self.settings.name, version = %record.version, digest = %record.digest(), "an earlier version is here: {uri}");

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -25,6 +26,7 @@ use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Published, Record};
 use crate::config::{Form, ModelSettings};
 use crate::fetch::{self, Fetched, Parts};
 use crate::ids::{FilePath, Identity, VersionName};
+use crate::manifest::VersionLabels;
 use crate::onnx::{Description, OnnxError};
 use crate::source::{Object, Opened, Place};
 
@@ -126,6 +128,8 @@ pub(super) struct Offered {
     pub(super) present: Option<Identity>,
     /// In a repository: the models with lower numbers.
     pub(super) lower: Option<Vec<FilePath>>,
+    /// What the manifest that was read calls its versions, until that is noted.
+    pub(super) labels: Option<VersionLabels>,
     /// What may stand in, once that was asked.
     pub(super) stand_ins: Option<Listing>,
 }
@@ -300,7 +304,7 @@ impl Gatherer<'_> {
                         return (gathered.map(Some), false);
                     }
                     Some(Changed::Manifest(path, object)) => {
-                        match self.read_offer(&path, object).await {
+                        match self.read_offer(&path, object, &mut offered.labels).await {
                             Ok(offer) => offered.offer = Some(offer),
                             Err(error) => return (Err(error), false),
                         }
@@ -338,10 +342,8 @@ impl Gatherer<'_> {
             (Content::Object(object), _) => Answer::Object(object),
             (Content::Rejected(reason, _), _) => return Err(CheckError::Rejected(reason)),
             (Content::Known, Some(refused)) => {
-                let record = Record {
-                    model: refused.clone(),
-                    others: Vec::new(),
-                };
+                let name = self.published_name(path);
+                let record = Record::new(refused.clone(), Vec::new(), name);
                 return Ok(Gathered::refused(record, None));
             }
             (Content::Known, None) => return Err(CheckError::Unsteady),
@@ -408,7 +410,7 @@ impl Gatherer<'_> {
         let parts = self.shared.parts;
         let answer = answers.remove(model);
         let first = self.take(model, answer, journal, parts).await?;
-        let described = describe(&first.file).await;
+        let described = describe(first.file.path()).await;
         let is_alone = matches!(&described, Ok(said) if external(said.as_ref()).next().is_none());
         if !is_alone {
             journal.arrived(first.record.clone());
@@ -517,9 +519,9 @@ fn is_seen(newest: &Record, journal: &Journal) -> bool {
 }
 
 /// What a model's file says of itself; nothing of what is no model, which is for ONNX Runtime to say.
-pub(super) async fn describe(model: &KeptFile) -> Result<Option<Description>, CheckError> {
-    let model = model.clone();
-    let read = move || Description::read(&File::open(model.path())?);
+pub(super) async fn describe(model: &Path) -> Result<Option<Description>, CheckError> {
+    let model = model.to_owned();
+    let read = move || Description::read(&File::open(model)?);
     let read = tokio::task::spawn_blocking(read).await;
     match read.unwrap_or_else(|error| Err(io::Error::other(error).into())) {
         Ok(description) => Ok(Some(description)),

@@ -18,7 +18,9 @@ use super::gather::{
 use crate::cache::{FileRecord, Journal, KeptFile, Published, Record};
 use crate::fetch::Parts;
 use crate::ids::{Digest, ETag, Expected, FilePath, Identity, VersionName};
-use crate::manifest::{Chosen, MOST_BYTES, Manifest, Named, PublishedFile, PublishedVersion, Why};
+use crate::manifest::{
+    Chosen, MOST_BYTES, Manifest, Named, PublishedFile, PublishedVersion, VersionLabels, Why,
+};
 use crate::onnx::Description;
 use crate::source::Object;
 
@@ -33,16 +35,18 @@ pub(super) struct Offer {
 }
 
 impl Gatherer<'_> {
-    /// Reads what a manifest has this environment run.
+    /// Reads what a manifest has this environment run, and what it calls its versions.
     pub(super) async fn read_offer(
         &self,
         path: &FilePath,
         manifest: Object,
+        labels: &mut Option<VersionLabels>,
     ) -> Result<Offer, CheckError> {
         let (mut manifest, identity) = self.read_manifest(path, manifest).await?;
         if self.is_for_snapshot() && manifest.without_canary() {
             self.canary_held.store(true, Relaxed);
         }
+        *labels = Some(manifest.labels().clone());
         let chosen = self.choose(&manifest)?;
         let (name, why) = (chosen.version.0, chosen.why);
         info!(model = %self.settings.name, %why, "the manifest's version {name} is to run here");
@@ -183,7 +187,7 @@ impl Gatherer<'_> {
         let Some(model) = files.first() else {
             return Ok(None);
         };
-        let description = describe(model).await?;
+        let description = describe(model.path()).await?;
         for path in external(description.as_ref()) {
             let referred = record.model.path.beside(path);
             if record.files().all(|file| file.path.laid_out() != referred) {

@@ -5,6 +5,7 @@ mod files;
 mod gate;
 mod in_place;
 mod published;
+mod rename;
 mod repository;
 mod rollout;
 mod shelf;

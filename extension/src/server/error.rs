@@ -43,6 +43,17 @@ pub(super) enum ApiError {
         given: String,
         current: String,
     },
+    #[error(
+        "label {:?} of model {model:?} {points_to}; version {current:?} is active (labels are the `version_labels` of the \
+         manifest)",
+        Excerpt(.given)
+    )]
+    NoSuchLabel {
+        model: String,
+        given: String,
+        points_to: String,
+        current: String,
+    },
     #[error(transparent)]
     BadRequest(#[from] BadRequest),
     #[error("header {name} is {:?}, expected {expected}", Excerpt(.value))]
@@ -137,7 +148,8 @@ impl ApiError {
             ApiError::NoSuchPath { .. }
             | ApiError::NoSuchVerb { .. }
             | ApiError::NoSuchModel { .. }
-            | ApiError::NoSuchVersion { .. } => StatusCode::NOT_FOUND,
+            | ApiError::NoSuchVersion { .. }
+            | ApiError::NoSuchLabel { .. } => StatusCode::NOT_FOUND,
             ApiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::OverBudget(OverBudget { over, .. }) => match over {

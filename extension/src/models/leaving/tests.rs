@@ -9,6 +9,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::engine::{Cancel, Session};
 use crate::ids::{Digest, ModelName, VersionName};
+use crate::manifest::VersionLabels;
 use crate::models::{Models, RunResult};
 use crate::tensor::{Signature, Value};
 
@@ -117,7 +118,7 @@ async fn one_that_is_still_in_use_can_be_put_back_whole() {
 async fn one_that_was_renamed_is_in_use_as_long_as_a_request_runs_under_its_former_name() {
     let models = models();
     let running = models.current(&name()).unwrap();
-    models.rename(&name(), version("8"));
+    models.rename(&name(), version("8"), VersionLabels::default());
     assert_eq!(running.version, version("7"));
     assert_eq!(models.current(&name()).unwrap().version, version("8"));
     let leaving = models.take_out(&name()).unwrap();
