@@ -311,15 +311,13 @@ mod tests {
             etag: ETag("\"1\"".to_owned()),
             version_id: None,
         };
-        let record = Record {
-            model: FileRecord {
-                path: FilePath::parse("m.onnx").unwrap(),
-                identity,
-                size: bytes.len() as u64,
-                digest,
-            },
-            others: Vec::new(),
+        let file_record = FileRecord {
+            path: FilePath::parse("m.onnx").unwrap(),
+            identity,
+            size: bytes.len() as u64,
+            digest,
         };
+        let record = Record::new(file_record, Vec::new(), None);
         let mut journal = cache.journal(model, "s3://b/k");
         journal.note(|history| {
             history.seen(record.clone(), None);

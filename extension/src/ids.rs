@@ -1,10 +1,10 @@
 //! Names and identities that must not be mixed up.
 //!
-//! A model's *identity* is what its source says of it (an S3 version id, an ETag); its *version* is a digest
-//! over the identities of all its files, short enough for people and for a header; a *digest* is the SHA-256
-//! of bytes that are on this machine.
+//! A file's *identity* is what its source says of it (an S3 version id, an ETag). A *digest* is the SHA-256 of bytes
+//! that are on this machine, and identifies a version. A version's *name* is for people and clients.
 
 mod by_name;
+mod version_name;
 
 use std::fmt;
 
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub use by_name::ByName;
+pub use version_name::VersionName;
 
 /// The name by which callers address a model: 1 to 128 of `A–Z a–z 0–9 . _ -`, not starting with a dot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,13 +114,21 @@ impl fmt::Display for FilePath {
 
 impl<'de> Deserialize<'de> for FilePath {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let path = String::deserialize(deserializer)?;
-        Self::parse(&path).map_err(|allowed| {
-            serde::de::Error::custom(format_args!(
-                "{path:?} is not allowed here; it must be {allowed}"
-            ))
-        })
+        parsed(deserializer, Self::parse)
     }
+}
+
+/// Text that `parse` takes, or an error that says what is allowed.
+fn parsed<'de, D: serde::Deserializer<'de>, T>(
+    deserializer: D,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse(&text).map_err(|allowed| {
+        serde::de::Error::custom(format_args!(
+            "{text:?} is not allowed; it must be {allowed}"
+        ))
+    })
 }
 
 /// An entity tag as the source gave it, quotes included. It is opaque: equal or not, nothing more.
@@ -134,38 +143,6 @@ pub struct Identity {
     pub etag: ETag,
     /// The version id, where the bucket keeps versions.
     pub version_id: Option<String>,
-}
-
-/// A version of a model: twelve hexadecimal digits of a SHA-256 over the names and identities of its files.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Version(String);
-
-impl Version {
-    /// The version of a model made of these files (name and identity of each, in the model's own order).
-    #[must_use]
-    pub fn of<'a>(files: impl IntoIterator<Item = (&'a str, &'a Identity)>) -> Self {
-        let mut hash = Sha256::new();
-        for (name, identity) in files {
-            let id = identity.version_id.as_deref().unwrap_or(&identity.etag.0);
-            for part in [name, id] {
-                hash.update((part.len() as u64).to_le_bytes());
-                hash.update(part);
-            }
-        }
-        Self(hex(&hash.finalize()[..6]))
-    }
-
-    /// The twelve digits.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// The SHA-256 of a file's bytes, as 64 hexadecimal digits.
@@ -243,30 +220,6 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn identity(etag: &str, version: Option<&str>) -> Identity {
-        Identity {
-            etag: ETag(etag.to_owned()),
-            version_id: version.map(str::to_owned),
-        }
-    }
-
-    #[test]
-    fn a_version_changes_with_any_file_and_is_stable() {
-        let (graph, weights) = (identity("\"a\"", None), identity("\"b\"", Some("v1")));
-        let both = Version::of([("model.onnx", &graph), ("weights.bin", &weights)]);
-        assert_eq!(
-            both,
-            Version::of([("model.onnx", &graph), ("weights.bin", &weights)])
-        );
-        assert_eq!(both.as_str().len(), 12);
-        let changed = identity("\"b\"", Some("v2"));
-        assert_ne!(
-            both,
-            Version::of([("model.onnx", &graph), ("weights.bin", &changed)])
-        );
-        assert_ne!(Version::of([("ab", &graph)]), Version::of([("a", &graph)]));
-    }
 
     #[test]
     fn names_that_could_leave_a_path_or_a_route_are_refused() {

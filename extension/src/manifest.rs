@@ -14,7 +14,6 @@ mod check;
 mod choose;
 mod error;
 mod golden;
-mod name;
 mod number;
 mod rollout;
 mod signature;
@@ -30,11 +29,10 @@ pub use choose::{Chosen, Draw, Named, Why};
 pub use error::ManifestError;
 pub(crate) use error::printable;
 pub use golden::{Golden, GoldenTensor, Tolerance};
-pub use name::VersionName;
 pub use rollout::{Canary, VersionLabels};
 use serde::Deserialize;
 
-use crate::ids::{Digest, FilePath};
+use crate::ids::{Digest, FilePath, VersionName};
 use crate::tensor::Signature;
 
 /// The form that is read: the value of the field `format`.

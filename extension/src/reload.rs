@@ -17,6 +17,7 @@ mod machine;
 mod memory;
 mod published;
 mod reach;
+mod rename;
 mod repository;
 mod tidy;
 
@@ -256,7 +257,12 @@ impl Reloader {
         self.walk(check, step, &mut known).await;
         let answering = shared.models.current(name);
         let Some(answering) = answering.filter(|answering| answering.digest != *digest) else {
-            warn!(model = %name, version = %bad.version, "{reason}; it stays, for want of another");
+            warn!(
+                model = %name,
+                version = %bad.version,
+                digest = %bad.digest,
+                "{reason}; it stays, for want of another"
+            );
             return;
         };
         metrics::counter!(defs::MODEL_WITHDRAWALS, defs::MODEL_LABEL => name.to_string())
@@ -264,7 +270,9 @@ impl Reloader {
         warn!(
             model = %name,
             version = %answering.version,
+            digest = %answering.digest,
             withdrawn = %bad.version,
+            withdrawn_digest = %bad.digest,
             "a version is withdrawn, and another one answers until the source changes: {reason}"
         );
     }
@@ -302,7 +310,11 @@ impl Reloader {
                     has_loaded = true;
                     self.load(record, journal, &mut walk).await
                 }
+                Step::Rename(record) => self.rename(record, journal, &mut walk).await,
             };
+            if let Some(labels) = walk.offered.labels.take() {
+                journal.note_for_later(|history| history.labelled(labels));
+            }
             let answers = matches!(event, Event::Loaded { .. });
             let next = |history: &mut _| check.next(history, event);
             step = if answers {
@@ -312,6 +324,7 @@ impl Reloader {
             };
         };
         drop(walk.way_back.take());
+        self.label(journal.history());
         if self.answering().is_none() {
             shared.status.replacement_failed(name);
         }
@@ -382,7 +395,12 @@ impl Reloader {
         metrics::counter!(metric, defs::MODEL_LABEL => model.to_owned()).increment(1);
         match self.shared.models.current(&self.settings.name) {
             Some(current) => {
-                warn!(model, version = %current.version, "the version that answers stays: {problem}");
+                warn!(
+                    model,
+                    version = %current.version,
+                    digest = %current.digest,
+                    "the version that answers stays: {problem}"
+                );
             }
             None => error!(model, "nothing is loaded: {problem}"),
         }
@@ -480,13 +498,12 @@ impl Reloader {
             None => {}
         }
         if matches!(target, Target::StandIn(_)) && files.is_some() {
-            info!(model = %self.settings.name, version = %record.version(), "an earlier version is to stand in");
+            info!(model = %self.settings.name, version = %record.version, digest = %record.digest(), "an earlier version is to stand in");
         }
         (walk.files, walk.terms) = (files, terms);
         Event::Gathered {
             record,
             published,
-            transferred: transferred.is_some(),
             more,
         }
     }

@@ -11,16 +11,16 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Deadline, Timestamp};
-use crate::ids::{ByName, ModelName, Version};
+use crate::ids::{ByName, ModelName, VersionName};
 pub use wish::{Wish, Withdrawal};
 
 /// Where one model stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelStatus {
     /// The version that answers.
-    pub version: Option<Version>,
+    pub version: Option<VersionName>,
     /// The version that is being loaded in place of one that answered, and for which memory was made free.
-    pub replaced_by: Option<Version>,
+    pub replaced_by: Option<VersionName>,
     /// When it was loaded.
     pub loaded_at: Option<Timestamp>,
     /// When the source was last asked with success.
@@ -124,7 +124,7 @@ impl Status {
 
     /// From here on a model's version is being replaced, and requests wait: to be called before it is taken out, so
     /// that none of them is told otherwise. It ends with [`answers`](Self::answers).
-    pub fn replacement_began(&self, model: &ModelName, by: &Version) {
+    pub fn replacement_began(&self, model: &ModelName, by: &VersionName) {
         self.update(model, |status| {
             status.version = None;
             status.replaced_by = Some(by.clone());
@@ -133,7 +133,7 @@ impl Status {
 
     /// From here on this version of a model answers, loaded at `loaded_at`: to be called after it is swapped in, since
     /// it wakes the requests that wait.
-    pub fn answers(&self, model: &ModelName, version: &Version, loaded_at: Timestamp) {
+    pub fn answers(&self, model: &ModelName, version: &VersionName, loaded_at: Timestamp) {
         self.update(model, |status| {
             status.version = Some(version.clone());
             status.replaced_by = None;

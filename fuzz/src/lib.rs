@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model_sidecar::clock::{SystemClock, Thaws, Timestamp};
 use model_sidecar::engine::{Cancel, EngineError, Session};
-use model_sidecar::ids::{Digest, ETag, Identity, ModelName, Version};
+use model_sidecar::ids::{Digest, ModelName, VersionName};
 use model_sidecar::models::{Loaded, Models};
 use model_sidecar::schedule::Limits;
 use model_sidecar::server::{self, Context, Listeners};
@@ -117,14 +117,11 @@ impl Server {
         let models = Models::new(names.iter().map(|(name, _)| name.clone()));
         let (status, _) = Status::new(names.iter().map(|(name, _)| name.clone()));
         for (name, signature) in names {
-            let identity = Identity {
-                etag: ETag("fuzz".to_owned()),
-                version_id: None,
-            };
+            let digest = Digest::of(Sha256::new());
             models.swap(Loaded::new(
                 name,
-                Version::of([("model.onnx", &identity)]),
-                Digest::of(Sha256::new()),
+                VersionName::derived(&digest),
+                digest,
                 Timestamp(0),
                 Box::new(Echo(signature)),
             ));

@@ -38,9 +38,9 @@ pub(crate) struct Cycles {
     links: [Link; 2],
     /// The process ids of sidecar and handler, which must stay.
     processes: [i32; 2],
-    /// Which of [`FILES`] answered last, and the names of all versions that have answered.
+    /// Which of [`FILES`] answered last, and the name of its version.
     answers: usize,
-    versions: Vec<String>,
+    version: Option<String>,
     /// Whether the other file was put since.
     put: bool,
     pub(crate) tally: Tally,
@@ -110,7 +110,7 @@ impl Cycles {
             links,
             processes,
             answers: 0,
-            versions: Vec::new(),
+            version: None,
             put: false,
             tally: Tally::default(),
         };
@@ -227,16 +227,14 @@ impl Cycles {
 
     fn check(&mut self, rows: usize, answer: &Value) -> Result<()> {
         let name = answer["model_version"].as_str().context("no version")?;
-        if self.versions.last().is_none_or(|last| last != name) {
-            let is_old = self.versions.iter().any(|version| version == name);
-            ensure!(!is_old, "version {name} answered, which had been replaced");
-            if !self.versions.is_empty() {
+        if self.version.as_deref() != Some(name) {
+            if self.version.is_some() {
                 ensure!(self.put, "version {name} answered, which nobody put");
                 self.answers = 1 - self.answers;
                 self.put = false;
                 self.tally.bumps += 1;
             }
-            self.versions.push(name.to_owned());
+            self.version = Some(name.to_owned());
         }
         let file = self.answers;
         let reference: &Reference = [&WINE.v1, &WINE.v2][file];

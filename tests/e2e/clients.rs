@@ -81,17 +81,47 @@ async fn runs_well(command: &mut Command) {
     assert_eq!(String::from_utf8_lossy(&out), "all is as it was sent\n");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tritons_client_for_python_gets_back_what_it_sends() {
+/// The Python that has Triton's client.
+fn python() -> PathBuf {
     let python = lab::artifacts::workspace().join("target/clients/bin/python");
     assert!(
         python.is_file(),
         "{} is missing: run `make clients`",
         python.display()
     );
+    python
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tritons_client_for_python_gets_back_what_it_sends() {
     let served = Served::start().await;
     let address = format!("127.0.0.1:{}", served.port.number());
-    runs_well(Command::new(python).arg(script("triton.py")).arg(address)).await;
+    runs_well(Command::new(python()).arg(script("triton.py")).arg(address)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_name_the_version_of_a_repository_and_read_it_as_an_integer() {
+    let s3 = S3Server::start().await.unwrap();
+    s3.put(
+        BUCKET,
+        "repository/wine/1/model.onnx",
+        model("wine-v1.onnx"),
+    );
+    let port = Port::lease().unwrap();
+    let uri = format!("s3://{BUCKET}/repository/");
+    let variables = [
+        ("MODEL_URI", &*uri),
+        ("MODEL_PORT", &port.number().to_string()),
+        ("MODEL_REPOSITORY_API", "true"),
+    ];
+    let _alone = Alone::ready(&s3, &variables).await;
+    let address = format!("127.0.0.1:{}", port.number());
+    runs_well(
+        Command::new(python())
+            .arg(script("versions.py"))
+            .arg(address),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

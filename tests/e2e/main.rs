@@ -64,6 +64,7 @@ mod tfserving;
 mod timeout;
 mod token;
 mod turns;
+mod versions;
 mod watch;
 mod withdraw;
 mod wrong_configuration;

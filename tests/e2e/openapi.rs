@@ -4,10 +4,12 @@
 use lab::http::Client;
 use lab::ports::Port;
 use lab::process::Process;
+use lab::s3::S3Server;
 use serde_json::{Value, json};
 
+use crate::forms::{BUCKET, manifest};
 use crate::reference::WINE;
-use crate::support::{Alone, s3_with};
+use crate::support::{Alone, model};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_does_what_its_document_says() {
@@ -17,10 +19,19 @@ async fn it_does_what_its_document_says() {
         "{} is missing: run `make schemathesis`",
         program.display()
     );
-    let s3 = s3_with("wine-v1.onnx").await;
+    let s3 = S3Server::start().await.unwrap();
+    let version = ("7", "wine-v1.onnx");
+    s3.put(BUCKET, "wine/7/model.onnx", model(version.1));
+    let mut published: Value = serde_json::from_slice(&manifest(version.0, &[version])).unwrap();
+    published["version_labels"] = json!({ "stable": version.0 });
+    s3.put(BUCKET, "wine/manifest.json", published.to_string());
     let port = Port::lease().unwrap();
     let number = port.number().to_string();
-    let variables = [("MODEL_PORT", &*number), ("MODEL_REPOSITORY_API", "true")];
+    let variables = [
+        ("MODEL_URI", "s3://forms/wine/manifest.json"),
+        ("MODEL_PORT", &*number),
+        ("MODEL_REPOSITORY_API", "true"),
+    ];
     let alone = Alone::ready(&s3, &variables).await;
     let client = Client::tcp(port.number());
     let get = async |path| -> Value { client.get(path).await.unwrap().json().unwrap() };
@@ -55,15 +66,16 @@ async fn it_does_what_its_document_says() {
     let ended = ended.unwrap();
     let told = tester.log().text();
     assert!(ended.success(), "{told}");
-    assert!(told.contains("Tested: 26"), "{told}");
+    assert!(told.contains("Tested: 29"), "{told}");
     assert_eq!(alone.process.ended(), None);
 }
 
-/// Names the model and its version that are there, beside ones that are not, and gives one request of each form that the
+/// Names the model, its version and the label that are there, beside ones that are not, and gives one request of each form that the
 /// model answers: made up, none would be.
 fn address(document: &mut Value, version: &Value) {
     let parameters = &mut document["components"]["parameters"];
-    for (name, there) in [("model", &json!("wine")), ("version", version)] {
+    let (model, label) = (&json!("wine"), &json!("stable"));
+    for (name, there) in [("model", model), ("version", version), ("label", label)] {
         parameters[name]["schema"] = json!({ "enum": [there, "nowhere", "0"] });
         parameters[name]["example"] = there.clone();
     }

@@ -7,7 +7,9 @@ use lab::gate::Gate;
 use lab::http::{Client, request};
 use lab::ports::Port;
 use lab::s3::{Rule, S3Server};
+use model_sidecar::ids::Digest;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::reference::WINE;
 use crate::support::{Alone, BUCKET, error, features, model, s3_with};
@@ -92,7 +94,13 @@ async fn metadata_says_what_the_model_takes_and_gives() {
     assert_eq!(model["inputs"], json!([input]));
     let version = answer.header("x-model-version").unwrap();
     assert_eq!(model["versions"], json!([version]));
-    assert!(version.len() == 12 && version.chars().all(|digit| digit.is_ascii_hexdigit()));
+    // A plain object has no name from its publisher: a number that JavaScript represents exactly.
+    let number: u64 = version.parse().unwrap();
+    assert!((1..1 << 53).contains(&number), "{number}");
+    let digest =
+        Digest::of(Sha256::new().chain_update(crate::support::model("wine-v1.onnx"))).to_string();
+    assert_eq!(answer.header("x-model-digest"), Some(&*digest));
+    assert_eq!(model["parameters"]["digest"], digest);
 
     let path = format!("/v2/models/wine/versions/{version}");
     let again: Value = client.get(&path).await.unwrap().json().unwrap();

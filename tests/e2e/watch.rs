@@ -162,7 +162,7 @@ async fn a_load_asks_now_and_says_what_came_of_it() {
     let status = status_of(&client).await;
     let parameters = status["parameters"].as_object().unwrap();
     let names: Vec<_> = parameters.keys().collect();
-    assert_eq!(names, ["confirmed_at_ms", "loaded_at_ms"]);
+    assert_eq!(names, ["confirmed_at_ms", "digest", "loaded_at_ms"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::ids::{Digest, FilePath, Identity, Version};
+use crate::ids::{Digest, FilePath, Identity, VersionName};
 
 /// A whole file of one version of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,9 +25,22 @@ pub struct Record {
     pub model: FileRecord,
     /// Those that it refers to, in the order of their paths.
     pub others: Vec<FileRecord>,
+    /// Its public name. Two records with equal digests and different names are the same content.
+    pub version: VersionName,
 }
 
 impl Record {
+    /// A version of these files, under the name that its publisher gives it, or one derived from its digest.
+    #[must_use]
+    pub fn new(model: FileRecord, others: Vec<FileRecord>, name: Option<VersionName>) -> Self {
+        let version = name.unwrap_or_else(|| VersionName::derived(&digest(&model, &others)));
+        Self {
+            model,
+            others,
+            version,
+        }
+    }
+
     /// Every file, the model's first.
     pub fn files(&self) -> impl Iterator<Item = &FileRecord> {
         std::iter::once(&self.model).chain(&self.others)
@@ -48,26 +61,21 @@ impl Record {
     /// The digest of the bytes that make up this version: of its one file, or over those of all.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        if self.others.is_empty() {
-            return self.model.digest.clone();
-        }
-        let mut hash = Sha256::new();
-        for file in self.files() {
-            hash.update((file.path.as_str().len() as u64).to_le_bytes());
-            hash.update(file.path.as_str());
-            hash.update(file.digest.as_str());
-        }
-        Digest::of(hash)
+        digest(&self.model, &self.others)
     }
+}
 
-    /// What this version is called.
-    #[must_use]
-    pub fn version(&self) -> Version {
-        Version::of(
-            self.files()
-                .map(|file| (file.path.as_str(), &file.identity)),
-        )
+fn digest(model: &FileRecord, others: &[FileRecord]) -> Digest {
+    if others.is_empty() {
+        return model.digest.clone();
     }
+    let mut hash = Sha256::new();
+    for file in std::iter::once(model).chain(others) {
+        hash.update((file.path.as_str().len() as u64).to_le_bytes());
+        hash.update(file.path.as_str());
+        hash.update(file.digest.as_str());
+    }
+    Digest::of(hash)
 }
 
 #[cfg(test)]
@@ -89,19 +97,37 @@ mod tests {
 
     #[test]
     fn a_change_of_any_file_is_another_version() {
-        let record = |graph: &str, weights: &str| Record {
-            model: file("model.onnx", graph),
-            others: vec![file("weights.bin", weights)],
+        let record = |graph: &str, weights: &str| {
+            let others = vec![file("weights.bin", weights)];
+            Record::new(file("model.onnx", graph), others, None)
         };
         let (one, other) = (record("g", "w"), record("g", "w2"));
-        assert_ne!(one.version(), other.version());
+        assert_ne!(one.version, other.version);
         assert_ne!(one.digest(), other.digest());
         assert_ne!(one.digest(), record("w", "g").digest());
         assert_eq!((one.digest(), one.size()), (record("g", "w").digest(), 2));
-        let alone = Record {
-            model: file("model.onnx", "g"),
-            others: Vec::new(),
-        };
+        let alone = Record::new(file("model.onnx", "g"), Vec::new(), None);
         assert_eq!(alone.digest(), alone.model.digest);
+    }
+
+    #[test]
+    fn the_same_bytes_have_the_same_derived_name_whatever_the_source_says_of_them() {
+        let mut again = file("model.onnx", "g");
+        again.identity.etag = ETag("another upload".to_owned());
+        let version = |model| Record::new(model, Vec::new(), None).version;
+        assert_eq!(version(again), version(file("model.onnx", "g")));
+        assert_ne!(
+            version(file("model.onnx", "g")),
+            version(file("model.onnx", "h"))
+        );
+    }
+
+    #[test]
+    fn a_publishers_name_is_kept_as_it_is() {
+        let name = VersionName::parse("2026-11-a").unwrap();
+        let record = Record::new(file("model.onnx", "g"), Vec::new(), Some(name.clone()));
+        assert_eq!(record.version, name);
+        let written = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&written).unwrap(), record);
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use super::units::Reader;
 use super::{Form, Location, ModelSettings};
 use crate::ids::ModelName;
-use crate::manifest::VersionName;
+use crate::ids::VersionName;
 
 const VERSION: &str = "MODEL_VERSION";
 const LABEL: &str = "MODEL_LABEL";

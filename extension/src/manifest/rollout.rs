@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use super::{MOST_LABELS, VersionName, number};
 
@@ -20,7 +20,8 @@ pub struct Canary {
 }
 
 /// Names for versions, such as `stable`; each once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub struct VersionLabels(BTreeMap<VersionName, VersionName>);
 
 impl VersionLabels {

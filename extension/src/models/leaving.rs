@@ -5,22 +5,24 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Loaded;
+use super::{Loaded, LoadedSession, LoadedVersion};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A version that no request begins on any more. Those that did finish on it, and then it goes.
-#[derive(Debug)]
 pub struct Leaving {
-    loaded: Weak<Loaded>,
+    of: LoadedVersion,
+    /// The session and not its [`Loaded`]: requests that began before a rename have another one of the same session.
+    session: Weak<LoadedSession>,
     gone: watch::Receiver<()>,
 }
 
 impl Leaving {
     pub(super) fn new(loaded: &Arc<Loaded>) -> Self {
         Self {
-            loaded: Arc::downgrade(loaded),
-            gone: loaded.gone.subscribe(),
+            of: loaded.of.clone(),
+            session: Arc::downgrade(&loaded.session),
+            gone: loaded.session.gone.subscribe(),
         }
     }
 
@@ -38,8 +40,8 @@ impl Leaving {
                 return Ok(());
             }
         }
-        if let Some(loaded) = self.loaded.upgrade() {
-            return Err(loaded);
+        if let Some(session) = self.session.upgrade() {
+            return Err(Arc::new(Loaded::sharing(self.of, session)));
         }
         // The last request is done, and the session is being taken apart, which has an end.
         gone.await;

@@ -24,6 +24,9 @@ const ENVELOPE: Envelope = Envelope {
 /// The one key of an object that holds a string in base64.
 const BASE64: &str = "b64";
 
+/// What the status names where no version is active: clients parse an integer, and no version has this one.
+const NO_VERSION: &str = "0";
+
 /// How the values of a request stand, and so those of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -36,7 +39,8 @@ pub enum Layout {
 /// Where a model of this form stands.
 #[derive(Clone, Copy, Debug)]
 pub enum Availability<'a> {
-    /// This version answers.
+    /// This version is active. Clients that read protocol buffers parse its name as an integer, which the name of a
+    /// manifest's version need not be.
     Available(&'a str),
     /// None does yet.
     Loading,
@@ -143,8 +147,8 @@ pub fn encode(layout: Layout, outputs: &[(String, Value)]) -> Result<Vec<u8>, Ba
 pub fn status(availability: Availability<'_>) -> Vec<u8> {
     let (version, state, code, message) = match availability {
         Availability::Available(version) => (version, "AVAILABLE", "OK", ""),
-        Availability::Loading => ("", "LOADING", "OK", ""),
-        Availability::Failed(reason) => ("", "END", "UNAVAILABLE", reason),
+        Availability::Loading => (NO_VERSION, "LOADING", "OK", ""),
+        Availability::Failed(reason) => (NO_VERSION, "END", "UNAVAILABLE", reason),
     };
     let mut out = Vec::with_capacity(128);
     write::object(&mut out, |fields| {

@@ -249,6 +249,8 @@ struct ModelMetadata<'a> {
 /// what a server has to say beyond it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Standing {
+    /// SHA-256 of the version's file, or over those of all its files, as 64 hexadecimal digits.
+    pub digest: String,
     /// When the version was loaded, in milliseconds since the Unix epoch.
     pub loaded_at_ms: u64,
     /// When the source last said which version is the newest, in milliseconds since the Unix epoch.

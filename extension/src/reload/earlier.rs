@@ -14,13 +14,13 @@ use std::time::Duration;
 use tracing::info;
 
 use super::CheckError;
-use super::gather::{Gathered, Gatherer, Offered, Taken, describe, external, known_refused};
+use super::gather::{Gathered, Gatherer, Offered, Taken, describe, external};
 use crate::cache::Journal;
 use crate::clock::Timestamp;
 use crate::config::{Choice, Form};
 use crate::fetch;
-use crate::ids::{FilePath, Identity};
-use crate::manifest::{PublishedVersion, VersionName};
+use crate::ids::{FilePath, Identity, VersionName};
+use crate::manifest::PublishedVersion;
 use crate::onnx::Description;
 use crate::source::{Earlier, MOST_EARLIER, Opened};
 
@@ -134,7 +134,8 @@ impl Gatherer<'_> {
                     Some(offer) => offer,
                     unread => {
                         let manifest = self.open_from(&*self.source(path)?).await?;
-                        unread.insert(self.read_offer(path, manifest).await?)
+                        let read = self.read_offer(path, manifest, &mut offered.labels);
+                        unread.insert(read.await?)
                     }
                 };
                 let named = std::mem::take(&mut offer.stand_ins).into_iter();
@@ -164,7 +165,7 @@ impl Gatherer<'_> {
         earlier: &Earlier,
         journal: &Journal,
     ) -> Result<Option<Gathered>, CheckError> {
-        if let Some(record) = known_refused(path, &earlier.identity, journal) {
+        if let Some(record) = self.known_refused(path, &earlier.identity, journal) {
             return Ok(Some(Gathered::refused(record, None)));
         }
         if let Some(reason) = journal.why_rejected(path, &earlier.identity, None) {
@@ -175,10 +176,10 @@ impl Gatherer<'_> {
             return Ok(None);
         };
         let transferred = taken.transferred;
-        let description = describe(&taken.file).await?;
+        let description = describe(taken.file.path()).await?;
         has_no_others(&uri, description.as_ref())?;
-        let (record, files) = Self::version_of(vec![taken])?;
-        info!(model = %self.settings.name, version = %record.version(), "an earlier version is here: {uri}");
+        let (record, files) = Self::version_of(vec![taken], self.published_name(path))?;
+        info!(model = %self.settings.name, version = %record.version, digest = %record.digest(), "an earlier version is here: {uri}");
         let gathered = self.gathered(record, files, description, None, transferred)?;
         Ok(Some(gathered))
     }

@@ -24,7 +24,7 @@ use tracing::warn;
 use self::compare::compare;
 use super::milliseconds;
 use crate::engine::{Cancel, EngineError, Session};
-use crate::ids::{ModelName, Version};
+use crate::ids::{ModelName, VersionName};
 use crate::manifest::{Golden, GoldenTensor, printable};
 use crate::metrics::defs;
 use crate::protocol::{predict, v2};
@@ -145,7 +145,7 @@ impl Gate {
 
 impl Passed {
     /// Observes how long the runs took, and logs a warm-up that failed.
-    pub(super) fn report(&self, model: &ModelName, version: &Version) {
+    pub(super) fn report(&self, model: &ModelName, version: &VersionName) {
         if let Some(time) = self.warm_up {
             metrics::histogram!(defs::MODEL_WARM_UP_TIME, defs::MODEL_LABEL => model.to_string())
                 .record(milliseconds(time));

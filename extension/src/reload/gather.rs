@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -24,7 +25,8 @@ use super::{CheckError, Shared};
 use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Published, Record};
 use crate::config::{Form, ModelSettings};
 use crate::fetch::{self, Fetched, Parts};
-use crate::ids::{FilePath, Identity};
+use crate::ids::{FilePath, Identity, VersionName};
+use crate::manifest::VersionLabels;
 use crate::onnx::{Description, OnnxError};
 use crate::source::{Object, Opened, Place};
 
@@ -126,6 +128,8 @@ pub(super) struct Offered {
     pub(super) present: Option<Identity>,
     /// In a repository: the models with lower numbers.
     pub(super) lower: Option<Vec<FilePath>>,
+    /// What the manifest that was read calls its versions, until that is noted.
+    pub(super) labels: Option<VersionLabels>,
     /// What may stand in, once that was asked.
     pub(super) stand_ins: Option<Listing>,
 }
@@ -300,7 +304,7 @@ impl Gatherer<'_> {
                         return (gathered.map(Some), false);
                     }
                     Some(Changed::Manifest(path, object)) => {
-                        match self.read_offer(&path, object).await {
+                        match self.read_offer(&path, object, &mut offered.labels).await {
                             Ok(offer) => offered.offer = Some(offer),
                             Err(error) => return (Err(error), false),
                         }
@@ -338,10 +342,8 @@ impl Gatherer<'_> {
             (Content::Object(object), _) => Answer::Object(object),
             (Content::Rejected(reason, _), _) => return Err(CheckError::Rejected(reason)),
             (Content::Known, Some(refused)) => {
-                let record = Record {
-                    model: refused.clone(),
-                    others: Vec::new(),
-                };
+                let name = self.published_name(path);
+                let record = Record::new(refused.clone(), Vec::new(), name);
                 return Ok(Gathered::refused(record, None));
             }
             (Content::Known, None) => return Err(CheckError::Unsteady),
@@ -357,7 +359,7 @@ impl Gatherer<'_> {
         journal: &Journal,
     ) -> Result<Gathered, CheckError> {
         if let Some(Answer::Object(object)) = answers.get(&model)
-            && let Some(record) = known_refused(&model, &object.identity, journal)
+            && let Some(record) = self.known_refused(&model, &object.identity, journal)
         {
             return Ok(Gathered::refused(record, None));
         }
@@ -365,7 +367,7 @@ impl Gatherer<'_> {
         for _ in 0..=MOST_CHANGES {
             let (taken, description) = self.take_all(&model, answers, journal).await?;
             came = sum(came.into_iter().chain(transferred(&taken)));
-            let (record, files) = Self::version_of(taken)?;
+            let (record, files) = Self::version_of(taken, self.published_name(&model))?;
             if record.others.is_empty() {
                 return self.gathered(record, files, description, None, came);
             }
@@ -385,6 +387,19 @@ impl Gatherer<'_> {
         Err(CheckError::Unsteady)
     }
 
+    /// The version of one file of which the source says this, if it was refused before.
+    pub(super) fn known_refused(
+        &self,
+        model: &FilePath,
+        identity: &Identity,
+        journal: &Journal,
+    ) -> Option<Record> {
+        let file = journal.known(model, identity)?;
+        let record = Record::new(file, Vec::new(), self.published_name(model));
+        let refused = journal.history().why_refused(&record.digest(), None);
+        refused.is_some().then_some(record)
+    }
+
     /// The model's file, and then all that it refers to.
     async fn take_all(
         &self,
@@ -395,7 +410,7 @@ impl Gatherer<'_> {
         let parts = self.shared.parts;
         let answer = answers.remove(model);
         let first = self.take(model, answer, journal, parts).await?;
-        let described = describe(&first.file).await;
+        let described = describe(first.file.path()).await;
         let is_alone = matches!(&described, Ok(said) if external(said.as_ref()).next().is_none());
         if !is_alone {
             journal.arrived(first.record.clone());
@@ -460,7 +475,11 @@ impl Gatherer<'_> {
         Ok(Taken::fetched(path, fetched))
     }
 
-    pub(super) fn version_of(taken: Vec<Taken>) -> Result<(Record, Vec<KeptFile>), CheckError> {
+    /// The version of these files, the model's first, under its publisher's name where it has one.
+    pub(super) fn version_of(
+        taken: Vec<Taken>,
+        name: Option<VersionName>,
+    ) -> Result<(Record, Vec<KeptFile>), CheckError> {
         let (mut records, files): (Vec<_>, Vec<_>) = taken
             .into_iter()
             .map(|taken| (taken.record, taken.file))
@@ -470,7 +489,7 @@ impl Gatherer<'_> {
         }
         let others = records.split_off(1);
         let model = records.remove(0);
-        Ok((Record { model, others }, files))
+        Ok((Record::new(model, others, name), files))
     }
 
     pub(super) fn gathered(
@@ -493,20 +512,6 @@ impl Gatherer<'_> {
     }
 }
 
-/// The version of one file of which the source says this, if it was refused before.
-pub(super) fn known_refused(
-    model: &FilePath,
-    identity: &Identity,
-    journal: &Journal,
-) -> Option<Record> {
-    let record = Record {
-        model: journal.known(model, identity)?,
-        others: Vec::new(),
-    };
-    let refused = journal.history().why_refused(&record.digest(), None);
-    refused.is_some().then_some(record)
-}
-
 fn is_seen(newest: &Record, journal: &Journal) -> bool {
     newest
         .files()
@@ -514,9 +519,9 @@ fn is_seen(newest: &Record, journal: &Journal) -> bool {
 }
 
 /// What a model's file says of itself; nothing of what is no model, which is for ONNX Runtime to say.
-pub(super) async fn describe(model: &KeptFile) -> Result<Option<Description>, CheckError> {
-    let model = model.clone();
-    let read = move || Description::read(&File::open(model.path())?);
+pub(super) async fn describe(model: &Path) -> Result<Option<Description>, CheckError> {
+    let model = model.to_owned();
+    let read = move || Description::read(&File::open(model)?);
     let read = tokio::task::spawn_blocking(read).await;
     match read.unwrap_or_else(|error| Err(io::Error::other(error).into())) {
         Ok(description) => Ok(Some(description)),

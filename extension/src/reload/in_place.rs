@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::info;
 
 use super::Shared;
-use crate::ids::{ModelName, Version};
+use crate::ids::{ModelName, VersionName};
 
 /// How long requests on the old version are waited for. Those that begin wait as well, each by its own deadline.
 const LONGEST_DRAIN: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(30);
     LONGEST_DRAIN.as_secs()
 )]
 pub(super) struct InUse {
-    version: Version,
+    version: VersionName,
 }
 
 /// Takes the version that answers out of memory, for the version `by`, and waits until its memory is free.
@@ -31,7 +31,7 @@ pub(super) struct InUse {
 /// [`InUse`]; the old version answers again then.
 pub(super) async fn make_way(
     model: &ModelName,
-    by: &Version,
+    by: &VersionName,
     shared: &Shared,
 ) -> Result<(), InUse> {
     shared.status.replacement_began(model, by);

@@ -4,7 +4,6 @@
 //! while ONNX Runtime loads it, and while it is held against its terms at the [gate](super::gate): both can take the
 //! process with them. Then it is swapped in.
 
-use std::fs::File;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use tracing::info;
 
 use super::engine_slot::on_thread;
 use super::gate::{Gate, Terms};
+use super::gather::describe;
 use super::in_place::make_way;
 use super::machine::Event;
 use super::memory::{How, Need, Seen, Weights, choose};
@@ -20,15 +20,22 @@ use crate::cache::{Cause, Journal, KeptModel, Record};
 use crate::clock::timed_awake;
 use crate::config::Reload;
 use crate::engine::Session;
-use crate::ids::{Digest, Version};
+use crate::ids::Digest;
+use crate::manifest::VersionLabels;
 use crate::metrics::defs;
 use crate::models::Loaded;
-use crate::onnx::Description;
 use crate::status::ModelStatus;
 
 impl Reloader {
     fn loaded(&self) -> MutexGuard<'_, Option<(Record, Seen)>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that what is loaded has this name, and its files these places.
+    pub(super) fn is_known_as(&self, record: Record) {
+        if let Some((known, _)) = &mut *self.loaded() {
+            *known = record;
+        }
     }
 
     /// Decides how a new version comes in, and where it takes the place of the one that answers, makes that one go; its
@@ -43,7 +50,7 @@ impl Reloader {
         let need = Need { new, old: seen };
         memory.wait_for_requests(&need).await;
         let (how, why) = choose(memory.mode, &need, memory.probe.free());
-        let version = record.version();
+        let version = &record.version;
         if how == How::Beside {
             info!(model = %name, %version, "the new version is loaded beside the one that answers: {why}");
             return Ok((how, None));
@@ -53,7 +60,7 @@ impl Reloader {
             return Err(CheckError::NoReturn);
         }
         info!(model = %name, %version, "the new version replaces the one that answers, and requests wait: {why}");
-        make_way(name, &version, &self.shared).await?;
+        make_way(name, version, &self.shared).await?;
         Ok((how, found))
     }
 
@@ -75,7 +82,11 @@ impl Reloader {
             }
         };
         let memory = &self.shared.memory;
-        let description = describe(&record, &files).await;
+        let description = match files.description() {
+            // What comes from the cache has not been read yet, and only data files need it.
+            None if !record.others.is_empty() => describe(files.path()).await.ok().flatten(),
+            read => read.cloned(),
+        };
         let weights = Weights::of(&record, description.as_ref());
         let (turn, how) = if reload {
             let turn = memory.loads.turn().await;
@@ -131,8 +142,7 @@ impl Reloader {
                 return Event::NotLoaded { vacated };
             }
         };
-        let version = record.version();
-        passed.report(name, &version);
+        passed.report(name, &record.version);
         let steps = &mut walk.steps;
         steps.warm_up = passed.warm_up.map(|time| time.min(loading));
         let warm_up = steps.warm_up.unwrap_or_default();
@@ -141,8 +151,9 @@ impl Reloader {
         metrics::histogram!(defs::MODEL_LOAD_TIME, defs::MODEL_LABEL => name.to_string())
             .record(milliseconds(loading.saturating_sub(warm_up)));
         let signature = session.signature().clone();
+        let labels = journal.history().labels().clone();
+        self.let_answer(&record, digest, session, labels);
         *self.loaded() = Some((record, Seen { weights, took }));
-        self.let_answer(&version, digest, session);
         if reload {
             metrics::counter!(defs::MODEL_RELOADS, defs::MODEL_LABEL => name.to_string())
                 .increment(1);
@@ -152,11 +163,18 @@ impl Reloader {
     }
 
     /// From here on this version answers.
-    fn let_answer(&self, version: &Version, digest: Digest, session: Box<dyn Session>) {
+    fn let_answer(
+        &self,
+        record: &Record,
+        digest: Digest,
+        session: Box<dyn Session>,
+        labels: VersionLabels,
+    ) {
         let (name, shared) = (&self.settings.name, &self.shared);
+        let version = &record.version;
         let now = shared.clock.now();
         let loaded = Loaded::new(name.clone(), version.clone(), digest, now, session);
-        shared.models.swap(loaded);
+        shared.models.swap(loaded.with_labels(labels));
         shared.status.answers(name, version, now);
         let no_problem = |status: &mut ModelStatus| (status.problem, status.detail) = (None, None);
         shared.status.update(name, no_problem);
@@ -165,9 +183,11 @@ impl Reloader {
     fn tell(&self, steps: &Steps, reload: bool) {
         let name = &self.settings.name;
         let current = self.shared.models.current(name);
+        let current = current.as_deref();
         info!(
             model = %name,
-            version = current.map(|current| current.version.to_string()),
+            version = current.map(|current| current.version.as_str()),
+            digest = current.map(|current| current.digest.as_str()),
             bytes = steps.bytes,
             fetch_ms = steps.fetch.map(milliseconds),
             load_ms = milliseconds(steps.load),
@@ -177,11 +197,12 @@ impl Reloader {
         );
     }
 
-    /// What the version is held against before it answers. One that was let in here before is only warmed up.
-    fn gate(&self, record: &Record, terms: Terms, journal: &Journal) -> Gate {
+    /// What the version is held against before it answers. One whose content was let in here before, on the same terms, is
+    /// only warmed up.
+    pub(super) fn gate(&self, record: &Record, terms: Terms, journal: &Journal) -> Gate {
         let (history, digest) = (journal.history(), record.digest());
-        if history.good() == Some(record) || history.before() == Some(record) {
-            let inputs = history.example(&digest);
+        if history.has_let_in(record) {
+            let inputs = history.example(record);
             return match inputs {
                 Some(inputs) => {
                     Gate::warm_up_only(inputs.to_vec(), journal.warm_up_begins(&digest))
@@ -196,15 +217,4 @@ impl Reloader {
             ..terms
         })
     }
-}
-
-/// What a model says of itself, as far as its data files matter. What comes from the cache has not been read yet.
-async fn describe(record: &Record, files: &KeptModel) -> Option<Description> {
-    let description = files.description().cloned();
-    if description.is_some() || record.others.is_empty() {
-        return description;
-    }
-    let path = files.path().to_owned();
-    let read = move || Description::read(&File::open(path).ok()?).ok();
-    tokio::task::spawn_blocking(read).await.ok().flatten()
 }

@@ -29,6 +29,9 @@ pub(super) enum Step {
     Find(Record),
     /// Load it, hold it against its terms, and let it answer.
     Load(Record),
+    /// Give the active version, which has the same content, the name of this record; first hold it against this record's
+    /// terms, where it was not let in on these.
+    Rename(Record),
     /// Nothing more.
     End(End),
 }
@@ -66,7 +69,6 @@ pub(super) enum Event {
     Gathered {
         record: Record,
         published: Option<Published>,
-        transferred: bool,
         more: bool,
     },
     /// [`Step::Gather`]: it cannot be had now.
@@ -77,13 +79,15 @@ pub(super) enum Event {
     Lost,
     /// [`Step::Load`]: it answers.
     Loaded { signature: Signature },
-    /// [`Step::Load`]: it must not answer. `vacated`: what answered before had to go for it.
+    /// [`Step::Rename`]: the active version has the name.
+    Renamed { signature: Signature },
+    /// [`Step::Load`], [`Step::Rename`]: it must not answer. `vacated`: what answered before had to go for it.
     Refused {
         cause: Cause,
         reason: String,
         vacated: bool,
     },
-    /// [`Step::Load`]: it could not even be tried.
+    /// [`Step::Load`], [`Step::Rename`]: it could not even be tried.
     NotLoaded { vacated: bool },
 }
 
@@ -126,6 +130,7 @@ enum Stage {
     Gathering(Target),
     Finding(Record),
     Loading { record: Record, after: After },
+    Renaming { record: Record, after: After },
     Ended,
 }
 
@@ -202,13 +207,12 @@ impl Check {
                 Event::Gathered {
                     record,
                     published,
-                    transferred,
                     more,
                 },
             ) => {
                 let after = following(target, more);
                 match target {
-                    Target::Choice(_) => self.seen(history, record, published, transferred, after),
+                    Target::Choice(_) => self.seen(history, record, published, after),
                     Target::StandIn(_) => {
                         let (digest, terms) =
                             (record.digest(), published.as_ref().map(|it| &it.terms));
@@ -239,7 +243,7 @@ impl Check {
             (Stage::Loading { record, .. }, Event::Loaded { signature }) => {
                 self.answering = Some(record.digest());
                 if let Some((withdrawn, reason)) = self.withdrawn.take() {
-                    history.refused(&withdrawn, Cause::Itself, &reason);
+                    history.refused_itself(&withdrawn, &reason);
                 }
                 history.let_in(&record, signature);
                 match self.restoring.take() {
@@ -256,10 +260,7 @@ impl Check {
                     vacated,
                 },
             ) => {
-                let digest = record.digest();
-                history.refused(&digest, cause, &reason);
-                self.passed_over.get_or_insert(reason);
-                self.tried.push(digest);
+                self.refused(history, &record, cause, reason);
                 self.failed(history, after, vacated)
             }
             (Stage::Loading { record, .. }, Event::NotLoaded { vacated }) => {
@@ -270,6 +271,9 @@ impl Check {
                 } else {
                     self.end(history, End::Failed)
                 }
+            }
+            (Stage::Renaming { record, after }, event) => {
+                self.renamed(history, &record, after, event)
             }
             // Nothing that happens can follow from a step that was not taken.
             (_, _) => self.end(history, End::Failed),
@@ -285,7 +289,8 @@ impl Check {
             };
         };
         if self.answering.as_ref() == Some(&usable.digest()) {
-            return self.end(history, End::Current);
+            let usable = usable.clone();
+            return self.rename(history, usable, After::StandIn);
         }
         match here {
             Some(here) if here == *usable => self.load(here, After::StandIn),
@@ -299,7 +304,6 @@ impl Check {
         history: &mut History,
         record: Record,
         published: Option<Published>,
-        transferred: bool,
         after: After,
     ) -> Step {
         let digest = record.digest();
@@ -314,10 +318,55 @@ impl Check {
         if self.tried.contains(&digest) {
             return self.go_on(history, after);
         }
-        if self.answering.as_ref() == Some(&digest) && !transferred {
+        if self.answering.as_ref() != Some(&digest) {
+            return self.load(record, after);
+        }
+        self.rename(history, record, after)
+    }
+
+    /// The source wants this version, and its content is active.
+    fn rename(&mut self, history: &mut History, record: Record, after: After) -> Step {
+        if history.good() == Some(&record) {
             return self.end(history, End::Current);
         }
-        self.load(record, after)
+        self.stage = Stage::Renaming {
+            record: record.clone(),
+            after,
+        };
+        Step::Rename(record)
+    }
+
+    /// What comes after the attempt to rename the active version. One that fails stays active under its former name.
+    fn renamed(
+        &mut self,
+        history: &mut History,
+        record: &Record,
+        after: After,
+        event: Event,
+    ) -> Step {
+        match event {
+            Event::Renamed { signature } => {
+                history.let_in(record, signature);
+                self.end(history, End::Current)
+            }
+            Event::Refused { cause, reason, .. } => {
+                self.refused(history, record, cause, reason);
+                self.go_on(history, after)
+            }
+            _ => {
+                self.unfinished = true;
+                self.end(history, End::Failed)
+            }
+        }
+    }
+
+    /// The same content may still do on other terms, where it is not refused for itself.
+    fn refused(&mut self, history: &mut History, record: &Record, cause: Cause, reason: String) {
+        history.refused(record, cause, &reason);
+        self.passed_over.get_or_insert(reason);
+        if cause == Cause::Itself {
+            self.tried.push(record.digest());
+        }
     }
 
     /// A load came to nothing.
@@ -395,7 +444,8 @@ impl Check {
         if let Some(manifest) = self.manifest.take() {
             history.settled(Some(manifest));
         }
-        if self.unfinished {
+        // One that was to be withdrawn and stays may have a new name.
+        if self.unfinished || self.withdrawn.is_some() {
             history.settled(None);
         }
         if self.has_seen {

@@ -17,9 +17,9 @@ use super::gather::{
 };
 use crate::cache::{FileRecord, Journal, KeptFile, Published, Record};
 use crate::fetch::Parts;
-use crate::ids::{Digest, ETag, Expected, FilePath, Identity};
+use crate::ids::{Digest, ETag, Expected, FilePath, Identity, VersionName};
 use crate::manifest::{
-    Chosen, MOST_BYTES, Manifest, Named, PublishedFile, PublishedVersion, VersionName, Why,
+    Chosen, MOST_BYTES, Manifest, Named, PublishedFile, PublishedVersion, VersionLabels, Why,
 };
 use crate::onnx::Description;
 use crate::source::Object;
@@ -35,16 +35,18 @@ pub(super) struct Offer {
 }
 
 impl Gatherer<'_> {
-    /// Reads what a manifest has this environment run.
+    /// Reads what a manifest has this environment run, and what it calls its versions.
     pub(super) async fn read_offer(
         &self,
         path: &FilePath,
         manifest: Object,
+        labels: &mut Option<VersionLabels>,
     ) -> Result<Offer, CheckError> {
         let (mut manifest, identity) = self.read_manifest(path, manifest).await?;
         if self.is_for_snapshot() && manifest.without_canary() {
             self.canary_held.store(true, Relaxed);
         }
+        *labels = Some(manifest.labels().clone());
         let chosen = self.choose(&manifest)?;
         let (name, why) = (chosen.version.0, chosen.why);
         info!(model = %self.settings.name, %why, "the manifest's version {name} is to run here");
@@ -87,7 +89,7 @@ impl Gatherer<'_> {
             example: version.golden.first().map(|golden| golden.inputs.clone()),
             terms: terms(version),
         };
-        let record = promised(version);
+        let record = promised(name, version);
         let (digest, terms) = (record.digest(), Some(&published.terms));
         // Its digests tell before anything is fetched.
         if journal.history().why_refused(&digest, terms).is_some() {
@@ -95,7 +97,7 @@ impl Gatherer<'_> {
         }
         let taken = self.take_published(&record, journal).await?;
         let transferred = transferred(&taken);
-        let (record, files) = Self::version_of(taken)?;
+        let (record, files) = Self::version_of(taken, Some(name.clone()))?;
         let description = self.complete(name.as_str(), &record, &files).await?;
         let terms = Terms {
             declared: version.signature.clone(),
@@ -185,7 +187,7 @@ impl Gatherer<'_> {
         let Some(model) = files.first() else {
             return Ok(None);
         };
-        let description = describe(model).await?;
+        let description = describe(model.path()).await?;
         for path in external(description.as_ref()) {
             let referred = record.model.path.beside(path);
             if record.files().all(|file| file.path.laid_out() != referred) {
@@ -199,7 +201,7 @@ impl Gatherer<'_> {
 }
 
 /// A version as the manifest promises it, before anything of it is here.
-fn promised(version: &PublishedVersion) -> Record {
+fn promised(name: &VersionName, version: &PublishedVersion) -> Record {
     let others = version.files.iter().filter(|file| **file != version.model);
     let mut others: Vec<&PublishedFile> = others.collect();
     others.sort_unstable_by(|one, other| one.path.cmp(&other.path));
@@ -213,10 +215,8 @@ fn promised(version: &PublishedVersion) -> Record {
         size: file.size,
         digest: file.digest.clone(),
     };
-    Record {
-        model: record(&version.model),
-        others: others.into_iter().map(record).collect(),
-    }
+    let others = others.into_iter().map(record).collect();
+    Record::new(record(&version.model), others, Some(name.clone()))
 }
 
 /// A digest of what the version is held against before it answers. It is compared within one build of the sidecar; in

@@ -190,8 +190,8 @@ impl Gatherer<'_> {
         let files = [loaded.digest.clone()];
         let gone = self.shared.cache.make_room(needs, &files).is_ok();
         if gone {
-            let version = &loaded.version;
-            warn!(%model, %version, "there is no room for two versions: the file of the one that answers goes");
+            let (version, digest) = (&loaded.version, &loaded.digest);
+            warn!(%model, %version, %digest, "there is no room for two versions: the file of the one that answers goes");
         }
         gone
     }

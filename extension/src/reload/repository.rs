@@ -5,8 +5,8 @@
 
 use super::CheckError;
 use super::gather::Gatherer;
-use crate::config::Choice;
-use crate::ids::FilePath;
+use crate::config::{Choice, Form};
+use crate::ids::{FilePath, VersionName};
 
 /// What the folder of a version holds.
 const MODEL_FILE: &str = "model.onnx";
@@ -39,6 +39,14 @@ impl Gatherer<'_> {
         let path = |number| FilePath::parse(&format!("{folder}{number}/{MODEL_FILE}"));
         let paths: Result<_, _> = numbers.into_iter().map(path).collect();
         paths.map_err(CheckError::Repository)
+    }
+
+    /// The name that the publisher gives the version whose model's file is at `path`: the number of its folder.
+    pub(super) fn published_name(&self, path: &FilePath) -> Option<VersionName> {
+        match self.settings.form {
+            Form::Repository => VersionName::parse(path.as_str().rsplit('/').nth(1)?).ok(),
+            Form::Model(_) | Form::Manifest(_) => None,
+        }
     }
 
     fn not_there(&self, there: &[u64]) -> CheckError {

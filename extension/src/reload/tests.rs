@@ -5,6 +5,7 @@ mod files;
 mod gate;
 mod in_place;
 mod published;
+mod rename;
 mod repository;
 mod rollout;
 mod shelf;
@@ -47,7 +48,7 @@ type Loads = (Vec<u8>, Option<Vec<u8>>);
 
 struct Run {
     inputs: Vec<(String, Value)>,
-    /// The version that answered while it ran.
+    /// The digest of the version that was active while it ran.
     answering: Option<String>,
 }
 
@@ -123,7 +124,7 @@ impl Session for Loadable {
     ) -> crate::models::RunResult {
         let name = self.models.only().unwrap();
         let answering = self.models.current(name);
-        let answering = answering.map(|loaded| loaded.version.to_string());
+        let answering = answering.map(|loaded| loaded.digest.to_string());
         let run = Run { inputs, answering };
         self.seen.lock().unwrap().runs.push(run);
         if self.bytes.starts_with(b"fail") {
@@ -277,12 +278,16 @@ impl Bench {
         }
     }
 
+    /// The identity of the active version.
     fn version(&self, reloader: &Reloader) -> Option<String> {
-        reloader
-            .shared
-            .models
-            .current(&self.name)
-            .map(|loaded| loaded.version.to_string())
+        let active = reloader.shared.models.current(&self.name);
+        active.map(|loaded| loaded.digest.to_string())
+    }
+
+    /// The public name of the active version.
+    fn named(&self, reloader: &Reloader) -> Option<String> {
+        let active = reloader.shared.models.current(&self.name);
+        active.map(|loaded| loaded.version.to_string())
     }
 
     fn problem(&self, reloader: &Reloader) -> Option<String> {

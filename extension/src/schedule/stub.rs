@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
 use crate::engine::{Cancel, Session};
-use crate::ids::{Digest, ETag, Identity, ModelName, Version};
+use crate::ids::{Digest, ModelName, VersionName};
 use crate::models::{Loaded, RunResult};
 use crate::tensor::{Signature, Value};
 
@@ -28,32 +28,29 @@ impl<F: Fn(Vec<(String, Value)>, &Cancel) -> RunResult + Send + Sync> Session fo
     }
 }
 
-/// A version of `name`, told from others by `etag`, whose runs are `run`.
+/// A version of `name`, whose bytes are `content`, whose runs are `run`.
 pub(crate) fn loaded(
     name: &ModelName,
-    etag: &str,
+    content: &str,
     run: impl Fn(&Cancel) -> RunResult + Send + Sync + 'static,
 ) -> Loaded {
     let run = move |_: Vec<(String, Value)>, cancel: &Cancel| run(cancel);
-    with_signature(name, etag, Signature::default(), false, run)
+    with_signature(name, content, Signature::default(), false, run)
 }
 
 /// The same with inputs and outputs, of which `run` is told, and with fixed work or without.
 pub(crate) fn with_signature(
     name: &ModelName,
-    etag: &str,
+    content: &str,
     signature: Signature,
     has_fixed_work: bool,
     run: impl Fn(Vec<(String, Value)>, &Cancel) -> RunResult + Send + Sync + 'static,
 ) -> Loaded {
-    let identity = Identity {
-        etag: ETag(etag.to_owned()),
-        version_id: None,
-    };
+    let digest = Digest::of(Sha256::new().chain_update(content));
     Loaded::new(
         name.clone(),
-        Version::of([("model.onnx", &identity)]),
-        Digest::of(Sha256::new()),
+        VersionName::derived(&digest),
+        digest,
         Timestamp(0),
         Box::new(Stub {
             signature,

@@ -7,7 +7,7 @@ use hyper::header::HeaderMap;
 use hyper::{Request, StatusCode};
 
 use super::Context;
-use super::answer::{Answer, answered_by, check_version, deadline, find, json, named};
+use super::answer::{Answer, answered_by, check_target, deadline, find, json, named};
 use super::error::ApiError;
 use super::route::Target;
 use super::wait::loaded;
@@ -58,7 +58,7 @@ pub(super) fn model_ready(target: &Target, context: &Context) -> Result<Answer, 
     let Some(loaded) = context.models.current(name) else {
         return Err(ApiError::NotReady(context.status.why_missing(name)));
     };
-    check_version(target, &loaded)?;
+    check_target(target, &loaded)?;
     let body = serde_json::json!({
         "name": name.as_str(),
         "version": loaded.version.as_str(),
@@ -104,7 +104,7 @@ pub(super) fn tensorflow_status(target: &Target, context: &Context) -> Result<An
         };
         return Ok(json(StatusCode::OK, tfserving::status(availability)));
     };
-    check_version(target, &loaded)?;
+    check_target(target, &loaded)?;
     let status = tfserving::status(Availability::Available(loaded.version.as_str()));
     Ok(named(json(StatusCode::OK, status), &loaded))
 }
@@ -129,7 +129,7 @@ async fn described(
     let name = find(&target.model, context)?;
     let deadline = deadline(request.headers(), context)?;
     let loaded = loaded(name, deadline, context).await?;
-    check_version(target, &loaded)?;
+    check_target(target, &loaded)?;
     Ok(named(json(StatusCode::OK, write(&loaded)), &loaded))
 }
 
@@ -137,6 +137,7 @@ async fn described(
 fn standing(loaded: &Loaded, context: &Context) -> v2::Standing {
     let status = context.status.get(&loaded.name).unwrap_or_default();
     v2::Standing {
+        digest: loaded.digest.to_string(),
         loaded_at_ms: loaded.loaded_at.0,
         confirmed_at_ms: status.checked_at.map(|at| at.0),
         problem: status.problem,

@@ -322,7 +322,7 @@ async fn infer(
         let received = Instant::now();
         let loaded = loaded(name, deadline, context).await?;
         if let Some(target) = form.target() {
-            check_version(target, &loaded)?;
+            check_target(target, &loaded)?;
         }
         answering = Some((Arc::clone(&loaded), received));
         let decoding = Instant::now();
@@ -467,11 +467,13 @@ fn timed(mut answer: Answer, success: Success, name: &ModelName, context: &Conte
 }
 
 pub(super) fn named(mut answer: Answer, loaded: &Loaded) -> Answer {
+    let texts = loaded.texts();
     for (header, text) in [
-        ("x-model-name", loaded.name.as_str()),
-        ("x-model-version", loaded.version.as_str()),
+        ("x-model-name", &texts.name),
+        ("x-model-version", &texts.version),
+        ("x-model-digest", &texts.digest),
     ] {
-        if let Ok(value) = HeaderValue::from_str(text) {
+        if let Ok(value) = HeaderValue::from_maybe_shared(text.clone()) {
             answer
                 .headers_mut()
                 .insert(HeaderName::from_static(header), value);
@@ -506,15 +508,34 @@ pub(super) fn find<'a>(given: &str, context: &'a Context) -> Result<&'a ModelNam
         })
 }
 
-pub(super) fn check_version(target: &Target, loaded: &Loaded) -> Result<(), ApiError> {
-    match &target.version {
-        Some(given) if *given != loaded.version.as_str() => Err(ApiError::NoSuchVersion {
+/// Makes sure that the active version is the one that the request names, if it names one.
+pub(super) fn check_target(target: &Target, loaded: &Loaded) -> Result<(), ApiError> {
+    let is_active = |version: &str| version == loaded.version.as_str();
+    if let Some(given) = &target.version
+        && !is_active(given)
+    {
+        return Err(ApiError::NoSuchVersion {
             model: target.model.clone(),
             given: given.clone(),
             current: loaded.version.to_string(),
-        }),
-        _ => Ok(()),
+        });
     }
+    let Some(given) = &target.label else {
+        return Ok(());
+    };
+    let points_to = loaded.labels.version(given);
+    if points_to.is_some_and(|version| is_active(version.as_str())) {
+        return Ok(());
+    }
+    Err(ApiError::NoSuchLabel {
+        model: target.model.clone(),
+        given: given.clone(),
+        points_to: match points_to {
+            Some(version) => format!("names version {:?}", version.as_str()),
+            None => "names no version".to_owned(),
+        },
+        current: loaded.version.to_string(),
+    })
 }
 
 /// The request's own deadline, or the invocation's, a margin earlier.

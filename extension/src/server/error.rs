@@ -45,10 +45,21 @@ pub(super) enum ApiError {
         "several models are served here: name one, as /models/{{model}}/predict; there is {known}"
     )]
     WhichModel { known: String },
-    #[error("model {model:?} has no version {:?} here; {current} answers", Excerpt(.given))]
+    #[error("model {model:?} has no version {:?} here; version {current:?} is active", Excerpt(.given))]
     NoSuchVersion {
         model: String,
         given: String,
+        current: String,
+    },
+    #[error(
+        "label {:?} of model {model:?} {points_to}; version {current:?} is active (labels are the `version_labels` of the \
+         manifest)",
+        Excerpt(.given)
+    )]
+    NoSuchLabel {
+        model: String,
+        given: String,
+        points_to: String,
         current: String,
     },
     #[error(transparent)]
@@ -145,7 +156,8 @@ impl ApiError {
             ApiError::NoSuchPath { .. }
             | ApiError::NoSuchVerb { .. }
             | ApiError::NoSuchModel { .. }
-            | ApiError::NoSuchVersion { .. } => StatusCode::NOT_FOUND,
+            | ApiError::NoSuchVersion { .. }
+            | ApiError::NoSuchLabel { .. } => StatusCode::NOT_FOUND,
             ApiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::OverBudget(OverBudget { over, .. }) => match over {

@@ -38,6 +38,8 @@ pub(super) enum Route {
 pub(super) struct Target {
     pub(super) model: String,
     pub(super) version: Option<String>,
+    /// In TensorFlow Serving's form, a label that the version must have.
+    pub(super) label: Option<String>,
 }
 
 impl Target {
@@ -129,14 +131,23 @@ pub(super) static PATHS: &[Path] = &[
     post("/v1/models/{model}/versions/{version}:predict", |target| {
         Route::TensorFlowPredict(target.newest_for_0())
     }),
+    post(
+        "/v1/models/{model}/labels/{label}:predict",
+        Route::TensorFlowPredict,
+    ),
     get("/v1/models/{model}", Route::TensorFlowStatus),
     get("/v1/models/{model}/versions/{version}", |target| {
         Route::TensorFlowStatus(target.newest_for_0())
     }),
+    get("/v1/models/{model}/labels/{label}", Route::TensorFlowStatus),
     get("/v1/models/{model}/metadata", Route::TensorFlowMetadata),
     get("/v1/models/{model}/versions/{version}/metadata", |target| {
         Route::TensorFlowMetadata(target.newest_for_0())
     }),
+    get(
+        "/v1/models/{model}/labels/{label}/metadata",
+        Route::TensorFlowMetadata,
+    ),
     get("/openapi.json", |_| Route::OpenApi),
 ];
 
@@ -228,10 +239,10 @@ impl Path {
                     if value.is_empty() {
                         return None;
                     }
-                    if name == "version" {
-                        target.version = Some(value.to_owned());
-                    } else {
-                        value.clone_into(&mut target.model);
+                    match name {
+                        "version" => target.version = Some(value.to_owned()),
+                        "label" => target.label = Some(value.to_owned()),
+                        _ => value.clone_into(&mut target.model),
                     }
                 }
             }
@@ -240,20 +251,24 @@ impl Path {
     }
 }
 
-/// All paths, for the answer to a request that takes another; those of one version are named once, and the operator's
-/// only on demand.
+/// All paths, for the answer to a request that takes another; those of one version or label are named once, and the
+/// operator's only on demand.
 pub(super) fn all(with_operations: bool) -> String {
     let mut text = String::new();
     for path in PATHS {
         let is_operation = (path.call)(Target::default()).is_operation();
-        if !path.template.contains("{version}") && (with_operations || !is_operation) {
+        let is_variant = ["{version}", "{label}"]
+            .iter()
+            .any(|part| path.template.contains(part));
+        if !is_variant && (with_operations || !is_operation) {
             text.push_str(path.method.as_str());
             text.push(' ');
             text.push_str(path.template);
             text.push_str(", ");
         }
     }
-    text + "and for one version of a model /versions/{version} behind {model}, below /v1 and /v2"
+    text + "and for one version of a model /versions/{version} behind {model}, below /v1 and /v2, or /labels/{label}, below \
+            /v1"
 }
 
 #[cfg(test)]

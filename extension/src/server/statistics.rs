@@ -12,7 +12,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use super::Context;
-use super::answer::{Answer, check_version, find, json, named};
+use super::answer::{Answer, check_target, find, json, named};
 use super::error::ApiError;
 use super::route::Target;
 use crate::clock::Timestamp;
@@ -163,7 +163,7 @@ pub(super) fn answer(target: Option<&Target>, context: &Context) -> Result<Answe
     let Some(loaded) = context.models.current(name) else {
         return Err(ApiError::NotReady(context.status.why_missing(name)));
     };
-    check_version(target, &loaded)?;
+    check_target(target, &loaded)?;
     Ok(named(write(&[of(&loaded, context)]), &loaded))
 }
 

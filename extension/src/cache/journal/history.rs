@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::cache::{FileRecord, Record};
 use crate::ids::{Digest, FilePath, Identity};
-use crate::manifest::GoldenTensor;
+use crate::manifest::{GoldenTensor, VersionLabels};
 use crate::tensor::Signature;
 
 /// How often a process may die in the load of a version that there is no other for.
@@ -48,6 +48,9 @@ pub struct History {
     pub(super) location: String,
     /// The manifest of which everything has been done that it asks for.
     manifest: Option<Identity>,
+    /// What the last manifest that was read calls its versions.
+    #[serde(default)]
+    labels: VersionLabels,
     /// The version that was let in last.
     good: Option<Entry>,
     /// What the source held later, and what has not been let in, or could not be.
@@ -227,11 +230,14 @@ impl History {
         self.manifest.as_ref()
     }
 
-    /// What the version of this digest is to be warmed up with, as far as it is known.
+    /// What this version is to be warmed up with, as far as it is known.
     #[must_use]
-    pub fn example(&self, digest: &Digest) -> Option<&[GoldenTensor]> {
-        let entry = self.entries().find(|entry| entry.is(digest))?;
-        entry.example.as_deref()
+    pub fn example(&self, record: &Record) -> Option<&[GoldenTensor]> {
+        self.entry(record)?.example.as_deref()
+    }
+
+    fn entry(&self, record: &Record) -> Option<&Entry> {
+        self.entries().find(|entry| entry.record == *record)
     }
 
     /// Notes that the source holds this, as a manifest has it or without one. Bytes that were refused stay refused
@@ -247,10 +253,43 @@ impl History {
                 }
                 self.candidate = None;
             }
-            _ => {
-                self.candidate = Some(Entry::new(record, published));
+            good => {
+                let mut entry = Entry::new(record, published);
+                // As above, where the same content has another name.
+                let digest = entry.record.digest();
+                if let Some(good) = good
+                    && good.is(&digest)
+                    && good.terms == entry.terms
+                {
+                    entry.example.clone_from(&good.example);
+                }
+                self.candidate = Some(entry);
             }
         }
+    }
+
+    /// Whether the content of this version was let in on the terms that it has now, under whatever name.
+    #[must_use]
+    pub fn has_let_in(&self, record: &Record) -> bool {
+        let digest = record.digest();
+        let entry = self.entry(record);
+        let terms = entry.and_then(|entry| entry.terms.as_ref());
+        let let_in = [&self.good, &self.before].into_iter();
+        let mut let_in = let_in.filter_map(|slot| self.not_refused(slot.as_ref()));
+        let_in.any(|entry| {
+            entry.record == *record || entry.is(&digest) && entry.terms.as_ref() == terms
+        })
+    }
+
+    /// What the last manifest that was read calls its versions.
+    #[must_use]
+    pub fn labels(&self) -> &VersionLabels {
+        &self.labels
+    }
+
+    /// Notes what a manifest calls its versions.
+    pub fn labelled(&mut self, labels: VersionLabels) {
+        self.labels = labels;
     }
 
     /// Notes that this is here, and is to be loaded while what the source holds cannot be.
@@ -297,24 +336,36 @@ impl History {
 
     /// Notes that this version is not to be loaded. One that was good makes place for the one before it; what the
     /// manifest wants in its place has to be seen anew.
-    pub fn refused(&mut self, digest: &Digest, cause: Cause, reason: &str) {
-        let entry = self.entries().find(|entry| entry.is(digest));
-        let (files, terms) = match entry {
-            Some(entry) => (entry.record.files().cloned().collect(), entry.terms.clone()),
-            None => (Vec::new(), None),
-        };
+    pub fn refused(&mut self, record: &Record, cause: Cause, reason: &str) {
+        let terms = self.entry(record).and_then(|entry| entry.terms.clone());
         let terms = terms.filter(|_| cause == Cause::Terms);
-        self.refused.retain(|refusal| refusal.digest != *digest);
+        self.refuse(&record.digest(), terms, reason);
+    }
+
+    /// Notes that the version of this digest is not to be loaded, whatever else is said of it.
+    pub fn refused_itself(&mut self, digest: &Digest, reason: &str) {
+        self.refuse(digest, None, reason);
+    }
+
+    fn refuse(&mut self, digest: &Digest, terms: Option<Digest>, reason: &str) {
+        let entry = self.entries().find(|entry| entry.is(digest));
+        let files = entry.map(|entry| entry.record.files().cloned().collect());
+        // The same content may be refused on other terms, too.
+        let is_on_others = |refusal: &Refusal| terms.is_some() && refusal.terms != terms;
+        self.refused
+            .retain(|refusal| refusal.digest != *digest || is_on_others(refusal));
         self.refused.push(Refusal {
             digest: digest.clone(),
             reason: reason.to_owned(),
-            files,
+            files: files.unwrap_or_default(),
             terms,
         });
         self.manifest = None;
         let spare = self.refused.len().saturating_sub(MOST_REFUSED);
         self.refused.drain(..spare);
-        if self.good.as_ref().is_some_and(|good| good.is(digest)) {
+        // The same content may be good on other terms.
+        let is_refused = |good: &Entry| good.is(digest) && self.reason(good).is_some();
+        if self.good.as_ref().is_some_and(is_refused) {
             let good = std::mem::replace(&mut self.good, self.before.take());
             // What the source holds is known all the same.
             self.candidate = self.candidate.take().or(good);
@@ -339,7 +390,7 @@ impl History {
                 "the process died{times} while it loaded this version: a crash in ONNX Runtime, or too little memory \
                  for it (the function's memory size can be raised)"
             );
-            self.refused(digest, Cause::Itself, &reason);
+            self.refused_itself(digest, &reason);
         }
         while self.deaths.len() > MOST_REFUSED {
             self.deaths.pop_first();
@@ -349,8 +400,12 @@ impl History {
     /// Notes that a process died in the warm-up of the version of this digest: it does without from now on.
     pub fn died_in_warm_up(&mut self, digest: &Digest) {
         let entries = [&mut self.candidate, &mut self.good, &mut self.stand_in];
-        if let Some(entry) = entries.into_iter().flatten().find(|entry| entry.is(digest)) {
-            let version = entry.record.version();
+        for entry in entries
+            .into_iter()
+            .flatten()
+            .filter(|entry| entry.is(digest))
+        {
+            let version = &entry.record.version;
             warn!(%version, "the process died in the warm-up: this version does without from now on");
             entry.example = None;
         }

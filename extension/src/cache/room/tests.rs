@@ -69,10 +69,7 @@ impl Bench {
             size: SIZE as u64,
             digest,
         };
-        let record = Record {
-            model: model_file,
-            others: Vec::new(),
-        };
+        let record = Record::new(model_file, Vec::new(), None);
         let model = ModelName::parse(model).unwrap();
         let mut journal = self.cache.journal(&model, "s3://b/k");
         journal.note(|history| history.seen(record.clone(), None));
@@ -161,7 +158,7 @@ fn a_version_that_could_not_be_loaded_goes_at_once() {
     let (file, record) = bench.fetched("m", 2, 2);
     let model = ModelName::parse("m").unwrap();
     let mut journal = bench.cache.journal(&model, "s3://b/k");
-    journal.note(|history| history.refused(&record.digest(), Cause::Itself, "of no use"));
+    journal.note(|history| history.refused(&record, Cause::Itself, "of no use"));
     bench.cache.sweep();
     assert_eq!(bench.has(), [1, 2].into(), "in hand");
     drop(file);

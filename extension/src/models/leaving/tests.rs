@@ -8,7 +8,8 @@ use sha2::{Digest as _, Sha256};
 use super::*;
 use crate::clock::Timestamp;
 use crate::engine::{Cancel, Session};
-use crate::ids::{Digest, ETag, Identity, ModelName, Version};
+use crate::ids::{Digest, ModelName, VersionName};
+use crate::manifest::VersionLabels;
 use crate::models::{Models, RunResult};
 use crate::tensor::{Signature, Value};
 
@@ -18,6 +19,10 @@ fn name() -> ModelName {
     ModelName::parse("wine").unwrap()
 }
 
+fn version(name: &str) -> VersionName {
+    VersionName::parse(name).unwrap()
+}
+
 fn models() -> Models {
     holding(&Arc::default())
 }
@@ -25,13 +30,9 @@ fn models() -> Models {
 /// One model, whose session says when it is taken apart.
 fn holding(is_apart: &Arc<AtomicBool>) -> Models {
     let models = Models::new([name()]);
-    let identity = Identity {
-        etag: ETag("1".to_owned()),
-        version_id: None,
-    };
     models.swap(Loaded::new(
         name(),
-        Version::of([("model.onnx", &identity)]),
+        version("7"),
         Digest::of(Sha256::new()),
         Timestamp(0),
         Box::new(Slow {
@@ -105,10 +106,28 @@ async fn one_that_is_still_in_use_can_be_put_back_whole() {
     assert_eq!(started.elapsed(), LONGEST);
     models.put_back(loaded);
     let current = models.current(&name()).unwrap();
-    assert!(Arc::ptr_eq(&current, &running));
+    assert_eq!(current.loaded_at, running.loaded_at);
     assert!(current.run(Vec::new(), &[], &Cancel::default()).is_ok());
     // It can be taken out again, and goes once nobody uses it.
     drop((current, running));
+    let leaving = models.take_out(&name()).unwrap();
+    assert!(leaving.gone(LONGEST).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_renamed_is_in_use_as_long_as_a_request_runs_under_its_former_name() {
+    let models = models();
+    let running = models.current(&name()).unwrap();
+    models.rename(&name(), version("8"), VersionLabels::default());
+    assert_eq!(running.version, version("7"));
+    assert_eq!(models.current(&name()).unwrap().version, version("8"));
+    let leaving = models.take_out(&name()).unwrap();
+    let Err(loaded) = leaving.gone(LONGEST).await else {
+        panic!("a request runs on it");
+    };
+    assert_eq!(loaded.version, version("8"));
+    models.put_back(loaded);
+    drop(running);
     let leaving = models.take_out(&name()).unwrap();
     assert!(leaving.gone(LONGEST).await.is_ok());
 }

@@ -218,10 +218,10 @@ fn status_and_metadata_are_those_of_the_specification() {
             Availability::Available("123"),
             one("123", "AVAILABLE", "OK", ""),
         ),
-        (Availability::Loading, one("", "LOADING", "OK", "")),
+        (Availability::Loading, one("0", "LOADING", "OK", "")),
         (
             Availability::Failed("gone"),
-            one("", "END", "UNAVAILABLE", "gone"),
+            one("0", "END", "UNAVAILABLE", "gone"),
         ),
     ] {
         assert_eq!(status(availability), expected);
@@ -237,7 +237,7 @@ fn status_and_metadata_are_those_of_the_specification() {
         "method_name": "tensorflow/serving/predict",
     });
     let expected = json!({
-        "model_spec": { "name": "m", "signature_name": "", "version": "0123456789ab" },
+        "model_spec": { "name": "m", "signature_name": "", "version": "7" },
         "metadata": { "signature_def": { "signature_def": { "serving_default": signature } } },
     });
     assert_eq!(metadata, expected);

@@ -7,10 +7,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::cache::FileRecord;
-use crate::ids::{ETag, FilePath};
+use crate::ids::{ETag, FilePath, VersionName};
 
 /// Versions there are.
 const VERSIONS: u8 = 6;
+/// A version with the content of another one.
+const TWIN: u8 = 5;
+const ITS_TWIN: u8 = 4;
 /// More steps than any check takes.
 const MANY: usize = 60;
 
@@ -19,12 +22,14 @@ fn record(version: u8) -> Record {
         path: FilePath::parse("m.onnx").unwrap(),
         identity: identity(version),
         size: 1,
-        digest: digest(&format!("version {version}")),
+        digest: digest(&format!("content {}", content(version))),
     };
-    Record {
-        model,
-        others: Vec::new(),
-    }
+    let name = VersionName::parse(&version.to_string()).ok();
+    Record::new(model, Vec::new(), name)
+}
+
+fn content(version: u8) -> u8 {
+    if version == TWIN { ITS_TWIN } else { version }
 }
 
 fn identity(number: u8) -> Identity {
@@ -89,12 +94,13 @@ struct World {
     /// What outlives the process.
     history: History,
     cached: Vec<u8>,
+    /// The content of versions that were refused for what happened to them.
+    unlucky: Vec<u8>,
     /// What the process has in memory, and whether it had to go for a load.
     answering: Option<u8>,
     vacated: bool,
-    /// How often each version was loaded and found wanting, and which were refused for what happened to them.
+    /// How often each version was loaded and found wanting.
     failures: BTreeMap<u8, u32>,
-    unlucky: Vec<u8>,
     /// Loads that came to an end.
     let_in: Vec<u8>,
 }
@@ -129,8 +135,25 @@ impl World {
         })
     }
 
+    /// What a version does: what its content does, or, under a manifest, does not keep its own terms.
+    fn nature(&self, version: u8) -> Nature {
+        let own = self.natures[usize::from(version)];
+        match self.natures[usize::from(content(version))] {
+            Nature::Good if self.has_manifest && own == Nature::Wrong => Nature::Wrong,
+            of_content => of_content,
+        }
+    }
+
     fn is_bad(&self, version: u8) -> bool {
-        self.natures[usize::from(version)] != Nature::Good
+        self.nature(version) != Nature::Good
+    }
+
+    fn is_unlucky(&self, version: u8) -> bool {
+        self.unlucky.contains(&content(version))
+    }
+
+    fn is_cached(&self, version: u8) -> bool {
+        self.cached.contains(&content(version))
     }
 
     fn same(&self, known: bool) -> bool {
@@ -169,7 +192,7 @@ impl World {
         );
         let end = self.walk(check, step, luck);
         if self.history.why_refused(&digest, None).is_some() {
-            self.unlucky.push(answering);
+            self.unlucky.push(content(answering));
         }
         end
     }
@@ -196,7 +219,7 @@ impl World {
                     self.history.died(&digest);
                     // With no other version it is tried again.
                     if self.history.why_refused(&digest, None).is_some() {
-                        self.unlucky.push(version(loading));
+                        self.unlucky.push(content(version(loading)));
                     }
                 }
                 self.end_process();
@@ -211,7 +234,7 @@ impl World {
                 Step::Ask { known, beside } => {
                     let found = beside
                         .as_ref()
-                        .is_some_and(|it| self.cached.contains(&version(it)));
+                        .is_some_and(|it| self.is_cached(version(it)));
                     match luck {
                         Luck::Bad => Event::Unreachable { found },
                         _ if self.same(*known) => Event::Same { found },
@@ -222,9 +245,10 @@ impl World {
                     }
                 }
                 Step::Gather(target) => self.gather(*target, luck),
-                Step::Find(wanted) if self.cached.contains(&version(wanted)) => Event::Found,
+                Step::Find(wanted) if self.is_cached(version(wanted)) => Event::Found,
                 Step::Find(_) => Event::Lost,
                 Step::Load(wanted) => self.load(version(wanted), luck)?,
+                Step::Rename(wanted) => self.rename(wanted, luck),
             };
             assert!(
                 had.is_none() || self.answering.is_some() || self.vacated,
@@ -247,12 +271,10 @@ impl World {
         if luck == Luck::Bad {
             return Event::NotGathered { more };
         }
-        let transferred = !self.cached.contains(&wanted);
-        self.cached.push(wanted);
+        self.cached.push(content(wanted));
         Event::Gathered {
             record: record(wanted),
             published: self.published(wanted),
-            transferred,
             more,
         }
     }
@@ -260,9 +282,11 @@ impl World {
     /// `None` when the process died.
     fn load(&mut self, wanted: u8, luck: Luck) -> Option<Event> {
         assert!(
-            self.cached.contains(&wanted) || luck == Luck::Lost,
+            self.is_cached(wanted) || luck == Luck::Lost,
             "its files are not here"
         );
+        let active = self.answering.map(content);
+        assert_ne!(active, Some(content(wanted)), "its content is active");
         let vacated = luck == Luck::NoMemory && self.answering.is_some();
         if vacated {
             (self.answering, self.vacated) = (None, true);
@@ -275,14 +299,14 @@ impl World {
             reason: "it is bad".to_owned(),
             vacated,
         };
-        let nature = self.natures[usize::from(wanted)];
+        let nature = self.nature(wanted);
         if nature != Nature::Good {
             *self.failures.entry(wanted).or_default() += 1;
         }
         Some(match nature {
             Nature::Good => {
                 assert!(
-                    !self.unlucky.contains(&wanted),
+                    !self.is_unlucky(wanted),
                     "it was refused for what happened to it"
                 );
                 self.answering = Some(wanted);
@@ -301,9 +325,30 @@ impl World {
         })
     }
 
+    fn rename(&mut self, record: &Record, luck: Luck) -> Event {
+        let wanted = version(record);
+        assert_eq!(self.answering.map(content), Some(content(wanted)));
+        if luck == Luck::Bad {
+            return Event::NotLoaded { vacated: false };
+        }
+        if !self.history.has_let_in(record) && self.is_bad(wanted) {
+            *self.failures.entry(wanted).or_default() += 1;
+            return Event::Refused {
+                cause: Cause::Terms,
+                reason: "it is wrong".to_owned(),
+                vacated: false,
+            };
+        }
+        self.answering = Some(wanted);
+        self.let_in.push(wanted);
+        Event::Renamed {
+            signature: Signature::default(),
+        }
+    }
+
     /// What should answer once nothing fails any more.
     fn wanted(&self) -> Option<u8> {
-        let will_do = |version: &&u8| !self.is_bad(**version) && !self.unlucky.contains(version);
+        let will_do = |version: &&u8| !self.is_bad(**version) && !self.is_unlucky(**version);
         self.release().choices.iter().find(will_do).copied()
     }
 
@@ -316,7 +361,7 @@ impl World {
             }
             let answers = self
                 .answering
-                .is_some_and(|version| !self.unlucky.contains(&version));
+                .is_some_and(|version| !self.is_unlucky(version));
             if !answers && self.nothing_will_do() {
                 return;
             }
@@ -327,7 +372,7 @@ impl World {
     fn nothing_will_do(&self) -> bool {
         let release = self.release();
         let mut all = release.choices.iter().chain(&release.stand_ins);
-        all.all(|version| self.is_bad(*version) || self.unlucky.contains(version))
+        all.all(|version| self.is_bad(*version) || self.is_unlucky(*version))
     }
 }
 
@@ -449,6 +494,51 @@ fn a_version_is_withdrawn_also_where_it_had_to_go_for_another() {
     assert_eq!(world.answering, Some(3));
 }
 
+#[test]
+fn the_same_content_is_renamed_and_on_terms_that_it_does_not_keep_it_stays_what_it_was() {
+    let release = |number, version| Release {
+        number,
+        choices: vec![version],
+        stand_ins: vec![],
+    };
+    let releases = || vec![release(0, ITS_TWIN), release(1, TWIN)];
+    let mut world = World::new(true, vec![Nature::Good; 6], releases());
+    world.settle();
+    world.now = 1;
+    world.settle();
+    assert_eq!(world.answering, Some(TWIN));
+    assert_eq!(world.history.good(), Some(&record(TWIN)));
+
+    let mut natures = vec![Nature::Good; 6];
+    natures[usize::from(TWIN)] = Nature::Wrong;
+    let mut world = World::new(true, natures, releases());
+    world.settle();
+    world.now = 1;
+    world.settle();
+    assert_eq!(world.answering, Some(ITS_TWIN));
+    assert_eq!(world.history.refusal(), Some("it is wrong"));
+    assert_eq!(world.history.good(), Some(&record(ITS_TWIN)));
+    assert_eq!(world.failures[&TWIN], 1);
+}
+
+#[test]
+fn content_that_is_to_be_withdrawn_and_stays_is_renamed_by_the_next_check() {
+    let release = |number, choice, stand_ins| Release {
+        number,
+        choices: vec![choice],
+        stand_ins,
+    };
+    let releases = vec![release(0, 1, vec![TWIN]), release(1, ITS_TWIN, vec![])];
+    let mut world = World::new(true, vec![Nature::Good; 6], releases);
+    world.settle();
+    world.withdraw(&mut std::iter::empty());
+    assert_eq!(world.answering, Some(TWIN));
+    world.withdraw(&mut [Luck::Bump(1)].into_iter());
+    assert_eq!(world.answering, Some(TWIN));
+    world.settle();
+    assert_eq!(world.answering, Some(ITS_TWIN));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
@@ -478,7 +568,7 @@ proptest! {
         }
         for (version, times) in &world.failures {
             // A process may have died for another reason, as long as there is no other version.
-            let most = if world.natures[usize::from(*version)] == Nature::Deadly { 3 } else { 1 };
+            let most = if world.nature(*version) == Nature::Deadly { 3 } else { 1 };
             prop_assert!(*times <= most, "version {version} was loaded {times} times");
         }
     }

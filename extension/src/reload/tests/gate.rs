@@ -14,7 +14,7 @@ fn with_golden(bytes: &'static [u8], golden: &[Json]) -> &'static [u8] {
 }
 
 /// An example whose input is this row of the input of this name.
-fn example(name: &str, row: &[f32]) -> Json {
+pub(super) fn example(name: &str, row: &[f32]) -> Json {
     let input = json!({"name": name, "shape": [1, row.len()], "datatype": "FP32", "data": row});
     with_inputs(&[input])
 }
@@ -37,14 +37,14 @@ fn warm_up(outcome: &Outcome) -> Option<Duration> {
     }
 }
 
-fn row(row: [f32; 2]) -> Vec<(String, Value)> {
+pub(super) fn row(row: [f32; 2]) -> Vec<(String, Value)> {
     let tensor = Tensor::new(vec![1, 2], row.to_vec()).unwrap();
     vec![("x".to_owned(), Value::Tensor(tensor))]
 }
 
 impl Bench {
     /// The runs since this was last asked.
-    fn runs(&self) -> Vec<Run> {
+    pub(super) fn runs(&self) -> Vec<Run> {
         std::mem::take(&mut self.seen.lock().unwrap().runs)
     }
 

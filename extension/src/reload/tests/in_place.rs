@@ -40,7 +40,7 @@ async fn the_old_version_is_gone_before_the_load_where_memory_does_not_bear_both
         let status = reloader.shared.status.get(&bench.name).unwrap();
         assert_eq!(
             status.version.map(|version| version.to_string()),
-            bench.version(&reloader)
+            bench.named(&reloader)
         );
         assert_eq!(status.replaced_by, None);
     }
@@ -56,7 +56,8 @@ async fn the_old_version_comes_back_from_its_file_when_the_new_one_is_bad() {
     assert_eq!(bench.alive_before(), [0, 0, 0]);
     assert!(bench.problem(&reloader).unwrap().contains("not a model"));
     let status = reloader.shared.status.get(&bench.name).unwrap();
-    assert_eq!(status.version.map(|version| version.to_string()), first);
+    let version = status.version.map(|version| version.to_string());
+    assert_eq!(version, bench.named(&reloader));
     assert_eq!(status.replaced_by, None);
     assert_eq!(reloader.check().await, Outcome::Current);
     assert_eq!(bench.transfers(), 2, "neither is fetched again");
@@ -76,7 +77,8 @@ async fn a_request_that_runs_for_too_long_keeps_the_old_version() {
         "{problem}"
     );
     let status = reloader.shared.status.get(&bench.name).unwrap();
-    assert_eq!(status.version.map(|version| version.to_string()), first);
+    let version = status.version.map(|version| version.to_string());
+    assert_eq!(version, bench.named(&reloader));
     // Once it is done, what was fetched is loaded.
     drop(running);
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::*;
 use crate::clock::Timestamp;
 use crate::engine::{Cancel, Session};
-use crate::ids::{Digest, ETag, Identity, Version};
+use crate::ids::{Digest, VersionName};
 use crate::models::RunResult;
 use crate::sys::MemoryProbe;
 use crate::tensor::{Signature, Value};
@@ -73,14 +73,11 @@ async fn what_a_small_request_made_a_run_take_is_given_back_before_it_is_answere
         Thaws::default(),
         &account,
     );
-    let identity = Identity {
-        etag: ETag("1".to_owned()),
-        version_id: None,
-    };
+    let digest = Digest::of(Sha256::new());
     let model = Arc::new(Loaded::new(
         name,
-        Version::of([("model.onnx", &identity)]),
-        Digest::of(Sha256::new()),
+        VersionName::derived(&digest),
+        digest,
         Timestamp(0),
         Box::new(process.clone()),
     ));

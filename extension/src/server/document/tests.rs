@@ -72,7 +72,7 @@ async fn each_path_names_its_parameters_and_each_reference_is_there() {
     for (path, methods) in document["paths"].as_object().unwrap() {
         for call in methods.as_object().unwrap().values() {
             let named = call["parameters"].to_string();
-            for name in ["model", "version"] {
+            for name in ["model", "version", "label"] {
                 let in_path = path.contains(&format!("{{{name}}}"));
                 let is_named = named.contains(&format!("parameters/{name}\""));
                 assert_eq!(in_path, is_named, "{path} {name}");

@@ -1,11 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ids::VersionName;
 
 fn target(model: &str, version: Option<&str>) -> Target {
     Target {
         model: model.to_owned(),
         version: version.map(str::to_owned),
+        label: None,
     }
 }
 
@@ -92,7 +94,7 @@ fn paths_and_methods() {
         "/v2/models/wine/explain",
         "/v2/models/wine%2Finfer/x",
         "/v2/repository/models/wine",
-        "/v1/models/wine/labels/stable",
+        "/v1/models/wine/labels",
         "/models/wine",
     ] {
         assert_eq!(
@@ -122,10 +124,30 @@ fn a_method_that_is_not_taken_is_told_which_are() {
 }
 
 #[test]
+fn labels_have_paths_in_the_form_of_tensorflow_serving_alone() {
+    let labelled = || Target {
+        label: Some("stable".to_owned()),
+        ..target("wine", None)
+    };
+    let (get, post) = (Method::GET, Method::POST);
+    for (method, path, route) in [
+        (&post, ":predict", Route::TensorFlowPredict(labelled())),
+        (&get, "", Route::TensorFlowStatus(labelled())),
+        (&get, "/metadata", Route::TensorFlowMetadata(labelled())),
+    ] {
+        let path = format!("/v1/models/wine/labels/stable{path}");
+        assert_eq!(Route::of(method, &path), Ok(route), "{path}");
+        let other = path.replace("/v1/", "/v2/");
+        assert_eq!(Route::of(method, &other), Err(NoRoute::Unknown), "{other}");
+    }
+}
+
+#[test]
 fn a_path_that_is_none_is_told_what_there_is() {
     let (all, open) = (all(true), all(false));
     for path in PATHS {
         let without_version = path.template.replace("/versions/{version}", "");
+        let without_version = without_version.replace("/labels/{label}", "");
         assert!(all.contains(&without_version), "{}", path.template);
         let is_operation =
             without_version.ends_with("/stats") || without_version.contains("repository");
@@ -156,6 +178,32 @@ proptest! {
         let escaped = percent_encoding::utf8_percent_encode(&name, percent_encoding::NON_ALPHANUMERIC);
         let path = format!("/v2/models/{escaped}/infer");
         let expected = Ok(Route::Infer(target(&name, None)));
+        prop_assert_eq!(Route::of(&Method::POST, &path), expected);
+    }
+
+    #[test]
+    fn any_name_of_a_version_comes_out_of_its_path_however_it_is_escaped(
+        name in "[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}",
+        escapes in proptest::collection::vec(any::<bool>(), 64),
+    ) {
+        prop_assert!(VersionName::parse(&name).is_ok());
+        let written = name.bytes().zip(escapes);
+        let written: String = written
+            .map(|(byte, escaped)| {
+                if escaped {
+                    format!("%{byte:02x}")
+                } else {
+                    char::from(byte).to_string()
+                }
+            })
+            .collect();
+        let path = format!("/v2/models/wine/versions/{written}/infer");
+        let expected = Ok(Route::Infer(target("wine", Some(&name))));
+        prop_assert_eq!(Route::of(&Method::POST, &path), expected);
+        let path = format!("/v1/models/wine/labels/{written}:predict");
+        let label = Some(name);
+        let labelled = Target { label, ..target("wine", None) };
+        let expected = Ok(Route::TensorFlowPredict(labelled));
         prop_assert_eq!(Route::of(&Method::POST, &path), expected);
     }
 }
