@@ -114,7 +114,7 @@ impl Broken {
     }
 }
 
-/// How far a peer is trusted after a thaw.
+/// Trust in a peer after a thaw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
     /// It sends its request anew by itself.

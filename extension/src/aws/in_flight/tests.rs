@@ -17,7 +17,7 @@ struct Request {
     wall: Arc<Wall>,
     thaws: Thaws,
     clock: Monotonic,
-    /// How each attempt can be answered.
+    /// A sender for the answer of each attempt.
     sent: Arc<Mutex<Vec<Option<oneshot::Sender<Answer>>>>>,
     answer: JoinHandle<Result<u16, String>>,
 }
