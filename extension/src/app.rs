@@ -1,5 +1,6 @@
 //! The composition root: builds the parts from the configuration, and runs them.
 
+mod startup;
 mod startup_report;
 
 use std::future::Future;
@@ -20,17 +21,19 @@ use crate::config::{
 };
 use crate::engine::{Engine, EngineError, OnnxRuntime};
 use crate::fetch::Parts;
+use crate::ids::ByName;
 use crate::lifecycle::machine::Intervals;
-use crate::lifecycle::{Driver, Work, init_time, lambda};
+use crate::lifecycle::{Driver, FirstChecks, Work, init_time, lambda};
 use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink, defs};
 use crate::models::Models;
-use crate::reload::{EngineSlot, Loads, Memory, Reloader, Shared, milliseconds};
+use crate::reload::{EngineSlot, Loads, Memory, Reloader, Shared};
 use crate::request_memory::Account;
 use crate::schedule::Limits;
 use crate::server::{self, BindError, Context, Listeners, Serving};
 use crate::source::{FilePlace, Place, S3Place};
 use crate::status::Status;
-use crate::sys::{self, MemoryProbe as _, SystemMemory};
+use crate::sys::{MemoryProbe as _, SystemMemory};
+use startup::Startup;
 use startup_report::Phases;
 
 /// Exit codes: the end that was asked for, a failure, and, as `EX_USAGE` of sysexits.h, a configuration that
@@ -42,7 +45,7 @@ const EXIT_USAGE: i32 = 64;
 const LOCAL_GRACE: Duration = Duration::from_secs(10);
 /// The same on Lambda, where all of SHUTDOWN has 2 s.
 const LAMBDA_GRACE: Duration = Duration::from_millis(300);
-/// Time for the last flush where Init failed, whose limit of 10 s is not over, or where the platform is gone.
+/// Time for the last flush where the startup failed, whose limit of 10 s is not over, or where the platform is gone.
 const LAMBDA_LAST_FLUSH: Duration = Duration::from_secs(1);
 /// How long the last flush may take on a machine that is not Lambda.
 const LOCAL_LAST_FLUSH: Duration = Duration::from_secs(5);
@@ -126,27 +129,28 @@ async fn on_lambda(environment: &Environment) -> i32 {
         Ok(app) => app,
         Err(problem) => return fail_init(registration, &problem).await,
     };
-    if let Err(problem) = app.wait_for_models(&mut phases).await {
-        app.cache.forgive_loads();
+    let mut startup = app.startup(phases, true);
+    if app.cache.is_restart() {
+        Startup::at_once();
+    } else if let Err(problem) = startup.within(app.config.init_budget).await {
+        app.cache.close_loads();
         // After `init/error` the platform may end the process at once.
         app.driver.flush_finally(LAMBDA_LAST_FLUSH).await;
         return fail_init(registration, &problem).await;
     }
     app.driver
         .discard_metrics_of_snapshot(initialization == InitializationType::SnapStart);
-    // What follows is nobody's request: whoever runs when it is woken, runs on.
-    sys::give_way();
     let events = registration.ready();
-    let clock = Arc::clone(&app.work.clock);
-    let ended = if managed {
-        let (over, left) = oneshot::channel();
-        let end = async {
-            let _ = over.send(events.shutdown(&*clock).await);
-        };
-        app.driver.run_on_timers(end).await;
-        left.await.unwrap_or_else(|error| Err(error.into()))
-    } else {
-        events.invocations(&mut app.driver, &*clock).await
+    let ended = tokio::select! {
+        // A startup that has failed calls `next` no more.
+        biased;
+        problem = startup.failure() => {
+            error!("{problem}");
+            app.end(LAMBDA_GRACE, LAMBDA_LAST_FLUSH).await;
+            events.exit_error(problem.kind(), &problem.to_string()).await;
+            return problem.exit_code();
+        }
+        ended = app.follow(&events, managed) => ended,
     };
     match ended {
         Ok(left) => {
@@ -181,23 +185,30 @@ async fn on_this_machine(environment: &Environment) -> i32 {
             return problem.exit_code();
         }
     };
+    let mut startup = app.startup(phases, false);
     let started = tokio::select! {
-        started = app.wait_for_models(&mut phases) => Some(started),
+        started = startup.within(app.config.init_budget) => Some(started),
         () = &mut stop => None,
     };
-    match started {
-        Some(Ok(())) => {
-            app.driver.run_on_timers(stop).await;
-            info!("shutting down");
+    let failure = match started {
+        Some(Ok(())) => tokio::select! {
+            () = app.driver.run_on_timers(stop) => None,
+            problem = startup.failure() => Some(problem),
+        },
+        Some(Err(problem)) => Some(problem),
+        None => {
+            info!("stopped before it was ready");
+            app.end(LOCAL_GRACE, LOCAL_LAST_FLUSH).await;
+            return EXIT_SUCCESS;
         }
-        Some(Err(problem)) => {
-            error!("{problem}");
-            app.cache.forgive_loads();
-            app.driver.flush_finally(LOCAL_LAST_FLUSH).await;
-            return problem.exit_code();
-        }
-        None => info!("stopped before it was ready"),
+    };
+    if let Some(problem) = failure {
+        error!("{problem}");
+        app.cache.close_loads();
+        app.driver.flush_finally(LOCAL_LAST_FLUSH).await;
+        return problem.exit_code();
     }
+    info!("shutting down");
     app.end(LOCAL_GRACE, LOCAL_LAST_FLUSH).await;
     EXIT_SUCCESS
 }
@@ -227,7 +238,9 @@ struct App {
     cache: Cache,
     work: Arc<Work>,
     driver: Driver,
-    opening: JoinHandle<Result<Duration, EngineError>>,
+    /// The first checks and the opening of ONNX Runtime, until the startup has them.
+    checks: Option<FirstChecks>,
+    opening: Option<JoinHandle<Result<Duration, EngineError>>>,
     stop: watch::Sender<bool>,
     server: Serving,
 }
@@ -276,38 +289,35 @@ impl App {
         Ok(app)
     }
 
-    /// Waits for the models until they answer, or until the budget for it is over.
-    async fn wait_for_models(&mut self, phases: &mut Phases) -> Result<(), StartError> {
-        let budget = self.config.init_budget;
-        let outcomes = self.driver.first_checks(budget).await;
-        let is_missing = self.missing().is_some();
-        match outcomes {
-            None => metrics::counter!(defs::INIT_BUDGET_EXCEEDED).increment(1),
-            Some(_) if is_missing => metrics::counter!(defs::INIT_FAILURES).increment(1),
-            Some(_) => {}
+    /// Returns the rest of the startup. To be called once.
+    fn startup(&mut self, phases: Phases, gives_way: bool) -> Startup {
+        Startup {
+            checks: self.checks.take(),
+            phases,
+            opening: self.opening.take(),
+            work: Arc::clone(&self.work),
+            socket: self.config.socket.clone(),
+            is_required: self.config.required,
+            gives_way,
         }
-        if let Some(problem) = self.missing().filter(|_| self.config.required) {
-            let late = if outcomes.is_none() {
-                format!(
-                    ", and MODEL_INIT_BUDGET ({} ms) is over",
-                    budget.as_millis()
-                )
-            } else {
-                String::new()
-            };
-            return Err(StartError::Required(problem + &late));
+    }
+
+    /// Does what the platform's events ask for, until SHUTDOWN; gives the time that is left for the end.
+    async fn follow(
+        &mut self,
+        events: &lambda::Events,
+        managed: bool,
+    ) -> Result<Duration, lambda::Error> {
+        let clock = Arc::clone(&self.work.clock);
+        if !managed {
+            return events.invocations(&mut self.driver, &*clock).await;
         }
-        match outcomes {
-            Some(outcomes) => {
-                phases.open = (&mut self.opening).await.ok().and_then(Result::ok);
-                phases.report(&outcomes, &self.config.socket);
-            }
-            None => warn!(
-                budget_ms = milliseconds(budget),
-                "the models are not there yet, and MODEL_INIT_BUDGET is over: requests wait for them"
-            ),
-        }
-        Ok(())
+        let (over, left) = oneshot::channel();
+        let end = async {
+            let _ = over.send(events.shutdown(&*clock).await);
+        };
+        self.driver.run_on_timers(end).await;
+        left.await.unwrap_or_else(|error| Err(error.into()))
     }
 }
 
@@ -341,6 +351,25 @@ fn account(config: &Config) -> Arc<Account> {
     let (fixed, memory_mb) = (config.request_bytes, config.memory_mb);
     let probe = SystemMemory::new(memory_mb.map(|mb| mb << 20));
     Arc::new(Account::new(fixed, memory_mb, Box::new(probe)))
+}
+
+/// The reloader of each model.
+fn reloaders(config: &Config, aws: &SdkConfig, shared: &Shared) -> ByName<Arc<Reloader>> {
+    config
+        .models
+        .iter()
+        .map(|model| {
+            let folder = model.location.folder();
+            let place: Box<dyn Place> = match &model.location {
+                Location::S3 { bucket, .. } => {
+                    Box::new(S3Place::new(aws, config.custom_s3_endpoint, bucket, folder))
+                }
+                Location::File { .. } => Box::new(FilePlace::new(folder)),
+            };
+            let reloader = Reloader::new(model.clone(), place, shared.clone());
+            (model.name.clone(), Arc::new(reloader))
+        })
+        .collect()
 }
 
 async fn build(
@@ -409,24 +438,7 @@ async fn build(
     };
     tokio::task::yield_now().await;
     let aws = load_aws(environment, &clock, &thaws).await;
-    let reloaders = config
-        .models
-        .iter()
-        .map(|model| {
-            let folder = model.location.folder();
-            let place: Box<dyn Place> = match &model.location {
-                Location::S3 { bucket, .. } => Box::new(S3Place::new(
-                    &aws,
-                    config.custom_s3_endpoint,
-                    bucket,
-                    folder,
-                )),
-                Location::File { .. } => Box::new(FilePlace::new(folder)),
-            };
-            let reloader = Reloader::new(model.clone(), place, shared.clone());
-            (model.name.clone(), Arc::new(reloader))
-        })
-        .collect();
+    let reloaders = reloaders(&config, &aws, &shared);
     let reporter = reporter(&config, environment, &aws, recorder, Arc::clone(&clock));
     let work = Arc::new(Work {
         reloaders,
@@ -437,19 +449,19 @@ async fn build(
         thaws,
         unobserved: Mutex::default(),
     });
-    tokio::spawn(Arc::clone(&work).serve_wishes(wanted));
     let intervals = Intervals {
         refresh: config.refresh_interval,
         flush: config.metrics_interval,
         tail: config.tail_budget,
     };
-    let driver = Driver::start(Arc::clone(&work), intervals);
+    let (driver, checks) = Driver::start(Arc::clone(&work), wanted, intervals);
     Ok(App {
         config,
         cache,
         work,
         driver,
-        opening,
+        checks: Some(checks),
+        opening: Some(opening),
         stop,
         server,
     })
@@ -477,23 +489,12 @@ fn reporter(
 }
 
 impl App {
-    /// Which models are not loaded, and why.
-    fn missing(&self) -> Option<String> {
-        let missing: Vec<String> = self
-            .work
-            .models
-            .names()
-            .filter(|name| self.work.models.current(name).is_none())
-            .map(|name| self.work.status.why_missing_in_full(name))
-            .collect();
-        (!missing.is_empty()).then(|| missing.join("; "))
-    }
-
-    /// Stops accepting, lets requests finish, sends the metrics; all within `time`.
+    /// Ends checks and loads, stops accepting, lets requests finish, sends the metrics; all within `time`.
     async fn end(&mut self, grace: Duration, time: Duration) {
         let started = Instant::now();
-        // What is being loaded now does not kill the process: it ends by itself.
-        self.cache.forgive_loads();
+        self.driver.stop_checks();
+        // No load begins from here on. One that is under way ends with the process, and no version is blamed for that.
+        self.cache.close_loads();
         let _ = self.stop.send(true);
         let _ = tokio::time::timeout(grace, self.server.ended()).await;
         self.driver

@@ -10,6 +10,7 @@ mod body;
 mod connections;
 mod credentials;
 mod http;
+mod in_flight;
 mod proxies;
 mod unreachable;
 

@@ -15,6 +15,7 @@ mod adopted;
 mod draw;
 mod journal;
 mod layout;
+mod load_markers;
 mod origins;
 mod partial;
 mod place;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 pub use journal::{Cause, History, Journal, Published, RejectedFile};
 pub use layout::KeptModel;
+pub use load_markers::ShuttingDown;
 pub use partial::{Partial, Unfinished, Wanted, is_full};
 pub use record::{FileRecord, Record};
 pub use room::NoRoom;
@@ -40,6 +42,7 @@ pub use unpacked::Unpacked;
 use crate::ids::{Digest, ModelName};
 use crate::manifest::Draw;
 use crate::sys;
+use load_markers::LoadMarkers;
 use room::Limits;
 
 /// Prefix of the names of temporary files. No model's name begins with a dot, so no journal or load marker has it.
@@ -62,12 +65,13 @@ pub struct Cache {
     files: PathBuf,
     origins: PathBuf,
     journals: PathBuf,
-    loading: PathBuf,
+    markers: Arc<LoadMarkers>,
     partials: PathBuf,
     draw: PathBuf,
     drawn: Arc<OnceLock<Draw>>,
     in_hand: Arc<Mutex<Vec<Weak<PathBuf>>>>,
     is_shared: bool,
+    is_restart: bool,
     limits: Limits,
 }
 
@@ -133,23 +137,26 @@ impl Cache {
             make(own, false)?;
         }
         let own = own.unwrap_or(directory);
+        let loading = own.join("loading");
+        make(&loading, false)?;
         let cache = Self {
             files: directory.join("files"),
             origins: directory.join("origins"),
             journals: own.join("journals"),
-            loading: own.join("loading"),
+            markers: Arc::new(LoadMarkers::open(&loading)),
             partials: directory.join("partials"),
             draw: own.join("draw"),
             drawn: Arc::default(),
             in_hand: Arc::default(),
             is_shared,
+            is_restart: false,
             limits: Limits::new(settings.most, sys::disk(directory)),
         };
         for path in [
             &cache.files,
             &cache.origins,
             &cache.journals,
-            &cache.loading,
+            &loading,
             &cache.partials,
         ] {
             make(path, is_shared && path.starts_with(directory))?;
@@ -157,21 +164,43 @@ impl Cache {
             cache.sweep_temporary(path)?;
         }
         cache.sweep_undotted();
-        Ok(cache)
+        let is_restart = cache.markers.is_left_behind() || cache.has_journal_or_partial();
+        Ok(Self {
+            is_restart,
+            ..cache
+        })
     }
 
-    /// The file whose bytes have this digest, which is checked. One that is missing or damaged counts as absent. Reads
-    /// the whole file.
+    /// Returns whether a process before this one has used the cache in the same execution environment: it has left a
+    /// journal, a load marker, or a part of a file.
+    #[must_use]
+    pub fn is_restart(&self) -> bool {
+        self.is_restart
+    }
+
+    fn has_journal_or_partial(&self) -> bool {
+        let has_any = |directory: &Path| !entries(directory).is_empty();
+        // In a shared directory, partial files may be those of other environments.
+        has_any(&self.journals) || !self.is_shared && has_any(&self.partials)
+    }
+
+    /// The file whose bytes have this digest, which is checked. One that is missing, damaged or cannot be read counts as
+    /// absent; one that is damaged is removed. Reads the whole file.
     #[must_use]
     pub fn find(&self, digest: &Digest) -> Option<KeptFile> {
         let kept = self.take_in_hand(digest);
-        let whole = digest_of(kept.path()).is_ok_and(|found| found == *digest);
-        if whole {
-            self.touch(kept.path());
-        } else if !self.is_shared {
-            let _ = fs::remove_file(kept.path());
+        match digest_of(kept.path()) {
+            Ok(found) if found == *digest => {
+                self.touch(kept.path());
+                Some(kept)
+            }
+            Ok(_) if !self.is_shared => {
+                let _ = fs::remove_file(kept.path());
+                None
+            }
+            // What cannot be read now, as at a limit of open files, may be whole.
+            Ok(_) | Err(_) => None,
         }
-        whole.then_some(kept)
     }
 
     /// The files that a journal names, and that may still be loaded.
@@ -340,6 +369,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_cannot_be_read_is_absent_and_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path()).unwrap();
+        let digest = Digest::of(Sha256::new().chain_update(b"bytes"));
+        // A link that leads back to itself cannot be opened by anybody.
+        let path = cache.path(&digest);
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        assert!(cache.find(&digest).is_none());
+        assert!(path.is_symlink());
+    }
+
+    #[test]
     fn an_interrupted_write_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::open(directory.path()).unwrap();
@@ -373,9 +414,11 @@ mod tests {
             let (_, record) = keep(&cache, &model, b"model bytes");
             cache
                 .journal(&model, "s3://b/k")
-                .load_begins(&record.digest());
+                .load_begins(&record.digest())
+                .unwrap();
             let again = Cache::open(directory.path()).unwrap();
-            assert_eq!(entries(&again.loading).len(), 1, "{name}");
+            let markers = directory.path().join("loading");
+            assert_eq!(entries(&markers).len(), 1, "{name}");
             let journal = again.journal(&model, "s3://b/k");
             assert_eq!(journal.history().good(), Some(&record), "{name}");
         }

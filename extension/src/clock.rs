@@ -13,7 +13,7 @@ pub(crate) mod wall;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use awake::{AwakeTimeout, timed_awake, within_awake};
-pub use thaw::Thaws;
+pub use thaw::{Thaws, turns};
 
 /// A point in wall-clock time, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

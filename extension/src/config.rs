@@ -80,6 +80,10 @@ pub struct LogSettings {
 
 /// Everything that the extension can be told.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a variable of its own"
+)]
 pub struct Config {
     /// The models, at least one, with different names.
     pub models: Vec<ModelSettings>,

@@ -1,6 +1,7 @@
 //! Running models. A seam: all other rooms see sessions and values, only this one sees ONNX Runtime.
 
 mod arena;
+mod failure;
 mod inline;
 mod memory;
 mod onnxruntime;
@@ -84,6 +85,15 @@ pub enum EngineError {
     /// The file is no model that ONNX Runtime can load.
     #[error("ONNX Runtime cannot load the model: {0}")]
     Load(String),
+    /// A file of the model could not be read. That says nothing about the model, unless the file is seen to be whole and
+    /// one that it refers to is missing again.
+    #[error("ONNX Runtime cannot read the model's files: {reason}")]
+    File {
+        /// The message of ONNX Runtime.
+        reason: String,
+        /// Set where a file was not there, rather than not readable.
+        is_missing: bool,
+    },
     /// The model refused its inputs: the caller's mistake.
     #[error("{0}")]
     Input(String),
@@ -117,6 +127,12 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Returns whether memory could not be allocated, in a load or in a run.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, EngineError::Memory(_))
+    }
+
     /// Whether a run failed inside: by the model or by ONNX Runtime, and neither by what the caller sent nor because
     /// it was stopped.
     #[must_use]

@@ -4,6 +4,7 @@
 //! API drives it ([`lambda`]); on any other machine, and on managed instances, timers do.
 
 mod driver;
+mod first_checks;
 pub mod init_time;
 pub mod lambda;
 pub mod machine;
@@ -13,8 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use driver::Driver;
+pub use first_checks::FirstChecks;
 use futures_core::future::BoxFuture;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::clock::{Clock, Thaws};
@@ -68,18 +71,24 @@ impl Work {
         }
     }
 
-    /// Does what requests ask for.
-    pub async fn serve_wishes(self: Arc<Self>, mut wanted: mpsc::Receiver<Wish>) {
-        while let Some(wish) = wanted.recv().await {
+    /// Does what requests ask for. All of it ends when this is dropped.
+    async fn serve_wishes(self: Arc<Self>, mut wanted: mpsc::Receiver<Wish>) {
+        let mut tasks = JoinSet::new();
+        loop {
+            let wish = tokio::select! {
+                wish = wanted.recv() => wish,
+                Some(_) = tasks.join_next() => continue,
+            };
             match wish {
-                Wish::Check(model) => self.check_soon(&model),
-                Wish::Withdraw(withdrawal) => self.withdraw(withdrawal),
+                Some(Wish::Check(model)) => self.check_soon(&model, &mut tasks),
+                Some(Wish::Withdraw(withdrawal)) => self.withdraw(withdrawal, &mut tasks),
+                None => return,
             }
         }
     }
 
     /// Makes an attempt for a model, a pause after one that failed.
-    fn check_soon(&self, model: &ModelName) {
+    fn check_soon(&self, model: &ModelName, tasks: &mut JoinSet<()>) {
         let Some(reloader) = self.reloaders.get(model).cloned() else {
             return;
         };
@@ -88,15 +97,15 @@ impl Work {
         let rested = failed_at.map_or(ATTEMPT_PAUSE, |at| self.clock.now().since(at));
         let pause = ATTEMPT_PAUSE.saturating_sub(rested);
         // Several wishes end their pause together, and make one check.
-        tokio::spawn(async move {
+        tasks.spawn(async move {
             tokio::time::sleep(pause).await;
-            reloader.check().await
+            reloader.check().await;
         });
     }
 
-    fn withdraw(&self, withdrawal: Withdrawal) {
+    fn withdraw(&self, withdrawal: Withdrawal, tasks: &mut JoinSet<()>) {
         if let Some(reloader) = self.reloaders.get(&withdrawal.model).cloned() {
-            tokio::spawn(async move {
+            tasks.spawn(async move {
                 let Withdrawal { digest, reason, .. } = withdrawal;
                 reloader.withdraw(&digest, &reason).await;
             });

@@ -12,6 +12,7 @@ mod engine_slot;
 mod gate;
 mod gather;
 mod in_place;
+mod load_backoff;
 mod loading;
 mod machine;
 mod memory;
@@ -22,13 +23,13 @@ mod repository;
 mod tidy;
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex as StdMutex};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 use tracing::{error, info, warn};
 
-use crate::cache::{Cache, CacheError, Journal, KeptModel, NoRoom, Record};
+use crate::cache::{Cache, CacheError, Journal, KeptModel, NoRoom, Record, ShuttingDown};
 use crate::clock::{Clock, Thaws, timed_awake};
 use crate::config::{ModelSettings, Reload};
 use crate::engine::EngineError;
@@ -44,10 +45,15 @@ pub use engine_slot::EngineSlot;
 use gate::{Refusal, Terms};
 use gather::{Asked, Gathered, Gatherer, Offered};
 use in_place::InUse;
+use load_backoff::LoadBackoff;
 use machine::{Check, End, Event, Step, Target};
 use memory::Seen;
 pub use memory::{Loads, Memory};
 use tidy::Known;
+
+/// Longest wait for the source's answer while nothing answers and the cache has a version that can. S3 takes 10 to 200 ms;
+/// where packets to it are dropped, the client gives up after 5 to 15 s.
+const MAX_WAIT_FOR_SOURCE: Duration = Duration::from_secs(1);
 
 /// What the reloaders of one execution environment share.
 #[derive(Clone)]
@@ -86,6 +92,8 @@ pub struct Reloader {
     listed: Listed,
     /// Whether a canary was left to others until the first invocation, so that the manifest is to be read again.
     canary_held: AtomicBool,
+    /// The version whose last load failed for a reason outside of it.
+    backoff: StdMutex<Option<LoadBackoff>>,
 }
 
 /// What a check did.
@@ -157,6 +165,12 @@ enum CheckError {
     /// Content that an earlier check has rejected; its reason is the public one.
     #[error("the version in the source is rejected: {0}")]
     Rejected(String),
+    #[error("{0}")]
+    Deferred(String),
+    #[error("{0}; its files in the cache are damaged or gone, and are fetched again")]
+    FilesLost(Box<CheckError>),
+    #[error(transparent)]
+    ShuttingDown(#[from] ShuttingDown),
 }
 
 impl CheckError {
@@ -182,6 +196,14 @@ impl CheckError {
             CheckError::Engine(EngineError::CustomOps { .. }) => {
                 format!("the custom operators cannot be loaded{MORE}")
             }
+            CheckError::Engine(EngineError::File { .. }) => {
+                format!("a file of the model cannot be read{MORE}")
+            }
+            CheckError::FilesLost(_) => {
+                format!(
+                    "the model's files in the cache are damaged or gone, and are fetched again{MORE}"
+                )
+            }
             CheckError::Onnx(OnnxError::Location { .. }) => {
                 format!("the model keeps data at a place that is not allowed{MORE}")
             }
@@ -202,7 +224,9 @@ impl CheckError {
             | CheckError::Unsteady
             | CheckError::Gate(_)
             | CheckError::Refused(_)
-            | CheckError::Rejected(_) => self.to_string(),
+            | CheckError::Rejected(_)
+            | CheckError::Deferred(_)
+            | CheckError::ShuttingDown(_) => self.to_string(),
         }
     }
 }
@@ -219,6 +243,7 @@ impl Reloader {
             loaded: StdMutex::default(),
             listed: Listed::default(),
             canary_held: AtomicBool::new(false),
+            backoff: StdMutex::default(),
         }
     }
 
@@ -234,7 +259,12 @@ impl Reloader {
             return Outcome::Current;
         }
         let journal = self.journal(&mut known).await;
-        let (check, step) = Check::begin(journal.history(), self.answering());
+        let now = self.shared.clock.now();
+        let deferred = self
+            .backoff()
+            .as_ref()
+            .and_then(|it| it.deferred(now).cloned());
+        let (check, step) = Check::begin(journal.history(), self.answering(), deferred);
         self.walk(check, step, &mut known).await
     }
 
@@ -275,6 +305,19 @@ impl Reloader {
             withdrawn_digest = %bad.digest,
             "a version is withdrawn, and another one answers until the source changes: {reason}"
         );
+    }
+
+    fn backoff(&self) -> MutexGuard<'_, Option<LoadBackoff>> {
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the reason for which the newest version is not loaded now, where its load has to wait.
+    fn deferral(&self, journal: &Journal) -> Option<CheckError> {
+        let backoff = self.backoff();
+        let backoff = backoff.as_ref()?;
+        let deferred = backoff.deferred(self.shared.clock.now())?;
+        let is_newest = journal.history().newest()?.digest() == *deferred;
+        is_newest.then(|| CheckError::Deferred(backoff.reason()))
     }
 
     async fn journal<'a>(&self, known: &'a mut Known) -> &'a mut Journal {
@@ -332,6 +375,7 @@ impl Reloader {
         let refusal = journal.history().refusal().map(str::to_owned);
         let refusal = walk.rejected.or(refusal.map(CheckError::Refused));
         self.listed.keep(walk.offered.stand_ins.take());
+        let deferral = self.deferral(journal);
         let problem = match (walk.problem, end) {
             (Some(problem), _) => {
                 self.report(&problem);
@@ -357,6 +401,7 @@ impl Reloader {
                 refusal
             }
         };
+        let problem = problem.or(deferral);
         let detail = problem.as_ref().map(ToString::to_string);
         let problem = problem.map(|problem| problem.public());
         let now = shared.clock.now();
@@ -371,6 +416,9 @@ impl Reloader {
             status.attempted_at = Some(now);
             (status.problem, status.detail) = (problem, detail);
         });
+        if walk.is_to_be_repeated {
+            shared.status.want_check(name);
+        }
         if end == End::Loaded {
             known.tidy_up(&shared.cache);
         } else {
@@ -387,6 +435,9 @@ impl Reloader {
     }
 
     fn report(&self, problem: &CheckError) {
+        if matches!(problem, CheckError::ShuttingDown(_)) {
+            return;
+        }
         let model = self.settings.name.as_str();
         let metric = match problem {
             CheckError::Source(_) => defs::MODEL_CHECK_FAILURES,
@@ -413,6 +464,10 @@ impl Reloader {
             shared: &self.shared,
             listed: &self.listed,
             canary_held: &self.canary_held,
+            deferred: self
+                .backoff()
+                .as_ref()
+                .and_then(|it| it.deferred(self.shared.clock.now()).cloned()),
         }
     }
 
@@ -424,16 +479,38 @@ impl Reloader {
         walk: &mut Walk,
     ) -> Event {
         let started = Instant::now();
+        // What would be loaded is read and checked in parallel with the question whether it is the newest.
+        let (has_found, is_found) = oneshot::channel();
+        let find = async {
+            let found = self.find(beside).await;
+            let _ = has_found.send(found.0.is_some());
+            found
+        };
         let offered = &mut walk.offered;
+        let gatherer = self.gatherer();
         let question = async {
-            let answer = self.gatherer().ask(journal, known, offered).await;
+            let question = gatherer.ask(journal, known, offered);
+            let answer = tokio::select! {
+                biased;
+                answer = question => Some(answer),
+                () = self.is_long_enough(is_found) => None,
+            };
             (answer, started.elapsed())
         };
-        // What would be loaded is read and checked beside the question whether it is the newest.
-        let ((answer, ask), (files, cache)) = tokio::join!(question, self.find(beside));
+        let ((answer, ask), (files, cache)) = tokio::join!(question, find);
         (walk.steps.ask, walk.steps.cache) = (ask, cache);
         walk.files = files;
         let found = walk.files.is_some();
+        let Some(answer) = answer else {
+            warn!(
+                model = %self.settings.name,
+                "{} has not answered within {} ms: the version in the cache is loaded, and the source asked again",
+                self.settings.location,
+                MAX_WAIT_FOR_SOURCE.as_millis()
+            );
+            walk.is_to_be_repeated = true;
+            return Event::Unreachable { found };
+        };
         if answer.is_ok() {
             let now = self.shared.clock.now();
             let checked = |status: &mut ModelStatus| status.checked_at = Some(now);
@@ -454,6 +531,16 @@ impl Reloader {
                 walk.failed(problem);
                 Event::Unreachable { found }
             }
+        }
+    }
+
+    /// Waits until the source has been waited for long enough, with nothing that answers and a version in the cache that
+    /// can; for ever, where there is none.
+    async fn is_long_enough(&self, is_found: oneshot::Receiver<bool>) {
+        tokio::time::sleep(MAX_WAIT_FOR_SOURCE).await;
+        let is_usable = is_found.await.unwrap_or(false);
+        if !is_usable || self.answering().is_some() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -560,6 +647,8 @@ struct Walk {
     problem: Option<CheckError>,
     /// Content that an earlier check has rejected, the first that was met.
     rejected: Option<CheckError>,
+    /// Set where the source is asked again at once, since its answer was not waited for.
+    is_to_be_repeated: bool,
 }
 
 impl Walk {

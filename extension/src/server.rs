@@ -61,6 +61,10 @@ const WRITE_STALL: Duration = Duration::from_secs(30);
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// What answers need.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own"
+)]
 pub struct Context {
     models: Arc<Models>,
     status: Arc<Status>,

@@ -10,6 +10,7 @@
 
 mod adding;
 mod any_s3;
+mod blame;
 mod budget;
 mod clients;
 mod cold_start;
@@ -54,6 +55,7 @@ mod s3_errors;
 mod seaweedfs;
 mod server;
 mod shared_cache;
+mod short_invocations;
 mod shutdown;
 mod soak;
 mod sqs;

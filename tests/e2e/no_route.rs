@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use lab::lambda::Builder;
+use lab::lambda::{Builder, ShutdownReason, State};
 use lab::link::{Link, Unroutable};
 use lab::s3::S3Server;
 use serde_json::Value;
 
-use crate::support::{alive, body, error, features, http_event, platform};
+use crate::reference::WINE;
+use crate::support::{
+    BUCKET, KEY, alive, body, error, features, http_event, model, platform, s3_with,
+};
 
 /// A function for which both are nowhere.
 async fn function(nowhere: &Unroutable) -> Builder {
@@ -68,4 +71,36 @@ async fn init_ends_with_its_budget_and_metrics_that_nobody_takes_are_in_the_log(
     assert_eq!(log.matches("INIT_START").count(), 1, "{log}");
     assert!(log.contains("metrics go to the log"), "{log}");
     assert!(log.contains("\"ColdStarts\":[1"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_environment_starts_from_its_cache_and_takes_the_new_version_later() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let link = Link::to(([127, 0, 0, 1], s3.port()).into()).await.unwrap();
+    // Shorter than S3's client waits for an answer, let alone for three.
+    let function = platform(&s3)
+        .env("AWS_ENDPOINT_URL_S3", link.url())
+        .env("MODEL_REFRESH_INTERVAL", "24h")
+        .timeout(Duration::from_millis(4_500))
+        .freeze_when_idle(false);
+    let function = function.start().await.unwrap();
+    WINE.v1
+        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
+    let environment = function.environment().unwrap();
+    environment.reset(ShutdownReason::Failure).await.unwrap();
+    environment.wait_until(State::Empty).await.unwrap();
+    s3.put(BUCKET, KEY, model("wine-v2.onnx"));
+    link.black_hole(true);
+    WINE.v1
+        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
+    let log = function.log();
+    log.wait_for("has not answered within 1000 ms")
+        .await
+        .unwrap();
+    link.black_hole(false);
+    log.wait_for("another version answers from now on")
+        .await
+        .unwrap();
+    WINE.v2
+        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
 }

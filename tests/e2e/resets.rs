@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::reference::WINE;
 use crate::support::{
-    assert_only_kept, features, freeze, model, platform, s3_with, transfers, until,
+    alive, assert_only_kept, features, freeze, model, platform, s3_with, transfers, until,
     with_both_clocks,
 };
 
@@ -38,6 +38,8 @@ async fn finds_its_cache(s3: &S3Server, function: &Function) {
     assert!(check.if_none_match.is_some(), "{check:?}");
     assert_eq!((check.status, check.sent), (Some(304), 0), "{check:?}");
     assert_eq!(transfers(s3).len(), 1, "{:?}", s3.requests());
+    // The freeze after the answer may have come before the report of the start.
+    alive(function).await;
     let starts = || function.log().text().matches(" ready ").count();
     until("two starts", || starts() == 2).await;
     assert_only_kept(&environment, &[&model("wine-v1.onnx")], &["wine"]).await;

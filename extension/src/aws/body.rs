@@ -1,6 +1,6 @@
 //! The body of an answer, across a freeze.
 //!
-//! Bytes that had arrived before the freeze are read as if nothing had been. When there are none left and none
+//! Bytes that had arrived by the thaw are read as if nothing had been. When there are none left and none
 //! follow, the connection is taken for dead, and the body ends in an error, from which whoever reads resumes.
 //!
 //! A body of which nothing comes for [`STALL`] of time awake ends in an error as well. A peer may be gone without a word,
@@ -13,10 +13,9 @@ use std::time::Duration;
 use aws_smithy_types::body::{Error, SdkBody};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::time::Sleep;
 
 use super::http::{Frozen, Pulse};
-use crate::clock::{AwakeTimeout, Timestamp};
+use crate::clock::{AwakeTimeout, Timestamp, turns};
 
 /// A body in flight brings a byte every few milliseconds.
 const QUIET: Duration = Duration::from_secs(1);
@@ -35,7 +34,7 @@ pub(super) struct Body {
     thaw: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     last_byte: Timestamp,
     /// After a thaw: how much longer to wait for the next byte.
-    patience: Option<Pin<Box<Sleep>>>,
+    patience: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
     stall: AwakeTimeout,
 }
 
@@ -55,10 +54,11 @@ impl Body {
     fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         while self.thaw.as_mut().poll(cx).is_ready() {
             self.thaw = Box::pin(self.pulse.thaw());
-            if self.pulse.since(self.last_byte) >= QUIET {
-                return Poll::Ready(Frozen.into());
-            }
-            self.patience = Some(Box::pin(tokio::time::sleep(QUIET)));
+            self.patience = Some(if self.pulse.since(self.last_byte) >= QUIET {
+                Box::pin(turns())
+            } else {
+                Box::pin(tokio::time::sleep(QUIET))
+            });
         }
         match &mut self.patience {
             Some(patience) => patience.as_mut().poll(cx).map(|()| Frozen.into()),

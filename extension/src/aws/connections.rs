@@ -106,9 +106,9 @@ impl Connections {
         async move {
             let sending = sending.map_err(|error| ConnectorError::user(error.into()))?;
             let answered = match limit {
-                Some(limit) => tokio::time::timeout(limit, sending)
+                Some(limit) => within(limit, sending)
                     .await
-                    .map_err(|_| ConnectorError::timeout(Box::new(NoAnswer(limit))))?,
+                    .ok_or_else(|| ConnectorError::timeout(Box::new(NoAnswer(limit))))?,
                 None => sending.await,
             };
             let response = answered.map_err(|error| classified(error.into()))?;
@@ -116,6 +116,19 @@ impl Connections {
                 .map_err(|error| ConnectorError::other(error.into(), None))
         }
     }
+}
+
+/// Runs `work` for `limit` of time awake; `None` when it is not done by then. The limit is counted in parts, of which a
+/// clock that jumps by the length of a freeze ends one.
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    const PARTS: u32 = 5;
+    tokio::pin!(work);
+    for _ in 0..PARTS {
+        if let Ok(done) = tokio::time::timeout(limit / PARTS, &mut work).await {
+            return Some(done);
+        }
+    }
+    None
 }
 
 /// What the SDK asks of a connection; `None` while there is none.
@@ -202,9 +215,9 @@ where
     fn call(&mut self, to: Uri) -> Self::Future {
         let (connecting, limit) = (self.inner.call(to), self.limit);
         Box::pin(async move {
-            match tokio::time::timeout(limit, connecting).await {
-                Ok(connected) => connected,
-                Err(_) => Err(NoConnection(limit).into()),
+            match within(limit, connecting).await {
+                Some(connected) => connected,
+                None => Err(NoConnection(limit).into()),
             }
         })
     }

@@ -5,13 +5,14 @@
 //!
 //! - A connection that was idle for more than [`IDLE`] of the wall clock, or since before a thaw, is not used
 //!   again: the pool that holds it is dropped, and another takes its place.
-//! - A request in flight when a thaw is noted is given up, with an error that the SDK retries at once. Every
-//!   request here may be sent twice: a GET, or metrics, which are delivered at least once.
+//! - A request in flight when a thaw is noted is sent once more, while its earlier attempts go on ([`in_flight`]).
+//!   Every request here may be sent twice: a GET, or metrics, which are delivered at least once.
 //! - An answer whose body is being read then goes on only if bytes keep coming ([`Body`]).
 //!
 //! What is built for TLS is shared by all pools: the first connection of a new one resumes the session of an earlier.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
@@ -29,6 +30,7 @@ use rustls::ClientConfig;
 use super::CONNECT_TIMEOUT;
 use super::body::Body;
 use super::connections::{self, Connections};
+use super::in_flight;
 use super::proxies::Proxies;
 use super::unreachable::Unreachable;
 use crate::clock::{Clock, Thaws, Timestamp};
@@ -37,13 +39,16 @@ use crate::clock::{Clock, Thaws, Timestamp};
 /// connection after a few seconds itself.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// What was in flight when the process was frozen.
+/// A request or a body that was in flight when the process was frozen.
 #[derive(Debug, thiserror::Error)]
 #[error("the execution environment was frozen meanwhile")]
 pub(super) struct Frozen;
 
 /// One client for all services.
-pub(super) struct Client {
+#[derive(Clone)]
+pub(super) struct Client(Arc<Shared>);
+
+struct Shared {
     tls: OnceLock<Arc<ClientConfig>>,
     proxies: Proxies,
     /// The present one; none before the first request.
@@ -54,15 +59,17 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(clock: Arc<dyn Clock>, thaws: Thaws, proxies: Proxies) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             tls: OnceLock::new(),
             proxies,
             pool: Mutex::default(),
             clock,
             thaws,
-        }
+        }))
     }
+}
 
+impl Shared {
     /// The present pool, or a new one when that is too old.
     fn pool(&self) -> Pool {
         let (now, thaw) = (self.clock.now(), self.thaws.last());
@@ -86,16 +93,9 @@ impl HttpClient for Client {
         settings: &HttpConnectorSettings,
         _: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        // The SDK asks for each attempt, so that a retry gets the new pool.
-        let pool = self.pool();
         SharedHttpConnector::new(Connector {
-            connections: pool.connections,
+            shared: Arc::clone(&self.0),
             limit: settings.read_timeout(),
-            pulse: Pulse {
-                used: pool.used,
-                clock: Arc::clone(&self.clock),
-                thaws: self.thaws.clone(),
-            },
         })
     }
 }
@@ -122,6 +122,14 @@ impl Pool {
             connections: Connections::new(tls, proxies, CONNECT_TIMEOUT, IDLE),
             used: Arc::new(AtomicU64::new(now.0)),
             thaw,
+        }
+    }
+
+    fn pulse(&self, shared: &Shared) -> Pulse {
+        Pulse {
+            used: Arc::clone(&self.used),
+            clock: Arc::clone(&shared.clock),
+            thaws: shared.thaws.clone(),
         }
     }
 
@@ -170,41 +178,61 @@ impl Pulse {
 }
 
 struct Connector {
-    connections: Connections,
+    shared: Arc<Shared>,
     /// How long an answer may take to begin.
     limit: Option<Duration>,
-    pulse: Pulse,
 }
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector")
-            .field("connections", &self.connections)
-            .finish_non_exhaustive()
+        f.debug_struct("Connector").finish_non_exhaustive()
     }
 }
 
 impl HttpConnector for Connector {
     fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
-        let pulse = self.pulse.clone();
-        let host = host(request.uri());
-        // The SDK brings one, to give up a connection after an error.
+        // The SDK brings one, to give up a connection after an error. Of several attempts it has that of the last.
         let connection = request.extension::<CaptureSmithyConnection>().cloned();
         let connection = connection.unwrap_or_else(|| {
             let capture = CaptureSmithyConnection::new();
             request.add_extension(capture.clone());
             capture
         });
-        pulse.beat();
-        let thaw = pulse.thaw();
-        let answer = self.connections.send(request, self.limit);
-        HttpConnectorFuture::new(async move {
-            let answered = tokio::select! {
-                biased;
-                answered = answer => answered,
-                () = thaw => return Err(ConnectorError::io(Frozen.into())),
+        let again = request.try_clone();
+        let is_safe = matches!(request.method(), "GET" | "HEAD");
+        let (shared, limit) = (Arc::clone(&self.shared), self.limit);
+        let pulse = shared.pool().pulse(&shared);
+        let mut first = Some(request);
+        let attempt = move || {
+            let request = match first.take() {
+                Some(request) => request,
+                None => {
+                    let mut request = again.as_ref()?.try_clone()?;
+                    request.add_extension(connection.clone());
+                    request
+                }
             };
-            let response = answered.map_err(|error| match connection.get() {
+            Some(shared.attempt(request, connection.clone(), limit))
+        };
+        HttpConnectorFuture::new(in_flight::send(attempt, is_safe, pulse))
+    }
+}
+
+impl Shared {
+    /// Sends a request once, on a connection of the present pool.
+    fn attempt(
+        &self,
+        request: HttpRequest,
+        connection: CaptureSmithyConnection,
+        limit: Option<Duration>,
+    ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, ConnectorError>> + Send>> {
+        let pool = self.pool();
+        let pulse = pool.pulse(self);
+        let host = host(request.uri());
+        pulse.beat();
+        let answer = pool.connections.send(request, limit);
+        Box::pin(async move {
+            let response = answer.await.map_err(|error| match connection.get() {
                 Some(_) => error,
                 None => unreachable(host, error),
             })?;

@@ -1,37 +1,34 @@
 //! What is known of a model's versions in this execution environment, and how their loads went, on the disk.
 //!
-//! A load can take the whole process with it: by a crash inside ONNX Runtime, or because memory ran out. So a mark
-//! is set before every load and taken away after it, also when the process ends in good order in between. A start
-//! that finds a mark knows that its predecessor died in that load. A version with a good one behind it is refused
-//! then, and the good one answers; one with nothing behind it is tried three times, since the process may have been
-//! killed for another reason, such as an Init over its 10 seconds. A death in the warm-up of a version that was let in
-//! before is told apart by the mark, and is no reason to refuse: the version is loaded again, and not warmed up.
+//! A load can take the whole process with it, and the [marker](super::load_markers) that it leaves says so to the next
+//! start. A version with a good one behind it is refused then, and the good one answers. One with nothing behind it, or
+//! that was active here before, is tried three times, since the process may have been killed for another reason, such as
+//! an Init over its 10 seconds. A death in the warm-up of a version that was let in before is no reason to refuse: the
+//! version is loaded again, and not warmed up.
 
 mod history;
 mod rejected;
 
 use std::fs;
-use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::load_markers::{Death, LoadMarkers, ShuttingDown};
 use super::{Cache, FileRecord, failed, keep_json};
 use crate::ids::{Digest, Expected, FilePath, Identity, ModelName};
 pub use history::{Cause, History, Published};
 pub use rejected::RejectedFile;
 use rejected::RejectedFiles;
 
-/// What a mark begins with when the load has ended and the warm-up runs.
-const WARM_UP: &str = "warm-up ";
-
 /// The journal of one model, which lies in the cache's directory.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    mark: PathBuf,
+    model: ModelName,
+    markers: Arc<LoadMarkers>,
     kept: Kept,
     /// The history as the disk has it.
     written: History,
@@ -73,7 +70,7 @@ impl Kept {
 
 impl Cache {
     /// Reads the journal of a model that comes from `location`; one that is absent, damaged or of another place is
-    /// empty. A mark that a load has left behind becomes part of the history.
+    /// empty. A load marker that was left behind becomes part of the history.
     #[must_use]
     pub fn journal(&self, model: &ModelName, location: &str) -> Journal {
         let path = self.journal_path(model);
@@ -87,7 +84,8 @@ impl Cache {
         });
         let mut journal = Journal {
             path,
-            mark: self.loading.join(model.as_str()),
+            model: model.clone(),
+            markers: Arc::clone(&self.markers),
             written: kept.history.clone(),
             kept,
         };
@@ -95,11 +93,17 @@ impl Cache {
         journal
     }
 
-    /// Takes all marks away, before the process ends in good order while something loads.
-    pub fn forgive_loads(&self) {
-        for mark in super::entries(&self.loading) {
-            let _ = fs::remove_file(mark);
-        }
+    /// Lets no load begin from here on, and removes all load markers: the process ends by itself, and no version is blamed
+    /// for a load that is cut short.
+    pub fn close_loads(&self) {
+        self.markers.close();
+    }
+
+    /// Returns whether the process before this one died in a load. Then loads are made one at a time, so that a second
+    /// death names one version.
+    #[must_use]
+    pub fn loads_one_at_a_time(&self) -> bool {
+        self.markers.is_left_behind()
     }
 }
 
@@ -209,43 +213,26 @@ impl Journal {
         arrived.or(newest).cloned()
     }
 
-    /// Sets the mark: a load of the version of this digest begins.
-    pub fn load_begins(&self, digest: &Digest) {
-        if let Err(error) = fs::write(&self.mark, digest.as_str()) {
-            warn!(
-                "a crash in this load would not be noticed: cannot write {}: {error}",
-                self.mark.display()
-            );
-        }
+    /// Sets the load marker: a load of the version of this digest begins.
+    ///
+    /// # Errors
+    /// [`ShuttingDown`] when no load may begin any more.
+    pub fn load_begins(&self, digest: &Digest) -> Result<(), ShuttingDown> {
+        self.markers.load_begins(&self.model, digest)
     }
 
-    /// Makes the mark that of a warm-up, once the load itself has ended; to be called where that is seen. A mark that
-    /// was [forgiven](Cache::forgive_loads) meanwhile is not set again.
+    /// Makes the marker that of a warm-up, once the load itself has ended; to be called where that is seen.
     pub fn warm_up_begins(&self, digest: &Digest) -> impl FnOnce() + Send + use<> {
-        let (mark, text) = (self.mark.clone(), format!("{WARM_UP}{digest}"));
-        move || {
-            let mark = fs::OpenOptions::new().write(true).truncate(true).open(mark);
-            // Without it a death counts as one in the load.
-            let _ = mark.and_then(|mut mark| mark.write_all(text.as_bytes()));
-        }
+        self.markers.warm_up_begins(&self.model, digest)
     }
 
-    /// Takes the mark away: the load has ended, and what comes of it is noted next.
+    /// Removes the marker: the load has ended, and what comes of it is noted next.
     pub fn load_ended(&self) {
-        let _ = fs::remove_file(&self.mark);
+        self.markers.load_ended(&self.model);
     }
 
     fn count_death(&mut self) {
-        let Ok(mark) = fs::read_to_string(&self.mark) else {
-            return;
-        };
-        self.load_ended();
-        let (digest, in_warm_up) = match mark.strip_prefix(WARM_UP) {
-            Some(digest) => (digest, true),
-            None => (mark.as_str(), false),
-        };
-        // A mark that was not written whole says nothing.
-        let Ok(digest) = Digest::parse(digest) else {
+        let Some(Death { digest, in_warm_up }) = self.markers.take(&self.model) else {
             return;
         };
         self.note(|history| {

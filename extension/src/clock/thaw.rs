@@ -11,6 +11,16 @@ use tokio::sync::watch;
 
 use super::{Clock, Deadline, Timestamp};
 
+/// Gives all other tasks of this thread a few turns, so that those that read sockets see what has arrived in a freeze
+/// before anybody decides that nothing has.
+pub async fn turns() {
+    /// From the socket to its reader, through TLS and a channel.
+    const TURNS: u32 = 4;
+    for _ in 0..TURNS {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// The thaws of this execution environment; clones tell of the same.
 #[derive(Clone, Debug)]
 pub struct Thaws {

@@ -18,7 +18,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::DynValue;
 
 use super::session::OnnxSession;
-use super::{Engine, EngineError, OutOfMemory, Session, arena, inline};
+use super::{Engine, EngineError, Session, arena, failure, inline};
 use crate::onnx::{self, AtLoad, Description, Format, Skeleton, Unzipped, Zipped, empty_sequence};
 use crate::tensor::Datatype;
 
@@ -178,7 +178,7 @@ impl Engine for OnnxRuntime {
                 .as_ref()
                 .and_then(|file| without_zip_maps(&mut builder, file))
             {
-                return Ok(self.session(session, has_fixed_work, zipped));
+                return Ok::<_, ort::Error>(self.session(session, has_fixed_work, zipped));
             }
             let beside = plain.and_then(|file| beside_its_weights(&mut builder, &file));
             let session = match beside {
@@ -189,10 +189,12 @@ impl Engine for OnnxRuntime {
         };
         match guarded(load) {
             Ok(Ok(session)) => Ok(Box::new(session)),
-            Ok(Err(error)) => Err(match OutOfMemory::of(&text(&error), self.arena) {
-                Some(memory) => EngineError::Memory(memory),
-                None => EngineError::Load(explained(file, &text(&error))),
-            }),
+            Ok(Err(error)) => Err(
+                match failure::of_load(error.code(), text(&error), self.arena) {
+                    EngineError::Load(reason) => EngineError::Load(explained(file, &reason)),
+                    other => other,
+                },
+            ),
             Err(panic) => Err(EngineError::Panicked(panic)),
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::FetchError;
-use crate::clock::{Clock, Thaws, Timestamp};
+use crate::clock::{Clock, Thaws, Timestamp, turns};
 use crate::ids::Identity;
 use crate::source::{Chunks, Source, SourceError};
 
@@ -68,7 +68,7 @@ impl<'a> Answer<'a> {
         mut patience: Patience<'a>,
     ) -> Result<Self, Broken> {
         let answer = source.read(identity, range.clone());
-        let body = patience.wait(answer, ANSWER).await?;
+        let body = patience.wait(answer, ANSWER, Trust::Always).await?;
         let body = body.map_err(Broken::Source)?;
         Ok(Self::new(body, range, patience))
     }
@@ -81,7 +81,10 @@ impl<'a> Answer<'a> {
     /// The next bytes, `most` at most. There must be some to come.
     pub(super) async fn next(&mut self, most: u64) -> Result<Bytes, Broken> {
         if self.held.is_empty() {
-            let next = self.patience.wait(self.body.next(), STALL).await?;
+            let next = self
+                .patience
+                .wait(self.body.next(), STALL, Trust::WhileFresh)
+                .await?;
             let chunk = next.ok_or(Broken::Short)?.map_err(Broken::Source)?;
             let reaches = self.rest.start + chunk.len() as u64;
             if reaches > self.rest.end {
@@ -111,6 +114,15 @@ impl Broken {
     }
 }
 
+/// Trust in a peer after a thaw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// It sends its request anew by itself.
+    Always,
+    /// If it was heard shortly before.
+    WhileFresh,
+}
+
 /// Waits for a peer, as long as that makes sense.
 pub(super) struct Patience<'a> {
     thaws: &'a Thaws,
@@ -136,6 +148,7 @@ impl<'a> Patience<'a> {
         &mut self,
         peer: impl Future<Output = T>,
         limit: Duration,
+        trust: Trust,
     ) -> Result<T, Broken> {
         tokio::pin!(peer);
         let mut awake = Duration::ZERO;
@@ -146,8 +159,17 @@ impl<'a> Patience<'a> {
                     self.thaw = Box::pin(self.thaws.next());
                     awake = Duration::ZERO;
                     let now = self.clock.now();
-                    if now.since(self.heard) >= FRESH {
-                        return Err(Broken::Thawed);
+                    if trust == Trust::Always || now.since(self.heard) < FRESH {
+                        continue;
+                    }
+                    // What has arrived in the freeze is read first.
+                    tokio::select! {
+                        biased;
+                        said = &mut peer => {
+                            self.heard = now;
+                            return Ok(said);
+                        }
+                        () = turns() => return Err(Broken::Thawed),
                     }
                 }
                 said = &mut peer => {

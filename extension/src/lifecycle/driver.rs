@@ -4,14 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
 use tracing::error;
 
 use super::Work;
+use super::first_checks::{FirstChecks, Report};
 use super::machine::{Intervals, Job, Machine};
 use crate::clock::Deadline;
 use crate::ids::ModelName;
 use crate::reload::Outcome;
+use crate::status::Wish;
 
 /// The shortest pause between two looks at the machine, so that an interval of zero does not spin.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -21,27 +24,36 @@ pub struct Driver {
     work: Arc<Work>,
     machine: Machine,
     tasks: JoinSet<Option<Outcome>>,
-    jobs: HashMap<Id, Job>,
+    jobs: HashMap<Id, (Job, AbortHandle)>,
+    /// Does what requests ask for.
+    wishes: JoinHandle<()>,
     /// The process may run in a clone of a snapshot: observations from before it belong to no clone.
     is_snapshot: bool,
 }
 
 impl Driver {
-    /// Begins the first check of every model.
+    /// Begins the first check of every model, and to do what requests ask for.
     #[must_use]
-    pub fn start(work: Arc<Work>, intervals: Intervals) -> Self {
+    pub fn start(
+        work: Arc<Work>,
+        wanted: mpsc::Receiver<Wish>,
+        intervals: Intervals,
+    ) -> (Self, FirstChecks) {
         let now = work.clock.now();
         let seed = crate::sys::random_u64();
         let (machine, begin) = Machine::start(work.models.names().cloned(), intervals, seed, now);
+        let wishes = tokio::spawn(Arc::clone(&work).serve_wishes(wanted));
         let mut driver = Self {
             work,
             machine,
             tasks: JoinSet::new(),
             jobs: HashMap::new(),
+            wishes,
             is_snapshot: false,
         };
-        driver.begin(begin);
-        driver
+        let (checks, report) = FirstChecks::new(driver.work.models.names().cloned().collect());
+        driver.begin_with(begin, Some(&report));
+        (driver, checks)
     }
 
     /// Drops the metrics from before the first invocation if `is_snapshot`: every clone would send them, with the time of
@@ -50,18 +62,14 @@ impl Driver {
         self.is_snapshot = is_snapshot;
     }
 
-    /// Waits for what was begun first; `None` when that is not over within `budget`, and goes on beside what follows.
-    pub async fn first_checks(&mut self, budget: Duration) -> Option<Vec<(ModelName, Outcome)>> {
-        let mut outcomes = Vec::new();
-        let all = async {
-            while let Some((job, outcome)) = self.join_next().await {
-                if let Job::Check(model) = job {
-                    outcomes.push((model, outcome.unwrap_or(Outcome::Failed)));
-                }
+    /// Ends all checks, also those that requests asked for; none begins from here on. A flush goes on.
+    pub fn stop_checks(&mut self) {
+        self.wishes.abort();
+        for (job, task) in self.jobs.values() {
+            if matches!(job, Job::Check(_)) {
+                task.abort();
             }
-        };
-        let in_time = tokio::time::timeout(budget, all).await.is_ok();
-        in_time.then_some(outcomes)
+        }
     }
 
     /// Does what an invocation asks for, and returns when `next` may be called.
@@ -138,13 +146,27 @@ impl Driver {
     }
 
     fn begin(&mut self, jobs: Vec<Job>) {
+        self.begin_with(jobs, None);
+    }
+
+    fn begin_with(&mut self, jobs: Vec<Job>, report: Option<&Report>) {
         for job in jobs {
             let Some(run) = self.work.run(&job) else {
                 self.machine.ended(&job);
                 continue;
             };
-            let task = self.tasks.spawn(run);
-            self.jobs.insert(task.id(), job);
+            let task = match (report.cloned(), &job) {
+                (Some(report), Job::Check(model)) => {
+                    let model = model.clone();
+                    self.tasks.spawn(async move {
+                        let outcome = run.await;
+                        report.ended(&model, outcome.as_ref().unwrap_or(&Outcome::Failed));
+                        outcome
+                    })
+                }
+                _ => self.tasks.spawn(run),
+            };
+            self.jobs.insert(task.id(), (job, task));
         }
     }
 
@@ -180,11 +202,13 @@ impl Driver {
         let (id, outcome) = match ended {
             Ok(ended) => ended,
             Err(problem) => {
-                error!("a task of the sidecar panicked: {problem}");
+                if problem.is_panic() {
+                    error!("a task of the sidecar panicked: {problem}");
+                }
                 (problem.id(), None)
             }
         };
-        let job = self.jobs.remove(&id)?;
+        let (job, _) = self.jobs.remove(&id)?;
         self.machine.ended(&job);
         Some((job, outcome))
     }

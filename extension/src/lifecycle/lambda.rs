@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use lambda_extension::{Error, NextEvent, ShutdownEvent, requests};
+pub use lambda_extension::Error;
+use lambda_extension::{NextEvent, ShutdownEvent, requests};
 use lambda_runtime_api_client::body::Body;
 use lambda_runtime_api_client::{PooledClient, build_request};
 use tracing::{error, info};
@@ -22,6 +23,10 @@ const ID_HEADER: &str = "Lambda-Extension-Identifier";
 const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
 /// The longest time for the last flush, whatever deadline the event brings.
 const SHUTDOWN_TIME: Duration = Duration::from_millis(1_500);
+
+/// Makes the request of an error, from the extension's id, the error's type and what is said of it.
+type ErrorRequest =
+    fn(&str, &str, Option<requests::ErrorRequest<'_>>) -> Result<http::Request<Body>, Error>;
 
 /// A registered extension whose Init has not ended yet.
 pub struct Registration {
@@ -56,17 +61,21 @@ pub async fn register(name: &str, events: &[&str]) -> Result<Registration, Error
 impl Registration {
     /// Tells the platform that Init failed, and why. The process ends after this.
     pub async fn init_error(self, kind: &str, message: &str) {
+        self.error(requests::init_error, kind, message).await;
+    }
+
+    async fn error(&self, request: ErrorRequest, kind: &str, message: &str) {
         let body = requests::ErrorRequest {
             error_message: message,
             error_type: kind,
             stack_trace: Vec::new(),
         };
-        let sent = match requests::init_error(&self.id, kind, Some(body)) {
+        let sent = match request(&self.id, kind, Some(body)) {
             Ok(request) => self.client.call(request).await.map(drop),
             Err(error) => Err(error),
         };
         if let Err(problem) = sent {
-            error!("the platform could not be told that Init failed: {problem}");
+            error!("the platform could not be told why the sidecar ends: {problem}");
         }
     }
 
@@ -84,7 +93,7 @@ impl Events {
     /// Does what is due at each invocation, until SHUTDOWN; gives the time that is left for the end. An error
     /// is that of the connection to the platform.
     pub async fn invocations(
-        self,
+        &self,
         driver: &mut Driver,
         clock: &dyn Clock,
     ) -> Result<Duration, Error> {
@@ -100,8 +109,13 @@ impl Events {
         }
     }
 
+    /// Tells the platform that the extension failed after Init, and why. The process ends after this.
+    pub async fn exit_error(self, kind: &str, message: &str) {
+        self.0.error(requests::exit_error, kind, message).await;
+    }
+
     /// Waits for SHUTDOWN alone, on managed instances; gives the time that is left for the end.
-    pub async fn shutdown(self, clock: &dyn Clock) -> Result<Duration, Error> {
+    pub async fn shutdown(&self, clock: &dyn Clock) -> Result<Duration, Error> {
         loop {
             if let NextEvent::Shutdown(shutdown) = self.next().await? {
                 return Ok(time_left(&shutdown, clock));

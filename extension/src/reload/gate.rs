@@ -88,6 +88,36 @@ pub(super) enum Refusal {
         /// What is the matter, with the field of the example that it is about where there is one.
         reason: String,
     },
+    /// Memory could not be allocated in the run of a golden example.
+    #[error("golden[{example}] could not be run: {}", printable(.reason))]
+    OutOfMemory {
+        /// The example's place in the manifest.
+        example: usize,
+        /// The message of ONNX Runtime.
+        reason: String,
+    },
+}
+
+impl Refusal {
+    /// Returns whether memory could not be allocated, which says nothing about the version.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        matches!(self, Refusal::OutOfMemory { .. })
+    }
+}
+
+/// Reason for which a run has no outputs.
+struct RunFailure {
+    reason: String,
+    is_out_of_memory: bool,
+}
+
+impl From<String> for RunFailure {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            is_out_of_memory: false,
+        }
+    }
 }
 
 impl Gate {
@@ -136,7 +166,7 @@ impl Gate {
                 let outputs = runs.run(&inputs, &[], LONGEST_WARM_UP);
                 Ok(Passed {
                     warm_up: Some(started.elapsed()),
-                    warm_up_failure: outputs.err(),
+                    warm_up_failure: outputs.err().map(|failure| failure.reason),
                 })
             }
         }
@@ -191,7 +221,14 @@ impl Runs<'_> {
             .map_err(|error| refusal(error.to_string()))?;
         let names: Vec<String> = expected.iter().map(|(name, _)| name.clone()).collect();
         let outputs = self.run(&golden.inputs, &names, LONGEST_EXAMPLE);
-        let mut outputs = outputs.map_err(refusal)?;
+        let mut outputs = outputs.map_err(|failure| {
+            let reason = failure.reason;
+            if failure.is_out_of_memory {
+                Refusal::OutOfMemory { example, reason }
+            } else {
+                refusal(reason)
+            }
+        })?;
         let tolerance = golden.tolerance(std::env::consts::ARCH);
         for (output, expected) in expected {
             let got = take(&mut outputs, &output);
@@ -213,7 +250,7 @@ impl Runs<'_> {
         inputs: &[GoldenTensor],
         outputs: &[String],
         seconds: u64,
-    ) -> Result<Vec<(String, Value)>, String> {
+    ) -> Result<Vec<(String, Value)>, RunFailure> {
         let inputs = v2::golden_inputs(inputs, self.session.signature());
         let inputs = inputs.map_err(|error| error.to_string())?;
         let cancel = Arc::new(Cancel::default());
@@ -228,9 +265,12 @@ impl Runs<'_> {
         });
         let outputs = self.session.run(inputs, outputs, &cancel);
         limit.abort();
-        outputs.map_err(|error| match error {
-            EngineError::Cancelled => format!("the run was not over after {seconds} s"),
-            error => error.to_string(),
+        outputs.map_err(|error| RunFailure {
+            is_out_of_memory: error.is_out_of_memory(),
+            reason: match error {
+                EngineError::Cancelled => format!("the run was not over after {seconds} s"),
+                error => error.to_string(),
+            },
         })
     }
 }

@@ -25,7 +25,7 @@ use super::{CheckError, Shared};
 use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Published, Record};
 use crate::config::{Form, ModelSettings};
 use crate::fetch::{self, Fetched, Parts};
-use crate::ids::{FilePath, Identity, VersionName};
+use crate::ids::{Digest, FilePath, Identity, VersionName};
 use crate::manifest::VersionLabels;
 use crate::onnx::{Description, OnnxError};
 use crate::source::{Object, Opened, Place};
@@ -44,6 +44,8 @@ pub(super) struct Gatherer<'a> {
     pub(super) listed: &'a Listed,
     /// Whether a canary was left to others until the first invocation.
     pub(super) canary_held: &'a AtomicBool,
+    /// The version whose load has to wait.
+    pub(super) deferred: Option<Digest>,
 }
 
 /// What the source says when it is asked.
@@ -87,7 +89,7 @@ impl Answer {
 /// A version that is here.
 pub(super) struct Gathered {
     pub(super) record: Record,
-    /// `None` when it is known that the version is not to be loaded.
+    /// `None` when it is known that the version is not to be loaded, or not now.
     pub(super) files: Option<KeptModel>,
     /// What the manifest says that names it.
     pub(super) published: Option<Published>,
@@ -105,7 +107,7 @@ pub(super) struct Taken {
 }
 
 impl Gathered {
-    /// A version that is known not to be loaded.
+    /// A version that is not to be loaded, or not now.
     pub(super) fn refused(record: Record, published: Option<Published>) -> Self {
         Self {
             record,

@@ -4,26 +4,28 @@
 //! while ONNX Runtime loads it, and while it is held against its terms at the [gate](super::gate): both can take the
 //! process with them. Then it is swapped in.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tracing::info;
 
 use super::engine_slot::on_thread;
-use super::gate::{Gate, Terms};
+use super::gate::{Gate, Passed, Terms};
 use super::gather::describe;
 use super::in_place::make_way;
+use super::load_backoff::LoadBackoff;
 use super::machine::Event;
-use super::memory::{How, Need, Seen, Weights, choose};
+use super::memory::{Company, How, Need, Seen, Weights, choose};
 use super::{CheckError, Reloader, Steps, Walk, milliseconds};
 use crate::cache::{Cause, Journal, KeptModel, Record};
 use crate::clock::timed_awake;
 use crate::config::Reload;
-use crate::engine::Session;
+use crate::engine::{Engine, EngineError, Session};
 use crate::ids::Digest;
 use crate::manifest::VersionLabels;
 use crate::metrics::defs;
 use crate::models::Loaded;
+use crate::onnx::Description;
 use crate::status::ModelStatus;
 
 impl Reloader {
@@ -88,55 +90,56 @@ impl Reloader {
             read => read.cloned(),
         };
         let weights = Weights::of(&record, description.as_ref());
-        let (turn, how) = if reload {
-            let turn = memory.loads.turn().await;
+        let turn = memory
+            .loads
+            .turn(self.company(reload, weights), &**memory)
+            .await;
+        let mut how = How::Beside;
+        if reload {
             match self.make_room(&record, weights).await {
-                Ok((how, way_back)) => {
+                Ok((decided, way_back)) => {
+                    how = decided;
                     walk.way_back = way_back;
-                    (Some(turn), how)
                 }
                 Err(problem) => {
                     walk.failed(problem);
                     return Event::NotLoaded { vacated: false };
                 }
             }
-        } else {
-            (None, How::Beside)
-        };
+        }
         let vacated = how == How::InPlace;
         let measure = memory.loads.measure(crate::sys::own_bytes());
         let waited = started.elapsed();
         let old = self.loaded().as_ref().map(|(_, seen)| *seen);
         let reserved = memory.account.load(Need { new: weights, old }.estimate());
-        journal.load_begins(&digest);
-        let gate = self.gate(&record, std::mem::take(&mut walk.terms), journal);
-        let load = on_thread("load-model", move || {
-            if reload && !vacated {
-                crate::sys::lower_thread_priority();
+        if let Err(problem) = journal.load_begins(&digest) {
+            walk.failed(problem);
+            return Event::NotLoaded { vacated };
+        }
+        let attempt = Attempt {
+            engine,
+            gives_way: reload && !vacated,
+        };
+        let terms = std::mem::take(&mut walk.terms);
+        let gate = self.gate(&record, terms.clone(), journal);
+        let load = async {
+            let mut result = attempt.load(files, description.clone(), gate).await;
+            if matches!(&result, Ok(Err(problem)) if problem.is_of_file()) {
+                // Files that are whole are laid out anew, and may be readable now.
+                if let (Some(files), _) = self.find(Some(record.clone())).await {
+                    let gate = self.gate(&record, terms, journal);
+                    result = attempt.load(files, description, gate).await;
+                }
             }
-            let session = engine.load(files.path(), description.as_ref())?;
-            let passed = gate.check(&*session)?;
-            Ok::<_, CheckError>((session, passed, files))
-        });
+            result
+        };
         let (result, loading) = timed_awake(load).await;
         journal.load_ended();
         let took = measure.took(crate::sys::own_bytes());
         drop((measure, reserved, turn));
         let (session, passed, files) = match result {
             Ok(Ok(loaded)) => loaded,
-            Ok(Err(problem)) => {
-                let reason = problem.public();
-                let cause = match problem {
-                    CheckError::Gate(_) => Cause::Terms,
-                    _ => Cause::Itself,
-                };
-                walk.failed(problem);
-                return Event::Refused {
-                    cause,
-                    reason,
-                    vacated,
-                };
-            }
+            Ok(Err(problem)) => return self.not_loaded(&record, problem, vacated, walk).await,
             Err(problem) => {
                 walk.failed(problem);
                 return Event::NotLoaded { vacated };
@@ -152,6 +155,7 @@ impl Reloader {
             .record(milliseconds(loading.saturating_sub(warm_up)));
         let signature = session.signature().clone();
         let labels = journal.history().labels().clone();
+        self.backoff().take_if(|backoff| backoff.is_of(&digest));
         self.let_answer(&record, digest, session, labels);
         *self.loaded() = Some((record, Seen { weights, took }));
         if reload {
@@ -160,6 +164,57 @@ impl Reloader {
         }
         self.tell(&walk.steps, reload);
         Event::Loaded { signature }
+    }
+
+    /// Company of a load. After a death in a load there is none, so that another death names one version.
+    fn company(&self, reload: bool, new: Weights) -> Company {
+        if reload || self.shared.cache.loads_one_at_a_time() {
+            return Company::None;
+        }
+        let need = Need { new, old: None };
+        Company::Fitting {
+            estimate: need.estimate(),
+        }
+    }
+
+    /// Decides by the reason what becomes of a version that could not be loaded: it is rejected only for what it is
+    /// itself, that is with files that are whole.
+    async fn not_loaded(
+        &self,
+        record: &Record,
+        problem: CheckError,
+        vacated: bool,
+        walk: &mut Walk,
+    ) -> Event {
+        let is_outside = problem.is_outside_of_version();
+        if !is_outside && self.find(Some(record.clone())).await.0.is_none() {
+            walk.failed(CheckError::FilesLost(Box::new(problem)));
+            return Event::Deferred { vacated };
+        }
+        let reason = problem.public();
+        if is_outside {
+            let now = self.shared.clock.now();
+            let mut backoff = self.backoff();
+            let before = backoff.take();
+            *backoff = Some(LoadBackoff::after_failure(
+                before,
+                record.digest(),
+                now,
+                reason,
+            ));
+            walk.failed(problem);
+            return Event::Deferred { vacated };
+        }
+        let cause = match problem {
+            CheckError::Gate(_) => Cause::Terms,
+            _ => Cause::Itself,
+        };
+        walk.failed(problem);
+        Event::Refused {
+            cause,
+            reason,
+            vacated,
+        }
     }
 
     /// From here on this version answers.
@@ -216,5 +271,51 @@ impl Reloader {
             before: before.or_else(|| history.signature().cloned()),
             ..terms
         })
+    }
+}
+
+/// Parameters of a load.
+struct Attempt {
+    engine: Arc<dyn Engine>,
+    /// Set where threads that serve requests come first.
+    gives_way: bool,
+}
+
+impl Attempt {
+    /// Loads a version and holds it against its terms, on a thread. The files are given back.
+    async fn load(
+        &self,
+        files: KeptModel,
+        description: Option<Description>,
+        gate: Gate,
+    ) -> Result<Result<(Box<dyn Session>, Passed, KeptModel), CheckError>, EngineError> {
+        let (engine, gives_way) = (Arc::clone(&self.engine), self.gives_way);
+        on_thread("load-model", move || {
+            if gives_way {
+                crate::sys::lower_thread_priority();
+            }
+            let session = engine.load(files.path(), description.as_ref())?;
+            let passed = gate.check(&*session)?;
+            Ok((session, passed, files))
+        })
+        .await
+    }
+}
+
+impl CheckError {
+    /// Returns whether a file of the version could not be read.
+    fn is_of_file(&self) -> bool {
+        matches!(self, CheckError::Engine(EngineError::File { .. }))
+    }
+
+    /// Returns whether a load failed for a reason that says nothing about the version, whose files are whole. A file that is
+    /// missing then is one that the model refers to and does not have.
+    fn is_outside_of_version(&self) -> bool {
+        match self {
+            CheckError::Engine(EngineError::File { is_missing, .. }) => !is_missing,
+            CheckError::Engine(error) => error.is_out_of_memory(),
+            CheckError::Gate(refusal) => refusal.is_out_of_memory(),
+            _ => false,
+        }
     }
 }

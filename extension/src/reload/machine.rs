@@ -87,6 +87,9 @@ pub(super) enum Event {
         reason: String,
         vacated: bool,
     },
+    /// [`Step::Load`]: it failed for a reason outside of the version, such as memory that cannot be allocated. The version
+    /// may be loaded later, and others now.
+    Deferred { vacated: bool },
     /// [`Step::Load`], [`Step::Rename`]: it could not even be tried.
     NotLoaded { vacated: bool },
 }
@@ -103,6 +106,8 @@ pub(super) struct Check {
     stage: Stage,
     /// What could not be loaded in this check.
     tried: Vec<Digest>,
+    /// The version whose load has to wait.
+    deferred: Option<Digest>,
     /// The manifest that was read in it.
     manifest: Option<Identity>,
     /// Whether something could not be had that may be had later.
@@ -147,14 +152,19 @@ enum After {
 }
 
 impl Check {
-    /// A check beside the version that answers, if one does.
-    pub(super) fn begin(history: &History, answering: Option<Digest>) -> (Self, Step) {
+    /// A check beside the version that answers, if one does; without a load of the version whose load is `deferred`.
+    pub(super) fn begin(
+        history: &History,
+        answering: Option<Digest>,
+        deferred: Option<Digest>,
+    ) -> (Self, Step) {
         let mut check = Self {
             answering,
             withdrawn: None,
             asked_anew: false,
             stage: Stage::Ended,
-            tried: Vec::new(),
+            tried: deferred.iter().cloned().collect(),
+            deferred,
             manifest: None,
             unfinished: false,
             has_seen: false,
@@ -173,7 +183,7 @@ impl Check {
         digest: &Digest,
         reason: &str,
     ) -> (Self, Step) {
-        let (mut check, _) = Self::begin(history, answering);
+        let (mut check, _) = Self::begin(history, answering, None);
         if check.answering.as_ref() != Some(digest) {
             check.stage = Stage::Ended;
             return (check, Step::End(End::Current));
@@ -263,6 +273,16 @@ impl Check {
                 self.refused(history, &record, cause, reason);
                 self.failed(history, after, vacated)
             }
+            (Stage::Loading { record, after, .. }, Event::Deferred { vacated }) => {
+                self.unfinished = true;
+                self.tried.push(record.digest());
+                if vacated || !self.is_answered() {
+                    let after = if vacated { After::StandIn } else { after };
+                    self.failed(history, after, vacated)
+                } else {
+                    self.end(history, End::Failed)
+                }
+            }
             (Stage::Loading { record, .. }, Event::NotLoaded { vacated }) => {
                 self.unfinished = true;
                 self.tried.push(record.digest());
@@ -292,6 +312,13 @@ impl Check {
             let usable = usable.clone();
             return self.rename(history, usable, After::StandIn);
         }
+        if self.tried.contains(&usable.digest()) {
+            return if self.is_answered() {
+                self.end(history, End::Current)
+            } else {
+                self.stand_in(history)
+            };
+        }
         match here {
             Some(here) if here == *usable => self.load(here, After::StandIn),
             _ => self.ask(history, false),
@@ -316,6 +343,8 @@ impl Check {
             return self.go_on(history, after);
         }
         if self.tried.contains(&digest) {
+            // It is still to be loaded, once its load has not to wait any more.
+            self.unfinished |= self.deferred.as_ref() == Some(&digest);
             return self.go_on(history, after);
         }
         if self.answering.as_ref() != Some(&digest) {
@@ -403,7 +432,11 @@ impl Check {
     fn ask(&mut self, history: &History, known: bool) -> Step {
         self.asked_anew |= !known;
         let usable = history.usable_as_it_is().filter(|_| known);
-        let beside = usable.filter(|usable| self.answering.as_ref() != Some(&usable.digest()));
+        let beside = usable.map(|usable| (usable, usable.digest()));
+        let beside = beside.filter(|(_, digest)| {
+            self.answering.as_ref() != Some(digest) && !self.tried.contains(digest)
+        });
+        let beside = beside.map(|(usable, _)| usable);
         let beside = beside.cloned();
         self.stage = Stage::Asking(beside.clone());
         Step::Ask { known, beside }
@@ -434,6 +467,7 @@ impl Check {
         let mut known = history
             .usable_as_it_is()
             .into_iter()
+            .chain(history.good())
             .chain(history.before());
         let record = known.find(|record| !self.tried.contains(&record.digest()))?;
         self.stage = Stage::Finding(record.clone());

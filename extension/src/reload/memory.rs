@@ -18,13 +18,16 @@
 //! are far larger in memory than in the file. It is taken right after the load, when at least three quarters of the
 //! peak were left in all of the above that exceed their factor. A model's versions are taken to be alike in that.
 //!
+//! Loads where nothing answers yet, as at a start, go on in parallel while their estimates fit together. Of a reload
+//! there is one at a time.
+//!
 //! Memory is shared with the function, whose next step nobody knows: the estimate has a margin for it. An estimate that
 //! is too high costs requests a wait, one that is too low the environment; so it is rather high.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::MutexGuard;
+use tokio::sync::Notify;
 
 use crate::cache::Record;
 use crate::config::Reload;
@@ -158,6 +161,16 @@ pub(super) fn may_give_up(mode: Reload, need: &Need, free: Option<u64>) -> bool 
     mode == Reload::Replace || choose(mode, need, free).0 == How::Beside
 }
 
+impl Measured for Memory {
+    fn free(&self) -> Option<u64> {
+        self.probe.free()
+    }
+
+    fn own(&self) -> Option<u64> {
+        crate::sys::own_bytes()
+    }
+}
+
 /// What decides how a new version of any model of an environment comes in.
 pub struct Memory {
     /// What the operator wants.
@@ -184,8 +197,74 @@ impl Memory {
 /// The loads of all models of an environment.
 #[derive(Debug, Default)]
 pub struct Loads {
-    turn: tokio::sync::Mutex<()>,
+    /// Held by the load that is admitted next: loads are admitted in the order in which they came.
+    entrance: tokio::sync::Mutex<()>,
+    /// A turn has ended.
+    ended: Notify,
+    admitted: Mutex<Admitted>,
     counts: Mutex<Counts>,
+}
+
+/// The loads that have a turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Admitted {
+    turns: u64,
+    is_exclusive: bool,
+    /// The estimates of all that were admitted since there was none.
+    estimated: u64,
+    /// Memory that the process had taken for itself then, where that is known.
+    own: Option<u64>,
+}
+
+/// Other loads with which a load may go on in parallel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Company {
+    /// With those that fit into memory together with it.
+    Fitting {
+        /// Peak of the load, in bytes.
+        estimate: u64,
+    },
+    /// With none.
+    None,
+}
+
+/// Measurements that admit a load alongside others.
+pub(super) trait Measured {
+    /// Bytes of memory that are free.
+    fn free(&self) -> Option<u64>;
+
+    /// Bytes that this process has taken for itself.
+    fn own(&self) -> Option<u64>;
+}
+
+/// A load's turn; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Turn<'a>(&'a Loads);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut admitted = self.0.admitted();
+        admitted.turns -= 1;
+        if admitted.turns == 0 {
+            *admitted = Admitted::default();
+        }
+        drop(admitted);
+        self.0.ended.notify_one();
+    }
+}
+
+impl Admitted {
+    /// Returns whether a load that takes `estimate` bytes fits alongside these. What they have taken already is no longer
+    /// free, and is part of their estimates.
+    fn leaves_room_for(&self, estimate: u64, measured: &impl Measured) -> bool {
+        let Some(free) = measured.free() else {
+            return true;
+        };
+        let own = self.own.zip(measured.own());
+        let taken = own.map_or(0, |(before, now)| now.saturating_sub(before));
+        let still_to_take = self.estimated.saturating_sub(taken);
+        estimate <= free.saturating_sub(still_to_take)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -204,10 +283,41 @@ pub(super) struct Measure<'a> {
 }
 
 impl Loads {
-    /// Waits until no other model is being reloaded: what is free is for one at a time. To be held from the question
-    /// how much is free until the version is loaded.
-    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().await
+    /// Waits until a load may begin in this company. A reload is given none, and holds its turn from the question how
+    /// much is free until the version is loaded.
+    pub(super) async fn turn(&self, company: Company, measured: &impl Measured) -> Turn<'_> {
+        let _next = self.entrance.lock().await;
+        while !self.admits(company, measured) {
+            // There is one waiter at most, and a turn that ends before it waits is kept for it.
+            self.ended.notified().await;
+        }
+        Turn(self)
+    }
+
+    fn admits(&self, company: Company, measured: &impl Measured) -> bool {
+        let mut admitted = self.admitted();
+        if admitted.turns == 0 {
+            admitted.own = measured.own();
+        } else if admitted.is_exclusive {
+            return false;
+        } else {
+            // Only the one at the entrance adds a load.
+            let others = *admitted;
+            drop(admitted);
+            match company {
+                Company::Fitting { estimate } if others.leaves_room_for(estimate, measured) => {}
+                _ => return false,
+            }
+            admitted = self.admitted();
+        }
+        admitted.turns += 1;
+        match company {
+            Company::Fitting { estimate } => {
+                admitted.estimated = admitted.estimated.saturating_add(estimate);
+            }
+            Company::None => admitted.is_exclusive = true,
+        }
+        true
     }
 
     /// A load begins, and `own` bytes of memory are taken before it. It ends when what is returned is dropped.
@@ -221,6 +331,10 @@ impl Loads {
             begun: is_alone.then_some(counts.begun),
             before: own,
         }
+    }
+
+    fn admitted(&self) -> std::sync::MutexGuard<'_, Admitted> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {

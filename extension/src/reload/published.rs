@@ -92,7 +92,8 @@ impl Gatherer<'_> {
         let record = promised(name, version);
         let (digest, terms) = (record.digest(), Some(&published.terms));
         // Its digests tell before anything is fetched.
-        if journal.history().why_refused(&digest, terms).is_some() {
+        let is_refused = journal.history().why_refused(&digest, terms).is_some();
+        if is_refused || self.deferred.as_ref() == Some(&digest) {
             return Ok(Gathered::refused(record, Some(published)));
         }
         let taken = self.take_published(&record, journal).await?;

@@ -4,11 +4,13 @@ mod earlier;
 mod files;
 mod gate;
 mod in_place;
+mod outside_failures;
 mod published;
 mod rename;
 mod repository;
 mod rollout;
 mod shelf;
+mod silent_source;
 mod withdraw;
 
 use std::sync::Mutex as StdMutex;
@@ -42,7 +44,11 @@ struct Seen {
     /// Models that have not been taken apart yet; and how many there were when each load began.
     alive: usize,
     alive_before: Vec<usize>,
+    /// Makes loads fail, by the file and the bytes in it.
+    fails: Option<LoadFault>,
 }
+
+type LoadFault = Box<dyn FnMut(&std::path::Path, &[u8]) -> Option<EngineError> + Send>;
 
 type Loads = (Vec<u8>, Option<Vec<u8>>);
 
@@ -79,6 +85,16 @@ impl Engine for Loader {
             seen.alive_before.push(alive);
         }
         let bytes = std::fs::read(file).map_err(|error| EngineError::Load(error.to_string()))?;
+        let fault = self
+            .seen
+            .lock()
+            .unwrap()
+            .fails
+            .as_mut()
+            .and_then(|fails| fails(file, &bytes));
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
         if bytes.starts_with(b"bad") {
             return Err(EngineError::Load("not a model".to_owned()));
         }
@@ -175,6 +191,7 @@ struct Bench {
     /// Bytes that the cache may take.
     most: Option<u64>,
     snap_start: bool,
+    clock: Arc<dyn Clock>,
 }
 
 struct Free(Option<u64>);
@@ -206,6 +223,7 @@ impl Bench {
             free: None,
             most: None,
             snap_start: false,
+            clock: Arc::new(SystemClock),
         }
     }
 
@@ -241,7 +259,7 @@ impl Bench {
                 account: Arc::new(Account::unlimited()),
             }),
             status: Arc::new(Status::new([name.clone()]).0),
-            clock: Arc::new(SystemClock),
+            clock: Arc::clone(&self.clock),
             thaws: Thaws::default(),
             snap_start: self.snap_start,
         };

@@ -149,7 +149,7 @@ async fn a_body_that_is_silent_ends_after_its_time_awake() {
     assert!(end.contains("no byte of the answer within 15 s"), "{end}");
     let took = started.elapsed();
     assert!(
-        (STALL - Duration::from_secs(1)..=STALL).contains(&took),
+        took <= STALL && took + Duration::from_secs(1) >= STALL,
         "{took:?}"
     );
 }

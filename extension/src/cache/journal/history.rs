@@ -11,7 +11,7 @@ use crate::ids::{Digest, FilePath, Identity};
 use crate::manifest::{GoldenTensor, VersionLabels};
 use crate::tensor::Signature;
 
-/// How often a process may die in the load of a version that there is no other for.
+/// Maximum number of deaths in a row in the load of a version that was active here, or that there is no other for.
 pub(super) const MOST_DEATHS: u32 = 3;
 /// How many refused versions are remembered, so that a source that goes to and fro between bad ones costs nothing.
 const MOST_REFUSED: usize = 32;
@@ -372,15 +372,17 @@ impl History {
         }
     }
 
-    /// Notes that a process died while it loaded the version of this digest. With another one that was let in before, it
-    /// is refused.
+    /// Notes that a process died while it loaded the version of this digest. It is refused at once where another one was
+    /// let in here and it was not: a version that has been active here loads, and what killed the process is more likely
+    /// something else.
     pub fn died(&mut self, digest: &Digest) {
-        let others = self.good.iter().chain(&self.before);
-        let has_other = others.into_iter().any(|entry| !entry.is(digest));
+        let let_in = || self.good.iter().chain(&self.before);
+        let was_active = let_in().any(|entry| entry.is(digest));
+        let has_other = let_in().any(|entry| !entry.is(digest));
         let deaths = self.deaths.entry(digest.to_string()).or_default();
         *deaths += 1;
         let deaths = *deaths;
-        if has_other || deaths >= MOST_DEATHS {
+        if has_other && !was_active || deaths >= MOST_DEATHS {
             self.deaths.remove(digest.as_str());
             let times = match deaths {
                 1 => String::new(),

@@ -57,7 +57,7 @@ impl Journal {
 
 fn load(journal: &mut Journal, record: &Record) {
     journal.seen_whole(record);
-    journal.load_begins(&record.digest());
+    journal.load_begins(&record.digest()).unwrap();
     journal.load_ended();
     journal.note(|history| history.let_in(record, Signature::default()));
 }
@@ -69,7 +69,7 @@ fn a_version_that_killed_the_process_gives_way_to_the_good_one() {
     let mut first = bench.start();
     load(&mut first, &good);
     first.seen_whole(&bad);
-    first.load_begins(&bad.digest());
+    first.load_begins(&bad.digest()).unwrap();
     drop(first);
     let mut second = bench.start();
     assert_eq!(
@@ -102,7 +102,7 @@ fn a_version_with_nothing_behind_it_is_tried_three_times() {
     for _ in 0..MOST_DEATHS {
         let journal = bench.start();
         assert_eq!(journal.usable().as_ref(), Some(&only));
-        journal.load_begins(&only.digest());
+        journal.load_begins(&only.digest()).unwrap();
     }
     let journal = bench.start();
     assert_eq!(journal.usable().as_ref(), None);
@@ -116,15 +116,60 @@ fn a_version_with_nothing_behind_it_is_tried_three_times() {
 }
 
 #[test]
+fn a_version_that_was_active_here_is_tried_three_times_though_there_is_another() {
+    let bench = Bench::new();
+    let (earlier, active) = (record("1"), record("2"));
+    let mut first = bench.start();
+    load(&mut first, &earlier);
+    load(&mut first, &active);
+    for _ in 0..MOST_DEATHS {
+        let journal = bench.start();
+        assert_eq!(journal.usable().as_ref(), Some(&active));
+        journal.load_begins(&active.digest()).unwrap();
+    }
+    assert_eq!(bench.start().usable().as_ref(), Some(&earlier));
+}
+
+#[test]
+fn of_several_loads_in_which_a_process_died_none_is_blamed() {
+    let bench = Bench::new();
+    load(&mut bench.start(), &record("1"));
+    let mut first = bench.start();
+    first.seen_whole(&record("2"));
+    first.load_begins(&record("2").digest()).unwrap();
+    let cache = Cache::open(bench.directory.path()).unwrap();
+    assert!(cache.loads_one_at_a_time(), "one death names one version");
+    let other = ModelName::parse("other").unwrap();
+    let other = cache.journal(&other, "s3://b/other.onnx");
+    other.load_begins(&record("3").digest()).unwrap();
+    let cache = Cache::open(bench.directory.path()).unwrap();
+    assert!(cache.loads_one_at_a_time());
+    assert_eq!(bench.start().usable().as_ref(), Some(&record("2")));
+}
+
+#[test]
+fn a_start_after_another_one_in_the_same_environment_is_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Cache::open(directory.path()).unwrap();
+    assert!(!open().is_restart());
+    let bench = Bench {
+        directory,
+        model: ModelName::parse("wine").unwrap(),
+    };
+    bench.start().seen_whole(&record("1"));
+    assert!(Cache::open(bench.directory.path()).unwrap().is_restart());
+}
+
+#[test]
 fn a_load_that_succeeds_clears_what_came_before() {
     let bench = Bench::new();
     let only = record("1");
     bench.start().seen_whole(&only);
-    bench.start().load_begins(&only.digest());
+    bench.start().load_begins(&only.digest()).unwrap();
     let mut second = bench.start();
     load(&mut second, &only);
     for _ in 0..MOST_DEATHS - 1 {
-        bench.start().load_begins(&only.digest());
+        bench.start().load_begins(&only.digest()).unwrap();
     }
     assert_eq!(bench.start().usable().as_ref(), Some(&only));
 }
@@ -135,8 +180,8 @@ fn an_end_in_good_order_is_no_death() {
     let mut first = bench.start();
     load(&mut first, &record("1"));
     first.seen_whole(&record("2"));
-    first.load_begins(&record("2").digest());
-    Cache::open(bench.directory.path()).unwrap().forgive_loads();
+    first.load_begins(&record("2").digest()).unwrap();
+    Cache::open(bench.directory.path()).unwrap().close_loads();
     assert_eq!(bench.start().usable().as_ref(), Some(&record("2")));
 }
 
@@ -155,13 +200,13 @@ fn a_death_in_a_warm_up_costs_the_example_alone() {
         .start()
         .note(|history| history.seen(only.clone(), Some(published)));
     let begin = |journal: &Journal| {
-        journal.load_begins(&only.digest());
+        journal.load_begins(&only.digest()).unwrap();
         journal.warm_up_begins(&only.digest())
     };
-    // Forgiven before the warm-up begins.
+    // Removed before the warm-up begins.
     let journal = bench.start();
     let warm_up_begins = begin(&journal);
-    Cache::open(bench.directory.path()).unwrap().forgive_loads();
+    Cache::open(bench.directory.path()).unwrap().close_loads();
     warm_up_begins();
     let journal = bench.start();
     assert_eq!(journal.history().example(&only), Some(&example[..]));

@@ -76,6 +76,8 @@ enum Luck {
     Bad,
     /// The version that answers has to go for a load.
     NoMemory,
+    /// A load fails for a reason outside of the version, which may have had the version that answers go for it.
+    Fails(bool),
     /// The cache has lost everything.
     Lost,
     /// The source holds something else from here on.
@@ -176,7 +178,7 @@ impl World {
     /// One check; `None` when the process died in it.
     fn check(&mut self, luck: &mut dyn Iterator<Item = Luck>) -> Option<End> {
         let answering = self.answering.map(|version| record(version).digest());
-        let (check, step) = Check::begin(&self.history, answering);
+        let (check, step) = Check::begin(&self.history, answering, None);
         self.walk(check, step, luck)
     }
 
@@ -287,12 +289,16 @@ impl World {
         );
         let active = self.answering.map(content);
         assert_ne!(active, Some(content(wanted)), "its content is active");
-        let vacated = luck == Luck::NoMemory && self.answering.is_some();
+        let has_to_go = matches!(luck, Luck::NoMemory | Luck::Fails(true));
+        let vacated = has_to_go && self.answering.is_some();
         if vacated {
             (self.answering, self.vacated) = (None, true);
         }
         if luck == Luck::Bad {
             return Some(Event::NotLoaded { vacated });
+        }
+        if matches!(luck, Luck::Fails(_)) {
+            return Some(Event::Deferred { vacated });
         }
         let refused = |cause| Event::Refused {
             cause,
@@ -435,6 +441,7 @@ fn luck() -> impl Strategy<Value = Luck> {
         10 => Just(Luck::Good),
         2 => Just(Luck::Bad),
         1 => Just(Luck::NoMemory),
+        1 => any::<bool>().prop_map(Luck::Fails),
         1 => Just(Luck::Lost),
         2 => (0..4usize).prop_map(Luck::Bump),
         1 => Just(Luck::Kill),
@@ -460,11 +467,61 @@ fn where_the_choice_that_answered_kills_a_later_start_the_next_choice_answers() 
     assert_eq!(world.answering, Some(2));
     world.settle();
     assert_eq!(world.answering, Some(1));
-    world.end_process();
-    // Asked, and killed in the load.
-    assert_eq!(world.check(&mut [Luck::Good, Luck::Kill].into_iter()), None);
+    // Asked, and killed in the load; three times, since it was active.
+    for _ in 0..3 {
+        world.end_process();
+        assert_eq!(world.check(&mut [Luck::Good, Luck::Kill].into_iter()), None);
+    }
     world.settle();
     assert_eq!(world.answering, Some(3));
+}
+
+#[test]
+fn where_the_newest_version_cannot_be_loaded_now_what_stands_in_answers_and_nothing_is_refused() {
+    let release = Release {
+        number: 0,
+        choices: vec![1],
+        stand_ins: vec![2],
+    };
+    for has_manifest in [false, true] {
+        let mut world = World::new(has_manifest, vec![Nature::Good; 3], vec![release.clone()]);
+        world.check(&mut [Luck::Good, Luck::Good, Luck::Fails(false)].into_iter());
+        assert_eq!(world.answering, Some(2));
+        assert_eq!(world.history.why_refused(&record(1).digest(), None), None);
+        world.settle();
+        assert_eq!(world.answering, Some(1));
+    }
+}
+
+#[test]
+fn a_version_whose_load_is_deferred_is_not_loaded_and_another_one_is() {
+    let newest = |version| Release {
+        number: version,
+        choices: vec![version],
+        stand_ins: vec![],
+    };
+    for has_manifest in [false, true] {
+        let releases = vec![newest(1), newest(2)];
+        let mut world = World::new(has_manifest, vec![Nature::Good; 3], releases);
+        world.check(&mut [Luck::Good, Luck::Good, Luck::Fails(false)].into_iter());
+        assert_eq!(world.answering, None);
+        let deferred = Some(record(1).digest());
+        for (now, end, answers) in [(0, End::Failed, None), (1, End::Loaded, Some(2))] {
+            world.now = now;
+            let (check, step) = Check::begin(&world.history, None, deferred.clone());
+            let ended = world.walk(check, step, &mut std::iter::repeat(Luck::Good));
+            assert_eq!((ended, world.answering), (Some(end), answers));
+        }
+        // With one that answers nothing fails.
+        world.now = 0;
+        let answering = Some(record(2).digest());
+        let (check, step) = Check::begin(&world.history, answering, deferred);
+        let ended = world.walk(check, step, &mut std::iter::repeat(Luck::Good));
+        assert_ne!(ended, Some(End::Loaded));
+        assert_eq!(world.answering, Some(2));
+        world.settle();
+        assert_eq!(world.answering, Some(1));
+    }
 }
 
 #[test]

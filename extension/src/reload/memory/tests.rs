@@ -122,6 +122,87 @@ fn a_load_that_others_went_on_beside_is_not_measured() {
     assert_eq!(loads.measure(Some(100)).took(Some(101)), Some(1));
 }
 
+/// Memory of which so many bytes are free, and so many taken by the process.
+#[derive(Default)]
+struct Machine {
+    free: Option<u64>,
+    own: u64,
+}
+
+impl Measured for Machine {
+    fn free(&self) -> Option<u64> {
+        self.free
+    }
+
+    fn own(&self) -> Option<u64> {
+        Some(self.own)
+    }
+}
+
+/// The turn, if it is given at once.
+async fn at_once<'a>(loads: &'a Loads, company: Company, machine: &Machine) -> Option<Turn<'a>> {
+    let turn = loads.turn(company, machine);
+    tokio::select! {
+        biased;
+        turn = turn => Some(turn),
+        () = std::future::ready(()) => None,
+    }
+}
+
+fn fitting(mb: u64) -> Company {
+    Company::Fitting { estimate: mb * MB }
+}
+
+#[tokio::test]
+async fn loads_go_on_in_parallel_while_their_estimates_fit_together() {
+    let loads = Loads::default();
+    let mut machine = Machine {
+        free: Some(100 * MB),
+        own: 0,
+    };
+    // The first one is admitted whatever is free.
+    let first = at_once(&loads, fitting(60), &machine).await.unwrap();
+    let second = at_once(&loads, fitting(40), &machine).await.unwrap();
+    assert!(at_once(&loads, fitting(1), &machine).await.is_none());
+    // What they have taken already does not count twice.
+    (machine.free, machine.own) = (Some(20 * MB), 80 * MB);
+    assert!(at_once(&loads, fitting(1), &machine).await.is_none());
+    (machine.free, machine.own) = (Some(21 * MB), 80 * MB);
+    let third = at_once(&loads, fitting(1), &machine).await.unwrap();
+    // What a load that has ended keeps is still taken.
+    drop(second);
+    assert!(at_once(&loads, fitting(1), &machine).await.is_none());
+    drop((first, third));
+    assert!(at_once(&loads, fitting(90), &machine).await.is_some());
+}
+
+#[tokio::test]
+async fn where_nothing_says_what_is_free_all_loads_go_on_in_parallel() {
+    let loads = Loads::default();
+    let machine = Machine::default();
+    let first = at_once(&loads, fitting(u64::MAX / MB), &machine).await;
+    let second = at_once(&loads, fitting(u64::MAX / MB), &machine).await;
+    assert!(first.is_some() && second.is_some());
+}
+
+#[tokio::test]
+async fn a_load_without_company_waits_for_all_others_and_they_for_it() {
+    let loads = Loads::default();
+    let machine = Machine::default();
+    let parallel = at_once(&loads, fitting(1), &machine).await.unwrap();
+    assert!(at_once(&loads, Company::None, &machine).await.is_none());
+    let waits = loads.turn(Company::None, &machine);
+    let ends = async {
+        tokio::task::yield_now().await;
+        drop(parallel);
+    };
+    let (alone, ()) = tokio::join!(waits, ends);
+    assert!(at_once(&loads, fitting(1), &machine).await.is_none());
+    assert!(at_once(&loads, Company::None, &machine).await.is_none());
+    drop(alone);
+    assert!(at_once(&loads, fitting(1), &machine).await.is_some());
+}
+
 fn weights() -> impl Strategy<Value = Weights> {
     let at_load = prop_oneof![
         Just(AtLoad::Optimise),

@@ -179,7 +179,7 @@ async fn a_version_that_was_here_and_did_not_pass_is_held_against_its_manifest_a
     // Dropped in the middle of the run, as the process is in a shutdown: the load is forgiven.
     check.abort();
     let _ = check.await;
-    Cache::open(bench.directory.path()).unwrap().forgive_loads();
+    Cache::open(bench.directory.path()).unwrap().close_loads();
     tokio::time::pause();
     let again = bench.start();
     assert_eq!(again.check().await, Outcome::Failed);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -31,6 +31,9 @@ pub(super) struct Shelf {
     /// Of which file each transfer was.
     transfers: Mutex<Vec<String>>,
     trap: Mutex<Option<(String, Trap)>>,
+    /// Set where it does not answer, as if packets were dropped; and the number of questions then.
+    pub(super) is_silent: AtomicBool,
+    pub(super) unanswered: AtomicUsize,
 }
 
 struct OnShelf {
@@ -132,6 +135,10 @@ impl Source for OnShelf {
         known: Option<&'a Identity>,
     ) -> BoxFuture<'a, Result<Opened, SourceError>> {
         Box::pin(async move {
+            if self.shelf.is_silent.load(Ordering::Relaxed) {
+                self.shelf.unanswered.fetch_add(1, Ordering::Relaxed);
+                std::future::pending::<()>().await;
+            }
             let (etag, bytes) = self.held()?;
             if known.is_some_and(|known| known.etag.0 == etag) {
                 return Ok(Opened::Unchanged);
