@@ -1,5 +1,7 @@
 //! A developer's machine, which has other users and a browser.
 
+use std::fmt::Write as _;
+
 use http::header::HeaderValue;
 use lab::http::{Client, request};
 use lab::ports::Port;
@@ -15,11 +17,11 @@ async fn over_tcp_only_this_machine_is_served_where_a_browser_may_run() {
     let number = port.number().to_string();
     let alone = Alone::ready(&s3, &[("MODEL_PORT", &number)]).await;
     let ask = async |version: &str, target: &str, hosts: &[&str]| {
-        let hosts: String = hosts
-            .iter()
-            .map(|host| format!("Host: {host}\r\n"))
-            .collect();
-        let text = format!("GET {target} {version}\r\n{hosts}Connection: close\r\n\r\n");
+        let mut text = format!("GET {target} {version}\r\nConnection: close\r\n");
+        for host in hosts {
+            let _ = write!(text, "Host: {host}\r\n");
+        }
+        text.push_str("\r\n");
         let address = (std::net::Ipv4Addr::LOCALHOST, port.number());
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();

@@ -1,6 +1,8 @@
 //! What callers are told of the model's source: a short reason, without the names of buckets, keys, accounts, roles and
 //! paths. Those are in the log.
 
+use std::fmt::Write as _;
+
 use http::Method;
 use lab::s3::{Rule, S3Server};
 use serde_json::json;
@@ -70,7 +72,7 @@ async fn answers(alone: &Alone) -> String {
             .insert("lambda-runtime-deadline-ms", deadline);
         let answer = alone.client().send(request).await.unwrap();
         let (status, text) = (answer.status, answer.text());
-        all.push_str(&format!("{method} {path}: {status} {text}\n"));
+        let _ = writeln!(all, "{method} {path}: {status} {text}");
     }
     all
 }

@@ -98,24 +98,27 @@ async fn is_refused(bytes: &'static [u8], golden: Json, problem: &str) {
     let bench = Bench::at(MANIFEST);
     release(&bench, "a", b"model one", &[]);
     let reloader = bench.start();
-    reloader.check().await;
+    Box::pin(reloader.check()).await;
     let good = bench.version(&reloader);
     release(&bench, "b", bytes, &[golden]);
-    assert_eq!(reloader.check().await, Outcome::Failed);
+    assert_eq!(Box::pin(reloader.check()).await, Outcome::Failed);
     assert_eq!(bench.version(&reloader), good);
     let told = bench.problem(&reloader).unwrap();
     assert!(told.contains(problem), "{told}");
     let runs = bench.runs().len();
     // Neither a check nor another start tries it again.
-    assert_eq!(reloader.check().await, Outcome::Current);
+    assert_eq!(Box::pin(reloader.check()).await, Outcome::Current);
     let again = bench.start();
-    again.check().await;
+    Box::pin(again.check()).await;
     assert_eq!(bench.version(&again), good);
     assert!(bench.problem(&again).unwrap().contains(problem));
     assert!(bench.runs().is_empty(), "{runs} runs at first");
     bench.transfers();
     publish(&bench, "c", with_golden(bytes, &[]));
-    assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
+    assert!(matches!(
+        Box::pin(reloader.check()).await,
+        Outcome::Loaded(_)
+    ));
     assert_eq!(
         (bench.answers(), bench.problem(&reloader)),
         (bytes.to_vec(), None)
