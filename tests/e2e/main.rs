@@ -33,6 +33,7 @@ mod looped;
 mod managed;
 mod memory;
 mod metrics;
+mod mistakes;
 mod no_route;
 mod openapi;
 mod outsize;
