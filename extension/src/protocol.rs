@@ -20,6 +20,9 @@ pub mod tfserving;
 pub mod v2;
 mod write;
 
+use serde::Deserialize;
+
+use crate::excerpt::{Dimensions, Excerpt};
 use crate::request_memory::{Charge, Stopped};
 use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value, element_count};
 
@@ -105,11 +108,17 @@ fn charge_empty(shape: &[usize], datatype: Datatype, charge: &mut Charge) -> Res
     charge.grow(count.saturating_mul(datatype.memory()))
 }
 
-/// Whether a body may hold a JSON object, whatever is wrong with it. A byte order mark may precede it.
+/// Returns true if a body may hold a JSON object, whatever is wrong with it. A byte order mark may precede it.
 #[must_use]
 pub fn begins_object(body: &[u8]) -> bool {
-    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let text = malformed::without_mark(body);
     text.trim_ascii_start().starts_with(b"{")
+}
+
+/// Reads a request that is a small JSON object, as a tree; `what` is the request, as in "a repository request".
+pub fn object<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, BadRequest> {
+    let text = malformed::check_object(body, what)?;
+    serde_json::from_str(text).map_err(|error| malformed::error(what, text, &error))
 }
 
 /// The input of this name, or an error that lists those that there are.
@@ -125,7 +134,8 @@ fn input_port<'a>(
 #[cold]
 fn no_input(signature: &Signature, name: &str, place: &str) -> BadRequest {
     BadRequest(format!(
-        "{place}: the model has no input {name:?}; its inputs are {}",
+        "{place}: the model has no input {:?}; its inputs are {}",
+        Excerpt(name),
         names(&signature.inputs)
     ))
 }
@@ -139,7 +149,8 @@ fn output_port<'a>(
     let port = signature.outputs.iter().find(|port| port.name == name);
     port.ok_or_else(|| {
         BadRequest(format!(
-            "{place}: the model has no output {name:?}; its outputs are {}",
+            "{place}: the model has no output {:?}; its outputs are {}",
+            Excerpt(name),
             names(&signature.outputs)
         ))
     })
@@ -178,8 +189,10 @@ fn check_shape(
         return Ok(());
     }
     Err(BadRequest(format!(
-        "{place} has shape {shape:?}, input {:?} takes {}",
-        port.name, port.kind
+        "{place} has shape {:?}, input {:?} takes {}",
+        Dimensions(shape),
+        port.name,
+        port.kind
     )))
 }
 

@@ -347,7 +347,7 @@ fn a_body_that_is_refused_at_its_first_row_takes_no_memory() {
                 "1",
                 "],\"data\":[1]}]}",
             ),
-            "inputs[0].shape has more than 255 dimensions",
+            "inputs[0].shape has more than 32 dimensions",
         ),
     ];
     let signature = signature(Datatype::Fp32, &[None]);

@@ -78,12 +78,12 @@ async fn what_is_not_a_request_is_told_what_is_wrong() {
         ("/predict", "{\"features\":[[-Infinity]]}", "\"-Infinity\""),
         (
             "/predict",
-            "{\"features\":[1],\"features\":[2]}",
+            "{\"features\":null,\"features\":[2]}",
             "duplicate field `features`",
         ),
         (
             "/predict",
-            "{\"features\":{\"X\":[1],\"X\":[2]}}",
+            "{\"features\":{\"X\":[1,2,3,4,5,6,7,8,9,10,11,12,13],\"X\":[2]}}",
             "\"X\" is given twice",
         ),
         ("/predict", &deep, "nested deeper"),

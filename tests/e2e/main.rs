@@ -34,6 +34,7 @@ mod looped;
 mod managed;
 mod memory;
 mod metrics;
+mod mistakes;
 mod no_route;
 mod openapi;
 mod outsize;

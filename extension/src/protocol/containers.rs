@@ -7,6 +7,7 @@
 use super::array::{self, Column};
 use super::json::Reader;
 use super::{BadRequest, DecodeError, Decoding, Result, charge_empty};
+use crate::excerpt::{Dimensions, Excerpt};
 use crate::tensor::{Data, Datatype, Kind, NO_TENSORS, Tensor, Value};
 
 /// Bytes that an item of a sequence takes in addition to its elements: a tensor of ours with its shape, and one of ONNX
@@ -40,7 +41,8 @@ pub(super) fn input(
     };
     if datatype != word {
         return Err(BadRequest(format!(
-            "{place}.datatype is {datatype:?}, a {kind} is given as {word}"
+            "{place}.datatype is {:?}, a {kind} is given as {word}",
+            Excerpt(datatype)
         ))
         .into());
     }
@@ -48,7 +50,8 @@ pub(super) fn input(
     let length = value.length();
     if *shape != [length] {
         return Err(BadRequest(format!(
-            "{place}.shape is {shape:?}, but the data has {length} values: expected [{length}]"
+            "{place}.shape is {:?}, but the data has {length} values: expected [{length}]",
+            Dimensions(shape)
         ))
         .into());
     }
@@ -117,7 +120,7 @@ fn map(
                 Datatype::Bytes => serde_json::Value::from(name).to_string(),
                 _ => name.to_owned(),
             };
-            let at = || format!("{place}[{name:?}]");
+            let at = || format!("{place}[{:?}]", Excerpt(&name));
             entries.keys.only(name.as_bytes(), &at, decoding)?;
             entries.value(reader, &at, decoding)
         })?;
@@ -154,6 +157,7 @@ impl Entries<'_> {
                 "value" => &mut value,
                 other => {
                     let place = place();
+                    let other = Excerpt(other);
                     let problem =
                         format!("{place}: unknown field {other:?}, expected `key` and `value`");
                     return Err(BadRequest(problem).into());
@@ -191,7 +195,7 @@ impl Entries<'_> {
 pub(super) fn twice(keys: &Data) -> Option<String> {
     match keys {
         Data::Int64(keys) => repeated(keys.iter()).map(ToString::to_string),
-        Data::Bytes(keys) => repeated(keys.iter()).map(|key| format!("{key:?}")),
+        Data::Bytes(keys) => repeated(keys.iter()).map(|key| format!("{:?}", Excerpt(key))),
         _ => None,
     }
 }

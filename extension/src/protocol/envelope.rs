@@ -4,47 +4,41 @@
 
 use super::json::Reader;
 use super::{BadRequest, DecodeError, Decoding, Result, malformed};
+use crate::excerpt::Excerpt;
 
 /// The names of a request's fields and its texts.
 pub(super) struct Envelope {
-    /// The kind of request, for errors.
+    /// The kind of request, for errors, as in "a prediction request".
     pub(super) what: &'static str,
     /// The fields that hold values.
     pub(super) fields: [&'static str; 2],
+    /// The fields in words, for the error where none is given.
+    pub(super) missing: &'static str,
     /// The error where both are given.
     pub(super) both: &'static str,
 }
 
 impl Envelope {
-    /// Reads a request, whose values `values` reads from the field that it is told; `None` where the request has none.
+    /// Reads a request, whose values `values` reads from the field that it is told. Inside, the error of a request that
+    /// has none of the fields.
     pub(super) fn read<T>(
         &self,
         body: &[u8],
         decoding: &mut Decoding<'_>,
         mut values: impl FnMut(&mut Reader<'_>, &'static str, &mut Decoding<'_>) -> Result<T>,
-    ) -> Result<Option<T>> {
-        let wrong = |problem: String| BadRequest(format!("not {} request: {problem}", self.what));
-        // All of it, also what is skipped.
-        let text = std::str::from_utf8(body);
-        let text = text.map_err(|error| wrong(malformed::no_text(body, error)))?;
-        let mut reader = Reader::new(body);
-        if reader.is_array() {
-            return Err(wrong("an object is expected, not an array".to_owned()).into());
-        }
-        if !reader.is_object() {
-            let words = malformed::of(text);
-            let words = words.unwrap_or_else(|| "an object is expected".to_owned());
-            return Err(wrong(words).into());
-        }
+    ) -> Result<Result<T, BadRequest>> {
+        malformed::check_object(body, self.what)?;
+        let mut reader = Reader::of_request(body);
         let mut read = None;
         let mut is_given = [false; 2];
         let whole = reader.object(self.what, |reader, name| {
             let Some(which) = self.fields.iter().position(|field| *field == name) else {
-                return Ok(reader.skip(name)?);
+                return Ok(reader.skip(self.what)?);
             };
             let field = self.fields[which];
             if std::mem::replace(&mut is_given[which], true) {
-                return Err(wrong(format!("duplicate field `{field}`")).into());
+                let problem = format!("not {}: duplicate field `{field}`", self.what);
+                return Err(BadRequest(problem).into());
             }
             if reader.null() {
                 return Ok(());
@@ -57,13 +51,27 @@ impl Envelope {
         });
         let whole = whole.and_then(|()| Ok(reader.end(self.what)?));
         match whole {
-            Ok(()) => Ok(read),
+            Ok(()) => Ok(read.ok_or_else(|| self.neither(body))),
             // Of what is not JSON, serde_json says the most.
             Err(DecodeError::Invalid(error)) if reader.is_malformed() || decoding.is_malformed => {
-                let words = malformed::of(text).map_or(error, wrong);
-                Err(words.into())
+                Err(malformed::of(body, self.what).unwrap_or(error).into())
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The error of a request without values, which may have another field.
+    #[cold]
+    fn neither(&self, body: &[u8]) -> BadRequest {
+        let mut other = String::new();
+        let mut reader = Reader::of_request(body);
+        // The request was read to its end before.
+        let _ = reader.object(self.what, |reader, name| {
+            if other.is_empty() && !self.fields.contains(&name) {
+                other = format!("; the request has {:?}, which is not read", Excerpt(name));
+            }
+            reader.skip(self.what)
+        });
+        BadRequest(format!("missing required field: {}{other}", self.missing))
     }
 }

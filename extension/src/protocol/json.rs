@@ -11,8 +11,8 @@ use std::cell::Cell;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::BadRequest;
 use super::array::base64_object;
+use super::{BadRequest, malformed};
 
 /// A text, and how far it has been taken apart.
 pub(super) struct Reader<'a> {
@@ -30,6 +30,16 @@ impl<'a> Reader<'a> {
             text,
             position,
             is_malformed: Cell::new(false),
+        }
+    }
+
+    /// From the beginning of a request, before which a byte order mark may stand.
+    pub(super) fn of_request(text: &'a [u8]) -> Self {
+        let mark = text.len() - malformed::without_mark(text).len();
+        let position = after_space(text, mark);
+        Self {
+            position,
+            ..Self::new(text)
         }
     }
 
@@ -200,8 +210,10 @@ impl<'a> Reader<'a> {
     #[cold]
     fn malformed(&self, place: &str, expected: &str) -> BadRequest {
         self.is_malformed.set(true);
+        let hint = malformed::hint(self.text, self.position);
+        let hint = hint.map_or_else(String::new, |hint| format!(": {hint}"));
         BadRequest(format!(
-            "{place}: no valid JSON at byte {} of the request, where {expected} is expected",
+            "{place}: no valid JSON at byte {} of the request, where {expected} is expected{hint}",
             self.position
         ))
     }

@@ -5,6 +5,7 @@
 
 use super::json::Reader;
 use super::{BadRequest, DecodeError, Decoding, array};
+use crate::excerpt::Dimensions;
 use crate::tensor::Datatype;
 
 /// Levels of rows within rows that are searched: a request of a few million brackets must not cost as many searches.
@@ -126,6 +127,6 @@ fn size(shape: &[usize]) -> String {
         [] => "a value alone".to_owned(),
         [1] => "1 value".to_owned(),
         [count] => format!("{count} values"),
-        shape => format!("shape {shape:?}"),
+        shape => format!("shape {:?}", Dimensions(shape)),
     }
 }

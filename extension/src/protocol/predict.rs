@@ -23,8 +23,9 @@ use crate::request_memory::Charge;
 use crate::tensor::{Data, Datatype, Kind, Maps, Port, Signature, Tensor, Value, common_rows};
 
 const ENVELOPE: Envelope = Envelope {
-    what: "a prediction",
+    what: "a prediction request",
     fields: ["features", "instances"],
+    missing: "features, or instances",
     both: "both features and instances are given: send one of them",
 };
 
@@ -46,9 +47,9 @@ pub fn decode(
         Ok((place, inputs?))
     })?;
     let (place, inputs) = match read {
-        Some(read) => read,
-        None if signature.required().next().is_none() => ("features", Vec::new()),
-        None => return Err(BadRequest("missing required field: features".to_owned()).into()),
+        Ok(read) => read,
+        Err(_) if signature.required().next().is_none() => ("features", Vec::new()),
+        Err(missing) => return Err(missing.into()),
     };
     check_complete(signature, &inputs)?;
     check_rows(signature, &inputs, place)?;

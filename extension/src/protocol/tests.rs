@@ -6,6 +6,7 @@ use crate::tensor::{Data, Datatype, Kind};
 
 mod binary;
 mod containers;
+mod mistakes;
 mod properties;
 mod rows;
 mod tfserving;

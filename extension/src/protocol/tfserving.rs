@@ -16,8 +16,9 @@ use crate::request_memory::Charge;
 use crate::tensor::{Port, Signature, Value, common_rows};
 
 const ENVELOPE: Envelope = Envelope {
-    what: "a TensorFlow Serving prediction",
+    what: "a TensorFlow Serving prediction request",
     fields: ["instances", "inputs"],
+    missing: "instances, or inputs",
     both: "both instances and inputs are given: send rows as instances, or columns as inputs",
 };
 
@@ -80,10 +81,7 @@ pub fn decode(
         };
         Ok((layout, place, inputs?))
     })?;
-    let Some((layout, place, inputs)) = read else {
-        let problem = "missing required field: instances, or inputs";
-        return Err(BadRequest(problem.to_owned()).into());
-    };
+    let (layout, place, inputs) = read?;
     check_complete(signature, &inputs)?;
     check_rows(signature, &inputs, place)?;
     let decoded = Decoded {

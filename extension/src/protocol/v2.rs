@@ -20,9 +20,10 @@ use serde::Serialize;
 
 use super::dense::into_tensor;
 use super::{
-    AnsweredBy, BadRequest, Decoded, Decoding, Result, array, charge_empty, check_complete,
-    check_shape, containers, input_port, output_port, write,
+    AnsweredBy, BadRequest, DecodeError, Decoded, Decoding, Result, array, charge_empty,
+    check_complete, check_shape, containers, input_port, malformed, output_port, write,
 };
+use crate::excerpt::{Dimensions, Excerpt};
 use crate::manifest::GoldenTensor;
 use crate::request_memory::Charge;
 use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value, element_count};
@@ -68,7 +69,13 @@ pub fn decode(
         .into());
     }
     let mut decoding = Decoding::new(charge);
-    let inputs = decode_inputs(&request.inputs, &mut rest, signature, &mut decoding)?;
+    let inputs = decode_inputs(&request.inputs, &mut rest, signature, &mut decoding);
+    let inputs = match inputs {
+        Err(DecodeError::Invalid(error)) if decoding.is_malformed => {
+            return Err(explained(error, text).into());
+        }
+        inputs => inputs?,
+    };
     rest.end()?;
     let Request {
         id,
@@ -79,6 +86,15 @@ pub fn decode(
     let reply = Reply::read(id, binary_outputs, outputs, signature)?;
     let outputs = reply.names();
     Ok((Decoded { inputs, outputs }, reply))
+}
+
+/// The error of a request whose `text` is not JSON, with the reason.
+#[cold]
+fn explained(error: BadRequest, text: &[u8]) -> BadRequest {
+    match malformed::reason(text) {
+        Some(reason) => BadRequest(format!("{error}: {reason}")),
+        None => error,
+    }
 }
 
 /// Reads the inputs of a manifest's golden example as if a request had brought them.
@@ -183,7 +199,8 @@ fn decode_input(
     if Datatype::from_name(&input.datatype) != Some(datatype) {
         return Err(BadRequest(format!(
             "{place}.datatype is {:?}, input {:?} takes {datatype}",
-            input.datatype, port.name
+            Excerpt(&input.datatype),
+            port.name
         ))
         .into());
     }
@@ -219,7 +236,8 @@ fn read_tensor(
     if array.shape.len() > 1 && array.shape != given.shape {
         return Err(BadRequest(format!(
             "{place}.shape is {:?}, but the data is nested as {:?}",
-            given.shape, array.shape
+            Dimensions(&given.shape),
+            Dimensions(&array.shape)
         ))
         .into());
     }

@@ -18,6 +18,7 @@ use super::error::ApiError;
 use crate::clock::Deadline;
 use crate::excerpt::Excerpt;
 use crate::ids::ModelName;
+use crate::protocol;
 use crate::request_memory::Charge;
 use crate::status::ModelStatus;
 
@@ -175,15 +176,10 @@ async fn read<T: Default + for<'de> Deserialize<'de>>(
             body.len()
         )));
     }
-    let text = body.trim_ascii();
-    if text.is_empty() {
+    if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
-    // serde takes an array for a struct as well, field by field.
-    if text.starts_with(b"[") {
-        return Err(wrong("an object is expected, not an array".to_owned()));
-    }
-    serde_json::from_slice(&body).map_err(|error| wrong(error.to_string()))
+    Ok(protocol::object(&body, "a repository request")?)
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use std::str::Utf8Error;
 use bytes::Bytes;
 
 use super::HEADER_LENGTH;
+use crate::excerpt::Dimensions;
 use crate::protocol::array::memory_of_text;
-use crate::protocol::{BadRequest, Decoded, Result, charge_empty, names};
+use crate::protocol::{BadRequest, Decoded, Result, charge_empty, malformed, names};
 use crate::request_memory::Charge;
 use crate::tensor::{
     Buffer, Data, Datatype, Kind, Port, Signature, Strings, Tensor, Value, element_count,
@@ -95,8 +96,9 @@ fn elements(
         let expected =
             expected.map_or_else(|| "more than 2^64".to_owned(), |bytes| bytes.to_string());
         return Err(BadRequest(format!(
-            "{place} has {} bytes, but shape {shape:?} of {datatype} takes {expected}",
-            bytes.len()
+            "{place} has {} bytes, but shape {:?} of {datatype} takes {expected}",
+            bytes.len(),
+            Dimensions(shape)
         ))
         .into());
     }
@@ -230,6 +232,14 @@ pub(super) fn raw(body: Bytes, signature: &Signature, charge: &mut Charge) -> Re
         return Err(BadRequest(format!(
             "there is no body, where header {HEADER_LENGTH} says that all of it is input {:?}",
             port.name
+        ))
+        .into());
+    }
+    // The header of a file would be read as elements, where its length fits.
+    if let Some(format) = malformed::in_place_of_elements(&body, datatype.size()) {
+        return Err(BadRequest(format!(
+            "the body must be the bare elements of input {:?}, {}, and {format}: send its elements alone",
+            port.name, port.kind
         ))
         .into());
     }

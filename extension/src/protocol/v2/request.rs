@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::excerpt::Excerpt;
+use crate::protocol::array::MAX_RANK;
 use crate::protocol::json::{self, Reader};
 use crate::protocol::{BadRequest, input_port, malformed, output_port};
 use crate::tensor::Signature;
@@ -44,16 +46,10 @@ impl<'a> Request<'a> {
     /// Reads a request for a model of this signature. The first input or output that the model does not have, or that is
     /// given twice, ends the reading: so many of them as a body has room for would take many times its memory.
     pub(super) fn read(text: &'a [u8], signature: &Signature) -> Result<Self, BadRequest> {
-        // All of it, also what is skipped.
-        std::str::from_utf8(text).map_err(|error| {
-            BadRequest(format!("{REQUEST}: {}", malformed::no_text(text, error)))
-        })?;
+        malformed::check_object(text, "an inference request")?;
         let (mut id, mut inputs, mut outputs) = (None, None, None);
         let (mut parameters, mut binary_outputs) = (None, None);
-        let mut reader = Reader::new(text);
-        if !reader.is_object() {
-            return Err(BadRequest(format!("{REQUEST}: an object is expected")));
-        }
+        let mut reader = Reader::of_request(text);
         reader.object(REQUEST, |reader, name| match name {
             "id" => {
                 let given = reader.read(name, "a string, or null")?;
@@ -89,7 +85,7 @@ impl<'a> Request<'a> {
                 let all = all(reader, name, OutputTensor::read, check)?;
                 json::once(&mut outputs, all, name)
             }
-            unknown => reader.skip(unknown),
+            unknown => reader.skip(&Excerpt(unknown).to_string()),
         })?;
         reader.end(REQUEST)?;
         Ok(Self {
@@ -144,16 +140,14 @@ impl<'a> InputTensor<'a> {
 
 /// The form of a shape.
 const LENGTHS: &str = "an array of whole numbers, 0 or more";
-/// Maximum number of dimensions of a shape, well beyond those that ONNX Runtime's operators take.
-const MAX_DIMENSIONS: usize = 255;
 
 /// Reads a shape.
 fn lengths(reader: &mut Reader<'_>, place: &str) -> Result<Vec<usize>, BadRequest> {
     let text = reader.value(place)?;
     let commas = text.iter().filter(|byte| **byte == b',');
-    if commas.count() >= MAX_DIMENSIONS {
+    if commas.count() >= MAX_RANK {
         return Err(BadRequest(format!(
-            "{place} has more than {MAX_DIMENSIONS} dimensions"
+            "{place} has more than {MAX_RANK} dimensions"
         )));
     }
     json::value(text, place, LENGTHS)
@@ -235,7 +229,7 @@ fn each_field<'a>(
     mut each: impl FnMut(&mut Reader<'a>, &str, &str) -> Result<(), BadRequest>,
 ) -> Result<(), BadRequest> {
     reader.object(place, |reader, name| {
-        each(reader, name, &format!("{place}.{name}"))
+        each(reader, name, &format!("{place}.{}", Excerpt(name)))
     })
 }
 
