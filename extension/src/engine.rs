@@ -36,7 +36,7 @@ pub trait Session: Send + Sync {
     /// the same time do not wait for each other.
     fn run(
         &self,
-        inputs: Vec<(String, Value)>,
+        inputs: &[(String, Value)],
         outputs: &[String],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Value)>, EngineError>;
@@ -106,6 +106,19 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Returns whether a run failed because memory could not be had.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        /// ONNX Runtime's arena, and the standard library of C++.
+        const SIGNS: [&str; 3] = ["Failed to allocate memory", "bad_alloc", "bad allocation"];
+        let text = match self {
+            EngineError::Run(text) | EngineError::Node(text) | EngineError::Input(text) => text,
+            EngineError::Output { reason, .. } => reason,
+            _ => return false,
+        };
+        SIGNS.iter().any(|sign| text.contains(sign))
+    }
+
     /// Whether a run failed inside: by the model or by ONNX Runtime, and neither by what the caller sent nor because
     /// it was stopped.
     #[must_use]

@@ -20,7 +20,7 @@ use crate::ids::{ByName, ModelName};
 use crate::metrics::{Reporter, defs};
 use crate::models::Models;
 use crate::reload::{Outcome, Reloader};
-use crate::status::{Status, Wish, Withdrawal};
+use crate::status::{RollbackRequest, Status, Wish};
 use machine::{ATTEMPT_PAUSE, Job};
 
 /// What there is to be done, and with what.
@@ -62,7 +62,7 @@ impl Work {
         while let Some(wish) = wanted.recv().await {
             match wish {
                 Wish::Check(model) => self.check_soon(&model),
-                Wish::Withdraw(withdrawal) => self.withdraw(withdrawal),
+                Wish::RollBack(request) => self.roll_back(request),
             }
         }
     }
@@ -83,11 +83,12 @@ impl Work {
         });
     }
 
-    fn withdraw(&self, withdrawal: Withdrawal) {
-        if let Some(reloader) = self.reloaders.get(&withdrawal.model).cloned() {
+    fn roll_back(&self, request: RollbackRequest) {
+        if let Some(reloader) = self.reloaders.get(&request.model).cloned() {
             tokio::spawn(async move {
-                let Withdrawal { digest, reason, .. } = withdrawal;
-                reloader.withdraw(&digest, &reason).await;
+                let outcome = reloader.roll_back(&request.digest, request.evidence).await;
+                // The version may have proved itself since, so that nobody waits for it.
+                let _ = request.outcome.send(outcome);
             });
         }
     }

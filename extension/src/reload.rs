@@ -17,7 +17,9 @@ mod machine;
 mod memory;
 mod published;
 mod reach;
+mod replay;
 mod repository;
+mod rollback;
 mod tidy;
 
 use std::sync::{Arc, Mutex as StdMutex};
@@ -44,6 +46,7 @@ use in_place::InUse;
 use machine::{Check, End, Event, Step, Target};
 use memory::Seen;
 pub use memory::{Loads, Memory};
+use rollback::Rollback;
 use tidy::Known;
 
 /// What the reloaders of one execution environment share.
@@ -183,39 +186,8 @@ impl Reloader {
         }
         let journal = self.journal(&mut known).await;
         let (check, step) = Check::begin(journal.history(), self.answering());
-        self.walk(check, step, &mut known).await
-    }
-
-    /// Lets the version before this one answer again, or what else there is in its place, and this one no more, until
-    /// the source holds another one. With nothing to take its place it stays.
-    pub async fn withdraw(&self, digest: &Digest, reason: &str) {
-        let mut known = self.known.lock().await;
-        let (name, shared) = (&self.settings.name, &self.shared);
-        let Some(bad) = shared
-            .models
-            .current(name)
-            .filter(|bad| bad.digest == *digest)
-        else {
-            info!(model = %name, "the version whose runs failed answers no more");
-            return;
-        };
-        let journal = self.journal(&mut known).await;
-        let answering = Some(bad.digest.clone());
-        let (check, step) = Check::withdraw(journal.history(), answering, digest, reason);
-        self.walk(check, step, &mut known).await;
-        let answering = shared.models.current(name);
-        let Some(answering) = answering.filter(|answering| answering.digest != *digest) else {
-            warn!(model = %name, version = %bad.version, "{reason}; it stays, for want of another");
-            return;
-        };
-        metrics::counter!(defs::MODEL_WITHDRAWALS, defs::MODEL_LABEL => name.to_string())
-            .increment(1);
-        warn!(
-            model = %name,
-            version = %answering.version,
-            withdrawn = %bad.version,
-            "a version is withdrawn, and another one answers until the source changes: {reason}"
-        );
+        self.walk(check, step, &mut known, &mut Walk::default())
+            .await
     }
 
     async fn journal<'a>(&self, known: &'a mut Known) -> &'a mut Journal {
@@ -231,7 +203,13 @@ impl Reloader {
     }
 
     /// Does what the machine says until it says that this is all.
-    async fn walk(&self, mut check: Check, mut step: Step, known: &mut Known) -> Outcome {
+    async fn walk(
+        &self,
+        mut check: Check,
+        mut step: Step,
+        known: &mut Known,
+        walk: &mut Walk,
+    ) -> Outcome {
         let journal = self.journal(known).await;
         let (name, shared) = (&self.settings.name, &self.shared);
         let now = shared.clock.now();
@@ -239,17 +217,16 @@ impl Reloader {
             status.busy = true;
             status.asked_at = Some(now);
         });
-        let mut walk = Walk::default();
         let mut has_loaded = false;
         let end = loop {
             let event = match step {
                 Step::End(end) => break end,
-                Step::Ask { known, beside } => self.ask(known, beside, journal, &mut walk).await,
-                Step::Gather(target) => self.gather(target, journal, &mut walk).await,
-                Step::Find(record) => self.look_for(record, &mut walk).await,
-                Step::Load(record) => {
+                Step::Ask { known, beside } => self.ask(known, beside, journal, walk).await,
+                Step::Gather(target) => self.gather(target, journal, walk).await,
+                Step::Find(record) => self.look_for(record, walk).await,
+                Step::Load { record, replay } => {
                     has_loaded = true;
-                    self.load(record, journal, &mut walk).await
+                    self.load(record, replay, journal, walk).await
                 }
             };
             let answers = matches!(event, Event::Loaded { .. });
@@ -267,7 +244,8 @@ impl Reloader {
         let failed = walk.problem.is_some();
         let refusal = journal.history().refusal().map(str::to_owned);
         let refusal = refusal.map(CheckError::Refused);
-        let problem = match (walk.problem, end) {
+        walk.has_failed = failed;
+        let problem = match (walk.problem.take(), end) {
             (Some(problem), _) => {
                 self.report(&problem);
                 Some(problem)
@@ -303,7 +281,7 @@ impl Reloader {
         }
         match end {
             End::Current => Outcome::Current,
-            End::Loaded => Outcome::Loaded(walk.steps),
+            End::Loaded => Outcome::Loaded(std::mem::take(&mut walk.steps)),
             End::Failed => Outcome::Failed,
         }
     }
@@ -467,8 +445,11 @@ struct Walk {
     terms: Terms,
     /// The files of the version that had to go for it.
     way_back: Option<KeptModel>,
-    /// What went wrong first.
+    /// What went wrong first, until it is reported.
     problem: Option<CheckError>,
+    has_failed: bool,
+    /// The rollback that this is for.
+    rollback: Option<Rollback>,
 }
 
 impl Walk {

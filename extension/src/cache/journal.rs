@@ -183,7 +183,15 @@ impl Journal {
 
     /// Takes the mark away: the load has ended, and what comes of it is noted next.
     pub fn load_ended(&self) {
-        let _ = fs::remove_file(&self.mark);
+        self.load_ends()();
+    }
+
+    /// Takes the mark away, as [`Self::load_ended`] does, to be called where the load's end is seen.
+    pub fn load_ends(&self) -> impl FnOnce() + Send + use<> {
+        let mark = self.mark.clone();
+        move || {
+            let _ = fs::remove_file(mark);
+        }
     }
 
     fn count_death(&mut self) {

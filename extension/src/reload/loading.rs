@@ -5,7 +5,7 @@
 //! process with them. Then it is swapped in.
 
 use std::fs::File;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tracing::info;
@@ -15,6 +15,7 @@ use super::gate::{Gate, Terms};
 use super::in_place::make_way;
 use super::machine::Event;
 use super::memory::{How, Need, Seen, Weights, choose};
+use super::replay::Replay;
 use super::{CheckError, Reloader, Steps, Walk, milliseconds};
 use crate::cache::{Cause, Journal, KeptModel, Record};
 use crate::config::Reload;
@@ -23,7 +24,7 @@ use crate::ids::{Digest, Version};
 use crate::metrics::defs;
 use crate::models::Loaded;
 use crate::onnx::Description;
-use crate::status::ModelStatus;
+use crate::status::{Evidence, ModelStatus, RollbackOutcome};
 
 impl Reloader {
     fn loaded(&self) -> MutexGuard<'_, Option<(Record, Seen)>> {
@@ -31,21 +32,27 @@ impl Reloader {
     }
 
     /// Decides how a new version comes in, and where it takes the place of the one that answers, makes that one go; its
-    /// files are given then, if they are here.
+    /// files are given then, if they are here. `None` for a rollback whose evidence does not suffice for that.
     async fn make_room(
         &self,
         record: &Record,
         new: Weights,
-    ) -> Result<(How, Option<KeptModel>), CheckError> {
+        evidence: Option<&Evidence>,
+    ) -> Result<Option<(How, Option<KeptModel>)>, CheckError> {
         let (name, memory) = (&self.settings.name, &self.shared.memory);
         let (old, seen) = self.loaded().clone().unzip();
         let need = Need { new, old: seen };
         memory.wait_for_requests(&need).await;
         let (how, why) = choose(memory.mode, &need, memory.probe.free());
         let version = record.version();
+        let in_place = how == How::InPlace;
+        if evidence.is_some_and(|evidence| !evidence.suffices(in_place)) {
+            info!(model = %name, %version, in_place, "no rollback: the evidence does not suffice for this load: {why}");
+            return Ok(None);
+        }
         if how == How::Beside {
             info!(model = %name, %version, "the new version is loaded beside the one that answers: {why}");
-            return Ok((how, None));
+            return Ok(Some((how, None)));
         }
         let (found, _) = self.find(old).await;
         if found.is_none() && memory.mode != Reload::Replace {
@@ -53,11 +60,18 @@ impl Reloader {
         }
         info!(model = %name, %version, "the new version replaces the one that answers, and requests wait: {why}");
         make_way(name, &version, &self.shared).await?;
-        Ok((how, found))
+        Ok(Some((how, found)))
     }
 
-    /// Loads a version, holds it against its terms, and lets it answer.
-    pub(super) async fn load(&self, record: Record, journal: &Journal, walk: &mut Walk) -> Event {
+    /// Loads a version, holds it against its terms, and lets it answer. With `replay`, the inputs of the rollback decide
+    /// first.
+    pub(super) async fn load(
+        &self,
+        record: Record,
+        replay: bool,
+        journal: &Journal,
+        walk: &mut Walk,
+    ) -> Event {
         let Some(files) = walk.files.take() else {
             return Event::NotLoaded { vacated: false };
         };
@@ -74,15 +88,18 @@ impl Reloader {
             }
         };
         let memory = &self.shared.memory;
+        let rollback = walk.rollback.as_ref().filter(|_| replay);
+        let evidence = rollback.map(|rollback| rollback.evidence.clone());
         let description = describe(&record, &files).await;
         let weights = Weights::of(&record, description.as_ref());
         let (turn, how) = if reload {
             let turn = memory.loads.turn().await;
-            match self.make_room(&record, weights).await {
-                Ok((how, way_back)) => {
+            match self.make_room(&record, weights, evidence.as_ref()).await {
+                Ok(Some((how, way_back))) => {
                     walk.way_back = way_back;
                     (Some(turn), how)
                 }
+                Ok(None) => return walk.stays(RollbackOutcome::NotEnough, false),
                 Err(problem) => {
                     walk.failed(problem);
                     return Event::NotLoaded { vacated: false };
@@ -98,37 +115,37 @@ impl Reloader {
         let loading = Instant::now();
         journal.load_begins(&digest);
         let gate = self.gate(&record, std::mem::take(&mut walk.terms), journal);
+        let in_place = vacated || !reload;
+        let trial = evidence.map(|evidence| {
+            Replay::new(evidence, in_place, Arc::clone(memory), journal.load_ends())
+        });
         let result = on_thread("load-model", move || {
             if reload && !vacated {
                 crate::sys::lower_thread_priority();
             }
             let session = engine.load(files.path(), description.as_ref())?;
             let passed = gate.check(&*session)?;
-            Ok::<_, CheckError>((session, passed, files))
+            let decided = match trial {
+                Some(trial) => trial.decide(session),
+                None => Ok((session, None)),
+            };
+            Ok::<_, CheckError>((decided, passed, files))
         })
         .await;
         journal.load_ended();
         let took = measure.took(crate::sys::own_bytes());
         drop((measure, reserved, turn));
-        let (session, passed, files) = match result {
+        let (decided, passed, files) = match result {
             Ok(Ok(loaded)) => loaded,
-            Ok(Err(problem)) => {
-                let reason = problem.to_string();
-                let cause = match problem {
-                    CheckError::Gate(_) => Cause::Terms,
-                    _ => Cause::Itself,
-                };
-                walk.failed(problem);
-                return Event::Refused {
-                    cause,
-                    reason,
-                    vacated,
-                };
-            }
+            Ok(Err(problem)) => return walk.refused(problem, vacated),
             Err(problem) => {
                 walk.failed(problem);
                 return Event::NotLoaded { vacated };
             }
+        };
+        let (session, rollback) = match decided {
+            Ok(decided) => decided,
+            Err(replayed) => return walk.stays(RollbackOutcome::Kept(replayed), vacated),
         };
         let version = record.version();
         passed.report(name, &version);
@@ -147,7 +164,11 @@ impl Reloader {
                 .increment(1);
         }
         self.tell(&walk.steps, reload);
-        Event::Loaded { signature }
+        walk.rolled_back(rollback.as_deref());
+        Event::Loaded {
+            signature,
+            rollback,
+        }
     }
 
     /// From here on this version answers.
@@ -194,6 +215,23 @@ impl Reloader {
             before: before.or_else(|| history.signature().cloned()),
             ..terms
         })
+    }
+}
+
+impl Walk {
+    /// The version is not to be loaded.
+    fn refused(&mut self, problem: CheckError, vacated: bool) -> Event {
+        let reason = problem.to_string();
+        let cause = match problem {
+            CheckError::Gate(_) => Cause::Terms,
+            _ => Cause::Itself,
+        };
+        self.failed(problem);
+        Event::Refused {
+            cause,
+            reason,
+            vacated,
+        }
     }
 }
 

@@ -124,19 +124,19 @@ impl ApiError {
             | ApiError::Field { .. }
             | ApiError::NotCoded { .. }
             | ApiError::WhichModel { .. }
-            | ApiError::BodyBroken
-            | ApiError::Run(RunError::Engine(EngineError::Input(_) | EngineError::Node(_))) => {
-                StatusCode::BAD_REQUEST
-            }
+            | ApiError::BodyBroken => StatusCode::BAD_REQUEST,
             ApiError::NotReady(_) | ApiError::Ending => StatusCode::SERVICE_UNAVAILABLE,
-            ApiError::Run(RunError::Full { .. }) => StatusCode::TOO_MANY_REQUESTS,
             ApiError::Forbidden(_) => StatusCode::FORBIDDEN,
             ApiError::NotNewest { .. } => StatusCode::CONFLICT,
-            ApiError::CheckGoesOn { .. }
-            | ApiError::Run(RunError::Deadline | RunError::Engine(EngineError::Cancelled)) => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
-            ApiError::Run(RunError::Engine(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            ApiError::CheckGoesOn { .. } => StatusCode::GATEWAY_TIMEOUT,
+            ApiError::Run(error) => match (error, error.engine()) {
+                (RunError::Full { .. }, _) => StatusCode::TOO_MANY_REQUESTS,
+                (RunError::Deadline, _) | (_, Some(EngineError::Cancelled)) => {
+                    StatusCode::GATEWAY_TIMEOUT
+                }
+                (_, Some(EngineError::Input(_) | EngineError::Node(_))) => StatusCode::BAD_REQUEST,
+                (RunError::Engine(_) | RunError::Failed(_), _) => StatusCode::INTERNAL_SERVER_ERROR,
+            },
         }
     }
 

@@ -28,7 +28,7 @@ fn a_large_output_is_not_copied_and_outlives_its_session() {
     let run = || {
         let x = Tensor::new(vec![1, COUNT], Data::Fp32(Buffer::of_bytes(body.clone()))).unwrap();
         let inputs = vec![("x".to_owned(), Value::Tensor(x))];
-        session.run(inputs, &[], &Cancel::default()).unwrap()
+        session.run(&inputs, &[], &Cancel::default()).unwrap()
     };
     let first = run();
     let other = run();
@@ -59,7 +59,7 @@ fn an_output_that_is_an_input_is_copied_out_of_it() {
     let x = Tensor::new(vec![COUNT], numbers()).unwrap();
     let addresses = x.data().addresses();
     let inputs = vec![("x".to_owned(), Value::Tensor(x))];
-    let outputs = session.run(inputs, &[], &Cancel::default()).unwrap();
+    let outputs = session.run(&inputs, &[], &Cancel::default()).unwrap();
     assert!(!floats(&outputs).is_foreign());
     assert!(!addresses.contains(&floats(&outputs).as_ptr().addr()));
     assert_eq!(floats(&outputs)[..], numbers());

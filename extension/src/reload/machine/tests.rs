@@ -97,6 +97,8 @@ struct World {
     unlucky: Vec<u8>,
     /// Loads that came to an end.
     let_in: Vec<u8>,
+    /// Every version fails on the inputs on which the active one fails.
+    shares_failures: bool,
 }
 
 impl World {
@@ -114,6 +116,7 @@ impl World {
             failures: BTreeMap::new(),
             unlucky: Vec::new(),
             let_in: Vec::new(),
+            shares_failures: false,
         }
     }
 
@@ -158,15 +161,10 @@ impl World {
     }
 
     /// The version that answers fails its callers.
-    fn withdraw(&mut self, luck: &mut dyn Iterator<Item = Luck>) -> Option<End> {
+    fn roll_back(&mut self, luck: &mut dyn Iterator<Item = Luck>) -> Option<End> {
         let answering = self.answering?;
         let digest = record(answering).digest();
-        let (check, step) = Check::withdraw(
-            &self.history,
-            Some(digest.clone()),
-            &digest,
-            "its runs fail",
-        );
+        let (check, step) = Check::roll_back(&self.history, Some(digest.clone()), &digest);
         let end = self.walk(check, step, luck);
         if self.history.why_refused(&digest, None).is_some() {
             self.unlucky.push(answering);
@@ -191,8 +189,8 @@ impl World {
                 _ => {}
             }
             if luck == Luck::Kill {
-                if let Step::Load(loading) = &step {
-                    let digest = loading.digest();
+                if let Step::Load { record, .. } = &step {
+                    let (loading, digest) = (record, record.digest());
                     self.history.died(&digest);
                     // With no other version it is tried again.
                     if self.history.why_refused(&digest, None).is_some() {
@@ -224,7 +222,7 @@ impl World {
                 Step::Gather(target) => self.gather(*target, luck),
                 Step::Find(wanted) if self.cached.contains(&version(wanted)) => Event::Found,
                 Step::Find(_) => Event::Lost,
-                Step::Load(wanted) => self.load(version(wanted), luck)?,
+                Step::Load { record, replay } => self.load(version(record), *replay, luck)?,
             };
             assert!(
                 had.is_none() || self.answering.is_some() || self.vacated,
@@ -258,7 +256,7 @@ impl World {
     }
 
     /// `None` when the process died.
-    fn load(&mut self, wanted: u8, luck: Luck) -> Option<Event> {
+    fn load(&mut self, wanted: u8, replay: bool, luck: Luck) -> Option<Event> {
         assert!(
             self.cached.contains(&wanted) || luck == Luck::Lost,
             "its files are not here"
@@ -279,6 +277,9 @@ impl World {
         if nature != Nature::Good {
             *self.failures.entry(wanted).or_default() += 1;
         }
+        if nature == Nature::Good && replay && self.shares_failures {
+            return Some(Event::NotConfirmed { vacated });
+        }
         Some(match nature {
             Nature::Good => {
                 assert!(
@@ -289,6 +290,7 @@ impl World {
                 self.let_in.push(wanted);
                 Event::Loaded {
                     signature: Signature::default(),
+                    rollback: replay.then(|| "its runs fail".to_owned()),
                 }
             }
             Nature::Bad => refused(Cause::Itself),
@@ -423,7 +425,7 @@ fn where_the_choice_that_answered_kills_a_later_start_the_next_choice_answers() 
 }
 
 #[test]
-fn a_version_is_withdrawn_also_where_it_had_to_go_for_another() {
+fn a_version_is_rolled_back_also_where_it_had_to_go_for_another() {
     let release = Release {
         number: 0,
         choices: vec![1, 5],
@@ -436,8 +438,8 @@ fn a_version_is_withdrawn_also_where_it_had_to_go_for_another() {
     world.check(&mut [Luck::Good, Luck::Bad].into_iter());
     world.check(&mut [Luck::Good, Luck::Good, Luck::Bad].into_iter());
     assert_eq!(world.answering, Some(5));
-    // It is loaded in the place of the one that is withdrawn, and is bad.
-    world.withdraw(&mut [Luck::Good, Luck::Good, Luck::NoMemory].into_iter());
+    // It is loaded in the place of the one that is rolled back, and is bad.
+    world.roll_back(&mut [Luck::Good, Luck::Good, Luck::NoMemory].into_iter());
     assert_eq!(world.answering, Some(3));
     assert!(
         world
@@ -449,15 +451,42 @@ fn a_version_is_withdrawn_also_where_it_had_to_go_for_another() {
     assert_eq!(world.answering, Some(3));
 }
 
+#[test]
+fn a_rollback_that_is_not_confirmed_changes_nothing_also_where_the_active_version_had_to_go() {
+    for luck in [Luck::Good, Luck::NoMemory] {
+        let release = |number, version| Release {
+            number,
+            choices: vec![version],
+            stand_ins: vec![],
+        };
+        let releases = vec![release(0, 1), release(1, 2)];
+        let mut world = World::new(false, vec![Nature::Good; 3], releases);
+        world.settle();
+        world.now = 1;
+        world.settle();
+        assert_eq!(world.answering, Some(2));
+        let history = world.history.clone();
+        world.shares_failures = true;
+        // It is found, and loaded.
+        world.roll_back(&mut [Luck::Good, luck].into_iter());
+        assert_eq!(world.answering, Some(2), "{luck:?}");
+        assert_eq!(world.history, history, "{luck:?}");
+        world.shares_failures = false;
+        world.roll_back(&mut [Luck::Good, luck].into_iter());
+        assert_eq!(world.answering, Some(1), "{luck:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn whatever_happens_the_newest_good_one_answers_in_the_end(mut world in worlds(), life in life()) {
+    fn whatever_happens_the_newest_good_one_answers_in_the_end(mut world in worlds(), life in life(), shares_failures in any::<bool>()) {
+        world.shares_failures = shares_failures;
         for (withdraw, luck) in life {
             let luck = &mut luck.into_iter();
             if withdraw {
-                world.withdraw(luck);
+                world.roll_back(luck);
             } else {
                 world.check(luck);
             }
