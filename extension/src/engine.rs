@@ -45,7 +45,7 @@ pub trait Session: Send + Sync {
     /// the same time do not wait for each other.
     fn run(
         &self,
-        inputs: Vec<(String, Value)>,
+        inputs: &[(String, Value)],
         outputs: &[String],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Value)>, EngineError>;

@@ -25,7 +25,7 @@ use crate::ids::{ByName, ModelName};
 use crate::metrics::{Reporter, defs};
 use crate::models::Models;
 use crate::reload::{Outcome, Reloader};
-use crate::status::{Status, Wish, Withdrawal};
+use crate::status::{RollbackRequest, Status, Wish};
 use machine::{ATTEMPT_PAUSE, Job};
 
 /// What there is to be done, and with what.
@@ -81,7 +81,7 @@ impl Work {
             };
             match wish {
                 Some(Wish::Check(model)) => self.check_soon(&model, &mut tasks),
-                Some(Wish::Withdraw(withdrawal)) => self.withdraw(withdrawal, &mut tasks),
+                Some(Wish::RollBack(request)) => self.roll_back(request, &mut tasks),
                 None => return,
             }
         }
@@ -103,11 +103,12 @@ impl Work {
         });
     }
 
-    fn withdraw(&self, withdrawal: Withdrawal, tasks: &mut JoinSet<()>) {
-        if let Some(reloader) = self.reloaders.get(&withdrawal.model).cloned() {
+    fn roll_back(&self, request: RollbackRequest, tasks: &mut JoinSet<()>) {
+        if let Some(reloader) = self.reloaders.get(&request.model).cloned() {
             tasks.spawn(async move {
-                let Withdrawal { digest, reason, .. } = withdrawal;
-                reloader.withdraw(&digest, &reason).await;
+                let outcome = reloader.roll_back(&request.digest, request.evidence).await;
+                // The version may have proved itself since, so that nobody waits for it.
+                let _ = request.outcome.send(outcome);
             });
         }
     }

@@ -139,7 +139,7 @@ impl Loaded {
     /// Runs it; see [`Session::run`].
     pub fn run(
         &self,
-        inputs: Vec<(String, Value)>,
+        inputs: &[(String, Value)],
         outputs: &[String],
         cancel: &Cancel,
     ) -> RunResult {

@@ -19,7 +19,9 @@ mod memory;
 mod published;
 mod reach;
 mod rename;
+mod replay;
 mod repository;
+mod rollback;
 mod tidy;
 
 use std::sync::atomic::AtomicBool;
@@ -49,6 +51,7 @@ use load_backoff::LoadBackoff;
 use machine::{Check, End, Event, Step, Target};
 use memory::Seen;
 pub use memory::{Loads, Memory};
+use rollback::Rollback;
 use tidy::Known;
 
 /// Longest wait for the source's answer while nothing answers and the cache has a version that can. S3 takes 10 to 200 ms;
@@ -265,46 +268,8 @@ impl Reloader {
             .as_ref()
             .and_then(|it| it.deferred(now).cloned());
         let (check, step) = Check::begin(journal.history(), self.answering(), deferred);
-        self.walk(check, step, &mut known).await
-    }
-
-    /// Lets the version before this one answer again, or what else there is in its place, and this one no more, until
-    /// the source holds another one. With nothing to take its place it stays.
-    pub async fn withdraw(&self, digest: &Digest, reason: &str) {
-        let mut known = self.known.lock().await;
-        let (name, shared) = (&self.settings.name, &self.shared);
-        let Some(bad) = shared
-            .models
-            .current(name)
-            .filter(|bad| bad.digest == *digest)
-        else {
-            info!(model = %name, "the version whose runs failed answers no more");
-            return;
-        };
-        let journal = self.journal(&mut known).await;
-        let answering = Some(bad.digest.clone());
-        let (check, step) = Check::withdraw(journal.history(), answering, digest, reason);
-        self.walk(check, step, &mut known).await;
-        let answering = shared.models.current(name);
-        let Some(answering) = answering.filter(|answering| answering.digest != *digest) else {
-            warn!(
-                model = %name,
-                version = %bad.version,
-                digest = %bad.digest,
-                "{reason}; it stays, for want of another"
-            );
-            return;
-        };
-        metrics::counter!(defs::MODEL_WITHDRAWALS, defs::MODEL_LABEL => name.to_string())
-            .increment(1);
-        warn!(
-            model = %name,
-            version = %answering.version,
-            digest = %answering.digest,
-            withdrawn = %bad.version,
-            withdrawn_digest = %bad.digest,
-            "a version is withdrawn, and another one answers until the source changes: {reason}"
-        );
+        self.walk(check, step, &mut known, &mut Walk::default())
+            .await
     }
 
     fn backoff(&self) -> MutexGuard<'_, Option<LoadBackoff>> {
@@ -333,7 +298,13 @@ impl Reloader {
     }
 
     /// Does what the machine says until it says that this is all.
-    async fn walk(&self, mut check: Check, mut step: Step, known: &mut Known) -> Outcome {
+    async fn walk(
+        &self,
+        mut check: Check,
+        mut step: Step,
+        known: &mut Known,
+        walk: &mut Walk,
+    ) -> Outcome {
         let journal = self.journal(known).await;
         let (name, shared) = (&self.settings.name, &self.shared);
         let now = shared.clock.now();
@@ -341,19 +312,18 @@ impl Reloader {
             status.busy = true;
             status.asked_at = Some(now);
         });
-        let mut walk = Walk::default();
         let mut has_loaded = false;
         let end = loop {
             let event = match step {
                 Step::End(end) => break end,
-                Step::Ask { known, beside } => self.ask(known, beside, journal, &mut walk).await,
-                Step::Gather(target) => self.gather(target, journal, &mut walk).await,
-                Step::Find(record) => self.look_for(record, &mut walk).await,
-                Step::Load(record) => {
+                Step::Ask { known, beside } => self.ask(known, beside, journal, walk).await,
+                Step::Gather(target) => self.gather(target, journal, walk).await,
+                Step::Find(record) => self.look_for(record, walk).await,
+                Step::Load { record, replay } => {
                     has_loaded = true;
-                    self.load(record, journal, &mut walk).await
+                    self.load(record, replay, journal, walk).await
                 }
-                Step::Rename(record) => self.rename(record, journal, &mut walk).await,
+                Step::Rename(record) => self.rename(record, journal, walk).await,
             };
             if let Some(labels) = walk.offered.labels.take() {
                 journal.note_for_later(|history| history.labelled(labels));
@@ -373,10 +343,11 @@ impl Reloader {
         }
         let failed = walk.problem.is_some();
         let refusal = journal.history().refusal().map(str::to_owned);
-        let refusal = walk.rejected.or(refusal.map(CheckError::Refused));
+        let refusal = walk.rejected.take().or(refusal.map(CheckError::Refused));
         self.listed.keep(walk.offered.stand_ins.take());
         let deferral = self.deferral(journal);
-        let problem = match (walk.problem, end) {
+        walk.has_failed = failed;
+        let problem = match (walk.problem.take(), end) {
             (Some(problem), _) => {
                 self.report(&problem);
                 Some(problem)
@@ -429,7 +400,7 @@ impl Reloader {
         }
         match end {
             End::Current => Outcome::Current,
-            End::Loaded => Outcome::Loaded(walk.steps),
+            End::Loaded => Outcome::Loaded(std::mem::take(&mut walk.steps)),
             End::Failed => Outcome::Failed,
         }
     }
@@ -643,12 +614,16 @@ struct Walk {
     terms: Terms,
     /// The files of the version that had to go for it.
     way_back: Option<KeptModel>,
-    /// What went wrong first.
+    /// What went wrong first, until it is reported.
     problem: Option<CheckError>,
     /// Content that an earlier check has rejected, the first that was met.
     rejected: Option<CheckError>,
     /// Set where the source is asked again at once, since its answer was not waited for.
     is_to_be_repeated: bool,
+    /// Set where something went wrong, also once that is reported.
+    has_failed: bool,
+    /// The rollback that this is for.
+    rollback: Option<Rollback>,
 }
 
 impl Walk {

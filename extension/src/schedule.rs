@@ -70,9 +70,42 @@ pub enum RunError {
     /// Memory or time was over before all rows had run.
     #[error(transparent)]
     Stopped(#[from] Stopped),
-    /// The model or its engine failed.
+    /// The engine failed, and not on a request's inputs.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A run failed.
+    #[error("{}", .0.error)]
+    Failed(Box<FailedRun>),
+}
+
+/// Maximum size of the inputs that come back from a run that failed, in bytes: larger ones are freed with the run.
+pub const MAX_RETURNED_INPUTS: usize = 1 << 20;
+
+/// A run that failed.
+#[derive(Debug)]
+pub struct FailedRun {
+    /// Cause of the failure.
+    pub error: EngineError,
+    /// Inputs of the run, and the outputs that were wanted; `None` above [`MAX_RETURNED_INPUTS`].
+    pub request: Option<Decoded>,
+}
+
+impl RunError {
+    /// Returns the engine's error, where it is one.
+    #[must_use]
+    pub fn engine(&self) -> Option<&EngineError> {
+        match self {
+            RunError::Engine(error) => Some(error),
+            RunError::Failed(failed) => Some(&failed.error),
+            RunError::Deadline | RunError::Full { .. } | RunError::Stopped(_) => None,
+        }
+    }
+
+    fn failed(error: EngineError, request: Decoded) -> Self {
+        let bytes: usize = request.inputs.iter().map(|(_, value)| value.bytes()).sum();
+        let request = (bytes <= MAX_RETURNED_INPUTS).then_some(request);
+        Self::Failed(Box::new(FailedRun { error, request }))
+    }
 }
 
 impl Scheduler {

@@ -28,22 +28,21 @@ mod wait;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use listen::{BindError, Listeners};
 pub use threads::{Serving, start};
 
 use crate::clock::{Clock, Thaws};
 use crate::config::Token;
-use crate::engine::EngineError;
 use crate::ids::ByName;
 use crate::metrics::defs::{self, MODEL_LABEL};
 use crate::models::{Loaded, Models};
 use crate::request_memory::Account;
 use crate::schedule::{Limits, Ran, RunError, Scheduler};
-use crate::status::{Status, Withdrawal};
+use crate::status::{RollbackRequest, Status};
 use statistics::Statistics;
-use trial::{Ended, Trial};
+use trial::{Failure, Input, Trial};
 
 /// The largest body. Lambda's own limit is 6 MB; code in the function may send more, and memory is finite.
 const MOST_BODY: usize = 64 * 1024 * 1024;
@@ -230,26 +229,40 @@ impl Context {
         }
     }
 
-    /// Takes note of a run that has ended, and asks that its version be withdrawn when it is not fit to answer.
-    fn watch(&self, loaded: &Loaded, run: &Result<Ran, RunError>) {
-        let ended = match run {
-            Ok(_) => Ended::Well,
-            Err(RunError::Engine(EngineError::Node(_))) => Ended::RefusedInside,
-            Err(RunError::Engine(error)) if error.is_inside() => Ended::Failed,
-            Err(_) => return,
-        };
+    /// Notes how a run ended, and asks for a rollback when most runs of a version on trial fail. The inputs of a run that
+    /// failed are taken out of the error.
+    fn watch(&self, loaded: &Loaded, run: &mut Result<Ran, RunError>) {
         let Some(trial) = self.trials.get(&loaded.name) else {
             return;
         };
-        let mut trial = trial.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(doubt) = trial.ran(loaded, ended) {
-            let heard = self.status.want_withdrawal(Withdrawal {
+        let lock = || trial.lock().unwrap_or_else(PoisonError::into_inner);
+        let (digest, loaded_at) = (&loaded.digest, loaded.loaded_at);
+        let Err(error) = run else {
+            return lock().succeeded(digest, loaded_at);
+        };
+        let Some(failure) = error.engine().and_then(Failure::of) else {
+            return;
+        };
+        let Some(random) = lock().wants(digest, loaded_at) else {
+            return;
+        };
+        let input = match error {
+            RunError::Failed(failed) => failed.request.take(),
+            _ => None,
+        };
+        let input = input.and_then(|request| Input::new(request, &random));
+        let now = self.clock.now();
+        let mut trial = lock();
+        if let Some(evidence) = trial.failed(digest, loaded_at, failure, input, now) {
+            let (outcome, receiver) = oneshot::channel();
+            let is_heard = self.status.want_rollback(RollbackRequest {
                 model: loaded.name.clone(),
-                digest: loaded.digest.clone(),
-                reason: doubt.to_string(),
+                digest: digest.clone(),
+                evidence,
+                outcome,
             });
-            if heard {
-                trial.settle();
+            if is_heard {
+                trial.requested(receiver, now);
             }
         }
     }

@@ -1,8 +1,9 @@
 //! What is loaded, since when, and why something is not ready.
 //!
 //! Written by reload, shown by the server. It is also the way in which the server asks for what is not its own
-//! business: a request that finds no model wants another attempt, and a version whose runs fail is to be withdrawn.
+//! business: a request that finds no model wants another attempt, and a model whose runs fail wants a rollback.
 
+mod rollback;
 mod wish;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Deadline, Timestamp};
 use crate::ids::{ByName, ModelName, VersionName};
-pub use wish::{Wish, Withdrawal};
+pub use rollback::{
+    Evidence, FailedInput, MIN_RUNS, Replayed, RollbackOutcome, RollbackRequest, share,
+};
+pub use wish::Wish;
 
 /// Where one model stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -188,10 +192,10 @@ impl Status {
         let _ = self.wanted.try_send(Wish::Check(model.clone()));
     }
 
-    /// Asks that a version answers no more; whether the wish was heard.
+    /// Asks for a rollback. Returns whether the wish was heard.
     #[must_use]
-    pub fn want_withdrawal(&self, withdrawal: Withdrawal) -> bool {
-        self.wanted.try_send(Wish::Withdraw(withdrawal)).is_ok()
+    pub fn want_rollback(&self, request: RollbackRequest) -> bool {
+        self.wanted.try_send(Wish::RollBack(request)).is_ok()
     }
 }
 

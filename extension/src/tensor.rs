@@ -4,6 +4,7 @@
 //! keeps its elements where they came to lie, so that they need no copy on their way.
 
 mod buffer;
+mod detached;
 mod dimensions;
 mod maps;
 mod rows;

@@ -50,6 +50,7 @@ mod reload_sources;
 mod replace;
 mod request_memory;
 mod resets;
+mod rollback;
 mod rollout;
 mod s3_down;
 mod s3_errors;

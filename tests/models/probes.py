@@ -47,7 +47,7 @@ def tensor(name, datatype, shape):
     return helper.make_tensor_value_info(name, datatype, shape)
 
 
-def save(file, nodes, inputs, outputs, initializers=()):
+def save(file, nodes, inputs, outputs, initializers=(), domains=()):
     """Checks the graph and writes it."""
     graph = helper.make_graph(
         nodes, file.removesuffix(".onnx"), inputs, outputs, initializer=list(initializers)
@@ -55,7 +55,7 @@ def save(file, nodes, inputs, outputs, initializers=()):
     model = helper.make_model(
         graph,
         producer_name="model-sidecar-tests",
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid("", OPSET), *domains],
         ir_version=IR_VERSION,
     )
     onnx.checker.check_model(model, full_check=True)
@@ -364,6 +364,97 @@ def fails():
             raise SystemExit("wine-fails.onnx: a run succeeded")
 
 
+def expect_failure(file, feeds):
+    try:
+        open_session(file).run(None, feeds)
+    except Exception as error:
+        print(f"{file}: {type(error).__name__}")
+    else:
+        raise SystemExit(f"{file}: a run succeeded")
+
+
+def rollbacks():
+    """Models of which some runs fail, by their inputs or whatever these are."""
+    indices, floats = ["N"], ["N", 2]
+    table = helper.make_tensor("table", FLOAT, [4], [10.0, 11.0, 12.0, 13.0])
+    save(
+        "gather.onnx",
+        [helper.make_node("Gather", ["table", "x"], ["y"])],
+        [tensor("x", INT64, indices)],
+        [tensor("y", FLOAT, indices)],
+        [table],
+    )
+    expect("gather.onnx", {"x": np.array([3, 0])}, np.array([13, 10], np.float32))
+    expect_failure("gather.onnx", {"x": np.array([4])})
+    narrow = helper.make_tensor("table", FLOAT, [3], [10.0, 11.0, 12.0])
+    save(
+        "gather-stricter.onnx",
+        [helper.make_node("Gather", ["table", "x"], ["y"])],
+        [tensor("x", INT64, indices)],
+        [tensor("y", FLOAT, indices)],
+        [narrow],
+    )
+    expect_failure("gather-stricter.onnx", {"x": np.array([3])})
+
+    # A free number of rows, and a Reshape that takes one.
+    save(
+        "one-row.onnx",
+        [
+            helper.make_node("Shape", ["x"], ["width"], start=1, end=2),
+            helper.make_node("Div", ["width", "two"], ["half"]),
+            helper.make_node("Concat", ["half", "width"], ["shape"], axis=0),
+            helper.make_node("Reshape", ["x", "shape"], ["row"]),
+            helper.make_node("MatMul", ["row", "weights"], ["y"]),
+        ],
+        [tensor("x", FLOAT, floats)],
+        [tensor("y", FLOAT, ["N", 1])],
+        [
+            helper.make_tensor("two", INT64, [1], [2]),
+            helper.make_tensor("weights", FLOAT, [2, 1], [2.0, 3.0]),
+        ],
+    )
+    one = np.array([[1, 2]], np.float32)
+    expect("one-row.onnx", {"x": one}, np.array([[8]], np.float32))
+    expect_failure("one-row.onnx", {"x": np.concatenate([one, one])})
+
+    # The same signature: one whose every run works, and one whose every run fails, in a tree that asks for a feature
+    # beyond those of the input.
+    save(
+        "linear.onnx",
+        [helper.make_node("MatMul", ["x", "weights"], ["y"])],
+        [tensor("x", FLOAT, floats)],
+        [tensor("y", FLOAT, ["N", 1])],
+        [helper.make_tensor("weights", FLOAT, [2, 1], [2.0, 3.0])],
+    )
+    expect("linear.onnx", {"x": one}, np.array([[8]], np.float32))
+    tree = helper.make_node(
+        "TreeEnsembleRegressor",
+        ["x"],
+        ["y"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        nodes_treeids=[0, 0, 0],
+        nodes_nodeids=[0, 1, 2],
+        nodes_featureids=[9, 0, 0],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"],
+        nodes_values=[0.5, 0.0, 0.0],
+        nodes_truenodeids=[1, 0, 0],
+        nodes_falsenodeids=[2, 0, 0],
+        target_treeids=[0, 0],
+        target_nodeids=[1, 2],
+        target_ids=[0, 0],
+        target_weights=[1.0, 2.0],
+    )
+    save(
+        "tree-fails.onnx",
+        [tree],
+        [tensor("x", FLOAT, floats)],
+        [tensor("y", FLOAT, ["N", 1])],
+        domains=[helper.make_opsetid("ai.onnx.ml", 3)],
+    )
+    expect_failure("tree-fails.onnx", {"x": one})
+
+
 def main():
     identity()
     shapes()
@@ -374,6 +465,7 @@ def main():
     sized()
     broken()
     fails()
+    rollbacks()
 
 
 if __name__ == "__main__":

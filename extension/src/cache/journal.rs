@@ -231,6 +231,12 @@ impl Journal {
         self.markers.load_ended(&self.model);
     }
 
+    /// Removes the marker, as [`Self::load_ended`] does; to be called where the end of the load is seen.
+    pub fn load_ends(&self) -> impl FnOnce() + Send + use<> {
+        let (markers, model) = (Arc::clone(&self.markers), self.model.clone());
+        move || markers.load_ended(&model)
+    }
+
     fn count_death(&mut self) {
         let Some(Death { digest, in_warm_up }) = self.markers.take(&self.model) else {
             return;

@@ -58,11 +58,11 @@ impl Session for OnnxSession {
 
     fn run(
         &self,
-        inputs: Vec<(String, Value)>,
+        inputs: &[(String, Value)],
         outputs: &[String],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Value)>, EngineError> {
-        guarded(|| self.run_unguarded(&inputs, outputs, cancel))
+        guarded(|| self.run_unguarded(inputs, outputs, cancel))
             .unwrap_or_else(|panic| Err(EngineError::Panicked(panic)))
     }
 

@@ -37,11 +37,11 @@ fn load(model: &str) -> Result<Box<dyn Session>, EngineError> {
 }
 
 fn run(model: &str, inputs: Vec<(&str, Tensor)>) -> Result<Vec<(String, Value)>, EngineError> {
-    let inputs = inputs
+    let inputs: Vec<_> = inputs
         .into_iter()
         .map(|(name, tensor)| (name.to_owned(), Value::Tensor(tensor)))
         .collect();
-    load(model).unwrap().run(inputs, &[], &Cancel::default())
+    load(model).unwrap().run(&inputs, &[], &Cancel::default())
 }
 
 /// Runs an ignored test of this file's modules in a process of its own, at a limit that the shell sets.
@@ -125,7 +125,7 @@ fn the_default_output_of_scikit_learn_is_labels_and_maps() {
     let rows = Tensor::new(vec![2, 13], vec![1.0_f32; 26]).unwrap();
     let outputs = session
         .run(
-            vec![("X".to_owned(), Value::Tensor(rows))],
+            &[("X".to_owned(), Value::Tensor(rows))],
             &[],
             &Cancel::default(),
         )
@@ -169,7 +169,7 @@ fn an_output_that_is_an_input_comes_back_as_it_was_given() {
     let session = engine().load(file.path(), None).unwrap();
     let x = Value::Tensor(Tensor::new(vec![2, 2], vec![1.0_f32, 2.0, 3.0, 4.0]).unwrap());
     let inputs = vec![("x".to_owned(), x.clone())];
-    let outputs = session.run(inputs, &[], &Cancel::default()).unwrap();
+    let outputs = session.run(&inputs, &[], &Cancel::default()).unwrap();
     assert_eq!(outputs, [("x".to_owned(), x)]);
 }
 
@@ -179,7 +179,7 @@ fn only_the_outputs_that_are_asked_for_come_back() {
     let session = load("two-outputs.onnx").unwrap();
     let outputs = session
         .run(
-            vec![("x".to_owned(), x)],
+            &[("x".to_owned(), x)],
             &["missing".to_owned()],
             &Cancel::default(),
         )
@@ -202,7 +202,7 @@ fn outputs_come_in_the_order_in_which_they_are_asked_for_and_each_once() {
     let session = load("two-outputs.onnx").unwrap();
     let names = |asked: &[&str]| {
         let asked: Vec<String> = asked.iter().map(|&name| name.to_owned()).collect();
-        let outputs = session.run(x(), &asked, &Cancel::default());
+        let outputs = session.run(&x(), &asked, &Cancel::default());
         outputs.map(|outputs| {
             outputs
                 .into_iter()
@@ -245,11 +245,11 @@ fn runs_of_one_session_go_on_beside_each_other() {
     let long = Arc::new(Cancel::default());
     let running = {
         let (session, cancel) = (Arc::clone(&session), Arc::clone(&long));
-        std::thread::spawn(move || session.run(trips(1_000_000_000), &[], &cancel))
+        std::thread::spawn(move || session.run(&trips(1_000_000_000), &[], &cancel))
     };
     // Whichever of the two begins first, the short ones end while the long one has no end.
     for _ in 0..3 {
-        let outputs = session.run(trips(1), &[], &Cancel::default()).unwrap();
+        let outputs = session.run(&trips(1), &[], &Cancel::default()).unwrap();
         assert_eq!(
             outputs[0].1,
             Value::Tensor(Tensor::new(vec![1], vec![1.0_f32]).unwrap())
@@ -275,7 +275,7 @@ fn an_optional_output_that_is_empty_is_an_error_and_the_session_lives_on() {
     for _ in 0..2 {
         let x = Value::Tensor(Tensor::new(vec![1, 1], vec![1.0_f32]).unwrap());
         let error = session
-            .run(vec![("x".to_owned(), x)], &[], &Cancel::default())
+            .run(&[("x".to_owned(), x)], &[], &Cancel::default())
             .unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -317,7 +317,7 @@ fn a_run_is_stopped_from_outside_and_the_next_one_is_not() {
     let cancel = Arc::new(Cancel::default());
     let running = {
         let (session, cancel) = (Arc::clone(&session), Arc::clone(&cancel));
-        std::thread::spawn(move || session.run(trips(1_000_000_000), &[], &cancel))
+        std::thread::spawn(move || session.run(&trips(1_000_000_000), &[], &cancel))
     };
     // Before or after the run has begun: both must stop it.
     std::thread::yield_now();
@@ -326,7 +326,7 @@ fn a_run_is_stopped_from_outside_and_the_next_one_is_not() {
         running.join().unwrap(),
         Err(EngineError::Cancelled)
     ));
-    assert!(session.run(trips(1), &[], &Cancel::default()).is_ok());
+    assert!(session.run(&trips(1), &[], &Cancel::default()).is_ok());
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn several_threads_use_one_session() {
                         )
                     };
                     let outputs = session
-                        .run(vec![input("a"), input("b")], &[], &Cancel::default())
+                        .run(&[input("a"), input("b")], &[], &Cancel::default())
                         .unwrap();
                     let sum = Tensor::new(vec![1, 2], vec![2.0 * value; 2]).unwrap();
                     assert_eq!(outputs[0].1, Value::Tensor(sum));
@@ -389,7 +389,7 @@ fn an_optimised_graph_gives_the_same() {
     let run = || {
         let inputs = vec![("x".to_owned(), Value::Tensor(x.clone()))];
         let session = engine().load(&optimised, None).unwrap();
-        session.run(inputs, &[], &Cancel::default()).unwrap()
+        session.run(&inputs, &[], &Cancel::default()).unwrap()
     };
     let minus = Tensor::new(vec![1, 4], vec![-1.0_f32, -2.0, -3.0, -4.0]).unwrap();
     assert_eq!(run(), [("y".to_owned(), Value::Tensor(minus))]);
@@ -411,7 +411,7 @@ fn a_byte_that_is_neither_0_nor_1_in_a_boolean_tensor_is_true() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
         let session = engine().load(file.path(), None).unwrap();
-        let outputs = session.run(vec![], &[], &Cancel::default()).unwrap();
+        let outputs = session.run(&[], &[], &Cancel::default()).unwrap();
         let expected: Vec<bool> = elements.iter().map(|byte| *byte > 0).collect();
         let expected = Tensor::new(vec![count], expected).unwrap();
         assert_eq!(outputs, [("y".to_owned(), Value::Tensor(expected))]);

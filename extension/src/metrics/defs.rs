@@ -73,7 +73,7 @@ metrics! {
     MODEL_WARM_UP_TIME = "ModelWarmUpTime", Milliseconds, "how long the runs of a version's golden examples took before it answers, of which the first warms it up";
     MODEL_RELOADS = "ModelReloads", Count, "swaps to another version of a model";
     MODEL_RELOAD_FAILURES = "ModelReloadFailures", Count, "new versions that could not be fetched or loaded";
-    MODEL_WITHDRAWALS = "ModelWithdrawals", Count, "versions withdrawn because runs failed inside, for the one before";
+    MODEL_WITHDRAWALS = "ModelWithdrawals", Count, "rollbacks to the previous version because runs failed inside";
     MODEL_CHECK_FAILURES = "ModelCheckFailures", Count, "checks for a new version that got no answer";
     MODEL_AGE = "ModelAge", Seconds, "how long ago the source last said which version is the newest";
     MODEL_CACHE_HITS = "ModelCacheHits", Count, "starts that found the model's file in the cache";

@@ -15,7 +15,6 @@
 
 mod compare;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -23,6 +22,7 @@ use tracing::warn;
 
 use self::compare::compare;
 use super::milliseconds;
+use super::replay::within;
 use crate::engine::{Cancel, EngineError, Session};
 use crate::ids::{ModelName, VersionName};
 use crate::manifest::{Golden, GoldenTensor, printable};
@@ -243,8 +243,7 @@ impl Runs<'_> {
         Ok(())
     }
 
-    /// Runs the session once, for at most so many seconds. They are counted one by one, so that a freeze, in which the
-    /// clock may jump by an hour, takes one of them at most.
+    /// Runs the session once, for at most so many seconds.
     fn run(
         &self,
         inputs: &[GoldenTensor],
@@ -253,19 +252,8 @@ impl Runs<'_> {
     ) -> Result<Vec<(String, Value)>, RunFailure> {
         let inputs = v2::golden_inputs(inputs, self.session.signature());
         let inputs = inputs.map_err(|error| error.to_string())?;
-        let cancel = Arc::new(Cancel::default());
-        let limit = self.runtime.spawn({
-            let cancel = Arc::clone(&cancel);
-            async move {
-                for _ in 0..seconds {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-                cancel.cancel();
-            }
-        });
-        let outputs = self.session.run(inputs, outputs, &cancel);
-        limit.abort();
-        outputs.map_err(|error| RunFailure {
+        let run = |cancel: &Cancel| self.session.run(&inputs, outputs, cancel);
+        within(seconds, self.runtime, run).map_err(|error| RunFailure {
             is_out_of_memory: error.is_out_of_memory(),
             reason: match error {
                 EngineError::Cancelled => format!("the run was not over after {seconds} s"),

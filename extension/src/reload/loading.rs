@@ -16,6 +16,7 @@ use super::in_place::make_way;
 use super::load_backoff::LoadBackoff;
 use super::machine::Event;
 use super::memory::{Company, How, Need, Seen, Weights, choose};
+use super::replay::{Decision, Replay};
 use super::{CheckError, Reloader, Steps, Walk, milliseconds};
 use crate::cache::{Cause, Journal, KeptModel, Record};
 use crate::clock::timed_awake;
@@ -26,7 +27,7 @@ use crate::manifest::VersionLabels;
 use crate::metrics::defs;
 use crate::models::Loaded;
 use crate::onnx::Description;
-use crate::status::ModelStatus;
+use crate::status::{Evidence, ModelStatus, RollbackOutcome};
 
 impl Reloader {
     fn loaded(&self) -> MutexGuard<'_, Option<(Record, Seen)>> {
@@ -41,21 +42,27 @@ impl Reloader {
     }
 
     /// Decides how a new version comes in, and where it takes the place of the one that answers, makes that one go; its
-    /// files are given then, if they are here.
+    /// files are given then, if they are here. `None` for a rollback whose evidence does not suffice for that.
     async fn make_room(
         &self,
         record: &Record,
         new: Weights,
-    ) -> Result<(How, Option<KeptModel>), CheckError> {
+        evidence: Option<&Evidence>,
+    ) -> Result<Option<(How, Option<KeptModel>)>, CheckError> {
         let (name, memory) = (&self.settings.name, &self.shared.memory);
         let (old, seen) = self.loaded().clone().unzip();
         let need = Need { new, old: seen };
         memory.wait_for_requests(&need).await;
         let (how, why) = choose(memory.mode, &need, memory.probe.free());
         let version = &record.version;
+        let in_place = how == How::InPlace;
+        if evidence.is_some_and(|evidence| !evidence.suffices(in_place)) {
+            info!(model = %name, %version, in_place, "no rollback: the evidence does not suffice for this load: {why}");
+            return Ok(None);
+        }
         if how == How::Beside {
             info!(model = %name, %version, "the new version is loaded beside the one that answers: {why}");
-            return Ok((how, None));
+            return Ok(Some((how, None)));
         }
         let (found, _) = self.find(old).await;
         if found.is_none() && memory.mode != Reload::Replace {
@@ -63,11 +70,18 @@ impl Reloader {
         }
         info!(model = %name, %version, "the new version replaces the one that answers, and requests wait: {why}");
         make_way(name, version, &self.shared).await?;
-        Ok((how, found))
+        Ok(Some((how, found)))
     }
 
-    /// Loads a version, holds it against its terms, and lets it answer.
-    pub(super) async fn load(&self, record: Record, journal: &Journal, walk: &mut Walk) -> Event {
+    /// Loads a version, holds it against its terms, and lets it answer. With `replay`, the inputs of the rollback decide
+    /// first.
+    pub(super) async fn load(
+        &self,
+        record: Record,
+        replay: bool,
+        journal: &Journal,
+        walk: &mut Walk,
+    ) -> Event {
         let Some(files) = walk.files.take() else {
             return Event::NotLoaded { vacated: false };
         };
@@ -84,6 +98,8 @@ impl Reloader {
             }
         };
         let memory = &self.shared.memory;
+        let rollback = walk.rollback.as_ref().filter(|_| replay);
+        let evidence = rollback.map(|rollback| rollback.evidence.clone());
         let description = match files.description() {
             // What comes from the cache has not been read yet, and only data files need it.
             None if !record.others.is_empty() => describe(files.path()).await.ok().flatten(),
@@ -96,11 +112,12 @@ impl Reloader {
             .await;
         let mut how = How::Beside;
         if reload {
-            match self.make_room(&record, weights).await {
-                Ok((decided, way_back)) => {
+            match self.make_room(&record, weights, evidence.as_ref()).await {
+                Ok(Some((decided, way_back))) => {
                     how = decided;
                     walk.way_back = way_back;
                 }
+                Ok(None) => return walk.stays(RollbackOutcome::NotEnough, false),
                 Err(problem) => {
                     walk.failed(problem);
                     return Event::NotLoaded { vacated: false };
@@ -120,15 +137,22 @@ impl Reloader {
             engine,
             gives_way: reload && !vacated,
         };
+        let in_place = vacated || !reload;
+        let trial = || {
+            let evidence = evidence.clone()?;
+            let begins = journal.load_ends();
+            Some(Replay::new(evidence, in_place, Arc::clone(memory), begins))
+        };
         let terms = std::mem::take(&mut walk.terms);
         let gate = self.gate(&record, terms.clone(), journal);
         let load = async {
-            let mut result = attempt.load(files, description.clone(), gate).await;
+            let described = description.clone();
+            let mut result = attempt.load(files, described, gate, trial()).await;
             if matches!(&result, Ok(Err(problem)) if problem.is_of_file()) {
                 // Files that are whole are laid out anew, and may be readable now.
                 if let (Some(files), _) = self.find(Some(record.clone())).await {
                     let gate = self.gate(&record, terms, journal);
-                    result = attempt.load(files, description, gate).await;
+                    result = attempt.load(files, description, gate, trial()).await;
                 }
             }
             result
@@ -137,13 +161,17 @@ impl Reloader {
         journal.load_ended();
         let took = measure.took(crate::sys::own_bytes());
         drop((measure, reserved, turn));
-        let (session, passed, files) = match result {
+        let (decided, passed, files) = match result {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(problem)) => return self.not_loaded(&record, problem, vacated, walk).await,
             Err(problem) => {
                 walk.failed(problem);
                 return Event::NotLoaded { vacated };
             }
+        };
+        let (session, rollback) = match decided {
+            Ok(decided) => decided,
+            Err(replayed) => return walk.stays(RollbackOutcome::Kept(replayed), vacated),
         };
         passed.report(name, &record.version);
         let steps = &mut walk.steps;
@@ -163,7 +191,11 @@ impl Reloader {
                 .increment(1);
         }
         self.tell(&walk.steps, reload);
-        Event::Loaded { signature }
+        walk.rolled_back(rollback.as_deref());
+        Event::Loaded {
+            signature,
+            rollback,
+        }
     }
 
     /// Company of a load. After a death in a load there is none, so that another death names one version.
@@ -282,13 +314,15 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// Loads a version and holds it against its terms, on a thread. The files are given back.
+    /// Loads a version and holds it against its terms, on a thread; for a rollback, failed inputs decide then. The files
+    /// are given back.
     async fn load(
         &self,
         files: KeptModel,
         description: Option<Description>,
         gate: Gate,
-    ) -> Result<Result<(Box<dyn Session>, Passed, KeptModel), CheckError>, EngineError> {
+        trial: Option<Replay>,
+    ) -> Result<Result<(Decision, Passed, KeptModel), CheckError>, EngineError> {
         let (engine, gives_way) = (Arc::clone(&self.engine), self.gives_way);
         on_thread("load-model", move || {
             if gives_way {
@@ -296,7 +330,11 @@ impl Attempt {
             }
             let session = engine.load(files.path(), description.as_ref())?;
             let passed = gate.check(&*session)?;
-            Ok((session, passed, files))
+            let decided = match trial {
+                Some(trial) => trial.decide(session),
+                None => Ok((session, None)),
+            };
+            Ok((decided, passed, files))
         })
         .await
     }

@@ -12,6 +12,9 @@
 //! 2. When nothing answers and none of these can be let in: what was let in here last, then what the source has for
 //!    this case: [`Target::StandIn`].
 //! 3. A load for which the version that answered had to go ends with that one again when it fails.
+//!
+//! A rollback ([`Check::roll_back`]) loads the previous version, or what the source has in its place, and replays
+//! failed inputs on it. The version that was active is rejected only after a load that says so.
 
 use crate::cache::{Cause, History, Published, Record};
 use crate::ids::{Digest, Identity};
@@ -27,8 +30,9 @@ pub(super) enum Step {
     Gather(Target),
     /// See whether the files of this version are here.
     Find(Record),
-    /// Load it, hold it against its terms, and let it answer.
-    Load(Record),
+    /// Load it, hold it against its terms, and let it answer. `replay`: for a rollback, so that failed inputs decide
+    /// first.
+    Load { record: Record, replay: bool },
     /// Give the active version, which has the same content, the name of this record; first hold it against this record's
     /// terms, where it was not let in on these.
     Rename(Record),
@@ -77,8 +81,14 @@ pub(super) enum Event {
     Found,
     /// [`Step::Find`]: it is not.
     Lost,
-    /// [`Step::Load`]: it answers.
-    Loaded { signature: Signature },
+    /// [`Step::Load`]: it answers. `rollback`: the reason for which the version that is rolled back is rejected.
+    Loaded {
+        signature: Signature,
+        rollback: Option<String>,
+    },
+    /// [`Step::Load`] with `replay`: the evidence does not hold, and the version is dropped. `vacated`: what answered
+    /// before had to go for it.
+    NotConfirmed { vacated: bool },
     /// [`Step::Rename`]: the active version has the name.
     Renamed { signature: Signature },
     /// [`Step::Load`], [`Step::Rename`]: it must not answer. `vacated`: what answered before had to go for it.
@@ -99,8 +109,8 @@ pub(super) enum Event {
 pub(super) struct Check {
     /// The version that answers.
     answering: Option<Digest>,
-    /// The version that is not to answer any more, once another one can, and why.
-    withdrawn: Option<(Digest, String)>,
+    /// The version that is to be rolled back.
+    failing: Option<Failing>,
     /// Whether the source was asked for what it holds, known or not.
     asked_anew: bool,
     stage: Stage,
@@ -118,6 +128,14 @@ pub(super) struct Check {
     passed_over: Option<String>,
     /// The version that answered had to go, and comes back.
     restoring: Option<Restoring>,
+}
+
+/// The version that is to be rolled back.
+#[derive(Debug)]
+struct Failing {
+    digest: Digest,
+    /// The source wants it rather than what it offers next.
+    is_wanted: bool,
 }
 
 /// What comes after the version that had to go for another one has come back.
@@ -160,7 +178,7 @@ impl Check {
     ) -> (Self, Step) {
         let mut check = Self {
             answering,
-            withdrawn: None,
+            failing: None,
             asked_anew: false,
             stage: Stage::Ended,
             tried: deferred.iter().cloned().collect(),
@@ -175,20 +193,22 @@ impl Check {
         (check, step)
     }
 
-    /// The version of this digest is not to answer any more. It is refused when another one has taken its place, and goes
-    /// on until then: some answers are better than none.
-    pub(super) fn withdraw(
+    /// A rollback from the version of this digest. It stays active until another one has taken its place: some answers
+    /// are better than none.
+    pub(super) fn roll_back(
         history: &History,
         answering: Option<Digest>,
         digest: &Digest,
-        reason: &str,
     ) -> (Self, Step) {
         let (mut check, _) = Self::begin(history, answering, None);
         if check.answering.as_ref() != Some(digest) {
             check.stage = Stage::Ended;
             return (check, Step::End(End::Current));
         }
-        check.withdrawn = Some((digest.clone(), reason.to_owned()));
+        check.failing = Some(Failing {
+            digest: digest.clone(),
+            is_wanted: false,
+        });
         check.tried.push(digest.clone());
         let step = match check.find(history) {
             Some(find) => find,
@@ -223,37 +243,31 @@ impl Check {
                 let after = following(target, more);
                 match target {
                     Target::Choice(_) => self.seen(history, record, published, after),
-                    Target::StandIn(_) => {
-                        let (digest, terms) =
-                            (record.digest(), published.as_ref().map(|it| &it.terms));
-                        if history.why_refused(&digest, terms).is_some()
-                            || self.tried.contains(&digest)
-                        {
-                            self.go_on(history, after)
-                        } else {
-                            history.stands_in(record.clone(), published);
-                            // What the source wants was not seen to be impossible.
-                            if !self.has_seen {
-                                history.settled(None);
-                            }
-                            self.load(record, after)
-                        }
-                    }
+                    Target::StandIn(_) => self.may_stand_in(history, record, published, after),
                 }
             }
             (Stage::Gathering(target), Event::NotGathered { more }) => {
                 self.unfinished |= matches!(target, Target::Choice(_));
                 self.go_on(history, following(target, more))
             }
-            (Stage::Finding(record), Event::Found) => self.load(record, After::SourcesStandIn),
-            (Stage::Finding(_), Event::Lost) if self.withdrawn.is_some() && !self.asked_anew => {
+            (Stage::Finding(record), Event::Found) => {
+                self.load_fallback(record, After::SourcesStandIn)
+            }
+            (Stage::Finding(_), Event::Lost) if self.failing.is_some() && !self.asked_anew => {
                 self.ask(history, false)
             }
             (Stage::Finding(_), Event::Lost) => self.gather(Target::StandIn(0)),
-            (Stage::Loading { record, .. }, Event::Loaded { signature }) => {
+            (
+                Stage::Loading { record, .. },
+                Event::Loaded {
+                    signature,
+                    rollback,
+                },
+            ) => {
                 self.answering = Some(record.digest());
-                if let Some((withdrawn, reason)) = self.withdrawn.take() {
-                    history.refused_itself(&withdrawn, &reason);
+                // Where the source had another version to move to, nothing was shown.
+                if let (Some(failing), Some(reason)) = (self.failing.take(), rollback) {
+                    history.refused_itself(&failing.digest, &reason);
                 }
                 history.let_in(&record, signature);
                 match self.restoring.take() {
@@ -282,6 +296,9 @@ impl Check {
                 } else {
                     self.end(history, End::Failed)
                 }
+            }
+            (Stage::Loading { .. }, Event::NotConfirmed { vacated }) => {
+                self.not_confirmed(history, vacated)
             }
             (Stage::Loading { record, .. }, Event::NotLoaded { vacated }) => {
                 self.unfinished = true;
@@ -342,15 +359,21 @@ impl Check {
             self.passed_over.get_or_insert(reason.to_owned());
             return self.go_on(history, after);
         }
+        if let Some(failing) = &mut self.failing {
+            failing.is_wanted |= failing.digest == digest;
+        }
         if self.tried.contains(&digest) {
             // It is still to be loaded, once its load has not to wait any more.
             self.unfinished |= self.deferred.as_ref() == Some(&digest);
             return self.go_on(history, after);
         }
-        if self.answering.as_ref() != Some(&digest) {
-            return self.load(record, after);
+        if self.answering.as_ref() == Some(&digest) {
+            return self.rename(history, record, after);
         }
-        self.rename(history, record, after)
+        match &self.failing {
+            Some(failing) if failing.is_wanted => self.load_fallback(record, after),
+            _ => self.load(record, after),
+        }
     }
 
     /// The source wants this version, and its content is active.
@@ -398,6 +421,42 @@ impl Check {
         }
     }
 
+    /// The source has this version to fall back to, which is here or known to be refused.
+    fn may_stand_in(
+        &mut self,
+        history: &mut History,
+        record: Record,
+        published: Option<Published>,
+        after: After,
+    ) -> Step {
+        let (digest, terms) = (record.digest(), published.as_ref().map(|it| &it.terms));
+        if history.why_refused(&digest, terms).is_some() || self.tried.contains(&digest) {
+            return self.go_on(history, after);
+        }
+        history.stands_in(record.clone(), published);
+        // What the source wants was not seen to be impossible.
+        if !self.has_seen {
+            history.settled(None);
+        }
+        self.load_fallback(record, after)
+    }
+
+    /// The evidence for the rollback does not hold. An active version that had to go comes back.
+    fn not_confirmed(&mut self, history: &mut History, vacated: bool) -> Step {
+        let failing = self.failing.take();
+        // What the source was seen to want was not tried, and may have a new name.
+        self.unfinished |= self.has_seen;
+        if !vacated && self.answering.is_some() {
+            return self.end(history, End::Current);
+        }
+        if let Some(Failing { digest, .. }) = failing {
+            self.tried.retain(|tried| *tried != digest);
+        }
+        self.answering = None;
+        self.restoring = Some(Restoring::Alone);
+        self.stand_in(history)
+    }
+
     /// A load came to nothing.
     fn failed(&mut self, history: &mut History, after: After, vacated: bool) -> Step {
         if !vacated || self.restoring.is_some() {
@@ -426,7 +485,7 @@ impl Check {
 
     /// Whether a version answers that is not to be replaced at any price.
     fn is_answered(&self) -> bool {
-        self.answering.is_some() && self.withdrawn.is_none()
+        self.answering.is_some() && self.failing.is_none()
     }
 
     fn ask(&mut self, history: &History, known: bool) -> Step {
@@ -452,7 +511,17 @@ impl Check {
             record: record.clone(),
             after,
         };
-        Step::Load(record)
+        Step::Load {
+            record,
+            replay: false,
+        }
+    }
+
+    /// Loads what is not the source's first choice; for a rollback, failed inputs decide whether it becomes active.
+    fn load_fallback(&mut self, record: Record, after: After) -> Step {
+        let replay = self.failing.is_some();
+        self.load(record.clone(), after);
+        Step::Load { record, replay }
     }
 
     /// What was let in here last, or what the source has for this.
@@ -478,8 +547,8 @@ impl Check {
         if let Some(manifest) = self.manifest.take() {
             history.settled(Some(manifest));
         }
-        // One that was to be withdrawn and stays may have a new name.
-        if self.unfinished || self.withdrawn.is_some() {
+        // One that was to be rolled back and stays may have a new name.
+        if self.unfinished || self.failing.is_some() {
             history.settled(None);
         }
         if self.has_seen {

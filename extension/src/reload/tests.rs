@@ -24,7 +24,7 @@ use crate::engine::{Cancel, Engine, Session};
 use crate::ids::ModelName;
 use crate::onnx::Description;
 use crate::request_memory::Account;
-use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value};
+use crate::tensor::{Data, Datatype, Kind, Port, Signature, Tensor, Value};
 use shelf::{Held, Shelf};
 
 /// An engine that loads everything but files that begin with `bad`, and that never ends with one that begins with
@@ -58,13 +58,20 @@ struct Run {
     answering: Option<String>,
 }
 
-/// A model that takes every run but with a file that begins with `fail`; a run of one that begins with `endless` ends
-/// only when it is cancelled.
+/// A model that takes every run whose first number is not negative, but with a file that begins with `fail`; a run of
+/// one that begins with `endless` ends only when it is cancelled.
 struct Loadable {
     bytes: Vec<u8>,
     signature: Signature,
     seen: Arc<StdMutex<Seen>>,
     models: Arc<Models>,
+}
+
+fn is_negative(value: &Value) -> bool {
+    let Value::Tensor(tensor) = value else {
+        return false;
+    };
+    matches!(tensor.data(), Data::Fp32(data) if data.first().is_some_and(|first| *first < 0.0))
 }
 
 impl Drop for Loadable {
@@ -134,16 +141,19 @@ impl Session for Loadable {
 
     fn run(
         &self,
-        inputs: Vec<(String, Value)>,
+        inputs: &[(String, Value)],
         _: &[String],
         cancel: &Cancel,
     ) -> crate::models::RunResult {
         let name = self.models.only().unwrap();
         let answering = self.models.current(name);
         let answering = answering.map(|loaded| loaded.digest.to_string());
-        let run = Run { inputs, answering };
+        let run = Run {
+            inputs: inputs.to_vec(),
+            answering,
+        };
         self.seen.lock().unwrap().runs.push(run);
-        if self.bytes.starts_with(b"fail") {
+        if self.bytes.starts_with(b"fail") || inputs.iter().any(|(_, value)| is_negative(value)) {
             return Err(EngineError::Run("not today".to_owned()));
         }
         while self.bytes.starts_with(b"endless") {

@@ -21,6 +21,7 @@ use crate::engine::{Cancel, EngineError};
 use crate::models::{Loaded, RunResult};
 use crate::protocol::Decoded;
 use crate::request_memory::Account;
+use crate::tensor::Value;
 
 /// How long a lane is idle before what a large run took is given back without another one.
 const IDLE: Duration = Duration::from_secs(1);
@@ -88,7 +89,7 @@ struct Job {
 }
 
 struct Reply {
-    outputs: RunResult,
+    outputs: Result<Vec<(String, Value)>, RunError>,
     queued: Duration,
     inferred: Duration,
     together: usize,
@@ -180,6 +181,11 @@ impl Lane {
     }
 }
 
+/// Returns what a run gave. The inputs are freed, unless it failed on them.
+fn with_inputs(outputs: RunResult, request: Decoded) -> Result<Vec<(String, Value)>, RunError> {
+    outputs.map_err(|error| RunError::failed(error, request))
+}
+
 /// What a mistake of our own in the middle of a run looks like.
 fn ended_early() -> EngineError {
     EngineError::Thread("it ended in the middle of a run".to_owned())
@@ -256,9 +262,13 @@ impl Shared {
     ) -> Result<Ran, RunError> {
         let mut size = self.notes_size(model, elements(&request.inputs));
         let started = Instant::now();
-        let run = || model.run(request.inputs, &request.outputs, &cancel);
+        let run = || model.run(&request.inputs, &request.outputs, &cancel);
         let outputs = std::panic::catch_unwind(AssertUnwindSafe(run));
         let inferred = started.elapsed();
+        let outputs = match outputs {
+            Ok(outputs) => with_inputs(outputs, request),
+            Err(_) => Err(ended_early().into()),
+        };
         self.notes_growth(model, &mut size, inferred);
         self.ended(lead, model, size);
         let mut state = self.lock();
@@ -266,7 +276,7 @@ impl Shared {
         // Others may have come meanwhile.
         let _ = self.call_worker(state);
         Ok(Ran {
-            outputs: outputs.unwrap_or_else(|_| Err(ended_early()))?,
+            outputs: outputs?,
             queued: Duration::ZERO,
             inferred,
             together: 1,
@@ -429,8 +439,9 @@ impl Worker {
         let mut size = self.0.notes_size(&model, elements(&request.inputs));
         let shapes = brief::shapes(&model, &request.inputs);
         let started = Instant::now();
-        let outputs = model.run(request.inputs, &request.outputs, &turn.cancel);
+        let outputs = model.run(&request.inputs, &request.outputs, &turn.cancel);
         let inferred = started.elapsed();
+        let outputs = with_inputs(outputs, request);
         if outputs.is_ok() {
             self.0.lock().brief.ran(&model, shapes, inferred);
         }
@@ -461,8 +472,9 @@ impl Worker {
         );
         let mut size = self.0.notes_size(&model, elements(&inputs));
         let started = Instant::now();
-        let outputs = model.run(inputs, outputs, &turn.cancel);
+        let outputs = model.run(&inputs, outputs, &turn.cancel);
         let inferred = started.elapsed();
+        drop(inputs);
         if let Err(error) = &outputs {
             tracing::debug!("a run of {} requests together failed: {error}", rows.len());
         }

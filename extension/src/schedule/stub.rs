@@ -23,8 +23,8 @@ impl<F: Fn(Vec<(String, Value)>, &Cancel) -> RunResult + Send + Sync> Session fo
         self.has_fixed_work
     }
 
-    fn run(&self, inputs: Vec<(String, Value)>, _: &[String], cancel: &Cancel) -> RunResult {
-        (self.run)(inputs, cancel)
+    fn run(&self, inputs: &[(String, Value)], _: &[String], cancel: &Cancel) -> RunResult {
+        (self.run)(inputs.to_vec(), cancel)
     }
 }
 

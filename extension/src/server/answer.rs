@@ -349,11 +349,11 @@ async fn infer(
         charge.settle();
         let rows = decoded.rows(loaded.signature());
         let decode = decoding.elapsed();
-        let ran = context
+        let mut ran = context
             .scheduler
             .run_rows(Arc::clone(&loaded), decoded, deadline, &mut charge)
             .await;
-        context.watch(&loaded, &ran);
+        context.watch(&loaded, &mut ran);
         let mut ran = ran?;
         let encoding = Instant::now();
         let outputs = std::mem::take(&mut ran.outputs);

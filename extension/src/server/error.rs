@@ -172,30 +172,29 @@ impl ApiError {
             | ApiError::Field { .. }
             | ApiError::NotCoded { .. }
             | ApiError::WhichModel { .. }
-            | ApiError::BodyBroken
-            | ApiError::Run(RunError::Engine(EngineError::Input(_) | EngineError::Node(_))) => {
-                StatusCode::BAD_REQUEST
-            }
-            ApiError::NotReady(_) | ApiError::Ending | ApiError::Run(RunError::Stopped(_)) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            ApiError::Run(RunError::Full { .. }) => StatusCode::TOO_MANY_REQUESTS,
+            | ApiError::BodyBroken => StatusCode::BAD_REQUEST,
+            ApiError::NotReady(_) | ApiError::Ending => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::Forbidden(_) | ApiError::Host(_) | ApiError::Operation => {
                 StatusCode::FORBIDDEN
             }
             ApiError::NotNewest { .. } => StatusCode::CONFLICT,
-            ApiError::CheckGoesOn { .. }
-            | ApiError::Run(RunError::Deadline | RunError::Engine(EngineError::Cancelled)) => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
-            ApiError::Run(RunError::Engine(EngineError::Memory(memory))) => {
-                if memory.is_for_good() {
-                    StatusCode::PAYLOAD_TOO_LARGE
-                } else {
-                    StatusCode::SERVICE_UNAVAILABLE
+            ApiError::CheckGoesOn { .. } => StatusCode::GATEWAY_TIMEOUT,
+            ApiError::Run(error) => match (error, error.engine()) {
+                (RunError::Full { .. }, _) => StatusCode::TOO_MANY_REQUESTS,
+                (RunError::Stopped(_), _) => StatusCode::SERVICE_UNAVAILABLE,
+                (RunError::Deadline, _) | (_, Some(EngineError::Cancelled)) => {
+                    StatusCode::GATEWAY_TIMEOUT
                 }
-            }
-            ApiError::Run(RunError::Engine(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+                (_, Some(EngineError::Input(_) | EngineError::Node(_))) => StatusCode::BAD_REQUEST,
+                (_, Some(EngineError::Memory(memory))) => {
+                    if memory.is_for_good() {
+                        StatusCode::PAYLOAD_TOO_LARGE
+                    } else {
+                        StatusCode::SERVICE_UNAVAILABLE
+                    }
+                }
+                (RunError::Engine(_) | RunError::Failed(_), _) => StatusCode::INTERNAL_SERVER_ERROR,
+            },
         }
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::{Index, Range};
 
 /// Strings, one after the other.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Strings {
     text: String,
     /// The end of each string in the text, in ascending order.

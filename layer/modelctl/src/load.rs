@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let load = start.elapsed();
     if let Some(file) = &arguments.input {
         let inputs = inputs::read(file, session.signature())?;
-        session.run(inputs, &[], &Cancel::default())?;
+        session.run(&inputs, &[], &Cancel::default())?;
     }
     let took = Took {
         load,

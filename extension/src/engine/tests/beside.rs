@@ -77,7 +77,7 @@ fn run(session: &dyn Session) -> Result<Vec<String>, String> {
         Ok((port.name.clone(), Value::Tensor(tensor)))
     };
     let inputs: Result<Vec<_>, String> = session.signature().inputs.iter().map(input).collect();
-    let outputs = session.run(inputs?, &[], &Cancel::default());
+    let outputs = session.run(&inputs?, &[], &Cancel::default());
     let outputs = outputs.map_err(|error| error.to_string())?;
     let bits = |(name, value): (String, Value)| match value {
         Value::Tensor(tensor) => match tensor.into_parts() {

@@ -12,7 +12,7 @@ fn run(model: &str, inputs: Vec<(&str, Value)>) -> Result<Vec<(String, Value)>, 
         .map(|(name, value)| (name.to_owned(), value));
     load(model)
         .unwrap()
-        .run(inputs.collect(), &[], &Cancel::default())
+        .run(&inputs.collect::<Vec<_>>(), &[], &Cancel::default())
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_sequence_begins_empty_and_grows() {
     let session = load("sequence-grows.onnx").unwrap();
     let grow = |parts: Value, x: Value| {
         let inputs = vec![("parts".to_owned(), parts), ("x".to_owned(), x)];
-        let mut outputs = session.run(inputs, &[], &Cancel::default()).unwrap();
+        let mut outputs = session.run(&inputs, &[], &Cancel::default()).unwrap();
         outputs.remove(0).1
     };
     let [one, two] = [floats(&[1, 1], &[1.0]), floats(&[1, 2], &[2.0, 3.0])];
@@ -66,7 +66,7 @@ fn there_is_an_empty_sequence_of_every_datatype() {
             session.signature().outputs[0].kind.of_tensors(),
             Some(datatype)
         );
-        let outputs = session.run(Vec::new(), &[], &Cancel::default());
+        let outputs = session.run(&[], &[], &Cancel::default());
         assert_eq!(
             outputs.unwrap()[0].1,
             Value::Sequence(Vec::new()),

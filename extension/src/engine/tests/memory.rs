@@ -28,7 +28,7 @@ fn a_large_output_is_not_copied_and_outlives_its_session() {
     let run = || {
         let x = Tensor::new(vec![1, COUNT], Data::Fp32(Buffer::of_bytes(body.clone()))).unwrap();
         let inputs = vec![("x".to_owned(), Value::Tensor(x))];
-        session.run(inputs, &[], &Cancel::default()).unwrap()
+        session.run(&inputs, &[], &Cancel::default()).unwrap()
     };
     let first = run();
     let other = run();
@@ -59,7 +59,7 @@ fn an_output_that_is_an_input_is_copied_out_of_it() {
     let x = Tensor::new(vec![COUNT], numbers()).unwrap();
     let addresses = x.data().addresses();
     let inputs = vec![("x".to_owned(), Value::Tensor(x))];
-    let outputs = session.run(inputs, &[], &Cancel::default()).unwrap();
+    let outputs = session.run(&inputs, &[], &Cancel::default()).unwrap();
     assert!(!floats(&outputs).is_foreign());
     assert!(!addresses.contains(&floats(&outputs).as_ptr().addr()));
     assert_eq!(floats(&outputs)[..], numbers());
@@ -88,7 +88,7 @@ fn what_a_run_took_is_given_back_at_once_without_another() {
     let run = |side: i64| {
         let sizes = Tensor::new(vec![2], vec![side, side]).unwrap();
         let inputs = vec![("sizes".to_owned(), Value::Tensor(sizes))];
-        let outputs = session.run(inputs, &[], &Cancel::default()).unwrap();
+        let outputs = session.run(&inputs, &[], &Cancel::default()).unwrap();
         let expected = Tensor::new(vec![], vec![side * side]).unwrap();
         assert_eq!(outputs, [("count".to_owned(), Value::Tensor(expected))]);
     };
@@ -125,7 +125,7 @@ fn a_run_whose_values_ask_for_more_memory_than_there_is_fails_with_the_numbers()
     let run = |count: i64| {
         let x = Tensor::new(vec![1], vec![count]).unwrap();
         let inputs = vec![("x".to_owned(), Value::Tensor(x))];
-        session.run(inputs, &[], &Cancel::default())
+        session.run(&inputs, &[], &Cancel::default())
     };
     for (count, requested) in [(1_000_000_000, 4_000_000_000), (1 << 40, 1 << 42)] {
         let error = run(count).unwrap_err();

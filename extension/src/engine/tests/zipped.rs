@@ -37,7 +37,7 @@ fn run(
     input: &(String, Value),
     outputs: &[String],
 ) -> Result<Vec<(String, Value)>, EngineError> {
-    let outputs = session.run(vec![input.clone()], outputs, &Cancel::default())?;
+    let outputs = session.run(std::slice::from_ref(input), outputs, &Cancel::default())?;
     let each = outputs
         .into_iter()
         .map(|(name, value)| (name, each_map(value)));

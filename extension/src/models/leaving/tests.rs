@@ -54,7 +54,7 @@ impl Session for Slow {
         &self.signature
     }
 
-    fn run(&self, _: Vec<(String, Value)>, _: &[String], _: &Cancel) -> RunResult {
+    fn run(&self, _: &[(String, Value)], _: &[String], _: &Cancel) -> RunResult {
         Ok(Vec::new())
     }
 }
@@ -86,7 +86,7 @@ async fn requests_that_run_are_waited_for() {
     let takes = LONGEST.saturating_sub(SECOND);
     let request = async {
         tokio::time::sleep(takes).await;
-        assert!(running.run(Vec::new(), &[], &Cancel::default()).is_ok());
+        assert!(running.run(&[], &[], &Cancel::default()).is_ok());
         drop(running);
     };
     let (gone, ()) = tokio::join!(leaving.gone(LONGEST), request);
@@ -107,7 +107,7 @@ async fn one_that_is_still_in_use_can_be_put_back_whole() {
     models.put_back(loaded);
     let current = models.current(&name()).unwrap();
     assert_eq!(current.loaded_at, running.loaded_at);
-    assert!(current.run(Vec::new(), &[], &Cancel::default()).is_ok());
+    assert!(current.run(&[], &[], &Cancel::default()).is_ok());
     // It can be taken out again, and goes once nobody uses it.
     drop((current, running));
     let leaving = models.take_out(&name()).unwrap();

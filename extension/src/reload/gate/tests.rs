@@ -1,5 +1,6 @@
 //! The gate over sessions that answer what a test tells them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value as Json, json};
@@ -32,7 +33,7 @@ impl Session for Model {
 
     fn run(
         &self,
-        _: Vec<(String, Value)>,
+        _: &[(String, Value)],
         asked: &[String],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Value)>, EngineError> {

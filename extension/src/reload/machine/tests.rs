@@ -105,6 +105,8 @@ struct World {
     failures: BTreeMap<u8, u32>,
     /// Loads that came to an end.
     let_in: Vec<u8>,
+    /// Every version fails on the inputs on which the active one fails.
+    shares_failures: bool,
 }
 
 impl World {
@@ -122,6 +124,7 @@ impl World {
             failures: BTreeMap::new(),
             unlucky: Vec::new(),
             let_in: Vec::new(),
+            shares_failures: false,
         }
     }
 
@@ -183,15 +186,10 @@ impl World {
     }
 
     /// The version that answers fails its callers.
-    fn withdraw(&mut self, luck: &mut dyn Iterator<Item = Luck>) -> Option<End> {
+    fn roll_back(&mut self, luck: &mut dyn Iterator<Item = Luck>) -> Option<End> {
         let answering = self.answering?;
         let digest = record(answering).digest();
-        let (check, step) = Check::withdraw(
-            &self.history,
-            Some(digest.clone()),
-            &digest,
-            "its runs fail",
-        );
+        let (check, step) = Check::roll_back(&self.history, Some(digest.clone()), &digest);
         let end = self.walk(check, step, luck);
         if self.history.why_refused(&digest, None).is_some() {
             self.unlucky.push(content(answering));
@@ -216,8 +214,8 @@ impl World {
                 _ => {}
             }
             if luck == Luck::Kill {
-                if let Step::Load(loading) = &step {
-                    let digest = loading.digest();
+                if let Step::Load { record, .. } = &step {
+                    let (loading, digest) = (record, record.digest());
                     self.history.died(&digest);
                     // With no other version it is tried again.
                     if self.history.why_refused(&digest, None).is_some() {
@@ -249,7 +247,7 @@ impl World {
                 Step::Gather(target) => self.gather(*target, luck),
                 Step::Find(wanted) if self.is_cached(version(wanted)) => Event::Found,
                 Step::Find(_) => Event::Lost,
-                Step::Load(wanted) => self.load(version(wanted), luck)?,
+                Step::Load { record, replay } => self.load(version(record), *replay, luck)?,
                 Step::Rename(wanted) => self.rename(wanted, luck),
             };
             assert!(
@@ -282,7 +280,7 @@ impl World {
     }
 
     /// `None` when the process died.
-    fn load(&mut self, wanted: u8, luck: Luck) -> Option<Event> {
+    fn load(&mut self, wanted: u8, replay: bool, luck: Luck) -> Option<Event> {
         assert!(
             self.is_cached(wanted) || luck == Luck::Lost,
             "its files are not here"
@@ -309,6 +307,9 @@ impl World {
         if nature != Nature::Good {
             *self.failures.entry(wanted).or_default() += 1;
         }
+        if nature == Nature::Good && replay && self.shares_failures {
+            return Some(Event::NotConfirmed { vacated });
+        }
         Some(match nature {
             Nature::Good => {
                 assert!(
@@ -319,6 +320,7 @@ impl World {
                 self.let_in.push(wanted);
                 Event::Loaded {
                     signature: Signature::default(),
+                    rollback: replay.then(|| "its runs fail".to_owned()),
                 }
             }
             Nature::Bad => refused(Cause::Itself),
@@ -525,7 +527,7 @@ fn a_version_whose_load_is_deferred_is_not_loaded_and_another_one_is() {
 }
 
 #[test]
-fn a_version_is_withdrawn_also_where_it_had_to_go_for_another() {
+fn a_version_is_rolled_back_also_where_it_had_to_go_for_another() {
     let release = Release {
         number: 0,
         choices: vec![1, 5],
@@ -538,8 +540,8 @@ fn a_version_is_withdrawn_also_where_it_had_to_go_for_another() {
     world.check(&mut [Luck::Good, Luck::Bad].into_iter());
     world.check(&mut [Luck::Good, Luck::Good, Luck::Bad].into_iter());
     assert_eq!(world.answering, Some(5));
-    // It is loaded in the place of the one that is withdrawn, and is bad.
-    world.withdraw(&mut [Luck::Good, Luck::Good, Luck::NoMemory].into_iter());
+    // It is loaded in the place of the one that is rolled back, and is bad.
+    world.roll_back(&mut [Luck::Good, Luck::Good, Luck::NoMemory].into_iter());
     assert_eq!(world.answering, Some(3));
     assert!(
         world
@@ -579,7 +581,7 @@ fn the_same_content_is_renamed_and_on_terms_that_it_does_not_keep_it_stays_what_
 }
 
 #[test]
-fn content_that_is_to_be_withdrawn_and_stays_is_renamed_by_the_next_check() {
+fn content_that_is_to_be_rolled_back_and_stays_is_renamed_by_the_next_check() {
     let release = |number, choice, stand_ins| Release {
         number,
         choices: vec![choice],
@@ -588,23 +590,50 @@ fn content_that_is_to_be_withdrawn_and_stays_is_renamed_by_the_next_check() {
     let releases = vec![release(0, 1, vec![TWIN]), release(1, ITS_TWIN, vec![])];
     let mut world = World::new(true, vec![Nature::Good; 6], releases);
     world.settle();
-    world.withdraw(&mut std::iter::empty());
+    world.roll_back(&mut std::iter::empty());
     assert_eq!(world.answering, Some(TWIN));
-    world.withdraw(&mut [Luck::Bump(1)].into_iter());
+    world.roll_back(&mut [Luck::Bump(1)].into_iter());
     assert_eq!(world.answering, Some(TWIN));
     world.settle();
     assert_eq!(world.answering, Some(ITS_TWIN));
+}
+
+#[test]
+fn a_rollback_that_is_not_confirmed_changes_nothing_also_where_the_active_version_had_to_go() {
+    for luck in [Luck::Good, Luck::NoMemory] {
+        let release = |number, version| Release {
+            number,
+            choices: vec![version],
+            stand_ins: vec![],
+        };
+        let releases = vec![release(0, 1), release(1, 2)];
+        let mut world = World::new(false, vec![Nature::Good; 3], releases);
+        world.settle();
+        world.now = 1;
+        world.settle();
+        assert_eq!(world.answering, Some(2));
+        let history = world.history.clone();
+        world.shares_failures = true;
+        // It is found, and loaded.
+        world.roll_back(&mut [Luck::Good, luck].into_iter());
+        assert_eq!(world.answering, Some(2), "{luck:?}");
+        assert_eq!(world.history, history, "{luck:?}");
+        world.shares_failures = false;
+        world.roll_back(&mut [Luck::Good, luck].into_iter());
+        assert_eq!(world.answering, Some(1), "{luck:?}");
+    }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn whatever_happens_the_newest_good_one_answers_in_the_end(mut world in worlds(), life in life()) {
+    fn whatever_happens_the_newest_good_one_answers_in_the_end(mut world in worlds(), life in life(), shares_failures in any::<bool>()) {
+        world.shares_failures = shares_failures;
         for (withdraw, luck) in life {
             let luck = &mut luck.into_iter();
             if withdraw {
-                world.withdraw(luck);
+                world.roll_back(luck);
             } else {
                 world.check(luck);
             }

@@ -27,7 +27,7 @@ fn bench() -> Bench {
 }
 
 impl Bench {
-    fn loads(&self) -> usize {
+    pub(super) fn loads(&self) -> usize {
         self.seen.lock().unwrap().loaded.len()
     }
 

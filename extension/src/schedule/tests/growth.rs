@@ -42,7 +42,7 @@ impl Session for Process {
         &NONE
     }
 
-    fn run(&self, _: Vec<(String, Value)>, _: &[String], _: &Cancel) -> RunResult {
+    fn run(&self, _: &[(String, Value)], _: &[String], _: &Cancel) -> RunResult {
         // To clear as much memory takes the system longer.
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(2) {

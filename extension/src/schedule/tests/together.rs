@@ -89,10 +89,13 @@ async fn what_one_sent_is_no_error_of_the_others() {
             Ok(answer) => assert_eq!(rows(&answer), given),
             Err(error) => {
                 assert!(given[0] < 0.0);
-                assert!(
-                    matches!(error, RunError::Engine(EngineError::Node(_))),
-                    "{error:?}"
-                );
+                let RunError::Failed(failed) = &error else {
+                    panic!("{error:?}")
+                };
+                assert!(matches!(failed.error, EngineError::Node(_)), "{error:?}");
+                // Its inputs come back, and not those of the joined run.
+                let returned = failed.request.as_ref().unwrap();
+                assert_eq!(returned.inputs, request(&given).inputs);
             }
         }
     }

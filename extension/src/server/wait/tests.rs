@@ -171,7 +171,8 @@ async fn a_stale_version_is_checked_first_and_the_new_one_answers() {
     bench.wall.pass(HOUR);
     let mut wishes = std::mem::replace(&mut bench.wishes, tokio::sync::mpsc::channel(1).1);
     let checks = async {
-        assert_eq!(wishes.recv().await, Some(Wish::Check(bench.name.clone())));
+        let wish = wishes.recv().await;
+        assert!(matches!(wish, Some(Wish::Check(model)) if model == bench.name));
         bench.load("2");
         bench.check_ends(None);
     };

@@ -92,7 +92,7 @@ pub(super) fn compare(
 }
 
 fn run(session: &dyn Session, inputs: &Inputs) -> Result<Inputs, EngineError> {
-    session.run(inputs.clone(), &[], &Cancel::default())
+    session.run(inputs, &[], &Cancel::default())
 }
 
 fn differences(

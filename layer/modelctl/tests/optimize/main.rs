@@ -75,8 +75,8 @@ fn run(model: &Path, name: &str, tensor: &Tensor) -> Vec<(String, Value)> {
         OnnxRuntime::open(&library, 1, None).expect("run `make onnxruntime` first")
     });
     let session = engine.load(model, None).unwrap();
-    let inputs = vec![(name.to_owned(), Value::Tensor(tensor.clone()))];
-    session.run(inputs, &[], &Cancel::default()).unwrap()
+    let inputs = [(name.to_owned(), Value::Tensor(tensor.clone()))];
+    session.run(&inputs, &[], &Cancel::default()).unwrap()
 }
 
 /// A folder with a model in it, and the model's path.

@@ -99,7 +99,7 @@ fn golden_of(model: &Model) -> Golden {
         #[serde(borrow)]
         outputs: &'a RawValue,
     }
-    let outputs = model.run(Vec::new(), &[], &Cancel::default()).unwrap();
+    let outputs = model.run(&[], &[], &Cancel::default()).unwrap();
     let by = AnsweredBy {
         model: "m",
         version: "1",

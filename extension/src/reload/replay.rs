@@ -1,0 +1,131 @@
+//! Failed inputs, run on the version to which a model may be rolled back.
+//!
+//! It happens on the thread that has loaded the session, before a request can reach it. Each run has a deadline, all of
+//! them together have one, and memory that they took is given back. A run that is cut short says nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::Memory;
+use crate::engine::{Cancel, EngineError, Session};
+use crate::status::{Evidence, FailedInput, Replayed};
+
+/// Deadline of one run, in seconds.
+const RUN_SECONDS: u64 = 5;
+/// Maximum time of all runs.
+const MAX_TIME: Duration = Duration::from_secs(10);
+/// Memory that must be free for a run, apart from its inputs.
+const MIN_FREE: u64 = 16 << 20;
+/// Memory that must be free for each byte of input.
+const FREE_PER_BYTE: u64 = 8;
+
+/// The replay for one load.
+pub(super) struct Replay {
+    evidence: Evidence,
+    in_place: bool,
+    memory: Arc<Memory>,
+    begins: Box<dyn FnOnce() + Send>,
+    runtime: Handle,
+}
+
+/// The session that becomes active, and the reason for a rollback; or what became of each input, where it does not.
+pub(super) type Decision = Result<(Box<dyn Session>, Option<String>), Vec<Replayed>>;
+
+impl Replay {
+    /// A replay of the evidence's inputs. `in_place`: no other version is in memory. `begins` is called before the first
+    /// run. To be called inside a Tokio runtime.
+    pub(super) fn new(
+        evidence: Evidence,
+        in_place: bool,
+        memory: Arc<Memory>,
+        begins: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        Self {
+            evidence,
+            in_place,
+            memory,
+            begins: Box::new(begins),
+            runtime: Handle::current(),
+        }
+    }
+
+    /// Runs the inputs, and decides by the results. To be called on a thread that may block.
+    pub(super) fn decide(self, session: Box<dyn Session>) -> Decision {
+        let Self {
+            evidence,
+            in_place,
+            memory,
+            begins,
+            runtime,
+        } = self;
+        begins();
+        let inputs = replay(&*session, &evidence.inputs, &memory, &runtime);
+        if evidence.confirms(&inputs, in_place) {
+            return Ok((session, Some(evidence.reason(&inputs))));
+        }
+        drop(session);
+        crate::sys::release_freed_memory();
+        Err(inputs)
+    }
+}
+
+/// Runs each input once. One that is there several times has the same result.
+fn replay(
+    session: &dyn Session,
+    inputs: &[Arc<FailedInput>],
+    memory: &Memory,
+    runtime: &Handle,
+) -> Vec<Replayed> {
+    let started = std::time::Instant::now();
+    let mut results: Vec<Replayed> = Vec::with_capacity(inputs.len());
+    for (place, input) in inputs.iter().enumerate() {
+        let same = inputs[..place]
+            .iter()
+            .position(|other| Arc::ptr_eq(other, input));
+        let result = match same {
+            Some(same) => results[same],
+            None if started.elapsed() > MAX_TIME || !has_room(input, memory) => Replayed::Unknown,
+            None => run(session, input, runtime),
+        };
+        results.push(result);
+    }
+    results
+}
+
+fn has_room(input: &FailedInput, memory: &Memory) -> bool {
+    let bytes: usize = input.inputs.iter().map(|(_, value)| value.bytes()).sum();
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    let needed = bytes.saturating_mul(FREE_PER_BYTE).saturating_add(MIN_FREE);
+    memory.probe.free().is_none_or(|free| free >= needed)
+}
+
+fn run(session: &dyn Session, input: &FailedInput, runtime: &Handle) -> Replayed {
+    session.release_spare_memory();
+    let run = |cancel: &Cancel| session.run(&input.inputs, &input.outputs, cancel);
+    match within(RUN_SECONDS, runtime, run) {
+        Ok(_) => Replayed::Answered,
+        Err(EngineError::Cancelled) => Replayed::Unknown,
+        Err(error) if error.is_out_of_memory() => Replayed::Unknown,
+        Err(_) => Replayed::Failed,
+    }
+}
+
+/// Runs something for at most so many seconds. They are counted one by one, so that a freeze, in which the clock may
+/// jump by an hour, takes one of them at most.
+pub(super) fn within<T>(seconds: u64, runtime: &Handle, run: impl FnOnce(&Cancel) -> T) -> T {
+    let cancel = Arc::new(Cancel::default());
+    let limit = runtime.spawn({
+        let cancel = Arc::clone(&cancel);
+        async move {
+            for _ in 0..seconds {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            cancel.cancel();
+        }
+    });
+    let result = run(&cancel);
+    limit.abort();
+    result
+}
