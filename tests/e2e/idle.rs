@@ -38,7 +38,8 @@ const NEXT: &Bounds = &[
 
 /// The same for a request besides. A run that was slow the last time is handed to another thread and back: one is woken,
 /// the other waits again (`futex`), and the server's thread is told by writing to a descriptor of its own. Two threads
-/// that meet at a queue let each other pass (`sched_yield`), and a heap grows by pages until it has its size.
+/// that meet at a queue let each other pass (`sched_yield`), and a heap grows by pages until it has its size. After a run
+/// that took long, the sidecar reads how much memory it has (`statx` to `close`).
 const SERVING: &Bounds = &[
     ("recvfrom", 2 * MANY),
     ("writev", 2 * MANY),
@@ -47,6 +48,10 @@ const SERVING: &Bounds = &[
     ("write", MANY),
     ("sched_yield", MANY / 10),
     ("mprotect", MANY / 10),
+    ("statx", MANY / 10),
+    ("openat", MANY / 10),
+    ("read", MANY / 5),
+    ("close", MANY / 10),
 ];
 
 /// A function with a model, and nothing due for a day.

@@ -78,7 +78,9 @@ async fn the_time_of_a_start_is_recorded_when_the_model_is_active_after_init() {
 async fn a_clone_of_a_snapshot_sends_nothing_from_before_its_first_invocation() {
     let s3 = s3_with("wine-v1.onnx").await;
     let cloudwatch = CloudWatch::start().await.unwrap();
-    let function = measured(&s3, &cloudwatch).initialization_type("snap-start");
+    let function = measured(&s3, &cloudwatch)
+        .initialization_type("snap-start")
+        .clock(Clock::Jumps);
     let function = function.start().await.unwrap();
     freeze(&function, &s3).await;
     cloudwatch.let_pass(LONG);
@@ -102,7 +104,8 @@ async fn without_cloudwatch_attempts_become_rare_and_metrics_go_to_the_log() {
     cloudwatch.fail_next(1_000, 403, "AccessDenied");
     let function = measured(&s3, &cloudwatch)
         .env("MODEL_REFRESH_INTERVAL", "24h")
-        .env("MODEL_TAIL_BUDGET", "30s");
+        .env("MODEL_TAIL_BUDGET", "30s")
+        .clock(Clock::Jumps);
     let function = function.start().await.unwrap();
     for _ in 0..INVOCATIONS {
         function.answer(&features(1)).await.unwrap();
@@ -137,8 +140,9 @@ async fn one_datum_that_cloudwatch_rejects_is_dropped_and_the_others_arrive() {
     cloudwatch.fail_next(1, 400, "InvalidParameterValue");
     let alone = Alone::observed(&s3, &cloudwatch).await;
     alone.predict(1).await;
-    let arrived = cloudwatch.wait_until("the inference", |datapoints| {
-        datapoints.iter().any(|one| one.name == "Inferences")
+    let arrived = cloudwatch.wait_until("the inference and the start", |datapoints| {
+        let has = |name: &str| datapoints.iter().any(|one| one.name == name);
+        has("Inferences") && has("ColdStarts")
     });
     arrived.await.unwrap();
     assert!((cloudwatch.sum(&Filter::metric("ColdStarts")) - 1.0).abs() < 1e-9);

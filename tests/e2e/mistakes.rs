@@ -281,6 +281,7 @@ fn longest_echo(text: &str) -> usize {
     runs.max().unwrap_or_default()
 }
 
+#[expect(clippy::too_many_lines, reason = "one table of requests")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_echoes_little_of_what_came() {
     let (_s3, alone) = serving("identity-string.onnx").await;
