@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
@@ -34,6 +35,20 @@ pub(super) struct Shelf {
     /// Set where it does not answer, as if packets were dropped; and the number of questions then.
     pub(super) is_silent: AtomicBool,
     pub(super) unanswered: AtomicUsize,
+    /// Time after which the last of these questions was given up, by Tokio's clock.
+    pub(super) given_up_after: Mutex<Option<Duration>>,
+}
+
+/// A question that gets no answer, until it is given up.
+struct Unanswered<'a> {
+    shelf: &'a Shelf,
+    since: tokio::time::Instant,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        *self.shelf.given_up_after.lock().unwrap() = Some(self.since.elapsed());
+    }
 }
 
 struct OnShelf {
@@ -137,6 +152,10 @@ impl Source for OnShelf {
         Box::pin(async move {
             if self.shelf.is_silent.load(Ordering::Relaxed) {
                 self.shelf.unanswered.fetch_add(1, Ordering::Relaxed);
+                let _unanswered = Unanswered {
+                    shelf: &self.shelf,
+                    since: tokio::time::Instant::now(),
+                };
                 std::future::pending::<()>().await;
             }
             let (etag, bytes) = self.held()?;
