@@ -5,7 +5,7 @@
 //! process with them. Then it is swapped in.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::info;
 
@@ -92,19 +92,12 @@ impl Reloader {
         let started = Instant::now();
         let engine = match self.shared.engine.get().await {
             Ok((engine, _)) => engine,
-            Err(problem) => {
-                walk.failed(problem);
-                return Event::NotLoaded { vacated: false };
-            }
+            Err(problem) => return walk.not_tried(problem, false),
         };
         let memory = &self.shared.memory;
         let rollback = walk.rollback.as_ref().filter(|_| replay);
         let evidence = rollback.map(|rollback| rollback.evidence.clone());
-        let description = match files.description() {
-            // What comes from the cache has not been read yet, and only data files need it.
-            None if !record.others.is_empty() => describe(files.path()).await.ok().flatten(),
-            read => read.cloned(),
-        };
+        let description = description(&record, &files).await;
         let weights = Weights::of(&record, description.as_ref());
         let turn = memory
             .loads
@@ -118,10 +111,7 @@ impl Reloader {
                     walk.way_back = way_back;
                 }
                 Ok(None) => return walk.stays(RollbackOutcome::NotEnough, false),
-                Err(problem) => {
-                    walk.failed(problem);
-                    return Event::NotLoaded { vacated: false };
-                }
+                Err(problem) => return walk.not_tried(problem, false),
             }
         }
         let vacated = how == How::InPlace;
@@ -130,8 +120,7 @@ impl Reloader {
         let old = self.loaded().as_ref().map(|(_, seen)| *seen);
         let reserved = memory.account.load(Need { new: weights, old }.estimate());
         if let Err(problem) = journal.load_begins(&digest) {
-            walk.failed(problem);
-            return Event::NotLoaded { vacated };
+            return walk.not_tried(problem, vacated);
         }
         let attempt = Attempt {
             engine,
@@ -164,23 +153,15 @@ impl Reloader {
         let (decided, passed, files) = match result {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(problem)) => return self.not_loaded(&record, problem, vacated, walk).await,
-            Err(problem) => {
-                walk.failed(problem);
-                return Event::NotLoaded { vacated };
-            }
+            Err(problem) => return walk.not_tried(problem, vacated),
         };
         let (session, rollback) = match decided {
             Ok(decided) => decided,
             Err(replayed) => return walk.stays(RollbackOutcome::Kept(replayed), vacated),
         };
         passed.report(name, &record.version);
-        let steps = &mut walk.steps;
-        steps.warm_up = passed.warm_up.map(|time| time.min(loading));
-        let warm_up = steps.warm_up.unwrap_or_default();
-        steps.load = (waited + loading).saturating_sub(warm_up);
+        self.count_load(&mut walk.steps, passed.warm_up, waited, loading);
         drop(files);
-        metrics::histogram!(defs::MODEL_LOAD_TIME, defs::MODEL_LABEL => name.to_string())
-            .record(milliseconds(loading.saturating_sub(warm_up)));
         let signature = session.signature().clone();
         let labels = journal.history().labels().clone();
         self.backoff().take_if(|backoff| backoff.is_of(&digest));
@@ -196,6 +177,22 @@ impl Reloader {
             signature,
             rollback,
         }
+    }
+
+    /// Counts a load that ended well, in time awake: the wait for its turn, and the load with the run that warmed it up.
+    fn count_load(
+        &self,
+        steps: &mut Steps,
+        warm_up: Option<Duration>,
+        waited: Duration,
+        loading: Duration,
+    ) {
+        steps.warm_up = warm_up.map(|time| time.min(loading));
+        let warm_up = steps.warm_up.unwrap_or_default();
+        steps.load = (waited + loading).saturating_sub(warm_up);
+        let model = self.settings.name.to_string();
+        metrics::histogram!(defs::MODEL_LOAD_TIME, defs::MODEL_LABEL => model)
+            .record(milliseconds(loading.saturating_sub(warm_up)));
     }
 
     /// Company of a load. After a death in a load there is none, so that another death names one version.
@@ -355,5 +352,22 @@ impl CheckError {
             CheckError::Gate(refusal) => refusal.is_out_of_memory(),
             _ => false,
         }
+    }
+}
+
+impl Walk {
+    /// The load could not even be tried.
+    fn not_tried(&mut self, problem: impl Into<CheckError>, vacated: bool) -> Event {
+        self.failed(problem);
+        Event::NotLoaded { vacated }
+    }
+}
+
+/// Returns what a model says of itself, where that matters: a version from the cache has not been read yet, and only data
+/// files need it.
+async fn description(record: &Record, files: &KeptModel) -> Option<Description> {
+    match files.description() {
+        None if !record.others.is_empty() => describe(files.path()).await.ok().flatten(),
+        read => read.cloned(),
     }
 }
