@@ -75,28 +75,6 @@ async fn the_time_of_a_start_is_recorded_when_the_model_is_active_after_init() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clone_of_a_snapshot_sends_nothing_from_before_its_first_invocation() {
-    let s3 = s3_with("wine-v1.onnx").await;
-    let cloudwatch = CloudWatch::start().await.unwrap();
-    let function = measured(&s3, &cloudwatch)
-        .initialization_type("snap-start")
-        .clock(Clock::Jumps);
-    let function = function.start().await.unwrap();
-    freeze(&function, &s3).await;
-    cloudwatch.let_pass(LONG);
-    function.answer(&features(1)).await.unwrap();
-    function.shutdown().await;
-    let sum = |metric| cloudwatch.sum(&Filter::metric(metric));
-    assert!((sum("Inferences") - 1.0).abs() < 1e-9);
-    for metric in ["ColdStarts", "InitTime", "ModelLoadTime"] {
-        assert!(
-            cloudwatch.datapoints(&Filter::metric(metric)).is_empty(),
-            "{metric}"
-        );
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn without_cloudwatch_attempts_become_rare_and_metrics_go_to_the_log() {
     const INVOCATIONS: u32 = 40;
     let s3 = s3_with("wine-v1.onnx").await;
