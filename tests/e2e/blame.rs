@@ -161,12 +161,14 @@ async fn a_required_model_that_is_missing_after_a_reset_is_an_exit_error() {
     s3.down().await;
     let failed = function.invoke(&features(1)).await;
     assert!(failed.function_error().is_some(), "{}", failed.text());
-    let trace = environment.trace();
-    let errors: Vec<_> = trace
-        .iter()
-        .filter(|call| call.path.ends_with("/error") && call.path.contains("/extension/"))
-        .collect();
-    let [error] = errors.try_into().unwrap();
+    // The handler's answer may come before the sidecar gives up.
+    let errors = || {
+        let mut trace = environment.trace();
+        trace.retain(|call| call.path.ends_with("/error") && call.path.contains("/extension/"));
+        trace
+    };
+    until("an error of the extension", || !errors().is_empty()).await;
+    let [error] = errors().try_into().unwrap();
     assert!(error.path.ends_with("/exit/error"), "{error:?}");
     let said: Value = serde_json::from_str(&error.request).unwrap();
     assert_eq!(said["errorType"], "Extension.ModelRequired");

@@ -55,7 +55,10 @@ async fn a_check_whose_answer_comes_in_the_freeze_is_not_asked_again(clock: Cloc
         freeze(&function, &s3).await;
     }
     let asked = s3.requests().split_off(before);
-    assert!(asked.iter().all(|one| one.status == Some(304)), "{asked:?}");
+    // A request that was begun shortly before a freeze may be given up at the thaw; it is sent again.
+    let answers: Vec<_> = asked.iter().filter_map(|one| one.status).collect();
+    assert!(answers.iter().all(|status| *status == 304), "{asked:?}");
+    assert!(!answers.is_empty(), "{asked:?}");
     // Of each two invocations one asks, and the next hears the answer.
     assert!(asked.len() <= MANY, "{} questions", asked.len());
     let log = function.log().text();
