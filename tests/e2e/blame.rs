@@ -209,14 +209,16 @@ async fn of_two_models_that_were_killed_in_their_loads_none_is_blamed_and_each_i
 
     let log = function.log();
     log.wait_for("no version is blamed").await.unwrap();
-    until("both models", || {
+    // With the first answer the environment may freeze: the other load goes on with the next invocation.
+    until("the first model", || {
         assert!(markers(&environment).len() < 2, "each is loaded alone");
-        log.text().matches("the model is loaded").count() == 2
+        log.text().contains("the model is loaded")
     })
     .await;
     assert_eq!(first.await.unwrap().unwrap()["statusCode"], 200);
     let answer = function.answer(&event("b")).await.unwrap();
     assert_eq!(answer["statusCode"], 200, "{answer}");
+    assert_eq!(log.text().matches("the model is loaded").count(), 2);
     environment.wait_until_frozen().await.unwrap();
     for name in ["a", "b"] {
         assert_no_blame(&environment, name);
