@@ -209,7 +209,7 @@ impl Config {
     /// Whether this process is to be stored in a snapshot, from which many environments are restored.
     #[must_use]
     pub fn is_snap_start(environment: &Environment) -> bool {
-        environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == Some("snap-start")
+        Self::initialization(environment) == InitializationType::SnapStart
     }
 
     /// Reads the whole configuration, or says everything that is wrong with it.
