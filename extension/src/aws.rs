@@ -4,8 +4,6 @@
 //! missing ([`Unreachable`]): in a VPC without an endpoint for the service, packets are dropped without a word,
 //! and a long wait would cost the caller billed time and tell nobody why.
 
-#[cfg(test)]
-pub(crate) mod alone;
 mod body;
 mod connections;
 mod credentials;

@@ -36,3 +36,5 @@ pub mod source;
 pub mod status;
 pub mod sys;
 pub mod tensor;
+#[cfg(test)]
+mod test_util;

@@ -94,6 +94,7 @@ const LEAVES: &[&str] = &[
     "status",
     "sys",
     "request_memory",
+    "test_util",
 ];
 
 /// Whoever observes something names the metric: the names alone are everybody's.

@@ -83,7 +83,7 @@ fn of_sizes() -> Box<dyn Session> {
 
 #[test]
 fn what_a_run_took_is_given_back_at_once_without_another() {
-    crate::aws::alone::run("engine::tests::memory::a_large_run_and_a_shrink", &[]);
+    crate::test_util::run_alone("engine::tests::memory::a_large_run_and_a_shrink", &[]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ async fn credentials_come_from_the_container_and_anew_when_they_expired_in_the_s
     let seen = Seen::default();
     tokio::spawn(serve(listener, Arc::clone(&seen)));
     let run = move || {
-        crate::aws::alone::run(
+        crate::test_util::run_alone(
             "metrics::cloudwatch::tests::credentials::sends_before_and_after_a_restore",
             &[
                 ("AWS_ENDPOINT_URL", &here),
@@ -70,7 +70,7 @@ async fn sends_before_and_after_a_restore() {
 
 #[test]
 fn without_any_credentials_the_error_says_what_lambda_gives_and_nothing_is_waited_for() {
-    crate::aws::alone::run(
+    crate::test_util::run_alone(
         "metrics::cloudwatch::tests::credentials::sends_without_credentials",
         &[],
     );
