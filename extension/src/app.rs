@@ -28,9 +28,9 @@ use crate::metrics::{CloudWatchSink, EmfSink, NoSink, Recorder, Reporter, Sink, 
 use crate::models::Models;
 use crate::reload::{EngineSlot, Loads, Memory, Reloader, Shared};
 use crate::request_memory::Account;
-use crate::schedule::Limits;
+use crate::scheduler::Limits;
 use crate::server::{self, BindError, Context, Listeners, Serving};
-use crate::source::{FilePlace, Place, S3Place};
+use crate::source::{LocalFolder, ModelFolder, S3Folder};
 use crate::status::Status;
 use crate::sys::{MemoryProbe as _, SystemMemory};
 use startup::Startup;
@@ -360,11 +360,14 @@ fn reloaders(config: &Config, aws: &SdkConfig, shared: &Shared) -> ByName<Arc<Re
         .iter()
         .map(|model| {
             let folder = model.location.folder();
-            let place: Box<dyn Place> = match &model.location {
-                Location::S3 { bucket, .. } => {
-                    Box::new(S3Place::new(aws, config.custom_s3_endpoint, bucket, folder))
-                }
-                Location::File { .. } => Box::new(FilePlace::new(folder)),
+            let place: Box<dyn ModelFolder> = match &model.location {
+                Location::S3 { bucket, .. } => Box::new(S3Folder::new(
+                    aws,
+                    config.custom_s3_endpoint,
+                    bucket,
+                    folder,
+                )),
+                Location::File { .. } => Box::new(LocalFolder::new(folder)),
             };
             let reloader = Reloader::new(model.clone(), place, shared.clone());
             (model.name.clone(), Arc::new(reloader))

@@ -5,14 +5,14 @@
 //! Beside the files, a [`Journal`] for each model says which identity of the source they came from and how their
 //! loads went, so that a second start in the same execution environment asks one conditional question and fetches
 //! nothing. Files of earlier versions stay as long as there is room for them, so that a version which returns is not
-//! fetched again; [`Cache::make_room`] says which go.
+//! fetched again; [`Cache::free_space`] says which go.
 //!
 //! A directory that several environments share, such as one on EFS, is never cleaned up by one of them: no eviction, no
 //! locks, and a file that is there already is left as it is, since another environment may have it mapped. Each fetches
 //! for itself what is not there, and the first name stays.
 
 mod adopted;
-mod draw;
+mod eviction;
 mod journal;
 mod layout;
 mod load_markers;
@@ -20,7 +20,7 @@ mod origins;
 mod partial;
 mod place;
 mod record;
-mod room;
+mod rollout_position;
 mod unpacked;
 
 use std::fs::{self, File};
@@ -28,22 +28,22 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+pub use eviction::InsufficientSpace;
 pub use journal::{Cause, History, Journal, Published, RejectedFile};
-pub use layout::KeptModel;
+pub use layout::CachedModel;
 pub use load_markers::ShuttingDown;
 pub use partial::{Partial, Unfinished, Wanted, is_full};
-pub use record::{FileRecord, Record};
-pub use room::NoRoom;
+pub use record::{FileRecord, ModelRecord};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 pub use unpacked::Unpacked;
 
 use crate::ids::{Digest, ModelName};
-use crate::manifest::Draw;
+use crate::manifest::RolloutPosition;
 use crate::sys;
+use eviction::Limits;
 use load_markers::LoadMarkers;
-use room::Limits;
 
 /// Prefix of the names of temporary files. No model's name begins with a dot, so no journal or load marker has it.
 const PARTIAL_PREFIX: &str = ".partial-";
@@ -67,8 +67,8 @@ pub struct Cache {
     journals: PathBuf,
     markers: Arc<LoadMarkers>,
     partials: PathBuf,
-    draw: PathBuf,
-    drawn: Arc<OnceLock<Draw>>,
+    rollout_position: PathBuf,
+    drawn: Arc<OnceLock<RolloutPosition>>,
     in_hand: Arc<Mutex<Vec<Weak<PathBuf>>>>,
     is_shared: bool,
     is_restart: bool,
@@ -77,9 +77,9 @@ pub struct Cache {
 
 /// A whole file, which stays at least as long as this or a clone of it lives.
 #[derive(Clone, Debug)]
-pub struct KeptFile(Arc<PathBuf>);
+pub struct CachedFile(Arc<PathBuf>);
 
-impl KeptFile {
+impl CachedFile {
     /// Where it lies.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -145,7 +145,7 @@ impl Cache {
             journals: own.join("journals"),
             markers: Arc::new(LoadMarkers::open(&loading)),
             partials: directory.join("partials"),
-            draw: own.join("draw"),
+            rollout_position: own.join("rollout_position"),
             drawn: Arc::default(),
             in_hand: Arc::default(),
             is_shared,
@@ -187,8 +187,8 @@ impl Cache {
     /// The file whose bytes have this digest, which is checked. One that is missing, damaged or cannot be read counts as
     /// absent; one that is damaged is removed. Reads the whole file.
     #[must_use]
-    pub fn find(&self, digest: &Digest) -> Option<KeptFile> {
-        let kept = self.take_in_hand(digest);
+    pub fn find(&self, digest: &Digest) -> Option<CachedFile> {
+        let kept = self.lease(digest);
         match digest_of(kept.path()) {
             Ok(found) if found == *digest => {
                 self.touch(kept.path());
@@ -227,17 +227,17 @@ impl Cache {
 
     /// A version whose files are all here, laid out to be loaded; see [`Cache::find`].
     #[must_use]
-    pub fn find_all(&self, record: &Record) -> Option<KeptModel> {
+    pub fn find_all(&self, record: &ModelRecord) -> Option<CachedModel> {
         let files = record.files().map(|file| self.find(&file.digest));
         let files = files.collect::<Option<Vec<_>>>()?;
         self.lay_out(record, files, None).ok()
     }
 
-    fn take_in_hand(&self, digest: &Digest) -> KeptFile {
+    fn lease(&self, digest: &Digest) -> CachedFile {
         let path = Arc::new(self.path(digest));
         let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
         in_hand.push(Arc::downgrade(&path));
-        KeptFile(path)
+        CachedFile(path)
     }
 
     fn in_hand(&self) -> Vec<Arc<PathBuf>> {
@@ -327,14 +327,14 @@ mod tests {
     use crate::tensor::Signature;
 
     /// A whole file that no journal names yet.
-    fn kept(cache: &Cache, bytes: &[u8]) -> (KeptFile, Digest) {
+    fn kept(cache: &Cache, bytes: &[u8]) -> (CachedFile, Digest) {
         let digest = Digest::of(Sha256::new().chain_update(bytes));
-        let file = cache.take_in_hand(&digest);
+        let file = cache.lease(&digest);
         fs::write(file.path(), bytes).unwrap();
         (file, digest)
     }
 
-    fn keep(cache: &Cache, model: &ModelName, bytes: &[u8]) -> (PathBuf, Record) {
+    fn keep(cache: &Cache, model: &ModelName, bytes: &[u8]) -> (PathBuf, ModelRecord) {
         let (file, digest) = kept(cache, bytes);
         let identity = Identity {
             etag: ETag("\"1\"".to_owned()),
@@ -346,7 +346,7 @@ mod tests {
             size: bytes.len() as u64,
             digest,
         };
-        let record = Record::new(file_record, Vec::new(), None);
+        let record = ModelRecord::new(file_record, Vec::new(), None);
         let mut journal = cache.journal(model, "s3://b/k");
         journal.note(|history| {
             history.seen(record.clone(), None);
@@ -402,7 +402,7 @@ mod tests {
             "journals",
             "loading",
             "partials",
-            "draw",
+            "rollout_position",
             "a.json",
             "-",
             "_",

@@ -2,12 +2,12 @@
 
 mod arena;
 mod failure;
-mod inline;
 mod memory;
 mod onnxruntime;
 mod optimise;
 mod session;
 mod values;
+mod weight_loader;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};

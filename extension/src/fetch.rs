@@ -37,10 +37,10 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use tracing::warn;
 
-use crate::cache::{Cache, CacheError, KeptFile, NoRoom, Unfinished, Wanted};
+use crate::cache::{Cache, CacheError, CachedFile, InsufficientSpace, Unfinished, Wanted};
 use crate::clock::{Clock, Thaws};
 use crate::ids::{ChecksumAlgorithm, Digest, Expected, Identity};
-use crate::source::{Chunks, Object, Opened, Source, SourceError};
+use crate::source::{ChunkStream, Object, Opened, Source, SourceError};
 pub use compression::Compression;
 use expectation::Expectation;
 pub use parts::Parts;
@@ -49,7 +49,7 @@ pub use unpack::UnpackError;
 use writer::{Ended, Whole, Writer};
 
 /// How often a fetch follows a source that changes while it is read.
-const MOST_CHANGES: u32 = 3;
+const MAX_CHANGES: u32 = 3;
 
 /// What is to be fetched.
 pub struct Request<'a> {
@@ -89,7 +89,7 @@ pub struct Fetched {
     /// compressed, more when the source changed on the way.
     pub transferred: u64,
     /// The file.
-    pub file: KeptFile,
+    pub file: CachedFile,
     /// How long the transfer took, from the first byte asked for to the file's name.
     pub elapsed: Duration,
 }
@@ -164,7 +164,7 @@ pub enum FetchError {
     },
     /// The disk is full, or will be.
     #[error(transparent)]
-    NoRoom(#[from] NoRoom),
+    InsufficientSpace(#[from] InsufficientSpace),
     /// The file could not be written.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -186,7 +186,7 @@ impl FetchError {
             | FetchError::PromisedDigest { .. }
             | FetchError::Unpack { .. }
             | FetchError::Rejected { .. }
-            | FetchError::NoRoom(_)
+            | FetchError::InsufficientSpace(_)
             | FetchError::Cache(_)
             | FetchError::Write(_) => false,
         }
@@ -213,7 +213,7 @@ impl FetchError {
             FetchError::Length { .. }
             | FetchError::Stalled { .. }
             | FetchError::Checksum { .. }
-            | FetchError::NoRoom(_)
+            | FetchError::InsufficientSpace(_)
             | FetchError::Write(_) => self.to_string(),
         }
     }
@@ -294,7 +294,7 @@ pub async fn open(
     }
 }
 
-fn rest(wanted: Wanted, range: Range<u64>, body: Box<dyn Chunks>) -> Opened {
+fn rest(wanted: Wanted, range: Range<u64>, body: Box<dyn ChunkStream>) -> Opened {
     Opened::Object(Object {
         identity: wanted.identity,
         size: wanted.size,
@@ -306,7 +306,7 @@ fn rest(wanted: Wanted, range: Range<u64>, body: Box<dyn Chunks>) -> Opened {
 
 struct Nothing;
 
-impl Chunks for Nothing {
+impl ChunkStream for Nothing {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>> {
         Box::pin(std::future::ready(None))
     }
@@ -346,7 +346,7 @@ pub async fn fetch(request: Request<'_>, context: Context<'_>) -> Result<Fetched
             Err(error) => error,
         };
         let follows = matches!(&error, FetchError::Source(problem) if problem.is_changed());
-        if follows && changes < MOST_CHANGES {
+        if follows && changes < MAX_CHANGES {
             changes += 1;
         } else if error.is_certain() {
             return Err(error.rejects(identity));
@@ -377,7 +377,7 @@ async fn receive(
     expected: Option<&Expected>,
     compression: Compression,
     context: Context<'_>,
-) -> Result<(Wanted, Whole, KeptFile), FetchError> {
+) -> Result<(Wanted, Whole, CachedFile), FetchError> {
     let (wanted, answer) = transfer.begin(object);
     let expectation = Expectation::of(&wanted, expected, compression)?;
     let (mut writer, pieces) = Writer::start(context, wanted.clone(), expectation, compression)?;

@@ -3,7 +3,7 @@
 //!
 //! Each module is a room with one subject, and uses only rooms below it: [`app`] builds the parts and runs them;
 //! [`lifecycle`] says when what is done; [`reload`] brings new versions in, as a [`manifest`] names them, through
-//! [`fetch`], [`cache`] and [`source`], and warms them up, through [`protocol`]; [`server`] answers requests, through [`protocol`] and [`schedule`]; [`models`] holds what is
+//! [`fetch`], [`cache`] and [`source`], and warms them up, through [`protocol`]; [`server`] answers requests, through [`protocol`] and [`scheduler`]; [`models`] holds what is
 //! loaded, and [`engine`] runs it.
 
 #![cfg_attr(
@@ -30,7 +30,7 @@ pub mod onnx;
 pub mod protocol;
 pub mod reload;
 pub mod request_memory;
-pub mod schedule;
+pub mod scheduler;
 pub mod server;
 pub mod source;
 pub mod status;

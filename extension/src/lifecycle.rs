@@ -25,7 +25,7 @@ use crate::ids::{ByName, ModelName};
 use crate::metrics::{Reporter, defs};
 use crate::models::Models;
 use crate::reload::{Outcome, Reloader};
-use crate::status::{RollbackRequest, Status, Wish};
+use crate::status::{Command, RollbackRequest, Status};
 use machine::{ATTEMPT_PAUSE, Job};
 
 /// What there is to be done, and with what.
@@ -72,16 +72,16 @@ impl Work {
     }
 
     /// Does what requests ask for. All of it ends when this is dropped.
-    async fn serve_wishes(self: Arc<Self>, mut wanted: mpsc::Receiver<Wish>) {
+    async fn handle_commands(self: Arc<Self>, mut wanted: mpsc::Receiver<Command>) {
         let mut tasks = JoinSet::new();
         loop {
-            let wish = tokio::select! {
-                wish = wanted.recv() => wish,
+            let command = tokio::select! {
+                command = wanted.recv() => command,
                 Some(_) = tasks.join_next() => continue,
             };
-            match wish {
-                Some(Wish::Check(model)) => self.check_soon(&model, &mut tasks),
-                Some(Wish::RollBack(request)) => self.roll_back(request, &mut tasks),
+            match command {
+                Some(Command::Check(model)) => self.check_soon(&model, &mut tasks),
+                Some(Command::RollBack(request)) => self.roll_back(request, &mut tasks),
                 None => return,
             }
         }
@@ -96,7 +96,7 @@ impl Work {
         let failed_at = status.attempted_at.filter(|_| status.problem.is_some());
         let rested = failed_at.map_or(ATTEMPT_PAUSE, |at| self.clock.now().since(at));
         let pause = ATTEMPT_PAUSE.saturating_sub(rested);
-        // Several wishes end their pause together, and make one check.
+        // Several commands end their pause together, and make one check.
         tasks.spawn(async move {
             tokio::time::sleep(pause).await;
             reloader.check().await;

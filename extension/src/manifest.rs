@@ -6,7 +6,7 @@
 //! allowed. `docs/manifest.md` specifies the format, `docs/manifest.schema.json` says as much of it as a JSON Schema
 //! can; tests hold the three together.
 //!
-//! Nothing is read or fetched here. Whoever fetches the bytes stops at [`MOST_BYTES`]; whoever loads a version holds its
+//! Nothing is read or fetched here. Whoever fetches the bytes stops at [`MAX_BYTES`]; whoever loads a version holds its
 //! signature and its golden examples against the model's own inputs and outputs.
 
 mod baseline;
@@ -25,7 +25,7 @@ mod written;
 use std::collections::BTreeMap;
 
 pub use baseline::{Baseline, Observed};
-pub use choose::{Chosen, Draw, Named, Why};
+pub use choose::{Chosen, Named, RolloutPosition, Why};
 pub use error::ManifestError;
 pub(crate) use error::printable;
 pub use golden::{Golden, GoldenTensor, Tolerance};
@@ -39,19 +39,19 @@ use crate::tensor::Signature;
 pub const FORMAT: &str = "model-sidecar/1";
 
 /// The most bytes of a manifest. It is fetched at every check that finds it changed, and held in memory whole.
-pub const MOST_BYTES: usize = 1 << 20;
+pub const MAX_BYTES: usize = 1 << 20;
 
 /// The most versions in a manifest.
-pub const MOST_VERSIONS: usize = 100;
+pub const MAX_VERSIONS: usize = 100;
 
 /// The most labels for versions.
-pub const MOST_LABELS: usize = 100;
+pub const MAX_LABELS: usize = 100;
 
 /// The most files in one version.
-pub const MOST_FILES: usize = 1_000;
+pub const MAX_FILES: usize = 1_000;
 
 /// The most golden examples in one version: each is one run of the model before it may serve.
-pub const MOST_GOLDEN: usize = 100;
+pub const MAX_GOLDEN: usize = 100;
 
 /// The end of a name that says that a file is stored compressed with Zstandard.
 const COMPRESSED: &str = ".zst";

@@ -7,7 +7,7 @@
 //! Where memory cannot bear two versions, the one that answers is [taken out](Models::take_out) first. Until another
 //! is swapped in there is none then, and requests that begin have to wait for it.
 
-mod leaving;
+mod drain;
 
 use std::ops::Deref;
 use std::sync::{Arc, RwLock};
@@ -20,7 +20,7 @@ use crate::engine::{Cancel, EngineError, Session};
 use crate::ids::{ByName, Digest, ModelName, VersionName};
 use crate::manifest::VersionLabels;
 use crate::tensor::{SharedDimensions, Signature, Value};
-pub use leaving::Leaving;
+pub use drain::Drain;
 
 /// Names and identity of one load of a version.
 #[derive(Clone, Debug)]
@@ -268,9 +268,9 @@ impl Models {
     /// From here on nothing answers for the model, until the next [`swap`](Self::swap) or
     /// [`put_back`](Self::put_back). `None` when nothing did before.
     #[must_use]
-    pub fn take_out(&self, model: &ModelName) -> Option<Leaving> {
+    pub fn take_out(&self, model: &ModelName) -> Option<Drain> {
         let loaded = self.exchange(model, None)?;
-        Some(Leaving::new(&loaded))
+        Some(Drain::new(&loaded))
     }
 
     /// What was taken out answers again.

@@ -16,7 +16,7 @@ mod foreign;
 mod mark;
 mod operators;
 mod skeleton;
-mod unzipped;
+mod strip_zipmap;
 mod weight;
 mod wire;
 
@@ -25,11 +25,11 @@ use std::fs::File;
 use std::io;
 
 pub use empty_sequence::empty_sequence;
-use external::{MOST_FILES, Walk};
+use external::{MAX_FILES, Walk};
 pub use foreign::foreign;
 pub use mark::{AtLoad, Mark};
 pub use skeleton::Skeleton;
-pub use unzipped::{Unzipped, Zipped};
+pub use strip_zipmap::{Unzipped, ZipMapOutput};
 pub use weight::Weight;
 use wire::Reader;
 
@@ -78,7 +78,7 @@ pub enum OnnxError {
         location: String,
         allowed: String,
     },
-    #[error("the model keeps its data in more than {MOST_FILES} files; save it with fewer")]
+    #[error("the model keeps its data in more than {MAX_FILES} files; save it with fewer")]
     TooManyFiles,
 }
 

@@ -31,7 +31,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, oneshot};
 use tracing::{error, info, warn};
 
-use crate::cache::{Cache, CacheError, Journal, KeptModel, NoRoom, Record, ShuttingDown};
+use crate::cache::{
+    Cache, CacheError, CachedModel, InsufficientSpace, Journal, ModelRecord, ShuttingDown,
+};
 use crate::clock::{Clock, Thaws, timed_awake};
 use crate::config::{ModelSettings, Reload};
 use crate::engine::EngineError;
@@ -40,7 +42,7 @@ use crate::ids::{Digest, FilePath};
 use crate::metrics::defs;
 use crate::models::Models;
 use crate::onnx::OnnxError;
-use crate::source::{Place, SourceError};
+use crate::source::{ModelFolder, SourceError};
 use crate::status::{ModelStatus, Status};
 use earlier::Listed;
 pub use engine_slot::EngineSlot;
@@ -85,12 +87,12 @@ pub struct Shared {
 /// Keeps one model current.
 pub struct Reloader {
     settings: ModelSettings,
-    place: Box<dyn Place>,
+    place: Box<dyn ModelFolder>,
     shared: Shared,
     /// What is known of the versions.
     known: Mutex<Known>,
     /// What is loaded, and what that took.
-    loaded: StdMutex<Option<(Record, Seen)>>,
+    loaded: StdMutex<Option<(ModelRecord, Seen)>>,
     /// What may stand in, as it was last listed.
     listed: Listed,
     /// Whether a canary was left to others until the first invocation, so that the manifest is to be read again.
@@ -154,7 +156,7 @@ enum CheckError {
         "{0}; the file of the version that answers stays, since memory does not bear two versions either and there would \
          be nothing to return to (MODEL_RELOAD=replace gives it up)"
     )]
-    NoRoom(NoRoom),
+    InsufficientSpace(InsufficientSpace),
     #[error(
         "{uri} refers to {file}, and nothing says which version of that belongs to it: publish with a manifest, which does"
     )]
@@ -223,7 +225,7 @@ impl CheckError {
             | CheckError::Onnx(_)
             | CheckError::InUse(_)
             | CheckError::NoReturn
-            | CheckError::NoRoom(_)
+            | CheckError::InsufficientSpace(_)
             | CheckError::Unsteady
             | CheckError::Gate(_)
             | CheckError::Refused(_)
@@ -237,7 +239,7 @@ impl CheckError {
 impl Reloader {
     /// A reloader for the model of `settings`, whose files lie in `place`.
     #[must_use]
-    pub fn new(settings: ModelSettings, place: Box<dyn Place>, shared: Shared) -> Self {
+    pub fn new(settings: ModelSettings, place: Box<dyn ModelFolder>, shared: Shared) -> Self {
         Self {
             settings,
             place,
@@ -445,7 +447,7 @@ impl Reloader {
     async fn ask(
         &self,
         known: bool,
-        beside: Option<Record>,
+        beside: Option<ModelRecord>,
         journal: &Journal,
         walk: &mut Walk,
     ) -> Event {
@@ -566,7 +568,7 @@ impl Reloader {
         }
     }
 
-    async fn look_for(&self, record: Record, walk: &mut Walk) -> Event {
+    async fn look_for(&self, record: ModelRecord, walk: &mut Walk) -> Event {
         let (files, cache) = self.find(Some(record)).await;
         walk.steps.cache = cache;
         walk.files = files;
@@ -591,7 +593,7 @@ impl Reloader {
     }
 
     /// The files of this version, if the cache has them whole, and how long it took to see that.
-    async fn find(&self, record: Option<Record>) -> (Option<KeptModel>, Duration) {
+    async fn find(&self, record: Option<ModelRecord>) -> (Option<CachedModel>, Duration) {
         let started = Instant::now();
         let Some(record) = record else {
             return (None, Duration::ZERO);
@@ -609,11 +611,11 @@ struct Walk {
     steps: Steps,
     offered: Offered,
     /// The files of the version that is loaded next.
-    files: Option<KeptModel>,
+    files: Option<CachedModel>,
     /// What its manifest says that it must do.
     terms: Terms,
     /// The files of the version that had to go for it.
-    way_back: Option<KeptModel>,
+    way_back: Option<CachedModel>,
     /// What went wrong first, until it is reported.
     problem: Option<CheckError>,
     /// Content that an earlier check has rejected, the first that was met.

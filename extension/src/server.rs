@@ -5,33 +5,33 @@
 //! frozen for an hour, and closing it at the thaw would race the next request.
 
 mod about;
-mod admission;
+mod acceptor;
 mod answer;
+mod auth;
+mod await_model;
+mod awake_timeout;
 mod body;
+mod compression;
 mod connection;
 mod document;
-mod encoding;
 mod error;
 mod host;
 mod listen;
 mod media_type;
 mod off_thread;
-mod patience;
-mod pieces;
 mod repository;
+mod response_body;
+mod rollback_policy;
 mod route;
 mod statistics;
-mod threads;
-mod trial;
-mod wait;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot, watch};
 
+pub use acceptor::{Serving, start};
 pub use listen::{BindError, Listeners};
-pub use threads::{Serving, start};
 
 use crate::clock::{Clock, Thaws};
 use crate::config::Token;
@@ -39,13 +39,13 @@ use crate::ids::ByName;
 use crate::metrics::defs::{self, MODEL_LABEL};
 use crate::models::{Loaded, Models};
 use crate::request_memory::Account;
-use crate::schedule::{Limits, Ran, RunError, Scheduler};
+use crate::scheduler::{Limits, RunError, RunOutcome, Scheduler};
 use crate::status::{RollbackRequest, Status};
+use rollback_policy::{Failure, Input, Trial};
 use statistics::Statistics;
-use trial::{Failure, Input, Trial};
 
 /// The largest body. Lambda's own limit is 6 MB; code in the function may send more, and memory is finite.
-const MOST_BODY: usize = 64 * 1024 * 1024;
+const MAX_BODY: usize = 64 * 1024 * 1024;
 /// How long the rest of a request's head may take from its first byte on.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a body may take without one byte arriving.
@@ -231,7 +231,7 @@ impl Context {
 
     /// Notes how a run ended, and asks for a rollback when most runs of a version on trial fail. The inputs of a run that
     /// failed are taken out of the error.
-    fn watch(&self, loaded: &Loaded, run: &mut Result<Ran, RunError>) {
+    fn watch(&self, loaded: &Loaded, run: &mut Result<RunOutcome, RunError>) {
         let Some(trial) = self.trials.get(&loaded.name) else {
             return;
         };

@@ -1,6 +1,6 @@
 //! Where model bytes come from. A seam: what fetches and reloads knows no S3.
 //!
-//! A [`Place`] is the folder in which all files of a model lie; a [`Source`] is one of them.
+//! A [`ModelFolder`] is the folder in which all files of a model lie; a [`Source`] is one of them.
 //!
 //! A file is named by its identity. [`Source::open`] asks what is there now; [`Source::read`] reads any range of what
 //! was found then, and of nothing else, so that a transfer can go on where it broke, or run in several parts, without
@@ -15,13 +15,13 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
-pub use file::{FilePlace, FileSource};
-pub use s3::{S3Place, S3Source};
+pub use file::{FileSource, LocalFolder};
+pub use s3::{S3Folder, S3Source};
 
 use crate::ids::{Checksum, Digest, FilePath, Identity};
 
 /// A folder of files: a prefix in a bucket, or a directory.
-pub trait Place: Send + Sync {
+pub trait ModelFolder: Send + Sync {
     /// The file at `path` in it, whether there is one or not.
     fn file(&self, path: &FilePath, named: NamedBy) -> Box<dyn Source>;
 
@@ -36,7 +36,7 @@ pub trait Place: Send + Sync {
     /// keeps no versions.
     fn version(&self, path: &FilePath, id: &str) -> Result<Box<dyn Source>, SourceError>;
 
-    /// The versions that were there before the present one, the newest first, at most [`MOST_EARLIER`]; the last of
+    /// The versions that were there before the present one, the newest first, at most [`MAX_EARLIER`]; the last of
     /// all where the file was deleted. None where the place keeps none. One request.
     fn earlier<'a>(
         &'a self,
@@ -45,7 +45,7 @@ pub trait Place: Send + Sync {
 }
 
 /// How many earlier versions of a file are looked at.
-pub const MOST_EARLIER: usize = 5;
+pub const MAX_EARLIER: usize = 5;
 
 /// A version of a file that is not the present one.
 pub struct Earlier {
@@ -82,7 +82,7 @@ pub trait Source: Send + Sync {
         &'a self,
         identity: &'a Identity,
         range: Range<u64>,
-    ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>>;
+    ) -> BoxFuture<'a, Result<Box<dyn ChunkStream>, SourceError>>;
 
     /// Where the file lies, if it can be used there: its name is the SHA-256 of its bytes, so that nobody changes it.
     fn in_place(&self) -> Option<(PathBuf, Digest)> {
@@ -109,11 +109,11 @@ pub struct Object {
     /// What of the file `body` brings: all of it, unless what is here already was not asked for again.
     pub range: Range<u64>,
     /// The bytes of `range`.
-    pub body: Box<dyn Chunks>,
+    pub body: Box<dyn ChunkStream>,
 }
 
 /// Bytes that arrive piece by piece.
-pub trait Chunks: Send {
+pub trait ChunkStream: Send {
     /// The next piece; `None` at the end. Dropping the future loses no bytes.
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>>;
 }

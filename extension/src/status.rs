@@ -3,8 +3,8 @@
 //! Written by reload, shown by the server. It is also the way in which the server asks for what is not its own
 //! business: a request that finds no model wants another attempt, and a model whose runs fail wants a rollback.
 
+mod command;
 mod rollback;
-mod wish;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Deadline, Timestamp};
 use crate::ids::{ByName, ModelName, VersionName};
+pub use command::Command;
 pub use rollback::{
     Evidence, FailedInput, MIN_RUNS, Replayed, RollbackOutcome, RollbackRequest, share,
 };
-pub use wish::Wish;
 
 /// Where one model stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,11 +56,11 @@ impl ModelStatus {
     }
 }
 
-/// The state of every model, and the channel by which the server's wishes go.
+/// The state of every model, and the channel by which the server's commands go.
 #[derive(Debug)]
 pub struct Status {
     models: ByName<watch::Sender<ModelStatus>>,
-    wanted: mpsc::Sender<Wish>,
+    wanted: mpsc::Sender<Command>,
     /// In milliseconds since the Unix epoch; 0 outside an invocation.
     invocation_deadline: AtomicU64,
 }
@@ -68,7 +68,7 @@ pub struct Status {
 impl Status {
     /// The status of these models, nothing loaded yet; what the server asks for arrives at the receiver.
     #[must_use]
-    pub fn new(models: impl IntoIterator<Item = ModelName>) -> (Self, mpsc::Receiver<Wish>) {
+    pub fn new(models: impl IntoIterator<Item = ModelName>) -> (Self, mpsc::Receiver<Command>) {
         // Requests for a check while one is under way add nothing, so a short queue may overflow.
         let (wanted, receiver) = mpsc::channel(16);
         let models = models
@@ -189,13 +189,13 @@ impl Status {
 
     /// Asks for a check of the source; one that is under way already is enough.
     pub fn want_check(&self, model: &ModelName) {
-        let _ = self.wanted.try_send(Wish::Check(model.clone()));
+        let _ = self.wanted.try_send(Command::Check(model.clone()));
     }
 
-    /// Asks for a rollback. Returns whether the wish was heard.
+    /// Asks for a rollback. Returns whether the command was heard.
     #[must_use]
     pub fn want_rollback(&self, request: RollbackRequest) -> bool {
-        self.wanted.try_send(Wish::RollBack(request)).is_ok()
+        self.wanted.try_send(Command::RollBack(request)).is_ok()
     }
 }
 

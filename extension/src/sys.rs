@@ -96,7 +96,7 @@ pub fn lower_thread_priority() {
 
 /// Has the calling thread, and those that it starts, not take the CPU from whoever runs when it is woken. Its share of
 /// the CPU stays the same.
-pub fn give_way() {
+pub fn use_sched_batch() {
     // SAFETY: a struct of integers, for which zero is a value.
     let parameters = unsafe { std::mem::zeroed::<libc::sched_param>() };
     // SAFETY: 0 means the calling thread; the parameters are read only. A failure leaves the policy as it was.
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_thread_that_gives_way_and_those_that_it_starts_do_so_alone() {
         let thread = std::thread::spawn(|| {
-            give_way();
+            use_sched_batch();
             let started = std::thread::spawn(policy).join();
             (policy(), started.unwrap())
         });

@@ -8,7 +8,7 @@ use model_sidecar::clock::{SystemClock, Thaws, Timestamp};
 use model_sidecar::engine::{Cancel, EngineError, Session};
 use model_sidecar::ids::{Digest, ModelName, VersionName};
 use model_sidecar::models::{Loaded, Models};
-use model_sidecar::schedule::Limits;
+use model_sidecar::scheduler::Limits;
 use model_sidecar::server::{self, Context, Listeners};
 use model_sidecar::status::Status;
 use model_sidecar::tensor::{Datatype, Kind, Port, Signature, Value};

@@ -44,7 +44,7 @@ const FRESH_ATTEMPTS: usize = 2;
 /// Pauses between looks at a socket that is not there yet: short at first, because the sidecar
 /// listens within milliseconds of the first call, and then short enough to cost nobody anything.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the sidecar answered, whole.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl Sidecar {
                 }
                 Err(_) => sleep_until(until.min(Instant::now() + pause)).await,
             }
-            pause = LONGEST_PAUSE.min(pause * 2);
+            pause = MAX_PAUSE.min(pause * 2);
         }
     }
 

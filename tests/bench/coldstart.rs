@@ -153,7 +153,7 @@ async fn all<'a>(setting: &'a Setting, models: &'a [Model], parts: &Parts) -> Re
     }
     for repetition in 1..=setting.repetitions {
         println!("{}: {repetition} of {}", setting.name, setting.repetitions);
-        for turn in 0..models::MOST_TURNS {
+        for turn in 0..models::MAX_TURNS {
             let mut order: Vec<&mut Run<'_>> = runs
                 .iter_mut()
                 .filter(|run| turn < run.model.turns)

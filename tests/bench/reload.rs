@@ -28,7 +28,7 @@ const AFTERMATH: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// How many more threads: as many as had work at once at some moment, of those that the runtime keeps for what blocks.
-const MOST_THREADS: f64 = 2.0;
+const MAX_THREADS: f64 = 2.0;
 
 pub(crate) async fn run(swaps: usize) -> Result<ExitCode> {
     let begun = Instant::now();
@@ -164,7 +164,7 @@ fn judge(figures: &mut Figures, size: &str, tally: &Tally, ledger: &Ledger) {
     // One more or less is chance; what stays is the fewest.
     for (what, values, most) in [
         ("descriptors", descriptors(tally), 0.0),
-        ("threads", threads(tally), MOST_THREADS),
+        ("threads", threads(tally), MAX_THREADS),
         ("files in the cache", files(tally), 0.0),
     ] {
         let [early, late] = early_and_late(&values, 0.0);

@@ -23,7 +23,7 @@ use crate::usage::Usage;
 const PROCESSES: [(&str, f64); 2] = [("sidecar", 1.0), ("handler", 0.15)];
 /// How many more threads: as many as had work at once at some moment, of those that the runtime
 /// keeps for what blocks. A thread left behind every hundred cycles is more.
-const MOST_THREADS: f64 = 2.0;
+const MAX_THREADS: f64 = 2.0;
 const CLOCKS: [(Clock, &str); 3] = [
     (Clock::Real, "the machine's clock"),
     (Clock::Jumps, "a clock that jumps"),
@@ -125,7 +125,7 @@ fn judge(figures: &mut Figures, clock: &str, ended: &Ended) {
         grows("descriptors", "", 0.0, 0.0, |usage| {
             usage.descriptors.into()
         });
-        grows("threads", "", MOST_THREADS, 50.0, |usage| {
+        grows("threads", "", MAX_THREADS, 50.0, |usage| {
             usage.threads.into()
         });
     }

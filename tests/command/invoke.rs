@@ -19,7 +19,7 @@ pub(crate) const PATH: &str = "/2015-03-31/functions/function/invocations";
 /// How much of an invocation's log its answer carries, from the end.
 const TAIL: usize = 4 * 1024;
 /// The longest event that nobody waits for, in bytes.
-const LONGEST_EVENT: usize = 1024 * 1024;
+const MAX_EVENT: usize = 1024 * 1024;
 
 /// The function that an invocation's path names.
 pub(crate) fn function_of(path: &str) -> Option<&str> {
@@ -76,9 +76,9 @@ pub(crate) async fn answer(
             };
             whole(invocation, log)
         }
-        "Event" if payload.len() > LONGEST_EVENT => {
+        "Event" if payload.len() > MAX_EVENT => {
             let message = format!(
-                "Request must be smaller than {LONGEST_EVENT} bytes for the InvokeFunction \
+                "Request must be smaller than {MAX_EVENT} bytes for the InvokeFunction \
                  operation of the invocation type Event"
             );
             let status = StatusCode::PAYLOAD_TOO_LARGE;

@@ -13,7 +13,7 @@ use model_sidecar::cache::Cache;
 use model_sidecar::clock::{Clock, Thaws, Timestamp};
 use model_sidecar::fetch::{self, Compression, FetchError, Fetched, Parts};
 use model_sidecar::ids::{Digest, Expected, FilePath};
-use model_sidecar::source::{NamedBy, Object, Opened, Place as _, S3Place, Source};
+use model_sidecar::source::{ModelFolder as _, NamedBy, Object, Opened, S3Folder, Source};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -54,7 +54,7 @@ fn source_in(url: &str, bucket: &str, key: &str) -> Box<dyn Source> {
 }
 
 /// All of a bucket on the server at `url`.
-pub(crate) fn place(url: &str, bucket: &str) -> S3Place {
+pub(crate) fn place(url: &str, bucket: &str) -> S3Folder {
     let credentials = Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "lab");
     let aws = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -63,7 +63,7 @@ pub(crate) fn place(url: &str, bucket: &str) -> S3Place {
         .region(Region::new(REGION))
         .endpoint_url(url)
         .build();
-    S3Place::new(&aws, true, bucket, "")
+    S3Folder::new(&aws, true, bucket, "")
 }
 
 /// An S3 server, and the cache directory of an environment.

@@ -258,7 +258,7 @@ async fn a_permission_that_is_missing_is_named() {
 
     let place = place(&s3.url(), BUCKET);
     let path = model_sidecar::ids::FilePath::parse(KEY).unwrap();
-    let version = model_sidecar::source::Place::version(&place, &path, "removed").unwrap();
+    let version = model_sidecar::source::ModelFolder::version(&place, &path, "removed").unwrap();
     s3.list_permission(true);
     let error = version.open(None).await.err().unwrap().to_string();
     let words =

@@ -68,11 +68,11 @@ pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 pub const RUNTIME_SHUTDOWN_LIMIT: Duration = Duration::from_millis(600);
 /// The longest event, in bytes. Source: the Invoke API, "Request must be smaller than 6291456
 /// bytes for the `InvokeFunction` operation".
-pub const LONGEST_REQUEST: usize = 6 * 1024 * 1024;
+pub const MAX_REQUEST: usize = 6 * 1024 * 1024;
 /// The longest answer, in bytes. Source: `MaxPayloadSize` in RIE's `interop/model.go`.
-pub const LONGEST_RESPONSE: usize = 6 * 1024 * 1024 + 100;
+pub const MAX_RESPONSE: usize = 6 * 1024 * 1024 + 100;
 /// How many extensions may register. Source: `MaxAgentsAllowed` in RIE's `core/registrations.go`.
-pub const MOST_EXTENSIONS: usize = 10;
+pub const MAX_EXTENSIONS: usize = 10;
 
 /// The platform could not start, or not do what it was asked.
 #[derive(Debug, thiserror::Error)]

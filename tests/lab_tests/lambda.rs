@@ -219,7 +219,7 @@ async fn a_functions_error_is_an_answer_that_is_marked() {
 async fn payloads_have_a_limit_each_way() {
     let folders = Folders::new();
     let lambda = folders.lambda().start().await.unwrap();
-    let most = lab::lambda::LONGEST_REQUEST;
+    let most = lab::lambda::MAX_REQUEST;
     let refused = lambda.invoke_raw(vec![b' '; most + 1]).await;
     assert_eq!(refused.status, 413);
     assert_eq!(error_type(&refused), "RequestEntityTooLargeException");

@@ -25,7 +25,7 @@ from magika.types import Seekable
 
 ROOT = Path(__file__).resolve().parents[2]
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
-LEAST_CASES = 12
+MIN_CASES = 12
 
 OF_THE_PROJECT = [
     "Cargo.toml",
@@ -119,8 +119,8 @@ def main():
     )
     cases = [case(identifier, session, name, content) for name, content in files().items()]
     cases = [one for one in cases if one is not None]
-    if len(cases) < LEAST_CASES:
-        raise SystemExit(f"{len(cases)} cases, expected {LEAST_CASES} or more")
+    if len(cases) < MIN_CASES:
+        raise SystemExit(f"{len(cases)} cases, expected {MIN_CASES} or more")
 
     head = {
         "magika": magika.__version__,

@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 HERE = Path(__file__).resolve().parent
 TOLERANCE = 1e-5
 # A test of a reload has to see from the answers which version gave them.
-LEAST_ROWS_THAT_DIFFER = 15
+MIN_ROWS_THAT_DIFFER = 15
 
 
 def logistic():
@@ -124,7 +124,7 @@ def main():
     labels = int(np.sum(np.array(v1["labels"]) != np.array(v2["labels"])))
     nearest = float(np.abs(v1["probabilities"] - v2["probabilities"]).max(axis=1).min())
     print(f"v1 and v2: {labels} labels differ; probabilities of every row by {nearest:.3f} or more")
-    if labels < LEAST_ROWS_THAT_DIFFER or nearest < 100 * TOLERANCE:
+    if labels < MIN_ROWS_THAT_DIFFER or nearest < 100 * TOLERANCE:
         raise SystemExit("the two versions cannot be told apart by their answers")
 
     text = to_json(data, rows, references)

@@ -96,7 +96,7 @@ impl Startup {
         self.phases.report(&outcomes, &self.socket);
         if self.gives_way {
             // Requests have threads of their own.
-            sys::give_way();
+            sys::use_sched_batch();
         }
         Ok(())
     }

@@ -7,18 +7,18 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::{Cache, KeptFile, digest_of};
+use super::{Cache, CachedFile, digest_of};
 use crate::ids::Digest;
 
 impl Cache {
     /// The file at `path`, if its bytes have this digest, without a copy. Reads the whole file. `None` as well where a link
     /// cannot stand for it: on a directory that is shared with others, who may not see that path.
     #[must_use]
-    pub fn adopt(&self, path: &Path, digest: &Digest) -> Option<KeptFile> {
+    pub fn adopt(&self, path: &Path, digest: &Digest) -> Option<CachedFile> {
         if self.is_shared || !digest_of(path).is_ok_and(|found| found == *digest) {
             return None;
         }
-        let kept = self.take_in_hand(digest);
+        let kept = self.lease(digest);
         if kept.path().exists() {
             return Some(kept);
         }

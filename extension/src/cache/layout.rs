@@ -10,19 +10,19 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{Cache, CacheError, KeptFile, PARTIAL_PREFIX, Record, failed};
+use super::{Cache, CacheError, CachedFile, ModelRecord, PARTIAL_PREFIX, failed};
 use crate::onnx::Description;
 
 /// A version whose files are all here. They stay at least as long as this lives.
 #[derive(Debug)]
-pub struct KeptModel {
+pub struct CachedModel {
     path: PathBuf,
     description: Option<Description>,
     _folder: Option<TempDir>,
-    _files: Vec<KeptFile>,
+    _files: Vec<CachedFile>,
 }
 
-impl KeptModel {
+impl CachedModel {
     /// The file to load.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -41,12 +41,12 @@ impl Cache {
     /// itself goes with it, so that it is read only once.
     pub fn lay_out(
         &self,
-        record: &Record,
-        files: Vec<KeptFile>,
+        record: &ModelRecord,
+        files: Vec<CachedFile>,
         description: Option<Description>,
-    ) -> Result<KeptModel, CacheError> {
+    ) -> Result<CachedModel, CacheError> {
         if let [file] = &*files {
-            return Ok(KeptModel {
+            return Ok(CachedModel {
                 path: file.path().to_owned(),
                 description,
                 _folder: None,
@@ -64,7 +64,7 @@ impl Cache {
                 .and_then(|()| link_or_copy(kept.path(), &link))
                 .map_err(|error| failed("cannot lay out", &link, error))?;
         }
-        Ok(KeptModel {
+        Ok(CachedModel {
             path: folder.path().join(record.model.path.laid_out().as_str()),
             description,
             _folder: Some(folder),

@@ -8,13 +8,13 @@
 use std::fs;
 
 use super::partial::digits;
-use super::{Cache, KeptFile, Wanted, entries, keep};
+use super::{Cache, CachedFile, Wanted, entries, keep};
 use crate::ids::Digest;
 
 impl Cache {
     /// The file that came of `wanted` before, if it is here whole, and its digest. Reads the whole file.
     #[must_use]
-    pub fn recall(&self, wanted: &Wanted) -> Option<(KeptFile, Digest)> {
+    pub fn recall(&self, wanted: &Wanted) -> Option<(CachedFile, Digest)> {
         let note = fs::read_to_string(self.origins.join(name(wanted))).ok()?;
         let digest = Digest::parse(note.trim()).ok()?;
         Some((self.find(&digest)?, digest))

@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
 
-use super::room::on_disk;
-use super::{Cache, CacheError, KeptFile, entries, failed, keep_json, temporary};
+use super::eviction::on_disk;
+use super::{Cache, CacheError, CachedFile, entries, failed, keep_json, temporary};
 use crate::ids::{Checksum, Digest, Identity};
 use crate::sys;
 use progress::Progress;
@@ -128,8 +128,8 @@ impl Cache {
     }
 
     /// Gives a partial file that has become whole its name; its bytes have this digest.
-    pub fn complete(&self, partial: Partial, digest: &Digest) -> Result<KeptFile, CacheError> {
-        let kept = self.take_in_hand(digest);
+    pub fn complete(&self, partial: Partial, digest: &Digest) -> Result<CachedFile, CacheError> {
+        let kept = self.lease(digest);
         let cut = partial.file.set_len(partial.wanted.size);
         cut.map_err(|error| partial.failed("cannot end", error))?;
         match partial.place {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempPath;
 
-use super::{Cache, CacheError, KeptFile, PARTIAL_PREFIX, digest_of, entries, failed};
+use super::{Cache, CacheError, CachedFile, PARTIAL_PREFIX, digest_of, entries, failed};
 use crate::ids::Digest;
 
 /// What nobody has written to for so long, on a directory that several environments share, was left behind: no
@@ -20,7 +20,7 @@ impl Cache {
         &self,
         file: &File,
         path: TempPath,
-        kept: &KeptFile,
+        kept: &CachedFile,
         digest: &Digest,
     ) -> Result<(), CacheError> {
         let named = if self.is_shared {

@@ -20,7 +20,7 @@ pub struct FileRecord {
 
 /// One version of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct ModelRecord {
     /// The file that is loaded.
     pub model: FileRecord,
     /// Those that it refers to, in the order of their paths.
@@ -29,7 +29,7 @@ pub struct Record {
     pub version: VersionName,
 }
 
-impl Record {
+impl ModelRecord {
     /// A version of these files, under the name that its publisher gives it, or one derived from its digest.
     #[must_use]
     pub fn new(model: FileRecord, others: Vec<FileRecord>, name: Option<VersionName>) -> Self {
@@ -99,14 +99,14 @@ mod tests {
     fn a_change_of_any_file_is_another_version() {
         let record = |graph: &str, weights: &str| {
             let others = vec![file("weights.bin", weights)];
-            Record::new(file("model.onnx", graph), others, None)
+            ModelRecord::new(file("model.onnx", graph), others, None)
         };
         let (one, other) = (record("g", "w"), record("g", "w2"));
         assert_ne!(one.version, other.version);
         assert_ne!(one.digest(), other.digest());
         assert_ne!(one.digest(), record("w", "g").digest());
         assert_eq!((one.digest(), one.size()), (record("g", "w").digest(), 2));
-        let alone = Record::new(file("model.onnx", "g"), Vec::new(), None);
+        let alone = ModelRecord::new(file("model.onnx", "g"), Vec::new(), None);
         assert_eq!(alone.digest(), alone.model.digest);
     }
 
@@ -114,7 +114,7 @@ mod tests {
     fn the_same_bytes_have_the_same_derived_name_whatever_the_source_says_of_them() {
         let mut again = file("model.onnx", "g");
         again.identity.etag = ETag("another upload".to_owned());
-        let version = |model| Record::new(model, Vec::new(), None).version;
+        let version = |model| ModelRecord::new(model, Vec::new(), None).version;
         assert_eq!(version(again), version(file("model.onnx", "g")));
         assert_ne!(
             version(file("model.onnx", "g")),
@@ -125,9 +125,12 @@ mod tests {
     #[test]
     fn a_publishers_name_is_kept_as_it_is() {
         let name = VersionName::parse("2026-11-a").unwrap();
-        let record = Record::new(file("model.onnx", "g"), Vec::new(), Some(name.clone()));
+        let record = ModelRecord::new(file("model.onnx", "g"), Vec::new(), Some(name.clone()));
         assert_eq!(record.version, name);
         let written = serde_json::to_string(&record).unwrap();
-        assert_eq!(serde_json::from_str::<Record>(&written).unwrap(), record);
+        assert_eq!(
+            serde_json::from_str::<ModelRecord>(&written).unwrap(),
+            record
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use tempfile::TempPath;
 
-use super::{Cache, CacheError, KeptFile, Partial, temporary};
+use super::{Cache, CacheError, CachedFile, Partial, temporary};
 use crate::ids::Digest;
 use crate::sys;
 
@@ -34,8 +34,8 @@ impl Cache {
         partial: Partial,
         unpacked: Unpacked,
         digest: &Digest,
-    ) -> Result<KeptFile, CacheError> {
-        let kept = self.take_in_hand(digest);
+    ) -> Result<CachedFile, CacheError> {
+        let kept = self.lease(digest);
         self.place(&unpacked.file, unpacked.path, &kept, digest)?;
         self.note_origin(partial.wanted(), digest);
         let location = partial.wanted().location.clone();

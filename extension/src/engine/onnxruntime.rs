@@ -18,8 +18,10 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::DynValue;
 
 use super::session::OnnxSession;
-use super::{Engine, EngineError, Session, arena, failure, inline};
-use crate::onnx::{self, AtLoad, Description, Format, Skeleton, Unzipped, Zipped, empty_sequence};
+use super::{Engine, EngineError, Session, arena, failure, weight_loader};
+use crate::onnx::{
+    self, AtLoad, Description, Format, Skeleton, Unzipped, ZipMapOutput, empty_sequence,
+};
 use crate::tensor::Datatype;
 
 /// With fewer bytes of weights, a model loads as fast as a whole, and what is held twice is little.
@@ -48,7 +50,7 @@ impl OnnxRuntime {
         }
         let open = || {
             let library = ort::init_from(path).map_err(|error| failed(error.to_string()))?;
-            inline::install(path);
+            weight_loader::install(path);
             let pool = GlobalThreadPoolOptions::default()
                 .with_intra_threads(threads)
                 .and_then(|pool| pool.with_inter_threads(1))
@@ -108,7 +110,7 @@ impl OnnxRuntime {
         &self,
         session: ort::session::Session,
         has_fixed_work: bool,
-        stand_ins: BTreeMap<String, Zipped>,
+        stand_ins: BTreeMap<String, ZipMapOutput>,
     ) -> OnnxSession {
         let empty_sequence = |datatype| self.empty_sequence(datatype).ok();
         OnnxSession::new(
@@ -226,7 +228,11 @@ fn is_plain(description: &Description) -> bool {
 /// Loads a model that holds its weights without reading it as one message. Where that is not possible, for whatever
 /// reason, it is for the ordinary load to say what is the matter, if anything is.
 fn beside_its_weights(builder: &mut SessionBuilder, file: &File) -> Option<ort::session::Session> {
-    loaded(inline::load(builder, Skeleton::of(file, WORTH_IT)?, file)?)
+    loaded(weight_loader::load(
+        builder,
+        Skeleton::of(file, WORTH_IT)?,
+        file,
+    )?)
 }
 
 /// Loads a model that ends in sequences of maps without them, and says what its outputs are. Where that is not possible,
@@ -234,7 +240,7 @@ fn beside_its_weights(builder: &mut SessionBuilder, file: &File) -> Option<ort::
 fn without_zip_maps(
     builder: &mut SessionBuilder,
     file: &File,
-) -> Option<(ort::session::Session, BTreeMap<String, Zipped>)> {
+) -> Option<(ort::session::Session, BTreeMap<String, ZipMapOutput>)> {
     let Unzipped { model, outputs } = Unzipped::of(file)?;
     let session = loaded(builder.commit_from_memory(&model))?;
     Some((session, outputs))

@@ -24,7 +24,7 @@ use ort::value::{DynValue, ValueType};
 use super::onnxruntime::{guarded, text};
 use super::values::{self, Input, Raw};
 use super::{Cancel, EngineError, OutOfMemory, Session};
-use crate::onnx::Zipped;
+use crate::onnx::ZipMapOutput;
 use crate::tensor::{Data, Datatype, Kind, Maps, Port, SharedDimensions, Signature, Tensor, Value};
 
 pub(super) struct OnnxSession {
@@ -88,7 +88,7 @@ impl OnnxSession {
     pub(super) fn new(
         session: ort::session::Session,
         has_fixed_work: bool,
-        mut stand_ins: BTreeMap<String, Zipped>,
+        mut stand_ins: BTreeMap<String, ZipMapOutput>,
         arena: Option<u64>,
         empty_sequence: impl Fn(Datatype) -> Option<DynValue>,
     ) -> Self {
@@ -121,7 +121,7 @@ impl OnnxSession {
         let zipped = outputs
             .iter_mut()
             .map(|output| {
-                let Zipped { name, keys } = stand_ins.remove(&output.name)?;
+                let ZipMapOutput { name, keys } = stand_ins.remove(&output.name)?;
                 let (key, value) = (keys.datatype(), Datatype::Fp32);
                 let kind = Kind::Sequence(Box::new(Kind::Map { key, value }));
                 *output = Port { name, kind };

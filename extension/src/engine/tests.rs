@@ -445,9 +445,9 @@ fn the_dimensions_that_inputs_share_are_known_however_the_model_is_loaded() {
         ]);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
-        let before = inline::loaded();
+        let before = weight_loader::loaded();
         let session = engine().load(file.path(), None).unwrap();
-        assert_eq!(inline::loaded() > before, width > 2);
+        assert_eq!(weight_loader::loaded() > before, width > 2);
         let given = |rows: [usize; 2]| {
             let tensor = |rows: usize| {
                 let shape = vec![rows, usize::try_from(width).unwrap()];

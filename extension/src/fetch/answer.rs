@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::FetchError;
 use crate::clock::{Clock, Thaws, Timestamp, turns};
 use crate::ids::Identity;
-use crate::source::{Chunks, Source, SourceError};
+use crate::source::{ChunkStream, Source, SourceError};
 
 /// A transfer without a byte for so long, awake, is broken off; the link and S3 need milliseconds.
 pub(super) const STALL: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Bytes of a range, in order.
 pub(super) struct Answer<'a> {
-    body: Box<dyn Chunks>,
+    body: Box<dyn ChunkStream>,
     /// What of the file has not been given out yet.
     rest: Range<u64>,
     /// Has arrived, and was not given out yet.
@@ -51,7 +51,11 @@ pub(super) enum Broken {
 
 impl<'a> Answer<'a> {
     /// Of a body that brings `range`.
-    pub(super) fn new(body: Box<dyn Chunks>, range: Range<u64>, patience: Patience<'a>) -> Self {
+    pub(super) fn new(
+        body: Box<dyn ChunkStream>,
+        range: Range<u64>,
+        patience: Patience<'a>,
+    ) -> Self {
         Self {
             body,
             rest: range,

@@ -82,7 +82,7 @@ impl UnpackError {
 /// Why there is nothing more to write.
 pub(super) enum Failure {
     /// There is no room for so many decompressed bytes.
-    NoRoom(u64),
+    InsufficientSpace(u64),
     /// Anything else.
     Other(FetchError),
 }
@@ -131,7 +131,7 @@ impl Unpacker {
         limited.map_err(|_| memory())?;
         let file = match cache.unpacked() {
             Ok(file) => file,
-            Err(error) if error.is_full() => return Err(Failure::NoRoom(0)),
+            Err(error) if error.is_full() => return Err(Failure::InsufficientSpace(0)),
             Err(error) => return Err(error.into()),
         };
         let mut unpacker = Self {
@@ -222,7 +222,7 @@ impl Unpacker {
     /// Takes room for so many bytes in all.
     fn reserve(&mut self, bytes: u64) -> Result<(), Failure> {
         if bytes > self.reserved {
-            self.make_room(bytes)?;
+            self.free_space(bytes)?;
             let reserved = self.file.reserve(bytes);
             reserved.map_err(|error| unwritten(error, bytes))?;
         }
@@ -230,10 +230,10 @@ impl Unpacker {
     }
 
     /// Sees that there is room for so many bytes in all.
-    fn make_room(&mut self, bytes: u64) -> Result<(), Failure> {
+    fn free_space(&mut self, bytes: u64) -> Result<(), Failure> {
         let lacks = bytes - self.reserved.max(self.out);
-        let room = self.cache.make_room(lacks, &[]);
-        room.map_err(|_| Failure::NoRoom(bytes))?;
+        let room = self.cache.free_space(lacks, &[]);
+        room.map_err(|_| Failure::InsufficientSpace(bytes))?;
         self.reserved = bytes;
         Ok(())
     }
@@ -270,8 +270,8 @@ impl Unpacker {
         let out = self.out + length as u64;
         match self.limit {
             Limit::None if out > self.reserved => {
-                let stepped = self.make_room(out + STEP);
-                stepped.or_else(|_| self.make_room(out))?;
+                let stepped = self.free_space(out + STEP);
+                stepped.or_else(|_| self.free_space(out))?;
             }
             Limit::Frame(declared) | Limit::Promise(declared) if out > declared => {
                 return Err(self.too_long());
@@ -304,7 +304,7 @@ impl Unpacker {
 /// A write of all that comes out, `out` bytes so far, has failed.
 fn unwritten(error: std::io::Error, out: u64) -> Failure {
     if is_full(&error) {
-        Failure::NoRoom(out)
+        Failure::InsufficientSpace(out)
     } else {
         error.into()
     }

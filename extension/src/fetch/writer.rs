@@ -16,7 +16,7 @@ use super::expectation::Expectation;
 use super::unpack::{Failure, Unpacker};
 use super::verify::Sums;
 use super::{Compression, Context, FetchError, Parts};
-use crate::cache::{Cache, KeptFile, Partial, Unpacked, Wanted, is_full};
+use crate::cache::{Cache, CachedFile, Partial, Unpacked, Wanted, is_full};
 use crate::ids::Digest;
 
 /// Pieces between the network and the disk for each connection. hyper's are at most about 400 KB.
@@ -36,7 +36,7 @@ pub(super) enum Ended {
     /// All of it is here, as it was declared and promised.
     Whole(Partial, Whole),
     /// It was here, under its name.
-    Here(KeptFile, Whole),
+    Here(CachedFile, Whole),
     /// Bytes are missing.
     Unfinished(Partial),
 }
@@ -116,7 +116,7 @@ impl Writer {
 
 impl Job {
     /// The file, if it is here from before and is what was promised.
-    fn recall(&self) -> Option<(KeptFile, Whole)> {
+    fn recall(&self) -> Option<(CachedFile, Whole)> {
         let (file, digest) = self.cache.recall(&self.wanted)?;
         self.expectation.hold_digest(&digest).ok()?;
         let whole = Whole {
@@ -131,7 +131,7 @@ impl Job {
     fn begin(&self) -> Result<(Partial, InOrder), FetchError> {
         let mut partial = match self.cache.partial(self.wanted.clone(), self.parts.length) {
             Ok(partial) => partial,
-            Err(error) if error.is_full() => return Err(self.no_room(0)),
+            Err(error) if error.is_full() => return Err(self.insufficient_space(0)),
             Err(error) => return Err(error.into()),
         };
         let unpacked = match self.compression {
@@ -139,9 +139,9 @@ impl Job {
             Compression::Zstd => self.expectation.promised_size().unwrap_or(0),
         };
         let needs = partial.needs()?.saturating_add(unpacked);
-        if self.cache.make_room(needs, &[]).is_err() {
+        if self.cache.free_space(needs, &[]).is_err() {
             partial.discard();
-            return Err(self.no_room(unpacked));
+            return Err(self.insufficient_space(unpacked));
         }
         match self.prepare(&mut partial) {
             Ok(order) => Ok((partial, order)),
@@ -195,9 +195,9 @@ impl Job {
     /// Removes what is of no use, and says why.
     fn end(&self, partial: Partial, failure: Failure) -> FetchError {
         match failure {
-            Failure::NoRoom(unpacked) => {
+            Failure::InsufficientSpace(unpacked) => {
                 partial.discard();
-                self.no_room(unpacked)
+                self.insufficient_space(unpacked)
             }
             // What has arrived is as good as before.
             Failure::Other(error @ (FetchError::Write(_) | FetchError::Cache(_))) => error,
@@ -208,9 +208,9 @@ impl Job {
         }
     }
 
-    fn no_room(&self, unpacked: u64) -> FetchError {
+    fn insufficient_space(&self, unpacked: u64) -> FetchError {
         let needs = self.wanted.size.saturating_add(unpacked);
-        self.cache.no_room(needs).into()
+        self.cache.insufficient_space(needs).into()
     }
 }
 
@@ -310,7 +310,7 @@ impl InOrder {
 /// What a failed write of the partial file means.
 fn unwritten(error: io::Error) -> Failure {
     if is_full(&error) {
-        Failure::NoRoom(0)
+        Failure::InsufficientSpace(0)
     } else {
         error.into()
     }

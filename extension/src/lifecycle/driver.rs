@@ -14,7 +14,7 @@ use super::machine::{Intervals, Job, Machine};
 use crate::clock::Deadline;
 use crate::ids::ModelName;
 use crate::reload::Outcome;
-use crate::status::Wish;
+use crate::status::Command;
 
 /// The shortest pause between two looks at the machine, so that an interval of zero does not spin.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -26,7 +26,7 @@ pub struct Driver {
     tasks: JoinSet<Option<Outcome>>,
     jobs: HashMap<Id, (Job, AbortHandle)>,
     /// Does what requests ask for.
-    wishes: JoinHandle<()>,
+    commands: JoinHandle<()>,
     /// The process may run in a clone of a snapshot: observations from before it belong to no clone.
     is_snapshot: bool,
 }
@@ -36,19 +36,19 @@ impl Driver {
     #[must_use]
     pub fn start(
         work: Arc<Work>,
-        wanted: mpsc::Receiver<Wish>,
+        wanted: mpsc::Receiver<Command>,
         intervals: Intervals,
     ) -> (Self, FirstChecks) {
         let now = work.clock.now();
         let seed = crate::sys::random_u64();
         let (machine, begin) = Machine::start(work.models.names().cloned(), intervals, seed, now);
-        let wishes = tokio::spawn(Arc::clone(&work).serve_wishes(wanted));
+        let commands = tokio::spawn(Arc::clone(&work).handle_commands(wanted));
         let mut driver = Self {
             work,
             machine,
             tasks: JoinSet::new(),
             jobs: HashMap::new(),
-            wishes,
+            commands,
             is_snapshot: false,
         };
         let (checks, report) = FirstChecks::new(driver.work.models.names().cloned().collect());
@@ -64,7 +64,7 @@ impl Driver {
 
     /// Ends all checks, also those that requests asked for; none begins from here on. A flush goes on.
     pub fn stop_checks(&mut self) {
-        self.wishes.abort();
+        self.commands.abort();
         for (job, task) in self.jobs.values() {
             if matches!(job, Job::Check(_)) {
                 task.abort();

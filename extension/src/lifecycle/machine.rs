@@ -4,14 +4,14 @@
 //! invocation, or tick, after it; that `next` is held back only while something is under way, for no longer than
 //! the tail budget, and never past the deadline's margin; and that a freeze is noticed by the wall clock, since
 //! nothing else tells of it. A wall clock that is set back stops nothing. When a check is due is a matter of its
-//! [`pace`]; one that somebody else made, because a request wanted it, counts as one of its own.
+//! [`poll_schedule`]; one that somebody else made, because a request wanted it, counts as one of its own.
 
-mod pace;
+mod poll_schedule;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pace::{LastCheck, Pace, backoff};
+use poll_schedule::{LastCheck, PollSchedule, backoff};
 
 use crate::clock::{Deadline, Timestamp};
 use crate::ids::ModelName;
@@ -59,7 +59,7 @@ pub struct Decision {
 #[derive(Clone, Debug)]
 pub struct Machine {
     intervals: Intervals,
-    pace: Pace,
+    poll_schedule: PollSchedule,
     jobs: BTreeMap<Job, State>,
     next_called: Option<Timestamp>,
 }
@@ -94,7 +94,7 @@ impl Machine {
         jobs.insert(Job::Flush, state(false));
         let machine = Self {
             intervals,
-            pace: Pace {
+            poll_schedule: PollSchedule {
                 interval: intervals.refresh,
                 seed,
             },
@@ -141,12 +141,12 @@ impl Machine {
     /// What is due at `now`, and counts as begun.
     pub fn due(&mut self, now: Timestamp, is_loaded: impl Fn(&ModelName) -> bool) -> Vec<Job> {
         let Intervals { refresh, flush, .. } = self.intervals;
-        let pace = self.pace;
+        let poll_schedule = self.poll_schedule;
         let mut begin = Vec::new();
         for (job, state) in &mut self.jobs {
             let wait = match job {
                 Job::Flush => backoff(flush, state.last.failures),
-                Job::Check(model) if is_loaded(model) => pace.wait(model, state.last),
+                Job::Check(model) if is_loaded(model) => poll_schedule.wait(model, state.last),
                 Job::Check(_) => refresh.min(ATTEMPT_PAUSE),
             };
             if !state.under_way && is_past(now, state.last.begun, wait) {
@@ -192,7 +192,7 @@ impl Machine {
         let left = waiting.map(|(job, state)| {
             let wait = match job {
                 Job::Flush => backoff(self.intervals.flush, state.last.failures),
-                Job::Check(model) => self.pace.wait(model, state.last),
+                Job::Check(model) => self.poll_schedule.wait(model, state.last),
             };
             wait.saturating_sub(now.since(state.last.begun))
         });

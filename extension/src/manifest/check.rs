@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::error::listed;
 use super::written::{Versions, Written, WrittenVersion};
 use super::{
-    Golden, MOST_FILES, MOST_GOLDEN, Manifest, ManifestError, Observed, PublishedFile,
+    Golden, MAX_FILES, MAX_GOLDEN, Manifest, ManifestError, Observed, PublishedFile,
     PublishedVersion, VersionName,
 };
 use crate::ids::FilePath;
@@ -75,7 +75,7 @@ fn version(name: &VersionName, written: WrittenVersion) -> Result<PublishedVersi
         &format!("{at}.golden"),
         "golden examples",
         written.golden.len(),
-        MOST_GOLDEN,
+        MAX_GOLDEN,
     )?;
     for (index, golden) in written.golden.iter().enumerate() {
         self::golden(&format!("{at}.golden[{index}]"), golden)?;
@@ -118,7 +118,7 @@ fn files(at: &str, folder: &FilePath, files: &[PublishedFile]) -> Result<(), Man
             "there are no files; it must be at least 1",
         ));
     }
-    most(at, "files", files.len(), MOST_FILES)?;
+    most(at, "files", files.len(), MAX_FILES)?;
     let mut total = 0_u64;
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for (index, file) in files.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Which of a manifest's versions this environment is to run, and what may stand in for it.
 //!
 //! Pure: the same manifest, choice and draw give the same version. A canary is a share of the environments: each has a
-//! [`Draw`], which stays the same as long as the environment lives. For every model and every canary it is mixed anew,
+//! [`RolloutPosition`], which stays the same as long as the environment lives. For every model and every canary it is mixed anew,
 //! so that not always the same environments try what is new; and whoever is in at one share is in at every larger one.
 
 use std::fmt::{self, Display};
@@ -14,7 +14,7 @@ use crate::ids::ModelName;
 
 /// What an environment has drawn, once: any number, each as likely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Draw(pub u64);
+pub struct RolloutPosition(pub u64);
 
 /// A version and its name.
 pub type Named<'a> = (&'a VersionName, &'a PublishedVersion);
@@ -64,7 +64,7 @@ impl Manifest {
         &self,
         choice: &Choice,
         model: &ModelName,
-        draw: impl FnOnce() -> Draw,
+        draw: impl FnOnce() -> RolloutPosition,
     ) -> Result<Chosen<'_>, ManifestError> {
         let (current, previous) = (self.current(), self.previous());
         let canary = self.canary.as_ref().filter(|canary| {
@@ -100,7 +100,7 @@ impl Manifest {
     }
 }
 
-impl Draw {
+impl RolloutPosition {
     fn is_in(self, canary: &Canary, model: &ModelName) -> bool {
         self.place(model, &canary.version) * 100.0 < canary.percent
     }

@@ -2,19 +2,19 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{MOST_BYTES, VersionName};
+use super::{MAX_BYTES, VersionName};
 
 /// How much of a message is kept at each end, in characters: it may quote what the manifest holds, which may be long.
 const EACH_END: usize = 300;
 
 /// How many names a message lists.
-const MOST_LISTED: usize = 10;
+const MAX_LISTED: usize = 10;
 
 /// A manifest that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// It is longer than any manifest may be.
-    #[error("the manifest has {0} bytes; it must have at most {MOST_BYTES}")]
+    #[error("the manifest has {0} bytes; it must have at most {MAX_BYTES}")]
     TooLong(usize),
     /// The bytes are no JSON text at all.
     #[error("the manifest is not JSON text: {0}")]
@@ -104,7 +104,7 @@ pub(super) fn listed<T: fmt::Display>(names: impl IntoIterator<Item = T>) -> Str
     let mut list = String::new();
     let mut more = 0_usize;
     for (index, name) in names.into_iter().enumerate() {
-        if index >= MOST_LISTED {
+        if index >= MAX_LISTED {
             more += 1;
             continue;
         }

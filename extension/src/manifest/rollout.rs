@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{MOST_LABELS, VersionName, number};
+use super::{MAX_LABELS, VersionName, number};
 
 /// A version that a share of the environments runs in place of the current one.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -55,9 +55,9 @@ impl<'de> Deserialize<'de> for VersionLabels {
                         let twice = format!("label {:?} is there twice", label.as_str());
                         return Err(A::Error::custom(twice));
                     }
-                    if labels.len() == MOST_LABELS {
+                    if labels.len() == MAX_LABELS {
                         let more =
-                            format!("there are more than {MOST_LABELS} labels; that is the most");
+                            format!("there are more than {MAX_LABELS} labels; that is the most");
                         return Err(A::Error::custom(more));
                     }
                     labels.insert(label, map.next_value()?);

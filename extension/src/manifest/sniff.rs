@@ -1,7 +1,7 @@
 //! Is this text at all? What people really find under a manifest's name, told apart before a JSON parser would say
 //! "expected value at line 1 column 1".
 
-use super::{MOST_BYTES, ManifestError};
+use super::{MAX_BYTES, ManifestError};
 
 /// How files begin that are not JSON text, and what they are.
 const BEGINNINGS: &[(&[u8], &str)] = &[
@@ -30,7 +30,7 @@ const BEGINNINGS: &[(&[u8], &str)] = &[
 /// The manifest as text, or what it is instead.
 pub(super) fn text(bytes: &[u8]) -> Result<&str, ManifestError> {
     let not_json = |problem: &str| Err(ManifestError::NotJson(problem.to_owned()));
-    if bytes.len() > MOST_BYTES {
+    if bytes.len() > MAX_BYTES {
         return Err(ManifestError::TooLong(bytes.len()));
     }
     for (beginning, problem) in BEGINNINGS {

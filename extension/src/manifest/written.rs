@@ -205,8 +205,8 @@ impl<'de> Deserialize<'de> for Versions {
                         let twice = format!("version {:?} is there twice", name.as_str());
                         return Err(A::Error::custom(twice));
                     }
-                    if versions.len() == super::MOST_VERSIONS {
-                        let most = super::MOST_VERSIONS;
+                    if versions.len() == super::MAX_VERSIONS {
+                        let most = super::MAX_VERSIONS;
                         let more = format!("there are more than {most} versions; that is the most");
                         return Err(A::Error::custom(more));
                     }

@@ -13,14 +13,14 @@ use super::{Description, Fault, Format, OnnxError, operators};
 use crate::ids::FilePath;
 
 /// Exporters write one file, or one for each tensor; the largest models have thousands of tensors.
-pub(super) const MOST_FILES: usize = 4096;
+pub(super) const MAX_FILES: usize = 4096;
 
-const LONGEST_KEY: usize = 256;
-const LONGEST_VALUE: usize = 16 * 1024;
-const LONGEST_METADATA: usize = 256 * 1024;
+const MAX_KEY: usize = 256;
+const MAX_VALUE: usize = 16 * 1024;
+const MAX_METADATA: usize = 256 * 1024;
 
 /// More than any path that is allowed, so that one that is cut here is refused.
-const LONGEST_LOCATION: usize = 4096;
+const MAX_LOCATION: usize = 4096;
 
 /// The walk so far.
 pub(super) struct Walk<'a, 'f> {
@@ -215,13 +215,13 @@ impl<'a, 'f> Walk<'a, 'f> {
         let Some(location) = tensor.location.filter(|_| tensor.external) else {
             return Ok(());
         };
-        let text = self.reader.bytes(&location, LONGEST_LOCATION)?;
+        let text = self.reader.bytes(&location, MAX_LOCATION)?;
         match file_path(text) {
             Ok(path) => self.files.insert(path),
             Err(allowed) => {
                 let location = shown(text);
                 let name = tensor.name.unwrap_or_default();
-                let tensor = shown(self.reader.bytes(&name, LONGEST_KEY)?);
+                let tensor = shown(self.reader.bytes(&name, MAX_KEY)?);
                 return Err(Fault::Other(OnnxError::Location {
                     tensor,
                     location,
@@ -229,7 +229,7 @@ impl<'a, 'f> Walk<'a, 'f> {
                 }));
             }
         };
-        if self.files.len() > MOST_FILES {
+        if self.files.len() > MAX_FILES {
             return Err(Fault::Other(OnnxError::TooManyFiles));
         }
         Ok(())
@@ -238,8 +238,8 @@ impl<'a, 'f> Walk<'a, 'f> {
     fn metadata(&mut self, span: Span) -> Result<(), Fault> {
         let (key, value) = self.entry(span)?;
         // One byte more than is kept tells what is too long.
-        let key = self.reader.bytes(&key, LONGEST_KEY + 1)?.to_vec();
-        let value = self.reader.bytes(&value, LONGEST_VALUE + 1)?;
+        let key = self.reader.bytes(&key, MAX_KEY + 1)?.to_vec();
+        let value = self.reader.bytes(&value, MAX_VALUE + 1)?;
         self.metadata.note(&key, value);
         Ok(())
     }
@@ -261,8 +261,8 @@ impl Metadata {
         }
         let value = String::from_utf8_lossy(value).into_owned();
         let bytes = key.len() + value.len();
-        let fits = key.len() <= LONGEST_KEY && value.len() <= LONGEST_VALUE;
-        if fits && self.bytes + bytes <= LONGEST_METADATA {
+        let fits = key.len() <= MAX_KEY && value.len() <= MAX_VALUE;
+        if fits && self.bytes + bytes <= MAX_METADATA {
             self.bytes += bytes;
             self.entries.insert(key, value);
         }
@@ -285,5 +285,5 @@ fn file_path(location: &[u8]) -> Result<FilePath, String> {
 }
 
 fn shown(name: &[u8]) -> String {
-    String::from_utf8_lossy(name.get(..LONGEST_KEY).unwrap_or(name)).into_owned()
+    String::from_utf8_lossy(name.get(..MAX_KEY).unwrap_or(name)).into_owned()
 }

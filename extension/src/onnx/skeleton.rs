@@ -20,13 +20,13 @@ use super::weight::{self, Weight};
 use super::wire::{DEPTH, Field, Reader, Span};
 
 /// A weight of fewer bytes stays in the model.
-const LEAST_WEIGHT: u64 = 16 * 1024;
+const MIN_WEIGHT: u64 = 16 * 1024;
 
 /// The largest models have thousands of tensors.
-const MOST_WEIGHTS: usize = 4096;
+const MAX_WEIGHTS: usize = 4096;
 
 /// Before this version of the format every initializer was also an input.
-const LEAST_IR_VERSION: u64 = 4;
+const MIN_IR_VERSION: u64 = 4;
 
 /// A model without its large weights.
 #[derive(Debug)]
@@ -75,17 +75,17 @@ impl Parts {
             let Field::Bytes(5, initializer) = next else {
                 continue;
             };
-            if initializer.end - initializer.start < LEAST_WEIGHT {
+            if initializer.end - initializer.start < MIN_WEIGHT {
                 continue;
             }
             if let Some(weight) = weight::read(&mut reader, initializer)? {
                 let length = weight.bytes.end - weight.bytes.start;
-                if length >= LEAST_WEIGHT {
+                if length >= MIN_WEIGHT {
                     bytes += length;
                     weights.push((start..left.start, weight));
                 }
             }
-            if weights.len() > MOST_WEIGHTS {
+            if weights.len() > MAX_WEIGHTS {
                 return Ok(None);
             }
         }
@@ -178,7 +178,7 @@ pub(super) fn the_graph(reader: &mut Reader<'_>) -> Result<Option<(Span, Span)>,
             _ => {}
         }
     }
-    Ok(found.filter(|_| version >= LEAST_IR_VERSION))
+    Ok(found.filter(|_| version >= MIN_IR_VERSION))
 }
 
 fn values_of(reader: &mut Reader<'_>, mut sparse: Span) -> Result<Option<Span>, Fault> {
@@ -204,7 +204,7 @@ fn any_is_in(
     while let Some(field) = reader.field(&mut message, DEPTH)? {
         if let Field::Bytes(found, name) = field
             && found == number
-            && names.contains(reader.bytes(&name, weight::LONGEST_NAME + 1)?)
+            && names.contains(reader.bytes(&name, weight::MAX_NAME + 1)?)
         {
             return Ok(true);
         }

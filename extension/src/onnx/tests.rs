@@ -7,7 +7,7 @@ use super::*;
 
 mod properties;
 mod skeleton;
-mod unzipped;
+mod strip_zipmap;
 pub(crate) mod write;
 
 use write::{bytes, join, number, tensor};
@@ -242,9 +242,9 @@ fn files_and_metadata_have_bounds() {
         let name = |index: usize| tensor("w", Some(&format!("{index}.bin")));
         bytes(7, &join((0..files).map(|index| bytes(5, &name(index)))))
     };
-    let most = read(&graph(external::MOST_FILES)).unwrap();
-    assert_eq!(most.external.len(), external::MOST_FILES);
-    let error = refusal(&graph(external::MOST_FILES + 1));
+    let most = read(&graph(external::MAX_FILES)).unwrap();
+    assert_eq!(most.external.len(), external::MAX_FILES);
+    let error = refusal(&graph(external::MAX_FILES + 1));
     assert!(error.contains("more than 4096 files"), "{error}");
 
     let long = "x".repeat(16 * 1024 + 1);

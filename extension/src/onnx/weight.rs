@@ -8,10 +8,10 @@ use super::wire::{DEPTH, Field, Reader, Span, enumeration};
 use crate::tensor::Datatype;
 
 /// A name of more bytes is not taken.
-pub(super) const LONGEST_NAME: usize = 256;
+pub(super) const MAX_NAME: usize = 256;
 
 /// A shape of more dimensions is not taken.
-const MOST_DIMENSIONS: usize = 16;
+const MAX_DIMENSIONS: usize = 16;
 
 /// A weight that lies in the model's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(super) fn read(reader: &mut Reader<'_>, mut tensor: Span) -> Result<Option<W
     let mut shape = Vec::new();
     while let Some(field) = reader.field(&mut tensor, DEPTH)? {
         let is_new = match field {
-            Field::Number(1, dimension) if shape.len() < MOST_DIMENSIONS => {
+            Field::Number(1, dimension) if shape.len() < MAX_DIMENSIONS => {
                 shape.push(dimension);
                 true
             }
@@ -52,7 +52,7 @@ pub(super) fn read(reader: &mut Reader<'_>, mut tensor: Span) -> Result<Option<W
     else {
         return Ok(None);
     };
-    let name = reader.bytes(&name, LONGEST_NAME + 1)?;
+    let name = reader.bytes(&name, MAX_NAME + 1)?;
     let Some(name) = name_of(name) else {
         return Ok(None);
     };
@@ -103,7 +103,7 @@ fn known(number: i32) -> Option<(Datatype, u64)> {
 }
 
 fn name_of(name: &[u8]) -> Option<String> {
-    let fits = (1..=LONGEST_NAME).contains(&name.len()) && !name.contains(&0);
+    let fits = (1..=MAX_NAME).contains(&name.len()) && !name.contains(&0);
     let name = std::str::from_utf8(name).ok().filter(|_| fits)?;
     Some(name.to_owned())
 }

@@ -58,7 +58,7 @@ fn v2_decode(text: &str, signature: &Signature) -> Result<(Decoded, v2::Reply), 
     )
 }
 
-/// The answer in JSON to a request that wishes nothing.
+/// The answer in JSON to a request that commands nothing.
 fn v2_encode(outputs: &[(String, Value)]) -> Vec<u8> {
     let encoded = v2::Reply::default().encode(BY, outputs.to_vec());
     assert_eq!(encoded.header_length, None);

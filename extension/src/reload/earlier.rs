@@ -22,7 +22,7 @@ use crate::fetch;
 use crate::ids::{FilePath, Identity, VersionName};
 use crate::manifest::PublishedVersion;
 use crate::onnx::Description;
-use crate::source::{Earlier, MOST_EARLIER, Opened};
+use crate::source::{Earlier, MAX_EARLIER, Opened};
 
 /// A version that may stand in.
 pub(super) enum StandIn {
@@ -152,7 +152,7 @@ impl Gatherer<'_> {
                     Some(lower) => lower,
                     None => self.models_in_repository().await?.split_off(1),
                 };
-                let lower = lower.into_iter().take(MOST_EARLIER);
+                let lower = lower.into_iter().take(MAX_EARLIER);
                 lower.map(StandIn::Lower).collect()
             }
         })

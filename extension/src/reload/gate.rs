@@ -31,9 +31,9 @@ use crate::protocol::{predict, v2};
 use crate::tensor::{Incompatible, Signature, Tensor, Value};
 
 /// How many seconds the run of one example may take.
-const LONGEST_EXAMPLE: u64 = 30;
+const MAX_EXAMPLE: u64 = 30;
 /// How many seconds the run of a warm-up may take: half of an Init, since callers may be waiting.
-const LONGEST_WARM_UP: u64 = 5;
+const MAX_WARM_UP: u64 = 5;
 /// What whoever published a change that is refused can do.
 const ADVICE: &str = "if the change is meant, declare the new `signature` in the manifest, or publish under another location";
 
@@ -163,7 +163,7 @@ impl Gate {
             Purpose::WarmUp { inputs, begins } => {
                 let started = Instant::now();
                 begins();
-                let outputs = runs.run(&inputs, &[], LONGEST_WARM_UP);
+                let outputs = runs.run(&inputs, &[], MAX_WARM_UP);
                 Ok(Passed {
                     warm_up: Some(started.elapsed()),
                     warm_up_failure: outputs.err().map(|failure| failure.reason),
@@ -220,7 +220,7 @@ impl Runs<'_> {
         let expected = v2::golden_outputs(&golden.outputs, self.session.signature())
             .map_err(|error| refusal(error.to_string()))?;
         let names: Vec<String> = expected.iter().map(|(name, _)| name.clone()).collect();
-        let outputs = self.run(&golden.inputs, &names, LONGEST_EXAMPLE);
+        let outputs = self.run(&golden.inputs, &names, MAX_EXAMPLE);
         let mut outputs = outputs.map_err(|failure| {
             let reason = failure.reason;
             if failure.is_out_of_memory {

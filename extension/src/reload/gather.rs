@@ -22,22 +22,22 @@ use super::machine::Target;
 use super::published::Offer;
 use super::reach::Content;
 use super::{CheckError, Shared};
-use crate::cache::{FileRecord, Journal, KeptFile, KeptModel, Published, Record};
+use crate::cache::{CachedFile, CachedModel, FileRecord, Journal, ModelRecord, Published};
 use crate::config::{Form, ModelSettings};
 use crate::fetch::{self, Fetched, Parts};
 use crate::ids::{Digest, FilePath, Identity, VersionName};
 use crate::manifest::VersionLabels;
 use crate::onnx::{Description, OnnxError};
-use crate::source::{Object, Opened, Place};
+use crate::source::{ModelFolder, Object, Opened};
 
 /// How many files of one model are asked for at once, and fetched.
 pub(super) const AT_ONCE: usize = 4;
 /// How often a version is gathered anew because a file of it changed meanwhile.
-const MOST_CHANGES: u32 = 3;
+const MAX_CHANGES: u32 = 3;
 
 /// Where a model's files come from.
 pub(super) struct Gatherer<'a> {
-    pub(super) place: &'a dyn Place,
+    pub(super) place: &'a dyn ModelFolder,
     pub(super) settings: &'a ModelSettings,
     pub(super) shared: &'a Shared,
     /// What may stand in, as earlier checks have seen it.
@@ -88,9 +88,9 @@ impl Answer {
 
 /// A version that is here.
 pub(super) struct Gathered {
-    pub(super) record: Record,
+    pub(super) record: ModelRecord,
     /// `None` when it is known that the version is not to be loaded, or not now.
-    pub(super) files: Option<KeptModel>,
+    pub(super) files: Option<CachedModel>,
     /// What the manifest says that names it.
     pub(super) published: Option<Published>,
     /// What it says of what the version must do.
@@ -102,13 +102,13 @@ pub(super) struct Gathered {
 /// A file that is here, and what came for it.
 pub(super) struct Taken {
     pub(super) record: FileRecord,
-    pub(super) file: KeptFile,
+    pub(super) file: CachedFile,
     pub(super) transferred: Option<u64>,
 }
 
 impl Gathered {
     /// A version that is not to be loaded, or not now.
-    pub(super) fn refused(record: Record, published: Option<Published>) -> Self {
+    pub(super) fn refused(record: ModelRecord, published: Option<Published>) -> Self {
         Self {
             record,
             files: None,
@@ -345,7 +345,7 @@ impl Gatherer<'_> {
             (Content::Rejected(reason, _), _) => return Err(CheckError::Rejected(reason)),
             (Content::Known, Some(refused)) => {
                 let name = self.published_name(path);
-                let record = Record::new(refused.clone(), Vec::new(), name);
+                let record = ModelRecord::new(refused.clone(), Vec::new(), name);
                 return Ok(Gathered::refused(record, None));
             }
             (Content::Known, None) => return Err(CheckError::Unsteady),
@@ -366,7 +366,7 @@ impl Gatherer<'_> {
             return Ok(Gathered::refused(record, None));
         }
         let mut came = None;
-        for _ in 0..=MOST_CHANGES {
+        for _ in 0..=MAX_CHANGES {
             let (taken, description) = self.take_all(&model, answers, journal).await?;
             came = sum(came.into_iter().chain(transferred(&taken)));
             let (record, files) = Self::version_of(taken, self.published_name(&model))?;
@@ -395,9 +395,9 @@ impl Gatherer<'_> {
         model: &FilePath,
         identity: &Identity,
         journal: &Journal,
-    ) -> Option<Record> {
+    ) -> Option<ModelRecord> {
         let file = journal.known(model, identity)?;
-        let record = Record::new(file, Vec::new(), self.published_name(model));
+        let record = ModelRecord::new(file, Vec::new(), self.published_name(model));
         let refused = journal.history().why_refused(&record.digest(), None);
         refused.is_some().then_some(record)
     }
@@ -481,7 +481,7 @@ impl Gatherer<'_> {
     pub(super) fn version_of(
         taken: Vec<Taken>,
         name: Option<VersionName>,
-    ) -> Result<(Record, Vec<KeptFile>), CheckError> {
+    ) -> Result<(ModelRecord, Vec<CachedFile>), CheckError> {
         let (mut records, files): (Vec<_>, Vec<_>) = taken
             .into_iter()
             .map(|taken| (taken.record, taken.file))
@@ -491,13 +491,13 @@ impl Gatherer<'_> {
         }
         let others = records.split_off(1);
         let model = records.remove(0);
-        Ok((Record::new(model, others, name), files))
+        Ok((ModelRecord::new(model, others, name), files))
     }
 
     pub(super) fn gathered(
         &self,
-        record: Record,
-        files: Vec<KeptFile>,
+        record: ModelRecord,
+        files: Vec<CachedFile>,
         description: Option<Description>,
         published: Option<(Published, Terms)>,
         transferred: Option<u64>,
@@ -514,7 +514,7 @@ impl Gatherer<'_> {
     }
 }
 
-fn is_seen(newest: &Record, journal: &Journal) -> bool {
+fn is_seen(newest: &ModelRecord, journal: &Journal) -> bool {
     newest
         .files()
         .all(|file| journal.seen(&file.path).as_ref() == Some(file))

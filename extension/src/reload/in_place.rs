@@ -13,13 +13,13 @@ use super::Shared;
 use crate::ids::{ModelName, VersionName};
 
 /// How long requests on the old version are waited for. Those that begin wait as well, each by its own deadline.
-const LONGEST_DRAIN: Duration = Duration::from_secs(30);
+const MAX_DRAIN: Duration = Duration::from_secs(30);
 
 /// The old version is in use for too long.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "requests still run on version {version} after {} s, and memory does not bear another beside it",
-    LONGEST_DRAIN.as_secs()
+    MAX_DRAIN.as_secs()
 )]
 pub(super) struct InUse {
     version: VersionName,
@@ -38,7 +38,7 @@ pub(super) async fn make_way(
     let Some(leaving) = shared.models.take_out(model) else {
         return Ok(());
     };
-    let Err(loaded) = leaving.gone(LONGEST_DRAIN).await else {
+    let Err(loaded) = leaving.gone(MAX_DRAIN).await else {
         info!(%model, "the version that answered is gone from memory, and requests wait");
         return Ok(());
     };

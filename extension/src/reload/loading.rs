@@ -18,7 +18,7 @@ use super::machine::Event;
 use super::memory::{Company, How, Need, Seen, Weights, choose};
 use super::replay::{Decision, Replay};
 use super::{CheckError, Reloader, Steps, Walk, milliseconds};
-use crate::cache::{Cause, Journal, KeptModel, Record};
+use crate::cache::{CachedModel, Cause, Journal, ModelRecord};
 use crate::clock::timed_awake;
 use crate::config::Reload;
 use crate::engine::{Engine, EngineError, Session};
@@ -30,12 +30,12 @@ use crate::onnx::Description;
 use crate::status::{Evidence, ModelStatus, RollbackOutcome};
 
 impl Reloader {
-    fn loaded(&self) -> MutexGuard<'_, Option<(Record, Seen)>> {
+    fn loaded(&self) -> MutexGuard<'_, Option<(ModelRecord, Seen)>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that what is loaded has this name, and its files these places.
-    pub(super) fn is_known_as(&self, record: Record) {
+    pub(super) fn is_known_as(&self, record: ModelRecord) {
         if let Some((known, _)) = &mut *self.loaded() {
             *known = record;
         }
@@ -45,10 +45,10 @@ impl Reloader {
     /// files are given then, if they are here. `None` for a rollback whose evidence does not suffice for that.
     async fn make_room(
         &self,
-        record: &Record,
+        record: &ModelRecord,
         new: Weights,
         evidence: Option<&Evidence>,
-    ) -> Result<Option<(How, Option<KeptModel>)>, CheckError> {
+    ) -> Result<Option<(How, Option<CachedModel>)>, CheckError> {
         let (name, memory) = (&self.settings.name, &self.shared.memory);
         let (old, seen) = self.loaded().clone().unzip();
         let need = Need { new, old: seen };
@@ -77,7 +77,7 @@ impl Reloader {
     /// first.
     pub(super) async fn load(
         &self,
-        record: Record,
+        record: ModelRecord,
         replay: bool,
         journal: &Journal,
         walk: &mut Walk,
@@ -210,7 +210,7 @@ impl Reloader {
     /// itself, that is with files that are whole.
     async fn not_loaded(
         &self,
-        record: &Record,
+        record: &ModelRecord,
         problem: CheckError,
         vacated: bool,
         walk: &mut Walk,
@@ -249,7 +249,7 @@ impl Reloader {
     /// From here on this version answers.
     fn let_answer(
         &self,
-        record: &Record,
+        record: &ModelRecord,
         digest: Digest,
         session: Box<dyn Session>,
         labels: VersionLabels,
@@ -283,7 +283,7 @@ impl Reloader {
 
     /// What the version is held against before it answers. One whose content was let in here before, on the same terms, is
     /// only warmed up.
-    pub(super) fn gate(&self, record: &Record, terms: Terms, journal: &Journal) -> Gate {
+    pub(super) fn gate(&self, record: &ModelRecord, terms: Terms, journal: &Journal) -> Gate {
         let (history, digest) = (journal.history(), record.digest());
         if history.has_let_in(record) {
             let inputs = history.example(record);
@@ -315,11 +315,11 @@ impl Attempt {
     /// are given back.
     async fn load(
         &self,
-        files: KeptModel,
+        files: CachedModel,
         description: Option<Description>,
         gate: Gate,
         trial: Option<Replay>,
-    ) -> Result<Result<(Decision, Passed, KeptModel), CheckError>, EngineError> {
+    ) -> Result<Result<(Decision, Passed, CachedModel), CheckError>, EngineError> {
         let (engine, gives_way) = (Arc::clone(&self.engine), self.gives_way);
         on_thread("load-model", move || {
             if gives_way {
@@ -365,7 +365,7 @@ impl Walk {
 
 /// Returns what a model says of itself, where that matters: a version from the cache has not been read yet, and only data
 /// files need it.
-async fn description(record: &Record, files: &KeptModel) -> Option<Description> {
+async fn description(record: &ModelRecord, files: &CachedModel) -> Option<Description> {
     match files.description() {
         None if !record.others.is_empty() => describe(files.path()).await.ok().flatten(),
         read => read.cloned(),

@@ -16,7 +16,7 @@
 //! A rollback ([`Check::roll_back`]) loads the previous version, or what the source has in its place, and replays
 //! failed inputs on it. The version that was active is rejected only after a load that says so.
 
-use crate::cache::{Cause, History, Published, Record};
+use crate::cache::{Cause, History, ModelRecord, Published};
 use crate::ids::{Digest, Identity};
 use crate::tensor::Signature;
 
@@ -25,17 +25,20 @@ use crate::tensor::Signature;
 pub(super) enum Step {
     /// Ask the source whether it holds what is known, or, without that, what it holds; meanwhile see whether the files
     /// of this version are here.
-    Ask { known: bool, beside: Option<Record> },
+    Ask {
+        known: bool,
+        beside: Option<ModelRecord>,
+    },
     /// Bring in the files of a version.
     Gather(Target),
     /// See whether the files of this version are here.
-    Find(Record),
+    Find(ModelRecord),
     /// Load it, hold it against its terms, and let it answer. `replay`: for a rollback, so that failed inputs decide
     /// first.
-    Load { record: Record, replay: bool },
+    Load { record: ModelRecord, replay: bool },
     /// Give the active version, which has the same content, the name of this record; first hold it against this record's
     /// terms, where it was not let in on these.
-    Rename(Record),
+    Rename(ModelRecord),
     /// Nothing more.
     End(End),
 }
@@ -71,7 +74,7 @@ pub(super) enum Event {
     Unreachable { found: bool },
     /// [`Step::Gather`]: this version is here, or known to be refused. `more`: there is a target after this one.
     Gathered {
-        record: Record,
+        record: ModelRecord,
         published: Option<Published>,
         more: bool,
     },
@@ -149,11 +152,11 @@ enum Restoring {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Stage {
-    Asking(Option<Record>),
+    Asking(Option<ModelRecord>),
     Gathering(Target),
-    Finding(Record),
-    Loading { record: Record, after: After },
-    Renaming { record: Record, after: After },
+    Finding(ModelRecord),
+    Loading { record: ModelRecord, after: After },
+    Renaming { record: ModelRecord, after: After },
     Ended,
 }
 
@@ -317,7 +320,7 @@ impl Check {
         }
     }
 
-    fn same(&mut self, history: &mut History, here: Option<Record>) -> Step {
+    fn same(&mut self, history: &mut History, here: Option<ModelRecord>) -> Step {
         let Some(usable) = history.usable_as_it_is() else {
             return if self.is_answered() {
                 self.end(history, End::Current)
@@ -346,7 +349,7 @@ impl Check {
     fn seen(
         &mut self,
         history: &mut History,
-        record: Record,
+        record: ModelRecord,
         published: Option<Published>,
         after: After,
     ) -> Step {
@@ -377,7 +380,7 @@ impl Check {
     }
 
     /// The source wants this version, and its content is active.
-    fn rename(&mut self, history: &mut History, record: Record, after: After) -> Step {
+    fn rename(&mut self, history: &mut History, record: ModelRecord, after: After) -> Step {
         if history.good() == Some(&record) {
             return self.end(history, End::Current);
         }
@@ -392,7 +395,7 @@ impl Check {
     fn renamed(
         &mut self,
         history: &mut History,
-        record: &Record,
+        record: &ModelRecord,
         after: After,
         event: Event,
     ) -> Step {
@@ -413,7 +416,13 @@ impl Check {
     }
 
     /// The same content may still do on other terms, where it is not refused for itself.
-    fn refused(&mut self, history: &mut History, record: &Record, cause: Cause, reason: String) {
+    fn refused(
+        &mut self,
+        history: &mut History,
+        record: &ModelRecord,
+        cause: Cause,
+        reason: String,
+    ) {
         history.refused(record, cause, &reason);
         self.passed_over.get_or_insert(reason);
         if cause == Cause::Itself {
@@ -425,7 +434,7 @@ impl Check {
     fn may_stand_in(
         &mut self,
         history: &mut History,
-        record: Record,
+        record: ModelRecord,
         published: Option<Published>,
         after: After,
     ) -> Step {
@@ -506,7 +515,7 @@ impl Check {
         Step::Gather(target)
     }
 
-    fn load(&mut self, record: Record, after: After) -> Step {
+    fn load(&mut self, record: ModelRecord, after: After) -> Step {
         self.stage = Stage::Loading {
             record: record.clone(),
             after,
@@ -518,7 +527,7 @@ impl Check {
     }
 
     /// Loads what is not the source's first choice; for a rollback, failed inputs decide whether it becomes active.
-    fn load_fallback(&mut self, record: Record, after: After) -> Step {
+    fn load_fallback(&mut self, record: ModelRecord, after: After) -> Step {
         let replay = self.failing.is_some();
         self.load(record.clone(), after);
         Step::Load { record, replay }

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::cache::Record;
+use crate::cache::ModelRecord;
 use crate::config::Reload;
 use crate::onnx::{AtLoad, Description};
 use crate::request_memory::Account;
@@ -80,7 +80,7 @@ pub(super) struct Need {
 
 impl Weights {
     /// The weights of a version whose model says this of itself.
-    pub(super) fn of(record: &Record, description: Option<&Description>) -> Self {
+    pub(super) fn of(record: &ModelRecord, description: Option<&Description>) -> Self {
         Self {
             read: record.model.size,
             beside: record.others.iter().map(|file| file.size).sum(),

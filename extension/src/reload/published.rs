@@ -15,11 +15,11 @@ use super::gate::Terms;
 use super::gather::{
     AT_ONCE, Gathered, Gatherer, Taken, describe, external, shared_out, transferred,
 };
-use crate::cache::{FileRecord, Journal, KeptFile, Published, Record};
+use crate::cache::{CachedFile, FileRecord, Journal, ModelRecord, Published};
 use crate::fetch::Parts;
 use crate::ids::{Digest, ETag, Expected, FilePath, Identity, VersionName};
 use crate::manifest::{
-    Chosen, MOST_BYTES, Manifest, Named, PublishedFile, PublishedVersion, VersionLabels, Why,
+    Chosen, MAX_BYTES, Manifest, Named, PublishedFile, PublishedVersion, VersionLabels, Why,
 };
 use crate::onnx::Description;
 use crate::source::Object;
@@ -66,7 +66,7 @@ impl Gatherer<'_> {
 
     fn choose<'m>(&self, manifest: &'m Manifest) -> Result<Chosen<'m>, CheckError> {
         let (choice, model) = (&self.settings.choice, &self.settings.name);
-        let chosen = manifest.choose(choice, model, || self.shared.cache.draw());
+        let chosen = manifest.choose(choice, model, || self.shared.cache.rollout_position());
         chosen.map_err(|error| self.wrong_manifest(format!("{choice} cannot be run: {error}")))
     }
 
@@ -115,7 +115,7 @@ impl Gatherer<'_> {
         object: Object,
     ) -> Result<(Manifest, Identity), CheckError> {
         let wrong = |reason| self.wrong_manifest(reason);
-        let most = MOST_BYTES as u64;
+        let most = MAX_BYTES as u64;
         if object.size > most {
             let size = object.size;
             return Err(wrong(format!(
@@ -134,7 +134,7 @@ impl Gatherer<'_> {
     /// Every file of the version, the model's first.
     async fn take_published(
         &self,
-        version: &Record,
+        version: &ModelRecord,
         journal: &Journal,
     ) -> Result<Vec<Taken>, CheckError> {
         let files: Vec<FileRecord> = version.files().cloned().collect();
@@ -182,8 +182,8 @@ impl Gatherer<'_> {
     async fn complete(
         &self,
         name: &str,
-        record: &Record,
-        files: &[KeptFile],
+        record: &ModelRecord,
+        files: &[CachedFile],
     ) -> Result<Option<Description>, CheckError> {
         let Some(model) = files.first() else {
             return Ok(None);
@@ -202,7 +202,7 @@ impl Gatherer<'_> {
 }
 
 /// A version as the manifest promises it, before anything of it is here.
-fn promised(name: &VersionName, version: &PublishedVersion) -> Record {
+fn promised(name: &VersionName, version: &PublishedVersion) -> ModelRecord {
     let others = version.files.iter().filter(|file| **file != version.model);
     let mut others: Vec<&PublishedFile> = others.collect();
     others.sort_unstable_by(|one, other| one.path.cmp(&other.path));
@@ -217,7 +217,7 @@ fn promised(name: &VersionName, version: &PublishedVersion) -> Record {
         digest: file.digest.clone(),
     };
     let others = others.into_iter().map(record).collect();
-    Record::new(record(&version.model), others, Some(name.clone()))
+    ModelRecord::new(record(&version.model), others, Some(name.clone()))
 }
 
 /// A digest of what the version is held against before it answers. It is compared within one build of the sidecar; in

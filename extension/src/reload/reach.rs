@@ -9,7 +9,7 @@ use tracing::warn;
 use super::CheckError;
 use super::gather::Gatherer;
 use super::memory::{Need, Weights, may_give_up};
-use crate::cache::{Journal, KeptFile, RejectedFile};
+use crate::cache::{CachedFile, Journal, RejectedFile};
 use crate::config::{Choice, Form};
 use crate::fetch::{self, Compression, FetchError, Fetched, Parts};
 use crate::ids::{Digest, Expected, FilePath, Identity};
@@ -157,10 +157,10 @@ impl Gatherer<'_> {
             clock: &*self.shared.clock,
         };
         match fetch::fetch(request(object), context).await {
-            Err(FetchError::NoRoom(room)) if self.must_stay(room.needs) => {
-                Err(CheckError::NoRoom(room))
+            Err(FetchError::InsufficientSpace(room)) if self.must_stay(room.needs) => {
+                Err(CheckError::InsufficientSpace(room))
             }
-            Err(FetchError::NoRoom(room)) if self.gives_up(room.needs) => {
+            Err(FetchError::InsufficientSpace(room)) if self.gives_up(room.needs) => {
                 let object = self.open_from(source).await?;
                 Ok(fetch::fetch(request(object), context).await?)
             }
@@ -188,7 +188,7 @@ impl Gatherer<'_> {
             return false;
         };
         let files = [loaded.digest.clone()];
-        let gone = self.shared.cache.make_room(needs, &files).is_ok();
+        let gone = self.shared.cache.free_space(needs, &files).is_ok();
         if gone {
             let (version, digest) = (&loaded.version, &loaded.digest);
             warn!(%model, %version, %digest, "there is no room for two versions: the file of the one that answers goes");
@@ -196,7 +196,7 @@ impl Gatherer<'_> {
         gone
     }
 
-    pub(super) async fn find(&self, digest: &Digest) -> Option<KeptFile> {
+    pub(super) async fn find(&self, digest: &Digest) -> Option<CachedFile> {
         let (cache, digest) = (self.shared.cache.clone(), digest.clone());
         let find = move || cache.find(&digest);
         tokio::task::spawn_blocking(find).await.ok().flatten()

@@ -11,12 +11,17 @@ use tracing::info;
 use super::engine_slot::on_thread;
 use super::machine::Event;
 use super::{Reloader, Walk};
-use crate::cache::{Cause, History, Journal, Record};
+use crate::cache::{Cause, History, Journal, ModelRecord};
 use crate::models::Loaded;
 
 impl Reloader {
     /// Gives the active version the name of `record`, which has the same content.
-    pub(super) async fn rename(&self, record: Record, journal: &Journal, walk: &mut Walk) -> Event {
+    pub(super) async fn rename(
+        &self,
+        record: ModelRecord,
+        journal: &Journal,
+        walk: &mut Walk,
+    ) -> Event {
         let (name, shared) = (&self.settings.name, &self.shared);
         let not_tried = Event::NotLoaded { vacated: false };
         let Some(active) = shared.models.current(name) else {

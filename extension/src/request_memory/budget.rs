@@ -35,16 +35,14 @@ impl fmt::Display for Size {
 }
 
 /// Bytes that requests always have: what ordinary ones take is less than a measurement may be wrong by.
-const LEAST_SHARE: usize = MB;
+const MIN_SHARE: usize = MB;
 
 /// Bytes for requests, of `left` bytes that the environment has left with no request under way. A sixteenth and
 /// [`MARGIN`], or a quarter where that is less, stay free.
 #[must_use]
 pub fn requests_share(left: u64) -> usize {
     let share = left - left / 16 - MARGIN.min(left / 4);
-    usize::try_from(share)
-        .unwrap_or(usize::MAX)
-        .max(LEAST_SHARE)
+    usize::try_from(share).unwrap_or(usize::MAX).max(MIN_SHARE)
 }
 
 /// Bytes that a request is expected to take in all while it is decoded, whose body of `declared` bytes has `binary` bytes of

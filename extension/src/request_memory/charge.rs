@@ -12,7 +12,7 @@ pub const FREE: usize = 16 * 1024;
 const STEP: usize = 64 * 1024;
 
 /// The bytes that it takes at most beyond what it needs.
-const MOST_AHEAD: usize = 1024 * 1024;
+const MAX_AHEAD: usize = 1024 * 1024;
 
 /// The memory of one request. It is given back when this is dropped.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ impl Charge {
             return Ok(());
         };
         // A quarter more, so that a charge that grows asks rarely, and little of that, so that others find it.
-        let ahead = used.saturating_add((used / 4).clamp(STEP, MOST_AHEAD));
+        let ahead = used.saturating_add((used / 4).clamp(STEP, MAX_AHEAD));
         for wanted in [ahead, used] {
             let more = wanted - self.taken;
             if account.take(more) {

@@ -187,9 +187,9 @@ fn small_charges_ask_nobody() {
 /// function and a small model take 65 MB of it.
 async fn accepted(size_mb: usize, tensors: f64, is_binary: bool) -> usize {
     const TAKEN: usize = 65 * MB;
-    const MOST_BODY: usize = 64;
+    const MAX_BODY: usize = 64;
     let mut most = 0;
-    for mb in 1..=MOST_BODY {
+    for mb in 1..=MAX_BODY {
         let environment = Environment::new(size_mb * MB - TAKEN, 30 * MB);
         let mut charge = Charge::new(&environment.account());
         let body = mb * MB;

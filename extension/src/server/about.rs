@@ -8,9 +8,9 @@ use hyper::{Request, StatusCode};
 
 use super::Context;
 use super::answer::{Answer, answered_by, check_target, deadline, find, json, named};
+use super::await_model::loaded;
 use super::error::ApiError;
 use super::route::Target;
-use super::wait::loaded;
 use crate::clock::Deadline;
 use crate::models::Loaded;
 use crate::protocol::tfserving::{self, Availability};

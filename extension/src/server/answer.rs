@@ -15,26 +15,26 @@ use hyper::{Request, Response, StatusCode};
 
 use super::Context;
 use super::about;
-use super::admission::{called, is_restricted};
+use super::auth::{called, is_restricted};
+use super::await_model::loaded;
 use super::body::{HEADER_LENGTH_NAME, body, header_length};
+use super::compression;
 use super::document;
-use super::encoding;
 use super::error::ApiError;
 use super::host::Transport;
 use super::media_type;
 use super::off_thread::off_thread;
-use super::pieces::Pieces;
 use super::repository;
+use super::response_body::ResponseBody;
 use super::route::{Route, Target};
 use super::statistics::{self, Success};
-use super::wait::loaded;
 use crate::clock::Deadline;
 use crate::ids::ModelName;
 use crate::models::Loaded;
 use crate::protocol::v2::{self, Encoded};
 use crate::protocol::{AnsweredBy, BadRequest, DecodeError, Decoded, predict, tfserving};
 use crate::request_memory::{Charge, Over, OverBudget};
-use crate::schedule::RunError;
+use crate::scheduler::RunError;
 use crate::tensor::{Signature, Value};
 
 /// The invocation's deadline, as the Runtime API gives it to whoever forwards the request.
@@ -44,7 +44,7 @@ static DEADLINE: HeaderName = HeaderName::from_static(DEADLINE_HEADER);
 /// An answer is ready so much earlier than the deadline, for whoever forwards it.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 /// The longest wait of a request that comes with no deadline, outside an invocation.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// A body of so many bytes is decoded, and outputs of so many are written, off the threads that serve: it takes about a
 /// millisecond.
@@ -52,7 +52,7 @@ const LARGE: usize = 256 * 1024;
 /// Bytes of JSON for each byte of a tensor of single precision, of some ten digits and a comma.
 const TEXT_PER_BYTE: usize = 3;
 
-pub(super) type Answer = Response<Pieces>;
+pub(super) type Answer = Response<ResponseBody>;
 
 /// Extensions of the protocol that are the operator's.
 const OPERATOR_EXTENSIONS: &[&str] = &[repository::EXTENSION, statistics::EXTENSION];
@@ -70,13 +70,13 @@ pub(super) async fn answer(
     context: &Context,
 ) -> Answer {
     let has_body = !request.body().is_end_stream();
-    let accepts_gzip = encoding::accepts_gzip(request.headers());
+    let accepts_gzip = compression::accepts_gzip(request.headers());
     let result = match called(&request, transport, context) {
         Ok(route) => call(request, route, context).await,
         Err(error) => Err(error),
     };
     match result {
-        Ok(answer) => encoding::encode(answer, accepts_gzip).await,
+        Ok(answer) => compression::encode(answer, accepts_gzip).await,
         Err(error) => {
             let mut answer = error_answer(&error);
             if has_body && error.leaves_body() {
@@ -98,7 +98,7 @@ async fn call(
         Route::Server => Ok(server_metadata(request.headers(), context)),
         Route::Live => Ok(json(StatusCode::OK, b"{\"live\":true}".to_vec())),
         Route::Ready => about::ready(request.headers(), context).await,
-        Route::OpenApi => document::answer(encoding::accepts_gzip(request.headers())),
+        Route::OpenApi => document::answer(compression::accepts_gzip(request.headers())),
         Route::ModelMetadata(target) => about::metadata(&request, &target, context).await,
         Route::ModelConfiguration(target) => about::configuration(&request, &target, context).await,
         Route::ModelReady(target) => about::model_ready(&target, context),
@@ -135,7 +135,7 @@ fn server_metadata(headers: &HeaderMap, context: &Context) -> Answer {
 
 /// What a path takes, without a body.
 fn options(allowed: &'static str) -> Answer {
-    let mut answer = Response::new(Pieces::default());
+    let mut answer = Response::new(ResponseBody::default());
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let allowed = HeaderValue::from_static(allowed);
     answer.headers_mut().insert(ALLOW, allowed);
@@ -171,7 +171,7 @@ fn error_answer(error: &ApiError) -> Answer {
 }
 
 pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Pieces::from(body.into()));
+    let mut answer = Response::new(ResponseBody::from(body.into()));
     *answer.status_mut() = status;
     answer
         .headers_mut()
@@ -288,7 +288,7 @@ impl Reply {
 
 /// The answer that was encoded so. It keeps `charge` until it is sent.
 fn response(encoded: Encoded, mut charge: Charge) -> Result<Answer, ApiError> {
-    let pieces = Pieces::from(encoded.pieces);
+    let pieces = ResponseBody::from(encoded.pieces);
     charge.grow(pieces.length())?;
     charge.settle();
     let mut answer = Response::new(pieces.with_charge(charge));
@@ -372,7 +372,7 @@ async fn infer(
         let answer = response(encoded, charge)?;
         let success = Success {
             rows: u64::try_from(rows).unwrap_or(u64::MAX),
-            together: ran.together,
+            batched_requests: ran.batched_requests,
             is_first: ran.is_first,
             whole: received.elapsed(),
             queue: ran.queued,
@@ -441,7 +441,7 @@ fn timed(mut answer: Answer, success: Success, name: &ModelName, context: &Conte
         metrics.latency.record(ms(success.whole));
         metrics.queue.record(ms(success.queue));
         if success.is_first && context.scheduler.limits().batch.is_some() {
-            let together = u32::try_from(success.together).unwrap_or(u32::MAX);
+            let together = u32::try_from(success.batched_requests).unwrap_or(u32::MAX);
             metrics.batch.record(together);
         }
     }
@@ -547,7 +547,7 @@ pub(super) fn deadline(headers: &HeaderMap, context: &Context) -> Result<Deadlin
             .invocation_deadline()
             .filter(|deadline| !deadline.remaining(now).is_zero());
         return Ok(invocation.map_or_else(
-            || Deadline::after(now, LONGEST_WAIT),
+            || Deadline::after(now, MAX_WAIT),
             |d| d.less(DEADLINE_MARGIN),
         ));
     };

@@ -11,10 +11,10 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 
 use super::Context;
-use super::encoding;
+use super::awake_timeout::Patience;
+use super::compression;
 use super::error::ApiError;
-use super::patience::Patience;
-use super::{BODY_STALL, BODY_TIME, MOST_BODY};
+use super::{BODY_STALL, BODY_TIME, MAX_BODY};
 use crate::clock::Deadline;
 use crate::protocol::v2::HEADER_LENGTH;
 use crate::request_memory::{Charge, expected_bytes};
@@ -23,7 +23,7 @@ use crate::request_memory::{Charge, expected_bytes};
 const ALIGNMENT: usize = 64;
 
 /// The least capacity of a buffer for a body of unknown length.
-const LEAST_ROOM: usize = 8 * 1024;
+const MIN_ROOM: usize = 8 * 1024;
 
 /// How much comes at once from a sender who has more ready. A Unix socket holds some 200 KB, so that the rest of a long
 /// body waits for room in it.
@@ -79,11 +79,11 @@ pub(super) async fn body(
     charge: &mut Charge,
     context: &Context,
 ) -> Result<Bytes, ApiError> {
-    let coding = encoding::coding(request.headers())?;
+    let coding = compression::coding(request.headers())?;
     let body = request.into_body();
     if let Some(declared) = body.size_hint().exact() {
         let declared = usize::try_from(declared).unwrap_or(usize::MAX);
-        if declared > MOST_BODY {
+        if declared > MAX_BODY {
             return Err(ApiError::BodyTooLarge);
         }
         let binary = header.map(|header| declared.saturating_sub(header));
@@ -142,7 +142,7 @@ async fn received(
         }
         bulk = (is_eager && data.len() >= BULK).then(Instant::now);
         let length = whole.len() + data.len();
-        if length > MOST_BODY {
+        if length > MAX_BODY {
             return Err(ApiError::BodyTooLarge);
         }
         match declared {
@@ -177,7 +177,7 @@ fn make_room(
 
 /// The capacity of a buffer that has to hold `length` bytes and may have to hold more: a quarter ahead.
 pub(super) fn grown(length: usize) -> usize {
-    (length + length / 4).max(LEAST_ROOM)
+    (length + length / 4).max(MIN_ROOM)
 }
 
 #[cfg(test)]

@@ -18,12 +18,12 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::host::Transport;
-use super::pieces::Pieces;
+use super::response_body::ResponseBody;
 use super::{Context, answer};
 use wire::{Phase, Wire};
 
 /// hyper's buffer for a head, beyond which it answers 431.
-const MOST_HEAD: usize = 64 * 1024;
+const MAX_HEAD: usize = 64 * 1024;
 
 /// Serves one connection until its peer closes it.
 pub(super) fn serve<S>(
@@ -52,13 +52,13 @@ where
         }
     });
     http1::Builder::new()
-        .max_buf_size(MOST_HEAD)
+        .max_buf_size(MAX_HEAD)
         .serve_connection(io, service)
 }
 
 /// The body of a response, which tells the wire when hyper has taken all of it.
 struct Watched {
-    pieces: Pieces,
+    pieces: ResponseBody,
     phase: Phase,
 }
 

@@ -4,9 +4,9 @@ use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_ENCODING, HeaderValue, VARY};
 
-use super::MOST_BODY;
+use super::MAX_BODY;
 use super::answer::{Answer, json};
-use super::encoding::Coding;
+use super::compression::Coding;
 use super::error::ApiError;
 use crate::request_memory::Charge;
 
@@ -24,7 +24,7 @@ pub(super) fn answer(accepts_gzip: bool) -> Result<Answer, ApiError> {
     } else {
         // Short work: some tens of KB.
         let mut charge = Charge::unlimited();
-        let plain = Coding::Gzip.decode_now(&compressed, MOST_BODY, &mut charge)?;
+        let plain = Coding::Gzip.decode_now(&compressed, MAX_BODY, &mut charge)?;
         json(StatusCode::OK, plain)
     };
     let vary = HeaderValue::from_static("accept-encoding");

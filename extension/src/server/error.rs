@@ -2,13 +2,13 @@
 
 use hyper::{Method, StatusCode};
 
-use super::{MOST_BODY, encoding};
+use super::{MAX_BODY, compression};
 use crate::config::Token;
 use crate::engine::EngineError;
 use crate::excerpt::Excerpt;
 use crate::protocol::{BadRequest, DecodeError};
 use crate::request_memory::{Over, OverBudget, Stopped};
-use crate::schedule::RunError;
+use crate::scheduler::RunError;
 
 /// A request that is not answered as it wished.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ pub(super) enum ApiError {
         expected: &'static str,
     },
     #[error(
-        "the body is larger than {MOST_BODY} bytes (64 MiB), the most that is taken here; through Lambda it is 6 MB, of \
+        "the body is larger than {MAX_BODY} bytes (64 MiB), the most that is taken here; through Lambda it is 6 MB, of \
          which base64 leaves 4.5 MB to a body that is not text"
     )]
     BodyTooLarge,
@@ -84,7 +84,7 @@ pub(super) enum ApiError {
     #[error(
         "header content-encoding is {:?}, expected one of {}",
         Excerpt(.given),
-        encoding::TAKEN
+        compression::TAKEN
     )]
     Coding { given: String },
     #[error("the body is not what header content-encoding says, {coding}: {problem}")]

@@ -8,7 +8,7 @@ use super::error::ApiError;
 use crate::clock::Deadline;
 use crate::engine::EngineError;
 use crate::request_memory::Charge;
-use crate::schedule::RunError;
+use crate::scheduler::RunError;
 
 /// Does `work` on a thread that may block, as soon as one of the CPUs is free for it. At the deadline, and when this is
 /// dropped, the charge tells the work to stop; what the charge holds is given back when the work has stopped.

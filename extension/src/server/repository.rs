@@ -26,7 +26,7 @@ use crate::status::ModelStatus;
 pub(super) const EXTENSION: &str = "model_repository";
 
 /// Maximum size of a body of these calls, in bytes.
-const MOST_TEXT: usize = 64 * 1024;
+const MAX_TEXT: usize = 64 * 1024;
 
 /// What an index is to hold.
 #[derive(Default, Deserialize)]
@@ -170,9 +170,9 @@ async fn read<T: Default + for<'de> Deserialize<'de>>(
         reason,
     };
     // It is read as a tree, which takes many times its length.
-    if body.len() > MOST_TEXT {
+    if body.len() > MAX_TEXT {
         return Err(wrong(format!(
-            "{} bytes came, expected at most {MOST_TEXT}",
+            "{} bytes came, expected at most {MAX_TEXT}",
             body.len()
         )));
     }

@@ -32,7 +32,7 @@ pub(super) struct Success {
     /// How many rows it had.
     pub(super) rows: u64,
     /// How many requests had its run.
-    pub(super) together: usize,
+    pub(super) batched_requests: usize,
     /// Whether its run is counted as its own: of requests that had one together, one has it.
     pub(super) is_first: bool,
     /// From its last byte to its answer.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
-use super::{Chunks, Earlier, NamedBy, Object, Opened, Place, Source, SourceError};
+use super::{ChunkStream, Earlier, ModelFolder, NamedBy, Object, Opened, Source, SourceError};
 use crate::ids::{Digest, ETag, FilePath, Identity};
 
 /// What is read at once: large enough for a network file system, small beside a model.
@@ -25,12 +25,12 @@ const PIECE: u64 = 1024 * 1024;
 
 /// A directory.
 #[derive(Clone, Debug)]
-pub struct FilePlace {
+pub struct LocalFolder {
     /// With `/` at its end.
     path: String,
 }
 
-impl FilePlace {
+impl LocalFolder {
     /// The directory at an absolute path, which ends in `/`.
     #[must_use]
     pub fn new(path: &str) -> Self {
@@ -40,7 +40,7 @@ impl FilePlace {
     }
 }
 
-impl Place for FilePlace {
+impl ModelFolder for LocalFolder {
     fn file(&self, path: &FilePath, named: NamedBy) -> Box<dyn Source> {
         let source = FileSource::new(&format!("{}{path}", self.path));
         Box::new(match named {
@@ -154,7 +154,7 @@ impl FileSource {
         }
     }
 
-    fn body(&self, file: Arc<File>, identity: Identity, range: Range<u64>) -> Box<dyn Chunks> {
+    fn body(&self, file: Arc<File>, identity: Identity, range: Range<u64>) -> Box<dyn ChunkStream> {
         Box::new(FileBody {
             source: self.clone(),
             file,
@@ -217,7 +217,7 @@ impl Source for FileSource {
         &'a self,
         identity: &'a Identity,
         range: Range<u64>,
-    ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>> {
+    ) -> BoxFuture<'a, Result<Box<dyn ChunkStream>, SourceError>> {
         Box::pin(async move {
             let (file, metadata) = self.look().await?;
             if identity_of(&metadata) != *identity {
@@ -246,7 +246,7 @@ struct FileBody {
     range: Range<u64>,
 }
 
-impl Chunks for FileBody {
+impl ChunkStream for FileBody {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>> {
         Box::pin(async move {
             if self.range.is_empty() {
@@ -311,7 +311,7 @@ mod tests {
         }
     }
 
-    async fn all(mut body: Box<dyn Chunks>) -> Result<Vec<u8>, SourceError> {
+    async fn all(mut body: Box<dyn ChunkStream>) -> Result<Vec<u8>, SourceError> {
         let mut bytes = Vec::new();
         while let Some(piece) = body.next().await {
             bytes.extend_from_slice(&piece?);
@@ -371,7 +371,7 @@ mod tests {
         };
         let out = link(&elsewhere.directory.path().join("model.onnx"), "out.bin");
         let inside = link(&bench.directory.path().join("model.onnx"), "inside.bin");
-        let place = FilePlace::new(&folder);
+        let place = LocalFolder::new(&folder);
         let error = place.file(&out, NamedBy::Model).open(None).await.err();
         let error = error.unwrap().to_string();
         assert!(error.contains("a link that leads out of"), "{error}");
@@ -387,7 +387,7 @@ mod tests {
         for folder in ["fraud/1", "fraud/2", "churn"] {
             std::fs::create_dir_all(root.join(folder)).unwrap();
         }
-        let place = FilePlace::new(&format!("{}/", root.display()));
+        let place = LocalFolder::new(&format!("{}/", root.display()));
         let fraud = FilePath::parse("fraud").unwrap();
         let none = FilePath::parse("none").unwrap();
         for (folder, expected) in [

@@ -28,7 +28,7 @@ mod versions;
 
 use errors::{Asked, Refusal};
 
-use super::{Chunks, Earlier, NamedBy, Object, Opened, Place, Source, SourceError};
+use super::{ChunkStream, Earlier, ModelFolder, NamedBy, Object, Opened, Source, SourceError};
 use crate::aws::Unreachable;
 use crate::clock::within_awake;
 use crate::ids::{Checksum, ChecksumAlgorithm, ETag, FilePath, Identity};
@@ -39,14 +39,14 @@ const CALL: Duration = Duration::from_secs(30);
 
 /// The objects of one bucket whose keys begin with a prefix.
 #[derive(Debug)]
-pub struct S3Place {
+pub struct S3Folder {
     client: Client,
     bucket: String,
     /// Empty, or with `/` at its end.
     prefix: String,
 }
 
-impl S3Place {
+impl S3Folder {
     /// The objects of `bucket` below `prefix`, which is empty or ends in `/`. At an endpoint of the user's own,
     /// buckets are named in the path, since names of hosts under it seldom exist.
     #[must_use]
@@ -79,7 +79,7 @@ impl S3Place {
     }
 }
 
-impl Place for S3Place {
+impl ModelFolder for S3Folder {
     fn file(&self, path: &FilePath, _: NamedBy) -> Box<dyn Source> {
         Box::new(self.source(format!("{}{path}", self.prefix)))
     }
@@ -171,7 +171,7 @@ impl S3Source {
         output: GetObjectOutput,
         identity: &Identity,
         range: &Range<u64>,
-    ) -> Result<Box<dyn Chunks>, SourceError> {
+    ) -> Result<Box<dyn ChunkStream>, SourceError> {
         let uri = self.uri();
         let asked = format!("bytes {}-{}/", range.start, range.end - 1);
         let content_range = output.content_range.as_deref().unwrap_or_default();
@@ -326,7 +326,7 @@ impl Source for S3Source {
         &'a self,
         identity: &'a Identity,
         range: Range<u64>,
-    ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>> {
+    ) -> BoxFuture<'a, Result<Box<dyn ChunkStream>, SourceError>> {
         Box::pin(async move {
             let answer = self
                 .client
@@ -350,7 +350,7 @@ struct S3Body {
     stream: ByteStream,
 }
 
-impl Chunks for S3Body {
+impl ChunkStream for S3Body {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>> {
         Box::pin(async move {
             let chunk = self.stream.next().await?;

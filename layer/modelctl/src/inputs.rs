@@ -15,7 +15,7 @@ use serde_json::json;
 /// So many inputs are made up.
 const MADE_UP: u64 = 3;
 /// A tensor of more elements is a mistake in a `--dim`, or would be none of a test.
-const MOST_ELEMENTS: usize = 1 << 28;
+const MAX_ELEMENTS: usize = 1 << 28;
 
 /// One input for each of a model's ports.
 pub(crate) type Inputs = Vec<(String, Value)>;
@@ -130,7 +130,7 @@ impl InputOptions {
             shapes
                 .iter()
                 .map(|(port, (datatype, shape))| {
-                    let count = element_count(shape).filter(|count| *count <= MOST_ELEMENTS);
+                    let count = element_count(shape).filter(|count| *count <= MAX_ELEMENTS);
                     let count = count.with_context(|| {
                         format!("input {:?} of shape {shape:?} is too large", port.name)
                     })?;

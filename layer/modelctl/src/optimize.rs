@@ -24,10 +24,10 @@ use gain::Gain;
 use place::Place;
 
 /// Smaller tensors stay in the model: each that does not is opened and mapped by itself.
-const LEAST_TENSOR: u64 = 1 << 10;
+const MIN_TENSOR: u64 = 1 << 10;
 
 /// Below this, weights stay in the model: mapping a file saves less than asking S3 for it takes.
-const LEAST_DATA: u64 = 4 << 20;
+const MIN_DATA: u64 = 4 << 20;
 
 /// Optimise a model ahead of time, so that it starts faster
 ///
@@ -170,9 +170,9 @@ fn optimise(
         })
     };
     let data = after.with_file_name(&place.data);
-    let names = write(LEAST_TENSOR)?;
-    if fs::metadata(&data).map_or(0, |data| data.len()) < LEAST_DATA {
-        write(LEAST_DATA)?;
+    let names = write(MIN_TENSOR)?;
+    if fs::metadata(&data).map_or(0, |data| data.len()) < MIN_DATA {
+        write(MIN_DATA)?;
         // What is written to it is nothing.
         match fs::remove_file(&data) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),

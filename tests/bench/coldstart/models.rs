@@ -9,12 +9,12 @@ use crate::reference::{WINE, distance, numbers};
 
 /// How often a small model is started for each start of a large one: in its few milliseconds the machine's own noise
 /// shows most.
-pub(super) const MOST_TURNS: usize = 3;
+pub(super) const MAX_TURNS: usize = 3;
 
 /// Name of the file, how tables call it, whether there is what `modelctl optimize` makes of it, and its turns.
 const MODELS: [(&str, &str, bool, usize); 4] = [
-    ("wine-v1", "1 KB", false, MOST_TURNS),
-    ("tabular-12mb", "12 MB", false, MOST_TURNS),
+    ("wine-v1", "1 KB", false, MAX_TURNS),
+    ("tabular-12mb", "12 MB", false, MAX_TURNS),
     ("tabular-100mb", "100 MB", true, 1),
     ("tabular-250mb", "250 MB", true, 1),
 ];

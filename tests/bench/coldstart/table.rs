@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::contenders::{Contender, Setting};
-use super::models::{MOST_TURNS, Model};
+use super::models::{MAX_TURNS, Model};
 use super::{Run, Sample};
 use crate::figures::percentile;
 
@@ -20,7 +20,7 @@ pub(super) fn tell(settings: &[Setting], models: &[Model], runs: &[Run<'_>]) {
             "\n{}, {} cold starts each, and {} of small models; medians, and least; milliseconds",
             setting.name,
             setting.repetitions,
-            setting.repetitions * MOST_TURNS
+            setting.repetitions * MAX_TURNS
         );
         println!(
             "{:8} {:10} {:>16} {:>16} {:>10} {:>9} {:>9} {:>10} {:>10}",

@@ -15,7 +15,7 @@ use model_sidecar::cache::Cache;
 use model_sidecar::clock::{Clock, SystemClock, Thaws};
 use model_sidecar::fetch::{self, Compression, Context as Fetching, Parts, Request};
 use model_sidecar::ids::FilePath;
-use model_sidecar::source::{NamedBy, Opened, Place as _, S3Place};
+use model_sidecar::source::{ModelFolder as _, NamedBy, Opened, S3Folder};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::json;
 
@@ -36,7 +36,7 @@ async fn run(bucket: &str, key: &str, folder: &Path, parts: Parts) -> Result<()>
     let aws =
         model_sidecar::aws::load(Arc::clone(&clock), thaws.clone(), Proxies::default(), true).await;
     let key = FilePath::parse(key).map_err(anyhow::Error::msg)?;
-    let source = S3Place::new(&aws, true, bucket, "").file(&key, NamedBy::Configuration);
+    let source = S3Folder::new(&aws, true, bucket, "").file(&key, NamedBy::Configuration);
     let cache = Cache::open(folder)?;
     let idle = memory("VmRSS:")?;
     let (started, busy) = (Instant::now(), cpu()?);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use model_sidecar::ids::{Checksum, ChecksumAlgorithm, Identity};
-use model_sidecar::source::{Chunks, Object, Opened, Source, SourceError};
+use model_sidecar::source::{ChunkStream, Object, Opened, Source, SourceError};
 
 use super::{Bench, KEY, MB, SIZE, SPLIT, WHOLE, bytes};
 use crate::any_s3::{AnyS3, with_every_s3};
@@ -148,7 +148,7 @@ async fn give_up(bench: &Bench<AnyS3>) {
 struct Altered {
     source: Box<dyn Source>,
     object: fn(Object) -> Object,
-    body: fn(Box<dyn Chunks>) -> Box<dyn Chunks>,
+    body: fn(Box<dyn ChunkStream>) -> Box<dyn ChunkStream>,
 }
 
 impl Source for Altered {
@@ -175,7 +175,7 @@ impl Source for Altered {
         &'a self,
         identity: &'a Identity,
         range: Range<u64>,
-    ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>> {
+    ) -> BoxFuture<'a, Result<Box<dyn ChunkStream>, SourceError>> {
         Box::pin(async move {
             let body = self.source.read(identity, range).await?;
             Ok((self.body)(body))
@@ -208,16 +208,16 @@ fn lying_source(source: Box<dyn Source>) -> Altered {
 }
 
 struct HaltingBody {
-    body: Box<dyn Chunks>,
+    body: Box<dyn ChunkStream>,
     left: usize,
 }
 
-fn halting(body: Box<dyn Chunks>) -> Box<dyn Chunks> {
+fn halting(body: Box<dyn ChunkStream>) -> Box<dyn ChunkStream> {
     let left = usize::try_from(HALF).unwrap();
     Box::new(HaltingBody { body, left })
 }
 
-impl Chunks for HaltingBody {
+impl ChunkStream for HaltingBody {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>> {
         Box::pin(async move {
             if self.left == 0 {

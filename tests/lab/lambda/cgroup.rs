@@ -21,9 +21,9 @@ const MB_FOR_ONE_CPU: u64 = 1_769;
 /// The period in which a group gets its share of CPU time.
 const PERIOD_MICROS: u64 = 20_000;
 /// The kernel takes no smaller share.
-const LEAST_MICROS: u64 = 1_000;
+const MIN_MICROS: u64 = 1_000;
 /// Processes and threads of an environment.
-const MOST_TASKS: u64 = 1_024;
+const MAX_TASKS: u64 = 1_024;
 const MB: u64 = 1024 * 1024;
 /// How the lab's groups are called, before the lab's process id and a number.
 const NAME: &str = "model-sidecar-lab";
@@ -78,7 +78,7 @@ impl Share {
         let memory_mb = u64::from(memory_mb);
         Self {
             memory_bytes: memory_mb * MB,
-            cpu_micros: (memory_mb * PERIOD_MICROS / MB_FOR_ONE_CPU).max(LEAST_MICROS),
+            cpu_micros: (memory_mb * PERIOD_MICROS / MB_FOR_ONE_CPU).max(MIN_MICROS),
         }
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::builder::{Builder, ON_DEMAND};
 use super::environment::Outcome;
 use super::machine::Event;
-use super::{Environment, Invocation, LONGEST_REQUEST, LambdaError, Report, ShutdownReason, State};
+use super::{Environment, Invocation, LambdaError, MAX_REQUEST, Report, ShutdownReason, State};
 use crate::artifacts::{self, ArtifactError};
 use crate::log_capture::LogCapture;
 use crate::records::{NotSeen, Records};
@@ -216,7 +216,7 @@ impl Platform {
         client_context: Option<String>,
     ) -> Invocation {
         let id = Uuid::new_v4().to_string();
-        if payload.len() > LONGEST_REQUEST {
+        if payload.len() > MAX_REQUEST {
             return Invocation::too_long(&id);
         }
         let event = Event {

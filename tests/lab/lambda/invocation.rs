@@ -46,7 +46,7 @@ impl Invocation {
     pub(super) fn too_long(request_id: &str) -> Self {
         let message = format!(
             "Request must be smaller than {} bytes for the InvokeFunction operation",
-            super::LONGEST_REQUEST
+            super::MAX_REQUEST
         );
         let body = serde_json::json!({"Type": "User", "message": message});
         Self::refused(

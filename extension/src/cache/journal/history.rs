@@ -6,19 +6,19 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::cache::{FileRecord, Record};
+use crate::cache::{FileRecord, ModelRecord};
 use crate::ids::{Digest, FilePath, Identity};
 use crate::manifest::{GoldenTensor, VersionLabels};
 use crate::tensor::Signature;
 
 /// Maximum number of deaths in a row in the load of a version that was active here, or that there is no other for.
-pub(super) const MOST_DEATHS: u32 = 3;
+pub(super) const MAX_DEATHS: u32 = 3;
 /// How many refused versions are remembered, so that a source that goes to and fro between bad ones costs nothing.
-const MOST_REFUSED: usize = 32;
+const MAX_REFUSED: usize = 32;
 /// The longest example that is kept for the starts that do not read the manifest again, in bytes of its data: the
 /// journal is written several times in a load. A version whose example is longer is warmed up only where the manifest
 /// was read in the same process.
-const LONGEST_EXAMPLE: usize = 64 << 10;
+const MAX_EXAMPLE: usize = 64 << 10;
 
 /// What a manifest says of a version beside its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub struct History {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Entry {
-    record: Record,
+    record: ModelRecord,
     /// Whether a manifest names it, whose terms have to be known before it is let in.
     #[serde(default)]
     terms: Option<Digest>,
@@ -97,7 +97,7 @@ struct Refusal {
 }
 
 impl Entry {
-    fn new(record: Record, published: Option<Published>) -> Self {
+    fn new(record: ModelRecord, published: Option<Published>) -> Self {
         let (terms, example) = match published {
             Some(Published { terms, example, .. }) => (Some(terms), example),
             None => (None, None),
@@ -119,7 +119,7 @@ impl Entry {
 fn is_not_kept(example: &Option<Vec<GoldenTensor>>) -> bool {
     example.as_ref().is_none_or(|inputs| {
         let length: usize = inputs.iter().map(|input| input.data.len()).sum();
-        length > LONGEST_EXAMPLE
+        length > MAX_EXAMPLE
     })
 }
 
@@ -135,21 +135,21 @@ impl History {
 
     /// What the source was last seen to hold, let in or not.
     #[must_use]
-    pub fn newest(&self) -> Option<&Record> {
+    pub fn newest(&self) -> Option<&ModelRecord> {
         let newest = self.candidate.as_ref();
         newest.or(self.good.as_ref()).map(|entry| &entry.record)
     }
 
     /// The version that was let in last, unless it was refused later.
     #[must_use]
-    pub fn good(&self) -> Option<&Record> {
+    pub fn good(&self) -> Option<&ModelRecord> {
         let good = self.not_refused(self.good.as_ref());
         good.map(|entry| &entry.record)
     }
 
     /// The one that was let in before that, unless it was refused later.
     #[must_use]
-    pub fn before(&self) -> Option<&Record> {
+    pub fn before(&self) -> Option<&ModelRecord> {
         let before = self.not_refused(self.before.as_ref());
         before.map(|entry| &entry.record)
     }
@@ -162,7 +162,7 @@ impl History {
 
     /// The newest version that may be loaded with nothing asked of the source: not one whose terms are not known.
     #[must_use]
-    pub fn usable_as_it_is(&self) -> Option<&Record> {
+    pub fn usable_as_it_is(&self) -> Option<&ModelRecord> {
         let candidate = self.not_refused(self.candidate.as_ref());
         let candidate = candidate.filter(|entry| entry.terms.is_none());
         candidate.map(|entry| &entry.record).or_else(|| self.good())
@@ -232,17 +232,17 @@ impl History {
 
     /// What this version is to be warmed up with, as far as it is known.
     #[must_use]
-    pub fn example(&self, record: &Record) -> Option<&[GoldenTensor]> {
+    pub fn example(&self, record: &ModelRecord) -> Option<&[GoldenTensor]> {
         self.entry(record)?.example.as_deref()
     }
 
-    fn entry(&self, record: &Record) -> Option<&Entry> {
+    fn entry(&self, record: &ModelRecord) -> Option<&Entry> {
         self.entries().find(|entry| entry.record == *record)
     }
 
     /// Notes that the source holds this, as a manifest has it or without one. Bytes that were refused stay refused
     /// under a new identity.
-    pub fn seen(&mut self, record: Record, published: Option<Published>) {
+    pub fn seen(&mut self, record: ModelRecord, published: Option<Published>) {
         match &mut self.good {
             Some(good) if good.record == record => {
                 // On the same terms it may have lost its example, by a death in the warm-up.
@@ -270,7 +270,7 @@ impl History {
 
     /// Whether the content of this version was let in on the terms that it has now, under whatever name.
     #[must_use]
-    pub fn has_let_in(&self, record: &Record) -> bool {
+    pub fn has_let_in(&self, record: &ModelRecord) -> bool {
         let digest = record.digest();
         let entry = self.entry(record);
         let terms = entry.and_then(|entry| entry.terms.as_ref());
@@ -293,7 +293,7 @@ impl History {
     }
 
     /// Notes that this is here, and is to be loaded while what the source holds cannot be.
-    pub fn stands_in(&mut self, record: Record, published: Option<Published>) {
+    pub fn stands_in(&mut self, record: ModelRecord, published: Option<Published>) {
         self.stand_in = Some(Entry::new(record, published));
     }
 
@@ -309,7 +309,7 @@ impl History {
 
     /// Notes that this version was let in, with these inputs and outputs: as what the source holds, or, where it holds
     /// something else, in its place.
-    pub fn let_in(&mut self, record: &Record, signature: Signature) {
+    pub fn let_in(&mut self, record: &ModelRecord, signature: Signature) {
         let is_it = |entry: &Entry| entry.record == *record;
         let slots = [
             &mut self.candidate,
@@ -336,7 +336,7 @@ impl History {
 
     /// Notes that this version is not to be loaded. One that was good makes place for the one before it; what the
     /// manifest wants in its place has to be seen anew.
-    pub fn refused(&mut self, record: &Record, cause: Cause, reason: &str) {
+    pub fn refused(&mut self, record: &ModelRecord, cause: Cause, reason: &str) {
         let terms = self.entry(record).and_then(|entry| entry.terms.clone());
         let terms = terms.filter(|_| cause == Cause::Terms);
         self.refuse(&record.digest(), terms, reason);
@@ -361,7 +361,7 @@ impl History {
             terms,
         });
         self.manifest = None;
-        let spare = self.refused.len().saturating_sub(MOST_REFUSED);
+        let spare = self.refused.len().saturating_sub(MAX_REFUSED);
         self.refused.drain(..spare);
         // The same content may be good on other terms.
         let is_refused = |good: &Entry| good.is(digest) && self.reason(good).is_some();
@@ -382,7 +382,7 @@ impl History {
         let deaths = self.deaths.entry(digest.to_string()).or_default();
         *deaths += 1;
         let deaths = *deaths;
-        if has_other && !was_active || deaths >= MOST_DEATHS {
+        if has_other && !was_active || deaths >= MAX_DEATHS {
             self.deaths.remove(digest.as_str());
             let times = match deaths {
                 1 => String::new(),
@@ -394,7 +394,7 @@ impl History {
             );
             self.refused_itself(digest, &reason);
         }
-        while self.deaths.len() > MOST_REFUSED {
+        while self.deaths.len() > MAX_REFUSED {
             self.deaths.pop_first();
         }
     }

@@ -2,9 +2,9 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::history::MOST_DEATHS;
+use super::history::MAX_DEATHS;
 use super::*;
-use crate::cache::Record;
+use crate::cache::ModelRecord;
 use crate::ids::ETag;
 use crate::manifest::GoldenTensor;
 use crate::tensor::Signature;
@@ -29,7 +29,7 @@ impl Bench {
     }
 }
 
-fn record(version: &str) -> Record {
+fn record(version: &str) -> ModelRecord {
     let model = FileRecord {
         path: FilePath::parse("wine.onnx").unwrap(),
         identity: Identity {
@@ -39,23 +39,23 @@ fn record(version: &str) -> Record {
         size: 9,
         digest: Digest::of(Sha256::new().chain_update(version)),
     };
-    Record::new(model, Vec::new(), None)
+    ModelRecord::new(model, Vec::new(), None)
 }
 
 impl Journal {
     /// The newest version that may be loaded, whether its terms are known or not.
-    fn usable(&self) -> Option<Record> {
+    fn usable(&self) -> Option<ModelRecord> {
         let history = self.history();
         let newest = history.newest().filter(|_| history.refusal().is_none());
         newest.or(history.good()).cloned()
     }
 
-    fn seen_whole(&mut self, record: &Record) {
+    fn seen_whole(&mut self, record: &ModelRecord) {
         self.note(|history| history.seen(record.clone(), None));
     }
 }
 
-fn load(journal: &mut Journal, record: &Record) {
+fn load(journal: &mut Journal, record: &ModelRecord) {
     journal.seen_whole(record);
     journal.load_begins(&record.digest()).unwrap();
     journal.load_ended();
@@ -99,7 +99,7 @@ fn a_version_with_nothing_behind_it_is_tried_three_times() {
     let bench = Bench::new();
     let only = record("1");
     bench.start().seen_whole(&only);
-    for _ in 0..MOST_DEATHS {
+    for _ in 0..MAX_DEATHS {
         let journal = bench.start();
         assert_eq!(journal.usable().as_ref(), Some(&only));
         journal.load_begins(&only.digest()).unwrap();
@@ -122,7 +122,7 @@ fn a_version_that_was_active_here_is_tried_three_times_though_there_is_another()
     let mut first = bench.start();
     load(&mut first, &earlier);
     load(&mut first, &active);
-    for _ in 0..MOST_DEATHS {
+    for _ in 0..MAX_DEATHS {
         let journal = bench.start();
         assert_eq!(journal.usable().as_ref(), Some(&active));
         journal.load_begins(&active.digest()).unwrap();
@@ -168,7 +168,7 @@ fn a_load_that_succeeds_clears_what_came_before() {
     bench.start().load_begins(&only.digest()).unwrap();
     let mut second = bench.start();
     load(&mut second, &only);
-    for _ in 0..MOST_DEATHS - 1 {
+    for _ in 0..MAX_DEATHS - 1 {
         bench.start().load_begins(&only.digest()).unwrap();
     }
     assert_eq!(bench.start().usable().as_ref(), Some(&only));

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 /// A table of more would be a waste, and a nonsensical length could make it any size. S3 knows no more parts either.
-const MOST_PARTS: u64 = 10_000;
+const MAX_PARTS: u64 = 10_000;
 const WORD: u64 = 8;
 
 /// The counts of one file.
@@ -27,7 +27,7 @@ pub(super) struct Progress {
 impl Progress {
     /// Of a file of `size` bytes, in parts of about `part`, of which the first `prefix` bytes are here.
     pub(super) fn of_prefix(size: u64, part: u64, prefix: u64) -> Self {
-        let part = part.max(size.div_ceil(MOST_PARTS)).max(1);
+        let part = part.max(size.div_ceil(MAX_PARTS)).max(1);
         let mut progress = Self {
             size,
             part,
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(missing(8, 4), [0..4, 4..8]);
         assert_eq!(missing(15, 4), [0..4, 4..8, 8..15]);
         assert_eq!(missing(19, 8), [0..8, 8..19]);
-        assert_eq!(missing(1 << 60, 8).len() as u64, MOST_PARTS - 1);
+        assert_eq!(missing(1 << 60, 8).len() as u64, MAX_PARTS - 1);
     }
 
     #[test]

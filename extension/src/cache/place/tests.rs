@@ -63,7 +63,7 @@ fn a_damaged_file_is_replaced_and_not_removed() {
     let cache = open(directory.path());
     let mut partial = begin(&cache);
     partial.write(0, b"abcdef").unwrap();
-    let path = cache.take_in_hand(&digest());
+    let path = cache.lease(&digest());
     fs::write(path.path(), b"abcde!").unwrap();
     assert!(cache.find(&digest()).is_none());
     assert!(path.path().exists(), "another may be about to replace it");

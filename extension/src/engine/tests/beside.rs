@@ -57,7 +57,7 @@ fn skeleton(file: &File) -> Option<Skeleton> {
 /// `None` where the model cannot be taken apart.
 fn beside(file: &Path) -> Option<Result<Box<dyn Session>, String>> {
     let file = File::open(file).unwrap();
-    let loaded = inline::load(&mut builder(), skeleton(&file)?, &file).expect("installed");
+    let loaded = weight_loader::load(&mut builder(), skeleton(&file)?, &file).expect("installed");
     Some(match loaded {
         Ok(session) => Ok(Box::new(engine().session(session, false, BTreeMap::new()))),
         Err(error) => Err(error.message().trim().to_owned()),
@@ -282,7 +282,7 @@ fn what_the_bindings_are_not_told_of_is_loaded_as_ever() {
     let file = file(&with_ports(64, &fields));
     let open = File::open(file.path()).unwrap();
     let skeleton = skeleton(&open).unwrap();
-    let error = inline::load(&mut builder(), skeleton, &open)
+    let error = weight_loader::load(&mut builder(), skeleton, &open)
         .unwrap()
         .unwrap_err();
     assert!(error.message().contains("tensor"), "{error}");
@@ -350,9 +350,9 @@ fn a_large_model_is_loaded_so_from_its_file_and_one_that_is_optimised_is_not() {
     ];
     for (mark, is_beside) in cases {
         let file = large(&mark);
-        let before = inline::loaded();
+        let before = weight_loader::loaded();
         let session = engine().load(file.path(), None).unwrap();
-        assert_eq!(inline::loaded() > before, is_beside);
+        assert_eq!(weight_loader::loaded() > before, is_beside);
         let expected = whole(file.path()).unwrap();
         assert_eq!(run(&*session).unwrap(), run(&*expected).unwrap());
     }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{Clock, Thaws, Timestamp};
 use crate::ids::{Checksum, ETag, Identity};
-use crate::source::{Chunks, Object, Opened, Source, SourceError};
+use crate::source::{ChunkStream, Object, Opened, Source, SourceError};
 
 /// What becomes of one answer, once it has brought so many bytes.
 #[derive(Clone, Copy, Debug)]
@@ -156,7 +156,7 @@ impl Scripted {
         self.0.delivered.load(Ordering::Relaxed)
     }
 
-    pub(super) fn body(&self, bytes: &[u8]) -> Result<Box<dyn Chunks>, SourceError> {
+    pub(super) fn body(&self, bytes: &[u8]) -> Result<Box<dyn ChunkStream>, SourceError> {
         let act = lock(&self.0.script).pop_front();
         if let Some(Act::Refused) = act {
             return Err(SourceError::transient("status 503".to_owned()));
@@ -200,7 +200,7 @@ impl Source for Scripted {
         &'a self,
         wanted: &'a Identity,
         range: Range<u64>,
-    ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>> {
+    ) -> BoxFuture<'a, Result<Box<dyn ChunkStream>, SourceError>> {
         lock(&self.0.asked).push(Asked::Read(range.clone()));
         let (etag, bytes) = lock(&self.0.held).clone();
         Box::pin(async move {
@@ -213,7 +213,7 @@ impl Source for Scripted {
     }
 }
 
-impl Chunks for Body {
+impl ChunkStream for Body {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>> {
         Box::pin(async move {
             // Others have their turn, as on a network.

@@ -25,7 +25,7 @@ fn unpack(packed: &[u8], piece: usize, promised: Option<u64>) -> Result<Vec<u8>,
     });
     let expectation = Expectation::of(&wanted, expected.as_ref(), Compression::Zstd).unwrap();
     let said = |failure| match failure {
-        Failure::NoRoom(bytes) => format!("no room for {bytes}"),
+        Failure::InsufficientSpace(bytes) => format!("no room for {bytes}"),
         Failure::Other(error) => error.to_string(),
     };
     let mut unpacker = Unpacker::new(&cache, expectation).map_err(said)?;

@@ -38,7 +38,9 @@ fn invoke(machine: &mut Machine, ms: u64) -> Decision {
 /// When the first check of [`machine`] after its start is due.
 fn second_check() -> u64 {
     let (machine, _) = machine();
-    let wait = machine.pace.wait(&name(0), machine.jobs[&check()].last);
+    let wait = machine
+        .poll_schedule
+        .wait(&name(0), machine.jobs[&check()].last);
     1_000_000 + u64::try_from(wait.as_millis()).unwrap()
 }
 

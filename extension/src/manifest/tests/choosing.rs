@@ -30,7 +30,7 @@ fn model(name: &str) -> ModelName {
 /// The chosen version and its stand-ins by name, and why.
 fn chosen(manifest: &Manifest, choice: &Choice) -> (Vec<String>, Why) {
     let chosen = manifest
-        .choose(choice, &model("fraud"), || Draw(1))
+        .choose(choice, &model("fraud"), || RolloutPosition(1))
         .unwrap();
     let all = std::iter::once(&chosen.version).chain(&chosen.stand_ins);
     (all.map(|(name, _)| name.to_string()).collect(), chosen.why)
@@ -102,7 +102,7 @@ fn what_is_not_there_is_named_with_what_is() {
             "the manifest's version_labels: there is no \"beta\"; there are none",
         ),
     ] {
-        let refused = manifest.choose(&choice, &model("fraud"), || Draw(1));
+        let refused = manifest.choose(&choice, &model("fraud"), || RolloutPosition(1));
         assert_eq!(refused.unwrap_err().to_string(), error);
     }
 }
@@ -111,7 +111,7 @@ fn what_is_not_there_is_named_with_what_is() {
 fn share(of: &str, version: &str, percent: f64, draws: std::ops::Range<u64>) -> Vec<bool> {
     let manifest = manifest(&json!({"canary": {"version": version, "percent": percent}}));
     let runs = |draw| {
-        let chosen = manifest.choose(&Choice::Newest, &model(of), || Draw(draw));
+        let chosen = manifest.choose(&Choice::Newest, &model(of), || RolloutPosition(draw));
         chosen.unwrap().why == Why::Canary
     };
     draws.map(runs).collect()

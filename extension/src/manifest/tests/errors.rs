@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::{MOST_BYTES, Manifest};
+use super::super::{MAX_BYTES, Manifest};
 use super::fixtures::{file, tensor, whole, with, without};
 
 /// A change of [`whole`] to something that is refused, and the beginning of the error.
@@ -194,7 +194,7 @@ fn what_is_no_json_text_is_called_what_it_is() {
 #[test]
 fn a_mebibyte_is_read_and_a_byte_more_is_not() {
     let mut text = whole().to_string().into_bytes();
-    text.resize(MOST_BYTES, b' ');
+    text.resize(MAX_BYTES, b' ');
     assert!(Manifest::parse(&text).is_ok());
     text.push(b' ');
     assert_eq!(
@@ -226,7 +226,7 @@ fn nesting_without_end_is_an_error() {
     let closed = format!("{deep}{}", "]".repeat(500_000));
     for data in [&deep, &closed] {
         let text = whole().to_string().replace("[[0.5],[null]]", data);
-        let text = &text[..text.len().min(MOST_BYTES)];
+        let text = &text[..text.len().min(MAX_BYTES)];
         refused(text.as_bytes());
         refused(format!("{{\"x\":{data}}}").as_bytes());
         refused(data.as_bytes());

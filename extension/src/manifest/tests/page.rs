@@ -116,14 +116,14 @@ fn the_page_names_the_limits_and_the_defaults() {
     let Tolerance { absolute, relative } = Tolerance::default();
     for words in [
         "at most 1,048,576 bytes (1 MiB)".to_owned(),
-        format!("at most {MOST_VERSIONS} versions"),
-        format!("at most {MOST_LABELS} labels"),
+        format!("at most {MAX_VERSIONS} versions"),
+        format!("at most {MAX_LABELS} labels"),
         "at most 1,000 files".to_owned(),
-        format!("at most {MOST_GOLDEN} golden examples"),
+        format!("at most {MAX_GOLDEN} golden examples"),
         format!("| `format` | string | required | `{FORMAT}` |"),
         format!("`{{\"absolute\": {absolute:e}, \"relative\": {relative:e}}}`"),
     ] {
         assert!(page.contains(&words), "{words}");
     }
-    assert_eq!((MOST_BYTES, MOST_FILES), (1_048_576, 1_000));
+    assert_eq!((MAX_BYTES, MAX_FILES), (1_048_576, 1_000));
 }

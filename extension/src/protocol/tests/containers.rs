@@ -268,8 +268,8 @@ proptest! {
             if let Some(classes) = classes {
                 wish["classification"] = json!(classes);
             }
-            let wishes = json!({ "inputs": [], "outputs": [{ "name": "p", "parameters": wish }] });
-            let (_, reply) = v2_decode(&wishes.to_string(), &signature).unwrap();
+            let commands = json!({ "inputs": [], "outputs": [{ "name": "p", "parameters": wish }] });
+            let (_, reply) = v2_decode(&commands.to_string(), &signature).unwrap();
             answers.push(reply.encode(BY, vec![("p".to_owned(), value)]).pieces.concat());
             answers
         });

@@ -1,4 +1,4 @@
-//! The answer to a request, in the form that the request wishes.
+//! The answer to a request, in the form that the request commands.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use crate::protocol::dense::into_tensor;
 use crate::protocol::{AnsweredBy, BadRequest, output_port, write};
 use crate::tensor::{Data, Signature, Tensor, Value};
 
-/// How a request wishes to be answered.
+/// How a request commands to be answered.
 #[derive(Debug, Default)]
 pub struct Reply {
     id: Option<String>,
     /// Whether outputs come in binary about which nothing else is said.
     binary: bool,
-    wishes: Vec<Wish>,
+    commands: Vec<Wish>,
 }
 
 /// How one output is to come.
@@ -57,18 +57,18 @@ impl Reply {
         }
     }
 
-    /// What a request wishes, held against the model's signature.
+    /// What a request commands, held against the model's signature.
     pub(super) fn read(
         id: Option<String>,
         binary: bool,
         outputs: Vec<OutputTensor>,
         signature: &Signature,
     ) -> Result<Self, BadRequest> {
-        let mut wishes: Vec<Wish> = Vec::with_capacity(outputs.len());
+        let mut commands: Vec<Wish> = Vec::with_capacity(outputs.len());
         for (index, output) in outputs.into_iter().enumerate() {
             let place = format!("outputs[{index}]");
             let port = output_port(signature, &output.name, &place)?;
-            if wishes.iter().any(|wish| wish.name == output.name) {
+            if commands.iter().any(|wish| wish.name == output.name) {
                 return Err(BadRequest(format!(
                     "{place}: output {:?} is asked for twice",
                     output.name
@@ -78,24 +78,28 @@ impl Reply {
                 .classes
                 .map(|count| Ranking::of(port, count, &place))
                 .transpose()?;
-            wishes.push(Wish {
+            commands.push(Wish {
                 name: output.name,
                 binary: output.binary,
                 ranking,
             });
         }
-        Ok(Self { id, binary, wishes })
+        Ok(Self {
+            id,
+            binary,
+            commands,
+        })
     }
 
     /// The outputs that are asked for; none where all are.
     pub(super) fn names(&self) -> Vec<String> {
-        self.wishes.iter().map(|wish| wish.name.clone()).collect()
+        self.commands.iter().map(|wish| wish.name.clone()).collect()
     }
 
     /// Returns whether the output of this name is sent in binary.
     #[must_use]
     pub fn is_binary(&self, output: &str) -> bool {
-        let wish = self.wishes.iter().find(|wish| wish.name == output);
+        let wish = self.commands.iter().find(|wish| wish.name == output);
         wish.and_then(|wish| wish.binary).unwrap_or(self.binary)
     }
 
@@ -105,7 +109,7 @@ impl Reply {
         let outputs: Vec<Output> = outputs
             .into_iter()
             .map(|(name, value)| {
-                let wish = self.wishes.iter().find(|wish| wish.name == name);
+                let wish = self.commands.iter().find(|wish| wish.name == name);
                 let binary = self.is_binary(&name);
                 let ranking = wish.and_then(|wish| wish.ranking);
                 Output::new(name, value, binary, ranking)

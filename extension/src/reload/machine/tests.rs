@@ -17,7 +17,7 @@ const ITS_TWIN: u8 = 4;
 /// More steps than any check takes.
 const MANY: usize = 60;
 
-fn record(version: u8) -> Record {
+fn record(version: u8) -> ModelRecord {
     let model = FileRecord {
         path: FilePath::parse("m.onnx").unwrap(),
         identity: identity(version),
@@ -25,7 +25,7 @@ fn record(version: u8) -> Record {
         digest: digest(&format!("content {}", content(version))),
     };
     let name = VersionName::parse(&version.to_string()).ok();
-    Record::new(model, Vec::new(), name)
+    ModelRecord::new(model, Vec::new(), name)
 }
 
 fn content(version: u8) -> u8 {
@@ -43,7 +43,7 @@ fn digest(text: &str) -> Digest {
     Digest::of(Sha256::new().chain_update(text))
 }
 
-fn version(record: &Record) -> u8 {
+fn version(record: &ModelRecord) -> u8 {
     record.model.identity.etag.0.parse().unwrap()
 }
 
@@ -333,7 +333,7 @@ impl World {
         })
     }
 
-    fn rename(&mut self, record: &Record, luck: Luck) -> Event {
+    fn rename(&mut self, record: &ModelRecord, luck: Luck) -> Event {
         let wanted = version(record);
         assert_eq!(self.answering.map(content), Some(content(wanted)));
         if luck == Luck::Bad {

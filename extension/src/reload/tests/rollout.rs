@@ -129,12 +129,12 @@ async fn a_snapshot_holds_the_current_version_and_each_environment_draws_for_its
     let reloader = bench.start();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
     assert_eq!(bench.answers(), b"model two");
-    assert!(!bench.directory.path().join("draw").exists());
+    assert!(!bench.directory.path().join("rollout-position").exists());
     assert_eq!(reloader.check().await, Outcome::Current);
     reloader.shared.status.invocation_began(1);
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
     assert_eq!(bench.answers(), b"model three");
-    assert!(bench.directory.path().join("draw").exists());
+    assert!(bench.directory.path().join("rollout-position").exists());
     assert_eq!(reloader.check().await, Outcome::Current);
 }
 

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use crate::ids::{ETag, FilePath, Identity};
-use crate::source::{Chunks, Earlier, NamedBy, Object, Opened, Place, Source, SourceError};
+use crate::source::{
+    ChunkStream, Earlier, ModelFolder, NamedBy, Object, Opened, Source, SourceError,
+};
 
 /// What the place holds of a file: some bytes under an ETag, or nothing but an error.
 pub(super) type Held = Result<(&'static str, &'static [u8]), &'static str>;
@@ -61,7 +63,7 @@ struct Half {
     chunks: Vec<Result<Bytes, SourceError>>,
 }
 
-impl Chunks for Half {
+impl ChunkStream for Half {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>> {
         let next = if self.chunks.is_empty() {
             None
@@ -72,7 +74,7 @@ impl Chunks for Half {
     }
 }
 
-impl Place for Arc<Shelf> {
+impl ModelFolder for Arc<Shelf> {
     fn file(&self, path: &FilePath, _: NamedBy) -> Box<dyn Source> {
         Box::new(OnShelf {
             shelf: Arc::clone(self),
@@ -176,7 +178,7 @@ impl Source for OnShelf {
         &'a self,
         identity: &'a Identity,
         range: Range<u64>,
-    ) -> BoxFuture<'a, Result<Box<dyn Chunks>, SourceError>> {
+    ) -> BoxFuture<'a, Result<Box<dyn ChunkStream>, SourceError>> {
         Box::pin(async move {
             let (etag, bytes) = self.held()?;
             if identity.etag.0 != etag {
@@ -241,7 +243,7 @@ impl Shelf {
         held.map_err(|reason| SourceError::lasting(format!("s3://b/{path}: {reason}")))
     }
 
-    fn answer(&self, path: &str, bytes: &'static [u8]) -> Box<dyn Chunks> {
+    fn answer(&self, path: &str, bytes: &'static [u8]) -> Box<dyn ChunkStream> {
         lock(&self.transfers).push(path.to_owned());
         let trap = lock(&self.trap).take_if(|(of, _)| of == path);
         if let Some((_, trap)) = trap {

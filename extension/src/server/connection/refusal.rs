@@ -5,7 +5,7 @@
 
 use hyper::StatusCode;
 
-use super::MOST_HEAD;
+use super::MAX_HEAD;
 use crate::excerpt::Excerpt;
 use crate::server::HEAD_TIME;
 
@@ -119,7 +119,7 @@ fn words(status: StatusCode) -> String {
             HEAD_TIME.as_secs()
         ),
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            format!("the headers are too large: {MOST_HEAD} bytes and 100 headers are taken")
+            format!("the headers are too large: {MAX_HEAD} bytes and 100 headers are taken")
         }
         StatusCode::URI_TOO_LONG => "the path is too long: 65,534 bytes are taken".to_owned(),
         _ => "this is no HTTP/1.1 request: a request line and headers are expected".to_owned(),

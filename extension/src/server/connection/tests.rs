@@ -14,7 +14,7 @@ use crate::clock::Thaws;
 use crate::clock::wall::{Monotonic, Wall};
 use crate::ids::ModelName;
 use crate::models::Models;
-use crate::schedule::Limits;
+use crate::scheduler::Limits;
 use crate::server::{BODY_STALL, BODY_TIME, HEAD_TIME, IDLE_TIME, WRITE_STALL};
 use crate::status::Status;
 
@@ -271,7 +271,7 @@ async fn a_body_that_comes_drop_by_drop_is_given_up_with_an_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn what_hyper_refuses_is_answered_with_words_as_well() {
-    let long = "x".repeat(2 * MOST_HEAD);
+    let long = "x".repeat(2 * MAX_HEAD);
     for (head, status, words) in [
         ("G\0T / HTTP/1.1\r\n\r\n", "400 Bad Request", "no HTTP/1.1"),
         (
@@ -340,7 +340,7 @@ async fn what_hyper_refuses_is_answered_with_words_as_well() {
 #[tokio::test(start_paused = true)]
 async fn a_sender_who_reads_only_behind_its_refused_body_has_the_answer() {
     let mut caller = Caller::connect();
-    let length = crate::server::MOST_BODY + 1;
+    let length = crate::server::MAX_BODY + 1;
     caller
         .send(&format!(
             "POST /predict HTTP/1.1\r\nhost: sidecar\r\ncontent-length: {length}\r\n\r\n"

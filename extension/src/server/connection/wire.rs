@@ -24,8 +24,8 @@ use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::refusal::{Head, refusal, refused_by_hyper};
-use crate::server::patience::Patience;
-use crate::server::{HEAD_TIME, IDLE_TIME, MOST_BODY, WRITE_STALL};
+use crate::server::awake_timeout::Patience;
+use crate::server::{HEAD_TIME, IDLE_TIME, MAX_BODY, WRITE_STALL};
 
 /// How long a refused sender may keep a closed connection waiting in all.
 const LINGER: Duration = Duration::from_secs(5);
@@ -128,7 +128,7 @@ impl<S> Wire<S> {
             refusal: None,
             is_shut: false,
             linger: Patience::new(LINGER),
-            scrap: MOST_BODY,
+            scrap: MAX_BODY,
         }
     }
 

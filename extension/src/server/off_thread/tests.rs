@@ -11,7 +11,7 @@ use crate::clock::{SystemClock, Thaws, Timestamp};
 use crate::ids::ModelName;
 use crate::models::Models;
 use crate::request_memory::Account;
-use crate::schedule::{Limits, stub};
+use crate::scheduler::{Limits, stub};
 use crate::server::connection;
 use crate::server::host::Transport;
 use crate::status::Status;

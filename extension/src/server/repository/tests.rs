@@ -9,9 +9,9 @@ use super::*;
 use crate::clock::wall::Wall;
 use crate::clock::{Clock as _, Thaws};
 use crate::models::Models;
-use crate::schedule::Limits;
-use crate::schedule::stub;
-use crate::status::{Status, Wish};
+use crate::scheduler::Limits;
+use crate::scheduler::stub;
+use crate::status::{Command, Status};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -23,12 +23,12 @@ struct Bench {
 
 impl Bench {
     /// A version answers.
-    fn new() -> (Self, Receiver<Wish>) {
+    fn new() -> (Self, Receiver<Command>) {
         let wall = Wall::new();
         let name = ModelName::parse("wine").unwrap();
         let models = Models::new([name.clone()]);
         models.swap(stub::loaded(&name, "1", |_| Ok(Vec::new())));
-        let (status, wishes) = Status::new([name.clone()]);
+        let (status, commands) = Status::new([name.clone()]);
         let context = Context::new(
             Arc::new(models),
             Arc::new(status),
@@ -42,7 +42,7 @@ impl Bench {
             name,
             context,
         };
-        (bench, wishes)
+        (bench, commands)
     }
 
     fn begins(&self) {
@@ -88,10 +88,10 @@ async fn the_answer_waits_for_the_check_and_says_how_it_ended() {
             Err((503, "could not be asked: no connection")),
         ),
     ] {
-        let (bench, mut wishes) = Bench::new();
+        let (bench, mut commands) = Bench::new();
         let check = async {
-            let wish = wishes.recv().await;
-            assert!(matches!(wish, Some(Wish::Check(model)) if model == bench.name));
+            let command = commands.recv().await;
+            assert!(matches!(command, Some(Command::Check(model)) if model == bench.name));
             bench.wall.pass(MINUTE / 2);
             bench.begins();
             tokio::time::sleep(MINUTE / 3).await;
@@ -112,13 +112,13 @@ async fn the_answer_waits_for_the_check_and_says_how_it_ended() {
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_is_under_way_already_may_have_missed_what_is_to_be_loaded() {
-    let (bench, mut wishes) = Bench::new();
+    let (bench, mut commands) = Bench::new();
     bench.begins();
     let checks = async {
         tokio::time::sleep(MINUTE / 4).await;
-        assert!(wishes.try_recv().is_err(), "one at a time");
+        assert!(commands.try_recv().is_err(), "one at a time");
         bench.ends(true, None);
-        assert!(wishes.recv().await.is_some(), "and then another");
+        assert!(commands.recv().await.is_some(), "and then another");
         bench.begins();
         bench.ends(true, Some("not a model"));
     };
@@ -128,7 +128,7 @@ async fn a_check_that_is_under_way_already_may_have_missed_what_is_to_be_loaded(
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_does_not_end_is_waited_for_until_the_deadline() {
-    let (bench, wishes) = Bench::new();
+    let (bench, commands) = Bench::new();
     let time = async {
         tokio::time::sleep(MINUTE / 2).await;
         bench.wall.pass(MINUTE);
@@ -139,5 +139,5 @@ async fn a_check_that_does_not_end_is_waited_for_until_the_deadline() {
         status == 504 && said.contains("it goes on"),
         "{status} {said}"
     );
-    drop(wishes);
+    drop(commands);
 }

@@ -9,7 +9,7 @@
 use crate::source::SourceError;
 
 /// How much of S3's own message is passed on, in characters.
-const MOST_SAID: usize = 400;
+const MAX_SAID: usize = 400;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,11 +323,11 @@ fn kms_words(code: &str) -> &'static str {
     }
 }
 
-/// In one line, and not longer than [`MOST_SAID`].
+/// In one line, and not longer than [`MAX_SAID`].
 fn tidy(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().take(MOST_SAID).collect();
+    let words: Vec<&str> = text.split_whitespace().take(MAX_SAID).collect();
     let line = words.join(" ");
-    match line.char_indices().nth(MOST_SAID) {
+    match line.char_indices().nth(MAX_SAID) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }

@@ -3,16 +3,16 @@
 //! Only asked for when the present version is of no use, so that the permissions it takes (`s3:ListBucketVersions`,
 //! `s3:GetObjectVersion`) are needed then alone.
 
-use super::super::{Earlier, MOST_EARLIER, SourceError};
+use super::super::{Earlier, MAX_EARLIER, SourceError};
 use super::errors::Asked;
-use super::{S3Place, without_null};
+use super::{S3Folder, without_null};
 use crate::ids::{ETag, Identity};
 
-/// How many entries of a listing are asked for, in its one page: the present version, [`MOST_EARLIER`], and delete
+/// How many entries of a listing are asked for, in its one page: the present version, [`MAX_EARLIER`], and delete
 /// markers between them.
 const LISTED: i32 = 20;
 
-impl S3Place {
+impl S3Folder {
     /// The versions of `key` before the present one, newest first. Where the object was deleted, its last version is
     /// one of them.
     pub(super) async fn earlier_versions(&self, key: String) -> Result<Vec<Earlier>, SourceError> {
@@ -35,6 +35,6 @@ impl S3Place {
                 source: Box::new(self.source_of_version(key.clone(), id)),
             })
         });
-        Ok(earlier.take(MOST_EARLIER).collect())
+        Ok(earlier.take(MAX_EARLIER).collect())
     }
 }

@@ -1,7 +1,7 @@
 //! Version 1: each resource has a tree of its own, and a process is in a group of each.
 
 use super::hierarchy::Trees;
-use super::{Limits, MOST_TASKS, PERIOD_MICROS, Share, Version, WhyNot, make as make_group, write};
+use super::{Limits, MAX_TASKS, PERIOD_MICROS, Share, Version, WhyNot, make as make_group, write};
 
 pub(super) fn make(trees: &Trees, name: &str, share: Share) -> Result<Limits, WhyNot> {
     let memory = make_group(&trees.memory, name)?;
@@ -23,7 +23,7 @@ pub(super) fn make(trees: &Trees, name: &str, share: Share) -> Result<Limits, Wh
     if let Some(pids) = &trees.pids {
         let pids = make_group(pids, name)?;
         limits.groups.push(pids.clone());
-        write(&pids, "pids.max", &MOST_TASKS)?;
+        write(&pids, "pids.max", &MAX_TASKS)?;
     }
     Ok(limits)
 }

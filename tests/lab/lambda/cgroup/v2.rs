@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Limits, MOST_TASKS, PERIOD_MICROS, Share, Version, WhyNot, make as make_group, write};
+use super::{Limits, MAX_TASKS, PERIOD_MICROS, Share, Version, WhyNot, make as make_group, write};
 
 /// Makes a group below the first of `parents` that hands on memory and CPU and lets us.
 pub(super) fn make(parents: &[PathBuf], name: &str, share: Share) -> Result<Limits, WhyNot> {
@@ -39,7 +39,7 @@ fn make_below(parent: &Path, name: &str, share: Share) -> Result<Limits, WhyNot>
         &format!("{} {PERIOD_MICROS}", share.cpu_micros),
     )?;
     if hands_on(parent, "pids") {
-        write(&group, "pids.max", &MOST_TASKS)?;
+        write(&group, "pids.max", &MAX_TASKS)?;
     }
     Ok(limits)
 }

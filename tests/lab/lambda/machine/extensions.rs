@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::super::MOST_EXTENSIONS;
+use super::super::MAX_EXTENSIONS;
 use super::ending::Ending;
 use super::invoke::InFlight;
 use super::{Effect, Effects, Machine, Phase, Reply};
@@ -315,8 +315,8 @@ impl Machine {
                 "Extension registration closed already",
             ));
         }
-        if self.extensions.len() >= MOST_EXTENSIONS {
-            let message = format!("Extension limit ({MOST_EXTENSIONS}) reached");
+        if self.extensions.len() >= MAX_EXTENSIONS {
+            let message = format!("Extension limit ({MAX_EXTENSIONS}) reached");
             return Err(Reply::forbidden("Extension.TooManyExtensions", &message));
         }
         if self.extensions.iter().any(|one| one.name == name) {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::super::MOST_EXTENSIONS;
+use super::super::MAX_EXTENSIONS;
 use super::super::environment::ShutdownReason;
 use super::super::report::{Status, milliseconds};
 use super::ending::After;
@@ -73,7 +73,7 @@ impl Machine {
             .map(|name| Extension::external(name))
             .collect();
         effects.push(Effect::Log("INIT_START Runtime Version: lab".to_owned()));
-        if self.extensions.len() > MOST_EXTENSIONS {
+        if self.extensions.len() > MAX_EXTENSIONS {
             self.fatal = Some("Extension.LaunchError");
             self.init_failed(now, "ErrTooManyExtensions", effects);
             return;

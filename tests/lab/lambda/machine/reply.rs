@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::super::LONGEST_RESPONSE;
+use super::super::MAX_RESPONSE;
 
 /// An answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Reply {
     }
 
     pub(super) fn too_long() -> Self {
-        let message = format!("Exceeded maximum allowed payload size ({LONGEST_RESPONSE} bytes).");
+        let message = format!("Exceeded maximum allowed payload size ({MAX_RESPONSE} bytes).");
         Self::error(
             StatusCode::PAYLOAD_TOO_LARGE,
             "RequestEntityTooLarge",

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use uuid::Uuid;
 
-use super::super::LONGEST_RESPONSE;
+use super::super::MAX_RESPONSE;
 use super::invoke::InFlight;
 use super::reply::function_error;
 use super::{Effect, Effects, Machine, Now, Phase, Reply, Who};
@@ -147,10 +147,10 @@ impl Machine {
             let kind = "Runtime.InvalidResponseModeHeader";
             let body = function_error(kind, "Unknown application error occurred");
             (body, true, Reply::invalid_mode())
-        } else if body.len() > LONGEST_RESPONSE {
+        } else if body.len() > MAX_RESPONSE {
             let message = format!(
                 "Response payload size ({} bytes) exceeded maximum allowed payload size \
-                 ({LONGEST_RESPONSE} bytes).",
+                 ({MAX_RESPONSE} bytes).",
                 body.len()
             );
             let body = function_error("Function.ResponseSizeTooLarge", &message);

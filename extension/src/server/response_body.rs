@@ -1,0 +1,119 @@
+//! The body of an answer: some pieces of memory, which go out as they are.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use crate::request_memory::Charge;
+
+/// What is still to be sent, in its order.
+#[derive(Debug, Default)]
+pub(super) struct ResponseBody {
+    first: Bytes,
+    others: std::vec::IntoIter<Bytes>,
+    /// What they take of the memory of requests, where that is counted.
+    charge: Option<Charge>,
+}
+
+impl ResponseBody {
+    /// Bytes of all of them.
+    pub(super) fn length(&self) -> usize {
+        let others = self.others.as_slice().iter();
+        self.first.len() + others.map(Bytes::len).sum::<usize>()
+    }
+
+    /// The same, which keep `charge` until they are sent.
+    pub(super) fn with_charge(self, charge: Charge) -> Self {
+        let charge = Some(charge);
+        Self { charge, ..self }
+    }
+
+    /// The charge, which they keep no longer.
+    pub(super) fn take_charge(&mut self) -> Option<Charge> {
+        self.charge.take()
+    }
+}
+
+impl From<Bytes> for ResponseBody {
+    fn from(only: Bytes) -> Self {
+        Self {
+            first: only,
+            others: Vec::new().into_iter(),
+            charge: None,
+        }
+    }
+}
+
+impl From<Vec<Bytes>> for ResponseBody {
+    fn from(pieces: Vec<Bytes>) -> Self {
+        let mut others = pieces.into_iter();
+        Self {
+            first: others.next().unwrap_or_default(),
+            others,
+            charge: None,
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        loop {
+            let next = self.others.next();
+            let last = next.is_none();
+            let piece = std::mem::replace(&mut self.first, next.unwrap_or_default());
+            if !piece.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if last {
+                return Poll::Ready(None);
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_empty() && self.others.as_slice().iter().all(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.length() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_goes_out_once_and_none_is_waited_for() {
+        for pieces in [vec![], vec![""], vec!["a"], vec!["", "a", "", "", "bc", ""]] {
+            let bytes: Vec<Bytes> = pieces.iter().map(|piece| Bytes::from(*piece)).collect();
+            let mut body = ResponseBody::from(bytes);
+            let mut all = String::new();
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            let whole = pieces.concat();
+            loop {
+                let left = whole.len() - all.len();
+                assert_eq!(body.size_hint().exact(), Some(left as u64));
+                assert_eq!(body.is_end_stream(), left == 0);
+                match Pin::new(&mut body).poll_frame(&mut context) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        let data = frame.into_data().unwrap();
+                        all.push_str(std::str::from_utf8(&data).unwrap());
+                    }
+                    Poll::Ready(None) => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(all, whole);
+        }
+    }
+}
