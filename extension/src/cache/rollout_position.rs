@@ -92,13 +92,13 @@ mod tests {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         assert_ne!(rollout_position(&one), rollout_position(&other));
         assert_eq!(rollout_position(&one), rollout_position(&one));
-        assert!(!shared.path().join("rollout_position").exists());
+        assert!(!shared.path().join("rollout-position").exists());
     }
 
     #[test]
     fn a_damaged_one_is_drawn_anew_and_kept() {
         let environment = tempfile::tempdir().unwrap();
-        fs::write(environment.path().join("rollout_position"), b"torn").unwrap();
+        fs::write(environment.path().join("rollout-position"), b"torn").unwrap();
         let rollout_position = || Cache::open(environment.path()).unwrap().rollout_position();
         assert_eq!(rollout_position(), rollout_position());
     }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn where_it_cannot_be_kept_it_holds_for_the_process() {
         let environment = tempfile::tempdir().unwrap();
-        fs::create_dir(environment.path().join("rollout_position")).unwrap();
+        fs::create_dir(environment.path().join("rollout-position")).unwrap();
         let cache = Cache::open(environment.path()).unwrap();
         assert_eq!(cache.rollout_position(), cache.clone().rollout_position());
     }
