@@ -3,7 +3,7 @@
 //!
 //! Overwriting that object is the release, so whoever reads it must take all of it or nothing: a field that is not
 //! known, a file that is named twice, a version that is not there are errors that name the field, the value and what is
-//! allowed. `docs/manifest.md` specifies the format, `docs/manifest.schema.json` says as much of it as a JSON Schema
+//! allowed. `docs/rollout.md` specifies the format, `docs/manifest.schema.json` says as much of it as a JSON Schema
 //! can; tests hold the three together.
 //!
 //! Nothing is read or fetched here. Whoever fetches the bytes stops at [`MAX_BYTES`]; whoever loads a version holds its

@@ -17,7 +17,7 @@ fn document(name: &str) -> PathBuf {
 }
 
 fn page() -> String {
-    std::fs::read_to_string(document("manifest.md")).expect("the page is there")
+    std::fs::read_to_string(document("rollout.md")).expect("the page is there")
 }
 
 /// The JSON Schema.
