@@ -7,21 +7,15 @@
 mod bars;
 mod chart;
 mod coldstart;
-mod cycles;
 mod fetch;
 mod figures;
 mod fleet;
 mod inference;
 mod network;
 mod next;
-#[expect(dead_code, reason = "the tests ask for more of it")]
-#[expect(clippy::unwrap_used, reason = "written for tests")]
-#[path = "../e2e/reference.rs"]
-mod reference;
 mod reload;
 mod soak;
 mod svg;
-mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

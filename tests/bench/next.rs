@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::figures::{Figures, Goal, percentile};
-use crate::reference::WINE;
+use lab::reference::WINE;
 
 const PROBE: &str = "probe";
 const SIDECAR: &str = "model-sidecar";

@@ -5,10 +5,7 @@
 //! request may notice, and nothing may grow. Then come large ones with nothing in their way: requests that were
 //! under way in a swap are held against those between swaps, which come from the same seconds of the same machine.
 
-pub(crate) mod adder;
-mod callers;
 mod plot;
-mod swaps;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -17,9 +14,9 @@ use anyhow::Result;
 
 use crate::figures::{Figures, Goal, count, percentile, sparkline};
 use crate::usage;
-use adder::Size;
-use callers::{Ledger, Sample, backwards};
-use swaps::{Swaps, Tally};
+use lab::soak::adder::Size;
+use lab::soak::callers::{self, Ledger, Sample, backwards};
+use lab::soak::swaps::{Swaps, Tally};
 
 /// After a swap the old version is taken apart and its memory given back, which belongs to the swap.
 const AFTERMATH: Duration = Duration::from_millis(20);

@@ -13,9 +13,9 @@ use anyhow::Result;
 use lab::lambda::Clock;
 use tokio::sync::watch;
 
-use crate::cycles::{Cycles, Ended};
 use crate::figures::{Figures, Goal, percentile, sparkline};
-use crate::usage::Usage;
+use lab::soak::cycles::{Cycles, Ended};
+use lab::soak::usage::Usage;
 
 /// The two processes, and how much more memory, in MB, each may have at the end. What the sidecar's
 /// allocator keeps differs by this much from one moment to the next, as models come and go; the

@@ -1,5 +1,8 @@
 //! What the tests start: a bucket with a model, a function with the layer, the sidecar alone.
 
+pub(crate) mod adder_function;
+pub(crate) mod any_s3;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use crate::reference::WINE;
+use lab::reference::WINE;
 
 /// The bucket and the key of the model that most tests serve, under the name `wine`.
 pub(crate) const BUCKET: &str = "models";

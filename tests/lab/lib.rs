@@ -31,9 +31,11 @@ pub mod link;
 pub mod log_capture;
 pub mod ports;
 pub mod process;
+pub mod reference;
 pub mod rie;
 pub mod s3;
 pub mod seaweedfs;
+pub mod soak;
 
 mod bubblewrap;
 mod child;

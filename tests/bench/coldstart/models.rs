@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::reference::{WINE, distance, numbers};
+use lab::reference::{WINE, distance, numbers};
 
 /// How often a small model is started for each start of a large one: in its few milliseconds the machine's own noise
 /// shows most.

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::contenders::{AUTHORITIES, Contender, Parts, Setting};
 use super::models::Model;
 use crate::network;
-use crate::usage::Usage;
+use lab::soak::usage::Usage;
 
 /// What one cold start took, and the start after it in the same environment. Times are in
 /// milliseconds since the call that made the environment.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{PERCENT, Stage};
-use crate::reload::adder::{Size, adder};
+use lab::soak::adder::{Size, adder};
 
 pub(super) const BUCKET: &str = "models";
 pub(super) const MANIFEST: &str = "adder/manifest.json";

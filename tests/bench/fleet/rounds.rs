@@ -12,7 +12,7 @@ use lab::lambda::{Environment, Function, ShutdownReason, State};
 use serde_json::json;
 
 use super::published::{BUCKET, MANIFEST, Published};
-use crate::reload::adder::added;
+use lab::soak::adder::added;
 
 /// How many start at the same time.
 const AT_ONCE: usize = 4;

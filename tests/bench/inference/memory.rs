@@ -11,8 +11,8 @@ use super::CLIENTS;
 use super::client::{self, Address, Client};
 use super::contenders::Server;
 use super::subject::Subject;
-use crate::reference::WINE;
-use crate::usage::Usage;
+use lab::reference::WINE;
+use lab::soak::usage::Usage;
 
 /// In how many stretches the requests go by; memory is read after each.
 const STRETCHES: usize = 20;

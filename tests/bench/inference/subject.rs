@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::client;
-use crate::reference::{distance, numbers};
+use lab::reference::{distance, numbers};
 
 /// One model.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::contenders::Parts;
 use super::echo::{Echo, SOCKET};
 use super::{HANDLER, HANDLER_ECHO, NOTHING, PYTHON, Times, WITHIN};
-use crate::reference::WINE;
+use lab::reference::WINE;
 
 /// In turns of so many, so that whatever else the machine does meets them all.
 const TURN: usize = 50;

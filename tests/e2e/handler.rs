@@ -1,0 +1,4 @@
+//! Lambda events, as the staged handler receives them.
+
+mod events;
+mod sqs;

@@ -1,0 +1,141 @@
+//! Messages of an SQS queue, as Lambda brings them in batches.
+
+use lab::rie::ExecutionEnvironment;
+use lab::s3::S3Server;
+use serde_json::{Value, json};
+
+use crate::support::{features, lambda, s3_with, sample};
+use lab::reference::WINE;
+
+/// AWS's sample, with a message for each of these bodies; their ids are `m0`, `m1` …
+fn event<B: ToString>(bodies: &[B]) -> Value {
+    let mut event = sample("sqs.json");
+    let one = event["Records"][0].take();
+    let records = bodies.iter().enumerate().map(|(place, body)| {
+        let mut record = one.clone();
+        record["messageId"] = format!("m{place}").into();
+        record["body"] = body.to_string().into();
+        record
+    });
+    event["Records"] = records.collect();
+    event
+}
+
+async fn wine() -> (S3Server, ExecutionEnvironment) {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let builder = lambda(&s3).env("AWS_LAMBDA_LOG_LEVEL", "DEBUG");
+    let lambda = builder.start().await.unwrap();
+    lambda.answer(&features(1)).await.unwrap();
+    (s3, lambda)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_one_inference_with_every_row_in_its_order() {
+    let (_s3, lambda) = wine().await;
+    let bodies: Vec<Value> = WINE
+        .rows
+        .iter()
+        .map(|row| json!({ "features": row }))
+        .collect();
+    let mark = lambda.log().mark();
+    let answer = lambda.answer(&event(&bodies)).await.unwrap();
+    assert_eq!(answer, json!({ "batchItemFailures": [] }));
+
+    let line = lambda.wait_for("answered a batch").await.unwrap();
+    for part in ["messages=178", "failed=0", "calls=1"] {
+        assert!(line.contains(part), "{line}");
+    }
+    let lines = lambda.log().lines_after(mark).await;
+    let answered = lines.iter().find_map(|line| line.split_once("answer={"));
+    let (_, rest) = answered.unwrap();
+    let answer = format!("{{{rest}");
+    let mut answers = serde_json::Deserializer::from_str(&answer).into_iter::<Value>();
+    WINE.v1.check(&answers.next().unwrap().unwrap(), 0..178);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bad_messages_of_a_batch_come_again() {
+    let (_s3, lambda) = wine().await;
+    let good = features(2).to_string();
+    let bodies = [
+        good.as_str(),
+        r#"{"features":[[1,"#,
+        r#"{"features":[1,2,3]}"#,
+        &good,
+        r#"{"features":["a",1,2,3,4,5,6,7,8,9,10,11,12]}"#,
+        r#"{"features":[1e39,1,2,3,4,5,6,7,8,9,10,11,12]}"#,
+        r#"{"model":"other","features":[1]}"#,
+        "",
+        &good,
+    ];
+    let answer = lambda.answer(&event(&bodies)).await.unwrap();
+    let bad: Vec<Value> = [1, 2, 4, 5, 6, 7]
+        .iter()
+        .map(|place| json!({ "itemIdentifier": format!("m{place}") }))
+        .collect();
+    assert_eq!(answer, json!({ "batchItemFailures": bad }));
+    lambda.wait_for("not a prediction request").await.unwrap();
+}
+
+/// As when a bucket's notifications are pointed at the queue, and as tools on Windows write JSON.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_s3_fails_alone_and_a_byte_order_mark_fails_nothing() {
+    let (_s3, lambda) = wine().await;
+    let good = features(2).to_string();
+    let marked = format!("\u{feff}{good}");
+    let notification = sample("s3.json").to_string();
+    let bodies = [
+        r#"{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"uploads"}"#,
+        &good,
+        &marked,
+        &notification,
+    ];
+    let answer = lambda.answer(&event(&bodies)).await.unwrap();
+    let bad = json!([{ "itemIdentifier": "m0" }, { "itemIdentifier": "m3" }]);
+    assert_eq!(answer, json!({ "batchItemFailures": bad }));
+    let line = lambda.wait_for("s3:TestEvent").await.unwrap();
+    for part in ["m0", "a message must hold", "features, instances"] {
+        assert!(line.contains(part), "{line}");
+    }
+    lambda
+        .wait_for("a notification of Amazon S3")
+        .await
+        .unwrap();
+}
+
+/// Whatever form the messages have, for a model of several inputs.
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_and_requests_of_the_open_inference_protocol_are_messages_too() {
+    let s3 = s3_with("add-two-inputs.onnx").await;
+    let lambda = lambda(&s3).start().await.unwrap();
+    let input =
+        |name: &str| json!({ "name": name, "shape": [1, 2], "datatype": "FP32", "data": [1, 2] });
+    let bodies = [
+        json!({ "features": [{ "a": [1, 2], "b": [3, 4] }] }),
+        json!({ "features": [{ "a": [1, 2], "b": [3, 4] }, { "b": [5, 6], "a": [7, 8] }] }),
+        json!({ "features": { "a": [[1, 2]], "b": [[3, 4]] } }),
+        json!({ "model": "wine", "inputs": [input("a"), input("b")] }),
+        json!({ "features": [{ "a": [1, 2] }] }),
+    ];
+    let answer = lambda.answer(&event(&bodies)).await.unwrap();
+    let bad = json!([{ "itemIdentifier": "m4" }]);
+    assert_eq!(answer, json!({ "batchItemFailures": bad }));
+}
+
+/// No message vanishes, also where nobody reads `batchItemFailures`.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_model_the_whole_batch_comes_again() {
+    let s3 = S3Server::start().await.unwrap();
+    let builder = lambda(&s3).timeout_seconds(2);
+    let lambda = builder
+        .env("MODEL_INIT_BUDGET", "1s")
+        .start()
+        .await
+        .unwrap();
+    let invocation = lambda
+        .invoke(&event(&[features(1), features(2)]))
+        .await
+        .unwrap();
+    let failure = invocation.function_error().unwrap();
+    assert_eq!(failure.error_type, "Model.NotReady", "{failure:?}");
+}

@@ -1,0 +1,119 @@
+//! The first invocation.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use lab::s3::Rule;
+use serde_json::{Value, json};
+
+use crate::support::any_s3::{AnyS3, with_every_s3};
+use crate::support::{KEY, features, lambda, model, platform, s3_with};
+use lab::reference::WINE;
+
+with_every_s3!(one_transfer_serves_all_invocations_until_there_is_something_new);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_invocation_is_answered_after_one_transfer() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let lambda = lambda(&s3).start().await.unwrap();
+    let answer = lambda.answer(&features(3)).await.unwrap();
+    WINE.v1.check(&answer, 0..3);
+
+    let requests = s3.requests();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert_eq!((&*requests[0].method, &*requests[0].key), ("GET", KEY));
+    assert_eq!(requests[0].sent, model("wine-v1.onnx").len() as u64);
+
+    let socket = lambda.tmp().join("model-sidecar.sock");
+    let mode = socket.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "{mode:o}");
+}
+
+async fn one_transfer_serves_all_invocations_until_there_is_something_new(s3: AnyS3) {
+    let s3 = s3.holds("wine-v1.onnx").await;
+    let function = platform(&s3).env("MODEL_REFRESH_INTERVAL", "0");
+    let function = function.start().await.unwrap();
+    for _ in 0..3 {
+        let answer = function.answer(&features(9)).await.unwrap();
+        WINE.v1.check(&answer, 0..9);
+    }
+    assert!(s3.gets(304, 2).await >= 2);
+    assert_eq!(s3.transfers(1).await, 1);
+
+    s3.put(KEY, model("wine-v2.onnx")).await;
+    function.answer(&features(9)).await.unwrap();
+    let taken = function.log().wait_for("another version answers").await;
+    taken.unwrap();
+    let answer = function.answer(&features(9)).await.unwrap();
+    WINE.v2.check(&answer, 0..9);
+    assert_eq!(s3.transfers(2).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_line_tells_where_the_time_of_init_went() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let lambda = lambda(&s3).env("AWS_LAMBDA_LOG_FORMAT", "JSON");
+    let lambda = lambda.start().await.unwrap();
+    lambda.answer(&features(1)).await.unwrap();
+    let line = lambda.wait_for(r#""message":"ready""#).await.unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
+
+    let ms = |name: &str| {
+        line[name]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{name}: {line}"))
+    };
+    let total = ms("total_ms");
+    for phase in [
+        "register_ms",
+        "configure_ms",
+        "build_ms",
+        "open_onnxruntime_ms",
+        "ask_ms",
+        "fetch_ms",
+        "load_ms",
+    ] {
+        assert!(ms(phase) > 0.0 && ms(phase) <= total, "{phase}: {line}");
+    }
+    assert_eq!((&line["models"], &line["loaded"]), (&1.into(), &1.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_is_json_when_the_function_logs_json() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    // Warnings are heard as well: a transfer that breaks once, and a request that is refused.
+    s3.fail(Rule::on("GET").first(1).truncate_after(100));
+    let lambda = lambda(&s3).env("AWS_LAMBDA_LOG_FORMAT", "JSON");
+    let lambda = lambda.start().await.unwrap();
+    lambda.answer(&features(1)).await.unwrap();
+    lambda.invoke(&json!({})).await.unwrap();
+    let log = lambda.shutdown().await.unwrap();
+
+    let lines = log.lines();
+    let ours = lines.iter().filter(|line| !is_the_emulators(line));
+    let ours: Vec<Value> = ours
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
+        .collect();
+    for line in &ours {
+        for field in ["timestamp", "level", "message"] {
+            assert!(line[field].is_string(), "no {field}: {line}");
+        }
+    }
+    for (level, words) in [
+        ("WARN", "the transfer goes on at byte"),
+        ("INFO", "the model is loaded"),
+        ("INFO", "ready"),
+        ("ERROR", "missing required field: features"),
+        ("INFO", "shutting down"),
+    ] {
+        let said = |line: &Value| {
+            line["level"] == level && line["message"].as_str().unwrap().contains(words)
+        };
+        assert!(ours.iter().any(said), "{level} {words}: {ours:?}");
+    }
+}
+
+/// Whether a line is one of the emulator's own.
+fn is_the_emulators(line: &str) -> bool {
+    let starts = ["START RequestId: ", "END RequestId: ", "REPORT RequestId: "];
+    line.contains(" (rapid) ") || starts.iter().any(|start| line.starts_with(start))
+}

@@ -1,0 +1,78 @@
+//! An environment that is reset, with its `/tmp` kept: the next start finds the model there.
+
+use lab::lambda::{Clock, Function, ShutdownReason, State};
+use lab::s3::S3Server;
+use nix::sys::signal::Signal;
+
+use crate::support::{
+    alive, assert_only_kept, features, freeze, model, platform, s3_with, transfers, until,
+    with_both_clocks,
+};
+use lab::reference::WINE;
+
+with_both_clocks!(
+    by_hand_it_finds_its_cache,
+    after_a_crash_of_the_function_it_finds_its_cache,
+    after_a_crash_of_the_sidecar_it_finds_its_cache,
+);
+
+/// A function that has answered, and was frozen for an hour since.
+async fn frozen(clock: Clock) -> (S3Server, Function) {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let function = platform(&s3).clock(clock).start().await.unwrap();
+    WINE.v1
+        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
+    freeze(&function, &s3).await;
+    (s3, function)
+}
+
+/// Expects an answer of another start, after one conditional request and no transfer.
+async fn finds_its_cache(s3: &S3Server, function: &Function) {
+    let environment = function.environment().unwrap();
+    environment.wait_until(State::Empty).await.unwrap();
+    let before = s3.requests().len();
+    let all = WINE.rows.len();
+    let answer = function.answer(&features(all)).await.unwrap();
+    WINE.v1.check(&answer, 0..all);
+    let [check] = s3.requests().split_off(before).try_into().unwrap();
+    assert!(check.if_none_match.is_some(), "{check:?}");
+    assert_eq!((check.status, check.sent), (Some(304), 0), "{check:?}");
+    assert_eq!(transfers(s3).len(), 1, "{:?}", s3.requests());
+    // The freeze after the answer may have come before the report of the start.
+    alive(function).await;
+    let starts = || function.log().text().matches(" ready ").count();
+    until("two starts", || starts() == 2).await;
+    assert_only_kept(&environment, &[&model("wine-v1.onnx")], &["wine"]).await;
+}
+
+async fn by_hand_it_finds_its_cache(clock: Clock) {
+    let (s3, function) = frozen(clock).await;
+    let environment = function.environment().unwrap();
+    environment.reset(ShutdownReason::Failure).await.unwrap();
+    finds_its_cache(&s3, &function).await;
+}
+
+async fn after_a_crash_of_the_function_it_finds_its_cache(clock: Clock) {
+    let (s3, function) = frozen(clock).await;
+    fails_after_the_death_of("bootstrap", "Runtime.ExitError", &function).await;
+    let log = function.log();
+    log.wait_for("shutting down reason=\"failure\"")
+        .await
+        .unwrap();
+    finds_its_cache(&s3, &function).await;
+}
+
+async fn after_a_crash_of_the_sidecar_it_finds_its_cache(clock: Clock) {
+    let (s3, function) = frozen(clock).await;
+    fails_after_the_death_of("model-sidecar", "Extension.Crash", &function).await;
+    finds_its_cache(&s3, &function).await;
+}
+
+/// Kills, and expects the platform to notice at the next invocation.
+async fn fails_after_the_death_of(name: &str, kind: &str, function: &Function) {
+    let environment = function.environment().unwrap();
+    environment.kill(name, Signal::SIGKILL).unwrap();
+    until("its end", || environment.processes(name).is_empty()).await;
+    let failed = function.invoke(&features(1)).await;
+    assert_eq!(failed.function_error().unwrap().error_type, kind);
+}

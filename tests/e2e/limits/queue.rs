@@ -1,0 +1,179 @@
+//! Requests that come together: turns, places in the queue, shared runs, and the end.
+
+use futures_util::future::join_all;
+use lab::cloudwatch::{CloudWatch, Filter};
+use lab::http::{Answer, Client, post};
+use lab::s3::S3Server;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
+
+use crate::support::{Alone, alive, error, now_ms, platform, s3_with};
+use lab::reference::WINE;
+
+/// A run that takes minutes when nobody stops it.
+const ENDLESS: u64 = 20_000_000;
+/// One run at a time, on any machine.
+const ONE_RUN: (&str, &str) = ("MODEL_THREADS", "256");
+
+fn trips(count: u64) -> Value {
+    let input = json!({ "name": "trips", "datatype": "INT64", "shape": [1], "data": [count] });
+    json!({ "inputs": [input] })
+}
+
+/// A short run, for which there is so much time.
+async fn short(client: &Client, time_ms: u64) -> Answer {
+    let mut request = post("/v2/models/wine/infer", &trips(1)).unwrap();
+    let deadline = now_ms() + time_ms;
+    let headers = request.headers_mut();
+    headers.insert("lambda-runtime-deadline-ms", deadline.into());
+    client.send(request).await.unwrap()
+}
+
+/// Asks for short runs until one ends so.
+async fn until_answered(client: &Client, status: u16) -> Answer {
+    let asking = async {
+        loop {
+            let answer = short(client, 400).await;
+            if answer.status == status {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(lab::WAIT_LIMIT, asking).await.unwrap()
+}
+
+/// A caller whose run has no end, until it is dropped.
+async fn endless(alone: &Alone) -> UnixStream {
+    let body = trips(ENDLESS).to_string();
+    let (path, length) = ("/v2/models/wine/infer", body.len());
+    let text = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
+    let mut stream = UnixStream::connect(alone.socket()).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream
+}
+
+/// The sidecar with these settings, sending metrics ten times a second.
+async fn observed(s3: &S3Server, cloudwatch: &CloudWatch, variables: &[(&str, &str)]) -> Alone {
+    let to_cloudwatch = cloudwatch.env();
+    let mut all: Vec<(&str, &str)> = to_cloudwatch
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    all.push(("MODEL_METRICS", "cloudwatch"));
+    all.push(("MODEL_METRICS_INTERVAL", "100ms"));
+    all.extend(variables);
+    Alone::ready(s3, &all).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_429_and_a_caller_who_goes_away_frees_a_place() {
+    let s3 = s3_with("slow.onnx").await;
+    let cloudwatch = CloudWatch::start().await.unwrap();
+    let alone = observed(&s3, &cloudwatch, &[ONE_RUN, ("MODEL_QUEUE", "1")]).await;
+    let client = alone.client();
+    let (first, second) = (endless(&alone).await, endless(&alone).await);
+
+    let refused = until_answered(&client, 429).await;
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    let said = refused.json().unwrap();
+    let words = error(&said);
+    assert!(words.starts_with("1 requests wait"), "{words}");
+    assert!(words.contains("MODEL_QUEUE"), "{words}");
+    for path in ["/v2/health/live", "/v2/health/ready"] {
+        assert_eq!(client.get(path).await.unwrap().status, 200, "{path}");
+    }
+    let refusals = Filter::metric("QueueFull").dimension("ModelName", "wine");
+    cloudwatch
+        .wait_until("the refusal", |_| cloudwatch.sum(&refusals) >= 1.0)
+        .await
+        .unwrap();
+    let wrong = Filter::metric("ValidationErrors");
+    assert!(cloudwatch.datapoints(&wrong).is_empty());
+
+    // Both go: the one that waits frees its place, and then the one that runs its turn.
+    drop(second);
+    until_answered(&client, 504).await;
+    drop(first);
+    until_answered(&client, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_as_many_runs_at_once_as_cpus() {
+    let s3 = s3_with("slow.onnx").await;
+    let alone = Alone::ready(&s3, &[]).await;
+    let client = alone.client();
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let mut callers = Vec::new();
+    for _ in 0..cpus {
+        callers.push(endless(&alone).await);
+    }
+    // All turns are taken; then all but one.
+    until_answered(&client, 504).await;
+    callers.pop();
+    until_answered(&client, 200).await;
+    assert_eq!(short(&client, 60_000).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_come_together_share_a_run_and_each_has_its_own_rows() {
+    const AT_ONCE: usize = 8;
+    const ROUNDS: usize = 5;
+    let s3 = s3_with("wine-v1.onnx").await;
+    let cloudwatch = CloudWatch::start().await.unwrap();
+    let rows = AT_ONCE.to_string();
+    let variables = [
+        ("MODEL_BATCH_MAX", rows.as_str()),
+        ("MODEL_BATCH_DELAY", "1h"),
+    ];
+    let alone = observed(&s3, &cloudwatch, &variables).await;
+    for round in 0..ROUNDS {
+        // Nobody is answered before all are there.
+        let asks = (0..AT_ONCE).map(|caller| {
+            let client = alone.client();
+            let index = round * AT_ONCE + caller;
+            async move {
+                let row = json!({ "features": WINE.rows[index] });
+                let answer = client.post("/predict", &row).await.unwrap();
+                assert_eq!(answer.status, 200, "{}", answer.text());
+                WINE.v1.check(&answer.json().unwrap(), index..index + 1);
+            }
+        });
+        join_all(asks).await;
+    }
+    // As many rows as a run may have wait for nobody.
+    let answer = alone.predict(AT_ONCE).await;
+    WINE.v1.check(&answer.json().unwrap(), 0..AT_ONCE);
+
+    let requests = f64::from(u32::try_from(AT_ONCE * ROUNDS + 1).unwrap());
+    let runs = f64::from(u32::try_from(ROUNDS + 1).unwrap());
+    let sizes = Filter::metric("BatchSize").dimension("ModelName", "wine");
+    cloudwatch
+        .wait_until("all runs", |_| cloudwatch.sum(&sizes) >= requests)
+        .await
+        .unwrap();
+    assert!((cloudwatch.count(&sizes) - runs).abs() < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_end_those_who_wait_and_those_who_run_are_told() {
+    let s3 = s3_with("slow.onnx").await;
+    let function = platform(&s3).env(ONE_RUN.0, ONE_RUN.1).managed_instances(8);
+    let function = function.start().await.unwrap();
+    alive(&function).await;
+    let environment = function.environment().unwrap();
+    let client = Client::unix(environment.tmp().join("model-sidecar.sock"));
+    let body = trips(ENDLESS);
+    let callers = join_all([(); 3].map(|()| client.post("/v2/models/wine/infer", &body)));
+    let (answers, log) = tokio::join!(callers, async {
+        until_answered(&client, 504).await;
+        function.shutdown().await.text()
+    });
+    for answer in answers {
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        let said = answer.json().unwrap();
+        assert_eq!(error(&said), "the sidecar is shutting down");
+    }
+    assert!(log.contains("shutting down reason=\"spindown\""), "{log}");
+}

@@ -1,0 +1,6 @@
+//! Exported models; outputs are compared with scikit-learn or ONNX Runtime in Python.
+
+mod custom_ops;
+mod real_models;
+mod state;
+mod zoo;

@@ -1,0 +1,137 @@
+//! Real models: what the caller gets is what scikit-learn, or ONNX Runtime in Python, gives.
+
+use lab::rie::ExecutionEnvironment;
+use lab::s3::S3Server;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::support::{BUCKET, body, http_event, lambda, model};
+use lab::reference::{Reference, WINE, distance, numbers};
+
+/// One environment that serves all three wine models.
+async fn wines() -> (S3Server, ExecutionEnvironment) {
+    let s3 = S3Server::start().await.unwrap();
+    let models: Vec<String> = ["v1", "v2", "names"]
+        .iter()
+        .map(|name| {
+            s3.put(BUCKET, name, model(&format!("wine-{name}.onnx")));
+            format!("{name}=s3://{BUCKET}/{name}")
+        })
+        .collect();
+    let lambda = lambda(&s3).env("MODEL_URI", "").env("MODEL_NAME", "");
+    let lambda = lambda.env("MODELS", models.join(","));
+    (s3, lambda.start().await.unwrap())
+}
+
+fn references() -> [(&'static str, &'static Reference); 3] {
+    [("v1", &WINE.v1), ("v2", &WINE.v2), ("names", &WINE.names)]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_rows_in_one_direct_invocation() {
+    let (_s3, lambda) = wines().await;
+    for (model, reference) in references() {
+        let event = json!({ "model": model, "features": WINE.rows });
+        let answer = lambda.answer(&event).await.unwrap();
+        assert_eq!(answer["model"], model);
+        reference.check(&answer, 0..WINE.rows.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_alone_in_an_event_of_api_gateway() {
+    let (_s3, lambda) = wines().await;
+    for (model, reference) in references() {
+        for (index, row) in WINE.rows.iter().enumerate() {
+            let path = format!("/models/{model}/predict");
+            let event = http_event("POST", &path, &json!({ "features": row }));
+            let reply = lambda.answer(&event).await.unwrap();
+            assert_eq!(reply["statusCode"], 200, "{reply}");
+            reference.check(&body(&reply), index..index + 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_rows_by_the_open_inference_protocol() {
+    let (_s3, lambda) = wines().await;
+    for (model, reference) in references() {
+        let path = format!("/v2/models/{model}/infer");
+        let input = json!({
+            "name": "X", "datatype": "FP32", "shape": [WINE.rows.len(), 13], "data": WINE.rows,
+        });
+        let event = http_event("POST", &path, &json!({ "id": "all", "inputs": [input] }));
+        let reply = lambda.answer(&event).await.unwrap();
+        assert_eq!(reply["statusCode"], 200, "{reply}");
+        let answer = body(&reply);
+        assert_eq!(
+            (&answer["id"], &answer["model_name"]),
+            (&"all".into(), &model.into())
+        );
+        reference.check_v2(&answer);
+    }
+}
+
+/// What `make fixtures` leaves.
+#[derive(Deserialize)]
+struct Magika {
+    labels: Vec<String>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    file: String,
+    network_label: String,
+    features: Vec<i32>,
+    outputs: Vec<f64>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_network_of_magika_names_real_files_as_it_does_in_python() {
+    let folder = lab::artifacts::workspace().join("target/fixtures/magika");
+    let cases = std::fs::read(folder.join("cases.json")).expect("run `make fixtures`");
+    let magika: Magika = serde_json::from_slice(&cases).unwrap();
+    let s3 = S3Server::start().await.unwrap();
+    s3.put(
+        BUCKET,
+        "magika",
+        std::fs::read(folder.join("model.onnx")).unwrap(),
+    );
+    let lambda = lambda(&s3).env("MODEL_URI", format!("s3://{BUCKET}/magika"));
+    let lambda = lambda.env("MODEL_NAME", "magika").start().await.unwrap();
+
+    assert!(!magika.cases.is_empty());
+    for case in &magika.cases {
+        let input = json!({
+            "name": "bytes", "datatype": "INT32", "shape": [1, 2048], "data": case.features,
+        });
+        let event = http_event(
+            "POST",
+            "/v2/models/magika/infer",
+            &json!({ "inputs": [input] }),
+        );
+        let reply = lambda.answer(&event).await.unwrap();
+        assert_eq!(reply["statusCode"], 200, "{}: {reply}", case.file);
+        let output = &body(&reply)["outputs"][0];
+        assert_eq!(output["name"], "target_label");
+        assert_eq!(output["shape"], json!([1, magika.labels.len()]));
+        let scores = numbers(&output["data"]);
+        assert_eq!(distance(&scores, &case.outputs), None, "{}", case.file);
+        assert_eq!(
+            magika.labels[highest(&scores)],
+            case.network_label,
+            "{}",
+            case.file
+        );
+    }
+    let metadata = http_event("GET", "/v2/models/magika", &Value::Null);
+    let metadata = body(&lambda.answer(&metadata).await.unwrap());
+    assert_eq!(metadata["inputs"][0]["shape"], json!([-1, 2048]));
+}
+
+/// The place of the largest number.
+fn highest(numbers: &[f64]) -> usize {
+    let places = numbers.iter().enumerate();
+    places.max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap().0
+}

@@ -1,0 +1,9 @@
+//! The local HTTP API, and access to it.
+
+mod auth;
+mod compression;
+mod http_api;
+mod invalid_requests;
+mod local_access;
+mod openapi;
+mod tensorflow_serving;

@@ -1,0 +1,296 @@
+//! Content of the source that cannot be fetched as it should be: it is transferred twice at most, and not again until the
+//! source changes.
+
+use bytes::Bytes;
+use lab::s3::{Rule, S3Server};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::sources::layouts::{BUCKET, answer, bump, manifest};
+use crate::support::{Alone, error, model};
+use lab::reference::WINE;
+
+const MANIFEST: &str = "wine/manifest.json";
+const MANIFEST_URI: &str = "s3://forms/wine/manifest.json";
+const SECOND: &str = "wine/2/model.onnx";
+const PACKED: &str = "wine.onnx.zst";
+const GOOD: [(&str, &str); 2] = [("1", "wine-v1.onnx"), ("2", "wine-v2.onnx")];
+/// Checks after which a sidecar that transfers at each of them has been found out.
+const CHECKS: usize = 6;
+
+fn variables(uri: &str) -> [(&str, &str); 2] {
+    [("MODEL_URI", uri), ("MODEL_REFRESH_INTERVAL", "100ms")]
+}
+
+/// An S3 with two versions of the model, the second of which has other bytes than the manifest promises.
+async fn damaged(current: &str) -> S3Server {
+    let s3 = S3Server::start().await.unwrap();
+    s3.put(BUCKET, "wine/1/model.onnx", model("wine-v1.onnx"));
+    let mut other = model("wine-v2.onnx").to_vec();
+    *other.last_mut().unwrap() ^= 1;
+    s3.put(BUCKET, SECOND, other);
+    s3.put(BUCKET, MANIFEST, manifest(current, &GOOD));
+    s3
+}
+
+/// How often the bytes of `key` were asked for and sent.
+fn transfers(s3: &S3Server, key: &str) -> usize {
+    let requests = s3.requests();
+    let sends = |status| matches!(status, Some(200 | 206));
+    let sent = requests
+        .iter()
+        .filter(|one| one.key == key && sends(one.status));
+    sent.count()
+}
+
+/// Waits until the sidecar has asked about `key` so many times more.
+async fn asked_again(s3: &S3Server, key: &str) {
+    let count = |requests: &[lab::s3::Record]| {
+        let asked = requests
+            .iter()
+            .filter(|one| one.key == key && one.status.is_some());
+        asked.count()
+    };
+    let before = count(&s3.requests());
+    s3.wait_for_requests("more checks", |requests| count(requests) >= before + CHECKS)
+        .await
+        .unwrap();
+}
+
+async fn reason(alone: &Alone) -> String {
+    let said = alone.predict(1).await;
+    assert_eq!(said.status, 503, "{}", said.text());
+    let said: Value = said.json().unwrap();
+    error(&said).to_owned()
+}
+
+/// Waits for a log line with these words, and for more checks; expects that the words are not said again.
+async fn said_once(alone: &Alone, s3: &S3Server, key: &str, words: &str) {
+    alone.process.wait_for(words).await.unwrap();
+    asked_again(s3, key).await;
+    let log = alone.process.log().text();
+    let failures = log
+        .lines()
+        .filter(|line| line.contains(words) && !line.contains("begins anew"));
+    assert_eq!(failures.count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn a_file_with_another_digest_is_transferred_twice_and_again_when_it_changes() {
+    let s3 = damaged("1").await;
+    let alone = Alone::ready(&s3, &variables(MANIFEST_URI)).await;
+    s3.put(BUCKET, MANIFEST, manifest("2", &GOOD));
+    said_once(&alone, &s3, SECOND, "was promised").await;
+    assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
+    WINE.v1.check(&answer(&alone).await, 0..9);
+    bump(&alone, || s3.put(BUCKET, SECOND, model("wine-v2.onnx"))).await;
+    WINE.v2.check(&answer(&alone).await, 0..9);
+    assert_eq!(transfers(&s3, SECOND), 3);
+}
+
+#[tokio::test]
+async fn a_digest_that_the_manifest_corrects_is_a_reason_to_fetch_again() {
+    let s3 = damaged("1").await;
+    let alone = Alone::ready(&s3, &variables(MANIFEST_URI)).await;
+    s3.put(BUCKET, SECOND, model("wine-v2.onnx"));
+    let wrong = manifest("2", &[("1", "wine-v1.onnx"), ("2", "wine-names.onnx")]);
+    let mut wrong: Value = serde_json::from_slice(&wrong).unwrap();
+    wrong["versions"]["2"]["files"][0]["size"] = model("wine-v2.onnx").len().into();
+    s3.put(BUCKET, MANIFEST, wrong.to_string());
+    said_once(&alone, &s3, SECOND, "was promised").await;
+    assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
+    bump(&alone, || s3.put(BUCKET, MANIFEST, manifest("2", &GOOD))).await;
+    WINE.v2.check(&answer(&alone).await, 0..9);
+}
+
+#[tokio::test]
+async fn with_nothing_else_to_serve_the_reason_is_answered_and_nothing_is_transferred_again() {
+    let s3 = damaged("2").await;
+    let only = manifest("2", &GOOD[1..]);
+    s3.put(BUCKET, MANIFEST, only);
+    let cache = TempDir::new().unwrap();
+    let cache_dir = ("MODEL_CACHE_DIR", cache.path().to_str().unwrap());
+    let variables = [&variables(MANIFEST_URI)[..], &[cache_dir]].concat();
+    let alone = Alone::start(&s3, &variables);
+    said_once(&alone, &s3, SECOND, "was promised").await;
+    assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
+    let said = reason(&alone).await;
+    assert!(said.contains("was promised"), "{said}");
+    alone.process.terminate().await.unwrap();
+
+    // The next start in the same environment knows it as well.
+    let again = Alone::start(&s3, &variables);
+    asked_again(&s3, SECOND).await;
+    assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
+    s3.put(BUCKET, SECOND, model("wine-v2.onnx"));
+    again.process.wait_for(" is loaded").await.unwrap();
+    WINE.v2.check(&answer(&again).await, 0..9);
+}
+
+#[tokio::test]
+async fn a_file_of_another_length_than_promised_is_not_read() {
+    let s3 = damaged("1").await;
+    let alone = Alone::ready(&s3, &variables(MANIFEST_URI)).await;
+    s3.put(BUCKET, SECOND, model("wine-names.onnx"));
+    s3.put(BUCKET, MANIFEST, manifest("2", &GOOD));
+    said_once(&alone, &s3, SECOND, "were promised").await;
+    assert_eq!(transfers(&s3, SECOND), 1, "{:?}", s3.requests());
+    WINE.v1.check(&answer(&alone).await, 0..9);
+}
+
+fn packed(file: &str) -> Vec<u8> {
+    let plain = model(file);
+    let mut packed = vec![0; zstd_safe::compress_bound(plain.len())];
+    let length = zstd_safe::compress(&mut packed[..], &plain, 3).unwrap();
+    packed.truncate(length);
+    packed
+}
+
+#[tokio::test]
+async fn an_archive_that_is_damaged_is_transferred_twice_and_again_when_it_changes() {
+    let whole = packed("wine-v1.onnx");
+    let cut = whole[..whole.len() - 9].to_vec();
+    let more = [&whole[..], b"more"].concat();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 0xff;
+    let mut checked = whole.clone();
+    checked.truncate(whole.len() / 3);
+    let plain = model("wine-v1.onnx").to_vec();
+    let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03not a whole stream".to_vec();
+    for (what, bytes) in [
+        ("truncated", cut),
+        ("with more behind it", more),
+        ("flipped", flipped),
+        ("a third", checked),
+        ("not compressed", plain),
+        ("compressed with gzip", gzip),
+        ("empty", Vec::new()),
+    ] {
+        let s3 = S3Server::start().await.unwrap();
+        s3.put(BUCKET, PACKED, bytes);
+        let alone = Alone::start(&s3, &variables("s3://forms/wine.onnx.zst"));
+        alone.process.wait_for("nothing is loaded").await.unwrap();
+        asked_again(&s3, PACKED).await;
+        let transferred = transfers(&s3, PACKED);
+        assert!(transferred <= 2, "{what}: {:?}", s3.requests());
+        reason(&alone).await;
+        s3.put(BUCKET, PACKED, whole.clone());
+        alone.process.wait_for(" is loaded").await.unwrap();
+        WINE.v1.check(&answer(&alone).await, 0..9);
+    }
+}
+
+#[tokio::test]
+async fn an_archive_that_is_damaged_leaves_the_active_version_and_a_return_costs_nothing() {
+    let s3 = S3Server::start().await.unwrap();
+    s3.put(BUCKET, PACKED, packed("wine-v1.onnx"));
+    let alone = Alone::ready(&s3, &variables("s3://forms/wine.onnx.zst")).await;
+    let mut bad = packed("wine-v2.onnx");
+    bad.truncate(bad.len() - 1);
+    s3.put(BUCKET, PACKED, bad);
+    said_once(&alone, &s3, PACKED, "was it uploaded whole").await;
+    assert_eq!(transfers(&s3, PACKED), 3, "{:?}", s3.requests());
+    WINE.v1.check(&answer(&alone).await, 0..9);
+
+    s3.put(BUCKET, PACKED, packed("wine-v1.onnx"));
+    asked_again(&s3, PACKED).await;
+    WINE.v1.check(&answer(&alone).await, 0..9);
+    let settled = transfers(&s3, PACKED);
+    asked_again(&s3, PACKED).await;
+    assert_eq!(transfers(&s3, PACKED), settled, "{:?}", s3.requests());
+    bump(&alone, || s3.put(BUCKET, PACKED, packed("wine-v2.onnx"))).await;
+    WINE.v2.check(&answer(&alone).await, 0..9);
+}
+
+#[tokio::test]
+async fn what_an_object_says_of_its_encoding_is_not_undone() {
+    for encoding in ["gzip", "aws-chunked", "zstd", "br"] {
+        let s3 = S3Server::start().await.unwrap();
+        s3.put(BUCKET, "wine.onnx", model("wine-v1.onnx"));
+        s3.fail(Rule::on("GET").answer_header("content-encoding", encoding));
+        let alone = Alone::ready(&s3, &variables("s3://forms/wine.onnx")).await;
+        WINE.v1.check(&answer(&alone).await, 0..9);
+        assert_eq!(transfers(&s3, "wine.onnx"), 1, "{encoding}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_another_format_is_named_and_transferred_once() {
+    let plain = model("wine-v1.onnx");
+    for (bytes, word) in [
+        (gzip(&plain), "compressed with gzip (it begins with 1f 8b)"),
+        (packed("wine-v1.onnx"), "compressed with Zstandard"),
+        (b"PK\x03\x04 and more".to_vec(), "a zip archive"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n".to_vec(),
+            "Git LFS",
+        ),
+    ] {
+        let s3 = S3Server::start().await.unwrap();
+        s3.put(BUCKET, "wine.onnx", bytes);
+        s3.fail(Rule::on("GET").answer_header("content-encoding", "gzip"));
+        let alone = Alone::start(&s3, &variables("s3://forms/wine.onnx"));
+        said_once(&alone, &s3, "wine.onnx", word).await;
+        assert_eq!(
+            transfers(&s3, "wine.onnx"),
+            1,
+            "{word}: {:?}",
+            s3.requests()
+        );
+        let said = reason(&alone).await;
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn earlier_versions_are_listed_once_while_nothing_changes() {
+    let s3 = S3Server::start().await.unwrap();
+    let key = "wine.onnx";
+    for bytes in [Bytes::from_static(b"bad"), Bytes::from_static(b"worse")] {
+        s3.put(BUCKET, key, bytes);
+    }
+    let alone = Alone::start(&s3, &variables("s3://forms/wine.onnx"));
+    alone.process.wait_for("nothing is loaded").await.unwrap();
+    asked_again(&s3, key).await;
+    let listings = |s3: &S3Server| {
+        let requests = s3.requests();
+        let listed = requests.iter().filter(|one| one.query.contains("versions"));
+        listed.count()
+    };
+    assert_eq!(listings(&s3), 1, "{:?}", s3.requests());
+    // A new version, as bad as the others, is a reason to look once more.
+    s3.put(BUCKET, key, Bytes::from_static(b"worst"));
+    asked_again(&s3, key).await;
+    assert_eq!(listings(&s3), 2, "{:?}", s3.requests());
+    assert_eq!(transfers(&s3, key), 3, "{:?}", s3.requests());
+    s3.put(BUCKET, key, model("wine-v2.onnx"));
+    alone.process.wait_for(" is loaded").await.unwrap();
+    WINE.v2.check(&answer(&alone).await, 0..9);
+}
+
+#[tokio::test]
+async fn lower_numbers_that_were_rejected_are_not_transferred_again() {
+    let s3 = S3Server::start().await.unwrap();
+    for number in ["1", "2", "3"] {
+        s3.put(
+            BUCKET,
+            &format!("wine/{number}/model.onnx"),
+            format!("bad {number}"),
+        );
+    }
+    let alone = Alone::start(&s3, &variables("s3://forms/"));
+    alone.process.wait_for("nothing is loaded").await.unwrap();
+    asked_again(&s3, "wine/3/model.onnx").await;
+    let sent = ["1", "2", "3"].map(|number| transfers(&s3, &format!("wine/{number}/model.onnx")));
+    assert_eq!(sent, [1, 1, 1], "{:?}", s3.requests());
+    s3.put(BUCKET, "wine/1/model.onnx", model("wine-v1.onnx"));
+    alone.process.wait_for(" is loaded").await.unwrap();
+    WINE.v1.check(&answer(&alone).await, 0..9);
+}

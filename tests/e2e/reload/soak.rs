@@ -1,0 +1,97 @@
+//! A short form of `make soak-reload`: versions under load, a third of them with something in their way.
+
+use std::time::{Duration, Instant};
+
+use lab::soak::adder::Size;
+use lab::soak::callers::{Ledger, Sample, backwards};
+use lab::soak::swaps::Swaps;
+
+/// Every kind of trouble comes in 20 of them.
+const SWAPS: usize = 40;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_fails_no_answer_is_wrong_and_no_version_comes_back() {
+    let mut swaps = Swaps::start(Size::SMALL, 1, Duration::ZERO).await.unwrap();
+    for _ in 0..SWAPS {
+        swaps.swap_in_trouble().await.unwrap();
+    }
+    let (tally, ledger) = swaps.end().await.unwrap();
+    let answers = ledger.samples.len();
+    assert_eq!(ledger.failures, [""; 0], "beside {answers} answers");
+    assert_eq!(backwards(&ledger.samples), 0, "of {answers} answers");
+    let last = ledger.last().unwrap().number;
+    assert_eq!(last + 1, tally.good, "the newest answers");
+    // One that was overtaken need not have answered.
+    let versions = u32::try_from(ledger.versions()).unwrap();
+    assert!(
+        (tally.good - 2..=tally.good).contains(&versions),
+        "{versions} of {}",
+        tally.good
+    );
+    assert_eq!((tally.bad, tally.troubled), (4, 14));
+    // By half of it every kind of trouble has been; what stays is the fewest.
+    let (early, late) = tally.usages.split_at(SWAPS / 2);
+    let [before, after] = [early, late].map(|half| {
+        let descriptors = half.iter().map(|usage| usage.descriptors).min();
+        (descriptors, half.iter().map(|usage| usage.threads).min())
+    });
+    assert!(after.0 <= before.0, "{:?}", tally.usages);
+    // As many threads as had work at once at some moment, of those that the runtime keeps for what blocks.
+    assert!(
+        after.1 <= before.1.map(|threads| threads + 2),
+        "{:?}",
+        tally.usages
+    );
+    // What is being written at the moment is not there for long.
+    let [early, late] = [&tally.files[..SWAPS / 2], &tally.files[SWAPS / 2..]];
+    assert!(late.iter().min() <= early.iter().max(), "{:?}", tally.files);
+}
+
+/// Samples that were asked for and answered at these milliseconds, by a version that adds this.
+fn samples(spans: &[(u64, u64, u32)]) -> Vec<Sample> {
+    let zero = Instant::now();
+    let at = |ms| zero + Duration::from_millis(ms);
+    let spans = spans.iter();
+    let sample = |&(asked, answered, number)| Sample {
+        asked: at(asked),
+        answered: at(answered),
+        number,
+    };
+    spans.map(sample).collect()
+}
+
+#[test]
+fn requests_that_overlap_may_be_answered_in_any_order() {
+    assert_eq!(backwards(&samples(&[(0, 9, 1), (1, 3, 2), (2, 8, 1)])), 0);
+    assert_eq!(backwards(&samples(&[(0, 5, 2), (5, 9, 1)])), 0);
+}
+
+#[test]
+fn a_request_after_another_is_not_answered_by_an_older_version() {
+    assert_eq!(backwards(&samples(&[(0, 5, 2), (6, 9, 1)])), 1);
+    // Whoever had asked for it, and whatever was between.
+    let late = samples(&[(0, 1, 3), (2, 9, 3), (3, 4, 3), (5, 6, 2), (10, 11, 4)]);
+    assert_eq!(backwards(&late), 1);
+}
+
+#[test]
+fn a_version_adds_one_number_and_no_other_does() {
+    let [one, two] = samples(&[(0, 1, 1), (0, 1, 2)]).try_into().unwrap();
+    let mut ledger = Ledger::default();
+    ledger.note("a", one).unwrap();
+    ledger.note("a", one).unwrap();
+    assert!(ledger.note("a", two).is_err());
+    assert!(ledger.note("b", one).is_err());
+    ledger.note("b", two).unwrap();
+    assert_eq!((ledger.versions(), ledger.samples.len()), (2, 3));
+}
+
+#[test]
+fn a_late_answer_of_the_version_before_is_not_the_last() {
+    let mut ledger = Ledger::default();
+    for sample in samples(&[(2, 3, 2), (4, 5, 2), (1, 6, 1)]) {
+        let version = sample.number.to_string();
+        ledger.note(&version, sample).unwrap();
+    }
+    assert_eq!(ledger.last().unwrap().number, 2);
+}

@@ -1,0 +1,13 @@
+//! Sources of models: S3, `file://`, proxies and credentials.
+
+mod credentials;
+pub(crate) mod fetch;
+pub(crate) mod layouts;
+mod local_file;
+mod multipart_uploads;
+mod proxy;
+mod public_errors;
+mod s3_errors;
+mod s3_unavailable;
+mod s3_unreachable;
+mod shared_cache;

@@ -1,0 +1,87 @@
+//! A model that is a file: mounted, in the function or in another layer.
+
+use std::path::Path;
+
+use model_sidecar::ids::Digest;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::support::{Alone, model, s3_with};
+use lab::reference::WINE;
+
+/// Puts a model in place as a copying tool does: beside it, and then under its name.
+fn put(path: &Path, file: &str) {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, model(file)).unwrap();
+    std::fs::rename(beside, path).unwrap();
+}
+
+/// The SHA-256 of a model.
+fn digest(file: &str) -> Digest {
+    Digest::of(Sha256::new().chain_update(model(file)))
+}
+
+#[tokio::test]
+async fn a_file_is_served_and_followed_without_s3() {
+    let mut s3 = s3_with("wine-v1.onnx").await;
+    s3.down().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wine.onnx");
+    put(&path, "wine-v1.onnx");
+    let uri = format!("file://{}", path.display());
+    let settings = [
+        ("MODEL_URI", uri.as_str()),
+        ("MODEL_REFRESH_INTERVAL", "100ms"),
+    ];
+    let alone = Alone::ready(&s3, &settings).await;
+    let answer: Value = alone.predict(9).await.json().unwrap();
+    WINE.v1.check(&answer, 0..9);
+
+    put(&path, "wine-v2.onnx");
+    let swapped = "another version answers from now on";
+    alone.process.wait_for(swapped).await.unwrap();
+    let answer: Value = alone.predict(9).await.json().unwrap();
+    WINE.v2.check(&answer, 0..9);
+
+    // Truncated in place, as a mapped file must not be: the model that answers is a copy.
+    std::fs::File::create(&path).unwrap();
+    let stays = "the version that answers stays";
+    alone.process.wait_for(stays).await.unwrap();
+    let answer: Value = alone.predict(9).await.json().unwrap();
+    WINE.v2.check(&answer, 0..9);
+}
+
+#[tokio::test]
+async fn a_file_whose_name_is_its_digest_is_used_where_it_lies() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("{}.onnx", digest("wine-v1.onnx"));
+    let path = folder.path().join(&name);
+    put(&path, "wine-v1.onnx");
+    let uri = format!("file://{}", path.display());
+    let alone = Alone::ready(&s3, &[("MODEL_URI", &uri)]).await;
+    let answer: Value = alone.predict(9).await.json().unwrap();
+    WINE.v1.check(&answer, 0..9);
+    let kept = alone.cache().join("files").join(&name);
+    assert_eq!(std::fs::read_link(kept).unwrap(), path);
+
+    // A name that promises other bytes is a name like any other.
+    drop(alone);
+    put(&path, "wine-v2.onnx");
+    let alone = Alone::ready(&s3, &[("MODEL_URI", &uri)]).await;
+    let answer: Value = alone.predict(9).await.json().unwrap();
+    WINE.v2.check(&answer, 0..9);
+    let copy = format!("{}.onnx", digest("wine-v2.onnx"));
+    let kept = alone.cache().join("files").join(copy);
+    assert!(kept.symlink_metadata().unwrap().is_file());
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_is_named() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let settings = [("MODEL_URI", "file:///nowhere/wine.onnx")];
+    let alone = Alone::start(&s3, &settings);
+    let line = alone.process.wait_for("nothing is loaded").await.unwrap();
+    assert!(line.contains("file:///nowhere/wine.onnx"), "{line}");
+    assert!(line.contains("there is no such file"), "{line}");
+}

@@ -1,0 +1,297 @@
+//! What S3 refuses, as it says it, and what the user is told: the place, what is wrong, what helps.
+
+use lab::credentials::REGION;
+use lab::s3::{Rule, S3Server};
+use model_sidecar::source::SourceError;
+
+use crate::sources::fetch::{BUCKET, KEY, source};
+use crate::support::{Alone, error};
+
+/// Refused so, what is the error?
+async fn refused(rule: Rule) -> SourceError {
+    let s3 = S3Server::start().await.unwrap();
+    s3.fail(rule);
+    let opened = source(&s3.url(), KEY).open(None).await;
+    let Err(error) = opened else {
+        panic!("it was refused")
+    };
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("s3://{BUCKET}/{KEY}: ")),
+        "{error}"
+    );
+    error
+}
+
+/// Expects these words, in an error that stays.
+async fn lasting(rule: Rule, words: &[&str]) {
+    let error = refused(rule).await;
+    assert!(!error.is_transient() && !error.is_changed(), "{error}");
+    assert_says(&error, words);
+}
+
+/// Expects these words, in an error that may pass.
+async fn transient(rule: Rule, words: &[&str]) {
+    let error = refused(rule).await;
+    assert!(error.is_transient(), "{error}");
+    assert_says(&error, words);
+}
+
+fn assert_says(error: &SourceError, words: &[&str]) {
+    let error = error.to_string();
+    for word in words {
+        assert!(error.contains(word), "{word}: {error}");
+    }
+}
+
+/// An error as S3 says it.
+fn answer(status: u16, code: &str, message: &str) -> Rule {
+    Rule::any().error(
+        status,
+        code,
+        message,
+        "<RequestId>4442587FB7D0A2F9</RequestId>",
+    )
+}
+
+#[tokio::test]
+async fn a_key_of_kms_that_may_not_be_used_needs_a_permission() {
+    let message = "User: arn:aws:sts::111122223333:assumed-role/fraud/fraud is not authorized to perform: \
+                   kms:Decrypt on resource: arn:aws:kms:eu-central-1:111122223333:key/1234abcd because no \
+                   identity-based policy allows the kms:Decrypt action";
+    let rule = answer(403, "AccessDenied", message);
+    lasting(
+        rule,
+        &[
+            "the function's role needs kms:Decrypt",
+            "key/1234abcd",
+            "403 AccessDenied",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_of_kms_that_cannot_be_used_is_said_with_its_state() {
+    for (code, message, words) in [
+        (
+            "KMS.DisabledException",
+            "arn:aws:kms:…:key/1 is disabled.",
+            "is disabled: enable it",
+        ),
+        (
+            "KMS.NotFoundException",
+            "Key 'arn:aws:kms:…:key/1' does not exist",
+            "is not there",
+        ),
+        (
+            "KMS.KMSInvalidStateException",
+            "arn:aws:kms:…:key/1 is pending deletion.",
+            "before it is deleted",
+        ),
+        (
+            "KMS.UnrecognizedClientException",
+            "no",
+            "cannot be used: look at it",
+        ),
+    ] {
+        lasting(answer(400, code, message), &[words, code, message]).await;
+    }
+}
+
+#[tokio::test]
+async fn kms_that_is_busy_may_pass() {
+    let rule = answer(400, "KMS.ThrottlingException", "Rate exceeded");
+    transient(rule, &["the KMS key", "asked again", "Rate exceeded"]).await;
+}
+
+#[tokio::test]
+async fn what_is_denied_is_said_with_the_reason_that_s3_gives() {
+    let message = "User: kms-reader is not authorized to perform: s3:GetObject because no VPC endpoint policy allows \
+                   the s3:GetObject action";
+    let rule = answer(403, "AccessDenied", message);
+    lasting(
+        rule,
+        &["needs s3:GetObject", "s3:ListBucket", "VPC endpoint policy"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_archived_object_is_to_be_restored() {
+    let message = "The operation is not valid for the object's storage class";
+    let more = "<StorageClass>GLACIER</StorageClass>";
+    let rule = Rule::any().error(403, "InvalidObjectState", message, more);
+    lasting(rule, &["archived: restore it", message]).await;
+}
+
+#[tokio::test]
+async fn a_bucket_elsewhere_is_said_with_its_region() {
+    let message =
+        "The bucket you are attempting to access must be addressed using the specified endpoint.";
+    let here = format!("AWS_REGION is {REGION}");
+    let expected = [
+        "the bucket models is in eu-west-1",
+        here.as_str(),
+        "a bucket in the function's region",
+    ];
+    for status in [301, 307] {
+        let rule = answer(status, "PermanentRedirect", message);
+        let rule = rule.header("x-amz-bucket-region", "eu-west-1");
+        lasting(rule, &expected).await;
+    }
+
+    let message = "The authorization header is malformed; the region 'eu-central-1' is wrong; expecting 'eu-west-1'";
+    let code = "AuthorizationHeaderMalformed";
+    let rule = Rule::any().error(400, code, message, "<Region>eu-west-1</Region>");
+    lasting(rule, &expected).await;
+
+    let nameless = answer(301, "PermanentRedirect", message);
+    lasting(nameless, &["the bucket models is in another region", &here]).await;
+    let strange = Rule::any().error(400, code, message, "<Region>not a region</Region>");
+    let error = refused(strange).await.to_string();
+    assert!(
+        error.contains("S3 refused the request") && !error.contains("not a region"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_bucket_whose_reader_pays_is_not_for_a_sidecar() {
+    let message = "Access denied: the bucket is a Requester Pays bucket";
+    let rule = answer(403, "AccessDenied", message);
+    lasting(
+        rule,
+        &["pays for it", "copy the model to a bucket of your own"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_to_be_set() {
+    let message = "The difference between the request time and the current time is too large.";
+    let rule = answer(403, "RequestTimeTooSkewed", message);
+    transient(rule, &["clock is too far from S3's", "set the clock"]).await;
+}
+
+#[tokio::test]
+async fn credentials_that_have_expired_or_are_unknown_are_told_apart() {
+    let rule = answer(400, "ExpiredToken", "The provided token has expired.");
+    lasting(rule, &["S3 refused the credentials: they have expired"]).await;
+    let rule = answer(
+        403,
+        "InvalidAccessKeyId",
+        "The AWS Access Key Id you provided does not exist",
+    );
+    lasting(
+        rule,
+        &["S3 refused the credentials: access key, secret and session token"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn any_other_refusal_of_the_request_is_said_with_the_words_of_s3() {
+    let rule = answer(
+        400,
+        "InvalidBucketName",
+        "The specified bucket is not valid.",
+    );
+    lasting(
+        rule,
+        &[
+            "S3 refused the request",
+            "400 InvalidBucketName: The specified bucket",
+        ],
+    )
+    .await;
+    let endless = "very ".repeat(100_000);
+    let error = refused(answer(400, "InvalidRequest", &endless))
+        .await
+        .to_string();
+    assert!(error.len() < 1000 && error.contains('…'), "{}", error.len());
+}
+
+#[tokio::test]
+async fn throttling_and_failures_of_s3_are_told_apart() {
+    let rule = answer(503, "SlowDown", "Please reduce your request rate.");
+    transient(
+        rule,
+        &["S3 is throttling: too many requests", "503 SlowDown"],
+    )
+    .await;
+    let rule = answer(
+        503,
+        "ServiceUnavailable",
+        "Service is unable to handle request.",
+    );
+    transient(
+        rule,
+        &["throttling or unavailable", "503 ServiceUnavailable"],
+    )
+    .await;
+    let rule = answer(
+        500,
+        "InternalError",
+        "We encountered an internal error. Please try again.",
+    );
+    let rule = rule.header("x-amz-request-id", "4442587FB7D0A2F9");
+    transient(
+        rule,
+        &[
+            "S3 failed by itself",
+            "500 InternalError",
+            "request 4442587FB7D0A2F9",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_web_page_of_a_proxy_is_not_taken_for_the_word_of_s3() {
+    let page = "<!DOCTYPE html>\n<html><body><h1>Access blocked</h1></body></html>";
+    for status in [403, 404] {
+        let rule = Rule::any().answer(status, "text/html; charset=utf-8", page);
+        lasting(
+            rule,
+            &["a web page came instead", "a proxy", "AWS_ENDPOINT_URL"],
+        )
+        .await;
+    }
+    let rule = Rule::any().answer(502, "text/plain", "<html>bad gateway</html>");
+    transient(rule, &["a web page came instead", "status 502"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_nobody_knows_is_said() {
+    let s3 = S3Server::start().await.unwrap();
+    // A domain that never is (RFC 2606).
+    let nowhere = [("AWS_ENDPOINT_URL_S3", "http://s3.invalid:9000")];
+    let alone = Alone::start(&s3, &nowhere);
+    let said = alone.process.wait_for("nothing is loaded").await.unwrap();
+    for words in [
+        "no connection to s3.invalid:9000",
+        "nobody knows that name: is AWS_ENDPOINT_URL right?",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let missing = "not every model is loaded";
+    alone.process.wait_for(missing).await.unwrap();
+    let answer = alone.predict(1).await;
+    let answer = answer.json().unwrap();
+    let told = "no connection to S3";
+    assert!(error(&answer).contains(told), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_may_not_be_listed_needs_another_permission() {
+    let s3 = S3Server::start().await.unwrap();
+    s3.fail(Rule::any().status(403, "AccessDenied"));
+    let alone = Alone::start(&s3, &[("MODEL_URI", "s3://models/fraud/")]);
+    alone
+        .process
+        .wait_for("needs s3:ListBucket on the bucket, for this prefix")
+        .await
+        .unwrap();
+}

@@ -1,0 +1,106 @@
+//! A VPC that has no way to S3 or `CloudWatch`: whoever connects there hears nothing, no refusal either.
+
+use std::time::Duration;
+
+use lab::lambda::{Builder, ShutdownReason, State};
+use lab::link::{Link, Unroutable};
+use lab::s3::S3Server;
+use serde_json::Value;
+
+use crate::support::{
+    BUCKET, KEY, alive, body, error, features, http_event, model, platform, s3_with,
+};
+use lab::reference::WINE;
+
+/// A function for which both are nowhere.
+async fn function(nowhere: &Unroutable) -> Builder {
+    let s3 = S3Server::start().await.unwrap();
+    platform(&s3)
+        .env("AWS_ENDPOINT_URL_S3", nowhere.url())
+        .env("AWS_ENDPOINT_URL_CLOUDWATCH", nowhere.url())
+        .env("MODEL_METRICS", "cloudwatch")
+        .timeout(Duration::from_secs(3))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn within_the_time_of_init_it_is_found_out_and_requests_are_told_what_is_likely_missing() {
+    let nowhere = Link::unroutable().await.unwrap();
+    let function = function(&nowhere).await.start().await.unwrap();
+    let predict = http_event("POST", "/predict", &features(2));
+    let ready = http_event("GET", "/v2/health/ready", &Value::Null);
+    let host = nowhere.url().replace("http://", "");
+    // One waits for another attempt, and its time is over before that is; the other does not wait.
+    for event in [predict, ready] {
+        let answer = function.answer(&event).await.unwrap();
+        assert_eq!(answer["statusCode"], 503, "{answer}");
+        let answer = body(&answer);
+        for part in [
+            "model \"wine\" is not loaded",
+            "no connection to S3",
+            "the log has the details",
+        ] {
+            assert!(error(&answer).contains(part), "{part}: {answer}");
+        }
+        assert!(!error(&answer).contains(&host), "{answer}");
+    }
+    let log = function.log().text();
+    for part in [
+        "s3://models/wine/model.onnx",
+        &format!("no connection to {host}"),
+        "is AWS_ENDPOINT_URL right, and does it answer there?",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    assert!(!log.contains("MODEL_INIT_BUDGET is over"), "{log}");
+    assert_eq!(log.matches("INIT_START").count(), 1, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_ends_with_its_budget_and_metrics_that_nobody_takes_are_in_the_log() {
+    let nowhere = Link::unroutable().await.unwrap();
+    let function = function(&nowhere)
+        .await
+        .env("MODEL_INIT_BUDGET", "200ms")
+        .start()
+        .await
+        .unwrap();
+    alive(&function).await;
+    let log = function.log();
+    log.wait_for("MODEL_INIT_BUDGET is over").await.unwrap();
+    let log = function.shutdown().await.text();
+    assert_eq!(log.matches("INIT_START").count(), 1, "{log}");
+    assert!(log.contains("metrics go to the log"), "{log}");
+    assert!(log.contains("\"ColdStarts\":[1"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_environment_starts_from_its_cache_and_takes_the_new_version_later() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let link = Link::to(([127, 0, 0, 1], s3.port()).into()).await.unwrap();
+    // Shorter than S3's client waits for an answer, let alone for three.
+    let function = platform(&s3)
+        .env("AWS_ENDPOINT_URL_S3", link.url())
+        .env("MODEL_REFRESH_INTERVAL", "24h")
+        .timeout(Duration::from_millis(4_500))
+        .freeze_when_idle(false);
+    let function = function.start().await.unwrap();
+    WINE.v1
+        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
+    let environment = function.environment().unwrap();
+    environment.reset(ShutdownReason::Failure).await.unwrap();
+    environment.wait_until(State::Empty).await.unwrap();
+    s3.put(BUCKET, KEY, model("wine-v2.onnx"));
+    link.black_hole(true);
+    WINE.v1
+        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
+    let log = function.log();
+    log.wait_for("has not answered within 1000 ms")
+        .await
+        .unwrap();
+    link.black_hole(false);
+    log.wait_for("another version answers from now on")
+        .await
+        .unwrap();
+    WINE.v2
+        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
+}

@@ -1,0 +1,137 @@
+//! Several environments, each a process of its own, on one directory: they fetch the same and different versions at
+//! once, one is killed in the middle, and nobody ever has a wrong byte.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
+
+use lab::gate::Gate;
+use lab::s3::{Rule, S3Server};
+use model_sidecar::cache::{Cache, Settings};
+use model_sidecar::clock::{SystemClock, Thaws};
+use model_sidecar::fetch::{self, Compression, Parts};
+use model_sidecar::source::Opened;
+
+use crate::sources::fetch::{BUCKET, MB, SIZE, bytes, promise, source};
+use crate::support::until;
+
+/// What a process is told by its environment.
+const DIRECTORY: &str = "SHARED_CACHE_DIRECTORY";
+const SERVER: &str = "SHARED_CACHE_SERVER";
+const KEY: &str = "SHARED_CACHE_KEY";
+const SEED: &str = "SHARED_CACHE_SEED";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a process that the test below starts"]
+async fn one_environment() {
+    let told = |name: &str| std::env::var(name).unwrap();
+    let settings = Settings {
+        shared: Some(true),
+        ..Settings::default()
+    };
+    let cache = Cache::open_with(Path::new(&told(DIRECTORY)), &settings).unwrap();
+    let source = source(&told(SERVER), &told(KEY));
+    let Opened::Object(object) = fetch::open(&*source, &cache, None).await.unwrap() else {
+        panic!("nothing is known")
+    };
+    let request = fetch::Request {
+        source: &*source,
+        object,
+        expected: None,
+        compression: Compression::None,
+    };
+    let context = fetch::Context {
+        cache: &cache,
+        parts: Parts {
+            length: MB,
+            connections: 3,
+        },
+        thaws: &Thaws::default(),
+        clock: &SystemClock,
+    };
+    let fetched = fetch::fetch(request, context).await.unwrap();
+    let seed = told(SEED).parse().unwrap();
+    assert!(fs::read(fetched.file.path()).unwrap() == bytes(seed));
+}
+
+struct Bench {
+    s3: S3Server,
+    directory: tempfile::TempDir,
+}
+
+impl Bench {
+    /// Starts an environment that fetches the file of this number.
+    fn start(&self, seed: u64) -> Child {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "shared_cache::one_environment"])
+            .env(DIRECTORY, self.directory.path())
+            .env(SERVER, self.s3.url())
+            .env(KEY, key(seed))
+            .env(SEED, seed.to_string())
+            .spawn()
+            .unwrap()
+    }
+
+    fn has(&self, folder: &str) -> usize {
+        let folder = self.directory.path().join(folder);
+        fs::read_dir(folder).into_iter().flatten().count()
+    }
+
+    fn assert_has(&self, seeds: &[u64]) {
+        assert_eq!(self.has("files"), seeds.len());
+        for seed in seeds {
+            let digest = promise(&bytes(*seed)).digest;
+            let file = self.directory.path().join(format!("files/{digest}.onnx"));
+            assert!(fs::read(file).unwrap() == bytes(*seed), "{seed}");
+        }
+    }
+}
+
+fn key(seed: u64) -> String {
+    format!("{seed}.onnx")
+}
+
+async fn succeeds(mut process: Child) {
+    let status = tokio::task::spawn_blocking(move || process.wait());
+    assert!(status.await.unwrap().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_fetch_the_same_and_other_versions_and_one_is_killed() {
+    let bench = Bench {
+        s3: S3Server::start().await.unwrap(),
+        directory: tempfile::tempdir().unwrap(),
+    };
+    for seed in 1..=3 {
+        bench.s3.put(BUCKET, &key(seed), bytes(seed));
+    }
+    // All are in the middle of their first part at the same time.
+    let (others, slow) = (Gate::new(), Gate::new());
+    for (seed, gate) in [(1, &others), (2, &others), (3, &slow)] {
+        let stalls = Rule::on("GET").key(&key(seed)).stall_after(MB / 2, gate);
+        bench.s3.fail(stalls);
+    }
+    let processes = [1, 1, 2].map(|seed| bench.start(seed));
+    let mut killed = bench.start(3);
+    // Three connections each.
+    others.reached(3 * 3).await.unwrap();
+    slow.reached(3).await.unwrap();
+    until("all write", || bench.has("partials") == 4).await;
+    assert_eq!(bench.has("files"), 0);
+    others.open();
+    for process in processes {
+        succeeds(process).await;
+    }
+    bench.assert_has(&[1, 2]);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(bench.has("partials"), 1, "what it has left");
+
+    slow.open();
+    let before = bench.s3.requests().len();
+    succeeds(bench.start(3)).await;
+    bench.assert_has(&[1, 2, 3]);
+    let sent = |request: &lab::s3::Record| request.sent;
+    assert!(bench.s3.requests()[before..].iter().map(sent).sum::<u64>() >= SIZE);
+    assert_eq!(bench.has("partials"), 1, "nobody else knows whose it is");
+}

@@ -1,0 +1,279 @@
+//! One environment that is frozen and thawed again and again under traffic, with whatever the
+//! world does meanwhile: time passes, connections die, a new version of the model is put.
+//!
+//! Every answer is held against scikit-learn's, and must come from the version that answered last
+//! or from the one that was put since. What a request did wrong is counted and not an error: the
+//! cycles go on. An error is the lab's.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cloudwatch::{CloudWatch, Filter};
+use crate::lambda::{Clock, Environment, Function, State, Status};
+use crate::link::Link;
+use crate::s3::S3Server;
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::usage::Usage;
+use crate::reference::{Reference, WINE};
+
+const BUCKET: &str = "models";
+const KEY: &str = "wine/model.onnx";
+const FILES: [&str; 2] = ["wine-v1.onnx", "wine-v2.onnx"];
+/// How long freezes take, in seconds, by clocks of which time can be let pass.
+const FREEZES: [u64; 5] = [1, 70, 1_200, 3_600, 20_000];
+/// How long they take by the machine's own clock: long enough for every interval to be over.
+const REAL_FREEZE: Duration = Duration::from_millis(20);
+
+/// A function with its servers, and what it has done.
+pub struct Cycles {
+    clock: Clock,
+    function: Function,
+    environment: Arc<Environment>,
+    s3: S3Server,
+    cloudwatch: CloudWatch,
+    links: [Link; 2],
+    /// The process ids of sidecar and handler, which must stay.
+    processes: [i32; 2],
+    /// Which of [`FILES`] answered last, and the name of its version.
+    answers: usize,
+    version: Option<String>,
+    /// Whether the other file was put since.
+    put: bool,
+    /// Counts so far.
+    pub tally: Tally,
+}
+
+/// Counts of requests, versions and failures.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Requests sent.
+    pub requests: u32,
+    /// New versions that answered.
+    pub bumps: u32,
+    /// Freezes in the middle of a request.
+    pub in_requests: u32,
+    /// Failed requests and wrong responses.
+    pub failures: Vec<String>,
+    /// What sidecar and handler had in each freeze.
+    pub usages: Vec<[Usage; 2]>,
+}
+
+/// What is known when the environment has been shut down.
+#[derive(Debug)]
+pub struct Ended {
+    /// Final counts.
+    pub tally: Tally,
+    /// Inferences of which CloudWatch was told.
+    pub counted: f64,
+    /// Requests that S3 and CloudWatch answered.
+    pub answered: [usize; 2],
+    /// Connections that were made to them.
+    pub connections: [usize; 2],
+}
+
+impl Cycles {
+    /// Starts it all, up to the first answer.
+    pub async fn start(clock: Clock) -> Result<Self> {
+        let s3 = S3Server::start().await?;
+        s3.put(BUCKET, KEY, model(0)?);
+        let cloudwatch = CloudWatch::start().await?;
+        let ports = [s3.port(), cloudwatch.port()];
+        let [to_s3, to_cloudwatch] = ports.map(|port| Link::to(([127, 0, 0, 1], port).into()));
+        let links = [to_s3.await?, to_cloudwatch.await?];
+        let interval = if clock == Clock::Real { "15ms" } else { "1m" };
+        let function = Function::staged()?
+            .envs(s3.env())
+            .envs(cloudwatch.env())
+            .env("AWS_ENDPOINT_URL_S3", links[0].url())
+            .env("AWS_ENDPOINT_URL_CLOUDWATCH", links[1].url())
+            .env("MODEL_URI", format!("s3://{BUCKET}/{KEY}"))
+            .env("MODEL_NAME", "wine")
+            .env("MODEL_PORT", "0")
+            .env("MODEL_REFRESH_INTERVAL", interval)
+            .env("MODEL_METRICS_INTERVAL", interval)
+            // What is begun at an invocation is frozen in the middle of.
+            .env("MODEL_TAIL_BUDGET", "0")
+            .timeout(Duration::from_secs(30))
+            .most_environments(1)
+            .clock(clock)
+            .start()
+            .await?;
+        let first = function.answer(&request(1)).await?;
+        let environment = function.environment().context("no environment was made")?;
+        let processes = processes(&environment)?;
+        let mut cycles = Self {
+            clock,
+            function,
+            environment,
+            s3,
+            cloudwatch,
+            links,
+            processes,
+            answers: 0,
+            version: None,
+            put: false,
+            tally: Tally::default(),
+        };
+        cycles.judge(1, Ok(first));
+        Ok(cycles)
+    }
+
+    /// Traffic, a freeze, and what happens in it. The number says what that is.
+    pub async fn cycle(&mut self, number: usize) -> Result<()> {
+        for _ in 0..=number % 3 {
+            self.ask().await;
+        }
+        if number.is_multiple_of(4) {
+            self.freeze_in_a_request(number).await?;
+        }
+        self.environment.wait_until(State::Idle).await?;
+        self.environment.freeze().await?;
+        let [sidecar, handler] = self.processes.map(Usage::of);
+        self.tally.usages.push([sidecar?, handler?]);
+        self.pass(number).await?;
+        if number.is_multiple_of(3) {
+            self.links[0].cut();
+        }
+        if number.is_multiple_of(5) {
+            self.links[1].cut();
+        }
+        if number % 20 == 7 && !self.put {
+            self.s3.put(BUCKET, KEY, model(1 - self.answers)?);
+            self.put = true;
+        }
+        Ok(())
+    }
+
+    /// Shuts it down in the regular way.
+    pub async fn end(self) -> Result<Ended> {
+        let processes = processes(&self.environment)?;
+        ensure!(
+            processes == self.processes,
+            "a process died and was replaced"
+        );
+        let log = self.function.shutdown().await.text();
+        let reports = self.function.reports();
+        let bad = reports.iter().find(|one| one.status != Status::Success);
+        ensure!(bad.is_none(), "{bad:?}\n{log}");
+        let filter = Filter::metric("Inferences").dimension("ModelName", "wine");
+        Ok(Ended {
+            tally: self.tally,
+            counted: self.cloudwatch.sum(&filter),
+            answered: [self.s3.requests().len(), self.cloudwatch.requests().len()],
+            connections: [self.links[0].accepted(), self.links[1].accepted()],
+        })
+    }
+
+    async fn pass(&self, number: usize) -> Result<()> {
+        if self.clock == Clock::Real {
+            tokio::time::sleep(REAL_FREEZE).await;
+            return Ok(());
+        }
+        let time = Duration::from_secs(FREEZES[number % FREEZES.len()]);
+        self.environment.let_pass(time).await?;
+        self.s3.let_pass();
+        self.cloudwatch.let_pass(time);
+        Ok(())
+    }
+
+    /// A freeze by hand, at a moment at which the platform does not; a short one, since the
+    /// request's own time goes on.
+    async fn freeze_in_a_request(&mut self, number: usize) -> Result<()> {
+        let rows = rows(number);
+        let (answer, in_it) = self.freeze_during(&request(rows)).await?;
+        self.tally.in_requests += u32::from(in_it);
+        self.judge(rows, answer);
+        Ok(())
+    }
+
+    /// The answer, and whether the freeze came before it.
+    async fn freeze_during(&self, event: &Value) -> Result<(Result<Value>, bool)> {
+        let mut answer = pin!(self.function.answer(event));
+        let early = tokio::select! {
+            // Over before it was seen to begin: then the freeze is one like any other.
+            answer = &mut answer => Some(answer),
+            begun = self.environment.wait_until(State::Invoke) => {
+                begun?;
+                None
+            }
+        };
+        self.environment.freeze().await?;
+        let in_it = self.environment.state() == State::Invoke;
+        for link in &self.links {
+            link.cut();
+        }
+        self.environment.thaw().await?;
+        let answer = match early {
+            Some(answer) => answer,
+            None => answer.await,
+        };
+        Ok((answer.map_err(Into::into), in_it))
+    }
+
+    async fn ask(&mut self) {
+        let rows = rows(self.tally.requests as usize);
+        let answer = self.function.answer(&request(rows)).await;
+        self.judge(rows, answer.map_err(Into::into));
+    }
+
+    fn judge(&mut self, rows: usize, answer: Result<Value>) {
+        self.tally.requests += 1;
+        let problem = answer.and_then(|answer| self.check(rows, &answer));
+        if let Err(problem) = problem {
+            let at = self.tally.usages.len();
+            self.tally.failures.push(format!("cycle {at}: {problem:#}"));
+        }
+    }
+
+    fn check(&mut self, rows: usize, answer: &Value) -> Result<()> {
+        let name = answer["model_version"].as_str().context("no version")?;
+        if self.version.as_deref() != Some(name) {
+            if self.version.is_some() {
+                ensure!(self.put, "version {name} answered, which nobody put");
+                self.answers = 1 - self.answers;
+                self.put = false;
+                self.tally.bumps += 1;
+            }
+            self.version = Some(name.to_owned());
+        }
+        let file = self.answers;
+        let reference: &Reference = [&WINE.v1, &WINE.v2][file];
+        let problem = reference.differs(answer, 0..rows);
+        ensure!(
+            problem.is_none(),
+            "{} answers wrong: {problem:?}",
+            FILES[file]
+        );
+        Ok(())
+    }
+}
+
+/// So many rows, that requests and answers are of several sizes.
+fn rows(number: usize) -> usize {
+    [1, 9, 100, 178][number % 4]
+}
+
+fn request(rows: usize) -> Value {
+    json!({ "features": WINE.rows[..rows] })
+}
+
+fn model(file: usize) -> Result<Bytes> {
+    let path = crate::artifacts::workspace()
+        .join("tests/models")
+        .join(FILES[file]);
+    let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    Ok(bytes.into())
+}
+
+fn processes(environment: &Environment) -> Result<[i32; 2]> {
+    let one = |name| {
+        let pids = environment.processes(name);
+        ensure!(pids.len() == 1, "processes called {name}: {pids:?}");
+        Ok(pids[0])
+    };
+    Ok([one("model-sidecar")?, one("bootstrap")?])
+}

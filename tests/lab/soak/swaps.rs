@@ -1,0 +1,257 @@
+//! A sidecar that is given one new version after another while callers ask, and what goes wrong meanwhile.
+//!
+//! The sidecar runs by itself, as it does on managed instances: there it looks for a new version ten times a second
+//! without waiting for invocations, and several requests run at once. A third of the swaps is troubled by
+//! one of [`Trouble`]; none of them may be noticed by a caller.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::gate::Gate;
+use crate::http::Client;
+use crate::process::Process;
+use crate::s3::{Record, Rule, S3Server};
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::adder::{Size, adder};
+use super::callers::{Callers, Ledger, MODEL};
+use super::usage::Usage;
+
+const BUCKET: &str = "models";
+const KEY: &str = "adder/model.onnx";
+/// How long a freeze takes.
+const FREEZE: Duration = Duration::from_millis(30);
+/// Between two swaps with nothing in their way: there must be a steady state to compare with, and the version before
+/// must be gone where memory is looked at.
+const REST: Duration = Duration::from_millis(150);
+/// Answers that are waited for after a swap, so that each version has given some.
+const ANSWERS: u64 = 8;
+
+/// What can go wrong with a new version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    None,
+    /// S3 is too busy for two questions.
+    Busy,
+    /// The connection breaks in the middle of the transfer.
+    Reset,
+    /// A byte is flipped on the way.
+    Flipped,
+    /// The process is stopped in the middle of the transfer.
+    Frozen,
+    /// Another version is put in the middle of the transfer.
+    Overtaken,
+    /// Half of the new version is uploaded first.
+    Torn,
+    /// Something is uploaded first that is no model.
+    NoModel,
+}
+
+impl Trouble {
+    fn of(number: u16) -> Self {
+        match number % 20 {
+            3 => Self::Busy,
+            5 => Self::Reset,
+            8 => Self::Flipped,
+            10 => Self::Frozen,
+            13 => Self::Overtaken,
+            15 => Self::Torn,
+            18 => Self::NoModel,
+            _ => Self::None,
+        }
+    }
+}
+
+/// The sidecar with its S3 and its callers.
+pub struct Swaps {
+    s3: S3Server,
+    process: Process,
+    callers: Callers,
+    folder: TempDir,
+    size: Size,
+    /// What the newest good version adds.
+    newest: u16,
+    tally: Tally,
+}
+
+/// What was done, and what the sidecar had after each swap.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Good versions that were put, the first one included.
+    pub good: u32,
+    /// Those that could not be loaded.
+    pub bad: u32,
+    /// Good ones that were troubled.
+    pub troubled: u32,
+    /// Resources of the sidecar after each swap.
+    pub usages: Vec<Usage>,
+    /// Files in the cache.
+    pub files: Vec<usize>,
+    /// When a swap was under way: from the first byte of the transfer to the first answer of the new version.
+    pub swaps: Vec<(Instant, Instant)>,
+}
+
+impl Swaps {
+    /// Starts it all, up to answers of the first version. Of earlier versions the cache may keep a few.
+    pub async fn start(size: Size, cache_mb: u32, pause: Duration) -> Result<Self> {
+        let s3 = S3Server::start().await?;
+        // A thousand versions of 12 MB would be kept in this process.
+        s3.keep_versions(BUCKET, false);
+        s3.put(BUCKET, KEY, adder(size, 0));
+        let folder = tempfile::Builder::new().prefix("reload").tempdir()?;
+        let socket = folder.path().join("socket");
+        let process = Process::of(crate::artifacts::sidecar()?)
+            .envs(s3.env())
+            .env("MODEL_URI", format!("s3://{BUCKET}/{KEY}"))
+            .env("MODEL_NAME", MODEL)
+            .env("MODEL_PORT", "0")
+            .env("MODEL_SOCKET", &socket)
+            .env("MODEL_CACHE_DIR", folder.path().join("cache"))
+            .env("MODEL_CACHE_MB", cache_mb.to_string())
+            .env("MODEL_METRICS", "none")
+            .env("MODEL_REFRESH_INTERVAL", "100ms")
+            .start()?;
+        process.wait_for(" ready ").await?;
+        let callers = Callers::start(&Client::unix(&socket), pause);
+        let tally = Tally {
+            good: 1,
+            ..Tally::default()
+        };
+        Ok(Self {
+            s3,
+            process,
+            callers,
+            folder,
+            size,
+            newest: 0,
+            tally,
+        })
+    }
+
+    /// A new version, whatever comes in its way, up to its first answers.
+    pub async fn swap_in_trouble(&mut self) -> Result<()> {
+        let trouble = Trouble::of(self.newest + 1);
+        self.tally.troubled += u32::from(trouble != Trouble::None);
+        match trouble {
+            Trouble::None => self.put(),
+            Trouble::Busy => {
+                let busy = Rule::on("GET").first(2).status(503, "SlowDown");
+                self.s3.fail(busy);
+                self.put();
+            }
+            Trouble::Reset => self.put_by(Rule::reset_after),
+            Trouble::Flipped => self.put_by(Rule::flip),
+            Trouble::Frozen => {
+                let gate = Gate::new();
+                self.put_by(|rule, middle| rule.stall_after(middle, &gate));
+                gate.reached(1).await?;
+                self.process.signal(Signal::SIGSTOP)?;
+                tokio::time::sleep(FREEZE).await;
+                gate.open();
+                self.process.signal(Signal::SIGCONT)?;
+            }
+            Trouble::Overtaken => {
+                let gate = Gate::new();
+                self.put_by(|rule, middle| rule.stall_after(middle, &gate));
+                gate.reached(1).await?;
+                self.put();
+                gate.open();
+            }
+            Trouble::Torn => {
+                let whole = adder(self.size, self.newest + 1);
+                self.put_bad(&whole[..whole.len() / 2]).await?;
+                self.put();
+            }
+            Trouble::NoModel => {
+                let words = format!("no model, {}", self.newest);
+                self.put_bad(words.as_bytes()).await?;
+                self.put();
+            }
+        }
+        self.reach().await
+    }
+
+    /// A new version with nothing in its way, up to where it has been alone for a while.
+    pub async fn swap(&mut self) -> Result<()> {
+        let before = self.s3.requests().len();
+        // Answers carry no date that is fine enough, so both clocks are read at one moment.
+        let (clock, wall) = (Instant::now(), SystemTime::now());
+        self.put();
+        self.callers.reach(self.newest.into()).await?;
+        let answered = Instant::now();
+        let requests = self.s3.requests().split_off(before);
+        let transfer = requests.iter().find(|one| one.status == Some(200));
+        let transfer = transfer.context("a version came from nowhere")?;
+        let begun = clock + transfer.at.duration_since(wall).unwrap_or_default();
+        self.tally.swaps.push((begun, answered));
+        self.callers.more(ANSWERS).await?;
+        tokio::time::sleep(REST).await;
+        self.measure()
+    }
+
+    /// Ends it all, and gives what was done and what callers were told.
+    pub async fn end(self) -> Result<(Tally, Ledger)> {
+        let ledger = self.callers.stop().await?;
+        let status = self.process.terminate().await?;
+        anyhow::ensure!(status.success(), "the sidecar ended with {status}");
+        Ok((self.tally, ledger))
+    }
+
+    fn put(&mut self) {
+        let bytes = self.next();
+        self.s3.put(BUCKET, KEY, bytes);
+    }
+
+    /// A new version that is there with the next question, whose answer breaks in its middle as the rule says.
+    fn put_by(&mut self, fault: impl FnOnce(Rule, u64) -> Rule) {
+        let bytes = self.next();
+        let middle = bytes.len() as u64 / 2;
+        let rule = Rule::on("GET").first(1).overwrite(bytes);
+        self.s3.fail(fault(rule, middle));
+    }
+
+    fn next(&mut self) -> Vec<u8> {
+        self.newest += 1;
+        self.tally.good += 1;
+        adder(self.size, self.newest)
+    }
+
+    /// A version that cannot be loaded, until S3 is asked again whether there is another.
+    async fn put_bad(&mut self, bytes: &[u8]) -> Result<()> {
+        self.tally.bad += 1;
+        self.s3.put(BUCKET, KEY, bytes.to_vec());
+        let bad = self.s3.get(BUCKET, KEY).context("it was put")?;
+        let seen = |requests: &[Record]| {
+            let known = requests.iter().filter(|one| one.status == Some(304));
+            let mut known = known.filter_map(|one| one.if_none_match.as_deref());
+            known.any(|etag| etag.trim_matches('"') == bad.etag.trim_matches('"'))
+        };
+        let wanted = "a question for what is newer than a bad version";
+        self.s3.wait_for_requests(wanted, seen).await?;
+        Ok(())
+    }
+
+    async fn reach(&mut self) -> Result<()> {
+        self.callers.reach(self.newest.into()).await?;
+        self.s3.heal();
+        self.callers.more(ANSWERS).await?;
+        self.measure()
+    }
+
+    fn measure(&mut self) -> Result<()> {
+        self.tally.usages.push(Usage::of(self.process.pid())?);
+        self.tally
+            .files
+            .push(files(&self.folder.path().join("cache")));
+        Ok(())
+    }
+}
+
+/// How many files there are in a folder and in all below.
+fn files(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let count = |path: PathBuf| if path.is_dir() { files(&path) } else { 1 };
+    entries.map(|entry| count(entry.path())).sum()
+}
