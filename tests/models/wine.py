@@ -37,7 +37,7 @@ def small_forest():
 
 
 def reference(model, rows):
-    """What scikit-learn says about `rows`."""
+    """Results of scikit-learn for `rows`."""
     return {
         "classes": model.classes_.tolist(),
         "labels": model.predict(rows).tolist(),

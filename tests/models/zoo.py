@@ -499,7 +499,7 @@ def graph(name, nodes, inputs, outputs, initializers=()):
 
 
 def built():
-    """What no exporter at hand makes: built node by node."""
+    """Models that no exporter makes, built node by node."""
     random = np.random.default_rng(0)
 
     def weights(*shape):

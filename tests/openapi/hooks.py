@@ -1,4 +1,4 @@
-"""What is left out of the requests that Schemathesis makes up."""
+"""Changes to the requests that Schemathesis generates."""
 
 import schemathesis
 

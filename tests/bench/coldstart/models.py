@@ -64,7 +64,7 @@ def network(name, width, inside, blocks):
 
 
 def answer(file, row):
-    """What the tutorials' function answers."""
+    """Result of the function of the tutorials."""
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     outputs = session.run(None, {session.get_inputs()[0].name: row})
     if not np.all(np.isfinite(outputs[0])):

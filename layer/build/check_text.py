@@ -1,0 +1,183 @@
+"""Checks of text: documentation, comments and the subjects of commits.
+
+    python3 layer/build/check_text.py [--commits RANGE]
+
+- Links in Markdown resolve: files and anchors. So do names of files in Markdown, and pages of `docs` that sources name.
+- Lines of prose in Markdown and lines of comments have at most 120 characters. Tables, code and targets of links are exempt.
+- A doc comment does not open with What, Whether, Whoever or Who.
+- Messages that docs/troubleshooting.md quotes are in the sources.
+- `rust-version` in Cargo.toml is the version of rust-toolchain.toml.
+- Subjects of commits in RANGE have at most 72 characters. Without RANGE, these are the commits that origin/main does not
+  have; without that branch nothing is checked.
+
+Prints each violation as `file:line: message`. Exits with 1 if there is one.
+"""
+
+import argparse
+import pathlib
+import re
+import subprocess
+import sys
+import urllib.parse
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MAX_LINE = 120
+MAX_SUBJECT = 72
+
+# Folders that hold no text of the project.
+SKIPPED = {".git", "target", "dist", "node_modules", "corpus", "artifacts", "__pycache__"}
+HASH_COMMENTS = {".py", ".sh", ".toml", ".yml", ".yaml"}
+OPENING = re.compile(r"(What|Whether|Whoever|Who)\b")
+LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\[\]]*\])*\])\(([^()\s]*(?:\([^()]*\))?[^()\s]*)\)")
+URL = re.compile(r"<?https?://\S+")
+
+violations = []
+
+
+def report(path, number, message):
+    violations.append(f"{path.relative_to(ROOT)}:{number}: {message}")
+
+
+def files():
+    for path in sorted(ROOT.rglob("*")):
+        relative = path.relative_to(ROOT).parts
+        if not SKIPPED.intersection(relative) and path.is_file() and not path.is_symlink():
+            yield path
+
+
+def outside_code(text):
+    """Numbered lines of Markdown that are in no fenced block."""
+    fence = None
+    for number, line in enumerate(text.splitlines(), 1):
+        mark = line.lstrip()[:3]
+        if fence:
+            if mark == fence:
+                fence = None
+        elif mark in ("```", "~~~"):
+            fence = mark
+        else:
+            yield number, line
+
+
+def anchors(path, cache={}):
+    """Anchors of a page, as GitHub makes them of headings."""
+    if path not in cache:
+        cache[path] = set()
+        for _, line in outside_code(path.read_text(encoding="utf-8")):
+            heading = re.match(r"#{1,6}\s+(.*?)\s*#*$", line)
+            if heading:
+                words = LINK.sub(lambda link: link[1].strip("![]"), heading[1]).lower()
+                slug = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+                unique, count = slug, 0
+                while unique in cache[path]:
+                    count += 1
+                    unique = f"{slug}-{count}"
+                cache[path].add(unique)
+    return cache[path]
+
+
+def check_link(path, number, target):
+    target = urllib.parse.unquote(target.strip("<>"))
+    if re.match(r"[a-z][a-z0-9+.-]*:", target):
+        return
+    name, _, anchor = target.partition("#")
+    page = (path.parent / name).resolve() if name else path
+    if not page.exists():
+        report(path, number, f"the link to {target} leads to no file")
+    elif anchor and page.suffix == ".md" and anchor not in anchors(page):
+        report(path, number, f"the link to {target} leads to no heading")
+
+
+def check_markdown(path, text):
+    bases = [ROOT, ROOT / "extension/src", path.parent]
+    for number, line in outside_code(text):
+        for name in re.findall(r"`([\w./-]+/[\w.-]+\.(?:rs|py|sh|md|toml|json))`", line):
+            if not name.startswith(("dist/", "target/", "/")) and not any((base / name).exists() for base in bases):
+                report(path, number, f"there is no file {name}")
+        for link in LINK.finditer(line):
+            check_link(path, number, link[2])
+        if line.lstrip().startswith("|"):
+            continue
+        prose = URL.sub("", LINK.sub(r"\1", line))
+        if len(prose) > MAX_LINE:
+            report(path, number, f"{len(prose)} characters in a line of prose; at most {MAX_LINE}")
+
+
+def check_comments(path, text):
+    rust = path.suffix in (".rs", ".c")
+    before = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.strip()
+        is_comment = words.startswith("//") if rust else words.startswith("#")
+        if is_comment and len(line) > MAX_LINE and not URL.search(line):
+            report(path, number, f"{len(line)} characters in a line of a comment; at most {MAX_LINE}")
+        mark = words[:3] if words[:3] in ("///", "//!") and rust else ""
+        if mark and mark != before and (found := OPENING.match(words[3:].strip())):
+            report(path, number, f"a doc comment opens with {found[1]}: open with a noun or a verb in the third person")
+        before = mark
+        if not rust and (found := re.match(r'"""' + OPENING.pattern, words)):
+            report(path, number, f"a docstring opens with {found[1]}: open with a noun or a verb in the third person")
+        for page in re.findall(r"\bdocs/[a-z.-]+\.(?:md|json)\b", line):
+            if not (ROOT / page).exists() and "github.com" not in line:
+                report(path, number, f"there is no {page}")
+
+
+def check_quotes(sources):
+    """Messages in the headings of the page on troubleshooting, compared with the literals of the sources."""
+    page = ROOT / "docs/troubleshooting.md"
+    if not page.exists():
+        return
+    # A literal in Rust goes on in the next line behind a backslash.
+    literals = re.sub(r"\\\n\s*", "", sources).replace('\\"', '"').replace("{{", "{").replace("}}", "}")
+    for number, line in outside_code(page.read_text(encoding="utf-8")):
+        for quote in re.finditer(r"^\| (`+)(.+?)\1 \|", line):
+            for part in quote[2].split("…"):
+                if len(part.strip()) > 3 and part.strip() not in literals:
+                    report(page, number, f"no source has the message {part.strip()!r}")
+
+
+def check_commits(commits):
+    git = ["git", "-C", str(ROOT)]
+    if commits is None:
+        known = subprocess.run([*git, "rev-parse", "-q", "--verify", "origin/main"], capture_output=True, check=False)
+        if known.returncode != 0:
+            return
+        commits = "origin/main..HEAD"
+    log = subprocess.run(
+        [*git, "log", "--no-merges", "--format=%h %s", commits], capture_output=True, check=True, encoding="utf-8"
+    )
+    for line in log.stdout.splitlines():
+        commit, _, subject = line.partition(" ")
+        if len(subject) > MAX_SUBJECT:
+            violations.append(f"commit {commit}: {len(subject)} characters in the subject; at most {MAX_SUBJECT}: {subject}")
+
+
+def check_toolchain():
+    channel = re.search(r'^channel = "(\d+\.\d+)\.\d+"$', (ROOT / "rust-toolchain.toml").read_text("utf-8"), re.MULTILINE)
+    least = re.search(r'^rust-version = "(.*)"$', (ROOT / "Cargo.toml").read_text("utf-8"), re.MULTILINE)
+    if not channel or not least or channel[1] != least[1]:
+        report(ROOT / "rust-toolchain.toml", 1, "the channel is not a full version of `rust-version` in Cargo.toml")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--commits", help="range of commits whose subjects are checked")
+    arguments = parser.parse_args()
+    sources = []
+    for path in files():
+        if path.suffix == ".md":
+            check_markdown(path, path.read_text(encoding="utf-8"))
+        elif path.suffix in HASH_COMMENTS | {".rs", ".c"} or path.name == "Makefile":
+            text = path.read_text(encoding="utf-8")
+            check_comments(path, text)
+            if path.suffix == ".rs" and "tests" not in path.parts:
+                sources.append(text)
+    check_quotes("\n".join(sources))
+    check_toolchain()
+    check_commits(arguments.commits)
+    for violation in violations:
+        print(violation)
+    sys.exit(bool(violations))
+
+
+main()
