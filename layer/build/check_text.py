@@ -29,6 +29,7 @@ SKIPPED = {".git", "target", "dist", "node_modules", "corpus", "artifacts", "__p
 HASH_COMMENTS = {".py", ".sh", ".toml", ".yml", ".yaml"}
 OPENING = re.compile(r"(What|Whether|Whoever|Who)\b")
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\[\]]*\])*\])\(([^()\s]*(?:\([^()]*\))?[^()\s]*)\)")
+TARGET = re.compile(r"\]\([^()\s]*(?:\([^()]*\))?[^()\s]*\)")
 URL = re.compile(r"<?https?://\S+")
 
 violations = []
@@ -90,15 +91,18 @@ def check_link(path, number, target):
 
 def check_markdown(path, text):
     bases = [ROOT, ROOT / "extension/src", path.parent]
-    for number, line in outside_code(text):
+    lines = dict(outside_code(text))
+    # A link can break over lines. Code becomes empty lines, so that the numbers stay.
+    plain = "\n".join(lines.get(number, "") for number in range(1, max(lines, default=0) + 1))
+    for link in LINK.finditer(plain):
+        check_link(path, plain.count("\n", 0, link.end()) + 1, link[2])
+    for number, line in lines.items():
         for name in re.findall(r"`([\w./-]+/[\w.-]+\.(?:rs|py|sh|md|toml|json))`", line):
             if not name.startswith(("dist/", "target/", "/")) and not any((base / name).exists() for base in bases):
                 report(path, number, f"there is no file {name}")
-        for link in LINK.finditer(line):
-            check_link(path, number, link[2])
         if line.lstrip().startswith("|"):
             continue
-        prose = URL.sub("", LINK.sub(r"\1", line))
+        prose = URL.sub("", TARGET.sub("]", line))
         if len(prose) > MAX_LINE:
             report(path, number, f"{len(prose)} characters in a line of prose; at most {MAX_LINE}")
 
