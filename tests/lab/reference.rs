@@ -13,7 +13,7 @@ const TOLERANCE: f64 = 1e-5;
 
 /// The 178 rows, and the references.
 pub static WINE: LazyLock<Wine> = LazyLock::new(|| {
-    let path = lab::artifacts::workspace().join("tests/models/wine.json");
+    let path = crate::artifacts::workspace().join("tests/models/wine.json");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 });
 
