@@ -1,7 +1,8 @@
-//! Requests of the Open Inference Protocol through the server, with binary tensors behind the JSON: an answer or a
-//! refusal, never a failure; and an answer, sent again as a request, is answered by itself.
+//! Requests of the Open Inference Protocol with binary tensors after the JSON, through the server:
+//! a response or a rejection, never a failure. A response that is sent again as a request returns
+//! itself.
 //!
-//! The first byte picks the model, the next two are the length of the JSON, the rest is the body.
+//! The first byte selects the model, the next two are the length of the JSON, the rest is the body.
 
 #![no_main]
 
@@ -38,7 +39,7 @@ fuzz_target!(|input: &[u8]| {
     });
 });
 
-/// Whether a part of the answer is no JSON.
+/// Returns `true` if part of the response is binary.
 fn has_binary(head: &[u8]) -> bool {
     let head = String::from_utf8_lossy(head).to_lowercase();
     head.contains("inference-header-content-length")
@@ -51,7 +52,7 @@ fn again(server: &Server, path: &str, answer: &[u8]) {
     let is_whole = outputs
         .as_array()
         .is_some_and(|outputs| outputs.iter().all(|output| output["parameters"].is_null()));
-    // Of several outputs some may have been asked for.
+    // A request may select some of several outputs.
     if !is_whole || (path.contains("several") && outputs.as_array().map(Vec::len) != Some(3)) {
         return;
     }

@@ -1,7 +1,7 @@
-//! Compressed bodies through the server: never a failure, and compressing changes no answer.
+//! Compressed bodies through the server: never a failure, and compression changes no response.
 //!
-//! The first byte picks the model, the coding and what the rest is: the compressed bytes themselves, or a body that is
-//! compressed here; the second says how often that body is repeated, so that few bytes become many.
+//! The first byte selects the model, the coding and the form of the rest: compressed bytes, or a
+//! body to compress. The second byte repeats that body, so that few bytes become many.
 
 #![no_main]
 
@@ -13,7 +13,7 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use fuzz::Server;
 use libfuzzer_sys::fuzz_target;
 
-/// Enough for a body of some megabytes.
+/// Sufficient for a body of some megabytes.
 const MAX_BODY: usize = 4 << 20;
 
 thread_local! {

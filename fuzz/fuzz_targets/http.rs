@@ -1,4 +1,5 @@
-//! Bytes on a connection: the server hangs up in the end, answers in HTTP/1.1 if at all, and never with 500.
+//! Arbitrary bytes on a connection: the server closes it in the end, responds in HTTP/1.1 if at
+//! all, and never with 500.
 
 #![no_main]
 

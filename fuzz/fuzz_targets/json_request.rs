@@ -1,6 +1,6 @@
-//! Bodies of requests in JSON: never a panic, and what is read is of the model's datatype and shape.
+//! JSON request bodies: never a panic, and decoded tensors have the model's datatype and shape.
 //!
-//! The first byte picks the signature, the rest is the body in both forms.
+//! The first byte selects the signature, the rest is the body in both forms.
 
 #![no_main]
 

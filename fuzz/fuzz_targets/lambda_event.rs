@@ -1,8 +1,8 @@
-//! Events as Lambda hands them to the handler: always a kind, a call that can be made, and for messages of a queue
-//! rows that are what they were.
+//! Lambda events in the handler: always a kind and a valid call, and for messages of a queue
+//! unchanged rows.
 //!
-//! JSON is an event as it stands. Where the first byte is a control character, it picks an event of each kind, and what
-//! follows is text in it: a path, a header, a body, a message.
+//! JSON input is used as the event. If the first byte is a control character, it selects a kind of
+//! event with the rest as text in it: a path, a header, a body, a message.
 
 #![no_main]
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 static BASE_PATH: LazyLock<BasePath> = LazyLock::new(|| BasePath::new("/scoring"));
 
-/// Headers that say something of the caller's connection, or that only the platform may say.
+/// Headers of the caller's connection, and headers reserved for the platform.
 const NEVER_PASSED_ON: [&str; 8] = [
     "connection",
     "transfer-encoding",
@@ -32,7 +32,7 @@ fuzz_target!(|text: &str| {
             let made = made(which, &text[1..]).to_string();
             check(&made, made_kind(which));
         }
-        // The runtime hands over JSON alone.
+        // The runtime passes JSON only.
         _ if serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok() => {
             check(text, None);
         }
@@ -55,7 +55,7 @@ fn check(event: &str, expected: Option<Kind>) {
     }
 }
 
-/// An event with this text in it.
+/// An event that contains this text.
 fn made(which: u8, text: &str) -> Value {
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     match which {
@@ -103,7 +103,7 @@ fn made_kind(which: u8) -> Option<Kind> {
         7 => Some(Kind::Alb { multi: true }),
         8 => Some(Kind::Queue),
         0 => Some(Kind::Direct),
-        // A text may be the name of a queue's source.
+        // A text may be the source name of a queue.
         _ => None,
     }
 }

@@ -1,4 +1,5 @@
-//! Manifests: refused with a short reason, or of versions that can be chosen and whose files lie beside the manifest.
+//! Manifests: rejected with a short reason, or with versions that can be selected and whose files
+//! are next to the manifest.
 
 #![no_main]
 

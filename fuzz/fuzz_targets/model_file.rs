@@ -1,4 +1,4 @@
-//! Model files: never a panic and little memory, and parts of a model lie where they are said to.
+//! Model files: never a panic, bounded memory, and external data in the described places.
 
 #![no_main]
 
@@ -11,7 +11,7 @@ use model_sidecar::onnx::{Description, Skeleton, Unzipped};
 fuzz_target!(|model: &[u8]| {
     let file = file_of(model);
     let Ok(description) = Description::read(&file) else {
-        // What is no model is loaded as a whole, and left to ONNX Runtime.
+        // A file that is no model is loaded as a whole, and left to ONNX Runtime.
         let _ = (Skeleton::of(&file, 0), Unzipped::of(&file));
         return;
     };
@@ -36,14 +36,14 @@ fuzz_target!(|model: &[u8]| {
     }
 });
 
-/// A file that has a name only while it is made.
+/// An unlinked temporary file with this content.
 fn file_of(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile_in("/dev/shm").expect("a file in memory");
     file.write_all(bytes).expect("memory");
     file
 }
 
-/// What was made of a model is one, and says the same of itself.
+/// A derived model is a valid model with the same description.
 fn is_model(made: &[u8], description: &Description) {
     let again = Description::read(&file_of(made)).expect("a model");
     assert_eq!(again.metadata, description.metadata);

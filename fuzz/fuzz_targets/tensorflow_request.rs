@@ -1,6 +1,7 @@
-//! Bodies in TensorFlow Serving's form: what is read is of the model's datatype and shape, and can be answered.
+//! Bodies in TensorFlow Serving's form: decoded tensors have the model's datatype and shape, and
+//! can be encoded as a response.
 //!
-//! The first byte picks the signature, the rest is the body.
+//! The first byte selects the signature, the rest is the body.
 
 #![no_main]
 

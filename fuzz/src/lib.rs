@@ -1,4 +1,5 @@
-//! What the targets share: signatures to decode for, and the server with models that answer with their own inputs.
+//! Shared parts of the targets: signatures to decode for, and the server with models that return
+//! their inputs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,10 +18,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-/// Longer than any answer takes whose request is whole or has ended.
+/// Longer than any response to a complete or closed request takes.
 const HANG: Duration = Duration::from_secs(5);
 
-/// One signature for each datatype, with two free dimensions; and one of several inputs of all ranks.
+/// One signature per datatype, with two free dimensions; and one with several inputs of all ranks.
 pub fn signatures() -> Vec<(String, Signature)> {
     let port = |name: &str, datatype, shape: &[Option<usize>]| Port {
         name: name.to_owned(),
@@ -46,10 +47,10 @@ pub fn signatures() -> Vec<(String, Signature)> {
     all.chain([("several".to_owned(), several)]).collect()
 }
 
-/// What was read of a request is of the model's datatypes and shapes.
+/// Checks that decoded inputs have the model's datatypes and shapes.
 ///
 /// # Panics
-/// When it is not.
+/// If they do not.
 pub fn check_inputs(signature: &Signature, inputs: &[(String, Value)]) {
     assert_eq!(inputs.len(), signature.inputs.len());
     for (name, value) in inputs {
@@ -62,7 +63,7 @@ pub fn check_inputs(signature: &Signature, inputs: &[(String, Value)]) {
             tensor.data().len(),
             tensor.shape().iter().product::<usize>()
         );
-        // A rank that the model leaves open is declared as a scalar's is, and is ONNX Runtime's to check.
+        // An open rank is declared as a scalar's, and is checked by ONNX Runtime.
         if !shape.is_empty() {
             assert_eq!(tensor.shape().len(), shape.len());
         }
@@ -91,17 +92,17 @@ impl Session for Echo {
     }
 }
 
-/// The server on a Unix socket, and the runtime of whoever calls it.
+/// The server on a Unix socket, and the runtime of its clients.
 pub struct Server {
     runtime: Runtime,
     socket: PathBuf,
     _folder: tempfile::TempDir,
-    /// The server stops when this is gone.
+    /// The server stops when this is dropped.
     _running: tokio::sync::watch::Sender<bool>,
 }
 
 impl Server {
-    /// Starts it with a model for each of [`signatures`].
+    /// Starts the server with a model for each of [`signatures`].
     pub fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -147,17 +148,17 @@ impl Server {
         }
     }
 
-    /// Sends these bytes, ends its side of the connection if it `hangs_up`, and gives all that comes back. Who hangs up
-    /// has gone away, and need not be answered.
+    /// Sends bytes, closes the sending side if `hangs_up`, and returns all bytes received. A client
+    /// that has hung up need not get a response.
     ///
     /// # Panics
-    /// When the server does not hang up in time.
+    /// If the server does not close the connection in time.
     pub fn exchange(&self, sent: &[u8], hangs_up: bool) -> Vec<u8> {
         let exchange = async {
             let stream = UnixStream::connect(&self.socket).await.expect("a server");
             let (mut from, mut to) = stream.into_split();
             let mut got = Vec::new();
-            // The server may hang up before it has read all.
+            // The server may close the connection before it has read everything.
             let send = async {
                 let _ = to.write_all(sent).await;
                 if hangs_up {
@@ -176,10 +177,11 @@ impl Server {
         self.runtime.block_on(exchange)
     }
 
-    /// A POST of this body, with more lines in its head; the answer's status and the rest of it.
+    /// Posts this body with additional header lines; returns status, headers and body of the
+    /// response.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// If there is no response.
     pub fn post(&self, path: &str, lines: &str, body: &[u8]) -> (u16, Vec<u8>, Vec<u8>) {
         let mut sent = format!(
             "POST {path} HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\ncontent-length: {}\r\n{lines}\r\n",

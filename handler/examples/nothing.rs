@@ -1,4 +1,4 @@
-//! A handler that does nothing, on the same runtime: what `make bench-inference` holds the real one against.
+//! A handler that does nothing, on the same runtime: the baseline of `make bench-inference`.
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::value::RawValue;

@@ -1,13 +1,13 @@
-//! The answer to a batch of messages: which of them are to come again.
+//! Processing of a batch of SQS messages.
 //!
-//! Messages with rows for the same model are one request, and so one run of the model. Where that is
-//! refused because of what it holds, it is sent again in halves, until those that are at fault stand
-//! alone: what the sidecar says of a message alone is what counts. Where the model does not answer
-//! row by row, so that nobody can tell whose answer is whose, each message is sent alone as well.
+//! Messages with rows for the same model are combined into one request, and so one run of the
+//! model. If the sidecar rejects its content, the request is split in halves and retried until the
+//! faulty messages are alone: only the response to a single message decides. If the model's output
+//! cannot be assigned to rows, each message is sent alone as well.
 //!
-//! A message is answered, or it fails and SQS brings it again; none is lost between the two. When
-//! none at all was answered the invocation itself fails, which does the same, is counted by Lambda
-//! as an error, makes it poll more slowly, and needs no `ReportBatchItemFailures`.
+//! Every message is either processed or returned to SQS as a batch item failure; none is lost. If
+//! no message was processed the invocation itself fails. That returns all messages as well, is
+//! counted by Lambda as an error, slows down polling, and needs no `ReportBatchItemFailures`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ use crate::invocation::Invocation;
 use crate::reply::{self, BatchReply, Reply};
 use crate::sidecar::{Answer, Sidecar};
 
-/// Has the sidecar answer the messages, within the invocation's time.
+/// Sends the messages to the sidecar, within the invocation's time.
 pub async fn answer(
     sidecar: &Sidecar,
     batch: Batch,
@@ -32,7 +32,7 @@ pub async fn answer(
     let mut parts = parts(&messages);
     let mut failed = Failed::default();
     let mut calls = 0_usize;
-    // The first part is the last one here, so that messages are answered about in their order.
+    // The first part is popped last-in, so that messages are processed roughly in order.
     parts.reverse();
     while let Some(part) = parts.pop() {
         let call = match call(&messages, &part) {
@@ -65,7 +65,7 @@ pub async fn answer(
         messages = messages.len(),
         failed = failed.places.len(),
         calls,
-        "answered a batch of messages"
+        "processed a batch of messages"
     );
     match failed.first {
         Some(failure) if failed.places.len() == messages.len() => Err(failure),
@@ -79,10 +79,11 @@ pub async fn answer(
     }
 }
 
-/// Places of messages that are sent together.
+/// Indices of the messages of one request.
 type Part = Vec<usize>;
 
-/// Together what has rows of one form for one model, in the order of the first message of each.
+/// Groups messages with rows of the same form for the same model, in the order of their first
+/// messages.
 fn parts(messages: &[Message]) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut known = BTreeMap::new();
@@ -102,7 +103,7 @@ fn parts(messages: &[Message]) -> Vec<Part> {
     parts
 }
 
-/// The call of one message as it stands, or of several as one.
+/// The call of one message, or the combined call of several.
 fn call(messages: &[Message], part: &[usize]) -> Result<Call, Failure> {
     let first = &messages[part[0]];
     let mut call = first.call.clone().map_err(Failure::BadRequest)?;
@@ -117,15 +118,15 @@ fn call(messages: &[Message], part: &[usize]) -> Result<Call, Failure> {
 }
 
 enum Verdict {
-    /// All of the part were answered.
+    /// All messages of the part were processed.
     Answered,
-    /// Something in it is at fault.
+    /// The part contains a faulty message.
     Halve,
-    /// Its answers cannot be told apart.
+    /// The output cannot be assigned to the messages.
     Alone,
-    /// All of the part are to come again.
+    /// All messages of the part failed.
     Failed(Failure),
-    /// There is no sidecar, or no time: this part and whatever is left are to come again.
+    /// The sidecar is unavailable or the time is up: this part and all remaining ones fail.
     Over(Failure),
 }
 
@@ -144,7 +145,7 @@ fn judge(answer: Result<Answer, Failure>, messages: &[Message], part: &[usize]) 
         Some(refusal) => Verdict::Failed(refusal),
         None if is_joint && predictions(&answer) != Some(rows(messages, part)) => Verdict::Alone,
         None => {
-            // SQS takes no answer: here is the only place where one can be seen.
+            // SQS takes no response, so the log is the only place that shows it.
             tracing::debug!(
                 messages = ?part.iter().map(|&place| messages[place].id.as_str()).collect::<Vec<_>>(),
                 answer = %String::from_utf8_lossy(&answer.body),
@@ -155,8 +156,8 @@ fn judge(answer: Result<Answer, Failure>, messages: &[Message], part: &[usize]) 
     }
 }
 
-/// Whether another request in this one's place could fare better: it does not fit, it is too large, or
-/// the model failed on it.
+/// Returns `true` if other content might succeed: the content is invalid or too large, or the model
+/// failed on it.
 fn is_about_content(status: StatusCode) -> bool {
     matches!(
         status,
@@ -174,7 +175,7 @@ fn rows(messages: &[Message], part: &[usize]) -> usize {
     rows.map(|rows| rows.count).sum()
 }
 
-/// How many rows have an answer.
+/// Number of rows in the response.
 fn predictions(answer: &Answer) -> Option<usize> {
     #[derive(Deserialize)]
     struct Predicted<'a> {
@@ -186,11 +187,11 @@ fn predictions(answer: &Answer) -> Option<usize> {
         .map(|predicted: Predicted<'_>| predicted.prediction.len())
 }
 
-/// The messages that were not answered.
+/// The messages that were not processed.
 #[derive(Default)]
 struct Failed {
     places: BTreeSet<usize>,
-    /// What the first of them failed with.
+    /// Failure of the first of them.
     first: Option<Failure>,
 }
 
@@ -200,15 +201,15 @@ impl Failed {
             tracing::warn!(
                 message_id = messages[place].id,
                 error_type = failure.error_type(),
-                "a message has no answer, and comes again: {failure}"
+                "a message failed and returns to the queue: {failure}"
             );
         }
         self.places.extend(part);
         self.first.get_or_insert(failure);
     }
 
-    /// Of a FIFO queue, what stands behind a failed message in its group comes again with it: SQS
-    /// would else bring them out of order.
+    /// Fails the later messages of a failed message's group in a FIFO queue: SQS would otherwise
+    /// deliver them out of order.
     fn hold_back_groups(&mut self, messages: &[Message]) {
         let mut held = BTreeSet::new();
         for (place, message) in messages.iter().enumerate() {

@@ -1,24 +1,24 @@
-//! How long an invocation may still take.
+//! Remaining time of an invocation.
 //!
-//! Lambda gives a deadline as a moment of the wall clock. The handler gives up [`MARGIN`] before
-//! it, because an answer that says "too late" is worth more than a killed environment.
+//! Lambda gives a deadline on the wall clock. The handler times out [`MARGIN`] before it, because
+//! an error response is more useful than a killed environment.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What the handler keeps for itself, to send its own answer before Lambda stops it. The sidecar
-/// keeps twice as much, so that its answer, which knows the reason, normally comes first.
+/// Time reserved for the handler's own error response before Lambda's timeout. The sidecar reserves
+/// twice as much, so that its response, which knows the reason, normally comes first.
 const MARGIN: Duration = Duration::from_millis(50);
 
-/// Lambda's longest timeout: what an emulator without deadlines is taken to mean.
+/// Lambda's maximum timeout, assumed for emulators without deadlines.
 const LONGEST: Duration = Duration::from_mins(15);
 
-/// The moment at which Lambda stops the invocation, in milliseconds since the Unix epoch; 0 is
-/// what emulators without deadlines send.
+/// Time at which Lambda stops the invocation, in milliseconds since the Unix epoch; 0 from
+/// emulators without deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(pub u64);
 
 impl Deadline {
-    /// The time from `now` until the handler has to give up; zero when that has passed.
+    /// Time from `now` until the handler must respond; zero if that has passed.
     #[must_use]
     pub fn allows(self, now: SystemTime) -> Duration {
         if self.0 == 0 {

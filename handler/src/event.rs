@@ -1,19 +1,18 @@
-//! From an event to what the sidecar is asked.
+//! Conversion of an event to a call of the sidecar.
 //!
-//! Lambda hands over JSON whose shape depends on who invoked the function. [`read`] tells the
-//! [`Kind`] of event, and makes of it one [`Call`]: a method, a path with its query, headers, bytes;
-//! or, of messages from SQS, a [`Batch`] of them.
-//! The event is scanned once and not built up as a tree: of an invocation with megabytes of body,
-//! the body is the only part worth a copy.
+//! An event is JSON whose shape depends on the invoking service. [`read`] determines the
+//! [`EventKind`], and converts the event to one [`Call`]: a method, a path with its query, headers,
+//! bytes. An event of SQS becomes a [`Batch`] of messages. The event is scanned once without
+//! building a tree: the body can be megabytes, and it alone is copied.
 //!
-//! The field sets are AWS's own and are read tolerantly: a field that is null is a field that is
-//! missing, and fields that nobody asked for are skipped. The types of the crate
-//! `aws_lambda_events` were weighed and left out: they refuse events that lack what a hand-written
-//! test event lacks, copy every body, and bring a calendar and a query parser.
+//! The field sets are AWS's own and are read tolerantly: a null field counts as missing, and
+//! unknown fields are skipped. The types of the crate `aws_lambda_events` are not used, because
+//! they reject events without the fields that hand-written test events lack, copy every body, and
+//! depend on a calendar and a query parser.
 //!
-//! Events of services that send no inference requests are named as such ([`unsupported`]), and those that keep an
-//! environment warm wait for the model ([`warm_up`]). All else goes to the sidecar as a direct payload does; where it is
-//! not understood there, [`crate::failure`] makes a function error of that.
+//! Events of services that send no inference requests are rejected by name ([`unsupported`]), and
+//! warm-up events wait for the model ([`warm_up`]). All else is passed to the sidecar as a direct
+//! payload; if the sidecar rejects it, [`crate::failure`] makes that a function error.
 
 mod direct;
 mod field;
@@ -36,58 +35,60 @@ pub use path::BasePath;
 pub use queue::{Batch, Message, Rows};
 use unsupported::{Fields, Unsupported};
 
-/// Who invoked the function, as far as the form of the answer depends on it.
+/// Kind of the invoking service, which determines the form of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// API Gateway, payload format 1.0: a REST API, or an HTTP API told to use it.
+    /// API Gateway, payload format 1.0: a REST API, or an HTTP API configured for it.
     Rest,
-    /// API Gateway HTTP API with payload format 2.0, or a Function URL.
+    /// API Gateway HTTP API with payload format 2.0, or a function URL.
     Http,
     /// An Application Load Balancer.
     Alb {
-        /// The target group has multi-value headers switched on, and wants them in the answer too.
+        /// `true` if the target group has multi-value headers enabled, which the response must then
+        /// use.
         multi: bool,
     },
-    /// SQS: the answer says which messages are to come again.
+    /// SQS: the response lists the failed messages.
     Queue,
-    /// Everything else: the payload is for the model, and the answer is for whoever sent it.
+    /// All other events: the payload is for the model, and the response is for the invoker.
     Direct,
 }
 
 impl Kind {
-    /// Whether the caller speaks HTTP, so that a failure is a status and not a function error.
+    /// Returns `true` if the caller uses HTTP, so that a failure is a status and not a function
+    /// error.
     #[must_use]
     pub fn is_http(self) -> bool {
         !matches!(self, Self::Queue | Self::Direct)
     }
 }
 
-/// What the sidecar is asked.
+/// A call of the sidecar.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The HTTP method.
     pub method: Method,
-    /// Path and query, ready for a request line.
+    /// Path and query of the request line.
     pub target: String,
-    /// The caller's headers, without those that are about its own connection.
+    /// Headers of the caller, without those of its own connection.
     pub headers: HeaderMap,
-    /// The body, decoded.
+    /// Decoded body.
     pub body: Bytes,
 }
 
-/// What an event asks for.
+/// Content of an event.
 #[derive(Clone, Debug)]
 pub enum Work {
-    /// One call, whose answer is the event's.
+    /// One call, whose response is the event's.
     Call(Call),
-    /// Messages, each of which is answered or comes again.
+    /// Messages, each of which is processed or fails individually.
     Batch(Batch),
 }
 
-/// The fields of all kinds of events that matter here, each still in its JSON form.
+/// Relevant fields of all kinds of events, each still in its JSON form.
 ///
-/// One struct for all, since the kind is only known when `requestContext` has been seen, which
-/// comes after the body in some and before it in others.
+/// One struct for all kinds, since the kind is known only after `requestContext`, which comes after
+/// the body in some kinds and before it in others.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Envelope<'a> {
@@ -123,7 +124,7 @@ struct Envelope<'a> {
     path_parameters: Option<&'a RawValue>,
     #[serde(borrow)]
     route_key: Option<&'a RawValue>,
-    /// Of a request to an API Gateway authorizer alone, by the payload's format.
+    /// Present only in requests to an API Gateway authorizer, by payload format.
     #[serde(borrow)]
     method_arn: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -140,7 +141,7 @@ struct Envelope<'a> {
     records: Option<&'a RawValue>,
 }
 
-/// What tells the kinds apart: the part of the event that the caller has no hand in.
+/// Part of the event that determines its kind and is not controlled by the caller.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Context<'a> {
@@ -152,17 +153,17 @@ struct Context<'a> {
     stage: Option<&'a RawValue>,
     #[serde(borrow)]
     path: Option<&'a RawValue>,
-    /// Of a WebSocket API alone.
+    /// Present only for WebSocket APIs.
     #[serde(borrow)]
     connection_id: Option<&'a RawValue>,
 }
 
 impl<'a> Envelope<'a> {
-    /// The fields of a JSON text; none of anything but an object.
+    /// Fields of a JSON object; empty for any other JSON text.
     ///
-    /// serde would take an array for a struct, by position; only an object can be an event of
-    /// AWS's. One that names a field twice is none either: it goes to the model that it names, and
-    /// the sidecar says what is wrong with it.
+    /// serde would accept an array for a struct, by position, but only an object can be an event of
+    /// AWS. An object with a duplicate field is not an event either: it is passed to the model it
+    /// names, and the sidecar rejects it.
     fn of(text: &'a str) -> Self {
         if text.trim_ascii_start().starts_with('{') {
             serde_json::from_str(text).unwrap_or_else(|_| Self::with_repeated_fields(text))
@@ -183,7 +184,7 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// Returns whether there is something to infer from, as in a direct invocation.
+    /// Returns `true` if there is an input for a model, as in a direct invocation.
     fn has_input(&self) -> bool {
         self.features.is_some() || self.instances.is_some() || self.inputs.is_some()
     }
@@ -191,7 +192,7 @@ impl<'a> Envelope<'a> {
 
 /// Reads one event, given as JSON text; `base_path` is removed from paths that begin with it.
 ///
-/// The kind is always known, so that a failure reaches the caller in the right form.
+/// The kind is always known, so that a failure has the right form for the caller.
 pub fn read(event: &str, base_path: &BasePath) -> (Kind, Result<Work, Failure>) {
     let envelope = Envelope::of(event);
     let context: Context = envelope
@@ -221,7 +222,7 @@ pub fn read(event: &str, base_path: &BasePath) -> (Kind, Result<Work, Failure>) 
     (kind, call.map(Work::Call))
 }
 
-/// An event of payload format 1.0 without its context, as tests are written by hand.
+/// An event of payload format 1.0 without its context, as in hand-written tests.
 fn is_bare_rest(envelope: &Envelope) -> bool {
     envelope.http_method.is_some() && envelope.path.is_some() && !envelope.has_input()
 }

@@ -1,9 +1,9 @@
-//! What can go wrong between an event and its answer, and how each kind of caller learns of it.
+//! Failures of an invocation, and their form for each kind of caller.
 //!
-//! A caller over HTTP gets a status and `{"error": …}`. Whoever invoked the function directly has no
-//! status to look at: for them a failure, the sidecar's own included, is a *function error*, so that
-//! Lambda's retries, dead-letter queues and error metrics see it and nothing vanishes as a success.
-//! Of messages from a queue each has a failure of its own (see [`crate::batch`]).
+//! An HTTP caller gets a status and `{"error": …}`. A direct invocation has no status: a failure,
+//! including one of the sidecar, is a *function error*, so that Lambda's retries, dead-letter
+//! queues and error metrics apply and no failure counts as a success. Messages of a queue fail
+//! individually (see [`crate::batch`]).
 
 use std::io;
 use std::path::PathBuf;
@@ -12,66 +12,67 @@ use std::time::Duration;
 use http::StatusCode;
 use lambda_runtime::Diagnostic;
 
-/// The largest response that Lambda takes from a function, in bytes of its serialised form.
+/// Maximum size of a function's response in bytes, serialized.
 pub const RESPONSE_LIMIT: usize = 6_291_556;
 
-/// Why an invocation has no answer.
+/// Failure of an invocation.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The event is not one that can be turned into a call.
+    /// The event cannot be converted to a call.
     #[error("{0}")]
     BadRequest(String),
-    /// Nothing listened on the socket for as long as the invocation could wait.
+    /// Nothing listened on the socket during the time available.
     #[error(
         "no model sidecar on {} after {} ms: is its layer attached to this function, and is MODEL_SOCKET the same for both?",
         socket.display(),
         waited.as_millis()
     )]
     Absent {
-        /// The path that was tried.
+        /// Path of the socket.
         socket: PathBuf,
-        /// How long.
+        /// Time waited.
         waited: Duration,
     },
-    /// The socket is there and cannot be used.
+    /// The socket exists and connecting fails.
     #[error("cannot connect to the model sidecar on {}: {source}", socket.display())]
     Unreachable {
-        /// The path that was tried.
+        /// Path of the socket.
         socket: PathBuf,
-        /// The system's reason.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The sidecar took the request, more than once, and closed the connection without an answer.
+    /// The sidecar closed the connection without a response, more than once.
     #[error("the model sidecar closed the connection before it had answered; its log says why")]
     Broken,
-    /// The sidecar did not answer within the invocation's time.
+    /// The sidecar did not respond within the invocation's time.
     #[error("the model did not answer within the invocation's {} ms: raise the function's timeout if it needs longer", allowed.as_millis())]
     Timeout {
-        /// The time that the invocation had left when it came in.
+        /// Time left at the start of the invocation.
         allowed: Duration,
     },
-    /// The answer is larger than what Lambda can carry.
+    /// The response exceeds Lambda's limit.
     #[error(
         "the answer is larger than the {RESPONSE_LIMIT} bytes that Lambda can return: ask for fewer rows or fewer outputs"
     )]
     TooLarge,
-    /// The answer to a direct invocation is not JSON, which is all that such an invocation can return.
+    /// The response to a direct invocation is not JSON, the only format that such an invocation can
+    /// return.
     #[error(
         "the model sidecar's answer is not JSON, and a direct invocation can return nothing else: leave binary outputs out, or call through an HTTP event"
     )]
     NotJson,
-    /// The sidecar answered a caller that has no status to look at with one of 400 or above.
+    /// The sidecar responded with a status of 400 or above to a caller without a status.
     #[error("{message}")]
     Refused {
-        /// The sidecar's status.
+        /// Status of the sidecar.
         status: StatusCode,
-        /// The sidecar's words.
+        /// Message of the sidecar.
         message: String,
     },
 }
 
 impl Failure {
-    /// The HTTP status by which a caller over HTTP learns of this.
+    /// HTTP status for HTTP callers.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
@@ -84,7 +85,7 @@ impl Failure {
         }
     }
 
-    /// The `errorType` of a function error: stable words that a caller or a retry rule can match.
+    /// The `errorType` of a function error: stable values for callers and retry rules.
     #[must_use]
     pub fn error_type(&self) -> &'static str {
         match self.status() {

@@ -1,9 +1,9 @@
-//! What both directions know about headers.
+//! Hop-by-hop headers, which neither direction forwards.
 
 use http::header::{self, HeaderName};
 
-/// Headers that concern one connection and not the message: RFC 9110, section 7.6.1, and the two
-/// that clients send in spite of it.
+/// Headers of one connection and not of the message: RFC 9110, section 7.6.1, and two that clients
+/// send in spite of it.
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     *name == header::CONNECTION
         || *name == header::PROXY_AUTHENTICATE

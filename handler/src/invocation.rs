@@ -1,33 +1,33 @@
-//! What the platform says about one invocation, and the headers by which the sidecar learns of it.
+//! Metadata of an invocation, and the headers that pass it to the sidecar.
 //!
-//! The caller's own headers of these names are never passed on: a deadline or a trace that anyone
-//! could set would be neither.
+//! The caller's own headers of these names are never forwarded, because callers must not set a
+//! deadline or a trace.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use lambda_runtime::Context;
 
 use crate::deadline::Deadline;
 
-/// The invocation's deadline, in milliseconds since the Unix epoch.
+/// Deadline of the invocation, in milliseconds since the Unix epoch.
 pub const DEADLINE: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
-/// The invocation's id, as it stands in Lambda's own log lines.
+/// Id of the invocation, as in Lambda's own log lines.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
-/// The X-Ray trace.
+/// X-Ray trace.
 pub const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 /// One invocation, as the Runtime API describes it.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// When Lambda stops it.
+    /// Time at which Lambda stops it.
     pub deadline: Deadline,
-    /// Its id.
+    /// Id of the invocation.
     pub request_id: String,
-    /// The X-Ray trace header, if there is one.
+    /// X-Ray trace header, if there is one.
     pub trace_id: Option<String>,
 }
 
 impl Invocation {
-    /// Adds this invocation's headers; what cannot stand in a header is left out.
+    /// Adds the headers of this invocation; a value that is invalid in a header is omitted.
     pub fn describe(&self, headers: &mut HeaderMap) {
         if self.deadline != Deadline(0) {
             headers.insert(DEADLINE, HeaderValue::from(self.deadline.0));

@@ -1,16 +1,16 @@
-//! The handler: events in, a call of the model sidecar, the answer out.
+//! The handler: converts an event to a call of the model sidecar, and its response to the event's.
 //!
-//! For those who need no code of their own beside a model. It is the function's own runtime, so its
-//! start is part of every cold start and its work part of every request: it reads the event once,
-//! forwards bytes, and keeps nothing but its connections.
+//! It is for functions without code of their own. The handler is the function's runtime, so its
+//! start is part of every cold start and its work part of every request. It reads the event once,
+//! forwards bytes, and keeps no state except its connections.
 //!
-//! What the model is, whether it is ready, and whether a request is right, only the sidecar knows;
-//! the handler promises that its answer arrives whole, in the form that the caller can read, and
-//! before the deadline; and that a failure is seen as one (see [`failure`]).
+//! The sidecar alone knows the model, its readiness, and the validity of a request. The handler
+//! guarantees that the response arrives complete, in the caller's format, and before the deadline,
+//! and that a failure is visible as one (see [`failure`]).
 
 #![cfg_attr(
     test,
-    expect(clippy::unwrap_used, reason = "a test ends at the first surprise")
+    expect(clippy::unwrap_used, reason = "a panic is how a test fails")
 )]
 
 pub mod batch;
@@ -32,7 +32,7 @@ use invocation::Invocation;
 use reply::Reply;
 use sidecar::Sidecar;
 
-/// The handler: one for all invocations. Clones share its connections.
+/// The handler, one for all invocations. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Handler {
     sidecar: Sidecar,
@@ -40,7 +40,7 @@ pub struct Handler {
 }
 
 impl Handler {
-    /// A handler that forwards to this sidecar.
+    /// Returns a handler that forwards to this sidecar.
     #[must_use]
     pub fn new(sidecar: Sidecar) -> Self {
         Self {
@@ -49,20 +49,20 @@ impl Handler {
         }
     }
 
-    /// The same handler, which removes this path from those that begin with it.
+    /// Sets the base path, which is removed from paths that begin with it.
     #[must_use]
     pub fn with_base_path(self, base_path: BasePath) -> Self {
         Self { base_path, ..self }
     }
 
-    /// Answers one invocation. An error is a function error; callers over HTTP never get one.
+    /// Processes one invocation. An error is a function error; HTTP callers never get one.
     ///
     /// # Errors
-    /// When the event is no request, or a direct invocation or a whole batch of messages has no answer.
+    /// If the event is no request, or a direct invocation or a whole batch of messages fails.
     pub async fn answer(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Reply, Failure> {
         let invocation = Invocation::from(event.context);
         let (kind, work) = event::read(event.payload.get(), &self.base_path);
-        // Megabytes, perhaps, and the call has its own copy of what it needs.
+        // The payload can be megabytes, and the call has its own copy of the body.
         drop(event.payload);
 
         let outcome = match work {
@@ -76,7 +76,7 @@ impl Handler {
         };
         match outcome {
             Err(failure) if kind.is_http() => {
-                // Lambda's own runtime logs function errors; it cannot see these.
+                // Lambda's runtime logs function errors, but not these.
                 if failure.status().is_server_error() {
                     tracing::error!(error_type = failure.error_type(), "{failure}");
                 }

@@ -1,4 +1,4 @@
-//! `bootstrap`: the function's runtime. See the library for what it does.
+//! `bootstrap`, the function's runtime; see the library for its behaviour.
 
 mod setenv;
 
@@ -23,11 +23,11 @@ Environment:
 It needs AWS_LAMBDA_RUNTIME_API, which Lambda or an emulator of it sets. Without Lambda, call the
 sidecar itself over HTTP.";
 
-/// The exit code for wrong usage, from sysexits.h.
+/// Exit code for wrong usage, from sysexits.h.
 const EX_USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    // Any other argument is left alone: an emulator may pass the function's handler setting.
+    // Other arguments are ignored: an emulator may pass the function's handler.
     match std::env::args().nth(1).as_deref() {
         Some("--version") => {
             println!("model-handler {}", env!("CARGO_PKG_VERSION"));
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     start_logs(&settings);
     match runtime(&settings)
         .map_err(Error::from)
-        // In a task, which is woken without a system call.
+        // A spawned task is woken without a system call.
         .and_then(|runtime| runtime.block_on(runtime.spawn(serve(settings)))?)
     {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread starts fastest and is all that one invocation at a time can use.
+/// One thread starts fastest and is sufficient for one invocation at a time.
 fn runtime(settings: &Settings) -> std::io::Result<Runtime> {
     let mut builder = if settings.concurrency > 1 {
         Builder::new_multi_thread()
@@ -78,8 +78,8 @@ async fn serve(settings: Settings) -> Result<(), Error> {
     .await
 }
 
-/// Lines on standard error, in the form that the function's logging configuration asks for. Lambda
-/// stamps text lines itself; of JSON lines it reads the level only if they have a timestamp.
+/// Logs to standard error, in the format of the function's logging configuration. Lambda adds
+/// timestamps to text lines; it reads the level of a JSON line only if it has a timestamp.
 fn start_logs(settings: &Settings) {
     let logs = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

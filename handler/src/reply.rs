@@ -1,8 +1,8 @@
-//! From the sidecar's answer to what each kind of event wants back.
+//! Conversion of the sidecar's response to the form of each kind of event.
 //!
-//! An HTTP caller gets status, headers and body whole, whatever the status: bodies that are text
-//! as they are, all others in base64. A direct caller gets the JSON itself, and a function error
-//! when the sidecar refused.
+//! An HTTP caller gets status, headers and body unchanged for every status; a text body as it is,
+//! any other in base64. A direct caller gets the JSON itself, or a function error if the sidecar
+//! returned an error.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,19 +20,19 @@ use crate::failure::{Failure, RESPONSE_LIMIT};
 use crate::headers::is_hop_by_hop;
 use crate::sidecar::Answer;
 
-/// What the function returns.
+/// Return value of the function.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Reply {
-    /// To a caller over HTTP.
+    /// Response to an HTTP caller.
     Http(HttpReply),
-    /// To whoever invoked the function directly: the sidecar's JSON, untouched.
+    /// Response to a direct invocation: the sidecar's JSON, unchanged.
     Json(Box<RawValue>),
-    /// To SQS: the messages that are to come again.
+    /// Response to SQS: the failed messages.
     Batch(BatchReply),
 }
 
-/// What Lambda's `ReportBatchItemFailures` reads.
+/// Format of Lambda's `ReportBatchItemFailures`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchReply {
@@ -46,7 +46,7 @@ struct ItemFailure {
 }
 
 impl BatchReply {
-    /// These messages are to come again; all others were answered.
+    /// Reports these messages as failed and all others as processed.
     pub fn failures(ids: impl IntoIterator<Item = String>) -> Self {
         let failures = ids.into_iter();
         Self {
@@ -57,7 +57,7 @@ impl BatchReply {
     }
 }
 
-/// The fields of all HTTP replies; each kind of event leaves out those that it does not know.
+/// Fields of all HTTP responses; each kind of event omits those that it does not have.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpReply {
@@ -74,7 +74,7 @@ pub struct HttpReply {
     is_base64_encoded: bool,
 }
 
-/// The reply that carries this answer to this kind of caller.
+/// Converts a response of the sidecar for this kind of caller.
 pub fn success(kind: Kind, answer: Answer) -> Result<Reply, Failure> {
     if kind.is_http() {
         within_limit(http(kind, answer))
@@ -83,7 +83,7 @@ pub fn success(kind: Kind, answer: Answer) -> Result<Reply, Failure> {
     }
 }
 
-/// The reply by which a caller over HTTP learns of a failure.
+/// Converts a failure for an HTTP caller.
 #[must_use]
 pub fn failure(kind: Kind, failure: &Failure) -> Reply {
     let body = serde_json::json!({ "error": failure.to_string() }).to_string();
@@ -102,7 +102,7 @@ pub fn failure(kind: Kind, failure: &Failure) -> Reply {
     ))
 }
 
-/// The failure that the sidecar's answer is, for callers who have no status to look at.
+/// The error status of a response as a failure, for callers without a status.
 pub(crate) fn refusal(answer: &Answer) -> Option<Failure> {
     let refused = answer.status.is_client_error() || answer.status.is_server_error();
     refused.then(|| Failure::Refused {
@@ -121,14 +121,14 @@ fn json(answer: Answer) -> Result<Reply, Failure> {
         .map_err(|_| Failure::NotJson)
 }
 
-/// The sidecar's own words, which stand in `{"error": …}`.
+/// The sidecar's error message, from `{"error": …}`.
 fn message(status: StatusCode, body: &Bytes) -> String {
     #[derive(Deserialize)]
     struct Words {
         error: String,
     }
     serde_json::from_slice(body).map_or_else(
-        |_| format!("the model sidecar answered {status}"),
+        |_| format!("the model sidecar responded with {status}"),
         |words: Words| words.error,
     )
 }
@@ -178,7 +178,7 @@ fn http(kind: Kind, answer: Answer) -> HttpReply {
     reply
 }
 
-/// The headers that concern the message. Its length and date are the gateway's to say.
+/// Headers of the message. The gateway sets its length and date.
 fn by_name(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
     let mut fields: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in headers {
@@ -200,7 +200,7 @@ fn joined(fields: BTreeMap<String, Vec<String>>) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The body as a JSON string can carry it, and whether that is base64.
+/// The body as a JSON string, and `true` if that is base64.
 fn body(headers: &HeaderMap, bytes: Bytes) -> (String, bool) {
     if is_text(headers) {
         match String::from_utf8(bytes.into()) {
@@ -212,8 +212,8 @@ fn body(headers: &HeaderMap, bytes: Bytes) -> (String, bool) {
     }
 }
 
-/// Whether the headers promise text. A gateway decodes base64 and compares nothing, so that a body
-/// which only looks like text must not be sent as such.
+/// Returns `true` if the headers declare text. A gateway decodes base64 without inspection, so a
+/// body that only looks like text must not be sent as text.
 fn is_text(headers: &HeaderMap) -> bool {
     let essence = |value: &HeaderValue| {
         let value = value.to_str().unwrap_or_default();
@@ -228,13 +228,13 @@ fn is_text(headers: &HeaderMap) -> bool {
         let essence = essence(value);
         essence.starts_with("text/") || essence == "application/json" || essence.ends_with("+json")
     });
-    // Binary tensors follow the JSON of the Open Inference Protocol under any content type.
+    // In the Open Inference Protocol binary tensors follow the JSON under any content type.
     text && !headers.contains_key(header::CONTENT_ENCODING)
         && !headers.contains_key("inference-header-content-length")
 }
 
 fn within_limit(reply: HttpReply) -> Result<Reply, Failure> {
-    // Escapes make a byte six at most: only a body near the limit is worth counting.
+    // Escapes expand a byte to at most six, so only a body near the limit must be counted.
     if reply.body.len() < RESPONSE_LIMIT / 8 || serialised_len(&reply) <= RESPONSE_LIMIT {
         Ok(Reply::Http(reply))
     } else {
@@ -254,7 +254,7 @@ fn serialised_len(reply: &HttpReply) -> usize {
         }
     }
     let mut count = Count(0);
-    // Strings and numbers always serialise; a reply that did not would be refused later anyway.
+    // Strings and numbers always serialize; a failure would be reported later anyway.
     if serde_json::to_writer(&mut count, reply).is_err() {
         return usize::MAX;
     }

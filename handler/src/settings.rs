@@ -1,8 +1,8 @@
-//! What the handler reads from its environment, read once and in this file alone.
+//! Configuration of the handler, read from the environment once and only in this file.
 //!
-//! `MODEL_SOCKET`, `MODEL_TOKEN` and `MODEL_BASE_PATH` are the only variables of our own; the others are
-//! Lambda's. Nothing here can be wrong in a way that stops the handler: the extension, which reads those
-//! three as well, reports mistakes in them, and Lambda sets its own variables.
+//! `MODEL_SOCKET`, `MODEL_TOKEN` and `MODEL_BASE_PATH` are the only variables of our own; the
+//! others are Lambda's. No value stops the handler: the extension reads those three as well and
+//! reports invalid ones, and Lambda sets its own variables.
 
 use std::path::PathBuf;
 
@@ -11,22 +11,22 @@ use tracing::Level;
 
 use crate::event::BasePath;
 
-/// Where the sidecar listens when `MODEL_SOCKET` does not say otherwise.
+/// Socket of the sidecar if `MODEL_SOCKET` is not set.
 pub const DEFAULT_SOCKET: &str = "/tmp/model-sidecar.sock";
 
-/// How the handler runs.
+/// Configuration of the handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `MODEL_SOCKET`: the sidecar's Unix socket.
     pub socket: PathBuf,
-    /// With `MODEL_TOKEN=session` the secret that the sidecar asks for: the value of
+    /// With `MODEL_TOKEN=session` the token that the sidecar requires: the value of
     /// `AWS_SESSION_TOKEN`, or else of `AWS_CONTAINER_AUTHORIZATION_TOKEN`.
     pub token: Option<HeaderValue>,
     /// `MODEL_BASE_PATH`: removed from paths that begin with it.
     pub base_path: BasePath,
-    /// `AWS_LAMBDA_RUNTIME_API` is set: we were started by Lambda or by an emulator of it.
+    /// `AWS_LAMBDA_RUNTIME_API` is set: started by Lambda or an emulator of it.
     pub on_lambda: bool,
-    /// `AWS_LAMBDA_MAX_CONCURRENCY`: invocations at once, more than one on managed instances.
+    /// `AWS_LAMBDA_MAX_CONCURRENCY`: concurrent invocations, more than one on managed instances.
     pub concurrency: usize,
     /// `AWS_LAMBDA_LOG_FORMAT` is `JSON`.
     pub json_logs: bool,
@@ -35,7 +35,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the settings through `variable`, which answers for one environment variable.
+    /// Reads the configuration through `variable`, which returns the value of an environment
+    /// variable.
     ///
     /// An empty value counts as absent.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
@@ -64,14 +65,14 @@ impl Settings {
         }
     }
 
-    /// Reads the settings of this process.
+    /// Reads the configuration from this process's environment.
     #[must_use]
     pub fn from_env() -> Self {
         Self::read(|name| std::env::var(name).ok())
     }
 }
 
-/// Lambda's names for levels; `FATAL` is the one that Rust has no word for.
+/// Lambda's names of levels; `FATAL` has no equivalent in Rust.
 fn log_level(name: &str) -> Level {
     match name.to_ascii_uppercase().as_str() {
         "TRACE" => Level::TRACE,

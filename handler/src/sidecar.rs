@@ -1,18 +1,17 @@
-//! The way to the sidecar: HTTP/1.1 over its Unix socket.
+//! Client of the sidecar: HTTP/1.1 over its Unix socket.
 //!
-//! Three things are taken off the caller's hands:
+//! The client handles three cases:
 //!
-//! - **A sidecar that is still starting.** Lambda starts the function once the extension has
+//! - **The sidecar is still starting.** Lambda starts the function once the extension has
 //!   registered, which is before it listens. A call waits for the socket as long as its invocation
-//!   can.
-//! - **A connection that died while everything was frozen.** An idle connection that fails is
-//!   replaced, and the request sent again, without an error.
-//! - **A deadline.** A call ends, one way or the other, before Lambda stops the invocation.
+//!   allows.
+//! - **A connection broke during a freeze.** An idle connection that fails is replaced, and the
+//!   request sent again, without an error.
+//! - **The deadline.** A call ends, successful or not, before Lambda stops the invocation.
 //!
-//! A request may be sent again even if the sidecar may have seen it, whatever its method: inference
-//! has no side effect but the time it takes, and a second check of a model's source finds what the
-//! first one found. On fresh connections it is sent at most [`FRESH_ATTEMPTS`] times, since what
-//! breaks two of them breaks the third.
+//! A request may be sent again even if the sidecar may have received it, with any method: inference
+//! has no side effect, and repeating a version check is harmless. On fresh connections a request is
+//! sent at most [`FRESH_ATTEMPTS`] times, since a request that breaks two of them breaks the third.
 
 mod connection;
 
@@ -31,29 +30,29 @@ use crate::failure::Failure;
 use crate::invocation::Invocation;
 use connection::{Connection, Fault};
 
-/// What the sidecar asks of everyone with `MODEL_TOKEN=session`.
+/// Token that the sidecar requires with `MODEL_TOKEN=session`.
 pub const TOKEN: HeaderName = HeaderName::from_static("x-model-token");
 
-/// Marks a request as one from outside the execution environment, to which the sidecar offers no operator's calls
-/// unless `MODEL_REMOTE_OPERATIONS` allows them.
+/// Marks a request from outside the execution environment, for which the sidecar disables
+/// management calls unless `MODEL_REMOTE_OPERATIONS` allows them.
 pub const REMOTE: HeaderName = HeaderName::from_static("x-model-remote");
 
-/// How often a request is sent on a connection that was opened for it.
+/// Maximum number of attempts on fresh connections.
 const FRESH_ATTEMPTS: usize = 2;
 
-/// Pauses between looks at a socket that is not there yet: short at first, because the sidecar
-/// listens within milliseconds of the first call, and then short enough to cost nobody anything.
+/// Intervals between attempts to connect to a missing socket: short at first, because the sidecar
+/// listens within milliseconds of the first call, and then still short compared with a cold start.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
-/// What the sidecar answered, whole.
+/// Complete response of the sidecar.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
+    /// Status.
     pub status: StatusCode,
-    /// Its headers.
+    /// Headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// Body.
     pub body: Bytes,
 }
 
@@ -61,13 +60,13 @@ pub struct Answer {
 #[derive(Clone, Debug)]
 pub struct Sidecar {
     socket: Arc<PathBuf>,
-    /// Connections that are between two requests: at most as many as there were calls at once.
+    /// Connections between two requests: at most as many as there were concurrent calls.
     idle: Arc<Mutex<Vec<Connection>>>,
     token: Option<HeaderValue>,
 }
 
 impl Sidecar {
-    /// A client of the sidecar at this socket. Nothing is opened before the first call.
+    /// Returns a client for this socket. Nothing is opened before the first call.
     #[must_use]
     pub fn new(socket: PathBuf) -> Self {
         Self {
@@ -77,22 +76,22 @@ impl Sidecar {
         }
     }
 
-    /// The same client, which shows the sidecar this token with each call.
+    /// Sets the token to send with each call.
     #[must_use]
     pub fn with_token(self, token: Option<HeaderValue>) -> Self {
         Self { token, ..self }
     }
 
-    /// Sends one call and waits for its whole answer, within the invocation's time.
+    /// Sends one call and waits for its complete response, within the invocation's time.
     ///
-    /// An answer of any status is an answer; a failure is that there is none.
+    /// A response with any status is `Ok`.
     pub async fn send(&self, call: Call, invocation: &Invocation) -> Result<Answer, Failure> {
         let allowed = invocation.deadline.allows(SystemTime::now());
         let started = Instant::now();
         let until = started + allowed;
         let mut request = request(call, invocation)?;
         let headers = request.headers_mut();
-        // A caller's own values of these two are not passed on.
+        // The caller's own values of these two headers are not forwarded.
         headers.insert(REMOTE, HeaderValue::from_static("true"));
         headers.remove(TOKEN);
         if let Some(token) = &self.token {
@@ -107,7 +106,7 @@ impl Sidecar {
             {
                 Ok(done) => return Ok(self.keep(done)),
                 Err(Fault::TooLarge) => return Err(Failure::TooLarge),
-                // What killed this one has most likely killed the others.
+                // The other idle connections are most likely broken too.
                 Err(Fault::Broken) => self.drop_idle(),
             }
         }
@@ -125,7 +124,7 @@ impl Sidecar {
         Err(Failure::Broken)
     }
 
-    /// Opens a connection, waiting for the sidecar to listen until `until`.
+    /// Opens a connection; waits until `until` for the sidecar to listen.
     async fn connect(&self, started: Instant, until: Instant) -> Result<Connection, Failure> {
         let mut pause = FIRST_PAUSE;
         loop {

@@ -1,6 +1,6 @@
-//! Batches of messages against a sidecar of the test's own, which says what it was asked.
+//! Batches of messages against a fake sidecar, which records its requests.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -22,10 +22,10 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 
-/// How the sidecar answers a request: `None` closes the connection without a word.
+/// Response of the sidecar to a request: `None` closes the connection.
 type Answer = fn(path: &str, rows: &[Value]) -> Option<(u16, Value)>;
 
-/// A sidecar whose model takes rows of two numbers, and what it was asked: path and number of rows.
+/// A sidecar whose model takes rows of two numbers, and its requests: path and number of rows.
 struct Model {
     socket: PathBuf,
     asked: Arc<Mutex<Vec<(String, usize)>>>,
@@ -87,7 +87,7 @@ impl Model {
     }
 }
 
-/// The rows of a request, as the sidecar understands them: one row alone is a batch of one.
+/// Rows of a request, as the sidecar parses them: a single row is a batch of one.
 fn rows(body: &[u8]) -> Vec<Value> {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let given = body.get("features").or(body.get("instances"));
@@ -98,7 +98,7 @@ fn rows(body: &[u8]) -> Vec<Value> {
     }
 }
 
-/// Rows of two numbers are right; one that begins with 13 fails in the model.
+/// Rows of two numbers are valid; a row that begins with 13 fails in the model.
 #[expect(clippy::unnecessary_wraps, reason = "others close the connection")]
 fn two_numbers(path: &str, rows: &[Value]) -> Option<(u16, Value)> {
     if !["/predict", "/models/a/predict"].contains(&path) {
@@ -192,7 +192,7 @@ async fn what_is_bad_comes_again_and_the_rest_is_answered() {
     assert_eq!(model.answer(&messages).await.unwrap(), again(&bad));
 }
 
-/// As when a bucket's notifications are pointed at the queue.
+/// A bucket's notifications are sent to the queue by mistake.
 #[tokio::test]
 async fn what_other_services_put_into_the_queue_fails_alone_and_without_a_request() {
     let model = Model::start(two_numbers);
@@ -217,7 +217,7 @@ async fn what_other_services_put_into_the_queue_fails_alone_and_without_a_reques
     }
 }
 
-/// Tools on Windows begin a file with one.
+/// Tools on Windows write a byte order mark.
 #[tokio::test]
 async fn a_byte_order_mark_is_no_part_of_a_message() {
     let model = Model::start(two_numbers);
@@ -274,7 +274,7 @@ async fn behind_a_failed_message_its_group_comes_again_and_no_other() {
     assert_eq!(model.answer(&messages).await.unwrap(), again(&["a2", "a3"]));
 }
 
-/// Nothing may vanish, also where nobody reads `batchItemFailures`.
+/// No message may be lost, even if `batchItemFailures` is ignored.
 #[tokio::test]
 async fn where_nothing_is_answered_the_invocation_fails() {
     let cases: [(Answer, &str); 5] = [
@@ -341,7 +341,7 @@ enum Body {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever a batch holds, exactly its bad messages come again.
+    /// Exactly the faulty messages of any batch fail.
     #[test]
     fn exactly_the_bad_ones_come_again(bodies in prop::collection::vec(
         prop_oneof![

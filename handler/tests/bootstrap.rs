@@ -1,6 +1,6 @@
-//! The real binary, driven through a Runtime API of the test's own.
+//! The real binary, driven by a fake Runtime API.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::convert::Infallible;
 use std::process::{Child, Command, Stdio};
@@ -21,10 +21,10 @@ use tokio::sync::{Barrier, Mutex, mpsc};
 const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
 const FUNCTION_URL: &str = include_str!("events/function-url.json");
 
-/// What the handler posted for one invocation: `response` or `error`, and the body.
+/// Result of one invocation: `response` or `error`, and the body.
 type Outcome = (String, Value);
 
-/// The handler's process, and the platform's side of it.
+/// The handler's process, and its fake platform.
 struct Platform {
     handler: Child,
     events: mpsc::UnboundedSender<String>,
@@ -40,7 +40,7 @@ impl Drop for Platform {
 }
 
 impl Platform {
-    /// Starts the handler beside a sidecar that answers only when `together` requests are there.
+    /// Starts the handler with a sidecar that responds only once `together` requests are pending.
     async fn start(together: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("sidecar.sock");
@@ -71,7 +71,7 @@ impl Platform {
         }
     }
 
-    /// Memory of the handler's own, files not counted.
+    /// Private memory of the handler, without file mappings.
     fn kilobytes(&self) -> i64 {
         let status = format!("/proc/{}/status", self.handler.id());
         let status = std::fs::read_to_string(status).unwrap();
@@ -155,7 +155,7 @@ fn serve_runtime_api(
                     }
                     let body = request.into_body().collect().await.unwrap().to_bytes();
                     let kind = path.rsplit('/').next().unwrap_or_default().to_owned();
-                    // A test that is over needs no more results.
+                    // A finished test needs no more results.
                     let _ = results.send((kind, serde_json::from_slice(&body).unwrap()));
                     Ok(answer
                         .status(StatusCode::ACCEPTED)
@@ -208,7 +208,7 @@ async fn thousands_of_invocations_leave_nothing_behind_in_memory() {
     assert!(grown < 100, "{grown} KB more after 3,000 invocations");
 }
 
-/// On managed instances. The sidecar answers nobody before it has seen all of them.
+/// On managed instances. The sidecar responds to none before it has all of them.
 #[tokio::test]
 async fn several_invocations_run_at_once_where_the_platform_says_so() {
     let mut platform = Platform::start(4).await;

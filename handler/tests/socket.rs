@@ -1,6 +1,6 @@
-//! The handler against a real server on a real Unix socket, one that misbehaves at will.
+//! The handler with a real server on a real Unix socket, which misbehaves on demand.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use tokio::net::{UnixListener, UnixStream};
 const HTTP: &str = include_str!("events/http.json");
 const FUNCTION_URL: &str = include_str!("events/function-url.json");
 
-/// A folder for one test's socket.
+/// Temporary folder of a test's socket.
 struct Place {
     _folder: tempfile::TempDir,
     socket: PathBuf,
@@ -47,7 +47,7 @@ impl Place {
     }
 }
 
-/// A server that tells what it was asked, and how many connections it has taken.
+/// A server that echoes its requests, and counts its connections.
 struct Echo {
     connections: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
@@ -124,7 +124,7 @@ fn event(payload: &str, deadline: u64) -> LambdaEvent<Box<RawValue>> {
     LambdaEvent::new(RawValue::from_string(payload.to_owned()).unwrap(), context)
 }
 
-/// The reply as Lambda would see it.
+/// The reply as Lambda would receive it.
 async fn reply(sidecar: &Sidecar, payload: &str, deadline: u64) -> Value {
     let handler = Handler::new(sidecar.clone());
     let reply = handler.answer(event(payload, deadline)).await.unwrap();
@@ -168,7 +168,7 @@ async fn the_invocation_travels_with_the_request() {
     assert_eq!(told["headers"]["host"], "localhost");
 }
 
-/// The sidecar trusts these two headers, so that a caller must not get any value of theirs through.
+/// The sidecar trusts these two headers, so a caller must not be able to set them.
 #[tokio::test]
 async fn a_caller_cannot_set_or_remove_the_handlers_headers() {
     let place = Place::new();
@@ -254,7 +254,7 @@ async fn a_connection_that_died_while_idle_is_replaced_without_an_error() {
     assert_eq!(second.connections(), 1);
 }
 
-/// As after a thaw: the far side closes when the request is already on its way.
+/// As after a thaw: the server closes the connection while the request is in transit.
 #[tokio::test]
 async fn a_connection_that_dies_under_a_request_is_replaced_without_an_error() {
     let place = Place::new();
@@ -324,7 +324,7 @@ async fn a_call_waits_for_a_sidecar_that_is_still_starting() {
     let sidecar = place.sidecar();
     let call = reply(&sidecar, r#"{"features":[1]}"#, in_ms(30_000));
     tokio::pin!(call);
-    // The call is seen to wait, for the socket alone, before there is one.
+    // The call waits for the socket before it exists.
     assert!(
         tokio::time::timeout(Duration::from_millis(60), &mut call)
             .await
@@ -351,7 +351,7 @@ async fn a_socket_that_a_dead_sidecar_left_behind_is_waited_for_too() {
     assert_eq!(call.await["target"], "/predict");
 }
 
-/// Time stands still here but for timers, so that what is asserted cannot depend on the machine.
+/// Time advances by timers alone, so that the assertions do not depend on the machine.
 #[tokio::test(start_paused = true)]
 async fn a_sidecar_that_never_comes_is_503_before_the_deadline_with_words_that_help() {
     let place = Place::new();
@@ -359,7 +359,7 @@ async fn a_sidecar_that_never_comes_is_503_before_the_deadline_with_words_that_h
     let reply = reply(&place.sidecar(), FUNCTION_URL, deadline).await;
     assert!(
         in_ms(0) < deadline,
-        "the answer came after Lambda had stopped the invocation"
+        "the response came after Lambda had stopped the invocation"
     );
     assert_eq!(reply["statusCode"], 503);
     let body: Value = serde_json::from_str(reply["body"].as_str().unwrap()).unwrap();
@@ -396,7 +396,7 @@ async fn a_sidecar_that_does_not_answer_in_time_is_504_and_sees_the_caller_leave
     let reply = reply(&place.sidecar(), FUNCTION_URL, deadline).await;
     assert!(
         in_ms(0) < deadline,
-        "the answer came after Lambda had stopped the invocation"
+        "the response came after Lambda had stopped the invocation"
     );
     assert_eq!(reply["statusCode"], 504);
     assert_eq!(server.await.unwrap(), 0);
@@ -421,7 +421,7 @@ async fn large_and_binary_bodies_pass_whole() {
     let back = base64::prelude::BASE64_STANDARD
         .decode(binary["body"].as_str().unwrap())
         .unwrap();
-    assert!(back == large, "the body changed on its way");
+    assert!(back == large, "the body changed in transit");
 }
 
 #[tokio::test]
@@ -429,7 +429,7 @@ async fn an_answer_beyond_lambdas_limit_is_413_in_words() {
     let place = Place::new();
     let _server = Echo::start(&place.socket);
     let sidecar = place.sidecar();
-    // As bytes it would pass, in base64 it does not.
+    // The raw bytes would be within the limit, their base64 is not.
     let reply = reply(
         &sidecar,
         &post("/binary", &vec![7; 5_000_000]),

@@ -1,4 +1,4 @@
-//! Groups of bars, one below the other, in `target/bench/NAME.svg`.
+//! Bar charts in groups, in `target/bench/NAME.svg`.
 
 use std::fmt::Write as _;
 
@@ -6,22 +6,22 @@ use anyhow::Result;
 
 use crate::svg;
 
-/// Sizes in the drawing's own units.
+/// Sizes in the chart's own units.
 const LEFT: f64 = 190.0;
 const BARS: f64 = 560.0;
 const LINE: f64 = 18.0;
 
-/// One bar, and a mark somewhere along it.
+/// One bar with a mark.
 pub(crate) struct Bar<'a> {
     pub(crate) label: &'a str,
     pub(crate) value: f64,
     pub(crate) mark: f64,
     pub(crate) colour: &'static str,
-    /// The value in words, at the bar's end.
+    /// Formatted value, at the bar's end.
     pub(crate) words: String,
 }
 
-/// A drawing that grows downwards. Each group has its own scale.
+/// A chart that grows downwards. Each group has its own scale.
 pub(crate) struct Bars {
     body: String,
     down: f64,
@@ -57,7 +57,7 @@ impl Bars {
         }
     }
 
-    /// Writes it, with a line of explanation below.
+    /// Writes the chart, with a caption below.
     pub(crate) fn write(mut self, name: &str, about: &str) -> Result<()> {
         let (wide, high) = (LEFT + BARS + 90.0, self.down + 40.0);
         self.text(10.0, self.down + 24.0, "normal", about);

@@ -1,4 +1,4 @@
-//! Charts of lines, one below the other, in `target/bench/NAME.svg`.
+//! Line charts, one below the other, in `target/bench/NAME.svg`.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::svg;
 
-/// Sizes in the drawing's own units.
+/// Sizes in the chart's own units.
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 150.0;
 const LEFT: f64 = 60.0;
@@ -19,7 +19,7 @@ pub(crate) struct Line<'a> {
     pub(crate) points: &'a [(f64, f64)],
 }
 
-/// A drawing that grows downwards.
+/// A chart that grows downwards.
 pub(crate) struct Charts {
     body: String,
     top: f64,
@@ -33,7 +33,7 @@ impl Charts {
         }
     }
 
-    /// Adds lines on axes from zero to these, to the right and up; what lies beyond is drawn at the end.
+    /// Adds lines on axes from zero to these maxima; points beyond are drawn at the edge.
     pub(crate) fn add(&mut self, title: &str, [most_x, most_y]: [f64; 2], lines: &[Line<'_>]) {
         let (top, bottom) = (self.top, self.top + HEIGHT);
         self.text(LEFT, top - 8.0, "start", title);
@@ -76,7 +76,7 @@ impl Charts {
         self.top = bottom + GAP;
     }
 
-    /// Writes it.
+    /// Writes the chart.
     pub(crate) fn write(self, name: &str) -> Result<()> {
         let (wide, high) = (LEFT + WIDTH + 30.0, self.top);
         svg::write(name, wide, high, &self.body)

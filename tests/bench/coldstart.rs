@@ -1,19 +1,20 @@
-//! `make bench-coldstart`: from nothing to the first right answer, on the lab's platform.
+//! `make bench-coldstart`: from an empty environment to the first correct response, on the lab's
+//! platform.
 //!
-//! The sidecar as it ships, with its handler, beside three contenders in the same environments:
-//! the tutorials' Python function, and a bare program ([`bench-bare`](../bare/main.rs)) that
-//! fetches and loads, or loads only: the floors that link and ONNX Runtime set. All are started in
-//! turns, so that whatever else the machine does meets them all, and every answer is held against
-//! that of ONNX Runtime in Python. After each cold start the environment is reset, and a second
-//! start in it measured.
+//! The sidecar as released, with its handler, is compared with three contenders in the same
+//! environments: the tutorials' Python function, and a bare program
+//! ([`bench-bare`](../bare/main.rs)) that fetches and loads, or loads only. The bare program sets
+//! the lower bounds of link and ONNX Runtime. All contenders take turns, so that disturbances of
+//! the machine affect them equally. Every response is compared with that of ONNX Runtime in Python.
+//! After each cold start the environment is reset, and a second start in it is measured.
 //!
-//! Times count from the call that makes the environment, sandboxes included, as the platform sees
-//! them: *ready* is the call that ends Init, of the extension or the runtime. The comparison
-//! favours the others a little: the bare program has no second process and checks nothing, and
-//! Python finds its modules compiled.
+//! Times count from the call that creates the environment, sandboxes included, as seen by the
+//! platform. *Ready* is the call that ends Init, of the extension or the runtime. The comparison
+//! slightly favours the others: the bare program has no second process and verifies nothing, and
+//! Python's modules are precompiled.
 //!
-//! Two settings: loopback, straight to the lab's S3 with all CPUs; and a link of 625 Mbit/s with
-//! 30 ms to the first byte and TLS, on the share of a CPU that 1,769 MB buy.
+//! Two settings: loopback, directly to the lab's S3 with all CPUs; and a link of 625 Mbit/s with 30
+//! ms to the first byte and TLS, with the CPU share of 1,769 MB.
 
 mod contenders;
 mod judge;
@@ -49,12 +50,12 @@ pub(crate) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// One number of each sample that has it.
+    /// One value of each sample that has it.
     fn values(&self, of: impl Fn(&Sample) -> Option<f64>) -> Vec<f64> {
         self.samples.iter().filter_map(of).collect()
     }
 
-    /// The median of a number; `None` where no sample has it.
+    /// Median of a value; `None` if no sample has it.
     fn median(&self, of: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
         let values = self.values(of);
         (!values.is_empty()).then(|| percentile(&values, 50.0))
@@ -84,7 +85,7 @@ pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
             name: "loopback",
             s3: near,
             link: None,
-            // Two CPUs' worth of threads.
+            // Enough for two CPUs' threads.
             memory_mb: 2 * ONE_CPU_MB,
             limited: false,
             repetitions,
@@ -105,11 +106,11 @@ pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
     }
     table::tell(&settings, &models, &runs);
     plot::draw(&runs)?;
-    println!("\nall of it took {} s", started.elapsed().as_secs());
+    println!("\ntotal duration {} s", started.elapsed().as_secs());
     judge::figures(&parts, &models, &runs)?.end()
 }
 
-/// Says what is measured, and what is not.
+/// Prints the conditions of the measurement.
 fn introduce(parts: &Parts) -> Result<()> {
     let binary = parts.sidecar();
     let about = std::fs::metadata(&binary)?;
@@ -134,7 +135,7 @@ fn introduce(parts: &Parts) -> Result<()> {
     Ok(())
 }
 
-/// All contenders with all models in one setting, in turns.
+/// Measures all contenders with all models in one setting, in turns.
 async fn all<'a>(setting: &'a Setting, models: &'a [Model], parts: &Parts) -> Result<Vec<Run<'a>>> {
     let mut runs = Vec::new();
     for model in models {
@@ -147,7 +148,8 @@ async fn all<'a>(setting: &'a Setting, models: &'a [Model], parts: &Parts) -> Re
             });
         }
     }
-    // Files that the kernel has not read yet would meet the first alone.
+    // An unmeasured start of each, so that files not yet in the page cache do not slow the first
+    // contender alone.
     for run in runs.iter().filter(|run| run.model.name == models[0].name) {
         start::measure(setting, run.contender, run.model, parts).await?;
     }
@@ -158,7 +160,8 @@ async fn all<'a>(setting: &'a Setting, models: &'a [Model], parts: &Parts) -> Re
                 .iter_mut()
                 .filter(|run| turn < run.model.turns)
                 .collect();
-            // What one leaves behind, such as pages to be written, meets another the next time.
+            // The order alternates, because what a contender leaves behind, such as dirty pages,
+            // slows the next one.
             if (repetition + turn) % 2 == 0 {
                 order.reverse();
             }

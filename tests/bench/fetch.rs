@@ -1,13 +1,14 @@
-//! `make bench-fetch`: 250 MB from S3 to a file, by the sidecar's fetch as a process of its own
-//! ([`bench-fetcher`](../fetcher/main.rs)), beside AWS's own C client and a parallel curl.
+//! `make bench-fetch`: downloads 250 MB from S3 into a file, by the sidecar's fetch in a process of
+//! its own ([`bench-fetcher`](../fetcher/main.rs)), compared with AWS's C client and a parallel
+//! curl.
 //!
-//! - **Cost**, on loopback: the CPU time that a process takes for a transfer, beside that of the
-//!   AWS CRT client; and by how much its memory grows meanwhile. The sidecar's time includes
-//!   SHA-256 and the checksum that S3 declares.
-//! - **Speed**, on a link of 625 Mbit/s with 30 ms to the first byte, in TLS: beside curl, which
-//!   gets as many ranges at once as the sidecar has connections, and checks nothing.
+//! - **Cost**, on loopback: CPU time of a transfer, compared with the AWS CRT client, and growth of
+//!   the process's memory. The sidecar's time includes SHA-256 and the checksum that S3 declares.
+//! - **Speed**, on a link of 625 Mbit/s with 30 ms to the first byte, with TLS: compared with curl,
+//!   which requests as many ranges in parallel as the sidecar has connections, and verifies
+//!   nothing.
 //!
-//! All in turns, each to an empty folder.
+//! All contenders take turns, each into an empty folder.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -28,15 +29,16 @@ use crate::network::{self, LATENCY, LINK_BYTES};
 const BUCKET: &str = "models";
 const KEY: &str = "model.onnx";
 const LENGTH: usize = 250_000_000;
-/// The memory size, in MB, for which the sidecar divides its transfer, and the connections that it has then.
+/// Memory size in MB for which the sidecar splits its transfer, and the resulting number of
+/// connections.
 const MEMORY_MB: &str = "1769";
 const CONNECTIONS: usize = 3;
-/// Of a parallel curl's speed.
+/// Minimum ratio to a parallel curl's speed.
 const OF_CURL: f64 = 0.97;
-/// Memory above the idle process, in MB.
+/// Maximum memory above the idle process, in MB.
 const MEMORY: f64 = 16.0;
 
-/// What a program says of its transfer.
+/// Transfer, as reported by a program.
 #[derive(Debug, Deserialize)]
 struct Transfer {
     bytes: usize,
@@ -46,7 +48,7 @@ struct Transfer {
     peak_kb: f64,
 }
 
-/// Where the programs lie that `make` has built.
+/// Paths of the programs that `make` has built.
 struct Programs {
     fetcher: PathBuf,
     packages: PathBuf,
@@ -67,7 +69,7 @@ pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
     figures.end()
 }
 
-/// On loopback, without TLS, beside the CRT client.
+/// On loopback, without TLS, compared with the CRT client.
 async fn cost(
     programs: &Programs,
     bytes: &Bytes,
@@ -105,7 +107,7 @@ async fn cost(
     Ok(())
 }
 
-/// On the link, in TLS, beside curl.
+/// On the link, with TLS, compared with curl.
 async fn speed(
     programs: &Programs,
     bytes: &Bytes,
@@ -188,7 +190,7 @@ impl Programs {
     }
 }
 
-/// Runs a program that brings the object, and reads what it says.
+/// Runs a program that downloads the object, and parses its report.
 async fn transfer(mut command: Command) -> Result<Transfer> {
     let output = command.stderr(Stdio::inherit()).output().await;
     let output = output.with_context(|| format!("cannot run {:?}", command.as_std()))?;
@@ -199,13 +201,13 @@ async fn transfer(mut command: Command) -> Result<Transfer> {
         output.status
     );
     let last = String::from_utf8(output.stdout)?;
-    let last = last.lines().last().context("it says nothing")?;
+    let last = last.lines().last().context("no output")?;
     let transfer: Transfer = serde_json::from_str(last)?;
     ensure!(transfer.bytes == LENGTH, "{} bytes came", transfer.bytes);
     Ok(transfer)
 }
 
-/// What curl brings in a second, in MB: as many ranges as the sidecar has connections, all at once.
+/// Speed of curl in MB per second: as many ranges as the sidecar has connections, all in parallel.
 async fn curl(s3: &S3Server, url: &str, authorities: &Path, bytes: &Bytes) -> Result<f64> {
     let folder = tempfile::tempdir()?;
     let url = network::signed(s3, url, BUCKET, KEY).await?;
@@ -244,12 +246,12 @@ async fn curl(s3: &S3Server, url: &str, authorities: &Path, bytes: &Bytes) -> Re
     }
     ensure!(
         sum.finalize() == Sha256::digest(bytes),
-        "curl brought other bytes"
+        "curl downloaded other bytes"
     );
     Ok(megabytes(LENGTH) / took.as_secs_f64())
 }
 
-/// Bytes that no link and no disk makes smaller.
+/// Incompressible bytes.
 fn noise() -> Bytes {
     let blocks =
         (0..LENGTH.div_ceil(32) as u64).flat_map(|index| Sha256::digest(index.to_le_bytes()));
@@ -265,7 +267,7 @@ fn gigabytes(transfer: &Transfer) -> f64 {
     megabytes(transfer.bytes) / 1000.0
 }
 
-#[expect(clippy::cast_precision_loss, reason = "not beyond 2^53 bytes")]
+#[expect(clippy::cast_precision_loss, reason = "below 2^53 bytes")]
 fn megabytes(bytes: usize) -> f64 {
     bytes as f64 / 1e6
 }

@@ -1,23 +1,23 @@
-//! What a bench has measured, against what was promised: a table for the reader, and
-//! `target/bench/NAME.json` for whoever holds one run against another.
+//! Results of a bench against its goals: a table for the terminal, and `target/bench/NAME.json` for
+//! comparisons between runs.
 
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-/// One number.
+/// One value.
 #[derive(Debug, Serialize)]
 struct Figure {
     name: String,
     value: f64,
     unit: &'static str,
-    /// What was promised; `null` for a number that is only to be known.
+    /// The goal; `null` for a value without one.
     goal: Option<String>,
     holds: bool,
 }
 
-/// What a number is to be.
+/// Condition on a value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
     AtLeast(f64),
@@ -25,7 +25,7 @@ pub(crate) enum Goal {
     Below(f64),
 }
 
-/// The numbers of one run.
+/// Values of one run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
     #[serde(skip)]
@@ -41,12 +41,12 @@ impl Figures {
         }
     }
 
-    /// A number of which nothing was promised.
+    /// Adds a value without a goal.
     pub(crate) fn add(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
         self.push(name.into(), value, unit, None);
     }
 
-    /// A number that is to be as promised.
+    /// Adds a value with a goal.
     pub(crate) fn hold(
         &mut self,
         name: impl Into<String>,
@@ -73,8 +73,8 @@ impl Figures {
         });
     }
 
-    /// Prints them, writes them down, and says how the bench ends: in failure when one is not as
-    /// promised.
+    /// Prints and writes the values, and returns the exit code of the bench: failure if a goal is
+    /// missed.
     pub(crate) fn end(&self) -> Result<ExitCode> {
         let width = self.figures.iter().map(|one| one.name.chars().count());
         let width = width.max().unwrap_or_default();
@@ -104,13 +104,13 @@ impl Figures {
     }
 }
 
-/// A number with three digits behind the point, if it has any.
+/// Formats a number, with three decimals if it has any.
 fn text(value: f64) -> String {
     let text = format!("{value:.3}");
     text.strip_suffix(".000").unwrap_or(&text).to_owned()
 }
 
-/// The value that `percent` of the values don't exceed; 0 without any.
+/// Value that `percent` of the values do not exceed; 0 without values.
 pub(crate) fn percentile(values: &[f64], percent: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -118,22 +118,22 @@ pub(crate) fn percentile(values: &[f64], percent: f64) -> f64 {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a place in a vector, and the rank is no fraction"
+        reason = "an index of a vector, and the rank is whole"
     )]
     let place = (rank as usize).clamp(1, sorted.len().max(1)) - 1;
     sorted.get(place).copied().unwrap_or_default()
 }
 
-/// How many there are, to calculate with.
+/// Number of values as a float.
 #[expect(
     clippy::cast_precision_loss,
-    reason = "nothing here is counted beyond 2^53"
+    reason = "all counts are below 2^53"
 )]
 pub(crate) fn count<T>(values: &[T]) -> f64 {
     values.len() as f64
 }
 
-/// A line of bars, one for each of 60 stretches of the values, from their lowest to their highest.
+/// Sparkline of 60 segments of the values, scaled from the lowest to the highest.
 pub(crate) fn sparkline(values: &[f64]) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let stretch = values.len().div_ceil(60).max(1);

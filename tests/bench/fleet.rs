@@ -1,10 +1,11 @@
-//! `make bench-fleet`: fifty execution environments of one function, a good new version and a bad one, while
-//! environments come and go.
+//! `make bench-fleet`: fifty execution environments of one function, a good new version and a bad
+//! one, while environments are created and removed.
 //!
-//! The function is published by a manifest. Everybody is asked in rounds, each environment once; between rounds some
-//! environments are taken away, and the next round makes others. What is shown is how the fleet moves, what that
-//! costs S3, and that no environment fails or answers wrong, not one that starts after the bad version either.
-//! A minute is ten seconds here: what counts are intervals of `MODEL_REFRESH_INTERVAL`.
+//! The function's versions are published by a manifest. Environments are invoked in rounds, each
+//! once. Between rounds some environments are removed, and the next round creates others. The bench
+//! shows the rollout across the fleet and its cost in requests to S3. No environment may fail or
+//! respond wrongly, not even one that starts after the bad version. A minute is scaled to ten
+//! seconds here, since results are in intervals of `MODEL_REFRESH_INTERVAL`.
 
 mod plot;
 mod published;
@@ -19,46 +20,46 @@ use crate::figures::{Figures, Goal, count, percentile};
 use published::Published;
 use rounds::{Fleet, Round};
 
-/// Between two checks of an environment.
+/// Interval between two polls of an environment.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Rounds in one interval, at most: a slow machine has fewer.
+/// Minimum time between rounds; a slow machine takes longer.
 const PACE: Duration = Duration::from_millis(500);
-/// How many environments are taken away after each fifth round.
+/// Number of environments removed after each fifth round.
 const CHURN: usize = 2;
 
-/// What is current, and for how many intervals.
+/// Published stages, and their duration in intervals.
 const STAGES: [(Stage, u32); 4] = [
     (Stage::First, 2),
     (Stage::Canary, 2),
     (Stage::Good, 3),
     (Stage::Bad, 3),
 ];
-/// How many of a hundred environments are to run version 2 as a canary.
+/// Percentage of the canary with version 2.
 const PERCENT: u8 = 30;
 
-/// What the manifest names.
+/// Content of the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Version 1.
     First,
     /// Version 1, and 2 for [`PERCENT`] of the environments.
     Canary,
-    /// Version 2, and 1 before it.
+    /// Version 2, with 1 as its predecessor.
     Good,
-    /// Version 3, which is no model, and 2 before it.
+    /// Version 3, which is no model, with 2 as its predecessor.
     Bad,
 }
 
 pub(crate) async fn run(environments: usize) -> Result<ExitCode> {
     println!(
-        "{environments} environments, a good new version and a bad one; dev builds, on this machine."
+        "{environments} environments, a good new version and a bad one; development builds, on this machine."
     );
     let begun = Instant::now();
     let published = Published::start().await?;
     published.stage(Stage::First);
     let mut fleet = Fleet::start(&published, environments, INTERVAL).await?;
     println!(
-        "\nall have started after {:.0} s",
+        "\nall started after {:.0} s",
         begun.elapsed().as_secs_f64()
     );
     let mut figures = Figures::of("fleet");
@@ -80,14 +81,14 @@ pub(crate) async fn run(environments: usize) -> Result<ExitCode> {
         let living = count(&fleet.function.environments());
         let checks = costs.checks / (living * f64::from(intervals));
         figures.hold(
-            format!("{stage:?}: questions for each environment and interval"),
+            format!("{stage:?}: polls per environment and interval"),
             checks,
             "",
-            // Environments that start ask as well.
+            // Environments that start poll as well.
             Goal::AtMost(1.5),
         );
         figures.add(
-            format!("{stage:?}: transfers of models"),
+            format!("{stage:?}: model downloads"),
             costs.transfers,
             "",
         );
@@ -101,7 +102,7 @@ pub(crate) async fn run(environments: usize) -> Result<ExitCode> {
     judge(&mut figures, &fleet, &bumps);
     plot::draw(&fleet, &bumps, &published)?;
     fleet.end().await;
-    println!("\n{:.0} s in all", begun.elapsed().as_secs_f64());
+    println!("\ntotal duration {:.0} s", begun.elapsed().as_secs_f64());
     figures.end()
 }
 
@@ -113,27 +114,28 @@ fn judge(figures: &mut Figures, fleet: &Fleet, bumps: &[(Stage, f64)]) {
     let invocations = f64::from(u32::try_from(invocations).unwrap_or(u32::MAX));
     figures.add("invocations", invocations, "");
     let failures = count(&fleet.failures);
-    figures.hold("failed or wrong answers", failures, "", Goal::AtMost(0.0));
+    figures.hold("failed or wrong responses", failures, "", Goal::AtMost(0.0));
     let [_, (_, canary), (_, good), (_, bad)] = bumps else {
         return;
     };
     let before = fleet.rounds.iter().filter(|round| round.ended < *canary);
     let early: usize = before.map(|round| round.second).sum();
     let early = f64::from(u32::try_from(early).unwrap_or(u32::MAX));
-    let name = "answers of version 2 before it was anyone's";
+    let name = "responses of version 2 before its publication";
     figures.hold(name, early, "", Goal::AtMost(0.0));
     let trial = fleet.rounds.iter().rfind(|round| round.ended < *good);
     if let Some(Round { asked, second, .. }) = trial {
-        // Four standard deviations: one run in ten thousand is beyond by chance.
+        // Four standard deviations: exceeded by chance in one run out of ten thousand.
         let [asked, second] =
             [asked, second].map(|count| f64::from(u32::try_from(*count).unwrap_or(u32::MAX)));
         let share = f64::from(PERCENT) / 100.0;
         let (mean, spread) = (asked * share, 4.0 * (asked * share * (1.0 - share)).sqrt());
-        let name = format!("environments on a canary of {PERCENT} % in the end");
+        let name = format!("environments on a canary of {PERCENT} % at the end");
         figures.hold(name.clone(), second, "", Goal::AtLeast(mean - spread));
         figures.hold(name, second, "", Goal::AtMost(mean + spread));
     }
-    // A round that began before the last environment moved has an answer of the old version.
+    // A round that began before the last environment switched contains responses of the old
+    // version.
     let lagging = |round: &&Round| round.began > *good && round.second < round.asked;
     let last = fleet
         .rounds
@@ -158,7 +160,7 @@ fn judge(figures: &mut Figures, fleet: &Fleet, bumps: &[(Stage, f64)]) {
     let others: usize = after.map(|round| round.asked - round.second).sum();
     let others = f64::from(u32::try_from(others).unwrap_or(u32::MAX));
     figures.hold(
-        "answers of another than the good version after the bad one",
+        "responses of another than the good version after the bad one",
         others,
         "",
         Goal::AtMost(0.0),

@@ -1,15 +1,17 @@
-//! `make bench-inference`: a request's way to the model and back, beside the model alone.
+//! `make bench-inference`: the latency and throughput of requests, compared with the model alone.
 //!
-//! The sidecar as it ships, over its Unix socket and over TCP, from a client in Rust, and through the handler on the
-//! lab's platform; the model alone (`bench-runs`, with identical session options) as the limit; and what people would
-//! run instead: `FastAPI` on uvicorn, `BentoML`, the tutorials' Python function. All of them run on one thread a run. A
-//! socket that has its answer ready shows what of that time is the operating system's.
+//! Measured are the sidecar as released, over its Unix socket and over TCP, from a client in Rust,
+//! and through the handler on the lab's platform. The model alone (`bench-runs`, with identical
+//! session options) is the lower bound. The alternatives are `FastAPI` on uvicorn, `BentoML`, and
+//! the tutorials' Python function. Every run uses one thread. A socket with a prepared response
+//! shows the operating system's share of the time.
 //!
-//! The client shares the CPUs with what it measures, so it is as thin as can be, and everything is a closed loop: a
-//! request goes out when the one before was answered, or, of callers who come seldom, 20 ms later. All contenders are
-//! there all the time and take turns, so that whatever else the machine does meets them all; what is reported are
-//! medians and, of the tail, the 99th percentile, and what is promised are differences and ratios within one run. Every
-//! contender's answer is held against that of ONNX Runtime in Python before anything is measured.
+//! The client shares the CPUs with the server, so it is minimal. Every load is a closed loop: a
+//! request follows the last response, at once or, for infrequent callers, after 20 ms. All
+//! contenders run throughout and take turns, so that disturbances of the machine affect them
+//! equally. Reported are medians and the 99th percentile; goals are differences and ratios within
+//! one run. Every contender's response is compared with that of ONNX Runtime in Python before the
+//! measurement.
 
 mod client;
 mod codec;
@@ -35,12 +37,12 @@ use subject::Subject;
 
 use crate::figures::percentile;
 
-/// The small model, asked seldom, as tables call it.
+/// Label of the small model with infrequent requests.
 const RARE: &str = "seldom";
 
-// The contenders, as tables call them.
+// Labels of the contenders.
 const BARE: &str = "the model alone";
-const ECHO: &str = "a socket that is busy for a run's time";
+const ECHO: &str = "a socket that is busy for the time of a run";
 const UNIX: &str = "sidecar, Unix socket";
 const TCP: &str = "sidecar, TCP";
 const UNIX_JSON: &str = "sidecar, Unix socket, JSON";
@@ -48,11 +50,11 @@ const FASTAPI: &str = "FastAPI on uvicorn";
 const BENTOML: &str = "BentoML";
 const HANDLER: &str = "handler and sidecar";
 const HANDLER_ECHO: &str = "handler and such a socket";
-const WITHIN: &str = "a handler with the model within";
+const WITHIN: &str = "a handler with the model in its process";
 const NOTHING: &str = "a handler that does nothing";
 const PYTHON: &str = "the tutorials' Python";
 
-/// How long one contender took with one model, request by request.
+/// Durations of one contender's requests with one model.
 struct Times {
     subject: &'static str,
     contender: &'static str,
@@ -65,13 +67,13 @@ impl Times {
     }
 }
 
-/// The median of what was measured.
+/// Median of the measured times.
 fn median(times: &[Times], subject: &str, contender: &str) -> Result<Duration> {
     let micros = judge::find(times, subject, contender, 50.0)?;
     Ok(Duration::from_secs_f64(micros / 1e6))
 }
 
-/// What one contender does in a second with one model, asked by [`CLIENTS`] at once, round by round.
+/// Throughput of one contender with one model, with [`CLIENTS`] callers, by round.
 struct Rate {
     subject: &'static str,
     contender: &'static str,
@@ -84,17 +86,18 @@ impl Rate {
     }
 }
 
-/// How many callers there are where throughput is measured.
+/// Number of callers for throughput.
 const CLIENTS: usize = 8;
 
-/// The models, in the order of their rows in the tables.
+/// Models in the order of the tables' rows.
 struct Subjects {
     small: Subject,
     image: Subject,
     heavy: Subject,
 }
 
-/// Runs it, with so many calls of each contender one at a time, and so many requests while memory is watched.
+/// Runs the bench, with `calls` sequential calls of each contender, and `requests` requests while
+/// memory is sampled.
 pub(crate) async fn run(calls: usize, requests: usize) -> Result<ExitCode> {
     let started = Instant::now();
     let parts = Parts::find()?;
@@ -113,33 +116,33 @@ pub(crate) async fn run(calls: usize, requests: usize) -> Result<ExitCode> {
     let mut others = vec![(FASTAPI, contenders::fastapi(&parts)?)];
     match contenders::bentoml(&parts)? {
         Some(server) => others.push((BENTOML, server)),
-        None => println!("BentoML could not be installed here, and is left out."),
+        None => println!("BentoML could not be installed here and is omitted."),
     }
     let codec = codec::measure(&parts, &subjects)?;
     let (mut times, rates, memory) = tokio::task::block_in_place(|| {
         for (_, server) in &others {
             server.wait(&subjects.small)?;
         }
-        println!("{calls} calls of each, one at a time");
+        println!("{calls} sequential calls of each");
         let times = latency::measure(&subjects, &sidecar, &mut bare, &others, calls)?;
-        println!("{CLIENTS} callers at once");
+        println!("{CLIENTS} concurrent callers");
         let rates = throughput::measure(&subjects, &sidecar, &mut bare, &others)?;
-        println!("{requests} requests, while memory is watched");
+        println!("{requests} requests, while memory is sampled");
         let memory = memory::measure(&subjects.small, &sidecar, requests)?;
         anyhow::Ok((times, rates, memory))
     })?;
-    // They would take their share of the CPUs.
+    // They would use a share of the CPUs.
     drop((sidecar, bare, others));
     println!("{calls} invocations of each function");
     let run = median(&times, "small", BARE)?;
     times.extend(through::measure(&parts, calls, run).await?);
     table::tell(&times, &rates, &codec, &memory);
     plot::draw(&times, &rates)?;
-    println!("\nall of it took {} s", started.elapsed().as_secs());
+    println!("\ntotal duration {} s", started.elapsed().as_secs());
     judge::figures(&times, &rates, &codec, &memory)?.end()
 }
 
-/// Says what is measured, and what is not.
+/// Prints the conditions of the measurement.
 fn introduce(parts: &Parts) -> Result<()> {
     let binary = parts.sidecar();
     let about = std::fs::metadata(&binary)?;

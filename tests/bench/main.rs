@@ -1,8 +1,8 @@
-//! Benches and soaks on the lab's platform, one subcommand each; `make` has a target for each.
+//! Benches and soak tests on the lab's platform, one subcommand each; `make` has a target for each.
 //!
-//! Each prints what it measured in a table and, where time is the story, as a line of bars, writes
-//! it to `target/bench`, and ends in failure when something is not as promised. A claim is measured
-//! against its alternative in the same run.
+//! Each prints its results in a table and, for values over time, as a sparkline, writes them to
+//! `target/bench`, and fails if a goal is missed. Every value is compared with an alternative
+//! measured in the same run.
 
 mod bars;
 mod chart;
@@ -33,55 +33,57 @@ struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum Subject {
-    /// Freeze and thaw under traffic: no failed request, nothing that grows
+    /// Freeze and thaw under traffic: no failed request, no growth
     SoakFreeze {
-        /// How many cycles by each kind of clock
+        /// Number of cycles with each kind of clock
         #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_20)]
         cycles: usize,
     },
-    /// New versions under load: no failed request, no wrong answer, nothing that grows
+    /// New versions under load: no failed request, no wrong response, no growth
     SoakReload {
-        /// How many versions of 100 KB; a fifth of it of 12 MB
+        /// Number of versions of 100 KB; a fifth as many of 12 MB
         #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_20)]
         swaps: usize,
     },
-    /// Fifty environments, a good new version and a bad one, while environments come and go
+    /// Fifty environments, a good new version and a bad one, while environments are created and
+    /// removed
     Fleet {
-        /// How many environments
+        /// Number of environments
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_20)]
         environments: usize,
     },
-    /// From INVOKE to the extension's call of `next`, with nothing due
+    /// Time from INVOKE to the extension's call of `next`, with nothing due
     Next {
-        /// How many invocations of each alternative
+        /// Number of invocations of each alternative
         #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = at_least_20)]
         invocations: usize,
     },
-    /// From nothing to the first right answer, beside a bare program and the tutorials' Python
+    /// Time to the first correct response, compared with a bare program and the tutorials' Python
     Coldstart {
-        /// How many cold starts of each, with each model, on loopback, thrice as many of small ones; half of it on the link
+        /// Number of cold starts of each contender with each model on loopback; three times as many
+        /// of small models, half as many on the link
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
         repetitions: u16,
     },
-    /// A request's way to the model and back, beside the model alone and the servers of others
+    /// Latency and throughput, compared with the model alone and other servers
     Inference {
-        /// How many requests one at a time each contender answers
+        /// Number of sequential requests to each contender
         #[arg(long, value_name = "N", default_value_t = 4_000, value_parser = at_least_20)]
         calls: usize,
-        /// How many requests go by while memory is watched
+        /// Number of requests while memory is sampled
         #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = at_least_20)]
         requests: usize,
     },
-    /// The socket that has its answer ready, which `inference` starts
+    /// The socket with a prepared response, which `inference` starts
     #[command(hide = true)]
     Echo {
         socket: PathBuf,
         answer: PathBuf,
         nanoseconds: u64,
     },
-    /// 250 MB from S3 to a file, beside AWS's C client and a parallel curl
+    /// Download of 250 MB from S3 into a file, compared with AWS's C client and a parallel curl
     Fetch {
-        /// How many transfers of each
+        /// Number of transfers of each
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
         repetitions: u16,
     },
@@ -108,10 +110,10 @@ async fn main() -> Result<ExitCode> {
     }
 }
 
-/// Fewer have no median and no p99 to speak of.
+/// Fewer values have no meaningful median and p99.
 fn at_least_20(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number >= 20 => Ok(number),
-        _ => Err("a whole number, 20 or more".to_owned()),
+        _ => Err("allowed: a whole number, at least 20".to_owned()),
     }
 }

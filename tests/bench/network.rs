@@ -1,4 +1,4 @@
-//! The network that the benches measure on: a link as a function has one, in TLS.
+//! Network of the benches: a link like a function's, with TLS.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use lab::link::Link;
 use lab::s3::S3Server;
 
-/// What Lambda gives an environment: 625 Mbit/s, in bytes a second.
+/// Lambda's bandwidth of an environment: 625 Mbit/s, in bytes per second.
 pub(crate) const LINK_BYTES: u64 = 625_000_000 / 8;
-/// In each direction: 30 ms there and back.
+/// Per direction: 30 ms per round trip.
 pub(crate) const LATENCY: Duration = Duration::from_millis(15);
 /// Longer than any bench.
 const SIGNED_FOR: Duration = Duration::from_secs(3_600);
-/// Where systems keep the authorities that they trust.
+/// Paths of the system's trusted authorities.
 const SYSTEM: [&str; 2] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
 ];
 
-/// The root of a server's URLs at the near end of a link to it.
+/// Root of a server's URLs through a link.
 pub(crate) fn url_of(link: &Link, s3: &S3Server) -> String {
     match s3.authority() {
         Some(_) => link.url().replace("http://", "https://"),
@@ -28,8 +28,8 @@ pub(crate) fn url_of(link: &Link, s3: &S3Server) -> String {
     }
 }
 
-/// What a client is to trust: the server's authority, among all those that this system trusts, since reading them is
-/// a part of every start.
+/// Authorities for clients: the server's, appended to the system's, since reading those is a part
+/// of every start.
 pub(crate) fn authorities(s3: &S3Server) -> String {
     let mut all = SYSTEM
         .iter()
@@ -40,10 +40,10 @@ pub(crate) fn authorities(s3: &S3Server) -> String {
     all
 }
 
-/// An object's address at `url`, signed for whoever has no keys.
+/// Presigned URL of an object at `url`, for clients without keys.
 pub(crate) async fn signed(s3: &S3Server, url: &str, bucket: &str, key: &str) -> Result<String> {
     let config = s3.client().config().to_builder().endpoint_url(url);
-    // Asked for in a header, a checksum would have to be signed, and sent.
+    // A checksum requested by a header would have to be signed and sent.
     let config = config.response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     let get = aws_sdk_s3::Client::from_conf(config.build()).get_object();
     let signed = get.bucket(bucket).key(key);

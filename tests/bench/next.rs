@@ -1,13 +1,14 @@
-//! `make bench-next`: how long an extension that has nothing to do holds up an invocation.
+//! `make bench-next`: the delay that an idle extension adds to an invocation.
 //!
-//! Two times of the lab's. *INVOKE to next*: from the lab's answer to an extension's `next` to that
-//! extension's next call. `PostRuntimeExtensions`, as AWS reports it: from the runtime's call of
-//! `next` to the last extension's, zero when the extension was first.
+//! Two times of the lab. *INVOKE to next*: from the lab's response to an extension's `next` to that
+//! extension's following call. `PostRuntimeExtensions`, as AWS reports it: from the runtime's call
+//! of `next` to the last extension's, zero if the extension was first.
 //!
-//! Beside the sidecar run, in turns, its alternatives: an extension that does nothing at all, which
-//! is the floor that lab and machine set, and none. The function is the lab's probe, which calls
-//! nobody; in one more the handler has the sidecar predict. All run twice: frozen and thawed around
-//! each invocation, as on Lambda, where every process has to be woken first, and left awake.
+//! The sidecar takes turns with its alternatives: an extension that does nothing, which is the
+//! lower bound of lab and machine, and no extension. The function is the lab's probe, which calls
+//! nothing; in a further contender the handler calls the sidecar. All are measured twice: frozen
+//! and thawed around each invocation, as on Lambda, where every process must be woken first, and
+//! without freezes.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -24,9 +25,10 @@ use lab::reference::WINE;
 
 const PROBE: &str = "probe";
 const SIDECAR: &str = "model-sidecar";
-/// In turns of so many, so that whatever else the machine does meets them all.
+/// Invocations per turn; contenders take turns, so that disturbances of the machine affect them
+/// equally.
 const TURN: usize = 50;
-/// What the platform is promised. Source: this project's goals.
+/// Goal of this project.
 const GOAL_MS: f64 = 1.0;
 
 /// The alternatives, in the order of the table.
@@ -54,14 +56,14 @@ struct Times {
 
 pub(crate) async fn run(invocations: usize) -> Result<ExitCode> {
     println!(
-        "From INVOKE to `next` with nothing due, {invocations} invocations each; dev builds, on this machine."
+        "From INVOKE to `next` with nothing due, {invocations} invocations each; development builds, on this machine."
     );
     let folders = Folders::new()?;
     let s3 = S3Server::start().await?;
     let file = lab::artifacts::workspace().join("tests/models/wine-v1.onnx");
     s3.put("models", "wine.onnx", std::fs::read(file)?);
     let contenders = contenders(&folders, &s3).await?;
-    // The first has an Init in it.
+    // The first invocation includes an Init.
     for contender in &contenders {
         contender.invoke().await?;
     }
@@ -73,7 +75,7 @@ pub(crate) async fn run(invocations: usize) -> Result<ExitCode> {
             }
         }
     }
-    ensure!(s3.requests().len() == checks, "something was due");
+    ensure!(s3.requests().len() == checks, "the sidecar polled during the bench");
     let mut times = Vec::new();
     for contender in &contenders {
         times.push(contender.times(invocations).await?);
@@ -91,14 +93,14 @@ pub(crate) async fn run(invocations: usize) -> Result<ExitCode> {
     figures.end()
 }
 
-/// The sidecar, which is not called, beside its alternatives.
+/// Compares the sidecar, which is not called, with its alternatives.
 fn judge(figures: &mut Figures, when: &str, times: &[Times]) {
     let [sidecar, _, floor, none] = times else {
         unreachable!("as many as there are kinds");
     };
     for percent in [50.0, 99.0] {
         let [ours, least] = [sidecar, floor].map(|times| percentile(&times.to_next, percent));
-        let name = format!("{when}: INVOKE to next p{percent}, more than the floor");
+        let name = format!("{when}: INVOKE to next p{percent}, above the floor");
         figures.hold(name, ours - least, "ms", Goal::Below(GOAL_MS));
         let name = format!("{when}: INVOKE to next p{percent}, over the floor");
         figures.add(name, ours / least, "×");
@@ -167,7 +169,7 @@ async fn contenders(folders: &Folders, s3: &S3Server) -> Result<Vec<Contender>> 
     Ok(all)
 }
 
-/// What a kind is made of, and what it is asked.
+/// Configuration of a kind, and its event.
 fn recipe(kind: usize, folders: &Folders, s3: &S3Server) -> Result<(Builder, Value)> {
     let probe = folders.function();
     let with_sidecar = |function: &Path| {
@@ -177,7 +179,7 @@ fn recipe(kind: usize, folders: &Folders, s3: &S3Server) -> Result<(Builder, Val
                 .env("MODEL_URI", "s3://models/wine.onnx")
                 .env("MODEL_PORT", "0")
                 .env("MODEL_METRICS", "emf")
-                // Longer than this takes: nothing is due.
+                // Longer than the bench, so that no poll is due.
                 .env("MODEL_REFRESH_INTERVAL", "1h")
                 .env("MODEL_METRICS_INTERVAL", "1h"),
         )
@@ -201,11 +203,11 @@ impl Contender {
         Ok(())
     }
 
-    /// The times of all invocations but the first.
+    /// Times of all invocations but the first.
     async fn times(&self, invocations: usize) -> Result<Times> {
         let reports = self.function.wait_for_reports(invocations + 1).await?;
         let reports = reports.iter().skip(1);
-        let environment = self.function.environment().context("it is gone")?;
+        let environment = self.function.environment().context("no environment")?;
         let trace = environment.trace();
         let calls: Vec<_> = trace
             .iter()
@@ -216,7 +218,7 @@ impl Contender {
         let mut to_next = Vec::new();
         for pair in calls.windows(2) {
             if pair[0].event().as_deref() == Some("INVOKE") {
-                let answered = pair[0].answered.context("an event that was not given")?;
+                let answered = pair[0].answered.context("an event that was not delivered")?;
                 to_next.push(milliseconds(pair[1].asked.saturating_sub(answered)));
             }
         }
@@ -228,7 +230,7 @@ impl Contender {
         };
         ensure!(
             to_next.len() == expected,
-            "{}: {} INVOKE events in place of {expected}",
+            "{}: {} INVOKE events instead of {expected}",
             self.name,
             to_next.len()
         );

@@ -1,9 +1,10 @@
-//! `make soak-reload`: a thousand new versions under the load of four clients, and what a swap of 12 MB does to their
-//! answers.
+//! `make soak-reload`: a thousand new versions under the load of four clients, and the effect of a
+//! swap of 12 MB on latency.
 //!
-//! The sidecar runs by itself ([`swaps`]). First come small models, a third of them with something in their way: no
-//! request may notice, and nothing may grow. Then come large ones with nothing in their way: requests that were
-//! under way in a swap are held against those between swaps, which come from the same seconds of the same machine.
+//! The sidecar runs without Lambda ([`swaps`]). First come small models, a third of them with an
+//! injected fault: no request may be affected, and nothing may grow. Then come large models without
+//! faults: the latencies of requests during a swap are compared with those between swaps, from the
+//! same seconds on the same machine.
 
 mod plot;
 
@@ -18,24 +19,25 @@ use lab::soak::adder::Size;
 use lab::soak::callers::{self, Ledger, Sample, backwards};
 use lab::soak::swaps::{Swaps, Tally};
 
-/// After a swap the old version is taken apart and its memory given back, which belongs to the swap.
+/// The destruction of the old version and the release of its memory count as part of the swap.
 const AFTERMATH: Duration = Duration::from_millis(20);
-/// Between a client's requests where latencies are compared: with none, four clients fill both CPUs of a small machine,
-/// and what is measured is their own queue.
+/// Pause between a client's requests for the comparison of latencies. Without it, four clients
+/// saturate both CPUs of a small machine, and the measured time is their own queueing.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How many more threads: as many as had work at once at some moment, of those that the runtime keeps for what blocks.
+/// Maximum growth of threads: the runtime keeps blocking threads for the highest concurrency so
+/// far.
 const MAX_THREADS: f64 = 2.0;
 
 pub(crate) async fn run(swaps: usize) -> Result<ExitCode> {
     let begun = Instant::now();
     let mut figures = Figures::of("reload");
     println!(
-        "New versions under the load of {} clients; dev builds, on this machine.",
+        "New versions under the load of {} clients; development builds, on this machine.",
         callers::CALLERS
     );
 
-    println!("\n{swaps} versions of 100 KB, a third of them with something in their way");
+    println!("\n{swaps} versions of 100 KB, a third of them with an injected fault");
     let mut running = Swaps::start(Size::SMALL, 1, Duration::ZERO).await?;
     for _ in 0..swaps {
         running.swap_in_trouble().await?;
@@ -57,21 +59,21 @@ pub(crate) async fn run(swaps: usize) -> Result<ExitCode> {
     latencies.judge(&mut figures);
 
     plot::draw(&small, &large, &latencies)?;
-    println!("\n{:.0} s in all", begun.elapsed().as_secs_f64());
+    println!("\ntotal duration {:.0} s", begun.elapsed().as_secs_f64());
     figures.end()
 }
 
 /// Latencies in milliseconds.
 struct Latencies {
-    /// Of requests that were under way at some moment of a swap.
+    /// Of requests that overlapped a swap.
     swapping: Vec<f64>,
-    /// Of the others.
+    /// Of the other requests.
     steady: Vec<f64>,
 }
 
 impl Latencies {
     fn of(samples: &[Sample], swaps: &[(Instant, Instant)]) -> Self {
-        // Swaps come one after the other, so the first that may matter is found from the end of each.
+        // Swaps are sequential, so the first relevant one is found by its end.
         let in_swap = |sample: &&Sample| {
             let first = swaps.partition_point(|(_, end)| *end + AFTERMATH < sample.asked);
             swaps
@@ -100,7 +102,7 @@ impl Latencies {
         let [steady, swapping] =
             [&self.steady, &self.swapping].map(|times| percentile(times, 99.0));
         figures.hold(
-            "large: p99 in swaps, of the steady one",
+            "large: p99 in swaps over steady",
             swapping / steady.max(f64::MIN_POSITIVE),
             "times",
             Goal::AtMost(2.0),
@@ -116,7 +118,7 @@ fn tell(tally: &Tally, ledger: &Ledger) {
         ..
     } = tally;
     println!(
-        "  {} requests, {good} good versions, {bad} bad ones, {troubled} swaps in trouble",
+        "  {} requests, {good} good versions, {bad} bad ones, {troubled} swaps with a fault",
         ledger.samples.len() + ledger.failures.len()
     );
     for problem in ledger.failures.iter().take(3) {
@@ -132,18 +134,18 @@ fn judge(figures: &mut Figures, size: &str, tally: &Tally, ledger: &Ledger) {
     let none = |figures: &mut Figures, what: &str, found: f64| {
         figures.hold(format!("{size}: {what}"), found, "", Goal::AtMost(0.0));
     };
-    none(figures, "failed or wrong answers", count(&ledger.failures));
+    none(figures, "failed or wrong responses", count(&ledger.failures));
     let older = u32::try_from(backwards(&ledger.samples)).unwrap_or(u32::MAX);
     none(
         figures,
-        "answers of a version that had been replaced",
+        "responses of a version that had been replaced",
         older.into(),
     );
     let versions = u32::try_from(ledger.versions()).unwrap_or(u32::MAX);
-    // One that was overtaken while it was fetched need not have answered.
+    // A version that was replaced during its download need not have responded.
     let skipped = f64::from(tally.good) - f64::from(versions);
     figures.add(
-        format!("{size}: good versions that never answered"),
+        format!("{size}: good versions that never responded"),
         skipped,
         "",
     );
@@ -156,9 +158,9 @@ fn judge(figures: &mut Figures, size: &str, tally: &Tally, ledger: &Ledger) {
 
     let [early, late] = early_and_late(&memory(tally), 50.0);
     figures.add(format!("{size}: resident after ten swaps"), early, "MB");
-    let name = format!("{size}: resident after all");
+    let name = format!("{size}: resident at the end");
     figures.hold(name, late, "MB", Goal::AtMost(early * 1.05));
-    // One more or less is chance; what stays is the fewest.
+    // Single descriptors or threads vary by chance, so minima are compared.
     for (what, values, most) in [
         ("descriptors", descriptors(tally), 0.0),
         ("threads", threads(tally), MAX_THREADS),

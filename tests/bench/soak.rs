@@ -1,9 +1,9 @@
-//! `make soak-freeze`: a thousand freezes and thaws under traffic by each kind of clock, and
-//! whether anything grows.
+//! `make soak-freeze`: a thousand freezes and thaws under traffic with each kind of clock, and the
+//! growth of resources.
 //!
-//! Growth is the median of the last tenth of the cycles less that of the second tenth, and of
-//! descriptors the fewest: by then every pool, buffer and histogram has been used in every way there
-//! is. The environments run beside each other.
+//! Growth is the median of the last tenth of the cycles less that of the second tenth, and for
+//! descriptors the minimum: by then every pool, buffer and histogram has been in full use. The
+//! environments run in parallel.
 
 use std::io::{IsTerminal as _, Write as _, stdout};
 use std::process::ExitCode;
@@ -17,12 +17,12 @@ use crate::figures::{Figures, Goal, percentile, sparkline};
 use lab::soak::cycles::{Cycles, Ended};
 use lab::soak::usage::Usage;
 
-/// The two processes, and how much more memory, in MB, each may have at the end. What the sidecar's
-/// allocator keeps differs by this much from one moment to the next, as models come and go; the
-/// handler does the same each time, and a leak of 100 bytes a request is more.
+/// The two processes, and the maximum growth of their memory, in MB. The memory that the sidecar's
+/// allocator retains varies by this much as models are loaded and dropped. The handler repeats the
+/// same work, and its limit detects a leak of 100 bytes per request.
 const PROCESSES: [(&str, f64); 2] = [("sidecar", 1.0), ("handler", 0.15)];
-/// How many more threads: as many as had work at once at some moment, of those that the runtime
-/// keeps for what blocks. A thread left behind every hundred cycles is more.
+/// Maximum growth of threads: the runtime keeps blocking threads for the highest concurrency so
+/// far. One leaked thread per hundred cycles exceeds it.
 const MAX_THREADS: f64 = 2.0;
 const CLOCKS: [(Clock, &str); 3] = [
     (Clock::Real, "the machine's clock"),
@@ -32,7 +32,7 @@ const CLOCKS: [(Clock, &str); 3] = [
 
 pub(crate) async fn run(cycles: usize) -> Result<ExitCode> {
     println!(
-        "Freezes and thaws under traffic, {cycles} by each kind of clock; dev builds, on this machine."
+        "Freezes and thaws under traffic, {cycles} by each kind of clock; development builds, on this machine."
     );
     let begun = Instant::now();
     let done = watch::Sender::new(0);
@@ -56,11 +56,11 @@ pub(crate) async fn run(cycles: usize) -> Result<ExitCode> {
         judge(&mut figures, name, &ended);
     }
     progress.abort();
-    println!("\n{:.0} s in all", begun.elapsed().as_secs_f64());
+    println!("\ntotal duration {:.0} s", begun.elapsed().as_secs_f64());
     figures.end()
 }
 
-/// How far it is, on a terminal.
+/// Shows the progress on a terminal.
 async fn progress(mut done: watch::Receiver<usize>, all: usize) {
     while stdout().is_terminal() && done.changed().await.is_ok() {
         print!("\r{}/{all} ", *done.borrow_and_update());
@@ -71,7 +71,7 @@ async fn progress(mut done: watch::Receiver<usize>, all: usize) {
 fn tell(ended: &Ended) {
     let tally = &ended.tally;
     println!(
-        "  {} requests, {} freezes in the middle of one, {} new versions",
+        "  {} requests, {} freezes during a request, {} new versions",
         tally.requests, tally.in_requests, tally.bumps
     );
     let [s3, cloudwatch] = ended.answered;
@@ -98,8 +98,8 @@ fn judge(figures: &mut Figures, clock: &str, ended: &Ended) {
         figures.hold(format!("{clock}: {name}"), value, unit, goal);
     };
     let failures = crate::figures::count(&tally.failures);
-    count("failed or wrong answers", failures, "", Goal::AtMost(0.0));
-    // One every other twenty cycles, at the least.
+    count("failed or wrong responses", failures, "", Goal::AtMost(0.0));
+    // At least one per forty cycles.
     let bumps = crate::figures::count(&tally.usages) / 40.0;
     count(
         "new versions",
@@ -109,7 +109,7 @@ fn judge(figures: &mut Figures, clock: &str, ended: &Ended) {
     );
     let lost = f64::from(tally.requests) - ended.counted;
     count(
-        "inferences that CloudWatch never counted",
+        "inferences missing in CloudWatch",
         lost.max(0.0),
         "",
         Goal::AtMost(0.0),
@@ -121,7 +121,7 @@ fn judge(figures: &mut Figures, clock: &str, ended: &Ended) {
             count(&name, late - early, unit, Goal::AtMost(most));
         };
         grows("resident MB", "MB", most_growth, 50.0, megabytes);
-        // A connection more or less is chance: what stays open is the fewest.
+        // Single connections vary by chance, so minima are compared.
         grows("descriptors", "", 0.0, 0.0, |usage| {
             usage.descriptors.into()
         });

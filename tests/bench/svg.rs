@@ -1,8 +1,8 @@
-//! A drawing on disk.
+//! SVG files.
 
 use anyhow::{Context as _, Result};
 
-/// Writes `target/bench/NAME.svg`, of this size in the drawing's own units, and says so.
+/// Writes `target/bench/NAME.svg` with this size in the drawing's own units, and prints its path.
 pub(crate) fn write(name: &str, wide: f64, high: f64, body: &str) -> Result<()> {
     let svg = format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0} {high:.0}" font-family="sans-serif" font-size="12">
@@ -15,6 +15,6 @@ pub(crate) fn write(name: &str, wide: f64, high: f64, body: &str) -> Result<()> 
     std::fs::create_dir_all(&folder)
         .and_then(|()| std::fs::write(&file, svg))
         .with_context(|| format!("cannot write {}", file.display()))?;
-    println!("\ndrawn in target/bench/{name}.svg");
+    println!("\nplot written to target/bench/{name}.svg");
     Ok(())
 }

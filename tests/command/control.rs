@@ -1,4 +1,4 @@
-//! `lab status`, `freeze`, `thaw`, `reset` and `shutdown`: the client's side.
+//! Client side of `lab status`, `freeze`, `thaw`, `reset` and `shutdown`.
 
 use std::time::Duration;
 
@@ -62,14 +62,14 @@ async fn act(
     let numbers: Vec<_> = environments.iter().map(Value::to_string).collect();
     match (done["server"].as_bool(), numbers.as_slice()) {
         (Some(true), _) => println!("{action}: all environments and the server"),
-        (_, []) => println!("{action}: there is no environment"),
+        (_, []) => println!("{action}: no environments"),
         (_, numbers) => println!("{action}: environment {}", numbers.join(", ")),
     }
     Ok(())
 }
 
-/// Asks the server, and returns its answer's JSON. It has no limit of time: `freeze --for` may
-/// take as long as it says.
+/// Calls the server, and returns the response's JSON. There is no timeout: `freeze --for` may take
+/// long.
 async fn call(
     port: u16,
     method: Method,
@@ -84,7 +84,7 @@ async fn call(
     let stream = TcpStream::connect(("127.0.0.1", port))
         .await
         .with_context(|| {
-            format!("--port {port}: no `lab serve` listens there; it says its port when it starts")
+            format!("cannot connect to port {port}: no `lab serve` listens there; `lab serve` prints its port at start")
         })?;
     let request = Request::builder()
         .method(method)
@@ -102,9 +102,9 @@ async fn call(
         },
         connection
     );
-    let (status, body) = answer.with_context(|| format!("the server on port {port} broke off"))?;
+    let (status, body) = answer.with_context(|| format!("the server on port {port} closed the connection"))?;
     let json: Value = serde_json::from_slice(&body)
-        .with_context(|| format!("--port {port}: what listens there is no `lab serve`"))?;
+        .with_context(|| format!("the server on port {port} is not a `lab serve`"))?;
     if status == StatusCode::OK {
         return Ok(json);
     }

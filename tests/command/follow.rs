@@ -1,4 +1,4 @@
-//! The log on standard output, each line with its time, as CloudWatch shows it.
+//! Prints the log to standard output, each line with its time, as CloudWatch shows it.
 
 use std::time::SystemTime;
 
@@ -6,7 +6,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use lab::log_capture::LogCapture;
 
-/// Prints lines as they come, until the log's end.
+/// Prints lines as they arrive, until the end of the log.
 pub(crate) async fn print(log: &LogCapture) {
     let mut printed = 0;
     loop {
@@ -25,7 +25,7 @@ fn now() -> String {
     let seconds_and_nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let since = seconds_and_nanos.unwrap_or_default();
     let seconds = i64::try_from(since.as_secs()).unwrap_or_default();
-    // To the millisecond, as CloudWatch keeps it, and with all three digits.
+    // In milliseconds, CloudWatch's resolution, always with three digits.
     let whole = DateTime::from_secs(seconds).fmt(Format::DateTime);
     let whole = whole.unwrap_or_default();
     format!(

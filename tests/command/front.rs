@@ -1,4 +1,4 @@
-//! The server: invocations under the paths of Lambda's API, and the lab's own under `/lab`.
+//! HTTP server: invocations on the paths of Lambda's API, and control of the lab under `/lab`.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -20,7 +20,7 @@ use crate::{invoke, status};
 
 pub(crate) type Answer = Response<Full<Bytes>>;
 
-/// The server's state; clones are the same server.
+/// State of the server. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Front {
     function: Arc<Function>,
@@ -35,13 +35,14 @@ impl Front {
         }
     }
 
-    /// Takes requests until one asks for the end.
+    /// Accepts connections until a shutdown request.
     pub(crate) async fn serve(&self, listener: TcpListener) {
         loop {
             tokio::select! {
                 () = self.end.notified() => return,
                 accepted = listener.accept() => {
-                    // An error is the connection's: it was gone before it could be taken.
+                    // An accept error concerns one connection, which was closed before it was
+                    // accepted.
                     if let Ok((stream, _)) = accepted {
                         tokio::spawn(self.clone().connection(stream));
                     }
@@ -54,7 +55,7 @@ impl Front {
         let service =
             service_fn(|request| async { Ok::<_, Infallible>(self.answer(request).await) });
         let mut http = hyper::server::conn::http1::Builder::new();
-        // A client that breaks off is its own affair.
+        // A connection error means that the client disconnected.
         let _ = http
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(stream), service)
@@ -68,13 +69,13 @@ impl Front {
                 return method_not_allowed(&head.method, "POST");
             }
             let Ok(body) = body.collect().await else {
-                return refused(StatusCode::BAD_REQUEST, "the request broke off");
+                return refused(StatusCode::BAD_REQUEST, "the request body is incomplete");
             };
             return invoke::answer(&self.function, name, &head.headers, body.to_bytes()).await;
         }
         let Some(action) = head.uri.path().strip_prefix("/lab/") else {
             let message = format!(
-                "no such path: {}; allowed are {} and those under /lab/",
+                "no such path: {}; allowed: {} and the paths under /lab/",
                 head.uri.path(),
                 invoke::PATH
             );
@@ -126,7 +127,7 @@ impl Front {
     }
 }
 
-/// What is done to environments.
+/// Action on environments.
 #[derive(Clone, Copy)]
 enum Action {
     Freeze(Option<Duration>),
@@ -147,8 +148,8 @@ impl Action {
     }
 }
 
-/// Freezes, and with a time lets it pass and thaws again: at once where the environment's clock is
-/// not the machine's, else by waiting.
+/// Freezes. With a time, lets it pass and thaws again; with the machine's clock that takes real
+/// time.
 async fn freeze(environment: &Environment, time: Option<Duration>) -> Result<(), Problem> {
     environment.freeze().await?;
     if let Some(time) = time {
@@ -163,11 +164,11 @@ async fn freeze(environment: &Environment, time: Option<Duration>) -> Result<(),
 
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    #[error("no such action: {0:?}; allowed are status, freeze, thaw, reset and shutdown")]
+    #[error("no such action: {0:?}; allowed: status, freeze, thaw, reset, shutdown")]
     NoSuchAction(String),
-    #[error("no environment {number}; there are {numbers:?}")]
+    #[error("no environment {number}; existing: {numbers:?}")]
     NoSuchEnvironment { number: usize, numbers: Vec<usize> },
-    #[error("{name}={value}: allowed is {allowed}")]
+    #[error("invalid {name}={value}; allowed: {allowed}")]
     Query {
         name: &'static str,
         value: String,
@@ -187,7 +188,7 @@ impl Problem {
     }
 }
 
-/// The parameters of a path under `/lab`.
+/// Query parameters of a path under `/lab`.
 struct Query(HashMap<String, String>);
 
 impl Query {
@@ -247,6 +248,6 @@ pub(crate) fn refused(status: StatusCode, message: &str) -> Answer {
 }
 
 fn method_not_allowed(method: &Method, allowed: &str) -> Answer {
-    let message = format!("{method}: allowed is {allowed}");
+    let message = format!("method {method} not allowed; allowed: {allowed}");
     refused(StatusCode::METHOD_NOT_ALLOWED, &message)
 }

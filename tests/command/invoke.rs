@@ -1,6 +1,6 @@
-//! Lambda's Invoke API over one function, whatever name the path has for it: with the request's
-//! headers `X-Amz-Invocation-Type` and `X-Amz-Log-Type`, and with the answer's
-//! `X-Amz-Function-Error`, `X-Amzn-RequestId` and `X-Amz-Log-Result`.
+//! Lambda's Invoke API for one function, with any name in the path. Implements the request headers
+//! `X-Amz-Invocation-Type` and `X-Amz-Log-Type`, and the response headers `X-Amz-Function-Error`,
+//! `X-Amzn-RequestId` and `X-Amz-Log-Result`.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use serde::de::IgnoredAny;
 
 use crate::front::{Answer, refused};
 
-/// The path, as AWS's emulator has it.
+/// Path of an invocation, as in AWS's emulator.
 pub(crate) const PATH: &str = "/2015-03-31/functions/function/invocations";
-/// How much of an invocation's log its answer carries, from the end.
+/// Maximum size of the log tail in a response, in bytes.
 const TAIL: usize = 4 * 1024;
-/// The longest event that nobody waits for, in bytes.
+/// Maximum size of an asynchronous event, in bytes.
 const MAX_EVENT: usize = 1024 * 1024;
 
-/// The function that an invocation's path names.
+/// Name of the function in an invocation's path.
 pub(crate) fn function_of(path: &str) -> Option<&str> {
     let name = path.strip_prefix("/2015-03-31/functions/")?;
     let name = name.strip_suffix("/invocations")?;
@@ -35,7 +35,7 @@ pub(crate) async fn answer(
     headers: &HeaderMap,
     payload: Bytes,
 ) -> Answer {
-    // Lambda hands on `{}` where a caller sends nothing.
+    // Lambda passes `{}` if the caller sends no payload.
     let payload = if payload.is_empty() {
         Bytes::from_static(b"{}")
     } else {
@@ -93,8 +93,9 @@ pub(crate) async fn answer(
                     .await
                     .function_error()
                 {
-                    // Lambda tries twice more, minutes later; the lab says so and leaves it.
-                    eprintln!("lab: an event for {name} failed: {}", error.error_type);
+                    // Lambda retries twice, minutes later; the lab logs the failure and does not
+                    // retry.
+                    eprintln!("lab: asynchronous invocation of {name} failed: {}", error.error_type);
                 }
             });
             empty(StatusCode::ACCEPTED)
@@ -119,8 +120,8 @@ fn whole(invocation: Invocation, log: Option<String>) -> Answer {
     answer
 }
 
-/// The end of the log from the invocation's START to its REPORT; what other invocations write
-/// meanwhile is among it. `None` for an invocation that no environment took.
+/// Log tail of the invocation, from its START to its REPORT, with lines of concurrent invocations
+/// in between. `None` for an invocation that no environment accepted.
 async fn log_of(function: &Function, request_id: &str) -> Option<String> {
     let of_it = |line: &str, kind: &str| {
         let rest = line.strip_prefix(kind);
@@ -148,7 +149,7 @@ fn empty(status: StatusCode) -> Answer {
 }
 
 fn wrong(header: &str, value: &str, allowed: &str) -> Answer {
-    let message = format!("{header}: {value:?}: allowed is {allowed}");
+    let message = format!("invalid {header}: {value:?}; allowed: {allowed}");
     named(
         "InvalidParameterValueException",
         StatusCode::BAD_REQUEST,

@@ -1,5 +1,5 @@
-//! Links of set bandwidth and latency before the endpoints that the function's configuration
-//! names, so that what goes to S3 and CloudWatch goes at a function's pace.
+//! Links with a bandwidth and latency in front of the endpoints in the function's configuration, so
+//! that S3 and CloudWatch are as far away as from a function.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
@@ -8,10 +8,11 @@ use anyhow::Context as _;
 use http::Uri;
 use lab::link::Link;
 
-/// Which variables name endpoints: `AWS_ENDPOINT_URL`, and one with the service's name after it.
+/// Prefix of the variables with endpoints: `AWS_ENDPOINT_URL`, and one per service with its name
+/// appended.
 const ENDPOINT: &str = "AWS_ENDPOINT_URL";
 
-/// Lays a link before each endpoint among the variables, and puts it in the endpoint's place.
+/// Creates a link to each endpoint among the variables, and replaces the endpoint with it.
 pub(crate) async fn lay(
     variables: &mut [(String, String)],
     bandwidth: Option<u64>,
@@ -26,7 +27,7 @@ pub(crate) async fn lay(
             continue;
         }
         let (target, path) =
-            endpoint(value).with_context(|| format!("cannot lay a link before {name}={value}"))?;
+            endpoint(value).with_context(|| format!("cannot set a bandwidth or latency for {name}={value}"))?;
         let link = Link::to(target).await?;
         link.bandwidth(bandwidth);
         link.latency(latency.unwrap_or_default());
@@ -45,9 +46,9 @@ fn endpoint(url: &str) -> anyhow::Result<(SocketAddr, String)> {
     let uri: Uri = url.parse()?;
     anyhow::ensure!(
         uri.scheme_str() == Some("http"),
-        "allowed is an http URL: a link does not speak TLS"
+        "only http URLs are supported, not TLS"
     );
-    let host = uri.host().context("the URL names no host")?;
+    let host = uri.host().context("the URL has no host")?;
     let port = uri.port_u16().unwrap_or(80);
     let mut addresses = (host.trim_matches(['[', ']']), port).to_socket_addrs()?;
     let address = addresses.next().context("the host has no address")?;

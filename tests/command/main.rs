@@ -1,10 +1,10 @@
 //! `lab`: a Lambda platform in the terminal. `lab serve` runs any layer and any function on this
-//! machine and answers invocations over HTTP; `lab status`, `freeze`, `thaw`, `reset` and
-//! `shutdown` act on it from another terminal, over the same port.
+//! machine and accepts invocations over HTTP. `lab status`, `freeze`, `thaw`, `reset` and
+//! `shutdown` control it from another terminal, over the same port.
 //!
-//! Standard output has what the command is asked for: the function's log as CloudWatch would show
-//! it, or a table. What the lab itself has to say goes to standard error. The exit code is 0, 1
-//! when something failed, 2 for arguments that cannot be.
+//! Standard output has the command's result: the function's log in CloudWatch's form, or a table.
+//! Messages of the lab itself go to standard error. The exit code is 0, 1 after a failure, 2 for
+//! invalid arguments.
 
 mod arguments;
 mod control;

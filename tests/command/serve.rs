@@ -1,4 +1,4 @@
-//! `lab serve`: the function and its layer on this machine until a signal or `lab shutdown`.
+//! `lab serve`: runs the function and its layer on this machine until a signal or `lab shutdown`.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -16,28 +16,28 @@ pub(crate) async fn run(mut arguments: Serve) -> anyhow::Result<()> {
     let address = (Ipv4Addr::LOCALHOST, arguments.port);
     let listener = TcpListener::bind(address)
         .await
-        .with_context(|| format!("--port {}: cannot listen on it", arguments.port))?;
+        .with_context(|| format!("cannot listen on port {}", arguments.port))?;
     let port = listener.local_addr()?.port();
-    // Signals are heard from here on, so that one that comes during the start is not lost.
+    // Handled from here on, so that a signal during the start is not lost.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
 
     let (bandwidth, latency) = (arguments.bandwidth, arguments.latency);
     let links = links::lay(&mut arguments.variables, bandwidth, latency).await?;
-    let no_layer = tempfile::tempdir().context("cannot make a folder for a layer that is none")?;
+    let no_layer = tempfile::tempdir().context("cannot create an empty folder for the layer")?;
     let function = Arc::new(builder(&arguments, no_layer.path()).start().await?);
     let printer = tokio::spawn({
         let log = function.log().clone();
         async move { follow::print(&log).await }
     });
-    eprintln!("lab: listening on 127.0.0.1:{port}; Ctrl-C ends it. To invoke the function:");
+    eprintln!("lab: listening on 127.0.0.1:{port}; press Ctrl-C to stop. To invoke the function:");
     eprintln!("  curl -d '{{}}' http://127.0.0.1:{port}/2015-03-31/functions/function/invocations");
 
     let front = Front::new(Arc::clone(&function));
     tokio::select! {
         () = front.serve(listener) => {}
-        _ = interrupt.recv() => eprintln!("lab: interrupted, ending the environments"),
-        _ = terminate.recv() => eprintln!("lab: told to end, ending the environments"),
+        _ = interrupt.recv() => eprintln!("lab: interrupted, shutting down the environments"),
+        _ = terminate.recv() => eprintln!("lab: SIGTERM received, shutting down the environments"),
     }
     function.shutdown().await;
     printer.await?;

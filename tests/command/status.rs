@@ -1,4 +1,4 @@
-//! What `lab status` shows of each environment.
+//! Rows of `lab status`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use http::StatusCode;
 use lab::lambda::Environment;
 use serde::{Deserialize, Serialize};
 
-/// An environment at a moment.
+/// Snapshot of an environment.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Row {
-    /// Its number.
+    /// Number of the environment.
     environment: usize,
-    /// What it is about, and whether it is frozen.
+    /// State, and `frozen` if it is.
     state: String,
-    /// How long it has been about that, in milliseconds.
+    /// Time in that state, in milliseconds.
     since_ms: u64,
-    /// How many invocations it has taken.
+    /// Number of invocations so far.
     requests: usize,
-    /// What its processes hold in memory now, in KB.
+    /// Current resident memory of its processes, in KB.
     memory_kb: u64,
-    /// The host's ids of its processes.
+    /// Host process ids.
     pids: Vec<i32>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn rows(environments: &[Arc<Environment>]) -> Vec<Row> {
     rows.collect()
 }
 
-/// How many events its runtimes have been given.
+/// Number of events delivered to its runtimes.
 fn requests(environment: &Environment) -> usize {
     let calls = environment.trace();
     let events = calls.iter().filter(|call| {
@@ -54,7 +54,7 @@ fn requests(environment: &Environment) -> usize {
     events.count()
 }
 
-/// What a process holds in memory, `None` when it has gone meanwhile.
+/// Resident memory of a process, `None` after its exit.
 fn resident_kb(pid: i32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status
@@ -63,7 +63,7 @@ fn resident_kb(pid: i32) -> Option<u64> {
     line.trim().trim_end_matches(" kB").parse().ok()
 }
 
-/// The rows as a table.
+/// Formats the rows as a table.
 pub(crate) fn table(rows: &[Row]) -> String {
     let head = [
         "ENVIRONMENT",
@@ -99,7 +99,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     for row in &cells {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
-            // A `String` takes whatever is written.
+            // Writing to a `String` cannot fail.
             let _ = write!(line, "{cell:width$}  ");
         }
         table.push_str(line.trim_end());

@@ -1,9 +1,9 @@
-//! Values of arguments that are more than a number, and what they look like.
+//! Parsers of arguments with units, variables and folders.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A time with its unit: `500ms`, `30s`, `15m`, `1h`.
+/// Parses a time with its unit: `500ms`, `30s`, `15m`, `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let allowed = "a whole number with its unit, as 500ms, 30s, 15m or 1h";
     let (number, unit) = split(text, allowed)?;
@@ -21,7 +21,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "allowed is at most a year".to_owned())
 }
 
-/// A time that Lambda lets a function have, from 1 s to 15 minutes.
+/// Parses a timeout in Lambda's range, from 1 s to 15 minutes.
 pub(crate) fn time_limit(text: &str) -> Result<Duration, String> {
     let time = duration(text)?;
     if (Duration::from_secs(1)..=Duration::from_mins(15)).contains(&time) {
@@ -31,7 +31,8 @@ pub(crate) fn time_limit(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A number of bytes with its unit: `500KB`, `75MB`, `1GB`, in powers of 1,000 as networks count.
+/// Parses a number of bytes with its unit: `500KB`, `75MB`, `1GB`, in powers of 1,000 as for
+/// networks.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let allowed = "allowed is a whole number above 0 with its unit, as 500KB, 75MB or 1GB";
     let (number, unit) = split(text, allowed)?;
@@ -54,7 +55,7 @@ fn split<'a>(text: &'a str, allowed: &str) -> Result<(u64, &'a str), String> {
     Ok((number, unit))
 }
 
-/// A variable's name and value.
+/// Parses a variable's name and value.
 pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').unwrap_or_default();
     let mut letters = name.chars();
@@ -69,7 +70,7 @@ pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A folder that is there.
+/// Parses the path of an existing folder.
 pub(crate) fn folder(text: &str) -> Result<PathBuf, String> {
     match std::fs::canonicalize(text) {
         Ok(folder) if folder.is_dir() => Ok(folder),
@@ -78,7 +79,7 @@ pub(crate) fn folder(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// A function's folder.
+/// Parses the path of a function's folder.
 pub(crate) fn function_folder(text: &str) -> Result<PathBuf, String> {
     let folder = folder(text)?;
     if folder.join("bootstrap").is_file() {

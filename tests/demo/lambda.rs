@@ -1,5 +1,5 @@
-//! The function that the story is about: the staged layer and handler on the lab's platform, with a
-//! link of its own to S3.
+//! Function of the demo: the staged layer and handler on the lab's platform, with a link of its own
+//! to S3.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,20 +15,20 @@ use serde_json::Value;
 use crate::metrics::{FUNCTION, MODEL};
 use crate::wine::Answer;
 
-/// Where the model is.
+/// Bucket of the model.
 pub(crate) const BUCKET: &str = "models";
 pub(crate) const KEY: &str = "wine/model.onnx";
-/// How often S3 is asked: often, so that nobody has to wait a minute.
+/// Poll interval: short, so that the demo does not wait a minute.
 pub(crate) const EVERY: &str = "1s";
 
-/// What the monotonic clock of an environment does while it is frozen.
+/// Behaviour of an environment's monotonic clock while it is frozen.
 #[derive(Clone, Copy)]
 pub(crate) enum Monotonic {
     Jumps,
     StandsStill,
 }
 
-/// A function of at most one environment.
+/// A function with at most one environment.
 pub(crate) struct Lambda {
     pub(crate) function: Function,
     pub(crate) link: Link,
@@ -45,7 +45,7 @@ impl fmt::Display for Monotonic {
 }
 
 impl Lambda {
-    /// Sets it up; nothing runs before the first invocation.
+    /// Configures the function; nothing runs before the first invocation.
     pub(crate) async fn start(
         s3: &S3Server,
         clock: Monotonic,
@@ -65,8 +65,8 @@ impl Lambda {
             .env("MODEL_PORT", "0")
             .timeout(Duration::from_secs(10))
             .memory_mb(1769)
-            // A caller that has its answer may call again before the invocation has ended; it shall
-            // wait for this environment, not get another.
+            // A caller may invoke again before the last invocation has ended, and must wait for
+            // this environment instead of getting another.
             .most_environments(1)
             .clock(match clock {
                 Monotonic::Jumps => Clock::Jumps,
@@ -80,22 +80,22 @@ impl Lambda {
         })
     }
 
-    /// One invocation's answer.
+    /// Response of one invocation.
     pub(crate) async fn ask(&self, request: &Value) -> Result<Answer> {
         let answer = self.function.answer(request).await?;
         Answer::read(answer.to_string().as_bytes())
     }
 
-    /// How long the last invocation's answer took the function, from the event on: without what
-    /// the platform itself takes for a thaw.
+    /// Duration of the last invocation in the function, from the event on: without the platform's
+    /// time for a thaw.
     pub(crate) fn took(&self) -> Result<Duration> {
         let trace = self.environment()?.trace();
         let mut calls = trace.iter().rev();
         let answer = calls.find(|call| call.path.ends_with("/response"));
-        let answer = answer.context("no answer was ever given")?;
+        let answer = answer.context("no response was sent")?;
         let mut events = calls.filter(|call| call.path.ends_with("/invocation/next"));
         let event = events.next().and_then(|call| call.answered);
-        let event = event.context("an answer without an event")?;
+        let event = event.context("a response without an event")?;
         Ok(answer.asked.saturating_sub(event))
     }
 
@@ -109,18 +109,18 @@ impl Lambda {
         Ok(self.environment()?.tmp().join("model-sidecar.sock"))
     }
 
-    /// The one sidecar's process.
+    /// Process id of the only sidecar.
     pub(crate) fn sidecar(&self) -> Result<i32> {
         let processes = self.environment()?.processes("model-sidecar");
         ensure!(
             processes.len() == 1,
-            "not one sidecar runs, but the processes {processes:?}"
+            "expected one sidecar process, found {processes:?}"
         );
         Ok(processes[0])
     }
 }
 
-/// A field of a line of the log that is a JSON object.
+/// A field of a log line that is a JSON object.
 pub(crate) fn field(line: &str, name: &str) -> Option<Value> {
     serde_json::from_str::<Value>(line).ok()?.get(name).cloned()
 }

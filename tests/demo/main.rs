@@ -1,11 +1,11 @@
-//! The main job from nothing, as a story in the terminal: a model in S3, a cold start, predictions,
-//! a new version under traffic, an hour frozen, a clean end, metrics.
+//! Demo of the main use case in the terminal: a model in S3, a cold start, predictions, a new
+//! version under traffic, an hour frozen, a clean shutdown, metrics.
 //!
-//! What runs is real: the staged extension and handler as processes that the lab's Lambda platform
-//! starts, freezes and ends, and servers that the AWS SDKs talk to over their own protocols. Only
-//! the hour is not waited for: it passes on the clock that those processes see. Every step checks
-//! what it says; the exit code is 0 only if all of them held. On a failure the step, the reason and
-//! the log are printed.
+//! Everything runs for real: the staged extension and handler as processes that the lab's Lambda
+//! platform starts, freezes and ends, and servers that the AWS SDKs use over their own protocols.
+//! Only the hour is simulated: it passes on the clock that those processes see. Every step verifies
+//! its claims; the exit code is 0 only if all hold. On a failure the step, the reason and the log
+//! are printed.
 
 mod lambda;
 mod metrics;
@@ -46,7 +46,8 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Some of the lab's messages carry the whole log. It is printed once, after them.
+/// Removes the log from a message. Some messages of the lab contain it; it is printed once, after
+/// them.
 fn without_log(text: &str) -> String {
     let end = "---- end ----";
     match (text.find("\n---- "), text.rfind(end)) {
@@ -57,7 +58,7 @@ fn without_log(text: &str) -> String {
     }
 }
 
-/// A log, without the platform's lines about each of some hundred invocations that went well.
+/// Prints a log without the platform's lines about successful invocations.
 fn print_log(story: &Story, lambda: &Lambda) {
     let went_well = |line: &str| {
         let frame = ["START RequestId", "END RequestId", "REPORT RequestId"];

@@ -1,4 +1,4 @@
-//! What CloudWatch holds: the table, and what must be in it.
+//! CloudWatch's metrics: the table, and its verification.
 
 use anyhow::{Context as _, Result, ensure};
 use lab::cloudwatch::{CloudWatch, Datapoint, Filter, Values};
@@ -6,22 +6,22 @@ use lab::cloudwatch::{CloudWatch, Datapoint, Filter, Values};
 use crate::story::{Story, grouped};
 use crate::wine;
 
-/// The function's name, and the model's: the metrics' dimensions.
+/// Names of function and model: the metrics' dimensions.
 pub(crate) const FUNCTION: &str = "wine-demo";
 pub(crate) const MODEL: &str = "wine";
 
-/// How a metric is shown.
+/// Statistic shown for a metric.
 #[derive(Clone, Copy)]
 enum Shown {
-    /// The sum of what was counted.
+    /// Sum of the observations.
     Sum,
-    /// How often it was observed, and what half and all but one in a hundred stay below.
+    /// Number of observations, p50 and p99.
     Spread,
     /// The last observation.
     Last,
 }
 
-/// What is shown, in this order; all of it must be there.
+/// Rows of the table, in order; all must be present.
 const TABLE: &[(&str, &str, Shown)] = &[
     ("Inferences", "Count", Shown::Sum),
     ("InferenceLatency", "Milliseconds", Shown::Spread),
@@ -33,7 +33,7 @@ const TABLE: &[(&str, &str, Shown)] = &[
     ("SidecarMemory", "Bytes", Shown::Last),
 ];
 
-/// Metrics that count what must not happen here.
+/// Metrics that count events which must not happen here.
 const MISHAPS: [&str; 5] = [
     "InferenceErrors",
     "ValidationErrors",
@@ -48,12 +48,12 @@ fn ours(metric: &str) -> Filter {
         .dimension("FunctionName", FUNCTION)
 }
 
-/// How many inferences CloudWatch knows of.
+/// Number of inferences in CloudWatch.
 pub(crate) fn inferences(cloudwatch: &CloudWatch) -> f64 {
     cloudwatch.sum(&ours("Inferences").dimension("ModelName", MODEL))
 }
 
-/// How many minutes lie between the first inference and the last.
+/// Minutes between the first inference and the last.
 pub(crate) fn minutes_apart(cloudwatch: &CloudWatch) -> Result<u64> {
     let data = cloudwatch.datapoints(&ours("Inferences"));
     let minutes = data.iter().map(|one| one.timestamp);
@@ -62,12 +62,12 @@ pub(crate) fn minutes_apart(cloudwatch: &CloudWatch) -> Result<u64> {
     let minutes = last.duration_since(first)?.as_secs() / 60;
     ensure!(
         minutes >= 60,
-        "an hour lies between the inferences, and CloudWatch has them {minutes} minutes apart"
+        "CloudWatch has the inferences {minutes} minutes apart instead of an hour"
     );
     Ok(minutes)
 }
 
-/// Prints the table; fails where a metric is missing or has another unit.
+/// Prints the table; fails if a metric is missing or has another unit.
 pub(crate) fn table(cloudwatch: &CloudWatch, story: &Story) -> Result<()> {
     story.head(&format!(
         "{:<18} {:<13} {:>11} {:>9} {:>8} {:>8}",
@@ -81,7 +81,7 @@ pub(crate) fn table(cloudwatch: &CloudWatch, story: &Story) -> Result<()> {
             .with_context(|| format!("CloudWatch has no metric {name}"))?;
         ensure!(
             data.iter().all(|one| one.unit.as_deref() == Some(unit)),
-            "{name} has another unit than {unit}: {:?}",
+            "{name} has a unit other than {unit}: {:?}",
             last.unit
         );
         let line = format!("{name:<18} {unit:<13}");
@@ -98,7 +98,7 @@ pub(crate) fn table(cloudwatch: &CloudWatch, story: &Story) -> Result<()> {
                 let [p50, p99] =
                     [50.0, 99.0].map(|percent| cloudwatch.percentile(&filter, percent));
                 let (p50, p99) = p50.zip(p99).with_context(|| {
-                    format!("{name} came without its distribution: {:?}", last.values)
+                    format!("{name} has no distribution: {:?}", last.values)
                 })?;
                 let count = grouped(whole(cloudwatch.count(&filter)));
                 story.row(&format!(
@@ -111,7 +111,7 @@ pub(crate) fn table(cloudwatch: &CloudWatch, story: &Story) -> Result<()> {
     Ok(())
 }
 
-/// What the numbers must be, whatever the machine.
+/// Verifies the values that do not depend on the machine.
 pub(crate) fn check(cloudwatch: &CloudWatch) -> Result<()> {
     for name in MISHAPS {
         let count = cloudwatch.sum(&ours(name));
@@ -137,7 +137,7 @@ pub(crate) fn check(cloudwatch: &CloudWatch) -> Result<()> {
         .find(|one| one.status != 200);
     ensure!(
         refused.is_none(),
-        "CloudWatch refused a request: {refused:?}"
+        "CloudWatch rejected a request: {refused:?}"
     );
     Ok(())
 }
@@ -147,7 +147,7 @@ fn newest(datapoint: &Datapoint, name: &str) -> Result<f64> {
         Values::Distribution(values) => values.last().map(|(value, _)| *value),
         Values::Statistics(set) => Some(set.maximum),
     };
-    value.with_context(|| format!("{name} came without a value"))
+    value.with_context(|| format!("{name} has no value"))
 }
 
 #[expect(

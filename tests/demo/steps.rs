@@ -1,4 +1,4 @@
-//! The steps, in their order. Each says what happens, does it, and checks what it says.
+//! Steps of the demo in order. Each announces, acts and verifies.
 
 mod bump;
 mod cold_start;
@@ -14,20 +14,20 @@ use crate::story::Story;
 use crate::traffic::Tally;
 use crate::wine::{Answer, Reference, Wines, cultivar};
 
-/// Wines shown one by one, one of each cultivar.
+/// Wines shown individually, one of each cultivar.
 const SHOWN: [usize; 3] = [0, 62, 142];
 
-/// What the steps hand on.
+/// State passed from step to step.
 pub(crate) struct Demo {
     wines: Wines,
     tally: watch::Sender<Tally>,
-    /// Requests answered outside the traffic, by the function that sends metrics.
+    /// Number of requests outside the traffic, to the function that sends metrics.
     asked: u64,
-    /// The names of the versions that have answered, oldest first.
+    /// Names of the versions that responded, oldest first.
     versions: Vec<String>,
     /// The function, from the cold start on.
     lambda: Option<Lambda>,
-    /// Its like with another clock, from the freeze on.
+    /// The same function with another clock, from the freeze on.
     other: Option<Lambda>,
 }
 
@@ -43,7 +43,7 @@ impl Demo {
         })
     }
 
-    /// The functions there are.
+    /// All running functions.
     pub(crate) fn lambdas(&self) -> impl Iterator<Item = &Lambda> {
         self.lambda.iter().chain(&self.other)
     }
@@ -99,7 +99,7 @@ impl Demo {
         Ok(())
     }
 
-    /// One invocation, which `version` must answer.
+    /// One invocation, whose response must come from `version`.
     async fn ask(&mut self, wines: &[usize], version: &str) -> Result<Answer> {
         let answer = self.lambda()?.ask(&self.wines.request(wines)).await?;
         ensure!(
@@ -112,7 +112,7 @@ impl Demo {
     }
 }
 
-/// How many wines scikit-learn's model finds the true cultivar of.
+/// Number of wines for which scikit-learn's model finds the true cultivar.
 fn right(reference: &Reference) -> usize {
     let labels = reference.labels.iter().enumerate();
     labels

@@ -1,15 +1,14 @@
-//! How it is told: numbered steps, plain lines, ticks, and progress on whatever takes long.
+//! Terminal output: numbered steps, plain lines, ticks, and progress of long operations.
 //!
-//! Colour and redrawn lines only on a terminal, colour only without `NO_COLOR`. Elsewhere progress
-//! is a line a second at the most, and none for what is over by then. A reader who closes the pipe
-//! ends the printing and not the run.
+//! Colour and redrawn lines are used on a terminal only, colour only without `NO_COLOR`. Elsewhere
+//! progress is at most one line a second. A closed pipe ends the output and not the run.
 
 use std::future::Future;
 use std::io::{IsTerminal, Write, stdout};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-/// No line is longer, logs aside.
+/// Maximum width of a line, except in logs.
 pub(crate) const WIDTH: usize = 80;
 const INDENT: &str = "   ";
 const REDRAW: Duration = Duration::from_millis(100);
@@ -41,7 +40,7 @@ impl Story {
         }
     }
 
-    /// A heading before the first step.
+    /// Prints a heading before the first step.
     pub(crate) fn heading(&self, title: &str, about: &str) {
         self.line(&self.paint(BOLD, title));
         for line in wrapped(about.split_whitespace(), WIDTH) {
@@ -49,7 +48,7 @@ impl Story {
         }
     }
 
-    /// A numbered step: its title, and what happens in it.
+    /// Prints a numbered step: its title and description.
     pub(crate) fn step(&mut self, title: &str, about: &str) {
         self.step += 1;
         title.clone_into(&mut self.title);
@@ -58,29 +57,29 @@ impl Story {
         self.say(about);
     }
 
-    /// A paragraph.
+    /// Prints a paragraph.
     pub(crate) fn say(&self, text: &str) {
         self.pieces(text.split_whitespace());
     }
 
-    /// A paragraph that is broken between these pieces alone.
+    /// Prints a paragraph with line breaks only between these pieces.
     pub(crate) fn pieces<'a>(&self, pieces: impl IntoIterator<Item = &'a str>) {
         for line in wrapped(pieces, WIDTH - INDENT.len()) {
             self.line(&format!("{INDENT}{line}"));
         }
     }
 
-    /// A line of a table or of a drawing.
+    /// Prints a line of a table or chart.
     pub(crate) fn row(&self, text: &str) {
         self.line(format!("{INDENT}  {text}").trim_end());
     }
 
-    /// The line above a table.
+    /// Prints the header of a table.
     pub(crate) fn head(&self, text: &str) {
         self.line(&self.paint(DIM, format!("{INDENT}  {text}").trim_end()));
     }
 
-    /// Something that was checked and holds.
+    /// Prints a verified statement.
     pub(crate) fn holds(&self, text: &str) {
         let mut mark = self.paint(GREEN, "✓");
         for line in wrapped(text.split_whitespace(), WIDTH - INDENT.len() - 2) {
@@ -89,14 +88,14 @@ impl Story {
         }
     }
 
-    /// The step that failed, and why.
+    /// Prints the failed step and the reason.
     pub(crate) fn failed(&self, why: &str) {
         let step = match self.step {
             0 => "Before the first step".to_owned(),
             step => format!("Step {step}, \"{}\"", self.title),
         };
         self.line("");
-        self.line(&self.paint(RED, &format!("✗ {step}, is not as it should be:")));
+        self.line(&self.paint(RED, &format!("✗ {step} failed:")));
         self.line(why);
         self.line("");
     }
@@ -104,14 +103,14 @@ impl Story {
     pub(crate) fn end(&self) {
         let seconds = self.begun.elapsed().as_secs_f64();
         let text = format!(
-            "All {} steps were as they should be; it took {seconds:.1} s.",
+            "All {} steps succeeded in {seconds:.1} s.",
             self.step
         );
         self.line("");
         self.line(&self.paint(BOLD, &text));
     }
 
-    /// Does `work`; while it lasts, shows what `progress` says.
+    /// Runs `work` and shows `progress` until it completes.
     pub(crate) async fn during<T>(
         &self,
         progress: impl Fn() -> String,
@@ -133,7 +132,7 @@ impl Story {
                     let text = format!("{INDENT}… {} ({seconds:.1} s)", progress());
                     let text: String = text.chars().take(WIDTH).collect();
                     if self.terminal {
-                        // A line that wrapped could not be redrawn: a narrow terminal cuts it.
+                        // A wrapped line could not be redrawn, so a narrow terminal truncates it.
                         let text = self.paint(DIM, &text);
                         self.write(&format!("\r\x1b[K\x1b[?7l{text}\x1b[?7h"));
                     } else {
@@ -150,11 +149,11 @@ impl Story {
 
     #[expect(
         clippy::unused_self,
-        reason = "all that is printed goes through the story"
+        reason = "the only place that prints"
     )]
     fn write(&self, text: &str) {
         let mut out = stdout().lock();
-        // Nobody reads on: the exit code still tells how it went.
+        // A write error means that the reader has gone; the exit code still tells the result.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
@@ -167,7 +166,7 @@ impl Story {
     }
 }
 
-/// Put into lines of `width` at most.
+/// Wraps words into lines of at most `width`.
 fn wrapped<'a>(words: impl IntoIterator<Item = &'a str>, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in words {
@@ -186,7 +185,7 @@ fn wrapped<'a>(words: impl IntoIterator<Item = &'a str>, width: usize) -> Vec<St
     lines
 }
 
-/// With a comma every three digits.
+/// Formats a number with thousands separators.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);

@@ -1,7 +1,7 @@
-//! Where the time of a cold start went: the sidecar's own `ready` line, drawn to scale.
+//! Phases of a cold start: the sidecar's own `ready` line, drawn to scale.
 //!
-//! As soon as the configuration is read, the sidecar opens ONNX Runtime on a thread of its own and
-//! registers, and builds its parts, asks S3 and fetches meanwhile. Loading the model needs all but
+//! After reading its configuration, the sidecar opens ONNX Runtime on a thread of its own. In
+//! parallel it registers, builds its parts, polls S3 and downloads. Loading the model needs all but
 //! the registration.
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,16 +9,16 @@ use serde::Deserialize;
 
 use crate::story::Story;
 
-/// Cells of the drawing: a line's width less name, number and the space between.
+/// Cells of the chart: a line's width less name, number and spaces.
 const CELLS: usize = 42;
-/// The line is written a little after the last step it names was measured, and rounded.
+/// The line is written shortly after the end of its last phase, and rounded.
 const ROUNDING_MS: f64 = 0.01;
 
-/// The line's fields, in milliseconds.
+/// Fields of the line, in milliseconds.
 #[derive(Debug, Deserialize)]
 #[expect(
     clippy::struct_field_names,
-    reason = "they are the log line's names, units included"
+    reason = "the names of the log line, units included"
 )]
 pub(crate) struct Ready {
     register_ms: f64,
@@ -42,12 +42,12 @@ struct Bar {
 impl Ready {
     pub(crate) fn read(line: &str) -> Result<Self> {
         let ready: Self = serde_json::from_str(line)
-            .with_context(|| format!("the line \"ready\" lacks a phase: {line}"))?;
+            .with_context(|| format!("the line \"ready\" has no such phase: {line}"))?;
         let bars = ready.bars();
         for bar in &bars {
             ensure!(
                 bar.begins + bar.lasts <= ready.total_ms + ROUNDING_MS,
-                "\"{}\" ends after the whole did: {line}",
+                "\"{}\" ends after the total: {line}",
                 bar.name
             );
         }
@@ -56,9 +56,9 @@ impl Ready {
 
     fn bars(&self) -> Vec<Bar> {
         let one_after_the_other = [
-            ("read the settings", self.configure_ms),
+            ("read the configuration", self.configure_ms),
             ("bind, build clients", self.build_ms),
-            ("look into the cache", self.cache_ms),
+            ("search the cache", self.cache_ms),
             ("ask S3", self.ask_ms),
             ("fetch the model", self.fetch_ms),
             ("load the model", self.load_ms),
@@ -106,7 +106,7 @@ impl Bar {
         let begins = cell(self.begins, total).min(CELLS - 1);
         let ends = cell(self.begins + self.lasts, total).clamp(begins, CELLS);
         if ends == begins {
-            // Too short for a cell, but not nothing.
+            // Too short for a cell, but not zero.
             return format!("{}▏", " ".repeat(begins));
         }
         format!("{}{}", " ".repeat(begins), "█".repeat(ends - begins))

@@ -1,8 +1,8 @@
-//! Requests without a pause, each answer held against scikit-learn's: over Lambda, one after the
-//! other as an execution environment gets them, and over the sidecar's socket beside that.
-//! Between two invocations everything is frozen, requests on the socket too.
+//! Continuous requests, each response compared with scikit-learn's: sequential over Lambda, and in
+//! parallel over the sidecar's socket. Between two invocations everything is frozen, requests on
+//! the socket too.
 //!
-//! A caller that has had an answer of version 2 must never get one of version 1 again.
+//! A caller that got a response of version 2 must never get one of version 1 again.
 
 use std::future::Future;
 use std::pin::pin;
@@ -16,24 +16,24 @@ use tokio::sync::watch;
 use crate::lambda::Lambda;
 use crate::wine::{Answer, Wines};
 
-/// How long traffic waits for something to come about; it takes a second or two.
+/// Maximum time for an expected state to be reached, which takes a second or two.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Callers on the socket.
 const ON_THE_SOCKET: usize = 2;
 
-/// What came back so far.
+/// Counted responses.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
-    /// Right answers of version 1, and of version 2: over Lambda.
+    /// Correct responses of versions 1 and 2 over Lambda.
     pub(crate) lambda: [u64; 2],
-    /// The same: over the socket.
+    /// Correct responses of versions 1 and 2 over the socket.
     pub(crate) socket: [u64; 2],
-    /// Requests without an answer, or with a wrong one.
+    /// Requests without a response, or with a wrong one.
     pub(crate) failed: u64,
-    /// Why the first of them failed.
+    /// Reason of the first failure.
     pub(crate) first_failure: Option<String>,
-    /// The name of version 2, once an answer has carried it.
+    /// Name of version 2, once a response has named it.
     pub(crate) second: Option<String>,
 }
 
@@ -42,29 +42,29 @@ impl Tally {
         self.of(0) + self.of(1)
     }
 
-    /// Answers of the first (0) or second (1) version.
+    /// Responses of the first (0) or second (1) version.
     pub(crate) fn of(&self, version: usize) -> u64 {
         self.lambda[version] + self.socket[version]
     }
 }
 
-/// Who calls, with what, and what is known of the versions.
+/// Callers, their requests, and the known versions.
 pub(crate) struct Traffic<'a> {
     pub(crate) lambda: &'a Lambda,
     pub(crate) wines: &'a Wines,
-    /// The name of version 1.
+    /// Name of version 1.
     pub(crate) first: &'a str,
     pub(crate) tally: &'a watch::Sender<Tally>,
 }
 
-/// One caller's way to the model.
+/// Transport of one caller.
 enum Way<'a> {
     Lambda(&'a Lambda),
     Socket(Connection),
 }
 
 impl Traffic<'_> {
-    /// Keeps callers going until `script` is over, and gives what it gives. No request is cut off.
+    /// Runs the callers until `script` is complete, and returns its result. No request is cut off.
     pub(crate) async fn during<T>(&self, script: impl Future<Output = Result<T>>) -> Result<T> {
         let over = watch::Sender::new(false);
         let mut on_the_socket = Vec::new();
@@ -73,7 +73,8 @@ impl Traffic<'_> {
             let way = Way::Socket(connection.context("the sidecar's socket")?);
             on_the_socket.push(self.call(way, caller * 31, over.subscribe()));
         }
-        // Without invocations everything is frozen: they go on until nobody asks on the socket.
+        // Without invocations everything is frozen, so they continue until no request is pending on
+        // the socket.
         let no_more = watch::Sender::new(false);
         let callers = async {
             let mut invocations = pin!(self.call(Way::Lambda(self.lambda), 0, no_more.subscribe()));
@@ -82,7 +83,7 @@ impl Traffic<'_> {
                     no_more.send_replace(true);
                     invocations.await;
                 }
-                // One failed: what is frozen now answers nobody.
+                // The invocations failed: pending requests are frozen and never complete.
                 () = &mut invocations => {}
             }
         };
@@ -106,7 +107,7 @@ impl Traffic<'_> {
         }
         outcome.with_context(|| {
             format!(
-                "in {} s version 1 gave {} answers and version 2 {}, which is too few",
+                "in {} s version 1 responded {} times and version 2 {} times, which is too few",
                 LIMIT.as_secs(),
                 tally.of(0),
                 tally.of(1)
@@ -130,13 +131,13 @@ impl Traffic<'_> {
             let failed = outcome.is_err();
             self.tally.send_modify(|tally| tally.count(&way, outcome));
             if failed {
-                // What is broken is not asked a thousand times more.
+                // Stops after a failure instead of repeating it.
                 return;
             }
         }
     }
 
-    /// One request; the name of the version that answered, if that is not version 1.
+    /// Sends one request; returns the name of the version that responded, if it is not version 1.
     async fn one(
         &self,
         way: &mut Way<'_>,
@@ -160,7 +161,7 @@ impl Traffic<'_> {
         let is_second = answer.model_version != self.first;
         ensure!(
             is_second || !*had_second,
-            "version 1 answered a caller that had been answered by version 2"
+            "a caller got version 1 after version 2"
         );
         *had_second = is_second;
         let reference = if is_second {
@@ -187,7 +188,7 @@ impl Tally {
                 if *known != version {
                     self.failed += 1;
                     self.first_failure
-                        .get_or_insert(format!("a third version answered: {version}"));
+                        .get_or_insert(format!("a third version responded: {version}"));
                 }
             }
             Err(problem) => {

@@ -1,5 +1,5 @@
-//! The data: scikit-learn's 178 wines, what scikit-learn itself says about each under both versions
-//! of the model, and how an answer is held against that.
+//! Data: scikit-learn's 178 wines, its predictions with both versions of the model, and the
+//! comparison of responses with them.
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
@@ -9,9 +9,9 @@ pub(crate) const V1: &[u8] = include_bytes!("../models/wine-v1.onnx");
 pub(crate) const V2: &[u8] = include_bytes!("../models/wine-v2.onnx");
 const REFERENCE: &str = include_str!("../models/wine.json");
 
-/// How many wines of each cultivar; they stand in that order.
+/// Number of wines of each cultivar, in the order of the data.
 const CULTIVARS: [usize; 3] = [59, 71, 48];
-/// Between scikit-learn's 64-bit arithmetic and the model's 32 bits.
+/// Tolerance between scikit-learn's 64-bit arithmetic and the model's 32 bits.
 const TOLERANCE: f64 = 1e-5;
 
 #[derive(Deserialize)]
@@ -21,14 +21,14 @@ pub(crate) struct Wines {
     pub(crate) v2: Reference,
 }
 
-/// What scikit-learn says, row by row.
+/// Predictions of scikit-learn, row by row.
 #[derive(Deserialize)]
 pub(crate) struct Reference {
     pub(crate) labels: Vec<usize>,
     pub(crate) probabilities: Vec<[f64; 3]>,
 }
 
-/// What the sidecar answers.
+/// Response of the sidecar.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Answer {
     pub(crate) prediction: Vec<usize>,
@@ -40,12 +40,12 @@ impl Wines {
     pub(crate) fn read() -> Result<Self> {
         let wines: Self = serde_json::from_str(REFERENCE).context("wine.json")?;
         let count = CULTIVARS.iter().sum::<usize>();
-        ensure!(wines.rows.len() == count, "wine.json has not {count} rows");
+        ensure!(wines.rows.len() == count, "wine.json does not have {count} rows");
         for reference in [&wines.v1, &wines.v2] {
             let counts = [reference.labels.len(), reference.probabilities.len()];
             ensure!(
                 counts == [count; 2],
-                "wine.json has not {count} answers for each version"
+                "wine.json does not have {count} predictions for each version"
             );
         }
         Ok(wines)
@@ -62,7 +62,7 @@ impl Wines {
     }
 }
 
-/// The cultivar that a wine really is of.
+/// True cultivar of a wine.
 pub(crate) fn cultivar(wine: usize) -> usize {
     let [first, second, _] = CULTIVARS;
     usize::from(wine >= first) + usize::from(wine >= first + second)
@@ -74,13 +74,13 @@ impl Answer {
             .with_context(|| format!("not a prediction: {}", String::from_utf8_lossy(body)))
     }
 
-    /// Holds the answer about these wines against scikit-learn's; the largest difference between
-    /// two probabilities.
+    /// Compares the response for these wines with scikit-learn's predictions; returns the largest
+    /// difference of a probability.
     pub(crate) fn compare(&self, reference: &Reference, wines: &[usize]) -> Result<f64> {
         let counts = [self.prediction.len(), self.probabilities.len()];
         ensure!(
             counts == [wines.len(); 2],
-            "{} wines were asked about, and {counts:?} labels and probabilities came",
+            "{} wines requested, {counts:?} labels and probabilities received",
             wines.len()
         );
         let mut largest = 0.0_f64;
@@ -88,7 +88,7 @@ impl Answer {
             let (label, expected) = (self.prediction[at], reference.labels[wine]);
             ensure!(
                 label == expected,
-                "wine {wine}: the model answers {label}, scikit-learn {expected}"
+                "wine {wine}: the model predicts {label}, scikit-learn {expected}"
             );
             for (ours, theirs) in self.probabilities[at]
                 .iter()

@@ -1,44 +1,44 @@
-//! Where the things are that `make` builds and the tests run: the staged layer and function, the
-//! sidecar's binary, ONNX Runtime, AWS's emulator, `SeaweedFS`.
+//! Paths of what `make` builds and the tests run: the staged layer and function, the sidecar's
+//! binary, ONNX Runtime, AWS's emulator, `SeaweedFS`.
 //!
-//! Nothing is built from here. What is missing is an error that names the `make` target, and so
-//! is what is stale: a staged binary older than the sources it was built from would let a test
-//! pass or fail for yesterday's code.
+//! Nothing is built from here. A missing or stale artifact is an error that names the `make`
+//! target. Staleness is checked because a binary older than its sources would make a test pass or
+//! fail for yesterday's code.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The release of ONNX Runtime that the project pins.
+/// Release of ONNX Runtime that the project pins.
 const ONNXRUNTIME: &str = "libonnxruntime.so.1.28.0";
 
-/// Something that a test needs is not there, or is of yesterday.
+/// An artifact that a test needs is missing or stale.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
-    /// Never built.
+    /// The artifact was never built.
     #[error("{} is missing: run `make {target}`", path.display())]
     Missing {
-        /// Where it should be.
+        /// Expected path.
         path: PathBuf,
-        /// The target that makes it.
+        /// Target that builds it.
         target: &'static str,
     },
-    /// Built, then the sources changed.
+    /// The sources changed after the build.
     #[error("{} is older than {}: run `make {target}`", path.display(), source_file.display())]
     Stale {
-        /// What is too old.
+        /// The stale artifact.
         path: PathBuf,
-        /// The newest of its sources.
+        /// The most recently changed source.
         source_file: PathBuf,
-        /// The target that makes it.
+        /// Target that builds it.
         target: &'static str,
     },
 }
 
-/// The staged layer's folder, to be mounted at `/opt`.
+/// Folder of the staged layer, mounted at `/opt`.
 ///
 /// # Errors
-/// [`ArtifactError`] when `make stage` is due.
+/// [`ArtifactError`] if `make stage` must be run.
 pub fn layer() -> Result<PathBuf, ArtifactError> {
     let layer = target().join("stage/layer");
     fresh(&layer.join("extensions/model-sidecar"), "extension")?;
@@ -46,10 +46,10 @@ pub fn layer() -> Result<PathBuf, ArtifactError> {
     Ok(layer)
 }
 
-/// The staged function's folder, to be mounted at `/var/task`.
+/// Folder of the staged function, mounted at `/var/task`.
 ///
 /// # Errors
-/// [`ArtifactError`] when `make stage` is due.
+/// [`ArtifactError`] if `make stage` must be run.
 pub fn function() -> Result<PathBuf, ArtifactError> {
     let function = target().join("stage/function");
     fresh(&function.join("bootstrap"), "handler")?;
@@ -59,7 +59,7 @@ pub fn function() -> Result<PathBuf, ArtifactError> {
 /// The sidecar's staged binary, for [`crate::process`]. It finds ONNX Runtime by itself.
 ///
 /// # Errors
-/// [`ArtifactError`] when `make stage` is due.
+/// [`ArtifactError`] if `make stage` must be run.
 pub fn sidecar() -> Result<PathBuf, ArtifactError> {
     Ok(layer()?.join("extensions/model-sidecar"))
 }
@@ -67,7 +67,7 @@ pub fn sidecar() -> Result<PathBuf, ArtifactError> {
 /// ONNX Runtime's library for this machine.
 ///
 /// # Errors
-/// [`ArtifactError`] when `make onnxruntime` is due.
+/// [`ArtifactError`] if `make onnxruntime` must be run.
 pub fn onnxruntime() -> Result<PathBuf, ArtifactError> {
     let folder = target().join("onnxruntime").join(std::env::consts::ARCH);
     present(folder.join(ONNXRUNTIME), "onnxruntime")
@@ -76,23 +76,23 @@ pub fn onnxruntime() -> Result<PathBuf, ArtifactError> {
 /// AWS's Runtime Interface Emulator.
 ///
 /// # Errors
-/// [`ArtifactError`] when `make rie` is due.
+/// [`ArtifactError`] if `make rie` must be run.
 pub fn rie() -> Result<PathBuf, ArtifactError> {
     present(target().join("rie/aws-lambda-rie"), "rie")
 }
 
-/// `SeaweedFS`, an S3 that others wrote.
+/// `SeaweedFS`, an independent implementation of S3.
 ///
 /// # Errors
-/// [`ArtifactError`] when `make seaweedfs` is due.
+/// [`ArtifactError`] if `make seaweedfs` must be run.
 pub fn seaweedfs() -> Result<PathBuf, ArtifactError> {
     present(target().join("seaweedfs/weed"), "seaweedfs")
 }
 
-/// The library that shows processes the lab's clock.
+/// The preloaded library that shows the lab's clock to processes.
 ///
 /// # Errors
-/// [`ArtifactError`] when `make stage` is due.
+/// [`ArtifactError`] if `make stage` must be run.
 pub fn clock() -> Result<PathBuf, ArtifactError> {
     let library = target().join("stage/clock.so");
     not_older(
@@ -103,14 +103,14 @@ pub fn clock() -> Result<PathBuf, ArtifactError> {
     Ok(library)
 }
 
-/// The project's own folder.
+/// Root folder of the project.
 #[must_use]
 pub fn workspace() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package).to_owned()
 }
 
-/// Where Cargo builds; a relative `CARGO_TARGET_DIR` counts from the project's folder.
+/// Cargo's target folder; a relative `CARGO_TARGET_DIR` counts from the project's folder.
 fn target() -> PathBuf {
     let named = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     workspace().join(named)
@@ -124,7 +124,7 @@ fn present(path: PathBuf, target: &'static str) -> Result<PathBuf, ArtifactError
     }
 }
 
-/// Whether a staged binary is there and not older than the sources of its package.
+/// Checks that a staged binary exists and is not older than the sources of its package.
 fn fresh(binary: &Path, package: &str) -> Result<(), ArtifactError> {
     let package = workspace().join(package);
     not_older(
@@ -134,7 +134,7 @@ fn fresh(binary: &Path, package: &str) -> Result<(), ArtifactError> {
     )
 }
 
-/// Whether `built` is there and not older than any of `sources`, files or folders.
+/// Checks that `built` exists and is not older than any of `sources`, files or folders.
 fn not_older(built: &Path, target: &'static str, sources: &[PathBuf]) -> Result<(), ArtifactError> {
     present(built.to_owned(), target)?;
     let newest = sources.iter().filter_map(|source| newest(source)).max();
@@ -152,7 +152,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()
 }
 
-/// The file at or below `path` that changed last, and when.
+/// The most recently changed file at or below `path`, with the time of the change.
 fn newest(path: &Path) -> Option<(SystemTime, PathBuf)> {
     if !path.is_dir() {
         return modified(path).map(|time| (time, path.to_owned()));

@@ -1,8 +1,8 @@
-//! The program that makes sandboxes, Debian's `bubblewrap`.
+//! Path of the sandbox program, Debian's `bubblewrap`.
 
 use std::path::PathBuf;
 
-/// `bwrap` as the `PATH` finds it.
+/// `bwrap`, as found on the `PATH`.
 pub(crate) fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

@@ -1,8 +1,8 @@
-//! A process that lives no longer than its value.
+//! A child process that never outlives its value.
 //!
-//! Each has a thread of its own that starts it, reads its output and waits for its end. The
-//! thread matters: what is started to die with its parent dies, on Linux, with the *thread* that
-//! started it, and an asynchronous runtime's threads come and go.
+//! Each child has a dedicated thread that starts it, reads its output and waits for its exit. On
+//! Linux a parent-death signal follows the *thread* that started the child, and the threads of an
+//! asynchronous runtime come and go.
 
 use std::io;
 use std::process::{Command, ExitStatus, Stdio};
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::WAIT_LIMIT;
 use crate::log_capture::LogCapture;
 
-/// A process was expected to end and did not; the message carries its log.
+/// A process was expected to exit and did not; the message contains its log.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} still runs after {} s\n---- its log ----\n{log}\n---- end ----", WAIT_LIMIT.as_secs())]
 pub struct StillRunning {
@@ -34,12 +34,13 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts `command`, whose output becomes the log of `name`.
+    /// Starts `command`; its output becomes the log of `name`.
     pub(crate) fn spawn(command: Command, name: &str, echo: bool) -> io::Result<Self> {
         Self::start(command, name, LogCapture::new(name, echo), true)
     }
 
-    /// Starts `command`, whose output joins that of others in `log`; the log does not end with it.
+    /// Starts `command` and appends its output to the shared `log`, which stays open when the
+    /// process exits.
     pub(crate) fn spawn_into(command: Command, name: &str, log: &LogCapture) -> io::Result<Self> {
         Self::start(command, name, log.clone(), false)
     }
@@ -61,7 +62,7 @@ impl Child {
                 end.send_replace(status);
             }
         });
-        // The keeper always sends; were it to die before, that is an error as well.
+        // The thread always sends; a receive error means that it died first.
         let pid = start.recv().map_err(io::Error::other)??;
         Ok(Self {
             name: name.to_owned(),
@@ -80,12 +81,12 @@ impl Child {
         &self.log
     }
 
-    /// How it ended, `None` while it runs.
+    /// Exit status, `None` while the process runs.
     pub(crate) fn ended(&self) -> Option<ExitStatus> {
         *self.ended.borrow()
     }
 
-    /// Sends a signal; to a process that has ended, none.
+    /// Sends a signal; without effect after the exit.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         match self.ended() {
             None => Ok(kill(self.pid, signal)?),
@@ -93,22 +94,22 @@ impl Child {
         }
     }
 
-    /// Blocks until the end, which the caller has brought about.
+    /// Blocks until the exit, which the caller must have caused.
     pub(crate) fn join(&mut self) {
         if let Some(keeper) = self.keeper.take() {
             let _ = keeper.join();
         }
     }
 
-    /// Waits for the end, however long it takes; by then the log is complete. `None` when the
-    /// status cannot be had.
+    /// Waits for the exit without a limit; the log is complete afterwards. `None` if the status
+    /// cannot be determined.
     pub(crate) async fn until_end(&self) -> Option<ExitStatus> {
         let mut ended = self.ended.clone();
         let status = ended.wait_for(Option::is_some).await;
         status.map_or(None, |status| *status)
     }
 
-    /// Waits for the end; by then the log is complete.
+    /// Waits for the exit; the log is complete afterwards.
     pub(crate) async fn wait(&self) -> Result<ExitStatus, StillRunning> {
         let mut ended = self.ended.clone();
         let wait = ended.wait_for(Option::is_some);
@@ -131,7 +132,7 @@ impl Drop for Child {
     }
 }
 
-/// Starts it, reads all its output and waits for its end; `None` when it did not start.
+/// Starts the process, reads all its output and waits for its exit; `None` if it did not start.
 fn keep(
     mut command: Command,
     log: &LogCapture,

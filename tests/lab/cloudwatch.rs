@@ -1,14 +1,14 @@
-//! A `CloudWatch` that takes `PutMetricData` as AWS's SDKs send it now: RPC v2 with CBOR bodies,
-//! compressed or not, signed with `SigV4`.
+//! A `CloudWatch` server that accepts `PutMetricData` as current AWS SDKs send it: RPC v2 with CBOR
+//! bodies, compressed or not, signed with `SigV4`.
 //!
-//! It recomputes every signature, refuses what `CloudWatch` refuses and with `CloudWatch`'s error
-//! codes (see `limits`), and keeps the rest as [`Datapoint`]s to be asked about. It takes a request
-//! whole or not at all, as `CloudWatch` does. It knows no other operation, neither alarms nor
-//! dashboards, and no way to read metrics over the wire.
+//! The server verifies every signature and rejects what `CloudWatch` rejects, with the same error
+//! codes (see `limits`). Accepted data are kept as [`Datapoint`]s for queries. As in `CloudWatch`,
+//! a request is accepted whole or not at all. There is no other operation: no alarms, no
+//! dashboards, and no way to read metrics over the network.
 //!
 //! Requests can be made to fail ([`CloudWatch::fail_next`]) or to wait at a gate
-//! ([`CloudWatch::stall`]), and the server goes [`down`](CloudWatch::down) and
-//! [`up`](CloudWatch::up) on the same port.
+//! ([`CloudWatch::stall`]). The server goes [`down`](CloudWatch::down) and [`up`](CloudWatch::up)
+//! on the same port.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _};
@@ -34,31 +34,31 @@ use refusal::Refusal;
 
 pub use query::{Datapoint, Filter, StatisticSet, Values};
 
-/// The path of the one operation.
+/// Path of the only operation.
 const PUT_METRIC_DATA: &str = "/service/GraniteServiceVersion20100801/operation/PutMetricData";
 
-/// A running `CloudWatch` on 127.0.0.1. It stops when dropped.
+/// A running `CloudWatch` server on 127.0.0.1. It stops when dropped.
 pub struct CloudWatch {
     listener: Listener<Front>,
     front: Arc<Front>,
 }
 
-/// One request as the server saw it.
+/// One recorded request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// When it arrived.
+    /// Time of arrival.
     pub at: SystemTime,
-    /// The answer's status.
+    /// Status of the response.
     pub status: u16,
-    /// `CloudWatch`'s error code; `None` when the data were taken.
+    /// `CloudWatch`'s error code; `None` if the data were accepted.
     pub error: Option<String>,
-    /// What the error's message says.
+    /// Message of the error.
     pub message: Option<String>,
-    /// How many metrics it carried, 0 when it could not be read.
+    /// Number of metrics in the request, 0 if it could not be read.
     pub metrics: usize,
-    /// Bytes of its body on the wire.
+    /// Size of the body as sent, in bytes.
     pub bytes: usize,
-    /// Whether the body came compressed.
+    /// `true` if the body was compressed.
     pub is_compressed: bool,
 }
 
@@ -66,15 +66,15 @@ impl CloudWatch {
     /// Starts on a free port.
     ///
     /// # Errors
-    /// [`ListenError`] when no port can be had.
+    /// [`ListenError`] if no port is available.
     pub async fn start() -> Result<Self, ListenError> {
         Self::start_on(0).await
     }
 
-    /// Starts on `port` of 127.0.0.1; 0 takes a free one.
+    /// Starts on `port` of 127.0.0.1; 0 selects a free port.
     ///
     /// # Errors
-    /// [`ListenError`] when the port cannot be had.
+    /// [`ListenError`] if the port is not available.
     pub async fn start_on(port: u16) -> Result<Self, ListenError> {
         let front = Arc::new(Front::default());
         let listener = Listener::start(port, Arc::clone(&front)).await?;
@@ -87,13 +87,13 @@ impl CloudWatch {
         self.listener.url()
     }
 
-    /// The port it listens on, down or up.
+    /// Port of the server, down or up.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.listener.port()
     }
 
-    /// The environment that makes a process use this server: its address and the lab's keys.
+    /// Environment variables that make a process use this server: its address and the lab's keys.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
         let keys = crate::credentials::env().map(|(name, value)| (name.into(), value.into()));
@@ -102,36 +102,36 @@ impl CloudWatch {
         env
     }
 
-    /// Every datapoint that was taken and that the filter lets through.
+    /// All accepted datapoints that match the filter.
     #[must_use]
     pub fn datapoints(&self, filter: &Filter) -> Vec<Datapoint> {
         query::matching(&self.front.datapoints.all(), filter)
     }
 
-    /// The sum of all observations.
+    /// Sum of all observations.
     #[must_use]
     pub fn sum(&self, filter: &Filter) -> f64 {
         query::sum(&self.datapoints(filter))
     }
 
-    /// The number of observations, `CloudWatch`'s `SampleCount`.
+    /// Number of observations, `CloudWatch`'s `SampleCount`.
     #[must_use]
     pub fn count(&self, filter: &Filter) -> f64 {
         query::count(&self.datapoints(filter))
     }
 
-    /// The value that `percent` of the observations don't exceed; `None` without observations.
-    /// Statistic sets carry no distribution and are passed over.
+    /// Smallest value that is not exceeded by `percent` of the observations; `None` without
+    /// observations. Statistic sets carry no distribution and are skipped.
     #[must_use]
     pub fn percentile(&self, filter: &Filter, percent: f64) -> Option<f64> {
         query::percentile(&self.datapoints(filter), percent)
     }
 
-    /// Waits until the datapoints taken are as `holds` wants them, and returns them. `wanted`
-    /// says what that is, for the failure's message.
+    /// Waits until `holds` is true for the accepted datapoints, and returns them. `wanted`
+    /// describes the condition in the error message.
     ///
     /// # Errors
-    /// [`NotSeen`] with all datapoints, when it does not come about.
+    /// [`NotSeen`] with all datapoints, if the condition does not become true.
     pub async fn wait_until(
         &self,
         wanted: &str,
@@ -140,16 +140,16 @@ impl CloudWatch {
         self.front.datapoints.wait_until(wanted, holds).await
     }
 
-    /// Every request answered so far.
+    /// All requests answered so far.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.front.requests.all()
     }
 
-    /// Waits until the requests answered are as `holds` wants them, and returns them.
+    /// Waits until `holds` is true for the answered requests, and returns them.
     ///
     /// # Errors
-    /// [`NotSeen`] with all requests, when it does not come about.
+    /// [`NotSeen`] with all requests, if the condition does not become true.
     pub async fn wait_for_requests(
         &self,
         wanted: &str,
@@ -158,8 +158,8 @@ impl CloudWatch {
         self.front.requests.wait_until(wanted, holds).await
     }
 
-    /// Answers the next `count` requests with an error, without looking at them: `400`
-    /// `Throttling`, `503` `ServiceUnavailable`, `500` `InternalFailure`.
+    /// Fails the next `count` requests without reading them: `400` `Throttling`, `503`
+    /// `ServiceUnavailable`, `500` `InternalFailure`.
     pub fn fail_next(&self, count: usize, status: u16, code: &str) {
         let refusal = Refusal::asked_for(status, code);
         self.front
@@ -167,14 +167,13 @@ impl CloudWatch {
             .extend(std::iter::repeat_n(refusal, count));
     }
 
-    /// Time has passed for an execution environment that was frozen, and so for the world it
-    /// belongs to: the server's clock goes on by as much.
+    /// Advances the server's clock, for time that passed while an execution environment was frozen.
     pub fn let_pass(&self, time: Duration) {
         let mut ahead = self.front.ahead();
         *ahead += time;
     }
 
-    /// Makes all requests wait at the gate before they are looked at.
+    /// Makes all requests wait at the gate before they are read.
     pub fn stall(&self, gate: &Gate) {
         *self
             .front
@@ -188,10 +187,10 @@ impl CloudWatch {
         self.listener.down().await;
     }
 
-    /// Listens again on the same port, with what was taken before.
+    /// Listens again on the same port and keeps the accepted data.
     ///
     /// # Errors
-    /// [`ListenError`] when the port was taken meanwhile.
+    /// [`ListenError`] if the port was taken in the interim.
     pub async fn up(&mut self) -> Result<(), ListenError> {
         self.listener.up().await
     }
@@ -199,7 +198,7 @@ impl CloudWatch {
 
 #[derive(Default)]
 struct Front {
-    /// How far the server's clock is ahead of the machine's.
+    /// Offset of the server's clock from the machine's.
     ahead: Mutex<Duration>,
     datapoints: Records<Datapoint>,
     requests: Records<Request>,
@@ -216,7 +215,7 @@ impl Handler for Front {
         let (head, body) = request.into_parts();
         let body = match body.collect().await {
             Ok(body) => body.to_bytes(),
-            // The client has gone, and nobody will read this.
+            // The client has disconnected, so nothing reads this response.
             Err(error) => return Refusal::malformed(&error).response(),
         };
         let gate = self
@@ -256,7 +255,7 @@ impl Handler for Front {
                 refusal.response()
             }
         };
-        // A client whose clock differs from this signs its next request by this.
+        // A client whose clock is off corrects its next signature by this header.
         if let Ok(date) = httpdate::fmt_http_date(now).parse() {
             answer.headers_mut().insert(header::DATE, date);
         }
@@ -274,7 +273,7 @@ impl Front {
     }
 }
 
-/// Reads one request that came at `now`; `metrics` becomes the number that it carries.
+/// Reads one request that arrived at `now` and sets `metrics` to the number of its metrics.
 fn take(
     head: &http::request::Parts,
     body: &Bytes,
@@ -302,7 +301,7 @@ fn decompressed(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Refusal> {
     match text(headers, "content-encoding") {
         None => plain.extend_from_slice(body),
         Some("gzip") => {
-            // One byte more than is allowed is enough to know that it is too much.
+            // Reading one byte past the limit is enough to detect an oversized body.
             let most = limits::LARGEST_REQUEST as u64 + 1;
             let mut reader = flate2::read::GzDecoder::new(&body[..]).take(most);
             reader

@@ -1,16 +1,16 @@
-//! The one pair of keys that the lab's S3 and `CloudWatch` accept: the well-known example of AWS's
-//! documentation, worth nothing anywhere.
+//! The only keys that the lab's S3 and `CloudWatch` accept: the example keys of AWS's
+//! documentation, which are valid nowhere.
 
-/// The access key that the lab's servers know.
+/// Access key that the lab's servers accept.
 pub const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 
-/// The secret that belongs to [`ACCESS_KEY`].
+/// Secret key of [`ACCESS_KEY`].
 pub const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
-/// The region that requests are signed for.
+/// Region for which requests are signed.
 pub const REGION: &str = "eu-central-1";
 
-/// The environment variables by which a process signs as the lab expects.
+/// Environment variables that make a process sign with the lab's keys.
 #[must_use]
 pub fn env() -> [(&'static str, &'static str); 3] {
     [

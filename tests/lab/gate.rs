@@ -1,12 +1,11 @@
-//! A gate that a test holds shut while something waits before it: the way to stop a server in the
-//! middle of an answer and to let it go on at a chosen moment.
+//! A gate that pauses a server in the middle of a response until a test opens it.
 
 use tokio::sync::watch;
 
 use crate::WAIT_LIMIT;
 use crate::records::NotSeen;
 
-/// Shut when made. Clones are the same gate.
+/// A gate, closed at first. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct Gate {
     state: watch::Sender<State>,
@@ -25,7 +24,7 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// A shut gate.
+    /// Returns a closed gate.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -33,15 +32,15 @@ impl Gate {
         }
     }
 
-    /// Lets through all that wait and all that come.
+    /// Opens the gate for all current and future waiters.
     pub fn open(&self) {
         self.state.send_modify(|state| state.open = true);
     }
 
-    /// Waits until `count` have come to the gate, since it was made, open or not.
+    /// Waits until `count` callers have reached the gate since it was made, open or not.
     ///
     /// # Errors
-    /// [`NotSeen`] when fewer have come within [`WAIT_LIMIT`].
+    /// [`NotSeen`] if fewer have reached it within [`WAIT_LIMIT`].
     pub async fn reached(&self, count: usize) -> Result<(), NotSeen> {
         let mut state = self.state.subscribe();
         let arrived = state.wait_for(|state| state.arrived >= count);
@@ -54,10 +53,10 @@ impl Gate {
         }
     }
 
-    /// Comes to the gate and waits until it is open.
+    /// Waits until the gate is open.
     pub(crate) async fn pass(&self) {
         self.state.send_modify(|state| state.arrived += 1);
-        // The sender is in `self`, so the only end of this wait is the gate's opening.
+        // The sender is owned by `self`, so this wait ends only when the gate opens.
         let _ = self.state.subscribe().wait_for(|state| state.open).await;
     }
 }

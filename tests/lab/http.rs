@@ -1,8 +1,8 @@
 //! A small HTTP/1.1 client for the APIs under test, over TCP or a Unix socket.
 //!
-//! [`Client`] opens a connection for each request and so never meets an idle connection that has
-//! died; [`Connection`] is one that stays, for tests of just that. Neither retries anything. Every
-//! call is bounded by [`WAIT_LIMIT`].
+//! [`Client`] opens a connection for each request and so never reuses an idle connection that was
+//! closed by the server. [`Connection`] is one persistent connection. Neither retries. Every call
+//! is bounded by [`WAIT_LIMIT`].
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,44 +22,44 @@ use tokio::task::JoinHandle;
 
 use crate::WAIT_LIMIT;
 
-/// A call that brought no answer.
+/// A call that returned no response.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// Nobody listens there.
+    /// Nothing listens at the address.
     #[error("cannot connect to {to}")]
     Connect {
         /// The address or the socket's path.
         to: String,
-        /// What the system answered.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The connection broke before the answer was whole.
+    /// The connection broke before the response was complete.
     #[error("the connection broke during {request}")]
     Broken {
         /// Method and path.
         request: String,
-        /// What hyper saw.
+        /// Error of hyper.
         source: hyper::Error,
     },
-    /// No whole answer within [`WAIT_LIMIT`].
-    #[error("no answer to {request} within {} s", WAIT_LIMIT.as_secs())]
+    /// No complete response within [`WAIT_LIMIT`].
+    #[error("no response to {request} within {} s", WAIT_LIMIT.as_secs())]
     TimedOut {
         /// Method and path.
         request: String,
     },
-    /// The request was no valid one.
-    #[error("not a valid request")]
+    /// The request is invalid.
+    #[error("invalid request")]
     Invalid(#[from] http::Error),
 }
 
-/// An answer, whole.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The status.
+    /// Status.
     pub status: StatusCode,
-    /// The headers.
+    /// Headers.
     pub headers: HeaderMap,
-    /// The body.
+    /// Body.
     pub body: Bytes,
 }
 
@@ -67,25 +67,25 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Errors
-    /// What serde says when it is not.
+    /// The parse error if the body is no JSON.
     pub fn json(&self) -> serde_json::Result<Value> {
         serde_json::from_slice(&self.body)
     }
 
-    /// The body as text, whatever it holds.
+    /// The body as text; invalid UTF-8 is replaced.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A header's value as text, `None` when it is absent.
+    /// Value of a header as text, `None` if it is absent.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
-/// Where a server listens; a connection is opened for each request.
+/// A client of one server that opens a connection for each request.
 #[derive(Clone, Debug)]
 pub struct Client {
     target: Target,
@@ -98,48 +98,48 @@ enum Target {
 }
 
 impl Client {
-    /// For a server on a port of 127.0.0.1.
+    /// Client of a server on a port of 127.0.0.1.
     #[must_use]
     pub fn tcp(port: u16) -> Self {
         let target = Target::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         Self { target }
     }
 
-    /// For a server on a Unix socket.
+    /// Client of a server on a Unix socket.
     #[must_use]
     pub fn unix(path: impl AsRef<Path>) -> Self {
         let target = Target::Unix(path.as_ref().to_owned());
         Self { target }
     }
 
-    /// A GET.
+    /// Sends a GET.
     ///
     /// # Errors
-    /// [`CallError`] when there is no answer; any status is one.
+    /// [`CallError`] without a response; a response with any status is `Ok`.
     pub async fn get(&self, path: &str) -> Result<Answer, CallError> {
         self.send(request(Method::GET, path, Bytes::new())?).await
     }
 
-    /// A POST of JSON.
+    /// Sends a POST of JSON.
     ///
     /// # Errors
-    /// [`CallError`] when there is no answer; any status is one.
+    /// [`CallError`] without a response; a response with any status is `Ok`.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Answer, CallError> {
         self.send(post(path, body)?).await
     }
 
-    /// Any request; `Host` is added where it is missing.
+    /// Sends any request; `Host` is added if it is missing.
     ///
     /// # Errors
-    /// [`CallError`] when there is no answer; any status is one.
+    /// [`CallError`] without a response; a response with any status is `Ok`.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Answer, CallError> {
         self.connect().await?.send(request).await
     }
 
-    /// A connection that stays open.
+    /// Opens a persistent connection.
     ///
     /// # Errors
-    /// [`CallError::Connect`] when nobody listens.
+    /// [`CallError::Connect`] if nothing listens.
     pub async fn connect(&self) -> Result<Connection, CallError> {
         let failed = |source| CallError::Connect {
             to: match &self.target {
@@ -162,7 +162,7 @@ impl Client {
     }
 }
 
-/// One connection, kept alive as long as the server lets it; closed when dropped.
+/// One connection, kept alive as long as the server allows; closed when dropped.
 #[derive(Debug)]
 pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
@@ -180,16 +180,16 @@ impl Connection {
             source,
         })?;
         let driver = tokio::spawn(async move {
-            // What goes wrong here, the request under way reports as well.
+            // The request in progress reports the same error.
             let _ = connection.await;
         });
         Ok(Self { sender, driver })
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the complete response.
     ///
     /// # Errors
-    /// [`CallError`] when there is no answer; any status is one.
+    /// [`CallError`] without a response; a response with any status is `Ok`.
     pub async fn send(&mut self, mut request: Request<Bytes>) -> Result<Answer, CallError> {
         let named = format!("{} {}", request.method(), request.uri());
         let host = http::HeaderValue::from_static("localhost");
@@ -221,10 +221,10 @@ impl Drop for Connection {
     }
 }
 
-/// A request to be given to [`Client::send`] or [`Connection::send`].
+/// Builds a request for [`Client::send`] or [`Connection::send`].
 ///
 /// # Errors
-/// When `path` is no valid one.
+/// If `path` is invalid.
 pub fn request(method: Method, path: &str, body: impl Into<Bytes>) -> http::Result<Request<Bytes>> {
     Request::builder()
         .method(method)
@@ -232,10 +232,10 @@ pub fn request(method: Method, path: &str, body: impl Into<Bytes>) -> http::Resu
         .body(body.into())
 }
 
-/// A POST of JSON to be given to [`Client::send`] or [`Connection::send`].
+/// Builds a POST of JSON for [`Client::send`] or [`Connection::send`].
 ///
 /// # Errors
-/// When `path` is no valid one.
+/// If `path` is invalid.
 pub fn post(path: &str, body: &Value) -> http::Result<Request<Bytes>> {
     let mut request = request(Method::POST, path, body.to_string())?;
     let json = http::HeaderValue::from_static("application/json");
@@ -243,7 +243,7 @@ pub fn post(path: &str, body: &Value) -> http::Result<Request<Bytes>> {
     Ok(request)
 }
 
-/// What an AWS SDK in the test's own process sends its requests with; no proxy.
+/// HTTP client of an AWS SDK in the test's own process; it uses no proxy.
 #[must_use]
 pub fn sdk_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new()

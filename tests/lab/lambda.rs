@@ -1,35 +1,36 @@
-//! A Lambda platform: it runs a layer and a function as AWS Lambda does, beside
-//! [`crate::rie`], AWS's own emulator, which neither freezes nor resets nor counts.
+//! A Lambda platform that runs a layer and a function as AWS Lambda does. It adds to
+//! [`crate::rie`], AWS's own emulator, which has no freeze, no reset and no limits.
 //!
-//! [`Function`] is what callers see: it takes invocations, makes an [`Environment`] for each that
-//! finds all others busy, and takes away those that are idle for long. An environment has one
-//! sandbox for each extension and one for the runtime ([`sandbox`]), a Runtime and Extensions API
-//! of its own on loopback, and a life:
+//! [`Function`] is the callers' interface. It accepts invocations, creates an [`Environment`] if
+//! all others are busy, and removes environments that are idle for long. An environment has one
+//! sandbox for each extension and one for the runtime ([`sandbox`]), and a Runtime and Extensions
+//! API of its own on loopback. Its phases:
 //!
-//! - **Init**, when the first invocation comes. Every extension is started; the runtime once all
-//!   have registered. Init ends when runtime and extensions have called `next`. On demand it may
-//!   take 10 s; when it takes longer all processes are killed and it is done again, once, as part
-//!   of that first invocation and under the function's timeout.
-//! - **Invoke.** The caller is answered as soon as the runtime answers; the invocation goes on
+//! - **Init** starts with the first invocation. All extensions are started, then the runtime once
+//!   all have registered. Init ends when runtime and extensions have called `next`. On demand the
+//!   limit is 10 s. After the limit all processes are killed, and Init is repeated once as part of
+//!   that first invocation, under the function's timeout.
+//! - **Invoke.** The caller gets the response as soon as the runtime posts it. The invocation lasts
 //!   until the runtime and all extensions have called `next` again.
-//! - **Freeze** when all have called `next`, thaw just before the next event. Also by hand, at any
-//!   moment: the platform's own limits then stand still with the processes.
-//! - **Reset**, after a timeout or when a process has died: SHUTDOWN for the extensions that ask
-//!   for it, 2 s in all, SIGKILL, and a new Init at the next invocation, with `/tmp` as it was.
-//! - **Shutdown**, in the same way, and the environment is gone.
+//! - **Freeze** when all have called `next`, thaw just before the next event. Tests freeze and thaw
+//!   at any moment as well; the platform's own limits then stand still with the processes.
+//! - **Reset** after a timeout or the exit of a process: SHUTDOWN for the extensions that
+//!   registered for it, 2 s in total, SIGKILL, and a new Init at the next invocation, with `/tmp`
+//!   preserved.
+//! - **Shutdown** follows the same steps and removes the environment.
 //!
-//! What is decided stands in a pure machine, which knows no process and no socket and takes the
-//! time as an argument; statuses, headers, bodies and error types are those of AWS's emulator,
-//! whose Go sources hold the core of the real platform as well. Where those two differ the lab
-//! follows the core: the caller's early answer, with `X-Amz-Function-Error`, and the reasons
+//! All decisions are made by a pure state machine, which knows no process and no socket and takes
+//! the time as an argument. Statuses, headers, bodies and error types are those of AWS's emulator,
+//! whose Go sources contain the core of the real platform. Where emulator and core differ the lab
+//! follows the core: the early response to the caller, with `X-Amz-Function-Error`, and the reasons
 //! `spindown`, `timeout` and `failure` in lower case.
 //!
-//! The crate `lambda-simulator` 0.2 was looked at and not used. It has both APIs, and SIGSTOP for
-//! process ids that it is told; it has no processes as the platform starts them, no limit of Init
-//! and no repetition, no resets, no reports, no second environment and no managed instances.
+//! The crate `lambda-simulator` 0.2 was evaluated. It has both APIs, and SIGSTOP for given process
+//! ids. It has no process start, no limit of Init and no repetition, no resets, no reports, no
+//! second environment and no managed instances.
 //!
-//! Left out: streamed responses, `SnapStart`'s restore, the Telemetry API (answered as AWS's
-//! emulator answers it: not supported), asynchronous invocations and their 1 MB.
+//! Not implemented: streamed responses, `SnapStart`'s restore, the Telemetry API (the response is
+//! that of AWS's emulator: not supported), asynchronous invocations and their limit of 1 MB.
 
 use std::io;
 use std::time::Duration;
@@ -58,68 +59,69 @@ pub use invocation::{FunctionError, Invocation};
 pub use report::{Report, Status};
 pub use trace::ApiCall;
 
-/// How long Init may take on demand.
-/// Source: the developer guide, "Lambda execution environment lifecycle".
+/// Maximum duration of Init on demand. Source: the developer guide, "Lambda execution environment
+/// lifecycle".
 pub const INIT_LIMIT: Duration = Duration::from_secs(10);
-/// What a SHUTDOWN leaves an environment. Source: as above, "Shutdown phase".
+/// Maximum duration of a shutdown. Source: as above, "Shutdown phase".
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
-/// The runtime's share of it: it gets SIGTERM, then SIGKILL, before extensions get SHUTDOWN.
-/// Source: `runtimeDeadlineShare` in RIE's `rapid/shutdown.go`.
+/// The runtime's share of [`SHUTDOWN_LIMIT`]: SIGTERM, then SIGKILL, before extensions get
+/// SHUTDOWN. Source: `runtimeDeadlineShare` in RIE's `rapid/shutdown.go`.
 pub const RUNTIME_SHUTDOWN_LIMIT: Duration = Duration::from_millis(600);
-/// The longest event, in bytes. Source: the Invoke API, "Request must be smaller than 6291456
-/// bytes for the `InvokeFunction` operation".
+/// Maximum size of an event, in bytes. Source: the Invoke API, "Request must be smaller than
+/// 6291456 bytes for the `InvokeFunction` operation".
 pub const MAX_REQUEST: usize = 6 * 1024 * 1024;
-/// The longest answer, in bytes. Source: `MaxPayloadSize` in RIE's `interop/model.go`.
+/// Maximum size of a response, in bytes. Source: `MaxPayloadSize` in RIE's `interop/model.go`.
 pub const MAX_RESPONSE: usize = 6 * 1024 * 1024 + 100;
-/// How many extensions may register. Source: `MaxAgentsAllowed` in RIE's `core/registrations.go`.
+/// Maximum number of registered extensions. Source: `MaxAgentsAllowed` in RIE's
+/// `core/registrations.go`.
 pub const MAX_EXTENSIONS: usize = 10;
 
-/// The platform could not start, or not do what it was asked.
+/// The platform could not start, or not perform a request.
 #[derive(Debug, thiserror::Error)]
 pub enum LambdaError {
-    /// Something that must be built is not there.
+    /// An artifact must be built first.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
-    /// No port for an environment's API.
+    /// No port is available for an environment's API.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// No clock for an environment.
+    /// No clock could be made for an environment.
     #[error(transparent)]
     Clock(#[from] ClockError),
     /// `/tmp` cannot have a size here.
     #[error(transparent)]
     Tmp(#[from] sandbox::NoSizeLimit),
-    /// An environment would not freeze.
+    /// An environment could not be frozen.
     #[error(transparent)]
     NotFrozen(#[from] sandbox::NotFrozen),
-    /// The system refused something.
+    /// A system call failed.
     #[error("cannot {what}")]
     Io {
-        /// What was tried.
+        /// The attempted operation.
         what: &'static str,
-        /// What the system answered.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The environment is gone, after a shutdown.
-    #[error("environment {0} is gone")]
+    /// The environment was shut down.
+    #[error("environment {0} was shut down")]
     Gone(usize),
     /// Time can pass for an environment only while it is frozen, and only on a clock of its own.
-    #[error("no time can be let pass: {0}")]
+    #[error("cannot let time pass: {0}")]
     NoTimePasses(&'static str),
-    /// No process of that name is inside.
-    #[error("no process named {name} in the environment; there are: {present:?}")]
+    /// No process of that name runs in the environment.
+    #[error("no process named {name} in the environment; running: {present:?}")]
     NoSuchProcess {
-        /// The name that was asked for.
+        /// The given name.
         name: String,
-        /// The names of those that run.
+        /// Names of the running processes.
         present: Vec<String>,
     },
-    /// The function failed where an answer was wanted.
+    /// The function failed where a response was expected.
     #[error("the function failed: {error:?}\n---- its log ----\n{log}\n---- end ----")]
     Failed {
-        /// How.
+        /// The failure.
         error: FunctionError,
-        /// All the function's environments wrote.
+        /// Log of all the function's environments.
         log: String,
     },
 }

@@ -1,22 +1,34 @@
-//! A Lambda platform, an S3 and a `CloudWatch` on one machine, for tests and benches.
+//! A Lambda platform, an S3 and a `CloudWatch` on one machine, for tests and benchmarks.
 //!
-//! - [`rie`] runs a layer and a function as Lambda runs them, under AWS's own emulator.
+//! Platforms, which run a layer and a function:
+//! - [`lambda`] emulates Lambda: concurrent environments, freeze and thaw, resets, limits, reports.
+//! - [`rie`] runs AWS's own emulator, against which [`lambda`] is verified.
 //! - [`process`] runs the sidecar alone, without Lambda.
-//! - [`s3`] and [`cloudwatch`] are servers that AWS's SDKs talk to: they check signatures and
-//!   limits as AWS does, remember what was asked of them, and fail on demand.
-//! - [`seaweedfs`] runs an S3 that others wrote, to hold against what our own one cannot show: that
-//!   both sides of our tests understand S3 in the same wrong way.
-//! - [`http`] is a small client for the sidecar's own API.
-//! - [`ports`] and [`artifacts`] are what a test needs to start any of it.
 //!
-//! Everything lives in the test's own process or under it, on loopback, on ports of its own, so
-//! that tests run side by side; everything stops when its value is dropped. Nothing is waited for
-//! by sleeping: each part has a way to wait for a condition, bounded by [`WAIT_LIMIT`], and a wait
-//! that fails says what was seen instead.
+//! Servers, used through AWS's SDKs:
+//! - [`s3`] and [`cloudwatch`] check signatures and limits as AWS does, record requests, and fail
+//!   on demand.
+//! - [`seaweedfs`] runs an independent S3 implementation, so that a misunderstanding of S3 in both
+//!   our client and our server is found.
+//! - [`link`] is a network between the two: bandwidth, latency, broken connections.
+//!
+//! Tools:
+//! - [`http`] is a client for the sidecar's API.
+//! - [`gate`] pauses a server in the middle of a response; [`log_capture`] collects the output of
+//!   processes.
+//! - [`artifacts`] finds what `make` builds; [`ports`], [`credentials`] and [`tls`] provide ports,
+//!   keys and certificates.
+//!
+//! The binary `lab` (`tests/command`) runs [`lambda`] in a terminal.
+//!
+//! Every part runs in the test's process or as its child, on loopback, on ports of its own, so that
+//! tests run in parallel. Every part stops when its value is dropped. No test sleeps: each part has
+//! methods that wait for a condition, bounded by [`WAIT_LIMIT`], with an error that shows the
+//! actual state.
 
 #![cfg_attr(
     test,
-    expect(clippy::unwrap_used, reason = "a test ends at the first surprise")
+    expect(clippy::unwrap_used, reason = "a panic is how a test fails")
 )]
 
 use std::time::Duration;
@@ -47,6 +59,6 @@ pub mod tls;
 pub use records::NotSeen;
 pub use tls::TlsError;
 
-/// How long any wait of the lab lasts before it fails. Far above what anything here takes, so
-/// that reaching it means a fault and never a slow machine.
+/// Maximum duration of any wait of the lab. Far above the duration of any operation here, so that
+/// reaching it means a fault and not a slow machine.
 pub const WAIT_LIMIT: Duration = Duration::from_mins(1);

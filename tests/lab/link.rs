@@ -1,17 +1,19 @@
-//! A network link to put between an environment and a server: a relay on loopback with a set
-//! bandwidth and latency, whose connections can be cut, refused or swallowed.
+//! A network link between an environment and a server: a relay on loopback with a set bandwidth and
+//! latency, and faults of connections.
 //!
-//! - The **bandwidth** is for each direction, and shared by all connections, as a function's is.
-//! - The **latency** is added to each direction, so a round trip takes twice as much more.
-//! - **Cut** connections are reset on both sides, as by a load balancer that has forgotten them.
-//! - In a **black hole** nothing arrives any more and nobody is told, ends and resets included:
-//!   what dies in silence, as a connection does whose far side was gone when a freeze ended. As
-//!   TCP sends again what was lost, all of it arrives once the black hole is gone.
-//! - While connections are **refused** nobody listens.
-//! - [`Link::unroutable`] is an address from which not even a refusal comes: an endpoint of AWS
-//!   in a VPC that has no way there.
+//! - The **bandwidth** applies to each direction and is shared by all connections, as a function's
+//!   is.
+//! - The **latency** is added to each direction, so a round trip gets twice as much.
+//! - **Cut** connections are reset on both sides, as by a load balancer that has dropped their
+//!   state.
+//! - A **black hole** drops everything silently, closes and resets included, like a connection
+//!   whose peer vanished during a freeze. All data arrive once the black hole ends, as by TCP's
+//!   retransmission.
+//! - While connections are **refused** the port is closed.
+//! - [`Link::unroutable`] is an address that drops connection requests, like an endpoint of AWS in
+//!   a VPC without a route.
 //!
-//! Everything takes effect at once on what is under way. It moves bytes and looks at none.
+//! Every change applies at once to the data in transit. The link does not inspect the data.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,32 +36,32 @@ mod unroutable;
 pub(crate) use bandwidth::Bandwidth;
 pub use unroutable::Unroutable;
 
-/// A link could not be laid.
+/// A link could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// There is no port for it.
+    /// No port is available.
     #[error(transparent)]
     NoFreePort(#[from] NoFreePort),
-    /// Its port may not be bound.
+    /// The port could not be bound.
     #[error("cannot listen on 127.0.0.1:{port}")]
     Bind {
         /// The port.
         port: u16,
-        /// What the system answered.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// A link to one server. Its connections end with it.
+/// A link to one server. Its connections end when it is dropped.
 #[derive(Debug)]
 pub struct Link {
     port: Port,
     settings: Arc<Settings>,
-    /// Accepts connections; none while they are refused.
+    /// Task that accepts connections; `None` while they are refused.
     acceptor: AsyncMutex<Option<JoinHandle<()>>>,
 }
 
-/// What all connections go by, as it is at any moment.
+/// Current settings, shared by all connections.
 #[derive(Debug)]
 struct Settings {
     target: SocketAddr,
@@ -67,13 +69,13 @@ struct Settings {
     up: Lane,
     down: Lane,
     black_hole: watch::Sender<bool>,
-    /// Counts the cuts.
+    /// Number of cuts.
     cut: watch::Sender<u64>,
     open: watch::Sender<usize>,
     accepted: AtomicUsize,
 }
 
-/// One direction.
+/// One direction of a link.
 #[derive(Debug, Default)]
 struct Lane {
     bandwidth: Mutex<Option<Arc<Bandwidth>>>,
@@ -81,11 +83,11 @@ struct Lane {
 }
 
 impl Link {
-    /// Lays a link to a server, without limits as yet. To be called within a runtime, on which
-    /// the link lives.
+    /// Creates a link to a server, without limits. Requires a Tokio runtime, on which the link
+    /// runs.
     ///
     /// # Errors
-    /// [`LinkError`] when it can have no port.
+    /// [`LinkError`] if no port is available.
     pub async fn to(target: SocketAddr) -> Result<Self, LinkError> {
         let link = Self {
             port: Port::lease()?,
@@ -105,27 +107,27 @@ impl Link {
         Ok(link)
     }
 
-    /// An address on which connecting never ends.
+    /// Returns an address to which connecting never completes.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be set up.
     pub async fn unroutable() -> io::Result<Unroutable> {
         Unroutable::new().await
     }
 
-    /// Where to connect in place of the server.
+    /// Address to use in place of the server's.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port.number()).into()
     }
 
-    /// The same as the root of URLs.
+    /// URL to use in place of the server's.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
     }
 
-    /// Lets so many bytes a second pass in each direction; `None` for any number.
+    /// Limits each direction to this many bytes per second; `None` removes the limit.
     pub fn bandwidth(&self, bytes_per_second: impl Into<Option<u64>>) {
         let bytes_per_second = bytes_per_second.into();
         for lane in [&self.settings.up, &self.settings.down] {
@@ -133,25 +135,25 @@ impl Link {
         }
     }
 
-    /// Delays each byte by this much, in each direction.
+    /// Delays each byte by this duration, in each direction.
     pub fn latency(&self, latency: Duration) {
         *lock(&self.settings.latency) = latency;
     }
 
-    /// Resets every connection that stands, on both sides.
+    /// Resets every open connection on both sides.
     pub fn cut(&self) {
         self.settings.cut.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Swallows all that is sent, or delivers it again.
+    /// Drops all data, or delivers them again.
     pub fn black_hole(&self, on: bool) {
         self.settings.black_hole.send_replace(on);
     }
 
-    /// Refuses new connections, or takes them again; those that stand are not touched.
+    /// Refuses new connections, or accepts them again; open connections are not affected.
     ///
     /// # Errors
-    /// [`LinkError::Bind`] when the port cannot be had again.
+    /// [`LinkError::Bind`] if the port cannot be bound again.
     pub async fn refuse(&self, on: bool) -> Result<(), LinkError> {
         let mut acceptor = self.acceptor.lock().await;
         match (acceptor.take(), on) {
@@ -172,16 +174,16 @@ impl Link {
         Ok(())
     }
 
-    /// How many connections stand.
+    /// Number of open connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         *self.settings.open.borrow()
     }
 
-    /// Waits until so many stand.
+    /// Waits until this number of connections is open.
     ///
     /// # Errors
-    /// [`NotSeen`] when it does not come to that within [`WAIT_LIMIT`].
+    /// [`NotSeen`] if that does not happen within [`WAIT_LIMIT`].
     pub async fn wait_for_connections(&self, count: usize) -> Result<(), NotSeen> {
         let mut open = self.settings.open.subscribe();
         let wait = open.wait_for(|open| *open == count);
@@ -194,13 +196,13 @@ impl Link {
         }
     }
 
-    /// How many connections there have been.
+    /// Number of connections accepted so far.
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.settings.accepted.load(Ordering::Relaxed)
     }
 
-    /// How many bytes have been delivered, both directions together.
+    /// Number of bytes delivered, both directions together.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let lanes = [&self.settings.up, &self.settings.down];
@@ -222,10 +224,10 @@ impl Drop for Link {
 
 async fn accept(listener: TcpListener, settings: Arc<Settings>) {
     loop {
-        // An error is the connection's: it was gone before it could be taken.
+        // An accept error concerns one connection, which was closed before it was accepted.
         if let Ok((client, _)) = listener.accept().await {
             settings.accepted.fetch_add(1, Ordering::Relaxed);
-            // Counted from here on, not from when the task first runs.
+            // Counted here and not when the task first runs.
             let open = Open::new(&settings);
             let cut = settings.cut.subscribe();
             tokio::spawn(async move {
@@ -235,7 +237,7 @@ async fn accept(listener: TcpListener, settings: Arc<Settings>) {
     }
 }
 
-/// A connection that counts as standing.
+/// Counts one open connection.
 struct Open(Arc<Settings>);
 
 impl Open {

@@ -1,10 +1,10 @@
-//! The listening side that the lab's servers share: a port of loopback with HTTP/1.1 on it, that
-//! can go down and come up again, and whose connections can be broken in the middle of an answer.
+//! Listener shared by the lab's servers: a port on loopback with HTTP/1.1, which can go down and
+//! come up again, and whose connections can break in the middle of a response.
 //!
-//! While it is down the port refuses connections, and those that stood are gone; the port stays
-//! leased, so that nobody else comes up on it. A handler gets with each request the [`Line`] it
-//! came on: the means to know that what it has answered so far has left for the client, and to
-//! choose whether a broken answer ends in a close or in a reset.
+//! While it is down the port refuses connections, and open ones are closed. The port stays leased,
+//! so that no other server takes it. A handler gets with each request its [`Connection`]. With it
+//! the handler can wait until its output was sent, and choose a close or a reset for a broken
+//! response.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -33,26 +33,26 @@ use wire::{Stream, Wire};
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// A server's port could not be had.
+/// The server's port is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// No port was asked for, and none is free.
+    /// Port 0 was requested, and no port is free.
     #[error(transparent)]
     NoFreePort(#[from] NoFreePort),
-    /// It was to speak TLS, and cannot.
+    /// The TLS setup failed.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The port is taken or may not be bound.
     #[error("cannot listen on 127.0.0.1:{port}")]
     Bind {
-        /// The port that was asked for.
+        /// Requested port.
         port: u16,
-        /// What the system answered.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// Answers requests; shared by all connections of a server.
+/// Handles requests; shared by all connections of a server.
 pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(
         &self,
@@ -61,7 +61,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = http::Response<Body>> + Send;
 }
 
-/// One connection, as a handler sees it.
+/// Control of one connection by a handler.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     flushed: AtomicBool,
@@ -70,8 +70,8 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Waits until all that was answered so far is in the kernel's hands. To be awaited from
-    /// within a response's body, and nowhere else: it is the body's pause that lets hyper flush.
+    /// Waits until all output so far was passed to the kernel. May only be awaited within a
+    /// response's body, because hyper flushes when the body is pending.
     pub(crate) async fn flushed(&self) {
         self.flushed.store(false, Ordering::Release);
         poll_fn(|context| {
@@ -85,7 +85,7 @@ impl Line {
         .await;
     }
 
-    /// From now on the connection ends in a reset and not in a close.
+    /// Makes the connection end in a reset instead of a close.
     pub(crate) fn end_in_reset(&self) {
         self.reset.store(true, Ordering::Release);
     }
@@ -105,12 +105,12 @@ struct Running {
 }
 
 impl<H: Handler> Listener<H> {
-    /// Listens on `port` of 127.0.0.1, or on a leased one when it is 0.
+    /// Listens on `port` of 127.0.0.1, or on a leased port if it is 0.
     pub(crate) async fn start(port: u16, handler: Arc<H>) -> Result<Self, ListenError> {
         Self::start_with(None, port, handler).await
     }
 
-    /// The same, in TLS.
+    /// Like [`Self::start`], with TLS.
     pub(crate) async fn start_with(
         tls: Option<Tls>,
         port: u16,
@@ -141,12 +141,12 @@ impl<H: Handler> Listener<H> {
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
-    /// The certificate of the authority to trust, in PEM; `None` without TLS.
+    /// Certificate of the authority to trust, in PEM; `None` without TLS.
     pub(crate) fn authority(&self) -> Option<&str> {
         self.tls.as_ref().map(|tls| &*tls.authority)
     }
 
-    /// Listens again; without effect when it does.
+    /// Listens again; without effect if it already does.
     pub(crate) async fn up(&mut self) -> Result<(), ListenError> {
         if self.running.is_some() {
             return Ok(());
@@ -165,7 +165,7 @@ impl<H: Handler> Listener<H> {
         Ok(())
     }
 
-    /// Closes the port and every connection; on return both are gone.
+    /// Closes the port and every connection; both are closed on return.
     pub(crate) async fn down(&mut self) {
         if let Some(running) = self.running.take() {
             let _ = running.stop.send(());
@@ -198,7 +198,7 @@ async fn accept<H: Handler>(
                     connections.spawn(async move {
                         match tls {
                             None => serve(stream, handler).await,
-                            // One that does not shake hands is gone, as one that says nothing.
+                            // A connection whose handshake fails is dropped, like an idle one.
                             Some(tls) => if let Ok(stream) = tls.acceptor.accept(stream).await {
                                 serve(Box::new(stream), handler).await;
                             }
@@ -222,7 +222,7 @@ async fn serve<H: Handler>(stream: impl Stream, handler: Arc<H>) {
         let line = Arc::clone(&line);
         async move { Ok::<_, Infallible>(handler.handle(request, line).await) }
     });
-    // A connection that ends badly does so because a fault asked for it or the client left.
+    // A connection error means that a fault was injected or the client disconnected.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(wire), service)

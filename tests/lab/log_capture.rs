@@ -1,5 +1,5 @@
-//! What a process writes to its standard output and error, line by line as it comes, for tests
-//! to look through and to wait on.
+//! Captured standard output and error of processes, line by line, for tests to search and to wait
+//! on.
 
 use std::io::{BufRead, BufReader, Read};
 use std::thread::JoinHandle;
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::WAIT_LIMIT;
 
-/// A line was waited for and did not come; the message carries the whole log.
+/// An expected line did not arrive; the message contains the whole log.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} {reason} without the line: {wanted}\n---- its log ----\n{log}\n---- end ----")]
 pub struct NoSuchLine {
@@ -18,7 +18,7 @@ pub struct NoSuchLine {
     log: String,
 }
 
-/// The log of a process, or of several; clones are the same log.
+/// Log of one or several processes. Clones share their lines.
 #[derive(Clone, Debug)]
 pub struct LogCapture {
     name: String,
@@ -33,7 +33,7 @@ struct State {
 }
 
 impl LogCapture {
-    /// An empty log. With `echo` its lines are printed as they come, too, after the name.
+    /// Returns an empty log. With `echo` its lines are also printed, prefixed with the name.
     #[must_use]
     pub fn new(name: &str, echo: bool) -> Self {
         Self {
@@ -65,24 +65,24 @@ impl LogCapture {
             .send_modify(|state| state.lines.push(line.to_owned()));
     }
 
-    /// Nothing more will come.
+    /// Marks the log as complete.
     pub(crate) fn end(&self) {
         self.state.send_modify(|state| state.ended = true);
     }
 
-    /// Every line so far.
+    /// All lines so far.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.state.borrow().lines.clone()
     }
 
-    /// The lines after a mark: waits for some, and returns none only when the log has ended.
+    /// Waits for lines after a mark and returns them; returns none only if the log is complete.
     pub async fn lines_after(&self, mark: usize) -> Vec<String> {
         let mut state = self.state.subscribe();
         let more = state
             .wait_for(|state| state.lines.len() > mark || state.ended)
             .await;
-        // The sender is this value's own, so waiting cannot fail.
+        // The sender is owned by this value, so waiting cannot fail.
         more.map_or_else(
             |_| Vec::new(),
             |state| state.lines.get(mark..).unwrap_or_default().to_vec(),
@@ -95,25 +95,25 @@ impl LogCapture {
         self.state.borrow().lines.join("\n")
     }
 
-    /// How many lines there are: a mark for [`Self::wait_for_line_after`].
+    /// Number of lines, a mark for [`Self::wait_for_line_after`].
     #[must_use]
     pub fn mark(&self) -> usize {
         self.state.borrow().lines.len()
     }
 
-    /// Waits for a line that contains `text`, and returns it; one that is there already counts.
+    /// Waits for a line that contains `text`, and returns it; earlier lines count.
     ///
     /// # Errors
-    /// [`NoSuchLine`] when it has not come within [`WAIT_LIMIT`], or the process has ended.
+    /// [`NoSuchLine`] if it does not arrive within [`WAIT_LIMIT`], or the process exits.
     pub async fn wait_for(&self, text: &str) -> Result<String, NoSuchLine> {
         self.wait_for_line(text, |line| line.contains(text)).await
     }
 
-    /// Waits for a line for which `is_it` holds, and returns it; one that is there already
-    /// counts. `wanted` says what it is, for the failure's message.
+    /// Waits for a line for which `is_it` holds, and returns it; earlier lines count. `wanted`
+    /// describes the line in the error message.
     ///
     /// # Errors
-    /// [`NoSuchLine`] when it has not come within [`WAIT_LIMIT`], or the process has ended.
+    /// [`NoSuchLine`] if it does not arrive within [`WAIT_LIMIT`], or the process exits.
     pub async fn wait_for_line(
         &self,
         wanted: &str,
@@ -122,10 +122,10 @@ impl LogCapture {
         self.wait_for_line_after(0, wanted, is_it).await
     }
 
-    /// As [`Self::wait_for_line`], among the lines after a mark alone.
+    /// Like [`Self::wait_for_line`], but considers only lines after a mark.
     ///
     /// # Errors
-    /// [`NoSuchLine`] when it has not come within [`WAIT_LIMIT`], or the process has ended.
+    /// [`NoSuchLine`] if it does not arrive within [`WAIT_LIMIT`], or the process exits.
     pub async fn wait_for_line_after(
         &self,
         mark: usize,

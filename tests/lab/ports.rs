@@ -1,10 +1,11 @@
-//! Ports for processes that must be told a number.
+//! Ports for processes that need a fixed port number.
 //!
-//! A port that is found free and then let go can be taken by anyone before the process binds it: by another test, or by
-//! the kernel for an outgoing connection. So ports come from a range below the one the kernel takes from, and each is
-//! leased by an abstract Unix socket whose name holds the number. Such a name is unique in a network namespace, as the
-//! port is, among the processes of all users, and goes with the process that dies. Processes that do not ask the lab
-//! are outside the agreement; a port on which one of them listens is passed over.
+//! A port that is found free and released can be taken before the process binds it: by another
+//! test, or by the kernel for an outgoing connection. Ports therefore come from a range below the
+//! kernel's ephemeral ports, and each is leased by an abstract Unix socket whose name contains the
+//! number. Such a name is unique in a network namespace, as the port is, among the processes of all
+//! users, and is released when the process ends. Processes outside the lab do not take part; a port
+//! on which one of them listens is skipped.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpStream};
@@ -21,7 +22,7 @@ pub(crate) const RANGE: Range<u16> = 20_000..32_000;
 #[error("no free port from {} to {}: each is in use or leased", RANGE.start, RANGE.end - 1)]
 pub struct NoFreePort;
 
-/// A port of 127.0.0.1 that is this value's alone until it is dropped.
+/// A port of 127.0.0.1, reserved until the value is dropped.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -29,13 +30,13 @@ pub struct Port {
 }
 
 impl Port {
-    /// Leases a port on which nobody listens.
+    /// Leases a port on which nothing listens.
     ///
     /// # Errors
-    /// [`NoFreePort`] when the whole range is taken.
+    /// [`NoFreePort`] if the whole range is taken.
     pub fn lease() -> Result<Self, NoFreePort> {
-        // Where the search begins: apart for processes and moving on within one, so that leases
-        // rarely try a port that another holds.
+        // Start of the search: different for each process and advancing within one, so that leases
+        // rarely try a taken port.
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let size = RANGE.end - RANGE.start;
         let process = u16::try_from(std::process::id() % u32::from(size)).unwrap_or_default();
@@ -45,8 +46,8 @@ impl Port {
             let Ok(lease) = take(number) else {
                 continue;
             };
-            // Tried by connecting: a socket that listened for a moment would go on listening in
-            // a process that another thread forks at that moment, until that one has begun its program.
+            // Probed by connecting. A probe by binding could leave the port open for a moment in a
+            // process that another thread forks concurrently.
             if TcpStream::connect((Ipv4Addr::LOCALHOST, number)).is_err() {
                 return Ok(Self {
                     number,
@@ -57,14 +58,14 @@ impl Port {
         Err(NoFreePort)
     }
 
-    /// The number to bind.
+    /// Port number.
     #[must_use]
     pub fn number(&self) -> u16 {
         self.number
     }
 }
 
-/// Takes the name that stands for a port; fails while another process or thread has it.
+/// Binds the name that represents a port; fails while another process or thread holds it.
 fn take(number: u16) -> io::Result<UnixListener> {
     let name = SocketAddr::from_abstract_name(format!("model-sidecar-lab-port-{number}"))?;
     UnixListener::bind_addr(&name)

@@ -1,8 +1,8 @@
-//! The sidecar alone, without Lambda: the binary as a developer runs it, or a container does.
+//! The sidecar alone, without Lambda: the binary as run by a developer or in a container.
 //!
-//! It gets the environment that the test names and nothing of the test's own. It is told to stop
-//! by SIGTERM, and dies when its value is dropped; should the test itself be killed, the kernel
-//! kills it too.
+//! Its environment contains only the variables that the test sets. It is stopped by SIGTERM, and
+//! killed when its value is dropped. If the test itself is killed, the kernel kills the process
+//! too.
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,23 +16,23 @@ use crate::log_capture::{LogCapture, NoSuchLine};
 
 pub use crate::child::StillRunning;
 
-/// A process that could not be started.
+/// The process could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The program is not there.
+    /// The program does not exist.
     #[error("no program at {}", .0.display())]
     Missing(PathBuf),
-    /// The system refused. `setpriv` comes with util-linux.
+    /// The operating system refused. `setpriv` is part of util-linux.
     #[error("cannot start {} through setpriv (Debian package util-linux)", program.display())]
     Spawn {
         /// The program.
         program: PathBuf,
-        /// What the system answered.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// How to start a program; see [`Process::of`].
+/// Configuration of a process; see [`Process::of`].
 #[derive(Debug)]
 pub struct Start {
     program: PathBuf,
@@ -40,14 +40,14 @@ pub struct Start {
     echo: bool,
 }
 
-/// A running program.
+/// A running process.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
 }
 
 impl Process {
-    /// Prepares to start `program`, with an empty environment.
+    /// Configures `program`, with an empty environment.
     #[must_use]
     pub fn of(program: impl AsRef<Path>) -> Start {
         let program = program.as_ref().to_owned();
@@ -63,30 +63,30 @@ impl Process {
         }
     }
 
-    /// Its process id.
+    /// Process id.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.child.pid()
     }
 
-    /// What it has written.
+    /// Output of the process.
     #[must_use]
     pub fn log(&self) -> &LogCapture {
         self.child.log()
     }
 
-    /// Waits for a line of its log that contains `text`.
+    /// Waits for a log line that contains `text`.
     ///
     /// # Errors
-    /// [`NoSuchLine`] when it does not come.
+    /// [`NoSuchLine`] if it does not arrive.
     pub async fn wait_for(&self, text: &str) -> Result<String, NoSuchLine> {
         self.log().wait_for(text).await
     }
 
-    /// Waits for a line of its log for which `is_it` holds; `wanted` says what it is.
+    /// Waits for a log line for which `is_it` holds; `wanted` describes it.
     ///
     /// # Errors
-    /// [`NoSuchLine`] when it does not come.
+    /// [`NoSuchLine`] if it does not arrive.
     pub async fn wait_for_line(
         &self,
         wanted: &str,
@@ -95,34 +95,34 @@ impl Process {
         self.log().wait_for_line(wanted, is_it).await
     }
 
-    /// How it ended, `None` while it runs.
+    /// Exit status, `None` while the process runs.
     #[must_use]
     pub fn ended(&self) -> Option<ExitStatus> {
         self.child.ended()
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process exits by itself.
     ///
     /// # Errors
-    /// [`StillRunning`] when it does not.
+    /// [`StillRunning`] if it does not exit.
     pub async fn wait(&self) -> Result<ExitStatus, StillRunning> {
         self.child.wait().await
     }
 
-    /// Sends it a signal; to a process that has ended, none.
+    /// Sends a signal; without effect after the exit.
     ///
     /// # Errors
-    /// What the system answers.
+    /// Error of the operating system.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         self.child.signal(signal)
     }
 
-    /// Asks it to stop with SIGTERM and waits until it has.
+    /// Sends SIGTERM and waits for the exit.
     ///
     /// # Errors
-    /// [`StillRunning`] when it does not.
+    /// [`StillRunning`] if it does not exit.
     pub async fn terminate(&self) -> Result<ExitStatus, StillRunning> {
-        // It may have ended by itself this very moment, which is as well.
+        // An error means that the process has just exited by itself.
         let _ = self.signal(Signal::SIGTERM);
         self.wait().await
     }
@@ -153,24 +153,24 @@ impl Start {
         self
     }
 
-    /// Runs it in `directory` and not in the test's own.
+    /// Runs the process in `directory` instead of the test's.
     #[must_use]
     pub fn directory(mut self, directory: impl AsRef<Path>) -> Self {
         self.command.current_dir(directory);
         self
     }
 
-    /// Prints its lines as they come, too.
+    /// Also prints its output to the terminal.
     #[must_use]
     pub fn echo(mut self) -> Self {
         self.echo = true;
         self
     }
 
-    /// Starts it.
+    /// Starts the process.
     ///
     /// # Errors
-    /// [`StartError`] when it does not start.
+    /// [`StartError`] if it does not start.
     pub fn start(self) -> Result<Process, StartError> {
         if !self.program.is_file() {
             return Err(StartError::Missing(self.program));

@@ -1,10 +1,9 @@
-//! The processes inside a sandbox, seen from the host: the descendants of the one that was
-//! started.
+//! Processes inside a sandbox, seen from the host: the descendants of the process that was started.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-/// The kernel keeps 15 letters of a process's name.
+/// Maximum length of a process's name in the kernel.
 const NAME_LENGTH: usize = 15;
 
 struct Process {
@@ -13,16 +12,16 @@ struct Process {
     state: State,
 }
 
-/// What a process does, as far as freezing is concerned.
+/// State of a process for freezing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Stopped by a signal.
     Stopped,
-    /// Anything else: on a CPU, waiting for one, or asleep.
+    /// Any other state: running, runnable or sleeping.
     Alive,
 }
 
-/// Ids of the descendants of `root` that run under `name`.
+/// Ids of the descendants of `root` named `name`.
 pub(crate) fn named(root: i32, name: &str) -> Vec<i32> {
     let name: String = name.chars().take(NAME_LENGTH).collect();
     let found = descendants(root);
@@ -33,7 +32,7 @@ pub(crate) fn named(root: i32, name: &str) -> Vec<i32> {
         .collect()
 }
 
-/// Ids of the processes that `parent` itself started, zombies left out.
+/// Ids of the direct children of `parent`, without zombies.
 pub(crate) fn children(parent: i32) -> Vec<i32> {
     let all = started_by(parent).into_iter();
     all.filter(|pid| read(*pid).is_some()).collect()
@@ -50,7 +49,7 @@ pub(crate) fn below(root: i32) -> Vec<i32> {
     descendants(root).into_keys().collect()
 }
 
-/// Whether a process is stopped by a signal, all its threads with it, or has gone.
+/// Returns `true` if all threads of a process are stopped by a signal, or if it has exited.
 pub(crate) fn rests(pid: i32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return true;
@@ -61,7 +60,7 @@ pub(crate) fn rests(pid: i32) -> bool {
     })
 }
 
-/// The most memory that a process ever had resident, in bytes; 0 for one that has gone.
+/// Peak resident memory of a process, in bytes; 0 after its exit.
 pub(crate) fn peak_resident_bytes(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -83,8 +82,8 @@ fn descendants(root: i32) -> BTreeMap<i32, Process> {
     found
 }
 
-/// The kernel lists them for each thread. Where it was built without that, all processes are looked at, which takes
-/// ten times as long.
+/// The kernel lists the children of each thread. Where that is not compiled in, all processes are
+/// scanned, which takes ten times as long.
 fn started_by(parent: i32) -> Vec<i32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else {
         return Vec::new();
@@ -94,7 +93,7 @@ fn started_by(parent: i32) -> Vec<i32> {
         match fs::read_to_string(thread.path().join("children")) {
             Ok(children) => found.extend(children.split_whitespace().flat_map(str::parse::<i32>)),
             Err(_) if thread.path().exists() => return started_by_any_thread(parent),
-            // The thread has ended meanwhile.
+            // The thread has exited since.
             Err(_) => {}
         }
     }
@@ -112,7 +111,8 @@ fn read(pid: i32) -> Option<Process> {
     parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// `pid (name) state parent …`; the name may hold anything, brackets too. A zombie counts as gone.
+/// Parses `pid (name) state parent …`; the name may contain any character, brackets too. A zombie
+/// counts as exited.
 fn parse(stat: &str) -> Option<Process> {
     let (before, after) = stat.rsplit_once(')')?;
     let (_, name) = before.split_once('(')?;

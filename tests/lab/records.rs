@@ -1,5 +1,5 @@
-//! A growing list that tests look at and wait on: requests that a server saw, datapoints that it
-//! took. One writer's change wakes every waiter; nothing is polled.
+//! An append-only list that tests read and wait on: requests to a server, accepted datapoints. Each
+//! change wakes every waiter; nothing polls.
 
 use std::fmt::Debug;
 
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::WAIT_LIMIT;
 
-/// Something a test waited for did not come; the message shows what came instead.
+/// A condition that a test waited for did not become true; the message shows the actual state.
 #[derive(Debug, thiserror::Error)]
 #[error("not seen within {} s: {wanted}\nseen instead:\n{seen}", WAIT_LIMIT.as_secs())]
 pub struct NotSeen {
@@ -38,7 +38,7 @@ impl<T> Default for Records<T> {
 }
 
 impl<T: Clone + Debug> Records<T> {
-    /// Adds a record and returns its place, by which [`Self::amend`] finds it again.
+    /// Adds a record and returns its index, by which [`Self::amend`] finds it.
     pub(crate) fn push(&self, record: T) -> usize {
         let mut place = 0;
         self.list.send_modify(|list| {
@@ -52,7 +52,7 @@ impl<T: Clone + Debug> Records<T> {
         self.list.send_modify(|list| list.extend(records));
     }
 
-    /// Changes a record in place; without effect when the list was cleared since.
+    /// Changes a record in place; without effect if the list was cleared since.
     pub(crate) fn amend(&self, place: usize, change: impl FnOnce(&mut T)) {
         self.list.send_modify(|list| {
             if let Some(record) = list.get_mut(place) {

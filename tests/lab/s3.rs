@@ -1,16 +1,16 @@
-//! An S3 server in this process: `s3s` speaks the protocol and checks every signature, an
-//! in-memory store of our own holds the objects.
+//! An S3 server in the test's process: `s3s` implements the protocol and checks every signature, a
+//! store in memory holds the objects.
 //!
-//! It does what a client of a model's bucket can notice: versions and delete markers, `ETag`s,
-//! conditional GET, HEAD and PUT, ranges, `versionId`, full-object checksums, listing by prefix, of versions too,
-//! and 403 where a missing key may not be told from a forbidden one. Buckets are addressed by
-//! path. It does not do multipart uploads, encryption, ACLs or tags, and answers
-//! `NotImplemented` for them.
+//! It implements what a reader of a model's bucket can observe: versions and delete markers,
+//! `ETag`s, conditional GET, HEAD and PUT, ranges, `versionId` and full-object checksums. It lists
+//! objects and versions by prefix, and responds with 403 if a missing key must be indistinguishable
+//! from a forbidden one. Buckets are addressed by path. Multipart uploads, encryption, ACLs and
+//! tags are `NotImplemented`.
 //!
-//! Every request is recorded ([`Record`]); a test waits for what it expects with
-//! [`S3Server::wait_for_requests`]. Requests can be made to fail by [`Rule`]s, and the whole
-//! server goes [`down`](S3Server::down) and [`up`](S3Server::up) on the same port.
-//! Bodies leave in slices of the stored object, so that a large one is never copied.
+//! Every request is recorded ([`RequestRecord`]); a test waits for requests with
+//! [`S3Server::wait_for_requests`]. [`FaultRule`]s make requests fail. The whole server goes
+//! [`down`](S3Server::down) and [`up`](S3Server::up) on the same port. Response bodies are slices
+//! of the stored object, so that large objects are never copied.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -51,34 +51,34 @@ pub struct S3Server {
     front: Arc<Front>,
 }
 
-/// One request as the server saw it.
+/// One recorded request.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// `GET`, `HEAD`, `PUT`, `DELETE`.
     pub method: String,
-    /// The bucket, empty where the path names none.
+    /// Bucket, empty if the path names none.
     pub bucket: String,
-    /// The key, decoded; empty for requests on a bucket.
+    /// Decoded key; empty for requests on a bucket.
     pub key: String,
-    /// The query string as sent.
+    /// Query string as sent.
     pub query: String,
-    /// `versionId` of the query.
+    /// Parameter `versionId` of the query.
     pub version_id: Option<String>,
-    /// The `Range` header.
+    /// Header `Range`.
     pub range: Option<String>,
-    /// The `If-Match` header.
+    /// Header `If-Match`.
     pub if_match: Option<String>,
-    /// The `If-None-Match` header.
+    /// Header `If-None-Match`.
     pub if_none_match: Option<String>,
-    /// The `If-Modified-Since` header.
+    /// Header `If-Modified-Since`.
     pub if_modified_since: Option<String>,
-    /// When the request arrived.
+    /// Time of arrival.
     pub at: SystemTime,
-    /// The answer's status; `None` until its head is ready.
+    /// Status of the response; `None` until its headers are ready.
     pub status: Option<u16>,
-    /// Bytes of the answer's body given to the connection so far.
+    /// Bytes of the response body passed to the connection so far.
     pub sent: u64,
-    /// How long the whole answer took; `None` while it is under way.
+    /// Duration until the end of the response; `None` while it is in progress.
     pub took: Option<Duration>,
 }
 
@@ -86,24 +86,24 @@ impl S3Server {
     /// Starts on a free port.
     ///
     /// # Errors
-    /// [`ListenError`] when no port can be had.
+    /// [`ListenError`] if no port is available.
     pub async fn start() -> Result<Self, ListenError> {
         Self::start_on(0).await
     }
 
-    /// Starts on a free port, and speaks TLS there alone, in HTTP/1.1, with a certificate that its
-    /// [`authority`](S3Server::authority) has signed.
+    /// Starts on a free port with TLS and HTTP/1.1 only, and a certificate signed by its
+    /// [`authority`](S3Server::authority).
     ///
     /// # Errors
-    /// [`ListenError`] when no port, or no certificate, can be had.
+    /// [`ListenError`] if no port, or no certificate, is available.
     pub async fn start_tls() -> Result<Self, ListenError> {
         Self::start_with(Some(Tls::for_this_machine()?), 0).await
     }
 
-    /// Starts on `port` of 127.0.0.1; 0 takes a free one.
+    /// Starts on `port` of 127.0.0.1; 0 selects a free port.
     ///
     /// # Errors
-    /// [`ListenError`] when the port cannot be had.
+    /// [`ListenError`] if the port is not available.
     pub async fn start_on(port: u16) -> Result<Self, ListenError> {
         Self::start_with(None, port).await
     }
@@ -131,122 +131,122 @@ impl S3Server {
         self.listener.url()
     }
 
-    /// The certificate, in PEM, that clients must trust; `None` without TLS.
+    /// Certificate that clients must trust, in PEM; `None` without TLS.
     #[must_use]
     pub fn authority(&self) -> Option<&str> {
         self.listener.authority()
     }
 
-    /// The port it listens on, down or up.
+    /// Port of the server, down or up.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.listener.port()
     }
 
-    /// The environment that makes a process use this server: its address and the lab's keys.
+    /// Environment variables that make a process use this server: its address and the lab's keys.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
         client::env(&self.url())
     }
 
-    /// Time has passed for an execution environment that was frozen, and so for the world it
-    /// belongs to. The server's own clock cannot be set: from here on it takes requests of any
-    /// date, where it refused those that are a quarter of an hour off.
+    /// Accepts requests of any date from now on, for time that passed while an execution
+    /// environment was frozen. The server's own clock cannot be set, and otherwise requests that
+    /// are 15 minutes off are rejected.
     pub fn let_pass(&self) {
         let mut config = S3Config::default();
         config.presigned_url_max_skew_time_secs = u32::MAX;
         self.front.config.update(Arc::new(config));
     }
 
-    /// An SDK client of this server, with the lab's keys. It trusts no authority of the lab's, and so
-    /// can only sign requests where the server speaks TLS.
+    /// An SDK client of this server, with the lab's keys. It trusts no authority of the lab, and so
+    /// can only sign requests where the server uses TLS.
     #[must_use]
     pub fn client(&self) -> aws_sdk_s3::Client {
         self.client_with(ACCESS_KEY, SECRET_KEY)
     }
 
-    /// An SDK client of this server with keys of the caller's choice. It never retries.
+    /// An SDK client of this server with the given keys. It never retries.
     #[must_use]
     pub fn client_with(&self, access_key: &str, secret_key: &str) -> aws_sdk_s3::Client {
         client::new(&self.url(), access_key, secret_key)
     }
 
-    /// Stores an object, making the bucket where there is none, and returns the version's id
-    /// (`null` in a bucket without versions). It carries a CRC64NVME, as S3 gives to an upload
-    /// that brings no checksum.
+    /// Stores an object, creating the bucket if necessary, and returns the version id (`null` in an
+    /// unversioned bucket). The object gets a CRC64NVME, which S3 computes for uploads without a
+    /// checksum.
     pub fn put(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>) -> String {
         self.front.store.create_bucket(bucket);
         self.front.store.put(bucket, key, bytes.into()).version_id
     }
 
-    /// Deletes an object as `DeleteObject` does: with versions by a delete marker.
+    /// Deletes an object as `DeleteObject` does: in a versioned bucket by a delete marker.
     pub fn delete(&self, bucket: &str, key: &str) {
         self.front.store.delete(bucket, key);
     }
 
-    /// Removes one version, or one delete marker, for good.
+    /// Removes one version or delete marker permanently.
     pub fn delete_version(&self, bucket: &str, key: &str, version_id: &str) {
         self.front.store.delete_version(bucket, key, version_id);
     }
 
-    /// The current version, `None` where there is none or it is a delete marker.
+    /// Current version, `None` if there is none or it is a delete marker.
     #[must_use]
     pub fn get(&self, bucket: &str, key: &str) -> Option<Object> {
         self.front.store.current(bucket, key)
     }
 
-    /// Every version and delete marker of a key, oldest first.
+    /// All versions and delete markers of a key, oldest first.
     #[must_use]
     pub fn versions(&self, bucket: &str, key: &str) -> Vec<Object> {
         self.front.store.versions(bucket, key)
     }
 
-    /// The keys of a bucket that have a current version, in order.
+    /// Sorted keys of a bucket that have a current version.
     #[must_use]
     pub fn keys(&self, bucket: &str) -> Vec<String> {
         let listed = self.front.store.list(bucket, "");
         listed.into_iter().map(|(key, _)| key).collect()
     }
 
-    /// Makes an empty bucket; without effect where it exists.
+    /// Creates an empty bucket; without effect if it exists.
     pub fn create_bucket(&self, bucket: &str) {
         self.front.store.create_bucket(bucket);
     }
 
-    /// Whether a bucket keeps versions, as it does at first. Without them an overwrite leaves
-    /// nothing of what was there, and answers name no version.
+    /// Enables or suspends versioning of a bucket; enabled by default. In an unversioned bucket an
+    /// overwrite replaces the object, and responses have no version id.
     pub fn keep_versions(&self, bucket: &str, keep: bool) {
         self.front.store.create_bucket(bucket);
         self.front.store.keep_versions(bucket, keep);
     }
 
-    /// Whether the caller may list buckets, as it may at first. If not, a missing key is answered
-    /// with 403 `AccessDenied`, as S3 does so as not to betray it, and so is a listing.
+    /// Grants or revokes `s3:ListBucket`; granted by default. Without it a missing key is 403
+    /// `AccessDenied`, as in S3, and so is a listing.
     pub fn list_permission(&self, granted: bool) {
         self.front.store.set_list_permission(granted);
     }
 
-    /// Adds a rule by which requests fail; it applies beside those that stand.
+    /// Adds a fault rule, in addition to the existing ones.
     pub fn fail(&self, rule: Rule) {
         self.front.faults.add(rule);
     }
 
-    /// Takes all rules away; answers that are under way keep theirs.
+    /// Removes all rules; responses in progress keep theirs.
     pub fn heal(&self) {
         self.front.faults.clear();
     }
 
-    /// Every request so far, in the order of arrival.
+    /// All requests so far, in order of arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<Record> {
         self.front.records.all()
     }
 
-    /// Waits until the list of requests is as `holds` wants it, and returns it. `wanted` says
-    /// what that is, for the failure's message.
+    /// Waits until `holds` is true for the list of requests, and returns it. `wanted` describes the
+    /// condition in the error message.
     ///
     /// # Errors
-    /// [`NotSeen`] with all that was requested, when it does not come about.
+    /// [`NotSeen`] with all requests, if the condition does not become true.
     pub async fn wait_for_requests(
         &self,
         wanted: &str,
@@ -260,16 +260,16 @@ impl S3Server {
         self.listener.down().await;
     }
 
-    /// Listens again on the same port, with the same objects.
+    /// Listens again on the same port and keeps the objects.
     ///
     /// # Errors
-    /// [`ListenError`] when the port was taken meanwhile.
+    /// [`ListenError`] if the port was taken in the interim.
     pub async fn up(&mut self) -> Result<(), ListenError> {
         self.listener.up().await
     }
 }
 
-/// The lab's one pair of keys; any other access key is answered as S3 answers an unknown one.
+/// Accepts the lab's keys; another access key gets S3's error for an unknown one.
 struct Keys;
 
 #[async_trait]
@@ -283,7 +283,7 @@ impl S3Auth for Keys {
     }
 }
 
-/// What stands before `s3s`: it records, and applies the faults.
+/// Wraps `s3s`: records requests and applies the faults.
 struct Front {
     config: Arc<HotReloadConfigProvider>,
     service: S3Service,

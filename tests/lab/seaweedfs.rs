@@ -1,11 +1,11 @@
-//! `SeaweedFS`, an S3 that no one here wrote, as a process of its own: a second opinion on what our
-//! [own S3](crate::s3) was written to show. It can do what that one leaves out, multipart uploads above
-//! all, and counts by itself what it answered; it cannot fail on demand.
+//! `SeaweedFS`, an independent implementation of S3, as a separate process: it verifies behaviour
+//! that our [own S3](crate::s3) might share with our client by mistake. It supports more, multipart
+//! uploads above all, and counts its own responses. It cannot fail on demand.
 //!
-//! It runs in a sandbox whose files are in memory, so that nothing of it is left, however a test
-//! ends. The network is the host's, and each of its ports is leased. Tests that run at once share
-//! one server, each with [a bucket of its own](SeaweedFs::bucket); it ends with the last of them, killed:
-//! asked to stop it would take seconds.
+//! It runs in a sandbox with its files in memory, so that nothing remains after a test. The network
+//! is the host's, and each of its ports is leased. Concurrent tests share one server, each with [a
+//! bucket of its own](SeaweedFs::bucket). The server is killed after the last of them, because an
+//! orderly stop takes seconds.
 
 use std::io;
 use std::process::Command;
@@ -36,7 +36,7 @@ const PORTS: [&str; 9] = [
     "filer.port",
     "filer.port.grpc",
 ];
-/// What it has besides and the lab has no use for: off.
+/// Options that disable unused features.
 const WITHOUT: [&str; 5] = [
     "-webdav=false",
     "-admin.ui=false",
@@ -44,12 +44,12 @@ const WITHOUT: [&str; 5] = [
     "-s3.port.lance=0",
     "-master.telemetry=false",
 ];
-/// Its last word before it can be used.
+/// Log line that reports readiness.
 const READY: &str = "All enabled components are running";
-/// How often its counters are read while one is waited for.
+/// Interval between reads of its counters.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// `SeaweedFS` did not start, or does not tell what it counted.
+/// `SeaweedFS` did not start, or does not report its counters.
 #[derive(Debug, thiserror::Error)]
 pub enum SeaweedFsError {
     /// It must be fetched first.
@@ -58,16 +58,16 @@ pub enum SeaweedFsError {
     /// No port is free.
     #[error(transparent)]
     NoFreePort(#[from] NoFreePort),
-    /// The sandbox's program is not installed.
+    /// The sandbox program is not installed.
     #[error("no bwrap on the PATH: `apt-get install bubblewrap`")]
     NoBubblewrap,
     /// The sandbox could not be started.
     #[error("cannot start bwrap")]
     Sandbox(#[source] io::Error),
-    /// It ended, or never said that it is ready.
+    /// It exited, or never reported readiness.
     #[error(transparent)]
     Stillborn(#[from] NoSuchLine),
-    /// It does not tell what it counted.
+    /// Its counters cannot be read.
     #[error(transparent)]
     Counters(#[from] CallError),
 }
@@ -76,17 +76,17 @@ pub enum SeaweedFsError {
 #[derive(Debug)]
 pub struct SeaweedFs {
     child: Child,
-    /// In the order of [`PORTS`].
+    /// Ports in the order of [`PORTS`].
     ports: Vec<Port>,
     _admin: Port,
     buckets: AtomicU64,
 }
 
 impl SeaweedFs {
-    /// The one that other tests of this process use at the moment, or else a new one.
+    /// The server shared by this process's tests, started if there is none.
     ///
     /// # Errors
-    /// [`SeaweedFsError`] when it cannot be started.
+    /// [`SeaweedFsError`] if it cannot be started.
     pub async fn shared() -> Result<Arc<Self>, SeaweedFsError> {
         static RUNNING: Mutex<Weak<SeaweedFs>> = Mutex::const_new(Weak::new());
         let mut running = RUNNING.lock().await;
@@ -98,10 +98,10 @@ impl SeaweedFs {
         Ok(server)
     }
 
-    /// Starts one and waits until it can be used.
+    /// Starts a server and waits until it is ready.
     ///
     /// # Errors
-    /// [`SeaweedFsError`] when it cannot be started.
+    /// [`SeaweedFsError`] if it cannot be started.
     pub async fn start() -> Result<Self, SeaweedFsError> {
         let ports = PORTS.iter().map(|_| Port::lease());
         let ports = ports.collect::<Result<Vec<_>, _>>()?;
@@ -124,7 +124,7 @@ impl SeaweedFs {
         format!("http://127.0.0.1:{}", self.ports[0].number())
     }
 
-    /// The environment that makes a process use this server: its address and the lab's keys.
+    /// Environment variables that make a process use this server: its address and the lab's keys.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
         s3::client::env(&self.url())
@@ -136,19 +136,19 @@ impl SeaweedFs {
         s3::client::new(&self.url(), ACCESS_KEY, SECRET_KEY)
     }
 
-    /// A name for a bucket that no one else uses; it is not made.
+    /// A unique name for a bucket; the bucket is not created.
     #[must_use]
     pub fn bucket(&self) -> String {
         let number = self.buckets.fetch_add(1, Ordering::Relaxed);
         format!("models-{number}")
     }
 
-    /// How many GETs on a bucket it has answered with `status`, by its own count: waits until there
-    /// are `at_least` so many, since it counts once an answer is over, or gives the count of [`WAIT_LIMIT`]
-    /// later.
+    /// Number of GETs on a bucket with this `status`, by the server's own counters. The server
+    /// counts a response after its end, so this waits for `at_least` responses, at most
+    /// [`WAIT_LIMIT`].
     ///
     /// # Errors
-    /// [`SeaweedFsError::Counters`] when it does not tell.
+    /// [`SeaweedFsError::Counters`] if the counters cannot be read.
     pub async fn gets(
         &self,
         bucket: &str,
@@ -180,7 +180,7 @@ impl SeaweedFs {
 
 impl Drop for SeaweedFs {
     fn drop(&mut self) {
-        // As with RIE: the first process of the sandbox takes all the others with it.
+        // As with RIE, the end of the sandbox's first process kills all others.
         let first = processes::children(self.child.pid());
         if self.child.ended().is_none() && !first.is_empty() {
             for pid in first {
@@ -191,11 +191,11 @@ impl Drop for SeaweedFs {
     }
 }
 
-/// How far its administration's port for gRPC is above the one for HTTP. There is an option for the former, which
-/// one of its own parts does not know of: it would go on calling at a port that is somebody else's.
+/// Distance of the admin server's gRPC port from its HTTP port. An option sets the former, but one
+/// of the server's components ignores it and would call another process's port.
 const ADMIN_GRPC: u16 = 10_000;
 
-/// A port for gRPC whose neighbour for HTTP is below all that the lab leases.
+/// A port for gRPC whose HTTP port is below the range of leased ports.
 fn admin_port() -> Result<Port, NoFreePort> {
     loop {
         let port = Port::lease()?;
@@ -214,7 +214,7 @@ fn command(ports: &[Port], admin: &Port) -> Result<Command, SeaweedFsError> {
     command.args(["--dir", "/tmp", "--dir", "/data"]);
     command.arg("--ro-bind").arg(artifacts::seaweedfs()?);
     command.args(["/weed", "--chdir", "/data"]);
-    // Without a configuration these are the keys that it accepts, and for everything.
+    // Without a configuration the server accepts these keys, for everything.
     command.args(["--setenv", "AWS_ACCESS_KEY_ID", ACCESS_KEY]);
     command.args(["--setenv", "AWS_SECRET_ACCESS_KEY", SECRET_KEY]);
     command.args(["/weed", "mini", "-dir=/data", "-ip=127.0.0.1"]);

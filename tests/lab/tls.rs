@@ -1,7 +1,9 @@
-//! What a server needs to speak TLS: a certificate for this machine, from an authority that nobody knows.
+//! TLS setup of a server: a certificate for this machine, signed by an authority that nobody trusts
+//! by default.
 //!
-//! Both are made anew for each server, and the authority's key is gone once it has signed. Clients trust it when they
-//! are shown its certificate: `SSL_CERT_FILE` names a file of such for rustls and OpenSSL, `AWS_CA_BUNDLE` for boto3.
+//! Both are created for each server, and the authority's key is discarded after signing. Clients
+//! must be given the authority's certificate: `SSL_CERT_FILE` names a file of certificates for
+//! rustls and OpenSSL, `AWS_CA_BUNDLE` for boto3.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -14,31 +16,31 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{self, ServerConfig, crypto};
 
-/// A domain that no name server knows.
+/// A domain that no name server resolves.
 pub const DOMAIN: &str = "lab.test";
 
 /// A server could not be given a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// It could not be made.
-    #[error("cannot make a certificate")]
+    /// The certificate could not be created.
+    #[error("cannot create a certificate")]
     Certificate(#[from] rcgen::Error),
-    /// It could not be used.
+    /// The certificate could not be used.
     #[error("cannot use the certificate")]
     Config(#[from] rustls::Error),
 }
 
-/// A server's side of TLS.
+/// Server side of TLS.
 #[derive(Clone)]
 pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
-    /// The authority's certificate, in PEM.
+    /// Certificate of the authority, in PEM.
     pub(crate) authority: String,
 }
 
 impl Tls {
-    /// For 127.0.0.1 and `localhost`, and for hosts below [`DOMAIN`], which are reached through a proxy alone. HTTP/1.1
-    /// alone.
+    /// For 127.0.0.1 and `localhost`, and for hosts below [`DOMAIN`], which are reached through a
+    /// proxy only. HTTP/1.1 only.
     pub(crate) fn for_this_machine() -> Result<Self, TlsError> {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

@@ -1,4 +1,4 @@
-//! Memory and CPU as a memory size gives them.
+//! Memory and CPU limits by memory size.
 
 use lab::lambda::{Limits, WhyNot};
 
@@ -6,8 +6,8 @@ use crate::folders::{Folders, is_root};
 
 const MB: u64 = 1024 * 1024;
 
-/// The limits of a memory size, or nothing where the machine has none to give; a root that gets
-/// none is a failure, but where no groups are mounted at all.
+/// Limits of a memory size, or `None` where the machine has no control groups. For root, a failure
+/// is allowed only if no groups are mounted at all.
 fn limits(memory_mb: u32) -> Option<Limits> {
     match Limits::for_memory(memory_mb) {
         Ok(limits) => Some(limits),
@@ -25,7 +25,7 @@ fn limits(memory_mb: u32) -> Option<Limits> {
 #[tokio::test]
 async fn who_needs_more_memory_than_there_is_gets_killed() {
     let Some(limits) = limits(128) else { return };
-    // A string of 300 MB, which the shell holds in memory.
+    // A string of 300 MB, which the shell keeps in memory.
     let folders = Folders::with_script(
         "#!/bin/sh\nx=$(head -c 300000000 /dev/zero | tr '\\0' x)\necho held ${#x}\n",
     );
@@ -78,7 +78,8 @@ async fn the_first_instruction_runs_within_the_limits_already() {
     folders.log.wait_for(&own).await.unwrap();
 }
 
-/// Two that work for the same time of the wall get CPU time as their memory sizes say.
+/// Two environments that work for the same wall time get CPU time in proportion to their memory
+/// sizes.
 #[tokio::test]
 async fn cpu_time_is_in_proportion_to_the_memory_size() {
     let (Some(small), Some(large)) = (limits(177), limits(885)) else {
@@ -103,7 +104,7 @@ async fn cpu_time_is_in_proportion_to_the_memory_size() {
     };
     tokio::time::timeout(lab::WAIT_LIMIT, enough).await.unwrap();
     let (small, large) = (used(&one), used(&other));
-    // A fifth, and half as much again for a machine on which others want the CPU too.
+    // A fifth, with a margin of a half for a machine with other load.
     assert!(small * 5 < large + large / 2, "{small} of {large}");
     assert!(small > 0);
 }

@@ -1,4 +1,4 @@
-//! The lab's clock, as processes see it: the standard library's and tokio's waits, and Python's.
+//! The lab's clock, as seen by processes: waits of the standard library, of tokio, and of Python.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,9 +9,9 @@ use lab::lambda::{Clock, SharedClock};
 use crate::folders::Folders;
 
 const HOUR: Duration = Duration::from_hours(1);
-/// The longest that a freeze stands in the tests' own time.
+/// Minimum real duration of a freeze.
 const STANDS: Duration = Duration::from_millis(500);
-/// Ten times as long as these tests wait for anything.
+/// Ten times as long as any wait of these tests.
 const TEN_MINUTES: &str = "600000";
 const WAITS: [&str; 5] = ["park", "sleep", "condvar", "channel", "tokio"];
 
@@ -19,7 +19,7 @@ fn watch() -> Folders {
     Folders::with(Path::new(env!("CARGO_BIN_EXE_watch")))
 }
 
-/// What a line says: `NAME monotonic=MS wall=MS wakes=N`.
+/// Parsed line `NAME monotonic=MS wall=MS wakes=N`.
 #[derive(Debug)]
 struct Seen {
     monotonic: Duration,
@@ -44,7 +44,7 @@ async fn seen(folders: &Folders, mark: usize, name: &str) -> Seen {
     }
 }
 
-/// Freezes for an hour that takes half a second, and returns how long that was at least.
+/// Freezes for a simulated hour, and returns a lower bound of the real duration.
 async fn an_hour_frozen(running: &Running, clock: &SharedClock) -> Duration {
     running.freeze().unwrap();
     clock.froze();
@@ -95,7 +95,7 @@ async fn where_the_monotonic_clock_stands_still_no_wait_has_lost_anything() {
     let lived = started.elapsed().saturating_sub(stood);
     assert!(
         asked.monotonic <= lived,
-        "{asked:?}, and it lived {lived:?}"
+        "{asked:?}, after a run time of {lived:?}"
     );
     assert!(asked.wall >= HOUR + stood, "{asked:?}");
     folders.log.wait_for("first over").await.unwrap();
@@ -118,7 +118,7 @@ async fn where_the_monotonic_clock_stands_still_no_wait_has_lost_anything() {
     assert!(wakes.iter().all(|wakes| *wakes <= 3), "{log:?}");
 }
 
-/// Waits until every thread of the program sleeps: what it was to arm is armed.
+/// Waits until every thread of the program sleeps, so that all timers are armed.
 async fn all_asleep(running: &Running) {
     let asleep = |pid: &i32| {
         let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
@@ -156,7 +156,7 @@ async fn waits_that_begin_after_a_freeze_take_their_time() {
         folders.log.wait_for("second over").await.unwrap();
         assert!(
             asked.elapsed() >= Duration::from_millis(200),
-            "{kind:?}: over too soon"
+            "{kind:?}: ended too soon"
         );
         for name in WAITS {
             let seen = seen(&folders, mark, name).await;
@@ -177,7 +177,7 @@ fn the_environments_wall_clock_is_what_its_processes_see() {
         clock.let_pass(HOUR).unwrap();
         clock.let_pass(HOUR).unwrap();
         let ahead = clock.now().duration_since(SystemTime::now()).unwrap();
-        // As much earlier as it took to come here.
+        // Earlier by the time that it took to get here.
         assert!(
             ahead + lab::WAIT_LIMIT > 2 * HOUR && ahead <= 2 * HOUR,
             "{ahead:?}"

@@ -1,4 +1,4 @@
-//! `CloudWatch` as AWS's SDK sees it.
+//! The lab's `CloudWatch`, through AWS's SDK.
 
 use std::time::{Duration, SystemTime};
 
@@ -33,7 +33,7 @@ fn latency() -> MetricDatumBuilder {
     MetricDatum::builder().metric_name("Latency")
 }
 
-/// Sends and returns the error's code, `None` when the data were taken.
+/// Sends the data and returns the error code, `None` if they were accepted.
 async fn send(client: &Client, namespace: &str, data: Vec<MetricDatum>) -> Option<String> {
     let put = client
         .put_metric_data()
@@ -151,7 +151,7 @@ const VALUE: Option<&str> = Some("InvalidParameterValue");
 const COMBINATION: Option<&str> = Some("InvalidParameterCombination");
 const MISSING: Option<&str> = Some("MissingParameter");
 
-/// Sends each metric alone and holds the error's code against the one that is expected.
+/// Sends each metric alone and compares the error code with the expected one.
 async fn hold(cases: Vec<(&str, Option<&str>, MetricDatumBuilder)>) {
     let cloudwatch = CloudWatch::start().await.unwrap();
     let client = client(&cloudwatch, SECRET_KEY);
@@ -218,7 +218,7 @@ async fn names_units_and_times_have_their_limits() {
     hold(vec![
         ("no name", MISSING, MetricDatum::builder().value(1.0)),
         ("an empty name", VALUE, one().metric_name("")),
-        ("a unit of no kind", VALUE, one().unit("Furlongs".into())),
+        ("an unknown unit", VALUE, one().unit("Furlongs".into())),
         ("a resolution of 10", VALUE, one().storage_resolution(10)),
         ("too old", VALUE, at(now - hours(15 * 24))),
         ("old", None, at(now - hours(13 * 24))),

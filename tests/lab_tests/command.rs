@@ -1,5 +1,5 @@
-//! The command `lab`, as one uses it: the real program, `lab serve` in one process and the others
-//! against it.
+//! The command `lab`, as a user runs it: the real program, `lab serve` in one process and the other
+//! commands against it.
 
 mod runtimes;
 mod serving;
@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-/// Where invocations go.
+/// Path of invocations.
 const INVOKE: &str = "/2015-03-31/functions/function/invocations";
 
 /// A running `lab serve`, killed when dropped.
@@ -28,7 +28,7 @@ struct Served {
     out: Lines,
 }
 
-/// What a stream has brought so far.
+/// Lines of a stream so far.
 type Lines = watch::Receiver<Vec<String>>;
 
 impl Served {
@@ -67,7 +67,7 @@ impl Served {
         lab(&[arguments, &["--port", &port]].concat()).await
     }
 
-    /// As [`Self::command`], for what is to succeed: what it says.
+    /// Like [`Self::command`], for a command that must succeed: returns its output.
     async fn done(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).await;
         let error = String::from_utf8_lossy(&output.stderr);
@@ -159,9 +159,9 @@ impl Folders {
     }
 }
 
-/// Copies by a process of its own: a file that this one has open for writing, another test's
-/// thread can hand down to a process that it starts at that moment, and the file cannot be run as
-/// long as that one has it.
+/// Copies in a child process. A file that this process has open for writing could be inherited by a
+/// process that another test's thread starts at that moment, and could not be executed until that
+/// one closes it.
 fn copy(from: &Path, to: &Path) {
     let status = std::process::Command::new("cp")
         .args(["-R"])

@@ -1,4 +1,4 @@
-//! The folders of a sandbox, and a program in them.
+//! Folders of a sandbox, and a program in them.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub(crate) struct Folders {
 }
 
 impl Folders {
-    /// With a script, whose first line says what runs it.
+    /// With a script, whose first line names its interpreter.
     pub(crate) fn with_script(script: &str) -> Self {
         let written = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(written.path(), script).unwrap();
@@ -31,8 +31,9 @@ impl Folders {
         for folder in ["layer", "function", "tmp"] {
             std::fs::create_dir(folders.root.path().join(folder)).unwrap();
         }
-        // By a process of its own: what this one has open for writing, another test's thread can
-        // hand down to a process that it starts at that moment, and it cannot be run meanwhile.
+        // In a child process: a file that this process has open for writing could be inherited by a
+        // process that another test's thread starts at that moment, and could not be executed until
+        // that one closes it.
         let mut install = Command::new("install");
         let target = folders.root.path().join("function/bootstrap");
         install.args(["-m", "755"]).arg(program).arg(target);
@@ -59,7 +60,7 @@ impl Folders {
     }
 }
 
-/// Whether this machine's user may make control groups, mount, and the like.
+/// Returns `true` if this machine's user may create control groups, mount, and the like.
 pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }

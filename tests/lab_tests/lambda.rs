@@ -1,5 +1,5 @@
-//! What the lab's own platform does with a function and an extension, as `lab::lambda` describes
-//! it, seen through the probe.
+//! The lab's platform with a function and an extension, as documented in `lab::lambda`, observed
+//! through the probe.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Folders {
     }
 }
 
-/// By a process of its own, as in the tests of [`crate::rie`].
+/// Copies in a child process, as in the tests of [`crate::rie`].
 fn copy_probe(to: &Path) {
     let probe = env!("CARGO_BIN_EXE_probe");
     let status = std::process::Command::new("cp").arg(probe).arg(to).status();
@@ -66,7 +66,7 @@ fn environment(lambda: &Function) -> Arc<Environment> {
     lambda.environment().unwrap()
 }
 
-/// Runs one invocation and waits for its end: a next one finds a warm environment.
+/// Runs one invocation and waits for its end, so that the next one finds a warm environment.
 async fn warm(lambda: &Function) -> Arc<Environment> {
     lambda.answer(&json!({})).await.unwrap();
     let environment = environment(lambda);
@@ -74,12 +74,12 @@ async fn warm(lambda: &Function) -> Arc<Environment> {
     environment
 }
 
-/// Leaves a file for which a probe waits.
+/// Creates a file that a probe waits for.
 fn leave(environment: &Environment, file: &str) {
     std::fs::write(environment.tmp().join(file), "").unwrap();
 }
 
-/// Waits for a file that a probe leaves on its way.
+/// Waits for a file that a probe creates.
 async fn left(environment: &Environment, file: &str) {
     let file = environment.tmp().join(file);
     let found = async {
@@ -160,7 +160,7 @@ async fn the_caller_is_answered_before_the_extension_is_done_and_its_tail_is_bil
     environment.wait_until(State::Tail).await.unwrap();
     assert!(!environment.is_frozen());
     assert!(lambda.reports().is_empty());
-    // The tail is now as long as this, at least.
+    // The tail now lasts at least this long.
     tokio::time::sleep(Duration::from_millis(30)).await;
     leave(&environment, "done");
     let report = lambda.wait_for_reports(1).await.unwrap().remove(0);
@@ -225,7 +225,7 @@ async fn payloads_have_a_limit_each_way() {
     assert_eq!(error_type(&refused), "RequestEntityTooLargeException");
     assert!(
         lambda.environments().is_empty(),
-        "it reaches no environment"
+        "the event reaches no environment"
     );
 
     let answer = lambda.invoke(&json!({"long": most + 200})).await;
@@ -241,7 +241,7 @@ async fn payloads_have_a_limit_each_way() {
         response.response.contains("RequestEntityTooLarge"),
         "{response:?}"
     );
-    // Neither is the end of anything.
+    // Neither ends the environment.
     let mut body = b"\"".to_vec();
     body.resize(most - 1, b'a');
     body.push(b'"');

@@ -9,7 +9,7 @@ use lab::link::Link;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Sends back what it is sent, and ends when its client does.
+/// Echoes its input, and ends when its client does.
 async fn echo_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -77,7 +77,7 @@ async fn a_bandwidth_is_shared_by_all_connections() {
         sending.await.unwrap().unwrap();
     };
     tokio::join!(transfer(), transfer());
-    // 300,000 bytes each way, at once: no machine is so fast as to make it shorter.
+    // 300,000 bytes each way, in parallel: a lower bound on any machine.
     assert!(
         started.elapsed() >= Duration::from_millis(300),
         "{:?}",
@@ -93,7 +93,7 @@ async fn a_latency_delays_each_direction_and_does_not_make_a_transfer_longer_tha
     let started = Instant::now();
     ask(&mut stream, "hello").await.unwrap();
     assert!(started.elapsed() >= Duration::from_millis(100));
-    // Fifty pieces that waited for each other would take ten seconds.
+    // Fifty chunks in sequence would take ten seconds.
     link.latency(Duration::from_millis(200));
     let (mut from, mut to) = stream.into_split();
     let sending = tokio::spawn(async move {
@@ -142,7 +142,7 @@ async fn in_a_black_hole_nobody_is_told_and_after_it_everything_arrives() {
     ask(&mut stream, "hello").await.unwrap();
     let before = link.bytes();
     link.black_hole(true);
-    // Both a connection that stands and a new one take what they are given.
+    // Both an open connection and a new one accept data.
     let mut new = connect(&link).await;
     stream.write_all(b"lost").await.unwrap();
     new.write_all(b"lost").await.unwrap();
@@ -156,7 +156,7 @@ async fn in_a_black_hole_nobody_is_told_and_after_it_everything_arrives() {
             one.map(|_| other)
         }
     });
-    // A black hole shows nothing to wait for; this long is many times what an echo takes.
+    // A black hole has no event to wait for; this is many times the duration of an echo.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!waiting.is_finished());
     assert_eq!(link.bytes(), before);

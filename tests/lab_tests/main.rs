@@ -1,7 +1,7 @@
-//! The lab's own tests: that its servers do what AWS's do, seen through AWS's own SDKs, and that
-//! its execution environment does what its description says.
+//! Tests of the lab itself: its servers behave like AWS's, as seen through AWS's own SDKs, and its
+//! execution environment behaves as documented.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod cgroup;
 mod clock;

@@ -1,18 +1,20 @@
-//! A function and an extension in one program, for the tests of the lab itself. Called
-//! `bootstrap` it speaks Lambda's Runtime API, called anything else the Extensions API; both
-//! over plain sockets and the standard library alone, so that what the tests see is the
-//! emulator and not some other client of it.
+//! A function and an extension in one program, for the tests of the lab itself. Under the name
+//! `bootstrap` it uses Lambda's Runtime API, under any other the Extensions API. Both use plain
+//! sockets and the standard library alone, so that the tests observe the emulator and not another
+//! client of it.
 //!
-//! The function answers `{"echo": <event>, "deadline": <header>, "pid": <own>}`. An event can ask
-//! for more: `{"error": "…"}` is answered as a function error, `{"crash": n}` exits with code `n`,
-//! `{"hang": true}` never answers, `{"until": "…"}` answers when that file is in `/tmp`, and
-//! `{"long": n}` with `n` more bytes. With `AWS_LAMBDA_MAX_CONCURRENCY` it takes as many events at
-//! once. The extension prints every event it is given. It exits at its
-//! `n`th INVOKE when `PROBE_EXIT_AT_INVOKE` is `n`, never calls `next` again after an event of the
-//! type that `PROBE_HANG_AT` names, and reports an error of Init when `PROBE_FAIL_IN_INIT` is set.
-//! It registers for `PROBE_EVENTS` in place of `"INVOKE","SHUTDOWN"`, stays in Init while the file
-//! that `PROBE_STAY_IN_INIT` names is not in `/tmp`, and in the tail of an invocation while that
-//! of `PROBE_STAY_IN_TAIL` is not; on its way in it leaves a file of the same name and `-entered`.
+//! The function returns `{"echo": <event>, "deadline": <header>, "pid": <own>}`. Fields of an event
+//! change that: `{"error": "…"}` returns a function error, `{"crash": n}` exits with code `n`,
+//! `{"hang": true}` never responds, `{"until": "…"}` responds once that file is in `/tmp`, and
+//! `{"long": n}` responds with `n` more bytes. With `AWS_LAMBDA_MAX_CONCURRENCY` it takes that many
+//! concurrent events.
+//!
+//! The extension prints every event. It exits at its `n`th INVOKE if `PROBE_EXIT_AT_INVOKE` is `n`,
+//! never calls `next` again after an event of the type in `PROBE_HANG_AT`, and reports an Init
+//! error if `PROBE_FAIL_IN_INIT` is set. It registers for `PROBE_EVENTS` instead of
+//! `"INVOKE","SHUTDOWN"`. It stays in Init until the file named by `PROBE_STAY_IN_INIT` is in
+//! `/tmp`, and in the tail of an invocation until that of `PROBE_STAY_IN_TAIL` is. Before waiting
+//! it creates a file of the same name with the suffix `-entered`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -51,7 +53,7 @@ fn call(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> std::
     Ok(Answer { head, body })
 }
 
-/// The value of a top-level string or number field, good enough for the events of these tests.
+/// Value of a top-level string or number field, sufficient for the events of these tests.
 fn field<'a>(json: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = json.split_once(&format!("\"{name}\":"))?;
     let rest = rest.trim_start();
@@ -69,7 +71,7 @@ fn stay_until(file: &str) {
     }
 }
 
-/// As [`stay_until`], having left a file that says so.
+/// Like [`stay_until`], after creating a file that reports the wait.
 fn stay(variable: &str) {
     if let Ok(file) = std::env::var(variable) {
         let _ = std::fs::write(format!("/tmp/{file}-entered"), "");

@@ -1,4 +1,4 @@
-//! A program run alone.
+//! A process run alone.
 
 use std::os::unix::process::ExitStatusExt;
 

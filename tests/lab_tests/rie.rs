@@ -1,4 +1,4 @@
-//! What AWS's emulator does with a function and an extension, as `lab::rie` describes it.
+//! AWS's emulator with a function and an extension, as documented in `lab::rie`.
 
 use std::path::{Path, PathBuf};
 
@@ -41,9 +41,9 @@ impl Folders {
 
 const EXTENSION: &str = "probe-extension";
 
-/// Copies by a process of its own: a file that this one has open for writing, another test's
-/// thread can hand down to a process that it starts at that moment, and the file cannot be run as
-/// long as that one has it.
+/// Copies in a child process. A file that this process has open for writing could be inherited by a
+/// process that another test's thread starts at that moment, and could not be executed until that
+/// one closes it.
 fn copy(from: &Path, to: &Path) {
     let status = std::process::Command::new("cp").arg(from).arg(to).status();
     assert!(status.unwrap().success());

@@ -1,4 +1,4 @@
-//! S3 as a client sees it, without faults.
+//! The lab's S3 without faults, through a client.
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
@@ -464,7 +464,7 @@ async fn in_tls_it_is_trusted_by_those_who_know_its_authority() {
     let answer = get.send().await.unwrap();
     assert_eq!(answer.body.collect().await.unwrap().to_vec(), b"one");
 
-    // It came to no request: only one was made.
+    // No request was sent: only one was recorded.
     let get = s3.client().get_object().bucket("models").key("m");
     let error = get.send().await.unwrap_err();
     assert!(matches!(error, SdkError::DispatchFailure(_)), "{error:?}");

@@ -1,4 +1,4 @@
-//! Each fault of the S3 server, as a client meets it.
+//! Each fault of the S3 server, through a client.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ async fn get(s3: &S3Server, key: &str) -> Result<ByteStream, u16> {
     }
 }
 
-/// What arrives of a body, and whether it ended well.
+/// Received bytes of a body, and `true` if it ended without an error.
 async fn read(mut body: ByteStream) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     loop {
@@ -72,7 +72,7 @@ async fn a_reset_breaks_the_connection() {
     let (bytes, whole) = read(get(&s3, "m").await.unwrap()).await;
     assert!(bytes.len() <= 1000 && !whole, "{} {whole}", bytes.len());
 
-    // The same on a bare socket, where a reset is to be told from a close.
+    // The same on a plain socket, where a reset and a close can be told apart.
     s3.heal();
     s3.fail(Rule::any().reset_after(10));
     let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", s3.port()))
@@ -109,7 +109,7 @@ async fn a_stalled_answer_goes_on_when_the_gate_opens() {
 async fn a_flipped_byte_is_the_only_one_that_differs() {
     let s3 = server().await;
     s3.fail(Rule::on("GET").flip(700_000));
-    // Of a part there is no checksum by which the SDK could notice.
+    // A range has no checksum by which the SDK could notice.
     let client = s3.client();
     let ranged = client.get_object().bucket("models").key("m");
     let part = ranged.range(format!("bytes=0-{}", SIZE - 1)).send().await;
@@ -120,7 +120,7 @@ async fn a_flipped_byte_is_the_only_one_that_differs() {
     assert_eq!(s3.get("models", "m").unwrap().bytes[700_000], 42);
 
     let (bytes, whole) = read(get(&s3, "m").await.unwrap()).await;
-    assert!(!whole, "the SDK took {} bytes for right", bytes.len());
+    assert!(!whole, "the SDK accepted {} wrong bytes", bytes.len());
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn latency_and_bandwidth_take_their_time() {
     get(&s3, "other").await.unwrap();
     assert!(started.elapsed() >= Duration::from_millis(120));
 
-    // Two at once share the link: 2 MB at 4 MB/s.
+    // Two concurrent downloads share the link: 2 MB at 4 MB/s.
     let started = Instant::now();
     let (one, two) = tokio::join!(get(&s3, "m"), get(&s3, "m"));
     let ((_, one), (_, two)) = tokio::join!(read(one.unwrap()), read(two.unwrap()));
@@ -173,7 +173,7 @@ async fn a_server_that_is_down_refuses_and_comes_back_as_it_was() {
     let port = s3.port();
     s3.down().await;
     let (_, whole) = read(under_way).await;
-    assert!(!whole, "the connection was to be cut");
+    assert!(!whole, "the connection was not cut");
     let refused = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 

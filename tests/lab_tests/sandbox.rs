@@ -1,4 +1,4 @@
-//! How the lab starts, freezes and ends a process of an execution environment.
+//! Start, freeze and end of a process in an execution environment.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use lab::lambda::sandbox::SizedTmp;
 
 use crate::folders::{Folders, is_root};
 
-/// Tries to write wherever it should not, and says who and where it is.
+/// Tries to write in all folders, and prints its user and location.
 const LOOK_AROUND: &str = r#"#!/bin/sh
 for folder in / /opt /var/task /usr /etc /dev /dev/shm /tmp; do
     if touch "$folder/new" 2>/dev/null; then echo "writes $folder"; fi
@@ -69,7 +69,7 @@ async fn all_but_tmp_is_read_only_and_nothing_of_the_host_comes_in() {
     );
 }
 
-/// Counts in a file named after its process, and has a child of its own that does the same.
+/// Counts in a file named after its process, and starts a child that does the same.
 const COUNT: &str = r#"#!/bin/sh
 count() { n=0; while :; do n=$((n + 1)); echo $n >"/tmp/$1"; done; }
 count "$NAME-child" &
@@ -77,7 +77,7 @@ count "$NAME"
 "#;
 
 fn count(file: &Path) -> u64 {
-    // Read in the middle of being written, it is empty.
+    // A read during a write may return an empty file.
     let read = || {
         std::fs::read_to_string(file)
             .unwrap_or_default()
@@ -88,7 +88,7 @@ fn count(file: &Path) -> u64 {
     (0..10_000).find_map(|_| read()).unwrap_or(0)
 }
 
-/// Waits until a counter is beyond `than`.
+/// Waits until a counter exceeds `than`.
 async fn beyond(file: &Path, than: u64) {
     let counted = async {
         while count(file) <= than {
@@ -128,7 +128,7 @@ async fn a_freeze_stops_all_that_runs_inside_and_a_thaw_lets_it_go_on() {
             beyond(&file, count(&file) + 50).await;
         }
         let after = counters("frozen").map(|file| std::fs::read_to_string(file).unwrap());
-        assert_eq!(before, after, "something went on");
+        assert_eq!(before, after, "a process kept running");
         frozen.thaw();
         for file in counters("frozen") {
             beyond(&file, count(&file)).await;

@@ -1,11 +1,11 @@
-//! `SeaweedFS` as the lab starts and ends it.
+//! Start and end of the lab's `SeaweedFS`.
 
 use std::sync::Arc;
 
 use lab::seaweedfs::SeaweedFs;
 use tokio::net::TcpStream;
 
-/// Whether anyone listens there.
+/// Returns `true` if a server listens there.
 async fn listens(url: &str) -> bool {
     let address = url.strip_prefix("http://").unwrap();
     TcpStream::connect(address).await.is_ok()

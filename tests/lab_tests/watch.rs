@@ -1,15 +1,15 @@
-//! A program that watches its own clocks, for the tests of the lab's clock.
+//! A program that measures its own clocks, for the tests of the lab's clock.
 //!
-//! It arms the waits of the standard library and of tokio for as many milliseconds as `WATCH_FOR`
-//! says, prints `armed`, and prints for each how long it took by both clocks and how often it
-//! woke: `NAME monotonic=MS wall=MS wakes=N`. Once `/tmp/ask` is there it prints `asked` with the
-//! same since its start, then arms everything again, for 200 ms.
+//! It arms the waits of the standard library and of tokio for `WATCH_FOR` milliseconds, prints
+//! `armed`, and prints for each its duration by both clocks and its number of wake-ups: `NAME
+//! monotonic=MS wall=MS wakes=N`. Once `/tmp/ask` exists it prints `asked` with the same values
+//! since its start, then arms everything again, for 200 ms.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-/// A moment on both clocks.
+/// A point in time on both clocks.
 #[derive(Clone, Copy)]
 struct Moment {
     monotonic: Instant,
@@ -34,7 +34,7 @@ impl Moment {
     }
 }
 
-/// Waits in a thread of its own, again and again until the time is over by its own clock.
+/// Waits in a thread of its own, repeatedly until the time is over by its own clock.
 fn wait(
     name: &'static str,
     time: Duration,
@@ -76,7 +76,7 @@ fn arm(time: Duration) -> Vec<JoinHandle<()>> {
         wait("tokio", time, move |left| {
             if let Some(runtime) = &tokio_runtime {
                 runtime.block_on(async {
-                    // Both where the runtime's own thread waits and where a worker does.
+                    // Both on the runtime's own thread and on a worker.
                     let worker = tokio::spawn(tokio::time::sleep(left));
                     tokio::time::sleep(left).await;
                     let _ = worker.await;

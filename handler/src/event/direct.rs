@@ -1,4 +1,4 @@
-//! A payload that is itself the request: whoever invokes the function directly writes no HTTP.
+//! Direct invocations, whose payload is the request body.
 
 use bytes::Bytes;
 use http::Method;
@@ -8,9 +8,10 @@ use super::unsupported::{Fields, Unsupported};
 use super::{Call, Envelope, field, target, warm_up};
 use crate::failure::Failure;
 
-/// An event that is neither HTTP nor messages: a warm-up, another service's, or a payload for the model.
+/// Reads an event that is neither HTTP nor messages: a warm-up, another service's event, or a
+/// payload for the model.
 pub(super) fn read(event: &str, envelope: &Envelope) -> Result<Call, Failure> {
-    // Nearly all that come here are the last, and have been scanned once.
+    // The common case, decided by the first scan.
     if !envelope.has_input() {
         if event.trim_ascii_start().starts_with('[') {
             if let Some(unsupported) = Unsupported::of_records(event) {
@@ -28,25 +29,25 @@ pub(super) fn read(event: &str, envelope: &Envelope) -> Result<Call, Failure> {
     call(event, envelope)
 }
 
-/// The fields of an object that has nothing to infer from.
+/// The fields of an object without an input.
 pub(super) fn without_input(text: &str) -> Option<Fields<'_>> {
     let fields: Fields = serde_json::from_str(text).ok()?;
     let has_input = INPUTS.iter().any(|name| fields.contains_key(*name));
     (!has_input).then_some(fields)
 }
 
-/// The fields of which a direct invocation has one.
+/// Fields of a direct invocation; one of them is present.
 const INPUTS: [&str; 3] = ["features", "instances", "inputs"];
 
-/// The payload, unchanged, to where its own words point: `model` names a model, and a list
-/// `inputs` beside it is the Open Inference Protocol's form. All else is `/predict`.
+/// The unchanged payload with its path. `model` names a model, and `model` with a list `inputs` is
+/// the Open Inference Protocol's form. All else goes to `/predict`.
 pub(super) fn call(event: &str, envelope: &Envelope) -> Result<Call, Failure> {
-    // A `model` that is no string is the caller's own business, a feature of that name perhaps.
+    // A `model` that is not a string is data, for example a feature of that name.
     let model = envelope.model.filter(|raw| raw.get().starts_with('"'));
     let target = match field::text("model", model)? {
         Some(model) if model.is_empty() => {
             return Err(Failure::BadRequest(
-                "field model must name a model, not be empty".into(),
+                "field model must not be empty".into(),
             ));
         }
         Some(model) => {

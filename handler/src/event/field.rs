@@ -1,4 +1,4 @@
-//! Fields of an event, taken out of their JSON form when they are needed.
+//! Fields of an event, parsed from their JSON form when they are needed.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::failure::Failure;
 
-/// The value of an optional field; a type that does not fit is named with the field.
+/// Value of an optional field; an error for a wrong type names the field.
 pub(super) fn typed<T: DeserializeOwned>(
     name: &str,
     allowed: &str,
@@ -17,7 +17,7 @@ pub(super) fn typed<T: DeserializeOwned>(
         .transpose()
 }
 
-/// A string field, borrowed from the event unless it holds escapes.
+/// A string field, borrowed from the event unless it contains escapes.
 pub(super) fn text<'a>(
     name: &str,
     raw: Option<&'a RawValue>,
@@ -35,7 +35,7 @@ pub(super) fn text<'a>(
     }
 }
 
-/// A string field that nothing depends on: absent where it is no string.
+/// A string field that is not essential: `None` if it is not a string.
 pub(super) fn lenient_text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
     text("", raw).unwrap_or_default()
 }
@@ -45,7 +45,7 @@ fn mistyped(name: &str, allowed: &str, raw: &RawValue) -> Failure {
     Failure::BadRequest(format!("event field {name} must be {allowed}, not {value}"))
 }
 
-/// The beginning of what came, short enough for an error.
+/// Beginning of a value, short enough for an error message.
 pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
     const MAX_EXCERPT: usize = 60;
     if text.len() <= MAX_EXCERPT {

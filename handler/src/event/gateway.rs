@@ -1,5 +1,4 @@
-//! The events of those who speak HTTP: API Gateway in both payload formats, Function URLs, and
-//! Application Load Balancers.
+//! HTTP events: API Gateway in both payload formats, function URLs, and Application Load Balancers.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +15,7 @@ use super::path::{BasePath, Mapping, Parameters};
 use super::{Call, Context, Envelope, field, headers, target};
 use crate::failure::Failure;
 
-/// Standard base64. AWS pads; test events written by hand often do not.
+/// Standard base64. AWS pads; hand-written test events often do not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -28,7 +27,8 @@ pub(super) fn rest(
     context: &Context,
     base_path: &BasePath,
 ) -> Result<Call, Failure> {
-    // Of the two that use this format only an HTTP API, which says `version`, leaves the stage in.
+    // Of the two services with this format only an HTTP API, which sets `version`, keeps the stage
+    // in the path.
     let stage = match envelope.version {
         Some(_) => field::text("requestContext.stage", context.stage)?,
         None => None,
@@ -38,7 +38,7 @@ pub(super) fn rest(
     let mapping = Mapping {
         resource: resource.as_deref(),
         parameters: parameters(envelope),
-        // Under its own name the API's stage is in front of this path, and not in front of `path`.
+        // With a custom domain the base path precedes this path, and not `path`.
         is_mapped_root: resource.as_deref() == Some("/")
             && field::lenient_text(context.path).is_some_and(|whole| whole == path),
         stage: stage.as_deref(),
@@ -46,8 +46,8 @@ pub(super) fn rest(
     let query = query(envelope, target::encode)?;
     let method = method("httpMethod", envelope.http_method)?;
     let mut call = call(envelope, method, mapping.local(&path, base_path), &query)?;
-    // A compressed answer is binary, and a REST API hands binary over as base64 text unless it was
-    // told of the media type. It compresses by itself when told to.
+    // A compressed response is binary, which a REST API returns as base64 text unless the media
+    // type is configured. It compresses by itself if configured to.
     call.headers.remove(ACCEPT_ENCODING);
     Ok(call)
 }
@@ -80,7 +80,7 @@ pub(super) fn http(
     } else if envelope.http_method.is_some() {
         method("httpMethod", envelope.http_method)?
     } else {
-        // An event written by hand may lack it.
+        // Missing in hand-written events.
         let named = route_method.filter(|name| *name != "ANY");
         let usual = if envelope.body.is_some() {
             "POST"
@@ -106,7 +106,7 @@ pub(super) fn http(
     call(envelope, method, mapping.local(&path, base_path), &query)
 }
 
-/// A load balancer's event, which looks like payload format 1.0 but leaves the query as it was sent.
+/// A load balancer's event, which resembles payload format 1.0 but leaves the query as it was sent.
 pub(super) fn alb(envelope: &Envelope, base_path: &BasePath) -> Result<Call, Failure> {
     let path = field::text("path", envelope.path)?.unwrap_or_default();
     let query = query(envelope, str::to_owned)?;
@@ -137,7 +137,7 @@ fn parse_method(name: &str, method: &str) -> Result<Method, Failure> {
     })
 }
 
-/// The path's parameters; none where they are no object of strings, since the path alone is enough.
+/// Path parameters; empty unless they are an object of strings, since the path alone is sufficient.
 fn parameters(envelope: &Envelope) -> Parameters {
     envelope
         .path_parameters
@@ -145,7 +145,7 @@ fn parameters(envelope: &Envelope) -> Parameters {
         .unwrap_or_default()
 }
 
-/// The query of an event that carries it taken apart; `write` gives names and values their form.
+/// Query of an event that contains it as a map; `write` encodes names and values.
 fn query(envelope: &Envelope, write: fn(&str) -> String) -> Result<String, Failure> {
     let multi: Option<BTreeMap<String, Option<Vec<String>>>> = field::typed(
         "multiValueQueryStringParameters",

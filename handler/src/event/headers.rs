@@ -1,4 +1,4 @@
-//! Which of the caller's headers travel on.
+//! Selection of the caller's headers to forward.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use crate::failure::Failure;
 use crate::headers::is_hop_by_hop;
 use crate::invocation;
 
-/// Maximum number of header values in an event. The sidecar takes fewer, and says so with 431.
+/// Maximum number of header values in an event. The sidecar accepts fewer, and responds with 431.
 const MAX_HEADERS: usize = 1_000;
 
-/// Header names and their values as events write them; either may be null.
+/// Header names and their values as in events; either may be null.
 type Single = BTreeMap<String, Option<String>>;
 type Multi = BTreeMap<String, Option<Vec<String>>>;
 
-/// The caller's headers, without those that concern its own connection, those that the body makes
-/// anew, and those that only the platform may say.
+/// Headers of the caller, without those of its own connection, those that are set again for the
+/// body, and those reserved for the platform.
 ///
-/// A name or value that HTTP does not allow is left out: no gateway lets one pass.
+/// A name or value that is invalid in HTTP is dropped: no gateway forwards one.
 pub(super) fn read(envelope: &Envelope) -> Result<HeaderMap, Failure> {
     let mut all = HeaderMap::new();
     let multi: Option<Multi> = field::typed(
@@ -61,7 +61,7 @@ fn append(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), Failur
     ) else {
         return Ok(());
     };
-    // `connection` stays until the headers that it names are known.
+    // `connection` is kept until the headers that it names are known.
     if name == header::CONNECTION || !(is_hop_by_hop(&name) || is_ours(&name)) {
         if headers.len() >= MAX_HEADERS {
             return Err(Failure::BadRequest(format!(
@@ -73,7 +73,8 @@ fn append(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), Failur
     Ok(())
 }
 
-/// Headers that the call to the sidecar sets itself. `expect` is here since the body is at hand.
+/// Headers that the call to the sidecar sets itself. `expect` is included because the body is
+/// already available.
 fn is_ours(name: &HeaderName) -> bool {
     *name == header::HOST
         || *name == header::CONTENT_LENGTH

@@ -1,23 +1,23 @@
-//! The sidecar's path within the path of an event.
+//! Extraction of the sidecar's path from the path of an event.
 //!
-//! Gateways put segments in front of it: the stage, and the base path under which a custom domain maps an API. API
-//! Gateway names the resource (or route) that matched together with its parameters, which says where the function's
-//! own path begins. For all other events [`BasePath`] names what to remove.
+//! Gateways prepend segments: the stage, and the base path of a custom domain's API mapping. API
+//! Gateway gives the matched resource (or route) with its parameters, which shows where the
+//! function's own path begins. For all other events [`BasePath`] names the prefix to remove.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use percent_encoding::{percent_decode, percent_decode_str};
 
-/// The parameters of a path, by name.
+/// Path parameters by name.
 pub(super) type Parameters = BTreeMap<String, Option<String>>;
 
-/// The path that `MODEL_BASE_PATH` names: removed where an event's path begins with it.
+/// The path in `MODEL_BASE_PATH`: removed from paths that begin with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BasePath(Arc<str>);
 
 impl BasePath {
-    /// The base path of this text; slashes at either end change nothing.
+    /// Base path of this text, without leading and trailing slashes.
     #[must_use]
     pub fn new(text: &str) -> Self {
         match text.trim().trim_matches('/') {
@@ -26,7 +26,7 @@ impl BasePath {
         }
     }
 
-    /// The part of `path` behind the base path, or all of it where it does not begin so.
+    /// The part of `path` after the base path, or all of it if it does not begin with it.
     fn strip<'a>(&self, path: &'a str) -> &'a str {
         if self.0.is_empty() {
             return path;
@@ -39,16 +39,16 @@ impl BasePath {
     }
 }
 
-/// Everything in an event that says which part of its path the function's own path is.
+/// Fields of an event that determine the function's own part of its path.
 #[derive(Debug, Default)]
 pub(super) struct Mapping<'a> {
-    /// The template of the resource or route that matched, such as `/{proxy+}`.
+    /// Template of the matched resource or route, such as `/{proxy+}`.
     pub(super) resource: Option<&'a str>,
-    /// The values of the template's parameters.
+    /// Values of the template's parameters.
     pub(super) parameters: Parameters,
-    /// The path that matched is the API's root, under a custom domain's base path.
+    /// `true` if the matched path is the API's root, below a custom domain's base path.
     pub(super) is_mapped_root: bool,
-    /// The stage, where API Gateway leaves it in the path.
+    /// Stage, if API Gateway keeps it in the path.
     pub(super) stage: Option<&'a str>,
 }
 
@@ -60,7 +60,7 @@ impl Mapping<'_> {
         }
         let staged = without_stage(path, self.stage);
         let local = if staged.len() < path.len() {
-            // The stage is in front where no custom domain is.
+            // Without a custom domain the stage comes first.
             staged
         } else {
             self.resource
@@ -72,7 +72,7 @@ impl Mapping<'_> {
     }
 }
 
-/// The resource with its parameters' values; `None` unless it is a path and all of them are known.
+/// The resource with its parameters substituted; `None` unless it is a path and all are known.
 fn substitute(resource: &str, parameters: &Parameters) -> Option<String> {
     let mut pieces = resource.split('{');
     let mut path = pieces.next()?.to_owned();
@@ -80,15 +80,15 @@ fn substitute(resource: &str, parameters: &Parameters) -> Option<String> {
         let (name, behind) = piece.split_once('}')?;
         let name = name.strip_suffix('+').unwrap_or(name);
         let value = parameters.get(name)?.as_deref()?;
-        // AWS's sample events write `"proxy": "/path/to/resource"`.
+        // AWS's sample events contain `"proxy": "/path/to/resource"`.
         path.push_str(value.trim_start_matches('/'));
         path.push_str(behind);
     }
     path.starts_with('/').then_some(path)
 }
 
-/// The end of `path` that is `resource` once escapes are decoded, without regard to a slash at the end of either.
-/// AWS does not say which of the two it has decoded, and differs between gateways.
+/// The end of `path` that equals `resource` after decoding escapes, ignoring a trailing slash of
+/// either. AWS does not document which of the two is decoded, and gateways differ.
 fn suffix<'a>(path: &'a str, resource: &str) -> Option<&'a str> {
     let decode = |text: &str| -> Vec<u8> {
         percent_decode_str(text.strip_suffix('/').unwrap_or(text)).collect()
@@ -102,7 +102,7 @@ fn suffix<'a>(path: &'a str, resource: &str) -> Option<&'a str> {
     rest.starts_with('/').then_some(rest)
 }
 
-/// The place in `path` behind the bytes `expected`, which are compared with decoded escapes.
+/// Length of the prefix of `path` whose decoded bytes are `expected`.
 fn prefix_end(path: &str, expected: &[u8]) -> Option<usize> {
     let bytes = path.as_bytes();
     let mut at = 0;
@@ -120,7 +120,7 @@ fn is_escape(bytes: &[u8]) -> bool {
     matches!(bytes, [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
 }
 
-/// Removes `/{stage}`: API Gateway leaves every stage but `$default` in the path of an HTTP API.
+/// Removes `/{stage}`: API Gateway keeps every stage but `$default` in the path of an HTTP API.
 fn without_stage<'a>(path: &'a str, stage: Option<&str>) -> &'a str {
     let Some(stage) = stage.filter(|stage| !stage.is_empty() && *stage != "$default") else {
         return path;

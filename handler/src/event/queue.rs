@@ -1,7 +1,7 @@
-//! Messages of an SQS queue, as Lambda hands them over in batches.
+//! SQS messages, which Lambda delivers in batches.
 //!
-//! The body of each is what a direct payload would be. Those that hold rows for `/predict` can be
-//! sent as one request; what the rows mean, and whether they are right, the sidecar says.
+//! The body of each message is like a direct payload. Messages with rows for `/predict` can be
+//! combined into one request. The sidecar alone interprets and validates the rows.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,34 +13,34 @@ use super::unsupported::Unsupported;
 use super::{Call, Envelope, direct};
 use crate::failure::Failure;
 
-/// The messages of one event, in their order.
+/// The messages of one event, in order.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// At least one.
+    /// Messages, never empty.
     pub messages: Vec<Message>,
 }
 
 /// One message.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Its `messageId`, by which SQS is told of it.
+    /// Its `messageId`, which identifies it in a batch item failure.
     pub id: String,
-    /// Of a FIFO queue: the group within which order matters.
+    /// Message group in a FIFO queue, within which order matters.
     pub group: Option<String>,
-    /// The call that its body is, if nothing else is sent with it.
+    /// The call of this message alone.
     pub call: Result<Call, String>,
-    /// What of it can be sent together with others.
+    /// Rows that can be combined with other messages.
     pub rows: Option<Rows>,
 }
 
 /// Rows of a body for `/predict`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rows {
-    /// The rows in JSON, with commas between them.
+    /// Comma-separated rows in JSON.
     pub text: String,
-    /// How many there are.
+    /// Number of rows.
     pub count: usize,
-    /// Whether each is an object, by columns, and not a list.
+    /// `true` if each row is an object with columns, and not a list.
     pub by_name: bool,
 }
 
@@ -67,7 +67,7 @@ struct Attributes {
     message_group_id: Option<String>,
 }
 
-/// Whether these `Records` are messages of SQS.
+/// Returns `true` if these `Records` are messages of SQS.
 pub(super) fn sent(records: &RawValue) -> bool {
     let sources: Vec<Source<'_>> = serde_json::from_str(records.get()).unwrap_or_default();
     sources
@@ -75,7 +75,8 @@ pub(super) fn sent(records: &RawValue) -> bool {
         .is_some_and(|first| first.event_source.as_deref() == Some("aws:sqs"))
 }
 
-/// The messages. One without an id cannot be told of, so that the event fails as a whole.
+/// Parses the messages. A message without an id cannot be reported as failed, so the event fails as
+/// a whole.
 pub(super) fn batch(records: &RawValue) -> Result<Batch, Failure> {
     let records: Vec<Record> = serde_json::from_str(records.get())
         .map_err(|error| Failure::BadRequest(format!("event field Records: {error}")))?;
@@ -85,7 +86,7 @@ pub(super) fn batch(records: &RawValue) -> Result<Batch, Failure> {
 }
 
 fn message(record: Record) -> Message {
-    // A byte order mark, which tools on Windows write, is no part of the JSON.
+    // A byte order mark, written by tools on Windows, is not part of the JSON.
     let body = record.body.strip_prefix('\u{feff}').unwrap_or(&record.body);
     let envelope = Envelope::of(body);
     let unsupported = if envelope.has_input() {
@@ -102,7 +103,7 @@ fn message(record: Record) -> Message {
         .is_ok_and(|call| !call.target.starts_with("/v2/"));
     Message {
         id: record.message_id,
-        // A standard queue may have groups too, for fairness, and no order within them.
+        // A standard queue may have groups too, for fairness, without order within them.
         group: record.attributes.message_group_id.filter(|_| {
             record
                 .event_source_arn
@@ -124,8 +125,8 @@ struct Plain<'a> {
 
 type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
-/// The rows of a body, where it is clear what a row is: a list of numbers or words, an object of them,
-/// a list of lists or of objects. An object of lists may be columns.
+/// The rows of a body, if they are unambiguous: a list of numbers or strings, an object of them, a
+/// list of lists or of objects. An object of lists may be columns.
 fn rows(body: &str) -> Option<Rows> {
     let plain: Plain<'_> = Some(body)
         .filter(|body| body.trim_ascii_start().starts_with('{'))

@@ -1,13 +1,13 @@
-//! Paths and queries, as AWS writes them and as a request line wants them.
+//! Conversion of AWS's paths and queries to a request target.
 //!
-//! AWS is not of one mind whether a path is decoded: a Function URL and a load balancer hand it over
-//! as the client sent it, an HTTP API decodes what it calls `rawPath`. So escapes that are there
-//! stay, and what may not stand in a request line gets one.
+//! AWS is inconsistent in decoding paths: a function URL and a load balancer pass a path as the
+//! client sent it, an HTTP API decodes its `rawPath`. Existing escapes are therefore kept, and
+//! characters that are invalid in a request line are escaped.
 
 use http::Method;
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Bytes that a request line cannot carry anywhere. `%` is not one of them: see [`clean`].
+/// Bytes that are invalid anywhere in a request line. `%` is not included: see [`clean`].
 const REQUEST_LINE: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -19,18 +19,18 @@ const REQUEST_LINE: &AsciiSet = &CONTROLS
     .add(b'{')
     .add(b'|')
     .add(b'}');
-/// Bytes that a query cannot carry: `#` would end it.
+/// Bytes that are invalid in a query: `#` would end it.
 const QUERY: &AsciiSet = &REQUEST_LINE.add(b'#');
-/// Bytes that a path cannot carry: `?` would end it as well.
+/// Bytes that are invalid in a path: `?` would end it as well.
 const PATH: &AsciiSet = &QUERY.add(b'?');
-/// Bytes that a single segment, name or value cannot carry: all but RFC 3986's unreserved ones.
+/// Bytes that are invalid in a single segment, name or value: all but RFC 3986's unreserved ones.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// `path?query`, with escapes where a request line needs them; `POST /` is sent to `/predict`.
+/// `path?query`, escaped for a request line; `POST /` is sent to `/predict`.
 pub(super) fn build(method: &Method, path: &str, query: &str) -> String {
     let mut path = clean(path, PATH);
     if !path.starts_with('/') {
@@ -47,12 +47,12 @@ pub(super) fn build(method: &Method, path: &str, query: &str) -> String {
     }
 }
 
-/// Escapes one segment of a path, or one name or value of a query, wholly.
+/// Escapes one segment of a path, or one name or value of a query, completely.
 pub(super) fn encode(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 
-/// Escapes the bytes of `set`, and each `%` that begins no escape. Escapes that are there stay.
+/// Escapes the bytes of `set`, and each `%` that begins no escape. Existing escapes are kept.
 fn clean(text: &str, set: &'static AsciiSet) -> String {
     let mut cleaned = String::with_capacity(text.len());
     for (at, piece) in text.split('%').enumerate() {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a caller writes, the outcome stands in a request line and keeps its path a path.
+        /// The result is valid in a request line, and its path remains a path, for any input.
         #[test]
         fn every_path_and_query_makes_a_valid_target(path in any::<String>(), query in any::<String>()) {
             let target = post(&path, &query);
@@ -102,7 +102,7 @@ mod tests {
             prop_assert_eq!(uri.query().unwrap_or_default().is_empty(), query.is_empty());
         }
 
-        /// Escaping a second time changes nothing.
+        /// Escaping is idempotent.
         #[test]
         fn a_clean_path_stays_as_it_is(path in any::<String>()) {
             let once = post(&path, "");

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// As on a function that sets no base path.
+/// Reads an event on a function without a base path.
 fn read(event: &str) -> (Kind, Result<Work, Failure>) {
     super::read(event, &BasePath::default())
 }
@@ -27,7 +27,7 @@ fn call(event: &str, kind: Kind) -> Call {
     }
 }
 
-/// The event with some of its fields replaced; a null takes a field's value away.
+/// The event with some fields replaced; a null removes a value.
 fn changed(event: &str, changes: &Value) -> String {
     let mut event: Value = serde_json::from_str(event).unwrap();
     for (name, value) in changes.as_object().unwrap() {
@@ -457,7 +457,7 @@ fn a_message_without_an_id_fails_the_event_and_names_what_is_missing() {
 }
 
 proptest! {
-    /// Text and bytes come out as they went in, whatever JSON made of them on the way.
+    /// Text and bytes are unchanged after the detour through JSON.
     #[test]
     fn bodies_survive(text in any::<String>(), bytes in any::<Vec<u8>>()) {
         use base64::Engine as _;
@@ -471,7 +471,7 @@ proptest! {
         }
     }
 
-    /// No payload, JSON or not, brings the handler down.
+    /// No payload, JSON or not, causes a panic.
     #[test]
     fn any_text_is_read(text in any::<String>()) {
         let (kind, _) = read(&text);

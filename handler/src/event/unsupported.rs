@@ -1,8 +1,8 @@
-//! Events that are no inference request: which service sent them, and what to do instead.
+//! Events without an inference request: the sending service, and the remedy.
 //!
-//! Lambda hands a function whatever its triggers send. None of these events has an HTTP method and a path, or one of
-//! the fields that a direct invocation needs, so that the sidecar could only say which field is missing. An event that
-//! is not known here stays a direct invocation, and gets that answer.
+//! Lambda passes whatever a trigger sends. None of these events has an HTTP method and a path, or a
+//! field of a direct invocation, so the sidecar could only report a missing field. An event that is
+//! unknown here is treated as a direct invocation, and gets that response.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 use super::field;
 use crate::failure::Failure;
 
-/// The fields of an event or a message, each still in its JSON form.
+/// Fields of an event or a message, each still in its JSON form.
 pub(super) type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
-/// An event that the handler knows and cannot answer.
+/// A known event that the handler does not support.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unsupported {
     what: Cow<'static, str>,
@@ -163,24 +163,24 @@ const SHAPES: &[(&[&str], &str, &str)] = &[
 ];
 
 impl Unsupported {
-    /// A request of a WebSocket API, which is known by its context.
+    /// A request of a WebSocket API, detected by its context.
     pub(super) const WEB_SOCKET: Self = Self {
         what: Cow::Borrowed("a message of an API Gateway WebSocket API"),
         remedy: API,
     };
-    /// A request to an authorizer, which else looks like a request of the API itself.
+    /// A request to an authorizer, which otherwise looks like a request of the API itself.
     pub(super) const AUTHORIZER: Self = Self {
         what: Cow::Borrowed("a request to an API Gateway authorizer"),
         remedy: ROLE,
     };
 
-    /// The service whose records this array of `EventBridge` Pipes holds.
+    /// The service whose records are in this array of `EventBridge` Pipes.
     pub(super) fn of_records(event: &str) -> Option<Self> {
         let records: &RawValue = serde_json::from_str(event).ok()?;
         first_source(records).map(|source| Self::sent_by(&source))
     }
 
-    /// The service that sent an event or a message with these fields, if it is a known one.
+    /// The known service that sent an event or a message with these fields.
     pub(super) fn of(fields: &Fields) -> Option<Self> {
         let text = |name: &str| field::lenient_text(fields.get(name).copied());
         let records = fields.get("Records").copied();
@@ -236,7 +236,7 @@ impl Unsupported {
             )
     }
 
-    /// The failure of an event.
+    /// Failure of an event.
     pub(super) fn event(&self) -> Failure {
         Failure::BadRequest(format!(
             "cannot answer {}: the handler takes HTTP events, messages of SQS, and direct invocations with one of the \
@@ -245,7 +245,7 @@ impl Unsupported {
         ))
     }
 
-    /// The reason for which a queue's message fails.
+    /// Failure message of a queue's message.
     pub(super) fn message(&self) -> String {
         format!(
             "cannot answer {} in a message of SQS: a message must hold JSON with one of the fields features, instances \
@@ -255,7 +255,7 @@ impl Unsupported {
     }
 }
 
-/// The fields of an object in JSON.
+/// Fields of a JSON object.
 pub(super) fn object(raw: &RawValue) -> Option<Fields<'_>> {
     serde_json::from_str(raw.get()).ok()
 }
@@ -265,7 +265,7 @@ fn first(records: &RawValue) -> Option<Fields<'_>> {
     records.into_iter().next()
 }
 
-/// The source of the first record; SNS spells the field in its own way.
+/// Source of the first record; SNS spells the field differently.
 fn first_source(records: &RawValue) -> Option<Cow<'_, str>> {
     let first = first(records)?;
     let source = first.get("eventSource").or(first.get("EventSource"))?;

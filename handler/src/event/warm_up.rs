@@ -1,4 +1,5 @@
-//! Events that only keep an execution environment warm: they succeed once the model is ready, and nothing is inferred.
+//! Warm-up events, which keep an execution environment warm: they succeed once the model is ready,
+//! and run no inference.
 
 use bytes::Bytes;
 use http::Method;
@@ -7,13 +8,14 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use super::unsupported::Fields;
 use super::{Call, field};
 
-/// RFC 7240. The sidecar's health check waits for its models with it, and never beyond the deadline.
+/// RFC 7240. The sidecar's health check waits for its models if this header is set, at most until
+/// the deadline.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
-/// As long as Lambda's longest timeout.
+/// Lambda's maximum timeout.
 const WAIT: HeaderValue = HeaderValue::from_static("wait=900");
 
-/// Returns whether an event with these fields is a warm-up: a schedule's own event, that of the plugin for the
-/// Serverless Framework, or `warmer: true`. A schedule that sends something to infer is none.
+/// Returns `true` for a warm-up: a scheduled event, an event of the Serverless Framework's plugin,
+/// or `warmer: true`. A scheduled event with an input is not a warm-up.
 pub(super) fn is_warm_up(fields: &Fields) -> bool {
     let is = |name: &str, text: &str| {
         field::lenient_text(fields.get(name).copied()).as_deref() == Some(text)
@@ -24,7 +26,7 @@ pub(super) fn is_warm_up(fields: &Fields) -> bool {
     is_scheduled || is_warmer || is("source", "serverless-plugin-warmup")
 }
 
-/// The call that is answered when every model is ready, or when the deadline has come.
+/// The call that returns when every model is ready, or at the deadline.
 pub(super) fn call() -> Call {
     Call {
         method: Method::GET,

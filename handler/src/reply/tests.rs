@@ -166,7 +166,7 @@ fn a_direct_callers_refusal_is_a_failure_with_the_sidecars_words() {
     let wordless = success(Kind::Direct, answer(500, &[], "")).unwrap_err();
     assert_eq!(
         wordless.to_string(),
-        "the model sidecar answered 500 Internal Server Error"
+        "the model sidecar responded with 500 Internal Server Error"
     );
     let binary = success(Kind::Direct, answer(200, &[], Bytes::from_static(b"\xff"))).unwrap_err();
     assert_eq!(binary.error_type(), "Model.BadGateway");

@@ -17,34 +17,34 @@ use crate::failure::RESPONSE_LIMIT;
 #[derive(Debug)]
 pub(super) struct Connection(SendRequest<Full<Bytes>>);
 
-/// Why an exchange had no answer.
+/// Failure of an exchange.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// The connection failed before the answer was whole.
+    /// The connection failed before the response was complete.
     Broken,
-    /// The answer is more than Lambda could carry, so that reading on is of no use.
+    /// The response exceeds Lambda's limit, so reading on is pointless.
     TooLarge,
 }
 
 impl Connection {
-    /// Connects, and leaves the connection to a task that ends with it.
+    /// Connects, and spawns a task that drives the connection to its end.
     pub(super) async fn open(socket: &Path) -> io::Result<Self> {
         let stream = Stream::connect(socket).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
         tokio::spawn(async move {
-            // Whoever has a request on it gets the error too.
+            // A pending request gets the same error.
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to the sidecar ended");
+                tracing::debug!(%error, "connection to the sidecar failed");
             }
         });
         Ok(Self(sender))
     }
 
-    /// Sends a request and reads its answer whole. The connection comes back with the answer, and
-    /// is closed in every other case, a dropped future included: the sidecar sees that nobody
-    /// waits any more.
+    /// Sends a request and reads its complete response. The connection is returned with the
+    /// response, and closed in every other case, a dropped future included, so that the sidecar can
+    /// cancel.
     pub(super) async fn send(
         mut self,
         request: Request<Full<Bytes>>,
@@ -77,8 +77,8 @@ impl Connection {
     }
 }
 
-/// Whether an error on connecting says that the sidecar is not there yet: no socket, nobody
-/// listening on it, or more callers than it has taken in so far.
+/// Returns `true` if an error on connecting means that the sidecar is not ready: no socket, no
+/// listener, or a full backlog.
 pub(super) fn may_pass(error: &io::Error) -> bool {
     matches!(
         error.kind(),

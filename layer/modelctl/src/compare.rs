@@ -1,19 +1,20 @@
-//! How far the outputs of two models are apart.
+//! Differences between the outputs of two models.
 
 use half::{bf16, f16};
 use model_sidecar::tensor::{Data, Tensor, Value};
 
-/// The largest difference between two values of an output.
+/// Largest difference between two values of an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Difference {
-    /// As a number.
+    /// Absolute difference.
     pub(crate) absolute: f64,
-    /// In units of what is allowed: above 1 is too much.
+    /// Difference relative to the tolerance: above 1 exceeds it.
     pub(crate) of_allowed: f64,
 }
 
-/// The difference between two outputs, where a number may differ by `tolerance` of itself, or of 1 if it is smaller.
-/// An error says why they cannot be compared at all, or differ where nothing may: in shapes, texts, whole numbers.
+/// Compares two outputs; a number may differ by `tolerance`, relative to itself, or to 1 if it is
+/// smaller. Returns an error if the outputs cannot be compared, or differ in shapes, strings or
+/// integers.
 pub(crate) fn compare(
     before: &Value,
     after: &Value,
@@ -38,15 +39,15 @@ pub(crate) fn compare(
             }
             data(values, other_values, tolerance)
         }
-        // The same maps may come as a table of one model and one by one of the other.
+        // One model may return as a table the maps that the other returns one by one.
         (Value::Maps(before), _) => compare(&Value::Sequence(before.to_values()), after, tolerance),
         (_, Value::Maps(after)) => compare(before, &Value::Sequence(after.to_values()), tolerance),
-        _ => Err("its kind or its length differs".to_owned()),
+        _ => Err("the kind or length differs".to_owned()),
     }
 }
 
 impl Difference {
-    /// The larger of each.
+    /// Maximum of both fields.
     pub(crate) fn max(self, other: Self) -> Self {
         Self {
             absolute: self.absolute.max(other.absolute),
@@ -58,7 +59,7 @@ impl Difference {
 fn tensors(before: &Tensor, after: &Tensor, tolerance: Option<f64>) -> Result<Difference, String> {
     if before.shape() != after.shape() {
         return Err(format!(
-            "its shape was {:?} and is {:?}",
+            "the shape was {:?} and is {:?}",
             before.shape(),
             after.shape()
         ));
@@ -66,7 +67,7 @@ fn tensors(before: &Tensor, after: &Tensor, tolerance: Option<f64>) -> Result<Di
     data(before.data(), after.data(), tolerance)
 }
 
-/// Without another wish, as much as a different order of additions makes of the datatype's precision.
+/// Default tolerance for single precision: the effect of a different order of additions.
 const OF_SINGLE: f64 = 1e-4;
 const OF_HALF: f64 = 1e-2;
 
@@ -80,7 +81,7 @@ fn data(before: &Data, after: &Data, tolerance: Option<f64>) -> Result<Differenc
         (Data::Bf16(before), Data::Bf16(after)) => numbers(before, after, half, bf16::to_f64),
         _ if before == after => Ok(Difference::default()),
         _ if before.datatype() != after.datatype() => Err(format!(
-            "its datatype was {} and is {}",
+            "the datatype was {} and is {}",
             before.datatype(),
             after.datatype()
         )),

@@ -1,5 +1,5 @@
-//! What a model is run on, to see that two of them agree: requests that the user gives, or values made up from the
-//! signature.
+//! Inputs on which two models are compared: requests given by the user, or values generated from
+//! the signature.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,26 +12,27 @@ use model_sidecar::request_memory::Charge;
 use model_sidecar::tensor::{Data, Datatype, Kind, Port, Signature, Tensor, Value, element_count};
 use serde_json::json;
 
-/// So many inputs are made up.
+/// Number of generated inputs.
 const MADE_UP: u64 = 3;
-/// A tensor of more elements is a mistake in a `--dim`, or would be none of a test.
+/// Maximum number of elements of a generated tensor. More means a mistake in a `--dim`.
 const MAX_ELEMENTS: usize = 1 << 28;
 
-/// One input for each of a model's ports.
+/// One value for each of a model's inputs.
 pub(crate) type Inputs = Vec<(String, Value)>;
 
 #[derive(clap::Args)]
 pub(crate) struct InputOptions {
-    /// Inputs to compare on, as a request of the Open Inference Protocol (v2, JSON); may be given several times
-    /// [default: made up from the model's signature]
+    /// Inputs to compare on, as a request of the Open Inference Protocol (v2, JSON); repeatable
+    /// [default: generated from the model's signature]
     #[arg(long = "input", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// The length of a free dimension, by its name in the model, or by input and place (`--dim x.0=4`) [default: 1]
+    /// Length of a free dimension, by its name in the model, or by input and index (`--dim x.0=4`)
+    /// [default: 1]
     #[arg(long = "dim", value_name = "NAME=LENGTH", value_parser = dimension, conflicts_with = "files")]
     dimensions: Vec<(String, usize)>,
 }
 
-/// Reads a request for a model of this signature.
+/// Reads a request for a model with this signature.
 pub(crate) fn read(file: &Path, signature: &Signature) -> anyhow::Result<Inputs> {
     let read = || {
         let request = std::fs::read(file)?;
@@ -41,7 +42,7 @@ pub(crate) fn read(file: &Path, signature: &Signature) -> anyhow::Result<Inputs>
     read().with_context(|| format!("--input {}", file.display()))
 }
 
-/// Writes a request with what was made up, which is always tensors.
+/// Writes a request with generated inputs, which are always tensors.
 pub(crate) fn write(file: &Path, inputs: &Inputs) -> anyhow::Result<()> {
     let inputs: Vec<serde_json::Value> = inputs
         .iter()
@@ -86,7 +87,7 @@ fn dimension(text: &str) -> Result<(String, usize), String> {
 }
 
 impl InputOptions {
-    /// The inputs to run a model of this signature on.
+    /// The inputs for a model with this signature.
     pub(crate) fn read(
         &self,
         signature: &Signature,
@@ -113,7 +114,7 @@ impl InputOptions {
             .collect();
         let mut used = Vec::new();
         let mut shapes = Vec::new();
-        // What may be left out is.
+        // Optional inputs are omitted.
         for port in signature.required() {
             let of_port = names.iter().find(|(input, _)| *input == port.name);
             let of_port = of_port.map_or(&[][..], |(_, names)| names);
@@ -143,7 +144,7 @@ impl InputOptions {
     }
 }
 
-/// The free dimensions, for an error.
+/// Lists the free dimensions, for an error message.
 fn free(names: &DimensionNames) -> String {
     let names: Vec<&str> = names
         .iter()
@@ -152,7 +153,7 @@ fn free(names: &DimensionNames) -> String {
         .filter(|name| !name.is_empty())
         .collect();
     if names.is_empty() {
-        "it names none".to_owned()
+        "the model has no named dimension".to_owned()
     } else {
         format!("it has {}", names.join(", "))
     }
@@ -189,7 +190,7 @@ fn shape<'a>(
     Ok((*datatype, shape.iter().enumerate().map(length).collect()))
 }
 
-/// Numbers that look random and are the same each time (`SplitMix64`).
+/// Reproducible pseudorandom numbers (`SplitMix64`).
 struct Random(u64);
 
 impl Random {
@@ -201,7 +202,7 @@ impl Random {
         bits ^ (bits >> 31)
     }
 
-    /// Between −1 and 1.
+    /// A number from −1 to 1.
     fn real(&mut self) -> f32 {
         f32::from(self.byte()) / 128.0 - 1.0 + f32::from(self.byte()) / 32768.0
     }
@@ -210,8 +211,8 @@ impl Random {
         self.next().to_le_bytes()[0]
     }
 
-    /// Real numbers around zero; bytes of any value, as of a picture; and of wider integers 0 and 1, the first a 1,
-    /// because they are mostly indices into something, or masks.
+    /// Real numbers around zero; bytes of any value, as in an image; for wider integers 0 and 1,
+    /// beginning with 1, because they are mostly indices or masks.
     fn data(&mut self, datatype: Datatype, count: usize) -> Data {
         macro_rules! small {
             ($integer:ty) => {

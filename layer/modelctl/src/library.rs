@@ -1,4 +1,4 @@
-//! Where ONNX Runtime is.
+//! Location of ONNX Runtime.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,18 @@ use model_sidecar::sys;
 
 const NAME: &str = "libonnxruntime.so.1.28.0";
 
-/// The arguments of every command that runs a model.
+/// Arguments of every command that runs a model.
 #[derive(clap::Args)]
 pub(crate) struct Library {
-    /// ONNX Runtime's library [default: `ORT_DYLIB_PATH`, or what `make onnxruntime` fetched]
+    /// ONNX Runtime's library [default: `ORT_DYLIB_PATH`, or the library that `make onnxruntime`
+    /// fetched]
     #[arg(long = "onnxruntime", value_name = "FILE")]
     file: Option<PathBuf>,
 }
 
 impl Library {
-    /// The library's path: as given, as the sidecar's own variable says, or where `make onnxruntime` puts it, seen
-    /// from this program in `target/` or from the present folder.
+    /// Path of the library: as given, or from the sidecar's own variable, or where `make
+    /// onnxruntime` puts it, relative to this program in `target/` or to the current folder.
     pub(crate) fn find(&self) -> anyhow::Result<PathBuf> {
         let set = env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty());
         if let Some(given) = self.file.clone().or_else(|| set.map(PathBuf::from)) {
@@ -47,7 +48,7 @@ pub(crate) fn open(library: &Path) -> anyhow::Result<OnnxRuntime> {
     OnnxRuntime::open(library, sys::cpus(), None).context("--onnxruntime")
 }
 
-/// `onnxruntime 1.28.0`, by the name of the file: the library does not tell its version otherwise.
+/// `onnxruntime 1.28.0`, from the file name: the library does not expose its version otherwise.
 pub(crate) fn version(library: &Path) -> String {
     let real = library.canonicalize().unwrap_or_default();
     let name = real.file_name().unwrap_or_default().to_string_lossy();

@@ -1,6 +1,6 @@
-//! `modelctl load`, which is not for people: loads one model in a process of its own, runs it once where it is told on
-//! what, and says what that took. Weights that are mapped come into memory only when they are used, so a peak without
-//! a run would promise too much.
+//! `modelctl load`, an internal command: loads one model in a process of its own, optionally runs
+//! it once, and prints time and peak memory. Mapped weights enter memory only when they are used,
+//! so a peak without a run would be too low.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,22 +15,22 @@ use crate::{inputs, library};
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     model: PathBuf,
-    /// Run it once on this
+    /// Run the model once on this request
     #[arg(long)]
     input: Option<PathBuf>,
     #[command(flatten)]
     library: library::Library,
 }
 
-/// What a load took.
+/// Measurements of a load.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Took {
     pub(crate) load: Duration,
-    /// The most memory that the process ever had, ONNX Runtime's own included.
+    /// Peak memory of the process, ONNX Runtime's own included.
     pub(crate) peak_bytes: u64,
 }
 
-/// Loads the model, and prints what that took, for [`measure`].
+/// Loads the model, and prints the measurements for [`measure`].
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let engine = library::open(&arguments.library.find()?)?;
     let start = Instant::now();
@@ -59,16 +59,16 @@ pub(crate) fn measure(model: &Path, library: &Path, input: Option<&Path>) -> any
         .args([library, Path::new("--"), model])
         .stderr(Stdio::piped())
         .output()
-        .context("cannot start this program again")?;
+        .context("cannot start this program as a child process")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!(
-            "loading it in a process of its own failed ({}): {}",
+            "loading the model in a child process failed ({}): {}",
             output.status,
             said.trim()
         );
     }
-    serde_json::from_slice(&output.stdout).context("what that process printed")
+    serde_json::from_slice(&output.stdout).context("cannot parse the output of the child process")
 }
 
 fn peak_bytes() -> anyhow::Result<u64> {

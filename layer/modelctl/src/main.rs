@@ -1,7 +1,7 @@
 //! `modelctl`: prepares ONNX models for the model sidecar.
 //!
-//! Each command is a module with its arguments and a `run`. A command that fails says why on standard error, ends
-//! with 1, and leaves nothing half done.
+//! Each command is a module with its arguments and a `run`. A command that fails prints the reason
+//! to standard error, exits with 1, and leaves no partial output.
 
 mod compare;
 mod inputs;
@@ -49,6 +49,6 @@ fn main() -> ExitCode {
     reason = "the environment must be changed while there is one thread"
 )]
 fn disable_telemetry() {
-    // SAFETY: called first thing in main; no other thread exists.
+    // SAFETY: called first in main; no other thread exists.
     unsafe { sys::disable_onnxruntime_telemetry() }
 }

@@ -1,9 +1,10 @@
-//! `modelctl optimize`: from a model the files that start fastest, the same on any CPU.
+//! `modelctl optimize`: converts a model to the files that load fastest, the same on any CPU.
 //!
-//! ONNX Runtime optimises the graph once, here, so that no start has to; weights go to a file of their own, which it
-//! maps into memory instead of reading it; and the model is marked, so that the sidecar loads it as it is. Nothing is
-//! written before the two models were run on the same inputs and agreed. What was gained is measured, never assumed:
-//! each load in a process of its own, the way the sidecar does it.
+//! ONNX Runtime optimises the graph once, here, so that no start has to. Weights go to a file of
+//! their own, which is mapped into memory instead of being read. The model is marked, so that the
+//! sidecar loads it unchanged. The output is written only after both models returned the same
+//! outputs for the same inputs. The gain is measured: each load runs in a process of its own, as in
+//! the sidecar.
 
 mod agree;
 mod gain;
@@ -23,32 +24,35 @@ use agree::Verdict;
 use gain::Gain;
 use place::Place;
 
-/// Smaller tensors stay in the model: each that does not is opened and mapped by itself.
+/// Minimum size of an external tensor, because each is opened and mapped separately.
 const MIN_TENSOR: u64 = 1 << 10;
 
-/// Below this, weights stay in the model: mapping a file saves less than asking S3 for it takes.
+/// Minimum size of an external data file: below this, mapping saves less time than a further
+/// request to S3 takes.
 const MIN_DATA: u64 = 4 << 20;
 
-/// Optimise a model ahead of time, so that it starts faster
+/// Optimise a model ahead of time, so that it loads faster
 ///
-/// Writes OUT, or OUT/MODEL.onnx where OUT is a folder, and its weights beside it as MODEL.onnx.data (small models
-/// stay one file). The outputs of both are compared first; when they differ, nothing is written.
+/// Writes OUT, or OUT/MODEL.onnx if OUT is a folder, and its weights to MODEL.onnx.data in the same
+/// folder (a small model stays one file). The outputs of both models are compared first; if they
+/// differ, nothing is written.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Arguments {
     /// The model
     model: PathBuf,
-    /// Where to write the optimised one: a file that ends in .onnx, or a folder
+    /// Output path: a file that ends in .onnx, or a folder
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Replace what is there
+    /// Replace existing files
     #[arg(long)]
     force: bool,
-    /// What counts more. Each leaves more to the load, for faster runs: `start` nothing, `balance` packing weights,
-    /// `runs` also the layout of convolutions
+    /// Priority: `start` leaves no work to the load, `balance` leaves packing weights, `runs` also
+    /// the layout of convolutions; the more is left, the faster the runs
     #[arg(long, value_enum, default_value = "start")]
     favour: Favour,
-    /// How far numbers may be apart, as a part of the number, or of 1 if it is smaller [default: 1e-4; of FP16 and BF16 1e-2]
+    /// Maximum difference of a number, relative to the number, or to 1 if it is smaller [default:
+    /// 1e-4; for FP16 and BF16 1e-2]
     #[arg(long, value_name = "PART", value_parser = tolerance)]
     tolerance: Option<f64>,
     #[command(flatten)]
@@ -68,10 +72,10 @@ fn tolerance(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|part: &f64| part.is_finite() && *part >= 0.0)
-        .ok_or_else(|| "expected a number from 0 on, such as 1e-4".to_owned())
+        .ok_or_else(|| "expected a number of at least 0, such as 1e-4".to_owned())
 }
 
-/// Does it, and says what was gained.
+/// Optimises the model, and prints the gain.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let before = &arguments.model;
     let description = describe(before)?;
@@ -115,7 +119,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     if let (Verdict::Agree { slower: true, .. }, Some(other)) = (&verdict, other) {
         println!(
-            "runs are slower than before: {other} makes a model that runs faster, and loads less fast"
+            "runs are slower than before; {other} makes a model that runs faster and loads slower"
         );
     }
     for file in written {
@@ -125,7 +129,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads what the model says of itself, and refuses what is not to be optimised.
+/// Reads the model's description, and rejects a model that must not be optimised.
 fn describe(model: &Path) -> anyhow::Result<Description> {
     let name = model.display();
     let file = File::open(model).with_context(|| format!("cannot open {name}"))?;
@@ -135,19 +139,19 @@ fn describe(model: &Path) -> anyhow::Result<Description> {
     let description = Description::read(&file).with_context(|| name.to_string())?;
     if description.format == Format::Ort {
         bail!(
-            "{name} is in ONNX Runtime's own format, which is optimised already; give the .onnx file that it was made from"
+            "{name} is in ONNX Runtime's own format, which is already optimised; give the original .onnx file"
         );
     }
     if let Some(mark) = description.mark() {
         bail!(
-            "{name} is optimised already (by {}); give the model that it was made from",
+            "{name} is already optimised (by {}); give the original model",
             mark.by
         );
     }
     Ok(description)
 }
 
-/// Writes the optimised model, with its data in a file of its own if there is enough of it.
+/// Writes the optimised model, with an external data file if it has enough data.
 fn optimise(
     engine: &OnnxRuntime,
     before: &Path,
@@ -158,7 +162,7 @@ fn optimise(
         engine.optimise(before, after, &place.data, least).map_err(|error| {
             let text = error.to_string();
             let error = anyhow::Error::from(error);
-            // ONNX Runtime's words for an operator that nobody registered.
+            // ONNX Runtime's error messages for an unknown operator.
             if text.contains("not a registered function/op") || text.contains("No Op registered for") {
                 error.context(
                     "the model has operators that ONNX Runtime does not know; one with custom operators cannot be \
@@ -173,7 +177,7 @@ fn optimise(
     let names = write(MIN_TENSOR)?;
     if fs::metadata(&data).map_or(0, |data| data.len()) < MIN_DATA {
         write(MIN_DATA)?;
-        // What is written to it is nothing.
+        // The data file stays empty.
         match fs::remove_file(&data) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
@@ -182,7 +186,7 @@ fn optimise(
     Ok(names)
 }
 
-/// Appends the mark, and sees that it is read.
+/// Appends the mark, and verifies that it can be read.
 fn mark(model: &Path, library: &Path, favour: Favour) -> anyhow::Result<()> {
     let mark = Mark {
         by: format!("{}, extended", library::version(library)),

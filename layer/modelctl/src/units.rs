@@ -1,8 +1,8 @@
-//! Figures for people.
+//! Formatting of sizes and times.
 
 use std::time::Duration;
 
-/// `89.5 MB`; a megabyte is a million bytes, as on the sidecar's log lines.
+/// `89.5 MB`; a megabyte is a million bytes, as in the sidecar's log.
 pub(crate) fn bytes(bytes: u64) -> String {
     // Three digits are shown.
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]

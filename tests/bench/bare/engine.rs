@@ -1,11 +1,11 @@
-//! ONNX Runtime, opened as the sidecar's engine opens it.
+//! ONNX Runtime, configured like the sidecar's engine.
 
 use std::path::Path;
 
 use anyhow::Result;
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 
-/// Opens the library, with one global pool of so many threads, which do not spin.
+/// Opens the library, with one global pool of this many threads, which do not spin.
 pub(crate) fn open(library: &Path, threads: usize) -> Result<Environment> {
     let builder = ort::init_from(library)?;
     let pool = GlobalThreadPoolOptions::default()

@@ -1,4 +1,5 @@
-//! A function that runs the model within itself: where it finds ONNX Runtime, and how it answers an event.
+//! A function that runs the model in its own process: location of ONNX Runtime, and handling of an
+//! event.
 
 use anyhow::{Context as _, Result};
 use ort::environment::Environment;
@@ -8,19 +9,20 @@ use serde_json::{Value, json};
 
 use crate::engine;
 
-/// The library beside this program. First of all: the bindings would open whatever library the system has.
+/// The library next to this program. Must be opened first: the bindings would otherwise open the
+/// system's library.
 pub(crate) fn open(threads: usize) -> Result<Environment> {
     let own = std::env::current_exe()?;
     engine::open(&own.with_file_name("libonnxruntime.so.1.28.0"), threads)
 }
 
-/// The answer to `{"features": [numbers]}`: the model's first output.
+/// The response to `{"features": [numbers]}`: the model's first output.
 pub(crate) fn predict(session: &mut Session, event: &Value) -> Result<Value> {
     let features = event.get("features").and_then(Value::as_array);
     let features = features.context("no features")?.iter();
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "the models calculate in single precision"
+        reason = "the models compute in single precision"
     )]
     let row: Vec<f32> = features
         .map(|number| number.as_f64().unwrap_or(f64::NAN) as f32)

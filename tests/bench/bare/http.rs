@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 and TLS as one GET into a file and Lambda's Runtime API take.
+//! A minimal HTTP/1.1 and TLS client: one GET into a file, and Lambda's Runtime API.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write};
@@ -11,15 +11,15 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto};
 use serde_json::Value;
 
-/// How much of a body is taken from the connection at a time, in bytes.
+/// Number of bytes per read of a body.
 const BUFFER: usize = 256 * 1024;
 
-/// A connection, in TLS or without.
+/// A connection, with TLS or without.
 trait Stream: Read + Write {}
 
 impl<S: Read + Write> Stream for S {}
 
-/// Gets a URL into a file.
+/// Downloads a URL into a file.
 pub(crate) fn get(url: &str, file: &mut File) -> Result<()> {
     let (scheme, rest) = url.split_once("://").context("no URL")?;
     let (authority, path) = rest.split_once('/').context("no path")?;
@@ -27,7 +27,7 @@ pub(crate) fn get(url: &str, file: &mut File) -> Result<()> {
     let stream: Box<dyn Stream> = match scheme {
         "http" => Box::new(connect()?),
         "https" => {
-            // Certificates are read before the connection stands, as they are in the sidecar.
+            // Certificates are read before the connection is open, as in the sidecar.
             let session = session(authority)?;
             Box::new(StreamOwned::new(session, connect()?))
         }
@@ -49,7 +49,7 @@ pub(crate) fn get(url: &str, file: &mut File) -> Result<()> {
     Ok(())
 }
 
-/// The client's side of TLS, which trusts whom the file that `SSL_CERT_FILE` names does.
+/// Client side of TLS, which trusts the authorities in the file that `SSL_CERT_FILE` names.
 fn session(authority: &str) -> Result<ClientConnection> {
     let file = std::env::var("SSL_CERT_FILE").context("SSL_CERT_FILE is not set")?;
     let mut roots = RootCertStore::empty();
@@ -65,7 +65,7 @@ fn session(authority: &str) -> Result<ClientConnection> {
     Ok(session)
 }
 
-/// Answers the platform's events until it ends this process.
+/// Handles the platform's events until the process is ended.
 pub(crate) fn serve(mut answer: impl FnMut(&Value) -> Result<Value>) -> Result<()> {
     const ROOT: &str = "/2018-06-01/runtime/invocation";
     let authority = std::env::var("AWS_LAMBDA_RUNTIME_API").context("not on Lambda")?;
@@ -88,7 +88,7 @@ struct Answer<S> {
     body: BufReader<S>,
 }
 
-/// Sends a request and reads the answer's head.
+/// Sends a request and reads the status and headers of the response.
 fn ask<S: Stream>(mut stream: S, what: &str, authority: &str, body: &str) -> Result<Answer<S>> {
     let length = body.len();
     let request = format!(

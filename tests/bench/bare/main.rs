@@ -1,15 +1,15 @@
-//! The least that fetches, loads and runs a model, for `make bench-coldstart`: a function's
-//! runtime that gets one object over one connection into a file, opens ONNX Runtime meanwhile,
-//! loads the file, and answers events.
+//! Minimal program that fetches, loads and runs a model, for `make bench-coldstart`: a function's
+//! runtime that downloads one object over one connection into a file, opens ONNX Runtime in
+//! parallel, loads the file, and handles events.
 //!
-//! It does what the sidecar cannot avoid, and nothing else: no credentials (the URL is signed by
-//! whoever starts it), no check of what came, no second version, no metrics. It is built in the
-//! profile that ships and makes its session as the sidecar's engine does, with one global thread
-//! pool that does not spin; it uses none of the sidecar's code, so as not to share its mistakes.
+//! The program does what the sidecar cannot avoid, and nothing else: no credentials (the URL is
+//! presigned), no verification of the download, no second version, no metrics. It is built in the
+//! release profile and creates its session like the sidecar's engine, with one global thread pool
+//! that does not spin. It shares no code with the sidecar, so as not to share its faults.
 //!
-//! Variables: `BARE_URL` names the object, with `https` on the authorities that `SSL_CERT_FILE`
-//! holds, or `BARE_FILE` a file that is loaded as it lies there; `BARE_THREADS` is the size of the
-//! pool. Where the time went goes to standard error in one line.
+//! Variables: `BARE_URL` names the object, by `https` with the authorities in `SSL_CERT_FILE`.
+//! `BARE_FILE` names a file to load instead. `BARE_THREADS` is the size of the pool. The durations
+//! of the phases are written to standard error in one line.
 
 mod engine;
 mod function;
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use ort::session::Session;
 
-/// Where a fetched model lies, as for the sidecar.
+/// Path of the downloaded model.
 const FETCHED: &str = "/tmp/bare.onnx";
 
 fn main() -> Result<()> {
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     let given = std::env::var("BARE_FILE");
     let file = given.as_deref().unwrap_or(FETCHED);
     let threads = std::env::var("BARE_THREADS").unwrap_or_default().parse();
-    let threads = threads.context("BARE_THREADS is no number")?;
+    let threads = threads.context("BARE_THREADS is not a number")?;
     let fetch = || match std::env::var("BARE_URL") {
         Ok(url) => timed(|| http::get(&url, &mut File::create(file)?)),
         Err(_) => Ok(((), Duration::ZERO)),

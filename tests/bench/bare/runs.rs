@@ -1,13 +1,16 @@
-//! The model alone, for `make bench-inference`: runs it as often as it is told, and says how long each run took.
+//! The model alone, for `make bench-inference`: executes a given number of runs, and reports the
+//! duration of each.
 //!
-//! What any server of the model does at least: the input's numbers into a tensor, the run, the outputs there. No
-//! request, no socket, no JSON. Sessions are made as the sidecar's engine makes them; one that runs on several threads
-//! at once has a session for each, so that nothing is shared that need not be.
+//! The lower bound for any server of the model: the input's numbers into a tensor, the run, the
+//! outputs. No request, no socket, no JSON. Sessions are created like those of the sidecar's
+//! engine. Each thread of a concurrent run has a session of its own, so that nothing is shared
+//! unnecessarily.
 //!
-//! `bench-runs LIBRARY THREADS NAME=FILE,INPUT,DIMENSION,… …` names ONNX Runtime, the threads of one run, and the
-//! models: file, file of the input's numbers, shape. Then it reads commands, one a line, and answers with a line:
-//! `times NAME COUNT` with the nanoseconds of as many runs; `load NAME THREADS MILLISECONDS` with how many runs so
-//! many threads have ended in about that time, and the nanoseconds that it took.
+//! `bench-runs LIBRARY THREADS NAME=FILE,INPUT,DIMENSION,… …` names ONNX Runtime, the threads of
+//! one run, and the models: file, file of the input's numbers, shape. It then reads one command per
+//! line and prints one line each. `times NAME COUNT` prints the nanoseconds of COUNT runs. `load
+//! NAME THREADS MILLISECONDS` prints the number of runs that the threads completed in about that
+//! time, and the elapsed nanoseconds.
 
 mod engine;
 
@@ -56,7 +59,7 @@ fn main() -> Result<()> {
                     &environment,
                 )?
             }
-            _ => bail!("no such command: {line}"),
+            _ => bail!("unknown command: {line}"),
         };
         let mut out = std::io::stdout().lock();
         writeln!(out, "{answer}")?;
@@ -90,7 +93,7 @@ impl Model {
         Ok((name.to_owned(), model))
     }
 
-    /// So many sessions; they stay.
+    /// Returns `count` sessions, creating and keeping the missing ones.
     fn sessions(&mut self, count: usize, environment: &Environment) -> Result<&mut [Session]> {
         while self.sessions.len() < count {
             let session = Session::builder(environment)?.commit_from_file(&self.file)?;

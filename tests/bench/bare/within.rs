@@ -1,7 +1,8 @@
-//! A function with the model within itself, on the handler's own runtime, for `make bench-inference`: what is left of the
-//! time through handler and sidecar where there is no sidecar and no socket to it.
+//! A function with the model in its own process, on the handler's runtime, for `make
+//! bench-inference`: the baseline for handler and sidecar, without a sidecar and its socket.
 //!
-//! `model.onnx` and ONNX Runtime lie beside it. Sessions are made as the sidecar's engine makes them.
+//! `model.onnx` and ONNX Runtime are in the same folder. Sessions are created like those of the
+//! sidecar's engine.
 
 mod engine;
 mod function;

@@ -1,9 +1,9 @@
-//! An allocator that counts, and otherwise is the system's.
+//! An allocator that counts and delegates to the system's.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What was allocated; of a block that grew, the new length as well.
+/// Counted allocations; a block that grew counts with its new length.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allocations {
     pub(crate) count: usize,
@@ -23,34 +23,34 @@ fn note(bytes: usize) {
     BYTES.fetch_add(bytes, Ordering::Relaxed);
 }
 
-#[expect(unsafe_code, reason = "an allocator cannot be written without")]
-// SAFETY: every call goes to the system's allocator as it came.
+#[expect(unsafe_code, reason = "the trait of allocators is unsafe")]
+// SAFETY: every call is passed unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
-        // SAFETY: as promised to us.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
-        // SAFETY: as promised to us.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note(size);
-        // SAFETY: as promised to us.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.realloc(block, layout, size) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as promised to us.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.dealloc(block, layout) }
     }
 }
 
-/// Does something, and tells what it allocated. Nothing else may run meanwhile.
+/// Runs `work`, and returns its allocations. No other thread may run at the same time.
 pub(crate) fn counted<T>(what: impl FnOnce() -> T) -> (T, Allocations) {
     let read = || (COUNT.load(Ordering::Relaxed), BYTES.load(Ordering::Relaxed));
     let (count, bytes) = read();

@@ -1,9 +1,9 @@
-//! The sidecar's own reading and writing, without a server, for `make bench-inference`: how long it takes to read a
-//! request in JSON beside `serde_json`'s `Value` of the same bytes, in turns, and what is allocated on the way.
+//! The sidecar's codecs without a server, for `make bench-inference`: time to decode a JSON request
+//! compared with `serde_json`'s `Value` of the same bytes, in turns, and the allocations of both.
 //!
-//! `bench-codec IMAGE ROW` names two files with bodies of the Open Inference Protocol: 1x3x224x224 numbers, and one row
-//! of 13. It is built in the profile that ships. One line of JSON tells the outcome: nanoseconds are medians,
-//! `tensor_bytes` is what the numbers themselves take.
+//! `bench-codec IMAGE ROW` names two files with bodies of the Open Inference Protocol: 1x3x224x224
+//! numbers, and one row of 13. It is built in the release profile. The result is one line of JSON:
+//! nanoseconds are medians, `tensor_bytes` is the size of the numbers themselves.
 
 mod count;
 
@@ -19,7 +19,7 @@ use serde_json::json;
 
 use count::{Allocations, counted};
 
-/// How often each reads, in turns.
+/// Number of repetitions of each decoder, in turns.
 const REPETITIONS: usize = 41;
 
 fn main() -> Result<()> {
@@ -94,7 +94,7 @@ fn tensor(decoded: &Decoded) -> Result<&[f32]> {
     match decoded.inputs.first() {
         Some((_, Value::Tensor(tensor))) => match tensor.data() {
             Data::Fp32(numbers) => Ok(numbers),
-            other => anyhow::bail!("{} in place of FP32", other.datatype().name()),
+            other => anyhow::bail!("{} instead of FP32", other.datatype().name()),
         },
         _ => anyhow::bail!("no tensor"),
     }

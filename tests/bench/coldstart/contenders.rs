@@ -1,4 +1,4 @@
-//! Who is measured, and what each is made of.
+//! Contenders and their setup.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use super::models::Model;
 use crate::network;
 
 pub(super) const BUCKET: &str = "models";
-/// The file in `/tmp` with the authorities that are trusted, for all contenders.
+/// File in `/tmp` with the trusted authorities, for all contenders.
 pub(super) const AUTHORITIES: &str = "authorities.pem";
-/// Longer than the slowest cold start, and than the whole bench.
+/// Longer than the slowest cold start.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// What gives a function one CPU, in MB.
+/// Memory size that gives a function one CPU, in MB.
 pub(super) const ONE_CPU_MB: u32 = 1_769;
 
-/// Who is measured.
+/// A measured program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Contender {
     /// The layer and the handler.
     Sidecar,
-    /// The same, with what `modelctl optimize` makes of the model.
+    /// The same, with the model that `modelctl optimize` produced.
     Optimised,
     /// The tutorials' function.
     Python,
     /// The bare program, which fetches and loads.
     Bare,
-    /// The bare program, with the model's file beside it.
+    /// The bare program, with the model's file in its own folder.
     Load,
 }
 
@@ -44,7 +44,7 @@ impl Contender {
         Self::Load,
     ];
 
-    /// Whether it has something to do with a model.
+    /// Returns `true` if the contender can run the model.
     pub(super) fn takes(self, model: &Model) -> bool {
         self != Self::Optimised || model.optimised().is_some()
     }
@@ -63,7 +63,7 @@ impl Contender {
         }
     }
 
-    /// The path of the call by which the platform sees that it is ready, and from whom that comes.
+    /// Path of the API call that marks readiness, and its caller.
     pub(super) fn ready_call(self) -> (&'static str, &'static str) {
         match self {
             Self::Sidecar | Self::Optimised => ("model-sidecar", "/event/next"),
@@ -72,12 +72,12 @@ impl Contender {
     }
 }
 
-/// Where the parts lie that `make` has built.
+/// Paths of the programs that `make` has built.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) layer: PathBuf,
     pub(super) handler: PathBuf,
-    /// `target/bench/coldstart`: `models`, `python`, `bare`, and `empty`, a layer of nothing.
+    /// `target/bench/coldstart`: `models`, `python`, `bare`, and `empty`, an empty layer.
     made: PathBuf,
 }
 
@@ -116,20 +116,20 @@ impl Parts {
     }
 }
 
-/// Circumstances in which all are measured.
+/// Conditions under which all contenders are measured.
 pub(super) struct Setting {
     pub(super) name: &'static str,
     pub(super) s3: S3Server,
-    /// Between the environments and S3.
+    /// Link between the environments and S3.
     pub(super) link: Option<Arc<Link>>,
     pub(super) memory_mb: u32,
-    /// Whether memory and CPU are what the memory size gives.
+    /// `true` if memory and CPU are limited to the memory size.
     pub(super) limited: bool,
     pub(super) repetitions: usize,
 }
 
 impl Setting {
-    /// How to run a contender with a model.
+    /// Configures a contender with a model.
     pub(super) async fn function(
         &self,
         contender: Contender,
@@ -143,7 +143,7 @@ impl Setting {
         };
         let empty = parts.made.join("empty");
         let bare = parts.made.join("bare");
-        // The threads that the sidecar takes by its memory size.
+        // The sidecar derives the same number of threads from its memory size.
         let threads = self.memory_mb.div_ceil(ONE_CPU_MB).to_string();
         let of = |layer: &Path, function: &Path| Function::of(layer, function).envs(s3.env());
         let builder = match contender {
@@ -153,7 +153,7 @@ impl Setting {
                     format!("s3://{BUCKET}/{}", key(contender, model)),
                 )
                 .env("MODEL_PORT", "0")
-                // There is no CloudWatch here.
+                // The bench runs no CloudWatch.
                 .env("MODEL_METRICS", "emf"),
             Contender::Python => of(&empty, &parts.made.join("python"))
                 .env("MODEL_BUCKET", BUCKET)
@@ -184,7 +184,7 @@ fn key(contender: Contender, model: &Model) -> String {
     optimised.unwrap_or_else(|| model.key())
 }
 
-/// Whether a source of the extension has changed since a binary was laid out.
+/// Returns `true` if a source of the extension has changed since the binary was staged.
 pub(crate) fn is_stale(binary: &Path) -> bool {
     fn newest(path: &Path) -> Option<SystemTime> {
         if !path.is_dir() {

@@ -1,4 +1,4 @@
-//! What was measured, against what was promised. Source of the goals: this project's own.
+//! Measured values against the goals of this project.
 
 use anyhow::{Context as _, Result};
 
@@ -7,22 +7,23 @@ use super::models::Model;
 use super::{Run, Sample};
 use crate::figures::{Figures, Goal};
 
-/// How many times the bare program's time, on loopback.
+/// Maximum ratio to the bare program's time, on loopback.
 const OVER_BARE: f64 = 1.15;
-/// How many times the bare load may follow the last byte.
+/// Maximum ratio of the time after the last byte to the bare load.
 const OVER_LOAD: f64 = 1.1;
-/// The model whose load takes less than checking, writing and announcing it, and by how many milliseconds more the last
-/// byte may be followed.
+/// Model whose load takes less time than verifying, writing and announcing it, and the maximum of
+/// that time after the last byte above the bare load, in milliseconds.
 const ABOVE_LOAD: (&str, f64) = ("wine-v1", 2.0);
-/// By how much Python is to be slower, by model.
+/// Minimum ratio of Python's time to the sidecar's, by model.
 const FASTER_THAN_PYTHON: [(&str, f64); 2] = [("wine-v1", 8.0), ("tabular-12mb", 4.0)];
-/// The model by which memory is compared, and how much of Python's may be taken.
+/// Model for the comparison of memory, and the maximum ratio to Python's.
 const MEMORY: (&str, f64) = ("tabular-250mb", 0.8);
 /// The same with the optimised artefact, and how much faster it is to be.
 const OPTIMISED: (&str, f64, f64) = ("tabular-250mb", 0.5, 2.5);
-/// The model with which the idle sidecar is weighed, and what it may have resident, in MB.
+/// Model whose memory is measured after the first response, and the maximum resident memory of the
+/// sidecar, in MB.
 const RESIDENT: (&str, f64) = ("wine-v1", 35.0);
-/// What ships, in MB.
+/// Maximum size of the released binary, in MB.
 const SHIPPED: f64 = 9.0;
 
 pub(super) fn figures(parts: &Parts, models: &[Model], runs: &[Run<'_>]) -> Result<Figures> {
@@ -60,11 +61,11 @@ fn loopback(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()
     let name = format!("loopback, {label}: the same by their own clocks");
     figures.add(name, own, "×");
     let first = of(Contender::Sidecar, answer)? / of(Contender::Bare, answer)?;
-    let name = format!("loopback, {label}: sidecar's first answer over bare program");
+    let name = format!("loopback, {label}: sidecar's first response over bare program");
     figures.add(name, first, "×");
 
     let python = of(Contender::Python, answer)? / of(Contender::Sidecar, answer)?;
-    let name = format!("loopback, {label}: python's first answer over sidecar");
+    let name = format!("loopback, {label}: python's first response over sidecar");
     let goal = FASTER_THAN_PYTHON.iter().find(|(of, _)| *of == model.name);
     match goal {
         Some((_, times)) => figures.hold(name, python, "×", Goal::AtLeast(*times)),
@@ -80,7 +81,7 @@ fn loopback(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()
     if model.optimised().is_some() {
         let faster = of(Contender::Python, answer)? / of(Contender::Optimised, answer)?;
         let faster_name =
-            format!("loopback, {label}: python's first answer over sidecar, optimised");
+            format!("loopback, {label}: python's first response over sidecar, optimised");
         let memory = of(Contender::Optimised, peak)? / of(Contender::Python, peak)?;
         let memory_name = format!("loopback, {label}: peak memory over python's, optimised");
         if model.name == OPTIMISED.0 {
@@ -93,7 +94,7 @@ fn loopback(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()
     }
     if model.name == RESIDENT.0 {
         let resident = of(Contender::Sidecar, |sample| sample.resident_mb)?;
-        let name = format!("loopback, {label}: resident after the first answer");
+        let name = format!("loopback, {label}: resident after the first response");
         figures.hold(name, resident, "MB", Goal::AtMost(RESIDENT.1));
     }
     Ok(())
@@ -118,11 +119,11 @@ fn link(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()> {
     let name = format!("link, {label}: sidecar ready over bare program");
     figures.add(name, ready, "×");
     let python = of(Contender::Python, answer)? / of(Contender::Sidecar, answer)?;
-    let name = format!("link, {label}: python's first answer over sidecar");
+    let name = format!("link, {label}: python's first response over sidecar");
     figures.add(name, python, "×");
     if model.optimised().is_some() {
         let python = of(Contender::Python, answer)? / of(Contender::Optimised, answer)?;
-        let name = format!("link, {label}: python's first answer over sidecar, optimised");
+        let name = format!("link, {label}: python's first response over sidecar, optimised");
         figures.add(name, python, "×");
     }
     Ok(())
@@ -141,21 +142,21 @@ fn median(
     let run = these.next();
     run.and_then(|run| run.median(number)).with_context(|| {
         let who = contender.label();
-        format!("{setting}: {who} has no such number with {}", model.name)
+        format!("{setting}: {who} has no such value with {}", model.name)
     })
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as numbers are that not all have")]
+#[expect(clippy::unnecessary_wraps, reason = "same signature as the optional values")]
 fn ready(sample: &Sample) -> Option<f64> {
     Some(sample.ready)
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as numbers are that not all have")]
+#[expect(clippy::unnecessary_wraps, reason = "same signature as the optional values")]
 fn answer(sample: &Sample) -> Option<f64> {
     Some(sample.answer)
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as numbers are that not all have")]
+#[expect(clippy::unnecessary_wraps, reason = "same signature as the optional values")]
 fn peak(sample: &Sample) -> Option<f64> {
     Some(sample.peak_mb)
 }

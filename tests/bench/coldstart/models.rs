@@ -1,4 +1,4 @@
-//! The models, as `coldstart/models.py` made them, with their right answers.
+//! Models made by `coldstart/models.py`, with their expected responses.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,10 @@ use serde_json::{Value, json};
 
 use lab::reference::{WINE, distance, numbers};
 
-/// How often a small model is started for each start of a large one: in its few milliseconds the machine's own noise
-/// shows most.
+/// Starts of a small model per start of a large one: noise matters most in its few milliseconds.
 pub(super) const MAX_TURNS: usize = 3;
 
-/// Name of the file, how tables call it, whether there is what `modelctl optimize` makes of it, and its turns.
+/// File name, label in the tables, `true` if `modelctl optimize` has optimised it, and its turns.
 const MODELS: [(&str, &str, bool, usize); 4] = [
     ("wine-v1", "1 KB", false, MAX_TURNS),
     ("tabular-12mb", "12 MB", false, MAX_TURNS),
@@ -19,18 +18,18 @@ const MODELS: [(&str, &str, bool, usize); 4] = [
     ("tabular-250mb", "250 MB", true, 1),
 ];
 
-/// The folder of what `modelctl optimize` has made.
+/// Folder of the models optimised by `modelctl optimize`.
 const OPTIMISED: &str = "optimised";
 
 /// One model.
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) name: &'static str,
-    /// How tables call it, by its size.
+    /// Label in the tables, by its size.
     pub(super) label: &'static str,
     folder: PathBuf,
     is_optimised: bool,
-    /// How often it is started in each round.
+    /// Number of starts per round.
     pub(super) turns: usize,
     answer: Value,
 }
@@ -56,24 +55,24 @@ impl Model {
                     folder: folder.to_owned(),
                     is_optimised,
                     turns,
-                    answer: answer.with_context(|| format!("no answer for {name}"))?,
+                    answer: answer.with_context(|| format!("no expected response for {name}"))?,
                 })
             })
             .collect()
     }
 
-    /// Its key in the bucket.
+    /// Key in the bucket.
     pub(super) fn key(&self) -> String {
         format!("{}.onnx", self.name)
     }
 
-    /// The key of what was optimised, where there is such.
+    /// Key of the optimised model, if there is one.
     pub(super) fn optimised(&self) -> Option<String> {
         self.is_optimised
             .then(|| format!("{OPTIMISED}/{}", self.key()))
     }
 
-    /// All its files: the key of each, and where it lies.
+    /// All files of the model: the key of each, and its path.
     pub(super) fn files(&self) -> Vec<(String, PathBuf)> {
         let optimised = self.optimised().into_iter();
         let optimised = optimised.flat_map(|key| [format!("{key}.data"), key]);
@@ -82,12 +81,12 @@ impl Model {
             .collect()
     }
 
-    /// What every contender is asked.
+    /// Event for every contender.
     pub(super) fn event() -> Value {
         json!({ "features": WINE.rows[0] })
     }
 
-    /// Holds an answer against that of ONNX Runtime in Python.
+    /// Compares a response with that of ONNX Runtime in Python.
     pub(super) fn check(&self, answer: &Value) -> Result<()> {
         let (given, right) = (numbers(&answer["prediction"]), numbers(&self.answer));
         let problem = distance(&given, &right);

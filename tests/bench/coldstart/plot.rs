@@ -1,4 +1,4 @@
-//! The plot: a bar for each contender's first answer, its mark of readiness in it.
+//! Plot: a bar for each contender's first response, with a mark at readiness.
 
 use anyhow::Result;
 
@@ -18,7 +18,7 @@ pub(super) fn draw(runs: &[Run<'_>]) -> Result<()> {
     }
     bars.write(
         "coldstart",
-        "To the first right answer, medians; the black mark is when Init ended. Each group has its own scale.",
+        "Time to the first correct response, medians; the black mark is the end of Init. Each group has its own scale.",
     )
 }
 

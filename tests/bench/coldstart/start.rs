@@ -1,4 +1,4 @@
-//! One cold start and one second start, measured.
+//! Measurement of one cold start and one second start.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,25 +16,25 @@ use super::models::Model;
 use crate::network;
 use lab::soak::usage::Usage;
 
-/// What one cold start took, and the start after it in the same environment. Times are in
-/// milliseconds since the call that made the environment.
+/// One cold start, and the start after it in the same environment. Times are in milliseconds since
+/// the call that created the environment.
 #[derive(Debug)]
 pub(super) struct Sample {
-    /// To the first right answer.
+    /// Time to the first correct response.
     pub(super) answer: f64,
-    /// To the call that tells the platform that Init is over.
+    /// Time to the API call that ends Init.
     pub(super) ready: f64,
-    /// From the last byte on the link to that.
+    /// Time from the last byte on the link to readiness.
     pub(super) after_last_byte: Option<f64>,
-    /// What the program itself says its phases took.
+    /// Durations of the phases, as logged by the program itself.
     pub(super) phases: BTreeMap<String, f64>,
     /// The most memory of the environment, as its report has it, in MB.
     pub(super) peak_mb: f64,
     /// What the sidecar has resident after its first answer, in MB.
     pub(super) resident_mb: Option<f64>,
-    /// Bytes that S3 sent for it.
+    /// Bytes sent by S3.
     pub(super) fetched: f64,
-    /// The same after a reset; nothing where there was none.
+    /// The second start; `None` if there was none.
     pub(super) second: Option<Second>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Second {
     pub(super) fetched: f64,
 }
 
-/// Starts a contender in an environment of its own, twice.
+/// Starts a contender in a new environment, twice.
 pub(super) async fn measure(
     setting: &Setting,
     contender: Contender,
@@ -64,7 +64,7 @@ pub(super) async fn measure(
     model.check(&answer)?;
     let last_byte = watch.map(|watch| watch.seen().saturating_duration_since(started));
 
-    let environment = function.environment().context("it is gone")?;
+    let environment = function.environment().context("no environment")?;
     let trace = environment.trace();
     let first = |from: &str, path: &str| {
         let mut calls = trace.iter();
@@ -72,7 +72,7 @@ pub(super) async fn measure(
         call.map(|call| call.asked)
             .with_context(|| format!("{from} never called {path}"))
     };
-    // The trace counts from when the environment was made, a little after the call.
+    // The trace counts from the creation of the environment, slightly after the call.
     let made = answered.saturating_sub(first("runtime", "/response")?);
     let (from, path) = contender.ready_call();
     let ready = made + first(from, path)?;
@@ -85,7 +85,7 @@ pub(super) async fn measure(
         &*environment.processes("model-sidecar"),
     ) {
         (true, [pid]) => Some(f64::from(Usage::of(*pid)?.resident) / 1024.0),
-        (true, _) => anyhow::bail!("the sidecar is gone"),
+        (true, _) => anyhow::bail!("the sidecar does not run"),
         _ => None,
     };
     let reports = function.wait_for_reports(1).await?;
@@ -108,9 +108,9 @@ pub(super) async fn measure(
     })
 }
 
-/// Resets the environment and starts in it anew.
+/// Resets the environment and starts in it again.
 async fn again(function: &Function, model: &Model, s3: &S3Server) -> Result<Second> {
-    let environment = function.environment().context("it is gone")?;
+    let environment = function.environment().context("no environment")?;
     environment.reset(ShutdownReason::Failure).await?;
     let requests = s3.requests().len();
     let started = Instant::now();
@@ -119,7 +119,7 @@ async fn again(function: &Function, model: &Model, s3: &S3Server) -> Result<Seco
     model.check(&answer)?;
     ensure!(
         function.environments().len() == 1,
-        "a second environment in place of the first"
+        "a second environment instead of the first"
     );
     Ok(Second {
         answer: milliseconds(answered),
@@ -127,8 +127,8 @@ async fn again(function: &Function, model: &Model, s3: &S3Server) -> Result<Seco
     })
 }
 
-/// Bytes of objects that S3 has sent since so many requests.
-#[expect(clippy::cast_precision_loss, reason = "not beyond 2^53 bytes")]
+/// Object bytes that S3 has sent since the first `seen` requests.
+#[expect(clippy::cast_precision_loss, reason = "below 2^53 bytes")]
 fn sent(s3: &S3Server, since: usize) -> f64 {
     let requests = s3.requests();
     let new = requests.iter().skip(since);
@@ -136,7 +136,7 @@ fn sent(s3: &S3Server, since: usize) -> f64 {
     gets.map(|request| request.sent).sum::<u64>() as f64
 }
 
-/// The `NAME_ms=NUMBER` of a line.
+/// Parses the `NAME_ms=NUMBER` fields of a line.
 fn phases(line: &str) -> BTreeMap<String, f64> {
     let pairs = line.split_whitespace().filter_map(|word| {
         let (name, value) = word.split_once("_ms=")?;
@@ -145,17 +145,17 @@ fn phases(line: &str) -> BTreeMap<String, f64> {
     pairs.collect()
 }
 
-/// What a connection that is no longer needed sends at its end, in TLS, is fewer bytes than this.
+/// Upper bound of the bytes that closing an unused TLS connection sends.
 const FAREWELL: u64 = 200;
 
-/// Watches a link for the moment at which it delivered the last byte of an answer.
+/// Watches a link for the time at which it delivered the last byte of a response.
 struct LastByte {
     moment: Arc<Mutex<Instant>>,
     watcher: JoinHandle<()>,
 }
 
 impl LastByte {
-    /// To the millisecond.
+    /// With a resolution of a millisecond.
     fn watch(link: &Arc<Link>) -> Self {
         let link = Arc::clone(link);
         let moment = Arc::new(Mutex::new(Instant::now()));

@@ -1,4 +1,4 @@
-//! The tables for whoever reads along.
+//! Tables on the terminal.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use super::models::{MAX_TURNS, Model};
 use super::{Run, Sample};
 use crate::figures::percentile;
 
-/// Bytes of a megabyte, as sizes of files and transfers have it.
+/// Bytes of a megabyte, as used for files and transfers.
 const MB: f64 = 1e6;
 
 pub(super) fn tell(settings: &[Setting], models: &[Model], runs: &[Run<'_>]) {
@@ -17,7 +17,7 @@ pub(super) fn tell(settings: &[Setting], models: &[Model], runs: &[Run<'_>]) {
             .filter(|run| run.setting.name == setting.name)
             .collect();
         println!(
-            "\n{}, {} cold starts each, and {} of small models; medians, and least; milliseconds",
+            "\n{}, {} cold starts each, {} of small models; median and minimum; milliseconds",
             setting.name,
             setting.repetitions,
             setting.repetitions * MAX_TURNS
@@ -38,7 +38,7 @@ pub(super) fn tell(settings: &[Setting], models: &[Model], runs: &[Run<'_>]) {
             row(run);
         }
         println!(
-            "\n{}, where the sidecar's and the bare program's time goes, by their own clocks; medians",
+            "\n{}, phases of the sidecar and the bare program, by their own clocks; medians",
             setting.name
         );
         for model in models {
@@ -81,7 +81,7 @@ fn row(run: &Run<'_>) {
     );
 }
 
-/// `total 12.3, fetch 4.5, …`: the whole first, then the parts.
+/// `total 12.3, fetch 4.5, …`: the total first, then the phases.
 fn phases(run: &Run<'_>) -> String {
     let names: BTreeSet<&String> = run
         .samples

@@ -1,9 +1,11 @@
-//! The sidecar's fetch as a process of its own, for `make bench-fetch`: from S3 into a cache, whole and verified,
-//! with everything that the sidecar does and nothing else beside it. It is built in the profile that ships.
+//! The sidecar's fetch as a process of its own, for `make bench-fetch`: downloads an object from S3
+//! into a cache, whole and verified, with exactly the sidecar's work. It is built in the release
+//! profile.
 //!
-//! `bench-fetcher BUCKET KEY FOLDER MEMORY_MB` brings one object into a cache in FOLDER, divided as in a function of
-//! that memory size, and prints one line of JSON: `bytes`, `seconds`, `cpu_seconds`, and the memory that was resident
-//! before and at most, `idle_kb` and `peak_kb`. What is before the fetch, as in the sidecar, is not counted.
+//! `bench-fetcher BUCKET KEY FOLDER MEMORY_MB` downloads one object into a cache in FOLDER, split
+//! as in a function of that memory size, and prints one line of JSON: `bytes`, `seconds`,
+//! `cpu_seconds`, and the resident memory before the download and at its peak, `idle_kb` and
+//! `peak_kb`. Setup before the fetch is not measured.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -41,7 +43,7 @@ async fn run(bucket: &str, key: &str, folder: &Path, parts: Parts) -> Result<()>
     let idle = memory("VmRSS:")?;
     let (started, busy) = (Instant::now(), cpu()?);
     let Opened::Object(object) = fetch::open(&*source, &cache, None).await? else {
-        bail!("S3 knows of no object");
+        bail!("S3 has no such object");
     };
     let request = Request {
         source: &*source,
@@ -67,7 +69,7 @@ async fn run(bucket: &str, key: &str, folder: &Path, parts: Parts) -> Result<()>
     Ok(())
 }
 
-/// What all threads of this process have taken of the CPUs so far.
+/// CPU time of all threads of this process so far.
 fn cpu() -> Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let times = [usage.user_time(), usage.system_time()];
@@ -78,7 +80,7 @@ fn cpu() -> Result<Duration> {
     Ok(Duration::from_micros(u64::try_from(micros)?))
 }
 
-/// A line of this process's status, in KiB.
+/// Value of a line of this process's status, in KiB.
 fn memory(name: &str) -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(name));

@@ -1,4 +1,4 @@
-//! The plot: which share of the fleet answers with the good version, and what S3 is asked.
+//! Plot: share of the fleet on the good version, and requests to S3.
 
 use anyhow::Result;
 
@@ -23,7 +23,7 @@ pub(super) fn draw(fleet: &Fleet, bumps: &[(Stage, f64)], published: &Published)
         .flat_map(|(_, at)| [(*at, 0.0), (*at, 100.0), (*at, 0.0)])
         .collect();
     charts.add(
-        "% of environments that answer with version 2, over seconds",
+        "% of environments on version 2, over seconds",
         [end, 100.0],
         &[
             Line {
@@ -33,7 +33,7 @@ pub(super) fn draw(fleet: &Fleet, bumps: &[(Stage, f64)], published: &Published)
             },
             Line {
                 colour: "#c0762b",
-                name: "a manifest is put: version 1, a canary of 2, version 2, a bad one",
+                name: "a manifest is published: version 1, a canary of 2, version 2, a bad one",
                 points: &marks,
             },
         ],
@@ -48,6 +48,6 @@ pub(super) fn draw(fleet: &Fleet, bumps: &[(Stage, f64)], published: &Published)
         name: "",
         points: &questions,
     };
-    charts.add("requests to S3 in each second", [end, most], &[questions]);
+    charts.add("requests to S3 per second", [end, most], &[questions]);
     charts.write("fleet")
 }

@@ -1,4 +1,4 @@
-//! The bucket: a manifest and the versions that it names, and what the fleet asks of it.
+//! The bucket: a manifest with its versions, and the fleet's requests.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -13,20 +13,20 @@ use lab::soak::adder::{Size, adder};
 
 pub(super) const BUCKET: &str = "models";
 pub(super) const MANIFEST: &str = "adder/manifest.json";
-/// Names of the versions; each adds its number, but the third is no model.
+/// Names of the versions; each adds its number, except the third, which is no model.
 const VERSIONS: [&str; 3] = ["1", "2", "3"];
 
 pub(super) struct Published {
     pub(super) s3: S3Server,
 }
 
-/// What the fleet asked of S3.
+/// Requests of the fleet to S3.
 pub(super) struct Costs {
-    /// Questions whether there is another manifest.
+    /// Number of polls of the manifest.
     pub(super) checks: f64,
-    /// Models that were sent.
+    /// Number of model downloads.
     pub(super) transfers: f64,
-    /// Bytes of answers, in MB.
+    /// Bytes of the responses, in MB.
     pub(super) megabytes: f64,
 }
 
@@ -66,7 +66,7 @@ impl Published {
         self.s3.put(BUCKET, MANIFEST, manifest.to_string());
     }
 
-    /// Everything since then.
+    /// Requests since a time.
     pub(super) fn costs(&self, since: SystemTime) -> Costs {
         let requests = self.s3.requests().into_iter();
         let requests: Vec<Record> = requests.filter(|one| one.at >= since).collect();
@@ -82,7 +82,7 @@ impl Published {
         }
     }
 
-    /// How many requests came in each second since then.
+    /// Number of requests per second since a time.
     pub(super) fn per_second(&self, since: SystemTime) -> Vec<(f64, f64)> {
         let mut seconds = BTreeMap::new();
         for request in self.s3.requests() {

@@ -1,7 +1,7 @@
-//! The fleet, asked in rounds.
+//! The fleet, invoked in rounds.
 //!
-//! An invocation goes to the first environment that is free, and to a new one where none is: as many at once as there are
-//! environments reach each of them once, and make those anew that have been taken away.
+//! An invocation goes to the first free environment, or to a new one. As many concurrent
+//! invocations as environments reach each environment once, and replace the removed ones.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,7 +14,7 @@ use serde_json::json;
 use super::published::{BUCKET, MANIFEST, Published};
 use lab::soak::adder::added;
 
-/// How many start at the same time.
+/// Number of environments that start concurrently.
 const AT_ONCE: usize = 4;
 
 pub(super) struct Fleet {
@@ -25,31 +25,31 @@ pub(super) struct Fleet {
     /// Rounds since all have started.
     pub(super) rounds: Vec<Round>,
     pub(super) failures: Vec<String>,
-    /// Environments that were made so far.
+    /// Number of environments created so far.
     made: usize,
 }
 
-/// What a round of invocations was answered. Times are in seconds since the start.
+/// Responses of one round of invocations. Times are in seconds since the start.
 #[derive(Debug)]
 pub(super) struct Round {
     pub(super) began: f64,
     pub(super) ended: f64,
     pub(super) asked: usize,
-    /// Answers of version 2.
+    /// Number of responses of version 2.
     pub(super) second: usize,
 }
 
-/// A moment.
+/// A point in time.
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
-    /// In seconds since the start.
+    /// Seconds since the start.
     pub(super) elapsed: f64,
     pub(super) wall: SystemTime,
     made: usize,
 }
 
 impl Fleet {
-    /// Starts so many environments, a few at a time.
+    /// Starts `count` environments, a few at a time.
     pub(super) async fn start(
         published: &Published,
         size: usize,
@@ -63,7 +63,7 @@ impl Fleet {
             .env("MODEL_METRICS", "none")
             .env("MODEL_REFRESH_INTERVAL", format!("{}s", interval.as_secs()))
             .timeout(Duration::from_secs(60))
-            // Several may start on one CPU.
+            // Several environments may start on one CPU.
             .init_limit(Duration::from_secs(60))
             .most_environments(size)
             .start()
@@ -78,7 +78,7 @@ impl Fleet {
             made: 0,
         };
         for count in (AT_ONCE..size).step_by(AT_ONCE).chain([size]) {
-            // Those that are there answer at once, and the others are made.
+            // Existing environments respond at once, and the missing ones are created.
             fleet.ask(count).await;
         }
         ensure!(fleet.failures.is_empty(), "{:?}", fleet.failures);
@@ -86,7 +86,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Asks each environment once.
+    /// Invokes each environment once.
     pub(super) async fn round(&mut self) {
         self.ask(self.size).await;
     }
@@ -94,7 +94,7 @@ impl Fleet {
     async fn ask(&mut self, count: usize) {
         let before = self.function.environments();
         for environment in &before {
-            // One that winds up would make another one take its invocation.
+            // An environment in its tail would cause the creation of another one.
             let settled = environment.wait_until(State::Idle).await;
             if let Err(problem) = settled {
                 self.failures.push(problem.to_string());
@@ -123,7 +123,7 @@ impl Fleet {
         self.made += after.iter().filter(is_new).count();
     }
 
-    /// Takes the oldest environments away.
+    /// Removes the oldest environments.
     pub(super) async fn take_away(&self, count: usize) -> Result<()> {
         for environment in self.function.environments().iter().take(count) {
             environment.shutdown(ShutdownReason::Spindown).await?;
@@ -139,7 +139,7 @@ impl Fleet {
         }
     }
 
-    /// How many environments were made since.
+    /// Number of environments created since a mark.
     pub(super) fn started_since(&self, mark: Mark) -> f64 {
         f64::from(u32::try_from(self.made - mark.made).unwrap_or(u32::MAX))
     }
@@ -149,7 +149,7 @@ impl Fleet {
     }
 }
 
-/// What the version adds that answers.
+/// Invokes the function, and returns the number that the version adds.
 async fn ask(function: &Function, x: usize) -> Result<u32> {
     let x = f64::from(u32::try_from(x)?);
     let answer = function.answer(&json!({ "features": [[x]] })).await?;

@@ -1,5 +1,5 @@
-//! A client that takes as little of the CPU as can be: one blocking connection, requests that were made before, and of
-//! an answer no more than its length is understood.
+//! A client with minimal CPU use: one blocking connection, prepared requests, and of a response
+//! only its length is parsed.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// Longer than any answer takes.
+/// Longer than any response takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where a server listens.
+/// Address of a server.
 #[derive(Clone, Debug)]
 pub(super) enum Address {
     Unix(PathBuf),
-    /// On 127.0.0.1.
+    /// Port on 127.0.0.1.
     Tcp(u16),
 }
 
@@ -53,7 +53,7 @@ impl Client {
         })
     }
 
-    /// Sends a request, and gives its answer's body. Any status but 200 is an error.
+    /// Sends a request, and returns the response body. Any status but 200 is an error.
     pub(super) fn ask(&mut self, request: &[u8]) -> Result<&[u8]> {
         self.stream.write_all(request)?;
         let mut filled = 0;
@@ -80,12 +80,12 @@ impl Client {
             self.buffer.resize(2 * filled, 0);
         }
         let count = self.stream.read(&mut self.buffer[filled..])?;
-        ensure!(count > 0, "the server hung up");
+        ensure!(count > 0, "the server closed the connection");
         Ok(count)
     }
 }
 
-/// Where the body begins and ends, once the head is there.
+/// Start and end of the body, once the headers are complete.
 pub(super) fn whole(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
@@ -96,7 +96,7 @@ pub(super) fn whole(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
         let is_length = name.eq_ignore_ascii_case("content-length");
         is_length.then(|| value.trim().parse::<usize>())
     });
-    let length = length.with_context(|| format!("no length in {head}"))??;
+    let length = length.with_context(|| format!("no content-length in {head}"))??;
     Ok(Some((end + 4, end + 4 + length)))
 }
 

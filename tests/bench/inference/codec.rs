@@ -1,4 +1,4 @@
-//! Reading and writing alone, as `bench-codec` measures it.
+//! Codecs alone, as measured by `bench-codec`.
 
 use std::process::Command;
 
@@ -8,14 +8,14 @@ use serde::Deserialize;
 use super::Subjects;
 use super::contenders::Parts;
 
-/// What it says.
+/// Report of `bench-codec`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Codec {
-    /// Nanoseconds for the image in JSON.
+    /// Nanoseconds to decode the image in JSON.
     pub(super) ours: f64,
     /// Nanoseconds for `serde_json`'s `Value` of the same bytes.
     pub(super) value: f64,
-    /// What the image's numbers take.
+    /// Size of the image's numbers in bytes.
     pub(super) tensor_bytes: f64,
     pub(super) image: Allocated,
     pub(super) row: Allocated,
@@ -23,7 +23,7 @@ pub(super) struct Codec {
     pub(super) answer: Allocated,
 }
 
-/// What was allocated on the way.
+/// Allocations of one decoding or encoding.
 #[derive(Debug, Deserialize)]
 pub(super) struct Allocated {
     pub(super) allocations: f64,

@@ -1,4 +1,4 @@
-//! Who is measured: processes that are there all the time, and do nothing while another one is asked.
+//! Contenders: processes that run throughout the bench, idle while another one is measured.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use tempfile::TempDir;
 use super::client::{Address, Client};
 use super::subject::Subject;
 
-/// Longer than any of them takes to start.
+/// Longer than any contender takes to start.
 const START: Duration = Duration::from_secs(60);
 
-/// Longer than any of them takes to stop.
+/// Longer than any contender takes to stop.
 const STOP: Duration = Duration::from_secs(20);
 
-/// Where the parts lie that `make` has built.
+/// Paths of the programs that `make` has built.
 #[derive(Debug)]
 pub(super) struct Parts {
     root: PathBuf,
@@ -92,12 +92,12 @@ impl Parts {
         self.made.join("nothing")
     }
 
-    /// The function with the model within.
+    /// The function with the model in its process.
     pub(super) fn within(&self) -> PathBuf {
         self.made.join("within")
     }
 
-    /// The folder of a layer with nothing in it.
+    /// Folder of an empty layer.
     pub(super) fn empty(&self) -> Result<PathBuf> {
         let empty = self.made.join("empty");
         std::fs::create_dir_all(&empty)?;
@@ -105,7 +105,7 @@ impl Parts {
     }
 }
 
-/// A server, and where it listens.
+/// A server and its address.
 pub(super) struct Server {
     pub(super) name: &'static str,
     pub(super) process: Process,
@@ -114,7 +114,7 @@ pub(super) struct Server {
     _folder: TempDir,
 }
 
-/// The sidecar as it ships, on both kinds of socket, with all models and one thread for a run.
+/// The sidecar as released, on both sockets, with all models and one thread per run.
 pub(super) async fn sidecar(parts: &Parts, subjects: &[Subject]) -> Result<Server> {
     let (port, folder) = (Port::lease()?, folder()?);
     let socket = folder.path().join("socket");
@@ -130,7 +130,7 @@ pub(super) async fn sidecar(parts: &Parts, subjects: &[Subject]) -> Result<Serve
         .env("MODEL_PORT", port.number().to_string())
         .env("MODEL_CACHE_DIR", folder.path().join("cache"))
         .env("MODEL_METRICS", "none")
-        // Longer than this takes: nothing is due.
+        // Longer than the bench, so that no poll is due.
         .env("MODEL_REFRESH_INTERVAL", "1h")
         .start()?;
     process.wait_for(" ready ").await?;
@@ -143,7 +143,7 @@ pub(super) async fn sidecar(parts: &Parts, subjects: &[Subject]) -> Result<Serve
     })
 }
 
-/// `FastAPI` on uvicorn, with a process for each CPU.
+/// `FastAPI` on uvicorn, with a process per CPU.
 pub(super) fn fastapi(parts: &Parts) -> Result<Server> {
     let workers = std::thread::available_parallelism()?.to_string();
     let arguments = ["uvicorn", "fastapi_server:app", "--host", "127.0.0.1"];
@@ -162,7 +162,7 @@ pub(super) fn fastapi(parts: &Parts) -> Result<Server> {
     )
 }
 
-/// `BentoML`, with a process for each CPU; `None` where it could not be installed.
+/// `BentoML`, with a process per CPU; `None` if it could not be installed.
 pub(super) fn bentoml(parts: &Parts) -> Result<Option<Server>> {
     if !parts.made.join("bentoml/bentoml").is_dir() {
         return Ok(None);
@@ -216,7 +216,7 @@ fn python_server(
     })
 }
 
-/// The program of this name, on the path or by itself.
+/// Path of a program, given by name or by path.
 fn which(program: &str) -> Result<PathBuf> {
     let asked = Command::new(program)
         .args(["-c", "import sys; print(sys.executable)"])
@@ -226,13 +226,13 @@ fn which(program: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(String::from_utf8(asked.stdout)?.trim()))
 }
 
-/// For what one contender needs while it is there.
+/// Temporary folder of a contender.
 pub(super) fn folder() -> Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("bench").tempdir()?)
 }
 
 impl Drop for Server {
-    /// Lets it end in order: the workers of Python's servers would outlive a parent that was killed.
+    /// Stops the process in order: the workers of Python's servers would outlive a killed parent.
     fn drop(&mut self) {
         let _ = self.process.signal(Signal::SIGTERM);
         let asked = Instant::now();
@@ -243,7 +243,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Waits until it answers rightly.
+    /// Waits until the response is correct.
     pub(super) fn wait(&self, subject: &Subject) -> Result<()> {
         let started = Instant::now();
         let request = subject.plain("/predict");
@@ -264,7 +264,7 @@ impl Server {
             }
             ensure!(
                 started.elapsed() < START,
-                "{} does not answer:\n{}",
+                "{} does not respond:\n{}",
                 self.name,
                 self.process.log().text()
             );
@@ -307,13 +307,13 @@ impl Bare {
         })
     }
 
-    /// So many runs, one after the other; microseconds of each.
+    /// Durations of `count` sequential runs, in microseconds.
     pub(super) fn times(&mut self, subject: &Subject, count: usize) -> Result<Vec<f64>> {
         let nanoseconds = self.tell(&format!("times {} {count}", subject.name))?;
         Ok(nanoseconds.into_iter().map(|time| time / 1e3).collect())
     }
 
-    /// Runs in a second, on so many threads.
+    /// Runs per second on this many threads.
     pub(super) fn rate(
         &mut self,
         subject: &Subject,
@@ -323,7 +323,7 @@ impl Bare {
         let ms = time.as_millis();
         let answer = self.tell(&format!("load {} {threads} {ms}", subject.name))?;
         let [runs, nanoseconds] = answer[..] else {
-            bail!("bench-runs says {answer:?}");
+            bail!("unexpected output of bench-runs: {answer:?}");
         };
         Ok(runs / nanoseconds * 1e9)
     }

@@ -1,7 +1,8 @@
-//! A server that has its answer ready, once it has been busy for as long as the model is: what two wake-ups and the
-//! calls of the operating system cost by themselves. In a process of its own, as every server is.
+//! A server with a prepared response, sent after it was busy for the time of a run: the cost of two
+//! wake-ups and the system calls alone. It is a process of its own, as every server is.
 //!
-//! The time matters: a server that answers at once keeps its caller's CPU, and one that does not wakes another.
+//! The busy time matters: a server that responds at once keeps its caller's CPU, and one that does
+//! not wakes another.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixListener;
@@ -15,19 +16,19 @@ use tempfile::TempDir;
 use super::client::{Address, whole};
 use super::contenders::folder;
 
-/// What it says when it can be called.
+/// Line that reports readiness.
 const LISTENING: &str = "listening";
-/// Its socket's name in its folder.
+/// Name of the socket in its folder.
 pub(super) const SOCKET: &str = "echo";
 
-/// A Unix socket at which one caller is answered, always with the same.
+/// A Unix socket with a constant response for one caller.
 pub(super) struct Echo {
     process: Child,
     folder: TempDir,
 }
 
 impl Echo {
-    /// Answers each request with a response of this body, after a time in which it does nothing of use.
+    /// Responds to each request with this body after `busy` of idle spinning.
     pub(super) fn start(body: &[u8], busy: Duration) -> Result<Self> {
         let folder = folder()?;
         let (socket, answer) = (folder.path().join(SOCKET), folder.path().join("answer"));
@@ -46,11 +47,11 @@ impl Echo {
         let mut line = String::new();
         BufReader::new(said).read_line(&mut line)?;
         let echo = Self { process, folder };
-        ensure!(line.trim() == LISTENING, "the socket says {line:?}");
+        ensure!(line.trim() == LISTENING, "unexpected output of the socket: {line:?}");
         Ok(echo)
     }
 
-    /// The folder that the socket is in.
+    /// Folder of the socket.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -67,7 +68,8 @@ impl Drop for Echo {
     }
 }
 
-/// The process: answers each request of its one caller with what stands in `answer`, until the caller hangs up.
+/// The process: responds to each request of its only caller with the content of `answer`, until the
+/// caller disconnects.
 pub(crate) fn serve(socket: &Path, answer: &Path, busy: Duration) -> Result<()> {
     let answer = std::fs::read(answer)?;
     let listener = UnixListener::bind(socket)?;

@@ -1,4 +1,4 @@
-//! What was measured, against what was promised. Source of the goals: this project's own.
+//! Measured values against the goals of this project.
 
 use anyhow::{Context as _, Result};
 
@@ -10,25 +10,25 @@ use super::{
 };
 use crate::figures::{Figures, Goal, percentile};
 
-/// How many microseconds more than the model alone a small request may take.
+/// Maximum time of a small request above the model alone, in microseconds.
 const SMALL_P50: f64 = 60.0;
 const SMALL_P99: f64 = 250.0;
-/// How many more than a handler that does nothing.
+/// Maximum time above a handler that does nothing, in microseconds.
 const HANDLER_P50: f64 = 150.0;
-/// How many more than the model alone an image in binary may take.
+/// Maximum time of a binary image above the model alone, in microseconds.
 const IMAGE_P50: f64 = 250.0;
-/// How much faster JSON is read than `serde_json` builds a `Value` of it.
+/// Minimum ratio of `serde_json`'s time for a `Value` to ours.
 const OVER_VALUE: f64 = 1.5;
-/// How much of the bare program's throughput is left, where the model takes [`HEAVY`] and more.
+/// Minimum ratio to the bare program's throughput, where the model takes [`HEAVY`] or more.
 const OF_BARE: f64 = 0.95;
 /// In microseconds.
 const HEAVY: f64 = 5_000.0;
-/// How many times the throughput of Python's best server, and how much of its time.
+/// Minimum ratio to the throughput of Python's best server, and of its time to ours.
 const OVER_PYTHON: f64 = 5.0;
 const OF_PYTHON: f64 = 0.25;
-/// By how many MB memory may grow over the requests, once a tenth of them has gone by.
+/// Maximum growth of memory in MB after the first tenth of the requests.
 const GROWTH: f64 = 1.0;
-/// How much of what the outsize batch took may stay.
+/// Maximum share of the outsize batch's memory that may remain.
 const STAYS: f64 = 0.1;
 
 pub(super) fn figures(
@@ -40,20 +40,20 @@ pub(super) fn figures(
     let mut figures = Figures::of("inference");
     latency(&mut figures, times)?;
     let ratio = codec.value / codec.ours;
-    let name = "image: JSON read, serde_json's Value over ours";
+    let name = "image: JSON decoded, serde_json's Value over ours";
     figures.hold(name, ratio, "×", Goal::AtLeast(OVER_VALUE));
     throughput(&mut figures, times, rates)?;
 
-    let name = "image: bytes allocated to read its JSON, over its numbers";
+    let name = "image: bytes allocated to decode its JSON, over its numbers";
     figures.add(name, codec.image.bytes / codec.tensor_bytes, "×");
     figures.add(
-        "small: allocations to read a row",
+        "small: allocations to decode a row",
         codec.row.allocations,
         "",
     );
     figures.add("small: the same for /predict", codec.plain.allocations, "");
     figures.add(
-        "small: allocations to write a label",
+        "small: allocations to encode a label",
         codec.answer.allocations,
         "",
     );
@@ -64,10 +64,10 @@ pub(super) fn figures(
         .copied()
         .fold(0.0, f64::max);
     let last = memory.stretches.last().copied().unwrap_or_default();
-    let name = format!("resident, more after {} requests", memory.requests);
+    let name = format!("resident, growth over {} requests", memory.requests);
     figures.hold(name, last - base, "MB", Goal::AtMost(GROWTH));
     let stays = (memory.after - last) / (memory.peak - last).max(f64::MIN_POSITIVE);
-    let name = "of what an outsize batch took, left after it";
+    let name = "share of an outsize batch's memory left after it";
     figures.hold(name, stays, "", Goal::AtMost(STAYS));
     Ok(figures)
 }
@@ -86,13 +86,13 @@ fn latency(figures: &mut Figures, times: &[Times]) -> Result<()> {
     let name = "small: through handler and Runtime API, p50 above doing nothing";
     figures.hold(name, above, "µs", Goal::AtMost(HANDLER_P50));
     let above = at("small", HANDLER_ECHO, 50.0)? - at("small", NOTHING, 50.0)?;
-    let name = "small: the same where the handler asks such a socket";
+    let name = "small: the same with the handler calling such a socket";
     figures.add(name, above, "µs");
     let above = at("small", WITHIN, 50.0)? - at("small", NOTHING, 50.0)?;
-    let name = "small: the same where the model is within the handler";
+    let name = "small: the same with the model in the handler's process";
     figures.add(name, above, "µs");
     let ratio = at("small", PYTHON, 50.0)? / at("small", HANDLER, 50.0)?;
-    figures.add("small: the tutorials' Python over it, p50", ratio, "×");
+    figures.add("small: the tutorials' Python over the sidecar, p50", ratio, "×");
     for (contender, name) in [
         (ECHO, "seldom: such a socket, p50 above the model alone"),
         (
@@ -122,7 +122,7 @@ fn latency(figures: &mut Figures, times: &[Times]) -> Result<()> {
     Ok(())
 }
 
-/// What of the time over the Unix socket is the socket's own, and what is ours.
+/// The socket's share of the time over the Unix socket, and the sidecar's.
 fn socket(figures: &mut Figures, times: &[Times], subject: &str) -> Result<()> {
     let at = |contender: &str| find(times, subject, contender, 50.0);
     let name = format!("{subject}: {ECHO}, p50 above the model alone");
@@ -140,7 +140,7 @@ fn throughput(figures: &mut Figures, times: &[Times], rates: &[Rate]) -> Result<
             .with_context(|| format!("no rate of {contender} with {subject}"))
     };
     let pace = 1e6 * cpus()? / rate("heavy", BARE)?;
-    let name = "heavy: what a run takes of a CPU";
+    let name = "heavy: CPU time of a run";
     figures.hold(name, pace, "µs", Goal::AtLeast(HEAVY));
     let ratio = rate("heavy", UNIX)? / rate("heavy", BARE)?;
     let name = "heavy: throughput, of the model alone with as many threads";
@@ -165,7 +165,7 @@ fn throughput(figures: &mut Figures, times: &[Times], rates: &[Rate]) -> Result<
     Ok(())
 }
 
-/// A percentile of what was measured, in microseconds.
+/// Percentile of the measured times, in microseconds.
 pub(super) fn find(times: &[Times], subject: &str, contender: &str, percent: f64) -> Result<f64> {
     let mut times = times.iter();
     let one = times.find(|one| one.subject == subject && one.contender == contender);

@@ -1,4 +1,4 @@
-//! One request at a time: on the heels of the last answer, and seldom.
+//! Sequential requests: back to back, and infrequent.
 
 use std::time::{Duration, Instant};
 
@@ -11,29 +11,29 @@ use super::subject::Subject;
 use super::{BARE, ECHO, RARE, Subjects, TCP, Times, UNIX, UNIX_JSON};
 use crate::figures::percentile;
 
-/// How requests follow each other.
+/// Timing of sequential requests.
 #[derive(Clone, Copy)]
 struct Pace {
-    /// Contenders take turns of so many.
+    /// Number of requests per turn of a contender.
     turn: usize,
-    /// The time before each.
+    /// Pause before each request.
     pause: Duration,
 }
 
-/// One as soon as the last is answered.
+/// Each request follows the last response at once.
 const CLOSE: Pace = Pace {
     turn: 100,
     pause: Duration::ZERO,
 };
 
-/// As seldom as that CPUs sleep meanwhile, and caches are others'; in turns that end before uvicorn hangs up on those who
-/// wait for theirs.
+/// Infrequent enough for CPUs to sleep and caches to go cold; turns end before uvicorn closes the
+/// idle connections of the others.
 const SELDOM: Pace = Pace {
     turn: 20,
     pause: Duration::from_millis(20),
 };
 
-/// Somebody with an open connection who is asked the same thing each time.
+/// A caller with an open connection that repeats one request.
 struct Caller {
     times: Times,
     client: Client,
@@ -81,7 +81,8 @@ impl Pace {
     }
 }
 
-/// `calls` of each contender with the small model, a quarter of them with the image, and a tenth seldom.
+/// `calls` of each contender with the small model, a quarter of them with the image, and a tenth
+/// infrequent.
 pub(super) fn measure(
     subjects: &Subjects,
     sidecar: &Server,
@@ -146,7 +147,7 @@ fn in_turns(
         contender: BARE,
         microseconds: Vec::new(),
     };
-    // What is warm afterwards: caches, the allocator's lists, the CPU.
+    // Warms caches, the allocator's lists and the CPU.
     bare.times(subject, CLOSE.turn)?;
     for caller in &mut callers {
         caller.ask(CLOSE.turn, CLOSE)?;
@@ -154,7 +155,7 @@ fn in_turns(
     }
     for from in (0..requests).step_by(pace.turn) {
         let count = pace.turn.min(requests - from);
-        // One run after the other where requests come so, without a command in between.
+        // Back-to-back runs are issued in one command.
         let at_once = if pace.pause.is_zero() { count } else { 1 };
         for _ in (0..count).step_by(at_once) {
             pace.wait();

@@ -1,5 +1,5 @@
-//! Large requests: whether the sidecar's memory stays where it is, over many requests and after one that is out of all
-//! proportion, and how long a health check takes while a large body is decoded.
+//! Memory of the sidecar over many requests and after an outsize one, and the duration of health
+//! checks while a large body is decoded.
 
 use std::thread;
 use std::time::Instant;
@@ -14,28 +14,29 @@ use super::subject::Subject;
 use lab::reference::WINE;
 use lab::soak::usage::Usage;
 
-/// In how many stretches the requests go by; memory is read after each.
+/// Number of segments of the requests; memory is read after each.
 const STRETCHES: usize = 20;
-/// The rows of the outsize batch: some 10 MB of JSON.
+/// Rows of the outsize batch: about 10 MB of JSON.
 const OUTSIZE: usize = 150_000;
-/// Rows of some 60 MB of JSON.
+/// Rows of about 60 MB of JSON.
 const LARGE: usize = 900_000;
 /// A health check.
 const HEALTH: &[u8] = b"GET /v2/health/live HTTP/1.1\r\nhost: sidecar\r\n\r\n";
-/// Ordinary requests that follow it before memory is read again.
+/// Number of ordinary requests before memory is read again.
 const AFTER: usize = 1_000;
 
 /// Resident memory, in MB.
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) requests: usize,
-    /// After each stretch of the requests.
+    /// After each segment of the requests.
     pub(super) stretches: Vec<f64>,
-    /// As the outsize batch has been answered: the most there ever was.
+    /// Peak, after the response to the outsize batch.
     pub(super) peak: f64,
-    /// After ordinary requests behind it.
+    /// After the ordinary requests that follow it.
     pub(super) after: f64,
-    /// Of each health check while a large body was received, decoded and run, in microseconds.
+    /// Duration of each health check while a large body is received, decoded and run, in
+    /// microseconds.
     pub(super) health: Vec<f64>,
 }
 
@@ -75,7 +76,7 @@ pub(super) fn measure(subject: &Subject, sidecar: &Server, requests: usize) -> R
     })
 }
 
-/// Health checks, one after the other, for as long as a large request takes.
+/// Sequential health checks for the duration of a large request.
 fn health(address: &Address) -> Result<Vec<f64>> {
     let rows: Vec<&Vec<f64>> = WINE.rows.iter().cycle().take(LARGE).collect();
     let body = json!({ "features": rows }).to_string();
@@ -105,7 +106,7 @@ fn resident(pid: i32) -> Result<f64> {
     Ok(f64::from(Usage::of(pid)?.resident) / 1024.0)
 }
 
-/// The most that was ever resident.
+/// Peak resident memory.
 fn peak(pid: i32) -> Result<f64> {
     Ok(f64::from(Usage::of(pid)?.peak) / 1024.0)
 }

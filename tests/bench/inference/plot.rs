@@ -1,4 +1,5 @@
-//! The plot: a bar for each contender's median, with a mark at the 99th percentile; and answers a second.
+//! Plot: a bar for each contender's median, with a mark at the 99th percentile; and responses per
+//! second.
 
 use anyhow::Result;
 
@@ -19,7 +20,7 @@ pub(super) fn draw(times: &[Times], rates: &[Rate]) -> Result<()> {
                 words: format!("{:.0} µs", one.at(50.0)),
             })
             .collect();
-        let title = format!("{}, one request at a time", times[0].subject);
+        let title = format!("{}, sequential requests", times[0].subject);
         bars.group(&title, &these);
     }
     for subject in ["small", "heavy"] {
@@ -34,7 +35,7 @@ pub(super) fn draw(times: &[Times], rates: &[Rate]) -> Result<()> {
                 words: format!("{:.0} a second", rate.median()),
             })
             .collect();
-        bars.group(&format!("{subject}, {CLIENTS} callers at once"), &these);
+        bars.group(&format!("{subject}, {CLIENTS} concurrent callers"), &these);
     }
     bars.write(
         "inference",

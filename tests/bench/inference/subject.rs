@@ -1,4 +1,5 @@
-//! The models, as `inference/models.py` made them: what they are asked, in every form, and what they must answer.
+//! Models made by `inference/models.py`, with their requests in every form, and their expected
+//! responses.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ pub(super) struct Subject {
     folder: PathBuf,
     shape: &'static [usize],
     input: Vec<f32>,
-    /// The input's name.
+    /// Name of the input.
     port: &'static str,
     answer: Value,
 }
@@ -53,7 +54,7 @@ impl Subject {
         self.folder.join(format!("{}.onnx", self.name))
     }
 
-    /// How `bench-runs` is told of it.
+    /// Argument of `bench-runs` for the model.
     pub(super) fn for_bare(&self) -> String {
         let numbers = self.folder.join(format!("{}.f32", self.name));
         let shape = self.shape.iter().map(usize::to_string);
@@ -67,7 +68,7 @@ impl Subject {
         )
     }
 
-    /// The numbers, nested as the shape says.
+    /// The numbers, nested by the shape.
     fn nested(&self) -> Value {
         let mut values: Vec<Value> = self.input.iter().map(|number| json!(number)).collect();
         for length in self.shape[1..].iter().rev() {
@@ -76,13 +77,13 @@ impl Subject {
         json!(values)
     }
 
-    /// A request of the plain form, at this path.
+    /// A request in the plain form, at this path.
     pub(super) fn plain(&self, path: &str) -> Vec<u8> {
         let body = json!({ "features": self.nested() }).to_string();
         client::post(path, "", body.as_bytes())
     }
 
-    /// The body of the Open Inference Protocol's request in JSON.
+    /// JSON body of the Open Inference Protocol.
     pub(super) fn json(&self) -> Vec<u8> {
         let input = json!({
             "name": self.port, "shape": self.shape, "datatype": "FP32", "data": self.input,
@@ -95,7 +96,7 @@ impl Subject {
         client::post(&self.infer(), "", &self.json())
     }
 
-    /// The same with the numbers behind the JSON, as Triton's extension has it.
+    /// The same with the numbers after the JSON, in Triton's binary extension.
     pub(super) fn binary(&self) -> Vec<u8> {
         let bytes: Vec<u8> = self
             .input
@@ -116,9 +117,9 @@ impl Subject {
         format!("/v2/models/{}/infer", self.name)
     }
 
-    /// Holds the first output of an answer of any form against that of ONNX Runtime in Python.
+    /// Compares the first output of a response in any form with that of ONNX Runtime in Python.
     pub(super) fn check(&self, body: &[u8]) -> Result<()> {
-        let answer: Value = serde_json::from_slice(body).context("the answer is not JSON")?;
+        let answer: Value = serde_json::from_slice(body).context("the response is not JSON")?;
         let given = match answer.get("prediction") {
             Some(prediction) => prediction,
             None => &answer["outputs"][0]["data"],

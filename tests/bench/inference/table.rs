@@ -1,4 +1,4 @@
-//! The tables for whoever reads along.
+//! Tables on the terminal.
 
 use super::codec::Codec;
 use super::memory::Memory;
@@ -7,7 +7,7 @@ use crate::figures::{percentile, sparkline};
 
 pub(super) fn tell(times: &[Times], rates: &[Rate], codec: &Codec, memory: &Memory) {
     println!(
-        "\n{:8}{:40}{:>10}{:>10}{:>10}{:>10}   one request at a time; microseconds",
+        "\n{:8}{:40}{:>10}{:>10}{:>10}{:>10}   sequential requests; microseconds",
         "model", "", "p50", "p90", "p99", "p99.9"
     );
     for one in times {
@@ -17,9 +17,9 @@ pub(super) fn tell(times: &[Times], rates: &[Rate], codec: &Codec, memory: &Memo
             one.subject, one.contender
         );
     }
-    println!("seldom: the small model, 20 ms after the last answer");
+    println!("seldom: the small model, 20 ms after the last response");
     println!(
-        "\n{:8}{:40}{:>10}   {CLIENTS} callers at once; answers a second, by round",
+        "\n{:8}{:40}{:>10}   {CLIENTS} concurrent callers; responses per second, by round",
         "model", "", "median"
     );
     for rate in rates {
@@ -32,7 +32,7 @@ pub(super) fn tell(times: &[Times], rates: &[Rate], codec: &Codec, memory: &Memo
         );
     }
     println!(
-        "\nReading 1x3x224x224 numbers in JSON: {:.2} ms, serde_json's Value of them {:.2} ms",
+        "\nDecoding 1x3x224x224 numbers in JSON: {:.2} ms, serde_json's Value of them {:.2} ms",
         codec.ours / 1e6,
         codec.value / 1e6
     );
@@ -40,7 +40,7 @@ pub(super) fn tell(times: &[Times], rates: &[Rate], codec: &Codec, memory: &Memo
         ("the image in JSON", &codec.image),
         ("one row in JSON", &codec.row),
         ("one row for /predict", &codec.plain),
-        ("an answer of one label", &codec.answer),
+        ("a response of one label", &codec.answer),
     ] {
         println!(
             "  {what:24} {:>6} allocations, {:>9} bytes",
@@ -58,7 +58,7 @@ pub(super) fn tell(times: &[Times], rates: &[Rate], codec: &Codec, memory: &Memo
     );
     let [p50, p99] = [50.0, 99.0].map(|percent| percentile(&memory.health, percent));
     println!(
-        "\nA health check while 60 MB of JSON are decoded, microseconds: p50 {p50:.1}, p99 {p99:.1}, {} checks",
+        "\nHealth checks while 60 MB of JSON are decoded, microseconds: p50 {p50:.1}, p99 {p99:.1}, {} checks",
         memory.health.len()
     );
 }

@@ -1,10 +1,11 @@
-//! Through the handler and the Runtime API, on the lab's platform: how long a function has an event, from the
-//! platform's answer to `next` until the call that brings the response.
+//! Latency through the handler and the Runtime API, on the lab's platform: the time for which a
+//! function has an event, from the platform's response to `next` until the call with the function's
+//! response.
 //!
-//! The handler with the layer, beside a handler that does nothing, on the same runtime and with no layer; the handler with
-//! a socket that has its answer ready, which tells what of the difference is not the sidecar's; a handler with the model
-//! within, which tells what a run takes there, where caches are cold; and the tutorials' Python function. Nothing is frozen
-//! in between.
+//! Compared are: the handler with the layer; a handler that does nothing, on the same runtime and
+//! without a layer; the handler with a socket that has a prepared response, which shows the share
+//! that is not the sidecar's; a handler with the model in its process, which shows a run with cold
+//! caches; and the tutorials' Python function. Nothing is frozen in between.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,11 +20,12 @@ use super::echo::{Echo, SOCKET};
 use super::{HANDLER, HANDLER_ECHO, NOTHING, PYTHON, Times, WITHIN};
 use lab::reference::WINE;
 
-/// In turns of so many, so that whatever else the machine does meets them all.
+/// Invocations per turn; contenders take turns, so that disturbances of the machine affect them
+/// equally.
 const TURN: usize = 50;
 const BUCKET: &str = "models";
 
-/// `run` is what the model takes by itself.
+/// `run` is the duration of a run of the model alone.
 pub(super) async fn measure(
     parts: &Parts,
     invocations: usize,
@@ -46,7 +48,7 @@ pub(super) async fn measure(
         .env("MODEL_URI", format!("s3://{BUCKET}/small.onnx"))
         .env("MODEL_PORT", "0")
         .env("MODEL_METRICS", "emf")
-        // Longer than this takes: nothing is due.
+        // Longer than the bench, so that no poll is due.
         .env("MODEL_REFRESH_INTERVAL", "1h")
         .env("MODEL_METRICS_INTERVAL", "1h");
     let nothing = of(&empty, &parts.nothing());
@@ -68,7 +70,7 @@ pub(super) async fn measure(
         (PYTHON, start(python).await?),
     ];
     let event = json!({ "features": WINE.rows[0] });
-    // The first has an Init in it.
+    // The first invocation includes an Init.
     for (name, function) in &functions {
         invoke(name, function, &event).await?;
     }
@@ -98,16 +100,16 @@ async fn invoke(name: &str, function: &Function, event: &Value) -> Result<()> {
     Ok(())
 }
 
-/// How long the function had each event, in microseconds.
+/// Time for which the function had each event, in microseconds.
 fn held(function: &Function) -> Result<Vec<f64>> {
-    let environment = function.environment().context("it is gone")?;
+    let environment = function.environment().context("no environment")?;
     let mut given = None;
     let mut held = Vec::new();
     for call in environment.trace() {
         if call.path.ends_with("/invocation/next") {
             given = call.answered;
         } else if call.path.ends_with("/response") {
-            let given = given.take().context("a response to nothing")?;
+            let given = given.take().context("a response without an event")?;
             held.push(call.asked.saturating_sub(given).as_secs_f64() * 1e6);
         }
     }

@@ -1,4 +1,4 @@
-//! Eight callers at once.
+//! Throughput with eight callers.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::subject::Subject;
 use super::{BARE, CLIENTS, Rate, Subjects, TCP, UNIX};
 
 const ROUNDS: usize = 15;
-/// How long a round of one contender is.
+/// Duration of a round of one contender.
 const ROUND: Duration = Duration::from_millis(700);
 
 /// One contender.
@@ -20,9 +20,9 @@ struct Contender<'a> {
     way: Way<'a>,
 }
 
-/// How the model is reached.
+/// Access to the model.
 enum Way<'a> {
-    /// It is not: the model alone.
+    /// No server: the model alone.
     None(&'a Subject),
     Socket {
         address: &'a Address,
@@ -50,7 +50,8 @@ pub(super) fn measure(
     let socket = |address, request| Way::Socket { address, request };
     let (small, heavy) = (&subjects.small, &subjects.heavy);
     let request = || small.plain("/models/small/predict");
-    // What is held against each other stands side by side, since the machine's own pace changes in seconds.
+    // Compared contenders are neighbours in the order, since the machine's speed changes within
+    // seconds.
     let mut contenders = vec![
         contender(small, BARE, Way::None(small)),
         contender(small, UNIX, socket(unix, request())),
@@ -76,7 +77,7 @@ pub(super) fn measure(
     Ok(contenders.into_iter().map(|one| one.rate).collect())
 }
 
-/// Answers in a second.
+/// Responses per second.
 fn round(address: &Address, request: &[u8]) -> Result<f64> {
     let clients = (0..CLIENTS).map(|_| Client::connect(address));
     let clients = clients.collect::<Result<Vec<Client>>>()?;

@@ -1,4 +1,4 @@
-//! The plot: resident memory over the swaps, and how latencies are distributed in swaps and between them.
+//! Plot: resident memory over the swaps, and the distribution of latencies in and between swaps.
 
 use anyhow::Result;
 
@@ -24,8 +24,8 @@ pub(super) fn draw(small: &Tally, large: &Tally, latencies: &Latencies) -> Resul
     }
     let [steady, swapping] = [&latencies.steady, &latencies.swapping].map(|times| shares(times));
     charts.add(
-        "ms until an answer, by the percentage of requests that have theirs, models of 12 MB",
-        // The slowest of a hundred thousand would leave no room for the rest.
+        "latency in ms by percentile of requests, models of 12 MB",
+        // The slowest of a hundred thousand would compress the rest.
         [100.0, percentile(&latencies.swapping, 99.5)],
         &[
             Line {
@@ -43,7 +43,7 @@ pub(super) fn draw(small: &Tally, large: &Tally, latencies: &Latencies) -> Resul
     charts.write("reload")
 }
 
-/// The value that each half of a percent does not exceed.
+/// The percentiles in steps of half a percent.
 fn shares(values: &[f64]) -> Vec<(f64, f64)> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! The object is overwritten while requests go on.
+//! Overwrites the object under traffic.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::story::{Story, grouped};
 use crate::traffic::{Tally, Traffic};
 use crate::wine;
 
-/// Right answers of each version that are wanted from Lambda, and from the socket.
+/// Required number of correct responses of each version over Lambda, and over the socket.
 const ENOUGH: [u64; 2] = [20, 100];
 
 impl Demo {
@@ -73,7 +73,7 @@ impl Demo {
         let after = lambda.sidecar()?;
         ensure!(
             after == process,
-            "the sidecar was started again: process {after}, before {process}"
+            "the sidecar was restarted: process {after}, before {process}"
         );
         self.versions.push(second.clone());
         let answer = self.ask(&SHOWN, &second).await?;

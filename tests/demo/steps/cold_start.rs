@@ -1,4 +1,4 @@
-//! The first event starts everything, and is answered.
+//! Cold start: the first event starts all processes.
 
 use std::time::Instant;
 
@@ -43,7 +43,7 @@ impl Demo {
         let ready = Ready::read(&line.await?)?;
         ready.draw(story);
         let reports = lambda.function.wait_for_reports(1).await?;
-        let report = reports.first().context("no report came")?;
+        let report = reports.first().context("no report")?;
         say(report, story);
         story.holds(&format!(
             "ready after {:.1} ms, and the caller had a right answer after {}, starts of all \
@@ -56,7 +56,7 @@ impl Demo {
     }
 }
 
-/// The line REPORT of Lambda's log, without the invocation's id.
+/// Prints the REPORT line of Lambda's log, without the invocation's id.
 fn say(report: &Report, story: &Story) {
     let line = report.line();
     let fields: Vec<&str> = line.trim_end().split('\t').skip(1).collect();

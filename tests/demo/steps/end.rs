@@ -1,4 +1,4 @@
-//! The end of everything, and what CloudWatch has then.
+//! Shutdown, and CloudWatch's final metrics.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::metrics;
 use crate::story::{Story, grouped};
 
 impl Demo {
-    /// Returns how many inferences CloudWatch heard of by the shutdown alone.
+    /// Returns the number of inferences that CloudWatch received in the shutdown.
     pub(super) async fn shutdown(
         &mut self,
         story: &mut Story,
@@ -23,7 +23,7 @@ impl Demo {
     ) -> Result<u64> {
         story.step(
             "A clean SHUTDOWN",
-            "Each sidecar gets 2 s to send what CloudWatch does not have yet, and to end.",
+            "Each sidecar gets 2 s to flush its metrics to CloudWatch and exit.",
         );
         let before = metrics::whole(metrics::inferences(cloudwatch));
         let mut ends = Vec::new();
@@ -47,8 +47,8 @@ impl Demo {
         late: u64,
     ) -> Result<()> {
         story.step(
-            "The metrics, as CloudWatch has them",
-            "Sent beside the first invocation after the hour, when due, and at SHUTDOWN.",
+            "Metrics in CloudWatch",
+            "Sent in parallel with the first invocation after the hour, and at SHUTDOWN.",
         );
         metrics::table(cloudwatch, story)?;
         metrics::check(cloudwatch)?;
@@ -56,7 +56,7 @@ impl Demo {
         let known = metrics::whole(metrics::inferences(cloudwatch));
         ensure!(
             known == sent,
-            "CloudWatch has {known} inferences, and {sent} requests were answered"
+            "CloudWatch has {known} inferences instead of {sent}"
         );
         let apart = metrics::minutes_apart(cloudwatch)?;
         story.holds(&format!(
@@ -64,12 +64,12 @@ impl Demo {
              minute, the first and the last {apart} minutes apart",
             grouped(late)
         ));
-        story.holds("one cold start, two reloads, two transfers (the third version was still here), and no error of any kind");
+        story.holds("one cold start, two reloads, two downloads (the third version was still cached), and no error");
         Ok(())
     }
 }
 
-/// Shuts a function down; what is to be said of that.
+/// Shuts a function down; returns the text to print.
 async fn end(lambda: &Lambda) -> Result<String> {
     let (process, socket) = (lambda.sidecar()?, lambda.socket()?);
     let environment = lambda.environment()?;
@@ -85,18 +85,18 @@ async fn end(lambda: &Lambda) -> Result<String> {
         reasons == ["spindown"],
         "the sidecar logged these shutdowns: {reasons:?}"
     );
-    // The sidecar removes its socket as the very last thing; killed, it would have left it.
+    // The sidecar removes its socket as its last action; after a kill it would remain.
     ensure!(
         !socket.exists(),
-        "the sidecar was killed before it had ended: its socket is left"
+        "the sidecar was killed before it exited: its socket remains"
     );
     let left = environment.pids();
-    ensure!(left.is_empty(), "these processes are left: {left:?}");
+    ensure!(left.is_empty(), "processes remain: {left:?}");
     let bad = lines.iter().find(|line| {
         let level = field(line, "level");
         level.is_some_and(|level| level == "WARN" || level == "ERROR")
             || field(line, "_aws").is_some()
     });
-    ensure!(bad.is_none(), "the log tells of something wrong: {bad:?}");
+    ensure!(bad.is_none(), "the log has a warning or an error: {bad:?}");
     Ok(format!("process {process} after {}", ms(took)))
 }

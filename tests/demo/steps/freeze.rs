@@ -1,4 +1,4 @@
-//! An hour in which nobody calls and everything stands still, and what is found after it.
+//! An hour frozen without invocations, and the state after it.
 
 use std::time::{Duration, Instant};
 
@@ -13,31 +13,31 @@ use crate::story::Story;
 use crate::wine::{self, Answer, Wines};
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// How long version 3 is waited for, invocation after invocation.
+/// Maximum time to wait for version 3, invocation after invocation.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A function before the hour.
 struct Frozen<'a> {
     lambda: &'a Lambda,
-    /// How long the last answer took.
+    /// Duration of the last response.
     answered: Duration,
-    /// Connections to S3 that stood, and were cut.
+    /// Number of open connections to S3 that were cut.
     cut: usize,
 }
 
-/// What was found after it.
+/// State after the hour.
 struct Woken {
-    /// How long the first answer took.
+    /// Duration of the first response.
     answered: Duration,
-    /// The number of the version that answered, 2 or 3.
+    /// Number of the version that responded first, 2 or 3.
     by: u8,
-    /// How S3 answered the check.
+    /// Status of S3's response to the poll.
     status: u16,
-    /// How long the sidecar held back the end of that invocation.
+    /// Time for which the sidecar delayed the end of that invocation.
     tail: Duration,
-    /// The invocation that version 3 answered first.
+    /// Number of the first invocation with version 3.
     from: u64,
-    /// Its name.
+    /// Name of version 3.
     third: String,
 }
 
@@ -84,14 +84,14 @@ impl Demo {
         }
         let [here, other] = <[Woken; 2]>::try_from(found)
             .ok()
-            .context("not two functions")?;
+            .context("fewer than two functions")?;
         ensure!(
             here.third == other.third,
-            "the two functions have not the same version 3: {} and {}",
+            "the two functions differ in version 3: {} and {}",
             here.third,
             other.third
         );
-        // The last before the hour, and all after it.
+        // The last invocation before the hour, and all after it.
         self.asked += 1 + here.from;
         let from = if here.from == other.from {
             format!("from invocation {} on", here.from)
@@ -113,14 +113,14 @@ impl Demo {
 }
 
 impl<'a> Frozen<'a> {
-    /// Has a last answer, from frozen to frozen; waits until Lambda has frozen everything, and lets the hour pass.
+    /// Sends the last request; waits until Lambda has frozen everything, and lets the hour pass.
     async fn freeze(lambda: &'a Lambda, wines: &Wines, second: &str) -> Result<Self> {
         let environment = lambda.environment()?;
         environment.wait_until_frozen().await?;
         let (answer, answered) = timed(lambda, wines).await?;
         ensure!(
             answer.model_version == second,
-            "version {} answered before the hour, not {second}",
+            "version {} responded before the hour, not {second}",
             answer.model_version
         );
         answer.compare(&wines.v2, &SHOWN)?;
@@ -136,7 +136,7 @@ impl<'a> Frozen<'a> {
         })
     }
 
-    /// Invokes until version 3 answers.
+    /// Invokes until version 3 responds.
     async fn wake(&self, wines: &Wines, s3: &S3Server, second: &str) -> Result<Woken> {
         let Self { lambda, .. } = self;
         let process = lambda.sidecar()?;
@@ -148,21 +148,21 @@ impl<'a> Frozen<'a> {
         let tail = reports[ended].post_runtime_extensions;
         let by = if answer.model_version == second { 2 } else { 3 };
 
-        let checked = s3.wait_for_requests("the check after the hour", |requests| {
+        let checked = s3.wait_for_requests("the poll after the hour", |requests| {
             requests[asked..].iter().any(|one| one.status.is_some())
         });
         let check = checked.await?.swap_remove(asked);
         ensure!(
             check.if_none_match.is_some(),
-            "the first request after the hour is not a check: {check:?}"
+            "the first request after the hour is not a poll: {check:?}"
         );
         ensure!(
             check.status == Some(200),
-            "S3 did not answer the check with version 3: {check:?}"
+            "S3 did not respond to the poll with version 3: {check:?}"
         );
         ensure!(
             lambda.link.accepted() > connections,
-            "S3 was asked over a connection from before the hour"
+            "S3 was polled over a connection from before the hour"
         );
 
         let begun = Instant::now();
@@ -170,7 +170,7 @@ impl<'a> Frozen<'a> {
         while answer.model_version == second {
             ensure!(
                 begun.elapsed() < LIMIT,
-                "after {from} invocations version 2 answers still"
+                "after {from} invocations version 2 is still active"
             );
             answer.compare(&wines.v2, &SHOWN)?;
             answer = timed(lambda, wines).await?.0;
@@ -179,12 +179,12 @@ impl<'a> Frozen<'a> {
         answer.compare(&wines.v1, &SHOWN)?;
         ensure!(
             lambda.sidecar()? == process,
-            "the sidecar was started again"
+            "the sidecar was restarted"
         );
         Ok(Woken {
             answered,
             by,
-            status: check.status.context("the check has no answer")?,
+            status: check.status.context("the poll has no response")?,
             tail,
             from,
             third: answer.model_version,
@@ -205,7 +205,7 @@ impl<'a> Frozen<'a> {
     }
 }
 
-/// An answer, and how long it took from the event on.
+/// A response, and its duration from the event on.
 async fn timed(lambda: &Lambda, wines: &Wines) -> Result<(Answer, Duration)> {
     let answer = lambda.ask(&wines.request(&SHOWN)).await?;
     Ok((answer, lambda.took()?))

@@ -1,4 +1,4 @@
-//! S3 and CloudWatch come up; what is put into S3, and what was asked of it in the end.
+//! Starts S3 and CloudWatch, uploads to S3, and verifies the requests at the end.
 
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_s3::primitives::ByteStream;
@@ -9,13 +9,13 @@ use crate::lambda::{BUCKET, KEY};
 use crate::story::{Story, grouped};
 use crate::wine;
 
-/// How often a version was sent: three to the function, two to its like.
+/// Number of downloads: three versions to the function, two to its copy.
 const TRANSFERS: usize = 5;
 
 pub(super) async fn start(story: &mut Story) -> Result<(S3Server, CloudWatch)> {
     story.step(
         "S3 with a model, and CloudWatch",
-        "The model tells wines apart: a logistic regression, trained in scikit-learn.",
+        "The model classifies wines: a logistic regression, trained with scikit-learn.",
     );
     let s3 = S3Server::start().await?;
     s3.create_bucket(BUCKET);
@@ -32,14 +32,15 @@ pub(super) async fn start(story: &mut Story) -> Result<(S3Server, CloudWatch)> {
     Ok((s3, CloudWatch::start().await?))
 }
 
-/// Uploads over S3's own protocol; the id of the version it makes.
+/// Uploads over S3's own protocol; returns the version id.
 pub(super) async fn put(s3: &S3Server, model: &'static [u8]) -> Result<String> {
     let request = s3.client().put_object().bucket(BUCKET).key(KEY);
     let output = request.body(ByteStream::from_static(model)).send().await?;
-    output.version_id.context("S3 named no version")
+    output.version_id.context("S3 returned no version id")
 }
 
-/// What the sidecars asked of S3: each version transferred once to each, all else answered with 304.
+/// Verifies the sidecars' requests to S3: each version downloaded once by each, all else answered
+/// with 304.
 pub(super) fn asked_of_s3(story: &Story, s3: &S3Server) -> Result<()> {
     let gets: Vec<u16> = s3
         .requests()
@@ -50,7 +51,7 @@ pub(super) fn asked_of_s3(story: &Story, s3: &S3Server) -> Result<()> {
     let with = |status: u16| gets.iter().filter(|&&one| one == status).count();
     ensure!(
         with(200) == TRANSFERS && TRANSFERS + with(304) == gets.len(),
-        "S3 answered the sidecars with {gets:?}, not with 200 {TRANSFERS} times and else with 304"
+        "S3 responded to the sidecars with {gets:?}; expected are {TRANSFERS} times 200, else 304"
     );
     story.holds(&format!(
         "both together asked S3 {} times: {} to fetch a version, none twice; {} answered with 304 \

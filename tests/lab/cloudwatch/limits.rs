@@ -1,16 +1,16 @@
-//! What `CloudWatch` refuses, after AWS's reference of `PutMetricData` and `MetricDatum`.
+//! Limits of `PutMetricData` and `MetricDatum`, after AWS's API reference.
 
 use std::time::{Duration, SystemTime};
 
 use super::refusal::Refusal;
 use super::wire::{Datum, Dimension, PutMetricData};
 
-/// Bytes of a request, once decompressed.
+/// Maximum size of a decompressed request, in bytes.
 pub(super) const LARGEST_REQUEST: usize = 1_000_000;
 const METRICS_A_REQUEST: usize = 1000;
 const DIMENSIONS_A_METRIC: usize = 30;
 const VALUES_A_METRIC: usize = 150;
-/// Two to the power of 360.
+/// 2 to the power of 360.
 const LARGEST_VALUE: f64 = 2.348_542_582_773_833_2e108;
 const OLDEST: Duration = Duration::from_hours(14 * 24);
 const FURTHEST_AHEAD: Duration = Duration::from_hours(2);

@@ -1,4 +1,4 @@
-//! What was taken, and the questions that tests and a demo ask about it.
+//! Accepted datapoints, and the filters with which tests and the demo query them.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -7,35 +7,35 @@ use super::wire::{Datum, PutMetricData};
 
 pub use super::wire::StatisticSet;
 
-/// One metric of one request, as it was taken.
+/// One metric of one request, as accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Datapoint {
-    /// The namespace.
+    /// Namespace.
     pub namespace: String,
-    /// The metric's name.
+    /// Name of the metric.
     pub name: String,
-    /// Its dimensions.
+    /// Dimensions.
     pub dimensions: BTreeMap<String, String>,
-    /// The minute or second it belongs to: the sender's time, or else that of arrival.
+    /// The sender's timestamp, or else the time of arrival.
     pub timestamp: SystemTime,
-    /// The observations.
+    /// Observations.
     pub values: Values,
-    /// The unit, `None` where the sender names none.
+    /// Unit, `None` if the sender gave none.
     pub unit: Option<String>,
-    /// 60, or 1 for high resolution; in seconds.
+    /// Storage resolution in seconds: 60, or 1 for high resolution.
     pub storage_resolution: i64,
 }
 
-/// Observations, in one of the forms in which they are sent.
+/// Observations, in one of the two forms of the API.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
-    /// Values, each with how often it was seen; a single `Value` is seen once.
+    /// Values with their counts; a single `Value` has the count 1.
     Distribution(Vec<(f64, f64)>),
-    /// A summary.
+    /// A statistic set.
     Statistics(StatisticSet),
 }
 
-/// Which datapoints are meant: those of a metric, narrowed down.
+/// Selects datapoints.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     name: Option<String>,
@@ -44,13 +44,13 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// All datapoints.
+    /// Selects all datapoints.
     #[must_use]
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// Those of one metric, whatever its namespace and dimensions.
+    /// Selects one metric in every namespace and with all dimensions.
     #[must_use]
     pub fn metric(name: &str) -> Self {
         Self {
@@ -59,21 +59,21 @@ impl Filter {
         }
     }
 
-    /// Only those of a namespace.
+    /// Restricts the filter to a namespace.
     #[must_use]
     pub fn namespace(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
         self
     }
 
-    /// Only those that have this dimension with this value, among others.
+    /// Restricts the filter to datapoints with this dimension and value, among others.
     #[must_use]
     pub fn dimension(mut self, name: &str, value: &str) -> Self {
         self.dimensions.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Whether a datapoint is meant.
+    /// Returns `true` if the filter selects the datapoint.
     #[must_use]
     pub fn matches(&self, datapoint: &Datapoint) -> bool {
         self.name
@@ -149,7 +149,7 @@ pub(super) fn count(datapoints: &[Datapoint]) -> f64 {
     datapoints.iter().map(of_one).sum()
 }
 
-/// By nearest rank: the least value at or below which `percent` of the observations lie.
+/// Nearest rank: the smallest value at or below which `percent` of the observations lie.
 pub(super) fn percentile(datapoints: &[Datapoint], percent: f64) -> Option<f64> {
     let mut values: Vec<(f64, f64)> = datapoints
         .iter()

@@ -1,6 +1,5 @@
-//! Errors as `CloudWatch` answers them. The codes are those of the older query protocol, which the
-//! header `x-amzn-query-error` carries and by which the SDKs tell them apart; the CBOR body names
-//! the shape.
+//! Error responses in `CloudWatch`'s form. The SDKs tell errors apart by the older query protocol's
+//! codes, which the header `x-amzn-query-error` carries; the CBOR body names the shape.
 
 use std::fmt::Display;
 
@@ -96,7 +95,7 @@ impl Refusal {
             ),
             ("message".into(), self.message.as_str().into()),
         ]);
-        // Writing to memory cannot fail; were it to, the SDK falls back on the header.
+        // Writing to memory cannot fail; if it did, the SDK would use the header.
         let _ = ciborium::into_writer(&error, &mut cbor);
         let side = if self.status.is_server_error() {
             "Receiver"

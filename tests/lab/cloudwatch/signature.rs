@@ -1,5 +1,5 @@
-//! `SigV4`, checked by doing what the sender did: the canonical request is built from what arrived,
-//! signed with the lab's own secret, and must give the same signature.
+//! Verification of `SigV4`: the canonical request is rebuilt from the received request and signed
+//! with the lab's secret. Both signatures must be equal.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -14,10 +14,10 @@ use super::text;
 use crate::credentials::{ACCESS_KEY, SECRET_KEY};
 
 const SERVICE: &str = "monitoring";
-/// How far the sender's clock may be off.
+/// Maximum difference between the sender's clock and the server's.
 const CLOCK_SKEW: Duration = Duration::from_mins(15);
 
-/// The parts of `Authorization: AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…`.
+/// Fields of `Authorization: AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…`.
 struct Authorization<'a> {
     access_key: &'a str,
     /// `20261124/eu-central-1/monitoring/aws4_request`.
@@ -120,8 +120,7 @@ fn parse_date(text: &str) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(days * 24 * 3600 + seconds))
 }
 
-/// Days of the Gregorian calendar, counted in years that begin in March, so that the leap day is
-/// a year's last.
+/// Days of the Gregorian calendar in years that begin in March, so that a leap day ends its year.
 fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
@@ -133,7 +132,7 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
     };
     let month = (month + 9) % 12;
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
-    // Of these days, 719468 had passed at the beginning of 1970.
+    // 719468 of these days had passed at the beginning of 1970.
     days.checked_sub(719_468)
 }
 

@@ -1,4 +1,4 @@
-//! What `PutMetricData` looks like in CBOR, and the answer to it.
+//! CBOR representation of `PutMetricData` and of its response.
 
 use std::time::{Duration, SystemTime};
 
@@ -39,17 +39,17 @@ pub(super) struct Dimension {
     pub(super) value: Option<String>,
 }
 
-/// A summary without its distribution.
+/// A statistic set: a summary without a distribution.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct StatisticSet {
-    /// How many observations.
+    /// Number of observations.
     pub sample_count: f64,
-    /// Their sum.
+    /// Sum of the observations.
     pub sum: f64,
-    /// The least of them.
+    /// Smallest observation.
     pub minimum: f64,
-    /// The greatest of them.
+    /// Largest observation.
     pub maximum: f64,
 }
 
@@ -86,7 +86,7 @@ impl PutMetricData {
     }
 }
 
-/// The answer to a request that was taken: an empty structure.
+/// Response to an accepted request: an empty structure.
 pub(super) fn accepted() -> http::Response<Body> {
     const EMPTY_MAP: &[u8] = &[0xbf, 0xff];
     let mut response = http::Response::new(super::body(EMPTY_MAP));
@@ -95,7 +95,7 @@ pub(super) fn accepted() -> http::Response<Body> {
     response
 }
 
-/// Every answer names the protocol and carries a request id.
+/// Adds the protocol and a request id, which every response carries.
 pub(super) fn mark(headers: &mut HeaderMap) {
     headers.insert("smithy-protocol", HeaderValue::from_static("rpc-v2-cbor"));
     let id = HeaderValue::from_static("00000000-0000-0000-0000-000000000000");

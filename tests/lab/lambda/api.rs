@@ -1,6 +1,6 @@
-//! The Runtime and Extensions APIs of one environment, over HTTP: what a call says is read here,
-//! handed on with the moment at which it came, and answered when the machine has decided. Paths,
-//! and what is answered to a wrong one, are those of RIE's router.
+//! The Runtime and Extensions APIs of one environment, over HTTP. Calls are parsed here, passed to
+//! the machine with their time of arrival, and answered with the machine's decision. Paths, and the
+//! responses to wrong paths, are those of RIE's router.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,15 +23,15 @@ mod route;
 
 use route::Route;
 
-/// What a caller of `register` is known by from then on.
+/// Header with the identifier that `register` returned.
 const IDENTIFIER: &str = "lambda-extension-identifier";
 
-/// Reads calls and writes answers.
+/// Parses calls and writes responses.
 pub(super) struct Api {
     orders: mpsc::UnboundedSender<Order>,
     made: Instant,
     trace: Arc<Records<ApiCall>>,
-    /// The names of those that registered, by their identifiers.
+    /// Names of the registered callers by identifier.
     names: Mutex<BTreeMap<String, String>>,
 }
 
@@ -49,7 +49,7 @@ impl Api {
         }
     }
 
-    /// Asks the machine; `None` when it will never answer.
+    /// Passes a call to the machine; `None` if the call will never be answered.
     async fn ask(&self, at: Instant, id: Uuid, request: Request) -> Option<Reply> {
         let (reply, answer) = oneshot::channel();
         let call = Order::Call {
@@ -98,7 +98,7 @@ impl Api {
     }
 }
 
-/// Says that the caller has gone, when its connection's task is dropped before the answer.
+/// Reports a disconnected caller: its connection's task is dropped before the response.
 struct Presence<'a> {
     orders: &'a mpsc::UnboundedSender<Order>,
     id: Option<Uuid>,
@@ -116,7 +116,7 @@ impl Handler for Api {
     async fn handle(&self, request: http::Request<Incoming>, _: Arc<Line>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let route = Route::of(&head.method, head.uri.path());
-        // A call without a body is there with its head: that is when it came.
+        // A call without a body arrives with its headers.
         let came = Instant::now();
         let body = match body.collect().await {
             Ok(body) => body.to_bytes(),
@@ -169,7 +169,7 @@ fn render(reply: Reply) -> Response<Body> {
     response
 }
 
-/// An answer that is no JSON.
+/// A response that is not JSON.
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = response(status, Bytes::from_static(text.as_bytes()));
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");

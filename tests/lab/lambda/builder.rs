@@ -1,4 +1,4 @@
-//! What a function is made of.
+//! Configuration of a function.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use tempfile::TempDir;
 
 use super::{Clock, Function, INIT_LIMIT, LambdaError};
 
-/// `AWS_LAMBDA_INITIALIZATION_TYPE` as it is unless something else is asked for.
+/// Default of `AWS_LAMBDA_INITIALIZATION_TYPE`.
 pub(super) const ON_DEMAND: &str = "on-demand";
 const MANAGED_INSTANCES: &str = "lambda-managed-instances";
 
-/// How to run a function. As it is, it has Lambda's own defaults: 3 s an invocation, 128 MB, the
-/// handler `bootstrap`, 10 s of Init; memory and CPU are not limited.
+/// Configuration of a function with Lambda's defaults: a timeout of 3 s, 128 MB, the handler
+/// `bootstrap`, 10 s of Init. Memory and CPU are unlimited by default.
 #[derive(Clone, Debug)]
 pub struct Builder {
     pub(super) layer: PathBuf,
@@ -59,7 +59,7 @@ impl Builder {
         }
     }
 
-    /// Sets a variable of the function's configuration; function and extensions see it.
+    /// Sets a variable of the function's configuration, visible to function and extensions.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.variables.insert(name.into(), value.into());
@@ -78,72 +78,72 @@ impl Builder {
         self
     }
 
-    /// The function's timeout.
+    /// Sets the function's timeout.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The function's memory size, in MB.
+    /// Sets the function's memory size, in MB.
     #[must_use]
     pub fn memory_mb(mut self, megabytes: u32) -> Self {
         self.memory_mb = megabytes;
         self
     }
 
-    /// The function's handler setting, which `_HANDLER` tells the runtime.
+    /// Sets the function's handler, which the runtime gets as `_HANDLER`.
     #[must_use]
     pub fn handler(mut self, handler: impl Into<String>) -> Self {
         self.handler = handler.into();
         self
     }
 
-    /// Takes the `/tmp` of an earlier environment for the first one.
+    /// Gives the `/tmp` of an earlier environment to the first environment.
     #[must_use]
     pub fn tmp(mut self, tmp: Arc<TempDir>) -> Self {
         self.tmp = Some(tmp);
         self
     }
 
-    /// Gives `/tmp` a size, in MB; takes root.
+    /// Limits `/tmp` to a size in MB; requires root.
     #[must_use]
     pub fn tmp_mb(mut self, megabytes: u32) -> Self {
         self.tmp_mb = Some(megabytes);
         self
     }
 
-    /// How long Init may take on demand, in place of [`INIT_LIMIT`].
+    /// Sets the maximum duration of Init on demand, instead of [`INIT_LIMIT`].
     #[must_use]
     pub fn init_limit(mut self, limit: Duration) -> Self {
         self.init_limit = Some(limit);
         self
     }
 
-    /// What the clocks do while an environment is frozen.
+    /// Sets the behaviour of the clocks while an environment is frozen.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// How many environments there may be at once.
+    /// Sets the maximum number of concurrent environments.
     #[must_use]
     pub fn most_environments(mut self, most: usize) -> Self {
         self.most_environments = most;
         self
     }
 
-    /// After what time without an invocation an environment is taken away. Time that
-    /// [`super::Environment::let_pass`] lets pass counts.
+    /// Sets the idle time after which an environment is removed. Time passed by
+    /// [`super::Environment::let_pass`] counts.
     #[must_use]
     pub fn idle_limit(mut self, limit: Option<Duration>) -> Self {
         self.idle_limit = limit;
         self
     }
 
-    /// Runs it on Lambda Managed Instances, with so many invocations at once: one environment,
-    /// made at the start, never frozen.
+    /// Emulates Lambda Managed Instances with this concurrency: one environment, created at the
+    /// start and never frozen.
     #[must_use]
     pub fn managed_instances(mut self, concurrency: u32) -> Self {
         self.managed_instances = Some(concurrency);
@@ -151,40 +151,41 @@ impl Builder {
         self
     }
 
-    /// Whether an environment is frozen when all in it have called `next`, as on Lambda.
+    /// Enables freezing when all processes have called `next`, as on Lambda.
     #[must_use]
     pub fn freeze_when_idle(mut self, freeze: bool) -> Self {
         self.freeze_when_idle = freeze;
         self
     }
 
-    /// `AWS_LAMBDA_INITIALIZATION_TYPE`, `on-demand` or `provisioned-concurrency`. Anything but
-    /// `on-demand` has its first environment made at the start, and no limit to its Init.
+    /// Sets `AWS_LAMBDA_INITIALIZATION_TYPE`: `on-demand` or `provisioned-concurrency`. Any type
+    /// but `on-demand` creates its first environment at the start, without a limit of Init.
     #[must_use]
     pub fn initialization_type(mut self, kind: impl Into<String>) -> Self {
         self.initialization_type = kind.into();
         self
     }
 
-    /// Gives environments the memory and CPU of the memory size, and no more. Where that is not
-    /// possible the log says why, and they run without limits.
+    /// Enforces the memory and CPU of the memory size. Where that is not possible the log gives the
+    /// reason, and environments run without limits.
     #[must_use]
     pub fn limit_resources(mut self, limit: bool) -> Self {
         self.limit_resources = limit;
         self
     }
 
-    /// Prints the log's lines as they come, too.
+    /// Also prints the log's lines to the terminal.
     #[must_use]
     pub fn echo(mut self) -> Self {
         self.echo = true;
         self
     }
 
-    /// Makes the function ready for invocations. On demand nothing runs before the first one.
+    /// Makes the function ready for invocations. On demand nothing runs before the first
+    /// invocation.
     ///
     /// # Errors
-    /// [`LambdaError`] when the first environment is to be made now and cannot be.
+    /// [`LambdaError`] if the first environment must be created now and cannot be.
     pub async fn start(self) -> Result<Function, LambdaError> {
         Function::start(self).await
     }

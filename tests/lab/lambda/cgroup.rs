@@ -1,10 +1,10 @@
-//! Memory and CPU as a function's memory size gives them: a control group for all processes of an
+//! Limits of memory and CPU by a function's memory size: a control group for all processes of an
 //! environment.
 //!
 //! The kernel's control groups come in two versions with different files; [`Limits`] is the same
-//! over both. Where groups may not be made, as without root, [`WhyNot`] says so in words, and the
-//! platform goes on without limits. Groups go with their value; those that a killed lab has left
-//! are removed by the next.
+//! over both. Where groups cannot be created, as without root, [`CgroupError`] gives the reason,
+//! and the platform runs without limits. Groups are removed with their value. Groups of a killed
+//! lab are removed by the next one.
 
 use std::fs;
 use std::io;
@@ -16,43 +16,43 @@ mod hierarchy;
 mod v1;
 mod v2;
 
-/// The memory size that gives one CPU.
+/// Memory size that gives one CPU.
 const MB_FOR_ONE_CPU: u64 = 1_769;
-/// The period in which a group gets its share of CPU time.
+/// Period over which a group gets its share of CPU time.
 const PERIOD_MICROS: u64 = 20_000;
-/// The kernel takes no smaller share.
+/// The kernel's minimum for a share.
 const MIN_MICROS: u64 = 1_000;
-/// Processes and threads of an environment.
+/// Maximum number of processes and threads of an environment.
 const MAX_TASKS: u64 = 1_024;
 const MB: u64 = 1024 * 1024;
-/// How the lab's groups are called, before the lab's process id and a number.
+/// Prefix of the groups' names, before the lab's process id and a number.
 const NAME: &str = "model-sidecar-lab";
 
-/// Why there are no limits here.
+/// Reason why no limits can be set.
 #[derive(Debug, thiserror::Error)]
 pub enum WhyNot {
-    /// The kernel shows no groups for memory and CPU.
+    /// The kernel has no groups for memory and CPU.
     #[error("no control groups for memory and cpu are mounted")]
     NoHierarchy,
-    /// They are there, and not for us.
+    /// The groups are not writable.
     #[error("cannot make a control group at {}", path.display())]
     Refused {
-        /// What could not be made or written.
+        /// Path that could not be created or written.
         path: PathBuf,
-        /// What the system answered.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// A process cannot move into a group that was made.
+    /// No process can move into a created group.
     #[error("no process can join the control group {}: {answer}", path.display())]
     NotJoined {
         /// The group.
         path: PathBuf,
-        /// What the shell said.
+        /// Output of the shell.
         answer: String,
     },
 }
 
-/// The limits of one environment; both its sides run within them together.
+/// Limits of one environment, shared by its runtime and extensions.
 #[derive(Debug)]
 pub struct Limits {
     version: Version,
@@ -66,7 +66,7 @@ enum Version {
     Two,
 }
 
-/// What the groups are to hold.
+/// Resources of a group.
 #[derive(Clone, Copy, Debug)]
 struct Share {
     memory_bytes: u64,
@@ -84,11 +84,11 @@ impl Share {
 }
 
 impl Limits {
-    /// Makes groups with what a memory size gives: so much memory, one CPU at 1,769 MB and in
-    /// proportion, 1,024 processes and threads.
+    /// Creates groups for a memory size: its memory, CPU in proportion with one CPU at 1,769 MB,
+    /// 1,024 processes and threads.
     ///
     /// # Errors
-    /// [`WhyNot`] when that is not possible here.
+    /// [`CgroupError`] if that is not possible here.
     pub fn for_memory(memory_mb: u32) -> Result<Self, WhyNot> {
         let share = Share::of(memory_mb);
         let name = next_name();
@@ -100,8 +100,7 @@ impl Limits {
         Ok(limits)
     }
 
-    /// The most memory that was in use at any time, in bytes. Pages of files count, as long as
-    /// the kernel keeps them for this group.
+    /// Peak memory use in bytes, including file pages that the kernel charges to this group.
     #[must_use]
     pub fn peak_bytes(&self) -> Option<u64> {
         number(&self.memory.join(match self.version {
@@ -110,7 +109,7 @@ impl Limits {
         }))
     }
 
-    /// Whether the kernel has killed a process for want of memory.
+    /// Returns `true` if the kernel's OOM killer has ended a process.
     #[must_use]
     pub fn oom_killed(&self) -> bool {
         let file = match self.version {
@@ -121,12 +120,12 @@ impl Limits {
         oom_kills(&text) > 0
     }
 
-    /// The files through which a process joins: it writes its id to each.
+    /// Files through which a process joins: it writes its id to each.
     pub(super) fn joined_through(&self) -> impl Iterator<Item = PathBuf> {
         self.groups.iter().map(|group| group.join("cgroup.procs"))
     }
 
-    /// A group can often be made and not be joined; better to know before the first process.
+    /// Checks that a process can join: a group can often be created and not be joined.
     fn try_joining(&self) -> Result<(), WhyNot> {
         for group in &self.groups {
             let mut shell = Command::new("/bin/sh");
@@ -153,14 +152,14 @@ impl Drop for Limits {
     }
 }
 
-/// A name that no other lab has.
+/// A name unique to this lab.
 fn next_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("{NAME}-{}-{number}", std::process::id())
 }
 
-/// Makes a group below `parent`, and removes what labs that have died left there.
+/// Creates a group below `parent`, and removes groups of labs that no longer run.
 fn make(parent: &Path, name: &str) -> Result<PathBuf, WhyNot> {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if is_left_over(&entry.file_name().to_string_lossy()) {
@@ -185,7 +184,7 @@ fn is_left_over(name: &str) -> bool {
         .is_some_and(|(pid, _)| !Path::new("/proc").join(pid).exists())
 }
 
-/// Removes a group. The last process of it may still be on its way out of the kernel.
+/// Removes a group. Its last process may still be exiting, so removal is retried.
 fn remove(group: &Path) {
     for _ in 0..1_000 {
         match fs::remove_dir(group) {

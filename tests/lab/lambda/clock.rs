@@ -1,12 +1,12 @@
-//! The clock of an execution environment: the machine's, or one by which an hour of freeze takes
-//! no time.
+//! Clock of an execution environment: the machine's, or a shifted clock with which an hour of
+//! freeze takes no time.
 //!
-//! What the monotonic clock does while Lambda freezes an environment is not documented, so there
-//! are two kinds of [`SharedClock`]: one [jumps](Clock::Jumps), as the wall clock does, and one
-//! [stands still](Clock::StandsStill) and does not even count the real time that a freeze took.
-//! [`SharedClock::let_pass`] lets any time pass while everything is frozen. Processes see it
-//! through `clock.c`, a library that is loaded before all others: in programs that ask the time
-//! of their C library, and so not in Go's.
+//! AWS does not document the behaviour of the monotonic clock in a freeze, so there are two kinds
+//! of [`SharedClock`]. One [jumps](Clock::Jumps), as the wall clock does. The other [stands
+//! still](Clock::StandsStill) and does not even count the real time of the freeze.
+//! [`SharedClock::let_pass`] passes any time while everything is frozen. Processes see the clock
+//! through `clock.c`, a preloaded library. It affects programs that read the time through their C
+//! library, so not those of Go.
 
 use std::fs::File;
 use std::io;
@@ -19,38 +19,38 @@ use tempfile::TempDir;
 
 use crate::artifacts;
 
-/// Where a sandbox shows the clock's folder.
+/// Path of the clock's folder in a sandbox.
 pub(super) const INSIDE: &str = "/lab/clock";
-/// The variable by which a process gets the library.
+/// Variable that preloads the library.
 pub(super) const VARIABLE: (&str, &str) = ("LD_PRELOAD", "/lab/clock/clock.so");
-/// The library's name in that folder, and that of the file that it maps; `clock.c` knows both.
+/// Name of the library, and of the file that it maps; `clock.c` contains both.
 const LIBRARY: &str = "clock.so";
 const OFFSETS: &str = "offsets";
 
-/// What the clocks of an environment do while it is frozen.
+/// Behaviour of an environment's clocks while it is frozen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Clock {
-    /// They are the machine's own; a freeze takes as long as it takes.
+    /// The clocks are the machine's; a freeze lasts its real time.
     #[default]
     Real,
-    /// Both clocks go on: after the thaw, timers are overdue.
+    /// Both clocks advance: after the thaw, timers are overdue.
     Jumps,
-    /// The wall clock goes on, the monotonic clock stands still.
+    /// The wall clock advances, the monotonic clock stands still.
     StandsStill,
 }
 
 /// No clock could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClockError {
-    /// Its library is to be built first.
+    /// The preloaded library must be built first.
     #[error(transparent)]
     Artifact(#[from] artifacts::ArtifactError),
-    /// Its folder could not be made.
-    #[error("cannot make a folder for the environment's clock")]
+    /// The clock's folder could not be created.
+    #[error("cannot create a folder for the environment's clock")]
     Io(#[from] io::Error),
 }
 
-/// The clock that all processes of an environment see.
+/// Clock that all processes of an environment see.
 #[derive(Debug)]
 pub struct SharedClock {
     stands_still: bool,
@@ -59,7 +59,7 @@ pub struct SharedClock {
     state: Mutex<State>,
 }
 
-/// What is added to the machine's clocks, in nanoseconds; and since when all is frozen.
+/// Offsets from the machine's clocks, in nanoseconds, and the start of the freeze.
 #[derive(Debug, Default)]
 struct State {
     realtime: i64,
@@ -68,10 +68,10 @@ struct State {
 }
 
 impl SharedClock {
-    /// Makes a clock of a kind; `None` for [`Clock::Real`], which takes nothing.
+    /// Creates a clock; `None` for [`Clock::Real`], which needs none.
     ///
     /// # Errors
-    /// [`ClockError`] when `make stage` is due, or no folder can be made.
+    /// [`ClockError`] if `make stage` must be run, or no folder can be created.
     pub fn new(kind: Clock) -> Result<Option<Self>, ClockError> {
         let stands_still = match kind {
             Clock::Real => return Ok(None),
@@ -91,15 +91,15 @@ impl SharedClock {
         Ok(Some(clock))
     }
 
-    /// To be called when everything has been frozen.
+    /// Must be called when everything has been frozen.
     pub fn froze(&self) {
         self.state().frozen.get_or_insert_with(Instant::now);
     }
 
-    /// To be called before anything is thawed.
+    /// Must be called before anything is thawed.
     ///
     /// # Errors
-    /// When the offsets cannot be written.
+    /// If the offsets cannot be written.
     pub fn thawed(&self) -> io::Result<()> {
         let mut state = self.state();
         if let Some(since) = state.frozen.take()
@@ -113,7 +113,7 @@ impl SharedClock {
     /// Lets time pass while everything is frozen.
     ///
     /// # Errors
-    /// When the offsets cannot be written.
+    /// If the offsets cannot be written.
     pub fn let_pass(&self, time: Duration) -> io::Result<()> {
         let mut state = self.state();
         state.realtime += nanoseconds(time);
@@ -129,12 +129,12 @@ impl SharedClock {
         SystemTime::now() + Duration::from_nanos(self.state().realtime.unsigned_abs())
     }
 
-    /// The folder to be shown at [`INSIDE`].
+    /// Folder to mount at [`INSIDE`].
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Written in one piece, and while nothing runs that could read half of it.
+    /// Written in one call, and while no process runs that could read a partial write.
     fn write(&self, state: &State) -> io::Result<()> {
         let mut offsets = [0; 16];
         offsets[..8].copy_from_slice(&state.realtime.to_ne_bytes());

@@ -1,4 +1,4 @@
-//! An execution environment: its processes, its API, its life.
+//! An execution environment: its processes, its API and its states.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,13 +39,13 @@ pub struct Environment {
     parts: Arc<Parts>,
     orders: mpsc::UnboundedSender<Order>,
     driver: JoinHandle<()>,
-    /// How many invocations it takes at once, and how many it has been given.
+    /// Maximum number of concurrent invocations, and number of reserved ones.
     room: usize,
     given: Arc<AtomicUsize>,
     _api: Listener<Api>,
 }
 
-/// What the driver and everyone who looks share.
+/// State shared by the driver and the readers.
 #[derive(Debug)]
 struct Parts {
     number: usize,
@@ -54,10 +54,10 @@ struct Parts {
     clock: Option<SharedClock>,
     limits: Option<Limits>,
     seen: watch::Sender<Seen>,
-    /// Since when it is as it is seen.
+    /// Time of the last change of state.
     since: Mutex<Instant>,
     trace: Arc<Records<ApiCall>>,
-    // Unmounted before its folder goes.
+    // Dropped, and so unmounted, before its folder.
     _sized: Option<SizedTmp>,
     tmp: Arc<TempDir>,
 }
@@ -112,7 +112,7 @@ impl Environment {
         })
     }
 
-    /// Takes a place for an invocation; false when there is none. Only one asks at a time.
+    /// Reserves capacity for an invocation; `false` if there is none. Callers are serialized.
     pub(super) fn reserve(&self) -> bool {
         let going = matches!(self.state(), State::Ending | State::Gone);
         let free = !going && self.given.load(Ordering::Acquire) < self.room;
@@ -122,59 +122,60 @@ impl Environment {
         free
     }
 
-    /// Whether a place will be free without anyone's answer: the invocation that has it is over
-    /// but for extensions, or for a reset.
+    /// Returns `true` if capacity will become free without a response: only extensions or a reset
+    /// are pending.
     pub(super) fn is_winding_up(&self) -> bool {
         matches!(self.state(), State::Tail | State::Ending)
     }
 
-    /// Gives it an invocation, for which a place was reserved.
+    /// Runs an invocation for which capacity was reserved.
     pub(super) async fn invoke(&self, event: Event) -> Outcome {
         let (answer, outcome) = oneshot::channel();
         let _ = self.orders.send(Order::Invoke { event, answer });
         outcome.await.unwrap_or(Outcome::NotTaken)
     }
 
-    /// Begins Init ahead of any invocation.
+    /// Starts Init ahead of any invocation.
     pub(super) fn begin(&self) {
         let _ = self.orders.send(Order::Begin);
     }
 
-    /// Its number, counted from 0 in the order in which the function's environments were made.
+    /// Number of the environment, counted from 0 in the order of creation.
     #[must_use]
     pub fn number(&self) -> usize {
         self.parts.number
     }
 
-    /// What it is about.
+    /// Current state.
     #[must_use]
     pub fn state(&self) -> State {
         self.parts.seen.borrow().state
     }
 
-    /// Whether its processes are frozen.
+    /// Returns `true` if the processes are frozen.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         self.parts.seen.borrow().frozen
     }
 
-    /// How long state and frozenness have been as they are.
+    /// Time since state and frozenness last changed.
     #[must_use]
     pub fn in_state_for(&self) -> Duration {
         let since = self.parts.since.lock();
         since.unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    /// Freezes every process inside, now, whatever it does; returns when all stand still. It
-    /// stays frozen until [`Self::thaw`] or the next event, and limits of time stand still too.
+    /// Freezes every process immediately and returns when all are stopped. The environment stays
+    /// frozen until [`Self::thaw`] or the next event, and time limits stand still.
     ///
     /// # Errors
-    /// [`LambdaError::Gone`] after a shutdown, [`LambdaError::NotFrozen`] when a process goes on.
+    /// [`LambdaError::Gone`] after a shutdown, [`LambdaError::NotFrozen`] if a process keeps
+    /// running.
     pub async fn freeze(&self) -> Result<(), LambdaError> {
         Ok(self.order(Order::Freeze).await??)
     }
 
-    /// Lets every process inside go on.
+    /// Thaws every process.
     ///
     /// # Errors
     /// [`LambdaError::Gone`] after a shutdown.
@@ -182,17 +183,17 @@ impl Environment {
         self.order(Order::Thaw).await
     }
 
-    /// Lets time pass while it is frozen, on a clock that jumps or stands still.
+    /// Lets time pass while the environment is frozen, on a clock that jumps or stands still.
     ///
     /// # Errors
-    /// [`LambdaError::NoTimePasses`] when it is not frozen or its clock is the machine's,
+    /// [`LambdaError::NoTimePasses`] if it is not frozen or uses the machine's clock,
     /// [`LambdaError::Gone`] after a shutdown.
     pub async fn let_pass(&self, time: Duration) -> Result<(), LambdaError> {
         self.order(|done| Order::LetPass(time, done)).await?
     }
 
-    /// Ends all processes, with SHUTDOWN and 2 s, and returns when they are gone. `/tmp` stays;
-    /// the next invocation begins with an Init. An invocation under way fails.
+    /// Ends all processes, with SHUTDOWN and 2 s, and returns when they have exited. `/tmp` is
+    /// preserved; the next invocation begins with an Init. An invocation in progress fails.
     ///
     /// # Errors
     /// [`LambdaError::Gone`] after a shutdown.
@@ -200,7 +201,7 @@ impl Environment {
         self.order(|done| Order::Reset(reason, done)).await
     }
 
-    /// Ends all processes as [`Self::reset`] does, and the environment with them.
+    /// Ends all processes as [`Self::reset`] does, and removes the environment.
     ///
     /// # Errors
     /// [`LambdaError::Gone`] after another shutdown.
@@ -217,18 +218,18 @@ impl Environment {
         answer.await.map_err(|_| LambdaError::Gone(self.number()))
     }
 
-    /// Waits until its processes are frozen.
+    /// Waits until the processes are frozen.
     ///
     /// # Errors
-    /// [`NotSeen`] when they are not within [`WAIT_LIMIT`].
+    /// [`NotSeen`] if they are not frozen within [`WAIT_LIMIT`].
     pub async fn wait_until_frozen(&self) -> Result<(), NotSeen> {
         self.wait("all processes frozen", |seen| seen.frozen).await
     }
 
-    /// Waits until it is in a state.
+    /// Waits for a state.
     ///
     /// # Errors
-    /// [`NotSeen`] when it is not within [`WAIT_LIMIT`].
+    /// [`NotSeen`] if it is not reached within [`WAIT_LIMIT`].
     pub async fn wait_until(&self, state: State) -> Result<(), NotSeen> {
         let wanted = format!("the state {state:?}");
         self.wait(&wanted, |seen| seen.state == state).await
@@ -244,27 +245,27 @@ impl Environment {
         Err(NotSeen::new(wanted, &instead))
     }
 
-    /// The host's process ids of the processes inside that run under a name, `model-sidecar` or
+    /// Host process ids of the environment's processes with this name, `model-sidecar` or
     /// `bootstrap`.
     #[must_use]
     pub fn processes(&self, name: &str) -> Vec<i32> {
         self.parts.processes.named(name)
     }
 
-    /// The host's process ids of all processes inside.
+    /// Host process ids of all the environment's processes.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
         self.parts.processes.pids()
     }
 
-    /// Sends a signal to every process inside that runs under a name.
+    /// Sends a signal to every process of the environment with this name.
     ///
     /// # Errors
-    /// [`LambdaError::NoSuchProcess`] when there is none.
+    /// [`LambdaError::NoSuchProcess`] if there is none.
     pub fn kill(&self, name: &str, signal: Signal) -> Result<(), LambdaError> {
         let pids = self.processes(name);
         for pid in &pids {
-            // One that has gone meanwhile needs no signal.
+            // An error means that the process has exited since.
             let _ = kill(Pid::from_raw(*pid), signal);
         }
         if pids.is_empty() {
@@ -276,28 +277,28 @@ impl Environment {
         Ok(())
     }
 
-    /// The folder of the host that is `/tmp` inside.
+    /// Host folder that is mounted at `/tmp`.
     #[must_use]
     pub fn tmp(&self) -> &Path {
         self.parts.tmp.path()
     }
 
-    /// That folder to be handed on, to [`super::Builder::tmp`] of another function.
+    /// The same folder, shared for [`super::Builder::tmp`] of another function.
     #[must_use]
     pub fn keep_tmp(&self) -> Arc<TempDir> {
         Arc::clone(&self.parts.tmp)
     }
 
-    /// Every call of its API so far and its answer, in the order in which they came.
+    /// All API calls so far with their responses, in order of arrival.
     #[must_use]
     pub fn trace(&self) -> Vec<ApiCall> {
         self.parts.trace.all()
     }
 
-    /// Waits until the calls of its API so far are as wanted, and returns them.
+    /// Waits until `holds` is true for the API calls so far, and returns them.
     ///
     /// # Errors
-    /// [`NotSeen`] when they are not within [`WAIT_LIMIT`].
+    /// [`NotSeen`] if it is not true within [`WAIT_LIMIT`].
     pub async fn wait_for_trace(
         &self,
         wanted: &str,
@@ -306,7 +307,7 @@ impl Environment {
         self.parts.trace.wait_until(wanted, holds).await
     }
 
-    /// Ends everything at once, with no word to anyone.
+    /// Kills all processes immediately, without SHUTDOWN.
     pub(super) fn destroy(&self) {
         self.driver.abort();
         self.parts.processes.kill_all();

@@ -1,4 +1,4 @@
-//! A function: it takes invocations, and has environments behind it.
+//! A function: accepts invocations and assigns them to environments.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,30 +18,30 @@ use crate::artifacts::{self, ArtifactError};
 use crate::log_capture::LogCapture;
 use crate::records::{NotSeen, Records};
 
-/// A function that takes invocations. Its environments' processes die when it is dropped.
+/// A function that accepts invocations. Its environments' processes are killed when it is dropped.
 #[derive(Debug)]
 pub struct Function {
     platform: Arc<Platform>,
 }
 
-/// What the environments of a function write to together.
+/// Log and reports shared by the environments of a function.
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) log: LogCapture,
     pub(super) reports: Records<Report>,
     pub(super) memory_mb: u32,
-    /// Changes whenever an invocation is over, or an environment gone.
+    /// Changes whenever an invocation ends or an environment is removed.
     stirred: watch::Sender<u64>,
 }
 
 impl Ledger {
-    /// Lets those look again who wait for a place.
+    /// Wakes invocations that wait for an environment.
     pub(super) fn stir(&self) {
         self.stirred.send_modify(|count| *count += 1);
     }
 }
 
-/// The function's environments, and who gets which.
+/// Environments of the function, and the assignment of invocations.
 #[derive(Debug)]
 struct Platform {
     builder: Builder,
@@ -53,34 +53,34 @@ struct Platform {
 #[derive(Debug, Default)]
 struct Pool {
     environments: Vec<Arc<Environment>>,
-    /// Environments that are just being made.
+    /// Number of environments that are being created.
     making: usize,
-    /// Invocations that wait for an environment.
+    /// Number of invocations that wait for an environment.
     waiting: usize,
 }
 
-/// Where an invocation goes.
+/// Assignment of an invocation.
 enum Place {
     Found(Arc<Environment>),
-    /// Into an environment that is to be made.
+    /// A new environment must be created.
     ToBeMade,
-    /// Into one that is winding up.
+    /// An environment is about to become free.
     ToWaitFor,
-    /// Nowhere.
+    /// No environment may be created.
     None,
 }
 
 impl Function {
-    /// Prepares to run the folders `layer` (at `/opt`) and `function` (at `/var/task`).
+    /// Configures a function from the folders `layer` (at `/opt`) and `function` (at `/var/task`).
     #[must_use]
     pub fn of(layer: impl AsRef<Path>, function: impl AsRef<Path>) -> Builder {
         Builder::new(layer.as_ref(), function.as_ref())
     }
 
-    /// Prepares to run the staged layer and function.
+    /// Configures a function from the staged layer and function.
     ///
     /// # Errors
-    /// [`ArtifactError`] when they are to be built first.
+    /// [`ArtifactError`] if they must be built first.
     pub fn staged() -> Result<Builder, ArtifactError> {
         Ok(Builder::new(&artifacts::layer()?, &artifacts::function()?))
     }
@@ -109,20 +109,20 @@ impl Function {
         Ok(function)
     }
 
-    /// Invokes the function, in an environment that is free or a new one.
+    /// Invokes the function, in a free environment or a new one.
     pub async fn invoke(&self, event: &Value) -> Invocation {
         self.platform
             .invoke(event.to_string().into(), None, None)
             .await
     }
 
-    /// Invokes the function with a payload as it is, which the function may find to be no JSON.
+    /// Invokes the function with an unchanged payload, which need not be JSON.
     pub async fn invoke_raw(&self, payload: impl Into<Bytes>) -> Invocation {
         self.platform.invoke(payload.into(), None, None).await
     }
 
-    /// As [`Self::invoke_raw`], with what the Invoke API's headers can say besides: the trace, as
-    /// `X-Amzn-Trace-Id` has it, and the client's context, as JSON.
+    /// Like [`Self::invoke_raw`], with further headers of the Invoke API: the trace, in the form of
+    /// `X-Amzn-Trace-Id`, and the client context as JSON.
     pub async fn invoke_with(
         &self,
         payload: impl Into<Bytes>,
@@ -134,10 +134,10 @@ impl Function {
             .await
     }
 
-    /// Invokes the function and returns its answer, JSON or else `null`.
+    /// Invokes the function and returns its response, or `null` if that is no JSON.
     ///
     /// # Errors
-    /// [`LambdaError::Failed`] when the function failed.
+    /// [`LambdaError::Failed`] if the function failed.
     pub async fn answer(&self, event: &Value) -> Result<Value, LambdaError> {
         let invocation = self.invoke(event).await;
         match invocation.function_error() {
@@ -149,7 +149,7 @@ impl Function {
         }
     }
 
-    /// The environments there are, oldest first.
+    /// Current environments, oldest first.
     #[must_use]
     pub fn environments(&self) -> Vec<Arc<Environment>> {
         let mut environments = self.platform.pool().environments.clone();
@@ -157,19 +157,20 @@ impl Function {
         environments
     }
 
-    /// The newest environment, `None` while there is none.
+    /// The newest environment, `None` if there is none.
     #[must_use]
     pub fn environment(&self) -> Option<Arc<Environment>> {
         self.environments().pop()
     }
 
-    /// START, END and REPORT lines and what both sides wrote, as `CloudWatch` would show it.
+    /// Log with the START, END and REPORT lines and the output of all processes, as `CloudWatch`
+    /// shows it.
     #[must_use]
     pub fn log(&self) -> &LogCapture {
         &self.platform.ledger.log
     }
 
-    /// The reports of all invocations that have ended, in that order.
+    /// Reports of all ended invocations, in order of their end.
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {
         self.platform.ledger.reports.all()
@@ -178,7 +179,7 @@ impl Function {
     /// Waits until `count` invocations have ended, and returns all reports.
     ///
     /// # Errors
-    /// [`NotSeen`] when fewer have within [`crate::WAIT_LIMIT`].
+    /// [`NotSeen`] if fewer have ended within [`crate::WAIT_LIMIT`].
     pub async fn wait_for_reports(&self, count: usize) -> Result<Vec<Report>, NotSeen> {
         let wanted = format!("{count} reports");
         let reports = &self.platform.ledger.reports;
@@ -187,13 +188,13 @@ impl Function {
             .await
     }
 
-    /// Ends every environment, with SHUTDOWN and 2 s, and returns the log, complete by then.
+    /// Shuts down every environment, with SHUTDOWN and 2 s, and returns the complete log.
     pub async fn shutdown(&self) -> LogCapture {
         let environments = self.environments();
         let ends = environments
             .iter()
             .map(|environment| environment.shutdown(ShutdownReason::Spindown));
-        // One that has gone meanwhile has been shut down as well.
+        // An error means that the environment was already shut down.
         join_all(ends).await;
         self.log().end();
         self.log().clone()
@@ -240,7 +241,7 @@ impl Platform {
         }
     }
 
-    /// An environment with a place for one more invocation, reserved.
+    /// Reserves capacity for an invocation in an environment.
     async fn place(&self) -> Result<Option<Arc<Environment>>, LambdaError> {
         let mut stirred = self.ledger.stirred.subscribe();
         let mut waits = None;
@@ -263,7 +264,7 @@ impl Platform {
                 Place::None if waits.is_none() => return Ok(None),
                 Place::None | Place::ToWaitFor => {
                     waits.get_or_insert_with(|| Waits::new(self));
-                    // The sender is in `self`.
+                    // The sender is owned by `self`.
                     let _ = stirred.changed().await;
                 }
             }
@@ -274,8 +275,8 @@ impl Platform {
         let mut pool = self.pool();
         pool.environments
             .retain(|environment| environment.state() != State::Gone);
-        // Counted first: one that is no longer winding up by now has a place, and one that has
-        // none yet stirs everyone when it has.
+        // Counted before reserving: an environment that ends its invocation in between has capacity
+        // by now, and one that ends it later wakes all waiters.
         let winding_up = pool
             .environments
             .iter()
@@ -298,7 +299,7 @@ impl Platform {
             return Place::ToBeMade;
         }
         let room = match self.builder.managed_instances {
-            // Whoever comes while the only environment is made anew finds it in a moment.
+            // The only environment is being replaced: the invocation waits for the new one.
             Some(each) if pool.making > 0 || pool.environments.iter().any(|one| ending(&one)) => {
                 each as usize
             }
@@ -322,7 +323,7 @@ impl Platform {
     }
 }
 
-/// One invocation that waits for an environment.
+/// Counts one invocation that waits for an environment.
 struct Waits<'a> {
     platform: &'a Platform,
 }
@@ -340,7 +341,7 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// As X-Ray's header is, of an invocation that is not sampled.
+/// Value of X-Ray's header for an invocation that is not sampled.
 fn new_trace() -> String {
     let root = Uuid::new_v4().simple().to_string();
     let parent = Uuid::new_v4().simple().to_string();

@@ -1,4 +1,4 @@
-//! What an invocation brought its caller, as Lambda's Invoke API answers.
+//! Result of an invocation, as Lambda's Invoke API returns it.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -6,28 +6,28 @@ use serde_json::Value;
 
 pub use crate::rie::FunctionError;
 
-/// The header that tells a failed function's answer from another's.
+/// Header that marks a failed function.
 const FUNCTION_ERROR: &str = "x-amz-function-error";
-/// Where the Invoke API names the version that ran.
+/// Header with the version that ran.
 const EXECUTED_VERSION: &str = "x-amz-executed-version";
-/// Where the Invoke API names its own errors.
+/// Header with the type of an error of the Invoke API itself.
 const ERROR_TYPE: &str = "x-amzn-errortype";
-/// Where every answer carries the invocation's id.
+/// Header with the invocation's id, present in every response.
 const REQUEST_ID: &str = "x-amzn-requestid";
 
-/// An invocation's outcome.
+/// Result of an invocation.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// 200 for whatever the function answers, errors too; 413 for an event that is too long, 429
-    /// when all environments are busy.
+    /// 200 for every response of the function, errors included; 413 for an event over the size
+    /// limit, 429 if all environments are busy.
     pub status: StatusCode,
-    /// The headers.
+    /// Headers.
     pub headers: HeaderMap,
-    /// The payload as it came.
+    /// Unchanged payload.
     pub body: Bytes,
-    /// The payload as JSON, `None` when it is none.
+    /// The payload as JSON, `None` if it is no JSON.
     pub json: Option<Value>,
-    /// The invocation's id.
+    /// Id of the invocation.
     pub request_id: String,
 }
 
@@ -42,7 +42,7 @@ impl Invocation {
         invocation
     }
 
-    /// The Invoke API's own refusal of an event that is too long.
+    /// The Invoke API's error for an event over the size limit.
     pub(super) fn too_long(request_id: &str) -> Self {
         let message = format!(
             "Request must be smaller than {} bytes for the InvokeFunction operation",
@@ -57,7 +57,7 @@ impl Invocation {
         )
     }
 
-    /// The Invoke API's own refusal of one invocation too many.
+    /// The Invoke API's error for an invocation over the concurrency limit.
     pub(super) fn throttled(request_id: &str) -> Self {
         let body = serde_json::json!({
             "Reason": "ReservedFunctionConcurrentInvocationLimitExceeded",
@@ -72,7 +72,7 @@ impl Invocation {
         )
     }
 
-    /// The Invoke API's own failure: the lab could not make an environment.
+    /// The Invoke API's error if the lab could not create an environment.
     pub(super) fn not_started(request_id: &str, why: &str) -> Self {
         let body = serde_json::json!({"Type": "Service", "message": why});
         Self::refused(
@@ -106,7 +106,7 @@ impl Invocation {
         }
     }
 
-    /// The failure, of the function or of the platform; `None` when the function answered.
+    /// The failure of the function or the platform; `None` if the function succeeded.
     #[must_use]
     pub fn function_error(&self) -> Option<FunctionError> {
         let text = |name| self.json.as_ref()?.get(name)?.as_str().map(str::to_owned);
@@ -123,7 +123,7 @@ impl Invocation {
         })
     }
 
-    /// Whether the function's time ran out.
+    /// Returns `true` if the invocation exceeded the function's timeout.
     #[must_use]
     pub fn timed_out(&self) -> bool {
         self.function_error()

@@ -1,13 +1,12 @@
-//! What an execution environment does, and when: a machine that is told what happened and says
-//! what is to be done. It knows no process, no socket and no clock: [`Now`] comes with every
-//! [`Input`], and processes and callers are names. Whoever drives it ([`super::environment`])
-//! carries out the [`Effect`]s in their order and asks [`Machine::due`] when to come back although
-//! nothing has happened.
+//! State machine of an execution environment: takes [`Input`]s and returns [`Effect`]s. The machine
+//! knows no process, no socket and no clock: [`Now`] comes with every input, and processes and
+//! callers are names. The driver ([`super::environment`]) performs the effects in order and calls
+//! [`Machine::due`] for the next timer.
 //!
-//! [`Now::active`] does not run while the environment is frozen, so no limit of time does either.
+//! [`Now::active`] does not advance while the environment is frozen, and neither do time limits.
 //!
-//! The states of extensions and runtime, and which call is allowed in which, are those of RIE's
-//! `core`; what a call that is not allowed is told is in [`reply`].
+//! The states of extensions and runtime, and the calls allowed in each, are those of RIE's `core`.
+//! The responses to forbidden calls are in [`reply`].
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -35,18 +34,18 @@ use init::Init;
 use invoke::InFlight;
 use runtime::Runtime;
 
-/// What does not change in an environment's life.
+/// Constant configuration of an environment.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
-    /// The names of the programs in `/opt/extensions`.
+    /// Names of the programs in `/opt/extensions`.
     pub(super) extensions: Vec<String>,
-    /// How long Init may take before an invocation; `None` without a limit.
+    /// Maximum duration of Init before an invocation; `None` without a limit.
     pub(super) init_limit: Option<Duration>,
-    /// How long an invocation may take.
+    /// Timeout of an invocation.
     pub(super) timeout: Duration,
-    /// Whether it runs on managed instances: invocations side by side, no INVOKE events.
+    /// `true` on managed instances: concurrent invocations, no INVOKE events.
     pub(super) managed: bool,
-    /// Whether to freeze when all have called `next`.
+    /// `true` to freeze when all have called `next`.
     pub(super) freeze_when_idle: bool,
     pub(super) function_name: String,
     pub(super) handler: String,
@@ -54,19 +53,19 @@ pub(super) struct Setup {
     pub(super) arn: String,
 }
 
-/// The time, by two clocks.
+/// Current time on two clocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
-    /// Since the environment was made, without the time in which it was frozen.
+    /// Time since the environment was created, without the time in which it was frozen.
     pub(super) active: Duration,
-    /// The environment's wall clock, in milliseconds since 1970.
+    /// Wall clock of the environment, in milliseconds since 1970.
     pub(super) epoch_ms: u64,
 }
 
 /// A process of the environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Who {
-    /// By its place in [`Setup::extensions`].
+    /// Index into [`Setup::extensions`].
     Extension(usize),
     Runtime,
 }
@@ -76,9 +75,9 @@ pub(super) enum Who {
 pub(super) struct Event {
     pub(super) id: String,
     pub(super) payload: Bytes,
-    /// The value of `X-Amzn-Trace-Id`.
+    /// Value of `X-Amzn-Trace-Id`.
     pub(super) trace: String,
-    /// The client context, decoded; most callers send none.
+    /// Decoded client context; most callers send none.
     pub(super) client_context: Option<String>,
 }
 
@@ -88,7 +87,7 @@ pub(super) enum Request {
     RuntimeNext,
     Response {
         id: String,
-        /// The value of `Lambda-Runtime-Function-Response-Mode`.
+        /// Value of `Lambda-Runtime-Function-Response-Mode`.
         mode: Option<String>,
         body: Bytes,
     },
@@ -101,7 +100,7 @@ pub(super) enum Request {
     },
     Register {
         name: Option<String>,
-        /// Whether the account's id is asked for.
+        /// `true` if the response must contain the account id.
         account: bool,
         body: Bytes,
     },
@@ -118,49 +117,51 @@ pub(super) enum Request {
     },
 }
 
-/// What happened.
+/// An input of the machine.
 #[derive(Clone, Debug)]
 pub(super) enum Input {
-    /// Init is wanted ahead of any invocation.
+    /// Starts Init ahead of any invocation.
     Begin,
-    /// An invocation came.
+    /// An invocation arrived.
     Invoke(Event),
-    /// Someone inside calls. The id also becomes the identifier that the answer carries, if any.
+    /// A process inside calls the API. The id also becomes the identifier in the response, if there
+    /// is one.
     Call(Uuid, Request),
-    /// A caller inside has gone before it was answered.
+    /// A caller inside has disconnected before its response.
     HungUp(Uuid),
-    /// A process of that generation has ended.
+    /// A process of that generation has exited.
     Exited(u32, Who, Exit),
-    /// It could not be started, with the reason.
+    /// A process could not be started, with the reason.
     NotLaunched(u32, Who, String),
-    /// All processes are to end.
+    /// End all processes.
     Reset(ShutdownReason),
-    /// All processes are to end, and the environment too.
+    /// End all processes and the environment.
     Shutdown(ShutdownReason),
     /// Time has passed.
     Tick,
 }
 
-/// What is to be done.
+/// An effect for the driver to perform.
 #[derive(Clone, Debug)]
 pub(super) enum Effect {
     /// Start a process of the generation.
     Start(u32, Who),
-    /// Ask it to end, with SIGTERM.
+    /// Send SIGTERM.
     Terminate(Who),
-    /// Kill it.
+    /// Send SIGKILL.
     Kill(Who),
-    /// Let everything go on.
+    /// Thaw all processes.
     Thaw,
-    /// Stop everything.
+    /// Freeze all processes.
     Freeze,
-    /// Answer a call.
+    /// Send the response to an API call.
     Reply(Uuid, Reply),
-    /// Nobody is left to answer the calls that wait.
+    /// Close the pending calls: no process is left to read a response.
     HangUp,
-    /// Write a line of the function's log.
+    /// Write a line to the function's log.
     Log(String),
-    /// Answer the invocation's caller; `failed` when it is no answer of the function.
+    /// Send the response to the invocation's caller; `failed` if it does not come from the
+    /// function.
     Answer {
         id: String,
         body: Bytes,
@@ -168,13 +169,13 @@ pub(super) enum Effect {
     },
     /// Write the END and REPORT lines.
     Report(Account),
-    /// The invocation is over, its reset included: the environment has room for another.
+    /// The invocation has ended, its reset included: its capacity is free.
     Over(String),
-    /// The invocation came too late: the environment is going.
+    /// The invocation was not accepted: the environment is shutting down.
     NotTaken(String),
 }
 
-/// What a report is made of; the memory is added by who can see it.
+/// Data of a report; the driver adds the memory.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
     pub(super) id: String,
@@ -184,34 +185,34 @@ pub(super) struct Account {
     pub(super) status: Status,
 }
 
-/// An environment.
+/// State of an environment.
 #[derive(Debug)]
 pub(super) struct Machine {
     setup: Setup,
     phase: Phase,
-    /// Which set of processes this is; each Init begins another.
+    /// Generation of processes; each Init begins another.
     generation: u32,
-    /// Processes that have been started and have not ended.
+    /// Processes that have started and not yet exited.
     alive: BTreeSet<Who>,
     runtime: Runtime,
     extensions: Vec<Extension>,
-    /// Whether an extension that nobody started may register: until the runtime calls `next`.
+    /// `true` while internal extensions may register: until the runtime calls `next`.
     registration: bool,
-    /// The type of the first error from which there is no way back.
+    /// Type of the first fatal error.
     fatal: Option<&'static str>,
-    /// A process has died between two invocations: what the next one will fail with.
+    /// A process exited between two invocations: message of the next invocation's failure.
     broken: Option<String>,
-    /// No Init has been tried so far.
+    /// `true` until the first Init.
     fresh: bool,
-    /// How long the Init took that the next invocation is to report.
+    /// Duration of the Init that the next invocation reports.
     init: Option<Duration>,
     /// Invocations that wait for Init, or for the end of a reset.
     waiting: VecDeque<Event>,
-    /// Invocations that have begun; on demand one at most.
+    /// Invocations in progress; on demand at most one.
     in_flight: Vec<InFlight>,
     /// Invocations that are answered and reported and wait for the end of the reset.
     failed: Vec<String>,
-    /// On managed instances: invocations whose time ran out, and whose answer may still come.
+    /// On managed instances: invocations past their timeout, whose response may still arrive.
     late: BTreeSet<String>,
 }
 
@@ -259,7 +260,7 @@ impl Machine {
         }
     }
 
-    /// When to be told of the time at the latest, on the clock of [`Now::active`].
+    /// Time of the next [`Input::Tick`] at the latest, on the clock of [`Now::active`].
     pub(super) fn due(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Init(init) => init.due(),
@@ -269,7 +270,7 @@ impl Machine {
         }
     }
 
-    /// Takes what happened.
+    /// Processes one input.
     pub(super) fn step(&mut self, now: Now, input: Input) -> Effects {
         let mut effects = Effects::new();
         match input {
@@ -294,7 +295,7 @@ impl Machine {
             }
             Input::Reset(reason) => self.end_by_hand(now, reason, false, &mut effects),
             Input::Shutdown(reason) => self.end_by_hand(now, reason, true, &mut effects),
-            // Of processes that were, nothing more is to be learned.
+            // Events of exited processes have no further effect.
             Input::Exited(..) | Input::NotLaunched(..) | Input::Tick => {}
         }
         self.look_at_the_time(now, &mut effects);
@@ -323,13 +324,13 @@ impl Machine {
             }
         };
         if let Some(reply) = reply {
-            // Before what follows from the call: an answer precedes the next event.
+            // Placed before the effects of the call: a response precedes the next event.
             effects.insert(0, Effect::Reply(call, reply));
         }
         self.look_at_progress(now, effects);
     }
 
-    /// Init or an invocation may have come to its end.
+    /// Ends Init or an invocation if it is complete.
     fn look_at_progress(&mut self, now: Now, effects: &mut Effects) {
         match &self.phase {
             Phase::Init(_) if self.all_ready() => self.init_done(now, effects),
@@ -338,7 +339,7 @@ impl Machine {
         }
     }
 
-    /// Runtime and extensions have all called `next`.
+    /// Returns `true` if runtime and extensions have all called `next`.
     fn all_ready(&self) -> bool {
         self.runtime.is_ready() && self.extensions.iter().all(Extension::is_ready)
     }
@@ -386,7 +387,7 @@ impl Machine {
         self.broke(now, why.to_owned(), effects);
     }
 
-    /// Something has happened after which the processes cannot go on.
+    /// Handles an error after which the processes cannot continue.
     fn broke(&mut self, now: Now, message: String, effects: &mut Effects) {
         match &self.phase {
             Phase::Init(_) => self.init_failed(now, &message, effects),
@@ -405,7 +406,7 @@ impl Machine {
         }
     }
 
-    /// The type of what went wrong.
+    /// Type of the error.
     fn fatal_type(&self) -> &'static str {
         self.fatal.unwrap_or("Sandbox.Failure")
     }

@@ -1,44 +1,45 @@
-//! What an invocation took: the lines that Lambda writes around it, and the numbers in them.
+//! Report of an invocation: the lines that Lambda writes, and their numbers.
 
 use std::time::Duration;
 
-/// An invocation's numbers.
+/// Numbers of an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The invocation's id.
+    /// Id of the invocation.
     pub request_id: String,
-    /// How long Init took, in the first invocation of an environment: also where it was abandoned
-    /// or failed, and was done again as part of the invocation.
+    /// Duration of Init, in the first invocation of an environment. Set also if Init was abandoned
+    /// or failed and was repeated as part of the invocation.
     pub init: Option<Duration>,
-    /// From the event to the end, the extensions' tail and an Init within the invocation included.
+    /// Time from the event to the end, including the extensions' tail and an Init within the
+    /// invocation.
     pub duration: Duration,
-    /// Init and duration, in whole milliseconds: what is paid for.
+    /// Billed duration: Init and duration, in whole milliseconds.
     pub billed: Duration,
-    /// From the runtime's call of `next` to the last extension's, to the microsecond; zero when
-    /// the extensions called first, or are none. AWS measures the same: `extensionOverhead` in
+    /// Time from the runtime's call of `next` to the last extension's, to the microsecond. Zero if
+    /// the extensions called first or there are none. AWS measures the same: `extensionOverhead` in
     /// RIE's `rapid/handlers.go`.
     pub post_runtime_extensions: Duration,
-    /// The most memory that was in use since the environment was made, in MB.
+    /// Peak memory use since the environment was created, in MB.
     pub max_memory_mb: u64,
-    /// The function's memory size, in MB.
+    /// Memory size of the function, in MB.
     pub memory_mb: u32,
-    /// How it ended.
+    /// Status at the end.
     pub status: Status,
 }
 
-/// How an invocation ended.
+/// Status of an ended invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// The function answered, an error of its own included.
+    /// The function responded; its own errors count as responses.
     Success,
-    /// Its time ran out.
+    /// The invocation exceeded its timeout.
     Timeout,
-    /// A process died, or Init failed; with the error's type, `Runtime.ExitError`.
+    /// A process exited, or Init failed; with the error type, such as `Runtime.ExitError`.
     Error(String),
 }
 
 impl Report {
-    /// The line that ends an invocation's log, with its tabs as Lambda has them.
+    /// The REPORT line, with tabs as on Lambda.
     #[must_use]
     pub fn line(&self) -> String {
         let mut fields = vec![
@@ -65,12 +66,12 @@ impl Report {
     }
 }
 
-/// A time as Lambda prints it, in milliseconds with two digits.
+/// A time in Lambda's format, in milliseconds with two digits.
 pub(super) fn milliseconds(time: Duration) -> String {
     format!("{:.2}", time.as_secs_f64() * 1000.0)
 }
 
-/// What is paid for: whole milliseconds, of which the last has begun.
+/// Billed time: milliseconds, rounded up.
 pub(super) fn billed(time: Duration) -> Duration {
     let whole = time.as_nanos().div_ceil(1_000_000);
     Duration::from_millis(u64::try_from(whole).unwrap_or(u64::MAX))

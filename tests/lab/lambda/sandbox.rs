@@ -1,17 +1,19 @@
-//! One process of an execution environment, as Lambda starts it: the runtime or an extension, in
-//! a bubblewrap of its own.
+//! One process of an execution environment, started as Lambda starts it: the runtime or an
+//! extension, in a bubblewrap sandbox of its own.
 //!
-//! - It has a process-id space of its own, `/opt` and `/var/task` and all else read-only but
-//!   `/tmp`, which is a folder of the host that all processes of an environment share.
-//! - It is user 993 of group 990, with no capability, where user namespaces may be made; else the
-//!   user who runs the lab, which the log then says once. The network is the host's.
-//! - It may have 1,024 open files, and what its [`Limits`] give, from its first instruction on.
-//! - [`Running::freeze`] stops everything inside and returns when all of it stands still. The
-//!   sandbox's own two processes go on: they do nothing but wait.
-//! - It dies with the lab, with [`Running::kill`] and with its value, and leaves nothing behind.
+//! - The sandbox has its own process-id namespace. All is read-only, `/opt` and `/var/task`
+//!   included, except `/tmp`: a folder of the host that all processes of an environment share.
+//! - The process is user 993 of group 990 without capabilities, where user namespaces can be
+//!   created. Otherwise it runs as the user of the lab, which is logged once. The network is the
+//!   host's.
+//! - The process may open 1,024 files, and its [`Limits`] apply from its first instruction on.
+//! - [`Running::freeze`] stops everything inside and returns when all of it is stopped. The
+//!   sandbox's own two processes continue; they only wait.
+//! - The sandbox ends with the lab, with [`Running::kill`] and with its value, and leaves nothing
+//!   behind.
 //!
-//! What the process is told is [`environment`]'s business, and when it is started or frozen that
-//! of the platform.
+//! The module [`environment`] defines the variables of the process. The platform decides when it is
+//! started or frozen.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,22 +34,22 @@ mod tmp;
 pub use running::{NotFrozen, Running};
 pub use tmp::{NoSizeLimit, SizedTmp};
 
-/// The user and group that Lambda's processes have.
+/// User and group of Lambda's processes.
 const USER: &str = "993";
 const GROUP: &str = "990";
 
-/// What the log says where the sandbox can have no user of its own.
+/// Log line for sandboxes without a user of their own.
 const SAME_USER: &str = "lab: no user namespace may be made here: processes run as the lab's own \
                          user, not as user 993";
 
-/// Joins the control groups whose files are named before `--`, then becomes the sandbox: nothing
-/// of it runs outside them.
+/// Joins the control groups whose files are named before `--`, then executes the sandbox, so that
+/// none of it runs outside them.
 const JOIN: &str = r#"ulimit -n 1024
 while [ "$1" != -- ]; do echo $$ >"$1" || exit 1; shift; done
 shift
 exec "$@""#;
 
-/// What a process is started with.
+/// Configuration of a process.
 #[derive(Debug)]
 pub struct Sandbox<'a> {
     program: String,
@@ -60,8 +62,8 @@ pub struct Sandbox<'a> {
 }
 
 impl<'a> Sandbox<'a> {
-    /// Prepares to run `program`, a path inside (`/var/task/bootstrap`), with the host's folders
-    /// `layer` at `/opt`, `function` at `/var/task` and `tmp` at `/tmp`.
+    /// Configures `program`, a path inside (`/var/task/bootstrap`), with the host's folders `layer`
+    /// at `/opt`, `function` at `/var/task` and `tmp` at `/tmp`.
     #[must_use]
     pub fn new(program: &str, layer: &Path, function: &Path, tmp: &Path) -> Self {
         Self {
@@ -75,7 +77,7 @@ impl<'a> Sandbox<'a> {
         }
     }
 
-    /// Sets a variable; the process has no others.
+    /// Sets a variable; the process inherits none.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.variables.insert(name.into(), value.into());
@@ -94,25 +96,25 @@ impl<'a> Sandbox<'a> {
         self
     }
 
-    /// Runs it within an environment's limits.
+    /// Sets the resource limits of the environment.
     #[must_use]
     pub fn limits(mut self, limits: Option<&'a Limits>) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Shows it this clock in place of the machine's.
+    /// Replaces the machine's clock.
     #[must_use]
     pub fn clock(mut self, clock: Option<&'a SharedClock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Starts it; each line of its output goes to `log`. A program that cannot be run is one that
-    /// ends at once, with bubblewrap's complaint in the log.
+    /// Starts the process; its output goes to `log` line by line. A program that cannot be executed
+    /// exits at once, with bubblewrap's error in the log.
     ///
     /// # Errors
-    /// When no sandbox can be started.
+    /// If the sandbox cannot be started.
     pub fn spawn(self, log: &LogCapture) -> io::Result<Running> {
         let bwrap = bubblewrap::program().ok_or_else(|| {
             io::Error::new(
@@ -173,7 +175,7 @@ impl<'a> Sandbox<'a> {
     }
 }
 
-/// Whether the sandbox may have users of its own: tried once.
+/// Returns `true` if the sandbox can have users of its own; probed once.
 fn may_be_another(bwrap: &Path) -> bool {
     static TRIED: OnceLock<bool> = OnceLock::new();
     *TRIED.get_or_init(|| {

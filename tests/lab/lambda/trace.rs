@@ -1,37 +1,37 @@
-//! What went over an environment's Runtime and Extensions APIs, call by call.
+//! Trace of the calls to an environment's Runtime and Extensions APIs.
 
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-/// How many bytes of a body are kept.
+/// Maximum number of recorded bytes of a body.
 const KEPT: usize = 1024;
 
-/// One call of the API and its answer. An event is the answer of a call of `next`.
+/// One API call and its response. An event is the response to a call of `next`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiCall {
-    /// Who called: an extension's name, `runtime`, or `unknown` for a caller that did not say.
+    /// Caller: an extension's name, `runtime`, or `unknown` for a caller without an identifier.
     pub from: String,
-    /// The method.
+    /// Method.
     pub method: Method,
-    /// The path.
+    /// Path.
     pub path: String,
-    /// The beginning of what was sent.
+    /// Beginning of the request body.
     pub request: String,
-    /// When it came, since the environment was made.
+    /// Time of the call since the environment was created.
     pub asked: Duration,
-    /// When it was answered, since the environment was made. `None` while it waits, and for ever
-    /// when the caller died waiting.
+    /// Time of the response since the environment was created. `None` while the call is pending,
+    /// and if the caller died before the response.
     pub answered: Option<Duration>,
-    /// The answer's status.
+    /// Status of the response.
     pub status: Option<StatusCode>,
-    /// The beginning of the answer's body.
+    /// Beginning of the response body.
     pub response: String,
 }
 
 impl ApiCall {
-    /// The type of the event that the call brought, `INVOKE` or `SHUTDOWN` to an extension;
-    /// `None` when it brought none.
+    /// Type of the delivered event, `INVOKE` or `SHUTDOWN` for an extension; `None` without an
+    /// event.
     #[must_use]
     pub fn event(&self) -> Option<String> {
         let json: serde_json::Value = serde_json::from_str(&self.response).ok()?;
@@ -39,7 +39,7 @@ impl ApiCall {
     }
 }
 
-/// The beginning of a body, as text.
+/// Beginning of a body as text.
 pub(super) fn abbreviated(body: &[u8]) -> String {
     let kept = body.get(..KEPT).unwrap_or(body);
     let mut text = String::from_utf8_lossy(kept).trim_end().to_owned();

@@ -1,16 +1,16 @@
-//! A bandwidth that several flows share: each takes its place behind what is under way.
+//! A bandwidth shared by several flows: each slice queues behind the data in transit.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How far the link may have stood idle and still be caught up with. Sleeps end up to a timer's tick
-/// late and a task is not run at once: without this a flow that waits for each of its pieces would
-/// lose that time with each, and one connection never have the whole link.
+/// Idle time for which a flow may catch up. Sleeps end up to a timer tick late and a task is not
+/// scheduled at once. Without this allowance a flow that waits for each of its slices would lose
+/// that time with each, and one connection would never use the full bandwidth.
 const SLACK: Duration = Duration::from_millis(10);
 
-/// So many bytes a second, shared by those who hold it.
+/// Bytes per second, shared by all holders.
 #[derive(Debug)]
 pub(crate) struct Bandwidth {
     bytes_per_second: u64,
@@ -25,12 +25,12 @@ impl Bandwidth {
         }
     }
 
-    /// Bytes that make about a fiftieth of a second, so that a flow is smooth.
+    /// Bytes of about a fiftieth of a second, so that a flow is smooth.
     pub(crate) fn slice(&self) -> usize {
         usize::try_from(self.bytes_per_second / 50).map_or(usize::MAX, |size| size.max(1))
     }
 
-    /// Takes a place behind what is on the link already, and waits until it has passed.
+    /// Queues behind the data in transit, and waits until `bytes` have passed.
     pub(crate) async fn pass(&self, bytes: usize) {
         let nanos = bytes as u128 * 1_000_000_000 / u128::from(self.bytes_per_second);
         let time = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));

@@ -1,4 +1,4 @@
-//! One connection of a link: bytes from either side to the other, late and slow as told.
+//! One connection of a link: forwards bytes in both directions with the set delay and bandwidth.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 use super::{Lane, Settings, lock};
 
-/// The most that is read at once.
+/// Maximum number of bytes per read.
 const PIECE: usize = 64 * 1024;
-/// Pieces under way in one direction: what a latency can hold.
+/// Maximum number of chunks in transit per direction, which bounds the buffered latency.
 const UNDER_WAY: usize = 256;
 
-/// Serves `client` until both sides are done, one breaks off, or the link is cut.
+/// Serves `client` until both directions end, one fails, or the link is cut.
 pub(super) async fn run(mut client: TcpStream, settings: &Settings, mut cut: watch::Receiver<u64>) {
     let connect = async {
         settings.passable().await;
@@ -48,14 +48,14 @@ pub(super) async fn run(mut client: TcpStream, settings: &Settings, mut cut: wat
         }
     };
     if !in_good_order {
-        // A reset on one side is one on the other.
+        // A reset on one side resets the other.
         for stream in [&client, &server] {
             let _ = stream.set_zero_linger();
         }
     }
 }
 
-/// One direction, to its end.
+/// Forwards one direction to its end.
 async fn carry(
     from: impl AsyncRead + Unpin,
     to: impl AsyncWrite + Unpin,
@@ -90,7 +90,7 @@ async fn take(
             bandwidth.pass(count).await;
         }
         let due = Instant::now() + *lock(&settings.latency);
-        // The other end of this queue is gone only when the connection is.
+        // The queue's receiver is dropped only with the connection.
         let _ = enter
             .send((due, Bytes::copy_from_slice(&buffer[..count])))
             .await;
@@ -117,7 +117,7 @@ async fn deliver(
 impl Settings {
     /// Waits until there is no black hole.
     async fn passable(&self) {
-        // The sender is in `self`, so the only end of this wait is the black hole's.
+        // The sender is owned by `self`, so this wait ends only when the black hole does.
         let _ = self.black_hole.subscribe().wait_for(|on| !on).await;
     }
 }

@@ -1,18 +1,18 @@
-//! An address from which nothing comes back: a listener whose queue is full, for which Linux
-//! drops every further request to connect without a word.
+//! An address that never responds: a listener with a full backlog, for which Linux silently drops
+//! further connection requests.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// Connecting to [`Self::address`] does not end as long as this value lives, but by the patience
-/// of the one who tries.
+/// Connecting to [`Self::address`] does not complete while this value exists; only the client's own
+/// timeout ends the attempt.
 #[derive(Debug)]
 pub struct Unroutable {
     address: SocketAddr,
     _never_accepts: TcpListener,
-    /// Fills the queue, which has one place more than it is given.
+    /// Fills the backlog, which has one more slot than its configured size.
     _in_its_queue: TcpStream,
 }
 
@@ -29,13 +29,13 @@ impl Unroutable {
         })
     }
 
-    /// The address.
+    /// Address to connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The same as the root of URLs.
+    /// URL of the address.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

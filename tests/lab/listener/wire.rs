@@ -1,4 +1,4 @@
-//! A TCP stream, or TLS on one, that tells its [`Line`] when it was flushed, and that ends as the line says.
+//! A TCP or TLS stream that reports flushes to its [`Connection`] and ends as the connection says.
 
 use std::io;
 use std::pin::Pin;
@@ -12,9 +12,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::Line;
 
-/// What a connection's bytes go over.
+/// Transport of a connection.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// The connection itself.
+    /// The underlying TCP stream.
     fn tcp(&self) -> &TcpStream;
 }
 
@@ -72,7 +72,7 @@ impl<S: Stream> AsyncWrite for Wire<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper comes here once its own buffer is written out.
+    /// Called by hyper once its own buffer is written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         if flushed.is_ready() {
@@ -90,7 +90,7 @@ impl<S: Stream> AsyncWrite for Wire<S> {
 impl<S: Stream> Drop for Wire<S> {
     fn drop(&mut self) {
         if self.line.reset.load(Ordering::Acquire) {
-            // A close with no time to linger is a reset.
+            // A close with zero linger is a reset.
             let _ = self.stream.tcp().set_zero_linger();
         }
     }

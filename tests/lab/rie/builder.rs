@@ -1,4 +1,4 @@
-//! What an execution environment is made of, and the sandbox that comes of it.
+//! Configuration of an execution environment under RIE, and its sandbox.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use crate::child::Child;
 use crate::http::Client;
 use crate::ports::Port;
 
-/// The name under which RIE runs inside.
+/// Name of RIE's process inside.
 pub(super) const RIE: &str = "rie";
 
-/// How to start an execution environment. As it is, it has Lambda's own defaults: 3 s an
-/// invocation, 128 MB (which RIE reports and does not enforce), the handler `bootstrap`.
+/// Configuration of an execution environment with Lambda's defaults: a timeout of 3 s, 128 MB
+/// (which RIE reports and does not enforce), the handler `bootstrap`.
 #[derive(Debug)]
 pub struct Builder {
     layer: PathBuf,
@@ -48,7 +48,7 @@ impl Builder {
         }
     }
 
-    /// Sets a variable of the function's configuration; function and extensions see it.
+    /// Sets a variable of the function's configuration, visible to function and extensions.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.variables.insert(name.into(), value.into());
@@ -67,52 +67,52 @@ impl Builder {
         self
     }
 
-    /// The function's timeout, in whole seconds.
+    /// Sets the function's timeout, in whole seconds.
     #[must_use]
     pub fn timeout_seconds(mut self, seconds: u32) -> Self {
         self.timeout_seconds = seconds;
         self
     }
 
-    /// The function's memory size, in MB.
+    /// Sets the function's memory size, in MB.
     #[must_use]
     pub fn memory_mb(mut self, megabytes: u32) -> Self {
         self.memory_mb = megabytes;
         self
     }
 
-    /// The function's handler setting, which `_HANDLER` tells the runtime.
+    /// Sets the function's handler, which the runtime gets as `_HANDLER`.
     #[must_use]
     pub fn handler(mut self, handler: impl Into<String>) -> Self {
         self.handler = handler.into();
         self
     }
 
-    /// Takes the `/tmp` of an earlier environment.
+    /// Reuses the `/tmp` of an earlier environment.
     #[must_use]
     pub fn tmp(mut self, tmp: Arc<TempDir>) -> Self {
         self.tmp = Some(tmp);
         self
     }
 
-    /// Takes another RIE than the one that `make rie` fetches.
+    /// Replaces the RIE that `make rie` fetches.
     #[must_use]
     pub fn rie(mut self, program: impl AsRef<Path>) -> Self {
         self.rie = Some(program.as_ref().to_owned());
         self
     }
 
-    /// Prints the log's lines as they come, too.
+    /// Also prints the log's lines to the terminal.
     #[must_use]
     pub fn echo(mut self) -> Self {
         self.echo = true;
         self
     }
 
-    /// Starts the sandbox and RIE in it, and returns when RIE listens.
+    /// Starts RIE in a sandbox, and returns when it listens.
     ///
     /// # Errors
-    /// [`RieError`] when something is missing, or RIE does not come up.
+    /// [`RieError`] if an artifact is missing, or RIE does not start.
     pub async fn start(self) -> Result<ExecutionEnvironment, RieError> {
         let tmp = match &self.tmp {
             Some(tmp) => Arc::clone(tmp),
@@ -156,7 +156,8 @@ impl Builder {
         command.args(["--proc", "/proc", "--dev", "/dev"]);
         command.arg("--bind").arg(tmp).arg("/tmp");
         command.arg("--ro-bind").arg(&self.layer).arg("/opt");
-        // bwrap would make it for root alone; on managed instances RIE runs a function as another.
+        // bwrap would create it for root alone; for managed instances RIE runs a function as
+        // another user.
         command.args(["--perms", "0755", "--dir", "/var"]);
         command
             .arg("--ro-bind")
@@ -175,7 +176,7 @@ impl Builder {
         Ok(command)
     }
 
-    /// What RIE is told, which it hands on; what the test sets comes last and wins.
+    /// Variables for RIE, which it passes on; those that the test sets come last and override.
     fn environment(&self) -> BTreeMap<String, String> {
         let mut environment: BTreeMap<String, String> = [
             ("PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin".to_owned()),
@@ -201,10 +202,10 @@ impl Builder {
 }
 
 fn new_tmp() -> Result<TempDir, RieError> {
-    // Short, because a test may reach a Unix socket in it, whose path has 108 bytes at most.
+    // Short, because tests may open a Unix socket in it, whose path has 108 bytes at most.
     let tmp = tempfile::Builder::new().prefix("lab").tempdir();
     tmp.map_err(|source| RieError::Io {
-        what: "make a folder for /tmp",
+        what: "create a folder for /tmp",
         source,
     })
 }

@@ -1,4 +1,4 @@
-//! What an invocation brought.
+//! Result of an invocation under RIE.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -6,24 +6,24 @@ use serde_json::Value;
 
 use crate::http::Answer;
 
-/// An invocation's outcome, as RIE gives it.
+/// Result of an invocation, as RIE returns it.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// RIE's status: 200 for answers and for errors that the function reported, 502 when a
-    /// process died.
+    /// Status of RIE: 200 for responses and for errors that the function reported, 502 if a process
+    /// exited.
     pub status: StatusCode,
-    /// RIE's headers.
+    /// Headers of RIE.
     pub headers: HeaderMap,
-    /// The payload as it came.
+    /// Unchanged payload.
     pub body: Bytes,
-    /// The payload as JSON, `None` when it is none.
+    /// The payload as JSON, `None` if it is no JSON.
     pub json: Option<Value>,
 }
 
-/// An invocation that failed: on Lambda, one whose answer carries `X-Amz-Function-Error`.
+/// A failed invocation: on Lambda, one whose response has `X-Amz-Function-Error`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionError {
-    /// `errorType`, or `Sandbox.Timedout` when the time ran out.
+    /// `errorType`, or `Sandbox.Timedout` after the timeout.
     pub error_type: String,
     /// `errorMessage`.
     pub message: String,
@@ -40,9 +40,8 @@ impl Invocation {
         }
     }
 
-    /// The failure, `None` when the function answered. RIE marks the errors that a function
-    /// reports in no way, so an answer that is an object with `errorType` and `errorMessage`
-    /// counts as one.
+    /// The failure, `None` if the function succeeded. RIE does not mark the errors that a function
+    /// reports, so an object with `errorType` and `errorMessage` counts as one.
     #[must_use]
     pub fn function_error(&self) -> Option<FunctionError> {
         let text = |name| self.json.as_ref()?.get(name)?.as_str().map(str::to_owned);
@@ -55,7 +54,7 @@ impl Invocation {
                 error_type: "Sandbox.Timedout".into(),
                 message: self.text(),
             }),
-            // A process died after the function had answered.
+            // A process exited after the function had responded.
             _ if self.status != StatusCode::OK => Some(FunctionError {
                 error_type: self.status.to_string(),
                 message: self.text(),
@@ -64,7 +63,7 @@ impl Invocation {
         }
     }
 
-    /// Whether the function's time ran out.
+    /// Returns `true` if the invocation exceeded the function's timeout.
     #[must_use]
     pub fn timed_out(&self) -> bool {
         self.function_error()

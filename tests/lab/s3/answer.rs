@@ -1,4 +1,4 @@
-//! The way out: an answer's body is counted for the record, and bent as the plan says.
+//! Response bodies: counts the sent bytes for the record, and applies the faults of the plan.
 
 use std::io;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use super::faults::{Ending, Plan};
 use crate::listener::{Body, Line};
 use crate::records::Records;
 
-/// The most that leaves at once, in bytes: what is counted as sent is at most about this much more than
-/// what has left when a client breaks off.
+/// Maximum number of bytes per write. When a client disconnects, the recorded number exceeds the
+/// sent one by about this much at most.
 const SLICE: usize = 256 * 1024;
 
-/// Keeps one request's record up to date; dropped when the answer is over, whichever way.
+/// Updates one request's record; dropped at the end of the response, however it ends.
 pub(super) struct Tally {
     records: Arc<Records<Record>>,
     place: usize,
@@ -55,7 +55,7 @@ impl Drop for Tally {
     }
 }
 
-/// Makes the body that leaves out of the one that the service gave.
+/// Wraps the body of the service.
 pub(super) fn shape(
     response: http::Response<s3s::Body>,
     plan: Plan,
@@ -64,7 +64,7 @@ pub(super) fn shape(
 ) -> http::Response<Body> {
     let (mut head, body) = response.into_parts();
     head.headers.extend(plan.headers.iter().cloned());
-    // The body becomes a stream of unknown length: what it promised is to be declared by now.
+    // The wrapped body is a stream of unknown length, so the length must be declared here.
     if let Some(length) = hyper::body::Body::size_hint(&body).exact()
         && !head.headers.contains_key(http::header::CONTENT_LENGTH)
         && head.status != StatusCode::NOT_MODIFIED
@@ -89,9 +89,9 @@ pub(super) fn shape(
 
 struct Flow {
     body: s3s::Body,
-    /// What the service gave and has not left yet.
+    /// Remaining bytes of the service's body.
     rest: Bytes,
-    /// The offset in the answer's body at which `rest` begins.
+    /// Offset of `rest` in the response body.
     at: u64,
     plan: Plan,
     tally: Tally,
@@ -109,7 +109,7 @@ impl Flow {
             if matches!(ending, Ending::Reset) {
                 self.line.end_in_reset();
             }
-            return Some(Err(io::Error::other("a fault that the test asked for")));
+            return Some(Err(io::Error::other("an injected fault")));
         }
         while self.rest.is_empty() {
             match self.body.frame().await? {
@@ -131,7 +131,7 @@ impl Flow {
         Some(Ok(slice))
     }
 
-    /// How much leaves at once: never past the place of the next fault.
+    /// Size of the next write: never past the offset of the next fault.
     fn slice(&self) -> usize {
         let stall = self.plan.stall.as_ref().map(|(after, _)| *after);
         let cut = self.plan.cut.map(|(after, _)| after);
@@ -142,7 +142,7 @@ impl Flow {
             .fold(self.rest.len().min(link), usize::min)
     }
 
-    /// Where `place` of the whole body is within the next `length` bytes of it.
+    /// Index of `place` within the next `length` bytes of the body, if it is there.
     fn index_of(&self, place: Option<u64>, length: usize) -> Option<usize> {
         let index = usize::try_from(place?.checked_sub(self.at)?).ok()?;
         (index < length).then_some(index)

@@ -1,4 +1,4 @@
-//! How clients reach an S3 of the lab: an SDK client, and the environment of a process.
+//! Clients of the lab's S3 servers: an SDK client, and a process's environment variables.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -21,7 +21,7 @@ pub(crate) fn new(url: &str, access_key: &str, secret_key: &str) -> Client {
     Client::from_conf(config)
 }
 
-/// The environment that makes a process use the server at `url`, with the lab's keys.
+/// Environment variables that make a process use the server at `url`, with the lab's keys.
 pub(crate) fn env(url: &str) -> Vec<(String, String)> {
     let keys = crate::credentials::env().map(|(name, value)| (name.into(), value.into()));
     let mut env = Vec::from(keys);

@@ -1,5 +1,5 @@
-//! Conditional requests, in the order of RFC 9110: `If-Match` makes `If-Unmodified-Since` moot,
-//! `If-None-Match` makes `If-Modified-Since` moot.
+//! Conditional requests, in the order of RFC 9110: `If-Match` overrides `If-Unmodified-Since`,
+//! `If-None-Match` overrides `If-Modified-Since`.
 
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +22,7 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    /// For GET and HEAD: 304 when there is nothing new to send, 412 when the object is another.
+    /// For GET and HEAD: 304 if the object is not modified, 412 if another object is required.
     pub(super) fn check(&self, object: &Object) -> S3Result<()> {
         let modified = Timestamp::from(whole_seconds(object.modified));
         let as_wanted = match (&self.if_match, &self.if_unmodified_since) {
@@ -44,8 +44,8 @@ impl Conditions {
         Ok(())
     }
 
-    /// For PUT: 412 unless what stands there now is what the caller thinks, 404 when it thinks
-    /// that there is something and there is nothing.
+    /// For PUT: 412 unless the current object meets the condition, 404 if an object is required and
+    /// there is none.
     pub(super) fn check_upload(&self, current: Option<&Object>) -> S3Result<()> {
         if let Some(condition) = &self.if_match {
             let current = current.ok_or(S3ErrorCode::NoSuchKey)?;

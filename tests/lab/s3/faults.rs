@@ -1,5 +1,4 @@
-//! How requests are made to fail: rules, each of which says which requests it means and what
-//! becomes of them.
+//! Injected faults: rules that select requests and say how they fail.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +12,13 @@ use super::Record;
 use crate::gate::Gate;
 use crate::link::Bandwidth;
 
-/// Which requests fail, and how. Begin with [`Rule::on`] or [`Rule::any`], narrow it down, and
-/// name one or more faults; those of every rule that matches apply together, and of two faults of
-/// one kind the later rule's.
+/// Selects requests and lists their faults. Begin with [`FaultRule::on`] or [`FaultRule::any`],
+/// narrow it down, and add one or more faults. The faults of all matching rules are combined; of
+/// two faults of one kind the later rule's applies.
 ///
 /// ```
-/// # use lab::s3::Rule;
-/// let slow_down = Rule::on("GET").key("fraud/model.onnx").first(2).status(503, "SlowDown");
+/// # use lab::s3::FaultRule;
+/// let slow_down = FaultRule::on("GET").key("fraud/model.onnx").first(2).status(503, "SlowDown");
 /// ```
 #[derive(Debug)]
 pub struct Rule {
@@ -31,7 +30,7 @@ pub struct Rule {
     plan: Plan,
 }
 
-/// What is to become of one request.
+/// Combined faults of one request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
     pub(super) refusal: Option<Refusal>,
@@ -41,7 +40,7 @@ pub(super) struct Plan {
     pub(super) flip: Option<u64>,
     pub(super) stall: Option<(u64, Gate)>,
     pub(super) cut: Option<(u64, Ending)>,
-    /// Headers of the answer, in addition to its own.
+    /// Additional headers of the response.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -81,41 +80,41 @@ impl Rule {
         }
     }
 
-    /// Only requests for this key.
+    /// Restricts the rule to this key.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
         self.key = Some(key.to_owned());
         self
     }
 
-    /// Only the first `count` of the requests that match.
+    /// Restricts the rule to the first `count` matching requests.
     #[must_use]
     pub fn first(mut self, count: usize) -> Self {
         (self.skip, self.take) = (0, count);
         self
     }
 
-    /// Only the `n`th of the requests that match, counted from 1 since the rule was given.
+    /// Restricts the rule to the `n`th matching request, counted from 1 since the rule was added.
     #[must_use]
     pub fn nth(mut self, n: usize) -> Self {
         (self.skip, self.take) = (n.saturating_sub(1), 1);
         self
     }
 
-    /// Answer with an error, without looking at the request: `503`, `SlowDown`.
+    /// Responds with an error without reading the request: `503`, `SlowDown`.
     #[must_use]
     pub fn status(self, status: u16, code: &str) -> Self {
-        let body = error(code, "a fault that the test asked for", "");
+        let body = error(code, "an injected fault", "");
         self.answer(status, "application/xml", &body)
     }
 
-    /// As [`Self::status`], with a message of the test's choice, and `more` elements of XML after it.
+    /// Like [`Self::status`], with the given message, followed by the XML elements `more`.
     #[must_use]
     pub fn error(self, status: u16, code: &str, message: &str, more: &str) -> Self {
         self.answer(status, "application/xml", &error(code, message, more))
     }
 
-    /// Answer with this body, which need not be S3's, without looking at the request.
+    /// Responds with this body, which need not be S3's, without reading the request.
     #[must_use]
     pub fn answer(mut self, status: u16, content_type: &'static str, body: &str) -> Self {
         self.plan.refusal = Some(Refusal {
@@ -126,7 +125,7 @@ impl Rule {
         self
     }
 
-    /// Adds a header to the error that the rule answers with; without one, nothing.
+    /// Adds a header to the rule's error; without effect if there is none.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
         if let Some(refusal) = &mut self.plan.refusal {
@@ -139,7 +138,7 @@ impl Rule {
         self
     }
 
-    /// Adds a header to whatever is answered, such as one that was stored with the object.
+    /// Adds a header to every response, such as one that was stored with the object.
     #[must_use]
     pub fn answer_header(mut self, name: &'static str, value: &'static str) -> Self {
         let (name, value) = (
@@ -150,53 +149,51 @@ impl Rule {
         self
     }
 
-    /// Let time pass before the first byte of the answer.
+    /// Delays the first byte of the response.
     #[must_use]
     pub fn latency(mut self, latency: Duration) -> Self {
         self.plan.latency = Some(latency);
         self
     }
 
-    /// Send bodies through one link of so many bytes a second, which all requests of this rule
-    /// share.
+    /// Limits bodies to this many bytes per second, shared by all requests of this rule.
     #[must_use]
     pub fn bandwidth(mut self, bytes_per_second: u64) -> Self {
         self.plan.link = Some(Arc::new(Bandwidth::new(bytes_per_second)));
         self
     }
 
-    /// Send `bytes` of the body, then reset the connection. The reset may overtake what the
-    /// client has not read yet.
+    /// Resets the connection after `bytes` of the body. The reset may overtake data that the client
+    /// has not read yet.
     #[must_use]
     pub fn reset_after(mut self, bytes: u64) -> Self {
         self.plan.cut = Some((bytes, Ending::Reset));
         self
     }
 
-    /// Send `bytes` of the body and close the connection in good order: the answer is shorter
-    /// than the length it declared.
+    /// Closes the connection after `bytes` of the body: the response is shorter than its declared
+    /// length.
     #[must_use]
     pub fn truncate_after(mut self, bytes: u64) -> Self {
         self.plan.cut = Some((bytes, Ending::Close));
         self
     }
 
-    /// Send `bytes` of the body, then nothing until the gate opens.
+    /// Pauses after `bytes` of the body until the gate opens.
     #[must_use]
     pub fn stall_after(mut self, bytes: u64, gate: &Gate) -> Self {
         self.plan.stall = Some((bytes, gate.clone()));
         self
     }
 
-    /// Invert the body's byte at `offset`, counted from the answer's own beginning.
+    /// Inverts the byte at `offset` of the response body.
     #[must_use]
     pub fn flip(mut self, offset: u64) -> Self {
         self.plan.flip = Some(offset);
         self
     }
 
-    /// Put other bytes under the key before answering: the overwrite that comes between two
-    /// requests of one download.
+    /// Overwrites the object before responding: an overwrite between two requests of one download.
     #[must_use]
     pub fn overwrite(mut self, bytes: impl Into<Bytes>) -> Self {
         self.plan.overwrite = Some(bytes.into());

@@ -1,5 +1,4 @@
-//! The operations of S3 that the lab knows, as `s3s` asks for them once a request is parsed and
-//! its signature holds.
+//! Implemented operations of S3, called by `s3s` with parsed and authenticated requests.
 
 use std::sync::Arc;
 
@@ -20,9 +19,9 @@ use super::conditions::Conditions;
 use super::store::{Checksum, NULL_VERSION, Object, Store};
 use super::versions;
 
-/// What S3 takes in one upload, in bytes.
+/// Maximum size of a single upload, in bytes.
 const LARGEST_UPLOAD: usize = 5 << 30;
-/// How many keys a listing shows at once.
+/// Maximum number of keys per page of a listing.
 pub(super) const LISTED_AT_ONCE: i32 = 1000;
 
 pub(super) struct Operations {
@@ -54,7 +53,7 @@ impl S3 for Operations {
         let content_range = input
             .range
             .map(|_| format!("bytes {}-{}/{size}", part.start, part.end - 1));
-        // S3 has a checksum of the whole object and none of an arbitrary part.
+        // S3 has a checksum of the whole object and none of an arbitrary range.
         let checked = input.range.is_none() && is_enabled(input.checksum_mode.as_ref());
         let sums = sums(&object, checked);
         let body = object.bytes.slice(place(part.start)..place(part.end));
@@ -143,8 +142,8 @@ impl S3 for Operations {
             }
             None => Checksum::crc64nvme(&bytes),
         };
-        // Looked at only now, when the body is whole, as S3 does: of two conditional uploads at
-        // once one wins.
+        // Checked once the body is complete, as in S3: of two concurrent conditional uploads one
+        // wins.
         let conditions = Conditions {
             if_match: input.if_match,
             if_none_match: input.if_none_match,
@@ -300,7 +299,7 @@ impl Operations {
     }
 }
 
-/// An error that says that a delete marker is what stands there.
+/// An error with the header that marks a delete marker.
 fn marked(code: S3ErrorCode, marker: &Object) -> S3Error {
     let mut headers = HeaderMap::new();
     headers.insert("x-amz-delete-marker", HeaderValue::from_static("true"));
@@ -343,7 +342,7 @@ fn shown_version(object: &Object) -> Option<String> {
     (object.version_id != NULL_VERSION).then(|| object.version_id.clone())
 }
 
-/// The part of a key up to the first delimiter behind the prefix, where it has one.
+/// The key up to the first delimiter after the prefix, if there is one.
 fn folder(key: &str, prefix: &str, delimiter: Option<&str>) -> Option<String> {
     let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty())?;
     let (folder, _) = key.strip_prefix(prefix)?.split_once(delimiter)?;
@@ -362,7 +361,7 @@ fn listed((key, object): (String, Object)) -> Listed {
 
 async fn collect(mut body: StreamingBlob) -> S3Result<Bytes> {
     let mut bytes = BytesMut::new();
-    // An upload that breaks off, or whose signed chunks are wrong, ends here and stores nothing.
+    // An upload that is cut off or has invalid signed chunks ends here and stores nothing.
     while let Some(chunk) = body.try_next().await.map_err(incomplete)? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > LARGEST_UPLOAD {

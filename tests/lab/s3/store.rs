@@ -1,4 +1,4 @@
-//! The objects: buckets of keys, each with its versions, oldest first.
+//! Object store: buckets of keys, each with its versions, oldest first.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -12,32 +12,32 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
-/// The id of the only version that a bucket without versions has.
+/// Version id in an unversioned bucket.
 pub(super) const NULL_VERSION: &str = "null";
 
 /// One version of an object, or a delete marker.
 #[derive(Clone, Debug)]
 pub struct Object {
-    /// The version's id; `null` in a bucket without versions.
+    /// Version id; `null` in an unversioned bucket.
     pub version_id: String,
-    /// The content; empty for a delete marker.
+    /// Content; empty for a delete marker.
     pub bytes: Bytes,
-    /// The `ETag` without its quotes.
+    /// `ETag` without quotes.
     pub etag: String,
-    /// The full-object checksum that goes with it.
+    /// Full-object checksum.
     pub checksum: Checksum,
-    /// When it was stored.
+    /// Time of the upload.
     pub modified: SystemTime,
-    /// Whether it marks that the object was deleted.
+    /// `true` for a delete marker.
     pub is_delete_marker: bool,
 }
 
-/// A full-object checksum in base64, as the headers `x-amz-checksum-…` carry it.
+/// Full-object checksum in base64, as in the headers `x-amz-checksum-…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checksum {
     /// `x-amz-checksum-crc64nvme`.
     Crc64Nvme(String),
-    /// `x-amz-checksum-crc32`, what the SDKs send with an upload.
+    /// `x-amz-checksum-crc32`, the default of the SDKs' uploads.
     Crc32(String),
     /// `x-amz-checksum-crc32c`.
     Crc32C(String),
@@ -46,7 +46,7 @@ pub enum Checksum {
 }
 
 impl Checksum {
-    /// The checksum of `bytes` of the same kind as this one.
+    /// Checksum of `bytes` of the same kind as `self`.
     pub(super) fn again(&self, bytes: &[u8]) -> Self {
         match self {
             Self::Crc64Nvme(_) => Self::crc64nvme(bytes),
@@ -66,7 +66,7 @@ impl Checksum {
 }
 
 fn crc32(algorithm: crc_fast::CrcAlgorithm, bytes: &[u8]) -> String {
-    // A 32-bit sum comes in the low half of 64 bits.
+    // A 32-bit sum is in the low half of the 64 bits.
     let sum = crc_fast::checksum(algorithm, bytes).to_be_bytes();
     STANDARD.encode(&sum[4..])
 }
@@ -129,7 +129,7 @@ impl Store {
         self.put_with(bucket, key, bytes, checksum)
     }
 
-    /// Stores into a bucket that exists; into none otherwise.
+    /// Stores an object if the bucket exists.
     pub(super) fn put_with(
         &self,
         bucket: &str,
@@ -202,7 +202,7 @@ impl Store {
         (!last.is_delete_marker).then_some(last)
     }
 
-    /// The current objects whose keys begin with `prefix`, in order of the keys.
+    /// Current objects whose keys begin with `prefix`, sorted by key.
     pub(super) fn list(&self, bucket: &str, prefix: &str) -> Vec<(String, Object)> {
         let buckets = self.buckets();
         let Some(bucket) = buckets.get(bucket) else {
@@ -221,7 +221,7 @@ impl Store {
 }
 
 impl Store {
-    /// Every key that begins with `prefix`, in order, with its versions and delete markers, newest first.
+    /// Sorted keys that begin with `prefix`, with their versions and delete markers, newest first.
     pub(super) fn list_versions(&self, bucket: &str, prefix: &str) -> Vec<(String, Vec<Object>)> {
         let buckets = self.buckets();
         let keys = buckets
@@ -234,7 +234,7 @@ impl Store {
     }
 }
 
-/// An id without an order that a client could read from it, as S3's are.
+/// An opaque id from which a client cannot derive an order, as in S3.
 fn version_id(number: u64, etag: &str) -> String {
     let digest = Md5::digest(format!("{number} {etag}"));
     let mut id = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest);

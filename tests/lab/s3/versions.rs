@@ -1,4 +1,4 @@
-//! The listing of versions and delete markers.
+//! Listing of versions and delete markers.
 
 use s3s::dto::{
     DeleteMarkerEntry, ETag, ListObjectVersionsInput, ListObjectVersionsOutput, ObjectVersion,
@@ -9,7 +9,7 @@ use s3s::{S3Result, s3_error};
 use super::operations::{LISTED_AT_ONCE, length};
 use super::store::Store;
 
-/// One page: by key, and of each key the newest first.
+/// One page, sorted by key and, for each key, newest first.
 pub(super) fn list(
     store: &Store,
     input: ListObjectVersionsInput,

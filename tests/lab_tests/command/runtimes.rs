@@ -1,13 +1,13 @@
-//! Functions as users have them, unchanged: Python on AWS's own runtime client, and Node over the
-//! Runtime API. AWS's client for Node is not tried: its package is compiled where it is installed,
-//! with cmake and autoconf, which not every machine has.
+//! Unmodified functions of users: Python on AWS's own runtime client, and Node over the Runtime
+//! API. AWS's client for Node is not tested: its package is compiled at installation, with cmake
+//! and autoconf, which not every machine has.
 
 use lab::http::Client;
 use serde_json::{Value, json};
 
 use super::{Served, wait_for, workspace};
 
-/// The function that `make runtimes` lays out.
+/// The function that `make runtimes` stages.
 fn python() -> String {
     let function = workspace("target/functions/python");
     assert!(
@@ -86,7 +86,7 @@ async fn an_hour_of_freeze_passes_at_once_on_a_clock_that_is_not_real() {
         ];
         let served = Served::start(&arguments).await;
         let before = answer(&served, &json!({})).await;
-        // The caller has its answer before the environment waits for the next event.
+        // The caller gets its response before the environment waits for the next event.
         super::serving::row_with(&served, "frozen").await;
         let frozen = served.done(&["freeze", "--for", "1h"]).await;
         assert_eq!(frozen, "freeze: environment 0\n");
@@ -115,7 +115,7 @@ async fn a_link_stands_before_each_endpoint() {
     let reply = answer(&served, &json!({"variable": "AWS_ENDPOINT_URL_S3"})).await;
     let seen = reply["variable"].as_str().unwrap();
     assert_ne!(seen, url);
-    // What connects to the link arrives at the endpoint.
+    // A connection to the link reaches the endpoint.
     let (_, port) = seen.rsplit_once(':').unwrap();
     let _connection = Client::tcp(port.parse().unwrap()).connect().await.unwrap();
     let arrived = tokio::time::timeout(lab::WAIT_LIMIT, endpoint.accept());

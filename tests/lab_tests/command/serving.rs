@@ -1,4 +1,4 @@
-//! `lab serve`, and what acts on it.
+//! `lab serve`, and the commands that control it.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -93,16 +93,16 @@ async fn what_cannot_be_is_refused_with_what_is_allowed() {
     assert_eq!(status, 400);
     assert_eq!(
         text,
-        r#"X-Amz-Invocation-Type: "Later": allowed is RequestResponse, Event or DryRun"#
+        r#"invalid X-Amz-Invocation-Type: "Later"; allowed: RequestResponse, Event or DryRun"#
     );
     let (status, text) = message(served.invoke_with("{}", &[("x-amz-log-type", "All")]).await);
     assert_eq!(
         (status, text.as_str()),
-        (400, r#"X-Amz-Log-Type: "All": allowed is None or Tail"#)
+        (400, r#"invalid X-Amz-Log-Type: "All"; allowed: None or Tail"#)
     );
     let client = Client::tcp(served.port);
     let (status, text) = message(client.get(INVOKE).await.unwrap());
-    assert_eq!((status, text.as_str()), (405, "GET: allowed is POST"));
+    assert_eq!((status, text.as_str()), (405, "method GET not allowed; allowed: POST"));
     let (status, text) = message(client.get("/nothing").await.unwrap());
     assert_eq!(status, 404);
     assert!(text.contains(INVOKE), "{text}");
@@ -116,7 +116,7 @@ async fn what_cannot_be_is_refused_with_what_is_allowed() {
         message(bad),
         (
             400,
-            "for_ms=long: allowed is a whole number of milliseconds".to_owned()
+            "invalid for_ms=long; allowed: a whole number of milliseconds".to_owned()
         )
     );
 }
@@ -129,7 +129,7 @@ async fn environments_are_shown_frozen_thawed_and_reset() {
     assert_eq!(head.lines().count(), 1, "{head}");
     assert_eq!(
         served.done(&["freeze"]).await,
-        "freeze: there is no environment\n"
+        "freeze: no environments\n"
     );
 
     served.invoke("{}").await;
@@ -160,7 +160,7 @@ async fn environments_are_shown_frozen_thawed_and_reset() {
     let output = served.command(&["thaw", "--environment", "7"]).await;
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(error, "lab: thaw: no environment 7; there are [0]\n");
+    assert_eq!(error, "lab: thaw: no environment 7; existing: [0]\n");
 }
 
 #[tokio::test]
@@ -226,7 +226,7 @@ async fn as_many_environments_as_allowed_are_made() {
     assert_eq!(served.done(&["status"]).await.lines().count(), 3);
 }
 
-/// Waits for a row of the status that holds the text.
+/// Waits for a row of the status that contains the text.
 pub(super) async fn row_with(served: &super::Served, text: &str) -> String {
     let find = async {
         loop {

@@ -1,5 +1,5 @@
-//! Arguments that cannot be: the message names the flag, the value and what is allowed, and the
-//! exit code is 2; or 1, for what only the attempt shows.
+//! Invalid arguments: the message names the flag, the value and the allowed values. The exit code
+//! is 2, or 1 if the fault shows only in the attempt.
 
 use lab::ports::Port;
 
@@ -82,7 +82,7 @@ async fn a_port_that_nobody_or_somebody_listens_on_is_named() {
     let (code, error) = refused(&["serve", "--function", &function, "--port", &taken]).await;
     assert_eq!(code, Some(1));
     assert!(
-        error.contains(&format!("--port {taken}: cannot listen on it")),
+        error.contains(&format!("cannot listen on port {taken}")),
         "{error}"
     );
 }

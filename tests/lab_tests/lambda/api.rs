@@ -1,17 +1,17 @@
-//! The Runtime and Extensions APIs: what they answer, call by call.
+//! The Runtime and Extensions APIs: responses to each call.
 
 use http::{Method, Request};
 use lab::http::{Answer, Client};
 
 use super::*;
 
-/// Someone who calls the API of an environment, as a process inside would.
+/// A caller of an environment's API, like a process inside.
 struct Caller {
     client: Client,
 }
 
 impl Caller {
-    /// The API's port, as the processes inside are told it.
+    /// Port of the API, from the variables of the processes inside.
     fn of(environment: &Environment) -> Self {
         let pid = environment.processes("bootstrap")[0];
         let variables = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
@@ -127,7 +127,7 @@ async fn late_unknown_and_wrong_calls_are_refused_by_name() {
         .call(Method::PUT, "/2022-07-01/telemetry", &[], "{}")
         .await;
     assert_eq!(refusal(&answer), (202, "Telemetry.NotSupported".to_owned()));
-    // Nothing of this disturbs anyone.
+    // None of these calls affects the environment.
     lambda.answer(&json!({})).await.unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Time that runs out, processes that die, Inits that fail; and what comes after.
+//! Timeouts, exits of processes and failed Inits, and the state afterwards.
 
 use super::*;
 
@@ -104,7 +104,7 @@ async fn a_timeout_is_an_error_and_resets_the_environment_with_its_tmp_kept() {
     let report = lambda.wait_for_reports(3).await.unwrap().remove(2);
     assert_eq!(
         report.init, None,
-        "an Init within an invocation is a part of its duration"
+        "an Init within an invocation counts in its duration"
     );
 }
 
@@ -123,7 +123,7 @@ async fn an_extension_that_never_calls_next_times_the_invocation_out_after_the_a
     let text = lambda.log().text();
     assert!(
         !text.contains(r#""SHUTDOWN""#),
-        "who does not ask is not told: {text}"
+        "an extension without SHUTDOWN got one: {text}"
     );
 }
 
@@ -213,7 +213,7 @@ async fn without_a_bootstrap_there_is_no_runtime() {
     let answer = lambda.invoke(&json!({})).await;
     assert_eq!(error_type(&answer), "Runtime.InvalidEntrypoint");
     environment(&lambda).wait_until(State::Empty).await.unwrap();
-    // A layer may bring it.
+    // A layer may provide it.
     copy_probe(&folders.layer().join("bootstrap"));
     lambda.answer(&json!({})).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Freeze and thaw, by itself and by hand.
+//! Automatic and manual freeze and thaw.
 
 use super::*;
 
@@ -36,7 +36,7 @@ async fn a_freeze_by_hand_holds_the_functions_time_as_well() {
     let freeze = async {
         environment.wait_until(State::Invoke).await.unwrap();
         environment.freeze().await.unwrap();
-        // Longer than the function may take.
+        // Longer than the function's timeout.
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         assert_eq!(environment.state(), State::Invoke);
         leave(&environment, "go");

@@ -1,4 +1,4 @@
-//! Several environments, and one with several invocations.
+//! Several environments, and one environment with several invocations.
 
 use super::*;
 use futures_util::future::join_all;
@@ -24,7 +24,7 @@ async fn who_finds_all_busy_gets_an_environment_of_its_own() {
         answer.unwrap();
     };
     both.await;
-    // Both are free: none is made.
+    // Both are free: none is created.
     lambda.wait_for_reports(2).await.unwrap();
     join_all([lambda.answer(&second), lambda.answer(&second)]).await;
     assert_eq!(lambda.environments().len(), 2);
@@ -95,7 +95,7 @@ async fn provisioned_environments_are_initialized_ahead_and_without_a_limit() {
     environment(&lambda).wait_until_frozen().await.unwrap();
     lambda.answer(&json!({})).await.unwrap();
     let report = lambda.wait_for_reports(1).await.unwrap().remove(0);
-    assert_eq!(report.init, None, "it was done before");
+    assert_eq!(report.init, None, "Init was done before");
     assert!(!lambda.log().text().contains("INIT_REPORT"));
 }
 

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The sidecar's path within `path`, where `resource` matched with these parameters.
+/// The sidecar's path within `path`, with `resource` matched by these parameters.
 fn mapped(path: &str, resource: &str, parameters: &[(&str, &str)]) -> String {
     let parameters = parameters
         .iter()
@@ -170,14 +170,14 @@ fn the_base_path_comes_off_behind_the_stage_and_out_of_the_resource() {
 }
 
 proptest! {
-    /// Whatever is mapped in front of it, a path that the resource matched comes out whole.
+    /// The path that the resource matched is unchanged after removing any prefix.
     #[test]
     fn any_base_path_comes_off(base in "(/[^/%{}]{1,8}){0,3}", rest in "[^/%{}]{1,8}(/[^/%{}]{1,8}){0,3}") {
         let path = format!("{base}/{rest}");
         prop_assert_eq!(mapped(&path, "/{proxy+}", &[("proxy", &rest)]), format!("/{rest}"));
     }
 
-    /// The outcome is the path's own end, whatever the event says of it.
+    /// The result is a suffix of the path, whatever the other fields are.
     #[test]
     fn nothing_is_made_up(path in ".*", resource in ".*", value in ".*", base in ".*") {
         let mapping = Mapping {

@@ -70,7 +70,7 @@ fn a_body_that_is_no_json_is_still_a_message() {
     assert_eq!(message.call.unwrap().target, "/predict");
 }
 
-/// Fair queues are standard queues with groups, which promise no order.
+/// Fair queues are standard queues with groups, without any order.
 #[test]
 fn groups_count_where_the_queue_keeps_their_order() {
     let group = |arn: &str| {

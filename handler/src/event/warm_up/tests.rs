@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::Call;
 use crate::event::{self, BasePath, Kind, Work};
 
-/// AWS's sample of a schedule's event.
+/// AWS's sample of a scheduled event.
 const SCHEDULED: &str = include_str!("../../../tests/events/eventbridge.json");
 
 fn scheduled(changes: Value) -> String {
@@ -63,7 +63,7 @@ fn a_schedule_that_sends_something_to_infer_is_no_warm_up() {
     ] {
         assert_eq!(call(event).method, Method::POST, "{event}");
     }
-    // An event of EventBridge is none because of its source alone.
+    // The source EventBridge alone does not make a warm-up.
     let state = scheduled(json!({ "detail-type": "EC2 Instance State-change Notification" }));
     let (_, work) = event::read(&state, &BasePath::default());
     assert!(work.is_err());

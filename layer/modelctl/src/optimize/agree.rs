@@ -1,4 +1,4 @@
-//! Whether the optimised model gives what the model gives, and how fast each of them runs.
+//! Comparison of the optimised model's outputs with the model's, and of their run times.
 
 use std::fmt;
 use std::path::Path;
@@ -15,27 +15,28 @@ use crate::compare::{Difference, compare as difference};
 use crate::inputs::{self, Inputs};
 use crate::units;
 
-/// Runs of both models in turn, at least and at most, and about how long.
+/// Minimum and maximum number of alternating runs of both models, and their total duration.
 const ROUNDS: (usize, usize) = (3, 25);
 const TIME_FOR_ROUNDS: Duration = Duration::from_secs(5);
 
-/// What the comparison came to, when it did not end in an error.
+/// Result of a comparison without an error.
 pub(super) enum Verdict {
     Agree {
-        /// How many inputs, in words.
+        /// Number of inputs in words.
         inputs: String,
-        /// The first of them.
+        /// The first input.
         first: Inputs,
         outputs: Vec<(String, Difference)>,
         runs: Row,
-        /// Whether runs are slower than before by more than a tenth.
+        /// `true` if runs are slower than before by more than a tenth.
         slower: bool,
     },
-    /// The model itself cannot be run on what was made up.
+    /// The model itself cannot be run on the generated inputs.
     NotCompared(String),
 }
 
-/// Runs both on the same inputs, and fails where their outputs differ by more than is allowed.
+/// Runs both models on the same inputs, and fails if their outputs differ by more than the
+/// tolerance.
 pub(super) fn compare(
     engine: &OnnxRuntime,
     before: &Path,
@@ -46,7 +47,7 @@ pub(super) fn compare(
 ) -> anyhow::Result<Verdict> {
     let given = !arguments.files.is_empty();
     let before = engine.load(before, None)?;
-    let after = engine.load(after, None).context("the optimised model")?;
+    let after = engine.load(after, None).context("cannot load the optimised model")?;
     if before.signature() != after.signature() {
         bail!("the optimised model has other inputs or outputs; nothing is written");
     }
@@ -63,7 +64,7 @@ pub(super) fn compare(
             Err(error) => return Ok(Verdict::NotCompared(error.to_string())),
         };
         let found = run(&*after, inputs)
-            .context("the optimised model fails where the other does not; nothing is written")?;
+            .context("the optimised model fails where the original does not; nothing is written")?;
         let between = differences(&expected, &found, tolerance)?;
         outputs = between
             .into_iter()
@@ -114,7 +115,7 @@ fn differences(
             let found = difference(before, after, tolerance).and_then(|found| {
                 if found.of_allowed > 1.0 {
                     Err(format!(
-                        "the largest difference is {:.1e}, {:.1} times what is allowed",
+                        "the largest difference is {:.1e}, {:.1} times the tolerance",
                         found.absolute, found.of_allowed
                     ))
                 } else {
@@ -131,7 +132,7 @@ fn differences(
         .collect()
 }
 
-/// How long a run of each takes, on these inputs.
+/// Median duration of a run of each on these inputs.
 fn time(
     before: &dyn Session,
     after: &dyn Session,

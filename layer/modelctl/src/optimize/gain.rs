@@ -1,4 +1,4 @@
-//! What the optimised model saves, measured.
+//! Measured gain of the optimised model.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -10,10 +10,11 @@ use model_sidecar::onnx::Description;
 use crate::load::{self, Took};
 use crate::units;
 
-/// Loads of each model that count, in turn; the first of each, which only brings the file into memory, does not.
+/// Number of measured loads per model, in turn; the first load of each, which reads the file into
+/// memory, is not measured.
 const LOADS: usize = 5;
 
-/// A line of the table.
+/// A row of the table.
 pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) before: String,
@@ -30,7 +31,8 @@ impl fmt::Display for Row {
 pub(super) struct Gain([Row; 4]);
 
 impl Gain {
-    /// Loads both models several times, each in a process of its own, and runs them there once, where there is `input`.
+    /// Loads both models several times, each in a process of its own, with one run if there is an
+    /// `input`.
     pub(super) fn measure(
         before: &Path,
         after: &Path,
@@ -89,13 +91,13 @@ impl fmt::Display for Gain {
     }
 }
 
-/// The middle one, or the upper of the two in the middle.
+/// The median, or the upper of two.
 pub(super) fn median<T: Ord + Copy + Default>(mut values: Vec<T>) -> T {
     values.sort_unstable();
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// The bytes of a model with all its files.
+/// Size of a model with all its files, in bytes.
 fn size(model: &Path) -> anyhow::Result<u64> {
     let description = Description::read(&File::open(model)?)?;
     let files = description

@@ -1,4 +1,5 @@
-//! Where the optimised model goes: made in a folder beside, then moved, so that nothing half made is ever there.
+//! Output files of the optimised model: created in a temporary folder on the same file system, then
+//! moved, so that no partial output is visible.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,18 +10,18 @@ use model_sidecar::ids::FilePath;
 use model_sidecar::onnx::Description;
 use tempfile::TempDir;
 
-/// The files to be written.
+/// Paths of the output files.
 pub(crate) struct Place {
     folder: PathBuf,
-    /// The model's name in it.
+    /// File name of the model.
     pub(crate) name: String,
-    /// The name of its data.
+    /// File name of its data.
     pub(crate) data: String,
 }
 
 impl Place {
-    /// Where the output goes. Refuses what is there already, unless it may be replaced, and always the files of
-    /// `model` itself.
+    /// Determines the output files. Rejects existing files unless they may be replaced, and always
+    /// the files of `model` itself.
     pub(crate) fn find(
         output: &Path,
         model: &Path,
@@ -43,11 +44,11 @@ impl Place {
             .and_then(|name| name.to_str())
             .filter(|name| FilePath::parse(name).is_ok());
         let Some(name) = name else {
-            bail!("the name of {} is no text", model.display());
+            bail!("the file name of {} is not valid UTF-8", model.display());
         };
         if folder.exists() && !folder.is_dir() {
             bail!(
-                "{} is there and is no folder; name a folder, or a file that ends in .onnx",
+                "{} exists and is not a folder; give a folder, or a file that ends in .onnx",
                 folder.display()
             );
         }
@@ -60,12 +61,12 @@ impl Place {
         for file in place.files() {
             if file.canonicalize().is_ok_and(|file| own.contains(&file)) {
                 bail!(
-                    "{} belongs to the model itself; write elsewhere",
+                    "{} belongs to the model itself; give another output path",
                     file.display()
                 );
             }
             if !replace && file.symlink_metadata().is_ok() {
-                bail!("{} is there already; --force replaces it", file.display());
+                bail!("{} already exists; --force replaces it", file.display());
             }
         }
         Ok(place)
@@ -75,7 +76,7 @@ impl Place {
         [&self.name, &self.data].map(|name| self.folder.join(name))
     }
 
-    /// A new folder on the same file system, which is gone in the end.
+    /// A temporary folder on the same file system, removed when dropped.
     pub(crate) fn folder_beside(&self) -> anyhow::Result<TempDir> {
         let there = self.folder.ancestors().find(|folder| folder.is_dir());
         tempfile::Builder::new()
@@ -84,13 +85,14 @@ impl Place {
             .with_context(|| format!("cannot write to {}", self.folder.display()))
     }
 
-    /// Moves what was made in `from` to where it belongs, and gives the files that are there now.
+    /// Moves the files in `from` to their place, and returns the final paths.
     pub(crate) fn take(&self, from: &Path) -> anyhow::Result<Vec<PathBuf>> {
         self.move_from(from)
             .with_context(|| format!("cannot write to {}", self.folder.display()))
     }
 
-    /// A model is never there with the data of another: the old one goes first, and the new one comes last.
+    /// A model never exists with the data of another: the old model is removed first, and the new
+    /// one is moved last.
     fn move_from(&self, from: &Path) -> io::Result<Vec<PathBuf>> {
         fs::create_dir_all(&self.folder)?;
         let [model, data] = self.files();
@@ -117,7 +119,7 @@ fn remove(file: &Path) -> io::Result<()> {
     }
 }
 
-/// The model's file and those that it names, as far as they are there.
+/// The existing ones of the model's file and those that it names.
 fn own_files(model: &Path, description: &Description) -> BTreeSet<PathBuf> {
     let named = description
         .external

@@ -1,6 +1,6 @@
-//! `modelctl optimize`, as a user runs it, on real models and on files that are none.
+//! `modelctl optimize`, run as a user would, on real models and on invalid files.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod model;
 
@@ -23,7 +23,7 @@ fn models() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/models")
 }
 
-/// What it printed, and whether it succeeded.
+/// Output, and `true` on success.
 struct Said {
     success: bool,
     text: String,
@@ -51,7 +51,7 @@ fn refused(said: &Said, reason: &str) {
     assert!(!said.success && said.text.contains(reason), "{}", said.text);
 }
 
-/// The names of what lies in a folder.
+/// File names in a folder.
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).unwrap();
     entries
@@ -140,7 +140,7 @@ fn a_large_model_becomes_a_graph_and_its_data_and_gives_the_same() {
         panic!("no tensors");
     };
     assert_eq!(before, after);
-    // Nothing is left of the making.
+    // No temporary file remains.
     assert_eq!(
         names(folder.path()),
         BTreeSet::from(["model.onnx".to_owned(), "new".to_owned()])
@@ -152,7 +152,7 @@ fn a_large_model_becomes_a_graph_and_its_data_and_gives_the_same() {
 
     refused(
         &optimize(&made, &folder.path().join("again"), &[]),
-        "is optimised already (by onnxruntime 1.28.0, extended)",
+        "is already optimised (by onnxruntime 1.28.0, extended)",
     );
     assert!(!folder.path().join("again").exists());
 }
@@ -212,7 +212,7 @@ fn what_is_there_is_replaced_only_when_told_and_the_model_itself_never() {
     fs::write(&out, "before").unwrap();
     refused(
         &optimize(&given, &out, &[]),
-        "out.onnx is there already; --force replaces it",
+        "out.onnx already exists; --force replaces it",
     );
     assert_eq!(fs::read(&out).unwrap(), b"before");
     let said = optimize(&given, &out, &["--force"]);
@@ -274,7 +274,8 @@ fn files_that_cannot_be_optimised_are_refused_with_the_reason() {
 
 #[test]
 fn nothing_is_written_when_the_outputs_differ() {
-    // A random number depends on the place of its node in the graph, which the removal of the first one moves.
+    // A random number depends on its node's index in the graph, which the removal of the first node
+    // changes.
     let (folder, given) = with(
         &Model::new()
             .input("x", FLOAT, &["1000"])
@@ -291,7 +292,7 @@ fn nothing_is_written_when_the_outputs_differ() {
     );
     assert!(
         said.text
-            .contains("times what is allowed; nothing is written"),
+            .contains("times the tolerance; nothing is written"),
         "{}",
         said.text
     );
@@ -303,7 +304,8 @@ fn nothing_is_written_when_the_outputs_differ() {
     assert!(said.success, "{}", said.text);
 }
 
-/// place int64 [n] → y, what stands at these places of a list of one: it fails on any place but 0.
+/// place int64 [n] → y, the elements at these indices of a list of one: it fails on any index but
+/// 0.
 fn picky() -> (TempDir, PathBuf) {
     with(
         &Model::new()
@@ -369,7 +371,7 @@ fn a_dimension_that_the_model_does_not_have_is_a_mistake() {
 
 #[test]
 fn a_marked_model_is_loaded_as_it_is() {
-    // ONNX Runtime computes a constant of 400 MB when it optimises this one.
+    // ONNX Runtime computes a constant of 400 MB when it optimises this model.
     let folder = tempfile::tempdir().unwrap();
     let peak = |mark: Option<AtLoad>| {
         let file = folder.path().join("model.onnx");

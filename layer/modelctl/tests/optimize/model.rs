@@ -1,9 +1,9 @@
-//! Small ONNX models, written field by field.
+//! Small ONNX models, encoded field by field.
 
 pub(crate) const FLOAT: u64 = 1;
 pub(crate) const INT64: u64 = 7;
 
-/// A model whose graph grows.
+/// A model under construction.
 #[derive(Default)]
 pub(crate) struct Model {
     graph: Vec<u8>,
@@ -15,7 +15,7 @@ impl Model {
         Self { graph }
     }
 
-    /// An input. A dimension is a length, or a name.
+    /// Adds an input. A dimension is a length, or a name.
     pub(crate) fn input(self, name: &str, datatype: u64, shape: &[&str]) -> Self {
         self.with(11, &port(name, datatype, shape))
     }
@@ -24,7 +24,7 @@ impl Model {
         self.with(12, &port(name, datatype, shape))
     }
 
-    /// An initializer.
+    /// Adds an initializer.
     pub(crate) fn floats(
         self,
         name: &str,
@@ -42,7 +42,7 @@ impl Model {
         self.with(5, &tensor.concat())
     }
 
-    /// A node without attributes; `domain:Operator` for one that is not ONNX's own.
+    /// Adds a node without attributes; `domain:Operator` for an operator outside ONNX.
     pub(crate) fn node(self, operator: &str, inputs: &[&str], outputs: &[&str]) -> Self {
         let (domain, operator) = operator.split_once(':').unwrap_or(("", operator));
         let names = |field, names: &[&str]| {

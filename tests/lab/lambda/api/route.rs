@@ -1,4 +1,4 @@
-//! Which call a path means, and what its headers say.
+//! Mapping from paths and headers to the calls of the API.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -9,7 +9,7 @@ use super::IDENTIFIER;
 const RUNTIME: &str = "/2018-06-01/";
 const EXTENSIONS: &str = "/2020-01-01/extension/";
 
-/// What a path means.
+/// A routed call.
 #[derive(Debug)]
 pub(super) enum Route {
     Runtime(RuntimeCall),
@@ -17,11 +17,11 @@ pub(super) enum Route {
     Next,
     InitError,
     ExitError,
-    /// The Telemetry API, or the Logs API before it: there is neither, and neither is it an error.
+    /// The Telemetry API or its predecessor, the Logs API: not supported, which is not an error.
     NotSupported(&'static str, &'static str),
     Ping,
     NoSuchPath,
-    /// The path is right, the method is not.
+    /// The path exists, the method is not allowed.
     NoSuchMethod,
 }
 
@@ -86,7 +86,7 @@ impl Route {
         (Self::Runtime(call), Method::POST)
     }
 
-    /// The call, or the answer where there is nothing to decide.
+    /// The call, or the response if there is nothing to decide.
     pub(super) fn request(self, headers: &HeaderMap, body: Bytes) -> Result<Request, Reply> {
         let text = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
         let from = text(IDENTIFIER);

@@ -1,11 +1,11 @@
-//! Where control groups can be made on this machine.
+//! Detection of the places where control groups can be created on this machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::WhyNot;
 
-/// What this machine has.
+/// The control groups of this machine.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// Version 1.
@@ -14,7 +14,8 @@ pub(super) enum Found {
     Two(Vec<PathBuf>),
 }
 
-/// The trees of version 1. The lab's groups go to their roots: its own group is not its to fill.
+/// Hierarchies of version 1. The lab's groups go to their roots, because the lab may not change its
+/// own group.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Trees {
     pub(super) memory: PathBuf,
@@ -28,7 +29,7 @@ pub(super) fn find() -> Result<Found, WhyNot> {
     read(&mounts, &own).ok_or(WhyNot::NoHierarchy)
 }
 
-/// A machine may have both; memory and CPU are in one of them, and in version 1 if that has them.
+/// A machine may have both versions. Version 1 is used if it has memory and CPU.
 fn read(mounts: &str, own: &str) -> Option<Found> {
     if let (Some(memory), Some(cpu)) = (tree(mounts, "memory"), tree(mounts, "cpu")) {
         let pids = tree(mounts, "pids");

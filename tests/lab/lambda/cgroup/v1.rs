@@ -1,18 +1,18 @@
-//! Version 1: each resource has a tree of its own, and a process is in a group of each.
+//! Version 1: each resource has its own hierarchy, and a process is in one group of each.
 
 use super::hierarchy::Trees;
 use super::{Limits, MAX_TASKS, PERIOD_MICROS, Share, Version, WhyNot, make as make_group, write};
 
 pub(super) fn make(trees: &Trees, name: &str, share: Share) -> Result<Limits, WhyNot> {
     let memory = make_group(&trees.memory, name)?;
-    // From here on the value removes what was made, whatever fails.
+    // From here on, dropping the value removes the created groups after any failure.
     let mut limits = Limits {
         version: Version::One,
         groups: vec![memory.clone()],
         memory: memory.clone(),
     };
     write(&memory, "memory.limit_in_bytes", &share.memory_bytes)?;
-    // Memory and swap together; absent where the kernel doesn't count swap.
+    // Memory and swap together; absent where the kernel does not count swap.
     if memory.join("memory.memsw.limit_in_bytes").exists() {
         write(&memory, "memory.memsw.limit_in_bytes", &share.memory_bytes)?;
     }

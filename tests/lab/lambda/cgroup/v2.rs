@@ -1,13 +1,13 @@
-//! Version 2: one tree for all resources. Groups that hold processes can hand no resources on to
-//! groups below them, so the lab's groups go beside its own or further up, where the resources
-//! are handed on.
+//! Version 2: one hierarchy for all resources. A group that contains processes cannot delegate
+//! resources to child groups. The lab's groups are therefore siblings of its own group, or higher
+//! up where the resources are delegated.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Limits, MAX_TASKS, PERIOD_MICROS, Share, Version, WhyNot, make as make_group, write};
 
-/// Makes a group below the first of `parents` that hands on memory and CPU and lets us.
+/// Creates a group below the first of `parents` that delegates memory and CPU and is writable.
 pub(super) fn make(parents: &[PathBuf], name: &str, share: Share) -> Result<Limits, WhyNot> {
     let mut refused = WhyNot::NoHierarchy;
     for parent in parents

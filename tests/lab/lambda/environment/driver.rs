@@ -1,5 +1,5 @@
-//! What carries out what the machine decides: one task for each environment, which takes one
-//! order after the other and does all that follows from it before the next.
+//! Driver that performs the machine's decisions: one task per environment, which handles one
+//! command with all its effects before the next.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,17 +23,17 @@ use super::state::{Seen, ShutdownReason, State};
 
 const MB: u64 = 1024 * 1024;
 
-/// What an environment is told.
+/// A command to an environment.
 #[derive(Debug)]
 pub(in super::super) enum Order {
-    /// Someone inside calls the API.
+    /// A process inside calls the API.
     Call {
         at: Instant,
         id: Uuid,
         request: Request,
         reply: oneshot::Sender<Reply>,
     },
-    /// Someone inside has gone before it was answered.
+    /// A caller has disconnected before its response.
     HungUp(Uuid),
     Begin,
     Invoke {
@@ -45,19 +45,19 @@ pub(in super::super) enum Order {
     Freeze(oneshot::Sender<Result<(), NotFrozen>>),
     Thaw(oneshot::Sender<()>),
     LetPass(Duration, oneshot::Sender<Result<(), LambdaError>>),
-    /// Answered when it is over.
+    /// Answered when the reset is complete.
     Reset(ShutdownReason, oneshot::Sender<()>),
     Shutdown(ShutdownReason, oneshot::Sender<()>),
 }
 
-/// What became of an invocation.
+/// Outcome of an invocation.
 #[derive(Debug)]
 pub(in super::super) enum Outcome {
     Answered {
         body: Bytes,
         failed: bool,
     },
-    /// The environment was going.
+    /// The environment was shutting down.
     NotTaken,
 }
 
@@ -70,11 +70,11 @@ pub(super) struct Driver {
     active: ActiveClock,
     orders: mpsc::UnboundedSender<Order>,
     inbox: mpsc::UnboundedReceiver<Order>,
-    /// One waits for each process.
+    /// One task per process, which waits for its exit.
     watchers: JoinSet<()>,
     replies: HashMap<Uuid, oneshot::Sender<Reply>>,
     callers: HashMap<String, oneshot::Sender<Outcome>>,
-    /// Those who wait for the end of a reset or a shutdown.
+    /// Callers that wait for the end of a reset or a shutdown.
     until_ended: Vec<oneshot::Sender<()>>,
     idle: Idle,
     peak_bytes: u64,
@@ -122,7 +122,7 @@ impl Driver {
             }
             while self.watchers.try_join_next().is_some() {}
         }
-        // Whoever comes now finds nobody; whoever has come is told so.
+        // Closing first makes later senders fail; commands already queued get a response below.
         self.inbox.close();
         while let Ok(order) = self.inbox.try_recv() {
             if let Order::Invoke { answer, .. } = order {
@@ -190,11 +190,12 @@ impl Driver {
             epoch_ms: self.epoch_ms(),
         };
         let effects = self.machine.step(now, input);
-        // Whoever sees a state in which there is a place for an invocation finds the place.
+        // Capacity is freed before the state is published, so that a reader of the state finds it.
         let over = |effect: &&Effect| matches!(effect, Effect::Over(_) | Effect::NotTaken(_));
         let places = effects.iter().filter(over).count();
         self.given.fetch_sub(places, Ordering::AcqRel);
-        // Seen before anyone is answered: who has its answer finds the state that goes with it.
+        // Published before any response, so that a caller finds the state that matches its
+        // response.
         self.show();
         for effect in effects {
             self.carry_out(effect).await;
@@ -315,8 +316,9 @@ impl Driver {
     async fn report(&mut self, account: Account) {
         let parts = Arc::clone(&self.parts);
         let peak = tokio::task::spawn_blocking(move || {
-            // A group is charged for files only when it was the first to read them, as it is on Lambda and seldom
-            // here: what the processes had resident counts as well.
+            // A group is charged for file pages only if it was the first to read them. That is
+            // always so on Lambda and seldom here, so the resident memory of the processes is taken
+            // if it is larger.
             let counted = parts.limits.as_ref().and_then(super::Limits::peak_bytes);
             let resident = parts.processes.peak_resident_bytes();
             counted.unwrap_or_default().max(resident)
@@ -338,7 +340,7 @@ impl Driver {
         self.ledger.reports.push(report);
     }
 
-    /// The invocation's place is free: who waits for one may look again.
+    /// Frees the invocation's capacity and wakes waiting invocations.
     fn over(&mut self, id: &str, not_taken: bool) {
         if let Some(caller) = self.callers.remove(id)
             && not_taken
@@ -348,7 +350,7 @@ impl Driver {
         self.ledger.stir();
     }
 
-    /// Lets everyone see what it is about.
+    /// Publishes the current state.
     fn show(&mut self) {
         let now = Seen {
             state: self.machine.state(),
@@ -380,7 +382,7 @@ async fn until(when: Option<Instant>) {
     }
 }
 
-/// The time since the environment was made, without that in which it was frozen.
+/// Clock that excludes the time in which the environment was frozen.
 #[derive(Debug)]
 struct ActiveClock {
     made: Instant,
@@ -417,18 +419,18 @@ impl ActiveClock {
         since.saturating_sub(self.stood)
     }
 
-    /// When it will be `time` by this clock, as far as one can see.
+    /// Real time at which this clock will reach `time`, if it keeps running.
     fn when(&self, time: Duration) -> Option<Instant> {
         (!self.stands()).then(|| self.made + self.stood + time)
     }
 }
 
-/// For how long nothing was to be done.
+/// Duration of idleness.
 #[derive(Debug)]
 struct Idle {
     limit: Option<Duration>,
     since: Option<Instant>,
-    /// Time that was let pass meanwhile.
+    /// Simulated time that passed while idle.
     passed: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The processes of an environment, each in its sandbox.
+//! Processes of an environment, each in its sandbox.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,7 +16,7 @@ use super::super::sandbox::environment::{self, Facts};
 use super::super::sandbox::{NotFrozen, Running, Sandbox};
 use crate::log_capture::LogCapture;
 
-/// Where a runtime may be, inside, in this order.
+/// Paths of a runtime in the sandbox, in order of preference.
 const BOOTSTRAPS: [&str; 2] = ["/var/task/bootstrap", "/opt/bootstrap"];
 
 #[derive(Debug)]
@@ -39,10 +39,10 @@ impl Processes {
         }
     }
 
-    /// Starts the runtime or an extension of that name.
+    /// Starts the runtime or an extension.
     ///
     /// # Errors
-    /// Why it cannot be started, in the platform's words where it has some.
+    /// The reason of the failure, in the platform's wording where it has one.
     pub(super) fn start(
         &self,
         who: Who,
@@ -72,7 +72,7 @@ impl Processes {
         Ok(running)
     }
 
-    /// Where the runtime is: in the function, or else in a layer.
+    /// Path of the runtime: in the function, or else in a layer.
     fn bootstrap(&self) -> Result<String, String> {
         let folders = [&self.function, &self.layer];
         let found = BOOTSTRAPS
@@ -92,7 +92,7 @@ impl Processes {
         self.running().get(&who).cloned()
     }
 
-    /// Forgets one that has ended; another that was started in its place meanwhile stays.
+    /// Removes an exited process, unless it was already replaced.
     pub(super) fn forget(&self, who: Who) {
         let mut running = self.running();
         let ended = match running.get(&who) {
@@ -104,12 +104,12 @@ impl Processes {
     }
 
     pub(super) fn terminate(&self, who: Who) {
-        // What its sandbox started first is the program itself.
+        // The sandbox's first child is the program itself.
         let program = self
             .of(who)
             .and_then(|running| running.pids().into_iter().min());
         if let Some(pid) = program {
-            // One that has gone meanwhile needs no signal.
+            // An error means that the process has exited since.
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
     }
@@ -124,7 +124,7 @@ impl Processes {
         }
     }
 
-    /// Ends all of them now, and returns when they are gone.
+    /// Kills all processes and returns when they have exited.
     pub(super) fn kill_all(&self) {
         for running in self.all() {
             running.kill();
@@ -154,7 +154,7 @@ impl Processes {
             .collect()
     }
 
-    /// The most that was resident, of all of them together, in bytes.
+    /// Peak resident memory of all processes together, in bytes.
     pub(super) fn peak_resident_bytes(&self) -> u64 {
         self.all()
             .iter()

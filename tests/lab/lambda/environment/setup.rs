@@ -1,4 +1,4 @@
-//! What of a function's configuration goes where, when an environment is made.
+//! Setup of an environment from a function's configuration.
 
 use std::fs;
 use std::io;
@@ -15,28 +15,27 @@ use super::super::sandbox::environment::Facts;
 use crate::credentials;
 use crate::log_capture::LogCapture;
 
-/// What every function here is called.
+/// Name of every function of the lab.
 const FUNCTION: &str = "lab";
-/// The account that AWS's emulator puts into a function's ARN.
+/// Account id in AWS's emulator's function ARNs.
 const ACCOUNT: &str = "012345678912";
 
-/// The folder for `/tmp`; one that was handed on goes to the first environment.
+/// Folder for `/tmp`; a folder given to the builder goes to the first environment.
 pub(super) fn tmp(builder: &Builder, number: usize) -> Result<Arc<TempDir>, LambdaError> {
     match &builder.tmp {
         Some(tmp) if number == 0 => Ok(Arc::clone(tmp)),
         _ => {
-            // Short, because a test may reach a Unix socket in it, whose path has 108 bytes at
-            // most.
+            // Short, because tests may open a Unix socket in it, whose path has 108 bytes at most.
             let tmp = tempfile::Builder::new().prefix("lab").tempdir();
             Ok(Arc::new(tmp.map_err(|source| LambdaError::Io {
-                what: "make a folder for /tmp",
+                what: "create a folder for /tmp",
                 source,
             })?))
         }
     }
 }
 
-/// What the processes are told, in variables.
+/// Configuration that the processes get as variables.
 pub(super) fn facts(builder: &Builder, port: u16) -> Facts {
     let mut facts = Facts::new(&format!("127.0.0.1:{port}"));
     FUNCTION.clone_into(&mut facts.function_name);
@@ -72,7 +71,7 @@ pub(super) fn machine(builder: &Builder) -> Result<Setup, LambdaError> {
     })
 }
 
-/// Whatever is no folder in `/opt/extensions`; what cannot be run is found out when it is tried.
+/// All files in `/opt/extensions`; a file that is not executable fails when it is started.
 fn extensions(layer: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(layer.join("extensions")) {
         Ok(entries) => entries,
@@ -90,7 +89,7 @@ fn extensions(layer: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The memory size's limits if they are wanted; where they cannot be had the log says why.
+/// Limits of the memory size, if enabled; the log gives the reason if they cannot be set.
 pub(super) fn limits(builder: &Builder, log: &LogCapture) -> Option<Limits> {
     if !builder.limit_resources {
         return None;

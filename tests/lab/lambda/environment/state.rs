@@ -1,43 +1,44 @@
-//! What an environment is about, and why it ends.
+//! States of an environment, and reasons for its end.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What whoever looks at an environment sees.
+/// Published view of an environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) state: State,
     pub(super) frozen: bool,
 }
 
-/// What an environment is about.
+/// State of an environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// Nothing runs: it is new, or was reset. The next invocation begins with an Init.
+    /// No process runs: the environment is new, or was reset. The next invocation begins with an
+    /// Init.
     #[default]
     Empty,
-    /// Init, before an invocation or as part of one.
+    /// Init, ahead of an invocation or as part of one.
     Init,
     /// An invocation whose caller waits.
     Invoke,
-    /// The caller has its answer; runtime or extensions have not called `next` so far.
+    /// The caller has its response; runtime or extensions have not yet called `next`.
     Tail,
     /// All have called `next`.
     Idle,
-    /// Processes are being ended, for a reset or for good.
+    /// Processes are being ended, for a reset or a shutdown.
     Ending,
-    /// It has been shut down.
+    /// The environment was shut down.
     Gone,
 }
 
-/// Why an environment ends, as SHUTDOWN tells extensions.
+/// Reason of a shutdown, as SHUTDOWN passes it to extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownReason {
-    /// It is no longer needed.
+    /// The environment is no longer needed.
     Spindown,
-    /// An invocation took too long.
+    /// An invocation exceeded its timeout.
     Timeout,
-    /// A process died.
+    /// A process exited.
     Failure,
 }
 
@@ -53,7 +54,7 @@ impl fmt::Display for ShutdownReason {
 
 /// A text that names no reason.
 #[derive(Debug, thiserror::Error)]
-#[error("no reason to shut down: {0:?}; there are spindown, timeout and failure")]
+#[error("invalid shutdown reason {0:?}; allowed: spindown, timeout, failure")]
 pub struct NoSuchReason(String);
 
 impl FromStr for ShutdownReason {

@@ -1,7 +1,7 @@
-//! The end of an environment's processes, for a reset or for good: SIGTERM for the runtime, which
-//! has a share of the time; SHUTDOWN for the extensions that registered for it, and SIGKILL for
-//! those that did not; SIGKILL for whoever is left when the time is up. Without extensions nobody
-//! is asked.
+//! End of an environment's processes, for a reset or a shutdown: SIGTERM for the runtime, within
+//! its share of the time; SHUTDOWN for the extensions that registered for it, SIGKILL for the
+//! others; SIGKILL for all when the time is up. Without extensions all processes are killed at
+//! once.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::{Effect, Effects, Machine, Now, Phase, Who};
 pub(super) struct Ending {
     since: Duration,
     pub(super) reason: ShutdownReason,
-    /// By the environment's wall clock.
+    /// Deadline on the environment's wall clock.
     pub(super) deadline_ms: u64,
     stage: Stage,
     pub(super) after: After,
@@ -29,14 +29,14 @@ enum Stage {
     Killed,
 }
 
-/// What follows when all processes have ended.
+/// State after all processes have exited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
-    /// Nothing runs until the next invocation.
+    /// No process runs until the next invocation.
     Empty,
-    /// Init at once, for the invocation that waits.
+    /// Init starts at once, for the waiting invocation.
     Init,
-    /// Nothing any more.
+    /// The environment is removed.
     Gone,
 }
 
@@ -49,7 +49,7 @@ impl Ending {
         }
     }
 
-    /// Whether SHUTDOWN is what an extension gets that calls `next`.
+    /// Returns `true` if an extension's `next` must return SHUTDOWN.
     pub(super) fn tells_extensions(&self) -> bool {
         self.stage == Stage::Extensions
     }
@@ -73,7 +73,7 @@ impl Machine {
         self.go_on_ending(now, effects);
     }
 
-    /// Ends all processes without asking.
+    /// Kills all processes without SHUTDOWN.
     pub(super) fn kill_all(&mut self, now: Now, after: After, effects: &mut Effects) {
         self.begin_ending(now, ShutdownReason::Failure, after, effects);
         self.kill(effects);

@@ -1,11 +1,11 @@
-//! How a process ended, in the words of AWS's platform, which are Go's.
+//! Exits of processes, in the platform's wording, which is Go's.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
 use super::Who;
 
-/// How a process ended.
+/// Exit of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Exit {
     Code(i32),
@@ -22,7 +22,7 @@ impl From<ExitStatus> for Exit {
 }
 
 impl Exit {
-    /// What the log and the caller are told.
+    /// Message for the log and the caller.
     pub(super) fn message(self, who: Who) -> String {
         match (who, self) {
             (Who::Runtime, Self::Code(0)) => "Runtime exited without providing a reason".into(),

@@ -1,6 +1,6 @@
-//! Extensions: who may register, and what those who have may call. A program of
-//! `/opt/extensions` is external; any other name belongs to an internal extension, a part of the
-//! runtime's process, which registers for INVOKE until the runtime calls `next`.
+//! Extensions: registration and the calls allowed afterwards. A program of `/opt/extensions` is
+//! external. Any other name is an internal extension, a part of the runtime's process, which may
+//! register for INVOKE until the runtime calls `next`.
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -18,16 +18,16 @@ const EVENT_IDENTIFIER: &str = "lambda-extension-event-identifier";
 pub(super) struct Extension {
     name: String,
     origin: Origin,
-    /// What it names itself by, once it has registered.
+    /// Identifier, assigned at registration.
     identifier: Option<Uuid>,
     state: Stage,
     invoke: bool,
     shutdown: bool,
-    /// Whether it has had SHUTDOWN: nothing comes after that.
+    /// `true` once SHUTDOWN was delivered, the last event.
     told: bool,
-    /// Its call of `next`.
+    /// Pending call of `next`.
     waiting: Option<Uuid>,
-    /// The type of what it reported, or of why it could not be started.
+    /// Type of the reported error, or of the failure to start.
     error: Option<String>,
 }
 
@@ -39,7 +39,7 @@ enum Origin {
     Internal,
 }
 
-/// RIE's states.
+/// States of RIE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Started,
@@ -51,7 +51,7 @@ enum Stage {
     LaunchError,
 }
 
-/// What an extension reports before it exits.
+/// Error report of an extension before it exits.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     Init,
@@ -66,7 +66,7 @@ struct Registration {
     configuration_keys: Option<Vec<String>>,
 }
 
-/// In RIE's order of fields.
+/// Fields in RIE's order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Registered<'a> {
@@ -124,7 +124,7 @@ impl Extension {
         self.state == Stage::Ready
     }
 
-    /// Whether it owes a call of `next` before an invocation is over.
+    /// Returns `true` if the extension must still call `next` before an invocation ends.
     pub(super) fn is_busy(&self) -> bool {
         self.invoke && !self.is_ready()
     }
@@ -142,7 +142,7 @@ impl Extension {
         self.waiting.take_if(|waiting| *waiting == call);
     }
 
-    /// The line that Lambda writes about it when Init is over.
+    /// Log line about the extension at the end of Init.
     pub(super) fn line(&self) -> String {
         let events = [(self.invoke, "INVOKE"), (self.shutdown, "SHUTDOWN")];
         let events: Vec<_> = events
@@ -160,7 +160,7 @@ impl Extension {
         )
     }
 
-    /// Gives it an event if it waits for one.
+    /// Delivers an event to a pending `next`.
     fn hand(&mut self, reply: impl FnOnce(Uuid) -> Reply, effects: &mut Effects) {
         self.state = Stage::Running;
         if let Some(call) = self.waiting.take() {
@@ -185,7 +185,7 @@ impl Extension {
         }
     }
 
-    /// Gives it SHUTDOWN if it waits for an event; if not, it gets it when it asks.
+    /// Delivers SHUTDOWN to a pending `next`; otherwise the next call returns it.
     pub(super) fn hand_shutdown(&mut self, ending: &Ending, effects: &mut Effects) {
         if self.waiting.is_some() && !self.told {
             self.told = true;
@@ -195,7 +195,7 @@ impl Extension {
                 deadline_ms: ending.deadline_ms,
                 shutdown_reason: &reason,
             };
-            // RIE's renderer names neither this event nor its content's type.
+            // RIE's renderer sets no content type for this event.
             self.hand(|_| event(&body).plain(), effects);
         }
     }
@@ -387,7 +387,7 @@ impl Machine {
             extension.state = to;
             extension.error = Some(kind);
         } else if extension.state != to {
-            // Said again, the first one stands.
+            // After a repeated report the first one stays.
             let from = extension.state.name();
             let to = match fault {
                 Fault::Init => "InitError",

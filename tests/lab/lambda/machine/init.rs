@@ -1,6 +1,6 @@
-//! Init: everything is started, and ready when all have called `next`. The first one has a limit
-//! of its own; when it is not done by then, or fails, it is done once more as part of the
-//! invocation, as is every Init after a reset.
+//! Init: starts all processes, and is complete when all have called `next`. The first Init has a
+//! limit of its own. After the limit or a failure it is repeated once as part of the invocation, as
+//! is every Init after a reset.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ pub(super) struct Init {
     within: Within,
 }
 
-/// What it is a part of.
+/// Context of an Init.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Within {
-    /// Nothing: it is the environment's first.
+    /// Before any invocation: the environment's first Init.
     Itself,
     Invocation,
 }
@@ -151,7 +151,7 @@ impl Machine {
         }
     }
 
-    /// It has to be paid for, although nothing came of it.
+    /// Records an abandoned Init, which is billed.
     fn init_to_be_repeated(&mut self, now: Now, init: Init) {
         if !self.waiting.is_empty() {
             self.init = Some(now.active.saturating_sub(init.since));
@@ -175,7 +175,7 @@ impl Machine {
         self.fail(now, failure, effects);
     }
 
-    /// Since when invocations that wait for an Init have been under way.
+    /// Start time of invocations that wait for an Init.
     pub(super) fn init_since(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Init(init) => Some(init.since),

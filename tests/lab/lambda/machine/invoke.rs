@@ -1,6 +1,6 @@
-//! Invocations: an event for the runtime and for each extension that asked, an answer for the
-//! caller, and an end when all have called `next` again, when the time has run out or when a
-//! process has died.
+//! Invocations: an event for the runtime and for each registered extension, a response for the
+//! caller. An invocation ends when all have called `next` again, after the timeout, or when a
+//! process exits.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use super::ending::After;
 use super::reply::function_error;
 use super::{Account, Effect, Effects, Event, Extension, Machine, Now, Phase};
 
-/// An invocation that has begun.
+/// An invocation in progress.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) event: Event,
     since: Duration,
     due: Duration,
-    /// By the environment's wall clock.
+    /// Deadline on the environment's wall clock.
     pub(super) deadline_ms: u64,
-    /// The Init that it is to report.
+    /// Duration of the Init to report.
     pub(super) init: Option<Duration>,
-    /// On managed instances: whether a worker of the runtime has taken it.
+    /// On managed instances: `true` once a worker of the runtime has taken the event.
     pub(super) delivered: bool,
-    /// Whether its caller has been answered.
+    /// `true` once the caller has a response.
     pub(super) answered: bool,
-    /// When the runtime called `next` again.
+    /// Time at which the runtime called `next` again.
     pub(super) runtime_done: Option<Duration>,
 }
 
-/// Why invocations end without the function.
+/// Reason why invocations end without a response of the function.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) kind: String,
@@ -141,7 +141,7 @@ impl Machine {
         self.hand_out(effects);
     }
 
-    /// Ends the invocations of which nothing more is to come.
+    /// Ends the invocations that are complete.
     pub(super) fn finish_invocations(&mut self, now: Now, effects: &mut Effects) {
         let busy = self.extensions.iter().any(Extension::is_busy);
         let done = |one: &mut InFlight| one.answered && one.runtime_done.is_some() && !busy;
@@ -161,7 +161,7 @@ impl Machine {
         self.rest(effects);
     }
 
-    /// Freezes when there is nothing to do.
+    /// Freezes if nothing is pending.
     pub(super) fn rest(&self, effects: &mut Effects) {
         if self.in_flight.is_empty() && self.setup.freeze_when_idle && !self.setup.managed {
             effects.push(Effect::Freeze);
@@ -185,7 +185,7 @@ impl Machine {
         }
     }
 
-    /// A process has died.
+    /// Fails the invocations after the exit of a process.
     pub(super) fn fail_invocations(&mut self, now: Now, message: &str, effects: &mut Effects) {
         let kind = self.fatal_type().to_owned();
         let failure = Failure {
@@ -196,7 +196,8 @@ impl Machine {
         self.fail(now, &failure, effects);
     }
 
-    /// Ends all invocations that have begun; they are over when the processes are.
+    /// Ends all invocations in progress; their capacity becomes free when the processes have
+    /// exited.
     pub(super) fn fail(&mut self, now: Now, failure: &Failure, effects: &mut Effects) {
         for one in std::mem::take(&mut self.in_flight) {
             self.failed.push(one.event.id.clone());
@@ -205,8 +206,8 @@ impl Machine {
     }
 }
 
-/// Answers the caller who still waits, and reports. What the runtime itself has said of its Init
-/// says more than that its process ended.
+/// Sends the response to a waiting caller, and reports. The runtime's own Init error takes
+/// precedence over the exit of its process.
 fn close(
     now: Now,
     one: &InFlight,

@@ -1,4 +1,4 @@
-//! The answers of the Runtime and Extensions APIs, word for word as in RIE's `rapi`.
+//! Responses of the Runtime and Extensions APIs, word for word as in RIE's `rapi`.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -7,18 +7,18 @@ use uuid::Uuid;
 
 use super::super::MAX_RESPONSE;
 
-/// An answer to a call.
+/// Response to an API call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Reply {
     pub(in super::super) status: StatusCode,
-    /// `None` for an answer without one.
+    /// `None` for a response without a content type.
     pub(in super::super) content_type: Option<&'static str>,
-    /// Beside the content's type.
+    /// Headers other than the content type.
     pub(in super::super) headers: Vec<(&'static str, String)>,
     pub(in super::super) body: Bytes,
 }
 
-/// In Go's order of fields.
+/// Fields in Go's order.
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     #[serde(rename = "errorMessage")]
@@ -27,7 +27,7 @@ struct ErrorBody<'a> {
     kind: &'a str,
 }
 
-/// What an error that the platform itself answers a caller with is made of.
+/// Body of an error that the platform itself returns to a caller.
 #[derive(Serialize)]
 struct FunctionErrorBody<'a> {
     #[serde(rename = "errorType")]
@@ -46,7 +46,7 @@ impl Reply {
         }
     }
 
-    /// What Go's server calls a text of which nobody has said what it is.
+    /// Sets the content type that Go's server gives to text without a declared type.
     pub(in super::super) fn plain(mut self) -> Self {
         let text = "text/plain; charset=utf-8";
         self.content_type = Some(text).filter(|_| !self.body.is_empty());
@@ -58,7 +58,7 @@ impl Reply {
         self
     }
 
-    /// As Go's encoder writes it, with a line's end.
+    /// Serialized as by Go's encoder, with a newline at the end.
     pub(in super::super) fn error(status: StatusCode, kind: &str, message: &str) -> Self {
         let body = ErrorBody { message, kind };
         let mut text = serde_json::to_string(&body).unwrap_or_default();
@@ -90,7 +90,7 @@ impl Reply {
         )
     }
 
-    /// On managed instances: the answer comes after the invocation's time has run out.
+    /// On managed instances: the response arrives after the invocation's timeout.
     pub(super) fn too_late() -> Self {
         Self::error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout")
     }
@@ -112,7 +112,7 @@ impl Reply {
         )
     }
 
-    /// The runtime may not do that now.
+    /// The runtime may not make this call in its state.
     pub(super) fn no_way_for_runtime(from: &str, to: &str) -> Self {
         let message = format!(
             "State transition from {from} to {to} failed for runtime. Error: State transition is \
@@ -121,7 +121,8 @@ impl Reply {
         Self::forbidden("InvalidStateTransition", &message)
     }
 
-    /// The extension may not do that now; `name` as the platform calls it there.
+    /// The extension may not make this call in its state; `name` is the platform's name for the
+    /// target state.
     pub(super) fn no_way_for_extension(from: &str, to: &str, name: &str) -> Self {
         let message = format!(
             "State transition from {from} to {to} failed for extension {name}. Error: State \
@@ -138,7 +139,7 @@ impl Reply {
     }
 }
 
-/// What the caller of an invocation gets that the platform ended.
+/// Payload for the caller of an invocation that the platform ended.
 pub(super) fn function_error(kind: &str, message: &str) -> Bytes {
     let body = FunctionErrorBody { kind, message };
     serde_json::to_vec(&body).unwrap_or_default().into()

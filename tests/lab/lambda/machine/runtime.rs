@@ -1,5 +1,5 @@
-//! What the runtime may call, and what comes of it. On demand it is one caller that goes through
-//! RIE's states; on managed instances it is as many as call `next`, and each takes an event.
+//! Calls of the runtime. On demand the runtime is one caller that goes through RIE's states. On
+//! managed instances there is one caller per call of `next`, and each takes an event.
 
 use std::collections::VecDeque;
 
@@ -15,13 +15,13 @@ use super::{Effect, Effects, Machine, Now, Phase, Reply, Who};
 #[derive(Debug, Default)]
 pub(super) struct Runtime {
     state: Stage,
-    /// Calls of `next` that wait for an event.
+    /// Pending calls of `next`.
     waiting: VecDeque<Uuid>,
-    /// What it reported through `init/error`.
+    /// Error reported through `init/error`.
     init_error: Option<Bytes>,
 }
 
-/// RIE's states, and the one before the runtime is there.
+/// States of RIE, and one for a runtime that is not started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
@@ -64,7 +64,7 @@ impl Runtime {
 }
 
 impl Machine {
-    /// Starts the runtime, once every extension that was started has registered.
+    /// Starts the runtime, once every started extension has registered.
     pub(super) fn start_runtime(&mut self, effects: &mut Effects) {
         self.runtime.state = Stage::Started;
         self.alive.insert(Who::Runtime);
@@ -78,14 +78,14 @@ impl Machine {
         effects: &mut Effects,
     ) -> Option<Reply> {
         if matches!(self.phase, Phase::Ending(_)) {
-            // No event will come, and SIGTERM or SIGKILL does.
+            // No event follows; SIGTERM or SIGKILL ends the process.
             self.runtime.waiting.push_back(call);
             return None;
         }
         match self.runtime.state {
             Stage::NotStarted => return Some(Reply::internal()),
             Stage::InitError => return Some(Reply::no_way_for_runtime("InitError", "Ready")),
-            // It has lost its event, or did not understand it.
+            // The runtime calls `next` again without a response: it gets the same event.
             Stage::Running => return self.in_flight.first().map(|one| self.event(one)),
             Stage::Started => self.registration = false,
             Stage::ResponseSent => {
@@ -103,7 +103,7 @@ impl Machine {
         None
     }
 
-    /// Gives the runtime its event.
+    /// Delivers an event to the runtime.
     pub(super) fn hand_out(&mut self, effects: &mut Effects) {
         for place in 0..self.in_flight.len() {
             let Some(one) = self.in_flight.get(place).filter(|one| !one.delivered) else {
@@ -214,7 +214,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Init has failed, says the runtime. It is over when the process ends.
+    /// Records a failed Init, reported by the runtime. Init ends when the process exits.
     pub(super) fn runtime_init_error(&mut self, body: Bytes) -> Reply {
         if self.runtime.state != Stage::Started {
             return Reply::no_way_for_runtime(self.runtime.state.name(), "InitError");

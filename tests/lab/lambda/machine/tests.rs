@@ -1,5 +1,4 @@
-//! The machine alone: over any sequence of calls, deaths and times it keeps what everyone relies
-//! on.
+//! Property tests of the machine: its invariants hold over any sequence of calls, exits and times.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +21,7 @@ fn setup(extensions: usize, managed: bool) -> Setup {
     }
 }
 
-/// What the world does next, with numbers that are taken modulo what there is.
+/// A random action, with numbers taken modulo the number of candidates.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Invoke,
@@ -38,7 +37,7 @@ enum Act {
     Reset,
     Shutdown,
     Wait(u64),
-    /// Nobody moves until the next limit of time.
+    /// Nothing happens until the next time limit.
     WaitUntilDue,
 }
 
@@ -61,14 +60,14 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// The world around a machine, as far as the machine can tell; it checks what it is told to do.
+/// Simulated surroundings of a machine, which check every effect.
 struct World {
     machine: Machine,
     now: Duration,
     managed: bool,
     generation: u32,
     alive: BTreeSet<Who>,
-    /// Of those, who has been killed and has not been seen dead.
+    /// Killed processes whose exit was not yet reported.
     killed: BTreeSet<Who>,
     frozen: bool,
     identifiers: BTreeMap<usize, Uuid>,
@@ -111,7 +110,7 @@ impl World {
         let due = self.machine.due();
         assert!(
             due.is_none_or(|due| due > self.now),
-            "{due:?} has been passed over"
+            "the timer at {due:?} was skipped"
         );
     }
 
@@ -120,7 +119,7 @@ impl World {
             Effect::Start(generation, who) => {
                 assert!(generation >= self.generation);
                 self.generation = generation;
-                assert!(!self.frozen, "started in the cold");
+                assert!(!self.frozen, "a process started while frozen");
                 assert!(self.alive.insert(who), "{who:?} runs already");
             }
             Effect::Terminate(who) => {
@@ -139,18 +138,18 @@ impl World {
             Effect::Reply(call, reply) => {
                 assert!(self.replied.insert(call), "answered twice");
                 if reply.status == StatusCode::OK {
-                    assert!(!self.frozen, "an event for the frozen");
+                    assert!(!self.frozen, "an event while frozen");
                 }
             }
             Effect::Answer { id, .. } => {
                 assert!(self.given.contains(&id));
-                assert!(!self.over.contains(&id), "answered after its end");
+                assert!(!self.over.contains(&id), "a response after the end");
                 assert!(self.answered.insert(id), "two answers");
             }
             Effect::Report(account) => {
                 assert!(
                     self.answered.contains(&account.id),
-                    "ended without an answer"
+                    "ended without a response"
                 );
                 assert!(account.duration <= Duration::from_secs(3));
                 assert!(account.tail <= account.duration);
@@ -166,7 +165,7 @@ impl World {
                 assert!(self.over.insert(id));
             }
             Effect::Log(line) => assert!(!line.contains('\n')),
-            Effect::HangUp => assert!(self.alive.is_empty(), "someone still waits"),
+            Effect::HangUp => assert!(self.alive.is_empty(), "a process still runs"),
         }
     }
 
@@ -185,7 +184,7 @@ impl World {
     fn act(&mut self, act: Act) {
         match act {
             Act::Invoke => {
-                // Nobody gives an environment more than it has room for.
+                // An environment never gets more invocations than its capacity.
                 let open = self
                     .given
                     .iter()
@@ -268,7 +267,7 @@ impl World {
                 self.now = until;
             }
             Act::WaitUntilDue => self.pass(),
-            // Nobody is there who could.
+            // No process is left that could act.
             _ => {}
         }
     }
@@ -286,15 +285,15 @@ impl World {
         self.tell(Input::Exited(self.generation, who, Exit::Signal(9)));
     }
 
-    /// Nobody ends by itself; who was killed does.
+    /// Reports the exits of killed processes; no other process exits by itself.
     fn bury(&mut self) {
         while let Some(who) = self.killed.pop_first() {
             self.die(who);
         }
     }
 
-    /// Whatever has happened: limits of time and deaths bring every invocation to its end,
-    /// and a shutdown the environment.
+    /// After any sequence, time limits and exits bring every invocation to its end, and a shutdown
+    /// the environment.
     fn come_to_an_end(&mut self) {
         for _ in 0..100 {
             let open = self.given.iter().any(|id| !self.over.contains(id));
@@ -303,7 +302,7 @@ impl World {
                 break;
             }
             if self.machine.due().is_none() && !ending {
-                // An Init without a limit ends with whoever dies.
+                // An Init without a limit ends when a process exits.
                 self.act(Act::Die(0));
             }
             self.pass();

@@ -1,8 +1,8 @@
-//! The environment variables of each side, as Lambda sets them.
+//! Environment variables of runtime and extensions, as Lambda sets them.
 //!
-//! The names and values are those of AWS's own emulator
+//! Names and values are those of AWS's own emulator
 //! (`internal/lambda-managed-instances/rapidcore/env`) and of the developer guide. An extension
-//! sees none of what tells a runtime where its code and its logs are. `_X_AMZN_TRACE_ID` is in
+//! does not get the variables that describe a runtime's code and logs. `_X_AMZN_TRACE_ID` is in
 //! neither: a runtime sets it itself, from each invocation's header.
 
 use std::collections::BTreeMap;
@@ -12,35 +12,35 @@ use crate::credentials;
 const LD_LIBRARY_PATH: &str = "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:\
                                /var/task:/var/task/lib:/opt/lib";
 const PATH: &str = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin";
-/// Where a runtime is told to look for the X-Ray daemon; nobody listens there.
+/// Address of the X-Ray daemon; nothing listens there.
 const XRAY_DAEMON: (&str, &str) = ("169.254.79.129", "2000");
 
-/// What is to be told.
+/// Values of the variables.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// `HOST:PORT` of the Runtime and Extensions APIs.
     pub runtime_api: String,
-    /// The function's name.
+    /// Name of the function.
     pub function_name: String,
-    /// The function's version, `$LATEST` or a number.
+    /// Version of the function, `$LATEST` or a number.
     pub function_version: String,
-    /// The function's memory size, in MB.
+    /// Memory size of the function, in MB.
     pub memory_mb: u32,
-    /// The function's handler setting.
+    /// Handler of the function.
     pub handler: String,
     /// `on-demand`, `provisioned-concurrency`, `snap-start` or `lambda-managed-instances`.
     pub initialization_type: String,
-    /// Invocations at once, on managed instances.
+    /// Maximum concurrency on managed instances.
     pub max_concurrency: Option<u32>,
-    /// The region.
+    /// Region.
     pub region: String,
-    /// The role's keys; none under `SnapStart`.
+    /// Keys of the role; none under `SnapStart`.
     pub credentials: Option<Credentials>,
-    /// The log group's name.
+    /// Name of the log group.
     pub log_group: String,
-    /// The log stream's name.
+    /// Name of the log stream.
     pub log_stream: String,
-    /// The function's own configuration, which wins over all of the above.
+    /// Variables of the function's configuration, which override all others.
     pub variables: BTreeMap<String, String>,
 }
 
@@ -51,12 +51,12 @@ pub struct Credentials {
     pub access_key: String,
     /// `AWS_SECRET_ACCESS_KEY`.
     pub secret_key: String,
-    /// `AWS_SESSION_TOKEN`; the lab's own servers ask for none.
+    /// `AWS_SESSION_TOKEN`; the lab's servers require none.
     pub session_token: Option<String>,
 }
 
 impl Facts {
-    /// A function called `lab` with Lambda's defaults and the keys that the lab's servers accept.
+    /// A function named `lab` with Lambda's defaults and the keys that the lab's servers accept.
     #[must_use]
     pub fn new(runtime_api: &str) -> Self {
         Self {
@@ -80,7 +80,7 @@ impl Facts {
     }
 }
 
-/// What the runtime sees.
+/// Variables of the runtime.
 #[must_use]
 pub fn runtime(facts: &Facts) -> BTreeMap<String, String> {
     let (address, port) = XRAY_DAEMON;
@@ -110,7 +110,7 @@ pub fn runtime(facts: &Facts) -> BTreeMap<String, String> {
     variables
 }
 
-/// What an extension sees.
+/// Variables of an extension.
 #[must_use]
 pub fn extension(facts: &Facts) -> BTreeMap<String, String> {
     let mut variables = both(facts);

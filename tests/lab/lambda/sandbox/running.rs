@@ -1,4 +1,4 @@
-//! A sandbox that runs: frozen, thawed, killed, waited for.
+//! A running sandbox: freeze, thaw, kill, wait.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -11,21 +11,21 @@ use crate::WAIT_LIMIT;
 use crate::child::Child;
 use crate::processes;
 
-/// How long to leave processes to come to rest before they are looked at again.
+/// Interval between checks that processes have stopped.
 const LOOK_AGAIN: Duration = Duration::from_micros(200);
-/// How long a sandbox that is to be killed is given to come into being.
+/// Maximum time for a sandbox's first process to appear before a kill.
 const COMES: Duration = Duration::from_secs(10);
-/// What a shell, and bubblewrap after it, adds to the number of the signal that ended a process.
+/// Offset that a shell, and bubblewrap after it, adds to the number of a fatal signal.
 const SIGNALLED: i32 = 128;
 
-/// Something inside went on running although it was told to stop.
+/// A process kept running after SIGSTOP.
 #[derive(Debug, thiserror::Error)]
 #[error("processes {still:?} do not stop within {} s of SIGSTOP", WAIT_LIMIT.as_secs())]
 pub struct NotFrozen {
     still: Vec<i32>,
 }
 
-/// A process in its sandbox, and all that it has started. Everything dies with this value.
+/// A process in its sandbox with all its descendants. All are killed when the value is dropped.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -36,14 +36,14 @@ impl Running {
         Self { child }
     }
 
-    /// The host's process ids of what runs inside; the sandbox's own processes are not among them.
+    /// Host process ids of the processes inside, without the sandbox's own.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
         let first = self.first().into_iter();
         first.flat_map(processes::below).collect()
     }
 
-    /// The host's process ids of those inside that run under a name.
+    /// Host process ids of the processes inside with this name.
     #[must_use]
     pub fn named(&self, name: &str) -> Vec<i32> {
         let first = self.first().into_iter();
@@ -52,7 +52,7 @@ impl Running {
             .collect()
     }
 
-    /// The names of all that runs inside.
+    /// Names of all processes inside.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.first()
@@ -61,7 +61,7 @@ impl Running {
             .collect()
     }
 
-    /// Sends a signal to the program itself; to one that has ended, none.
+    /// Sends a signal to the program itself; without effect after its exit.
     pub fn signal(&self, number: Signal) {
         let first = self.first().into_iter();
         first
@@ -69,11 +69,11 @@ impl Running {
             .for_each(|pid| signal(pid, number));
     }
 
-    /// Stops everything inside, and what it starts meanwhile, and returns when every thread
-    /// stands still. Takes a millisecond or so.
+    /// Stops all processes inside, including those started concurrently, and returns when every
+    /// thread is stopped. Takes about a millisecond.
     ///
     /// # Errors
-    /// [`NotFrozen`] when something goes on.
+    /// [`NotFrozen`] if a process keeps running.
     pub fn freeze(&self) -> Result<(), NotFrozen> {
         let started = Instant::now();
         loop {
@@ -91,30 +91,30 @@ impl Running {
         }
     }
 
-    /// Lets everything inside go on.
+    /// Continues all processes inside.
     pub fn thaw(&self) {
         for pid in self.pids() {
             signal(pid, Signal::SIGCONT);
         }
     }
 
-    /// Whether something is inside and all of it stands still.
+    /// Returns `true` if there are processes inside and all are stopped.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         let inside = self.pids();
         !inside.is_empty() && inside.into_iter().all(processes::rests)
     }
 
-    /// Kills everything inside, frozen or not, and returns when it is gone.
+    /// Kills all processes inside, frozen or not, and returns when they have exited.
     pub fn kill(&self) {
-        // The first process of a process-id space takes all others with it, and the kernel
-        // reports its end once they are gone; were bwrap killed, they would outlive it a little.
+        // The end of a process-id namespace's first process kills all others, and the kernel
+        // reports its exit after theirs. After a kill of bwrap they would outlive it briefly.
         let started = Instant::now();
         while self.child.ended().is_none() && started.elapsed() < WAIT_LIMIT {
             match self.first() {
                 Some(first) => signal(first, Signal::SIGKILL),
-                // Still to come, within a millisecond or so. Were bwrap killed before it, the first
-                // process might not learn of that and live on.
+                // The first process appears within about a millisecond. If bwrap were killed
+                // before, the first process might not notice and survive.
                 None if started.elapsed() < COMES => {}
                 None => drop(self.child.signal(Signal::SIGKILL)),
             }
@@ -122,22 +122,22 @@ impl Running {
         }
     }
 
-    /// Waits until the process has ended, by itself or not; what it started ends with it, and
-    /// all its output is in the log by then.
+    /// Waits until the process has exited for any reason. Its descendants end with it, and the log
+    /// is complete afterwards.
     pub async fn wait(&self) -> ExitStatus {
-        // A status that cannot be had has been taken by a stranger: as good as killed.
+        // A status that cannot be determined counts as a kill.
         let status = self.child.until_end().await;
         status.map_or_else(|| ExitStatus::from_raw(Signal::SIGKILL as i32), of_program)
     }
 
-    /// How it ended, `None` while it runs.
+    /// Exit status, `None` while the process runs.
     #[must_use]
     pub fn ended(&self) -> Option<ExitStatus> {
         self.child.ended().map(of_program)
     }
 
-    /// The sum of the most memory that each of those inside ever had resident, in bytes: what is
-    /// left to say of a peak where there are no control groups. Pages that two share count twice.
+    /// Sum of the peak resident memory of each process inside, in bytes: an estimate of the peak
+    /// where there are no control groups. Shared pages count repeatedly.
     #[must_use]
     pub fn peak_resident_bytes(&self) -> u64 {
         self.pids()
@@ -146,7 +146,7 @@ impl Running {
             .sum()
     }
 
-    /// The first process of the process-id space: bubblewrap's, whose child is the program.
+    /// First process of the process-id namespace: bubblewrap's, whose child is the program.
     fn first(&self) -> Option<i32> {
         processes::children(self.child.pid()).into_iter().next()
     }
@@ -165,7 +165,7 @@ impl Drop for Running {
     }
 }
 
-/// The program's own status: bubblewrap reports a signal as a shell does.
+/// Status of the program: bubblewrap reports a signal as a shell does.
 fn of_program(status: ExitStatus) -> ExitStatus {
     match status.code() {
         Some(code @ 129..=192) => ExitStatus::from_raw(code - SIGNALLED),
@@ -174,6 +174,6 @@ fn of_program(status: ExitStatus) -> ExitStatus {
 }
 
 fn signal(pid: i32, signal: Signal) {
-    // One that has gone meanwhile needs no signal.
+    // An error means that the process has exited since.
     let _ = kill(Pid::from_raw(pid), signal);
 }

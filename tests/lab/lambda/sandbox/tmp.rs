@@ -1,7 +1,7 @@
-//! A `/tmp` of a set size, as Lambda's is: a file system in memory, mounted on the host's folder.
+//! A `/tmp` of limited size, as on Lambda: a file system in memory, mounted on the host's folder.
 //!
-//! What is written to it counts as memory of those who write it, which on Lambda it does not, so
-//! it is for tests of a full `/tmp` and not for every environment.
+//! Files in it count as memory of the writing processes, which is not so on Lambda. It is therefore
+//! for tests of a full `/tmp` and not for every environment.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// `/tmp` cannot have a size here.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot limit {} to {megabytes} MB: mounting a file system takes root", folder.display())]
+#[error("cannot limit {} to {megabytes} MB: mounting a file system requires root", folder.display())]
 pub struct NoSizeLimit {
     folder: PathBuf,
     megabytes: u32,
@@ -17,18 +17,18 @@ pub struct NoSizeLimit {
     source: nix::Error,
 }
 
-/// A folder that holds so much and no more. What is in it goes with this value.
+/// A folder of limited size. Its content is removed with this value.
 #[derive(Debug)]
 pub struct SizedTmp {
     folder: PathBuf,
 }
 
 impl SizedTmp {
-    /// Mounts a file system of `megabytes` on `folder`, before any sandbox that shows the folder
-    /// is started.
+    /// Mounts a file system of `megabytes` on `folder`, before a sandbox that shows the folder is
+    /// started.
     ///
     /// # Errors
-    /// [`NoSizeLimit`] when the lab may not mount.
+    /// [`NoSizeLimit`] if the lab may not mount.
     pub fn mount(folder: &Path, megabytes: u32) -> Result<Self, NoSizeLimit> {
         let options = format!("size={megabytes}m,mode=0700");
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -48,7 +48,7 @@ impl SizedTmp {
 
 impl Drop for SizedTmp {
     fn drop(&mut self) {
-        // Detached: a process that is still being killed keeps it for that moment.
+        // Detached, because a process that is still being killed may use it for a moment.
         let _ = umount2(&self.folder, MntFlags::MNT_DETACH);
     }
 }
