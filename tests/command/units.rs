@@ -5,20 +5,20 @@ use std::time::Duration;
 
 /// Parses a time with its unit: `500ms`, `30s`, `15m`, `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let allowed = "a whole number with its unit, as 500ms, 30s, 15m or 1h";
+    let allowed = "allowed: a whole number with a unit, such as 500ms, 30s, 15m or 1h";
     let (number, unit) = split(text, allowed)?;
     let milliseconds = match unit {
         "ms" => 1,
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err(format!("allowed is {allowed}")),
+        _ => return Err(allowed.to_owned()),
     };
     let milliseconds = number.checked_mul(milliseconds);
     milliseconds
         .filter(|time| *time <= 365 * 86_400_000)
         .map(Duration::from_millis)
-        .ok_or_else(|| "allowed is at most a year".to_owned())
+        .ok_or_else(|| "allowed: at most a year".to_owned())
 }
 
 /// Parses a timeout in Lambda's range, from 1 s to 15 minutes.
@@ -27,14 +27,14 @@ pub(crate) fn time_limit(text: &str) -> Result<Duration, String> {
     if (Duration::from_secs(1)..=Duration::from_mins(15)).contains(&time) {
         Ok(time)
     } else {
-        Err("allowed is from 1s to 15m".to_owned())
+        Err("allowed: from 1s to 15m".to_owned())
     }
 }
 
 /// Parses a number of bytes with its unit: `500KB`, `75MB`, `1GB`, in powers of 1,000 as for
 /// networks.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
-    let allowed = "allowed is a whole number above 0 with its unit, as 500KB, 75MB or 1GB";
+    let allowed = "allowed: a whole number above 0 with a unit, such as 500KB, 75MB or 1GB";
     let (number, unit) = split(text, allowed)?;
     let unit = match unit {
         "KB" => 1_000,
@@ -51,7 +51,7 @@ fn split<'a>(text: &'a str, allowed: &str) -> Result<(u64, &'a str), String> {
     let (number, unit) = text.split_at(at.unwrap_or(text.len()));
     let number = number
         .parse()
-        .map_err(|_| format!("allowed is {allowed}"))?;
+        .map_err(|_| allowed.to_owned())?;
     Ok((number, unit))
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
     if good {
         Ok((name.to_owned(), value.to_owned()))
     } else {
-        Err("allowed is NAME=VALUE, the name from a letter on of letters, digits and _".to_owned())
+        Err("allowed: NAME=VALUE; a name is a letter followed by letters, digits and _".to_owned())
     }
 }
 
@@ -74,8 +74,8 @@ pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
 pub(crate) fn folder(text: &str) -> Result<PathBuf, String> {
     match std::fs::canonicalize(text) {
         Ok(folder) if folder.is_dir() => Ok(folder),
-        Ok(_) => Err("allowed is a folder, and this is none".to_owned()),
-        Err(problem) => Err(format!("allowed is a folder: {problem}")),
+        Ok(_) => Err("not a folder".to_owned()),
+        Err(problem) => Err(format!("not a folder: {problem}")),
     }
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn function_folder(text: &str) -> Result<PathBuf, String> {
         Ok(folder)
     } else {
         Err(
-            "allowed is a folder that holds the program `bootstrap`, and this holds none"
+            "the folder does not contain the program `bootstrap`"
                 .to_owned(),
         )
     }

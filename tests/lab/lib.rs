@@ -18,6 +18,7 @@
 //!   processes.
 //! - [`artifacts`] finds what `make` builds; [`ports`], [`credentials`] and [`tls`] provide ports,
 //!   keys and certificates.
+//! - [`reference`] has the expected outputs of the wine models; [`soak`] contains the soak tests.
 //!
 //! The binary `lab` (`tests/command`) runs [`lambda`] in a terminal.
 //!
@@ -48,13 +49,13 @@ pub mod rie;
 pub mod s3;
 pub mod seaweedfs;
 pub mod soak;
+pub mod tls;
 
 mod bubblewrap;
 mod child;
 mod listener;
 mod processes;
 mod records;
-pub mod tls;
 
 pub use records::NotSeen;
 pub use tls::TlsError;

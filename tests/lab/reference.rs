@@ -1,6 +1,6 @@
 //! Expected outputs of the wine models, computed by scikit-learn.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The tests' only tolerance for numbers that come from elsewhere.
+/// Tolerance for numbers computed elsewhere.
 const TOLERANCE: f64 = 1e-5;
 
 /// The 178 rows, and the references.
@@ -17,7 +17,7 @@ pub static WINE: LazyLock<Wine> = LazyLock::new(|| {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 });
 
-/// As `tests/models/wine.py` writes it.
+/// Content of `tests/models/wine.json`, written by `tests/models/wine.py`.
 #[derive(Deserialize)]
 pub struct Wine {
     /// Feature rows.
@@ -30,7 +30,7 @@ pub struct Wine {
     pub names: Reference,
 }
 
-/// One model's answers to all rows.
+/// Outputs of one model for all rows.
 #[derive(Debug, Deserialize)]
 pub struct Reference {
     /// Classes, in the order of the probabilities.
@@ -40,13 +40,14 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Holds an answer of `/predict` to these rows against scikit-learn's.
+    /// Asserts that a response of `/predict` to these rows equals scikit-learn's outputs.
     pub fn check(&self, answer: &Value, rows: Range<usize>) {
         let problem = self.differs(answer, rows.clone());
         assert_eq!(problem, None, "rows {rows:?}");
     }
 
-    /// Where an answer of `/predict` to these rows differs from scikit-learn's, if it does.
+    /// Difference of a response of `/predict` to these rows from scikit-learn's outputs, if there
+    /// is one.
     pub fn differs(&self, answer: &Value, rows: Range<usize>) -> Option<String> {
         if answer["prediction"].as_array().map(Vec::as_slice) != Some(&self.labels[rows.clone()]) {
             return Some(format!("labels: {answer}"));
@@ -58,7 +59,8 @@ impl Reference {
         distance(&numbers(&answer["probabilities"]), &expected)
     }
 
-    /// Holds an answer of the Open Inference Protocol to all rows against scikit-learn's.
+    /// Asserts that a response of the Open Inference Protocol to all rows equals scikit-learn's
+    /// outputs.
     pub fn check_v2(&self, answer: &Value) {
         let [labels, probabilities] = answer["outputs"].as_array().unwrap().as_slice() else {
             panic!("two outputs: {answer}");
@@ -79,7 +81,7 @@ impl Reference {
     }
 }
 
-/// Every number of an array, nested or not, in order.
+/// All numbers of an array, nested or not, in order.
 pub fn numbers(array: &Value) -> Vec<f64> {
     match array {
         Value::Array(items) => items.iter().flat_map(numbers).collect(),
@@ -87,11 +89,11 @@ pub fn numbers(array: &Value) -> Vec<f64> {
     }
 }
 
-/// What keeps `given` from being `expected`, within [`TOLERANCE`].
+/// Description of the first difference beyond [`TOLERANCE`], if there is one.
 pub fn distance(given: &[f64], expected: &[f64]) -> Option<String> {
     if given.len() != expected.len() {
         return Some(format!(
-            "{} numbers, and not {}",
+            "{} numbers instead of {}",
             given.len(),
             expected.len()
         ));
@@ -99,5 +101,5 @@ pub fn distance(given: &[f64], expected: &[f64]) -> Option<String> {
     let pairs = given.iter().zip(expected).enumerate();
     let mut far = pairs.filter(|(_, (given, expected))| (*given - *expected).abs() > TOLERANCE);
     let (place, (given, expected)) = far.next()?;
-    Some(format!("number {place}: {given}, and not {expected}"))
+    Some(format!("number {place}: {given} instead of {expected}"))
 }

@@ -1,4 +1,5 @@
-//! Soak tests, which `make soak-freeze` and `make soak-reload` run in full and the end-to-end tests in short.
+//! Soak tests, run in full by `make soak-freeze` and `make soak-reload`, and in short by the
+//! end-to-end tests.
 
 pub mod adder;
 pub mod callers;

@@ -1,9 +1,10 @@
-//! Models of any size that answer recognisably: each adds a number of its own.
+//! Models of any size with a recognisable output: each adds a number of its own.
 //!
-//! `x` float [·, 1] → `y` float [·, 1]. A row is spread over `K` columns and multiplied by a matrix `[K, M]` whose every
-//! element is 1/`K`, so that each of the `M` results is `x` again; the greatest of them, plus the number, is the answer.
-//! With `K` a power of two and `x` a small whole number all of that is exact, and a matrix with one wrong bit
-//! answers wrong. The few fields of ONNX's protobuf that this takes are written by hand.
+//! `x` float [·, 1] → `y` float [·, 1]. A row is spread over `K` columns and multiplied by a matrix
+//! `[K, M]` whose every element is 1/`K`, so that each of the `M` results is `x` again. The output
+//! is the maximum of the results, plus the number. With `K` a power of two and `x` a small integer
+//! the arithmetic is exact, and a matrix with one wrong bit gives a wrong output. The few required
+//! fields of ONNX's protobuf are encoded by hand.
 
 /// A size: the matrix's rows, a power of two, and its columns.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +26,7 @@ impl Size {
     };
 }
 
-/// The bytes of the model that adds `number`.
+/// Bytes of the model that adds `number`.
 pub fn adder(size: Size, number: u16) -> Vec<u8> {
     let Size { rows, columns } = size;
     let share = 1.0 / f32::from(rows);
@@ -53,14 +54,14 @@ pub fn adder(size: Size, number: u16) -> Vec<u8> {
     model.0
 }
 
-/// What a version adds that makes `y` of `x`, if it is a whole number, as it is of every version.
+/// Number added by a version that maps `x` to `y`, if it is an integer, as it is for every version.
 pub fn added(x: f64, y: f64) -> Option<u32> {
     let number = y - x;
     let is_whole = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "it was seen to be whole, and no more than fits"
+        reason = "checked to be whole and in range"
     )]
     is_whole.then_some(number as u32)
 }
@@ -78,7 +79,7 @@ fn node(operator: &str, inputs: &[&str], output: &str) -> Message {
         .bytes(4, operator.as_bytes())
 }
 
-/// The `AttributeProto` that makes a reduction one of columns.
+/// The `AttributeProto` that makes a reduction one over columns.
 fn axes() -> Message {
     /// `AttributeProto.AttributeType.INTS`.
     const NUMBERS: u64 = 7;
@@ -108,7 +109,7 @@ fn value(name: &str) -> Message {
         .message(2, &kind)
 }
 
-/// A message of protobuf, as it is written.
+/// An encoded protobuf message.
 #[derive(Default)]
 struct Message(Vec<u8>);
 

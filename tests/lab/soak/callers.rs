@@ -50,19 +50,19 @@ pub struct Ledger {
     versions: BTreeMap<String, u32>,
 }
 
-/// The clients, who go on until they are told to stop.
+/// Clients that run until they are stopped.
 pub struct Callers {
     ledger: Arc<Mutex<Ledger>>,
-    /// The greatest number that was added so far.
+    /// Largest number added so far.
     newest: watch::Sender<u32>,
-    /// How many answers there were.
+    /// Number of responses.
     answers: watch::Sender<u64>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
 impl Callers {
-    /// Begins to ask, with this pause after each answer.
+    /// Starts the clients, with this pause after each response.
     pub fn start(client: &Client, pause: Duration) -> Self {
         let mut callers = Self {
             ledger: Arc::default(),
@@ -85,26 +85,26 @@ impl Callers {
         callers
     }
 
-    /// Waits until a version answers that adds this, or more.
+    /// Waits until a version responds that adds this number or a larger one.
     pub async fn reach(&self, number: u32) -> Result<()> {
         let mut newest = self.newest.subscribe();
         let reached = newest.wait_for(|newest| *newest >= number);
         let reached = tokio::time::timeout(crate::WAIT_LIMIT, reached).await;
-        ensure!(reached.is_ok(), "version {number} does not answer");
+        ensure!(reached.is_ok(), "version {number} does not respond");
         Ok(())
     }
 
-    /// Waits for so many answers more.
+    /// Waits for this many more responses.
     pub async fn more(&self, answers: u64) -> Result<()> {
         let mut count = self.answers.subscribe();
         let goal = *count.borrow() + answers;
         let reached = count.wait_for(|count| *count >= goal);
         let reached = tokio::time::timeout(crate::WAIT_LIMIT, reached).await;
-        ensure!(reached.is_ok(), "no more answers");
+        ensure!(reached.is_ok(), "no more responses");
         Ok(())
     }
 
-    /// Ends them all; each has its last answer.
+    /// Stops all clients; pending requests are completed.
     pub async fn stop(self) -> Result<Ledger> {
         let Self {
             ledger,
@@ -139,7 +139,7 @@ impl Caller {
                 Err(problem) => {
                     lock(&self.ledger).failures.push(format!("{problem:#}"));
                     self.connection = None;
-                    // A sidecar that is gone is not to be asked a million times.
+                    // Limits the rate of failing requests.
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
@@ -165,12 +165,12 @@ impl Caller {
         let version = said["model_version"].as_str().context("no version")?;
         ensure!(
             answer.header("x-model-version") == Some(version),
-            "the header names {:?}, the answer {version}",
+            "the header names version {:?}, the body {version}",
             answer.header("x-model-version")
         );
         let y = said["outputs"][0]["data"][0].as_f64().context("no y")?;
         let number = added(f64::from(x), y);
-        let number = number.with_context(|| format!("{x} became {y}, which no version says"))?;
+        let number = number.with_context(|| format!("{x} became {y}, which no version computes"))?;
         lock(&self.ledger).note(
             version,
             Sample {
@@ -189,13 +189,13 @@ impl Caller {
 }
 
 impl Ledger {
-    /// Takes an answer, or says what is wrong with it.
+    /// Records a response, or returns an error for an inconsistent one.
     pub fn note(&mut self, version: &str, sample: Sample) -> Result<()> {
         let number = sample.number;
         match self.versions.get(version) {
             Some(adds) => ensure!(
                 *adds == number,
-                "version {version} added {number}, and adds {adds}"
+                "version {version} added {number} and, before, {adds}"
             ),
             None => {
                 let other = self.versions.iter().find(|(_, adds)| **adds == number);
@@ -210,18 +210,18 @@ impl Ledger {
         Ok(())
     }
 
-    /// The answer to the request that was begun last, whenever those before it were answered.
+    /// Response to the request that began last, in whatever order responses arrived.
     pub fn last(&self) -> Option<&Sample> {
         self.samples.iter().max_by_key(|sample| sample.asked)
     }
 
-    /// How many versions have answered.
+    /// Number of versions that responded.
     pub fn versions(&self) -> usize {
         self.versions.len()
     }
 }
 
-/// How many requests were answered by an older version than a request that had ended before they began.
+/// Number of requests that got an older version than a request that had ended before they began.
 pub fn backwards(samples: &[Sample]) -> usize {
     let mut by_start: Vec<&Sample> = samples.iter().collect();
     by_start.sort_by_key(|sample| sample.asked);

@@ -1,9 +1,9 @@
-//! One environment that is frozen and thawed again and again under traffic, with whatever the
-//! world does meanwhile: time passes, connections die, a new version of the model is put.
+//! One environment that is repeatedly frozen and thawed under traffic, with concurrent events: time
+//! passes, connections break, a new version of the model is uploaded.
 //!
-//! Every answer is held against scikit-learn's, and must come from the version that answered last
-//! or from the one that was put since. What a request did wrong is counted and not an error: the
-//! cycles go on. An error is the lab's.
+//! Every response is compared with scikit-learn's, and must come from the version that responded
+//! last or from one uploaded since. A faulty response is counted and is not an error: the cycles
+//! continue. An error is one of the lab.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use crate::reference::{Reference, WINE};
 const BUCKET: &str = "models";
 const KEY: &str = "wine/model.onnx";
 const FILES: [&str; 2] = ["wine-v1.onnx", "wine-v2.onnx"];
-/// How long freezes take, in seconds, by clocks of which time can be let pass.
+/// Durations of freezes in seconds, for clocks whose time can be advanced.
 const FREEZES: [u64; 5] = [1, 70, 1_200, 3_600, 20_000];
-/// How long they take by the machine's own clock: long enough for every interval to be over.
+/// Duration of freezes with the machine's clock: long enough for every interval to elapse.
 const REAL_FREEZE: Duration = Duration::from_millis(20);
 
-/// A function with its servers, and what it has done.
+/// A function with its servers, and its counters.
 pub struct Cycles {
     clock: Clock,
     function: Function,
@@ -36,12 +36,12 @@ pub struct Cycles {
     s3: S3Server,
     cloudwatch: CloudWatch,
     links: [Link; 2],
-    /// The process ids of sidecar and handler, which must stay.
+    /// Process ids of sidecar and handler, which must not change.
     processes: [i32; 2],
-    /// Which of [`FILES`] answered last, and the name of its version.
+    /// Index in [`FILES`] of the last version that responded, and its version name.
     answers: usize,
     version: Option<String>,
-    /// Whether the other file was put since.
+    /// `true` if the other file was uploaded since.
     put: bool,
     /// Counts so far.
     pub tally: Tally,
@@ -52,31 +52,31 @@ pub struct Cycles {
 pub struct Tally {
     /// Requests sent.
     pub requests: u32,
-    /// New versions that answered.
+    /// Number of new versions that responded.
     pub bumps: u32,
-    /// Freezes in the middle of a request.
+    /// Number of freezes during a request.
     pub in_requests: u32,
     /// Failed requests and wrong responses.
     pub failures: Vec<String>,
-    /// What sidecar and handler had in each freeze.
+    /// Resource usage of sidecar and handler in each freeze.
     pub usages: Vec<[Usage; 2]>,
 }
 
-/// What is known when the environment has been shut down.
+/// Totals after the shutdown of the environment.
 #[derive(Debug)]
 pub struct Ended {
     /// Final counts.
     pub tally: Tally,
-    /// Inferences of which CloudWatch was told.
+    /// Number of inferences in CloudWatch's metrics.
     pub counted: f64,
-    /// Requests that S3 and CloudWatch answered.
+    /// Number of requests answered by S3 and CloudWatch.
     pub answered: [usize; 2],
-    /// Connections that were made to them.
+    /// Number of connections to them.
     pub connections: [usize; 2],
 }
 
 impl Cycles {
-    /// Starts it all, up to the first answer.
+    /// Starts everything, up to the first response.
     pub async fn start(clock: Clock) -> Result<Self> {
         let s3 = S3Server::start().await?;
         s3.put(BUCKET, KEY, model(0)?);
@@ -95,7 +95,7 @@ impl Cycles {
             .env("MODEL_PORT", "0")
             .env("MODEL_REFRESH_INTERVAL", interval)
             .env("MODEL_METRICS_INTERVAL", interval)
-            // What is begun at an invocation is frozen in the middle of.
+            // Work that starts at an invocation is frozen while in progress.
             .env("MODEL_TAIL_BUDGET", "0")
             .timeout(Duration::from_secs(30))
             .most_environments(1)
@@ -103,7 +103,7 @@ impl Cycles {
             .start()
             .await?;
         let first = function.answer(&request(1)).await?;
-        let environment = function.environment().context("no environment was made")?;
+        let environment = function.environment().context("no environment was created")?;
         let processes = processes(&environment)?;
         let mut cycles = Self {
             clock,
@@ -122,7 +122,7 @@ impl Cycles {
         Ok(cycles)
     }
 
-    /// Traffic, a freeze, and what happens in it. The number says what that is.
+    /// Runs traffic, a freeze, and the events in it, selected by `number`.
     pub async fn cycle(&mut self, number: usize) -> Result<()> {
         for _ in 0..=number % 3 {
             self.ask().await;
@@ -148,12 +148,12 @@ impl Cycles {
         Ok(())
     }
 
-    /// Shuts it down in the regular way.
+    /// Shuts the environment down.
     pub async fn end(self) -> Result<Ended> {
         let processes = processes(&self.environment)?;
         ensure!(
             processes == self.processes,
-            "a process died and was replaced"
+            "a process exited and was replaced"
         );
         let log = self.function.shutdown().await.text();
         let reports = self.function.reports();
@@ -180,8 +180,8 @@ impl Cycles {
         Ok(())
     }
 
-    /// A freeze by hand, at a moment at which the platform does not; a short one, since the
-    /// request's own time goes on.
+    /// Freezes in the middle of a request, where the platform does not; briefly, since the
+    /// request's timeout runs.
     async fn freeze_in_a_request(&mut self, number: usize) -> Result<()> {
         let rows = rows(number);
         let (answer, in_it) = self.freeze_during(&request(rows)).await?;
@@ -190,11 +190,11 @@ impl Cycles {
         Ok(())
     }
 
-    /// The answer, and whether the freeze came before it.
+    /// Returns the response, and `true` if the freeze came before it.
     async fn freeze_during(&self, event: &Value) -> Result<(Result<Value>, bool)> {
         let mut answer = pin!(self.function.answer(event));
         let early = tokio::select! {
-            // Over before it was seen to begin: then the freeze is one like any other.
+            // The response came first: the freeze is an ordinary one.
             answer = &mut answer => Some(answer),
             begun = self.environment.wait_until(State::Invoke) => {
                 begun?;
@@ -233,7 +233,7 @@ impl Cycles {
         let name = answer["model_version"].as_str().context("no version")?;
         if self.version.as_deref() != Some(name) {
             if self.version.is_some() {
-                ensure!(self.put, "version {name} answered, which nobody put");
+                ensure!(self.put, "version {name} responded, which was not uploaded");
                 self.answers = 1 - self.answers;
                 self.put = false;
                 self.tally.bumps += 1;
@@ -252,7 +252,7 @@ impl Cycles {
     }
 }
 
-/// So many rows, that requests and answers are of several sizes.
+/// Number of rows, varied so that requests and responses differ in size.
 fn rows(number: usize) -> usize {
     [1, 9, 100, 178][number % 4]
 }
@@ -272,7 +272,7 @@ fn model(file: usize) -> Result<Bytes> {
 fn processes(environment: &Environment) -> Result<[i32; 2]> {
     let one = |name| {
         let pids = environment.processes(name);
-        ensure!(pids.len() == 1, "processes called {name}: {pids:?}");
+        ensure!(pids.len() == 1, "processes named {name}: {pids:?}");
         Ok(pids[0])
     };
     Ok([one("model-sidecar")?, one("bootstrap")?])

@@ -1,8 +1,8 @@
-//! A sidecar that is given one new version after another while callers ask, and what goes wrong meanwhile.
+//! A sidecar that gets one new version after another under load, with injected faults.
 //!
-//! The sidecar runs by itself, as it does on managed instances: there it looks for a new version ten times a second
-//! without waiting for invocations, and several requests run at once. A third of the swaps is troubled by
-//! one of [`Trouble`]; none of them may be noticed by a caller.
+//! The sidecar runs without Lambda, as on managed instances: it polls ten times a second without
+//! waiting for invocations, and several requests run concurrently. A third of the swaps has one of
+//! [`SwapFault`]'s faults; no caller may be affected.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -21,31 +21,31 @@ use super::usage::Usage;
 
 const BUCKET: &str = "models";
 const KEY: &str = "adder/model.onnx";
-/// How long a freeze takes.
+/// Duration of a freeze.
 const FREEZE: Duration = Duration::from_millis(30);
-/// Between two swaps with nothing in their way: there must be a steady state to compare with, and the version before
-/// must be gone where memory is looked at.
+/// Time between two swaps without faults: the steady state for the comparison, and time to release
+/// the previous version before memory is read.
 const REST: Duration = Duration::from_millis(150);
-/// Answers that are waited for after a swap, so that each version has given some.
+/// Number of responses to wait for after a swap, so that each version has responded.
 const ANSWERS: u64 = 8;
 
-/// What can go wrong with a new version.
+/// A fault of a new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     None,
-    /// S3 is too busy for two questions.
+    /// S3 rejects two polls as busy.
     Busy,
-    /// The connection breaks in the middle of the transfer.
+    /// The connection breaks in the middle of the download.
     Reset,
-    /// A byte is flipped on the way.
+    /// A byte is flipped in transit.
     Flipped,
-    /// The process is stopped in the middle of the transfer.
+    /// The process is stopped in the middle of the download.
     Frozen,
-    /// Another version is put in the middle of the transfer.
+    /// Another version is uploaded in the middle of the download.
     Overtaken,
-    /// Half of the new version is uploaded first.
+    /// A truncated new version is uploaded first.
     Torn,
-    /// Something is uploaded first that is no model.
+    /// A file that is no model is uploaded first.
     NoModel,
 }
 
@@ -71,33 +71,35 @@ pub struct Swaps {
     callers: Callers,
     folder: TempDir,
     size: Size,
-    /// What the newest good version adds.
+    /// Number that the newest good version adds.
     newest: u16,
     tally: Tally,
 }
 
-/// What was done, and what the sidecar had after each swap.
+/// Counters, and the sidecar's resources after each swap.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Good versions that were put, the first one included.
+    /// Good versions that were uploaded, including the first.
     pub good: u32,
-    /// Those that could not be loaded.
+    /// Versions that could not be loaded.
     pub bad: u32,
-    /// Good ones that were troubled.
+    /// Good versions with a fault.
     pub troubled: u32,
     /// Resources of the sidecar after each swap.
     pub usages: Vec<Usage>,
     /// Files in the cache.
     pub files: Vec<usize>,
-    /// When a swap was under way: from the first byte of the transfer to the first answer of the new version.
+    /// Times of the swaps: from the first byte of the download to the first response of the new
+    /// version.
     pub swaps: Vec<(Instant, Instant)>,
 }
 
 impl Swaps {
-    /// Starts it all, up to answers of the first version. Of earlier versions the cache may keep a few.
+    /// Starts everything, up to responses of the first version. The cache may keep a few earlier
+    /// versions.
     pub async fn start(size: Size, cache_mb: u32, pause: Duration) -> Result<Self> {
         let s3 = S3Server::start().await?;
-        // A thousand versions of 12 MB would be kept in this process.
+        // A versioned bucket would keep a thousand versions of 12 MB in this process.
         s3.keep_versions(BUCKET, false);
         s3.put(BUCKET, KEY, adder(size, 0));
         let folder = tempfile::Builder::new().prefix("reload").tempdir()?;
@@ -130,7 +132,7 @@ impl Swaps {
         })
     }
 
-    /// A new version, whatever comes in its way, up to its first answers.
+    /// Uploads a new version, possibly with a fault, and waits for its first responses.
     pub async fn swap_in_trouble(&mut self) -> Result<()> {
         let trouble = Trouble::of(self.newest + 1);
         self.tally.troubled += u32::from(trouble != Trouble::None);
@@ -173,17 +175,17 @@ impl Swaps {
         self.reach().await
     }
 
-    /// A new version with nothing in its way, up to where it has been alone for a while.
+    /// Uploads a new version without a fault, and waits until the previous version was released.
     pub async fn swap(&mut self) -> Result<()> {
         let before = self.s3.requests().len();
-        // Answers carry no date that is fine enough, so both clocks are read at one moment.
+        // Record times are wall clock times, so both clocks are read at one moment.
         let (clock, wall) = (Instant::now(), SystemTime::now());
         self.put();
         self.callers.reach(self.newest.into()).await?;
         let answered = Instant::now();
         let requests = self.s3.requests().split_off(before);
         let transfer = requests.iter().find(|one| one.status == Some(200));
-        let transfer = transfer.context("a version came from nowhere")?;
+        let transfer = transfer.context("no download of the version was recorded")?;
         let begun = clock + transfer.at.duration_since(wall).unwrap_or_default();
         self.tally.swaps.push((begun, answered));
         self.callers.more(ANSWERS).await?;
@@ -191,11 +193,11 @@ impl Swaps {
         self.measure()
     }
 
-    /// Ends it all, and gives what was done and what callers were told.
+    /// Stops everything, and returns the counters and the responses.
     pub async fn end(self) -> Result<(Tally, Ledger)> {
         let ledger = self.callers.stop().await?;
         let status = self.process.terminate().await?;
-        anyhow::ensure!(status.success(), "the sidecar ended with {status}");
+        anyhow::ensure!(status.success(), "the sidecar exited with {status}");
         Ok((self.tally, ledger))
     }
 
@@ -204,7 +206,7 @@ impl Swaps {
         self.s3.put(BUCKET, KEY, bytes);
     }
 
-    /// A new version that is there with the next question, whose answer breaks in its middle as the rule says.
+    /// Uploads a new version, and makes the next download break as `fault` says.
     fn put_by(&mut self, fault: impl FnOnce(Rule, u64) -> Rule) {
         let bytes = self.next();
         let middle = bytes.len() as u64 / 2;
@@ -218,17 +220,17 @@ impl Swaps {
         adder(self.size, self.newest)
     }
 
-    /// A version that cannot be loaded, until S3 is asked again whether there is another.
+    /// Uploads a version that cannot be loaded, and waits for the next poll after it.
     async fn put_bad(&mut self, bytes: &[u8]) -> Result<()> {
         self.tally.bad += 1;
         self.s3.put(BUCKET, KEY, bytes.to_vec());
-        let bad = self.s3.get(BUCKET, KEY).context("it was put")?;
+        let bad = self.s3.get(BUCKET, KEY).context("the bad version was not uploaded")?;
         let seen = |requests: &[Record]| {
             let known = requests.iter().filter(|one| one.status == Some(304));
             let mut known = known.filter_map(|one| one.if_none_match.as_deref());
             known.any(|etag| etag.trim_matches('"') == bad.etag.trim_matches('"'))
         };
-        let wanted = "a question for what is newer than a bad version";
+        let wanted = "a poll after a bad version";
         self.s3.wait_for_requests(wanted, seen).await?;
         Ok(())
     }
@@ -249,7 +251,7 @@ impl Swaps {
     }
 }
 
-/// How many files there are in a folder and in all below.
+/// Number of files in a folder and its subfolders.
 fn files(folder: &Path) -> usize {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let count = |path: PathBuf| if path.is_dir() { files(&path) } else { 1 };

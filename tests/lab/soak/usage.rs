@@ -18,7 +18,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Returns the current usage of the process.
+    /// Current usage of the process.
     pub fn of(pid: i32) -> Result<Self> {
         let folder = format!("/proc/{pid}");
         let status = fs::read_to_string(format!("{folder}/status"));
@@ -29,7 +29,7 @@ impl Usage {
             number.with_context(|| format!("{folder}/status has no {name}"))
         };
         let descriptors = fs::read_dir(format!("{folder}/fd"))
-            .with_context(|| format!("cannot see the descriptors of process {pid}"))?;
+            .with_context(|| format!("cannot list the descriptors of process {pid}"))?;
         Ok(Self {
             resident: number("VmRSS:")?,
             peak: number("VmHWM:")?,

@@ -21,7 +21,7 @@ async fn a_mistake_names_the_flag_the_value_and_what_is_allowed() {
         (
             "--timeout",
             "30",
-            "a whole number with its unit, as 500ms, 30s, 15m or 1h",
+            "a whole number with a unit, such as 500ms, 30s, 15m or 1h",
         ),
         ("--timeout", "16m", "from 1s to 15m"),
         ("--init-limit", "0s", "from 1s to 15m"),
