@@ -9,7 +9,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use model_handler::event::{self, BasePath, Batch, Call, Kind, Work};
+use model_handler::event::{self, BasePath, Batch, Call, EventKind, EventContent};
 use serde_json::{Value, json};
 
 static BASE_PATH: LazyLock<BasePath> = LazyLock::new(|| BasePath::new("/scoring"));
@@ -40,14 +40,14 @@ fuzz_target!(|text: &str| {
     }
 });
 
-fn check(event: &str, expected: Option<Kind>) {
+fn check(event: &str, expected: Option<EventKind>) {
     let (kind, work) = event::read(event, &BASE_PATH);
     if let Some(expected) = expected {
         assert_eq!(kind, expected, "{event}");
     }
     match work {
-        Ok(Work::Call(call)) => check_call(&call),
-        Ok(Work::Batch(batch)) => check_batch(&batch),
+        Ok(EventContent::Call(call)) => check_call(&call),
+        Ok(EventContent::Batch(batch)) => check_batch(&batch),
         Err(failure) => {
             assert!(failure.status().is_client_error(), "{failure}");
             assert!(failure.to_string().len() < 1_000, "{failure}");
@@ -95,14 +95,14 @@ fn made(which: u8, text: &str) -> Value {
     }
 }
 
-fn made_kind(which: u8) -> Option<Kind> {
+fn made_kind(which: u8) -> Option<EventKind> {
     match which {
-        1..=3 => Some(Kind::Rest),
-        4 | 5 => Some(Kind::Http),
-        6 => Some(Kind::Alb { multi: false }),
-        7 => Some(Kind::Alb { multi: true }),
-        8 => Some(Kind::Queue),
-        0 => Some(Kind::Direct),
+        1..=3 => Some(EventKind::Rest),
+        4 | 5 => Some(EventKind::Http),
+        6 => Some(EventKind::Alb { multi: false }),
+        7 => Some(EventKind::Alb { multi: true }),
+        8 => Some(EventKind::Queue),
+        0 => Some(EventKind::Direct),
         // A text may be the source name of a queue.
         _ => None,
     }

@@ -19,15 +19,15 @@ use serde_json::value::RawValue;
 use crate::event::{Batch, Call, Message};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use crate::reply::{self, BatchReply, Reply};
-use crate::sidecar::{Answer, Sidecar};
+use crate::response::{self, BatchResponse, FunctionResponse};
+use crate::sidecar::{Sidecar, SidecarResponse};
 
 /// Sends the messages to the sidecar, within the invocation's time.
 pub async fn answer(
     sidecar: &Sidecar,
     batch: Batch,
     invocation: &Invocation,
-) -> Result<Reply, Failure> {
+) -> Result<FunctionResponse, Failure> {
     let messages = batch.messages;
     let mut parts = parts(&messages);
     let mut failed = Failed::default();
@@ -44,14 +44,14 @@ pub async fn answer(
         };
         calls += 1;
         match judge(sidecar.send(call, invocation).await, &messages, &part) {
-            Verdict::Answered => {}
-            Verdict::Halve => {
+            PartOutcome::Answered => {}
+            PartOutcome::Halve => {
                 let (first, second) = part.split_at(part.len() / 2);
                 parts.extend([second.to_vec(), first.to_vec()]);
             }
-            Verdict::Alone => parts.extend(part.iter().rev().map(|&one| vec![one])),
-            Verdict::Failed(failure) => failed.all(&messages, &part, failure),
-            Verdict::Over(failure) => {
+            PartOutcome::Alone => parts.extend(part.iter().rev().map(|&one| vec![one])),
+            PartOutcome::Failed(failure) => failed.all(&messages, &part, failure),
+            PartOutcome::Over(failure) => {
                 let rest: Vec<usize> = part
                     .into_iter()
                     .chain(parts.drain(..).rev().flatten())
@@ -74,7 +74,7 @@ pub async fn answer(
                 .places
                 .iter()
                 .map(|&place| messages[place].id.clone());
-            Ok(Reply::Batch(BatchReply::failures(ids)))
+            Ok(FunctionResponse::Batch(BatchResponse::failures(ids)))
         }
     }
 }
@@ -117,7 +117,7 @@ fn call(messages: &[Message], part: &[usize]) -> Result<Call, Failure> {
     Ok(call)
 }
 
-enum Verdict {
+enum PartOutcome {
     /// All messages of the part were processed.
     Answered,
     /// The part contains a faulty message.
@@ -130,20 +130,26 @@ enum Verdict {
     Over(Failure),
 }
 
-fn judge(answer: Result<Answer, Failure>, messages: &[Message], part: &[usize]) -> Verdict {
+fn judge(
+    answer: Result<SidecarResponse, Failure>,
+    messages: &[Message],
+    part: &[usize],
+) -> PartOutcome {
     let is_joint = part.len() > 1;
     let answer = match answer {
         Ok(answer) => answer,
-        Err(Failure::TooLarge) if is_joint => return Verdict::Halve,
+        Err(Failure::TooLarge) if is_joint => return PartOutcome::Halve,
         Err(failure @ (Failure::TooLarge | Failure::BadRequest(_))) => {
-            return Verdict::Failed(failure);
+            return PartOutcome::Failed(failure);
         }
-        Err(failure) => return Verdict::Over(failure),
+        Err(failure) => return PartOutcome::Over(failure),
     };
-    match reply::refusal(&answer) {
-        Some(_) if is_joint && is_about_content(answer.status) => Verdict::Halve,
-        Some(refusal) => Verdict::Failed(refusal),
-        None if is_joint && predictions(&answer) != Some(rows(messages, part)) => Verdict::Alone,
+    match response::sidecar_error(&answer) {
+        Some(_) if is_joint && is_about_content(answer.status) => PartOutcome::Halve,
+        Some(refusal) => PartOutcome::Failed(refusal),
+        None if is_joint && predictions(&answer) != Some(rows(messages, part)) => {
+            PartOutcome::Alone
+        }
         None => {
             // SQS takes no response, so the log is the only place that shows it.
             tracing::debug!(
@@ -151,7 +157,7 @@ fn judge(answer: Result<Answer, Failure>, messages: &[Message], part: &[usize]) 
                 answer = %String::from_utf8_lossy(&answer.body),
                 "the model answered"
             );
-            Verdict::Answered
+            PartOutcome::Answered
         }
     }
 }
@@ -176,7 +182,7 @@ fn rows(messages: &[Message], part: &[usize]) -> usize {
 }
 
 /// Number of rows in the response.
-fn predictions(answer: &Answer) -> Option<usize> {
+fn predictions(answer: &SidecarResponse) -> Option<usize> {
     #[derive(Deserialize)]
     struct Predicted<'a> {
         #[serde(borrow)]

@@ -35,9 +35,9 @@ pub use path::BasePath;
 pub use queue::{Batch, Message, Rows};
 use unsupported::{Fields, Unsupported};
 
-/// Kind of the invoking service, which determines the form of the response.
+/// EventKind of the invoking service, which determines the form of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventKind {
     /// API Gateway, payload format 1.0: a REST API, or an HTTP API configured for it.
     Rest,
     /// API Gateway HTTP API with payload format 2.0, or a function URL.
@@ -54,7 +54,7 @@ pub enum Kind {
     Direct,
 }
 
-impl Kind {
+impl EventKind {
     /// Returns `true` if the caller uses HTTP, so that a failure is a status and not a function
     /// error.
     #[must_use]
@@ -78,7 +78,7 @@ pub struct Call {
 
 /// Content of an event.
 #[derive(Clone, Debug)]
-pub enum Work {
+pub enum EventContent {
     /// One call, whose response is the event's.
     Call(Call),
     /// Messages, each of which is processed or fails individually.
@@ -144,7 +144,7 @@ struct Envelope<'a> {
 /// Part of the event that determines its kind and is not controlled by the caller.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Context<'a> {
+struct RequestContext<'a> {
     #[serde(borrow)]
     elb: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -193,33 +193,42 @@ impl<'a> Envelope<'a> {
 /// Reads one event, given as JSON text; `base_path` is removed from paths that begin with it.
 ///
 /// The kind is always known, so that a failure has the right form for the caller.
-pub fn read(event: &str, base_path: &BasePath) -> (Kind, Result<Work, Failure>) {
+pub fn read(event: &str, base_path: &BasePath) -> (EventKind, Result<EventContent, Failure>) {
     let envelope = Envelope::of(event);
-    let context: Context = envelope
+    let context: RequestContext = envelope
         .request_context
         .and_then(|raw| serde_json::from_str(raw.get()).ok())
         .unwrap_or_default();
 
     let (kind, call) =
         if envelope.method_arn.or(envelope.route_arn).is_some() && !envelope.has_input() {
-            (Kind::Direct, Err(Unsupported::AUTHORIZER.event()))
+            (EventKind::Direct, Err(Unsupported::AUTHORIZER.event()))
         } else if context.connection_id.is_some() {
-            (Kind::Direct, Err(Unsupported::WEB_SOCKET.event()))
+            (EventKind::Direct, Err(Unsupported::WEB_SOCKET.event()))
         } else if context.elb.is_some() {
             let multi = envelope.multi_value_headers.is_some();
-            (Kind::Alb { multi }, gateway::alb(&envelope, base_path))
+            (EventKind::Alb { multi }, gateway::alb(&envelope, base_path))
         } else if context.http.is_some() || is_bare_http(&envelope) {
-            (Kind::Http, gateway::http(&envelope, &context, base_path))
+            (
+                EventKind::Http,
+                gateway::http(&envelope, &context, base_path),
+            )
         } else if (envelope.request_context.is_some() && envelope.http_method.is_some())
             || is_bare_rest(&envelope)
         {
-            (Kind::Rest, gateway::rest(&envelope, &context, base_path))
+            (
+                EventKind::Rest,
+                gateway::rest(&envelope, &context, base_path),
+            )
         } else if let Some(records) = envelope.records.filter(|records| queue::sent(records)) {
-            return (Kind::Queue, queue::batch(records).map(Work::Batch));
+            return (
+                EventKind::Queue,
+                queue::batch(records).map(EventContent::Batch),
+            );
         } else {
-            (Kind::Direct, direct::read(event, &envelope))
+            (EventKind::Direct, direct::read(event, &envelope))
         };
-    (kind, call.map(Work::Call))
+    (kind, call.map(EventContent::Call))
 }
 
 /// An event of payload format 1.0 without its context, as in hand-written tests.

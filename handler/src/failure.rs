@@ -23,7 +23,7 @@ pub enum Failure {
     BadRequest(String),
     /// Nothing listened on the socket during the time available.
     #[error(
-        "no model sidecar on {} after {} ms: is its layer attached to this function, and is MODEL_SOCKET the same for both?",
+        "no model sidecar on {} after {} ms; check that its layer is attached to this function and MODEL_SOCKET is the same for both",
         socket.display(),
         waited.as_millis()
     )]
@@ -42,23 +42,23 @@ pub enum Failure {
         source: io::Error,
     },
     /// The sidecar closed the connection without a response, more than once.
-    #[error("the model sidecar closed the connection before it had answered; its log says why")]
+    #[error("the model sidecar closed the connection without a response; see its log")]
     Broken,
     /// The sidecar did not respond within the invocation's time.
-    #[error("the model did not answer within the invocation's {} ms: raise the function's timeout if it needs longer", allowed.as_millis())]
+    #[error("the model did not respond within the invocation's {} ms; increase the function's timeout if it needs longer", allowed.as_millis())]
     Timeout {
         /// Time left at the start of the invocation.
         allowed: Duration,
     },
     /// The response exceeds Lambda's limit.
     #[error(
-        "the answer is larger than the {RESPONSE_LIMIT} bytes that Lambda can return: ask for fewer rows or fewer outputs"
+        "the response is larger than Lambda's limit of {RESPONSE_LIMIT} bytes; request fewer rows or fewer outputs"
     )]
     TooLarge,
     /// The response to a direct invocation is not JSON, the only format that such an invocation can
     /// return.
     #[error(
-        "the model sidecar's answer is not JSON, and a direct invocation can return nothing else: leave binary outputs out, or call through an HTTP event"
+        "the model sidecar's response is not JSON, the only format of a direct invocation; request no binary outputs, or use an HTTP event"
     )]
     NotJson,
     /// The sidecar responded with a status of 400 or above to a caller without a status.
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sidecar_that_never_came_says_what_to_check() {
+    fn an_absent_sidecar_error_names_what_to_check() {
         let failure = Failure::Absent {
             socket: "/tmp/a.sock".into(),
             waited: Duration::from_millis(2950),

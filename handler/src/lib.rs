@@ -19,17 +19,17 @@ pub mod event;
 pub mod failure;
 mod headers;
 pub mod invocation;
-pub mod reply;
+pub mod response;
 pub mod settings;
 pub mod sidecar;
 
 use lambda_runtime::LambdaEvent;
 use serde_json::value::RawValue;
 
-use event::{BasePath, Work};
+use event::{BasePath, EventContent};
 use failure::Failure;
 use invocation::Invocation;
-use reply::Reply;
+use response::FunctionResponse;
 use sidecar::Sidecar;
 
 /// The handler, one for all invocations. Clones share its connections.
@@ -59,19 +59,24 @@ impl Handler {
     ///
     /// # Errors
     /// If the event is no request, or a direct invocation or a whole batch of messages fails.
-    pub async fn answer(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Reply, Failure> {
+    pub async fn answer(
+        &self,
+        event: LambdaEvent<Box<RawValue>>,
+    ) -> Result<FunctionResponse, Failure> {
         let invocation = Invocation::from(event.context);
         let (kind, work) = event::read(event.payload.get(), &self.base_path);
         // The payload can be megabytes, and the call has its own copy of the body.
         drop(event.payload);
 
         let outcome = match work {
-            Ok(Work::Batch(batch)) => batch::answer(&self.sidecar, batch, &invocation).await,
-            Ok(Work::Call(call)) => self
+            Ok(EventContent::Batch(batch)) => {
+                batch::answer(&self.sidecar, batch, &invocation).await
+            }
+            Ok(EventContent::Call(call)) => self
                 .sidecar
                 .send(call, &invocation)
                 .await
-                .and_then(|answer| reply::success(kind, answer)),
+                .and_then(|answer| response::success(kind, answer)),
             Err(failure) => Err(failure),
         };
         match outcome {
@@ -80,7 +85,7 @@ impl Handler {
                 if failure.status().is_server_error() {
                     tracing::error!(error_type = failure.error_type(), "{failure}");
                 }
-                Ok(reply::failure(kind, &failure))
+                Ok(response::failure(kind, &failure))
             }
             outcome => outcome,
         }

@@ -6,22 +6,22 @@ use std::process::ExitCode;
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use model_handler::Handler;
-use model_handler::settings::Settings;
+use model_handler::settings::HandlerSettings;
 use model_handler::sidecar::Sidecar;
 use serde_json::value::RawValue;
 use tokio::runtime::{Builder, Runtime};
 
 const HELP: &str = "\
-The model sidecar's Lambda handler. Lambda starts it as the function's bootstrap, in a function
-that has the model sidecar's layer; it forwards each event to the sidecar and returns its answer.
+The model sidecar's Lambda handler. Lambda starts it as the bootstrap of a function with the model
+sidecar's layer. It forwards each event to the sidecar and returns the sidecar's response.
 
 Environment:
   MODEL_SOCKET     the sidecar's Unix socket (default /tmp/model-sidecar.sock)
-  MODEL_TOKEN      session: each call carries the token that the sidecar then asks for (default off)
-  MODEL_BASE_PATH  a path to remove where a request's path begins with it, such as /scoring
+  MODEL_TOKEN      session: send the token that the sidecar then requires (default off)
+  MODEL_BASE_PATH  prefix to remove from request paths, such as /scoring
 
-It needs AWS_LAMBDA_RUNTIME_API, which Lambda or an emulator of it sets. Without Lambda, call the
-sidecar itself over HTTP.";
+AWS_LAMBDA_RUNTIME_API is required and set by Lambda or an emulator. Without Lambda, call the sidecar
+directly over HTTP.";
 
 /// Exit code for wrong usage, from sysexits.h.
 const EX_USAGE: u8 = 64;
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    let settings = Settings::from_env();
+    let settings = HandlerSettings::from_env();
     if !settings.on_lambda {
         eprintln!("AWS_LAMBDA_RUNTIME_API is not set.\n\n{HELP}");
         return ExitCode::from(EX_USAGE);
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 }
 
 /// One thread starts fastest and is sufficient for one invocation at a time.
-fn runtime(settings: &Settings) -> std::io::Result<Runtime> {
+fn runtime(settings: &HandlerSettings) -> std::io::Result<Runtime> {
     let mut builder = if settings.concurrency > 1 {
         Builder::new_multi_thread()
     } else {
@@ -68,7 +68,7 @@ fn runtime(settings: &Settings) -> std::io::Result<Runtime> {
     builder.enable_io().enable_time().build()
 }
 
-async fn serve(settings: Settings) -> Result<(), Error> {
+async fn serve(settings: HandlerSettings) -> Result<(), Error> {
     let sidecar = Sidecar::new(settings.socket).with_token(settings.token);
     let handler = Handler::new(sidecar).with_base_path(settings.base_path);
     lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
@@ -80,7 +80,7 @@ async fn serve(settings: Settings) -> Result<(), Error> {
 
 /// Logs to standard error, in the format of the function's logging configuration. Lambda adds
 /// timestamps to text lines; it reads the level of a JSON line only if it has a timestamp.
-fn start_logs(settings: &Settings) {
+fn start_logs(settings: &HandlerSettings) {
     let logs = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(settings.log_level)

@@ -16,7 +16,7 @@ pub const DEFAULT_SOCKET: &str = "/tmp/model-sidecar.sock";
 
 /// Configuration of the handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct HandlerSettings {
     /// `MODEL_SOCKET`: the sidecar's Unix socket.
     pub socket: PathBuf,
     /// With `MODEL_TOKEN=session` the token that the sidecar requires: the value of
@@ -34,7 +34,7 @@ pub struct Settings {
     pub log_level: Level,
 }
 
-impl Settings {
+impl HandlerSettings {
     /// Reads the configuration through `variable`, which returns the value of an environment
     /// variable.
     ///
@@ -87,8 +87,8 @@ fn log_level(name: &str) -> Level {
 mod tests {
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Settings {
-        Settings::read(|name| {
+    fn read(variables: &[(&str, &str)]) -> HandlerSettings {
+        HandlerSettings::read(|name| {
             variables
                 .iter()
                 .find(|(known, _)| *known == name)
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_sent_where_it_is_asked_for() {
+    fn the_token_is_sent_when_configured() {
         let (session, container) = (
             ("AWS_SESSION_TOKEN", "first"),
             ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "second"),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn lambdas_own_variables_mean_what_they_mean_everywhere() {
+    fn lambdas_variables_have_their_usual_meaning() {
         let settings = read(&[
             ("MODEL_SOCKET", "/tmp/other.sock"),
             ("MODEL_BASE_PATH", "scoring/"),

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::event::{Call, excerpt};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
-use connection::{Connection, Fault};
+use connection::{Connection, ExchangeError};
 
 /// Token that the sidecar requires with `MODEL_TOKEN=session`.
 pub const TOKEN: HeaderName = HeaderName::from_static("x-model-token");
@@ -47,7 +47,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 /// Complete response of the sidecar.
 #[derive(Debug)]
-pub struct Answer {
+pub struct SidecarResponse {
     /// Status.
     pub status: StatusCode,
     /// Headers.
@@ -85,7 +85,11 @@ impl Sidecar {
     /// Sends one call and waits for its complete response, within the invocation's time.
     ///
     /// A response with any status is `Ok`.
-    pub async fn send(&self, call: Call, invocation: &Invocation) -> Result<Answer, Failure> {
+    pub async fn send(
+        &self,
+        call: Call,
+        invocation: &Invocation,
+    ) -> Result<SidecarResponse, Failure> {
         let allowed = invocation.deadline.allows(SystemTime::now());
         let started = Instant::now();
         let until = started + allowed;
@@ -105,9 +109,9 @@ impl Sidecar {
                 .map_err(|_| late())?
             {
                 Ok(done) => return Ok(self.keep(done)),
-                Err(Fault::TooLarge) => return Err(Failure::TooLarge),
+                Err(ExchangeError::TooLarge) => return Err(Failure::TooLarge),
                 // The other idle connections are most likely broken too.
-                Err(Fault::Broken) => self.drop_idle(),
+                Err(ExchangeError::Broken) => self.drop_idle(),
             }
         }
         for _ in 0..FRESH_ATTEMPTS {
@@ -117,8 +121,8 @@ impl Sidecar {
                 .map_err(|_| late())?
             {
                 Ok(done) => return Ok(self.keep(done)),
-                Err(Fault::TooLarge) => return Err(Failure::TooLarge),
-                Err(Fault::Broken) => {}
+                Err(ExchangeError::TooLarge) => return Err(Failure::TooLarge),
+                Err(ExchangeError::Broken) => {}
             }
         }
         Err(Failure::Broken)
@@ -162,7 +166,7 @@ impl Sidecar {
             .clear();
     }
 
-    fn keep(&self, (answer, connection): (Answer, Connection)) -> Answer {
+    fn keep(&self, (answer, connection): (SidecarResponse, Connection)) -> SidecarResponse {
         self.idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

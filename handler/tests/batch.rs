@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::net::UnixListener;
 
 /// Response of the sidecar to a request: `None` closes the connection.
-type Answer = fn(path: &str, rows: &[Value]) -> Option<(u16, Value)>;
+type FakeResponse = fn(path: &str, rows: &[Value]) -> Option<(u16, Value)>;
 
 /// A sidecar whose model takes rows of two numbers, and its requests: path and number of rows.
 struct Model {
@@ -33,7 +33,7 @@ struct Model {
 }
 
 impl Model {
-    fn start(answer: Answer) -> Self {
+    fn start(answer: FakeResponse) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("sidecar.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -173,7 +173,7 @@ async fn each_model_has_its_own_request() {
 }
 
 #[tokio::test]
-async fn what_is_bad_comes_again_and_the_rest_is_answered() {
+async fn faulty_messages_fail_and_the_others_are_processed() {
     let model = Model::start(two_numbers);
     let messages = [
         message("good", r#"{"features":[1,2]}"#),
@@ -194,7 +194,7 @@ async fn what_is_bad_comes_again_and_the_rest_is_answered() {
 
 /// A bucket's notifications are sent to the queue by mistake.
 #[tokio::test]
-async fn what_other_services_put_into_the_queue_fails_alone_and_without_a_request() {
+async fn messages_of_other_services_fail_alone_without_a_request() {
     let model = Model::start(two_numbers);
     let notification =
         json!({ "Records": [{ "eventSource": "aws:s3", "s3": { "object": { "key": "k" } } }] });
@@ -212,7 +212,11 @@ async fn what_other_services_put_into_the_queue_fails_alone_and_without_a_reques
 
     let failure = model.answer(&messages[1..2]).await.unwrap_err();
     let words = failure.to_string();
-    for part in ["s3:TestEvent", "a message must hold", "features, instances"] {
+    for part in [
+        "s3:TestEvent",
+        "a message must contain",
+        "features, instances",
+    ] {
         assert!(words.contains(part), "{part} in {words}");
     }
 }
@@ -251,7 +255,7 @@ async fn one_bad_message_of_many_costs_few_requests() {
 }
 
 #[tokio::test]
-async fn a_model_that_does_not_answer_by_rows_is_asked_for_each_message() {
+async fn a_model_without_row_outputs_gets_each_message_alone() {
     let model = Model::start(|_, _| Some((200, json!({ "prediction": [0] }))));
     let messages = [
         message("a", r#"{"features":[1,2]}"#),
@@ -262,7 +266,7 @@ async fn a_model_that_does_not_answer_by_rows_is_asked_for_each_message() {
 }
 
 #[tokio::test]
-async fn behind_a_failed_message_its_group_comes_again_and_no_other() {
+async fn later_messages_of_a_failed_messages_group_fail_and_no_others() {
     let model = Model::start(two_numbers);
     let messages = [
         fifo("a1", "a", r#"{"features":[1,2]}"#),
@@ -276,8 +280,8 @@ async fn behind_a_failed_message_its_group_comes_again_and_no_other() {
 
 /// No message may be lost, even if `batchItemFailures` is ignored.
 #[tokio::test]
-async fn where_nothing_is_answered_the_invocation_fails() {
-    let cases: [(Answer, &str); 5] = [
+async fn the_invocation_fails_if_no_message_was_processed() {
+    let cases: [(FakeResponse, &str); 5] = [
         (
             |_, _| Some((503, json!({ "error": "no model yet" }))),
             "Model.NotReady",
@@ -305,7 +309,7 @@ async fn where_nothing_is_answered_the_invocation_fails() {
 }
 
 #[tokio::test]
-async fn a_sidecar_that_fails_for_some_has_those_come_again() {
+async fn messages_for_which_the_sidecar_fails_are_reported() {
     let model = Model::start(|path, rows| {
         let others = path != "/models/a/predict";
         others.then(|| two_numbers(path, rows)).flatten()
@@ -343,7 +347,7 @@ proptest! {
 
     /// Exactly the faulty messages of any batch fail.
     #[test]
-    fn exactly_the_bad_ones_come_again(bodies in prop::collection::vec(
+    fn exactly_the_faulty_messages_fail(bodies in prop::collection::vec(
         prop_oneof![
             6 => Just(Body::Right), 2 => Just(Body::Two), 1 => Just(Body::Narrow),
             1 => Just(Body::Fails), 1 => Just(Body::NoJson),

@@ -210,7 +210,7 @@ async fn thousands_of_invocations_leave_nothing_behind_in_memory() {
 
 /// On managed instances. The sidecar responds to none before it has all of them.
 #[tokio::test]
-async fn several_invocations_run_at_once_where_the_platform_says_so() {
+async fn invocations_run_concurrently_on_managed_instances() {
     let mut platform = Platform::start(4).await;
     for _ in 0..3 {
         for _ in 0..4 {
@@ -227,7 +227,7 @@ async fn several_invocations_run_at_once_where_the_platform_says_so() {
 }
 
 #[test]
-fn outside_lambda_it_says_what_it_is() {
+fn outside_lambda_it_prints_its_help() {
     let output = Command::new(BOOTSTRAP)
         .env_remove("AWS_LAMBDA_RUNTIME_API")
         .stdin(Stdio::null())

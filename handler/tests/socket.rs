@@ -28,12 +28,12 @@ const HTTP: &str = include_str!("events/http.json");
 const FUNCTION_URL: &str = include_str!("events/function-url.json");
 
 /// Temporary folder of a test's socket.
-struct Place {
+struct SocketFolder {
     _folder: tempfile::TempDir,
     socket: PathBuf,
 }
 
-impl Place {
+impl SocketFolder {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
@@ -99,7 +99,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
             (name.to_string(), values.join(" and ").into())
         })
         .collect();
-    let told = json!({
+    let echo = json!({
         "method": parts.method.as_str(),
         "target": parts.uri.to_string(),
         "headers": headers,
@@ -108,7 +108,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
     let response = Response::builder()
         .header("content-type", "application/json")
         .header("x-model-name", "iris");
-    Ok(response.body(Full::new(told.to_string().into())).unwrap())
+    Ok(response.body(Full::new(echo.to_string().into())).unwrap())
 }
 
 fn in_ms(millis: u64) -> u64 {
@@ -147,31 +147,31 @@ fn post(path: &str, body: &[u8]) -> String {
 
 #[tokio::test]
 async fn the_invocation_travels_with_the_request() {
-    let place = Place::new();
+    let place = SocketFolder::new();
     let _server = Echo::start(&place.socket);
     let deadline = in_ms(30_000);
     let reply = reply(&place.sidecar(), FUNCTION_URL, deadline).await;
     assert_eq!(reply["statusCode"], 200);
     assert_eq!(reply["headers"]["x-model-name"], "iris");
-    let told: Value = serde_json::from_str(reply["body"].as_str().unwrap()).unwrap();
-    assert_eq!(told["method"], "POST");
-    assert_eq!(told["target"], "/predict");
+    let echo: Value = serde_json::from_str(reply["body"].as_str().unwrap()).unwrap();
+    assert_eq!(echo["method"], "POST");
+    assert_eq!(echo["target"], "/predict");
     assert_eq!(
-        told["headers"]["lambda-runtime-deadline-ms"],
+        echo["headers"]["lambda-runtime-deadline-ms"],
         deadline.to_string()
     );
     assert_eq!(
-        told["headers"]["lambda-runtime-aws-request-id"],
+        echo["headers"]["lambda-runtime-aws-request-id"],
         "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
     );
-    assert_eq!(told["headers"]["x-amzn-trace-id"], "Root=1-the-platforms");
-    assert_eq!(told["headers"]["host"], "localhost");
+    assert_eq!(echo["headers"]["x-amzn-trace-id"], "Root=1-the-platforms");
+    assert_eq!(echo["headers"]["host"], "localhost");
 }
 
 /// The sidecar trusts these two headers, so a caller must not be able to set them.
 #[tokio::test]
 async fn a_caller_cannot_set_or_remove_the_handlers_headers() {
-    let place = Place::new();
+    let place = SocketFolder::new();
     let _server = Echo::start(&place.socket);
     let names = ["x-model-remote", "X-Model-Remote", "X-MODEL-REMOTE"];
     let single: serde_json::Map<String, Value> = names
@@ -197,13 +197,13 @@ async fn a_caller_cannot_set_or_remove_the_handlers_headers() {
         json!({ "requestContext": { "http": { "method": "GET" } }, "rawPath": "/v2", "headers": single }),
     ] {
         let reply = reply(&place.sidecar(), &event.to_string(), in_ms(30_000)).await;
-        let told: Value = serde_json::from_str(reply["body"].as_str().unwrap()).unwrap();
-        assert_eq!(told["headers"]["x-model-remote"], "true", "{event}: {told}");
+        let echo: Value = serde_json::from_str(reply["body"].as_str().unwrap()).unwrap();
+        assert_eq!(echo["headers"]["x-model-remote"], "true", "{event}: {echo}");
         for absent in ["connection", "x-model-token"] {
-            assert!(told["headers"][absent].is_null(), "{absent}: {told}");
+            assert!(echo["headers"][absent].is_null(), "{absent}: {echo}");
         }
-        let spare = told["headers"]["x-spare"].as_str().unwrap_or_default();
-        assert_eq!(spare, "", "{told}");
+        let spare = echo["headers"]["x-spare"].as_str().unwrap_or_default();
+        assert_eq!(spare, "", "{echo}");
     }
     let direct = reply(&place.sidecar(), r#"{"features":[1]}"#, in_ms(30_000)).await;
     assert_eq!(direct["headers"]["x-model-remote"], "true");
@@ -211,7 +211,7 @@ async fn a_caller_cannot_set_or_remove_the_handlers_headers() {
 
 #[tokio::test]
 async fn calls_one_after_another_share_a_connection() {
-    let place = Place::new();
+    let place = SocketFolder::new();
     let server = Echo::start(&place.socket);
     let sidecar = place.sidecar();
     for _ in 0..5 {
@@ -222,7 +222,7 @@ async fn calls_one_after_another_share_a_connection() {
 
 #[tokio::test]
 async fn calls_at_once_have_a_connection_each() {
-    let place = Place::new();
+    let place = SocketFolder::new();
     let server = Echo::start(&place.socket);
     let sidecar = place.sidecar();
     let mut calls = tokio::task::JoinSet::new();
@@ -230,8 +230,8 @@ async fn calls_at_once_have_a_connection_each() {
         let sidecar = sidecar.clone();
         calls.spawn(async move { reply(&sidecar, r#"{"features":[1]}"#, in_ms(30_000)).await });
     }
-    for told in calls.join_all().await {
-        assert_eq!(told["target"], "/predict");
+    for echo in calls.join_all().await {
+        assert_eq!(echo["target"], "/predict");
     }
     assert!(
         (1..=16).contains(&server.connections()),
@@ -242,22 +242,22 @@ async fn calls_at_once_have_a_connection_each() {
 
 #[tokio::test]
 async fn a_connection_that_died_while_idle_is_replaced_without_an_error() {
-    let place = Place::new();
+    let place = SocketFolder::new();
     let sidecar = place.sidecar();
     let first = Echo::start(&place.socket);
     reply(&sidecar, r#"{"features":[1]}"#, in_ms(30_000)).await;
     first.stop().await;
 
     let second = Echo::start(&place.socket);
-    let told = reply(&sidecar, r#"{"features":[1]}"#, in_ms(30_000)).await;
-    assert_eq!(told["bytes"], 16);
+    let echo = reply(&sidecar, r#"{"features":[1]}"#, in_ms(30_000)).await;
+    assert_eq!(echo["bytes"], 16);
     assert_eq!(second.connections(), 1);
 }
 
 /// As after a thaw: the server closes the connection while the request is in transit.
 #[tokio::test]
 async fn a_connection_that_dies_under_a_request_is_replaced_without_an_error() {
-    let place = Place::new();
+    let place = SocketFolder::new();
     let listener = UnixListener::bind(&place.socket).unwrap();
     let sidecar = place.sidecar();
     let server = tokio::spawn(async move {
@@ -282,8 +282,8 @@ async fn a_connection_that_dies_under_a_request_is_replaced_without_an_error() {
 }
 
 #[tokio::test]
-async fn an_answer_cut_short_is_asked_for_once_more() {
-    let place = Place::new();
+async fn an_incomplete_response_is_requested_once_more() {
+    let place = SocketFolder::new();
     let listener = UnixListener::bind(&place.socket).unwrap();
     let server = tokio::spawn(async move {
         for answer in [
@@ -300,8 +300,8 @@ async fn an_answer_cut_short_is_asked_for_once_more() {
 }
 
 #[tokio::test]
-async fn a_sidecar_that_keeps_breaking_off_is_a_bad_gateway_and_not_asked_for_ever() {
-    let place = Place::new();
+async fn a_sidecar_that_keeps_closing_connections_is_a_bad_gateway_after_bounded_attempts() {
+    let place = SocketFolder::new();
     let listener = UnixListener::bind(&place.socket).unwrap();
     let taken = Arc::new(AtomicUsize::new(0));
     let count = taken.clone();
@@ -320,7 +320,7 @@ async fn a_sidecar_that_keeps_breaking_off_is_a_bad_gateway_and_not_asked_for_ev
 
 #[tokio::test]
 async fn a_call_waits_for_a_sidecar_that_is_still_starting() {
-    let place = Place::new();
+    let place = SocketFolder::new();
     let sidecar = place.sidecar();
     let call = reply(&sidecar, r#"{"features":[1]}"#, in_ms(30_000));
     tokio::pin!(call);
@@ -337,7 +337,7 @@ async fn a_call_waits_for_a_sidecar_that_is_still_starting() {
 
 #[tokio::test]
 async fn a_socket_that_a_dead_sidecar_left_behind_is_waited_for_too() {
-    let place = Place::new();
+    let place = SocketFolder::new();
     drop(UnixListener::bind(&place.socket).unwrap());
     let sidecar = place.sidecar();
     let call = reply(&sidecar, r#"{"features":[1]}"#, in_ms(30_000));
@@ -353,8 +353,8 @@ async fn a_socket_that_a_dead_sidecar_left_behind_is_waited_for_too() {
 
 /// Time advances by timers alone, so that the assertions do not depend on the machine.
 #[tokio::test(start_paused = true)]
-async fn a_sidecar_that_never_comes_is_503_before_the_deadline_with_words_that_help() {
-    let place = Place::new();
+async fn an_absent_sidecar_is_503_before_the_deadline_with_a_hint() {
+    let place = SocketFolder::new();
     let deadline = in_ms(300);
     let reply = reply(&place.sidecar(), FUNCTION_URL, deadline).await;
     assert!(
@@ -374,8 +374,8 @@ async fn a_sidecar_that_never_comes_is_503_before_the_deadline_with_words_that_h
 }
 
 #[tokio::test]
-async fn a_path_that_is_no_socket_is_said_at_once() {
-    let place = Place::new();
+async fn a_path_that_is_no_socket_fails_immediately() {
+    let place = SocketFolder::new();
     let below_a_file = place.socket.join("sidecar.sock");
     std::fs::write(&place.socket, "").unwrap();
     let failure = failure(&Sidecar::new(below_a_file), "{}", in_ms(60_000)).await;
@@ -383,8 +383,8 @@ async fn a_path_that_is_no_socket_is_said_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sidecar_that_does_not_answer_in_time_is_504_and_sees_the_caller_leave() {
-    let place = Place::new();
+async fn a_sidecar_that_does_not_respond_in_time_is_504_and_sees_the_disconnect() {
+    let place = SocketFolder::new();
     let listener = UnixListener::bind(&place.socket).unwrap();
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -403,9 +403,9 @@ async fn a_sidecar_that_does_not_answer_in_time_is_504_and_sees_the_caller_leave
 }
 
 #[tokio::test]
-async fn large_and_binary_bodies_pass_whole() {
+async fn large_and_binary_bodies_are_unchanged() {
     use base64::Engine as _;
-    let place = Place::new();
+    let place = SocketFolder::new();
     let _server = Echo::start(&place.socket);
     let sidecar = place.sidecar();
     let large: Vec<u8> = (0..4_400_000_u32)
@@ -413,8 +413,8 @@ async fn large_and_binary_bodies_pass_whole() {
         .collect();
 
     let counted = reply(&sidecar, &post("/predict", &large), in_ms(60_000)).await;
-    let told: Value = serde_json::from_str(counted["body"].as_str().unwrap()).unwrap();
-    assert_eq!(told["bytes"], large.len());
+    let echo: Value = serde_json::from_str(counted["body"].as_str().unwrap()).unwrap();
+    assert_eq!(echo["bytes"], large.len());
 
     let binary = reply(&sidecar, &post("/binary", &large), in_ms(60_000)).await;
     assert_eq!(binary["isBase64Encoded"], true);
@@ -425,8 +425,8 @@ async fn large_and_binary_bodies_pass_whole() {
 }
 
 #[tokio::test]
-async fn an_answer_beyond_lambdas_limit_is_413_in_words() {
-    let place = Place::new();
+async fn a_response_over_lambdas_limit_is_413_with_a_hint() {
+    let place = SocketFolder::new();
     let _server = Echo::start(&place.socket);
     let sidecar = place.sidecar();
     // The raw bytes would be within the limit, their base64 is not.

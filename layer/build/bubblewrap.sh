@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make sure that bubblewrap works: the tests and the demo run AWS's emulator inside it.
+# Checks that bubblewrap works, and installs it if possible: the tests and the demo use it for sandboxes.
 set -eu
 
 if ! command -v bwrap >/dev/null; then
@@ -13,7 +13,7 @@ if ! command -v bwrap >/dev/null; then
 fi
 
 if ! bwrap --unshare-pid --unshare-net --ro-bind / / --proc /proc --dev /dev true; then
-    echo "bubblewrap is here but may not make namespaces: allow unprivileged user namespaces" >&2
+    echo "bubblewrap is installed but may not create namespaces: allow unprivileged user namespaces" >&2
     echo "(Ubuntu 24.04 and newer: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or run as root" >&2
     exit 1
 fi

@@ -1,10 +1,11 @@
-"""Check a laid-out layer and handler before anyone deploys them.
+"""Checks a staged layer and handler before deployment.
 
     check.py --arch ARCH --glibc FLOOR LAYER HANDLER
 
-Every binary must run on a system with glibc FLOOR (ONNX Runtime on its own, higher one), ask for no
-library that Lambda lacks, stay small, be executable where Lambda executes it, and hold no path of
-the machine that built it. Each fault is named with its file; any fault makes the exit code 1.
+Every binary must run on a system with glibc FLOOR (ONNX Runtime has a higher floor of its own), need
+only libraries that Lambda provides, be below its size limit, be executable where Lambda executes it,
+and contain no path of the build machine. Each fault is printed with its file; any fault makes the
+exit code 1.
 """
 
 import argparse
@@ -23,7 +24,7 @@ UNZIPPED_LIMIT = 250 * 1024 * 1024
 LIBRARY = "model-sidecar/lib/libonnxruntime.so.1.28.0"
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 
-# What glibc itself is made of, on both architectures.
+# Libraries of glibc itself, on both architectures.
 LIBC = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"}
 LOADERS = {"ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
 # Rust unwinds through libgcc_s, which every Lambda runtime has.
@@ -50,7 +51,7 @@ def main() -> None:
 
     # libgcc's unwinder has been at these versions since 2004, on arm64 since its beginning.
     ours = {"GLIBC": args.glibc, "GCC": "4.5"}
-    # Microsoft's library as it comes: glibc 2.27 and the libstdc++ of gcc 7, both older than
+    # Microsoft's library as published: glibc 2.27 and the libstdc++ of gcc 7, both older than
     # Amazon Linux 2023. On Amazon Linux 2 it misses three functions of libm.
     theirs = {"GLIBC": "2.27", "GCC": "4.5", "GLIBCXX": "3.4.24", "CXXABI": "1.3.11"}
     files = {
@@ -67,11 +68,11 @@ def main() -> None:
             faults.append(f"{path}: missing")
 
     total = sum(path.stat().st_size for root in (args.layer, args.handler) for path in root.rglob("*") if path.is_file())
-    print(f"{total:>12,} bytes in all, unzipped")
+    print(f"{total:>12,} bytes in total, unzipped")
     if total > UNZIPPED_LIMIT:
         faults.append(f"{args.layer} and {args.handler}: {total:,} bytes unzipped, Lambda allows {UNZIPPED_LIMIT:,}")
     for path in (args.layer / "extensions").glob("*"):
-        # Lambda starts whatever lies here, and fails the function if it cannot.
+        # Lambda starts every file in this folder, and fails the function if it cannot.
         if path.name != "model-sidecar":
             faults.append(f"{path}: Lambda would start this as an extension")
 
@@ -81,7 +82,7 @@ def main() -> None:
 
 
 def check(path: pathlib.Path, rules: Rules, arch: str) -> list[str]:
-    """The faults of one binary; its figures are printed."""
+    """Returns the faults of one binary and prints its size and versions."""
     size = path.stat().st_size
     faults = []
     if size > rules.limit:
@@ -107,7 +108,7 @@ def check(path: pathlib.Path, rules: Rules, arch: str) -> list[str]:
     if rules.build_paths:
         found = sorted(build_paths(path.read_bytes()))
         if found:
-            faults.append(f"holds {len(found)} paths of the machine that built it, such as {found[0]}")
+            faults.append(f"contains {len(found)} paths of the build machine, such as {found[0]}")
 
     needs = ", ".join(f"{family} {version}" for family, version in sorted(highest.items()))
     print(f"{size:>12,} bytes  {path}  needs {needs or 'no versions'}")
@@ -124,7 +125,7 @@ def needed_libraries(elf: ELFFile) -> set[str]:
 
 
 def needed_versions(elf: ELFFile) -> dict[tuple[str, str], set[str]]:
-    """Each version that is asked for, (`GLIBC`, `2.17`), with the symbols that ask for it."""
+    """Returns each required version, such as (`GLIBC`, `2.17`), with the symbols that need it."""
     sections = list(elf.iter_sections())
     names = {}
     versions: dict[tuple[str, str], set[str]] = {}
@@ -145,12 +146,12 @@ def needed_versions(elf: ELFFile) -> dict[tuple[str, str], set[str]]:
 
 
 def number(version: str) -> tuple[int, ...]:
-    """`2.17` as something that compares; a name such as `PRIVATE` is beyond every floor."""
+    """Returns `2.17` as a comparable tuple; a name such as `PRIVATE` is above every floor."""
     return tuple(int(part) for part in version.split(".")) if re.fullmatch(r"[0-9.]+", version) else (1 << 30,)
 
 
 def build_paths(content: bytes) -> set[str]:
-    """Absolute paths that only the building machine has: its user's and its project's directories."""
+    """Returns absolute paths of the build machine: those of its user's and its project's directories."""
     places = {str(pathlib.Path.home()), os.getcwd(), os.environ.get("CARGO_HOME", ""), os.environ.get("RUSTUP_HOME", "")}
     found = set()
     for place in places - {"", "/"}:

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Lay out a layer and a function as they stand on Lambda.
+# Stages a layer and a function in the folders that Lambda mounts.
 #
 #     lay.sh BINARIES ONNXRUNTIME LAYER FUNCTION
 #
-# BINARIES holds `model-sidecar` and `bootstrap`, ONNXRUNTIME the library with its licences. LAYER
-# becomes what Lambda mounts at /opt, FUNCTION what it mounts at /var/task. A file is replaced only
-# when its bytes changed, and then by a rename: a process that runs the old one is not disturbed.
+# BINARIES contains `model-sidecar` and `bootstrap`, ONNXRUNTIME the library with its licences. Lambda
+# mounts LAYER at /opt and FUNCTION at /var/task. A file is replaced only if its bytes changed, by a
+# rename, so that a process that runs the old file is not affected.
 set -eu
 
 binaries=$1 onnxruntime=$2 layer=$3 function=$4
@@ -14,7 +14,7 @@ library=libonnxruntime.so.1.28.0
 
 put() { # put SOURCE TARGET MODE
     if cmp -s "$1" "$2"; then
-        touch "$2" # laid out from this very build: tests compare its age with the sources'
+        touch "$2" # unchanged in this build: tests compare the file's age with the sources'
         return 0
     fi
     mkdir -p "$(dirname "$2")"

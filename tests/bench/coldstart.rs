@@ -16,6 +16,7 @@
 //! Two settings: loopback, directly to the lab's S3 with all CPUs; and a link of 625 Mbit/s with 30
 //! ms to the first byte and TLS, with the CPU share of 1,769 MB.
 
+mod anonymous;
 mod contenders;
 mod judge;
 mod models;
@@ -34,7 +35,7 @@ use lab::link::Link;
 use lab::s3::S3Server;
 
 pub(crate) use contenders::is_stale;
-use contenders::{BUCKET, Contender, ONE_CPU_MB, Parts, Setting};
+use contenders::{BUCKET, ColdstartArtifacts, Contender, ONE_CPU_MB, Setting};
 use models::Model;
 use start::Sample;
 
@@ -64,8 +65,8 @@ impl Run<'_> {
 
 pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
     let started = Instant::now();
-    let parts = Parts::find()?;
-    let models = Model::all(&parts.models())?;
+    let artifacts = ColdstartArtifacts::find()?;
+    let models = Model::all(&artifacts.models())?;
     let (near, far) = (S3Server::start().await?, S3Server::start_tls().await?);
     for model in &models {
         for (key, path) in model.files() {
@@ -99,29 +100,29 @@ pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
             repetitions: repetitions.div_ceil(2),
         },
     ];
-    introduce(&parts)?;
+    print_conditions(&artifacts)?;
     let mut runs = Vec::new();
     for setting in &settings {
-        runs.extend(all(setting, &models, &parts).await?);
+        runs.extend(all(setting, &models, &artifacts).await?);
     }
-    table::tell(&settings, &models, &runs);
+    table::print(&settings, &models, &runs);
     plot::draw(&runs)?;
     println!("\ntotal duration {} s", started.elapsed().as_secs());
-    judge::figures(&parts, &models, &runs)?.end()
+    judge::figures(&artifacts, &models, &runs)?.end()
 }
 
 /// Prints the conditions of the measurement.
-fn introduce(parts: &Parts) -> Result<()> {
-    let binary = parts.sidecar();
-    let about = std::fs::metadata(&binary)?;
-    let age = about.modified()?.elapsed().unwrap_or_default().as_secs() / 60;
+fn print_conditions(artifacts: &ColdstartArtifacts) -> Result<()> {
+    let binary = artifacts.sidecar();
+    let metadata = std::fs::metadata(&binary)?;
+    let age = metadata.modified()?.elapsed().unwrap_or_default().as_secs() / 60;
     println!(
         "Cold starts on this machine, {} CPUs.\n\
-         The sidecar is dist/layer, as `make layer` builds what ships: {} bytes, laid out {age} minutes ago{}.\n\
-         The bare program is built in the same profile; S3, link and platform are the lab's, optimised as\n\
-         well, and take their share of the same CPUs.",
+         The sidecar is dist/layer, built by `make layer`: {} bytes, staged {age} minutes ago{}.\n\
+         The bare program is built in the same profile. S3, link and platform are the lab's, optimised as\n\
+         well, and share the same CPUs.",
         std::thread::available_parallelism()?,
-        about.len(),
+        metadata.len(),
         if contenders::is_stale(&binary) {
             ", OLDER THAN ITS SOURCES"
         } else {
@@ -136,7 +137,11 @@ fn introduce(parts: &Parts) -> Result<()> {
 }
 
 /// Measures all contenders with all models in one setting, in turns.
-async fn all<'a>(setting: &'a Setting, models: &'a [Model], parts: &Parts) -> Result<Vec<Run<'a>>> {
+async fn all<'a>(
+    setting: &'a Setting,
+    models: &'a [Model],
+    artifacts: &ColdstartArtifacts,
+) -> Result<Vec<Run<'a>>> {
     let mut runs = Vec::new();
     for model in models {
         for contender in Contender::ALL.into_iter().filter(|one| one.takes(model)) {
@@ -151,7 +156,7 @@ async fn all<'a>(setting: &'a Setting, models: &'a [Model], parts: &Parts) -> Re
     // An unmeasured start of each, so that files not yet in the page cache do not slow the first
     // contender alone.
     for run in runs.iter().filter(|run| run.model.name == models[0].name) {
-        start::measure(setting, run.contender, run.model, parts).await?;
+        start::measure(setting, run.contender, run.model, artifacts).await?;
     }
     for repetition in 1..=setting.repetitions {
         println!("{}: {repetition} of {}", setting.name, setting.repetitions);
@@ -166,7 +171,7 @@ async fn all<'a>(setting: &'a Setting, models: &'a [Model], parts: &Parts) -> Re
                 order.reverse();
             }
             for run in order {
-                let sample = start::measure(setting, run.contender, run.model, parts).await;
+                let sample = start::measure(setting, run.contender, run.model, artifacts).await;
                 let who = run.contender.label();
                 let sample = sample.with_context(|| format!("{who}, {}", run.model.name))?;
                 run.samples.push(sample);

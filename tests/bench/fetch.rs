@@ -89,7 +89,7 @@ async fn cost(
     let seconds = |transfers: &[Transfer]| median(transfers, |one| one.seconds);
     let crt = cpu(&theirs);
     figures.add("loopback: AWS CRT", crt, "CPU s/GB");
-    figures.hold(
+    figures.add_with_goal(
         "loopback: sidecar, verified",
         cpu(&ours),
         "CPU s/GB",
@@ -98,7 +98,7 @@ async fn cost(
     figures.add("loopback: AWS CRT", seconds(&theirs), "s");
     figures.add("loopback: sidecar", seconds(&ours), "s");
     figures.add("AWS CRT: memory above idle", grown(&theirs), "MiB");
-    figures.hold(
+    figures.add_with_goal(
         "sidecar: memory above idle",
         grown(&ours),
         "MiB",
@@ -132,7 +132,7 @@ async fn speed(
     let (ours, theirs) = (percentile(&ours, 50.0), percentile(&theirs, 50.0));
     figures.add("link: parallel curl", theirs, "MB/s");
     figures.add("link: sidecar", ours, "MB/s");
-    figures.hold(
+    figures.add_with_goal(
         "link: sidecar over parallel curl",
         ours / theirs,
         "×",
@@ -203,7 +203,11 @@ async fn transfer(mut command: Command) -> Result<Transfer> {
     let last = String::from_utf8(output.stdout)?;
     let last = last.lines().last().context("no output")?;
     let transfer: Transfer = serde_json::from_str(last)?;
-    ensure!(transfer.bytes == LENGTH, "{} bytes came", transfer.bytes);
+    ensure!(
+        transfer.bytes == LENGTH,
+        "{} bytes were transferred",
+        transfer.bytes
+    );
     Ok(transfer)
 }
 

@@ -47,7 +47,7 @@ impl Figures {
     }
 
     /// Adds a value with a goal.
-    pub(crate) fn hold(
+    pub(crate) fn add_with_goal(
         &mut self,
         name: impl Into<String>,
         value: f64,
@@ -125,10 +125,7 @@ pub(crate) fn percentile(values: &[f64], percent: f64) -> f64 {
 }
 
 /// Number of values as a float.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "all counts are below 2^53"
-)]
+#[expect(clippy::cast_precision_loss, reason = "all counts are below 2^53")]
 pub(crate) fn count<T>(values: &[T]) -> f64 {
     values.len() as f64
 }

@@ -28,18 +28,18 @@ const PACE: Duration = Duration::from_millis(500);
 const CHURN: usize = 2;
 
 /// Published stages, and their duration in intervals.
-const STAGES: [(Stage, u32); 4] = [
-    (Stage::First, 2),
-    (Stage::Canary, 2),
-    (Stage::Good, 3),
-    (Stage::Bad, 3),
+const STAGES: [(RolloutStage, u32); 4] = [
+    (RolloutStage::First, 2),
+    (RolloutStage::Canary, 2),
+    (RolloutStage::Good, 3),
+    (RolloutStage::Bad, 3),
 ];
 /// Percentage of the canary with version 2.
 const PERCENT: u8 = 30;
 
 /// Content of the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum RolloutStage {
     /// Version 1.
     First,
     /// Version 1, and 2 for [`PERCENT`] of the environments.
@@ -56,12 +56,9 @@ pub(crate) async fn run(environments: usize) -> Result<ExitCode> {
     );
     let begun = Instant::now();
     let published = Published::start().await?;
-    published.stage(Stage::First);
+    published.stage(RolloutStage::First);
     let mut fleet = Fleet::start(&published, environments, INTERVAL).await?;
-    println!(
-        "\nall started after {:.0} s",
-        begun.elapsed().as_secs_f64()
-    );
+    println!("\nall started after {:.0} s", begun.elapsed().as_secs_f64());
     let mut figures = Figures::of("fleet");
     let mut bumps = Vec::new();
     for (stage, intervals) in STAGES {
@@ -80,18 +77,14 @@ pub(crate) async fn run(environments: usize) -> Result<ExitCode> {
         let costs = published.costs(from.wall);
         let living = count(&fleet.function.environments());
         let checks = costs.checks / (living * f64::from(intervals));
-        figures.hold(
+        figures.add_with_goal(
             format!("{stage:?}: polls per environment and interval"),
             checks,
             "",
             // Environments that start poll as well.
             Goal::AtMost(1.5),
         );
-        figures.add(
-            format!("{stage:?}: model downloads"),
-            costs.transfers,
-            "",
-        );
+        figures.add(format!("{stage:?}: model downloads"), costs.transfers, "");
         figures.add(format!("{stage:?}: MB in all"), costs.megabytes, "MB");
         figures.add(
             format!("{stage:?}: environments started"),
@@ -106,7 +99,7 @@ pub(crate) async fn run(environments: usize) -> Result<ExitCode> {
     figures.end()
 }
 
-fn judge(figures: &mut Figures, fleet: &Fleet, bumps: &[(Stage, f64)]) {
+fn judge(figures: &mut Figures, fleet: &Fleet, bumps: &[(RolloutStage, f64)]) {
     for problem in fleet.failures.iter().take(3) {
         println!("  {problem}");
     }
@@ -114,7 +107,7 @@ fn judge(figures: &mut Figures, fleet: &Fleet, bumps: &[(Stage, f64)]) {
     let invocations = f64::from(u32::try_from(invocations).unwrap_or(u32::MAX));
     figures.add("invocations", invocations, "");
     let failures = count(&fleet.failures);
-    figures.hold("failed or wrong responses", failures, "", Goal::AtMost(0.0));
+    figures.add_with_goal("failed or wrong responses", failures, "", Goal::AtMost(0.0));
     let [_, (_, canary), (_, good), (_, bad)] = bumps else {
         return;
     };
@@ -122,7 +115,7 @@ fn judge(figures: &mut Figures, fleet: &Fleet, bumps: &[(Stage, f64)]) {
     let early: usize = before.map(|round| round.second).sum();
     let early = f64::from(u32::try_from(early).unwrap_or(u32::MAX));
     let name = "responses of version 2 before its publication";
-    figures.hold(name, early, "", Goal::AtMost(0.0));
+    figures.add_with_goal(name, early, "", Goal::AtMost(0.0));
     let trial = fleet.rounds.iter().rfind(|round| round.ended < *good);
     if let Some(Round { asked, second, .. }) = trial {
         // Four standard deviations: exceeded by chance in one run out of ten thousand.
@@ -131,8 +124,8 @@ fn judge(figures: &mut Figures, fleet: &Fleet, bumps: &[(Stage, f64)]) {
         let share = f64::from(PERCENT) / 100.0;
         let (mean, spread) = (asked * share, 4.0 * (asked * share * (1.0 - share)).sqrt());
         let name = format!("environments on a canary of {PERCENT} % at the end");
-        figures.hold(name.clone(), second, "", Goal::AtLeast(mean - spread));
-        figures.hold(name, second, "", Goal::AtMost(mean + spread));
+        figures.add_with_goal(name.clone(), second, "", Goal::AtLeast(mean - spread));
+        figures.add_with_goal(name, second, "", Goal::AtMost(mean + spread));
     }
     // A round that began before the last environment switched contains responses of the old
     // version.
@@ -144,7 +137,7 @@ fn judge(figures: &mut Figures, fleet: &Fleet, bumps: &[(Stage, f64)]) {
         .map(|round| round.ended - good);
     let last = last.fold(0.0, f64::max);
     let interval = INTERVAL.as_secs_f64();
-    figures.hold(
+    figures.add_with_goal(
         "intervals until all had the good version",
         last / interval,
         "",
@@ -159,7 +152,7 @@ fn judge(figures: &mut Figures, fleet: &Fleet, bumps: &[(Stage, f64)]) {
     let after = fleet.rounds.iter().filter(|round| round.began > *bad);
     let others: usize = after.map(|round| round.asked - round.second).sum();
     let others = f64::from(u32::try_from(others).unwrap_or(u32::MAX));
-    figures.hold(
+    figures.add_with_goal(
         "responses of another than the good version after the bad one",
         others,
         "",

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use contenders::{Bare, Parts};
+use contenders::{Bare, InferenceArtifacts};
 pub(crate) use echo::serve as echo;
 use subject::Subject;
 
@@ -100,25 +100,25 @@ struct Subjects {
 /// memory is sampled.
 pub(crate) async fn run(calls: usize, requests: usize) -> Result<ExitCode> {
     let started = Instant::now();
-    let parts = Parts::find()?;
-    let folder = parts.models();
+    let artifacts = InferenceArtifacts::find()?;
+    let folder = artifacts.models();
     let of = |name| Subject::of(&folder, name);
     let all = [of("small")?, of("image")?, of("heavy")?];
-    introduce(&parts)?;
-    let sidecar = contenders::sidecar(&parts, &all).await?;
-    let mut bare = Bare::start(&parts, &all)?;
+    print_conditions(&artifacts)?;
+    let sidecar = contenders::sidecar(&artifacts, &all).await?;
+    let mut bare = Bare::start(&artifacts, &all)?;
     let [small, image, heavy] = all;
     let subjects = Subjects {
         small,
         image,
         heavy,
     };
-    let mut others = vec![(FASTAPI, contenders::fastapi(&parts)?)];
-    match contenders::bentoml(&parts)? {
+    let mut others = vec![(FASTAPI, contenders::fastapi(&artifacts)?)];
+    match contenders::bentoml(&artifacts)? {
         Some(server) => others.push((BENTOML, server)),
         None => println!("BentoML could not be installed here and is omitted."),
     }
-    let codec = codec::measure(&parts, &subjects)?;
+    let codec = codec::measure(&artifacts, &subjects)?;
     let (mut times, rates, memory) = tokio::task::block_in_place(|| {
         for (_, server) in &others {
             server.wait(&subjects.small)?;
@@ -135,24 +135,24 @@ pub(crate) async fn run(calls: usize, requests: usize) -> Result<ExitCode> {
     drop((sidecar, bare, others));
     println!("{calls} invocations of each function");
     let run = median(&times, "small", BARE)?;
-    times.extend(through::measure(&parts, calls, run).await?);
-    table::tell(&times, &rates, &codec, &memory);
+    times.extend(through::measure(&artifacts, calls, run).await?);
+    table::print(&times, &rates, &codec, &memory);
     plot::draw(&times, &rates)?;
     println!("\ntotal duration {} s", started.elapsed().as_secs());
     judge::figures(&times, &rates, &codec, &memory)?.end()
 }
 
 /// Prints the conditions of the measurement.
-fn introduce(parts: &Parts) -> Result<()> {
-    let binary = parts.sidecar();
-    let about = std::fs::metadata(&binary)?;
-    let age = about.modified()?.elapsed().unwrap_or_default().as_secs() / 60;
+fn print_conditions(artifacts: &InferenceArtifacts) -> Result<()> {
+    let binary = artifacts.sidecar();
+    let metadata = std::fs::metadata(&binary)?;
+    let age = metadata.modified()?.elapsed().unwrap_or_default().as_secs() / 60;
     println!(
-        "Inference on this machine, {} CPUs, which clients and servers share.\n\
-         The sidecar is dist/layer, as `make layer` builds what ships: {} bytes, laid out {age} minutes ago{}.\n\
-         One thread a run everywhere; Python's servers have a process for each CPU.",
+        "Inference on this machine, {} CPUs, shared by clients and servers.\n\
+         The sidecar is dist/layer, built by `make layer`: {} bytes, staged {age} minutes ago{}.\n\
+         Every run uses one thread; Python's servers have a process per CPU.",
         std::thread::available_parallelism()?,
-        about.len(),
+        metadata.len(),
         if crate::coldstart::is_stale(&binary) {
             ", OLDER THAN ITS SOURCES"
         } else {

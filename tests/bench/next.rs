@@ -40,7 +40,7 @@ const KINDS: [(&str, Option<&str>); 4] = [
 ];
 
 /// One alternative.
-struct Contender {
+struct Alternative {
     name: String,
     extension: Option<&'static str>,
     function: Function,
@@ -75,18 +75,21 @@ pub(crate) async fn run(invocations: usize) -> Result<ExitCode> {
             }
         }
     }
-    ensure!(s3.requests().len() == checks, "the sidecar polled during the bench");
+    ensure!(
+        s3.requests().len() == checks,
+        "the sidecar polled during the bench"
+    );
     let mut times = Vec::new();
     for contender in &contenders {
         times.push(contender.times(invocations).await?);
     }
-    tell(&contenders, &times);
+    print(&contenders, &times);
     let mut figures = Figures::of("next");
     let (frozen, awake) = times.split_at(KINDS.len());
     for (who, times) in [("sidecar", &frozen[0]), ("sidecar, predicting", &frozen[1])] {
         let name = format!("{who}: PostRuntimeExtensions p99");
         let tail = percentile(&times.post_runtime, 99.0);
-        figures.hold(name, tail, "ms", Goal::Below(GOAL_MS));
+        figures.add_with_goal(name, tail, "ms", Goal::Below(GOAL_MS));
     }
     judge(&mut figures, "frozen between", frozen);
     judge(&mut figures, "left awake", awake);
@@ -101,7 +104,7 @@ fn judge(figures: &mut Figures, when: &str, times: &[Times]) {
     for percent in [50.0, 99.0] {
         let [ours, least] = [sidecar, floor].map(|times| percentile(&times.to_next, percent));
         let name = format!("{when}: INVOKE to next p{percent}, above the floor");
-        figures.hold(name, ours - least, "ms", Goal::Below(GOAL_MS));
+        figures.add_with_goal(name, ours - least, "ms", Goal::Below(GOAL_MS));
         let name = format!("{when}: INVOKE to next p{percent}, over the floor");
         figures.add(name, ours / least, "×");
         let [with, floor, without] =
@@ -113,7 +116,7 @@ fn judge(figures: &mut Figures, when: &str, times: &[Times]) {
     }
 }
 
-fn tell(contenders: &[Contender], times: &[Times]) {
+fn print(contenders: &[Alternative], times: &[Times]) {
     println!(
         "\n{:48}{:>22}{:>24}{:>22}\n{:48}{:>22}{:>24}{:>22}",
         "milliseconds",
@@ -145,20 +148,18 @@ fn tell(contenders: &[Contender], times: &[Times]) {
 }
 
 /// All kinds, first those that are frozen.
-async fn contenders(folders: &Folders, s3: &S3Server) -> Result<Vec<Contender>> {
+async fn contenders(folders: &Folders, s3: &S3Server) -> Result<Vec<Alternative>> {
     let mut all = Vec::new();
     for frozen in [true, false] {
         for (kind, (name, extension)) in KINDS.into_iter().enumerate() {
             let (builder, event) = recipe(kind, folders, s3)?;
-            let builder = builder
-                .timeout(Duration::from_secs(30))
-                .most_environments(1);
+            let builder = builder.timeout(Duration::from_secs(30)).max_environments(1);
             let when = if frozen {
                 "frozen between"
             } else {
                 "left awake"
             };
-            all.push(Contender {
+            all.push(Alternative {
                 name: format!("{name}, {when}"),
                 extension,
                 function: builder.freeze_when_idle(frozen).start().await?,
@@ -195,7 +196,7 @@ fn recipe(kind: usize, folders: &Folders, s3: &S3Server) -> Result<(Builder, Val
     })
 }
 
-impl Contender {
+impl Alternative {
     async fn invoke(&self) -> Result<()> {
         let answer = self.function.answer(&self.event).await?;
         let right = answer.get("echo").is_some() || answer.get("prediction").is_some();
@@ -218,7 +219,9 @@ impl Contender {
         let mut to_next = Vec::new();
         for pair in calls.windows(2) {
             if pair[0].event().as_deref() == Some("INVOKE") {
-                let answered = pair[0].answered.context("an event that was not delivered")?;
+                let answered = pair[0]
+                    .answered
+                    .context("an event that was not delivered")?;
                 to_next.push(milliseconds(pair[1].asked.saturating_sub(answered)));
             }
         }

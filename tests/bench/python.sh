@@ -1,4 +1,4 @@
-# What the benches beside Python have in common, to be sourced from the root with `out` set to the bench's folder in
+# Shared setup of the benches with Python contenders. Source it from the root with `out` set to the bench's folder in
 # target/bench.
 python=${PYTHON:-python3}
 bench=bench-$(basename "$out")
@@ -11,7 +11,7 @@ fail() {
 "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' ||
     fail "$python is $("$python" --version 2>&1 || true); onnxruntime 1.28.0 has wheels for Python 3.11 to 3.14"
 
-# Into a folder beside the old one, which a rename replaces: what is there is whole.
+# Installs into a new folder, then replaces the old one by a rename, so that the folder is always complete.
 install() { # install FOLDER REQUIREMENTS [OPTION OF PIP …]
     into=$out/$1
     requirements=$2
@@ -30,8 +30,8 @@ needed() { # needed FOLDER REQUIREMENTS [OPTION OF PIP …]
     install "$@" || fail "pip could not install $2 for $("$python" --version) on $(uname -m)"
 }
 
-# The tutorials' function beside its packages, as `pip install --target` puts them into a deployment package. Links take
-# no room, and no time on each run.
+# The tutorials' function with its packages, laid out as by `pip install --target` in a deployment package. Links need no
+# copies.
 lay_out_tutorial() {
     rm -rf "$out/python"
     mkdir "$out/python"

@@ -17,7 +17,7 @@ use crate::figures::{Figures, Goal, count, percentile, sparkline};
 use crate::usage;
 use lab::soak::adder::Size;
 use lab::soak::callers::{self, Ledger, Sample, backwards};
-use lab::soak::swaps::{Swaps, Tally};
+use lab::soak::swaps::{SwapTally, Swaps};
 
 /// The destruction of the old version and the release of its memory count as part of the swap.
 const AFTERMATH: Duration = Duration::from_millis(20);
@@ -40,10 +40,10 @@ pub(crate) async fn run(swaps: usize) -> Result<ExitCode> {
     println!("\n{swaps} versions of 100 KB, a third of them with an injected fault");
     let mut running = Swaps::start(Size::SMALL, 1, Duration::ZERO).await?;
     for _ in 0..swaps {
-        running.swap_in_trouble().await?;
+        running.swap_with_fault().await?;
     }
     let (small, ledger) = running.end().await?;
-    tell(&small, &ledger);
+    print(&small, &ledger);
     judge(&mut figures, "small", &small, &ledger);
 
     let swaps = (swaps / 5).max(20);
@@ -53,7 +53,7 @@ pub(crate) async fn run(swaps: usize) -> Result<ExitCode> {
         running.swap().await?;
     }
     let (large, ledger) = running.end().await?;
-    tell(&large, &ledger);
+    print(&large, &ledger);
     judge(&mut figures, "large", &large, &ledger);
     let latencies = Latencies::of(&ledger.samples, &large.swaps);
     latencies.judge(&mut figures);
@@ -101,7 +101,7 @@ impl Latencies {
         }
         let [steady, swapping] =
             [&self.steady, &self.swapping].map(|times| percentile(times, 99.0));
-        figures.hold(
+        figures.add_with_goal(
             "large: p99 in swaps over steady",
             swapping / steady.max(f64::MIN_POSITIVE),
             "times",
@@ -110,15 +110,15 @@ impl Latencies {
     }
 }
 
-fn tell(tally: &Tally, ledger: &Ledger) {
-    let Tally {
+fn print(tally: &SwapTally, ledger: &Ledger) {
+    let SwapTally {
         good,
         bad,
-        troubled,
+        with_fault,
         ..
     } = tally;
     println!(
-        "  {} requests, {good} good versions, {bad} bad ones, {troubled} swaps with a fault",
+        "  {} requests, {good} good versions, {bad} bad ones, {with_fault} swaps with a fault",
         ledger.samples.len() + ledger.failures.len()
     );
     for problem in ledger.failures.iter().take(3) {
@@ -130,11 +130,15 @@ fn tell(tally: &Tally, ledger: &Ledger) {
     println!("  files in cache   {}", sparkline(&files(tally)));
 }
 
-fn judge(figures: &mut Figures, size: &str, tally: &Tally, ledger: &Ledger) {
+fn judge(figures: &mut Figures, size: &str, tally: &SwapTally, ledger: &Ledger) {
     let none = |figures: &mut Figures, what: &str, found: f64| {
-        figures.hold(format!("{size}: {what}"), found, "", Goal::AtMost(0.0));
+        figures.add_with_goal(format!("{size}: {what}"), found, "", Goal::AtMost(0.0));
     };
-    none(figures, "failed or wrong responses", count(&ledger.failures));
+    none(
+        figures,
+        "failed or wrong responses",
+        count(&ledger.failures),
+    );
     let older = u32::try_from(backwards(&ledger.samples)).unwrap_or(u32::MAX);
     none(
         figures,
@@ -159,7 +163,7 @@ fn judge(figures: &mut Figures, size: &str, tally: &Tally, ledger: &Ledger) {
     let [early, late] = early_and_late(&memory(tally), 50.0);
     figures.add(format!("{size}: resident after ten swaps"), early, "MB");
     let name = format!("{size}: resident at the end");
-    figures.hold(name, late, "MB", Goal::AtMost(early * 1.05));
+    figures.add_with_goal(name, late, "MB", Goal::AtMost(early * 1.05));
     // Single descriptors or threads vary by chance, so minima are compared.
     for (what, values, most) in [
         ("descriptors", descriptors(tally), 0.0),
@@ -168,7 +172,7 @@ fn judge(figures: &mut Figures, size: &str, tally: &Tally, ledger: &Ledger) {
     ] {
         let [early, late] = early_and_late(&values, 0.0);
         let name = format!("{size}: {what} grow by");
-        figures.hold(name, late - early, "", Goal::AtMost(most));
+        figures.add_with_goal(name, late - early, "", Goal::AtMost(most));
     }
 }
 
@@ -181,24 +185,24 @@ fn early_and_late(values: &[f64], percent: f64) -> [f64; 2] {
     [early, late].map(|ten| percentile(ten, percent))
 }
 
-fn memory(tally: &Tally) -> Vec<f64> {
+fn memory(tally: &SwapTally) -> Vec<f64> {
     let usages = tally.usages.iter();
     usages
         .map(|usage| f64::from(usage.resident) / 1024.0)
         .collect()
 }
 
-fn descriptors(tally: &Tally) -> Vec<f64> {
+fn descriptors(tally: &SwapTally) -> Vec<f64> {
     let usages = tally.usages.iter();
     usages.map(|usage| usage.descriptors.into()).collect()
 }
 
-fn threads(tally: &Tally) -> Vec<f64> {
+fn threads(tally: &SwapTally) -> Vec<f64> {
     let usages = tally.usages.iter();
     usages.map(|usage| usage.threads.into()).collect()
 }
 
-fn files(tally: &Tally) -> Vec<f64> {
+fn files(tally: &SwapTally) -> Vec<f64> {
     let files = tally.files.iter();
     files
         .map(|count| f64::from(u32::try_from(*count).unwrap_or(u32::MAX)))

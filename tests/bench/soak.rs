@@ -52,7 +52,7 @@ pub(crate) async fn run(cycles: usize) -> Result<ExitCode> {
     for ((_, name), running) in CLOCKS.into_iter().zip(all) {
         let ended = running.await??;
         println!("\n{name}");
-        tell(&ended);
+        print(&ended);
         judge(&mut figures, name, &ended);
     }
     progress.abort();
@@ -68,7 +68,7 @@ async fn progress(mut done: watch::Receiver<usize>, all: usize) {
     }
 }
 
-fn tell(ended: &Ended) {
+fn print(ended: &Ended) {
     let tally = &ended.tally;
     println!(
         "  {} requests, {} freezes during a request, {} new versions",
@@ -95,7 +95,7 @@ fn tell(ended: &Ended) {
 fn judge(figures: &mut Figures, clock: &str, ended: &Ended) {
     let tally = &ended.tally;
     let mut count = |name: &str, value: f64, unit, goal| {
-        figures.hold(format!("{clock}: {name}"), value, unit, goal);
+        figures.add_with_goal(format!("{clock}: {name}"), value, unit, goal);
     };
     let failures = crate::figures::count(&tally.failures);
     count("failed or wrong responses", failures, "", Goal::AtMost(0.0));

@@ -102,7 +102,8 @@ async fn call(
         },
         connection
     );
-    let (status, body) = answer.with_context(|| format!("the server on port {port} closed the connection"))?;
+    let (status, body) =
+        answer.with_context(|| format!("the server on port {port} closed the connection"))?;
     let json: Value = serde_json::from_slice(&body)
         .with_context(|| format!("the server on port {port} is not a `lab serve`"))?;
     if status == StatusCode::OK {

@@ -12,7 +12,7 @@ use http_body_util::Full;
 use lab::lambda::{Function, Invocation};
 use serde::de::IgnoredAny;
 
-use crate::front::{Answer, refused};
+use crate::response::{ServerResponse, error};
 
 /// Path of an invocation, as in AWS's emulator.
 pub(crate) const PATH: &str = "/2015-03-31/functions/function/invocations";
@@ -34,7 +34,7 @@ pub(crate) async fn answer(
     name: &str,
     headers: &HeaderMap,
     payload: Bytes,
-) -> Answer {
+) -> ServerResponse {
     // Lambda passes `{}` if the caller sends no payload.
     let payload = if payload.is_empty() {
         Bytes::from_static(b"{}")
@@ -95,7 +95,10 @@ pub(crate) async fn answer(
                 {
                     // Lambda retries twice, minutes later; the lab logs the failure and does not
                     // retry.
-                    eprintln!("lab: asynchronous invocation of {name} failed: {}", error.error_type);
+                    eprintln!(
+                        "lab: asynchronous invocation of {name} failed: {}",
+                        error.error_type
+                    );
                 }
             });
             empty(StatusCode::ACCEPTED)
@@ -109,7 +112,7 @@ pub(crate) async fn answer(
     }
 }
 
-fn whole(invocation: Invocation, log: Option<String>) -> Answer {
+fn whole(invocation: Invocation, log: Option<String>) -> ServerResponse {
     let mut answer = Response::new(Full::from(invocation.body));
     *answer.status_mut() = invocation.status;
     *answer.headers_mut() = invocation.headers;
@@ -142,13 +145,13 @@ async fn log_of(function: &Function, request_id: &str) -> Option<String> {
     Some(text.split_off(start))
 }
 
-fn empty(status: StatusCode) -> Answer {
+fn empty(status: StatusCode) -> ServerResponse {
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = status;
     answer
 }
 
-fn wrong(header: &str, value: &str, allowed: &str) -> Answer {
+fn wrong(header: &str, value: &str, allowed: &str) -> ServerResponse {
     let message = format!("invalid {header}: {value:?}; allowed: {allowed}");
     named(
         "InvalidParameterValueException",
@@ -157,8 +160,8 @@ fn wrong(header: &str, value: &str, allowed: &str) -> Answer {
     )
 }
 
-fn named(kind: &'static str, status: StatusCode, message: &str) -> Answer {
-    let mut answer = refused(status, message);
+fn named(kind: &'static str, status: StatusCode, message: &str) -> ServerResponse {
+    let mut answer = error(status, message);
     let kind = HeaderValue::from_static(kind);
     answer.headers_mut().insert("x-amzn-errortype", kind);
     answer

@@ -26,8 +26,8 @@ pub(crate) async fn lay(
         if name != ENDPOINT && !name.starts_with(&format!("{ENDPOINT}_")) {
             continue;
         }
-        let (target, path) =
-            endpoint(value).with_context(|| format!("cannot set a bandwidth or latency for {name}={value}"))?;
+        let (target, path) = endpoint(value)
+            .with_context(|| format!("cannot set a bandwidth or latency for {name}={value}"))?;
         let link = Link::to(target).await?;
         link.bandwidth(bandwidth);
         link.latency(latency.unwrap_or_default());

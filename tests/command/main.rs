@@ -9,10 +9,11 @@
 mod arguments;
 mod control;
 mod follow;
-mod front;
 mod invoke;
 mod links;
+mod response;
 mod serve;
+mod server;
 mod status;
 mod units;
 

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::Serve;
-use crate::front::Front;
+use crate::server::ControlServer;
 use crate::{follow, links};
 
 pub(crate) async fn run(mut arguments: Serve) -> anyhow::Result<()> {
@@ -33,9 +33,9 @@ pub(crate) async fn run(mut arguments: Serve) -> anyhow::Result<()> {
     eprintln!("lab: listening on 127.0.0.1:{port}; press Ctrl-C to stop. To invoke the function:");
     eprintln!("  curl -d '{{}}' http://127.0.0.1:{port}/2015-03-31/functions/function/invocations");
 
-    let front = Front::new(Arc::clone(&function));
+    let server = ControlServer::new(Arc::clone(&function));
     tokio::select! {
-        () = front.serve(listener) => {}
+        () = server.serve(listener) => {}
         _ = interrupt.recv() => eprintln!("lab: interrupted, shutting down the environments"),
         _ = terminate.recv() => eprintln!("lab: SIGTERM received, shutting down the environments"),
     }
@@ -54,7 +54,7 @@ fn builder(arguments: &Serve, no_layer: &std::path::Path) -> Builder {
         .init_limit(arguments.init_limit)
         .envs(arguments.variables.clone())
         .clock(arguments.clock.into())
-        .most_environments(usize::try_from(arguments.concurrency).unwrap_or(usize::MAX))
+        .max_environments(usize::try_from(arguments.concurrency).unwrap_or(usize::MAX))
         .idle_limit(arguments.idle_limit)
         .limit_resources(true);
     if let Some(concurrency) = arguments.managed {

@@ -49,9 +49,7 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
 fn split<'a>(text: &'a str, allowed: &str) -> Result<(u64, &'a str), String> {
     let at = text.find(|letter: char| !letter.is_ascii_digit());
     let (number, unit) = text.split_at(at.unwrap_or(text.len()));
-    let number = number
-        .parse()
-        .map_err(|_| allowed.to_owned())?;
+    let number = number.parse().map_err(|_| allowed.to_owned())?;
     Ok((number, unit))
 }
 
@@ -85,10 +83,7 @@ pub(crate) fn function_folder(text: &str) -> Result<PathBuf, String> {
     if folder.join("bootstrap").is_file() {
         Ok(folder)
     } else {
-        Err(
-            "the folder does not contain the program `bootstrap`"
-                .to_owned(),
-        )
+        Err("the folder does not contain the program `bootstrap`".to_owned())
     }
 }
 

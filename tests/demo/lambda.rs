@@ -13,7 +13,7 @@ use lab::s3::S3Server;
 use serde_json::Value;
 
 use crate::metrics::{FUNCTION, MODEL};
-use crate::wine::Answer;
+use crate::wine::Prediction;
 
 /// Bucket of the model.
 pub(crate) const BUCKET: &str = "models";
@@ -67,7 +67,7 @@ impl Lambda {
             .memory_mb(1769)
             // A caller may invoke again before the last invocation has ended, and must wait for
             // this environment instead of getting another.
-            .most_environments(1)
+            .max_environments(1)
             .clock(match clock {
                 Monotonic::Jumps => Clock::Jumps,
                 Monotonic::StandsStill => Clock::StandsStill,
@@ -81,9 +81,9 @@ impl Lambda {
     }
 
     /// Response of one invocation.
-    pub(crate) async fn ask(&self, request: &Value) -> Result<Answer> {
+    pub(crate) async fn ask(&self, request: &Value) -> Result<Prediction> {
         let answer = self.function.answer(request).await?;
-        Answer::read(answer.to_string().as_bytes())
+        Prediction::read(answer.to_string().as_bytes())
     }
 
     /// Duration of the last invocation in the function, from the event on: without the platform's

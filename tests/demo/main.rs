@@ -65,7 +65,7 @@ fn print_log(story: &Story, lambda: &Lambda) {
         frame.iter().any(|begin| line.starts_with(begin)) && !line.contains("Status:")
     };
     story.line(&format!(
-        "The log of the function whose clock {}, without START, END and REPORT where all went well:",
+        "Log of the function whose clock {}, without START, END and REPORT of successful invocations:",
         lambda.clock
     ));
     for line in lambda.function.log().lines() {

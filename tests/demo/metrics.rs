@@ -97,9 +97,9 @@ pub(crate) fn table(cloudwatch: &CloudWatch, story: &Story) -> Result<()> {
             Shown::Spread => {
                 let [p50, p99] =
                     [50.0, 99.0].map(|percent| cloudwatch.percentile(&filter, percent));
-                let (p50, p99) = p50.zip(p99).with_context(|| {
-                    format!("{name} has no distribution: {:?}", last.values)
-                })?;
+                let (p50, p99) = p50
+                    .zip(p99)
+                    .with_context(|| format!("{name} has no distribution: {:?}", last.values))?;
                 let count = grouped(whole(cloudwatch.count(&filter)));
                 story.row(&format!(
                     "{line} {:>11} {count:>9} {p50:>8.2} {p99:>8.2}",

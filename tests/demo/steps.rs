@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use crate::lambda::Lambda;
 use crate::story::Story;
-use crate::traffic::Tally;
-use crate::wine::{Answer, Reference, Wines, cultivar};
+use crate::traffic::ResponseTally;
+use crate::wine::{Prediction, Reference, Wines, cultivar};
 
 /// Wines shown individually, one of each cultivar.
 const SHOWN: [usize; 3] = [0, 62, 142];
@@ -20,7 +20,7 @@ const SHOWN: [usize; 3] = [0, 62, 142];
 /// State passed from step to step.
 pub(crate) struct Demo {
     wines: Wines,
-    tally: watch::Sender<Tally>,
+    tally: watch::Sender<ResponseTally>,
     /// Number of requests outside the traffic, to the function that sends metrics.
     asked: u64,
     /// Names of the versions that responded, oldest first.
@@ -50,9 +50,9 @@ impl Demo {
 
     pub(crate) async fn run(&mut self, story: &mut Story) -> Result<()> {
         story.heading(
-            "Model Sidecar, from nothing",
-            "The extension and the handler as they are deployed, on a Lambda platform on this \
-             machine that starts, freezes and ends them, beside an S3 and a CloudWatch.",
+            "Model Sidecar demo",
+            "The extension and the handler as deployed, on an emulated Lambda platform that \
+             starts, freezes and ends them, with an emulated S3 and CloudWatch.",
         );
         let (s3, cloudwatch) = servers::start(story).await?;
         self.cold_start(story, &s3, &cloudwatch).await?;
@@ -70,8 +70,8 @@ impl Demo {
     async fn predictions(&mut self, story: &mut Story) -> Result<()> {
         story.step(
             "Predictions on real rows",
-            "Some of scikit-learn's 178 wines go through Lambda; the answers are held against \
-             scikit-learn's own predict_proba.",
+            "All of scikit-learn's 178 wines are sent through Lambda; the predictions are compared \
+             with scikit-learn's predict_proba.",
         );
         let all: Vec<usize> = (0..self.wines.len()).collect();
         let first = self.versions[0].clone();
@@ -91,20 +91,20 @@ impl Demo {
             ));
         }
         let right = right(&self.wines.v1);
-        story.holds(&format!(
-            "all {} in one request: every label is scikit-learn's ({right} are the true cultivar), \
-             and no probability differs by more than {largest:.0e}",
+        story.verified(&format!(
+            "all {} in one request: every label equals scikit-learn's ({right} are the true \
+             cultivar), and no probability differs by more than {largest:.0e}",
             all.len()
         ));
         Ok(())
     }
 
     /// One invocation, whose response must come from `version`.
-    async fn ask(&mut self, wines: &[usize], version: &str) -> Result<Answer> {
+    async fn ask(&mut self, wines: &[usize], version: &str) -> Result<Prediction> {
         let answer = self.lambda()?.ask(&self.wines.request(wines)).await?;
         ensure!(
             answer.model_version == version,
-            "version {} answered, not {version}",
+            "version {} responded, not {version}",
             answer.model_version
         );
         self.asked += 1;

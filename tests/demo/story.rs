@@ -54,11 +54,11 @@ impl Story {
         title.clone_into(&mut self.title);
         self.line("");
         self.line(&self.paint(BOLD, &format!("{}. {title}", self.step)));
-        self.say(about);
+        self.paragraph(about);
     }
 
     /// Prints a paragraph.
-    pub(crate) fn say(&self, text: &str) {
+    pub(crate) fn paragraph(&self, text: &str) {
         self.pieces(text.split_whitespace());
     }
 
@@ -80,7 +80,7 @@ impl Story {
     }
 
     /// Prints a verified statement.
-    pub(crate) fn holds(&self, text: &str) {
+    pub(crate) fn verified(&self, text: &str) {
         let mut mark = self.paint(GREEN, "✓");
         for line in wrapped(text.split_whitespace(), WIDTH - INDENT.len() - 2) {
             self.line(&format!("{INDENT}{mark} {line}"));
@@ -102,10 +102,7 @@ impl Story {
 
     pub(crate) fn end(&self) {
         let seconds = self.begun.elapsed().as_secs_f64();
-        let text = format!(
-            "All {} steps succeeded in {seconds:.1} s.",
-            self.step
-        );
+        let text = format!("All {} steps succeeded in {seconds:.1} s.", self.step);
         self.line("");
         self.line(&self.paint(BOLD, &text));
     }
@@ -147,10 +144,7 @@ impl Story {
         self.write(&format!("{text}\n"));
     }
 
-    #[expect(
-        clippy::unused_self,
-        reason = "the only place that prints"
-    )]
+    #[expect(clippy::unused_self, reason = "the only place that prints")]
     fn write(&self, text: &str) {
         let mut out = stdout().lock();
         // A write error means that the reader has gone; the exit code still tells the result.

@@ -14,7 +14,7 @@ use lab::http::{Client, Connection, post};
 use tokio::sync::watch;
 
 use crate::lambda::Lambda;
-use crate::wine::{Answer, Wines};
+use crate::wine::{Prediction, Wines};
 
 /// Maximum time for an expected state to be reached, which takes a second or two.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const ON_THE_SOCKET: usize = 2;
 
 /// Counted responses.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct ResponseTally {
     /// Correct responses of versions 1 and 2 over Lambda.
     pub(crate) lambda: [u64; 2],
     /// Correct responses of versions 1 and 2 over the socket.
@@ -37,7 +37,7 @@ pub(crate) struct Tally {
     pub(crate) second: Option<String>,
 }
 
-impl Tally {
+impl ResponseTally {
     pub(crate) fn answered(&self) -> u64 {
         self.of(0) + self.of(1)
     }
@@ -54,11 +54,11 @@ pub(crate) struct Traffic<'a> {
     pub(crate) wines: &'a Wines,
     /// Name of version 1.
     pub(crate) first: &'a str,
-    pub(crate) tally: &'a watch::Sender<Tally>,
+    pub(crate) tally: &'a watch::Sender<ResponseTally>,
 }
 
 /// Transport of one caller.
-enum Way<'a> {
+enum Transport<'a> {
     Lambda(&'a Lambda),
     Socket(Connection),
 }
@@ -70,14 +70,15 @@ impl Traffic<'_> {
         let mut on_the_socket = Vec::new();
         for caller in 1..=ON_THE_SOCKET {
             let connection = Client::unix(self.lambda.socket()?).connect().await;
-            let way = Way::Socket(connection.context("the sidecar's socket")?);
+            let way = Transport::Socket(connection.context("the sidecar's socket")?);
             on_the_socket.push(self.call(way, caller * 31, over.subscribe()));
         }
         // Without invocations everything is frozen, so they continue until no request is pending on
         // the socket.
         let no_more = watch::Sender::new(false);
         let callers = async {
-            let mut invocations = pin!(self.call(Way::Lambda(self.lambda), 0, no_more.subscribe()));
+            let mut invocations =
+                pin!(self.call(Transport::Lambda(self.lambda), 0, no_more.subscribe()));
             tokio::select! {
                 _ = join_all(on_the_socket) => {
                     no_more.send_replace(true);
@@ -116,13 +117,16 @@ impl Traffic<'_> {
     }
 
     /// Waits for a state of the tally.
-    pub(crate) async fn reaches(&self, holds: impl FnMut(&Tally) -> bool) -> Result<Tally> {
+    pub(crate) async fn reaches(
+        &self,
+        holds: impl FnMut(&ResponseTally) -> bool,
+    ) -> Result<ResponseTally> {
         let mut tally = self.tally.subscribe();
         let reached = tally.wait_for(holds).await.map(|tally| tally.clone());
         reached.context("the traffic ended")
     }
 
-    async fn call(&self, mut way: Way<'_>, first_wine: usize, over: watch::Receiver<bool>) {
+    async fn call(&self, mut way: Transport<'_>, first_wine: usize, over: watch::Receiver<bool>) {
         let mut had_second = self.tally.borrow().second.is_some();
         let mut wine = first_wine;
         while !*over.borrow() {
@@ -140,14 +144,14 @@ impl Traffic<'_> {
     /// Sends one request; returns the name of the version that responded, if it is not version 1.
     async fn one(
         &self,
-        way: &mut Way<'_>,
+        way: &mut Transport<'_>,
         wine: usize,
         had_second: &mut bool,
     ) -> Result<Option<String>> {
         let request = self.wines.request(&[wine]);
         let answer = match way {
-            Way::Lambda(lambda) => lambda.ask(&request).await,
-            Way::Socket(connection) => {
+            Transport::Lambda(lambda) => lambda.ask(&request).await,
+            Transport::Socket(connection) => {
                 let answer = connection.send(post("/predict", &request)?).await?;
                 ensure!(
                     answer.status.is_success(),
@@ -155,7 +159,7 @@ impl Traffic<'_> {
                     answer.status,
                     answer.text()
                 );
-                Answer::read(&answer.body)
+                Prediction::read(&answer.body)
             }
         }?;
         let is_second = answer.model_version != self.first;
@@ -174,11 +178,11 @@ impl Traffic<'_> {
     }
 }
 
-impl Tally {
-    fn count(&mut self, way: &Way<'_>, outcome: Result<Option<String>>) {
+impl ResponseTally {
+    fn count(&mut self, way: &Transport<'_>, outcome: Result<Option<String>>) {
         let counts = match way {
-            Way::Lambda(_) => &mut self.lambda,
-            Way::Socket(_) => &mut self.socket,
+            Transport::Lambda(_) => &mut self.lambda,
+            Transport::Socket(_) => &mut self.socket,
         };
         match outcome {
             Ok(None) => counts[0] += 1,

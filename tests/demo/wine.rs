@@ -30,7 +30,7 @@ pub(crate) struct Reference {
 
 /// Response of the sidecar.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Answer {
+pub(crate) struct Prediction {
     pub(crate) prediction: Vec<usize>,
     pub(crate) probabilities: Vec<[f64; 3]>,
     pub(crate) model_version: String,
@@ -40,7 +40,10 @@ impl Wines {
     pub(crate) fn read() -> Result<Self> {
         let wines: Self = serde_json::from_str(REFERENCE).context("wine.json")?;
         let count = CULTIVARS.iter().sum::<usize>();
-        ensure!(wines.rows.len() == count, "wine.json does not have {count} rows");
+        ensure!(
+            wines.rows.len() == count,
+            "wine.json does not have {count} rows"
+        );
         for reference in [&wines.v1, &wines.v2] {
             let counts = [reference.labels.len(), reference.probabilities.len()];
             ensure!(
@@ -68,7 +71,7 @@ pub(crate) fn cultivar(wine: usize) -> usize {
     usize::from(wine >= first) + usize::from(wine >= first + second)
 }
 
-impl Answer {
+impl Prediction {
     pub(crate) fn read(body: &[u8]) -> Result<Self> {
         serde_json::from_slice(body)
             .with_context(|| format!("not a prediction: {}", String::from_utf8_lossy(body)))

@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use lab::cloudwatch::CloudWatch;
-use lab::http::{Answer, Client};
+use lab::http::{Client, HttpResponse};
 use lab::lambda::{Environment, Function};
 use lab::process::{Process, Start};
 use lab::rie::{Builder, ExecutionEnvironment};
-use lab::s3::{Record, S3Server};
+use lab::s3::{RequestRecord, S3Server};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -99,9 +99,9 @@ pub(crate) async fn s3_with(file: &str) -> S3Server {
 }
 
 /// The requests that were answered with an object.
-pub(crate) fn transfers(s3: &S3Server) -> Vec<Record> {
+pub(crate) fn transfers(s3: &S3Server) -> Vec<RequestRecord> {
     let requests = s3.requests().into_iter();
-    let is_object = |one: &Record| one.status == Some(200) && !one.key.is_empty();
+    let is_object = |one: &RequestRecord| one.status == Some(200) && !one.key.is_empty();
     requests.filter(is_object).collect()
 }
 
@@ -114,7 +114,7 @@ pub(crate) fn downloads(s3: &S3Server) -> Vec<(Option<u16>, Option<String>)> {
 
 /// The same where checks go on: of a question that is still to be answered nobody knows yet whether it is one of these.
 pub(crate) async fn downloads_so_far(s3: &S3Server) -> Vec<(Option<u16>, Option<String>)> {
-    let answered = |requests: &[Record]| requests.iter().all(|one| one.status.is_some());
+    let answered = |requests: &[RequestRecord]| requests.iter().all(|one| one.status.is_some());
     let wanted = "an answer to every question";
     s3.wait_for_requests(wanted, answered).await.unwrap();
     downloads(s3)
@@ -143,7 +143,7 @@ pub(crate) fn lambda(s3: &impl Store) -> Builder {
 /// The staged layer and function on the lab's platform, which freezes, resets and counts. There is
 /// one environment: an invocation that comes while it winds up waits.
 pub(crate) fn platform(s3: &impl Store) -> lab::lambda::Builder {
-    let staged = Function::staged().unwrap().most_environments(1);
+    let staged = Function::staged().unwrap().max_environments(1);
     staged.envs(settings(s3)).timeout(Duration::from_secs(30))
 }
 
@@ -310,7 +310,7 @@ impl Alone {
     }
 
     /// The answer to the first rows, whatever its status.
-    pub(crate) async fn predict(&self, rows: usize) -> Answer {
+    pub(crate) async fn predict(&self, rows: usize) -> HttpResponse {
         self.client()
             .post("/predict", &features(rows))
             .await

@@ -21,16 +21,16 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
 use crate::gate::Gate;
-use crate::listener::{Body, Handler, Line, ListenError, Listener};
+use crate::listener::{Body, ConnectionControl, Handler, ListenError, Listener};
 use crate::records::{NotSeen, Records};
 
+mod error;
 mod limits;
 mod query;
-mod refusal;
 mod signature;
 mod wire;
 
-use refusal::Refusal;
+use error::CloudWatchError;
 
 pub use query::{Datapoint, Filter, StatisticSet, Values};
 
@@ -39,8 +39,8 @@ const PUT_METRIC_DATA: &str = "/service/GraniteServiceVersion20100801/operation/
 
 /// A running `CloudWatch` server on 127.0.0.1. It stops when dropped.
 pub struct CloudWatch {
-    listener: Listener<Front>,
-    front: Arc<Front>,
+    listener: Listener<CloudWatchHandler>,
+    front: Arc<CloudWatchHandler>,
 }
 
 /// One recorded request.
@@ -76,7 +76,7 @@ impl CloudWatch {
     /// # Errors
     /// [`ListenError`] if the port is not available.
     pub async fn start_on(port: u16) -> Result<Self, ListenError> {
-        let front = Arc::new(Front::default());
+        let front = Arc::new(CloudWatchHandler::default());
         let listener = Listener::start(port, Arc::clone(&front)).await?;
         Ok(Self { listener, front })
     }
@@ -161,10 +161,10 @@ impl CloudWatch {
     /// Fails the next `count` requests without reading them: `400` `Throttling`, `503`
     /// `ServiceUnavailable`, `500` `InternalFailure`.
     pub fn fail_next(&self, count: usize, status: u16, code: &str) {
-        let refusal = Refusal::asked_for(status, code);
+        let error = CloudWatchError::injected(status, code);
         self.front
             .failures()
-            .extend(std::iter::repeat_n(refusal, count));
+            .extend(std::iter::repeat_n(error, count));
     }
 
     /// Advances the server's clock, for time that passed while an execution environment was frozen.
@@ -197,26 +197,26 @@ impl CloudWatch {
 }
 
 #[derive(Default)]
-struct Front {
+struct CloudWatchHandler {
     /// Offset of the server's clock from the machine's.
     ahead: Mutex<Duration>,
     datapoints: Records<Datapoint>,
     requests: Records<Request>,
-    failures: Mutex<VecDeque<Refusal>>,
+    failures: Mutex<VecDeque<CloudWatchError>>,
     gate: Mutex<Option<Gate>>,
 }
 
-impl Handler for Front {
+impl Handler for CloudWatchHandler {
     async fn handle(
         &self,
         request: http::Request<Incoming>,
-        _line: Arc<Line>,
+        _line: Arc<ConnectionControl>,
     ) -> http::Response<Body> {
         let (head, body) = request.into_parts();
         let body = match body.collect().await {
             Ok(body) => body.to_bytes(),
             // The client has disconnected, so nothing reads this response.
-            Err(error) => return Refusal::malformed(&error).response(),
+            Err(error) => return CloudWatchError::malformed(&error).response(),
         };
         let gate = self
             .gate
@@ -238,7 +238,7 @@ impl Handler for Front {
         let now = SystemTime::now() + *self.ahead();
         let failure = self.failures().pop_front();
         let outcome = match failure {
-            Some(refusal) => Err(refusal),
+            Some(error) => Err(error),
             None => take(&head, &body, now, &mut record.metrics),
         };
         let mut answer = match outcome {
@@ -247,12 +247,12 @@ impl Handler for Front {
                 self.requests.push(record);
                 wire::accepted()
             }
-            Err(refusal) => {
-                record.status = refusal.status().as_u16();
-                record.error = Some(refusal.code().to_owned());
-                record.message = Some(refusal.message().to_owned());
+            Err(error) => {
+                record.status = error.status().as_u16();
+                record.error = Some(error.code().to_owned());
+                record.message = Some(error.message().to_owned());
                 self.requests.push(record);
-                refusal.response()
+                error.response()
             }
         };
         // A client whose clock is off corrects its next signature by this header.
@@ -263,12 +263,12 @@ impl Handler for Front {
     }
 }
 
-impl Front {
+impl CloudWatchHandler {
     fn ahead(&self) -> std::sync::MutexGuard<'_, Duration> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failures(&self) -> std::sync::MutexGuard<'_, VecDeque<Refusal>> {
+    fn failures(&self) -> std::sync::MutexGuard<'_, VecDeque<CloudWatchError>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -279,12 +279,12 @@ fn take(
     body: &Bytes,
     now: SystemTime,
     metrics: &mut usize,
-) -> Result<Vec<Datapoint>, Refusal> {
+) -> Result<Vec<Datapoint>, CloudWatchError> {
     if head.method != Method::POST || head.uri.path() != PUT_METRIC_DATA {
-        return Err(Refusal::unknown_operation(head.uri.path()));
+        return Err(CloudWatchError::unknown_operation(head.uri.path()));
     }
     if text(&head.headers, "smithy-protocol") != Some("rpc-v2-cbor") {
-        return Err(Refusal::unknown_operation(
+        return Err(CloudWatchError::unknown_operation(
             "no smithy-protocol: rpc-v2-cbor",
         ));
     }
@@ -296,7 +296,7 @@ fn take(
     Ok(query::datapoints(input, now))
 }
 
-fn decompressed(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Refusal> {
+fn decompressed(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, CloudWatchError> {
     let mut plain = Vec::new();
     match text(headers, "content-encoding") {
         None => plain.extend_from_slice(body),
@@ -306,15 +306,15 @@ fn decompressed(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, Refusal> {
             let mut reader = flate2::read::GzDecoder::new(&body[..]).take(most);
             reader
                 .read_to_end(&mut plain)
-                .map_err(|error| Refusal::malformed(&error))?;
+                .map_err(|error| CloudWatchError::malformed(&error))?;
         }
         Some(other) => {
             let error = io::Error::other(format!("content encoding {other}"));
-            return Err(Refusal::malformed(&error));
+            return Err(CloudWatchError::malformed(&error));
         }
     }
     if plain.len() > limits::LARGEST_REQUEST {
-        return Err(Refusal::too_large());
+        return Err(CloudWatchError::too_large());
     }
     Ok(plain.into())
 }

@@ -8,11 +8,11 @@ use crate::records::NotSeen;
 /// A gate, closed at first. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    state: watch::Sender<State>,
+    state: watch::Sender<GateState>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
+struct GateState {
     open: bool,
     arrived: usize,
 }
@@ -28,7 +28,7 @@ impl Gate {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            state: watch::Sender::new(State::default()),
+            state: watch::Sender::new(GateState::default()),
         }
     }
 

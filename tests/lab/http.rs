@@ -54,7 +54,7 @@ pub enum CallError {
 
 /// A complete response.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     /// Status.
     pub status: StatusCode,
     /// Headers.
@@ -63,7 +63,7 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-impl Answer {
+impl HttpResponse {
     /// The body as JSON.
     ///
     /// # Errors
@@ -116,7 +116,7 @@ impl Client {
     ///
     /// # Errors
     /// [`CallError`] without a response; a response with any status is `Ok`.
-    pub async fn get(&self, path: &str) -> Result<Answer, CallError> {
+    pub async fn get(&self, path: &str) -> Result<HttpResponse, CallError> {
         self.send(request(Method::GET, path, Bytes::new())?).await
     }
 
@@ -124,7 +124,7 @@ impl Client {
     ///
     /// # Errors
     /// [`CallError`] without a response; a response with any status is `Ok`.
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Answer, CallError> {
+    pub async fn post(&self, path: &str, body: &Value) -> Result<HttpResponse, CallError> {
         self.send(post(path, body)?).await
     }
 
@@ -132,7 +132,7 @@ impl Client {
     ///
     /// # Errors
     /// [`CallError`] without a response; a response with any status is `Ok`.
-    pub async fn send(&self, request: Request<Bytes>) -> Result<Answer, CallError> {
+    pub async fn send(&self, request: Request<Bytes>) -> Result<HttpResponse, CallError> {
         self.connect().await?.send(request).await
     }
 
@@ -190,7 +190,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`CallError`] without a response; a response with any status is `Ok`.
-    pub async fn send(&mut self, mut request: Request<Bytes>) -> Result<Answer, CallError> {
+    pub async fn send(&mut self, mut request: Request<Bytes>) -> Result<HttpResponse, CallError> {
         let named = format!("{} {}", request.method(), request.uri());
         let host = http::HeaderValue::from_static("localhost");
         request.headers_mut().entry(header::HOST).or_insert(host);
@@ -204,10 +204,10 @@ impl Connection {
         }
     }
 
-    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Answer> {
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<HttpResponse> {
         self.sender.ready().await?;
         let (head, body) = self.sender.send_request(request).await?.into_parts();
-        Ok(Answer {
+        Ok(HttpResponse {
             status: head.status,
             headers: head.headers,
             body: body.collect().await?.to_bytes(),

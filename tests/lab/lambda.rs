@@ -42,21 +42,25 @@ mod api;
 mod builder;
 mod cgroup;
 mod clock;
+mod command;
 mod environment;
 mod function;
+mod function_state;
 mod invocation;
 mod machine;
 mod report;
 pub mod sandbox;
+mod state;
 mod trace;
 
 pub use builder::Builder;
-pub use cgroup::{Limits, WhyNot};
+pub use cgroup::{CgroupError, Limits};
 pub use clock::{Clock, ClockError, SharedClock};
-pub use environment::{Environment, NoSuchReason, ShutdownReason, State};
+pub use environment::Environment;
 pub use function::Function;
 pub use invocation::{FunctionError, Invocation};
 pub use report::{Report, Status};
+pub use state::{NoSuchReason, ShutdownReason, State};
 pub use trace::ApiCall;
 
 /// Maximum duration of Init on demand. Source: the developer guide, "Lambda execution environment

@@ -56,18 +56,18 @@ pub enum LinkError {
 #[derive(Debug)]
 pub struct Link {
     port: Port,
-    settings: Arc<Settings>,
+    settings: Arc<LinkSettings>,
     /// Task that accepts connections; `None` while they are refused.
     acceptor: AsyncMutex<Option<JoinHandle<()>>>,
 }
 
 /// Current settings, shared by all connections.
 #[derive(Debug)]
-struct Settings {
+struct LinkSettings {
     target: SocketAddr,
     latency: Mutex<Duration>,
-    up: Lane,
-    down: Lane,
+    up: Direction,
+    down: Direction,
     black_hole: watch::Sender<bool>,
     /// Number of cuts.
     cut: watch::Sender<u64>,
@@ -77,7 +77,7 @@ struct Settings {
 
 /// One direction of a link.
 #[derive(Debug, Default)]
-struct Lane {
+struct Direction {
     bandwidth: Mutex<Option<Arc<Bandwidth>>>,
     delivered: AtomicU64,
 }
@@ -91,11 +91,11 @@ impl Link {
     pub async fn to(target: SocketAddr) -> Result<Self, LinkError> {
         let link = Self {
             port: Port::lease()?,
-            settings: Arc::new(Settings {
+            settings: Arc::new(LinkSettings {
                 target,
                 latency: Mutex::default(),
-                up: Lane::default(),
-                down: Lane::default(),
+                up: Direction::default(),
+                down: Direction::default(),
                 black_hole: watch::Sender::new(false),
                 cut: watch::Sender::new(0),
                 open: watch::Sender::new(0),
@@ -222,7 +222,7 @@ impl Drop for Link {
     }
 }
 
-async fn accept(listener: TcpListener, settings: Arc<Settings>) {
+async fn accept(listener: TcpListener, settings: Arc<LinkSettings>) {
     loop {
         // An accept error concerns one connection, which was closed before it was accepted.
         if let Ok((client, _)) = listener.accept().await {
@@ -238,10 +238,10 @@ async fn accept(listener: TcpListener, settings: Arc<Settings>) {
 }
 
 /// Counts one open connection.
-struct Open(Arc<Settings>);
+struct Open(Arc<LinkSettings>);
 
 impl Open {
-    fn new(settings: &Arc<Settings>) -> Self {
+    fn new(settings: &Arc<LinkSettings>) -> Self {
         settings.open.send_modify(|open| *open += 1);
         Self(Arc::clone(settings))
     }

@@ -2,7 +2,7 @@
 //! come up again, and whose connections can break in the middle of a response.
 //!
 //! While it is down the port refuses connections, and open ones are closed. The port stays leased,
-//! so that no other server takes it. A handler gets with each request its [`Connection`]. With it
+//! so that no other server takes it. A handler gets with each request its [`ConnectionControl`]. With it
 //! the handler can wait until its output was sent, and choose a close or a reset for a broken
 //! response.
 
@@ -57,19 +57,19 @@ pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(
         &self,
         request: http::Request<Incoming>,
-        line: Arc<Line>,
+        line: Arc<ConnectionControl>,
     ) -> impl Future<Output = http::Response<Body>> + Send;
 }
 
 /// Control of one connection by a handler.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct ConnectionControl {
     flushed: AtomicBool,
     waiting: AtomicWaker,
     reset: AtomicBool,
 }
 
-impl Line {
+impl ConnectionControl {
     /// Waits until all output so far was passed to the kernel. May only be awaited within a
     /// response's body, because hyper flushes when the body is pending.
     pub(crate) async fn flushed(&self) {
@@ -215,7 +215,7 @@ async fn accept<H: Handler>(
 }
 
 async fn serve<H: Handler>(stream: impl Stream, handler: Arc<H>) {
-    let line = Arc::new(Line::default());
+    let line = Arc::new(ConnectionControl::default());
     let wire = Wire::new(stream, Arc::clone(&line));
     let service = service_fn(|request| {
         let handler = Arc::clone(&handler);

@@ -23,11 +23,11 @@ pub struct NoSuchLine {
 pub struct LogCapture {
     name: String,
     echo: bool,
-    state: watch::Sender<State>,
+    state: watch::Sender<LogState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LogState {
     lines: Vec<String>,
     ended: bool,
 }
@@ -39,7 +39,7 @@ impl LogCapture {
         Self {
             name: name.to_owned(),
             echo,
-            state: watch::Sender::new(State::default()),
+            state: watch::Sender::new(LogState::default()),
         }
     }
 
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_line_is_found_whether_it_came_before_or_comes_after() {
+    async fn earlier_and_later_lines_are_found() {
         let log = LogCapture::new("probe", false);
         let (mut writer, reader) = pipe();
         let thread = log.read(reader);

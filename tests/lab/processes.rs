@@ -9,12 +9,12 @@ const NAME_LENGTH: usize = 15;
 struct Process {
     parent: i32,
     name: String,
-    state: State,
+    state: RunState,
 }
 
-/// State of a process for freezing.
+/// RunState of a process for freezing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum RunState {
     /// Stopped by a signal.
     Stopped,
     /// Any other state: running, runnable or sleeping.
@@ -56,7 +56,7 @@ pub(crate) fn rests(pid: i32) -> bool {
     };
     threads.flatten().all(|thread| {
         let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        parse(&stat).is_none_or(|thread| thread.state == State::Stopped)
+        parse(&stat).is_none_or(|thread| thread.state == RunState::Stopped)
     })
 }
 
@@ -123,9 +123,9 @@ fn parse(stat: &str) -> Option<Process> {
         parent,
         name: name.to_owned(),
         state: if state == "T" {
-            State::Stopped
+            RunState::Stopped
         } else {
-            State::Alive
+            RunState::Alive
         },
     })
 }
@@ -135,16 +135,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stat_line_is_read_whatever_the_name_holds() {
+    fn a_stat_line_is_parsed_with_any_name() {
         let process = parse("42 (a) b (c) S 7 42 42 0 -1").unwrap();
         assert_eq!((process.name.as_str(), process.parent), ("a) b (c", 7));
-        assert_eq!(process.state, State::Alive);
-        assert_eq!(parse("42 (a) T 7 42").unwrap().state, State::Stopped);
+        assert_eq!(process.state, RunState::Alive);
+        assert_eq!(parse("42 (a) T 7 42").unwrap().state, RunState::Stopped);
         assert!(parse("42 (gone) Z 7 42").is_none());
     }
 
     #[test]
-    fn children_are_the_same_by_either_way() {
+    fn both_methods_find_the_same_children() {
         let mut child = std::process::Command::new("sleep")
             .arg("60")
             .spawn()

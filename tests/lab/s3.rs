@@ -8,7 +8,7 @@
 //! tags are `NotImplemented`.
 //!
 //! Every request is recorded ([`RequestRecord`]); a test waits for requests with
-//! [`S3Server::wait_for_requests`]. [`FaultRule`]s make requests fail. The whole server goes
+//! [`S3Server::wait_for_requests`]. [`Rule`]s make requests fail. The whole server goes
 //! [`down`](S3Server::down) and [`up`](S3Server::up) on the same port. Response bodies are slices
 //! of the stored object, so that large objects are never copied.
 
@@ -25,35 +25,38 @@ use s3s::config::{HotReloadConfigProvider, S3Config};
 use s3s::service::{S3Service, S3ServiceBuilder};
 
 use crate::credentials::{ACCESS_KEY, SECRET_KEY};
-use crate::listener::{Body, Handler, Line, ListenError, Listener};
+use crate::listener::{Body, ConnectionControl, Handler, ListenError, Listener};
 use crate::records::{NotSeen, Records};
 use crate::tls::Tls;
 
-mod answer;
 pub(crate) mod client;
 mod conditions;
 mod faults;
 mod operations;
+mod response_body;
 mod store;
 mod versions;
 
-use answer::Tally;
 use faults::Faults;
 use operations::Operations;
+use response_body::RecordUpdater;
 use store::Store;
 
 pub use faults::Rule;
 pub use store::{Checksum, Object};
 
+/// Maximum number of keys per page of a listing.
+const MAX_KEYS: i32 = 1000;
+
 /// A running S3 server on 127.0.0.1. It stops when dropped.
 pub struct S3Server {
-    listener: Listener<Front>,
-    front: Arc<Front>,
+    listener: Listener<S3Handler>,
+    front: Arc<S3Handler>,
 }
 
 /// One recorded request.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct RequestRecord {
     /// `GET`, `HEAD`, `PUT`, `DELETE`.
     pub method: String,
     /// Bucket, empty if the path names none.
@@ -114,7 +117,7 @@ impl S3Server {
         service.set_auth(Keys);
         let config = Arc::new(HotReloadConfigProvider::default());
         service.set_config(Arc::<HotReloadConfigProvider>::clone(&config));
-        let front = Arc::new(Front {
+        let front = Arc::new(S3Handler {
             service: service.build(),
             config,
             store,
@@ -238,7 +241,7 @@ impl S3Server {
 
     /// All requests so far, in order of arrival.
     #[must_use]
-    pub fn requests(&self) -> Vec<Record> {
+    pub fn requests(&self) -> Vec<RequestRecord> {
         self.front.records.all()
     }
 
@@ -250,8 +253,8 @@ impl S3Server {
     pub async fn wait_for_requests(
         &self,
         wanted: &str,
-        holds: impl FnMut(&[Record]) -> bool,
-    ) -> Result<Vec<Record>, NotSeen> {
+        holds: impl FnMut(&[RequestRecord]) -> bool,
+    ) -> Result<Vec<RequestRecord>, NotSeen> {
         self.front.records.wait_until(wanted, holds).await
     }
 
@@ -284,25 +287,25 @@ impl S3Auth for Keys {
 }
 
 /// Wraps `s3s`: records requests and applies the faults.
-struct Front {
+struct S3Handler {
     config: Arc<HotReloadConfigProvider>,
     service: S3Service,
     store: Arc<Store>,
     faults: Faults,
-    records: Arc<Records<Record>>,
+    records: Arc<Records<RequestRecord>>,
 }
 
-impl Handler for Front {
+impl Handler for S3Handler {
     async fn handle(
         &self,
         request: http::Request<Incoming>,
-        line: Arc<Line>,
+        line: Arc<ConnectionControl>,
     ) -> http::Response<Body> {
         let arrived = Instant::now();
-        let record = Record::of(&request);
+        let record = RequestRecord::of(&request);
         let plan = self.faults.plan(&record);
         let (bucket, key) = (record.bucket.clone(), record.key.clone());
-        let tally = Tally::new(Arc::clone(&self.records), record, arrived);
+        let tally = RecordUpdater::new(Arc::clone(&self.records), record, arrived);
 
         if let Some(latency) = plan.latency {
             tokio::time::sleep(latency).await;
@@ -315,11 +318,11 @@ impl Handler for Front {
             None => self.answer(request).await,
         };
         tally.answered(response.status());
-        answer::shape(response, plan, tally, line)
+        response_body::wrap(response, plan, tally, line)
     }
 }
 
-impl Front {
+impl S3Handler {
     async fn answer(&self, request: http::Request<Incoming>) -> http::Response<s3s::Body> {
         match self.service.call(request.map(s3s::Body::from)).await {
             Ok(response) => response,
@@ -333,7 +336,7 @@ impl Front {
     }
 }
 
-impl Record {
+impl RequestRecord {
     fn of<B>(request: &http::Request<B>) -> Self {
         let path = percent_decoded(request.uri().path());
         let path = path.trim_start_matches('/');
@@ -370,4 +373,8 @@ fn percent_decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text)
         .decode_utf8_lossy()
         .into_owned()
+}
+
+fn length(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -1,6 +1,6 @@
 //! Memory and CPU limits by memory size.
 
-use lab::lambda::{Limits, WhyNot};
+use lab::lambda::{CgroupError, Limits};
 
 use crate::folders::{Folders, is_root};
 
@@ -14,7 +14,7 @@ fn limits(memory_mb: u32) -> Option<Limits> {
         Err(why_not) => {
             println!("without limits: {why_not}");
             assert!(
-                !is_root() || matches!(why_not, WhyNot::NoHierarchy),
+                !is_root() || matches!(why_not, CgroupError::NoHierarchy),
                 "{why_not}"
             );
             None
@@ -23,7 +23,7 @@ fn limits(memory_mb: u32) -> Option<Limits> {
 }
 
 #[tokio::test]
-async fn who_needs_more_memory_than_there_is_gets_killed() {
+async fn a_process_over_the_memory_limit_is_killed() {
     let Some(limits) = limits(128) else { return };
     // A string of 300 MB, which the shell keeps in memory.
     let folders = Folders::with_script(
@@ -47,7 +47,7 @@ async fn who_needs_more_memory_than_there_is_gets_killed() {
 }
 
 #[tokio::test]
-async fn who_needs_less_gets_it_and_its_peak_is_known() {
+async fn a_process_under_the_memory_limit_runs_and_its_peak_is_reported() {
     let Some(limits) = limits(256) else { return };
     let folders = Folders::with_script(
         "#!/bin/sh\nx=$(head -c 30000000 /dev/zero | tr '\\0' x)\necho held ${#x}\n",

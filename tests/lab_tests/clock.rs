@@ -170,7 +170,7 @@ async fn waits_that_begin_after_a_freeze_take_their_time() {
 }
 
 #[test]
-fn the_environments_wall_clock_is_what_its_processes_see() {
+fn the_environments_wall_clock_equals_its_processes_clock() {
     assert!(SharedClock::new(Clock::Real).unwrap().is_none());
     for kind in [Clock::Jumps, Clock::StandsStill] {
         let clock = SharedClock::new(kind).unwrap().unwrap();

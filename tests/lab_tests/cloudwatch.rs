@@ -106,7 +106,7 @@ async fn observations_are_kept_with_their_distribution() {
 }
 
 #[tokio::test]
-async fn a_large_request_comes_compressed_and_is_understood() {
+async fn a_large_request_is_sent_compressed_and_accepted() {
     let cloudwatch = CloudWatch::start().await.unwrap();
     let client = client(&cloudwatch, SECRET_KEY);
     let data = (0..500)
@@ -229,7 +229,7 @@ async fn names_units_and_times_have_their_limits() {
 }
 
 #[tokio::test]
-async fn requests_have_their_limits_and_are_taken_whole_or_not_at_all() {
+async fn requests_have_limits_and_are_accepted_whole_or_not_at_all() {
     let cloudwatch = CloudWatch::start().await.unwrap();
     let client = client(&cloudwatch, SECRET_KEY);
     let one = || latency().value(1.0);
@@ -254,7 +254,7 @@ async fn requests_have_their_limits_and_are_taken_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn it_fails_stalls_and_goes_down_as_asked() {
+async fn it_fails_stalls_and_goes_down_on_demand() {
     let mut cloudwatch = CloudWatch::start().await.unwrap();
     let client = client(&cloudwatch, SECRET_KEY);
     let one = || vec![latency().value(1.0).build()];

@@ -10,7 +10,7 @@ use std::process::{ExitStatus, Output, Stdio};
 
 use http::Request;
 use lab::WAIT_LIMIT;
-use lab::http::{Answer, Client};
+use lab::http::{Client, HttpResponse};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -48,11 +48,11 @@ impl Served {
         Self { child, port, out }
     }
 
-    async fn invoke(&self, event: &str) -> Answer {
+    async fn invoke(&self, event: &str) -> HttpResponse {
         self.invoke_with(event, &[]).await
     }
 
-    async fn invoke_with(&self, event: &str, headers: &[(&str, &str)]) -> Answer {
+    async fn invoke_with(&self, event: &str, headers: &[(&str, &str)]) -> HttpResponse {
         let mut request = Request::post(INVOKE);
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -95,7 +95,7 @@ fn error_type(invocation: &Invocation) -> String {
 }
 
 #[tokio::test]
-async fn an_invocation_is_answered_reported_and_followed_by_a_freeze() {
+async fn an_invocation_returns_is_reported_and_ends_in_a_freeze() {
     let folders = Folders::new();
     let lambda = folders.lambda().memory_mb(512).start().await.unwrap();
     assert!(
@@ -150,7 +150,7 @@ async fn an_invocation_is_answered_reported_and_followed_by_a_freeze() {
 }
 
 #[tokio::test]
-async fn the_caller_is_answered_before_the_extension_is_done_and_its_tail_is_billed() {
+async fn the_response_precedes_the_extensions_tail_which_is_billed() {
     let folders = Folders::new();
     let builder = folders.lambda().env("PROBE_STAY_IN_TAIL", "done");
     let lambda = builder.start().await.unwrap();
@@ -197,7 +197,7 @@ async fn each_side_has_its_variables_and_read_only_folders() {
 }
 
 #[tokio::test]
-async fn a_functions_error_is_an_answer_that_is_marked() {
+async fn a_function_error_is_a_marked_response() {
     let folders = Folders::new();
     let lambda = folders.lambda().start().await.unwrap();
     let answer = lambda.invoke(&json!({"error": "as asked"})).await;
@@ -249,7 +249,7 @@ async fn payloads_have_a_limit_each_way() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_when_the_function_is_dropped() {
+async fn dropping_the_function_leaves_no_process_or_file() {
     let folders = Folders::new();
     let lambda = folders.lambda().start().await.unwrap();
     lambda.answer(&json!({})).await.unwrap();

@@ -114,7 +114,7 @@ async fn a_latency_delays_each_direction_and_does_not_make_a_transfer_longer_tha
 }
 
 #[tokio::test]
-async fn a_cut_resets_what_stands_and_new_connections_pass() {
+async fn a_cut_resets_open_connections_and_new_ones_work() {
     let link = link().await;
     let mut stream = connect(&link).await;
     ask(&mut stream, "hello").await.unwrap();
@@ -136,7 +136,7 @@ async fn a_cut_resets_what_stands_and_new_connections_pass() {
 }
 
 #[tokio::test]
-async fn in_a_black_hole_nobody_is_told_and_after_it_everything_arrives() {
+async fn a_black_hole_drops_silently_and_delivers_everything_afterwards() {
     let link = link().await;
     let mut stream = connect(&link).await;
     ask(&mut stream, "hello").await.unwrap();
@@ -199,11 +199,11 @@ async fn refused_connections_are_refused_and_those_that_stand_go_on() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_resets_and_so_does_the_links_end() {
-    let nobody = {
+    let unused = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap()
     };
-    let link = Link::to(nobody).await.unwrap();
+    let link = Link::to(unused).await.unwrap();
     let error = ask(&mut connect(&link).await, "hello").await.unwrap_err();
     assert!(
         matches!(

@@ -9,7 +9,7 @@ const SCRIPT: &str = "echo $(env); echo to-stderr >&2; trap 'echo stopping; exit
                       echo ready; while :; do sleep 0.01; done";
 
 #[tokio::test]
-async fn it_is_told_to_stop_and_its_output_is_whole() {
+async fn sigterm_stops_it_and_its_output_is_complete() {
     let shell = Process::of("/bin/sh")
         .arg("-c")
         .arg(SCRIPT)

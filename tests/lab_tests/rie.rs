@@ -50,7 +50,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test]
-async fn events_are_answered_and_the_extension_is_shut_down() {
+async fn events_get_responses_and_the_extension_gets_shutdown() {
     let folders = Folders::new();
     let lambda = folders.environment().start().await.unwrap();
     assert!(
@@ -79,7 +79,7 @@ async fn events_are_answered_and_the_extension_is_shut_down() {
 }
 
 #[tokio::test]
-async fn only_what_the_test_sets_comes_in() {
+async fn only_variables_of_the_test_are_inherited() {
     let folders = Folders::new();
     let builder = folders
         .environment()
@@ -224,7 +224,7 @@ async fn environments_run_side_by_side_and_take_calls_made_at_once() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_when_an_environment_is_dropped() {
+async fn dropping_an_environment_leaves_no_process_or_file() {
     let folders = Folders::new();
     let lambda = folders.environment().start().await.unwrap();
     lambda.invoke(&json!({})).await.unwrap();

@@ -17,7 +17,7 @@ fn failure<E: ProvideErrorMetadata>(
 }
 
 #[tokio::test]
-async fn an_object_is_got_whole_with_its_version_and_etag() {
+async fn a_get_returns_the_object_with_its_version_and_etag() {
     let s3 = S3Server::start().await.unwrap();
     let version = s3.put("models", "fraud/a model.onnx", "one");
     let client = s3.client();
@@ -57,7 +57,7 @@ async fn an_object_is_got_whole_with_its_version_and_etag() {
 }
 
 #[tokio::test]
-async fn what_is_known_is_not_sent_again() {
+async fn an_unchanged_object_is_not_sent_again() {
     let s3 = S3Server::start().await.unwrap();
     s3.put("models", "m", "one");
     let client = s3.client();
@@ -208,7 +208,7 @@ async fn versions_are_listed_the_newest_first_with_their_markers() {
 }
 
 #[tokio::test]
-async fn a_bucket_without_versions_forgets_what_is_overwritten() {
+async fn an_unversioned_bucket_drops_overwritten_objects() {
     let s3 = S3Server::start().await.unwrap();
     s3.keep_versions("models", false);
     s3.put("models", "m", "one");
@@ -306,7 +306,7 @@ async fn of_two_conditional_uploads_one_wins() {
 }
 
 #[tokio::test]
-async fn only_the_right_keys_are_let_in() {
+async fn only_the_right_keys_are_accepted() {
     let s3 = S3Server::start().await.unwrap();
     s3.put("models", "m", "one");
     let client = s3.client_with(ACCESS_KEY, "not the secret");
@@ -332,7 +332,7 @@ async fn only_the_right_keys_are_let_in() {
 }
 
 #[tokio::test]
-async fn what_is_missing_may_look_forbidden() {
+async fn a_missing_key_may_look_forbidden() {
     let s3 = S3Server::start().await.unwrap();
     s3.put("models", "there", "one");
     let client = s3.client();
@@ -420,7 +420,7 @@ async fn a_prefix_is_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_large_object_arrives_whole_and_uncopied() {
+async fn a_large_object_is_sent_complete_and_uncopied() {
     let s3 = S3Server::start().await.unwrap();
     let large = Bytes::from(vec![42; 64 << 20]);
     s3.put("models", "large", large.clone());
@@ -446,7 +446,7 @@ async fn a_large_object_arrives_whole_and_uncopied() {
 }
 
 #[tokio::test]
-async fn in_tls_it_is_trusted_by_those_who_know_its_authority() {
+async fn with_tls_clients_that_trust_its_authority_accept_it() {
     let s3 = S3Server::start_tls().await.unwrap();
     s3.put("models", "m", "one");
     assert!(s3.url().starts_with("https://"));

@@ -55,7 +55,7 @@ async fn a_rule_means_the_requests_that_it_names() {
 }
 
 #[tokio::test]
-async fn a_truncated_answer_ends_before_the_length_it_declared() {
+async fn a_truncated_response_ends_before_its_declared_length() {
     let s3 = server().await;
     s3.fail(Rule::on("GET").truncate_after(300_001));
     let (bytes, whole) = read(get(&s3, "m").await.unwrap()).await;
@@ -87,7 +87,7 @@ async fn a_reset_breaks_the_connection() {
 }
 
 #[tokio::test]
-async fn a_stalled_answer_goes_on_when_the_gate_opens() {
+async fn a_stalled_response_continues_when_the_gate_opens() {
     let s3 = server().await;
     let gate = Gate::new();
     s3.fail(Rule::on("GET").stall_after(500_000, &gate));
@@ -124,7 +124,7 @@ async fn a_flipped_byte_is_the_only_one_that_differs() {
 }
 
 #[tokio::test]
-async fn an_overwrite_comes_between_two_parts() {
+async fn an_overwrite_happens_between_two_ranges() {
     let s3 = server().await;
     s3.fail(Rule::on("GET").nth(2).overwrite(vec![7; SIZE]));
     let client = s3.client();
@@ -165,7 +165,7 @@ async fn latency_and_bandwidth_take_their_time() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_refuses_and_comes_back_as_it_was() {
+async fn a_server_that_is_down_refuses_and_returns_with_its_state() {
     let mut s3 = server().await;
     let gate = Gate::new();
     s3.fail(Rule::on("GET").stall_after(1000, &gate));

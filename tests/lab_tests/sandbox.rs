@@ -23,7 +23,7 @@ exit 7
 "#;
 
 #[tokio::test]
-async fn all_but_tmp_is_read_only_and_nothing_of_the_host_comes_in() {
+async fn all_but_tmp_is_read_only_and_no_host_variable_is_inherited() {
     let folders = Folders::with_script(LOOK_AROUND);
     std::fs::write(folders.layer().join("word"), "layer").unwrap();
     let running = folders
@@ -65,7 +65,7 @@ async fn all_but_tmp_is_read_only_and_nothing_of_the_host_comes_in() {
         .any(|line| line == "user 993 group 990 in /var/task");
     assert!(
         who != refused,
-        "either another user, or the log says why not"
+        "neither another user nor a reason in the log"
     );
 }
 
@@ -140,7 +140,7 @@ async fn a_freeze_stops_all_that_runs_inside_and_a_thaw_lets_it_go_on() {
 }
 
 #[tokio::test]
-async fn what_is_killed_is_gone_when_the_call_returns_even_when_frozen() {
+async fn kill_returns_after_the_exit_even_of_frozen_processes() {
     let folders = Folders::with_script(COUNT);
     for freeze in [false, true] {
         let running = folders
@@ -179,7 +179,7 @@ async fn one_that_is_dropped_or_killed_in_its_first_moment_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_signal_reaches_the_program_and_its_own_signal_is_told() {
+async fn a_signal_reaches_the_program_and_its_fatal_signal_is_reported() {
     let folders = Folders::with_script(
         "#!/bin/sh\ntrap 'echo stopping; kill -SEGV $$' TERM\necho ready\nwhile :; do sleep 0.01; done\n",
     );

@@ -12,7 +12,7 @@ async fn listens(url: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn those_who_use_it_at_once_share_it_and_it_ends_with_the_last() {
+async fn concurrent_users_share_a_server_that_ends_with_the_last() {
     let one = SeaweedFs::shared().await.unwrap();
     let other = SeaweedFs::shared().await.unwrap();
     assert!(Arc::ptr_eq(&one, &other));
@@ -39,7 +39,7 @@ async fn it_ends_with_a_test_that_panics() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_counts_what_it_answers_by_bucket_and_status() {
+async fn it_counts_responses_by_bucket_and_status() {
     let server = SeaweedFs::start().await.unwrap();
     let (client, bucket) = (server.client(), server.bucket());
     client.create_bucket().bucket(&bucket).send().await.unwrap();

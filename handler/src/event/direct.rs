@@ -46,9 +46,7 @@ pub(super) fn call(event: &str, envelope: &Envelope) -> Result<Call, Failure> {
     let model = envelope.model.filter(|raw| raw.get().starts_with('"'));
     let target = match field::text("model", model)? {
         Some(model) if model.is_empty() => {
-            return Err(Failure::BadRequest(
-                "field model must not be empty".into(),
-            ));
+            return Err(Failure::BadRequest("field model must not be empty".into()));
         }
         Some(model) => {
             let model = target::encode(&model);

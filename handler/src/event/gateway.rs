@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::path::{BasePath, Mapping, Parameters};
-use super::{Call, Context, Envelope, field, headers, target};
+use super::{Call, Envelope, RequestContext, field, headers, target};
 use crate::failure::Failure;
 
 /// Standard base64. AWS pads; hand-written test events often do not.
@@ -24,7 +24,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Payload format 1.0.
 pub(super) fn rest(
     envelope: &Envelope,
-    context: &Context,
+    context: &RequestContext,
     base_path: &BasePath,
 ) -> Result<Call, Failure> {
     // Of the two services with this format only an HTTP API, which sets `version`, keeps the stage
@@ -55,7 +55,7 @@ pub(super) fn rest(
 /// Payload format 2.0.
 pub(super) fn http(
     envelope: &Envelope,
-    context: &Context,
+    context: &RequestContext,
     base_path: &BasePath,
 ) -> Result<Call, Failure> {
     #[derive(Default, Deserialize)]

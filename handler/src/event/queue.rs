@@ -52,7 +52,7 @@ struct Source<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Record {
+struct MessageRecord {
     message_id: String,
     body: String,
     #[serde(default)]
@@ -78,14 +78,14 @@ pub(super) fn sent(records: &RawValue) -> bool {
 /// Parses the messages. A message without an id cannot be reported as failed, so the event fails as
 /// a whole.
 pub(super) fn batch(records: &RawValue) -> Result<Batch, Failure> {
-    let records: Vec<Record> = serde_json::from_str(records.get())
+    let records: Vec<MessageRecord> = serde_json::from_str(records.get())
         .map_err(|error| Failure::BadRequest(format!("event field Records: {error}")))?;
     Ok(Batch {
         messages: records.into_iter().map(message).collect(),
     })
 }
 
-fn message(record: Record) -> Message {
+fn message(record: MessageRecord) -> Message {
     // A byte order mark, written by tools on Windows, is not part of the JSON.
     let body = record.body.strip_prefix('\u{feff}').unwrap_or(&record.body);
     let envelope = Envelope::of(body);

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_stay_and_what_needs_one_gets_it() {
+    fn existing_escapes_are_kept_and_missing_ones_added() {
         assert_eq!(post("/models/a%20b/predict", ""), "/models/a%20b/predict");
         assert_eq!(post("/models/a b/predict", ""), "/models/a%20b/predict");
         assert_eq!(post("/models/50%/x?y#z", ""), "/models/50%25/x%3Fy%23z");

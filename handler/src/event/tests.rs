@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 
 /// Reads an event on a function without a base path.
-fn read(event: &str) -> (Kind, Result<Work, Failure>) {
+fn read(event: &str) -> (EventKind, Result<EventContent, Failure>) {
     super::read(event, &BasePath::default())
 }
 
@@ -18,12 +18,12 @@ const ALB_MULTI: &str = include_str!("../../tests/events/alb-multi.json");
 const S3: &str = include_str!("../../tests/events/s3.json");
 const SQS: &str = include_str!("../../tests/events/sqs.json");
 
-fn call(event: &str, kind: Kind) -> Call {
+fn call(event: &str, kind: EventKind) -> Call {
     let (read_as, work) = read(event);
     assert_eq!(read_as, kind);
     match work.unwrap() {
-        Work::Call(call) => call,
-        Work::Batch(batch) => panic!("{batch:?}"),
+        EventContent::Call(call) => call,
+        EventContent::Batch(batch) => panic!("{batch:?}"),
     }
 }
 
@@ -54,7 +54,7 @@ fn refusal(event: &str) -> String {
 
 #[test]
 fn a_rest_api_keeps_path_query_and_every_header_value() {
-    let call = call(REST, Kind::Rest);
+    let call = call(REST, EventKind::Rest);
     assert_eq!(call.method, Method::POST);
     assert_eq!(
         call.target,
@@ -71,17 +71,21 @@ fn a_rest_api_keeps_path_query_and_every_header_value() {
 #[test]
 fn a_rest_apis_path_may_begin_like_its_stage() {
     let event = changed(REST, &json!({ "path": "/prod/predict" }));
-    assert!(call(&event, Kind::Rest).target.starts_with("/prod/predict"));
+    assert!(
+        call(&event, EventKind::Rest)
+            .target
+            .starts_with("/prod/predict")
+    );
 }
 
 #[test]
 fn an_http_api_with_format_1_loses_its_stage() {
-    assert_eq!(call(HTTP_V1, Kind::Rest).target, "/predict");
+    assert_eq!(call(HTTP_V1, EventKind::Rest).target, "/predict");
 }
 
 #[test]
 fn an_http_api_loses_its_stage_and_gives_binary_bodies() {
-    let call = call(HTTP, Kind::Http);
+    let call = call(HTTP, EventKind::Http);
     assert_eq!(
         call.target,
         "/v2/models/iris/infer?parameter1=value1&parameter1=value2&parameter2=a%20b"
@@ -98,21 +102,21 @@ fn an_http_api_loses_its_stage_and_gives_binary_bodies() {
 
 #[test]
 fn a_function_url_posted_at_its_root_means_predict() {
-    let call = call(FUNCTION_URL, Kind::Http);
+    let call = call(FUNCTION_URL, EventKind::Http);
     assert_eq!(call.target, "/predict");
     assert_eq!(&call.body[..], br#"{"features":[5.1,3.5,1.4,0.2]}"#);
 }
 
 #[test]
 fn a_caller_cannot_set_the_platforms_headers() {
-    let call = call(FUNCTION_URL, Kind::Http);
+    let call = call(FUNCTION_URL, EventKind::Http);
     assert!(!call.headers.contains_key("lambda-runtime-deadline-ms"));
     assert!(!call.headers.contains_key("x-amzn-trace-id"));
 }
 
 #[test]
 fn a_load_balancers_escapes_are_not_escaped_again() {
-    let call = call(ALB, Kind::Alb { multi: false });
+    let call = call(ALB, EventKind::Alb { multi: false });
     assert_eq!(call.target, "/models/caf%C3%A9/predict?query=1234%20ABCD");
     for hop in ["connection", "x-private", "host"] {
         assert!(!call.headers.contains_key(hop), "{hop}");
@@ -122,7 +126,7 @@ fn a_load_balancers_escapes_are_not_escaped_again() {
 
 #[test]
 fn a_load_balancer_with_multi_value_headers_is_known_by_them() {
-    let call = call(ALB_MULTI, Kind::Alb { multi: true });
+    let call = call(ALB_MULTI, EventKind::Alb { multi: true });
     assert_eq!(call.method, Method::GET);
     assert_eq!(call.target, "/v2/health/ready?myKey=val1&myKey=val2");
     assert_eq!(
@@ -138,12 +142,12 @@ fn nulls_and_missing_fields_are_nothing_to_stumble_over() {
         "headers": null, "multiValueHeaders": null, "queryStringParameters": null,
         "multiValueQueryStringParameters": null, "body": null, "isBase64Encoded": null,
     });
-    let rest = call(&changed(REST, &nothing), Kind::Rest);
+    let rest = call(&changed(REST, &nothing), EventKind::Rest);
     assert_eq!(rest.target, "/models/iris/predict");
     assert!(rest.body.is_empty() && rest.headers.is_empty());
 
     let bare = r#"{"requestContext":{"http":{"method":"GET"}}}"#;
-    assert_eq!(call(bare, Kind::Http).target, "/");
+    assert_eq!(call(bare, EventKind::Http).target, "/");
 }
 
 #[test]
@@ -207,7 +211,7 @@ fn a_direct_payload_goes_unchanged_where_it_points() {
         (r#"{"rows":[1],"path":"/x"}"#, "/predict"),
     ];
     for (payload, target) in cases {
-        let call = call(payload, Kind::Direct);
+        let call = call(payload, EventKind::Direct);
         assert_eq!(
             (call.method, call.target.as_str()),
             (Method::POST, target),
@@ -220,14 +224,14 @@ fn a_direct_payload_goes_unchanged_where_it_points() {
 }
 
 #[test]
-fn a_custom_domains_base_path_comes_off() {
+fn a_custom_domains_base_path_is_removed() {
     let event = changed(REST, &json!({ "path": "/scoring/models/iris/predict" }));
-    let target = call(&event, Kind::Rest).target;
+    let target = call(&event, EventKind::Rest).target;
     assert!(target.starts_with("/models/iris/predict?"), "{target}");
 
     let resource =
         json!({ "resource": "/predict", "path": "/a/b/predict", "pathParameters": null });
-    let target = call(&changed(REST, &resource), Kind::Rest).target;
+    let target = call(&changed(REST, &resource), EventKind::Rest).target;
     assert!(target.starts_with("/predict?"), "{target}");
 
     let mut root: Value = serde_json::from_str(REST).unwrap();
@@ -235,16 +239,16 @@ fn a_custom_domains_base_path_comes_off() {
     root["path"] = "/scoring".into();
     root["pathParameters"] = Value::Null;
     root["requestContext"]["path"] = "/scoring".into();
-    let target = call(&root.to_string(), Kind::Rest).target;
+    let target = call(&root.to_string(), EventKind::Rest).target;
     assert!(target.starts_with("/predict?"), "{target}");
 
     let route = json!({ "rawPath": "/scoring/v2/models/iris/infer" });
-    let target = call(&changed(HTTP, &route), Kind::Http).target;
+    let target = call(&changed(HTTP, &route), EventKind::Http).target;
     assert!(target.starts_with("/v2/models/iris/infer?"), "{target}");
 }
 
 #[test]
-fn a_resource_that_says_nothing_leaves_the_path_alone() {
+fn an_uninformative_resource_leaves_the_path_unchanged() {
     for odd in [
         json!({ "pathParameters": { "proxy": 5 } }),
         json!({ "pathParameters": "predict" }),
@@ -252,7 +256,7 @@ fn a_resource_that_says_nothing_leaves_the_path_alone() {
         json!({ "resource": ["/{proxy+}"] }),
         json!({ "resource": null }),
     ] {
-        let target = call(&changed(REST, &odd), Kind::Rest).target;
+        let target = call(&changed(REST, &odd), EventKind::Rest).target;
         assert!(
             target.starts_with("/models/iris/predict?"),
             "{odd}: {target}"
@@ -261,49 +265,49 @@ fn a_resource_that_says_nothing_leaves_the_path_alone() {
 }
 
 #[test]
-fn the_base_path_of_the_settings_comes_off_every_kind_of_http_event() {
+fn the_configured_base_path_is_removed_from_every_kind_of_http_event() {
     let base_path = BasePath::new("/scoring");
     let no_resource = json!({ "path": "/scoring/predict", "resource": null });
     for (event, kind) in [
-        (changed(REST, &no_resource), Kind::Rest),
+        (changed(REST, &no_resource), EventKind::Rest),
         (
             changed(
                 HTTP_V1,
                 &json!({ "path": "/dev/scoring/predict", "resource": "$default" }),
             ),
-            Kind::Rest,
+            EventKind::Rest,
         ),
         (
             changed(
                 HTTP,
                 &json!({ "rawPath": "/prod/scoring/predict", "routeKey": "$default" }),
             ),
-            Kind::Http,
+            EventKind::Http,
         ),
         (
             changed(FUNCTION_URL, &json!({ "rawPath": "/scoring/predict" })),
-            Kind::Http,
+            EventKind::Http,
         ),
         (
             changed(FUNCTION_URL, &json!({ "rawPath": "/scoring" })),
-            Kind::Http,
+            EventKind::Http,
         ),
         (
             changed(ALB, &json!({ "path": "/scoring/predict" })),
-            Kind::Alb { multi: false },
+            EventKind::Alb { multi: false },
         ),
         (
             r#"{"httpMethod":"POST","path":"/scoring/predict"}"#.to_owned(),
-            Kind::Rest,
+            EventKind::Rest,
         ),
         (
             r#"{"rawPath":"/scoring/predict","body":"x"}"#.to_owned(),
-            Kind::Http,
+            EventKind::Http,
         ),
     ] {
         let (read_as, work) = super::read(&event, &base_path);
         assert_eq!(read_as, kind, "{event}");
-        let Work::Call(call) = work.unwrap() else {
+        let EventContent::Call(call) = work.unwrap() else {
             panic!("{event}");
         };
         let path = call.target.split('?').next().unwrap();
@@ -315,7 +319,7 @@ fn the_base_path_of_the_settings_comes_off_every_kind_of_http_event() {
 fn method_and_path_are_enough_for_http() {
     let bare = call(
         r#"{"httpMethod":"GET","path":"/v2/health/ready","body":"","isBase64Encoded":false}"#,
-        Kind::Rest,
+        EventKind::Rest,
     );
     assert_eq!(
         (bare.method, bare.target.as_str()),
@@ -323,7 +327,7 @@ fn method_and_path_are_enough_for_http() {
     );
     let bare = call(
         r#"{"httpMethod":"POST","path":"/predict","body":"{}","requestContext":null}"#,
-        Kind::Rest,
+        EventKind::Rest,
     );
     assert_eq!(
         (bare.target.as_str(), &bare.body[..]),
@@ -368,7 +372,7 @@ fn method_and_path_are_enough_for_http() {
             "/v2",
         ),
     ] {
-        let bare = call(event, Kind::Http);
+        let bare = call(event, EventKind::Http);
         assert_eq!(
             (bare.method, bare.target.as_str()),
             (method, target),
@@ -387,7 +391,7 @@ fn an_event_of_too_many_headers_is_the_callers_mistake() {
 }
 
 #[test]
-fn an_error_repeats_little_of_what_came() {
+fn an_error_quotes_little_of_the_event() {
     let long = "é".repeat(100_000);
     for change in [
         json!({ "httpMethod": format!("{long} ") }),
@@ -417,7 +421,7 @@ fn events_that_look_like_http_or_records_and_are_neither_are_named() {
         (S3.to_owned(), "Amazon S3"),
     ] {
         let (kind, work) = read(&event);
-        assert_eq!(kind, Kind::Direct);
+        assert_eq!(kind, EventKind::Direct);
         let failure = work.unwrap_err();
         assert_eq!(failure.error_type(), "Model.BadRequest");
         assert!(failure.to_string().contains(service), "{failure}");
@@ -427,8 +431,8 @@ fn events_that_look_like_http_or_records_and_are_neither_are_named() {
 #[test]
 fn messages_of_a_queue_are_known_by_their_source() {
     let (kind, work) = read(SQS);
-    assert_eq!(kind, Kind::Queue);
-    let Work::Batch(batch) = work.unwrap() else {
+    assert_eq!(kind, EventKind::Queue);
+    let EventContent::Batch(batch) = work.unwrap() else {
         panic!("not a batch");
     };
     let [message] = &batch.messages[..] else {
@@ -442,13 +446,13 @@ fn messages_of_a_queue_are_known_by_their_source() {
 }
 
 #[test]
-fn a_message_without_an_id_fails_the_event_and_names_what_is_missing() {
+fn a_message_without_an_id_fails_the_event_and_names_the_missing_field() {
     let event = changed(
         SQS,
         &json!({ "Records": [{ "eventSource": "aws:sqs", "body": "{}" }] }),
     );
     let (kind, work) = read(&event);
-    assert_eq!(kind, Kind::Queue);
+    assert_eq!(kind, EventKind::Queue);
     let words = work.unwrap_err().to_string();
     assert!(
         words.contains("Records") && words.contains("messageId"),
@@ -464,10 +468,10 @@ proptest! {
         use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 
         let plain = changed(HTTP, &json!({ "body": text, "isBase64Encoded": false }));
-        prop_assert_eq!(&call(&plain, Kind::Http).body[..], text.as_bytes());
+        prop_assert_eq!(&call(&plain, EventKind::Http).body[..], text.as_bytes());
         for encoded in [BASE64_STANDARD.encode(&bytes), BASE64_STANDARD_NO_PAD.encode(&bytes)] {
             let binary = changed(HTTP, &json!({ "body": encoded }));
-            prop_assert_eq!(&call(&binary, Kind::Http).body[..], &bytes[..]);
+            prop_assert_eq!(&call(&binary, EventKind::Http).body[..], &bytes[..]);
         }
     }
 
@@ -475,6 +479,6 @@ proptest! {
     #[test]
     fn any_text_is_read(text in any::<String>()) {
         let (kind, _) = read(&text);
-        prop_assert_eq!(kind, Kind::Direct);
+        prop_assert_eq!(kind, EventKind::Direct);
     }
 }

@@ -23,56 +23,56 @@ pub(super) struct Unsupported {
 }
 
 const OWN_CODE: &str =
-    "use a function with code of its own, which reads the event and calls the sidecar";
-const QUEUE: &str = "have EventBridge Pipes or a function of your own send such messages to an SQS queue, and let the \
+    "use a function with its own code that reads the event and calls the sidecar";
+const QUEUE: &str = "send such messages to an SQS queue, with EventBridge Pipes or your own function, and let the \
                      queue invoke this function";
 const TOPIC: &str = "subscribe an SQS queue to the topic, with raw message delivery, and let the queue invoke this \
                      function";
-const RULE: &str = "have the rule's input transformer send such a field";
-const OBJECTS: &str = "the handler reads no objects: use a function with code of its own, which reads the object and \
+const RULE: &str = "add such a field with the rule's input transformer";
+const OBJECTS: &str = "the handler reads no objects; use a function with its own code that reads the object and \
                        calls the sidecar";
 const API: &str = "use an HTTP API, a REST API or a function URL";
-const ROLE: &str = "point it at another function; this one only serves a model";
+const ROLE: &str = "use another function; this one only serves a model";
 
 /// Services by the `eventSource` of their records, or of the event itself.
 const SOURCES: &[(&str, &str, &str)] = &[
     (
         "aws:sqs",
-        "messages of SQS in the form of EventBridge Pipes",
-        "let the queue itself invoke this function",
+        "SQS messages from EventBridge Pipes",
+        "let the queue invoke this function directly",
     ),
-    ("aws:sns", "a notification of Amazon SNS", TOPIC),
-    ("aws:kinesis", "records of Amazon Kinesis", QUEUE),
-    ("aws:dynamodb", "records of Amazon DynamoDB Streams", QUEUE),
-    ("aws:s3", "a notification of Amazon S3", OBJECTS),
-    ("aws:ses", "an email of Amazon SES", OWN_CODE),
-    ("aws:kafka", "records of Amazon MSK (Kafka)", QUEUE),
-    ("SelfManagedKafka", "records of Apache Kafka", QUEUE),
-    ("aws:mq", "messages of Amazon MQ (ActiveMQ)", QUEUE),
-    ("aws:rmq", "messages of Amazon MQ (RabbitMQ)", QUEUE),
-    ("aws:docdb", "changes of Amazon DocumentDB", QUEUE),
-    ("aws:codecommit", "an event of AWS CodeCommit", OWN_CODE),
+    ("aws:sns", "an Amazon SNS notification", TOPIC),
+    ("aws:kinesis", "Amazon Kinesis records", QUEUE),
+    ("aws:dynamodb", "Amazon DynamoDB Streams records", QUEUE),
+    ("aws:s3", "an Amazon S3 notification", OBJECTS),
+    ("aws:ses", "an Amazon SES email", OWN_CODE),
+    ("aws:kafka", "Amazon MSK (Kafka) records", QUEUE),
+    ("SelfManagedKafka", "Apache Kafka records", QUEUE),
+    ("aws:mq", "Amazon MQ (ActiveMQ) messages", QUEUE),
+    ("aws:rmq", "Amazon MQ (RabbitMQ) messages", QUEUE),
+    ("aws:docdb", "Amazon DocumentDB changes", QUEUE),
+    ("aws:codecommit", "an AWS CodeCommit event", OWN_CODE),
 ];
 
 /// Events by fields that all of them have and no other event has.
 const SHAPES: &[(&[&str], &str, &str)] = &[
     (
         &["messageVersion", "agent"],
-        "a call of an Amazon Bedrock agent",
+        "an Amazon Bedrock agent call",
         OWN_CODE,
     ),
     (
         &["messageVersion", "actionGroup"],
-        "a call of an Amazon Bedrock agent",
+        "an Amazon Bedrock agent call",
         OWN_CODE,
     ),
     (
         &["messageVersion", "flow"],
-        "a call of an Amazon Bedrock flow",
+        "an Amazon Bedrock flow call",
         OWN_CODE,
     ),
-    (&["bot", "messageVersion"], "a call of Amazon Lex", OWN_CODE),
-    (&["bot", "sessionState"], "a call of Amazon Lex", OWN_CODE),
+    (&["bot", "messageVersion"], "an Amazon Lex call", OWN_CODE),
+    (&["bot", "sessionState"], "an Amazon Lex call", OWN_CODE),
     (
         &["awslogs"],
         "log lines of an Amazon CloudWatch Logs subscription",
@@ -85,28 +85,28 @@ const SHAPES: &[(&[&str], &str, &str)] = &[
     ),
     (
         &["triggerSource", "userPoolId"],
-        "a trigger of Amazon Cognito",
+        "an Amazon Cognito trigger",
         ROLE,
     ),
     (
         &["identityPoolId", "datasetName"],
-        "a trigger of Amazon Cognito",
+        "an Amazon Cognito trigger",
         ROLE,
     ),
     (
         &["deliveryStreamArn", "records"],
-        "records of Amazon Data Firehose",
+        "Amazon Data Firehose records",
         OWN_CODE,
     ),
     (
         &["applicationArn", "records"],
-        "records of Amazon Managed Service for Apache Flink",
+        "Amazon Managed Service for Apache Flink records",
         OWN_CODE,
     ),
-    (&["info", "arguments"], "a request of AWS AppSync", OWN_CODE),
+    (&["info", "arguments"], "an AWS AppSync request", OWN_CODE),
     (
         &["raw_path", "method"],
-        "a request of Amazon VPC Lattice",
+        "an Amazon VPC Lattice request",
         API,
     ),
     (
@@ -114,50 +114,46 @@ const SHAPES: &[(&[&str], &str, &str)] = &[
         "a custom resource of AWS CloudFormation",
         ROLE,
     ),
-    (&["CodePipeline.job"], "a job of AWS CodePipeline", ROLE),
+    (&["CodePipeline.job"], "an AWS CodePipeline job", ROLE),
     (
         &["invokingEvent", "configRuleName"],
-        "an evaluation of AWS Config",
+        "an AWS Config evaluation",
         ROLE,
     ),
     (
         &["SecretId", "ClientRequestToken"],
-        "a rotation of AWS Secrets Manager",
+        "an AWS Secrets Manager rotation",
         ROLE,
     ),
     (
         &["invocationSchemaVersion", "tasks"],
-        "tasks of Amazon S3 Batch Operations",
+        "Amazon S3 Batch Operations tasks",
         OBJECTS,
     ),
     (
         &["getObjectContext", "userRequest"],
-        "a request of S3 Object Lambda",
+        "an S3 Object Lambda request",
         OBJECTS,
     ),
-    (
-        &["Details", "Name"],
-        "a contact of Amazon Connect",
-        OWN_CODE,
-    ),
+    (&["Details", "Name"], "an Amazon Connect contact", OWN_CODE),
     (
         &["session", "request", "context"],
-        "a request of Alexa",
+        "an Alexa request",
         OWN_CODE,
     ),
     (
         &["requestPayload", "requestContext"],
         "the record of an asynchronous invocation",
-        "set another destination for it",
+        "configure another destination",
     ),
     (
         &["Type", "TopicArn", "Message"],
-        "a notification of Amazon SNS",
+        "an Amazon SNS notification",
         TOPIC,
     ),
     (
         &["detail-type", "source"],
-        "an event of Amazon EventBridge",
+        "an Amazon EventBridge event",
         RULE,
     ),
 ];
@@ -191,11 +187,11 @@ impl Unsupported {
             return Some(Self::sent_by(&source));
         }
         if records.is_some_and(|records| first(records).is_some_and(|it| it.contains_key("cf"))) {
-            return Some(Self::known("a request of Amazon CloudFront", API));
+            return Some(Self::known("an Amazon CloudFront request", API));
         }
         if text("Event").as_deref() == Some("s3:TestEvent") {
             return Some(Self::known(
-                "a test event of Amazon S3 (s3:TestEvent)",
+                "an Amazon S3 test event (s3:TestEvent)",
                 OBJECTS,
             ));
         }
@@ -204,7 +200,7 @@ impl Unsupported {
             .and_then(|raw| object(raw))
             .unwrap_or_default();
         if context.contains_key("targetGroupArn") {
-            return Some(Self::known("a request of Amazon VPC Lattice", API));
+            return Some(Self::known("an Amazon VPC Lattice request", API));
         }
         let has = |name: &&str| fields.contains_key(*name);
         if let Some((_, what, remedy)) = SHAPES.iter().find(|(names, _, _)| names.iter().all(has)) {
@@ -212,7 +208,7 @@ impl Unsupported {
         }
         (fields.contains_key("httpMethod") && !fields.contains_key("path")).then(|| {
             let what = "an HTTP event without the field path";
-            Self::known(what, "name the path, such as /predict")
+            Self::known(what, "add the path, such as /predict")
         })
     }
 
@@ -229,7 +225,7 @@ impl Unsupported {
             .find(|(name, _, _)| *name == source)
             .map_or_else(
                 || Self {
-                    what: format!("an event of the source {:?}", field::excerpt(source)).into(),
+                    what: format!("an event from the source {:?}", field::excerpt(source)).into(),
                     remedy: OWN_CODE,
                 },
                 |(_, what, remedy)| Self::known(what, remedy),
@@ -239,8 +235,8 @@ impl Unsupported {
     /// Failure of an event.
     pub(super) fn event(&self) -> Failure {
         Failure::BadRequest(format!(
-            "cannot answer {}: the handler takes HTTP events, messages of SQS, and direct invocations with one of the \
-             fields features, instances and inputs; {}",
+            "cannot process {}: supported are HTTP events, SQS messages, and direct invocations with one of the fields \
+             features, instances and inputs; {}",
             self.what, self.remedy
         ))
     }
@@ -248,8 +244,8 @@ impl Unsupported {
     /// Failure message of a queue's message.
     pub(super) fn message(&self) -> String {
         format!(
-            "cannot answer {} in a message of SQS: a message must hold JSON with one of the fields features, instances \
-             and inputs, as a direct invocation does; {}",
+            "cannot process {} in an SQS message: a message must contain JSON with one of the fields features, instances \
+             and inputs, like a direct invocation; {}",
             self.what, self.remedy
         )
     }

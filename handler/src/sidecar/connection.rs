@@ -10,7 +10,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use model_socket::Stream;
 
-use super::Answer;
+use super::SidecarResponse;
 use crate::failure::RESPONSE_LIMIT;
 
 /// A connection between two requests.
@@ -19,7 +19,7 @@ pub(super) struct Connection(SendRequest<Full<Bytes>>);
 
 /// Failure of an exchange.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum ExchangeError {
     /// The connection failed before the response was complete.
     Broken,
     /// The response exceeds Lambda's limit, so reading on is pointless.
@@ -48,26 +48,26 @@ impl Connection {
     pub(super) async fn send(
         mut self,
         request: Request<Full<Bytes>>,
-    ) -> Result<(Answer, Self), Fault> {
-        self.0.ready().await.map_err(|_| Fault::Broken)?;
+    ) -> Result<(SidecarResponse, Self), ExchangeError> {
+        self.0.ready().await.map_err(|_| ExchangeError::Broken)?;
         let response = self
             .0
             .send_request(request)
             .await
-            .map_err(|_| Fault::Broken)?;
+            .map_err(|_| ExchangeError::Broken)?;
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, RESPONSE_LIMIT)
             .collect()
             .await
             .map_err(|error| {
                 if error.is::<LengthLimitError>() {
-                    Fault::TooLarge
+                    ExchangeError::TooLarge
                 } else {
-                    Fault::Broken
+                    ExchangeError::Broken
                 }
             })?;
         Ok((
-            Answer {
+            SidecarResponse {
                 status: parts.status,
                 headers: parts.headers,
                 body: body.to_bytes(),

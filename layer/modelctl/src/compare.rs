@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_must_stay_what_it_is() {
+    fn nan_and_infinity_must_be_equal() {
         let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
         assert_eq!(between(&odd, &odd), Ok(Difference::default()));
         for (before, after) in [
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_whole_numbers_and_texts_are_the_same_or_differ() {
+    fn shapes_integers_and_strings_must_be_equal() {
         assert!(between(&[1.0], &[1.0, 1.0]).is_err());
         let labels = |label: i64| Value::Tensor(Tensor::new(vec![1], vec![label]).expect("one"));
         assert!(compare(&labels(3), &labels(3), None).is_ok());

@@ -13,7 +13,7 @@ use model_sidecar::tensor::{Data, Datatype, Kind, Port, Signature, Tensor, Value
 use serde_json::json;
 
 /// Number of generated inputs.
-const MADE_UP: u64 = 3;
+const GENERATED_INPUTS: u64 = 3;
 /// Maximum number of elements of a generated tensor. More means a mistake in a `--dim`.
 const MAX_ELEMENTS: usize = 1 << 28;
 
@@ -140,7 +140,7 @@ impl InputOptions {
                 })
                 .collect()
         };
-        (1..=MADE_UP).map(inputs).collect()
+        (1..=GENERATED_INPUTS).map(inputs).collect()
     }
 }
 
@@ -167,7 +167,7 @@ fn shape<'a>(
 ) -> anyhow::Result<(Datatype, Vec<usize>)> {
     let Kind::Tensor { datatype, shape } = &port.kind else {
         bail!(
-            "input {:?} takes a {}, which is not made up",
+            "input {:?} takes a {}, which cannot be generated; give one with --input",
             port.name,
             port.kind
         );

@@ -61,11 +61,11 @@ pub(crate) fn measure(model: &Path, library: &Path, input: Option<&Path>) -> any
         .output()
         .context("cannot start this program as a child process")?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         bail!(
             "loading the model in a child process failed ({}): {}",
             output.status,
-            said.trim()
+            stderr.trim()
         );
     }
     serde_json::from_slice(&output.stdout).context("cannot parse the output of the child process")

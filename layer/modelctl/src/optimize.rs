@@ -8,7 +8,7 @@
 
 mod agree;
 mod gain;
-mod place;
+mod output;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -20,9 +20,9 @@ use model_sidecar::engine::{DimensionNames, OnnxRuntime};
 use model_sidecar::onnx::{AtLoad, Description, Format, Mark};
 
 use crate::{inputs, library, units};
-use agree::Verdict;
+use agree::Comparison;
 use gain::Gain;
-use place::Place;
+use output::OutputFiles;
 
 /// Minimum size of an external tensor, because each is opened and mapped separately.
 const MIN_TENSOR: u64 = 1 << 10;
@@ -79,16 +79,16 @@ fn tolerance(text: &str) -> Result<f64, String> {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let before = &arguments.model;
     let description = describe(before)?;
-    let place = Place::find(&arguments.output, before, &description, arguments.force)?;
+    let output = OutputFiles::resolve(&arguments.output, before, &description, arguments.force)?;
     let library = arguments.library.find()?;
     let engine = library::open(&library)?;
-    let folder = place.folder_beside()?;
-    let after = folder.path().join(&place.name);
+    let folder = output.temporary_folder()?;
+    let after = folder.path().join(&output.name);
 
-    let names = optimise(&engine, before, &after, &place)?;
+    let names = optimise(&engine, before, &after, &output)?;
     mark(&after, &library, arguments.favour)?;
 
-    let verdict = agree::compare(
+    let comparison = agree::compare(
         &engine,
         before,
         &after,
@@ -96,9 +96,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         &arguments.inputs,
         arguments.tolerance,
     )?;
-    let request = match &verdict {
-        Verdict::Agree { first, .. } if arguments.inputs.files.is_empty() => {
-            let file = folder.path().join(format!("{}.input.json", place.name));
+    let request = match &comparison {
+        Comparison::Agree { first, .. } if arguments.inputs.files.is_empty() => {
+            let file = folder.path().join(format!("{}.input.json", output.name));
             inputs::write(&file, first)?;
             Some(file)
         }
@@ -106,18 +106,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let gain = Gain::measure(before, &after, &library, request.as_deref())?;
 
-    let written = place.take(folder.path())?;
+    let written = output.publish(folder.path())?;
     println!("{gain}");
-    if let Verdict::Agree { runs, .. } = &verdict {
+    if let Comparison::Agree { runs, .. } = &comparison {
         println!("{runs}");
     }
-    println!("{verdict}");
+    println!("{comparison}");
     let other = match arguments.favour {
         Favour::Start => Some("--favour balance, or runs,"),
         Favour::Balance => Some("--favour runs"),
         Favour::Runs => None,
     };
-    if let (Verdict::Agree { slower: true, .. }, Some(other)) = (&verdict, other) {
+    if let (Comparison::Agree { slower: true, .. }, Some(other)) = (&comparison, other) {
         println!(
             "runs are slower than before; {other} makes a model that runs faster and loads slower"
         );
@@ -156,10 +156,10 @@ fn optimise(
     engine: &OnnxRuntime,
     before: &Path,
     after: &Path,
-    place: &Place,
+    output: &OutputFiles,
 ) -> anyhow::Result<DimensionNames> {
     let write = |least| {
-        engine.optimise(before, after, &place.data, least).map_err(|error| {
+        engine.optimise(before, after, &output.data, least).map_err(|error| {
             let text = error.to_string();
             let error = anyhow::Error::from(error);
             // ONNX Runtime's error messages for an unknown operator.
@@ -173,7 +173,7 @@ fn optimise(
             }
         })
     };
-    let data = after.with_file_name(&place.data);
+    let data = after.with_file_name(&output.data);
     let names = write(MIN_TENSOR)?;
     if fs::metadata(&data).map_or(0, |data| data.len()) < MIN_DATA {
         write(MIN_DATA)?;

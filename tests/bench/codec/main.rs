@@ -62,10 +62,10 @@ fn main() -> Result<()> {
             "ours": median(&mut ours),
             "value": median(&mut theirs),
             "tensor_bytes": bytes(&picture?)?,
-            "image": told(&reading_picture),
-            "row": told(&reading_row),
-            "plain": told(&reading_plain),
-            "answer": told(&writing),
+            "image": summary(&reading_picture),
+            "row": summary(&reading_row),
+            "plain": summary(&reading_plain),
+            "answer": summary(&writing),
         })
     );
     Ok(())
@@ -118,6 +118,6 @@ fn median(times: &mut [Duration]) -> u128 {
     times[times.len() / 2].as_nanos()
 }
 
-fn told(allocations: &Allocations) -> serde_json::Value {
+fn summary(allocations: &Allocations) -> serde_json::Value {
     json!({ "allocations": allocations.count, "bytes": allocations.bytes })
 }

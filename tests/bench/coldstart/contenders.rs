@@ -74,27 +74,27 @@ impl Contender {
 
 /// Paths of the programs that `make` has built.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct ColdstartArtifacts {
     pub(super) layer: PathBuf,
     pub(super) handler: PathBuf,
     /// `target/bench/coldstart`: `models`, `python`, `bare`, and `empty`, an empty layer.
     made: PathBuf,
 }
 
-impl Parts {
+impl ColdstartArtifacts {
     pub(super) fn find() -> Result<Self> {
         let root = lab::artifacts::workspace();
         let made = root.join("target/bench/coldstart");
-        let parts = Self {
+        let artifacts = Self {
             layer: root.join("dist/layer"),
             handler: root.join("dist/handler"),
             made,
         };
         let wanted = [
-            parts.sidecar(),
-            parts.handler.join("bootstrap"),
-            parts.made.join("bare/bootstrap"),
-            parts.made.join("python/bootstrap"),
+            artifacts.sidecar(),
+            artifacts.handler.join("bootstrap"),
+            artifacts.made.join("bare/bootstrap"),
+            artifacts.made.join("python/bootstrap"),
         ];
         for file in wanted {
             ensure!(
@@ -103,8 +103,8 @@ impl Parts {
                 file.display()
             );
         }
-        std::fs::create_dir_all(parts.made.join("empty"))?;
-        Ok(parts)
+        std::fs::create_dir_all(artifacts.made.join("empty"))?;
+        Ok(artifacts)
     }
 
     pub(super) fn sidecar(&self) -> PathBuf {
@@ -134,20 +134,20 @@ impl Setting {
         &self,
         contender: Contender,
         model: &Model,
-        parts: &Parts,
+        artifacts: &ColdstartArtifacts,
     ) -> Result<Builder> {
         let s3 = &self.s3;
         let url = match &self.link {
             None => s3.url(),
             Some(link) => network::url_of(link, s3),
         };
-        let empty = parts.made.join("empty");
-        let bare = parts.made.join("bare");
+        let empty = artifacts.made.join("empty");
+        let bare = artifacts.made.join("bare");
         // The sidecar derives the same number of threads from its memory size.
         let threads = self.memory_mb.div_ceil(ONE_CPU_MB).to_string();
         let of = |layer: &Path, function: &Path| Function::of(layer, function).envs(s3.env());
         let builder = match contender {
-            Contender::Sidecar | Contender::Optimised => of(&parts.layer, &parts.handler)
+            Contender::Sidecar | Contender::Optimised => of(&artifacts.layer, &artifacts.handler)
                 .env(
                     "MODEL_URI",
                     format!("s3://{BUCKET}/{}", key(contender, model)),
@@ -155,14 +155,14 @@ impl Setting {
                 .env("MODEL_PORT", "0")
                 // The bench runs no CloudWatch.
                 .env("MODEL_METRICS", "emf"),
-            Contender::Python => of(&empty, &parts.made.join("python"))
+            Contender::Python => of(&empty, &artifacts.made.join("python"))
                 .env("MODEL_BUCKET", BUCKET)
                 .env("MODEL_KEY", model.key()),
             Contender::Bare => of(&empty, &bare).env("BARE_THREADS", threads).env(
                 "BARE_URL",
                 network::signed(s3, &url, BUCKET, &model.key()).await?,
             ),
-            Contender::Load => of(&parts.models(), &bare)
+            Contender::Load => of(&artifacts.models(), &bare)
                 .env("BARE_THREADS", threads)
                 .env("BARE_FILE", format!("/opt/{}", model.key())),
         };
@@ -173,7 +173,7 @@ impl Setting {
             .timeout(TIMEOUT)
             .memory_mb(self.memory_mb)
             .limit_resources(self.limited)
-            .most_environments(1))
+            .max_environments(1))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::contenders::{Contender, Parts};
+use super::contenders::{ColdstartArtifacts, Contender};
 use super::models::Model;
 use super::{Run, Sample};
 use crate::figures::{Figures, Goal};
@@ -18,15 +18,21 @@ const ABOVE_LOAD: (&str, f64) = ("wine-v1", 2.0);
 const FASTER_THAN_PYTHON: [(&str, f64); 2] = [("wine-v1", 8.0), ("tabular-12mb", 4.0)];
 /// Model for the comparison of memory, and the maximum ratio to Python's.
 const MEMORY: (&str, f64) = ("tabular-250mb", 0.8);
-/// The same with the optimised artefact, and how much faster it is to be.
-const OPTIMISED: (&str, f64, f64) = ("tabular-250mb", 0.5, 2.5);
+/// Model for the goals of the optimised artefact: the maximum ratio of its anonymous memory to
+/// Python's, and the minimum ratio of Python's time to the sidecar's. Mapped weights are not counted,
+/// because the kernel can drop them.
+const OPTIMISED: (&str, f64, f64) = ("tabular-250mb", 0.2, 2.5);
 /// Model whose memory is measured after the first response, and the maximum resident memory of the
 /// sidecar, in MB.
 const RESIDENT: (&str, f64) = ("wine-v1", 35.0);
 /// Maximum size of the released binary, in MB.
 const SHIPPED: f64 = 9.0;
 
-pub(super) fn figures(parts: &Parts, models: &[Model], runs: &[Run<'_>]) -> Result<Figures> {
+pub(super) fn figures(
+    artifacts: &ColdstartArtifacts,
+    models: &[Model],
+    runs: &[Run<'_>],
+) -> Result<Figures> {
     let mut figures = Figures::of("coldstart");
     for model in models {
         loopback(&mut figures, model, runs)?;
@@ -37,15 +43,15 @@ pub(super) fn figures(parts: &Parts, models: &[Model], runs: &[Run<'_>]) -> Resu
     let fetched = runs.iter().filter(|run| run.contender.is_sidecar());
     let fetched = fetched
         .flat_map(|run| run.values(|sample| sample.second.as_ref().map(|second| second.fetched)));
-    figures.hold(
+    figures.add_with_goal(
         "second start in an environment: most fetched",
         fetched.fold(0.0, f64::max),
         "bytes",
         Goal::AtMost(0.0),
     );
     #[expect(clippy::cast_precision_loss, reason = "a file of some megabytes")]
-    let shipped = std::fs::metadata(parts.sidecar())?.len() as f64 / 1e6;
-    figures.hold("the shipped binary", shipped, "MB", Goal::Below(SHIPPED));
+    let shipped = std::fs::metadata(artifacts.sidecar())?.len() as f64 / 1e6;
+    figures.add_with_goal("the shipped binary", shipped, "MB", Goal::Below(SHIPPED));
     Ok(figures)
 }
 
@@ -56,7 +62,7 @@ fn loopback(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()
     let label = model.label;
     let ready = of(Contender::Sidecar, ready)? / of(Contender::Bare, ready)?;
     let name = format!("loopback, {label}: sidecar ready over bare program");
-    figures.hold(name, ready, "×", Goal::AtMost(OVER_BARE));
+    figures.add_with_goal(name, ready, "×", Goal::AtMost(OVER_BARE));
     let own = of(Contender::Sidecar, total)? / of(Contender::Bare, total)?;
     let name = format!("loopback, {label}: the same by their own clocks");
     figures.add(name, own, "×");
@@ -68,25 +74,32 @@ fn loopback(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()
     let name = format!("loopback, {label}: python's first response over sidecar");
     let goal = FASTER_THAN_PYTHON.iter().find(|(of, _)| *of == model.name);
     match goal {
-        Some((_, times)) => figures.hold(name, python, "×", Goal::AtLeast(*times)),
+        Some((_, times)) => figures.add_with_goal(name, python, "×", Goal::AtLeast(*times)),
         None => figures.add(name, python, "×"),
     }
     let memory = of(Contender::Sidecar, peak)? / of(Contender::Python, peak)?;
     let name = format!("loopback, {label}: peak memory over python's");
     if model.name == MEMORY.0 {
-        figures.hold(name, memory, "×", Goal::AtMost(MEMORY.1));
+        figures.add_with_goal(name, memory, "×", Goal::AtMost(MEMORY.1));
     } else {
         figures.add(name, memory, "×");
     }
+    let memory = of(Contender::Sidecar, anonymous)? / of(Contender::Python, anonymous)?;
+    let name = format!("loopback, {label}: peak anonymous memory over python's");
+    figures.add(name, memory, "×");
     if model.optimised().is_some() {
         let faster = of(Contender::Python, answer)? / of(Contender::Optimised, answer)?;
         let faster_name =
             format!("loopback, {label}: python's first response over sidecar, optimised");
         let memory = of(Contender::Optimised, peak)? / of(Contender::Python, peak)?;
         let memory_name = format!("loopback, {label}: peak memory over python's, optimised");
+        figures.add(memory_name, memory, "×");
+        let memory = of(Contender::Optimised, anonymous)? / of(Contender::Python, anonymous)?;
+        let memory_name =
+            format!("loopback, {label}: peak anonymous memory over python's, optimised");
         if model.name == OPTIMISED.0 {
-            figures.hold(faster_name, faster, "×", Goal::AtLeast(OPTIMISED.2));
-            figures.hold(memory_name, memory, "×", Goal::AtMost(OPTIMISED.1));
+            figures.add_with_goal(faster_name, faster, "×", Goal::AtLeast(OPTIMISED.2));
+            figures.add_with_goal(memory_name, memory, "×", Goal::AtMost(OPTIMISED.1));
         } else {
             figures.add(faster_name, faster, "×");
             figures.add(memory_name, memory, "×");
@@ -95,7 +108,7 @@ fn loopback(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()
     if model.name == RESIDENT.0 {
         let resident = of(Contender::Sidecar, |sample| sample.resident_mb)?;
         let name = format!("loopback, {label}: resident after the first response");
-        figures.hold(name, resident, "MB", Goal::AtMost(RESIDENT.1));
+        figures.add_with_goal(name, resident, "MB", Goal::AtMost(RESIDENT.1));
     }
     Ok(())
 }
@@ -111,9 +124,9 @@ fn link(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()> {
     if model.name == ABOVE_LOAD.0 {
         figures.add(name, tail / load, "×");
         let name = format!("link, {label}: last byte to ready above bare load");
-        figures.hold(name, tail - load, "ms", Goal::AtMost(ABOVE_LOAD.1));
+        figures.add_with_goal(name, tail - load, "ms", Goal::AtMost(ABOVE_LOAD.1));
     } else {
-        figures.hold(name, tail / load, "×", Goal::AtMost(OVER_LOAD));
+        figures.add_with_goal(name, tail / load, "×", Goal::AtMost(OVER_LOAD));
     }
     let ready = of(Contender::Sidecar, ready)? / of(Contender::Bare, ready)?;
     let name = format!("link, {label}: sidecar ready over bare program");
@@ -146,17 +159,34 @@ fn median(
     })
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "same signature as the optional values")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "same signature as the optional values"
+)]
 fn ready(sample: &Sample) -> Option<f64> {
     Some(sample.ready)
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "same signature as the optional values")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "same signature as the optional values"
+)]
 fn answer(sample: &Sample) -> Option<f64> {
     Some(sample.answer)
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "same signature as the optional values")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "same signature as the optional values"
+)]
+fn anonymous(sample: &Sample) -> Option<f64> {
+    Some(sample.anonymous_mb)
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "same signature as the optional values"
+)]
 fn peak(sample: &Sample) -> Option<f64> {
     Some(sample.peak_mb)
 }

@@ -1,7 +1,7 @@
-"""Makes the models of `make bench-coldstart`, and asks ONNX Runtime for their right answers.
+"""Generates the models of `make bench-coldstart`, with their expected responses from ONNX Runtime.
 
-`models.py FOLDER` leaves tabular-12mb.onnx, tabular-100mb.onnx and tabular-250mb.onnx there, and
-answers.json: name -> what ONNX Runtime in Python predicts for the wine data's first row. Each is a
+`models.py FOLDER` writes tabular-12mb.onnx, tabular-100mb.onnx and tabular-250mb.onnx, and
+answers.json: name -> prediction of ONNX Runtime in Python for the wine data's first row. Each is a
 residual network over 13 features: blocks of layer normalisation, two matrix products with biases
 and a ReLU, as in a transformer's feed-forward half. Weights are random, so that nothing can be
 folded away or stored twice, scaled so that numbers keep their size from block to block, and lie in
@@ -68,7 +68,7 @@ def answer(file, row):
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     outputs = session.run(None, {session.get_inputs()[0].name: row})
     if not np.all(np.isfinite(outputs[0])):
-        raise SystemExit(f"{file}: the answer is not finite: {outputs[0]}")
+        raise SystemExit(f"{file}: the output is not finite: {outputs[0]}")
     return outputs[0].tolist()
 
 

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Leaves in target/bench/coldstart what `make bench-coldstart` measures with: the tutorials' Python
-# function with its packages (python), and the models with their right answers (models).
+# Prepares target/bench/coldstart for `make bench-coldstart`: the tutorials' Python function with its
+# packages (python), and the models with their expected responses (models).
 #
-# Does nothing for a part that was made by these same scripts. PYTHON names the interpreter.
+# Parts that these scripts have already made are kept. PYTHON names the interpreter.
 set -eu
 cd "$(dirname "$0")/../../.."
 
@@ -18,7 +18,7 @@ lay_out_tutorial
 
 stamp=$(cat "$here/models.py" "$here/prepare.sh" "$here/requirements.txt" "$tutorial/requirements.txt" tests/models/wine.json tests/models/wine-v1.onnx | sha256sum)
 if [ "$(cat "$out/models.stamp" 2>/dev/null)" != "$stamp" ]; then
-    echo "$bench: making the models"
+    echo "$bench: generating the models"
     rm -rf "$out/models" "$out/models.new"
     mkdir "$out/models.new"
     PYTHONPATH="$out/packages:$out/tools" "$python" "$here/models.py" "$out/models.new"

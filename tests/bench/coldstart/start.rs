@@ -11,7 +11,8 @@ use lab::s3::S3Server;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::contenders::{AUTHORITIES, Contender, Parts, Setting};
+use super::anonymous::AnonymousPeak;
+use super::contenders::{AUTHORITIES, ColdstartArtifacts, Contender, Setting};
 use super::models::Model;
 use crate::network;
 use lab::soak::usage::Usage;
@@ -28,9 +29,11 @@ pub(super) struct Sample {
     pub(super) after_last_byte: Option<f64>,
     /// Durations of the phases, as logged by the program itself.
     pub(super) phases: BTreeMap<String, f64>,
-    /// The most memory of the environment, as its report has it, in MB.
+    /// Peak memory of the environment, as reported, in MB: mapped files included.
     pub(super) peak_mb: f64,
-    /// What the sidecar has resident after its first answer, in MB.
+    /// Peak anonymous memory of the environment until the first response, in MB.
+    pub(super) anonymous_mb: f64,
+    /// Resident memory of the sidecar after its first response, in MB.
     pub(super) resident_mb: Option<f64>,
     /// Bytes sent by S3.
     pub(super) fetched: f64,
@@ -49,18 +52,23 @@ pub(super) async fn measure(
     setting: &Setting,
     contender: Contender,
     model: &Model,
-    parts: &Parts,
+    artifacts: &ColdstartArtifacts,
 ) -> Result<Sample> {
     let s3 = &setting.s3;
     let tmp = Arc::new(TempDir::new()?);
     std::fs::write(tmp.path().join(AUTHORITIES), network::authorities(s3))?;
-    let builder = setting.function(contender, model, parts).await?.tmp(tmp);
-    let function = builder.start().await?;
+    let builder = setting
+        .function(contender, model, artifacts)
+        .await?
+        .tmp(tmp);
+    let function = Arc::new(builder.start().await?);
     let requests = s3.requests().len();
     let watch = setting.link.as_ref().map(LastByte::watch);
+    let anonymous = AnonymousPeak::watch(&function);
     let started = Instant::now();
     let answer = function.answer(&Model::event()).await?;
     let answered = started.elapsed();
+    let anonymous_mb = anonymous.stop().await?;
     model.check(&answer)?;
     let last_byte = watch.map(|watch| watch.seen().saturating_duration_since(started));
 
@@ -102,6 +110,7 @@ pub(super) async fn measure(
         after_last_byte: last_byte.map(|last| milliseconds(ready) - milliseconds(last)),
         phases,
         peak_mb: f64::from(u32::try_from(peak.unwrap_or_default())?),
+        anonymous_mb,
         resident_mb,
         fetched,
         second,
@@ -146,7 +155,7 @@ fn phases(line: &str) -> BTreeMap<String, f64> {
 }
 
 /// Upper bound of the bytes that closing an unused TLS connection sends.
-const FAREWELL: u64 = 200;
+const TLS_CLOSE_BYTES: u64 = 200;
 
 /// Watches a link for the time at which it delivered the last byte of a response.
 struct LastByte {
@@ -166,9 +175,9 @@ impl LastByte {
                 loop {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     let now = link.bytes();
-                    let came = now - last;
+                    let received = now - last;
                     last = now;
-                    if came > FAREWELL {
+                    if received > TLS_CLOSE_BYTES {
                         *moment.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                     }
                 }

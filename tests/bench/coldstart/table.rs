@@ -10,7 +10,7 @@ use crate::figures::percentile;
 /// Bytes of a megabyte, as used for files and transfers.
 const MB: f64 = 1e6;
 
-pub(super) fn tell(settings: &[Setting], models: &[Model], runs: &[Run<'_>]) {
+pub(super) fn print(settings: &[Setting], models: &[Model], runs: &[Run<'_>]) {
     for setting in settings {
         let here: Vec<&Run<'_>> = runs
             .iter()
@@ -23,13 +23,14 @@ pub(super) fn tell(settings: &[Setting], models: &[Model], runs: &[Run<'_>]) {
             setting.repetitions * MAX_TURNS
         );
         println!(
-            "{:8} {:10} {:>16} {:>16} {:>10} {:>9} {:>9} {:>10} {:>10}",
+            "{:8} {:10} {:>16} {:>16} {:>10} {:>9} {:>9} {:>9} {:>10} {:>10}",
             "model",
             "",
-            "first answer",
+            "first response",
             "ready",
             "load",
             "peak MB",
+            "anon. MB",
             "fetched",
             "2nd start",
             "fetched"
@@ -68,13 +69,14 @@ fn row(run: &Run<'_>) {
     let second = |sample: &Sample| sample.second.as_ref().map(|second| second.answer);
     let again = |sample: &Sample| sample.second.as_ref().map(|second| second.fetched / MB);
     println!(
-        "{:8} {:10} {:>16} {:>16} {:>10} {:>9} {:>9} {:>10} {:>10}",
+        "{:8} {:10} {:>16} {:>16} {:>10} {:>9} {:>9} {:>9} {:>10} {:>10}",
         run.model.label,
         run.contender.label(),
         both(|sample| sample.answer),
         both(|sample| sample.ready),
         one(&|sample| sample.phases.get("load").copied(), 1),
         one(&|sample| Some(sample.peak_mb), 0),
+        one(&|sample| Some(sample.anonymous_mb), 0),
         one(&|sample| Some(sample.fetched / MB), 3),
         one(&second, 0),
         one(&again, 3),

@@ -1,8 +1,8 @@
-"""One object from S3 to a file by AWS's own C client, the yardstick of `make bench-fetch`.
+"""Downloads one object from S3 into a file with AWS's C client, the reference of `make bench-fetch`.
 
 `crt.py HOST:PORT BUCKET KEY FILE` prints one line of JSON as bench-fetcher does: bytes, seconds, cpu_seconds, and the
-memory that was resident before and at most, idle_kb and peak_kb. The client is as its defaults make it for this link,
-and is built before anything is counted, as the interpreter is started. Over plain HTTP.
+resident memory before the download and at its peak, idle_kb and peak_kb. The client has its defaults for this link. Its
+creation and the interpreter's start are not measured. Plain HTTP.
 """
 
 import json
@@ -16,7 +16,7 @@ from awscrt.http import HttpHeaders, HttpRequest
 from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup
 from awscrt.s3 import S3Client, S3RequestTlsMode, S3RequestType, create_default_s3_signing_config
 
-# What a function has, 625 Mbit/s; with the client's own default of 10 Gbit/s it would open more connections.
+# Bandwidth of a function, 625 Mbit/s; with the default of 10 Gbit/s the client would open more connections.
 LINK_GBPS = 0.625
 
 

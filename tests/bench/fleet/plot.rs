@@ -2,13 +2,17 @@
 
 use anyhow::Result;
 
-use super::Stage;
+use super::RolloutStage;
 use super::published::Published;
 use super::rounds::{Fleet, Round};
 use crate::chart::{Charts, Line};
 
 /// Writes `target/bench/fleet.svg`.
-pub(super) fn draw(fleet: &Fleet, bumps: &[(Stage, f64)], published: &Published) -> Result<()> {
+pub(super) fn draw(
+    fleet: &Fleet,
+    bumps: &[(RolloutStage, f64)],
+    published: &Published,
+) -> Result<()> {
     let mut charts = Charts::new();
     let rounds = &fleet.rounds;
     let end = rounds.last().map_or(1.0, |round| round.ended);

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use lab::s3::{Record, S3Server};
+use lab::s3::{RequestRecord, S3Server};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{PERCENT, Stage};
+use super::{PERCENT, RolloutStage};
 use lab::soak::adder::{Size, adder};
 
 pub(super) const BUCKET: &str = "models";
@@ -40,11 +40,11 @@ impl Published {
     }
 
     /// Publishes a manifest.
-    pub(super) fn stage(&self, stage: Stage) {
+    pub(super) fn stage(&self, stage: RolloutStage) {
         let (current, previous) = match stage {
-            Stage::First | Stage::Canary => ("1", None),
-            Stage::Good => ("2", Some("1")),
-            Stage::Bad => ("3", Some("2")),
+            RolloutStage::First | RolloutStage::Canary => ("1", None),
+            RolloutStage::Good => ("2", Some("1")),
+            RolloutStage::Bad => ("3", Some("2")),
         };
         let versions = VERSIONS.into_iter().map(|name| {
             let content = content(name);
@@ -60,7 +60,7 @@ impl Published {
         if let Some(previous) = previous {
             manifest["previous"] = previous.into();
         }
-        if stage == Stage::Canary {
+        if stage == RolloutStage::Canary {
             manifest["canary"] = json!({"version": "2", "percent": PERCENT});
         }
         self.s3.put(BUCKET, MANIFEST, manifest.to_string());
@@ -69,8 +69,8 @@ impl Published {
     /// Requests since a time.
     pub(super) fn costs(&self, since: SystemTime) -> Costs {
         let requests = self.s3.requests().into_iter();
-        let requests: Vec<Record> = requests.filter(|one| one.at >= since).collect();
-        let count = |is_it: &dyn Fn(&Record) -> bool| {
+        let requests: Vec<RequestRecord> = requests.filter(|one| one.at >= since).collect();
+        let count = |is_it: &dyn Fn(&RequestRecord) -> bool| {
             let count = requests.iter().filter(|one| is_it(one)).count();
             f64::from(u32::try_from(count).unwrap_or(u32::MAX))
         };

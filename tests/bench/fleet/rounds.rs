@@ -65,7 +65,7 @@ impl Fleet {
             .timeout(Duration::from_secs(60))
             // Several environments may start on one CPU.
             .init_limit(Duration::from_secs(60))
-            .most_environments(size)
+            .max_environments(size)
             .start()
             .await?;
         let mut fleet = Self {

@@ -1,4 +1,4 @@
-"""A model behind BentoML, as its users have it: `bentoml serve bentoml_server:Wine`, MODELS names the folder."""
+"""A model served by BentoML in the usual way: `bentoml serve bentoml_server:Wine`, MODELS names the folder."""
 
 import os
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use super::Subjects;
-use super::contenders::Parts;
+use super::contenders::InferenceArtifacts;
 
 /// Report of `bench-codec`.
 #[derive(Debug, Deserialize)]
@@ -30,14 +30,17 @@ pub(super) struct Allocated {
     pub(super) bytes: f64,
 }
 
-pub(super) fn measure(parts: &Parts, subjects: &Subjects) -> Result<Codec> {
+pub(super) fn measure(artifacts: &InferenceArtifacts, subjects: &Subjects) -> Result<Codec> {
     let folder = tempfile::tempdir()?;
     let [image, row] = [&subjects.image, &subjects.small].map(|subject| {
         let file = folder.path().join(subject.name);
         std::fs::write(&file, subject.json()).map(|()| file)
     });
-    let output = Command::new(parts.codec()).arg(image?).arg(row?).output()?;
+    let output = Command::new(artifacts.codec())
+        .arg(image?)
+        .arg(row?)
+        .output()?;
     let problem = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "bench-codec: {problem}");
-    serde_json::from_slice(&output.stdout).context("what bench-codec says")
+    serde_json::from_slice(&output.stdout).context("cannot parse the output of bench-codec")
 }

@@ -22,30 +22,30 @@ const STOP: Duration = Duration::from_secs(20);
 
 /// Paths of the programs that `make` has built.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct InferenceArtifacts {
     root: PathBuf,
     made: PathBuf,
     python: String,
 }
 
-impl Parts {
+impl InferenceArtifacts {
     pub(super) fn find() -> Result<Self> {
         let root = lab::artifacts::workspace().clone();
-        let parts = Self {
+        let artifacts = Self {
             made: root.join("target/bench/inference"),
             root,
             python: std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned()),
         };
         let wanted = [
-            parts.sidecar(),
-            parts.library(),
-            parts.handler().join("bootstrap"),
-            parts.made.join("bench-runs"),
-            parts.codec(),
-            parts.models().join("answers.json"),
-            parts.python_function().join("bootstrap"),
-            parts.nothing().join("bootstrap"),
-            parts.within().join("bootstrap"),
+            artifacts.sidecar(),
+            artifacts.library(),
+            artifacts.handler().join("bootstrap"),
+            artifacts.made.join("bench-runs"),
+            artifacts.codec(),
+            artifacts.models().join("answers.json"),
+            artifacts.python_function().join("bootstrap"),
+            artifacts.nothing().join("bootstrap"),
+            artifacts.within().join("bootstrap"),
         ];
         for file in wanted {
             ensure!(
@@ -54,7 +54,7 @@ impl Parts {
                 file.display()
             );
         }
-        Ok(parts)
+        Ok(artifacts)
     }
 
     pub(super) fn layer(&self) -> PathBuf {
@@ -115,15 +115,18 @@ pub(super) struct Server {
 }
 
 /// The sidecar as released, on both sockets, with all models and one thread per run.
-pub(super) async fn sidecar(parts: &Parts, subjects: &[Subject]) -> Result<Server> {
+pub(super) async fn sidecar(
+    artifacts: &InferenceArtifacts,
+    subjects: &[Subject],
+) -> Result<Server> {
     let (port, folder) = (Port::lease()?, folder()?);
     let socket = folder.path().join("socket");
     let models = subjects.iter().map(|one| {
         let file = one.file();
         format!("{}=file://{}", one.name, file.display())
     });
-    let process = Process::of(parts.sidecar())
-        .env("ORT_DYLIB_PATH", parts.library())
+    let process = Process::of(artifacts.sidecar())
+        .env("ORT_DYLIB_PATH", artifacts.library())
         .env("MODELS", models.collect::<Vec<_>>().join(","))
         .env("MODEL_THREADS", "1")
         .env("MODEL_SOCKET", &socket)
@@ -144,7 +147,7 @@ pub(super) async fn sidecar(parts: &Parts, subjects: &[Subject]) -> Result<Serve
 }
 
 /// `FastAPI` on uvicorn, with a process per CPU.
-pub(super) fn fastapi(parts: &Parts) -> Result<Server> {
+pub(super) fn fastapi(artifacts: &InferenceArtifacts) -> Result<Server> {
     let workers = std::thread::available_parallelism()?.to_string();
     let arguments = ["uvicorn", "fastapi_server:app", "--host", "127.0.0.1"];
     let more = [
@@ -155,7 +158,7 @@ pub(super) fn fastapi(parts: &Parts) -> Result<Server> {
         "--no-access-log",
     ];
     python_server(
-        parts,
+        artifacts,
         "FastAPI",
         "fastapi",
         &[&arguments[..], &more].concat(),
@@ -163,8 +166,8 @@ pub(super) fn fastapi(parts: &Parts) -> Result<Server> {
 }
 
 /// `BentoML`, with a process per CPU; `None` if it could not be installed.
-pub(super) fn bentoml(parts: &Parts) -> Result<Option<Server>> {
-    if !parts.made.join("bentoml/bentoml").is_dir() {
+pub(super) fn bentoml(artifacts: &InferenceArtifacts) -> Result<Option<Server>> {
+    if !artifacts.made.join("bentoml/bentoml").is_dir() {
         return Ok(None);
     }
     let arguments = [
@@ -174,19 +177,19 @@ pub(super) fn bentoml(parts: &Parts) -> Result<Option<Server>> {
         "--host",
         "127.0.0.1",
     ];
-    python_server(parts, "BentoML", "bentoml", &arguments).map(Some)
+    python_server(artifacts, "BentoML", "bentoml", &arguments).map(Some)
 }
 
 fn python_server(
-    parts: &Parts,
+    artifacts: &InferenceArtifacts,
     name: &'static str,
     packages: &str,
     arguments: &[&str],
 ) -> Result<Server> {
     let (port, folder) = (Port::lease()?, folder()?);
-    let path = parts.made.join(packages);
-    let sources = parts.root.join("tests/bench/inference");
-    let mut start = Process::of(which(&parts.python)?).arg("-m");
+    let path = artifacts.made.join(packages);
+    let sources = artifacts.root.join("tests/bench/inference");
+    let mut start = Process::of(which(&artifacts.python)?).arg("-m");
     for argument in arguments {
         start = start.arg(argument);
     }
@@ -203,7 +206,7 @@ fn python_server(
         .env("HOME", folder.path())
         .env("BENTOML_HOME", folder.path())
         .env("BENTOML_DO_NOT_TRACK", "True")
-        .env("MODELS", parts.models())
+        .env("MODELS", artifacts.models())
         .env("WORKERS", std::thread::available_parallelism()?.to_string())
         .start()?;
     let address = Address::Tcp(port.number());
@@ -288,10 +291,10 @@ impl Drop for Bare {
 }
 
 impl Bare {
-    pub(super) fn start(parts: &Parts, subjects: &[Subject]) -> Result<Self> {
-        let program: &Path = &parts.made.join("bench-runs");
+    pub(super) fn start(artifacts: &InferenceArtifacts, subjects: &[Subject]) -> Result<Self> {
+        let program: &Path = &artifacts.made.join("bench-runs");
         let mut child = Command::new(program)
-            .arg(parts.library())
+            .arg(artifacts.library())
             .arg("1")
             .args(subjects.iter().map(Subject::for_bare))
             .stdin(Stdio::piped())
@@ -309,7 +312,7 @@ impl Bare {
 
     /// Durations of `count` sequential runs, in microseconds.
     pub(super) fn times(&mut self, subject: &Subject, count: usize) -> Result<Vec<f64>> {
-        let nanoseconds = self.tell(&format!("times {} {count}", subject.name))?;
+        let nanoseconds = self.command(&format!("times {} {count}", subject.name))?;
         Ok(nanoseconds.into_iter().map(|time| time / 1e3).collect())
     }
 
@@ -321,14 +324,14 @@ impl Bare {
         time: Duration,
     ) -> Result<f64> {
         let ms = time.as_millis();
-        let answer = self.tell(&format!("load {} {threads} {ms}", subject.name))?;
+        let answer = self.command(&format!("load {} {threads} {ms}", subject.name))?;
         let [runs, nanoseconds] = answer[..] else {
             bail!("unexpected output of bench-runs: {answer:?}");
         };
         Ok(runs / nanoseconds * 1e9)
     }
 
-    fn tell(&mut self, command: &str) -> Result<Vec<f64>> {
+    fn command(&mut self, command: &str) -> Result<Vec<f64>> {
         writeln!(self.commands, "{command}")?;
         let mut line = String::new();
         self.answers.read_line(&mut line)?;

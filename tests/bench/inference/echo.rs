@@ -43,11 +43,14 @@ impl Echo {
             .arg(busy.as_nanos().to_string())
             .stdout(Stdio::piped())
             .spawn()?;
-        let said = process.stdout.take().context("a pipe")?;
+        let stdout = process.stdout.take().context("a pipe")?;
         let mut line = String::new();
-        BufReader::new(said).read_line(&mut line)?;
+        BufReader::new(stdout).read_line(&mut line)?;
         let echo = Self { process, folder };
-        ensure!(line.trim() == LISTENING, "unexpected output of the socket: {line:?}");
+        ensure!(
+            line.trim() == LISTENING,
+            "unexpected output of the socket: {line:?}"
+        );
         Ok(echo)
     }
 

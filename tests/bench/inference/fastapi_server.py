@@ -1,4 +1,4 @@
-"""A model behind FastAPI, as its users have it: `uvicorn fastapi_server:app`, MODELS names the folder."""
+"""A model served by FastAPI in the usual way: `uvicorn fastapi_server:app`, MODELS names the folder."""
 
 import os
 

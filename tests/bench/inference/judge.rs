@@ -41,7 +41,7 @@ pub(super) fn figures(
     latency(&mut figures, times)?;
     let ratio = codec.value / codec.ours;
     let name = "image: JSON decoded, serde_json's Value over ours";
-    figures.hold(name, ratio, "×", Goal::AtLeast(OVER_VALUE));
+    figures.add_with_goal(name, ratio, "×", Goal::AtLeast(OVER_VALUE));
     throughput(&mut figures, times, rates)?;
 
     let name = "image: bytes allocated to decode its JSON, over its numbers";
@@ -65,10 +65,10 @@ pub(super) fn figures(
         .fold(0.0, f64::max);
     let last = memory.stretches.last().copied().unwrap_or_default();
     let name = format!("resident, growth over {} requests", memory.requests);
-    figures.hold(name, last - base, "MB", Goal::AtMost(GROWTH));
+    figures.add_with_goal(name, last - base, "MB", Goal::AtMost(GROWTH));
     let stays = (memory.after - last) / (memory.peak - last).max(f64::MIN_POSITIVE);
     let name = "share of an outsize batch's memory left after it";
-    figures.hold(name, stays, "", Goal::AtMost(STAYS));
+    figures.add_with_goal(name, stays, "", Goal::AtMost(STAYS));
     Ok(figures)
 }
 
@@ -78,13 +78,13 @@ fn latency(figures: &mut Figures, times: &[Times]) -> Result<()> {
         for (percent, most) in [(50.0, SMALL_P50), (99.0, SMALL_P99)] {
             let above = at("small", contender, percent)? - at("small", BARE, percent)?;
             let name = format!("small: {contender}, p{percent} above the model alone");
-            figures.hold(name, above, "µs", Goal::AtMost(most));
+            figures.add_with_goal(name, above, "µs", Goal::AtMost(most));
         }
     }
     socket(figures, times, "small")?;
     let above = at("small", HANDLER, 50.0)? - at("small", NOTHING, 50.0)?;
     let name = "small: through handler and Runtime API, p50 above doing nothing";
-    figures.hold(name, above, "µs", Goal::AtMost(HANDLER_P50));
+    figures.add_with_goal(name, above, "µs", Goal::AtMost(HANDLER_P50));
     let above = at("small", HANDLER_ECHO, 50.0)? - at("small", NOTHING, 50.0)?;
     let name = "small: the same with the handler calling such a socket";
     figures.add(name, above, "µs");
@@ -92,7 +92,11 @@ fn latency(figures: &mut Figures, times: &[Times]) -> Result<()> {
     let name = "small: the same with the model in the handler's process";
     figures.add(name, above, "µs");
     let ratio = at("small", PYTHON, 50.0)? / at("small", HANDLER, 50.0)?;
-    figures.add("small: the tutorials' Python over the sidecar, p50", ratio, "×");
+    figures.add(
+        "small: the tutorials' Python over the sidecar, p50",
+        ratio,
+        "×",
+    );
     for (contender, name) in [
         (ECHO, "seldom: such a socket, p50 above the model alone"),
         (
@@ -114,7 +118,7 @@ fn latency(figures: &mut Figures, times: &[Times]) -> Result<()> {
     for contender in [UNIX, TCP] {
         let above = at("image", contender, 50.0)? - at("image", BARE, 50.0)?;
         let name = format!("image: {contender}, binary, p50 above the model alone");
-        figures.hold(name, above, "µs", Goal::AtMost(IMAGE_P50));
+        figures.add_with_goal(name, above, "µs", Goal::AtMost(IMAGE_P50));
     }
     socket(figures, times, "image")?;
     let ratio = at("image", UNIX_JSON, 50.0)? / at("image", UNIX, 50.0)?;
@@ -141,10 +145,10 @@ fn throughput(figures: &mut Figures, times: &[Times], rates: &[Rate]) -> Result<
     };
     let pace = 1e6 * cpus()? / rate("heavy", BARE)?;
     let name = "heavy: CPU time of a run";
-    figures.hold(name, pace, "µs", Goal::AtLeast(HEAVY));
+    figures.add_with_goal(name, pace, "µs", Goal::AtLeast(HEAVY));
     let ratio = rate("heavy", UNIX)? / rate("heavy", BARE)?;
     let name = "heavy: throughput, of the model alone with as many threads";
-    figures.hold(name, ratio, "×", Goal::AtLeast(OF_BARE));
+    figures.add_with_goal(name, ratio, "×", Goal::AtLeast(OF_BARE));
     let ratio = rate("small", UNIX)? / rate("small", BARE)?;
     figures.add("small: throughput, of the model alone", ratio, "×");
 
@@ -158,10 +162,10 @@ fn throughput(figures: &mut Figures, times: &[Times], rates: &[Rate]) -> Result<
     }
     let ratio = rate("small", UNIX)? / fastest;
     let name = "small: throughput over the best of Python's servers";
-    figures.hold(name, ratio, "×", Goal::AtLeast(OVER_PYTHON));
+    figures.add_with_goal(name, ratio, "×", Goal::AtLeast(OVER_PYTHON));
     let ratio = find(times, "small", UNIX, 50.0)? / quickest;
     let name = "small: p50, of the best of Python's servers";
-    figures.hold(name, ratio, "×", Goal::AtMost(OF_PYTHON));
+    figures.add_with_goal(name, ratio, "×", Goal::AtMost(OF_PYTHON));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
-"""Makes the models of `make bench-inference`, what they are asked, and ONNX Runtime's answers.
+"""Generates the models of `make bench-inference`, their inputs, and the expected outputs of ONNX Runtime.
 
-`models.py FOLDER` leaves there, for each of small, image and heavy, NAME.onnx and NAME.f32 (the
+`models.py FOLDER` writes, for each of small, image and heavy, NAME.onnx and NAME.f32 (the
 input's numbers, little-endian), and answers.json: name -> the numbers of the first output.
 
 - small: wine-v1.onnx, scikit-learn's classifier of 13 features, with labels and probabilities.

@@ -5,7 +5,7 @@ use super::memory::Memory;
 use super::{CLIENTS, Rate, Times};
 use crate::figures::{percentile, sparkline};
 
-pub(super) fn tell(times: &[Times], rates: &[Rate], codec: &Codec, memory: &Memory) {
+pub(super) fn print(times: &[Times], rates: &[Rate], codec: &Codec, memory: &Memory) {
     println!(
         "\n{:8}{:40}{:>10}{:>10}{:>10}{:>10}   sequential requests; microseconds",
         "model", "", "p50", "p90", "p99", "p99.9"

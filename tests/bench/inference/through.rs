@@ -15,7 +15,7 @@ use lab::lambda::{Builder, Function};
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 
-use super::contenders::Parts;
+use super::contenders::InferenceArtifacts;
 use super::echo::{Echo, SOCKET};
 use super::{HANDLER, HANDLER_ECHO, NOTHING, PYTHON, Times, WITHIN};
 use lab::reference::WINE;
@@ -27,45 +27,45 @@ const BUCKET: &str = "models";
 
 /// `run` is the duration of a run of the model alone.
 pub(super) async fn measure(
-    parts: &Parts,
+    artifacts: &InferenceArtifacts,
     invocations: usize,
     run: Duration,
 ) -> Result<Vec<Times>> {
     let s3 = S3Server::start().await?;
-    let model = parts.models().join("small.onnx");
+    let model = artifacts.models().join("small.onnx");
     s3.put(BUCKET, "small.onnx", std::fs::read(model)?);
-    let empty = parts.empty()?;
+    let empty = artifacts.empty()?;
     let start = async |builder: Builder| {
         let builder = builder.timeout(Duration::from_secs(60)).memory_mb(1_769);
         builder
-            .most_environments(1)
+            .max_environments(1)
             .freeze_when_idle(false)
             .start()
             .await
     };
     let of = |layer: &Path, function: &Path| Function::of(layer, function).envs(s3.env());
-    let handler = of(&parts.layer(), &parts.handler())
+    let handler = of(&artifacts.layer(), &artifacts.handler())
         .env("MODEL_URI", format!("s3://{BUCKET}/small.onnx"))
         .env("MODEL_PORT", "0")
         .env("MODEL_METRICS", "emf")
         // Longer than the bench, so that no poll is due.
         .env("MODEL_REFRESH_INTERVAL", "1h")
         .env("MODEL_METRICS_INTERVAL", "1h");
-    let nothing = of(&empty, &parts.nothing());
-    let python = of(&empty, &parts.python_function())
+    let nothing = of(&empty, &artifacts.nothing());
+    let python = of(&empty, &artifacts.python_function())
         .env("MODEL_BUCKET", BUCKET)
         .env("MODEL_KEY", "small.onnx");
     let echo = Echo::start(br#"{"prediction":[0]}"#, run)?;
     let bootstrap = "bootstrap";
     std::fs::copy(
-        parts.handler().join(bootstrap),
+        artifacts.handler().join(bootstrap),
         echo.folder().join(bootstrap),
     )?;
     let alone = of(&empty, echo.folder()).env("MODEL_SOCKET", format!("/var/task/{SOCKET}"));
     let functions = [
         (HANDLER, start(handler).await?),
         (HANDLER_ECHO, start(alone).await?),
-        (WITHIN, start(of(&empty, &parts.within())).await?),
+        (WITHIN, start(of(&empty, &artifacts.within())).await?),
         (NOTHING, start(nothing).await?),
         (PYTHON, start(python).await?),
     ];

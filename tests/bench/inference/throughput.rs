@@ -15,13 +15,13 @@ const ROUNDS: usize = 15;
 const ROUND: Duration = Duration::from_millis(700);
 
 /// One contender.
-struct Contender<'a> {
+struct LoadContender<'a> {
     rate: Rate,
-    way: Way<'a>,
+    backend: Backend<'a>,
 }
 
 /// Access to the model.
-enum Way<'a> {
+enum Backend<'a> {
     /// No server: the model alone.
     None(&'a Subject),
     Socket {
@@ -39,36 +39,36 @@ pub(super) fn measure(
     let [unix, tcp] = &sidecar.addresses[..] else {
         anyhow::bail!("the sidecar has two sockets");
     };
-    let contender = |subject: &Subject, contender, way| Contender {
+    let contender = |subject: &Subject, contender, backend| LoadContender {
         rate: Rate {
             subject: subject.name,
             contender,
             per_second: Vec::new(),
         },
-        way,
+        backend,
     };
-    let socket = |address, request| Way::Socket { address, request };
+    let socket = |address, request| Backend::Socket { address, request };
     let (small, heavy) = (&subjects.small, &subjects.heavy);
     let request = || small.plain("/models/small/predict");
     // Compared contenders are neighbours in the order, since the machine's speed changes within
     // seconds.
     let mut contenders = vec![
-        contender(small, BARE, Way::None(small)),
+        contender(small, BARE, Backend::None(small)),
         contender(small, UNIX, socket(unix, request())),
         contender(small, TCP, socket(tcp, request())),
     ];
     for (name, server) in others {
-        let way = socket(&server.addresses[0], small.plain("/predict"));
-        contenders.push(contender(small, name, way));
+        let backend = socket(&server.addresses[0], small.plain("/predict"));
+        contenders.push(contender(small, name, backend));
     }
     let request = heavy.plain("/models/heavy/predict");
-    contenders.push(contender(heavy, BARE, Way::None(heavy)));
+    contenders.push(contender(heavy, BARE, Backend::None(heavy)));
     contenders.push(contender(heavy, UNIX, socket(unix, request)));
     for _ in 0..ROUNDS {
-        for Contender { rate, way } in &mut contenders {
-            rate.per_second.push(match way {
-                Way::None(subject) => bare.rate(subject, CLIENTS, ROUND)?,
-                Way::Socket { address, request } => {
+        for LoadContender { rate, backend } in &mut contenders {
+            rate.per_second.push(match backend {
+                Backend::None(subject) => bare.rate(subject, CLIENTS, ROUND)?,
+                Backend::Socket { address, request } => {
                     round(address, request).context(rate.contender)?
                 }
             });

@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use super::{Latencies, Tally, memory};
+use super::{Latencies, SwapTally, memory};
 use crate::chart::{Charts, Line};
 use crate::figures::{count, percentile};
 
 /// Writes `target/bench/reload.svg`.
-pub(super) fn draw(small: &Tally, large: &Tally, latencies: &Latencies) -> Result<()> {
+pub(super) fn draw(small: &SwapTally, large: &SwapTally, latencies: &Latencies) -> Result<()> {
     let mut charts = Charts::new();
     for (size, tally) in [("100 KB", small), ("12 MB", large)] {
         let memory = memory(tally);

@@ -8,7 +8,7 @@ use lab::s3::S3Server;
 use super::servers::put;
 use super::{Demo, SHOWN};
 use crate::story::{Story, grouped};
-use crate::traffic::{Tally, Traffic};
+use crate::traffic::{ResponseTally, Traffic};
 use crate::wine;
 
 /// Required number of correct responses of each version over Lambda, and over the socket.
@@ -17,10 +17,10 @@ const ENOUGH: [u64; 2] = [20, 100];
 impl Demo {
     pub(super) async fn bump(&mut self, story: &mut Story, s3: &S3Server) -> Result<()> {
         story.step(
-            "A new version, under traffic",
-            "One caller invokes without a pause, with a freeze between any two invocations; two more \
-             ask over the sidecar's socket. The object is overwritten with version 2, a small \
-             forest. Every answer is checked.",
+            "A new version under traffic",
+            "One caller invokes continuously, with a freeze between invocations; two more send \
+             requests to the sidecar's socket. The object is overwritten with version 2, a \
+             small forest. Every response is verified.",
         );
         let lambda = self.lambda()?;
         let process = lambda.sidecar()?;
@@ -31,7 +31,7 @@ impl Demo {
             tally: &self.tally,
         };
         let script = async {
-            let enough = |tally: &Tally, version: usize| {
+            let enough = |tally: &ResponseTally, version: usize| {
                 tally.lambda[version] >= ENOUGH[0] && tally.socket[version] >= ENOUGH[1]
             };
             traffic.reaches(|tally| enough(tally, 0)).await?;
@@ -45,7 +45,7 @@ impl Demo {
         let progress = || {
             let tally = self.tally.borrow();
             format!(
-                "answers of version 1: {}, of version 2: {}, failed: {}",
+                "responses of version 1: {}, of version 2: {}, failed: {}",
                 grouped(tally.of(0)),
                 grouped(tally.of(1)),
                 tally.failed
@@ -56,15 +56,16 @@ impl Demo {
         let tally = self.tally.borrow().clone();
         story.head(&format!(
             "{:<14} {:>14} {:>14}",
-            "answers", "by version 1", "by version 2"
+            "responses", "of version 1", "of version 2"
         ));
-        for (way, [first, second]) in [("Lambda", tally.lambda), ("the socket", tally.socket)] {
+        for (transport, [first, second]) in [("Lambda", tally.lambda), ("the socket", tally.socket)]
+        {
             let (first, second) = (grouped(first), grouped(second));
-            story.row(&format!("{way:<14} {first:>14} {second:>14}"));
+            story.row(&format!("{transport:<14} {first:>14} {second:>14}"));
         }
         let second = tally.second.clone().context("version 2 has no name")?;
-        story.holds(&format!(
-            "{:.2} s after the upload version 2 ({second}) answered; of {} requests {} failed, and \
+        story.verified(&format!(
+            "version 2 ({second}) responded {:.2} s after the upload; {} requests, {} failed, and \
              no caller got version 1 after version 2",
             took.as_secs_f64(),
             grouped(tally.answered() + tally.failed),
@@ -80,9 +81,9 @@ impl Demo {
         answer.compare(&self.wines.v2, &SHOWN)?;
         let (wine, label) = (SHOWN[1], answer.prediction[1]);
         let before = self.wines.v1.labels[wine];
-        story.holds(&format!(
-            "the same process, {process}, says of wine {wine} now {label} ({:.6}), and said {before} \
-             ({:.6}) before: as scikit-learn does of the two versions",
+        story.verified(&format!(
+            "the same process, {process}, now predicts {label} ({:.6}) for wine {wine}, and {before} \
+             ({:.6}) before: equal to scikit-learn with both versions",
             answer.probabilities[1][label], self.wines.v1.probabilities[wine][before]
         ));
         Ok(())

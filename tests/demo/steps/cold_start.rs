@@ -21,10 +21,10 @@ impl Demo {
     ) -> Result<()> {
         story.step(
             "A cold start",
-            "The first event makes Lambda start the layer's sidecar, which fetches and loads the \
-             model, and the handler, whose request is answered.",
+            "With the first event Lambda starts the layer's sidecar, which downloads and loads the \
+             model, and the handler, which forwards the event to the sidecar.",
         );
-        story.say(&format!(
+        story.paragraph(&format!(
             "MODEL_URI=s3://{BUCKET}/{KEY} MODEL_REFRESH_INTERVAL={EVERY}"
         ));
         let lambda = Lambda::start(s3, Monotonic::StandsStill, cloudwatch.env()).await?;
@@ -44,10 +44,10 @@ impl Demo {
         ready.draw(story);
         let reports = lambda.function.wait_for_reports(1).await?;
         let report = reports.first().context("no report")?;
-        say(report, story);
-        story.holds(&format!(
-            "ready after {:.1} ms, and the caller had a right answer after {}, starts of all \
-             processes included; both in an unoptimised build",
+        print(report, story);
+        story.verified(&format!(
+            "ready after {:.1} ms, correct response after {}, including the start of all \
+             processes; both in an unoptimised build",
             ready.total_ms,
             ms(waited)
         ));
@@ -57,7 +57,7 @@ impl Demo {
 }
 
 /// Prints the REPORT line of Lambda's log, without the invocation's id.
-fn say(report: &Report, story: &Story) {
+fn print(report: &Report, story: &Story) {
     let line = report.line();
     let fields: Vec<&str> = line.trim_end().split('\t').skip(1).collect();
     let text = format!("REPORT {}", fields.join(", \t"));

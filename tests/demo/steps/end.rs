@@ -22,7 +22,7 @@ impl Demo {
         cloudwatch: &CloudWatch,
     ) -> Result<u64> {
         story.step(
-            "A clean SHUTDOWN",
+            "Clean shutdown",
             "Each sidecar gets 2 s to flush its metrics to CloudWatch and exit.",
         );
         let before = metrics::whole(metrics::inferences(cloudwatch));
@@ -31,9 +31,9 @@ impl Demo {
             let ending = || "Lambda shuts the environment down".to_owned();
             ends.push(story.during(ending, end(lambda)).await?);
         }
-        story.holds(&format!(
-            "each ended by itself, {}, its socket removed; no warning, no error and no metric is left \
-             in the logs",
+        story.verified(&format!(
+            "each exited by itself, {}, and removed its socket; the logs contain no warning, no \
+             error and no unsent metric",
             ends.join(" and ")
         ));
         asked_of_s3(story, s3)?;
@@ -59,12 +59,12 @@ impl Demo {
             "CloudWatch has {known} inferences instead of {sent}"
         );
         let apart = metrics::minutes_apart(cloudwatch)?;
-        story.holds(&format!(
-            "as many inferences as requests were answered, {} of them sent at SHUTDOWN; each in its \
-             minute, the first and the last {apart} minutes apart",
+        story.verified(&format!(
+            "the number of inferences equals that of the requests, {} of them sent at SHUTDOWN; \
+             each is in its minute, the first and the last {apart} minutes apart",
             grouped(late)
         ));
-        story.holds("one cold start, two reloads, two downloads (the third version was still cached), and no error");
+        story.verified("one cold start, two reloads, two downloads (the third version was still cached), and no error");
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use super::servers::put;
 use super::{Demo, SHOWN, ms};
 use crate::lambda::{Lambda, Monotonic};
 use crate::story::Story;
-use crate::wine::{self, Answer, Wines};
+use crate::wine::{self, Prediction, Wines};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Maximum time to wait for version 3, invocation after invocation.
@@ -50,9 +50,9 @@ impl Demo {
     ) -> Result<()> {
         story.step(
             "An hour frozen",
-            "Nobody calls: all processes stand still, an hour passes on their clock, connections to \
-             S3 are cut, and version 3 (version 1's file again) is uploaded. AWS does not say what \
-             the monotonic clock does meanwhile, so a second function has the other kind.",
+            "Without invocations all processes are frozen. An hour passes on their clock, connections \
+             to S3 are cut, and version 3 (version 1's file again) is uploaded. AWS does not \
+             document the monotonic clock in a freeze, so a second function has the other kind.",
         );
         let second = self.versions[1].clone();
         let none = vec![("MODEL_METRICS".to_owned(), "none".to_owned())];
@@ -71,15 +71,15 @@ impl Demo {
         Box::pin(put(s3, wine::V1)).await?;
 
         story.head(&format!(
-            "{:<15} {:>4} {:>14} {:>12} {:>6} {:>8} {:>9}",
-            "monotonic clock", "cut", "answer before", "after", "by", "S3 says", "tail"
+            "{:<15} {:>4} {:>15} {:>12} {:>5} {:>8} {:>9}",
+            "monotonic clock", "cut", "response before", "after", "from", "S3", "tail"
         ));
         let mut found = Vec::new();
         for frozen in &frozen {
             let waking = || "the first invocations after the hour".to_owned();
             let work = frozen.wake(&self.wines, s3, &second);
             let woken = story.during(waking, work).await?;
-            frozen.tell(&woken, story);
+            frozen.print(&woken, story);
             found.push(woken);
         }
         let [here, other] = <[Woken; 2]>::try_from(found)
@@ -98,14 +98,14 @@ impl Demo {
         } else {
             format!("from invocation {} and {} on", here.from, other.from)
         };
-        story.holds(&format!(
-            "the first caller had a right answer; beside it the sidecar asked S3 over a new \
-             connection and took version 3 ({}), which answered {from}",
+        story.verified(&format!(
+            "the first response was correct; in parallel the sidecar polled S3 over a new \
+             connection and loaded version 3 ({}), which was active {from}",
             here.third
         ));
-        story.say(
-            "An answer is timed from its event. The tail is how long the sidecar then held the \
-             invocation open; the first function's metrics were due, and went out beside it.",
+        story.paragraph(
+            "Responses are timed from their events. The tail is the time for which the sidecar then \
+             held the invocation open; the first function's metrics were sent in parallel.",
         );
         self.versions.push(here.third);
         Ok(())
@@ -177,10 +177,7 @@ impl<'a> Frozen<'a> {
             from += 1;
         }
         answer.compare(&wines.v1, &SHOWN)?;
-        ensure!(
-            lambda.sidecar()? == process,
-            "the sidecar was restarted"
-        );
+        ensure!(lambda.sidecar()? == process, "the sidecar was restarted");
         Ok(Woken {
             answered,
             by,
@@ -191,9 +188,9 @@ impl<'a> Frozen<'a> {
         })
     }
 
-    fn tell(&self, woken: &Woken, story: &Story) {
+    fn print(&self, woken: &Woken, story: &Story) {
         story.row(&format!(
-            "{:<15} {:>4} {:>14} {:>12} {:>6} {:>8} {:>9}",
+            "{:<15} {:>4} {:>15} {:>12} {:>5} {:>8} {:>9}",
             self.lambda.clock,
             self.cut,
             ms(self.answered),
@@ -206,7 +203,7 @@ impl<'a> Frozen<'a> {
 }
 
 /// A response, and its duration from the event on.
-async fn timed(lambda: &Lambda, wines: &Wines) -> Result<(Answer, Duration)> {
+async fn timed(lambda: &Lambda, wines: &Wines) -> Result<(Prediction, Duration)> {
     let answer = lambda.ask(&wines.request(&SHOWN)).await?;
     Ok((answer, lambda.took()?))
 }

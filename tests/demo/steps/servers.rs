@@ -25,7 +25,7 @@ pub(super) async fn start(story: &mut Story) -> Result<(S3Server, CloudWatch)> {
         stored.is_some_and(|bytes| bytes == wine::V1),
         "the object is not what was uploaded"
     );
-    story.holds(&format!(
+    story.verified(&format!(
         "s3://{BUCKET}/{KEY} has {} bytes, version id {version_id}",
         grouped(wine::V1.len() as u64)
     ));
@@ -53,9 +53,9 @@ pub(super) fn asked_of_s3(story: &Story, s3: &S3Server) -> Result<()> {
         with(200) == TRANSFERS && TRANSFERS + with(304) == gets.len(),
         "S3 responded to the sidecars with {gets:?}; expected are {TRANSFERS} times 200, else 304"
     );
-    story.holds(&format!(
-        "both together asked S3 {} times: {} to fetch a version, none twice; {} answered with 304 \
-         Not Modified",
+    story.verified(&format!(
+        "both sent {} requests to S3: {} downloads of a version, none repeated; {} polls with \
+         304 Not Modified",
         gets.len(),
         with(200),
         with(304)

@@ -64,7 +64,7 @@ fn at_rest(s3: &S3Server, function: &Path) -> lab::lambda::Builder {
         .env("MODEL_METRICS", "emf")
         .env("MODEL_METRICS_INTERVAL", "24h")
         .timeout(Duration::from_secs(30))
-        .most_environments(1)
+        .max_environments(1)
         .freeze_when_idle(false)
 }
 

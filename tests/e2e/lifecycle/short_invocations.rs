@@ -6,7 +6,7 @@ use std::time::Duration;
 use lab::cloudwatch::{CloudWatch, Filter};
 use lab::gate::Gate;
 use lab::lambda::{Builder, Clock, Function};
-use lab::s3::{Record, Rule, S3Server};
+use lab::s3::{RequestRecord, Rule, S3Server};
 
 use crate::support::adder_function::{environment, invoke, put, s3};
 use crate::support::{alive, platform, s3_with, with_both_clocks};
@@ -35,7 +35,7 @@ fn hasty(s3: &S3Server, clock: Clock) -> Builder {
 async fn freeze(function: &Function, s3: &S3Server) {
     let environment = environment(function);
     environment.wait_until_frozen().await.unwrap();
-    let answered = |requests: &[Record]| requests.iter().all(|one| one.status.is_some());
+    let answered = |requests: &[RequestRecord]| requests.iter().all(|one| one.status.is_some());
     // A question that was given up for another one has none.
     let answers = s3.wait_for_requests("an answer to every question", answered);
     let _ = tokio::time::timeout(2 * ROUND_TRIP, answers).await;

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use lab::cloudwatch::{CloudWatch, Filter};
-use lab::http::{Answer, Client, post};
+use lab::http::{Client, HttpResponse, post};
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -22,7 +22,7 @@ fn trips(count: u64) -> Value {
 }
 
 /// A short run, for which there is so much time.
-async fn short(client: &Client, time_ms: u64) -> Answer {
+async fn short(client: &Client, time_ms: u64) -> HttpResponse {
     let mut request = post("/v2/models/wine/infer", &trips(1)).unwrap();
     let deadline = now_ms() + time_ms;
     let headers = request.headers_mut();
@@ -31,7 +31,7 @@ async fn short(client: &Client, time_ms: u64) -> Answer {
 }
 
 /// Asks for short runs until one ends so.
-async fn until_answered(client: &Client, status: u16) -> Answer {
+async fn until_answered(client: &Client, status: u16) -> HttpResponse {
     let asking = async {
         loop {
             let answer = short(client, 400).await;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::StatusCode;
-use lab::http::{Answer, request};
+use lab::http::{HttpResponse, request};
 use lab::s3::S3Server;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
@@ -46,7 +46,7 @@ async fn after(alone: &Alone, before: u32) {
     WINE.v1.check(&alone.predict(1).await.json().unwrap(), 0..1);
 }
 
-async fn send(alone: &Alone, path: &str, body: Vec<u8>, is_gzip: bool) -> Answer {
+async fn send(alone: &Alone, path: &str, body: Vec<u8>, is_gzip: bool) -> HttpResponse {
     let mut request = request("POST".parse().unwrap(), path, body).unwrap();
     if is_gzip {
         let gzip = http::HeaderValue::from_static("gzip");

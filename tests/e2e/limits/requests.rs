@@ -1,7 +1,7 @@
 //! Requests that are too large, too slow, too many, or too much for the model.
 
 use http::StatusCode;
-use lab::http::{Answer, post, request};
+use lab::http::{HttpResponse, post, request};
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -127,7 +127,7 @@ fn trips(count: u64) -> Value {
 /// A run that takes minutes when nobody stops it.
 const ENDLESS: u64 = 20_000_000;
 
-async fn run(alone: &Alone, count: u64, deadline: Option<u64>) -> Answer {
+async fn run(alone: &Alone, count: u64, deadline: Option<u64>) -> HttpResponse {
     let mut request = post("/v2/models/wine/infer", &trips(count)).unwrap();
     if let Some(deadline) = deadline {
         let name = "lambda-runtime-deadline-ms";

@@ -1,12 +1,12 @@
 //! A model that takes one row at a time, asked for many.
 
-use lab::http::Answer;
+use lab::http::HttpResponse;
 use serde_json::{Value, json};
 
 use crate::support::{Alone, now_ms, s3_with};
 
 /// The answer to rows that each say how long their run is to take, within so many milliseconds.
-async fn ask(alone: &Alone, rows: &[i64], within: u64) -> Answer {
+async fn ask(alone: &Alone, rows: &[i64], within: u64) -> HttpResponse {
     let request = json!({ "features": rows });
     let mut request = lab::http::post("/predict", &request).unwrap();
     let deadline = (now_ms() + within).into();
@@ -19,7 +19,7 @@ async fn ask(alone: &Alone, rows: &[i64], within: u64) -> Answer {
 async fn one_deadline_holds_for_all_runs_of_a_request() {
     let s3 = s3_with("slow.onnx").await;
     let alone = Alone::ready(&s3, &[]).await;
-    let ones = |answer: Answer| {
+    let ones = |answer: HttpResponse| {
         let answer: Value = answer.json().unwrap();
         answer["prediction"].clone()
     };

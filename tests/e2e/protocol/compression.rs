@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use http::HeaderValue;
-use lab::http::Answer;
+use lab::http::HttpResponse;
 use serde_json::{Value, json};
 
 use crate::support::{Alone, features, http_event, lambda, s3_with};
@@ -30,7 +30,11 @@ fn deflate(plain: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-async fn send(alone: &Alone, body: Vec<u8>, headers: &[(&'static str, &'static str)]) -> Answer {
+async fn send(
+    alone: &Alone,
+    body: Vec<u8>,
+    headers: &[(&'static str, &'static str)],
+) -> HttpResponse {
     let mut request = lab::http::request(http::Method::POST, "/predict", body).unwrap();
     for &(name, value) in headers {
         let value = HeaderValue::from_static(value);

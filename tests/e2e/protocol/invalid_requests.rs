@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use lab::http::{Answer, request};
+use lab::http::{HttpResponse, request};
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -21,7 +21,7 @@ async fn serving(file: &str) -> (S3Server, Alone) {
     (s3, alone)
 }
 
-async fn send(alone: &Alone, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+async fn send(alone: &Alone, path: &str, headers: &[(&str, &str)], body: &[u8]) -> HttpResponse {
     let mut request = request("POST".parse().unwrap(), path, body.to_vec()).unwrap();
     for (name, value) in headers {
         let name = http::HeaderName::try_from(*name).unwrap();
@@ -32,7 +32,7 @@ async fn send(alone: &Alone, path: &str, headers: &[(&str, &str)], body: &[u8]) 
 }
 
 /// The text of a refusal as a mistake of the sender.
-fn refused(answer: &Answer) -> String {
+fn refused(answer: &HttpResponse) -> String {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text());
     error(&answer.json().unwrap()).to_owned()
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use lab::cloudwatch::{CloudWatch, Filter};
-use lab::http::{Answer, Client};
+use lab::http::{Client, HttpResponse};
 use lab::lambda::{Clock, Function};
-use lab::s3::{Record, S3Server};
+use lab::s3::{RequestRecord, S3Server};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -32,7 +32,7 @@ async fn after(time: Duration, function: &Function, s3: &S3Server) -> Vec<(Strin
     WINE.v1.check(&function.answer(&event).await.unwrap(), 0..9);
     environment.wait_until_frozen().await.unwrap();
     let requests = s3.requests().split_off(before);
-    let conditional = |one: &Record| one.if_none_match.is_some() && one.method == "GET";
+    let conditional = |one: &RequestRecord| one.if_none_match.is_some() && one.method == "GET";
     assert!(requests.iter().all(conditional), "{requests:?}");
     let answered = requests.into_iter().map(|one| (one.key, one.status));
     let mut answered: Vec<_> = answered.collect();
@@ -93,7 +93,7 @@ async fn status_when(client: &Client, holds: impl Fn(&Value) -> bool) -> Value {
     tokio::time::timeout(lab::WAIT_LIMIT, asking).await.unwrap()
 }
 
-async fn load(client: &Client) -> Answer {
+async fn load(client: &Client) -> HttpResponse {
     client.post(LOAD, &json!({})).await.unwrap()
 }
 

@@ -45,7 +45,7 @@ fn transfers(s3: &S3Server, key: &str) -> usize {
 
 /// Waits until the sidecar has asked about `key` so many times more.
 async fn asked_again(s3: &S3Server, key: &str) {
-    let count = |requests: &[lab::s3::Record]| {
+    let count = |requests: &[lab::s3::RequestRecord]| {
         let asked = requests
             .iter()
             .filter(|one| one.key == key && one.status.is_some());

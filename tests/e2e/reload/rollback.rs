@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lab::cloudwatch::{CloudWatch, Filter};
-use lab::http::{Answer, Client};
+use lab::http::{Client, HttpResponse};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,7 +18,7 @@ const ROWS: usize = 9;
 const ROLLED_BACK: &str = "rollback: the previous version is active until the source changes";
 
 /// A caller on one connection, who asks again and again until told to stop.
-fn caller(client: &Client, stop: Arc<watch::Sender<bool>>) -> JoinHandle<Vec<Answer>> {
+fn caller(client: &Client, stop: Arc<watch::Sender<bool>>) -> JoinHandle<Vec<HttpResponse>> {
     let client = client.clone();
     tokio::spawn(async move {
         let mut connection = client.connect().await.unwrap();
@@ -31,7 +31,7 @@ fn caller(client: &Client, stop: Arc<watch::Sender<bool>>) -> JoinHandle<Vec<Ans
     })
 }
 
-fn version(answer: &Answer) -> String {
+fn version(answer: &HttpResponse) -> String {
     answer.header("x-model-version").unwrap().to_owned()
 }
 

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use lab::http::Answer;
+use lab::http::HttpResponse;
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 
@@ -61,7 +61,11 @@ impl Released {
     }
 
     /// Sends requests one after the other until one of them is answered.
-    async fn until_answered(&self, requests: impl Iterator<Item = Value>, status: u16) -> Answer {
+    async fn until_answered(
+        &self,
+        requests: impl Iterator<Item = Value>,
+        status: u16,
+    ) -> HttpResponse {
         let client = self.alone.client();
         let answered = async {
             for request in requests {
@@ -89,7 +93,7 @@ impl Released {
     }
 }
 
-fn version(answer: &Answer) -> String {
+fn version(answer: &HttpResponse) -> String {
     answer.header("x-model-version").unwrap().to_owned()
 }
 

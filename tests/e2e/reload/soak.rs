@@ -13,7 +13,7 @@ const SWAPS: usize = 40;
 async fn no_request_fails_no_answer_is_wrong_and_no_version_comes_back() {
     let mut swaps = Swaps::start(Size::SMALL, 1, Duration::ZERO).await.unwrap();
     for _ in 0..SWAPS {
-        swaps.swap_in_trouble().await.unwrap();
+        swaps.swap_with_fault().await.unwrap();
     }
     let (tally, ledger) = swaps.end().await.unwrap();
     let answers = ledger.samples.len();
@@ -28,7 +28,7 @@ async fn no_request_fails_no_answer_is_wrong_and_no_version_comes_back() {
         "{versions} of {}",
         tally.good
     );
-    assert_eq!((tally.bad, tally.troubled), (4, 14));
+    assert_eq!((tally.bad, tally.with_fault), (4, 14));
     // By half of it every kind of trouble has been; what stays is the fewest.
     let (early, late) = tally.usages.split_at(SWAPS / 2);
     let [before, after] = [early, late].map(|half| {

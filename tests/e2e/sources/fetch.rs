@@ -8,7 +8,7 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use bytes::Bytes;
 use lab::credentials::{ACCESS_KEY, REGION, SECRET_KEY};
 use lab::gate::Gate;
-use lab::s3::{Record, Rule, S3Server};
+use lab::s3::{RequestRecord, Rule, S3Server};
 use model_sidecar::cache::Cache;
 use model_sidecar::clock::{Clock, Thaws, Timestamp};
 use model_sidecar::fetch::{self, Compression, FetchError, Fetched, Parts};
@@ -179,8 +179,8 @@ impl<S: Store> Bench<S> {
 }
 
 /// Where each answer begins, and that it was pinned unless it began at nothing.
-fn starts(requests: &[Record]) -> Vec<u64> {
-    let start = |request: &Record| {
+fn starts(requests: &[RequestRecord]) -> Vec<u64> {
+    let start = |request: &RequestRecord| {
         let Some(range) = &request.range else {
             return 0;
         };

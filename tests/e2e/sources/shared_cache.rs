@@ -131,7 +131,7 @@ async fn several_fetch_the_same_and_other_versions_and_one_is_killed() {
     let before = bench.s3.requests().len();
     succeeds(bench.start(3)).await;
     bench.assert_has(&[1, 2, 3]);
-    let sent = |request: &lab::s3::Record| request.sent;
+    let sent = |request: &lab::s3::RequestRecord| request.sent;
     assert!(bench.s3.requests()[before..].iter().map(sent).sum::<u64>() >= SIZE);
     assert_eq!(bench.has("partials"), 1, "nobody else knows whose it is");
 }

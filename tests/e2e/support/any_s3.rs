@@ -105,7 +105,7 @@ impl AnyS3 {
             Server::SeaweedFs(s3) => return s3.gets(&self.bucket, status, at_least).await.unwrap(),
             Server::Lab(s3) => s3,
         };
-        let count = |requests: &[lab::s3::Record]| {
+        let count = |requests: &[lab::s3::RequestRecord]| {
             let gets = requests.iter().filter(|one| one.method == "GET");
             gets.filter(|one| one.status == Some(status)).count() as u64
         };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::refusal::Refusal;
+use super::error::CloudWatchError;
 use super::wire::{Datum, Dimension, PutMetricData};
 
 /// Maximum size of a decompressed request, in bytes.
@@ -45,13 +45,13 @@ const UNITS: [&str; 27] = [
     "Terabytes/Second",
 ];
 
-pub(super) fn check(input: &PutMetricData, now: SystemTime) -> Result<(), Refusal> {
+pub(super) fn check(input: &PutMetricData, now: SystemTime) -> Result<(), CloudWatchError> {
     namespace(input.namespace.as_deref())?;
     match input.metric_data.len() {
-        0 => return Err(Refusal::missing("MetricData")),
+        0 => return Err(CloudWatchError::missing("MetricData")),
         1..=METRICS_A_REQUEST => {}
         count => {
-            return Err(Refusal::invalid_value(format!(
+            return Err(CloudWatchError::invalid_value(format!(
                 "The collection MetricData must not have a size greater than \
                  {METRICS_A_REQUEST}, it has {count}."
             )));
@@ -63,38 +63,38 @@ pub(super) fn check(input: &PutMetricData, now: SystemTime) -> Result<(), Refusa
     })
 }
 
-fn namespace(namespace: Option<&str>) -> Result<(), Refusal> {
-    let namespace = namespace.ok_or_else(|| Refusal::missing("Namespace"))?;
+fn namespace(namespace: Option<&str>) -> Result<(), CloudWatchError> {
+    let namespace = namespace.ok_or_else(|| CloudWatchError::missing("Namespace"))?;
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-/#: ".contains(letter);
     let is_valid = (1..=255).contains(&namespace.len())
         && namespace.chars().all(allowed)
         && !namespace.starts_with(':')
         && !namespace.trim().is_empty();
     if !is_valid {
-        return Err(Refusal::invalid_value(format!(
+        return Err(CloudWatchError::invalid_value(format!(
             "The value {namespace:?} for parameter Namespace is invalid."
         )));
     }
     if namespace.starts_with("AWS/") {
-        return Err(Refusal::invalid_value(format!(
+        return Err(CloudWatchError::invalid_value(format!(
             "The value {namespace} for parameter Namespace is invalid: AWS/ is reserved."
         )));
     }
     Ok(())
 }
 
-fn datum(place: &str, datum: &Datum, now: SystemTime) -> Result<(), Refusal> {
+fn datum(place: &str, datum: &Datum, now: SystemTime) -> Result<(), CloudWatchError> {
     let name = datum
         .metric_name
         .as_ref()
-        .ok_or_else(|| Refusal::missing(&format!("{place}.MetricName")))?;
+        .ok_or_else(|| CloudWatchError::missing(&format!("{place}.MetricName")))?;
     length(&format!("{place}.MetricName"), name, 255)?;
     dimensions(place, &datum.dimensions)?;
     values(place, datum)?;
     if let Some(unit) = &datum.unit
         && !UNITS.contains(&unit.as_str())
     {
-        return Err(Refusal::invalid_value(format!(
+        return Err(CloudWatchError::invalid_value(format!(
             "The parameter {place}.Unit must be a value in the set {UNITS:?}, it is {unit:?}."
         )));
     }
@@ -102,7 +102,7 @@ fn datum(place: &str, datum: &Datum, now: SystemTime) -> Result<(), Refusal> {
         && seconds != 1
         && seconds != 60
     {
-        return Err(Refusal::invalid_value(format!(
+        return Err(CloudWatchError::invalid_value(format!(
             "The parameter {place}.StorageResolution must be 1 or 60, it is {seconds}."
         )));
     }
@@ -111,7 +111,7 @@ fn datum(place: &str, datum: &Datum, now: SystemTime) -> Result<(), Refusal> {
         let is_taken =
             oldest.is_none_or(|oldest| time.0 >= oldest) && time.0 <= now + FURTHEST_AHEAD;
         if !is_taken {
-            return Err(Refusal::invalid_value(format!(
+            return Err(CloudWatchError::invalid_value(format!(
                 "The parameter {place}.Timestamp must be at most two weeks in the past and two \
                  hours in the future."
             )));
@@ -120,9 +120,9 @@ fn datum(place: &str, datum: &Datum, now: SystemTime) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn dimensions(place: &str, dimensions: &[Dimension]) -> Result<(), Refusal> {
+fn dimensions(place: &str, dimensions: &[Dimension]) -> Result<(), CloudWatchError> {
     if dimensions.len() > DIMENSIONS_A_METRIC {
-        return Err(Refusal::invalid_value(format!(
+        return Err(CloudWatchError::invalid_value(format!(
             "The collection {place}.Dimensions must not have a size greater than \
              {DIMENSIONS_A_METRIC}, it has {}.",
             dimensions.len()
@@ -131,18 +131,20 @@ fn dimensions(place: &str, dimensions: &[Dimension]) -> Result<(), Refusal> {
     for (index, dimension) in dimensions.iter().enumerate() {
         let place = format!("{place}.Dimensions.member.{}", index + 1);
         let (Some(name), Some(value)) = (&dimension.name, &dimension.value) else {
-            return Err(Refusal::missing(&format!("{place}.Name and .Value")));
+            return Err(CloudWatchError::missing(&format!(
+                "{place}.Name and .Value"
+            )));
         };
         length(&format!("{place}.Name"), name, 255)?;
         length(&format!("{place}.Value"), value, 1024)?;
         if name.starts_with(':') {
-            return Err(Refusal::invalid_value(format!(
+            return Err(CloudWatchError::invalid_value(format!(
                 "The parameter {place}.Name must not start with a colon."
             )));
         }
         let same = |other: &Dimension| other.name.as_ref() == Some(name);
         if dimensions[..index].iter().any(same) {
-            return Err(Refusal::invalid_value(format!(
+            return Err(CloudWatchError::invalid_value(format!(
                 "The parameter {place}.Name must be unique, {name} is not."
             )));
         }
@@ -150,7 +152,7 @@ fn dimensions(place: &str, dimensions: &[Dimension]) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn values(place: &str, datum: &Datum) -> Result<(), Refusal> {
+fn values(place: &str, datum: &Datum) -> Result<(), CloudWatchError> {
     let forms = [
         datum.value.is_some(),
         datum.statistic_values.is_some(),
@@ -158,13 +160,13 @@ fn values(place: &str, datum: &Datum) -> Result<(), Refusal> {
     ];
     match forms.iter().filter(|is_given| **is_given).count() {
         0 => {
-            return Err(Refusal::invalid_combination(format!(
+            return Err(CloudWatchError::invalid_combination(format!(
                 "One of the parameters {place}.Value, .Values and .StatisticValues must be given."
             )));
         }
         1 => {}
         _ => {
-            return Err(Refusal::invalid_combination(format!(
+            return Err(CloudWatchError::invalid_combination(format!(
                 "Only one of the parameters {place}.Value, .Values and .StatisticValues may be \
                  given."
             )));
@@ -178,7 +180,7 @@ fn values(place: &str, datum: &Datum) -> Result<(), Refusal> {
             number(&format!("{place}.StatisticValues"), value)?;
         }
         if set.minimum > set.maximum || set.sample_count <= 0.0 {
-            return Err(Refusal::invalid_value(format!(
+            return Err(CloudWatchError::invalid_value(format!(
                 "The parameter {place}.StatisticValues is inconsistent: {set:?}."
             )));
         }
@@ -190,17 +192,17 @@ fn distribution(
     place: &str,
     values: Option<&[f64]>,
     counts: Option<&[f64]>,
-) -> Result<(), Refusal> {
+) -> Result<(), CloudWatchError> {
     let Some(values) = values else {
         return match counts {
             None => Ok(()),
-            Some(_) => Err(Refusal::invalid_combination(format!(
+            Some(_) => Err(CloudWatchError::invalid_combination(format!(
                 "The parameter {place}.Counts may not be given without {place}.Values."
             ))),
         };
     };
     if values.is_empty() || values.len() > VALUES_A_METRIC {
-        return Err(Refusal::invalid_value(format!(
+        return Err(CloudWatchError::invalid_value(format!(
             "The collection {place}.Values must have a size from 1 to {VALUES_A_METRIC}, it has {}.",
             values.len()
         )));
@@ -212,7 +214,7 @@ fn distribution(
     sorted.sort_by(f64::total_cmp);
     sorted.dedup();
     if sorted.len() < values.len() {
-        return Err(Refusal::invalid_value(format!(
+        return Err(CloudWatchError::invalid_value(format!(
             "The collection {place}.Values must hold distinct values."
         )));
     }
@@ -220,7 +222,7 @@ fn distribution(
         return Ok(());
     };
     if counts.len() != values.len() {
-        return Err(Refusal::invalid_value(format!(
+        return Err(CloudWatchError::invalid_value(format!(
             "The collections {place}.Values ({}) and {place}.Counts ({}) must have the same size.",
             values.len(),
             counts.len()
@@ -230,30 +232,30 @@ fn distribution(
         .iter()
         .any(|count| !count.is_finite() || *count <= 0.0)
     {
-        return Err(Refusal::invalid_value(format!(
+        return Err(CloudWatchError::invalid_value(format!(
             "The collection {place}.Counts must hold positive numbers."
         )));
     }
     Ok(())
 }
 
-fn number(place: &str, value: f64) -> Result<(), Refusal> {
+fn number(place: &str, value: f64) -> Result<(), CloudWatchError> {
     if value.is_finite() && value.abs() <= LARGEST_VALUE {
         Ok(())
     } else {
-        Err(Refusal::invalid_value(format!(
+        Err(CloudWatchError::invalid_value(format!(
             "The value {value} for parameter {place} is invalid: NaN, infinities and numbers \
              beyond 2^360 are not taken."
         )))
     }
 }
 
-fn length(place: &str, text: &str, most: usize) -> Result<(), Refusal> {
+fn length(place: &str, text: &str, most: usize) -> Result<(), CloudWatchError> {
     let is_ascii = text.chars().all(|letter| (' '..='~').contains(&letter));
     if (1..=most).contains(&text.len()) && is_ascii && !text.trim().is_empty() {
         Ok(())
     } else {
-        Err(Refusal::invalid_value(format!(
+        Err(CloudWatchError::invalid_value(format!(
             "The value {text:?} for parameter {place} must be 1 to {most} printable ASCII letters."
         )))
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use sha2::{Digest, Sha256};
 
-use super::refusal::Refusal;
+use super::error::CloudWatchError;
 use super::text;
 use crate::credentials::{ACCESS_KEY, SECRET_KEY};
 
@@ -27,7 +27,7 @@ struct Authorization<'a> {
     signature: &'a str,
 }
 
-pub(super) fn check(head: &Parts, body: &Bytes, now: SystemTime) -> Result<(), Refusal> {
+pub(super) fn check(head: &Parts, body: &Bytes, now: SystemTime) -> Result<(), CloudWatchError> {
     let authorization = text(&head.headers, "authorization")
         .ok_or_else(|| refused("MissingAuthenticationToken", "the request is not signed"))?;
     let authorization = Authorization::parse(authorization).ok_or_else(|| {
@@ -140,8 +140,8 @@ fn sha256(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }
 
-fn refused(code: &str, message: &str) -> Refusal {
-    Refusal::unauthorized(code, message)
+fn refused(code: &str, message: &str) -> CloudWatchError {
+    CloudWatchError::unauthorized(code, message)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use ciborium::Value;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 
-use super::refusal::Refusal;
 use crate::listener::Body;
 
 pub(super) const CBOR: HeaderValue = HeaderValue::from_static("application/cbor");
@@ -81,8 +80,8 @@ impl TryFrom<Value> for Timestamp {
 }
 
 impl PutMetricData {
-    pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
-        ciborium::from_reader(body).map_err(|error| Refusal::malformed(&error))
+    pub(super) fn read(body: &[u8]) -> Result<Self, ciborium::de::Error<std::io::Error>> {
+        ciborium::from_reader(body)
     }
 }
 

@@ -13,10 +13,10 @@ use hyper::body::Incoming;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::environment::Order;
-use super::machine::{Reply, Request};
+use super::command::EnvironmentCommand;
+use super::machine::{ApiRequest, ApiResponse};
 use super::trace::{ApiCall, abbreviated};
-use crate::listener::{Body, Handler, Line};
+use crate::listener::{Body, ConnectionControl, Handler};
 use crate::records::Records;
 
 mod route;
@@ -28,7 +28,7 @@ const IDENTIFIER: &str = "lambda-extension-identifier";
 
 /// Parses calls and writes responses.
 pub(super) struct Api {
-    orders: mpsc::UnboundedSender<Order>,
+    commands: mpsc::UnboundedSender<EnvironmentCommand>,
     made: Instant,
     trace: Arc<Records<ApiCall>>,
     /// Names of the registered callers by identifier.
@@ -37,12 +37,12 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn new(
-        orders: mpsc::UnboundedSender<Order>,
+        commands: mpsc::UnboundedSender<EnvironmentCommand>,
         made: Instant,
         trace: Arc<Records<ApiCall>>,
     ) -> Self {
         Self {
-            orders,
+            commands,
             made,
             trace,
             names: Mutex::default(),
@@ -50,17 +50,17 @@ impl Api {
     }
 
     /// Passes a call to the machine; `None` if the call will never be answered.
-    async fn ask(&self, at: Instant, id: Uuid, request: Request) -> Option<Reply> {
+    async fn ask(&self, at: Instant, id: Uuid, request: ApiRequest) -> Option<ApiResponse> {
         let (reply, answer) = oneshot::channel();
-        let call = Order::Call {
+        let call = EnvironmentCommand::Call {
             at,
             id,
             request,
             reply,
         };
-        self.orders.send(call).ok()?;
+        self.commands.send(call).ok()?;
         let mut presence = Presence {
-            orders: &self.orders,
+            commands: &self.commands,
             id: Some(id),
         };
         let answer = answer.await.ok();
@@ -86,7 +86,7 @@ impl Api {
         }
     }
 
-    fn learn(&self, name: &str, reply: &Reply) {
+    fn learn(&self, name: &str, reply: &ApiResponse) {
         let identifier = reply
             .headers
             .iter()
@@ -100,30 +100,34 @@ impl Api {
 
 /// Reports a disconnected caller: its connection's task is dropped before the response.
 struct Presence<'a> {
-    orders: &'a mpsc::UnboundedSender<Order>,
+    commands: &'a mpsc::UnboundedSender<EnvironmentCommand>,
     id: Option<Uuid>,
 }
 
 impl Drop for Presence<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            let _ = self.orders.send(Order::HungUp(id));
+            let _ = self.commands.send(EnvironmentCommand::HungUp(id));
         }
     }
 }
 
 impl Handler for Api {
-    async fn handle(&self, request: http::Request<Incoming>, _: Arc<Line>) -> Response<Body> {
+    async fn handle(
+        &self,
+        request: http::Request<Incoming>,
+        _: Arc<ConnectionControl>,
+    ) -> Response<Body> {
         let (head, body) = request.into_parts();
         let route = Route::of(&head.method, head.uri.path());
         // A call without a body arrives with its headers.
-        let came = Instant::now();
+        let received = Instant::now();
         let body = match body.collect().await {
             Ok(body) => body.to_bytes(),
             Err(_) => return plain(StatusCode::BAD_REQUEST, ""),
         };
         let at = if body.is_empty() {
-            came
+            received
         } else {
             Instant::now()
         };
@@ -155,7 +159,7 @@ impl Handler for Api {
     }
 }
 
-fn render(reply: Reply) -> Response<Body> {
+fn render(reply: ApiResponse) -> Response<Body> {
     let mut response = response(reply.status, reply.body);
     let headers = response.headers_mut();
     if let Some(kind) = reply.content_type {

@@ -27,7 +27,7 @@ pub struct Builder {
     pub(super) tmp_mb: Option<u32>,
     pub(super) init_limit: Option<Duration>,
     pub(super) clock: Clock,
-    pub(super) most_environments: usize,
+    pub(super) max_environments: usize,
     pub(super) idle_limit: Option<Duration>,
     pub(super) managed_instances: Option<u32>,
     pub(super) freeze_when_idle: bool,
@@ -49,7 +49,7 @@ impl Builder {
             tmp_mb: None,
             init_limit: Some(INIT_LIMIT),
             clock: Clock::Real,
-            most_environments: 10,
+            max_environments: 10,
             idle_limit: None,
             managed_instances: None,
             freeze_when_idle: true,
@@ -129,8 +129,8 @@ impl Builder {
 
     /// Sets the maximum number of concurrent environments.
     #[must_use]
-    pub fn most_environments(mut self, most: usize) -> Self {
-        self.most_environments = most;
+    pub fn max_environments(mut self, most: usize) -> Self {
+        self.max_environments = most;
         self
     }
 

@@ -30,7 +30,7 @@ const NAME: &str = "model-sidecar-lab";
 
 /// Reason why no limits can be set.
 #[derive(Debug, thiserror::Error)]
-pub enum WhyNot {
+pub enum CgroupError {
     /// The kernel has no groups for memory and CPU.
     #[error("no control groups for memory and cpu are mounted")]
     NoHierarchy,
@@ -89,7 +89,7 @@ impl Limits {
     ///
     /// # Errors
     /// [`CgroupError`] if that is not possible here.
-    pub fn for_memory(memory_mb: u32) -> Result<Self, WhyNot> {
+    pub fn for_memory(memory_mb: u32) -> Result<Self, CgroupError> {
         let share = Share::of(memory_mb);
         let name = next_name();
         let limits = match hierarchy::find()? {
@@ -126,7 +126,7 @@ impl Limits {
     }
 
     /// Checks that a process can join: a group can often be created and not be joined.
-    fn try_joining(&self) -> Result<(), WhyNot> {
+    fn try_joining(&self) -> Result<(), CgroupError> {
         for group in &self.groups {
             let mut shell = Command::new("/bin/sh");
             shell.args(["-c", r#"echo $$ >"$1""#, "sh"]);
@@ -135,7 +135,7 @@ impl Limits {
                 Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
                 Err(error) => error.to_string(),
             };
-            return Err(WhyNot::NotJoined {
+            return Err(CgroupError::NotJoined {
                 path: group.clone(),
                 answer,
             });
@@ -160,7 +160,7 @@ fn next_name() -> String {
 }
 
 /// Creates a group below `parent`, and removes groups of labs that no longer run.
-fn make(parent: &Path, name: &str) -> Result<PathBuf, WhyNot> {
+fn make(parent: &Path, name: &str) -> Result<PathBuf, CgroupError> {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if is_left_over(&entry.file_name().to_string_lossy()) {
             let _ = fs::remove_dir(entry.path());
@@ -169,7 +169,7 @@ fn make(parent: &Path, name: &str) -> Result<PathBuf, WhyNot> {
     let group = parent.join(name);
     match fs::create_dir(&group) {
         Ok(()) => Ok(group),
-        Err(source) => Err(WhyNot::Refused {
+        Err(source) => Err(CgroupError::Refused {
             path: group,
             source,
         }),
@@ -196,9 +196,9 @@ fn remove(group: &Path) {
     }
 }
 
-fn write(group: &Path, file: &str, value: &impl ToString) -> Result<(), WhyNot> {
+fn write(group: &Path, file: &str, value: &impl ToString) -> Result<(), CgroupError> {
     let path = group.join(file);
-    fs::write(&path, value.to_string()).map_err(|source| WhyNot::Refused { path, source })
+    fs::write(&path, value.to_string()).map_err(|source| CgroupError::Refused { path, source })
 }
 
 fn number(path: &Path) -> Option<u64> {
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_comes_in_proportion_to_memory() {
+    fn cpu_is_in_proportion_to_memory() {
         for (memory_mb, micros) in [
             (1_769, 20_000),
             (3_538, 40_000),
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_oom_kill_is_seen_in_either_versions_file() {
+    fn oom_kills_are_counted_in_both_versions_files() {
         assert_eq!(
             oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
             2
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn only_groups_of_labs_that_have_died_are_left_over() {
+    fn only_groups_of_exited_labs_are_stale() {
         assert!(is_left_over("model-sidecar-lab-4194305-0"));
         assert!(!is_left_over(&next_name()));
         assert!(!is_left_over("system.slice"));

@@ -1,16 +1,16 @@
-/* The clock of an execution environment in the lab, for processes that ask their C library.
+/* The clock of an execution environment in the lab, for processes that use their C library.
  *
- * Loaded before all other libraries (LD_PRELOAD), it adds two offsets to what the machine's clocks
- * say: one to the wall clock, one to the monotonic clocks. The offsets are in a file that the lab
- * writes while every process is frozen, so an hour of freeze takes no time. What waits until a
- * moment (futex, condition variables, semaphores, clock_nanosleep) waits until the same moment on
- * the machine's clock; CPU-time clocks are left alone.
+ * Preloaded before all other libraries (LD_PRELOAD), it adds an offset to the machine's wall clock
+ * and another to the monotonic clocks. The lab writes the offsets to a file while every process is
+ * frozen, so an hour of freeze takes no time. Waits until an absolute time (futex, condition
+ * variables, semaphores, clock_nanosleep) are converted to the machine's clock. CPU-time clocks are
+ * not changed.
  *
- * A wait that was under way at the freeze has the old offset in it. The lab thaws a process by
- * SIGCONT, which has a handler here: it interrupts every thread's wait once, and the wait goes on
- * with what is left by the clock of now. Waits with a relative timeout (epoll_wait, poll) return
- * EINTR, as epoll_wait does after SIGCONT anyway. Only glibc's condition variables cannot be
- * interrupted: they wait for a second at most and then wake for no reason, as POSIX allows.
+ * A wait that is in progress at the freeze contains the old offset. The lab thaws a process with
+ * SIGCONT, which has a handler here: it interrupts every thread's wait once, and the wait continues
+ * with the time left by the new offset. Waits with a relative timeout (epoll_wait, poll) return
+ * EINTR, as epoll_wait does after SIGCONT in any case. Only glibc's condition variables cannot be
+ * interrupted: they wait for at most a second and then wake spuriously, as POSIX allows.
  *
  * Not covered: timerfd, POSIX timers, alarm, pthread_mutex_timedlock, programs without glibc, and
  * threads that block SIGCONT.
@@ -112,14 +112,14 @@ static int64_t nanoseconds(const struct timespec *time)
     int64_t sum;
     if (__builtin_mul_overflow(time->tv_sec, SECOND, &sum) ||
         __builtin_add_overflow(sum, time->tv_nsec, &sum))
-        return INT64_MAX; /* some 292 years: for ever */
+        return INT64_MAX; /* about 292 years, practically forever */
     return sum;
 }
 
 static struct timespec timespec(int64_t nanoseconds)
 {
     if (nanoseconds < 0)
-        nanoseconds = 0; /* long past, and the kernel takes no negative moment */
+        nanoseconds = 0; /* in the past; the kernel accepts no negative time */
     return (struct timespec){ nanoseconds / SECOND, nanoseconds % SECOND };
 }
 
@@ -132,13 +132,13 @@ static int64_t now(clockid_t clock)
     return nanoseconds(&time) + offset(clock);
 }
 
-/* A moment on the environment's clock, on the machine's. */
+/* Converts a time on the environment's clock to the machine's. */
 static struct timespec on_machine(clockid_t clock, int64_t moment)
 {
     return timespec(moment == INT64_MAX ? moment : moment - offset(clock));
 }
 
-/* One thread has the signal for the whole process, and passes it on to all others. */
+/* One thread receives the signal for the process, and forwards it to all others. */
 static void on_thaw(int number, siginfo_t *info, void *context)
 {
     (void)context;
@@ -182,7 +182,7 @@ int clock_gettime(clockid_t clock, struct timespec *time)
 
 int gettimeofday(struct timeval *time, void *zone)
 {
-    (void)zone; /* obsolete: the C library leaves it as it is, too */
+    (void)zone; /* obsolete: the C library ignores it, too */
     struct timespec moment = timespec(now(CLOCK_REALTIME));
     *time = (struct timeval){ moment.tv_sec, moment.tv_nsec / 1000 };
     return 0;
@@ -201,7 +201,7 @@ int timespec_get(struct timespec *time, int base)
     return base == TIME_UTC && clock_gettime(CLOCK_REALTIME, time) == 0 ? base : 0;
 }
 
-/* A length of time is counted by the monotonic clock, whatever clock it is given for. */
+/* A relative time is measured by the monotonic clock, for any clock. */
 int clock_nanosleep(clockid_t clock, int flags, const struct timespec *wanted, struct timespec *left)
 {
     int relative = !(flags & TIMER_ABSTIME), error;
@@ -241,13 +241,13 @@ int pthread_cond_clockwait(pthread_cond_t *condition, pthread_mutex_t *mutex, cl
     int64_t moment = nanoseconds(deadline), soon = now(clock) + SECOND;
     struct timespec until = on_machine(clock, moment < soon ? moment : soon);
     int error = libc.cond_clockwait(condition, mutex, clock, &until);
-    /* Not waited for again: a signal may have come since, and its cause is the caller's to see. */
+    /* Not repeated: a signal may have arrived since, and the caller must handle it. */
     return error == ETIMEDOUT && now(clock) < moment ? 0 : error;
 }
 
 int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *deadline)
 {
-    /* Where glibc keeps what pthread_condattr_setclock was told. */
+    /* Field in which glibc keeps the clock of pthread_condattr_setclock. */
     clockid_t clock = condition->__data.__wrefs & 2 ? CLOCK_MONOTONIC : CLOCK_REALTIME;
     return pthread_cond_clockwait(condition, mutex, clock, deadline);
 }
@@ -269,7 +269,7 @@ int sem_timedwait(sem_t *semaphore, const struct timespec *deadline)
     return sem_clockwait(semaphore, CLOCK_REALTIME, deadline);
 }
 
-/* Rust's standard library waits on futexes by itself, until a moment. */
+/* Rust's standard library waits on futexes directly, until an absolute time. */
 static long futex(long *arguments)
 {
     long operation = arguments[1], result;

@@ -56,12 +56,12 @@ pub struct SharedClock {
     stands_still: bool,
     folder: TempDir,
     file: File,
-    state: Mutex<State>,
+    state: Mutex<ClockState>,
 }
 
 /// Offsets from the machine's clocks, in nanoseconds, and the start of the freeze.
 #[derive(Debug, Default)]
-struct State {
+struct ClockState {
     realtime: i64,
     monotonic: i64,
     frozen: Option<Instant>,
@@ -87,7 +87,7 @@ impl SharedClock {
             file,
             state: Mutex::default(),
         };
-        clock.write(&State::default())?;
+        clock.write(&ClockState::default())?;
         Ok(Some(clock))
     }
 
@@ -135,14 +135,14 @@ impl SharedClock {
     }
 
     /// Written in one call, and while no process runs that could read a partial write.
-    fn write(&self, state: &State) -> io::Result<()> {
+    fn write(&self, state: &ClockState) -> io::Result<()> {
         let mut offsets = [0; 16];
         offsets[..8].copy_from_slice(&state.realtime.to_ne_bytes());
         offsets[8..].copy_from_slice(&state.monotonic.to_ne_bytes());
         self.file.write_all_at(&offsets, 0)
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, ClockState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

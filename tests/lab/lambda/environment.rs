@@ -14,9 +14,11 @@ use tokio::task::JoinHandle;
 use super::api::Api;
 use super::builder::{Builder, ON_DEMAND};
 use super::cgroup::Limits;
-use super::function::Ledger;
+use super::command::{EnvironmentCommand, InvocationOutcome};
+use super::function_state::FunctionState;
 use super::machine::Event;
 use super::sandbox::SizedTmp;
+use super::state::{EnvironmentView, ShutdownReason, State};
 use super::{ApiCall, LambdaError, SharedClock};
 use crate::listener::Listener;
 use crate::records::Records;
@@ -25,35 +27,30 @@ use crate::{NotSeen, WAIT_LIMIT};
 mod driver;
 mod processes;
 mod setup;
-mod state;
-
-pub(super) use driver::{Order, Outcome};
-pub use state::{NoSuchReason, ShutdownReason, State};
 
 use driver::Driver;
 use processes::Processes;
-use state::Seen;
 
 /// An execution environment.
 pub struct Environment {
-    parts: Arc<Parts>,
-    orders: mpsc::UnboundedSender<Order>,
+    shared: Arc<SharedState>,
+    commands: mpsc::UnboundedSender<EnvironmentCommand>,
     driver: JoinHandle<()>,
     /// Maximum number of concurrent invocations, and number of reserved ones.
-    room: usize,
-    given: Arc<AtomicUsize>,
+    capacity: usize,
+    reserved: Arc<AtomicUsize>,
     _api: Listener<Api>,
 }
 
 /// State shared by the driver and the readers.
 #[derive(Debug)]
-struct Parts {
+struct SharedState {
     number: usize,
     made: Instant,
     processes: Processes,
     clock: Option<SharedClock>,
     limits: Option<Limits>,
-    seen: watch::Sender<Seen>,
+    seen: watch::Sender<EnvironmentView>,
     /// Time of the last change of state.
     since: Mutex<Instant>,
     trace: Arc<Records<ApiCall>>,
@@ -66,48 +63,48 @@ impl Environment {
     pub(super) async fn make(
         builder: &Builder,
         number: usize,
-        ledger: &Arc<Ledger>,
+        function: &Arc<FunctionState>,
     ) -> Result<Self, LambdaError> {
-        let (orders, inbox) = mpsc::unbounded_channel();
+        let (commands, inbox) = mpsc::unbounded_channel();
         let made = Instant::now();
         let trace = Arc::new(Records::default());
-        let api = Api::new(orders.clone(), made, Arc::clone(&trace));
+        let api = Api::new(commands.clone(), made, Arc::clone(&trace));
         let api = Listener::start(0, Arc::new(api)).await?;
         let tmp = setup::tmp(builder, number)?;
         let sized = match builder.tmp_mb {
             Some(megabytes) => Some(SizedTmp::mount(tmp.path(), megabytes)?),
             None => None,
         };
-        let parts = Arc::new(Parts {
+        let shared = Arc::new(SharedState {
             number,
             made,
             processes: Processes::new(builder, tmp.path(), setup::facts(builder, api.port())),
             clock: SharedClock::new(builder.clock)?,
-            limits: setup::limits(builder, &ledger.log),
-            seen: watch::Sender::new(Seen::default()),
+            limits: setup::limits(builder, &function.log),
+            seen: watch::Sender::new(EnvironmentView::default()),
             since: Mutex::new(made),
             trace,
             _sized: sized,
             tmp,
         });
-        let given = Arc::new(AtomicUsize::new(0));
+        let reserved = Arc::new(AtomicUsize::new(0));
         let idle_limit = builder
             .idle_limit
             .filter(|_| builder.initialization_type == ON_DEMAND);
         let driver = Driver::new(
             setup::machine(builder)?,
-            Arc::clone(&parts),
-            Arc::clone(ledger),
-            Arc::clone(&given),
+            Arc::clone(&shared),
+            Arc::clone(function),
+            Arc::clone(&reserved),
             idle_limit,
-            (orders.clone(), inbox),
+            (commands.clone(), inbox),
         );
         Ok(Self {
-            parts,
-            orders,
+            shared,
+            commands,
             driver: tokio::spawn(driver.run()),
-            room: builder.managed_instances.map_or(1, |most| most as usize),
-            given,
+            capacity: builder.managed_instances.map_or(1, |most| most as usize),
+            reserved,
             _api: api,
         })
     }
@@ -115,9 +112,9 @@ impl Environment {
     /// Reserves capacity for an invocation; `false` if there is none. Callers are serialized.
     pub(super) fn reserve(&self) -> bool {
         let going = matches!(self.state(), State::Ending | State::Gone);
-        let free = !going && self.given.load(Ordering::Acquire) < self.room;
+        let free = !going && self.reserved.load(Ordering::Acquire) < self.capacity;
         if free {
-            self.given.fetch_add(1, Ordering::AcqRel);
+            self.reserved.fetch_add(1, Ordering::AcqRel);
         }
         free
     }
@@ -129,39 +126,41 @@ impl Environment {
     }
 
     /// Runs an invocation for which capacity was reserved.
-    pub(super) async fn invoke(&self, event: Event) -> Outcome {
+    pub(super) async fn invoke(&self, event: Event) -> InvocationOutcome {
         let (answer, outcome) = oneshot::channel();
-        let _ = self.orders.send(Order::Invoke { event, answer });
-        outcome.await.unwrap_or(Outcome::NotTaken)
+        let _ = self
+            .commands
+            .send(EnvironmentCommand::Invoke { event, answer });
+        outcome.await.unwrap_or(InvocationOutcome::NotAccepted)
     }
 
     /// Starts Init ahead of any invocation.
     pub(super) fn begin(&self) {
-        let _ = self.orders.send(Order::Begin);
+        let _ = self.commands.send(EnvironmentCommand::Begin);
     }
 
     /// Number of the environment, counted from 0 in the order of creation.
     #[must_use]
     pub fn number(&self) -> usize {
-        self.parts.number
+        self.shared.number
     }
 
     /// Current state.
     #[must_use]
     pub fn state(&self) -> State {
-        self.parts.seen.borrow().state
+        self.shared.seen.borrow().state
     }
 
     /// Returns `true` if the processes are frozen.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        self.parts.seen.borrow().frozen
+        self.shared.seen.borrow().frozen
     }
 
     /// Time since state and frozenness last changed.
     #[must_use]
     pub fn in_state_for(&self) -> Duration {
-        let since = self.parts.since.lock();
+        let since = self.shared.since.lock();
         since.unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
@@ -172,7 +171,7 @@ impl Environment {
     /// [`LambdaError::Gone`] after a shutdown, [`LambdaError::NotFrozen`] if a process keeps
     /// running.
     pub async fn freeze(&self) -> Result<(), LambdaError> {
-        Ok(self.order(Order::Freeze).await??)
+        Ok(self.order(EnvironmentCommand::Freeze).await??)
     }
 
     /// Thaws every process.
@@ -180,7 +179,7 @@ impl Environment {
     /// # Errors
     /// [`LambdaError::Gone`] after a shutdown.
     pub async fn thaw(&self) -> Result<(), LambdaError> {
-        self.order(Order::Thaw).await
+        self.order(EnvironmentCommand::Thaw).await
     }
 
     /// Lets time pass while the environment is frozen, on a clock that jumps or stands still.
@@ -189,7 +188,8 @@ impl Environment {
     /// [`LambdaError::NoTimePasses`] if it is not frozen or uses the machine's clock,
     /// [`LambdaError::Gone`] after a shutdown.
     pub async fn let_pass(&self, time: Duration) -> Result<(), LambdaError> {
-        self.order(|done| Order::LetPass(time, done)).await?
+        self.order(|done| EnvironmentCommand::LetPass(time, done))
+            .await?
     }
 
     /// Ends all processes, with SHUTDOWN and 2 s, and returns when they have exited. `/tmp` is
@@ -198,7 +198,8 @@ impl Environment {
     /// # Errors
     /// [`LambdaError::Gone`] after a shutdown.
     pub async fn reset(&self, reason: ShutdownReason) -> Result<(), LambdaError> {
-        self.order(|done| Order::Reset(reason, done)).await
+        self.order(|done| EnvironmentCommand::Reset(reason, done))
+            .await
     }
 
     /// Ends all processes as [`Self::reset`] does, and removes the environment.
@@ -206,15 +207,16 @@ impl Environment {
     /// # Errors
     /// [`LambdaError::Gone`] after another shutdown.
     pub async fn shutdown(&self, reason: ShutdownReason) -> Result<(), LambdaError> {
-        self.order(|done| Order::Shutdown(reason, done)).await
+        self.order(|done| EnvironmentCommand::Shutdown(reason, done))
+            .await
     }
 
     async fn order<T>(
         &self,
-        order: impl FnOnce(oneshot::Sender<T>) -> Order,
+        order: impl FnOnce(oneshot::Sender<T>) -> EnvironmentCommand,
     ) -> Result<T, LambdaError> {
         let (done, answer) = oneshot::channel();
-        let _ = self.orders.send(order(done));
+        let _ = self.commands.send(order(done));
         answer.await.map_err(|_| LambdaError::Gone(self.number()))
     }
 
@@ -235,13 +237,17 @@ impl Environment {
         self.wait(&wanted, |seen| seen.state == state).await
     }
 
-    async fn wait(&self, wanted: &str, holds: impl Fn(&Seen) -> bool) -> Result<(), NotSeen> {
-        let mut seen = self.parts.seen.subscribe();
+    async fn wait(
+        &self,
+        wanted: &str,
+        holds: impl Fn(&EnvironmentView) -> bool,
+    ) -> Result<(), NotSeen> {
+        let mut seen = self.shared.seen.subscribe();
         let wait = seen.wait_for(|seen| holds(seen));
         if let Ok(Ok(_)) = tokio::time::timeout(WAIT_LIMIT, wait).await {
             return Ok(());
         }
-        let instead = format!("{:?}", *self.parts.seen.borrow());
+        let instead = format!("{:?}", *self.shared.seen.borrow());
         Err(NotSeen::new(wanted, &instead))
     }
 
@@ -249,13 +255,13 @@ impl Environment {
     /// `bootstrap`.
     #[must_use]
     pub fn processes(&self, name: &str) -> Vec<i32> {
-        self.parts.processes.named(name)
+        self.shared.processes.named(name)
     }
 
     /// Host process ids of all the environment's processes.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
-        self.parts.processes.pids()
+        self.shared.processes.pids()
     }
 
     /// Sends a signal to every process of the environment with this name.
@@ -271,7 +277,7 @@ impl Environment {
         if pids.is_empty() {
             return Err(LambdaError::NoSuchProcess {
                 name: name.to_owned(),
-                present: self.parts.processes.names(),
+                present: self.shared.processes.names(),
             });
         }
         Ok(())
@@ -280,19 +286,19 @@ impl Environment {
     /// Host folder that is mounted at `/tmp`.
     #[must_use]
     pub fn tmp(&self) -> &Path {
-        self.parts.tmp.path()
+        self.shared.tmp.path()
     }
 
     /// The same folder, shared for [`super::Builder::tmp`] of another function.
     #[must_use]
     pub fn keep_tmp(&self) -> Arc<TempDir> {
-        Arc::clone(&self.parts.tmp)
+        Arc::clone(&self.shared.tmp)
     }
 
     /// All API calls so far with their responses, in order of arrival.
     #[must_use]
     pub fn trace(&self) -> Vec<ApiCall> {
-        self.parts.trace.all()
+        self.shared.trace.all()
     }
 
     /// Waits until `holds` is true for the API calls so far, and returns them.
@@ -304,13 +310,13 @@ impl Environment {
         wanted: &str,
         holds: impl FnMut(&[ApiCall]) -> bool,
     ) -> Result<Vec<ApiCall>, NotSeen> {
-        self.parts.trace.wait_until(wanted, holds).await
+        self.shared.trace.wait_until(wanted, holds).await
     }
 
     /// Kills all processes immediately, without SHUTDOWN.
     pub(super) fn destroy(&self) {
         self.driver.abort();
-        self.parts.processes.kill_all();
+        self.shared.processes.kill_all();
     }
 }
 
@@ -318,7 +324,7 @@ impl std::fmt::Debug for Environment {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Environment")
-            .field("parts", &self.parts)
+            .field("shared", &self.shared)
             .finish_non_exhaustive()
     }
 }

@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::Value;
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::builder::{Builder, ON_DEMAND};
-use super::environment::Outcome;
+use super::command::InvocationOutcome;
+use super::function_state::FunctionState;
 use super::machine::Event;
 use super::{Environment, Invocation, LambdaError, MAX_REQUEST, Report, ShutdownReason, State};
 use crate::artifacts::{self, ArtifactError};
 use crate::log_capture::LogCapture;
-use crate::records::{NotSeen, Records};
+use crate::records::NotSeen;
 
 /// A function that accepts invocations. Its environments' processes are killed when it is dropped.
 #[derive(Debug)]
@@ -24,28 +24,11 @@ pub struct Function {
     platform: Arc<Platform>,
 }
 
-/// Log and reports shared by the environments of a function.
-#[derive(Debug)]
-pub(super) struct Ledger {
-    pub(super) log: LogCapture,
-    pub(super) reports: Records<Report>,
-    pub(super) memory_mb: u32,
-    /// Changes whenever an invocation ends or an environment is removed.
-    stirred: watch::Sender<u64>,
-}
-
-impl Ledger {
-    /// Wakes invocations that wait for an environment.
-    pub(super) fn stir(&self) {
-        self.stirred.send_modify(|count| *count += 1);
-    }
-}
-
 /// Environments of the function, and the assignment of invocations.
 #[derive(Debug)]
 struct Platform {
     builder: Builder,
-    ledger: Arc<Ledger>,
+    state: Arc<FunctionState>,
     made: AtomicUsize,
     pool: Mutex<Pool>,
 }
@@ -60,7 +43,7 @@ struct Pool {
 }
 
 /// Assignment of an invocation.
-enum Place {
+enum Assignment {
     Found(Arc<Environment>),
     /// A new environment must be created.
     ToBeMade,
@@ -86,17 +69,12 @@ impl Function {
     }
 
     pub(super) async fn start(builder: Builder) -> Result<Self, LambdaError> {
-        let ledger = Ledger {
-            log: LogCapture::new("lambda", builder.echo),
-            reports: Records::default(),
-            memory_mb: builder.memory_mb,
-            stirred: watch::Sender::new(0),
-        };
+        let state = FunctionState::new(builder.echo, builder.memory_mb);
         let ahead = builder.initialization_type != ON_DEMAND;
         let function = Self {
             platform: Arc::new(Platform {
                 builder,
-                ledger: Arc::new(ledger),
+                state: Arc::new(state),
                 made: AtomicUsize::new(0),
                 pool: Mutex::default(),
             }),
@@ -167,13 +145,13 @@ impl Function {
     /// shows it.
     #[must_use]
     pub fn log(&self) -> &LogCapture {
-        &self.platform.ledger.log
+        &self.platform.state.log
     }
 
     /// Reports of all ended invocations, in order of their end.
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {
-        self.platform.ledger.reports.all()
+        self.platform.state.reports.all()
     }
 
     /// Waits until `count` invocations have ended, and returns all reports.
@@ -182,7 +160,7 @@ impl Function {
     /// [`NotSeen`] if fewer have ended within [`crate::WAIT_LIMIT`].
     pub async fn wait_for_reports(&self, count: usize) -> Result<Vec<Report>, NotSeen> {
         let wanted = format!("{count} reports");
-        let reports = &self.platform.ledger.reports;
+        let reports = &self.platform.state.reports;
         reports
             .wait_until(&wanted, |reports| reports.len() >= count)
             .await
@@ -233,23 +211,23 @@ impl Platform {
                 Err(error) => return Invocation::not_started(&id, &error.to_string()),
             };
             match environment.invoke(event.clone()).await {
-                Outcome::Answered { body, failed } => {
+                InvocationOutcome::Answered { body, failed } => {
                     return Invocation::answered(&id, body, failed);
                 }
-                Outcome::NotTaken => {}
+                InvocationOutcome::NotAccepted => {}
             }
         }
     }
 
     /// Reserves capacity for an invocation in an environment.
     async fn place(&self) -> Result<Option<Arc<Environment>>, LambdaError> {
-        let mut stirred = self.ledger.stirred.subscribe();
+        let mut changes = self.state.subscribe();
         let mut waits = None;
         loop {
-            stirred.borrow_and_update();
+            changes.borrow_and_update();
             match self.find() {
-                Place::Found(environment) => return Ok(Some(environment)),
-                Place::ToBeMade => {
+                Assignment::Found(environment) => return Ok(Some(environment)),
+                Assignment::ToBeMade => {
                     let made = self.make().await;
                     let mut pool = self.pool();
                     pool.making -= 1;
@@ -258,20 +236,20 @@ impl Platform {
                         pool.environments.push(Arc::clone(environment));
                     }
                     drop(pool);
-                    self.ledger.stir();
+                    self.state.wake_waiters();
                     return made.map(Some);
                 }
-                Place::None if waits.is_none() => return Ok(None),
-                Place::None | Place::ToWaitFor => {
+                Assignment::None if waits.is_none() => return Ok(None),
+                Assignment::None | Assignment::ToWaitFor => {
                     waits.get_or_insert_with(|| Waits::new(self));
                     // The sender is owned by `self`.
-                    let _ = stirred.changed().await;
+                    let _ = changes.changed().await;
                 }
             }
         }
     }
 
-    fn find(&self) -> Place {
+    fn find(&self) -> Assignment {
         let mut pool = self.pool();
         pool.environments
             .retain(|environment| environment.state() != State::Gone);
@@ -287,34 +265,34 @@ impl Platform {
             .iter()
             .find(|environment| environment.reserve())
         {
-            return Place::Found(Arc::clone(free));
+            return Assignment::Found(Arc::clone(free));
         }
         let most = match self.builder.managed_instances {
             Some(_) => 1,
-            None => self.builder.most_environments,
+            None => self.builder.max_environments,
         };
         let ending = |environment: &&Arc<Environment>| environment.state() == State::Ending;
         if pool.environments.len() + pool.making < most {
             pool.making += 1;
-            return Place::ToBeMade;
+            return Assignment::ToBeMade;
         }
-        let room = match self.builder.managed_instances {
+        let capacity = match self.builder.managed_instances {
             // The only environment is being replaced: the invocation waits for the new one.
             Some(each) if pool.making > 0 || pool.environments.iter().any(|one| ending(&one)) => {
                 each as usize
             }
             _ => winding_up,
         };
-        if pool.waiting < room {
-            Place::ToWaitFor
+        if pool.waiting < capacity {
+            Assignment::ToWaitFor
         } else {
-            Place::None
+            Assignment::None
         }
     }
 
     async fn make(&self) -> Result<Arc<Environment>, LambdaError> {
         let number = self.made.fetch_add(1, Ordering::AcqRel);
-        let environment = Environment::make(&self.builder, number, &self.ledger).await?;
+        let environment = Environment::make(&self.builder, number, &self.state).await?;
         Ok(Arc::new(environment))
     }
 

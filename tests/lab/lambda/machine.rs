@@ -6,7 +6,7 @@
 //! [`Now::active`] does not advance while the environment is frozen, and neither do time limits.
 //!
 //! The states of extensions and runtime, and the calls allowed in each, are those of RIE's `core`.
-//! The responses to forbidden calls are in [`reply`].
+//! The responses to forbidden calls are in [`response`].
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -14,24 +14,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::environment::{ShutdownReason, State};
 use super::report::Status;
+use super::state::{ShutdownReason, State};
 
 mod ending;
 mod exit;
 mod extensions;
+mod in_flight;
 mod init;
 mod invoke;
-mod reply;
+mod response;
 mod runtime;
 
 pub(super) use exit::Exit;
-pub(super) use reply::Reply;
+pub(super) use response::ApiResponse;
 
 use ending::Ending;
 use extensions::Extension;
+use in_flight::InFlight;
 use init::Init;
-use invoke::InFlight;
 use runtime::Runtime;
 
 /// Constant configuration of an environment.
@@ -64,7 +65,7 @@ pub(super) struct Now {
 
 /// A process of the environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Who {
+pub(super) enum ProcessRole {
     /// Index into [`Setup::extensions`].
     Extension(usize),
     Runtime,
@@ -83,7 +84,7 @@ pub(super) struct Event {
 
 /// A call of the Runtime or Extensions API. `from` is the identifier that a caller gives.
 #[derive(Clone, Debug)]
-pub(super) enum Request {
+pub(super) enum ApiRequest {
     RuntimeNext,
     Response {
         id: String,
@@ -126,13 +127,13 @@ pub(super) enum Input {
     Invoke(Event),
     /// A process inside calls the API. The id also becomes the identifier in the response, if there
     /// is one.
-    Call(Uuid, Request),
+    Call(Uuid, ApiRequest),
     /// A caller inside has disconnected before its response.
     HungUp(Uuid),
     /// A process of that generation has exited.
-    Exited(u32, Who, Exit),
+    Exited(u32, ProcessRole, Exit),
     /// A process could not be started, with the reason.
-    NotLaunched(u32, Who, String),
+    NotLaunched(u32, ProcessRole, String),
     /// End all processes.
     Reset(ShutdownReason),
     /// End all processes and the environment.
@@ -145,17 +146,17 @@ pub(super) enum Input {
 #[derive(Clone, Debug)]
 pub(super) enum Effect {
     /// Start a process of the generation.
-    Start(u32, Who),
+    Start(u32, ProcessRole),
     /// Send SIGTERM.
-    Terminate(Who),
+    Terminate(ProcessRole),
     /// Send SIGKILL.
-    Kill(Who),
+    Kill(ProcessRole),
     /// Thaw all processes.
     Thaw,
     /// Freeze all processes.
     Freeze,
     /// Send the response to an API call.
-    Reply(Uuid, Reply),
+    Reply(Uuid, ApiResponse),
     /// Close the pending calls: no process is left to read a response.
     HangUp,
     /// Write a line to the function's log.
@@ -172,7 +173,7 @@ pub(super) enum Effect {
     /// The invocation has ended, its reset included: its capacity is free.
     Over(String),
     /// The invocation was not accepted: the environment is shutting down.
-    NotTaken(String),
+    NotAccepted(String),
 }
 
 /// Data of a report; the driver adds the memory.
@@ -193,7 +194,7 @@ pub(super) struct Machine {
     /// Generation of processes; each Init begins another.
     generation: u32,
     /// Processes that have started and not yet exited.
-    alive: BTreeSet<Who>,
+    alive: BTreeSet<ProcessRole>,
     runtime: Runtime,
     extensions: Vec<Extension>,
     /// `true` while internal extensions may register: until the runtime calls `next`.
@@ -287,14 +288,14 @@ impl Machine {
                     extension.forget(call);
                 }
             }
-            Input::Exited(generation, who, exit) if generation == self.generation => {
-                self.exited(now, who, exit, &mut effects);
+            Input::Exited(generation, role, exit) if generation == self.generation => {
+                self.exited(now, role, exit, &mut effects);
             }
-            Input::NotLaunched(generation, who, why) if generation == self.generation => {
-                self.not_launched(now, who, &why, &mut effects);
+            Input::NotLaunched(generation, role, why) if generation == self.generation => {
+                self.not_launched(now, role, &why, &mut effects);
             }
-            Input::Reset(reason) => self.end_by_hand(now, reason, false, &mut effects),
-            Input::Shutdown(reason) => self.end_by_hand(now, reason, true, &mut effects),
+            Input::Reset(reason) => self.end_on_request(now, reason, false, &mut effects),
+            Input::Shutdown(reason) => self.end_on_request(now, reason, true, &mut effects),
             // Events of exited processes have no further effect.
             Input::Exited(..) | Input::NotLaunched(..) | Input::Tick => {}
         }
@@ -302,25 +303,27 @@ impl Machine {
         effects
     }
 
-    fn call(&mut self, now: Now, call: Uuid, request: Request, effects: &mut Effects) {
+    fn call(&mut self, now: Now, call: Uuid, request: ApiRequest, effects: &mut Effects) {
         let reply = match request {
-            Request::RuntimeNext => self.runtime_next(now, call, effects),
-            Request::Response { id, mode, body } => {
+            ApiRequest::RuntimeNext => self.runtime_next(now, call, effects),
+            ApiRequest::Response { id, mode, body } => {
                 Some(self.response(now, &id, mode.as_deref(), body, effects))
             }
-            Request::Error { id, body } => Some(self.error(now, &id, body, effects)),
-            Request::RuntimeInitError { body } => Some(self.runtime_init_error(body)),
-            Request::Register {
+            ApiRequest::Error { id, body } => Some(self.error(now, &id, body, effects)),
+            ApiRequest::RuntimeInitError { body } => Some(self.runtime_init_error(body)),
+            ApiRequest::Register {
                 name,
                 account,
                 body,
             } => Some(self.register(call, name.as_deref(), account, &body, effects)),
-            Request::ExtensionNext { from } => self.extension_next(call, from.as_deref(), effects),
-            Request::ExtensionInitError { from, kind } => {
-                Some(self.extension_error(extensions::Fault::Init, from.as_deref(), kind))
+            ApiRequest::ExtensionNext { from } => {
+                self.extension_next(call, from.as_deref(), effects)
             }
-            Request::ExtensionExitError { from, kind } => {
-                Some(self.extension_error(extensions::Fault::Exit, from.as_deref(), kind))
+            ApiRequest::ExtensionInitError { from, kind } => {
+                Some(self.extension_error(extensions::ErrorReport::Init, from.as_deref(), kind))
+            }
+            ApiRequest::ExtensionExitError { from, kind } => {
+                Some(self.extension_error(extensions::ErrorReport::Exit, from.as_deref(), kind))
             }
         };
         if let Some(reply) = reply {
@@ -356,30 +359,30 @@ impl Machine {
         }
     }
 
-    fn exited(&mut self, now: Now, who: Who, exit: Exit, effects: &mut Effects) {
-        self.alive.remove(&who);
+    fn exited(&mut self, now: Now, role: ProcessRole, exit: Exit, effects: &mut Effects) {
+        self.alive.remove(&role);
         if matches!(self.phase, Phase::Ending(_)) {
             self.go_on_ending(now, effects);
             return;
         }
-        self.fatal.get_or_insert(match who {
-            Who::Runtime => "Runtime.ExitError",
-            Who::Extension(_) => "Extension.Crash",
+        self.fatal.get_or_insert(match role {
+            ProcessRole::Runtime => "Runtime.ExitError",
+            ProcessRole::Extension(_) => "Extension.Crash",
         });
-        self.broke(now, exit.message(who), effects);
+        self.broke(now, exit.message(role), effects);
     }
 
-    fn not_launched(&mut self, now: Now, who: Who, why: &str, effects: &mut Effects) {
-        self.alive.remove(&who);
+    fn not_launched(&mut self, now: Now, role: ProcessRole, why: &str, effects: &mut Effects) {
+        self.alive.remove(&role);
         if matches!(self.phase, Phase::Ending(_)) {
             self.go_on_ending(now, effects);
             return;
         }
-        self.fatal.get_or_insert(match who {
-            Who::Runtime => "Runtime.InvalidEntrypoint",
-            Who::Extension(_) => "Extension.LaunchError",
+        self.fatal.get_or_insert(match role {
+            ProcessRole::Runtime => "Runtime.InvalidEntrypoint",
+            ProcessRole::Extension(_) => "Extension.LaunchError",
         });
-        if let Who::Extension(place) = who
+        if let ProcessRole::Extension(place) = role
             && let Some(extension) = self.extensions.get_mut(place)
         {
             extension.not_launched(why);
@@ -408,7 +411,7 @@ impl Machine {
 
     /// Type of the error.
     fn fatal_type(&self) -> &'static str {
-        self.fatal.unwrap_or("Sandbox.Failure")
+        self.fatal.unwrap_or("Sandbox.InvocationFailure")
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::{Lane, Settings, lock};
+use super::{Direction, LinkSettings, lock};
 
 /// Maximum number of bytes per read.
 const PIECE: usize = 64 * 1024;
@@ -17,7 +17,11 @@ const PIECE: usize = 64 * 1024;
 const UNDER_WAY: usize = 256;
 
 /// Serves `client` until both directions end, one fails, or the link is cut.
-pub(super) async fn run(mut client: TcpStream, settings: &Settings, mut cut: watch::Receiver<u64>) {
+pub(super) async fn run(
+    mut client: TcpStream,
+    settings: &LinkSettings,
+    mut cut: watch::Receiver<u64>,
+) {
     let connect = async {
         settings.passable().await;
         TcpStream::connect(settings.target).await
@@ -59,8 +63,8 @@ pub(super) async fn run(mut client: TcpStream, settings: &Settings, mut cut: wat
 async fn carry(
     from: impl AsyncRead + Unpin,
     to: impl AsyncWrite + Unpin,
-    settings: &Settings,
-    lane: &Lane,
+    settings: &LinkSettings,
+    lane: &Direction,
 ) -> io::Result<()> {
     let (enter, leave) = mpsc::channel(UNDER_WAY);
     tokio::try_join!(
@@ -73,8 +77,8 @@ async fn carry(
 async fn take(
     mut from: impl AsyncRead + Unpin,
     enter: mpsc::Sender<(Instant, Bytes)>,
-    settings: &Settings,
-    lane: &Lane,
+    settings: &LinkSettings,
+    lane: &Direction,
 ) -> io::Result<()> {
     let mut buffer = vec![0; PIECE];
     loop {
@@ -100,8 +104,8 @@ async fn take(
 async fn deliver(
     mut to: impl AsyncWrite + Unpin,
     mut leave: mpsc::Receiver<(Instant, Bytes)>,
-    settings: &Settings,
-    lane: &Lane,
+    settings: &LinkSettings,
+    lane: &Direction,
 ) -> io::Result<()> {
     while let Some((due, piece)) = leave.recv().await {
         tokio::time::sleep_until(due).await;
@@ -114,7 +118,7 @@ async fn deliver(
     to.shutdown().await
 }
 
-impl Settings {
+impl LinkSettings {
     /// Waits until there is no black hole.
     async fn passable(&self) {
         // The sender is owned by `self`, so this wait ends only when the black hole does.

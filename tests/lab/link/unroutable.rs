@@ -13,7 +13,7 @@ pub struct Unroutable {
     address: SocketAddr,
     _never_accepts: TcpListener,
     /// Fills the backlog, which has one more slot than its configured size.
-    _in_its_queue: TcpStream,
+    _backlog_filler: TcpStream,
 }
 
 impl Unroutable {
@@ -25,7 +25,7 @@ impl Unroutable {
         Ok(Self {
             address,
             _never_accepts: listener,
-            _in_its_queue: TcpStream::connect(address).await?,
+            _backlog_filler: TcpStream::connect(address).await?,
         })
     }
 

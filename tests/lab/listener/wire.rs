@@ -1,4 +1,4 @@
-//! A TCP or TLS stream that reports flushes to its [`Connection`] and ends as the connection says.
+//! A TCP or TLS stream that reports flushes to its [`ConnectionControl`] and ends as the connection says.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::Line;
+use super::ConnectionControl;
 
 /// Transport of a connection.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
@@ -32,11 +32,11 @@ impl Stream for Box<TlsStream<TcpStream>> {
 
 pub(super) struct Wire<S: Stream> {
     stream: S,
-    line: Arc<Line>,
+    line: Arc<ConnectionControl>,
 }
 
 impl<S: Stream> Wire<S> {
-    pub(super) fn new(stream: S, line: Arc<Line>) -> Self {
+    pub(super) fn new(stream: S, line: Arc<ConnectionControl>) -> Self {
         Self { stream, line }
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-use crate::http::Answer;
+use crate::http::HttpResponse;
 
 /// Result of an invocation, as RIE returns it.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct FunctionError {
 }
 
 impl Invocation {
-    pub(super) fn of(answer: Answer) -> Self {
+    pub(super) fn of(answer: HttpResponse) -> Self {
         let json = answer.json().ok();
         Self {
             status: answer.status,

@@ -8,17 +8,17 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::Record;
+use super::RequestRecord;
 use crate::gate::Gate;
 use crate::link::Bandwidth;
 
-/// Selects requests and lists their faults. Begin with [`FaultRule::on`] or [`FaultRule::any`],
+/// Selects requests and lists their faults. Begin with [`Rule::on`] or [`Rule::any`],
 /// narrow it down, and add one or more faults. The faults of all matching rules are combined; of
 /// two faults of one kind the later rule's applies.
 ///
 /// ```
-/// # use lab::s3::FaultRule;
-/// let slow_down = FaultRule::on("GET").key("fraud/model.onnx").first(2).status(503, "SlowDown");
+/// # use lab::s3::Rule;
+/// let slow_down = Rule::on("GET").key("fraud/model.onnx").first(2).status(503, "SlowDown");
 /// ```
 #[derive(Debug)]
 pub struct Rule {
@@ -33,7 +33,7 @@ pub struct Rule {
 /// Combined faults of one request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
-    pub(super) refusal: Option<Refusal>,
+    pub(super) refusal: Option<InjectedError>,
     pub(super) latency: Option<Duration>,
     pub(super) overwrite: Option<Bytes>,
     pub(super) link: Option<Arc<Bandwidth>>,
@@ -51,7 +51,7 @@ pub(super) enum Ending {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Refusal {
+pub(super) struct InjectedError {
     status: u16,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: String,
@@ -117,7 +117,7 @@ impl Rule {
     /// Responds with this body, which need not be S3's, without reading the request.
     #[must_use]
     pub fn answer(mut self, status: u16, content_type: &'static str, body: &str) -> Self {
-        self.plan.refusal = Some(Refusal {
+        self.plan.refusal = Some(InjectedError {
             status,
             headers: vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))],
             body: body.to_owned(),
@@ -200,7 +200,7 @@ impl Rule {
         self
     }
 
-    fn applies(&self, request: &Record) -> bool {
+    fn applies(&self, request: &RequestRecord) -> bool {
         let meant = self
             .method
             .as_ref()
@@ -229,7 +229,7 @@ impl Plan {
     }
 }
 
-impl Refusal {
+impl InjectedError {
     pub(super) fn response(&self) -> http::Response<s3s::Body> {
         let mut response = http::Response::new(s3s::Body::from(self.body.clone()));
         *response.status_mut() =
@@ -260,7 +260,7 @@ impl Faults {
         self.rules().clear();
     }
 
-    pub(super) fn plan(&self, request: &Record) -> Plan {
+    pub(super) fn plan(&self, request: &RequestRecord) -> Plan {
         self.rules()
             .iter()
             .filter(|rule| rule.applies(request))

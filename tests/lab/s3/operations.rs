@@ -18,11 +18,10 @@ use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_er
 use super::conditions::Conditions;
 use super::store::{Checksum, NULL_VERSION, Object, Store};
 use super::versions;
+use super::{MAX_KEYS, length};
 
 /// Maximum size of a single upload, in bytes.
 const LARGEST_UPLOAD: usize = 5 << 30;
-/// Maximum number of keys per page of a listing.
-pub(super) const LISTED_AT_ONCE: i32 = 1000;
 
 pub(super) struct Operations {
     store: Arc<Store>,
@@ -213,8 +212,8 @@ impl S3 for Operations {
             .continuation_token
             .clone()
             .or(input.start_after.clone());
-        let asked = input.max_keys.unwrap_or(LISTED_AT_ONCE);
-        let most = usize::try_from(asked.clamp(0, LISTED_AT_ONCE)).unwrap_or_default();
+        let asked = input.max_keys.unwrap_or(MAX_KEYS);
+        let most = usize::try_from(asked.clamp(0, MAX_KEYS)).unwrap_or_default();
         let mut found = Vec::new();
         for (key, object) in self.store.list(&input.bucket, &prefix) {
             let entry = match folder(&key, &prefix, input.delimiter.as_deref()) {
@@ -373,10 +372,6 @@ async fn collect(mut body: StreamingBlob) -> S3Result<Bytes> {
 
 fn incomplete(source: s3s::StdError) -> S3Error {
     S3Error::with_source(S3ErrorCode::IncompleteBody, source)
-}
-
-pub(super) fn length(bytes: usize) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn place(offset: u64) -> usize {

@@ -6,8 +6,8 @@ use s3s::dto::{
 };
 use s3s::{S3Result, s3_error};
 
-use super::operations::{LISTED_AT_ONCE, length};
 use super::store::Store;
+use super::{MAX_KEYS, length};
 
 /// One page, sorted by key and, for each key, newest first.
 pub(super) fn list(
@@ -19,8 +19,8 @@ pub(super) fn list(
         return Err(s3_error!(NotImplemented));
     }
     let prefix = input.prefix.clone().unwrap_or_default();
-    let asked = input.max_keys.unwrap_or(LISTED_AT_ONCE);
-    let most = usize::try_from(asked.clamp(0, LISTED_AT_ONCE)).unwrap_or_default();
+    let asked = input.max_keys.unwrap_or(MAX_KEYS);
+    let most = usize::try_from(asked.clamp(0, MAX_KEYS)).unwrap_or_default();
     let keys = store.list_versions(&input.bucket, &prefix).into_iter();
     let mut entries = keys.flat_map(|(key, versions)| {
         let numbered = versions.into_iter().enumerate();

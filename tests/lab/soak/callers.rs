@@ -161,16 +161,17 @@ impl Caller {
         let answer = connection.send(request).await?;
         let answered = Instant::now();
         ensure!(answer.status == 200, "{}: {}", answer.status, answer.text());
-        let said: Value = answer.json()?;
-        let version = said["model_version"].as_str().context("no version")?;
+        let body: Value = answer.json()?;
+        let version = body["model_version"].as_str().context("no version")?;
         ensure!(
             answer.header("x-model-version") == Some(version),
             "the header names version {:?}, the body {version}",
             answer.header("x-model-version")
         );
-        let y = said["outputs"][0]["data"][0].as_f64().context("no y")?;
+        let y = body["outputs"][0]["data"][0].as_f64().context("no y")?;
         let number = added(f64::from(x), y);
-        let number = number.with_context(|| format!("{x} became {y}, which no version computes"))?;
+        let number =
+            number.with_context(|| format!("{x} became {y}, which no version computes"))?;
         lock(&self.ledger).note(
             version,
             Sample {

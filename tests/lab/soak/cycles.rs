@@ -44,12 +44,12 @@ pub struct Cycles {
     /// `true` if the other file was uploaded since.
     put: bool,
     /// Counts so far.
-    pub tally: Tally,
+    pub tally: CycleTally,
 }
 
 /// Counts of requests, versions and failures.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct CycleTally {
     /// Requests sent.
     pub requests: u32,
     /// Number of new versions that responded.
@@ -64,9 +64,9 @@ pub struct Tally {
 
 /// Totals after the shutdown of the environment.
 #[derive(Debug)]
-pub struct Ended {
+pub struct CycleTotals {
     /// Final counts.
-    pub tally: Tally,
+    pub tally: CycleTally,
     /// Number of inferences in CloudWatch's metrics.
     pub counted: f64,
     /// Number of requests answered by S3 and CloudWatch.
@@ -98,12 +98,14 @@ impl Cycles {
             // Work that starts at an invocation is frozen while in progress.
             .env("MODEL_TAIL_BUDGET", "0")
             .timeout(Duration::from_secs(30))
-            .most_environments(1)
+            .max_environments(1)
             .clock(clock)
             .start()
             .await?;
         let first = function.answer(&request(1)).await?;
-        let environment = function.environment().context("no environment was created")?;
+        let environment = function
+            .environment()
+            .context("no environment was created")?;
         let processes = processes(&environment)?;
         let mut cycles = Self {
             clock,
@@ -116,7 +118,7 @@ impl Cycles {
             answers: 0,
             version: None,
             put: false,
-            tally: Tally::default(),
+            tally: CycleTally::default(),
         };
         cycles.judge(1, Ok(first));
         Ok(cycles)
@@ -149,7 +151,7 @@ impl Cycles {
     }
 
     /// Shuts the environment down.
-    pub async fn end(self) -> Result<Ended> {
+    pub async fn end(self) -> Result<CycleTotals> {
         let processes = processes(&self.environment)?;
         ensure!(
             processes == self.processes,
@@ -160,7 +162,7 @@ impl Cycles {
         let bad = reports.iter().find(|one| one.status != Status::Success);
         ensure!(bad.is_none(), "{bad:?}\n{log}");
         let filter = Filter::metric("Inferences").dimension("ModelName", "wine");
-        Ok(Ended {
+        Ok(CycleTotals {
             tally: self.tally,
             counted: self.cloudwatch.sum(&filter),
             answered: [self.s3.requests().len(), self.cloudwatch.requests().len()],

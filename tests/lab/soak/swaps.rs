@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::gate::Gate;
 use crate::http::Client;
 use crate::process::Process;
-use crate::s3::{Record, Rule, S3Server};
+use crate::s3::{RequestRecord, Rule, S3Server};
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -31,7 +31,7 @@ const ANSWERS: u64 = 8;
 
 /// A fault of a new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
+enum SwapFault {
     None,
     /// S3 rejects two polls as busy.
     Busy,
@@ -49,7 +49,7 @@ enum Trouble {
     NoModel,
 }
 
-impl Trouble {
+impl SwapFault {
     fn of(number: u16) -> Self {
         match number % 20 {
             3 => Self::Busy,
@@ -73,18 +73,18 @@ pub struct Swaps {
     size: Size,
     /// Number that the newest good version adds.
     newest: u16,
-    tally: Tally,
+    tally: SwapTally,
 }
 
 /// Counters, and the sidecar's resources after each swap.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct SwapTally {
     /// Good versions that were uploaded, including the first.
     pub good: u32,
     /// Versions that could not be loaded.
     pub bad: u32,
     /// Good versions with a fault.
-    pub troubled: u32,
+    pub with_fault: u32,
     /// Resources of the sidecar after each swap.
     pub usages: Vec<Usage>,
     /// Files in the cache.
@@ -117,9 +117,9 @@ impl Swaps {
             .start()?;
         process.wait_for(" ready ").await?;
         let callers = Callers::start(&Client::unix(&socket), pause);
-        let tally = Tally {
+        let tally = SwapTally {
             good: 1,
-            ..Tally::default()
+            ..SwapTally::default()
         };
         Ok(Self {
             s3,
@@ -133,19 +133,19 @@ impl Swaps {
     }
 
     /// Uploads a new version, possibly with a fault, and waits for its first responses.
-    pub async fn swap_in_trouble(&mut self) -> Result<()> {
-        let trouble = Trouble::of(self.newest + 1);
-        self.tally.troubled += u32::from(trouble != Trouble::None);
-        match trouble {
-            Trouble::None => self.put(),
-            Trouble::Busy => {
+    pub async fn swap_with_fault(&mut self) -> Result<()> {
+        let fault = SwapFault::of(self.newest + 1);
+        self.tally.with_fault += u32::from(fault != SwapFault::None);
+        match fault {
+            SwapFault::None => self.put(),
+            SwapFault::Busy => {
                 let busy = Rule::on("GET").first(2).status(503, "SlowDown");
                 self.s3.fail(busy);
                 self.put();
             }
-            Trouble::Reset => self.put_by(Rule::reset_after),
-            Trouble::Flipped => self.put_by(Rule::flip),
-            Trouble::Frozen => {
+            SwapFault::Reset => self.put_by(Rule::reset_after),
+            SwapFault::Flipped => self.put_by(Rule::flip),
+            SwapFault::Frozen => {
                 let gate = Gate::new();
                 self.put_by(|rule, middle| rule.stall_after(middle, &gate));
                 gate.reached(1).await?;
@@ -154,19 +154,19 @@ impl Swaps {
                 gate.open();
                 self.process.signal(Signal::SIGCONT)?;
             }
-            Trouble::Overtaken => {
+            SwapFault::Overtaken => {
                 let gate = Gate::new();
                 self.put_by(|rule, middle| rule.stall_after(middle, &gate));
                 gate.reached(1).await?;
                 self.put();
                 gate.open();
             }
-            Trouble::Torn => {
+            SwapFault::Torn => {
                 let whole = adder(self.size, self.newest + 1);
                 self.put_bad(&whole[..whole.len() / 2]).await?;
                 self.put();
             }
-            Trouble::NoModel => {
+            SwapFault::NoModel => {
                 let words = format!("no model, {}", self.newest);
                 self.put_bad(words.as_bytes()).await?;
                 self.put();
@@ -178,7 +178,7 @@ impl Swaps {
     /// Uploads a new version without a fault, and waits until the previous version was released.
     pub async fn swap(&mut self) -> Result<()> {
         let before = self.s3.requests().len();
-        // Record times are wall clock times, so both clocks are read at one moment.
+        // RequestRecord times are wall clock times, so both clocks are read at one moment.
         let (clock, wall) = (Instant::now(), SystemTime::now());
         self.put();
         self.callers.reach(self.newest.into()).await?;
@@ -194,7 +194,7 @@ impl Swaps {
     }
 
     /// Stops everything, and returns the counters and the responses.
-    pub async fn end(self) -> Result<(Tally, Ledger)> {
+    pub async fn end(self) -> Result<(SwapTally, Ledger)> {
         let ledger = self.callers.stop().await?;
         let status = self.process.terminate().await?;
         anyhow::ensure!(status.success(), "the sidecar exited with {status}");
@@ -224,8 +224,11 @@ impl Swaps {
     async fn put_bad(&mut self, bytes: &[u8]) -> Result<()> {
         self.tally.bad += 1;
         self.s3.put(BUCKET, KEY, bytes.to_vec());
-        let bad = self.s3.get(BUCKET, KEY).context("the bad version was not uploaded")?;
-        let seen = |requests: &[Record]| {
+        let bad = self
+            .s3
+            .get(BUCKET, KEY)
+            .context("the bad version was not uploaded")?;
+        let seen = |requests: &[RequestRecord]| {
             let known = requests.iter().filter(|one| one.status == Some(304));
             let mut known = known.filter_map(|one| one.if_none_match.as_deref());
             known.any(|etag| etag.trim_matches('"') == bad.etag.trim_matches('"'))

@@ -22,7 +22,7 @@ impl Usage {
     pub fn of(pid: i32) -> Result<Self> {
         let folder = format!("/proc/{pid}");
         let status = fs::read_to_string(format!("{folder}/status"));
-        let status = status.with_context(|| format!("process {pid} is gone"))?;
+        let status = status.with_context(|| format!("process {pid} does not run"))?;
         let number = |name: &str| -> Result<u32> {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());

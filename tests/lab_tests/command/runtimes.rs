@@ -49,9 +49,9 @@ async fn a_python_function_runs_on_its_real_client() {
     }
     let failed = served.invoke(r#"{"error":"as asked"}"#).await;
     assert!(failed.header("x-amz-function-error").is_some());
-    let told = failed.json().unwrap();
+    let error = failed.json().unwrap();
     assert_eq!(
-        (&told["errorType"], &told["errorMessage"]),
+        (&error["errorType"], &error["errorMessage"]),
         (&json!("ValueError"), &json!("as asked"))
     );
     wait_for(&served.out, "[ERROR] ValueError: as asked").await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Folders, INVOKE, wait_for};
 
 #[tokio::test]
-async fn an_invocation_is_answered_as_lambda_answers_it() {
+async fn an_invocation_returns_what_lambda_returns() {
     let folders = Folders::new();
     let served = folders.serve(&[]).await;
     let answer = served.invoke(r#"{"a":1}"#).await;
@@ -32,7 +32,7 @@ async fn an_invocation_is_answered_as_lambda_answers_it() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_log_comes_with_the_answer_when_asked_for() {
+async fn the_log_tail_is_returned_on_request() {
     let folders = Folders::new();
     let served = folders.serve(&[]).await;
     served.invoke("{}").await;
@@ -70,10 +70,10 @@ async fn an_event_is_taken_and_a_dry_run_does_nothing() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_refused_with_what_is_allowed() {
+async fn invalid_requests_are_rejected_with_the_allowed_values() {
     let folders = Folders::new();
     let served = folders.serve(&[]).await;
-    let message = |answer: lab::http::Answer| {
+    let message = |answer: lab::http::HttpResponse| {
         let json: Value = answer.json().unwrap();
         (
             answer.status.as_u16(),
@@ -98,11 +98,17 @@ async fn what_cannot_be_is_refused_with_what_is_allowed() {
     let (status, text) = message(served.invoke_with("{}", &[("x-amz-log-type", "All")]).await);
     assert_eq!(
         (status, text.as_str()),
-        (400, r#"invalid X-Amz-Log-Type: "All"; allowed: None or Tail"#)
+        (
+            400,
+            r#"invalid X-Amz-Log-Type: "All"; allowed: None or Tail"#
+        )
     );
     let client = Client::tcp(served.port);
     let (status, text) = message(client.get(INVOKE).await.unwrap());
-    assert_eq!((status, text.as_str()), (405, "method GET not allowed; allowed: POST"));
+    assert_eq!(
+        (status, text.as_str()),
+        (405, "method GET not allowed; allowed: POST")
+    );
     let (status, text) = message(client.get("/nothing").await.unwrap());
     assert_eq!(status, 404);
     assert!(text.contains(INVOKE), "{text}");
@@ -127,10 +133,7 @@ async fn environments_are_shown_frozen_thawed_and_reset() {
     let served = folders.serve(&[]).await;
     let head = served.done(&["status"]).await;
     assert_eq!(head.lines().count(), 1, "{head}");
-    assert_eq!(
-        served.done(&["freeze"]).await,
-        "freeze: no environments\n"
-    );
+    assert_eq!(served.done(&["freeze"]).await, "freeze: no environments\n");
 
     served.invoke("{}").await;
     let row = row_with(&served, "idle, frozen").await;
@@ -219,10 +222,10 @@ async fn as_many_environments_as_allowed_are_made() {
         .await;
     let (one, two) = tokio::join!(served.invoke(r#"{"hang":true}"#), async {
         wait_for(&served.out, r#"function: event {"hang":true}"#).await;
-        served.invoke(r#"{"beside":1}"#).await
+        served.invoke(r#"{"other":1}"#).await
     });
     assert!(one.header("x-amz-function-error").is_some());
-    assert_eq!(two.json().unwrap()["echo"]["beside"], 1);
+    assert_eq!(two.json().unwrap()["echo"]["other"], 1);
     assert_eq!(served.done(&["status"]).await.lines().count(), 3);
 }
 

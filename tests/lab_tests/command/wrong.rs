@@ -12,7 +12,7 @@ async fn refused(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[tokio::test]
-async fn a_mistake_names_the_flag_the_value_and_what_is_allowed() {
+async fn an_invalid_argument_names_the_flag_the_value_and_the_allowed_values() {
     let folders = Folders::new();
     let function = folders.function();
     for (flag, value, allowed) in [
@@ -52,7 +52,7 @@ async fn a_mistake_names_the_flag_the_value_and_what_is_allowed() {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_unknown_is_named() {
+async fn missing_and_unknown_arguments_are_named() {
     let (code, error) = refused(&["serve"]).await;
     assert_eq!(code, Some(2));
     assert!(error.contains("--function <DIR>"), "{error}");
@@ -65,7 +65,7 @@ async fn what_is_missing_or_unknown_is_named() {
 }
 
 #[tokio::test]
-async fn a_port_that_nobody_or_somebody_listens_on_is_named() {
+async fn an_unused_and_a_taken_port_are_named() {
     let port = Port::lease().unwrap();
     let number = port.number().to_string();
     let (code, error) = refused(&["status", "--port", &number]).await;

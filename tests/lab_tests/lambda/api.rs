@@ -1,7 +1,7 @@
 //! The Runtime and Extensions APIs: responses to each call.
 
 use http::{Method, Request};
-use lab::http::{Answer, Client};
+use lab::http::{Client, HttpResponse};
 
 use super::*;
 
@@ -29,7 +29,7 @@ impl Caller {
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Answer {
+    ) -> HttpResponse {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -38,12 +38,12 @@ impl Caller {
         self.client.send(request.unwrap()).await.unwrap()
     }
 
-    async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> HttpResponse {
         self.call(Method::POST, path, headers, body).await
     }
 }
 
-fn refusal(answer: &Answer) -> (u16, String) {
+fn refusal(answer: &HttpResponse) -> (u16, String) {
     let json = answer.json().unwrap();
     (
         answer.status.as_u16(),
@@ -132,7 +132,7 @@ async fn late_unknown_and_wrong_calls_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn who_registers_is_told_about_the_function_and_its_account() {
+async fn registering_returns_the_function_and_its_account() {
     let folders = Folders::new();
     let builder = folders.lambda().handler("model.handle");
     let lambda = builder.start().await.unwrap();

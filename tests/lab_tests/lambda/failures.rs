@@ -109,7 +109,7 @@ async fn a_timeout_is_an_error_and_resets_the_environment_with_its_tmp_kept() {
 }
 
 #[tokio::test]
-async fn an_extension_that_never_calls_next_times_the_invocation_out_after_the_answer() {
+async fn an_extension_that_never_calls_next_times_out_the_invocation_after_the_response() {
     let folders = Folders::new();
     let builder = folders
         .lambda()
@@ -270,11 +270,11 @@ async fn an_extension_that_ignores_shutdown_is_killed_when_its_2_seconds_are_up(
     assert_eq!(environment.state(), State::Gone);
     assert!(environment.processes(EXTENSION).is_empty());
     let calls = environment.trace();
-    let told = calls
+    let shutdown = calls
         .iter()
         .find(|call| call.event().as_deref() == Some("SHUTDOWN"))
         .unwrap();
-    let event: Value = serde_json::from_str(&told.response).unwrap();
+    let event: Value = serde_json::from_str(&shutdown.response).unwrap();
     assert_eq!(event["shutdownReason"], "spindown");
     assert!(!lambda.log().text().contains("extension: shutdown, done"));
 }

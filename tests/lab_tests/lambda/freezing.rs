@@ -66,7 +66,7 @@ async fn no_time_passes_where_the_clock_is_the_machines() {
 }
 
 #[tokio::test]
-async fn it_stays_warm_when_that_is_asked_for() {
+async fn freezing_can_be_disabled() {
     let folders = Folders::new();
     let builder = folders.lambda().freeze_when_idle(false);
     let lambda = builder.start().await.unwrap();

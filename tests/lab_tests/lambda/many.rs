@@ -4,9 +4,9 @@ use super::*;
 use futures_util::future::join_all;
 
 #[tokio::test]
-async fn who_finds_all_busy_gets_an_environment_of_its_own() {
+async fn an_invocation_with_all_environments_busy_gets_a_new_one() {
     let folders = Folders::new();
-    let lambda = folders.lambda().most_environments(2).start().await.unwrap();
+    let lambda = folders.lambda().max_environments(2).start().await.unwrap();
     let (first, second) = (json!({"until": "go"}), json!({}));
     let both = async {
         let calls = async {
@@ -35,7 +35,7 @@ async fn one_too_many_is_throttled_and_one_in_the_tail_is_waited_for() {
     let folders = Folders::new();
     let builder = folders
         .lambda()
-        .most_environments(1)
+        .max_environments(1)
         .env("PROBE_STAY_IN_TAIL", "done");
     let lambda = builder.start().await.unwrap();
     let event = json!({"until": "go"});
@@ -144,7 +144,7 @@ async fn managed_instances_take_invocations_side_by_side_and_are_never_frozen() 
 }
 
 #[tokio::test]
-async fn on_managed_instances_nobody_may_register_for_invoke() {
+async fn on_managed_instances_registering_for_invoke_is_rejected() {
     let folders = Folders::new();
     let lambda = folders.lambda().managed_instances(2).start().await.unwrap();
     let environment = environment(&lambda);

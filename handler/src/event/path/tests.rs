@@ -85,7 +85,7 @@ fn a_resource_that_does_not_fit_the_path_changes_nothing() {
 
 /// With the stage in front there is no custom domain, and so no base path.
 #[test]
-fn behind_a_stage_nothing_else_comes_off() {
+fn nothing_else_is_removed_after_a_stage() {
     let mapping = Mapping {
         resource: Some("/{proxy+}"),
         parameters: [("proxy".to_owned(), Some("predict".to_owned()))].into(),
@@ -107,7 +107,7 @@ fn the_root_of_a_mapped_api_is_the_root() {
 }
 
 #[test]
-fn the_stage_comes_off_and_only_the_stage() {
+fn only_the_stage_is_removed() {
     let local = |path: &'static str, stage| {
         let mapping = Mapping {
             stage,
@@ -125,7 +125,7 @@ fn the_stage_comes_off_and_only_the_stage() {
 }
 
 #[test]
-fn the_base_path_comes_off_and_only_the_base_path() {
+fn only_the_base_path_is_removed() {
     for text in ["/api/ml", "api/ml/", " /api/ml/ "] {
         let local = |path| {
             Mapping::default()
@@ -148,7 +148,7 @@ fn the_base_path_comes_off_and_only_the_base_path() {
 }
 
 #[test]
-fn the_base_path_comes_off_behind_the_stage_and_out_of_the_resource() {
+fn the_base_path_is_removed_after_the_stage_and_within_the_resource() {
     let mapping = Mapping {
         resource: Some("/scoring/{proxy+}"),
         parameters: [("proxy".to_owned(), Some("predict".to_owned()))].into(),
@@ -172,14 +172,14 @@ fn the_base_path_comes_off_behind_the_stage_and_out_of_the_resource() {
 proptest! {
     /// The path that the resource matched is unchanged after removing any prefix.
     #[test]
-    fn any_base_path_comes_off(base in "(/[^/%{}]{1,8}){0,3}", rest in "[^/%{}]{1,8}(/[^/%{}]{1,8}){0,3}") {
+    fn any_base_path_is_removed(base in "(/[^/%{}]{1,8}){0,3}", rest in "[^/%{}]{1,8}(/[^/%{}]{1,8}){0,3}") {
         let path = format!("{base}/{rest}");
         prop_assert_eq!(mapped(&path, "/{proxy+}", &[("proxy", &rest)]), format!("/{rest}"));
     }
 
     /// The result is a suffix of the path, whatever the other fields are.
     #[test]
-    fn nothing_is_made_up(path in ".*", resource in ".*", value in ".*", base in ".*") {
+    fn the_result_is_a_suffix_of_the_path(path in ".*", resource in ".*", value in ".*", base in ".*") {
         let mapping = Mapping {
             resource: Some(&resource),
             parameters: [("proxy".to_owned(), Some(value))].into(),

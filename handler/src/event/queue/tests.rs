@@ -18,7 +18,7 @@ fn rows_of(body: &Value) -> Option<(String, usize, bool)> {
 }
 
 #[test]
-fn what_is_a_row_beyond_doubt_can_be_sent_with_others() {
+fn unambiguous_rows_can_be_combined() {
     let row = |text: &str, count, by_name| Some((text.to_owned(), count, by_name));
     assert_eq!(
         rows_of(&json!({ "features": [1, 2] })),

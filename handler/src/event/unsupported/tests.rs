@@ -165,11 +165,11 @@ fn an_unknown_shape_is_left_to_the_sidecar() {
 }
 
 #[test]
-fn a_list_of_records_is_what_pipes_send() {
+fn a_list_of_records_is_recognised_as_eventbridge_pipes() {
     let named = |event: &str| Unsupported::of_records(event).map(|it| it.event().to_string());
     let words = named(r#"[{"messageId":"m","body":"{}","eventSource":"aws:sqs"}]"#).unwrap();
     assert!(
-        words.contains("Pipes") && words.contains("the queue itself"),
+        words.contains("Pipes") && words.contains("the queue invoke this function directly"),
         "{words}"
     );
     assert!(
@@ -182,7 +182,7 @@ fn a_list_of_records_is_what_pipes_send() {
 }
 
 #[test]
-fn a_source_of_any_length_is_repeated_in_part() {
+fn a_source_of_any_length_is_quoted_in_part() {
     let event = json!({ "eventSource": "x".repeat(100_000) });
     assert!(of(&event).unwrap().len() < 500);
 }

@@ -2,7 +2,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::event::{self, BasePath, Kind, Work};
+use crate::event::{self, BasePath, EventContent, EventKind};
 
 /// AWS's sample of a scheduled event.
 const SCHEDULED: &str = include_str!("../../../tests/events/eventbridge.json");
@@ -17,10 +17,10 @@ fn scheduled(changes: Value) -> String {
 
 fn call(event: &str) -> Call {
     let (kind, work) = event::read(event, &BasePath::default());
-    assert_eq!(kind, Kind::Direct);
+    assert_eq!(kind, EventKind::Direct);
     match work.unwrap() {
-        Work::Call(call) => call,
-        Work::Batch(batch) => panic!("{batch:?}"),
+        EventContent::Call(call) => call,
+        EventContent::Batch(batch) => panic!("{batch:?}"),
     }
 }
 

@@ -20,7 +20,7 @@ const ROUNDS: (usize, usize) = (3, 25);
 const TIME_FOR_ROUNDS: Duration = Duration::from_secs(5);
 
 /// Result of a comparison without an error.
-pub(super) enum Verdict {
+pub(super) enum Comparison {
     Agree {
         /// Number of inputs in words.
         inputs: String,
@@ -44,10 +44,12 @@ pub(super) fn compare(
     names: &DimensionNames,
     arguments: &inputs::InputOptions,
     tolerance: Option<f64>,
-) -> anyhow::Result<Verdict> {
+) -> anyhow::Result<Comparison> {
     let given = !arguments.files.is_empty();
     let before = engine.load(before, None)?;
-    let after = engine.load(after, None).context("cannot load the optimised model")?;
+    let after = engine
+        .load(after, None)
+        .context("cannot load the optimised model")?;
     if before.signature() != after.signature() {
         bail!("the optimised model has other inputs or outputs; nothing is written");
     }
@@ -61,7 +63,7 @@ pub(super) fn compare(
                 return Err(error)
                     .with_context(|| format!("--input {file}: the model cannot be run on it"));
             }
-            Err(error) => return Ok(Verdict::NotCompared(error.to_string())),
+            Err(error) => return Ok(Comparison::NotCompared(error.to_string())),
         };
         let found = run(&*after, inputs)
             .context("the optimised model fails where the original does not; nothing is written")?;
@@ -75,11 +77,11 @@ pub(super) fn compare(
             })
             .collect();
     }
-    let kind = if given { "given" } else { "made-up" };
+    let kind = if given { "given" } else { "generated" };
     let (count, plural) = (all.len(), if all.len() == 1 { "" } else { "s" });
     let first = all.into_iter().next().unwrap_or_default();
     let (was, is) = time(&*before, &*after, &first)?;
-    Ok(Verdict::Agree {
+    Ok(Comparison::Agree {
         inputs: format!("{count} {kind} input{plural}"),
         outputs,
         runs: Row {
@@ -152,7 +154,7 @@ fn time(
     Ok((median(times.0), median(times.1)))
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Agree {
@@ -166,8 +168,8 @@ impl fmt::Display for Verdict {
             }
             Self::NotCompared(reason) => write!(
                 f,
-                "outputs were NOT compared: the model cannot be run on inputs that are made up from its signature \
-                 ({reason}); give real ones with --input, or other lengths with --dim"
+                "outputs were NOT compared: the model cannot be run on inputs generated from its signature \
+                 ({reason}); give valid ones with --input, or other lengths with --dim"
             ),
         }
     }

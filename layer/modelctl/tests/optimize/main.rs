@@ -24,31 +24,35 @@ fn models() -> PathBuf {
 }
 
 /// Output, and `true` on success.
-struct Said {
+struct CommandOutput {
     success: bool,
     text: String,
 }
 
-fn modelctl(arguments: &[&str]) -> Said {
+fn modelctl(arguments: &[&str]) -> CommandOutput {
     let output = Command::new(env!("CARGO_BIN_EXE_modelctl"))
         .args(arguments)
         .output()
         .unwrap();
     let text = [output.stdout, output.stderr].concat();
-    Said {
+    CommandOutput {
         success: output.status.success(),
         text: String::from_utf8(text).unwrap(),
     }
 }
 
-fn optimize(model: &Path, output: &Path, more: &[&str]) -> Said {
+fn optimize(model: &Path, output: &Path, more: &[&str]) -> CommandOutput {
     let paths = [model.to_str().unwrap(), "-o", output.to_str().unwrap()];
     modelctl(&[&["optimize"], &paths[..], more].concat())
 }
 
 #[track_caller]
-fn refused(said: &Said, reason: &str) {
-    assert!(!said.success && said.text.contains(reason), "{}", said.text);
+fn refused(output: &CommandOutput, reason: &str) {
+    assert!(
+        !output.success && output.text.contains(reason),
+        "{}",
+        output.text
+    );
 }
 
 /// File names in a folder.
@@ -105,18 +109,18 @@ fn dense() -> Model {
 }
 
 #[test]
-fn a_large_model_becomes_a_graph_and_its_data_and_gives_the_same() {
+fn a_large_model_becomes_a_graph_and_external_data_with_the_same_outputs() {
     let (folder, given) = with(&dense());
     let out = folder.path().join("new/out");
-    let said = optimize(&given, &out, &["--dim", "rows=3", "--favour", "balance"]);
-    assert!(said.success, "{}", said.text);
+    let output = optimize(&given, &out, &["--dim", "rows=3", "--favour", "balance"]);
+    assert!(output.success, "{}", output.text);
     assert!(
-        said.text.contains("outputs agree on 3 made-up inputs"),
+        output.text.contains("outputs agree on 3 generated inputs"),
         "{}",
-        said.text
+        output.text
     );
     for row in ["bytes ", "load ", "peak memory ", "one run "] {
-        assert!(said.text.contains(row), "{}", said.text);
+        assert!(output.text.contains(row), "{}", output.text);
     }
 
     let data = "model.onnx.data".to_owned();
@@ -169,8 +173,8 @@ fn a_small_model_stays_one_file() {
         ("balance", AtLoad::AsItIs),
         ("runs", AtLoad::Optimise),
     ] {
-        let said = optimize(&given, &made, &["--favour", favour, "--force"]);
-        assert!(said.success, "{}", said.text);
+        let output = optimize(&given, &made, &["--favour", favour, "--force"]);
+        assert!(output.success, "{}", output.text);
         assert_eq!(description(&made).at_load(), at_load);
     }
     assert_eq!(
@@ -185,14 +189,14 @@ fn a_small_model_stays_one_file() {
 }
 
 #[test]
-fn a_model_whose_data_lie_in_files_is_read_with_them() {
+fn a_model_with_external_data_is_read_with_it() {
     let folder = tempfile::tempdir().unwrap();
-    let said = optimize(
+    let output = optimize(
         &models().join("external/several-files.onnx"),
         folder.path(),
         &[],
     );
-    assert!(said.success, "{}", said.text);
+    assert!(output.success, "{}", output.text);
     let made = folder.path().join("several-files.onnx");
     assert_eq!(description(&made).external.len(), 0);
     let x = Tensor::new(vec![4], vec![0.0_f32; 4]).unwrap();
@@ -204,7 +208,7 @@ fn a_model_whose_data_lie_in_files_is_read_with_them() {
 }
 
 #[test]
-fn what_is_there_is_replaced_only_when_told_and_the_model_itself_never() {
+fn existing_files_are_replaced_only_with_force_and_the_model_itself_never() {
     let folder = tempfile::tempdir().unwrap();
     let given = folder.path().join("given.onnx");
     fs::copy(models().join("fixed-batch.onnx"), &given).unwrap();
@@ -215,8 +219,8 @@ fn what_is_there_is_replaced_only_when_told_and_the_model_itself_never() {
         "out.onnx already exists; --force replaces it",
     );
     assert_eq!(fs::read(&out).unwrap(), b"before");
-    let said = optimize(&given, &out, &["--force"]);
-    assert!(said.success, "{}", said.text);
+    let output = optimize(&given, &out, &["--force"]);
+    assert!(output.success, "{}", output.text);
     assert!(description(&out).mark().is_some());
 
     let content = fs::read(&given).unwrap();
@@ -285,23 +289,24 @@ fn nothing_is_written_when_the_outputs_differ() {
             .node("Add", &["same", "random"], &["y"]),
     );
     let out = folder.path().join("out");
-    let said = optimize(&given, &out, &[]);
+    let output = optimize(&given, &out, &[]);
     refused(
-        &said,
+        &output,
         "output \"y\" of the optimised model differs: the largest difference is ",
     );
     assert!(
-        said.text
+        output
+            .text
             .contains("times the tolerance; nothing is written"),
         "{}",
-        said.text
+        output.text
     );
     assert_eq!(
         names(folder.path()),
         BTreeSet::from(["model.onnx".to_owned()])
     );
-    let said = optimize(&given, &out, &["--tolerance", "2"]);
-    assert!(said.success, "{}", said.text);
+    let output = optimize(&given, &out, &["--tolerance", "2"]);
+    assert!(output.success, "{}", output.text);
 }
 
 /// place int64 [n] → y, the elements at these indices of a list of one: it fails on any index but
@@ -317,20 +322,20 @@ fn picky() -> (TempDir, PathBuf) {
 }
 
 #[test]
-fn what_was_not_compared_is_said_and_inputs_can_be_given() {
+fn a_skipped_comparison_is_reported_and_inputs_can_be_given() {
     let (folder, given) = picky();
     let out = folder.path().join("out");
-    let said = optimize(&given, &out, &[]);
-    assert!(said.success, "{}", said.text);
+    let output = optimize(&given, &out, &[]);
+    assert!(output.success, "{}", output.text);
     assert!(
-        said.text.contains("outputs were NOT compared"),
+        output.text.contains("outputs were NOT compared"),
         "{}",
-        said.text
+        output.text
     );
     assert!(
-        said.text.contains("give real ones with --input"),
+        output.text.contains("give valid ones with --input"),
         "{}",
-        said.text
+        output.text
     );
 
     let request = |place: i64| {
@@ -339,12 +344,12 @@ fn what_was_not_compared_is_said_and_inputs_can_be_given() {
         fs::write(&file, json!({ "inputs": [input] }).to_string()).unwrap();
         file.to_str().unwrap().to_owned()
     };
-    let said = optimize(&given, &out, &["--force", "--input", &request(0)]);
-    assert!(said.success, "{}", said.text);
+    let output = optimize(&given, &out, &["--force", "--input", &request(0)]);
+    assert!(output.success, "{}", output.text);
     assert!(
-        said.text.contains("outputs agree on 1 given input;"),
+        output.text.contains("outputs agree on 1 given input;"),
         "{}",
-        said.text
+        output.text
     );
     let bad = optimize(&given, &out, &["--force", "--input", &request(5)]);
     refused(&bad, "5.json: the model cannot be run on it");
@@ -381,9 +386,9 @@ fn a_marked_model_is_loaded_as_it_is() {
             content.extend(Mark { by, at_load }.bytes());
         }
         fs::write(&file, content).unwrap();
-        let said = modelctl(&["load", file.to_str().unwrap()]);
-        assert!(said.success, "{}", said.text);
-        let took: serde_json::Value = serde_json::from_str(&said.text).unwrap();
+        let output = modelctl(&["load", file.to_str().unwrap()]);
+        assert!(output.success, "{}", output.text);
+        let took: serde_json::Value = serde_json::from_str(&output.text).unwrap();
         took["peak_bytes"].as_u64().unwrap()
     };
     let megabytes_400 = 400_000_000;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
-use super::super::machine::{Reply, Request};
+use super::super::machine::{ApiRequest, ApiResponse};
 use super::IDENTIFIER;
 
 const RUNTIME: &str = "/2018-06-01/";
@@ -87,37 +87,43 @@ impl Route {
     }
 
     /// The call, or the response if there is nothing to decide.
-    pub(super) fn request(self, headers: &HeaderMap, body: Bytes) -> Result<Request, Reply> {
+    pub(super) fn request(
+        self,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<ApiRequest, ApiResponse> {
         let text = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
         let from = text(IDENTIFIER);
         let kind = text("lambda-extension-function-error-type");
         Ok(match self {
-            Self::Runtime(RuntimeCall::Next) => Request::RuntimeNext,
-            Self::Runtime(RuntimeCall::Response(id)) => Request::Response {
+            Self::Runtime(RuntimeCall::Next) => ApiRequest::RuntimeNext,
+            Self::Runtime(RuntimeCall::Response(id)) => ApiRequest::Response {
                 id,
                 mode: text("lambda-runtime-function-response-mode"),
                 body,
             },
-            Self::Runtime(RuntimeCall::Error(id)) => Request::Error { id, body },
-            Self::Runtime(RuntimeCall::InitError) => Request::RuntimeInitError { body },
-            Self::Register => Request::Register {
+            Self::Runtime(RuntimeCall::Error(id)) => ApiRequest::Error { id, body },
+            Self::Runtime(RuntimeCall::InitError) => ApiRequest::RuntimeInitError { body },
+            Self::Register => ApiRequest::Register {
                 name: text("lambda-extension-name"),
                 account: text("lambda-extension-accept-feature")
                     .is_some_and(|list| list.split(',').any(|one| one.trim() == "accountId")),
                 body,
             },
-            Self::Next => Request::ExtensionNext { from },
-            Self::InitError => Request::ExtensionInitError { from, kind },
-            Self::ExitError => Request::ExtensionExitError { from, kind },
+            Self::Next => ApiRequest::ExtensionNext { from },
+            Self::InitError => ApiRequest::ExtensionInitError { from, kind },
+            Self::ExitError => ApiRequest::ExtensionExitError { from, kind },
             Self::NotSupported(kind, message) => {
-                return Err(Reply::error(StatusCode::ACCEPTED, kind, message));
+                return Err(ApiResponse::error(StatusCode::ACCEPTED, kind, message));
             }
-            Self::Ping => return Err(Reply::new(StatusCode::OK, "pong").plain()),
+            Self::Ping => return Err(ApiResponse::new(StatusCode::OK, "pong").plain()),
             Self::NoSuchPath => {
-                return Err(Reply::new(StatusCode::NOT_FOUND, "404 page not found\n").plain());
+                return Err(
+                    ApiResponse::new(StatusCode::NOT_FOUND, "404 page not found\n").plain(),
+                );
             }
             Self::NoSuchMethod => {
-                return Err(Reply::new(StatusCode::METHOD_NOT_ALLOWED, "").plain());
+                return Err(ApiResponse::new(StatusCode::METHOD_NOT_ALLOWED, "").plain());
             }
         })
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::WhyNot;
+use super::CgroupError;
 
 /// The control groups of this machine.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,10 +23,10 @@ pub(super) struct Trees {
     pub(super) pids: Option<PathBuf>,
 }
 
-pub(super) fn find() -> Result<Found, WhyNot> {
+pub(super) fn find() -> Result<Found, CgroupError> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    read(&mounts, &own).ok_or(WhyNot::NoHierarchy)
+    read(&mounts, &own).ok_or(CgroupError::NoHierarchy)
 }
 
 /// A machine may have both versions. Version 1 is used if it has memory and CPU.

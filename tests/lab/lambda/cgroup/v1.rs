@@ -1,9 +1,11 @@
 //! Version 1: each resource has its own hierarchy, and a process is in one group of each.
 
 use super::hierarchy::Trees;
-use super::{Limits, MAX_TASKS, PERIOD_MICROS, Share, Version, WhyNot, make as make_group, write};
+use super::{
+    CgroupError, Limits, MAX_TASKS, PERIOD_MICROS, Share, Version, make as make_group, write,
+};
 
-pub(super) fn make(trees: &Trees, name: &str, share: Share) -> Result<Limits, WhyNot> {
+pub(super) fn make(trees: &Trees, name: &str, share: Share) -> Result<Limits, CgroupError> {
     let memory = make_group(&trees.memory, name)?;
     // From here on, dropping the value removes the created groups after any failure.
     let mut limits = Limits {

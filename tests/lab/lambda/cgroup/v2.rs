@@ -5,11 +5,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Limits, MAX_TASKS, PERIOD_MICROS, Share, Version, WhyNot, make as make_group, write};
+use super::{
+    CgroupError, Limits, MAX_TASKS, PERIOD_MICROS, Share, Version, make as make_group, write,
+};
 
 /// Creates a group below the first of `parents` that delegates memory and CPU and is writable.
-pub(super) fn make(parents: &[PathBuf], name: &str, share: Share) -> Result<Limits, WhyNot> {
-    let mut refused = WhyNot::NoHierarchy;
+pub(super) fn make(parents: &[PathBuf], name: &str, share: Share) -> Result<Limits, CgroupError> {
+    let mut refused = CgroupError::NoHierarchy;
     for parent in parents
         .iter()
         .filter(|parent| hands_on(parent, "memory") && hands_on(parent, "cpu"))
@@ -22,7 +24,7 @@ pub(super) fn make(parents: &[PathBuf], name: &str, share: Share) -> Result<Limi
     Err(refused)
 }
 
-fn make_below(parent: &Path, name: &str, share: Share) -> Result<Limits, WhyNot> {
+fn make_below(parent: &Path, name: &str, share: Share) -> Result<Limits, CgroupError> {
     let group = make_group(parent, name)?;
     let limits = Limits {
         version: Version::Two,
@@ -76,10 +78,10 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_handed_on_there_are_no_limits() {
+    fn without_delegated_resources_there_are_no_limits() {
         let tree = tempfile::tempdir().unwrap();
         fs::write(tree.path().join("cgroup.subtree_control"), "cpuset pids").unwrap();
         let error = make(&[tree.path().to_owned()], "mine", Share::of(256)).unwrap_err();
-        assert!(matches!(error, WhyNot::NoHierarchy), "{error}");
+        assert!(matches!(error, CgroupError::NoHierarchy), "{error}");
     }
 }

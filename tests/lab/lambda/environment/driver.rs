@@ -6,74 +6,36 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::super::LambdaError;
-use super::super::function::Ledger;
+use super::super::command::{EnvironmentCommand, InvocationOutcome};
+use super::super::function_state::FunctionState;
 use super::super::machine::{
-    Account, Effect, Event, Exit, Input, Machine, Now, Reply, Request, Setup, Who,
+    Account, ApiResponse, Effect, Input, Machine, Now, ProcessRole, Setup,
 };
 use super::super::report::{Report, billed};
 use super::super::sandbox::NotFrozen;
-use super::Parts;
-use super::state::{Seen, ShutdownReason, State};
+use super::super::state::{EnvironmentView, ShutdownReason, State};
+use super::SharedState;
 
 const MB: u64 = 1024 * 1024;
-
-/// A command to an environment.
-#[derive(Debug)]
-pub(in super::super) enum Order {
-    /// A process inside calls the API.
-    Call {
-        at: Instant,
-        id: Uuid,
-        request: Request,
-        reply: oneshot::Sender<Reply>,
-    },
-    /// A caller has disconnected before its response.
-    HungUp(Uuid),
-    Begin,
-    Invoke {
-        event: Event,
-        answer: oneshot::Sender<Outcome>,
-    },
-    Exited(u32, Who, Exit),
-    NotLaunched(u32, Who, String),
-    Freeze(oneshot::Sender<Result<(), NotFrozen>>),
-    Thaw(oneshot::Sender<()>),
-    LetPass(Duration, oneshot::Sender<Result<(), LambdaError>>),
-    /// Answered when the reset is complete.
-    Reset(ShutdownReason, oneshot::Sender<()>),
-    Shutdown(ShutdownReason, oneshot::Sender<()>),
-}
-
-/// Outcome of an invocation.
-#[derive(Debug)]
-pub(in super::super) enum Outcome {
-    Answered {
-        body: Bytes,
-        failed: bool,
-    },
-    /// The environment was shutting down.
-    NotTaken,
-}
 
 pub(super) struct Driver {
     machine: Machine,
     extensions: Vec<String>,
-    parts: Arc<Parts>,
-    ledger: Arc<Ledger>,
-    given: Arc<AtomicUsize>,
+    shared: Arc<SharedState>,
+    function: Arc<FunctionState>,
+    reserved: Arc<AtomicUsize>,
     active: ActiveClock,
-    orders: mpsc::UnboundedSender<Order>,
-    inbox: mpsc::UnboundedReceiver<Order>,
+    commands: mpsc::UnboundedSender<EnvironmentCommand>,
+    inbox: mpsc::UnboundedReceiver<EnvironmentCommand>,
     /// One task per process, which waits for its exit.
     watchers: JoinSet<()>,
-    replies: HashMap<Uuid, oneshot::Sender<Reply>>,
-    callers: HashMap<String, oneshot::Sender<Outcome>>,
+    replies: HashMap<Uuid, oneshot::Sender<ApiResponse>>,
+    callers: HashMap<String, oneshot::Sender<InvocationOutcome>>,
     /// Callers that wait for the end of a reset or a shutdown.
     until_ended: Vec<oneshot::Sender<()>>,
     idle: Idle,
@@ -83,20 +45,23 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         setup: Setup,
-        parts: Arc<Parts>,
-        ledger: Arc<Ledger>,
-        given: Arc<AtomicUsize>,
+        shared: Arc<SharedState>,
+        function: Arc<FunctionState>,
+        reserved: Arc<AtomicUsize>,
         idle_limit: Option<Duration>,
-        (orders, inbox): (mpsc::UnboundedSender<Order>, mpsc::UnboundedReceiver<Order>),
+        (commands, inbox): (
+            mpsc::UnboundedSender<EnvironmentCommand>,
+            mpsc::UnboundedReceiver<EnvironmentCommand>,
+        ),
     ) -> Self {
         Self {
             extensions: setup.extensions.clone(),
             machine: Machine::new(setup),
-            active: ActiveClock::new(parts.made),
-            parts,
-            ledger,
-            given,
-            orders,
+            active: ActiveClock::new(shared.made),
+            shared,
+            function,
+            reserved,
+            commands,
             inbox,
             watchers: JoinSet::new(),
             replies: HashMap::new(),
@@ -109,11 +74,14 @@ impl Driver {
 
     pub(super) async fn run(mut self) {
         while self.machine.state() != State::Gone {
-            let due = self.machine.due().and_then(|due| self.active.when(due));
+            let due = self
+                .machine
+                .due()
+                .and_then(|due| self.active.instant_of(due));
             let idle = self.idle.due();
             tokio::select! {
                 biased;
-                Some(order) = self.inbox.recv() => self.take(order).await,
+                Some(command) = self.inbox.recv() => self.handle(command).await,
                 () = until(due) => self.step(Instant::now(), Input::Tick).await,
                 () = until(idle) => {
                     let going = Input::Shutdown(ShutdownReason::Spindown);
@@ -124,18 +92,18 @@ impl Driver {
         }
         // Closing first makes later senders fail; commands already queued get a response below.
         self.inbox.close();
-        while let Ok(order) = self.inbox.try_recv() {
-            if let Order::Invoke { answer, .. } = order {
-                let _ = answer.send(Outcome::NotTaken);
+        while let Ok(command) = self.inbox.try_recv() {
+            if let EnvironmentCommand::Invoke { answer, .. } = command {
+                let _ = answer.send(InvocationOutcome::NotAccepted);
             }
         }
-        self.ledger.stir();
+        self.function.wake_waiters();
     }
 
-    async fn take(&mut self, order: Order) {
+    async fn handle(&mut self, command: EnvironmentCommand) {
         let now = Instant::now();
-        match order {
-            Order::Call {
+        match command {
+            EnvironmentCommand::Call {
                 at,
                 id,
                 request,
@@ -144,40 +112,40 @@ impl Driver {
                 self.replies.insert(id, reply);
                 self.step(at, Input::Call(id, request)).await;
             }
-            Order::HungUp(id) => {
+            EnvironmentCommand::HungUp(id) => {
                 self.replies.remove(&id);
                 self.step(now, Input::HungUp(id)).await;
             }
-            Order::Begin => self.step(now, Input::Begin).await,
-            Order::Invoke { event, answer } => {
+            EnvironmentCommand::Begin => self.step(now, Input::Begin).await,
+            EnvironmentCommand::Invoke { event, answer } => {
                 self.callers.insert(event.id.clone(), answer);
                 self.step(now, Input::Invoke(event)).await;
             }
-            Order::Exited(generation, who, exit) => {
-                self.parts.processes.forget(who);
-                self.step(now, Input::Exited(generation, who, exit)).await;
+            EnvironmentCommand::Exited(generation, role, exit) => {
+                self.shared.processes.forget(role);
+                self.step(now, Input::Exited(generation, role, exit)).await;
             }
-            Order::NotLaunched(generation, who, why) => {
-                self.step(now, Input::NotLaunched(generation, who, why))
+            EnvironmentCommand::NotLaunched(generation, role, why) => {
+                self.step(now, Input::NotLaunched(generation, role, why))
                     .await;
             }
-            Order::Freeze(done) => {
+            EnvironmentCommand::Freeze(done) => {
                 let frozen = self.freeze().await;
                 let _ = done.send(frozen);
             }
-            Order::Thaw(done) => {
+            EnvironmentCommand::Thaw(done) => {
                 self.thaw();
                 let _ = done.send(());
             }
-            Order::LetPass(time, done) => {
+            EnvironmentCommand::LetPass(time, done) => {
                 let passed = self.let_pass(time);
                 let _ = done.send(passed);
             }
-            Order::Reset(reason, done) => {
+            EnvironmentCommand::Reset(reason, done) => {
                 self.until_ended.push(done);
                 self.step(now, Input::Reset(reason)).await;
             }
-            Order::Shutdown(reason, done) => {
+            EnvironmentCommand::Shutdown(reason, done) => {
                 self.until_ended.push(done);
                 self.step(now, Input::Shutdown(reason)).await;
             }
@@ -191,14 +159,14 @@ impl Driver {
         };
         let effects = self.machine.step(now, input);
         // Capacity is freed before the state is published, so that a reader of the state finds it.
-        let over = |effect: &&Effect| matches!(effect, Effect::Over(_) | Effect::NotTaken(_));
-        let places = effects.iter().filter(over).count();
-        self.given.fetch_sub(places, Ordering::AcqRel);
+        let over = |effect: &&Effect| matches!(effect, Effect::Over(_) | Effect::NotAccepted(_));
+        let freed = effects.iter().filter(over).count();
+        self.reserved.fetch_sub(freed, Ordering::AcqRel);
         // Published before any response, so that a caller finds the state that matches its
         // response.
-        self.show();
+        self.publish();
         for effect in effects {
-            self.carry_out(effect).await;
+            self.perform(effect).await;
         }
         if self.machine.state() != State::Ending {
             for done in self.until_ended.drain(..) {
@@ -207,19 +175,19 @@ impl Driver {
         }
     }
 
-    async fn carry_out(&mut self, effect: Effect) {
+    async fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Start(generation, who) => self.start(generation, who),
-            Effect::Terminate(who) => self.parts.processes.terminate(who),
-            Effect::Kill(who) => {
-                if let Some(running) = self.parts.processes.of(who) {
+            Effect::Start(generation, role) => self.start(generation, role),
+            Effect::Terminate(role) => self.shared.processes.terminate(role),
+            Effect::Kill(role) => {
+                if let Some(running) = self.shared.processes.of(role) {
                     tokio::task::spawn_blocking(move || running.kill());
                 }
             }
             Effect::Thaw => self.thaw(),
             Effect::Freeze => {
                 if let Err(error) = self.freeze().await {
-                    self.ledger.log.push(&format!("lab: {error}"));
+                    self.function.log.push(&format!("lab: {error}"));
                 }
             }
             Effect::Reply(id, reply) => {
@@ -228,81 +196,82 @@ impl Driver {
                 }
             }
             Effect::HangUp => self.replies.clear(),
-            Effect::Log(line) => self.ledger.log.push(&line),
+            Effect::Log(line) => self.function.log.push(&line),
             Effect::Answer { id, body, failed } => {
                 if let Some(caller) = self.callers.remove(&id) {
-                    let _ = caller.send(Outcome::Answered { body, failed });
+                    let _ = caller.send(InvocationOutcome::Answered { body, failed });
                 }
             }
             Effect::Report(account) => self.report(account).await,
             Effect::Over(id) => self.over(&id, false),
-            Effect::NotTaken(id) => self.over(&id, true),
+            Effect::NotAccepted(id) => self.over(&id, true),
         }
     }
 
-    fn start(&mut self, generation: u32, who: Who) {
-        let name = match who {
-            Who::Runtime => "runtime",
-            Who::Extension(place) => self.extensions.get(place).map_or("", String::as_str),
+    fn start(&mut self, generation: u32, role: ProcessRole) {
+        let name = match role {
+            ProcessRole::Runtime => "runtime",
+            ProcessRole::Extension(place) => self.extensions.get(place).map_or("", String::as_str),
         };
-        let parts = &self.parts;
-        let started = parts.processes.start(
-            who,
+        let shared = &self.shared;
+        let started = shared.processes.start(
+            role,
             name,
-            parts.limits.as_ref(),
-            parts.clock.as_ref(),
-            &self.ledger.log,
+            shared.limits.as_ref(),
+            shared.clock.as_ref(),
+            &self.function.log,
         );
-        let orders = self.orders.clone();
+        let commands = self.commands.clone();
         match started {
             Ok(running) => {
                 self.watchers.spawn(async move {
                     let status = running.wait().await;
-                    let _ = orders.send(Order::Exited(generation, who, status.into()));
+                    let _ =
+                        commands.send(EnvironmentCommand::Exited(generation, role, status.into()));
                 });
             }
             Err(why) => {
-                let _ = orders.send(Order::NotLaunched(generation, who, why));
+                let _ = commands.send(EnvironmentCommand::NotLaunched(generation, role, why));
             }
         }
     }
 
     async fn freeze(&mut self) -> Result<(), NotFrozen> {
-        if self.active.stands() {
+        if self.active.is_stopped() {
             return Ok(());
         }
-        let parts = Arc::clone(&self.parts);
-        let frozen = tokio::task::spawn_blocking(move || parts.processes.freeze()).await;
+        let shared = Arc::clone(&self.shared);
+        let frozen = tokio::task::spawn_blocking(move || shared.processes.freeze()).await;
         frozen.unwrap_or(Ok(()))?;
         self.active.stop();
-        if let Some(clock) = &self.parts.clock {
+        if let Some(clock) = &self.shared.clock {
             clock.froze();
         }
-        self.show();
+        self.publish();
         Ok(())
     }
 
     fn thaw(&mut self) {
-        if !self.active.stands() {
+        if !self.active.is_stopped() {
             return;
         }
-        if let Some(clock) = &self.parts.clock
+        if let Some(clock) = &self.shared.clock
             && let Err(error) = clock.thawed()
         {
-            self.ledger
+            self.function
                 .log
                 .push(&format!("lab: cannot set the clock: {error}"));
         }
-        self.active.go_on();
-        self.show();
-        self.parts.processes.thaw();
+        self.active.resume();
+        self.publish();
+        self.shared.processes.thaw();
     }
 
     fn let_pass(&mut self, time: Duration) -> Result<(), LambdaError> {
-        if !self.active.stands() {
+        if !self.active.is_stopped() {
             return Err(LambdaError::NoTimePasses("the environment is not frozen"));
         }
-        let Some(clock) = &self.parts.clock else {
+        let Some(clock) = &self.shared.clock else {
             return Err(LambdaError::NoTimePasses("its clock is the machine's"));
         };
         self.idle.passed += time;
@@ -314,13 +283,13 @@ impl Driver {
 
     /// Writes the END and REPORT lines.
     async fn report(&mut self, account: Account) {
-        let parts = Arc::clone(&self.parts);
+        let shared = Arc::clone(&self.shared);
         let peak = tokio::task::spawn_blocking(move || {
             // A group is charged for file pages only if it was the first to read them. That is
             // always so on Lambda and seldom here, so the resident memory of the processes is taken
             // if it is larger.
-            let counted = parts.limits.as_ref().and_then(super::Limits::peak_bytes);
-            let resident = parts.processes.peak_resident_bytes();
+            let counted = shared.limits.as_ref().and_then(super::Limits::peak_bytes);
+            let resident = shared.processes.peak_resident_bytes();
             counted.unwrap_or_default().max(resident)
         });
         self.peak_bytes = self.peak_bytes.max(peak.await.unwrap_or_default());
@@ -331,36 +300,36 @@ impl Driver {
             duration: account.duration,
             post_runtime_extensions: account.tail,
             max_memory_mb: self.peak_bytes.div_ceil(MB),
-            memory_mb: self.ledger.memory_mb,
+            memory_mb: self.function.memory_mb,
             status: account.status,
         };
-        let log = &self.ledger.log;
+        let log = &self.function.log;
         log.push(&format!("END RequestId: {}", report.request_id));
         log.push(report.line().trim_end());
-        self.ledger.reports.push(report);
+        self.function.reports.push(report);
     }
 
     /// Frees the invocation's capacity and wakes waiting invocations.
-    fn over(&mut self, id: &str, not_taken: bool) {
+    fn over(&mut self, id: &str, not_accepted: bool) {
         if let Some(caller) = self.callers.remove(id)
-            && not_taken
+            && not_accepted
         {
-            let _ = caller.send(Outcome::NotTaken);
+            let _ = caller.send(InvocationOutcome::NotAccepted);
         }
-        self.ledger.stir();
+        self.function.wake_waiters();
     }
 
     /// Publishes the current state.
-    fn show(&mut self) {
-        let now = Seen {
+    fn publish(&mut self) {
+        let now = EnvironmentView {
             state: self.machine.state(),
-            frozen: self.active.stands(),
+            frozen: self.active.is_stopped(),
         };
-        self.idle.look(now.state);
-        self.parts.seen.send_if_modified(|seen| {
+        self.idle.update(now.state);
+        self.shared.seen.send_if_modified(|seen| {
             let changed = std::mem::replace(seen, now) != now;
             if changed {
-                let since = self.parts.since.lock();
+                let since = self.shared.since.lock();
                 *since.unwrap_or_else(PoisonError::into_inner) = Instant::now();
             }
             changed
@@ -368,7 +337,7 @@ impl Driver {
     }
 
     fn epoch_ms(&self) -> u64 {
-        let clock = self.parts.clock.as_ref();
+        let clock = self.shared.clock.as_ref();
         let now = clock.map_or_else(SystemTime::now, super::SharedClock::now);
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or_default()
@@ -386,42 +355,42 @@ async fn until(when: Option<Instant>) {
 #[derive(Debug)]
 struct ActiveClock {
     made: Instant,
-    stood: Duration,
-    stands_since: Option<Instant>,
+    stopped_for: Duration,
+    stopped_since: Option<Instant>,
 }
 
 impl ActiveClock {
     fn new(made: Instant) -> Self {
         Self {
             made,
-            stood: Duration::ZERO,
-            stands_since: None,
+            stopped_for: Duration::ZERO,
+            stopped_since: None,
         }
     }
 
-    fn stands(&self) -> bool {
-        self.stands_since.is_some()
+    fn is_stopped(&self) -> bool {
+        self.stopped_since.is_some()
     }
 
     fn stop(&mut self) {
-        self.stands_since.get_or_insert_with(Instant::now);
+        self.stopped_since.get_or_insert_with(Instant::now);
     }
 
-    fn go_on(&mut self) {
-        if let Some(since) = self.stands_since.take() {
-            self.stood += since.elapsed();
+    fn resume(&mut self) {
+        if let Some(since) = self.stopped_since.take() {
+            self.stopped_for += since.elapsed();
         }
     }
 
     fn at(&self, moment: Instant) -> Duration {
-        let moment = self.stands_since.map_or(moment, |since| since.min(moment));
+        let moment = self.stopped_since.map_or(moment, |since| since.min(moment));
         let since = moment.saturating_duration_since(self.made);
-        since.saturating_sub(self.stood)
+        since.saturating_sub(self.stopped_for)
     }
 
     /// Real time at which this clock will reach `time`, if it keeps running.
-    fn when(&self, time: Duration) -> Option<Instant> {
-        (!self.stands()).then(|| self.made + self.stood + time)
+    fn instant_of(&self, time: Duration) -> Option<Instant> {
+        (!self.is_stopped()).then(|| self.made + self.stopped_for + time)
     }
 }
 
@@ -443,7 +412,7 @@ impl Idle {
         }
     }
 
-    fn look(&mut self, state: State) {
+    fn update(&mut self, state: State) {
         if matches!(state, State::Idle | State::Empty) {
             self.since.get_or_insert_with(Instant::now);
         } else {

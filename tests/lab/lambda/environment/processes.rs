@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use super::super::SharedClock;
 use super::super::builder::Builder;
 use super::super::cgroup::Limits;
-use super::super::machine::Who;
+use super::super::machine::ProcessRole;
 use super::super::sandbox::environment::{self, Facts};
 use super::super::sandbox::{NotFrozen, Running, Sandbox};
 use crate::log_capture::LogCapture;
@@ -25,7 +25,7 @@ pub(super) struct Processes {
     function: PathBuf,
     tmp: PathBuf,
     facts: Facts,
-    running: Mutex<BTreeMap<Who, Arc<Running>>>,
+    running: Mutex<BTreeMap<ProcessRole, Arc<Running>>>,
 }
 
 impl Processes {
@@ -45,15 +45,15 @@ impl Processes {
     /// The reason of the failure, in the platform's wording where it has one.
     pub(super) fn start(
         &self,
-        who: Who,
+        role: ProcessRole,
         name: &str,
         limits: Option<&Limits>,
         clock: Option<&SharedClock>,
         log: &LogCapture,
     ) -> Result<Arc<Running>, String> {
-        let (program, variables) = match who {
-            Who::Runtime => (self.bootstrap()?, environment::runtime(&self.facts)),
-            Who::Extension(_) => {
+        let (program, variables) = match role {
+            ProcessRole::Runtime => (self.bootstrap()?, environment::runtime(&self.facts)),
+            ProcessRole::Extension(_) => {
                 if !is_executable(&self.layer.join("extensions").join(name)) {
                     return Err("PermissionDenied".to_owned());
                 }
@@ -68,7 +68,7 @@ impl Processes {
             .spawn(log)
             .map_err(|error| error.to_string())?;
         let running = Arc::new(running);
-        self.running().insert(who, Arc::clone(&running));
+        self.running().insert(role, Arc::clone(&running));
         Ok(running)
     }
 
@@ -88,25 +88,25 @@ impl Processes {
         }
     }
 
-    pub(super) fn of(&self, who: Who) -> Option<Arc<Running>> {
-        self.running().get(&who).cloned()
+    pub(super) fn of(&self, role: ProcessRole) -> Option<Arc<Running>> {
+        self.running().get(&role).cloned()
     }
 
     /// Removes an exited process, unless it was already replaced.
-    pub(super) fn forget(&self, who: Who) {
+    pub(super) fn forget(&self, role: ProcessRole) {
         let mut running = self.running();
-        let ended = match running.get(&who) {
-            Some(one) if one.ended().is_some() => running.remove(&who),
+        let ended = match running.get(&role) {
+            Some(one) if one.ended().is_some() => running.remove(&role),
             _ => None,
         };
         drop(running);
         drop(ended);
     }
 
-    pub(super) fn terminate(&self, who: Who) {
+    pub(super) fn terminate(&self, role: ProcessRole) {
         // The sandbox's first child is the program itself.
         let program = self
-            .of(who)
+            .of(role)
             .and_then(|running| running.pids().into_iter().min());
         if let Some(pid) = program {
             // An error means that the process has exited since.
@@ -166,7 +166,7 @@ impl Processes {
         self.running().values().cloned().collect()
     }
 
-    fn running(&self) -> MutexGuard<'_, BTreeMap<Who, Arc<Running>>> {
+    fn running(&self) -> MutexGuard<'_, BTreeMap<ProcessRole, Arc<Running>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

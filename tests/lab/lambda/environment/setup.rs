@@ -20,7 +20,7 @@ const FUNCTION: &str = "lab";
 /// Account id in AWS's emulator's function ARNs.
 const ACCOUNT: &str = "012345678912";
 
-/// Folder for `/tmp`; a folder given to the builder goes to the first environment.
+/// Folder for `/tmp`; a folder reserved to the builder goes to the first environment.
 pub(super) fn tmp(builder: &Builder, number: usize) -> Result<Arc<TempDir>, LambdaError> {
     match &builder.tmp {
         Some(tmp) if number == 0 => Ok(Arc::clone(tmp)),

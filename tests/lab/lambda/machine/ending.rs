@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use super::super::environment::ShutdownReason;
 use super::super::report::Status;
+use super::super::state::ShutdownReason;
 use super::super::{RUNTIME_SHUTDOWN_LIMIT, SHUTDOWN_LIMIT};
-use super::invoke::Failure;
-use super::runtime::Runtime;
-use super::{Effect, Effects, Machine, Now, Phase, Who};
+use super::in_flight::InvocationFailure;
+use super::{Effect, Effects, Machine, Now, Phase, ProcessRole};
 
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -18,12 +17,12 @@ pub(super) struct Ending {
     pub(super) reason: ShutdownReason,
     /// Deadline on the environment's wall clock.
     pub(super) deadline_ms: u64,
-    stage: Stage,
+    stage: EndingStage,
     pub(super) after: After,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum EndingStage {
     Runtime,
     Extensions,
     Killed,
@@ -43,15 +42,15 @@ pub(super) enum After {
 impl Ending {
     pub(super) fn due(&self) -> Option<Duration> {
         match self.stage {
-            Stage::Runtime => Some(self.since + RUNTIME_SHUTDOWN_LIMIT),
-            Stage::Extensions => Some(self.since + SHUTDOWN_LIMIT),
-            Stage::Killed => None,
+            EndingStage::Runtime => Some(self.since + RUNTIME_SHUTDOWN_LIMIT),
+            EndingStage::Extensions => Some(self.since + SHUTDOWN_LIMIT),
+            EndingStage::Killed => None,
         }
     }
 
     /// Returns `true` if an extension's `next` must return SHUTDOWN.
-    pub(super) fn tells_extensions(&self) -> bool {
-        self.stage == Stage::Extensions
+    pub(super) fn notifies_extensions(&self) -> bool {
+        self.stage == EndingStage::Extensions
     }
 }
 
@@ -67,8 +66,8 @@ impl Machine {
         self.begin_ending(now, reason, after, effects);
         if !asked {
             self.kill(effects);
-        } else if self.alive.contains(&Who::Runtime) {
-            effects.push(Effect::Terminate(Who::Runtime));
+        } else if self.alive.contains(&ProcessRole::Runtime) {
+            effects.push(Effect::Terminate(ProcessRole::Runtime));
         }
         self.go_on_ending(now, effects);
     }
@@ -80,34 +79,38 @@ impl Machine {
         self.go_on_ending(now, effects);
     }
 
-    pub(super) fn end_by_hand(
+    pub(super) fn end_on_request(
         &mut self,
         now: Now,
         reason: ShutdownReason,
-        for_good: bool,
+        permanently: bool,
         effects: &mut Effects,
     ) {
-        let after = if for_good { After::Gone } else { After::Empty };
+        let after = if permanently {
+            After::Gone
+        } else {
+            After::Empty
+        };
         match &mut self.phase {
             Phase::Gone => return,
             Phase::Empty => {
-                if for_good {
+                if permanently {
                     self.phase = Phase::Gone;
                 }
                 return;
             }
             Phase::Ending(ending) => {
-                if for_good {
+                if permanently {
                     ending.after = After::Gone;
                 }
                 return;
             }
             Phase::Init(_) | Phase::Ready => {}
         }
-        let failure = Failure {
-            kind: "Sandbox.Failure".to_owned(),
+        let failure = InvocationFailure {
+            kind: "Sandbox.InvocationFailure".to_owned(),
             message: format!("the environment was ended: {reason}"),
-            status: Status::Error("Sandbox.Failure".to_owned()),
+            status: Status::Error("Sandbox.InvocationFailure".to_owned()),
         };
         match self.init_since() {
             Some(since) => self.fail_waiting(now, since, &failure, effects),
@@ -123,16 +126,16 @@ impl Machine {
         let overdue = ending.due().is_some_and(|due| due <= now.active);
         if self.alive.is_empty() {
             self.ended(now, effects);
-        } else if ending.stage == Stage::Runtime {
-            let runs = self.alive.contains(&Who::Runtime);
+        } else if ending.stage == EndingStage::Runtime {
+            let runs = self.alive.contains(&ProcessRole::Runtime);
             if runs && overdue {
-                effects.push(Effect::Kill(Who::Runtime));
+                effects.push(Effect::Kill(ProcessRole::Runtime));
             }
             if !runs || overdue {
-                ending.stage = Stage::Extensions;
-                self.tell_extensions(effects);
+                ending.stage = EndingStage::Extensions;
+                self.notify_extensions(effects);
             }
-        } else if ending.stage == Stage::Extensions && overdue {
+        } else if ending.stage == EndingStage::Extensions && overdue {
             self.kill(effects);
         }
     }
@@ -150,31 +153,33 @@ impl Machine {
             since: now.active,
             reason,
             deadline_ms: now.epoch_ms + limit,
-            stage: Stage::Runtime,
+            stage: EndingStage::Runtime,
             after,
         });
     }
 
-    fn tell_extensions(&mut self, effects: &mut Effects) {
+    fn notify_extensions(&mut self, effects: &mut Effects) {
         let Phase::Ending(ending) = &self.phase else {
             return;
         };
-        for who in &self.alive {
-            let Who::Extension(place) = who else { continue };
+        for role in &self.alive {
+            let ProcessRole::Extension(place) = role else {
+                continue;
+            };
             match self.extensions.get_mut(*place) {
                 Some(extension) if extension.wants_shutdown() => {
-                    extension.hand_shutdown(ending, effects);
+                    extension.deliver_shutdown(ending, effects);
                 }
-                _ => effects.push(Effect::Kill(*who)),
+                _ => effects.push(Effect::Kill(*role)),
             }
         }
     }
 
     fn kill(&mut self, effects: &mut Effects) {
         if let Phase::Ending(ending) = &mut self.phase {
-            ending.stage = Stage::Killed;
+            ending.stage = EndingStage::Killed;
         }
-        effects.extend(self.alive.iter().map(|who| Effect::Kill(*who)));
+        effects.extend(self.alive.iter().map(|role| Effect::Kill(*role)));
     }
 
     fn ended(&mut self, now: Now, effects: &mut Effects) {
@@ -184,14 +189,14 @@ impl Machine {
         let after = ending.after;
         effects.push(Effect::HangUp);
         effects.extend(self.failed.drain(..).map(Effect::Over));
-        self.runtime = Runtime::default();
+        self.runtime = Default::default();
         self.extensions.clear();
         self.registration = false;
         match after {
             After::Gone => {
                 self.phase = Phase::Gone;
                 let waiting = self.waiting.drain(..);
-                effects.extend(waiting.map(|event| Effect::NotTaken(event.id)));
+                effects.extend(waiting.map(|event| Effect::NotAccepted(event.id)));
             }
             After::Empty | After::Init => {
                 self.phase = Phase::Empty;

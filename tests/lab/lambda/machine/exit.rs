@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
-use super::Who;
+use super::ProcessRole;
 
 /// Exit of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +23,16 @@ impl From<ExitStatus> for Exit {
 
 impl Exit {
     /// Message for the log and the caller.
-    pub(super) fn message(self, who: Who) -> String {
-        match (who, self) {
-            (Who::Runtime, Self::Code(0)) => "Runtime exited without providing a reason".into(),
-            (Who::Runtime, other) => format!("Runtime exited with error: {}", other.words()),
-            (Who::Extension(_), Self::Code(0)) => "exit code 0".into(),
-            (Who::Extension(_), other) => other.words(),
+    pub(super) fn message(self, role: ProcessRole) -> String {
+        match (role, self) {
+            (ProcessRole::Runtime, Self::Code(0)) => {
+                "Runtime exited without providing a reason".into()
+            }
+            (ProcessRole::Runtime, other) => {
+                format!("Runtime exited with error: {}", other.words())
+            }
+            (ProcessRole::Extension(_), Self::Code(0)) => "exit code 0".into(),
+            (ProcessRole::Extension(_), other) => other.words(),
         }
     }
 

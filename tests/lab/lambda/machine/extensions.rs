@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::super::MAX_EXTENSIONS;
 use super::ending::Ending;
-use super::invoke::InFlight;
-use super::{Effect, Effects, Machine, Phase, Reply};
+use super::in_flight::InFlight;
+use super::{ApiResponse, Effect, Effects, Machine, Phase};
 
 const IDENTIFIER: &str = "lambda-extension-identifier";
 const EVENT_IDENTIFIER: &str = "lambda-extension-event-identifier";
@@ -20,11 +20,11 @@ pub(super) struct Extension {
     origin: Origin,
     /// Identifier, assigned at registration.
     identifier: Option<Uuid>,
-    state: Stage,
+    state: ExtensionState,
     invoke: bool,
     shutdown: bool,
     /// `true` once SHUTDOWN was delivered, the last event.
-    told: bool,
+    shutdown_delivered: bool,
     /// Pending call of `next`.
     waiting: Option<Uuid>,
     /// Type of the reported error, or of the failure to start.
@@ -41,7 +41,7 @@ enum Origin {
 
 /// States of RIE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ExtensionState {
     Started,
     Registered,
     Ready,
@@ -53,7 +53,7 @@ enum Stage {
 
 /// Error report of an extension before it exits.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fault {
+pub(super) enum ErrorReport {
     Init,
     Exit,
 }
@@ -111,17 +111,17 @@ impl Extension {
             name: name.to_owned(),
             origin,
             identifier: None,
-            state: Stage::Started,
+            state: ExtensionState::Started,
             invoke: false,
             shutdown: false,
-            told: false,
+            shutdown_delivered: false,
             waiting: None,
             error: None,
         }
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.state == Stage::Ready
+        self.state == ExtensionState::Ready
     }
 
     /// Returns `true` if the extension must still call `next` before an invocation ends.
@@ -134,7 +134,7 @@ impl Extension {
     }
 
     pub(super) fn not_launched(&mut self, why: &str) {
-        self.state = Stage::LaunchError;
+        self.state = ExtensionState::LaunchError;
         self.error = Some(why.to_owned());
     }
 
@@ -161,14 +161,14 @@ impl Extension {
     }
 
     /// Delivers an event to a pending `next`.
-    fn hand(&mut self, reply: impl FnOnce(Uuid) -> Reply, effects: &mut Effects) {
-        self.state = Stage::Running;
+    fn deliver(&mut self, reply: impl FnOnce(Uuid) -> ApiResponse, effects: &mut Effects) {
+        self.state = ExtensionState::Running;
         if let Some(call) = self.waiting.take() {
             effects.push(Effect::Reply(call, reply(call)));
         }
     }
 
-    pub(super) fn hand_invoke(&mut self, one: &InFlight, arn: &str, effects: &mut Effects) {
+    pub(super) fn deliver_invoke(&mut self, one: &InFlight, arn: &str, effects: &mut Effects) {
         if self.invoke && self.is_ready() {
             let body = InvokeEvent {
                 event_type: "INVOKE",
@@ -181,14 +181,14 @@ impl Extension {
                 },
             };
             let named = |call: Uuid| event(&body).with(EVENT_IDENTIFIER, call.to_string());
-            self.hand(named, effects);
+            self.deliver(named, effects);
         }
     }
 
     /// Delivers SHUTDOWN to a pending `next`; otherwise the next call returns it.
-    pub(super) fn hand_shutdown(&mut self, ending: &Ending, effects: &mut Effects) {
-        if self.waiting.is_some() && !self.told {
-            self.told = true;
+    pub(super) fn deliver_shutdown(&mut self, ending: &Ending, effects: &mut Effects) {
+        if self.waiting.is_some() && !self.shutdown_delivered {
+            self.shutdown_delivered = true;
             let reason = ending.reason.to_string();
             let body = ShutdownEvent {
                 event_type: "SHUTDOWN",
@@ -196,12 +196,12 @@ impl Extension {
                 shutdown_reason: &reason,
             };
             // RIE's renderer sets no content type for this event.
-            self.hand(|_| event(&body).plain(), effects);
+            self.deliver(|_| event(&body).plain(), effects);
         }
     }
 }
 
-impl Stage {
+impl ExtensionState {
     fn name(self) -> &'static str {
         match self {
             Self::Started => "Started",
@@ -215,7 +215,7 @@ impl Stage {
     }
 }
 
-impl Fault {
+impl ErrorReport {
     fn kind(self) -> &'static str {
         match self {
             Self::Init => "Extension.InitError",
@@ -223,17 +223,20 @@ impl Fault {
         }
     }
 
-    fn stage(self) -> Stage {
+    fn stage(self) -> ExtensionState {
         match self {
-            Self::Init => Stage::InitError,
-            Self::Exit => Stage::ExitError,
+            Self::Init => ExtensionState::InitError,
+            Self::Exit => ExtensionState::ExitError,
         }
     }
 
-    fn may_follow(self, stage: Stage) -> bool {
+    fn may_follow(self, stage: ExtensionState) -> bool {
         match self {
-            Self::Init => stage == Stage::Registered,
-            Self::Exit => matches!(stage, Stage::Registered | Stage::Ready | Stage::Running),
+            Self::Init => stage == ExtensionState::Registered,
+            Self::Exit => matches!(
+                stage,
+                ExtensionState::Registered | ExtensionState::Ready | ExtensionState::Running
+            ),
         }
     }
 }
@@ -246,39 +249,42 @@ impl Machine {
         account: bool,
         body: &[u8],
         effects: &mut Effects,
-    ) -> Reply {
+    ) -> ApiResponse {
         let Some(name) = name.filter(|name| !name.is_empty()) else {
-            return Reply::forbidden("Extension.InvalidExtensionName", "Empty extension name");
+            return ApiResponse::forbidden(
+                "Extension.InvalidExtensionName",
+                "Empty extension name",
+            );
         };
         let events = match events(body) {
             Ok(events) => events,
-            Err(why) => return Reply::forbidden("InvalidRequestFormat", &why),
+            Err(why) => return ApiResponse::forbidden("InvalidRequestFormat", &why),
         };
         let known = self
             .extensions
             .iter()
             .position(|one| one.origin == Origin::External && one.name == name);
         if let Err(why) = self.check_events(&events, known.is_some()) {
-            return Reply::forbidden("Extension.InvalidEventType", &why);
+            return ApiResponse::forbidden("Extension.InvalidEventType", &why);
         }
         let place = match known.map_or_else(|| self.add_internal(name), Ok) {
             Ok(place) => place,
             Err(refusal) => return refusal,
         };
         let Some(extension) = self.extensions.get_mut(place) else {
-            return Reply::internal();
+            return ApiResponse::internal();
         };
-        if extension.state != Stage::Started {
-            return Reply::no_way_for_extension(extension.state.name(), "Registered", name);
+        if extension.state != ExtensionState::Started {
+            return ApiResponse::no_way_for_extension(extension.state.name(), "Registered", name);
         }
-        extension.state = Stage::Registered;
+        extension.state = ExtensionState::Registered;
         extension.identifier = Some(call);
         extension.invoke = events.iter().any(|event| event == "INVOKE");
         extension.shutdown = events.iter().any(|event| event == "SHUTDOWN");
         let all = self
             .extensions
             .iter()
-            .all(|one| one.state != Stage::Started);
+            .all(|one| one.state != ExtensionState::Started);
         if all && matches!(self.phase, Phase::Init(_)) && !self.runtime.is_started() {
             self.start_runtime(effects);
         }
@@ -289,7 +295,7 @@ impl Machine {
             handler: &self.setup.handler,
         };
         let text = serde_json::to_string(&facts).unwrap_or_default() + "\n";
-        Reply::new(StatusCode::OK, text).with(IDENTIFIER, call.to_string())
+        ApiResponse::new(StatusCode::OK, text).with(IDENTIFIER, call.to_string())
     }
 
     fn check_events(&self, events: &[String], external: bool) -> Result<(), String> {
@@ -308,19 +314,22 @@ impl Machine {
         Ok(())
     }
 
-    fn add_internal(&mut self, name: &str) -> Result<usize, Reply> {
+    fn add_internal(&mut self, name: &str) -> Result<usize, ApiResponse> {
         if !self.registration {
-            return Err(Reply::forbidden(
+            return Err(ApiResponse::forbidden(
                 "Extension.RegistrationClosed",
                 "Extension registration closed already",
             ));
         }
         if self.extensions.len() >= MAX_EXTENSIONS {
             let message = format!("Extension limit ({MAX_EXTENSIONS}) reached");
-            return Err(Reply::forbidden("Extension.TooManyExtensions", &message));
+            return Err(ApiResponse::forbidden(
+                "Extension.TooManyExtensions",
+                &message,
+            ));
         }
         if self.extensions.iter().any(|one| one.name == name) {
-            return Err(Reply::forbidden(
+            return Err(ApiResponse::forbidden(
                 "Extension.InvalidExtensionState",
                 "Extension with this name already registered",
             ));
@@ -334,50 +343,53 @@ impl Machine {
         call: Uuid,
         from: Option<&str>,
         effects: &mut Effects,
-    ) -> Option<Reply> {
+    ) -> Option<ApiResponse> {
         let (identifier, place) = match self.find(from) {
             Ok((identifier, Some(place))) => (identifier, place),
-            Ok((identifier, None)) => return Some(Reply::unknown_extension(identifier)),
+            Ok((identifier, None)) => return Some(ApiResponse::unknown_extension(identifier)),
             Err(refusal) => return Some(refusal),
         };
         let extension = self.extensions.get_mut(place)?;
-        if !matches!(extension.state, Stage::Registered | Stage::Running) {
+        if !matches!(
+            extension.state,
+            ExtensionState::Registered | ExtensionState::Running
+        ) {
             let state = extension.state.name();
-            return Some(Reply::no_way_for_extension(
+            return Some(ApiResponse::no_way_for_extension(
                 state,
                 "Ready",
                 &identifier.to_string(),
             ));
         }
-        extension.state = Stage::Ready;
+        extension.state = ExtensionState::Ready;
         extension.waiting = Some(call);
         if let Phase::Ending(ending) = &self.phase
-            && ending.tells_extensions()
+            && ending.notifies_extensions()
             && extension.shutdown
         {
-            extension.hand_shutdown(ending, effects);
+            extension.deliver_shutdown(ending, effects);
         }
         None
     }
 
     pub(super) fn extension_error(
         &mut self,
-        fault: Fault,
+        fault: ErrorReport,
         from: Option<&str>,
         kind: Option<String>,
-    ) -> Reply {
+    ) -> ApiResponse {
         let (identifier, place) = match self.find(from) {
             Ok(found) => found,
             Err(refusal) => return refusal,
         };
         let Some(kind) = kind.filter(|kind| !kind.is_empty()) else {
-            return Reply::forbidden(
+            return ApiResponse::forbidden(
                 "Extension.MissingHeader",
                 "Lambda-Extension-Function-Error-Type not found",
             );
         };
         let Some(extension) = place.and_then(|place| self.extensions.get_mut(place)) else {
-            return Reply::forbidden(
+            return ApiResponse::forbidden(
                 "Extension.UnknownExtensionIdentifier",
                 "Unknown Lambda-Extension-Identifier",
             );
@@ -390,24 +402,24 @@ impl Machine {
             // After a repeated report the first one stays.
             let from = extension.state.name();
             let to = match fault {
-                Fault::Init => "InitError",
-                Fault::Exit => "Exited",
+                ErrorReport::Init => "InitError",
+                ErrorReport::Exit => "Exited",
             };
-            return Reply::no_way_for_extension(from, to, &identifier.to_string());
+            return ApiResponse::no_way_for_extension(from, to, &identifier.to_string());
         }
         self.fatal.get_or_insert(fault.kind());
-        Reply::accepted()
+        ApiResponse::accepted()
     }
 
-    fn find(&self, from: Option<&str>) -> Result<(Uuid, Option<usize>), Reply> {
+    fn find(&self, from: Option<&str>) -> Result<(Uuid, Option<usize>), ApiResponse> {
         let Some(from) = from.filter(|from| !from.is_empty()) else {
-            return Err(Reply::forbidden(
+            return Err(ApiResponse::forbidden(
                 "Extension.MissingExtensionIdentifier",
                 "Missing Lambda-Extension-Identifier header",
             ));
         };
         let Ok(identifier) = Uuid::try_parse(from) else {
-            return Err(Reply::forbidden(
+            return Err(ApiResponse::forbidden(
                 "Extension.InvalidExtensionIdentifier",
                 "Invalid Lambda-Extension-Identifier",
             ));
@@ -437,6 +449,6 @@ fn events(body: &[u8]) -> Result<Vec<String>, String> {
     Ok(registration.events.unwrap_or_default())
 }
 
-fn event(body: &impl Serialize) -> Reply {
-    Reply::new(StatusCode::OK, serde_json::to_vec(body).unwrap_or_default())
+fn event(body: &impl Serialize) -> ApiResponse {
+    ApiResponse::new(StatusCode::OK, serde_json::to_vec(body).unwrap_or_default())
 }

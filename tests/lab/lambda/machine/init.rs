@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use super::super::MAX_EXTENSIONS;
-use super::super::environment::ShutdownReason;
 use super::super::report::{Status, milliseconds};
+use super::super::state::ShutdownReason;
 use super::ending::After;
-use super::invoke::{Failure, InFlight};
+use super::in_flight::{InFlight, InvocationFailure};
 use super::runtime::Runtime;
-use super::{Effect, Effects, Extension, Machine, Now, Phase, Who};
+use super::{Effect, Effects, Extension, Machine, Now, Phase, ProcessRole};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Init {
@@ -79,8 +79,11 @@ impl Machine {
             return;
         }
         for place in 0..self.extensions.len() {
-            self.alive.insert(Who::Extension(place));
-            effects.push(Effect::Start(self.generation, Who::Extension(place)));
+            self.alive.insert(ProcessRole::Extension(place));
+            effects.push(Effect::Start(
+                self.generation,
+                ProcessRole::Extension(place),
+            ));
         }
         if self.extensions.is_empty() {
             self.start_runtime(effects);
@@ -118,7 +121,7 @@ impl Machine {
             self.end(now, ShutdownReason::Spindown, After::Init, effects);
             return;
         }
-        let failure = Failure {
+        let failure = InvocationFailure {
             kind: kind.to_owned(),
             message: message.to_owned(),
             status: Status::Error(kind.to_owned()),
@@ -144,7 +147,7 @@ impl Machine {
                 self.kill_all(now, After::Init, effects);
             }
             Within::Invocation => {
-                let failure = Failure::timeout(self.setup.timeout);
+                let failure = InvocationFailure::timeout(self.setup.timeout);
                 self.fail_waiting(now, init.since, &failure, effects);
                 self.end(now, ShutdownReason::Timeout, After::Empty, effects);
             }
@@ -163,11 +166,11 @@ impl Machine {
         &mut self,
         now: Now,
         since: Duration,
-        failure: &Failure,
+        failure: &InvocationFailure,
         effects: &mut Effects,
     ) {
         while let Some(event) = self.waiting.pop_front() {
-            effects.push(super::invoke::start_line(&event));
+            effects.push(super::in_flight::start_line(&event));
             let mut one = InFlight::new(event, now, since, self.setup.timeout);
             one.init = self.init.take();
             self.in_flight.push(one);

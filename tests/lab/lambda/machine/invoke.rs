@@ -4,104 +4,19 @@
 
 use std::time::Duration;
 
-use super::super::environment::ShutdownReason;
 use super::super::report::Status;
+use super::super::state::ShutdownReason;
 use super::ending::After;
-use super::reply::function_error;
-use super::{Account, Effect, Effects, Event, Extension, Machine, Now, Phase};
-
-/// An invocation in progress.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    pub(super) event: Event,
-    since: Duration,
-    due: Duration,
-    /// Deadline on the environment's wall clock.
-    pub(super) deadline_ms: u64,
-    /// Duration of the Init to report.
-    pub(super) init: Option<Duration>,
-    /// On managed instances: `true` once a worker of the runtime has taken the event.
-    pub(super) delivered: bool,
-    /// `true` once the caller has a response.
-    pub(super) answered: bool,
-    /// Time at which the runtime called `next` again.
-    pub(super) runtime_done: Option<Duration>,
-}
-
-/// Reason why invocations end without a response of the function.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) kind: String,
-    pub(super) message: String,
-    pub(super) status: Status,
-}
-
-impl Failure {
-    pub(super) fn timeout(timeout: Duration) -> Self {
-        Self {
-            kind: "Sandbox.Timedout".to_owned(),
-            message: format!("Task timed out after {:.2} seconds", timeout.as_secs_f64()),
-            status: Status::Timeout,
-        }
-    }
-
-    fn line(&self, id: &str) -> String {
-        match &self.status {
-            Status::Timeout => format!("{id} {}", self.message),
-            _ => format!("RequestId: {id} Error: {}", self.message),
-        }
-    }
-}
-
-impl InFlight {
-    pub(super) fn new(event: Event, now: Now, since: Duration, timeout: Duration) -> Self {
-        let due = since + timeout;
-        let left = due.saturating_sub(now.active).as_millis();
-        Self {
-            event,
-            since,
-            due,
-            deadline_ms: now.epoch_ms + u64::try_from(left).unwrap_or_default(),
-            init: None,
-            delivered: false,
-            answered: false,
-            runtime_done: None,
-        }
-    }
-
-    pub(super) fn is_answered(&self) -> bool {
-        self.answered
-    }
-
-    pub(super) fn due(&self) -> Duration {
-        self.due
-    }
-
-    fn account(&self, now: Now, status: Status) -> Account {
-        let took = now.active.saturating_sub(self.since);
-        let tail = self
-            .runtime_done
-            .map(|done| now.active.saturating_sub(done));
-        Account {
-            id: self.event.id.clone(),
-            init: self.init,
-            duration: took.min(self.due.saturating_sub(self.since)),
-            tail: tail.unwrap_or_default(),
-            status,
-        }
-    }
-}
-
-pub(super) fn start_line(event: &Event) -> Effect {
-    Effect::Log(format!("START RequestId: {} Version: $LATEST", event.id))
-}
+use super::in_flight::{InFlight, InvocationFailure, start_line};
+use super::response::function_error;
+use super::{Effect, Effects, Event, Extension, Machine, Now, Phase};
 
 impl Machine {
     pub(super) fn invoke(&mut self, now: Now, event: Event, effects: &mut Effects) {
         match &self.phase {
-            Phase::Gone => effects.push(Effect::NotTaken(event.id)),
+            Phase::Gone => effects.push(Effect::NotAccepted(event.id)),
             Phase::Ending(ending) if ending.after == After::Gone => {
-                effects.push(Effect::NotTaken(event.id));
+                effects.push(Effect::NotAccepted(event.id));
             }
             Phase::Empty => {
                 self.waiting.push_back(event);
@@ -135,10 +50,10 @@ impl Machine {
         let mut one = InFlight::new(event, now, since, self.setup.timeout);
         one.init = self.init.take();
         for extension in &mut self.extensions {
-            extension.hand_invoke(&one, &self.setup.arn, effects);
+            extension.deliver_invoke(&one, &self.setup.arn, effects);
         }
         self.in_flight.push(one);
-        self.hand_out(effects);
+        self.deliver_event(effects);
     }
 
     /// Ends the invocations that are complete.
@@ -169,13 +84,13 @@ impl Machine {
     }
 
     pub(super) fn invocation_timed_out(&mut self, now: Now, effects: &mut Effects) {
-        let failure = Failure::timeout(self.setup.timeout);
+        let failure = InvocationFailure::timeout(self.setup.timeout);
         if !self.setup.managed {
             self.fail(now, &failure, effects);
             self.end(now, ShutdownReason::Timeout, After::Empty, effects);
             return;
         }
-        let late = |one: &mut InFlight| one.due <= now.active;
+        let late = |one: &mut InFlight| one.due() <= now.active;
         let late: Vec<_> = self.in_flight.extract_if(.., late).collect();
         for one in late {
             let id = one.event.id.clone();
@@ -188,7 +103,7 @@ impl Machine {
     /// Fails the invocations after the exit of a process.
     pub(super) fn fail_invocations(&mut self, now: Now, message: &str, effects: &mut Effects) {
         let kind = self.fatal_type().to_owned();
-        let failure = Failure {
+        let failure = InvocationFailure {
             message: message.to_owned(),
             status: Status::Error(kind.clone()),
             kind,
@@ -198,7 +113,7 @@ impl Machine {
 
     /// Ends all invocations in progress; their capacity becomes free when the processes have
     /// exited.
-    pub(super) fn fail(&mut self, now: Now, failure: &Failure, effects: &mut Effects) {
+    pub(super) fn fail(&mut self, now: Now, failure: &InvocationFailure, effects: &mut Effects) {
         for one in std::mem::take(&mut self.in_flight) {
             self.failed.push(one.event.id.clone());
             close(now, &one, failure, self.runtime.init_error(), effects);
@@ -211,8 +126,8 @@ impl Machine {
 fn close(
     now: Now,
     one: &InFlight,
-    failure: &Failure,
-    said: Option<&bytes::Bytes>,
+    failure: &InvocationFailure,
+    init_error: Option<&bytes::Bytes>,
     effects: &mut Effects,
 ) {
     let id = &one.event.id;
@@ -222,7 +137,7 @@ fn close(
     }
     if !one.answered {
         let message = format!("RequestId: {id} Error: {}", failure.message);
-        let body = said
+        let body = init_error
             .cloned()
             .unwrap_or_else(|| function_error(&failure.kind, &message));
         effects.push(Effect::Answer {

@@ -8,13 +8,13 @@ use http::StatusCode;
 use uuid::Uuid;
 
 use super::super::MAX_RESPONSE;
-use super::invoke::InFlight;
-use super::reply::function_error;
-use super::{Effect, Effects, Machine, Now, Phase, Reply, Who};
+use super::in_flight::InFlight;
+use super::response::function_error;
+use super::{ApiResponse, Effect, Effects, Machine, Now, Phase, ProcessRole};
 
 #[derive(Debug, Default)]
 pub(super) struct Runtime {
-    state: Stage,
+    state: RuntimeState,
     /// Pending calls of `next`.
     waiting: VecDeque<Uuid>,
     /// Error reported through `init/error`.
@@ -23,7 +23,7 @@ pub(super) struct Runtime {
 
 /// States of RIE, and one for a runtime that is not started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum RuntimeState {
     #[default]
     NotStarted,
     Started,
@@ -33,7 +33,7 @@ enum Stage {
     ResponseSent,
 }
 
-impl Stage {
+impl RuntimeState {
     fn name(self) -> &'static str {
         match self {
             Self::NotStarted | Self::Started => "Started",
@@ -47,11 +47,11 @@ impl Stage {
 
 impl Runtime {
     pub(super) fn is_started(&self) -> bool {
-        self.state != Stage::NotStarted
+        self.state != RuntimeState::NotStarted
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.state == Stage::Ready
+        self.state == RuntimeState::Ready
     }
 
     pub(super) fn init_error(&self) -> Option<&Bytes> {
@@ -66,9 +66,9 @@ impl Runtime {
 impl Machine {
     /// Starts the runtime, once every started extension has registered.
     pub(super) fn start_runtime(&mut self, effects: &mut Effects) {
-        self.runtime.state = Stage::Started;
-        self.alive.insert(Who::Runtime);
-        effects.push(Effect::Start(self.generation, Who::Runtime));
+        self.runtime.state = RuntimeState::Started;
+        self.alive.insert(ProcessRole::Runtime);
+        effects.push(Effect::Start(self.generation, ProcessRole::Runtime));
     }
 
     pub(super) fn runtime_next(
@@ -76,41 +76,43 @@ impl Machine {
         now: Now,
         call: Uuid,
         effects: &mut Effects,
-    ) -> Option<Reply> {
+    ) -> Option<ApiResponse> {
         if matches!(self.phase, Phase::Ending(_)) {
             // No event follows; SIGTERM or SIGKILL ends the process.
             self.runtime.waiting.push_back(call);
             return None;
         }
         match self.runtime.state {
-            Stage::NotStarted => return Some(Reply::internal()),
-            Stage::InitError => return Some(Reply::no_way_for_runtime("InitError", "Ready")),
+            RuntimeState::NotStarted => return Some(ApiResponse::internal()),
+            RuntimeState::InitError => {
+                return Some(ApiResponse::no_way_for_runtime("InitError", "Ready"));
+            }
             // The runtime calls `next` again without a response: it gets the same event.
-            Stage::Running => return self.in_flight.first().map(|one| self.event(one)),
-            Stage::Started => self.registration = false,
-            Stage::ResponseSent => {
+            RuntimeState::Running => return self.in_flight.first().map(|one| self.event(one)),
+            RuntimeState::Started => self.registration = false,
+            RuntimeState::ResponseSent => {
                 if let Some(one) = self.in_flight.first_mut() {
                     one.runtime_done = Some(now.active);
                 }
             }
-            Stage::Ready => {}
+            RuntimeState::Ready => {}
         }
-        self.runtime.state = Stage::Ready;
+        self.runtime.state = RuntimeState::Ready;
         self.runtime.waiting.push_back(call);
         if self.setup.managed {
-            self.hand_out(effects);
+            self.deliver_event(effects);
         }
         None
     }
 
     /// Delivers an event to the runtime.
-    pub(super) fn hand_out(&mut self, effects: &mut Effects) {
+    pub(super) fn deliver_event(&mut self, effects: &mut Effects) {
         for place in 0..self.in_flight.len() {
             let Some(one) = self.in_flight.get(place).filter(|one| !one.delivered) else {
                 continue;
             };
             if !self.setup.managed {
-                self.runtime.state = Stage::Running;
+                self.runtime.state = RuntimeState::Running;
             }
             let Some(call) = self.runtime.waiting.pop_front() else {
                 break;
@@ -122,9 +124,9 @@ impl Machine {
         }
     }
 
-    fn event(&self, one: &InFlight) -> Reply {
+    fn event(&self, one: &InFlight) -> ApiResponse {
         let event = &one.event;
-        let reply = Reply::new(StatusCode::OK, event.payload.clone())
+        let reply = ApiResponse::new(StatusCode::OK, event.payload.clone())
             .with("lambda-runtime-aws-request-id", &event.id)
             .with("lambda-runtime-trace-id", &event.trace)
             .with("lambda-runtime-invoked-function-arn", &self.setup.arn)
@@ -142,11 +144,11 @@ impl Machine {
         mode: Option<&str>,
         body: Bytes,
         effects: &mut Effects,
-    ) -> Reply {
+    ) -> ApiResponse {
         let (body, failed, reply) = if mode.is_some_and(|mode| mode != "streaming") {
             let kind = "Runtime.InvalidResponseModeHeader";
             let body = function_error(kind, "Unknown application error occurred");
-            (body, true, Reply::invalid_mode())
+            (body, true, ApiResponse::invalid_mode())
         } else if body.len() > MAX_RESPONSE {
             let message = format!(
                 "Response payload size ({} bytes) exceeded maximum allowed payload size \
@@ -154,9 +156,9 @@ impl Machine {
                 body.len()
             );
             let body = function_error("Function.ResponseSizeTooLarge", &message);
-            (body, true, Reply::too_long())
+            (body, true, ApiResponse::too_long())
         } else {
-            (body, false, Reply::accepted())
+            (body, false, ApiResponse::accepted())
         };
         match self.answer(now, id, "InvocationResponse", body, failed, effects) {
             Ok(()) => reply,
@@ -170,9 +172,9 @@ impl Machine {
         id: &str,
         body: Bytes,
         effects: &mut Effects,
-    ) -> Reply {
+    ) -> ApiResponse {
         match self.answer(now, id, "InvocationErrorResponse", body, true, effects) {
-            Ok(()) => Reply::accepted(),
+            Ok(()) => ApiResponse::accepted(),
             Err(refusal) => refusal,
         }
     }
@@ -185,25 +187,25 @@ impl Machine {
         body: Bytes,
         failed: bool,
         effects: &mut Effects,
-    ) -> Result<(), Reply> {
+    ) -> Result<(), ApiResponse> {
         let managed = self.setup.managed;
         let mut known = self.in_flight.iter_mut();
         let one = known.find(|one| one.event.id == id && (!managed || one.delivered));
         let Some(one) = one else {
             let late = self.late.remove(id);
             return Err(if late {
-                Reply::too_late()
+                ApiResponse::too_late()
             } else {
-                Reply::invalid_request_id()
+                ApiResponse::invalid_request_id()
             });
         };
         if managed {
             one.runtime_done = Some(now.active);
-        } else if self.runtime.state == Stage::Running {
-            self.runtime.state = Stage::ResponseSent;
+        } else if self.runtime.state == RuntimeState::Running {
+            self.runtime.state = RuntimeState::ResponseSent;
         } else {
             let state = self.runtime.state.name();
-            return Err(Reply::no_way_for_runtime(state, transition));
+            return Err(ApiResponse::no_way_for_runtime(state, transition));
         }
         one.answered = true;
         effects.push(Effect::Answer {
@@ -215,12 +217,12 @@ impl Machine {
     }
 
     /// Records a failed Init, reported by the runtime. Init ends when the process exits.
-    pub(super) fn runtime_init_error(&mut self, body: Bytes) -> Reply {
-        if self.runtime.state != Stage::Started {
-            return Reply::no_way_for_runtime(self.runtime.state.name(), "InitError");
+    pub(super) fn runtime_init_error(&mut self, body: Bytes) -> ApiResponse {
+        if self.runtime.state != RuntimeState::Started {
+            return ApiResponse::no_way_for_runtime(self.runtime.state.name(), "InitError");
         }
-        self.runtime.state = Stage::InitError;
+        self.runtime.state = RuntimeState::InitError;
         self.runtime.init_error = Some(body);
-        Reply::accepted()
+        ApiResponse::accepted()
     }
 }

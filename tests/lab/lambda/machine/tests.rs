@@ -45,9 +45,9 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         4 => Just(Act::Invoke),
         1 => Just(Act::Begin),
-        6 => (0..4_usize, any::<bool>()).prop_map(|(who, all)| Act::Register(who, all)),
+        6 => (0..4_usize, any::<bool>()).prop_map(|(role, all)| Act::Register(role, all)),
         8 => (0..4_usize).prop_map(Act::ExtensionNext),
-        1 => (0..4_usize, any::<bool>()).prop_map(|(who, init)| Act::ExtensionError(who, init)),
+        1 => (0..4_usize, any::<bool>()).prop_map(|(role, init)| Act::ExtensionError(role, init)),
         8 => Just(Act::RuntimeNext),
         6 => (0..4_usize).prop_map(Act::Respond),
         1 => Just(Act::InitError),
@@ -66,14 +66,14 @@ struct World {
     now: Duration,
     managed: bool,
     generation: u32,
-    alive: BTreeSet<Who>,
+    alive: BTreeSet<ProcessRole>,
     /// Killed processes whose exit was not yet reported.
-    killed: BTreeSet<Who>,
+    killed: BTreeSet<ProcessRole>,
     frozen: bool,
     identifiers: BTreeMap<usize, Uuid>,
     calls: Vec<Uuid>,
     replied: BTreeSet<Uuid>,
-    given: Vec<String>,
+    reserved: Vec<String>,
     answered: BTreeSet<String>,
     reported: BTreeSet<String>,
     over: BTreeSet<String>,
@@ -92,14 +92,14 @@ impl World {
             identifiers: BTreeMap::new(),
             calls: Vec::new(),
             replied: BTreeSet::new(),
-            given: Vec::new(),
+            reserved: Vec::new(),
             answered: BTreeSet::new(),
             reported: BTreeSet::new(),
             over: BTreeSet::new(),
         }
     }
 
-    fn tell(&mut self, input: Input) {
+    fn send(&mut self, input: Input) {
         let now = Now {
             active: self.now,
             epoch_ms: 1_000_000 + u64::try_from(self.now.as_millis()).unwrap(),
@@ -116,18 +116,18 @@ impl World {
 
     fn check(&mut self, effect: Effect) {
         match effect {
-            Effect::Start(generation, who) => {
+            Effect::Start(generation, role) => {
                 assert!(generation >= self.generation);
                 self.generation = generation;
                 assert!(!self.frozen, "a process started while frozen");
-                assert!(self.alive.insert(who), "{who:?} runs already");
+                assert!(self.alive.insert(role), "{role:?} runs already");
             }
-            Effect::Terminate(who) => {
-                assert!(self.alive.contains(&who), "{who:?} does not run");
+            Effect::Terminate(role) => {
+                assert!(self.alive.contains(&role), "{role:?} does not run");
             }
-            Effect::Kill(who) => {
-                assert!(self.alive.contains(&who), "{who:?} does not run");
-                self.killed.insert(who);
+            Effect::Kill(role) => {
+                assert!(self.alive.contains(&role), "{role:?} does not run");
+                self.killed.insert(role);
             }
             Effect::Thaw => self.frozen = false,
             Effect::Freeze => {
@@ -142,7 +142,7 @@ impl World {
                 }
             }
             Effect::Answer { id, .. } => {
-                assert!(self.given.contains(&id));
+                assert!(self.reserved.contains(&id));
                 assert!(!self.over.contains(&id), "a response after the end");
                 assert!(self.answered.insert(id), "two answers");
             }
@@ -159,7 +159,7 @@ impl World {
                 assert!(self.reported.contains(&id));
                 assert!(self.over.insert(id), "over twice");
             }
-            Effect::NotTaken(id) => {
+            Effect::NotAccepted(id) => {
                 assert!(!self.answered.contains(&id));
                 self.answered.insert(id.clone());
                 assert!(self.over.insert(id));
@@ -169,16 +169,16 @@ impl World {
         }
     }
 
-    fn call(&mut self, request: Request) -> Uuid {
+    fn call(&mut self, request: ApiRequest) -> Uuid {
         let call = Uuid::from_u128(self.calls.len() as u128 + 1);
         self.calls.push(call);
-        self.tell(Input::Call(call, request));
+        self.send(Input::Call(call, request));
         call
     }
 
     /// Frozen processes do nothing.
-    fn can(&self, who: Who) -> bool {
-        self.alive.contains(&who) && !self.frozen
+    fn can(&self, role: ProcessRole) -> bool {
+        self.alive.contains(&role) && !self.frozen
     }
 
     fn act(&mut self, act: Act) {
@@ -186,14 +186,14 @@ impl World {
             Act::Invoke => {
                 // An environment never gets more invocations than its capacity.
                 let open = self
-                    .given
+                    .reserved
                     .iter()
                     .filter(|id| !self.over.contains(*id))
                     .count();
                 if open < if self.managed { 4 } else { 1 } {
-                    let id = format!("i{}", self.given.len());
-                    self.given.push(id.clone());
-                    self.tell(Input::Invoke(Event {
+                    let id = format!("i{}", self.reserved.len());
+                    self.reserved.push(id.clone());
+                    self.send(Input::Invoke(Event {
                         id,
                         payload: Bytes::new(),
                         trace: String::new(),
@@ -201,68 +201,68 @@ impl World {
                     }));
                 }
             }
-            Act::Begin => self.tell(Input::Begin),
-            Act::Register(who, all) if self.can(Who::Extension(who)) => {
+            Act::Begin => self.send(Input::Begin),
+            Act::Register(role, all) if self.can(ProcessRole::Extension(role)) => {
                 let body = match (all, self.managed) {
                     (true, false) => r#"{"events":["INVOKE","SHUTDOWN"]}"#,
                     (_, true) => r#"{"events":["SHUTDOWN"]}"#,
                     (false, false) => r#"{"events":[]}"#,
                 };
-                let call = self.call(Request::Register {
-                    name: Some(format!("e{who}")),
+                let call = self.call(ApiRequest::Register {
+                    name: Some(format!("e{role}")),
                     account: false,
                     body: body.into(),
                 });
-                self.identifiers.insert(who, call);
+                self.identifiers.insert(role, call);
             }
-            Act::ExtensionNext(who) if self.can(Who::Extension(who)) => {
-                let from = self.identifiers.get(&who).map(Uuid::to_string);
-                self.call(Request::ExtensionNext { from });
+            Act::ExtensionNext(role) if self.can(ProcessRole::Extension(role)) => {
+                let from = self.identifiers.get(&role).map(Uuid::to_string);
+                self.call(ApiRequest::ExtensionNext { from });
             }
-            Act::ExtensionError(who, init) if self.can(Who::Extension(who)) => {
-                let from = self.identifiers.get(&who).map(Uuid::to_string);
+            Act::ExtensionError(role, init) if self.can(ProcessRole::Extension(role)) => {
+                let from = self.identifiers.get(&role).map(Uuid::to_string);
                 let kind = Some("Extension.Reason".to_owned());
                 self.call(if init {
-                    Request::ExtensionInitError { from, kind }
+                    ApiRequest::ExtensionInitError { from, kind }
                 } else {
-                    Request::ExtensionExitError { from, kind }
+                    ApiRequest::ExtensionExitError { from, kind }
                 });
             }
-            Act::RuntimeNext if self.can(Who::Runtime) => {
-                self.call(Request::RuntimeNext);
+            Act::RuntimeNext if self.can(ProcessRole::Runtime) => {
+                self.call(ApiRequest::RuntimeNext);
             }
-            Act::Respond(back) if self.can(Who::Runtime) && !self.given.is_empty() => {
-                let place = self.given.len() - 1 - back % self.given.len();
-                let id = self.given[place].clone();
+            Act::Respond(back) if self.can(ProcessRole::Runtime) && !self.reserved.is_empty() => {
+                let place = self.reserved.len() - 1 - back % self.reserved.len();
+                let id = self.reserved[place].clone();
                 let body = Bytes::new();
                 self.call(if back == 3 {
-                    Request::Error { id, body }
+                    ApiRequest::Error { id, body }
                 } else {
-                    Request::Response {
+                    ApiRequest::Response {
                         id,
                         mode: None,
                         body,
                     }
                 });
             }
-            Act::InitError if self.can(Who::Runtime) => {
-                self.call(Request::RuntimeInitError { body: Bytes::new() });
+            Act::InitError if self.can(ProcessRole::Runtime) => {
+                self.call(ApiRequest::RuntimeInitError { body: Bytes::new() });
             }
             Act::Die(place) if !self.alive.is_empty() => {
-                let who = *self.alive.iter().nth(place % self.alive.len()).unwrap();
-                self.die(who);
+                let role = *self.alive.iter().nth(place % self.alive.len()).unwrap();
+                self.die(role);
             }
             Act::HangUp(back) if !self.calls.is_empty() => {
                 let place = self.calls.len() - 1 - back % self.calls.len();
-                self.tell(Input::HungUp(self.calls[place]));
+                self.send(Input::HungUp(self.calls[place]));
             }
-            Act::Reset => self.tell(Input::Reset(ShutdownReason::Failure)),
-            Act::Shutdown => self.tell(Input::Shutdown(ShutdownReason::Spindown)),
+            Act::Reset => self.send(Input::Reset(ShutdownReason::Failure)),
+            Act::Shutdown => self.send(Input::Shutdown(ShutdownReason::Spindown)),
             Act::Wait(milliseconds) if !self.frozen => {
                 let until = self.now + Duration::from_millis(milliseconds);
                 while let Some(due) = self.machine.due().filter(|due| *due <= until) {
                     self.now = due;
-                    self.tell(Input::Tick);
+                    self.send(Input::Tick);
                 }
                 self.now = until;
             }
@@ -275,28 +275,28 @@ impl World {
     fn pass(&mut self) {
         if let Some(due) = self.machine.due() {
             self.now = due;
-            self.tell(Input::Tick);
+            self.send(Input::Tick);
         }
     }
 
-    fn die(&mut self, who: Who) {
-        self.alive.remove(&who);
-        self.killed.remove(&who);
-        self.tell(Input::Exited(self.generation, who, Exit::Signal(9)));
+    fn die(&mut self, role: ProcessRole) {
+        self.alive.remove(&role);
+        self.killed.remove(&role);
+        self.send(Input::Exited(self.generation, role, Exit::Signal(9)));
     }
 
     /// Reports the exits of killed processes; no other process exits by itself.
     fn bury(&mut self) {
-        while let Some(who) = self.killed.pop_first() {
-            self.die(who);
+        while let Some(role) = self.killed.pop_first() {
+            self.die(role);
         }
     }
 
     /// After any sequence, time limits and exits bring every invocation to its end, and a shutdown
     /// the environment.
-    fn come_to_an_end(&mut self) {
+    fn run_to_the_end(&mut self) {
         for _ in 0..100 {
-            let open = self.given.iter().any(|id| !self.over.contains(id));
+            let open = self.reserved.iter().any(|id| !self.over.contains(id));
             let ending = self.machine.state() == State::Ending;
             if !open && !ending {
                 break;
@@ -309,7 +309,7 @@ impl World {
             self.bury();
         }
         let open: Vec<_> = self
-            .given
+            .reserved
             .iter()
             .filter(|id| !self.over.contains(*id))
             .collect();
@@ -318,7 +318,7 @@ impl World {
             "{open:?} never end in {:?}",
             self.machine.state()
         );
-        self.tell(Input::Shutdown(ShutdownReason::Spindown));
+        self.send(Input::Shutdown(ShutdownReason::Spindown));
         for _ in 0..3 {
             self.bury();
             self.pass();
@@ -336,7 +336,7 @@ proptest! {
     })]
 
     #[test]
-    fn every_invocation_is_answered_reported_and_over_once(
+    fn every_invocation_gets_one_response_one_report_and_one_end(
         extensions in 0..4_usize,
         managed in any::<bool>(),
         acts in prop::collection::vec(act(), 0..120),
@@ -345,6 +345,6 @@ proptest! {
         for act in acts {
             world.act(act);
         }
-        world.come_to_an_end();
+        world.run_to_the_end();
     }
 }

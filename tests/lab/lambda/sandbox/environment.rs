@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_extension_is_told_nothing_that_is_the_runtimes_alone() {
+    fn an_extension_gets_no_variable_of_the_runtime() {
         let mut facts = Facts::new("127.0.0.1:9001");
         facts.max_concurrency = Some(8);
         let runtime = runtime(&facts);

@@ -9,13 +9,13 @@ use super::body;
 use crate::listener::Body;
 
 #[derive(Clone, Debug)]
-pub(super) struct Refusal {
+pub(super) struct CloudWatchError {
     status: StatusCode,
     code: String,
     message: String,
 }
 
-impl Refusal {
+impl CloudWatchError {
     fn new(status: StatusCode, code: &str, message: String) -> Self {
         Self {
             status,
@@ -63,9 +63,9 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, code, message.to_owned())
     }
 
-    pub(super) fn asked_for(status: u16, code: &str) -> Self {
+    pub(super) fn injected(status: u16, code: &str) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self::new(status, code, "a fault that the test asked for".into())
+        Self::new(status, code, "an injected fault".into())
     }
 
     pub(super) fn status(&self) -> StatusCode {

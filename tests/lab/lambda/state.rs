@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// Published view of an environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct EnvironmentView {
     pub(super) state: State,
     pub(super) frozen: bool,
 }

@@ -16,18 +16,17 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+use crate::response::{self, ServerResponse};
 use crate::{invoke, status};
-
-pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// State of the server. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Front {
+pub(crate) struct ControlServer {
     function: Arc<Function>,
     end: Arc<Notify>,
 }
 
-impl Front {
+impl ControlServer {
     pub(crate) fn new(function: Arc<Function>) -> Self {
         Self {
             function,
@@ -62,14 +61,14 @@ impl Front {
             .await;
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>) -> ServerResponse {
         let (head, body) = request.into_parts();
         if let Some(name) = invoke::function_of(head.uri.path()) {
             if head.method != Method::POST {
                 return method_not_allowed(&head.method, "POST");
             }
             let Ok(body) = body.collect().await else {
-                return refused(StatusCode::BAD_REQUEST, "the request body is incomplete");
+                return response::error(StatusCode::BAD_REQUEST, "the request body is incomplete");
             };
             return invoke::answer(&self.function, name, &head.headers, body.to_bytes()).await;
         }
@@ -79,7 +78,7 @@ impl Front {
                 head.uri.path(),
                 invoke::PATH
             );
-            return refused(StatusCode::NOT_FOUND, &message);
+            return response::error(StatusCode::NOT_FOUND, &message);
         };
         let wanted = if action == "status" { "GET" } else { "POST" };
         if head.method != wanted {
@@ -88,14 +87,14 @@ impl Front {
         let query = Query::of(head.uri.query().unwrap_or_default());
         match self.act(action, &query).await {
             Ok(answer) => answer,
-            Err(problem) => refused(problem.status(), &problem.to_string()),
+            Err(problem) => response::error(problem.status(), &problem.to_string()),
         }
     }
 
-    async fn act(&self, action: &str, query: &Query) -> Result<Answer, Problem> {
+    async fn act(&self, action: &str, query: &Query) -> Result<ServerResponse, Problem> {
         let environments = self.environments(query)?;
         if action == "status" {
-            return Ok(answered(&json!(status::rows(&environments))));
+            return Ok(response::json(&json!(status::rows(&environments))));
         }
         let action = Action::of(action, query)?;
         let mut acted = Vec::new();
@@ -112,7 +111,9 @@ impl Front {
         if whole {
             self.end.notify_one();
         }
-        Ok(answered(&json!({ "environments": acted, "server": whole })))
+        Ok(response::json(
+            &json!({ "environments": acted, "server": whole }),
+        ))
     }
 
     fn environments(&self, query: &Query) -> Result<Vec<Arc<Environment>>, Problem> {
@@ -237,17 +238,7 @@ impl Query {
     }
 }
 
-pub(crate) fn answered(json: &serde_json::Value) -> Answer {
-    Response::new(Full::from(json.to_string()))
-}
-
-pub(crate) fn refused(status: StatusCode, message: &str) -> Answer {
-    let mut answer = answered(&json!({ "message": message }));
-    *answer.status_mut() = status;
-    answer
-}
-
-fn method_not_allowed(method: &Method, allowed: &str) -> Answer {
+fn method_not_allowed(method: &Method, allowed: &str) -> ServerResponse {
     let message = format!("method {method} not allowed; allowed: {allowed}");
-    refused(StatusCode::METHOD_NOT_ALLOWED, &message)
+    response::error(StatusCode::METHOD_NOT_ALLOWED, &message)
 }

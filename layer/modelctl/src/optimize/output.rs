@@ -11,7 +11,7 @@ use model_sidecar::onnx::Description;
 use tempfile::TempDir;
 
 /// Paths of the output files.
-pub(crate) struct Place {
+pub(crate) struct OutputFiles {
     folder: PathBuf,
     /// File name of the model.
     pub(crate) name: String,
@@ -19,10 +19,10 @@ pub(crate) struct Place {
     pub(crate) data: String,
 }
 
-impl Place {
+impl OutputFiles {
     /// Determines the output files. Rejects existing files unless they may be replaced, and always
     /// the files of `model` itself.
-    pub(crate) fn find(
+    pub(crate) fn resolve(
         output: &Path,
         model: &Path,
         description: &Description,
@@ -77,7 +77,7 @@ impl Place {
     }
 
     /// A temporary folder on the same file system, removed when dropped.
-    pub(crate) fn folder_beside(&self) -> anyhow::Result<TempDir> {
+    pub(crate) fn temporary_folder(&self) -> anyhow::Result<TempDir> {
         let there = self.folder.ancestors().find(|folder| folder.is_dir());
         tempfile::Builder::new()
             .prefix(".modelctl-")
@@ -86,7 +86,7 @@ impl Place {
     }
 
     /// Moves the files in `from` to their place, and returns the final paths.
-    pub(crate) fn take(&self, from: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    pub(crate) fn publish(&self, from: &Path) -> anyhow::Result<Vec<PathBuf>> {
         self.move_from(from)
             .with_context(|| format!("cannot write to {}", self.folder.display()))
     }

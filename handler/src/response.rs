@@ -15,27 +15,27 @@ use http::header::{self, HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::event::Kind;
+use crate::event::EventKind;
 use crate::failure::{Failure, RESPONSE_LIMIT};
 use crate::headers::is_hop_by_hop;
-use crate::sidecar::Answer;
+use crate::sidecar::SidecarResponse;
 
 /// Return value of the function.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Reply {
+pub enum FunctionResponse {
     /// Response to an HTTP caller.
-    Http(HttpReply),
+    Http(GatewayResponse),
     /// Response to a direct invocation: the sidecar's JSON, unchanged.
     Json(Box<RawValue>),
     /// Response to SQS: the failed messages.
-    Batch(BatchReply),
+    Batch(BatchResponse),
 }
 
 /// Format of Lambda's `ReportBatchItemFailures`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct BatchReply {
+pub struct BatchResponse {
     batch_item_failures: Vec<ItemFailure>,
 }
 
@@ -45,7 +45,7 @@ struct ItemFailure {
     item_identifier: String,
 }
 
-impl BatchReply {
+impl BatchResponse {
     /// Reports these messages as failed and all others as processed.
     pub fn failures(ids: impl IntoIterator<Item = String>) -> Self {
         let failures = ids.into_iter();
@@ -60,7 +60,7 @@ impl BatchReply {
 /// Fields of all HTTP responses; each kind of event omits those that it does not have.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HttpReply {
+pub struct GatewayResponse {
     status_code: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     status_description: Option<String>,
@@ -75,7 +75,7 @@ pub struct HttpReply {
 }
 
 /// Converts a response of the sidecar for this kind of caller.
-pub fn success(kind: Kind, answer: Answer) -> Result<Reply, Failure> {
+pub fn success(kind: EventKind, answer: SidecarResponse) -> Result<FunctionResponse, Failure> {
     if kind.is_http() {
         within_limit(http(kind, answer))
     } else {
@@ -85,16 +85,16 @@ pub fn success(kind: Kind, answer: Answer) -> Result<Reply, Failure> {
 
 /// Converts a failure for an HTTP caller.
 #[must_use]
-pub fn failure(kind: Kind, failure: &Failure) -> Reply {
+pub fn failure(kind: EventKind, failure: &Failure) -> FunctionResponse {
     let body = serde_json::json!({ "error": failure.to_string() }).to_string();
     let mut headers = HeaderMap::new();
     headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
-    Reply::Http(http(
+    FunctionResponse::Http(http(
         kind,
-        Answer {
+        SidecarResponse {
             status: failure.status(),
             headers,
             body: body.into(),
@@ -103,7 +103,7 @@ pub fn failure(kind: Kind, failure: &Failure) -> Reply {
 }
 
 /// The error status of a response as a failure, for callers without a status.
-pub(crate) fn refusal(answer: &Answer) -> Option<Failure> {
+pub(crate) fn sidecar_error(answer: &SidecarResponse) -> Option<Failure> {
     let refused = answer.status.is_client_error() || answer.status.is_server_error();
     refused.then(|| Failure::Refused {
         status: answer.status,
@@ -111,13 +111,13 @@ pub(crate) fn refusal(answer: &Answer) -> Option<Failure> {
     })
 }
 
-fn json(answer: Answer) -> Result<Reply, Failure> {
-    if let Some(refusal) = refusal(&answer) {
-        return Err(refusal);
+fn json(answer: SidecarResponse) -> Result<FunctionResponse, Failure> {
+    if let Some(sidecar_error) = sidecar_error(&answer) {
+        return Err(sidecar_error);
     }
     let text = String::from_utf8(answer.body.into()).map_err(|_| Failure::NotJson)?;
     RawValue::from_string(text)
-        .map(Reply::Json)
+        .map(FunctionResponse::Json)
         .map_err(|_| Failure::NotJson)
 }
 
@@ -133,10 +133,10 @@ fn message(status: StatusCode, body: &Bytes) -> String {
     )
 }
 
-fn http(kind: Kind, answer: Answer) -> HttpReply {
+fn http(kind: EventKind, answer: SidecarResponse) -> GatewayResponse {
     let status = answer.status;
     let (body, is_base64_encoded) = body(&answer.headers, answer.body);
-    let mut reply = HttpReply {
+    let mut reply = GatewayResponse {
         status_code: status.as_u16(),
         status_description: None,
         headers: None,
@@ -147,7 +147,7 @@ fn http(kind: Kind, answer: Answer) -> HttpReply {
     };
     let mut fields = by_name(&answer.headers);
     match kind {
-        Kind::Alb { multi } => {
+        EventKind::Alb { multi } => {
             reply.status_description = Some(
                 format!(
                     "{} {}",
@@ -163,11 +163,11 @@ fn http(kind: Kind, answer: Answer) -> HttpReply {
                 reply.headers = Some(joined(fields));
             }
         }
-        Kind::Http => {
+        EventKind::Http => {
             reply.cookies = fields.remove(header::SET_COOKIE.as_str());
             reply.headers = Some(joined(fields));
         }
-        Kind::Rest | Kind::Queue | Kind::Direct => {
+        EventKind::Rest | EventKind::Queue | EventKind::Direct => {
             let (single, repeated): (BTreeMap<_, _>, BTreeMap<_, _>) = fields
                 .into_iter()
                 .partition(|(_, values)| values.len() == 1);
@@ -233,16 +233,16 @@ fn is_text(headers: &HeaderMap) -> bool {
         && !headers.contains_key("inference-header-content-length")
 }
 
-fn within_limit(reply: HttpReply) -> Result<Reply, Failure> {
+fn within_limit(reply: GatewayResponse) -> Result<FunctionResponse, Failure> {
     // Escapes expand a byte to at most six, so only a body near the limit must be counted.
     if reply.body.len() < RESPONSE_LIMIT / 8 || serialised_len(&reply) <= RESPONSE_LIMIT {
-        Ok(Reply::Http(reply))
+        Ok(FunctionResponse::Http(reply))
     } else {
         Err(Failure::TooLarge)
     }
 }
 
-fn serialised_len(reply: &HttpReply) -> usize {
+fn serialised_len(reply: &GatewayResponse) -> usize {
     struct Count(usize);
     impl io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

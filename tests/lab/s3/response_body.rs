@@ -10,9 +10,9 @@ use http::StatusCode;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
-use super::Record;
+use super::RequestRecord;
 use super::faults::{Ending, Plan};
-use crate::listener::{Body, Line};
+use crate::listener::{Body, ConnectionControl};
 use crate::records::Records;
 
 /// Maximum number of bytes per write. When a client disconnects, the recorded number exceeds the
@@ -20,14 +20,18 @@ use crate::records::Records;
 const SLICE: usize = 256 * 1024;
 
 /// Updates one request's record; dropped at the end of the response, however it ends.
-pub(super) struct Tally {
-    records: Arc<Records<Record>>,
+pub(super) struct RecordUpdater {
+    records: Arc<Records<RequestRecord>>,
     place: usize,
     arrived: Instant,
 }
 
-impl Tally {
-    pub(super) fn new(records: Arc<Records<Record>>, record: Record, arrived: Instant) -> Self {
+impl RecordUpdater {
+    pub(super) fn new(
+        records: Arc<Records<RequestRecord>>,
+        record: RequestRecord,
+        arrived: Instant,
+    ) -> Self {
         let place = records.push(record);
         Self {
             records,
@@ -48,7 +52,7 @@ impl Tally {
     }
 }
 
-impl Drop for Tally {
+impl Drop for RecordUpdater {
     fn drop(&mut self) {
         let took = Some(self.arrived.elapsed());
         self.records.amend(self.place, |record| record.took = took);
@@ -56,11 +60,11 @@ impl Drop for Tally {
 }
 
 /// Wraps the body of the service.
-pub(super) fn shape(
+pub(super) fn wrap(
     response: http::Response<s3s::Body>,
     plan: Plan,
-    tally: Tally,
-    line: Arc<Line>,
+    tally: RecordUpdater,
+    line: Arc<ConnectionControl>,
 ) -> http::Response<Body> {
     let (mut head, body) = response.into_parts();
     head.headers.extend(plan.headers.iter().cloned());
@@ -94,8 +98,8 @@ struct Flow {
     /// Offset of `rest` in the response body.
     at: u64,
     plan: Plan,
-    tally: Tally,
-    line: Arc<Line>,
+    tally: RecordUpdater,
+    line: Arc<ConnectionControl>,
 }
 
 impl Flow {

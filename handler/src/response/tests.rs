@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> SidecarResponse {
     let headers = headers
         .iter()
         .map(|(name, value)| {
@@ -16,14 +16,14 @@ fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answ
             all.append(name, value);
             all
         });
-    Answer {
+    SidecarResponse {
         status: StatusCode::from_u16(status).unwrap(),
         headers,
         body: body.into(),
     }
 }
 
-fn prediction() -> Answer {
+fn prediction() -> SidecarResponse {
     let headers = [
         ("content-type", "application/json"),
         ("content-length", "18"),
@@ -37,7 +37,7 @@ fn prediction() -> Answer {
     answer(200, &headers, r#"{"prediction":[0]}"#)
 }
 
-fn as_json(kind: Kind, answer: Answer) -> Value {
+fn as_json(kind: EventKind, answer: SidecarResponse) -> Value {
     serde_json::to_value(success(kind, answer).unwrap()).unwrap()
 }
 
@@ -50,7 +50,7 @@ fn a_rest_api_gets_single_and_repeated_headers_apart() {
         "body": r#"{"prediction":[0]}"#,
         "isBase64Encoded": false,
     });
-    assert_eq!(as_json(Kind::Rest, prediction()), expected);
+    assert_eq!(as_json(EventKind::Rest, prediction()), expected);
 }
 
 #[test]
@@ -74,17 +74,17 @@ fn an_http_api_gets_joined_headers_and_cookies_apart() {
         "body": r#"{"prediction":[0]}"#,
         "isBase64Encoded": false,
     });
-    assert_eq!(as_json(Kind::Http, with_cookies), expected);
+    assert_eq!(as_json(EventKind::Http, with_cookies), expected);
 }
 
 #[test]
 fn a_load_balancer_gets_one_form_of_headers_and_a_description() {
-    let single = as_json(Kind::Alb { multi: false }, prediction());
+    let single = as_json(EventKind::Alb { multi: false }, prediction());
     assert_eq!(single["statusDescription"], "200 OK");
     assert_eq!(single["headers"]["x-model-name"], "iris");
     assert!(single.get("multiValueHeaders").is_none());
 
-    let multi = as_json(Kind::Alb { multi: true }, prediction());
+    let multi = as_json(EventKind::Alb { multi: true }, prediction());
     assert_eq!(multi["multiValueHeaders"]["x-model-name"], json!(["iris"]));
     assert_eq!(
         multi["multiValueHeaders"]["server-timing"],
@@ -101,7 +101,7 @@ fn a_status_passes_through_to_callers_over_http() {
             &[("content-type", "application/json")],
             r#"{"error":"why"}"#,
         );
-        let reply = as_json(Kind::Http, refused);
+        let reply = as_json(EventKind::Http, refused);
         assert_eq!(reply["statusCode"], status);
         assert_eq!(reply["body"], r#"{"error":"why"}"#);
     }
@@ -137,7 +137,10 @@ fn a_body_is_base64_unless_it_is_text_all_through() {
         (vec![json], b"\xff\xfe", true),
     ];
     for (headers, body, base64) in cases {
-        let reply = as_json(Kind::Rest, answer(200, &headers, Bytes::from_static(body)));
+        let reply = as_json(
+            EventKind::Rest,
+            answer(200, &headers, Bytes::from_static(body)),
+        );
         assert_eq!(reply["isBase64Encoded"], base64, "{headers:?}");
         let text = reply["body"].as_str().unwrap();
         let back = if base64 {
@@ -152,44 +155,51 @@ fn a_body_is_base64_unless_it_is_text_all_through() {
 #[test]
 fn a_direct_caller_gets_the_json_to_the_byte() {
     let text = "{\"prediction\": [1.10, 2e3],\n \"model\":\"iris\"}";
-    let reply = success(Kind::Direct, answer(200, &[], text)).unwrap();
+    let reply = success(EventKind::Direct, answer(200, &[], text)).unwrap();
     assert_eq!(serde_json::to_string(&reply).unwrap(), text);
 }
 
 #[test]
 fn a_direct_callers_refusal_is_a_failure_with_the_sidecars_words() {
     let refused = answer(503, &[], r#"{"error":"model iris is still loading"}"#);
-    let failure = success(Kind::Direct, refused).unwrap_err();
+    let failure = success(EventKind::Direct, refused).unwrap_err();
     assert_eq!(failure.error_type(), "Model.NotReady");
     assert_eq!(failure.to_string(), "model iris is still loading");
 
-    let wordless = success(Kind::Direct, answer(500, &[], "")).unwrap_err();
+    let wordless = success(EventKind::Direct, answer(500, &[], "")).unwrap_err();
     assert_eq!(
         wordless.to_string(),
         "the model sidecar responded with 500 Internal Server Error"
     );
-    let binary = success(Kind::Direct, answer(200, &[], Bytes::from_static(b"\xff"))).unwrap_err();
+    let binary = success(
+        EventKind::Direct,
+        answer(200, &[], Bytes::from_static(b"\xff")),
+    )
+    .unwrap_err();
     assert_eq!(binary.error_type(), "Model.BadGateway");
 }
 
 #[test]
-fn an_answer_is_refused_when_its_serialised_form_is_too_large_and_not_before() {
+fn a_response_is_rejected_exactly_when_its_serialised_form_exceeds_the_limit() {
     let json = [("content-type", "application/json")];
-    let around = |kind: Kind| serialised_len(&http(kind, answer(200, &json, "")));
-    let room = RESPONSE_LIMIT - around(Kind::Http);
-    assert!(success(Kind::Http, answer(200, &json, vec![b'a'; room])).is_ok());
+    let around = |kind: EventKind| serialised_len(&http(kind, answer(200, &json, "")));
+    let limit = RESPONSE_LIMIT - around(EventKind::Http);
+    assert!(success(EventKind::Http, answer(200, &json, vec![b'a'; limit])).is_ok());
     assert!(matches!(
-        success(Kind::Http, answer(200, &json, vec![b'a'; room + 1])),
+        success(EventKind::Http, answer(200, &json, vec![b'a'; limit + 1])),
         Err(Failure::TooLarge)
     ));
     // Quotes take two bytes each.
-    assert!(success(Kind::Http, answer(200, &json, vec![b'"'; room / 2])).is_ok());
+    assert!(success(EventKind::Http, answer(200, &json, vec![b'"'; limit / 2])).is_ok());
     assert!(matches!(
-        success(Kind::Http, answer(200, &json, vec![b'"'; room / 2 + 1])),
+        success(
+            EventKind::Http,
+            answer(200, &json, vec![b'"'; limit / 2 + 1])
+        ),
         Err(Failure::TooLarge)
     ));
 
-    let reply = serde_json::to_value(failure(Kind::Http, &Failure::TooLarge)).unwrap();
+    let reply = serde_json::to_value(failure(EventKind::Http, &Failure::TooLarge)).unwrap();
     assert_eq!(reply["statusCode"], 413);
     assert!(reply["body"].as_str().unwrap().contains("6291556 bytes"));
 }

@@ -9,7 +9,7 @@ use super::super::MAX_RESPONSE;
 
 /// Response to an API call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) struct Reply {
+pub(in super::super) struct ApiResponse {
     pub(in super::super) status: StatusCode,
     /// `None` for a response without a content type.
     pub(in super::super) content_type: Option<&'static str>,
@@ -36,7 +36,7 @@ struct FunctionErrorBody<'a> {
     message: &'a str,
 }
 
-impl Reply {
+impl ApiResponse {
     pub(in super::super) fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
         Self {
             status,
