@@ -30,7 +30,7 @@ needed() { # needed FOLDER REQUIREMENTS [OPTION OF PIP …]
     install "$@" || fail "pip could not install $2 for $("$python" --version) on $(uname -m)"
 }
 
-# The tutorials' function with its packages, laid out as by `pip install --target` in a deployment package. Links need no
+# The tutorials' function with its packages, laid out as by `pip install --target` in a deployment package. Links avoid
 # copies.
 lay_out_tutorial() {
     rm -rf "$out/python"
