@@ -23,7 +23,7 @@ use crate::response::{self, BatchResponse, FunctionResponse};
 use crate::sidecar::{Sidecar, SidecarResponse};
 
 /// Sends the messages to the sidecar, within the invocation's time.
-pub async fn answer(
+pub async fn process(
     sidecar: &Sidecar,
     batch: Batch,
     invocation: &Invocation,
@@ -146,7 +146,7 @@ fn judge(
     };
     match response::sidecar_error(&answer) {
         Some(_) if is_joint && is_about_content(answer.status) => PartOutcome::Halve,
-        Some(refusal) => PartOutcome::Failed(refusal),
+        Some(failure) => PartOutcome::Failed(failure),
         None if is_joint && predictions(&answer) != Some(rows(messages, part)) => {
             PartOutcome::Alone
         }

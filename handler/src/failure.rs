@@ -63,7 +63,7 @@ pub enum Failure {
     NotJson,
     /// The sidecar responded with a status of 400 or above to a caller without a status.
     #[error("{message}")]
-    Refused {
+    SidecarError {
         /// Status of the sidecar.
         status: StatusCode,
         /// Message of the sidecar.
@@ -81,7 +81,7 @@ impl Failure {
             Self::Broken | Self::NotJson => StatusCode::BAD_GATEWAY,
             Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Refused { status, .. } => *status,
+            Self::SidecarError { status, .. } => *status,
         }
     }
 
@@ -132,7 +132,7 @@ mod tests {
         ];
         for (status, expected) in cases {
             let status = StatusCode::from_u16(status).unwrap();
-            let failure = Failure::Refused {
+            let failure = Failure::SidecarError {
                 status,
                 message: "missing required field: features".into(),
             };

@@ -59,7 +59,7 @@ impl Handler {
     ///
     /// # Errors
     /// If the event is no request, or a direct invocation or a whole batch of messages fails.
-    pub async fn answer(
+    pub async fn handle(
         &self,
         event: LambdaEvent<Box<RawValue>>,
     ) -> Result<FunctionResponse, Failure> {
@@ -70,7 +70,7 @@ impl Handler {
 
         let outcome = match work {
             Ok(EventContent::Batch(batch)) => {
-                batch::answer(&self.sidecar, batch, &invocation).await
+                batch::process(&self.sidecar, batch, &invocation).await
             }
             Ok(EventContent::Call(call)) => self
                 .sidecar

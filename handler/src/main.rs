@@ -73,7 +73,7 @@ async fn serve(settings: HandlerSettings) -> Result<(), Error> {
     let handler = Handler::new(sidecar).with_base_path(settings.base_path);
     lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let handler = handler.clone();
-        async move { handler.answer(event).await.map_err(Diagnostic::from) }
+        async move { handler.handle(event).await.map_err(Diagnostic::from) }
     }))
     .await
 }

@@ -104,8 +104,8 @@ pub fn failure(kind: EventKind, failure: &Failure) -> FunctionResponse {
 
 /// The error status of a response as a failure, for callers without a status.
 pub(crate) fn sidecar_error(answer: &SidecarResponse) -> Option<Failure> {
-    let refused = answer.status.is_client_error() || answer.status.is_server_error();
-    refused.then(|| Failure::Refused {
+    let is_error = answer.status.is_client_error() || answer.status.is_server_error();
+    is_error.then(|| Failure::SidecarError {
         status: answer.status,
         message: message(answer.status, &answer.body),
     })

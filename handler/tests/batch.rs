@@ -65,11 +65,11 @@ impl Model {
         }
     }
 
-    async fn answer(&self, messages: &[Value]) -> Result<Value, Failure> {
-        self.answer_within(messages, Duration::from_secs(30)).await
+    async fn process(&self, messages: &[Value]) -> Result<Value, Failure> {
+        self.process_within(messages, Duration::from_secs(30)).await
     }
 
-    async fn answer_within(&self, messages: &[Value], time: Duration) -> Result<Value, Failure> {
+    async fn process_within(&self, messages: &[Value], time: Duration) -> Result<Value, Failure> {
         let sidecar = Sidecar::new(self.socket.clone());
         let payload = json!({ "Records": messages }).to_string();
         let payload = RawValue::from_string(payload).unwrap();
@@ -77,7 +77,7 @@ impl Model {
         let mut context = Context::default();
         context.deadline = u64::try_from((now + time).as_millis()).unwrap();
         let reply = Handler::new(sidecar)
-            .answer(LambdaEvent::new(payload, context))
+            .handle(LambdaEvent::new(payload, context))
             .await;
         reply.map(|reply| serde_json::to_value(reply).unwrap())
     }
@@ -147,7 +147,7 @@ async fn a_batch_is_one_request() {
         message("b", r#" {"instances":[[3,4],[5,6]],"id":7} "#),
         message("c", r#"{"features":[[7,8]]}"#),
     ];
-    assert_eq!(model.answer(&messages).await.unwrap(), again(&[]));
+    assert_eq!(model.process(&messages).await.unwrap(), again(&[]));
     assert_eq!(model.asked(), [("/predict".to_owned(), 4)]);
 }
 
@@ -161,7 +161,7 @@ async fn each_model_has_its_own_request() {
         message("d", r#"{"features":[1,2]}"#),
         message("e", r#"{"features":[1,2],"model":"none"}"#),
     ];
-    assert_eq!(model.answer(&messages).await.unwrap(), again(&["c", "e"]));
+    assert_eq!(model.process(&messages).await.unwrap(), again(&["c", "e"]));
     assert_eq!(
         model.asked(),
         [
@@ -189,7 +189,7 @@ async fn faulty_messages_fail_and_the_others_are_processed() {
     let bad = [
         "not JSON", "narrow", "words", "no rows", "empty", "no model", "fails",
     ];
-    assert_eq!(model.answer(&messages).await.unwrap(), again(&bad));
+    assert_eq!(model.process(&messages).await.unwrap(), again(&bad));
 }
 
 /// A bucket's notifications are sent to the queue by mistake.
@@ -206,11 +206,11 @@ async fn messages_of_other_services_fail_alone_without_a_request() {
         message("envelope", &envelope.to_string()),
         message("good too", r#"{"features":[3,4]}"#),
     ];
-    let answer = model.answer(&messages).await.unwrap();
+    let answer = model.process(&messages).await.unwrap();
     assert_eq!(answer, again(&["test", "notification", "envelope"]));
     assert_eq!(model.asked(), [("/predict".to_owned(), 2)]);
 
-    let failure = model.answer(&messages[1..2]).await.unwrap_err();
+    let failure = model.process(&messages[1..2]).await.unwrap_err();
     let words = failure.to_string();
     for part in [
         "s3:TestEvent",
@@ -230,7 +230,7 @@ async fn a_byte_order_mark_is_no_part_of_a_message() {
         message("plain", r#"{"features":[3,4]}"#),
         message("alone", "\u{feff}{\"model\":\"a\",\"features\":[1,2]}"),
     ];
-    assert_eq!(model.answer(&messages).await.unwrap(), again(&[]));
+    assert_eq!(model.process(&messages).await.unwrap(), again(&[]));
     assert_eq!(
         model.asked(),
         [
@@ -249,7 +249,7 @@ async fn one_bad_message_of_many_costs_few_requests() {
             message(&place.to_string(), &format!(r#"{{"features":{width}}}"#))
         })
         .collect();
-    assert_eq!(model.answer(&messages).await.unwrap(), again(&["617"]));
+    assert_eq!(model.process(&messages).await.unwrap(), again(&["617"]));
     let asked = model.asked().len();
     assert!(asked <= 21, "{asked} requests");
 }
@@ -261,7 +261,7 @@ async fn a_model_without_row_outputs_gets_each_message_alone() {
         message("a", r#"{"features":[1,2]}"#),
         message("b", r#"{"features":[3,4]}"#),
     ];
-    assert_eq!(model.answer(&messages).await.unwrap(), again(&[]));
+    assert_eq!(model.process(&messages).await.unwrap(), again(&[]));
     assert_eq!(model.asked().len(), 3);
 }
 
@@ -275,7 +275,10 @@ async fn later_messages_of_a_failed_messages_group_fail_and_no_others() {
         fifo("b2", "b", r#"{"features":[1,2]}"#),
         fifo("a3", "a", r#"{"features":[1,2]}"#),
     ];
-    assert_eq!(model.answer(&messages).await.unwrap(), again(&["a2", "a3"]));
+    assert_eq!(
+        model.process(&messages).await.unwrap(),
+        again(&["a2", "a3"])
+    );
 }
 
 /// No message may be lost, even if `batchItemFailures` is ignored.
@@ -303,7 +306,7 @@ async fn the_invocation_fails_if_no_message_was_processed() {
             message("a", r#"{"features":[1,2]}"#),
             message("b", r#"{"features":[1,2]}"#),
         ];
-        let failure = model.answer(&messages).await.unwrap_err();
+        let failure = model.process(&messages).await.unwrap_err();
         assert_eq!(failure.error_type(), error_type);
     }
 }
@@ -319,7 +322,7 @@ async fn messages_for_which_the_sidecar_fails_are_reported() {
         message("lost", r#"{"features":[1,2],"model":"a"}"#),
         message("behind", r#"{"model":"a","features":{"x":[1]}}"#),
     ];
-    let answer = model.answer(&messages).await.unwrap();
+    let answer = model.process(&messages).await.unwrap();
     assert_eq!(answer, again(&["lost", "behind"]));
 }
 
@@ -329,7 +332,7 @@ async fn without_a_sidecar_the_batch_fails_before_the_deadline() {
     std::fs::remove_file(&model.socket).unwrap();
     let messages = [message("a", r#"{"features":[1,2]}"#)];
     let within = Duration::from_millis(200);
-    let failure = model.answer_within(&messages, within).await.unwrap_err();
+    let failure = model.process_within(&messages, within).await.unwrap_err();
     assert_eq!(failure.error_type(), "Model.NotReady");
 }
 
@@ -374,7 +377,7 @@ proptest! {
             .collect();
         let bad: Vec<&str> = bad.iter().map(String::as_str).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let answer = runtime.block_on(async { Model::start(two_numbers).answer(&messages).await });
+        let answer = runtime.block_on(async { Model::start(two_numbers).process(&messages).await });
         if bad.len() == bodies.len() {
             prop_assert!(answer.is_err());
         } else {

@@ -127,13 +127,13 @@ fn event(payload: &str, deadline: u64) -> LambdaEvent<Box<RawValue>> {
 /// The reply as Lambda would receive it.
 async fn reply(sidecar: &Sidecar, payload: &str, deadline: u64) -> Value {
     let handler = Handler::new(sidecar.clone());
-    let reply = handler.answer(event(payload, deadline)).await.unwrap();
+    let reply = handler.handle(event(payload, deadline)).await.unwrap();
     serde_json::to_value(reply).unwrap()
 }
 
 async fn failure(sidecar: &Sidecar, payload: &str, deadline: u64) -> Failure {
     let handler = Handler::new(sidecar.clone());
-    handler.answer(event(payload, deadline)).await.unwrap_err()
+    handler.handle(event(payload, deadline)).await.unwrap_err()
 }
 
 /// An HTTP event that posts these bytes to this path.

@@ -14,7 +14,7 @@ use lab::lambda::Clock;
 use tokio::sync::watch;
 
 use crate::figures::{Figures, Goal, percentile, sparkline};
-use lab::soak::cycles::{Cycles, Ended};
+use lab::soak::cycles::{Cycles, CycleTotals};
 use lab::soak::usage::Usage;
 
 /// The two processes, and the maximum growth of their memory, in MB. The memory that the sidecar's
@@ -68,7 +68,7 @@ async fn progress(mut done: watch::Receiver<usize>, all: usize) {
     }
 }
 
-fn print(ended: &Ended) {
+fn print(totals: &CycleTotals) {
     let tally = &ended.tally;
     println!(
         "  {} requests, {} freezes during a request, {} new versions",
@@ -92,7 +92,7 @@ fn print(ended: &Ended) {
     }
 }
 
-fn judge(figures: &mut Figures, clock: &str, ended: &Ended) {
+fn judge(figures: &mut Figures, clock: &str, totals: &CycleTotals) {
     let tally = &ended.tally;
     let mut count = |name: &str, value: f64, unit, goal| {
         figures.add_with_goal(format!("{clock}: {name}"), value, unit, goal);
@@ -135,7 +135,7 @@ fn megabytes(usage: &Usage) -> f64 {
     f64::from(usage.resident) / 1024.0
 }
 
-fn series(ended: &Ended, place: usize, of: fn(&Usage) -> f64) -> Vec<f64> {
+fn series(totals: &CycleTotals, place: usize, of: fn(&Usage) -> f64) -> Vec<f64> {
     let usages = ended.tally.usages.iter();
     usages.map(|both| of(&both[place])).collect()
 }

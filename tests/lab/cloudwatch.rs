@@ -290,7 +290,8 @@ fn take(
     }
     signature::check(head, body, now)?;
     let body = decompressed(&head.headers, body)?;
-    let input = wire::PutMetricData::read(&body)?;
+    let input =
+        wire::PutMetricData::read(&body).map_err(|error| CloudWatchError::malformed(&error))?;
     *metrics = input.metric_data.len();
     limits::check(&input, now)?;
     Ok(query::datapoints(input, now))

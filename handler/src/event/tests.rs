@@ -44,7 +44,7 @@ fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
         .collect()
 }
 
-fn refusal(event: &str) -> String {
+fn rejection(event: &str) -> String {
     let (kind, call) = read(event);
     assert!(kind.is_http());
     let failure = call.unwrap_err();
@@ -154,23 +154,23 @@ fn nulls_and_missing_fields_are_nothing_to_stumble_over() {
 fn a_wrong_event_is_the_callers_mistake_and_names_the_field() {
     let broken = changed(HTTP, &json!({ "body": "AAE*" }));
     assert!(
-        refusal(&broken).starts_with("the body is not valid base64"),
+        rejection(&broken).starts_with("the body is not valid base64"),
         "{}",
-        refusal(&broken)
+        rejection(&broken)
     );
     let body = changed(HTTP, &json!({ "body": { "features": [1] } }));
     assert_eq!(
-        refusal(&body),
+        rejection(&body),
         r#"event field body must be a string or null, not {"features":[1]}"#
     );
     let headers = changed(ALB, &json!({ "headers": ["a"] }));
     assert_eq!(
-        refusal(&headers),
+        rejection(&headers),
         r#"event field headers must be an object of strings, or null, not ["a"]"#
     );
     let method = changed(REST, &json!({ "httpMethod": "a b" }));
     assert_eq!(
-        refusal(&method),
+        rejection(&method),
         r#"event field httpMethod must be an HTTP method, not "a b""#
     );
 }
@@ -387,7 +387,7 @@ fn an_event_of_too_many_headers_is_the_callers_mistake() {
         .map(|at| (format!("x-{at}"), "1".into()))
         .collect();
     let event = json!({ "httpMethod": "GET", "path": "/v2", "headers": headers });
-    assert!(refusal(&event.to_string()).contains("header values"));
+    assert!(rejection(&event.to_string()).contains("header values"));
 }
 
 #[test]
@@ -397,7 +397,7 @@ fn an_error_quotes_little_of_the_event() {
         json!({ "httpMethod": format!("{long} ") }),
         json!({ "headers": [long], "multiValueHeaders": null }),
     ] {
-        let words = refusal(&changed(REST, &change));
+        let words = rejection(&changed(REST, &change));
         assert!(words.len() < 200, "{words}");
     }
 }

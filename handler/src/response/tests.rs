@@ -96,12 +96,12 @@ fn a_load_balancer_gets_one_form_of_headers_and_a_description() {
 #[test]
 fn a_status_passes_through_to_callers_over_http() {
     for status in [400, 404, 413, 415, 422, 429, 500, 503, 504] {
-        let refused = answer(
+        let error_response = answer(
             status,
             &[("content-type", "application/json")],
             r#"{"error":"why"}"#,
         );
-        let reply = as_json(EventKind::Http, refused);
+        let reply = as_json(EventKind::Http, error_response);
         assert_eq!(reply["statusCode"], status);
         assert_eq!(reply["body"], r#"{"error":"why"}"#);
     }
@@ -161,8 +161,8 @@ fn a_direct_caller_gets_the_json_to_the_byte() {
 
 #[test]
 fn a_direct_callers_refusal_is_a_failure_with_the_sidecars_words() {
-    let refused = answer(503, &[], r#"{"error":"model iris is still loading"}"#);
-    let failure = success(EventKind::Direct, refused).unwrap_err();
+    let error_response = answer(503, &[], r#"{"error":"model iris is still loading"}"#);
+    let failure = success(EventKind::Direct, error_response).unwrap_err();
     assert_eq!(failure.error_type(), "Model.NotReady");
     assert_eq!(failure.to_string(), "model iris is still loading");
 

@@ -29,25 +29,25 @@ struct Authorization<'a> {
 
 pub(super) fn check(head: &Parts, body: &Bytes, now: SystemTime) -> Result<(), CloudWatchError> {
     let authorization = text(&head.headers, "authorization")
-        .ok_or_else(|| refused("MissingAuthenticationToken", "the request is not signed"))?;
+        .ok_or_else(|| unauthorized("MissingAuthenticationToken", "the request is not signed"))?;
     let authorization = Authorization::parse(authorization).ok_or_else(|| {
-        refused(
+        unauthorized(
             "IncompleteSignature",
             "the Authorization header is not whole",
         )
     })?;
     if authorization.access_key != ACCESS_KEY {
-        return Err(refused(
+        return Err(unauthorized(
             "InvalidClientTokenId",
             "the security token included in the request is invalid",
         ));
     }
     let date = text(&head.headers, "x-amz-date").unwrap_or_default();
     let time = parse_date(date)
-        .ok_or_else(|| refused("IncompleteSignature", "no x-amz-date, or not a date"))?;
+        .ok_or_else(|| unauthorized("IncompleteSignature", "no x-amz-date, or not a date"))?;
     let (earlier, later) = (time.min(now), time.max(now));
     if later.duration_since(earlier).unwrap_or_default() > CLOCK_SKEW {
-        return Err(refused("RequestExpired", "the request has expired"));
+        return Err(unauthorized("RequestExpired", "the request has expired"));
     }
     let request = canonical_request(head, body, authorization.signed_headers);
     let to_sign = format!(
@@ -57,7 +57,7 @@ pub(super) fn check(head: &Parts, body: &Bytes, now: SystemTime) -> Result<(), C
     );
     let key = generate_signing_key(SECRET_KEY, time, authorization.region, SERVICE);
     if calculate_signature(key, to_sign.as_bytes()) != authorization.signature {
-        return Err(refused(
+        return Err(unauthorized(
             "SignatureDoesNotMatch",
             "the request signature we calculated does not match the signature you provided",
         ));
@@ -140,7 +140,7 @@ fn sha256(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }
 
-fn refused(code: &str, message: &str) -> CloudWatchError {
+fn unauthorized(code: &str, message: &str) -> CloudWatchError {
     CloudWatchError::unauthorized(code, message)
 }
 

@@ -47,7 +47,7 @@ fn optimize(model: &Path, output: &Path, more: &[&str]) -> CommandOutput {
 }
 
 #[track_caller]
-fn refused(output: &CommandOutput, reason: &str) {
+fn assert_rejected(output: &CommandOutput, reason: &str) {
     assert!(
         !output.success && output.text.contains(reason),
         "{}",
@@ -154,7 +154,7 @@ fn a_large_model_becomes_a_graph_and_external_data_with_the_same_outputs() {
         BTreeSet::from(["out".to_owned()])
     );
 
-    refused(
+    assert_rejected(
         &optimize(&made, &folder.path().join("again"), &[]),
         "is already optimised (by onnxruntime 1.28.0, extended)",
     );
@@ -214,7 +214,7 @@ fn existing_files_are_replaced_only_with_force_and_the_model_itself_never() {
     fs::copy(models().join("fixed-batch.onnx"), &given).unwrap();
     let out = folder.path().join("out.onnx");
     fs::write(&out, "before").unwrap();
-    refused(
+    assert_rejected(
         &optimize(&given, &out, &[]),
         "out.onnx already exists; --force replaces it",
     );
@@ -225,13 +225,13 @@ fn existing_files_are_replaced_only_with_force_and_the_model_itself_never() {
 
     let content = fs::read(&given).unwrap();
     for place in [&given, folder.path()] {
-        refused(
+        assert_rejected(
             &optimize(&given, place, &["--force"]),
             "belongs to the model itself",
         );
     }
     assert_eq!(fs::read(&given).unwrap(), content);
-    refused(&optimize(&given, &given.join("x"), &[]), "given.onnx");
+    assert_rejected(&optimize(&given, &given.join("x"), &[]), "given.onnx");
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn files_that_cannot_be_optimised_are_refused_with_the_reason() {
         ),
     ];
     for (model, reason) in cases {
-        refused(&optimize(&model, &out, &[]), reason);
+        assert_rejected(&optimize(&model, &out, &[]), reason);
     }
     let (_own, custom) = with(
         &Model::new()
@@ -269,7 +269,7 @@ fn files_that_cannot_be_optimised_are_refused_with_the_reason() {
             .output("y", FLOAT, &["n"])
             .node("example.org:Spell", &["x"], &["y"]),
     );
-    refused(
+    assert_rejected(
         &optimize(&custom, &out, &[]),
         "operators that ONNX Runtime does not know",
     );
@@ -290,7 +290,7 @@ fn nothing_is_written_when_the_outputs_differ() {
     );
     let out = folder.path().join("out");
     let output = optimize(&given, &out, &[]);
-    refused(
+    assert_rejected(
         &output,
         "output \"y\" of the optimised model differs: the largest difference is ",
     );
@@ -352,7 +352,7 @@ fn a_skipped_comparison_is_reported_and_inputs_can_be_given() {
         output.text
     );
     let bad = optimize(&given, &out, &["--force", "--input", &request(5)]);
-    refused(&bad, "5.json: the model cannot be run on it");
+    assert_rejected(&bad, "5.json: the model cannot be run on it");
     assert_eq!(names(&out), BTreeSet::from(["model.onnx".to_owned()]));
 }
 
@@ -360,15 +360,15 @@ fn a_skipped_comparison_is_reported_and_inputs_can_be_given() {
 fn a_dimension_that_the_model_does_not_have_is_a_mistake() {
     let (folder, given) = picky();
     let out = folder.path().join("out");
-    refused(
+    assert_rejected(
         &optimize(&given, &out, &["--dim", "batch=4"]),
         "--dim batch: the model has no free dimension of this name; it has n",
     );
-    refused(
+    assert_rejected(
         &optimize(&given, &out, &["--dim", "batch"]),
         "expected NAME=LENGTH",
     );
-    refused(
+    assert_rejected(
         &optimize(&given, &out, &["--dim", "n=99999999999"]),
         "is too large",
     );

@@ -269,7 +269,7 @@ impl Machine {
         }
         let place = match known.map_or_else(|| self.add_internal(name), Ok) {
             Ok(place) => place,
-            Err(refusal) => return refusal,
+            Err(response) => return response,
         };
         let Some(extension) = self.extensions.get_mut(place) else {
             return ApiResponse::internal();
@@ -347,7 +347,7 @@ impl Machine {
         let (identifier, place) = match self.find(from) {
             Ok((identifier, Some(place))) => (identifier, place),
             Ok((identifier, None)) => return Some(ApiResponse::unknown_extension(identifier)),
-            Err(refusal) => return Some(refusal),
+            Err(response) => return Some(response),
         };
         let extension = self.extensions.get_mut(place)?;
         if !matches!(
@@ -380,7 +380,7 @@ impl Machine {
     ) -> ApiResponse {
         let (identifier, place) = match self.find(from) {
             Ok(found) => found,
-            Err(refusal) => return refusal,
+            Err(response) => return response,
         };
         let Some(kind) = kind.filter(|kind| !kind.is_empty()) else {
             return ApiResponse::forbidden(

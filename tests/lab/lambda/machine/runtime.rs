@@ -162,7 +162,7 @@ impl Machine {
         };
         match self.answer(now, id, "InvocationResponse", body, failed, effects) {
             Ok(()) => reply,
-            Err(refusal) => refusal,
+            Err(response) => response,
         }
     }
 
@@ -175,7 +175,7 @@ impl Machine {
     ) -> ApiResponse {
         match self.answer(now, id, "InvocationErrorResponse", body, true, effects) {
             Ok(()) => ApiResponse::accepted(),
-            Err(refusal) => refusal,
+            Err(response) => response,
         }
     }
 
