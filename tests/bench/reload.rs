@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::figures::{Figures, Goal, count, percentile, sparkline};
-use lab::soak::usage::Usage;
 use lab::soak::adder::Size;
 use lab::soak::callers::{self, Ledger, Sample, backwards};
 use lab::soak::swaps::{SwapTally, Swaps};

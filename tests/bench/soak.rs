@@ -14,7 +14,7 @@ use lab::lambda::Clock;
 use tokio::sync::watch;
 
 use crate::figures::{Figures, Goal, percentile, sparkline};
-use lab::soak::cycles::{Cycles, CycleTotals};
+use lab::soak::cycles::{CycleTotals, Cycles};
 use lab::soak::usage::Usage;
 
 /// The two processes, and the maximum growth of their memory, in MB. The memory that the sidecar's
@@ -50,10 +50,10 @@ pub(crate) async fn run(cycles: usize) -> Result<ExitCode> {
     let progress = tokio::spawn(progress(done.subscribe(), CLOCKS.len() * cycles));
     let mut figures = Figures::of("freeze");
     for ((_, name), running) in CLOCKS.into_iter().zip(all) {
-        let ended = running.await??;
+        let totals = running.await??;
         println!("\n{name}");
-        print(&ended);
-        judge(&mut figures, name, &ended);
+        print(&totals);
+        judge(&mut figures, name, &totals);
     }
     progress.abort();
     println!("\ntotal duration {:.0} s", begun.elapsed().as_secs_f64());
@@ -69,13 +69,13 @@ async fn progress(mut done: watch::Receiver<usize>, all: usize) {
 }
 
 fn print(totals: &CycleTotals) {
-    let tally = &ended.tally;
+    let tally = &totals.tally;
     println!(
         "  {} requests, {} freezes during a request, {} new versions",
         tally.requests, tally.in_requests, tally.bumps
     );
-    let [s3, cloudwatch] = ended.answered;
-    let [to_s3, to_cloudwatch] = ended.connections;
+    let [s3, cloudwatch] = totals.answered;
+    let [to_s3, to_cloudwatch] = totals.connections;
     println!(
         "  {s3} requests to S3 over {to_s3} connections, {cloudwatch} to CloudWatch over {to_cloudwatch}"
     );
@@ -83,17 +83,17 @@ fn print(totals: &CycleTotals) {
         println!("  {problem}");
     }
     for (place, (process, _)) in PROCESSES.into_iter().enumerate() {
-        let memory = series(ended, place, megabytes);
+        let memory = series(totals, place, megabytes);
         println!("  {process}, MB resident      {}", sparkline(&memory));
-        let descriptors = series(ended, place, |usage| usage.descriptors.into());
+        let descriptors = series(totals, place, |usage| usage.descriptors.into());
         println!("  {process}, open descriptors {}", sparkline(&descriptors));
-        let threads = series(ended, place, |usage| usage.threads.into());
+        let threads = series(totals, place, |usage| usage.threads.into());
         println!("  {process}, threads          {}", sparkline(&threads));
     }
 }
 
 fn judge(figures: &mut Figures, clock: &str, totals: &CycleTotals) {
-    let tally = &ended.tally;
+    let tally = &totals.tally;
     let mut count = |name: &str, value: f64, unit, goal| {
         figures.add_with_goal(format!("{clock}: {name}"), value, unit, goal);
     };
@@ -107,7 +107,7 @@ fn judge(figures: &mut Figures, clock: &str, totals: &CycleTotals) {
         "",
         Goal::AtLeast(bumps.floor()),
     );
-    let lost = f64::from(tally.requests) - ended.counted;
+    let lost = f64::from(tally.requests) - totals.counted;
     count(
         "inferences missing in CloudWatch",
         lost.max(0.0),
@@ -116,7 +116,7 @@ fn judge(figures: &mut Figures, clock: &str, totals: &CycleTotals) {
     );
     for (place, (process, most_growth)) in PROCESSES.into_iter().enumerate() {
         let mut grows = |what: &str, unit, most, percent, of: fn(&Usage) -> f64| {
-            let [early, late] = early_and_late(&series(ended, place, of), percent);
+            let [early, late] = early_and_late(&series(totals, place, of), percent);
             let name = format!("{process}'s {what} grow by");
             count(&name, late - early, unit, Goal::AtMost(most));
         };
@@ -136,7 +136,7 @@ fn megabytes(usage: &Usage) -> f64 {
 }
 
 fn series(totals: &CycleTotals, place: usize, of: fn(&Usage) -> f64) -> Vec<f64> {
-    let usages = ended.tally.usages.iter();
+    let usages = totals.tally.usages.iter();
     usages.map(|both| of(&both[place])).collect()
 }
 
