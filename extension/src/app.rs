@@ -20,7 +20,7 @@ use crate::config::{
     Config, ConfigError, DEFAULT_CACHE_DIR, Environment, InitializationType, Location, MetricsSink,
 };
 use crate::engine::{Engine, EngineError, OnnxRuntime};
-use crate::fetch::Parts;
+use crate::fetch::PartLimits;
 use crate::ids::ByName;
 use crate::lifecycle::machine::Intervals;
 use crate::lifecycle::{Driver, FirstChecks, Work, init_time, lambda};
@@ -325,17 +325,17 @@ impl App {
 /// all the same.
 fn open_cache(config: &Config) -> Result<Cache, CacheError> {
     let ordinary = Path::new(DEFAULT_CACHE_DIR);
-    let mut settings = cache::Settings {
-        most: config.cache_bytes,
-        shared: config.cache_shared,
-        own: Some(ordinary.to_owned()),
+    let mut settings = cache::CacheSettings {
+        max_bytes: config.cache_bytes,
+        is_shared: config.cache_shared,
+        private_directory: Some(ordinary.to_owned()),
     };
     let error = match Cache::open_with(&config.cache_dir, &settings) {
         Err(error) if config.cache_dir != ordinary => error,
         opened => return opened,
     };
     warn!("{error}; model files go to {DEFAULT_CACHE_DIR} meanwhile");
-    settings.shared = None;
+    settings.is_shared = None;
     Cache::open_with(ordinary, &settings)
 }
 
@@ -425,7 +425,7 @@ async fn build(
     let cache = open_cache(&config)?;
     let shared = Shared {
         cache: cache.clone(),
-        parts: Parts::for_memory(config.memory_mb),
+        parts: PartLimits::for_memory(config.memory_mb),
         engine,
         models: Arc::clone(&models),
         memory: Arc::new(Memory {

@@ -1,6 +1,6 @@
 //! Model files between starts: content-addressed, whole or absent.
 //!
-//! A file grows as a [`Partial`], and gets its name, the SHA-256 of its bytes, when it is whole. No fsync: `/tmp`
+//! A file grows as a [`PartialDownload`], and gets its name, the SHA-256 of its bytes, when it is whole. No fsync: `/tmp`
 //! does not outlive the machine, and a file is checked again before it is used after a start.
 //! Beside the files, a [`Journal`] for each model says which identity of the source they came from and how their
 //! loads went, so that a second start in the same execution environment asks one conditional question and fetches
@@ -29,15 +29,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 pub use eviction::InsufficientSpace;
-pub use journal::{Cause, History, Journal, Published, RejectedFile};
+pub use journal::{History, Journal, ManifestMetadata, RejectedFile, RejectionCause};
 pub use layout::CachedModel;
 pub use load_markers::ShuttingDown;
-pub use partial::{Partial, Unfinished, Wanted, is_full};
+pub use partial::{PartialDownload, RemoteFile, ResumableDownload, is_storage_full};
 pub use record::{FileRecord, ModelRecord};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
-pub use unpacked::Unpacked;
+pub use unpacked::DecompressedFile;
 
 use crate::ids::{Digest, ModelName};
 use crate::manifest::RolloutPosition;
@@ -50,13 +50,13 @@ const PARTIAL_PREFIX: &str = ".partial-";
 
 /// How a cache's directory may be used.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
+pub struct CacheSettings {
     /// How many bytes it may take; `None`: what the disk has.
-    pub most: Option<u64>,
+    pub max_bytes: Option<u64>,
     /// Whether other environments use it as well; `None`: if it is on NFS.
-    pub shared: Option<bool>,
+    pub is_shared: Option<bool>,
     /// Where what concerns this environment alone is kept, when the directory is shared; `None`: there as well.
-    pub own: Option<PathBuf>,
+    pub private_directory: Option<PathBuf>,
 }
 
 /// A directory of model files.
@@ -120,19 +120,19 @@ fn hint(error: &io::Error) -> &'static str {
 impl Cache {
     /// Opens the cache as [`Cache::open_with`] does, with no limits but those of the disk.
     pub fn open(directory: &Path) -> Result<Self, CacheError> {
-        Self::open_with(directory, &Settings::default())
+        Self::open_with(directory, &CacheSettings::default())
     }
 
     /// Opens the cache, makes its directories, and sweeps what an interrupted fetch left. One that is not shared must be
     /// this user's own: where it lies, others may be able to make one of its name before.
-    pub fn open_with(directory: &Path, settings: &Settings) -> Result<Self, CacheError> {
-        let is_shared = settings.shared.unwrap_or_else(|| {
+    pub fn open_with(directory: &Path, settings: &CacheSettings) -> Result<Self, CacheError> {
+        let is_shared = settings.is_shared.unwrap_or_else(|| {
             // The part of the path that is there says where the directory will be.
             let there = directory.ancestors().find(|path| path.exists());
             there.is_some_and(sys::is_on_nfs) && !directory.is_symlink()
         });
         make(directory, is_shared)?;
-        let own = settings.own.as_deref().filter(|_| is_shared);
+        let own = settings.private_directory.as_deref().filter(|_| is_shared);
         if let Some(own) = own {
             make(own, false)?;
         }
@@ -150,7 +150,7 @@ impl Cache {
             in_hand: Arc::default(),
             is_shared,
             is_restart: false,
-            limits: Limits::new(settings.most, sys::disk(directory)),
+            limits: Limits::new(settings.max_bytes, sys::disk(directory)),
         };
         for path in [
             &cache.files,
@@ -227,7 +227,7 @@ impl Cache {
 
     /// A version whose files are all here, laid out to be loaded; see [`Cache::find`].
     #[must_use]
-    pub fn find_all(&self, record: &ModelRecord) -> Option<CachedModel> {
+    pub fn find_model(&self, record: &ModelRecord) -> Option<CachedModel> {
         let files = record.files().map(|file| self.find(&file.digest));
         let files = files.collect::<Option<Vec<_>>>()?;
         self.lay_out(record, files, None).ok()
@@ -348,9 +348,9 @@ mod tests {
         };
         let record = ModelRecord::new(file_record, Vec::new(), None);
         let mut journal = cache.journal(model, "s3://b/k");
-        journal.note(|history| {
-            history.seen(record.clone(), None);
-            history.let_in(&record, Signature::default());
+        journal.update(|history| {
+            history.set_candidate(record.clone(), None);
+            history.accept(&record, Signature::default());
         });
         (file.path().to_owned(), record)
     }
@@ -362,9 +362,9 @@ mod tests {
         let model = ModelName::parse("m").unwrap();
         let (path, record) = keep(&cache, &model, b"model bytes");
         let again = Cache::open(directory.path()).unwrap();
-        assert_eq!(again.find_all(&record).unwrap().path(), path);
+        assert_eq!(again.find_model(&record).unwrap().path(), path);
         fs::write(&path, b"model bytez").unwrap();
-        assert!(again.find_all(&record).is_none());
+        assert!(again.find_model(&record).is_none());
         assert!(!path.exists(), "a damaged file does not stay");
     }
 
@@ -414,13 +414,13 @@ mod tests {
             let (_, record) = keep(&cache, &model, b"model bytes");
             cache
                 .journal(&model, "s3://b/k")
-                .load_begins(&record.digest())
+                .begin_load(&record.digest())
                 .unwrap();
             let again = Cache::open(directory.path()).unwrap();
             let markers = directory.path().join("loading");
             assert_eq!(entries(&markers).len(), 1, "{name}");
             let journal = again.journal(&model, "s3://b/k");
-            assert_eq!(journal.history().good(), Some(&record), "{name}");
+            assert_eq!(journal.history().last_active(), Some(&record), "{name}");
         }
     }
 
@@ -437,9 +437,9 @@ mod tests {
         fs::create_dir(&cache).unwrap();
         std::os::unix::fs::symlink(&target, cache.join("files")).unwrap();
         assert!(Cache::open(&cache).is_err(), "nor inside of it");
-        let shared = Settings {
-            shared: Some(true),
-            ..Settings::default()
+        let shared = CacheSettings {
+            is_shared: Some(true),
+            ..CacheSettings::default()
         };
         Cache::open_with(&link, &shared).unwrap();
     }

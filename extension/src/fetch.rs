@@ -1,6 +1,6 @@
 //! From a source to a file in the cache: whole and verified, and no byte asked for twice.
 //!
-//! It comes in [`Parts`], over several connections at once, each of which asks for exactly the version that the fetch
+//! It comes in [`PartLimits`], over several connections at once, each of which asks for exactly the version that the fetch
 //! began with. What arrives is handed over a short queue to a thread that writes and hashes it, so that neither waits
 //! for the other and memory stays at a few chunks, whatever the model's size. It goes to its place in a partial file
 //! of the cache. A part that breaks, stalls or was frozen goes on behind its last byte that arrived, on another
@@ -37,22 +37,24 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use tracing::warn;
 
-use crate::cache::{Cache, CacheError, CachedFile, InsufficientSpace, Unfinished, Wanted};
+use crate::cache::{
+    Cache, CacheError, CachedFile, InsufficientSpace, RemoteFile, ResumableDownload,
+};
 use crate::clock::{Clock, Thaws};
 use crate::ids::{ChecksumAlgorithm, Digest, Expected, Identity};
 use crate::source::{ChunkStream, Object, Opened, Source, SourceError};
 pub use compression::Compression;
 use expectation::Expectation;
-pub use parts::Parts;
+pub use parts::PartLimits;
 use transfer::Transfer;
-pub use unpack::UnpackError;
+pub use unpack::DecompressError;
 use writer::{Ended, Whole, Writer};
 
 /// How often a fetch follows a source that changes while it is read.
 const MAX_CHANGES: u32 = 3;
 
 /// What is to be fetched.
-pub struct Request<'a> {
+pub struct FetchRequest<'a> {
     /// Where from.
     pub source: &'a dyn Source,
     /// What it holds, as [`open`] has found it.
@@ -65,11 +67,11 @@ pub struct Request<'a> {
 
 /// Where to, and how.
 #[derive(Clone, Copy)]
-pub struct Context<'a> {
+pub struct FetchContext<'a> {
     /// Where the file is kept.
     pub cache: &'a Cache,
     /// How the transfer is divided.
-    pub parts: Parts,
+    pub parts: PartLimits,
     /// The thaws, after which a connection is not trusted.
     pub thaws: &'a Thaws,
     /// The time.
@@ -128,7 +130,7 @@ pub enum FetchError {
     },
     /// The source has a file of another length than the publisher has promised.
     #[error("{uri} has {found} bytes, and {promised} were promised")]
-    PromisedLength {
+    UnexpectedLength {
         /// The place.
         uri: String,
         /// The length that was promised.
@@ -138,7 +140,7 @@ pub enum FetchError {
     },
     /// The file has the length that the publisher has promised, and other bytes, twice.
     #[error("{uri} has the SHA-256 {found}, and {promised} was promised")]
-    PromisedDigest {
+    UnexpectedDigest {
         /// The place.
         uri: String,
         /// The SHA-256 that was promised.
@@ -148,11 +150,11 @@ pub enum FetchError {
     },
     /// What came cannot be decompressed; where that may be for damage on the way, twice.
     #[error("{uri}: {reason}")]
-    Unpack {
+    Decompress {
         /// The place.
         uri: String,
         /// Why not.
-        reason: UnpackError,
+        reason: DecompressError,
     },
     /// The fault is the content's, as far as can be told: the same content would arrive with it again.
     #[error("{fault}")]
@@ -182,9 +184,9 @@ impl FetchError {
             FetchError::Length { declared, received } => received < declared,
             FetchError::Stalled { .. } => true,
             FetchError::Checksum { .. }
-            | FetchError::PromisedLength { .. }
-            | FetchError::PromisedDigest { .. }
-            | FetchError::Unpack { .. }
+            | FetchError::UnexpectedLength { .. }
+            | FetchError::UnexpectedDigest { .. }
+            | FetchError::Decompress { .. }
             | FetchError::Rejected { .. }
             | FetchError::InsufficientSpace(_)
             | FetchError::Cache(_)
@@ -197,15 +199,15 @@ impl FetchError {
     pub fn public(&self) -> String {
         match self {
             FetchError::Source(error) => error.public().to_owned(),
-            FetchError::PromisedLength {
+            FetchError::UnexpectedLength {
                 promised, found, ..
             } => format!("a file of the model has {found} bytes, and {promised} were promised"),
-            FetchError::PromisedDigest {
+            FetchError::UnexpectedDigest {
                 promised, found, ..
             } => {
                 format!("a file of the model has the SHA-256 {found}, and {promised} was promised")
             }
-            FetchError::Unpack { reason, .. } => {
+            FetchError::Decompress { reason, .. } => {
                 format!("a file of the model cannot be decompressed: {reason}")
             }
             FetchError::Rejected { fault, .. } => fault.public(),
@@ -221,8 +223,8 @@ impl FetchError {
     /// Whether the bytes may have been damaged on the way.
     fn is_damage(&self) -> bool {
         match self {
-            FetchError::Checksum { .. } | FetchError::PromisedDigest { .. } => true,
-            FetchError::Unpack { reason, .. } => reason.is_damage(),
+            FetchError::Checksum { .. } | FetchError::UnexpectedDigest { .. } => true,
+            FetchError::Decompress { reason, .. } => reason.is_damage(),
             _ => false,
         }
     }
@@ -230,8 +232,8 @@ impl FetchError {
     /// Whether the content itself shows that it is not what it should be, however often it is fetched.
     fn is_certain(&self) -> bool {
         match self {
-            FetchError::PromisedLength { .. } => true,
-            FetchError::Unpack { reason, .. } => !reason.is_damage(),
+            FetchError::UnexpectedLength { .. } => true,
+            FetchError::Decompress { reason, .. } => !reason.is_damage(),
             _ => false,
         }
     }
@@ -243,11 +245,11 @@ impl FetchError {
                 one == found
             }
             (
-                FetchError::PromisedDigest { found: one, .. },
-                FetchError::PromisedDigest { found, .. },
+                FetchError::UnexpectedDigest { found: one, .. },
+                FetchError::UnexpectedDigest { found, .. },
             ) => one == found,
             // The places depend on the pieces in which the bytes arrive.
-            (FetchError::Unpack { reason: one, .. }, FetchError::Unpack { reason, .. }) => {
+            (FetchError::Decompress { reason: one, .. }, FetchError::Decompress { reason, .. }) => {
                 std::mem::discriminant(one) == std::mem::discriminant(reason)
             }
             _ => false,
@@ -270,7 +272,7 @@ pub async fn open(
 ) -> Result<Opened, SourceError> {
     let unfinished = cache.unfinished(&source.uri());
     let unfinished = unfinished.filter(|one| known != Some(&one.wanted.identity));
-    let Some(Unfinished { wanted, missing }) = unfinished else {
+    let Some(ResumableDownload { wanted, missing }) = unfinished else {
         return source.open(known).await;
     };
     let Some(first) = missing.first() else {
@@ -294,7 +296,7 @@ pub async fn open(
     }
 }
 
-fn rest(wanted: Wanted, range: Range<u64>, body: Box<dyn ChunkStream>) -> Opened {
+fn rest(wanted: RemoteFile, range: Range<u64>, body: Box<dyn ChunkStream>) -> Opened {
     Opened::Object(Object {
         identity: wanted.identity,
         size: wanted.size,
@@ -314,13 +316,16 @@ impl ChunkStream for Nothing {
 
 /// Brings what `request` names into the cache to its last byte. Given up before, what has arrived stays for the next
 /// fetch.
-pub async fn fetch(request: Request<'_>, context: Context<'_>) -> Result<Fetched, FetchError> {
+pub async fn fetch(
+    request: FetchRequest<'_>,
+    context: FetchContext<'_>,
+) -> Result<Fetched, FetchError> {
     if let Some(thread) = adopt::adopt(&request, context.cache)
         && let Ok(Some(here)) = thread.await
     {
         return Ok(here);
     }
-    let Request {
+    let FetchRequest {
         source,
         mut object,
         expected,
@@ -376,8 +381,8 @@ async fn receive(
     object: Object,
     expected: Option<&Expected>,
     compression: Compression,
-    context: Context<'_>,
-) -> Result<(Wanted, Whole, CachedFile), FetchError> {
+    context: FetchContext<'_>,
+) -> Result<(RemoteFile, Whole, CachedFile), FetchError> {
     let (wanted, answer) = transfer.begin(object);
     let expectation = Expectation::of(&wanted, expected, compression)?;
     let (mut writer, pieces) = Writer::start(context, wanted.clone(), expectation, compression)?;
@@ -391,14 +396,14 @@ async fn receive(
             let file = match whole.unpacked.take() {
                 Some(unpacked) => {
                     let cache = context.cache;
-                    cache.complete_unpacked(partial, unpacked, &whole.digest)?
+                    cache.complete_decompressed(partial, unpacked, &whole.digest)?
                 }
                 None => context.cache.complete(partial, &whole.digest)?,
             };
             Ok((wanted, whole, file))
         }
         Ended::Here(file, whole) => Ok((wanted, whole, file)),
-        Ended::Unfinished(partial) => {
+        Ended::ResumableDownload(partial) => {
             let (declared, received) = (wanted.size, partial.have());
             let error = arrived
                 .err()

@@ -37,7 +37,7 @@ use crate::cache::{
 use crate::clock::{Clock, Thaws, timed_awake};
 use crate::config::{ModelSettings, Reload};
 use crate::engine::EngineError;
-use crate::fetch::{FetchError, Parts};
+use crate::fetch::{FetchError, PartLimits};
 use crate::ids::{Digest, FilePath};
 use crate::metrics::defs;
 use crate::models::Models;
@@ -66,7 +66,7 @@ pub struct Shared {
     /// Where files are kept.
     pub cache: Cache,
     /// How a fetch is divided.
-    pub parts: Parts,
+    pub parts: PartLimits,
     /// What loads them.
     pub engine: Arc<EngineSlot>,
     /// Where what is loaded goes.
@@ -328,14 +328,14 @@ impl Reloader {
                 Step::Rename(record) => self.rename(record, journal, walk).await,
             };
             if let Some(labels) = walk.offered.labels.take() {
-                journal.note_for_later(|history| history.labelled(labels));
+                journal.update_unsaved(|history| history.set_labels(labels));
             }
             let answers = matches!(event, Event::Loaded { .. });
             let next = |history: &mut _| check.next(history, event);
             step = if answers {
-                journal.note_for_later(next)
+                journal.update_unsaved(next)
             } else {
-                journal.note(next)
+                journal.update(next)
             };
         };
         drop(walk.way_back.take());
@@ -344,7 +344,7 @@ impl Reloader {
             shared.status.replacement_failed(name);
         }
         let failed = walk.problem.is_some();
-        let refusal = journal.history().refusal().map(str::to_owned);
+        let refusal = journal.history().rejection().map(str::to_owned);
         let refusal = walk.rejected.take().or(refusal.map(CheckError::Refused));
         self.listed.keep(walk.offered.stand_ins.take());
         let deferral = self.deferral(journal);
@@ -395,7 +395,7 @@ impl Reloader {
         if end == End::Loaded {
             known.tidy_up(&shared.cache);
         } else {
-            journal.keep();
+            journal.save();
             if has_loaded {
                 shared.cache.sweep();
             }
@@ -548,7 +548,7 @@ impl Reloader {
                 return Event::NotGathered { more };
             }
         };
-        journal.is_whole();
+        journal.complete_download();
         match transferred {
             Some(bytes) => {
                 walk.steps.fetch = Some(time);
@@ -599,7 +599,7 @@ impl Reloader {
             return (None, Duration::ZERO);
         };
         let cache = self.shared.cache.clone();
-        let find = move || cache.find_all(&record);
+        let find = move || cache.find_model(&record);
         let found = tokio::task::spawn_blocking(find).await.ok().flatten();
         (found, started.elapsed())
     }

@@ -36,19 +36,19 @@ pub trait ModelFolder: Send + Sync {
     /// keeps no versions.
     fn version(&self, path: &FilePath, id: &str) -> Result<Box<dyn Source>, SourceError>;
 
-    /// The versions that were there before the present one, the newest first, at most [`MAX_EARLIER`]; the last of
+    /// The versions that were there before the present one, the newest first, at most [`MAX_EARLIER_VERSIONS`]; the last of
     /// all where the file was deleted. None where the place keeps none. One request.
-    fn earlier<'a>(
+    fn earlier_versions<'a>(
         &'a self,
         path: &'a FilePath,
-    ) -> BoxFuture<'a, Result<Vec<Earlier>, SourceError>>;
+    ) -> BoxFuture<'a, Result<Vec<EarlierVersion>, SourceError>>;
 }
 
 /// How many earlier versions of a file are looked at.
-pub const MAX_EARLIER: usize = 5;
+pub const MAX_EARLIER_VERSIONS: usize = 5;
 
 /// A version of a file that is not the present one.
-pub struct Earlier {
+pub struct EarlierVersion {
     /// What the place says of it.
     pub identity: Identity,
     /// From where it is read.
@@ -129,7 +129,7 @@ pub struct SourceError {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Lasting,
+    Permanent,
     Transient,
     Changed,
 }
@@ -138,7 +138,7 @@ impl SourceError {
     fn new(message: String, kind: Kind) -> Self {
         let public = match kind {
             Kind::Changed => "the model's source changed while it was read",
-            Kind::Lasting | Kind::Transient => "the model's source cannot be read",
+            Kind::Permanent | Kind::Transient => "the model's source cannot be read",
         };
         Self {
             message,
@@ -149,8 +149,8 @@ impl SourceError {
 
     /// An error that stays until somebody changes something: permissions, a name.
     #[must_use]
-    pub fn lasting(message: String) -> Self {
-        Self::new(message, Kind::Lasting)
+    pub fn permanent(message: String) -> Self {
+        Self::new(message, Kind::Permanent)
     }
 
     /// An error that may be gone at the next attempt.
@@ -168,7 +168,7 @@ impl SourceError {
     /// The same error, told as `reason` to callers from outside. The reason names no bucket, key, account or path, and
     /// quotes nothing that a source said.
     #[must_use]
-    pub fn told_as(self, reason: impl Into<String>) -> Self {
+    pub fn with_public_reason(self, reason: impl Into<String>) -> Self {
         let public = reason.into();
         Self { public, ..self }
     }

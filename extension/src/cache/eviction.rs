@@ -33,29 +33,29 @@ pub(super) struct Limits {
 /// There is no room for a file, whatever may go.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no room for the model: it needs {needs} bytes, and MODEL_CACHE_DIR has {free} free{}",
+    "no room for the model: it needs {required} bytes, and MODEL_CACHE_DIR has {available} free{}",
     self.explain()
 )]
 pub struct InsufficientSpace {
     /// How many bytes are needed.
-    pub needs: u64,
+    pub required: u64,
     /// How many there are, once all has gone that may go.
-    pub free: u64,
+    pub available: u64,
     /// How many bytes are held by files that must stay.
-    pub held: u64,
+    pub retained: u64,
     /// How many bytes the cache may take, where that and not the disk is what stands in the way.
-    pub most: Option<u64>,
+    pub limit: Option<u64>,
 }
 
 impl InsufficientSpace {
     fn explain(&self) -> String {
-        let held = match self.held {
+        let held = match self.retained {
             0 => String::new(),
             held => format!(
                 ", beside {held} bytes of what is loaded, is being loaded or was the last that could be"
             ),
         };
-        match self.most {
+        match self.limit {
             Some(most) => format!("{held}, of the {most} that MODEL_CACHE_MB allows"),
             None => format!("{held} (raise the function's ephemeral storage)"),
         }
@@ -97,12 +97,12 @@ impl Cache {
     pub fn free_space(&self, needs: u64, give_up: &[Digest]) -> Result<(), InsufficientSpace> {
         let mut stock = self.stock(give_up);
         let room = self.room(&stock, needs);
-        if needs > room.free {
+        if needs > room.available {
             return Err(room);
         }
         // What is free before anything goes; less than nothing when a limit is exceeded already.
         let spare = stock.spare_bytes();
-        let lacks = needs.saturating_add(spare).saturating_sub(room.free);
+        let lacks = needs.saturating_add(spare).saturating_sub(room.available);
         self.evict(&mut stock.spare, lacks);
         Ok(())
     }
@@ -120,10 +120,10 @@ impl Cache {
         let allowed = most.map(|most| most.saturating_sub(stock.held));
         let by_limit = allowed.filter(|allowed| *allowed < disk);
         InsufficientSpace {
-            needs,
-            free: by_limit.unwrap_or(disk),
-            held: stock.held,
-            most: most.filter(|_| by_limit.is_some()),
+            required: needs,
+            available: by_limit.unwrap_or(disk),
+            retained: stock.held,
+            limit: most.filter(|_| by_limit.is_some()),
         }
     }
 

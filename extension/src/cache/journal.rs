@@ -19,7 +19,7 @@ use tracing::warn;
 use super::load_markers::{Death, LoadMarkers, ShuttingDown};
 use super::{Cache, FileRecord, failed, keep_json};
 use crate::ids::{Digest, Expected, FilePath, Identity, ModelName};
-pub use history::{Cause, History, Published};
+pub use history::{History, ManifestMetadata, RejectionCause};
 pub use rejected::RejectedFile;
 use rejected::RejectedFiles;
 
@@ -102,7 +102,7 @@ impl Cache {
     /// Returns whether the process before this one died in a load. Then loads are made one at a time, so that a second
     /// death names one version.
     #[must_use]
-    pub fn loads_one_at_a_time(&self) -> bool {
+    pub fn requires_sequential_loads(&self) -> bool {
         self.markers.is_left_behind()
     }
 }
@@ -115,59 +115,59 @@ impl Journal {
     }
 
     /// Changes what has been seen, and writes that down when it is done.
-    pub fn note<T>(&mut self, change: impl FnOnce(&mut History) -> T) -> T {
+    pub fn update<T>(&mut self, change: impl FnOnce(&mut History) -> T) -> T {
         let result = change(&mut self.kept.history);
-        self.keep();
+        self.save();
         result
     }
 
-    /// Changes what has been seen, to be [written](Self::keep) when nobody waits for it: a start that does not find it
+    /// Changes what has been seen, to be [written](Self::save) when nobody waits for it: a start that does not find it
     /// does again what was done.
-    pub fn note_for_later<T>(&mut self, change: impl FnOnce(&mut History) -> T) -> T {
+    pub fn update_unsaved<T>(&mut self, change: impl FnOnce(&mut History) -> T) -> T {
         change(&mut self.kept.history)
     }
 
     /// Writes down what has been seen, unless it is written.
-    pub fn keep(&mut self) {
+    pub fn save(&mut self) {
         if self.kept.history != self.written {
-            self.save();
+            self.write();
             self.written = self.kept.history.clone();
         }
     }
 
     /// What is known of a file when its source says this of it.
     #[must_use]
-    pub fn known(&self, path: &FilePath, identity: &Identity) -> Option<FileRecord> {
+    pub fn find_file(&self, path: &FilePath, identity: &Identity) -> Option<FileRecord> {
         let arrived = self.kept.arrived();
         let is_it = |file: &&FileRecord| file.path == *path && file.identity == *identity;
-        let known = self.history().known(path, identity);
+        let known = self.history().find_file(path, identity);
         known.or_else(|| arrived.iter().find(is_it)).cloned()
     }
 
     /// Notes that a file is here of a version of which others are not yet, so that it is not fetched again when they
     /// cannot be had.
-    pub fn arrived(&self, file: FileRecord) {
+    pub fn add_downloaded_file(&self, file: FileRecord) {
         let mut arrived = self.kept.arrived();
         if !arrived.contains(&file) {
             arrived.retain(|other| other.path != file.path);
             arrived.push(file);
             drop(arrived);
-            self.save();
+            self.write();
         }
     }
 
     /// Notes that a version is whole: files that arrived are part of it, or of no use.
-    pub fn is_whole(&self) {
+    pub fn complete_download(&self) {
         let arrived = std::mem::take(&mut *self.kept.arrived());
         if !arrived.is_empty() {
-            self.save();
+            self.write();
         }
     }
 
     /// Notes that this content is not fetched again.
     pub fn reject_file(&self, rejected: RejectedFile) {
         self.kept.rejected_files().add(rejected);
-        self.save();
+        self.write();
     }
 
     /// The content that the source was last seen to hold at `path`, if it is rejected under this promise.
@@ -183,7 +183,7 @@ impl Journal {
 
     /// The reason for which this content is rejected under this promise, if it is.
     #[must_use]
-    pub fn why_rejected(
+    pub fn file_rejection_reason(
         &self,
         path: &FilePath,
         identity: &Identity,
@@ -195,17 +195,17 @@ impl Journal {
     }
 
     /// Notes which content the source holds at `path` now.
-    pub fn source_holds(&self, path: &FilePath, identity: &Identity) {
+    pub fn set_source_identity(&self, path: &FilePath, identity: &Identity) {
         let mut rejected = self.kept.rejected_files();
         if !rejected.is_empty() && rejected.holds(path, identity) {
             drop(rejected);
-            self.save();
+            self.write();
         }
     }
 
     /// What was last seen of a file, whether it belongs to a version that is whole or not.
     #[must_use]
-    pub fn seen(&self, path: &FilePath) -> Option<FileRecord> {
+    pub fn latest_file(&self, path: &FilePath) -> Option<FileRecord> {
         let arrived = self.kept.arrived();
         let newest = self.history().newest();
         let newest = newest.and_then(|newest| newest.file(path));
@@ -217,41 +217,41 @@ impl Journal {
     ///
     /// # Errors
     /// [`ShuttingDown`] when no load may begin any more.
-    pub fn load_begins(&self, digest: &Digest) -> Result<(), ShuttingDown> {
-        self.markers.load_begins(&self.model, digest)
+    pub fn begin_load(&self, digest: &Digest) -> Result<(), ShuttingDown> {
+        self.markers.begin_load(&self.model, digest)
     }
 
     /// Makes the marker that of a warm-up, once the load itself has ended; to be called where that is seen.
-    pub fn warm_up_begins(&self, digest: &Digest) -> impl FnOnce() + Send + use<> {
-        self.markers.warm_up_begins(&self.model, digest)
+    pub fn warm_up_callback(&self, digest: &Digest) -> impl FnOnce() + Send + use<> {
+        self.markers.warm_up_callback(&self.model, digest)
     }
 
     /// Removes the marker: the load has ended, and what comes of it is noted next.
-    pub fn load_ended(&self) {
-        self.markers.load_ended(&self.model);
+    pub fn end_load(&self) {
+        self.markers.end_load(&self.model);
     }
 
-    /// Removes the marker, as [`Self::load_ended`] does; to be called where the end of the load is seen.
-    pub fn load_ends(&self) -> impl FnOnce() + Send + use<> {
+    /// Removes the marker, as [`Self::end_load`] does; to be called where the end of the load is seen.
+    pub fn end_load_callback(&self) -> impl FnOnce() + Send + use<> {
         let (markers, model) = (Arc::clone(&self.markers), self.model.clone());
-        move || markers.load_ended(&model)
+        move || markers.end_load(&model)
     }
 
     fn count_death(&mut self) {
         let Some(Death { digest, in_warm_up }) = self.markers.take(&self.model) else {
             return;
         };
-        self.note(|history| {
+        self.update(|history| {
             if in_warm_up {
-                history.died_in_warm_up(&digest);
+                history.record_interrupted_warm_up(&digest);
             } else {
-                history.died(&digest);
+                history.record_interrupted_load(&digest);
             }
         });
     }
 
     /// Writes the journal. Without it a second start fetches again: no reason to fail now.
-    fn save(&self) {
+    fn write(&self) {
         if let Err(error) = keep_json(&self.path, &self.kept) {
             let error = failed("cannot write", &self.path, error);
             warn!("a second start here will fetch the model again: {error}");

@@ -72,7 +72,7 @@ impl LoadMarkers {
     /// Removes the marker that a process before this one has left for a model, and returns what it says.
     pub(super) fn take(&self, model: &ModelName) -> Option<Death> {
         let text = fs::read_to_string(self.path(model)).ok()?;
-        self.load_ended(model);
+        self.end_load(model);
         let (digest, in_warm_up) = match text.strip_prefix(WARM_UP) {
             Some(digest) => (digest, true),
             None => (&*text, false),
@@ -83,7 +83,7 @@ impl LoadMarkers {
     }
 
     /// Sets the marker of a model: a load of the version of this digest begins.
-    pub(super) fn load_begins(
+    pub(super) fn begin_load(
         &self,
         model: &ModelName,
         digest: &Digest,
@@ -104,7 +104,7 @@ impl LoadMarkers {
 
     /// Makes the marker that of a warm-up, once the load itself has ended; to be called where that is seen. A marker that
     /// was removed since is not set again.
-    pub(super) fn warm_up_begins(
+    pub(super) fn warm_up_callback(
         &self,
         model: &ModelName,
         digest: &Digest,
@@ -118,7 +118,7 @@ impl LoadMarkers {
     }
 
     /// Removes the marker of a model: its load has ended.
-    pub(super) fn load_ended(&self, model: &ModelName) {
+    pub(super) fn end_load(&self, model: &ModelName) {
         let _ = fs::remove_file(self.path(model));
     }
 
@@ -167,7 +167,7 @@ mod tests {
         let (a, b) = (model("a"), model("b"));
         let first = start();
         assert!(!first.is_left_behind());
-        first.load_begins(&a, &digest("1")).unwrap();
+        first.begin_load(&a, &digest("1")).unwrap();
         let second = start();
         assert!(second.is_left_behind());
         let death = Death {
@@ -177,8 +177,8 @@ mod tests {
         assert_eq!(second.take(&a), Some(death));
         assert_eq!(second.take(&a), None, "it is counted once");
 
-        second.load_begins(&a, &digest("1")).unwrap();
-        second.load_begins(&b, &digest("2")).unwrap();
+        second.begin_load(&a, &digest("1")).unwrap();
+        second.begin_load(&b, &digest("2")).unwrap();
         let third = start();
         assert!(third.is_left_behind());
         assert_eq!((third.take(&a), third.take(&b)), (None, None));
@@ -190,8 +190,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let markers = LoadMarkers::open(directory.path());
         let (name, version) = (model("a"), digest("1"));
-        markers.load_begins(&name, &version).unwrap();
-        markers.warm_up_begins(&name, &version)();
+        markers.begin_load(&name, &version).unwrap();
+        markers.warm_up_callback(&name, &version)();
         assert!(markers.take(&name).unwrap().in_warm_up);
         fs::write(directory.path().join("a"), "0123").unwrap();
         assert_eq!(markers.take(&name), None);
@@ -202,11 +202,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let markers = LoadMarkers::open(directory.path());
         let (name, version) = (model("a"), digest("1"));
-        markers.load_begins(&name, &version).unwrap();
-        let warm_up_begins = markers.warm_up_begins(&name, &version);
+        markers.begin_load(&name, &version).unwrap();
+        let warm_up_callback = markers.warm_up_callback(&name, &version);
         markers.close();
-        warm_up_begins();
-        assert_eq!(markers.load_begins(&name, &version), Err(ShuttingDown));
+        warm_up_callback();
+        assert_eq!(markers.begin_load(&name, &version), Err(ShuttingDown));
         assert_eq!(entries(directory.path()), Vec::<PathBuf>::new());
     }
 }

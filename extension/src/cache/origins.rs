@@ -8,20 +8,20 @@
 use std::fs;
 
 use super::partial::digits;
-use super::{Cache, CachedFile, Wanted, entries, keep};
+use super::{Cache, CachedFile, RemoteFile, entries, keep};
 use crate::ids::Digest;
 
 impl Cache {
     /// The file that came of `wanted` before, if it is here whole, and its digest. Reads the whole file.
     #[must_use]
-    pub fn recall(&self, wanted: &Wanted) -> Option<(CachedFile, Digest)> {
+    pub fn recall(&self, wanted: &RemoteFile) -> Option<(CachedFile, Digest)> {
         let note = fs::read_to_string(self.origins.join(name(wanted))).ok()?;
         let digest = Digest::parse(note.trim()).ok()?;
         Some((self.find(&digest)?, digest))
     }
 
     /// Notes what came of `wanted`. Without it a later fetch brings the same again: no reason to fail now.
-    pub(super) fn note_origin(&self, wanted: &Wanted, digest: &Digest) {
+    pub(super) fn note_origin(&self, wanted: &RemoteFile, digest: &Digest) {
         let _ = keep(&self.origins.join(name(wanted)), digest.as_str().as_bytes());
     }
 
@@ -37,7 +37,7 @@ impl Cache {
     }
 }
 
-fn name(wanted: &Wanted) -> String {
+fn name(wanted: &RemoteFile) -> String {
     let content = digits([wanted.identity.etag.0.as_str(), &wanted.size.to_string()]);
     format!("{}-{content}", digits([wanted.location.as_str()]))
 }
@@ -49,8 +49,8 @@ mod tests {
     use super::*;
     use crate::ids::{ETag, Identity};
 
-    fn wanted(location: &str, etag: &str, version_id: Option<&str>) -> Wanted {
-        Wanted {
+    fn wanted(location: &str, etag: &str, version_id: Option<&str>) -> RemoteFile {
+        RemoteFile {
             location: location.to_owned(),
             identity: Identity {
                 etag: ETag(etag.to_owned()),

@@ -36,7 +36,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A file that is to come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wanted {
+pub struct RemoteFile {
     /// Where it comes from.
     pub location: String,
     /// What the source says of this content.
@@ -49,17 +49,17 @@ pub struct Wanted {
 
 /// What an earlier fetch has left of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfinished {
+pub struct ResumableDownload {
     /// The file.
-    pub wanted: Wanted,
+    pub wanted: RemoteFile,
     /// The ranges of it that are not here, in order.
     pub missing: Vec<Range<u64>>,
 }
 
 /// A file that is not whole yet, in the hands of one fetch. Dropped, it stays for the next.
 #[derive(Debug)]
-pub struct Partial {
-    wanted: Wanted,
+pub struct PartialDownload {
+    wanted: RemoteFile,
     file: File,
     progress: Progress,
     place: Place,
@@ -76,7 +76,7 @@ enum Place {
 impl Cache {
     /// What an earlier fetch from `location` has left, if that is at least one byte.
     #[must_use]
-    pub fn unfinished(&self, location: &str) -> Option<Unfinished> {
+    pub fn unfinished(&self, location: &str) -> Option<ResumableDownload> {
         if self.is_shared {
             return None;
         }
@@ -92,7 +92,7 @@ impl Cache {
     /// Takes the partial file of `wanted` in hand, with what is here of it; begins it if there is none, in parts of
     /// about `part` bytes. Partials of other versions from the same place go. Blocks while an earlier fetch lets go
     /// of it, a second at most.
-    pub fn partial(&self, wanted: Wanted, part: u64) -> Result<Partial, CacheError> {
+    pub fn partial(&self, wanted: RemoteFile, part: u64) -> Result<PartialDownload, CacheError> {
         if self.is_shared {
             return self.nameless(wanted, part);
         }
@@ -112,7 +112,7 @@ impl Cache {
                 Progress::of_prefix(wanted.size, part, 0)
             }
         };
-        let mut partial = Partial {
+        let mut partial = PartialDownload {
             wanted,
             file,
             progress,
@@ -123,12 +123,16 @@ impl Cache {
     }
 
     /// Removes what an earlier fetch has left of `wanted`, unless one is at it.
-    pub fn forget(&self, wanted: &Wanted) {
+    pub fn forget(&self, wanted: &RemoteFile) {
         remove_unless_locked(&self.partials.join(format!("{}.part", stem(wanted))));
     }
 
     /// Gives a partial file that has become whole its name; its bytes have this digest.
-    pub fn complete(&self, partial: Partial, digest: &Digest) -> Result<CachedFile, CacheError> {
+    pub fn complete(
+        &self,
+        partial: PartialDownload,
+        digest: &Digest,
+    ) -> Result<CachedFile, CacheError> {
         let kept = self.lease(digest);
         let cut = partial.file.set_len(partial.wanted.size);
         cut.map_err(|error| partial.failed("cannot end", error))?;
@@ -147,10 +151,10 @@ impl Cache {
         Ok(kept)
     }
 
-    fn nameless(&self, wanted: Wanted, part: u64) -> Result<Partial, CacheError> {
+    fn nameless(&self, wanted: RemoteFile, part: u64) -> Result<PartialDownload, CacheError> {
         let (file, path) = temporary(&self.partials)?.into_parts();
         let progress = Progress::of_prefix(wanted.size, part, 0);
-        Ok(Partial {
+        Ok(PartialDownload {
             wanted,
             file,
             progress,
@@ -159,12 +163,12 @@ impl Cache {
     }
 
     /// What it describes, and how many bytes of that are here.
-    fn read_record(&self, record: &Path) -> Option<(u64, Unfinished)> {
-        let wanted: Wanted = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
+    fn read_record(&self, record: &Path) -> Option<(u64, ResumableDownload)> {
+        let wanted: RemoteFile = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
         let path = self.partials.join(format!("{}.part", stem(&wanted)));
         let progress = Progress::read(&File::open(path).ok()?, wanted.size).ok()??;
         let (have, missing) = (progress.have(), progress.missing());
-        (have > 0).then_some((have, Unfinished { wanted, missing }))
+        (have > 0).then_some((have, ResumableDownload { wanted, missing }))
     }
 
     pub(super) fn sweep_partials(&self, location: &str, except: &Path) {
@@ -182,24 +186,24 @@ impl Cache {
 impl CacheError {
     /// Whether it is for want of space.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        is_full(&self.source)
+    pub fn is_storage_full(&self) -> bool {
+        is_storage_full(&self.source)
     }
 }
 
 /// Whether a write failed for want of space.
 #[must_use]
-pub fn is_full(error: &io::Error) -> bool {
+pub fn is_storage_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
 }
 
-impl Partial {
+impl PartialDownload {
     /// What is to come.
     #[must_use]
-    pub fn wanted(&self) -> &Wanted {
+    pub fn wanted(&self) -> &RemoteFile {
         &self.wanted
     }
 
@@ -222,7 +226,7 @@ impl Partial {
     }
 
     /// Takes the room on the disk, where the file system can do that, and makes the file ready for
-    /// [`Partial::write`].
+    /// [`PartialDownload::write`].
     pub fn prepare(&mut self) -> io::Result<()> {
         sys::reserve_space(&self.file, self.wanted.size)?;
         self.progress.lay_out(&self.file)
@@ -264,7 +268,7 @@ impl Partial {
             return Ok(());
         };
         let before = fs::read(record).ok();
-        let before: Option<Wanted> = before.and_then(|json| serde_json::from_slice(&json).ok());
+        let before: Option<RemoteFile> = before.and_then(|json| serde_json::from_slice(&json).ok());
         if let Some(before) = before.filter(|before| stem(before) == stem(&self.wanted)) {
             if self.wanted.checksum.is_none() {
                 self.wanted.checksum.clone_from(&before.checksum);
@@ -337,7 +341,7 @@ fn is_of(path: &Path, location: &str) -> bool {
 }
 
 /// The name without its ending: of the place, and of this content from there.
-fn stem(wanted: &Wanted) -> String {
+fn stem(wanted: &RemoteFile) -> String {
     let Identity { etag, version_id } = &wanted.identity;
     let version_id = version_id.as_deref().unwrap_or_default();
     let content = digits([&etag.0, version_id, &wanted.size.to_string()]);

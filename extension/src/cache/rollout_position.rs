@@ -57,7 +57,7 @@ impl Cache {
 mod tests {
     use std::collections::HashSet;
 
-    use super::super::Settings;
+    use super::super::CacheSettings;
     use super::*;
 
     #[test]
@@ -80,10 +80,10 @@ mod tests {
     fn environments_with_one_cache_draw_each_for_itself() {
         let shared = tempfile::tempdir().unwrap();
         let rollout_position = |own: &tempfile::TempDir| {
-            let settings = Settings {
-                shared: Some(true),
-                own: Some(own.path().to_owned()),
-                ..Settings::default()
+            let settings = CacheSettings {
+                is_shared: Some(true),
+                private_directory: Some(own.path().to_owned()),
+                ..CacheSettings::default()
             };
             Cache::open_with(shared.path(), &settings)
                 .unwrap()

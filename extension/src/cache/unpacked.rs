@@ -9,30 +9,30 @@ use std::path::Path;
 
 use tempfile::TempPath;
 
-use super::{Cache, CacheError, CachedFile, Partial, temporary};
+use super::{Cache, CacheError, CachedFile, PartialDownload, temporary};
 use crate::ids::Digest;
 use crate::sys;
 
 /// A file that is written from its beginning to its end. Dropped, it is gone.
 #[derive(Debug)]
-pub struct Unpacked {
+pub struct DecompressedFile {
     file: File,
     path: TempPath,
 }
 
 impl Cache {
     /// Begins a file beside the partial ones.
-    pub fn unpacked(&self) -> Result<Unpacked, CacheError> {
+    pub fn unpacked(&self) -> Result<DecompressedFile, CacheError> {
         let (file, path) = temporary(&self.partials)?.into_parts();
-        Ok(Unpacked { file, path })
+        Ok(DecompressedFile { file, path })
     }
 
     /// Gives a file that has become whole its name, and removes the compressed one that it came out of; its bytes
     /// have this digest.
-    pub fn complete_unpacked(
+    pub fn complete_decompressed(
         &self,
-        partial: Partial,
-        unpacked: Unpacked,
+        partial: PartialDownload,
+        unpacked: DecompressedFile,
         digest: &Digest,
     ) -> Result<CachedFile, CacheError> {
         let kept = self.lease(digest);
@@ -45,7 +45,7 @@ impl Cache {
     }
 }
 
-impl Unpacked {
+impl DecompressedFile {
     /// Takes the room on the disk for so many bytes in all, where the file system can do that.
     pub fn reserve(&self, bytes: u64) -> io::Result<()> {
         sys::reserve_space(&self.file, bytes)

@@ -4,12 +4,15 @@ use std::time::Instant;
 
 use tokio::task::JoinHandle;
 
-use super::{Compression, Fetched, Request};
+use super::{Compression, FetchRequest, Fetched};
 use crate::cache::Cache;
 
 /// Looks on a thread whether the file can be used where it lies, since its bytes are those that its name and its publisher
 /// promise. All else is for the ordinary way, which copies, and says what is wrong.
-pub(super) fn adopt(request: &Request<'_>, cache: &Cache) -> Option<JoinHandle<Option<Fetched>>> {
+pub(super) fn adopt(
+    request: &FetchRequest<'_>,
+    cache: &Cache,
+) -> Option<JoinHandle<Option<Fetched>>> {
     let (path, digest) = request.source.in_place()?;
     let size = request.object.size;
     let is_promised = request

@@ -1,7 +1,7 @@
 //! What the publisher has promised of a file, held against what there is.
 
 use super::{Compression, FetchError};
-use crate::cache::Wanted;
+use crate::cache::RemoteFile;
 use crate::ids::{Digest, Expected};
 
 /// The promise for one file; there may be none. It speaks of the file once it is decompressed.
@@ -14,7 +14,7 @@ pub(super) struct Expectation {
 impl Expectation {
     /// What `expected` says of `wanted`, which has the length that was promised, as far as that is known yet.
     pub(super) fn of(
-        wanted: &Wanted,
+        wanted: &RemoteFile,
         expected: Option<&Expected>,
         compression: Compression,
     ) -> Result<Self, FetchError> {
@@ -41,7 +41,7 @@ impl Expectation {
     /// The file has this length.
     pub(super) fn hold_length(&self, found: u64) -> Result<(), FetchError> {
         match &self.expected {
-            Some(Expected { size, .. }) if *size != found => Err(FetchError::PromisedLength {
+            Some(Expected { size, .. }) if *size != found => Err(FetchError::UnexpectedLength {
                 uri: self.uri.clone(),
                 promised: *size,
                 found,
@@ -53,7 +53,7 @@ impl Expectation {
     /// The file has this SHA-256.
     pub(super) fn hold_digest(&self, found: &Digest) -> Result<(), FetchError> {
         match &self.expected {
-            Some(Expected { digest, .. }) if digest != found => Err(FetchError::PromisedDigest {
+            Some(Expected { digest, .. }) if digest != found => Err(FetchError::UnexpectedDigest {
                 uri: self.uri.clone(),
                 promised: digest.clone(),
                 found: found.clone(),

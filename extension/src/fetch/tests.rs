@@ -15,21 +15,21 @@ use script::{Act, Asked, Scripted, identity, lock};
 /// An execution environment's `/tmp`; every fetch is a new process in it.
 struct Environment {
     directory: TempDir,
-    parts: Parts,
+    parts: PartLimits,
     expected: Option<Expected>,
     compression: Compression,
 }
 
 /// One connection, as for any small file.
-const WHOLE: Parts = Parts {
-    length: 1 << 20,
-    connections: 3,
+const WHOLE: PartLimits = PartLimits {
+    part_bytes: 1 << 20,
+    max_connections: 3,
 };
 
-/// Parts of 10 bytes, over three connections.
-const SPLIT: Parts = Parts {
-    length: 10,
-    connections: 3,
+/// PartLimits of 10 bytes, over three connections.
+const SPLIT: PartLimits = PartLimits {
+    part_bytes: 10,
+    max_connections: 3,
 };
 
 impl Environment {
@@ -37,7 +37,7 @@ impl Environment {
         Self::with(WHOLE)
     }
 
-    fn with(parts: Parts) -> Self {
+    fn with(parts: PartLimits) -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
             parts,
@@ -55,7 +55,7 @@ impl Environment {
     async fn killed(&self, source: &Scripted) {
         assert!(self.fetch(source).await.is_none());
         let (etag, bytes) = lock(&source.0.held).clone();
-        let wanted = Wanted {
+        let wanted = RemoteFile {
             location: source.uri(),
             identity: identity(etag),
             size: bytes.len() as u64,
@@ -64,7 +64,7 @@ impl Environment {
         drop(
             Cache::open(self.directory.path())
                 .unwrap()
-                .partial(wanted, WHOLE.length)
+                .partial(wanted, WHOLE.part_bytes)
                 .unwrap(),
         );
     }
@@ -75,13 +75,13 @@ impl Environment {
         object: Object,
         cache: &Cache,
     ) -> Result<Fetched, FetchError> {
-        let request = Request {
+        let request = FetchRequest {
             source,
             object,
             expected: self.expected.as_ref(),
             compression: self.compression,
         };
-        let context = Context {
+        let context = FetchContext {
             cache,
             parts: self.parts,
             thaws: &source.0.thaws,
@@ -140,7 +140,7 @@ proptest! {
         let mut script = script;
         script.retain(|act| changes || !matches!(act, Act::Overwritten(_)));
         let bytes: Vec<u8> = (0..60).take(size).collect();
-        let mut environment = Environment::with(Parts { length, connections });
+        let mut environment = Environment::with(PartLimits { part_bytes: length, max_connections: connections });
         let source = if is_packed {
             environment.compression = Compression::Zstd;
             Scripted::packing(pack, &bytes, script.clone())
@@ -204,8 +204,8 @@ async fn the_first_answer_is_read_for_one_part_while_others_fetch_the_next() {
 async fn the_first_answer_is_read_on_where_no_other_connection_is_allowed() {
     let bytes: Vec<u8> = (0..54).collect();
     let source = Scripted::holding(&bytes, []);
-    let alone = Parts {
-        connections: 1,
+    let alone = PartLimits {
+        max_connections: 1,
         ..SPLIT
     };
     let (_, arrived) = Environment::with(alone)
@@ -306,20 +306,20 @@ async fn a_file_that_only_lacked_its_name_is_not_fetched_again() {
     let source = Scripted::holding(b"01234", []);
     let environment = Environment::new();
     let cache = Cache::open(environment.directory.path()).unwrap();
-    let wanted = Wanted {
+    let wanted = RemoteFile {
         location: source.uri(),
         identity: identity("1"),
         size: 5,
         checksum: None,
     };
-    let mut whole = cache.partial(wanted.clone(), WHOLE.length).unwrap();
+    let mut whole = cache.partial(wanted.clone(), WHOLE.part_bytes).unwrap();
     whole.write(0, b"01234").unwrap();
     drop(whole);
     let (fetched, bytes) = environment.fetch(&source).await.unwrap().unwrap();
     assert_eq!((bytes.as_slice(), fetched.transferred), (&b"01234"[..], 0));
     assert_eq!(source.asked(), [Asked::Open(Some("1".to_owned()))]);
 
-    let mut whole = cache.partial(wanted, WHOLE.length).unwrap();
+    let mut whole = cache.partial(wanted, WHOLE.part_bytes).unwrap();
     whole.write(0, b"01234").unwrap();
     drop(whole);
     source.holds("2", b"another");

@@ -24,8 +24,8 @@ use tracing::{info, warn};
 
 use super::answer::{Answer, Broken, Patience};
 use super::writer::Piece;
-use super::{Context, FetchError};
-use crate::cache::Wanted;
+use super::{FetchContext, FetchError};
+use crate::cache::RemoteFile;
 use crate::clock::{Clock, Thaws};
 use crate::source::{Object, Source};
 use crate::sys;
@@ -48,7 +48,7 @@ pub(super) struct Transfer<'a> {
 
 /// One file on its way.
 struct Flow<'w> {
-    wanted: &'w Wanted,
+    wanted: &'w RemoteFile,
     /// What nobody has taken yet, in order.
     untaken: Mutex<VecDeque<Range<u64>>>,
     /// How many bytes are here.
@@ -65,12 +65,12 @@ enum Stop {
 }
 
 impl<'a> Transfer<'a> {
-    pub(super) fn new(source: &'a dyn Source, context: Context<'a>) -> Self {
+    pub(super) fn new(source: &'a dyn Source, context: FetchContext<'a>) -> Self {
         Self {
             source,
             thaws: context.thaws,
             clock: context.clock,
-            connections: context.parts.connections,
+            connections: context.parts.max_connections,
             transferred: AtomicU64::new(0),
         }
     }
@@ -81,8 +81,8 @@ impl<'a> Transfer<'a> {
     }
 
     /// Takes over the body of an object that was just opened. A thaw from here on is noticed.
-    pub(super) fn begin(&self, object: Object) -> (Wanted, Answer<'a>) {
-        let wanted = Wanted {
+    pub(super) fn begin(&self, object: Object) -> (RemoteFile, Answer<'a>) {
+        let wanted = RemoteFile {
             location: self.source.uri(),
             identity: object.identity,
             size: object.size,
@@ -96,7 +96,7 @@ impl<'a> Transfer<'a> {
     /// without an error when nobody takes the pieces any more.
     pub(super) async fn run(
         &self,
-        wanted: &Wanted,
+        wanted: &RemoteFile,
         missing: Vec<Range<u64>>,
         first: Answer<'a>,
         pieces: mpsc::Sender<Piece>,

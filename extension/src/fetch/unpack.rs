@@ -17,7 +17,7 @@ use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, is_error_kind};
 use super::FetchError;
 use super::expectation::Expectation;
 use super::writer::Whole;
-use crate::cache::{Cache, Unpacked, is_full};
+use crate::cache::{Cache, DecompressedFile, is_storage_full};
 use crate::ids::Digest;
 use frame::Header;
 
@@ -31,7 +31,7 @@ const BLOCK: usize = 128 * 1024;
 
 /// Why what arrived cannot be decompressed.
 #[derive(Debug, thiserror::Error)]
-pub enum UnpackError {
+pub enum DecompressError {
     /// It is no zstd data, or is no more from some byte on.
     #[error("at byte {at} there is no zstd frame (a name that ends in .zst promises one)")]
     Foreign {
@@ -71,11 +71,11 @@ pub enum UnpackError {
     Dictionary,
 }
 
-impl UnpackError {
+impl DecompressError {
     /// Whether bytes that were damaged on the way may be the reason. What a header says is asked for anew as well when
     /// it contradicts what comes out, and not when it alone is the obstacle.
     pub(super) fn is_damage(&self) -> bool {
-        !matches!(self, UnpackError::Window | UnpackError::Dictionary)
+        !matches!(self, DecompressError::Window | DecompressError::Dictionary)
     }
 }
 
@@ -108,7 +108,7 @@ pub(super) struct Unpacker {
     out: u64,
     /// For how many there is room on the disk.
     reserved: u64,
-    file: Unpacked,
+    file: DecompressedFile,
     hash: Sha256,
     block: Vec<u8>,
 }
@@ -131,7 +131,7 @@ impl Unpacker {
         limited.map_err(|_| memory())?;
         let file = match cache.unpacked() {
             Ok(file) => file,
-            Err(error) if error.is_full() => return Err(Failure::InsufficientSpace(0)),
+            Err(error) if error.is_storage_full() => return Err(Failure::InsufficientSpace(0)),
             Err(error) => return Err(error.into()),
         };
         let mut unpacker = Self {
@@ -169,11 +169,11 @@ impl Unpacker {
                 Header::Incomplete => {}
                 Header::Foreign => {
                     let at = self.at;
-                    return Err(self.failed(UnpackError::Foreign { at }));
+                    return Err(self.failed(DecompressError::Foreign { at }));
                 }
                 Header::Frame {
                     dictionary: true, ..
-                } => return Err(self.failed(UnpackError::Dictionary)),
+                } => return Err(self.failed(DecompressError::Dictionary)),
                 Header::Frame { content, .. } => {
                     self.is_within = true;
                     let header = std::mem::take(&mut self.header);
@@ -190,7 +190,7 @@ impl Unpacker {
     pub(super) fn finish(self) -> Result<Whole, Failure> {
         if self.is_within || !self.header.is_empty() || self.at == 0 {
             let at = self.at + self.header.len() as u64;
-            return Err(self.failed(UnpackError::Truncated { at }));
+            return Err(self.failed(DecompressError::Truncated { at }));
         }
         self.expectation.hold_length(self.out)?;
         Ok(Whole {
@@ -247,9 +247,9 @@ impl Unpacker {
             let out = output.pos();
             let left = left.map_err(|code| {
                 self.failed(if is_error_kind(code, WINDOW_TOO_LARGE) {
-                    UnpackError::Window
+                    DecompressError::Window
                 } else {
-                    UnpackError::Damaged {
+                    DecompressError::Damaged {
                         at: self.at + input.pos() as u64,
                         problem: zstd_safe::get_error_name(code),
                     }
@@ -292,18 +292,18 @@ impl Unpacker {
             Limit::Promise(declared) => (declared, true),
             Limit::None => (self.out, false),
         };
-        self.failed(UnpackError::TooLong { declared, promised })
+        self.failed(DecompressError::TooLong { declared, promised })
     }
 
-    fn failed(&self, reason: UnpackError) -> Failure {
+    fn failed(&self, reason: DecompressError) -> Failure {
         let uri = self.expectation.uri().to_owned();
-        Failure::Other(FetchError::Unpack { uri, reason })
+        Failure::Other(FetchError::Decompress { uri, reason })
     }
 }
 
 /// A write of all that comes out, `out` bytes so far, has failed.
 fn unwritten(error: std::io::Error, out: u64) -> Failure {
-    if is_full(&error) {
+    if is_storage_full(&error) {
         Failure::InsufficientSpace(out)
     } else {
         error.into()

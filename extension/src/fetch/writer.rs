@@ -15,8 +15,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::expectation::Expectation;
 use super::unpack::{Failure, Unpacker};
 use super::verify::Sums;
-use super::{Compression, Context, FetchError, Parts};
-use crate::cache::{Cache, CachedFile, Partial, Unpacked, Wanted, is_full};
+use super::{Compression, FetchContext, FetchError, PartLimits};
+use crate::cache::{
+    Cache, CachedFile, DecompressedFile, PartialDownload, RemoteFile, is_storage_full,
+};
 use crate::ids::Digest;
 
 /// Pieces between the network and the disk for each connection. hyper's are at most about 400 KB.
@@ -34,11 +36,11 @@ pub(super) struct Piece {
 /// How far a file has come once no more pieces follow.
 pub(super) enum Ended {
     /// All of it is here, as it was declared and promised.
-    Whole(Partial, Whole),
+    Whole(PartialDownload, Whole),
     /// It was here, under its name.
     Here(CachedFile, Whole),
     /// Bytes are missing.
-    Unfinished(Partial),
+    ResumableDownload(PartialDownload),
 }
 
 /// What a file is that has come whole.
@@ -46,14 +48,14 @@ pub(super) struct Whole {
     pub(super) digest: Digest,
     pub(super) size: u64,
     /// Where it is, if it came compressed.
-    pub(super) unpacked: Option<Unpacked>,
+    pub(super) unpacked: Option<DecompressedFile>,
 }
 
 /// What the thread does.
 struct Job {
     cache: Cache,
-    wanted: Wanted,
-    parts: Parts,
+    wanted: RemoteFile,
+    parts: PartLimits,
     expectation: Expectation,
     compression: Compression,
 }
@@ -68,8 +70,8 @@ impl Writer {
     /// Starts it. It takes pieces of what is missing; those of one part in order. Once the sender is dropped it comes
     /// to its end.
     pub(super) fn start(
-        context: Context<'_>,
-        wanted: Wanted,
+        context: FetchContext<'_>,
+        wanted: RemoteFile,
         expectation: Expectation,
         compression: Compression,
     ) -> io::Result<(Self, mpsc::Sender<Piece>)> {
@@ -80,7 +82,7 @@ impl Writer {
             expectation,
             compression,
         };
-        let (pieces, queue) = mpsc::channel(QUEUE * job.parts.connections.max(1));
+        let (pieces, queue) = mpsc::channel(QUEUE * job.parts.max_connections.max(1));
         let (begun, missing) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let work = move || {
@@ -128,10 +130,13 @@ impl Job {
     }
 
     /// The partial file, with room for all that is to come.
-    fn begin(&self) -> Result<(Partial, InOrder), FetchError> {
-        let mut partial = match self.cache.partial(self.wanted.clone(), self.parts.length) {
+    fn begin(&self) -> Result<(PartialDownload, InOrder), FetchError> {
+        let mut partial = match self
+            .cache
+            .partial(self.wanted.clone(), self.parts.part_bytes)
+        {
             Ok(partial) => partial,
-            Err(error) if error.is_full() => return Err(self.insufficient_space(0)),
+            Err(error) if error.is_storage_full() => return Err(self.insufficient_space(0)),
             Err(error) => return Err(error.into()),
         };
         let unpacked = match self.compression {
@@ -149,7 +154,7 @@ impl Job {
         }
     }
 
-    fn prepare(&self, partial: &mut Partial) -> Result<InOrder, Failure> {
+    fn prepare(&self, partial: &mut PartialDownload) -> Result<InOrder, Failure> {
         partial.prepare().map_err(unwritten)?;
         let unpacker = match self.compression {
             Compression::None => None,
@@ -160,7 +165,7 @@ impl Job {
 
     fn write(
         &self,
-        mut partial: Partial,
+        mut partial: PartialDownload,
         mut order: InOrder,
         mut queue: mpsc::Receiver<Piece>,
         is_given_up: impl Fn() -> bool,
@@ -168,7 +173,7 @@ impl Job {
         let written = write_all(&mut partial, &mut order, &mut queue, is_given_up);
         match written.and_then(|is_whole| is_whole.then(|| self.hold(order)).transpose()) {
             Ok(Some(whole)) => Ok(Ended::Whole(partial, whole)),
-            Ok(None) => Ok(Ended::Unfinished(partial)),
+            Ok(None) => Ok(Ended::ResumableDownload(partial)),
             Err(failure) => Err(self.end(partial, failure)),
         }
     }
@@ -193,7 +198,7 @@ impl Job {
     }
 
     /// Removes what is of no use, and says why.
-    fn end(&self, partial: Partial, failure: Failure) -> FetchError {
+    fn end(&self, partial: PartialDownload, failure: Failure) -> FetchError {
         match failure {
             Failure::InsufficientSpace(unpacked) => {
                 partial.discard();
@@ -216,7 +221,7 @@ impl Job {
 
 /// Writes all pieces; whether the file is whole then, and was looked at to its end.
 fn write_all(
-    partial: &mut Partial,
+    partial: &mut PartialDownload,
     order: &mut InOrder,
     queue: &mut mpsc::Receiver<Piece>,
     is_given_up: impl Fn() -> bool,
@@ -241,7 +246,7 @@ fn write_all(
 /// The next piece; the time until it comes is used.
 fn next(
     queue: &mut mpsc::Receiver<Piece>,
-    partial: &Partial,
+    partial: &PartialDownload,
     order: &mut InOrder,
 ) -> Result<Option<Piece>, Failure> {
     loop {
@@ -266,7 +271,7 @@ struct InOrder {
 }
 
 impl InOrder {
-    fn new(partial: &Partial, unpacker: Option<Unpacker>) -> Self {
+    fn new(partial: &PartialDownload, unpacker: Option<Unpacker>) -> Self {
         let with_digest = unpacker.is_none();
         Self {
             sums: Sums::new(partial.wanted().checksum.clone(), with_digest),
@@ -285,7 +290,7 @@ impl InOrder {
     }
 
     /// Takes a block that was written before; whether there was one.
-    fn read_back(&mut self, partial: &Partial) -> Result<bool, Failure> {
+    fn read_back(&mut self, partial: &PartialDownload) -> Result<bool, Failure> {
         if !partial.has(self.at) {
             return Ok(false);
         }
@@ -309,7 +314,7 @@ impl InOrder {
 
 /// What a failed write of the partial file means.
 fn unwritten(error: io::Error) -> Failure {
-    if is_full(&error) {
+    if is_storage_full(&error) {
         Failure::InsufficientSpace(0)
     } else {
         error.into()

@@ -22,14 +22,14 @@ use crate::fetch;
 use crate::ids::{FilePath, Identity, VersionName};
 use crate::manifest::PublishedVersion;
 use crate::onnx::Description;
-use crate::source::{Earlier, MAX_EARLIER, Opened};
+use crate::source::{EarlierVersion, MAX_EARLIER_VERSIONS, Opened};
 
 /// A version that may stand in.
 pub(super) enum StandIn {
     /// One of a manifest's, by which manifest.
     Published(Box<(VersionName, PublishedVersion)>, Identity),
     /// An earlier version of the object at this path.
-    Earlier(FilePath, Earlier),
+    Earlier(FilePath, EarlierVersion),
     /// The model at this path, in a folder with a lower number.
     Lower(FilePath),
 }
@@ -143,7 +143,7 @@ impl Gatherer<'_> {
                 named.map(stand_in).collect()
             }
             Form::Model(path) => {
-                let earlier = self.place.earlier(path).await?.into_iter();
+                let earlier = self.place.earlier_versions(path).await?.into_iter();
                 let stand_in = |earlier| StandIn::Earlier(path.clone(), earlier);
                 earlier.map(stand_in).collect()
             }
@@ -152,7 +152,7 @@ impl Gatherer<'_> {
                     Some(lower) => lower,
                     None => self.models_in_repository().await?.split_off(1),
                 };
-                let lower = lower.into_iter().take(MAX_EARLIER);
+                let lower = lower.into_iter().take(MAX_EARLIER_VERSIONS);
                 lower.map(StandIn::Lower).collect()
             }
         })
@@ -162,13 +162,13 @@ impl Gatherer<'_> {
     async fn gather_earlier(
         &self,
         path: &FilePath,
-        earlier: &Earlier,
+        earlier: &EarlierVersion,
         journal: &Journal,
     ) -> Result<Option<Gathered>, CheckError> {
         if let Some(record) = self.known_refused(path, &earlier.identity, journal) {
             return Ok(Some(Gathered::refused(record, None)));
         }
-        if let Some(reason) = journal.why_rejected(path, &earlier.identity, None) {
+        if let Some(reason) = journal.file_rejection_reason(path, &earlier.identity, None) {
             return Err(CheckError::Rejected(reason));
         }
         let uri = earlier.source.uri();
@@ -187,10 +187,10 @@ impl Gatherer<'_> {
     async fn take_earlier(
         &self,
         path: &FilePath,
-        Earlier { identity, source }: &Earlier,
+        EarlierVersion { identity, source }: &EarlierVersion,
         journal: &Journal,
     ) -> Result<Option<Taken>, CheckError> {
-        if let Some(record) = journal.known(path, identity)
+        if let Some(record) = journal.find_file(path, identity)
             && let Some(file) = self.find(&record.digest).await
         {
             return Ok(Some(Taken {

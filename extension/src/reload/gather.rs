@@ -22,9 +22,9 @@ use super::machine::Target;
 use super::published::Offer;
 use super::reach::Content;
 use super::{CheckError, Shared};
-use crate::cache::{CachedFile, CachedModel, FileRecord, Journal, ModelRecord, Published};
+use crate::cache::{CachedFile, CachedModel, FileRecord, Journal, ManifestMetadata, ModelRecord};
 use crate::config::{Form, ModelSettings};
-use crate::fetch::{self, Fetched, Parts};
+use crate::fetch::{self, Fetched, PartLimits};
 use crate::ids::{Digest, FilePath, Identity, VersionName};
 use crate::manifest::VersionLabels;
 use crate::onnx::{Description, OnnxError};
@@ -92,7 +92,7 @@ pub(super) struct Gathered {
     /// `None` when it is known that the version is not to be loaded, or not now.
     pub(super) files: Option<CachedModel>,
     /// What the manifest says that names it.
-    pub(super) published: Option<Published>,
+    pub(super) published: Option<ManifestMetadata>,
     /// What it says of what the version must do.
     pub(super) terms: Terms,
     /// How many bytes came for it; `None` when no file had to be fetched.
@@ -108,7 +108,7 @@ pub(super) struct Taken {
 
 impl Gathered {
     /// A version that is not to be loaded, or not now.
-    pub(super) fn refused(record: ModelRecord, published: Option<Published>) -> Self {
+    pub(super) fn refused(record: ModelRecord, published: Option<ManifestMetadata>) -> Self {
         Self {
             record,
             files: None,
@@ -176,7 +176,7 @@ impl Gatherer<'_> {
             Form::Manifest(path) => {
                 let read_again = !self.is_for_snapshot() && self.canary_held.swap(false, Relaxed);
                 let known = known && !read_again;
-                let known = journal.history().manifest().filter(|_| known);
+                let known = journal.history().applied_manifest().filter(|_| known);
                 self.ask_manifest(path, known).await
             }
         }?;
@@ -191,7 +191,7 @@ impl Gatherer<'_> {
             let history = journal.history();
             let newest = history.newest().map(|newest| &newest.model.identity);
             offered.present = match &self.settings.form {
-                Form::Manifest(_) => history.manifest().cloned(),
+                Form::Manifest(_) => history.applied_manifest().cloned(),
                 Form::Model(_) | Form::Repository => newest.cloned(),
             };
         }
@@ -224,7 +224,7 @@ impl Gatherer<'_> {
         let newest = newest.filter(|newest| newest.model.path == *model);
         let others = newest.into_iter().flat_map(|newest| &newest.others);
         let paths = std::iter::once(model).chain(others.map(|file| &file.path));
-        let seen = paths.filter_map(|path| journal.seen(path)).collect();
+        let seen = paths.filter_map(|path| journal.latest_file(path)).collect();
         let asked = self.ask_files(model, seen, journal).await?;
         // What has arrived of a version that is not whole yet is no news, and the rest is still to come.
         Ok(match asked {
@@ -336,7 +336,7 @@ impl Gatherer<'_> {
         path: &FilePath,
         journal: &Journal,
     ) -> Result<Gathered, CheckError> {
-        let refused = journal.history().refused_file(path);
+        let refused = journal.history().rejected_file(path);
         let known = refused.map(|file| &file.identity);
         let source = self.source(path)?;
         let content = self.ask_for(&*source, path, known, None, journal).await?;
@@ -396,9 +396,9 @@ impl Gatherer<'_> {
         identity: &Identity,
         journal: &Journal,
     ) -> Option<ModelRecord> {
-        let file = journal.known(model, identity)?;
+        let file = journal.find_file(model, identity)?;
         let record = ModelRecord::new(file, Vec::new(), self.published_name(model));
-        let refused = journal.history().why_refused(&record.digest(), None);
+        let refused = journal.history().rejection_reason(&record.digest(), None);
         refused.is_some().then_some(record)
     }
 
@@ -415,7 +415,7 @@ impl Gatherer<'_> {
         let described = describe(first.file.path()).await;
         let is_alone = matches!(&described, Ok(said) if external(said.as_ref()).next().is_none());
         if !is_alone {
-            journal.arrived(first.record.clone());
+            journal.add_downloaded_file(first.record.clone());
         }
         let description = described?;
         if self.pinned(model).is_some() {
@@ -428,7 +428,7 @@ impl Gatherer<'_> {
             let answer = answers.remove(&path);
             async move {
                 let taken = self.take(&path, answer, journal, parts).await?;
-                journal.arrived(taken.record.clone());
+                journal.add_downloaded_file(taken.record.clone());
                 Ok::<_, CheckError>(taken)
             }
         };
@@ -446,18 +446,18 @@ impl Gatherer<'_> {
         path: &FilePath,
         answer: Option<Answer>,
         journal: &Journal,
-        parts: Parts,
+        parts: PartLimits,
     ) -> Result<Taken, CheckError> {
         let answer = match answer {
             Some(answer) => answer,
-            None => match journal.seen(path) {
+            None => match journal.latest_file(path) {
                 Some(known) => self.ask_file(known, journal).await?.1,
                 None => self.ask_anew(path, journal).await?,
             },
         };
         let (known, object) = match answer {
             Answer::Known(known) => (Some(known), None),
-            Answer::Object(object) => (journal.known(path, &object.identity), Some(object)),
+            Answer::Object(object) => (journal.find_file(path, &object.identity), Some(object)),
             Answer::Rejected(reason, _) => return Err(CheckError::Rejected(reason)),
         };
         if let Some(record) = known
@@ -499,7 +499,7 @@ impl Gatherer<'_> {
         record: ModelRecord,
         files: Vec<CachedFile>,
         description: Option<Description>,
-        published: Option<(Published, Terms)>,
+        published: Option<(ManifestMetadata, Terms)>,
         transferred: Option<u64>,
     ) -> Result<Gathered, CheckError> {
         let (published, terms) = published.unzip();
@@ -517,7 +517,7 @@ impl Gatherer<'_> {
 fn is_seen(newest: &ModelRecord, journal: &Journal) -> bool {
     newest
         .files()
-        .all(|file| journal.seen(&file.path).as_ref() == Some(file))
+        .all(|file| journal.latest_file(&file.path).as_ref() == Some(file))
 }
 
 /// What a model's file says of itself; nothing of what is no model, which is for ONNX Runtime to say.
@@ -538,10 +538,10 @@ pub(super) fn external(description: Option<&Description>) -> impl Iterator<Item 
 }
 
 /// How each of so many files that are fetched at once is divided.
-pub(super) fn shared_out(parts: Parts, files: usize) -> Parts {
-    let connections = parts.connections / files.clamp(1, AT_ONCE);
-    Parts {
-        connections: connections.max(1),
+pub(super) fn shared_out(parts: PartLimits, files: usize) -> PartLimits {
+    let connections = parts.max_connections / files.clamp(1, AT_ONCE);
+    PartLimits {
+        max_connections: connections.max(1),
         ..parts
     }
 }

@@ -18,7 +18,7 @@ use super::machine::Event;
 use super::memory::{Company, How, Need, Seen, Weights, choose};
 use super::replay::{Decision, Replay};
 use super::{CheckError, Reloader, Steps, Walk, milliseconds};
-use crate::cache::{CachedModel, Cause, Journal, ModelRecord};
+use crate::cache::{CachedModel, Journal, ModelRecord, RejectionCause};
 use crate::clock::timed_awake;
 use crate::config::Reload;
 use crate::engine::{Engine, EngineError, Session};
@@ -119,7 +119,7 @@ impl Reloader {
         let waited = started.elapsed();
         let old = self.loaded().as_ref().map(|(_, seen)| *seen);
         let reserved = memory.account.load(Need { new: weights, old }.estimate());
-        if let Err(problem) = journal.load_begins(&digest) {
+        if let Err(problem) = journal.begin_load(&digest) {
             return walk.not_tried(problem, vacated);
         }
         let attempt = Attempt {
@@ -129,7 +129,7 @@ impl Reloader {
         let in_place = vacated || !reload;
         let trial = || {
             let evidence = evidence.clone()?;
-            let begins = journal.load_ends();
+            let begins = journal.end_load_callback();
             Some(Replay::new(evidence, in_place, Arc::clone(memory), begins))
         };
         let terms = std::mem::take(&mut walk.terms);
@@ -147,7 +147,7 @@ impl Reloader {
             result
         };
         let (result, loading) = timed_awake(load).await;
-        journal.load_ended();
+        journal.end_load();
         let took = measure.took(crate::sys::own_bytes());
         drop((measure, reserved, turn));
         let (decided, passed, files) = match result {
@@ -197,7 +197,7 @@ impl Reloader {
 
     /// Company of a load. After a death in a load there is none, so that another death names one version.
     fn company(&self, reload: bool, new: Weights) -> Company {
-        if reload || self.shared.cache.loads_one_at_a_time() {
+        if reload || self.shared.cache.requires_sequential_loads() {
             return Company::None;
         }
         let need = Need { new, old: None };
@@ -235,8 +235,8 @@ impl Reloader {
             return Event::Deferred { vacated };
         }
         let cause = match problem {
-            CheckError::Gate(_) => Cause::Terms,
-            _ => Cause::Itself,
+            CheckError::Gate(_) => RejectionCause::Criteria,
+            _ => RejectionCause::Content,
         };
         walk.failed(problem);
         Event::Refused {
@@ -285,11 +285,11 @@ impl Reloader {
     /// only warmed up.
     pub(super) fn gate(&self, record: &ModelRecord, terms: Terms, journal: &Journal) -> Gate {
         let (history, digest) = (journal.history(), record.digest());
-        if history.has_let_in(record) {
+        if history.was_accepted(record) {
             let inputs = history.example(record);
             return match inputs {
                 Some(inputs) => {
-                    Gate::warm_up_only(inputs.to_vec(), journal.warm_up_begins(&digest))
+                    Gate::warm_up_only(inputs.to_vec(), journal.warm_up_callback(&digest))
                 }
                 None => Gate::new(Terms::default()),
             };

@@ -16,7 +16,7 @@
 //! A rollback ([`Check::roll_back`]) loads the previous version, or what the source has in its place, and replays
 //! failed inputs on it. The version that was active is rejected only after a load that says so.
 
-use crate::cache::{Cause, History, ModelRecord, Published};
+use crate::cache::{History, ManifestMetadata, ModelRecord, RejectionCause};
 use crate::ids::{Digest, Identity};
 use crate::tensor::Signature;
 
@@ -75,7 +75,7 @@ pub(super) enum Event {
     /// [`Step::Gather`]: this version is here, or known to be refused. `more`: there is a target after this one.
     Gathered {
         record: ModelRecord,
-        published: Option<Published>,
+        published: Option<ManifestMetadata>,
         more: bool,
     },
     /// [`Step::Gather`]: it cannot be had now.
@@ -96,7 +96,7 @@ pub(super) enum Event {
     Renamed { signature: Signature },
     /// [`Step::Load`], [`Step::Rename`]: it must not answer. `vacated`: what answered before had to go for it.
     Refused {
-        cause: Cause,
+        cause: RejectionCause,
         reason: String,
         vacated: bool,
     },
@@ -270,9 +270,9 @@ impl Check {
                 self.answering = Some(record.digest());
                 // Where the source had another version to move to, nothing was shown.
                 if let (Some(failing), Some(reason)) = (self.failing.take(), rollback) {
-                    history.refused_itself(&failing.digest, &reason);
+                    history.reject_content(&failing.digest, &reason);
                 }
-                history.let_in(&record, signature);
+                history.accept(&record, signature);
                 match self.restoring.take() {
                     None => self.end(history, End::Loaded),
                     Some(Restoring::Then(choice)) => self.gather(Target::Choice(choice)),
@@ -321,7 +321,7 @@ impl Check {
     }
 
     fn same(&mut self, history: &mut History, here: Option<ModelRecord>) -> Step {
-        let Some(usable) = history.usable_as_it_is() else {
+        let Some(usable) = history.loadable_offline() else {
             return if self.is_answered() {
                 self.end(history, End::Current)
             } else {
@@ -350,15 +350,15 @@ impl Check {
         &mut self,
         history: &mut History,
         record: ModelRecord,
-        published: Option<Published>,
+        published: Option<ManifestMetadata>,
         after: After,
     ) -> Step {
         let digest = record.digest();
-        let terms = published.as_ref().map(|it| it.terms.clone());
+        let terms = published.as_ref().map(|it| it.criteria.clone());
         self.manifest = published.as_ref().map(|it| it.manifest.clone());
         self.has_seen = true;
-        history.seen(record.clone(), published);
-        if let Some(reason) = history.why_refused(&digest, terms.as_ref()) {
+        history.set_candidate(record.clone(), published);
+        if let Some(reason) = history.rejection_reason(&digest, terms.as_ref()) {
             self.passed_over.get_or_insert(reason.to_owned());
             return self.go_on(history, after);
         }
@@ -381,7 +381,7 @@ impl Check {
 
     /// The source wants this version, and its content is active.
     fn rename(&mut self, history: &mut History, record: ModelRecord, after: After) -> Step {
-        if history.good() == Some(&record) {
+        if history.last_active() == Some(&record) {
             return self.end(history, End::Current);
         }
         self.stage = Stage::Renaming {
@@ -401,7 +401,7 @@ impl Check {
     ) -> Step {
         match event {
             Event::Renamed { signature } => {
-                history.let_in(record, signature);
+                history.accept(record, signature);
                 self.end(history, End::Current)
             }
             Event::Refused { cause, reason, .. } => {
@@ -420,12 +420,12 @@ impl Check {
         &mut self,
         history: &mut History,
         record: &ModelRecord,
-        cause: Cause,
+        cause: RejectionCause,
         reason: String,
     ) {
-        history.refused(record, cause, &reason);
+        history.reject(record, cause, &reason);
         self.passed_over.get_or_insert(reason);
-        if cause == Cause::Itself {
+        if cause == RejectionCause::Content {
             self.tried.push(record.digest());
         }
     }
@@ -435,17 +435,17 @@ impl Check {
         &mut self,
         history: &mut History,
         record: ModelRecord,
-        published: Option<Published>,
+        published: Option<ManifestMetadata>,
         after: After,
     ) -> Step {
-        let (digest, terms) = (record.digest(), published.as_ref().map(|it| &it.terms));
-        if history.why_refused(&digest, terms).is_some() || self.tried.contains(&digest) {
+        let (digest, terms) = (record.digest(), published.as_ref().map(|it| &it.criteria));
+        if history.rejection_reason(&digest, terms).is_some() || self.tried.contains(&digest) {
             return self.go_on(history, after);
         }
-        history.stands_in(record.clone(), published);
+        history.set_fallback(record.clone(), published);
         // What the source wants was not seen to be impossible.
         if !self.has_seen {
-            history.settled(None);
+            history.set_applied_manifest(None);
         }
         self.load_fallback(record, after)
     }
@@ -499,7 +499,7 @@ impl Check {
 
     fn ask(&mut self, history: &History, known: bool) -> Step {
         self.asked_anew |= !known;
-        let usable = history.usable_as_it_is().filter(|_| known);
+        let usable = history.loadable_offline().filter(|_| known);
         let beside = usable.map(|usable| (usable, usable.digest()));
         let beside = beside.filter(|(_, digest)| {
             self.answering.as_ref() != Some(digest) && !self.tried.contains(digest)
@@ -543,10 +543,10 @@ impl Check {
 
     fn find(&mut self, history: &History) -> Option<Step> {
         let mut known = history
-            .usable_as_it_is()
+            .loadable_offline()
             .into_iter()
-            .chain(history.good())
-            .chain(history.before());
+            .chain(history.last_active())
+            .chain(history.previous_active());
         let record = known.find(|record| !self.tried.contains(&record.digest()))?;
         self.stage = Stage::Finding(record.clone());
         Some(Step::Find(record.clone()))
@@ -554,14 +554,14 @@ impl Check {
 
     fn end(&mut self, history: &mut History, end: End) -> Step {
         if let Some(manifest) = self.manifest.take() {
-            history.settled(Some(manifest));
+            history.set_applied_manifest(Some(manifest));
         }
         // One that was to be rolled back and stays may have a new name.
         if self.unfinished || self.failing.is_some() {
-            history.settled(None);
+            history.set_applied_manifest(None);
         }
         if self.has_seen {
-            history.passed_over(self.passed_over.take());
+            history.set_fallback_reason(self.passed_over.take());
         }
         self.stage = Stage::Ended;
         Step::End(end)

@@ -15,8 +15,8 @@ use super::gate::Terms;
 use super::gather::{
     AT_ONCE, Gathered, Gatherer, Taken, describe, external, shared_out, transferred,
 };
-use crate::cache::{CachedFile, FileRecord, Journal, ModelRecord, Published};
-use crate::fetch::Parts;
+use crate::cache::{CachedFile, FileRecord, Journal, ManifestMetadata, ModelRecord};
+use crate::fetch::PartLimits;
 use crate::ids::{Digest, ETag, Expected, FilePath, Identity, VersionName};
 use crate::manifest::{
     Chosen, MAX_BYTES, Manifest, Named, PublishedFile, PublishedVersion, VersionLabels, Why,
@@ -84,15 +84,15 @@ impl Gatherer<'_> {
         manifest: &Identity,
         journal: &Journal,
     ) -> Result<Gathered, CheckError> {
-        let published = Published {
+        let published = ManifestMetadata {
             manifest: manifest.clone(),
             example: version.golden.first().map(|golden| golden.inputs.clone()),
-            terms: terms(version),
+            criteria: terms(version),
         };
         let record = promised(name, version);
-        let (digest, terms) = (record.digest(), Some(&published.terms));
+        let (digest, terms) = (record.digest(), Some(&published.criteria));
         // Its digests tell before anything is fetched.
-        let is_refused = journal.history().why_refused(&digest, terms).is_some();
+        let is_refused = journal.history().rejection_reason(&digest, terms).is_some();
         if is_refused || self.deferred.as_ref() == Some(&digest) {
             return Ok(Gathered::refused(record, Some(published)));
         }
@@ -143,7 +143,7 @@ impl Gatherer<'_> {
         let take = |promised| async move {
             let taken = self.take_promised(promised, parts, journal).await?;
             if several {
-                journal.arrived(taken.record.clone());
+                journal.add_downloaded_file(taken.record.clone());
             }
             Ok::<_, CheckError>(taken)
         };
@@ -154,7 +154,7 @@ impl Gatherer<'_> {
     async fn take_promised(
         &self,
         record: FileRecord,
-        parts: Parts,
+        parts: PartLimits,
         journal: &Journal,
     ) -> Result<Taken, CheckError> {
         let expected = Expected {

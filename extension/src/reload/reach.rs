@@ -11,7 +11,7 @@ use super::gather::Gatherer;
 use super::memory::{Need, Weights, may_give_up};
 use crate::cache::{CachedFile, Journal, RejectedFile};
 use crate::config::{Choice, Form};
-use crate::fetch::{self, Compression, FetchError, Fetched, Parts};
+use crate::fetch::{self, Compression, FetchError, Fetched, PartLimits};
 use crate::ids::{Digest, Expected, FilePath, Identity};
 use crate::source::{NamedBy, Object, Opened, Source};
 
@@ -65,8 +65,8 @@ impl Gatherer<'_> {
                 });
             }
         };
-        journal.source_holds(path, &object.identity);
-        let reason = journal.why_rejected(path, &object.identity, expected);
+        journal.set_source_identity(path, &object.identity);
+        let reason = journal.file_rejection_reason(path, &object.identity, expected);
         Ok(match reason {
             Some(reason) => Content::Rejected(reason, object.identity),
             None if known == Some(&object.identity) => Content::Known,
@@ -107,7 +107,7 @@ impl Gatherer<'_> {
         path: &FilePath,
         object: Object,
         expected: Option<&Expected>,
-        parts: Parts,
+        parts: PartLimits,
         journal: &Journal,
     ) -> Result<Fetched, CheckError> {
         let source = self.source(path)?;
@@ -142,25 +142,25 @@ impl Gatherer<'_> {
         path: &FilePath,
         object: Object,
         expected: Option<&Expected>,
-        parts: Parts,
+        parts: PartLimits,
     ) -> Result<Fetched, CheckError> {
-        let request = |object| fetch::Request {
+        let request = |object| fetch::FetchRequest {
             source,
             object,
             expected,
             compression: Compression::of(path),
         };
-        let context = fetch::Context {
+        let context = fetch::FetchContext {
             cache: &self.shared.cache,
             parts,
             thaws: &self.shared.thaws,
             clock: &*self.shared.clock,
         };
         match fetch::fetch(request(object), context).await {
-            Err(FetchError::InsufficientSpace(room)) if self.must_stay(room.needs) => {
+            Err(FetchError::InsufficientSpace(room)) if self.must_stay(room.required) => {
                 Err(CheckError::InsufficientSpace(room))
             }
-            Err(FetchError::InsufficientSpace(room)) if self.gives_up(room.needs) => {
+            Err(FetchError::InsufficientSpace(room)) if self.gives_up(room.required) => {
                 let object = self.open_from(source).await?;
                 Ok(fetch::fetch(request(object), context).await?)
             }

@@ -11,7 +11,7 @@ use tracing::info;
 use super::engine_slot::on_thread;
 use super::machine::Event;
 use super::{Reloader, Walk};
-use crate::cache::{Cause, History, Journal, ModelRecord};
+use crate::cache::{History, Journal, ModelRecord, RejectionCause};
 use crate::models::Loaded;
 
 impl Reloader {
@@ -27,7 +27,7 @@ impl Reloader {
         let Some(active) = shared.models.current(name) else {
             return not_tried;
         };
-        if !journal.history().has_let_in(&record) {
+        if !journal.history().was_accepted(&record) {
             let gate = self.gate(&record, std::mem::take(&mut walk.terms), journal);
             let session = Arc::clone(&active);
             let validate = move || {
@@ -40,7 +40,7 @@ impl Reloader {
                     let reason = refusal.to_string();
                     walk.failed(refusal);
                     return Event::Refused {
-                        cause: Cause::Terms,
+                        cause: RejectionCause::Criteria,
                         reason,
                         vacated: false,
                     };

@@ -247,13 +247,13 @@ impl Bench {
         let shared = Shared {
             cache: Cache::open_with(
                 self.directory.path(),
-                &cache::Settings {
-                    most: self.most,
-                    ..cache::Settings::default()
+                &cache::CacheSettings {
+                    max_bytes: self.most,
+                    ..cache::CacheSettings::default()
                 },
             )
             .unwrap(),
-            parts: Parts::for_memory(None),
+            parts: PartLimits::for_memory(None),
             engine: EngineSlot::new({
                 let (seen, models) = (Arc::clone(&self.seen), Arc::clone(&models));
                 move || {

@@ -32,7 +32,7 @@ impl Known {
         };
         let cache = cache.clone();
         self.tidying = Some(tokio::task::spawn_blocking(move || {
-            journal.keep();
+            journal.save();
             cache.sweep();
             // Last: it holds up whoever needs memory, such as the call that ends Init.
             crate::sys::release_freed_memory();

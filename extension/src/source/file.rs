@@ -17,7 +17,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
-use super::{ChunkStream, Earlier, ModelFolder, NamedBy, Object, Opened, Source, SourceError};
+use super::{
+    ChunkStream, EarlierVersion, ModelFolder, NamedBy, Object, Opened, Source, SourceError,
+};
 use crate::ids::{Digest, ETag, FilePath, Identity};
 
 /// What is read at once: large enough for a network file system, small beside a model.
@@ -81,13 +83,16 @@ impl ModelFolder for LocalFolder {
 
     fn version(&self, path: &FilePath, id: &str) -> Result<Box<dyn Source>, SourceError> {
         let uri = FileSource::new(&format!("{}{path}", self.path)).uri();
-        Err(SourceError::lasting(format!(
+        Err(SourceError::permanent(format!(
             "{uri}: there is no version {id}, since a file has no versions"
         ))
-        .told_as("a file has no versions"))
+        .with_public_reason("a file has no versions"))
     }
 
-    fn earlier<'a>(&'a self, _: &'a FilePath) -> BoxFuture<'a, Result<Vec<Earlier>, SourceError>> {
+    fn earlier_versions<'a>(
+        &'a self,
+        _: &'a FilePath,
+    ) -> BoxFuture<'a, Result<Vec<EarlierVersion>, SourceError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
@@ -125,32 +130,33 @@ impl FileSource {
         let (file, metadata, strays) = opened.await.map_err(|error| self.explain(&error))?;
         if strays {
             let (uri, within) = (self.uri(), self.within.as_deref().unwrap_or_default());
-            return Err(SourceError::lasting(format!(
+            return Err(SourceError::permanent(format!(
                 "{uri}: this is a link that leads out of {within}, which a model's own files may not"
             ))
-            .told_as("a link leads out of the model's folder"));
+            .with_public_reason("a link leads out of the model's folder"));
         }
         if metadata.is_file() {
             Ok((file, metadata))
         } else {
             let uri = self.uri();
-            Err(SourceError::lasting(format!("{uri}: this is no file")).told_as("this is no file"))
+            Err(SourceError::permanent(format!("{uri}: this is no file"))
+                .with_public_reason("this is no file"))
         }
     }
 
     fn explain(&self, error: &io::Error) -> SourceError {
         let uri = self.uri();
         match error.kind() {
-            io::ErrorKind::NotFound => SourceError::lasting(format!(
+            io::ErrorKind::NotFound => SourceError::permanent(format!(
                 "{uri}: there is no such file (is the file system mounted at this path, or the layer attached?)"
             ))
-            .told_as("there is no such file"),
-            io::ErrorKind::PermissionDenied => SourceError::lasting(format!(
+            .with_public_reason("there is no such file"),
+            io::ErrorKind::PermissionDenied => SourceError::permanent(format!(
                 "{uri}: the file may not be read by the user that Lambda runs the function as"
             ))
-            .told_as("the file may not be read"),
+            .with_public_reason("the file may not be read"),
             kind => SourceError::transient(format!("{uri}: {error}"))
-                .told_as(format!("the file cannot be read: {kind}")),
+                .with_public_reason(format!("the file cannot be read: {kind}")),
         }
     }
 
@@ -236,7 +242,7 @@ impl Source for FileSource {
 
 fn changed(uri: &str) -> SourceError {
     SourceError::changed(format!("{uri}: the file was written to meanwhile"))
-        .told_as("the file was written to while it was read")
+        .with_public_reason("the file was written to while it was read")
 }
 
 struct FileBody {

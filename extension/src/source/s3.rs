@@ -28,7 +28,9 @@ mod versions;
 
 use errors::{Asked, Refusal};
 
-use super::{ChunkStream, Earlier, ModelFolder, NamedBy, Object, Opened, Source, SourceError};
+use super::{
+    ChunkStream, EarlierVersion, ModelFolder, NamedBy, Object, Opened, Source, SourceError,
+};
 use crate::aws::Unreachable;
 use crate::clock::within_awake;
 use crate::ids::{Checksum, ChecksumAlgorithm, ETag, FilePath, Identity};
@@ -118,10 +120,10 @@ impl ModelFolder for S3Folder {
         Ok(Box::new(self.source_of_version(key, id.to_owned())))
     }
 
-    fn earlier<'a>(
+    fn earlier_versions<'a>(
         &'a self,
         path: &'a FilePath,
-    ) -> BoxFuture<'a, Result<Vec<Earlier>, SourceError>> {
+    ) -> BoxFuture<'a, Result<Vec<EarlierVersion>, SourceError>> {
         Box::pin(self.earlier_versions(format!("{}{path}", self.prefix)))
     }
 }
@@ -144,10 +146,10 @@ impl S3Source {
             .content_length
             .and_then(|length| u64::try_from(length).ok());
         let (Some(etag), Some(size)) = (output.e_tag, size) else {
-            return Err(SourceError::lasting(format!(
+            return Err(SourceError::permanent(format!(
                 "{uri}: the answer has no ETag or no Content-Length"
             ))
-            .told_as("S3 gave an answer without an ETag or a length"));
+            .with_public_reason("S3 gave an answer without an ETag or a length"));
         };
         let version_id = without_null(output.version_id.or_else(|| self.version.clone()));
         Ok(Object {
@@ -182,7 +184,7 @@ impl S3Source {
                 identity.etag.0,
                 output.e_tag.unwrap_or_default(),
             ))
-            .told_as("the object changed while it was read"));
+            .with_public_reason("the object changed while it was read"));
         }
         Ok(Box::new(S3Body {
             uri,
@@ -199,7 +201,7 @@ impl S3Source {
         answer.ok_or_else(|| {
             let (uri, limit) = (self.uri(), CALL.as_secs());
             SourceError::transient(format!("{uri}: S3 did not answer within {limit} s"))
-                .told_as("S3 did not answer in time")
+                .with_public_reason("S3 did not answer in time")
         })
     }
 
@@ -225,7 +227,7 @@ impl S3Source {
                 ),
                 (None, _) => (context.to_string(), "S3 could not be asked"),
             };
-            return SourceError::transient(format!("{uri}: {message}")).told_as(public);
+            return SourceError::transient(format!("{uri}: {message}")).with_public_reason(public);
         };
         let answer = service.raw();
         let refusal = Refusal {
@@ -360,7 +362,7 @@ impl ChunkStream for S3Body {
                     self.uri,
                     DisplayErrorContext(&error)
                 ))
-                .told_as("the transfer from S3 broke")
+                .with_public_reason("the transfer from S3 broke")
             }))
         })
     }

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use model_sidecar::aws::Proxies;
 use model_sidecar::cache::Cache;
 use model_sidecar::clock::{Clock, SystemClock, Thaws};
-use model_sidecar::fetch::{self, Compression, Context as Fetching, Parts, Request};
+use model_sidecar::fetch::{self, Compression, FetchContext, FetchRequest, PartLimits};
 use model_sidecar::ids::FilePath;
 use model_sidecar::source::{ModelFolder as _, NamedBy, Opened, S3Folder};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -26,14 +26,14 @@ fn main() -> Result<()> {
     let [bucket, key, folder, memory_mb] = &arguments[..] else {
         bail!("usage: bench-fetcher BUCKET KEY FOLDER MEMORY_MB");
     };
-    let parts = Parts::for_memory(Some(memory_mb.parse()?));
+    let parts = PartLimits::for_memory(Some(memory_mb.parse()?));
     // One thread, as in the sidecar.
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build()?;
     runtime.block_on(run(bucket, key, Path::new(folder), parts))
 }
 
-async fn run(bucket: &str, key: &str, folder: &Path, parts: Parts) -> Result<()> {
+async fn run(bucket: &str, key: &str, folder: &Path, parts: PartLimits) -> Result<()> {
     let (clock, thaws) = (Arc::new(SystemClock) as Arc<dyn Clock>, Thaws::default());
     let aws =
         model_sidecar::aws::load(Arc::clone(&clock), thaws.clone(), Proxies::default(), true).await;
@@ -45,13 +45,13 @@ async fn run(bucket: &str, key: &str, folder: &Path, parts: Parts) -> Result<()>
     let Opened::Object(object) = fetch::open(&*source, &cache, None).await? else {
         bail!("S3 has no such object");
     };
-    let request = Request {
+    let request = FetchRequest {
         source: &*source,
         object,
         expected: None,
         compression: Compression::None,
     };
-    let context = Fetching {
+    let context = FetchContext {
         cache: &cache,
         parts,
         thaws: &thaws,

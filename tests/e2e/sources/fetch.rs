@@ -11,7 +11,7 @@ use lab::gate::Gate;
 use lab::s3::{RequestRecord, Rule, S3Server};
 use model_sidecar::cache::Cache;
 use model_sidecar::clock::{Clock, Thaws, Timestamp};
-use model_sidecar::fetch::{self, Compression, FetchError, Fetched, Parts};
+use model_sidecar::fetch::{self, Compression, FetchError, Fetched, PartLimits};
 use model_sidecar::ids::{Digest, Expected, FilePath};
 use model_sidecar::source::{ModelFolder as _, NamedBy, Object, Opened, S3Folder, Source};
 use sha2::{Digest as _, Sha256};
@@ -26,14 +26,14 @@ pub(crate) const KEY: &str = "m.onnx";
 pub(crate) const MB: u64 = 1 << 20;
 pub(crate) const SIZE: u64 = 6 * MB;
 /// One answer has all.
-const WHOLE: Parts = Parts {
-    length: SIZE,
-    connections: 3,
+const WHOLE: PartLimits = PartLimits {
+    part_bytes: SIZE,
+    max_connections: 3,
 };
 /// Six parts, three at a time.
-pub(crate) const SPLIT: Parts = Parts {
-    length: MB,
-    connections: 3,
+pub(crate) const SPLIT: PartLimits = PartLimits {
+    part_bytes: MB,
+    max_connections: 3,
 };
 
 /// Bytes that differ everywhere, and from those of another `seed`.
@@ -70,7 +70,7 @@ pub(crate) fn place(url: &str, bucket: &str) -> S3Folder {
 pub(crate) struct Bench<S = S3Server> {
     pub(crate) s3: S,
     key: &'static str,
-    parts: Parts,
+    parts: PartLimits,
     expected: Option<Expected>,
     directory: TempDir,
     thaws: Thaws,
@@ -91,7 +91,7 @@ impl Bench {
         Self::with(WHOLE).await
     }
 
-    async fn with(parts: Parts) -> Self {
+    async fn with(parts: PartLimits) -> Self {
         let s3 = S3Server::start().await.unwrap();
         s3.put(BUCKET, KEY, bytes(1));
         Self::on(s3, parts)
@@ -100,7 +100,7 @@ impl Bench {
 
 impl<S: Store> Bench<S> {
     /// A fetch from whatever [`KEY`] is there.
-    pub(crate) fn on(s3: S, parts: Parts) -> Self {
+    pub(crate) fn on(s3: S, parts: PartLimits) -> Self {
         Self {
             s3,
             key: KEY,
@@ -136,13 +136,13 @@ impl<S: Store> Bench<S> {
         object: Object,
     ) -> Result<(Fetched, Vec<u8>), FetchError> {
         let cache = Cache::open(self.directory.path())?;
-        let request = fetch::Request {
+        let request = fetch::FetchRequest {
             source,
             object,
             expected: self.expected.as_ref(),
             compression: Compression::of(&FilePath::parse(self.key).unwrap()),
         };
-        let context = fetch::Context {
+        let context = fetch::FetchContext {
             cache: &cache,
             parts: self.parts,
             thaws: &self.thaws,

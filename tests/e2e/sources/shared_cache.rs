@@ -7,9 +7,9 @@ use std::process::{Child, Command};
 
 use lab::gate::Gate;
 use lab::s3::{Rule, S3Server};
-use model_sidecar::cache::{Cache, Settings};
+use model_sidecar::cache::{Cache, CacheSettings};
 use model_sidecar::clock::{SystemClock, Thaws};
-use model_sidecar::fetch::{self, Compression, Parts};
+use model_sidecar::fetch::{self, Compression, PartLimits};
 use model_sidecar::source::Opened;
 
 use crate::sources::fetch::{BUCKET, MB, SIZE, bytes, promise, source};
@@ -25,26 +25,26 @@ const SEED: &str = "SHARED_CACHE_SEED";
 #[ignore = "a process that the test below starts"]
 async fn one_environment() {
     let told = |name: &str| std::env::var(name).unwrap();
-    let settings = Settings {
-        shared: Some(true),
-        ..Settings::default()
+    let settings = CacheSettings {
+        is_shared: Some(true),
+        ..CacheSettings::default()
     };
     let cache = Cache::open_with(Path::new(&told(DIRECTORY)), &settings).unwrap();
     let source = source(&told(SERVER), &told(KEY));
     let Opened::Object(object) = fetch::open(&*source, &cache, None).await.unwrap() else {
         panic!("nothing is known")
     };
-    let request = fetch::Request {
+    let request = fetch::FetchRequest {
         source: &*source,
         object,
         expected: None,
         compression: Compression::None,
     };
-    let context = fetch::Context {
+    let context = fetch::FetchContext {
         cache: &cache,
-        parts: Parts {
-            length: MB,
-            connections: 3,
+        parts: PartLimits {
+            part_bytes: MB,
+            max_connections: 3,
         },
         thaws: &Thaws::default(),
         clock: &SystemClock,

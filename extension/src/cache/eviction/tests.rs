@@ -9,7 +9,9 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::cache::{CachedFile, Cause, FileRecord, ModelRecord, Settings, Wanted};
+use crate::cache::{
+    CacheSettings, CachedFile, FileRecord, ModelRecord, RejectionCause, RemoteFile,
+};
 use crate::ids::{ETag, FilePath, Identity, ModelName};
 use crate::tensor::Signature;
 
@@ -24,13 +26,13 @@ struct Bench {
 impl Bench {
     /// A cache that may take so many files.
     fn with(files: u64) -> Self {
-        Self::open(&Settings {
-            most: Some(files * SIZE as u64),
-            ..Settings::default()
+        Self::open(&CacheSettings {
+            max_bytes: Some(files * SIZE as u64),
+            ..CacheSettings::default()
         })
     }
 
-    fn open(settings: &Settings) -> Self {
+    fn open(settings: &CacheSettings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::open_with(directory.path(), settings).unwrap();
         Self {
@@ -54,7 +56,7 @@ impl Bench {
         let (_, record) = self.fetched(model, which, second);
         let model = ModelName::parse(model).unwrap();
         let mut journal = self.cache.journal(&model, "s3://b/k");
-        journal.note(|history| history.let_in(&record, Signature::default()));
+        journal.update(|history| history.accept(&record, Signature::default()));
         record.digest()
     }
 
@@ -72,7 +74,7 @@ impl Bench {
         let record = ModelRecord::new(model_file, Vec::new(), None);
         let model = ModelName::parse(model).unwrap();
         let mut journal = self.cache.journal(&model, "s3://b/k");
-        journal.note(|history| history.seen(record.clone(), None));
+        journal.update(|history| history.set_candidate(record.clone(), None));
         (file, record)
     }
 
@@ -117,10 +119,10 @@ fn what_is_in_hand_or_the_last_good_one_never_goes() {
     assert_eq!(bench.has(), [1, 2, 3, 4].into(), "in vain nothing goes");
     let size = SIZE as u64;
     let expected = InsufficientSpace {
-        needs: 2 * size,
-        free: size,
-        held: 3 * size,
-        most: Some(4 * size),
+        required: 2 * size,
+        available: size,
+        retained: 3 * size,
+        limit: Some(4 * size),
     };
     assert_eq!(refused, expected);
     let words = "no room for the model: it needs 32768 bytes, and MODEL_CACHE_DIR has 16384 free, beside 49152 bytes of \
@@ -158,7 +160,7 @@ fn a_version_that_could_not_be_loaded_goes_at_once() {
     let (file, record) = bench.fetched("m", 2, 2);
     let model = ModelName::parse("m").unwrap();
     let mut journal = bench.cache.journal(&model, "s3://b/k");
-    journal.note(|history| history.refused(&record, Cause::Itself, "of no use"));
+    journal.update(|history| history.reject(&record, RejectionCause::Content, "of no use"));
     bench.cache.sweep();
     assert_eq!(bench.has(), [1, 2].into(), "in hand");
     drop(file);
@@ -169,7 +171,7 @@ fn a_version_that_could_not_be_loaded_goes_at_once() {
 #[test]
 fn a_transfer_that_was_given_up_goes_too_unless_somebody_is_at_it() {
     let bench = Bench::with(2);
-    let wanted = |which: &str| Wanted {
+    let wanted = |which: &str| RemoteFile {
         location: format!("s3://b/{which}"),
         identity: Identity {
             etag: ETag("1".to_owned()),
@@ -193,10 +195,10 @@ fn a_transfer_that_was_given_up_goes_too_unless_somebody_is_at_it() {
 
 #[test]
 fn the_disk_is_a_limit_where_no_other_is_set() {
-    let bench = Bench::open(&Settings::default());
+    let bench = Bench::open(&CacheSettings::default());
     bench.load("m", 1, 1);
     let refused = bench.cache.free_space(1 << 60, &[]).unwrap_err();
-    assert_eq!(refused.most, None);
+    assert_eq!(refused.limit, None);
     assert!(
         refused
             .to_string()
@@ -209,10 +211,10 @@ fn the_disk_is_a_limit_where_no_other_is_set() {
 
 #[test]
 fn a_directory_that_others_share_is_left_as_it_is() {
-    let bench = Bench::open(&Settings {
-        most: Some(SIZE as u64),
-        shared: Some(true),
-        own: None,
+    let bench = Bench::open(&CacheSettings {
+        max_bytes: Some(SIZE as u64),
+        is_shared: Some(true),
+        private_directory: None,
     });
     bench.keep(1, 1);
     bench.keep(2, 2);

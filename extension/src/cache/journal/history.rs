@@ -22,23 +22,23 @@ const MAX_EXAMPLE: usize = 64 << 10;
 
 /// What a manifest says of a version beside its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
+pub struct ManifestMetadata {
     /// Which manifest it was.
     pub manifest: Identity,
     /// The inputs of the version's first golden example, where there is one.
     pub example: Option<Vec<GoldenTensor>>,
     /// What identifies the terms on which the version is to be let in. A refusal on these terms says nothing about
     /// others: an example that was wrong can be put right.
-    pub terms: Digest,
+    pub criteria: Digest,
 }
 
 /// Why a version is not to be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum RejectionCause {
     /// Its own bytes: whatever else is said of it.
-    Itself,
+    Content,
     /// It did not keep the terms on which it was to be let in.
-    Terms,
+    Criteria,
 }
 
 /// The versions of one model as one execution environment has seen them.
@@ -97,9 +97,11 @@ struct Refusal {
 }
 
 impl Entry {
-    fn new(record: ModelRecord, published: Option<Published>) -> Self {
+    fn new(record: ModelRecord, published: Option<ManifestMetadata>) -> Self {
         let (terms, example) = match published {
-            Some(Published { terms, example, .. }) => (Some(terms), example),
+            Some(ManifestMetadata {
+                criteria, example, ..
+            }) => (Some(criteria), example),
             None => (None, None),
         };
         Self {
@@ -142,14 +144,14 @@ impl History {
 
     /// The version that was let in last, unless it was refused later.
     #[must_use]
-    pub fn good(&self) -> Option<&ModelRecord> {
+    pub fn last_active(&self) -> Option<&ModelRecord> {
         let good = self.not_refused(self.good.as_ref());
         good.map(|entry| &entry.record)
     }
 
     /// The one that was let in before that, unless it was refused later.
     #[must_use]
-    pub fn before(&self) -> Option<&ModelRecord> {
+    pub fn previous_active(&self) -> Option<&ModelRecord> {
         let before = self.not_refused(self.before.as_ref());
         before.map(|entry| &entry.record)
     }
@@ -162,15 +164,17 @@ impl History {
 
     /// The newest version that may be loaded with nothing asked of the source: not one whose terms are not known.
     #[must_use]
-    pub fn usable_as_it_is(&self) -> Option<&ModelRecord> {
+    pub fn loadable_offline(&self) -> Option<&ModelRecord> {
         let candidate = self.not_refused(self.candidate.as_ref());
         let candidate = candidate.filter(|entry| entry.terms.is_none());
-        candidate.map(|entry| &entry.record).or_else(|| self.good())
+        candidate
+            .map(|entry| &entry.record)
+            .or_else(|| self.last_active())
     }
 
     /// Why what the source wants is not to be loaded; `None` if it is, or if nothing is known.
     #[must_use]
-    pub fn refusal(&self) -> Option<&str> {
+    pub fn rejection(&self) -> Option<&str> {
         let newest = self.candidate.as_ref().or(self.good.as_ref());
         let refusal = newest.and_then(|newest| self.reason(newest));
         refusal.or(self.passed_over.as_deref())
@@ -178,7 +182,7 @@ impl History {
 
     /// Why this version is not to be loaded on these terms; `None` if it is.
     #[must_use]
-    pub fn why_refused(&self, digest: &Digest, terms: Option<&Digest>) -> Option<&str> {
+    pub fn rejection_reason(&self, digest: &Digest, terms: Option<&Digest>) -> Option<&str> {
         let is_it = |refusal: &&Refusal| {
             refusal.digest == *digest
                 && refusal
@@ -192,7 +196,7 @@ impl History {
 
     /// The file of the last version of one file at `path` that is not to be loaded, on whatever terms.
     #[must_use]
-    pub fn refused_file(&self, path: &FilePath) -> Option<&FileRecord> {
+    pub fn rejected_file(&self, path: &FilePath) -> Option<&FileRecord> {
         self.refused
             .iter()
             .rev()
@@ -212,12 +216,12 @@ impl History {
     }
 
     fn reason(&self, entry: &Entry) -> Option<&str> {
-        self.why_refused(&entry.record.digest(), entry.terms.as_ref())
+        self.rejection_reason(&entry.record.digest(), entry.terms.as_ref())
     }
 
     /// What is known of a file when its source says this of it.
     #[must_use]
-    pub fn known(&self, path: &FilePath, identity: &Identity) -> Option<&FileRecord> {
+    pub fn find_file(&self, path: &FilePath, identity: &Identity) -> Option<&FileRecord> {
         let files = self.entries().flat_map(|entry| entry.record.files());
         let refused = self.refused.iter().flat_map(|refusal| &refusal.files);
         let mut files = files.chain(refused);
@@ -226,7 +230,7 @@ impl History {
 
     /// The manifest of which everything has been done that it asks for.
     #[must_use]
-    pub fn manifest(&self) -> Option<&Identity> {
+    pub fn applied_manifest(&self) -> Option<&Identity> {
         self.manifest.as_ref()
     }
 
@@ -242,11 +246,15 @@ impl History {
 
     /// Notes that the source holds this, as a manifest has it or without one. Bytes that were refused stay refused
     /// under a new identity.
-    pub fn seen(&mut self, record: ModelRecord, published: Option<Published>) {
+    pub fn set_candidate(&mut self, record: ModelRecord, published: Option<ManifestMetadata>) {
         match &mut self.good {
             Some(good) if good.record == record => {
                 // On the same terms it may have lost its example, by a death in the warm-up.
-                if let Some(Published { terms, example, .. }) = published
+                if let Some(ManifestMetadata {
+                    criteria: terms,
+                    example,
+                    ..
+                }) = published
                     && good.terms.as_ref() != Some(&terms)
                 {
                     (good.terms, good.example) = (Some(terms), example);
@@ -270,7 +278,7 @@ impl History {
 
     /// Whether the content of this version was let in on the terms that it has now, under whatever name.
     #[must_use]
-    pub fn has_let_in(&self, record: &ModelRecord) -> bool {
+    pub fn was_accepted(&self, record: &ModelRecord) -> bool {
         let digest = record.digest();
         let entry = self.entry(record);
         let terms = entry.and_then(|entry| entry.terms.as_ref());
@@ -288,28 +296,28 @@ impl History {
     }
 
     /// Notes what a manifest calls its versions.
-    pub fn labelled(&mut self, labels: VersionLabels) {
+    pub fn set_labels(&mut self, labels: VersionLabels) {
         self.labels = labels;
     }
 
     /// Notes that this is here, and is to be loaded while what the source holds cannot be.
-    pub fn stands_in(&mut self, record: ModelRecord, published: Option<Published>) {
+    pub fn set_fallback(&mut self, record: ModelRecord, published: Option<ManifestMetadata>) {
         self.stand_in = Some(Entry::new(record, published));
     }
 
     /// Notes that all has been done that this manifest asks for, or that there is still something to do.
-    pub fn settled(&mut self, manifest: Option<Identity>) {
+    pub fn set_applied_manifest(&mut self, manifest: Option<Identity>) {
         self.manifest = manifest;
     }
 
     /// Notes why the source's first choice was passed over for another one, if it was.
-    pub fn passed_over(&mut self, reason: Option<String>) {
+    pub fn set_fallback_reason(&mut self, reason: Option<String>) {
         self.passed_over = reason;
     }
 
     /// Notes that this version was let in, with these inputs and outputs: as what the source holds, or, where it holds
     /// something else, in its place.
-    pub fn let_in(&mut self, record: &ModelRecord, signature: Signature) {
+    pub fn accept(&mut self, record: &ModelRecord, signature: Signature) {
         let is_it = |entry: &Entry| entry.record == *record;
         let slots = [
             &mut self.candidate,
@@ -336,18 +344,18 @@ impl History {
 
     /// Notes that this version is not to be loaded. One that was good makes place for the one before it; what the
     /// manifest wants in its place has to be seen anew.
-    pub fn refused(&mut self, record: &ModelRecord, cause: Cause, reason: &str) {
+    pub fn reject(&mut self, record: &ModelRecord, cause: RejectionCause, reason: &str) {
         let terms = self.entry(record).and_then(|entry| entry.terms.clone());
-        let terms = terms.filter(|_| cause == Cause::Terms);
-        self.refuse(&record.digest(), terms, reason);
+        let terms = terms.filter(|_| cause == RejectionCause::Criteria);
+        self.add_rejection(&record.digest(), terms, reason);
     }
 
     /// Notes that the version of this digest is not to be loaded, whatever else is said of it.
-    pub fn refused_itself(&mut self, digest: &Digest, reason: &str) {
-        self.refuse(digest, None, reason);
+    pub fn reject_content(&mut self, digest: &Digest, reason: &str) {
+        self.add_rejection(digest, None, reason);
     }
 
-    fn refuse(&mut self, digest: &Digest, terms: Option<Digest>, reason: &str) {
+    fn add_rejection(&mut self, digest: &Digest, terms: Option<Digest>, reason: &str) {
         let entry = self.entries().find(|entry| entry.is(digest));
         let files = entry.map(|entry| entry.record.files().cloned().collect());
         // The same content may be refused on other terms, too.
@@ -375,7 +383,7 @@ impl History {
     /// Notes that a process died while it loaded the version of this digest. It is refused at once where another one was
     /// let in here and it was not: a version that has been active here loads, and what killed the process is more likely
     /// something else.
-    pub fn died(&mut self, digest: &Digest) {
+    pub fn record_interrupted_load(&mut self, digest: &Digest) {
         let let_in = || self.good.iter().chain(&self.before);
         let was_active = let_in().any(|entry| entry.is(digest));
         let has_other = let_in().any(|entry| !entry.is(digest));
@@ -392,7 +400,7 @@ impl History {
                 "the process died{times} while it loaded this version: a crash in ONNX Runtime, or too little memory \
                  for it (the function's memory size can be raised)"
             );
-            self.refused_itself(digest, &reason);
+            self.reject_content(digest, &reason);
         }
         while self.deaths.len() > MAX_REFUSED {
             self.deaths.pop_first();
@@ -400,7 +408,7 @@ impl History {
     }
 
     /// Notes that a process died in the warm-up of the version of this digest: it does without from now on.
-    pub fn died_in_warm_up(&mut self, digest: &Digest) {
+    pub fn record_interrupted_warm_up(&mut self, digest: &Digest) {
         let entries = [&mut self.candidate, &mut self.good, &mut self.stand_in];
         for entry in entries
             .into_iter()

@@ -46,20 +46,20 @@ impl Journal {
     /// The newest version that may be loaded, whether its terms are known or not.
     fn usable(&self) -> Option<ModelRecord> {
         let history = self.history();
-        let newest = history.newest().filter(|_| history.refusal().is_none());
-        newest.or(history.good()).cloned()
+        let newest = history.newest().filter(|_| history.rejection().is_none());
+        newest.or(history.last_active()).cloned()
     }
 
     fn seen_whole(&mut self, record: &ModelRecord) {
-        self.note(|history| history.seen(record.clone(), None));
+        self.update(|history| history.set_candidate(record.clone(), None));
     }
 }
 
 fn load(journal: &mut Journal, record: &ModelRecord) {
     journal.seen_whole(record);
-    journal.load_begins(&record.digest()).unwrap();
-    journal.load_ended();
-    journal.note(|history| history.let_in(record, Signature::default()));
+    journal.begin_load(&record.digest()).unwrap();
+    journal.end_load();
+    journal.update(|history| history.accept(record, Signature::default()));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_version_that_killed_the_process_gives_way_to_the_good_one() {
     let mut first = bench.start();
     load(&mut first, &good);
     first.seen_whole(&bad);
-    first.load_begins(&bad.digest()).unwrap();
+    first.begin_load(&bad.digest()).unwrap();
     drop(first);
     let mut second = bench.start();
     assert_eq!(
@@ -81,7 +81,7 @@ fn a_version_that_killed_the_process_gives_way_to_the_good_one() {
     assert!(
         second
             .history()
-            .refusal()
+            .rejection()
             .unwrap()
             .contains("died while it loaded")
     );
@@ -102,14 +102,14 @@ fn a_version_with_nothing_behind_it_is_tried_three_times() {
     for _ in 0..MAX_DEATHS {
         let journal = bench.start();
         assert_eq!(journal.usable().as_ref(), Some(&only));
-        journal.load_begins(&only.digest()).unwrap();
+        journal.begin_load(&only.digest()).unwrap();
     }
     let journal = bench.start();
     assert_eq!(journal.usable().as_ref(), None);
     assert!(
         journal
             .history()
-            .refusal()
+            .rejection()
             .unwrap()
             .contains("died 3 times")
     );
@@ -125,7 +125,7 @@ fn a_version_that_was_active_here_is_tried_three_times_though_there_is_another()
     for _ in 0..MAX_DEATHS {
         let journal = bench.start();
         assert_eq!(journal.usable().as_ref(), Some(&active));
-        journal.load_begins(&active.digest()).unwrap();
+        journal.begin_load(&active.digest()).unwrap();
     }
     assert_eq!(bench.start().usable().as_ref(), Some(&earlier));
 }
@@ -136,14 +136,17 @@ fn of_several_loads_in_which_a_process_died_none_is_blamed() {
     load(&mut bench.start(), &record("1"));
     let mut first = bench.start();
     first.seen_whole(&record("2"));
-    first.load_begins(&record("2").digest()).unwrap();
+    first.begin_load(&record("2").digest()).unwrap();
     let cache = Cache::open(bench.directory.path()).unwrap();
-    assert!(cache.loads_one_at_a_time(), "one death names one version");
+    assert!(
+        cache.requires_sequential_loads(),
+        "one death names one version"
+    );
     let other = ModelName::parse("other").unwrap();
     let other = cache.journal(&other, "s3://b/other.onnx");
-    other.load_begins(&record("3").digest()).unwrap();
+    other.begin_load(&record("3").digest()).unwrap();
     let cache = Cache::open(bench.directory.path()).unwrap();
-    assert!(cache.loads_one_at_a_time());
+    assert!(cache.requires_sequential_loads());
     assert_eq!(bench.start().usable().as_ref(), Some(&record("2")));
 }
 
@@ -165,11 +168,11 @@ fn a_load_that_succeeds_clears_what_came_before() {
     let bench = Bench::new();
     let only = record("1");
     bench.start().seen_whole(&only);
-    bench.start().load_begins(&only.digest()).unwrap();
+    bench.start().begin_load(&only.digest()).unwrap();
     let mut second = bench.start();
     load(&mut second, &only);
     for _ in 0..MAX_DEATHS - 1 {
-        bench.start().load_begins(&only.digest()).unwrap();
+        bench.start().begin_load(&only.digest()).unwrap();
     }
     assert_eq!(bench.start().usable().as_ref(), Some(&only));
 }
@@ -180,7 +183,7 @@ fn an_end_in_good_order_is_no_death() {
     let mut first = bench.start();
     load(&mut first, &record("1"));
     first.seen_whole(&record("2"));
-    first.load_begins(&record("2").digest()).unwrap();
+    first.begin_load(&record("2").digest()).unwrap();
     Cache::open(bench.directory.path()).unwrap().close_loads();
     assert_eq!(bench.start().usable().as_ref(), Some(&record("2")));
 }
@@ -191,23 +194,23 @@ fn a_death_in_a_warm_up_costs_the_example_alone() {
     let only = record("1");
     let tensor = r#"{"name": "x", "shape": [2], "datatype": "BYTES", "data": [ "a", "\u00e9" ]}"#;
     let example: Vec<GoldenTensor> = vec![serde_json::from_str(tensor).unwrap()];
-    let published = Published {
+    let published = ManifestMetadata {
         manifest: record("m").model.identity,
         example: Some(example.clone()),
-        terms: record("t").digest(),
+        criteria: record("t").digest(),
     };
     bench
         .start()
-        .note(|history| history.seen(only.clone(), Some(published)));
+        .update(|history| history.set_candidate(only.clone(), Some(published)));
     let begin = |journal: &Journal| {
-        journal.load_begins(&only.digest()).unwrap();
-        journal.warm_up_begins(&only.digest())
+        journal.begin_load(&only.digest()).unwrap();
+        journal.warm_up_callback(&only.digest())
     };
     // Removed before the warm-up begins.
     let journal = bench.start();
-    let warm_up_begins = begin(&journal);
+    let warm_up_callback = begin(&journal);
     Cache::open(bench.directory.path()).unwrap().close_loads();
-    warm_up_begins();
+    warm_up_callback();
     let journal = bench.start();
     assert_eq!(journal.history().example(&only), Some(&example[..]));
     begin(&journal)();

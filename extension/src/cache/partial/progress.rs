@@ -1,6 +1,6 @@
 //! How much of each part of a file is here.
 //!
-//! Parts are written by several connections, each in order from its beginning, so one count for each says it all.
+//! PartLimits are written by several connections, each in order from its beginning, so one count for each says it all.
 //! The counts lie behind the file's own bytes, in the same file, and are cut off once it is whole: what they say and
 //! what they speak of cannot be parted. A count goes up after the bytes that it counts, and what `write` has taken
 //! outlives the process: it may say less than is here, never more.

@@ -1,4 +1,4 @@
-//! Partial files from one process to the next.
+//! PartialDownload files from one process to the next.
 
 use std::iter::once;
 
@@ -8,8 +8,8 @@ use crate::ids::ETag;
 /// More than any file here has.
 const PART: u64 = 1 << 20;
 
-fn wanted(etag: &str, size: u64) -> Wanted {
-    Wanted {
+fn wanted(etag: &str, size: u64) -> RemoteFile {
+    RemoteFile {
         location: "s3://b/m.onnx".to_owned(),
         identity: Identity {
             etag: ETag(etag.to_owned()),
@@ -26,9 +26,12 @@ fn cache() -> (tempfile::TempDir, Cache) {
     (directory, cache)
 }
 
-fn unfinished(wanted: Wanted, missing: impl IntoIterator<Item = Range<u64>>) -> Unfinished {
+fn unfinished(
+    wanted: RemoteFile,
+    missing: impl IntoIterator<Item = Range<u64>>,
+) -> ResumableDownload {
     let missing = missing.into_iter().collect();
-    Unfinished { wanted, missing }
+    ResumableDownload { wanted, missing }
 }
 
 fn files(cache: &Cache) -> usize {
@@ -86,7 +89,7 @@ fn a_checksum_that_was_declared_once_is_kept() {
         algorithm: crate::ids::ChecksumAlgorithm::Crc32,
         value: "AAAAAA==".to_owned(),
     });
-    let declared = Wanted {
+    let declared = RemoteFile {
         checksum: checksum.clone(),
         ..wanted("1", 6)
     };
@@ -151,7 +154,7 @@ fn whoever_waited_for_a_file_that_became_whole_begins_another() {
 }
 
 /// What is here of a file of 30 bytes in parts of 10 whose parts came in no order.
-fn scattered(cache: &Cache) -> Partial {
+fn scattered(cache: &Cache) -> PartialDownload {
     let mut partial = cache.partial(wanted("1", 30), 10).unwrap();
     partial.prepare().unwrap();
     for (offset, bytes) in [(20, "uvwxyzUVWX"), (0, "abc"), (10, "kl"), (3, "d")] {

@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::cache::{Partial, Settings, Wanted};
+use crate::cache::{CacheSettings, PartialDownload, RemoteFile};
 use crate::ids::{ETag, Identity, ModelName};
 
 fn open(directory: &Path) -> Cache {
-    let settings = Settings {
-        shared: Some(true),
-        ..Settings::default()
+    let settings = CacheSettings {
+        is_shared: Some(true),
+        ..CacheSettings::default()
     };
     Cache::open_with(directory, &settings).unwrap()
 }
 
-fn begin(cache: &Cache) -> Partial {
-    let wanted = Wanted {
+fn begin(cache: &Cache) -> PartialDownload {
+    let wanted = RemoteFile {
         location: "s3://b/m.onnx".to_owned(),
         identity: Identity {
             etag: ETag("1".to_owned()),
@@ -89,15 +89,15 @@ fn what_another_is_writing_is_not_swept_until_it_was_left_for_a_day() {
 #[test]
 fn the_journals_of_an_environment_are_its_own() {
     let (directory, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let settings = |shared| Settings {
-        shared: Some(shared),
-        own: Some(own.path().to_owned()),
-        ..Settings::default()
+    let settings = |shared| CacheSettings {
+        is_shared: Some(shared),
+        private_directory: Some(own.path().to_owned()),
+        ..CacheSettings::default()
     };
     let cache = Cache::open_with(directory.path(), &settings(true)).unwrap();
     assert!(cache.journals.starts_with(own.path()));
     let journal = cache.journal(&ModelName::parse("m").unwrap(), "s3://b/k");
-    journal.load_begins(&Digest::of(Sha256::new())).unwrap();
+    journal.begin_load(&Digest::of(Sha256::new())).unwrap();
     assert!(own.path().join("loading/m").exists());
     let cache = Cache::open_with(directory.path(), &settings(false)).unwrap();
     assert!(cache.journals.starts_with(directory.path()));

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cache::Wanted;
+use crate::cache::RemoteFile;
 use crate::fetch::Compression;
 use crate::fetch::tests::pack::{Frame, USUAL, pack, skipped};
 use crate::ids::{ETag, Expected, Identity};
@@ -10,7 +10,7 @@ use crate::ids::{ETag, Expected, Identity};
 fn unpack(packed: &[u8], piece: usize, promised: Option<u64>) -> Result<Vec<u8>, String> {
     let directory = tempfile::tempdir().unwrap();
     let cache = Cache::open(directory.path()).unwrap();
-    let wanted = Wanted {
+    let wanted = RemoteFile {
         location: "s3://b/m.onnx.zst".to_owned(),
         identity: Identity {
             etag: ETag("1".to_owned()),

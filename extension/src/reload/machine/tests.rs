@@ -132,11 +132,11 @@ impl World {
         &self.releases[self.now]
     }
 
-    fn published(&self, version: u8) -> Option<Published> {
-        self.has_manifest.then(|| Published {
+    fn published(&self, version: u8) -> Option<ManifestMetadata> {
+        self.has_manifest.then(|| ManifestMetadata {
             manifest: identity(self.releases[self.asked].number),
             example: None,
-            terms: digest(&format!("terms of {version}")),
+            criteria: digest(&format!("terms of {version}")),
         })
     }
 
@@ -166,7 +166,7 @@ impl World {
         let choice = record(self.release().choices[0]);
         known
             && if self.has_manifest {
-                self.history.manifest() == Some(&number)
+                self.history.applied_manifest() == Some(&number)
             } else {
                 self.history.newest() == Some(&choice)
             }
@@ -191,7 +191,7 @@ impl World {
         let digest = record(answering).digest();
         let (check, step) = Check::roll_back(&self.history, Some(digest.clone()), &digest);
         let end = self.walk(check, step, luck);
-        if self.history.why_refused(&digest, None).is_some() {
+        if self.history.rejection_reason(&digest, None).is_some() {
             self.unlucky.push(content(answering));
         }
         end
@@ -216,9 +216,9 @@ impl World {
             if luck == Luck::Kill {
                 if let Step::Load { record, .. } = &step {
                     let (loading, digest) = (record, record.digest());
-                    self.history.died(&digest);
+                    self.history.record_interrupted_load(&digest);
                     // With no other version it is tried again.
-                    if self.history.why_refused(&digest, None).is_some() {
+                    if self.history.rejection_reason(&digest, None).is_some() {
                         self.unlucky.push(content(version(loading)));
                     }
                 }
@@ -323,10 +323,11 @@ impl World {
                     rollback: replay.then(|| "its runs fail".to_owned()),
                 }
             }
-            Nature::Bad => refused(Cause::Itself),
-            Nature::Wrong => refused(Cause::Terms),
+            Nature::Bad => refused(RejectionCause::Content),
+            Nature::Wrong => refused(RejectionCause::Criteria),
             Nature::Deadly => {
-                self.history.died(&record(wanted).digest());
+                self.history
+                    .record_interrupted_load(&record(wanted).digest());
                 self.end_process();
                 return None;
             }
@@ -339,10 +340,10 @@ impl World {
         if luck == Luck::Bad {
             return Event::NotLoaded { vacated: false };
         }
-        if !self.history.has_let_in(record) && self.is_bad(wanted) {
+        if !self.history.was_accepted(record) && self.is_bad(wanted) {
             *self.failures.entry(wanted).or_default() += 1;
             return Event::Refused {
-                cause: Cause::Terms,
+                cause: RejectionCause::Criteria,
                 reason: "it is wrong".to_owned(),
                 vacated: false,
             };
@@ -489,7 +490,10 @@ fn where_the_newest_version_cannot_be_loaded_now_what_stands_in_answers_and_noth
         let mut world = World::new(has_manifest, vec![Nature::Good; 3], vec![release.clone()]);
         world.check(&mut [Luck::Good, Luck::Good, Luck::Fails(false)].into_iter());
         assert_eq!(world.answering, Some(2));
-        assert_eq!(world.history.why_refused(&record(1).digest(), None), None);
+        assert_eq!(
+            world.history.rejection_reason(&record(1).digest(), None),
+            None
+        );
         world.settle();
         assert_eq!(world.answering, Some(1));
     }
@@ -546,7 +550,7 @@ fn a_version_is_rolled_back_also_where_it_had_to_go_for_another() {
     assert!(
         world
             .history
-            .why_refused(&record(5).digest(), None)
+            .rejection_reason(&record(5).digest(), None)
             .is_some()
     );
     world.settle();
@@ -566,7 +570,7 @@ fn the_same_content_is_renamed_and_on_terms_that_it_does_not_keep_it_stays_what_
     world.now = 1;
     world.settle();
     assert_eq!(world.answering, Some(TWIN));
-    assert_eq!(world.history.good(), Some(&record(TWIN)));
+    assert_eq!(world.history.last_active(), Some(&record(TWIN)));
 
     let mut natures = vec![Nature::Good; 6];
     natures[usize::from(TWIN)] = Nature::Wrong;
@@ -575,8 +579,8 @@ fn the_same_content_is_renamed_and_on_terms_that_it_does_not_keep_it_stays_what_
     world.now = 1;
     world.settle();
     assert_eq!(world.answering, Some(ITS_TWIN));
-    assert_eq!(world.history.refusal(), Some("it is wrong"));
-    assert_eq!(world.history.good(), Some(&record(ITS_TWIN)));
+    assert_eq!(world.history.rejection(), Some("it is wrong"));
+    assert_eq!(world.history.last_active(), Some(&record(ITS_TWIN)));
     assert_eq!(world.failures[&TWIN], 1);
 }
 

@@ -11,7 +11,7 @@ use futures_core::future::BoxFuture;
 
 use crate::ids::{ETag, FilePath, Identity};
 use crate::source::{
-    ChunkStream, Earlier, ModelFolder, NamedBy, Object, Opened, Source, SourceError,
+    ChunkStream, EarlierVersion, ModelFolder, NamedBy, Object, Opened, Source, SourceError,
 };
 
 /// What the place holds of a file: some bytes under an ETag, or nothing but an error.
@@ -107,10 +107,10 @@ impl ModelFolder for Arc<Shelf> {
         }))
     }
 
-    fn earlier<'a>(
+    fn earlier_versions<'a>(
         &'a self,
         path: &'a FilePath,
-    ) -> BoxFuture<'a, Result<Vec<Earlier>, SourceError>> {
+    ) -> BoxFuture<'a, Result<Vec<EarlierVersion>, SourceError>> {
         self.lists.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             let present = lock(&self.held).get(path.as_str()).copied();
@@ -121,8 +121,8 @@ impl ModelFolder for Arc<Shelf> {
                 .filter(|(of, ..)| of == path.as_str());
             let before = of_path.skip_while(|(_, _, held)| present.is_some_and(|now| now == *held));
             let earlier = before.map(|(_, id, held)| {
-                let (etag, _) = held.map_err(|why| SourceError::lasting(why.to_owned()))?;
-                Ok(Earlier {
+                let (etag, _) = held.map_err(|why| SourceError::permanent(why.to_owned()))?;
+                Ok(EarlierVersion {
                     identity: identity(etag, Some(id)),
                     source: self.version(path, id)?,
                 })
@@ -200,7 +200,7 @@ impl OnShelf {
         let mut versions = versions.iter();
         let found = versions.find(|(of, id, _)| *of == self.path && id == wanted);
         let held = found.map_or(Err("there is no such version"), |(_, _, held)| *held);
-        held.map_err(|reason| SourceError::lasting(format!("{}: {reason}", self.uri())))
+        held.map_err(|reason| SourceError::permanent(format!("{}: {reason}", self.uri())))
     }
 }
 
@@ -240,7 +240,7 @@ impl Shelf {
     fn held(&self, path: &str) -> Result<(&'static str, &'static [u8]), SourceError> {
         let held = lock(&self.held).get(path).copied();
         let held = held.unwrap_or(Err("there is no such object"));
-        held.map_err(|reason| SourceError::lasting(format!("s3://b/{path}: {reason}")))
+        held.map_err(|reason| SourceError::permanent(format!("s3://b/{path}: {reason}")))
     }
 
     fn answer(&self, path: &str, bytes: &'static [u8]) -> Box<dyn ChunkStream> {

@@ -100,7 +100,7 @@ impl Refusal<'_> {
         let kind = self.kind();
         let meaning = self.meaning();
         let message = format!("{}: {} ({})", self.uri, self.words(meaning), self.said());
-        kind(message).told_as(format!("{} ({})", meaning.public(), self.status))
+        kind(message).with_public_reason(format!("{} ({})", meaning.public(), self.status))
     }
 
     /// Whether it stays until somebody does something.
@@ -115,7 +115,7 @@ impl Refusal<'_> {
         match self.status {
             _ if passing => SourceError::transient,
             412 | 416 => SourceError::changed,
-            _ => SourceError::lasting,
+            _ => SourceError::permanent,
         }
     }
 

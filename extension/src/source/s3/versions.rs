@@ -3,19 +3,22 @@
 //! Only asked for when the present version is of no use, so that the permissions it takes (`s3:ListBucketVersions`,
 //! `s3:GetObjectVersion`) are needed then alone.
 
-use super::super::{Earlier, MAX_EARLIER, SourceError};
+use super::super::{EarlierVersion, MAX_EARLIER_VERSIONS, SourceError};
 use super::errors::Asked;
 use super::{S3Folder, without_null};
 use crate::ids::{ETag, Identity};
 
-/// How many entries of a listing are asked for, in its one page: the present version, [`MAX_EARLIER`], and delete
+/// How many entries of a listing are asked for, in its one page: the present version, [`MAX_EARLIER_VERSIONS`], and delete
 /// markers between them.
 const LISTED: i32 = 20;
 
 impl S3Folder {
     /// The versions of `key` before the present one, newest first. Where the object was deleted, its last version is
     /// one of them.
-    pub(super) async fn earlier_versions(&self, key: String) -> Result<Vec<Earlier>, SourceError> {
+    pub(super) async fn earlier_versions(
+        &self,
+        key: String,
+    ) -> Result<Vec<EarlierVersion>, SourceError> {
         let list = self.client.list_object_versions().bucket(&self.bucket);
         let object = self.source(key.clone());
         let listed = list.prefix(&key).max_keys(LISTED).send();
@@ -27,7 +30,7 @@ impl S3Folder {
         let before = own.filter(|version| version.is_latest() != Some(true));
         let earlier = before.filter_map(|version| {
             let id = version.version_id()?.to_owned();
-            Some(Earlier {
+            Some(EarlierVersion {
                 identity: Identity {
                     etag: ETag(version.e_tag()?.to_owned()),
                     version_id: without_null(Some(id.clone())),
@@ -35,6 +38,6 @@ impl S3Folder {
                 source: Box::new(self.source_of_version(key.clone(), id)),
             })
         });
-        Ok(earlier.take(MAX_EARLIER).collect())
+        Ok(earlier.take(MAX_EARLIER_VERSIONS).collect())
     }
 }

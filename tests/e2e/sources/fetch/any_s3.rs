@@ -21,7 +21,7 @@ with_every_s3!(
     a_bucket_that_keeps_versions_names_them,
 );
 
-async fn bench(s3: AnyS3, parts: super::Parts) -> Bench<AnyS3> {
+async fn bench(s3: AnyS3, parts: super::PartLimits) -> Bench<AnyS3> {
     s3.put(KEY, bytes(1)).await;
     Bench::on(s3, parts)
 }
