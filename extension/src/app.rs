@@ -29,7 +29,7 @@ use crate::models::Models;
 use crate::reload::{EngineSlot, Loads, Memory, Reloader, Shared};
 use crate::request_memory::Account;
 use crate::scheduler::Limits;
-use crate::server::{self, BindError, Context, Listeners, Serving};
+use crate::server::{self, BindError, Listeners, ServerContext, ServerHandle};
 use crate::source::{LocalFolder, ModelFolder, S3Folder};
 use crate::status::Status;
 use crate::sys::{MemoryProbe as _, SystemMemory};
@@ -242,7 +242,7 @@ struct App {
     checks: Option<FirstChecks>,
     opening: Option<JoinHandle<Result<Duration, EngineError>>>,
     stop: watch::Sender<bool>,
-    server: Serving,
+    server: ServerHandle,
 }
 
 impl App {
@@ -393,7 +393,7 @@ async fn build(
 
     let listeners = Listeners::bind(&config.socket, config.tcp)?;
     let (stop, stopped) = watch::channel(false);
-    let context = Context::new(
+    let context = ServerContext::new(
         Arc::clone(&models),
         Arc::clone(&status),
         Limits::of(&config),
@@ -404,11 +404,11 @@ async fn build(
     let context = context
         .allow_loads(config.repository_api)
         .allow_remote_operations(config.remote_operations)
-        .wait_awake(config.cpus > 1);
+        .poll_bodies_eagerly(config.cpus > 1);
     let account = account(&config);
     let context = context
         .require_token(config.token.clone())
-        .on_an_open_machine(!environment.is_lambda())
+        .on_local_machine(!environment.is_lambda())
         .with_account(Arc::clone(&account));
     let context = Arc::new(context);
     let grace = if environment.is_lambda() {

@@ -10,7 +10,7 @@ use model_sidecar::engine::{Cancel, EngineError, Session};
 use model_sidecar::ids::{Digest, ModelName, VersionName};
 use model_sidecar::models::{Loaded, Models};
 use model_sidecar::scheduler::Limits;
-use model_sidecar::server::{self, Context, Listeners};
+use model_sidecar::server::{self, Listeners, ServerContext};
 use model_sidecar::status::Status;
 use model_sidecar::tensor::{Datatype, Kind, Port, Signature, Value};
 use sha2::{Digest as _, Sha256};
@@ -127,7 +127,7 @@ impl Server {
                 Box::new(Echo(signature)),
             ));
         }
-        let context = Context::new(
+        let context = ServerContext::new(
             Arc::new(models),
             Arc::new(status),
             Limits::default(),

@@ -1,6 +1,6 @@
-//! The threads that serve, and the connections that each of them has.
+//! Serving threads, and the distribution of connections among them.
 //!
-//! They do nothing else: whatever the process is busy with beside, a request has a thread that waits for it.
+//! The threads are dedicated, so that background work never delays a request.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,82 +15,83 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tracing::warn;
 
+use super::connection;
+use super::context::{ServerContext, stopped};
 use super::host::Transport;
-use super::{Context, Listeners, connection, stopped};
+use super::limits::MAX_CONNECTIONS;
+use super::listen::Listeners;
 
-/// Connections at the same time. A process on Lambda may have 1,024 descriptors.
-const MAX_CONNECTIONS: usize = 256;
-/// How much of the time for the end is left for refusals.
-const REFUSAL_TIME: Duration = Duration::from_millis(100);
-/// How long a listener pauses when the process has no descriptor left.
+/// Part of the grace period that is reserved for error responses to the remaining requests.
+const REJECTION_TIME: Duration = Duration::from_millis(100);
+/// Pause of a listener after an error, such as a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The threads that serve.
-pub struct Serving(mpsc::Receiver<Infallible>);
+/// Handle of a running server.
+pub struct ServerHandle(mpsc::Receiver<Infallible>);
 
-impl Serving {
-    /// Waits until all of them have ended.
+impl ServerHandle {
+    /// Waits until all serving threads have ended.
     pub async fn ended(&mut self) {
         while self.0.recv().await.is_some() {}
     }
 }
 
-/// Serves with so many threads, at least one, until `stop` says true or its sender is gone; then lets requests under way
-/// finish, for at most `grace`. Those that do not are refused at the end of it.
+/// Starts a server with this number of threads, at least one. When `stop` becomes `true` or its sender is dropped,
+/// running requests may finish for at most `grace`; the rest get an error response.
 ///
 /// # Errors
-/// What the system says when there can be no such thread.
+/// The system's error if a thread or its runtime cannot be created.
 pub fn start(
     listeners: Listeners,
-    context: &Arc<Context>,
+    context: &Arc<ServerContext>,
     threads: usize,
     stop: watch::Receiver<bool>,
     grace: Duration,
-) -> io::Result<Serving> {
-    // Nothing is ever sent: it is closed when the last thread has dropped its end.
+) -> io::Result<ServerHandle> {
+    // Never used to send: the channel closes once the last thread drops its sender.
     let (alive, ended) = mpsc::channel(1);
-    let mut outboxes = Vec::new();
+    let mut inboxes = Vec::new();
     let mut inbox = || {
         let (connections, inbox) = mpsc::unbounded_channel();
         let load = Arc::new(());
-        outboxes.push(Outbox { connections, load });
+        inboxes.push(ThreadInbox { connections, load });
         inbox
     };
     for _ in 1..threads {
         let (alive, inbox, context) = (alive.clone(), inbox(), Arc::clone(context));
         let runtime = runtime()?;
-        named().spawn(move || {
+        serving_thread().spawn(move || {
             runtime.block_on(serve(inbox, context, grace));
             drop(alive);
         })?;
     }
-    // The last one accepts, too, for all of them.
+    // The last thread also accepts the connections of all threads.
     let (inbox, context, runtime) = (inbox(), Arc::clone(context), runtime()?);
     let inside = runtime.enter();
     let unix = UnixListener::from_std(listeners.unix)?;
     let tcp = listeners.tcp.map(TcpListener::from_std).transpose()?;
     drop(inside);
     let acceptor = Acceptor {
-        outboxes,
-        places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        threads: inboxes,
+        slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
     };
-    named().spawn(move || {
+    serving_thread().spawn(move || {
         let accepting = async {
             tokio::select! {
                 () = stopped(stop) => {}
                 () = acceptor.accept_unix(&unix) => {}
                 () = acceptor.accept_tcp(tcp.as_ref()) => {}
             }
-            // Nobody connects any more, and each thread has all that it gets.
+            // Closes the sockets, and the inboxes of all threads.
             drop((unix, tcp, acceptor));
         };
         runtime.block_on(async { tokio::join!(accepting, serve(inbox, context, grace)) });
         drop(alive);
     })?;
-    Ok(Serving(ended))
+    Ok(ServerHandle(ended))
 }
 
-fn named() -> thread::Builder {
+fn serving_thread() -> thread::Builder {
     thread::Builder::new().name("serve".to_owned())
 }
 
@@ -98,73 +99,74 @@ fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// Serves what comes; when no more can come, lets what is there finish.
+/// Serves the connections of one thread. Once its inbox is closed, lets running requests finish.
 async fn serve(
-    mut inbox: mpsc::UnboundedReceiver<Accepted>,
-    context: Arc<Context>,
+    mut inbox: mpsc::UnboundedReceiver<AcceptedConnection>,
+    context: Arc<ServerContext>,
     grace: Duration,
 ) {
     let connections = GracefulShutdown::new();
-    while let Some(Accepted { socket, place }) = inbox.recv().await {
+    while let Some(AcceptedConnection { socket, slot }) = inbox.recv().await {
         let transport = socket.transport();
-        let stream = match socket.opened() {
+        let stream = match socket.into_stream() {
             Ok(stream) => stream,
             Err(error) => {
-                warn!("a connection was lost: {error}");
+                warn!("cannot register a connection with the runtime: {error}");
                 continue;
             }
         };
         let connection =
             connections.watch(connection::serve(stream, transport, Arc::clone(&context)));
         tokio::spawn(async move {
-            // A peer that goes away or breaks the protocol ends its own connection and concerns nobody else.
+            // An error, such as a broken connection, concerns this peer only.
             let _ = connection.await;
-            drop(place);
+            drop(slot);
         });
     }
     let ended = connections.shutdown();
     tokio::pin!(ended);
-    let patience = grace.saturating_sub(REFUSAL_TIME);
-    if tokio::time::timeout(patience, &mut ended).await.is_err() {
-        context.refuse_the_rest();
-        let _ = tokio::time::timeout(REFUSAL_TIME, ended).await;
+    let time = grace.saturating_sub(REJECTION_TIME);
+    if tokio::time::timeout(time, &mut ended).await.is_err() {
+        context.reject_requests();
+        let _ = tokio::time::timeout(REJECTION_TIME, ended).await;
     }
 }
 
-/// A connection on its way to the thread that serves it.
-struct Accepted {
-    socket: Socket,
-    place: Place,
+/// Connection on its way to a serving thread.
+struct AcceptedConnection {
+    socket: AcceptedSocket,
+    slot: ConnectionSlot,
 }
 
-/// What a connection takes, until it is dropped: one of the process's places, and a share of its thread.
-type Place = (OwnedSemaphorePermit, Arc<()>);
+/// Permit of one of [`MAX_CONNECTIONS`] connections, and its share of the thread's load. Held while the connection is
+/// open.
+type ConnectionSlot = (OwnedSemaphorePermit, Arc<()>);
 
-/// A socket that no runtime watches.
-enum Socket {
+/// Socket that is not registered with a runtime.
+enum AcceptedSocket {
     Unix(std::os::unix::net::UnixStream),
     Tcp(std::net::TcpStream),
 }
 
-/// A connection of either kind. In a box, since all of HTTP would else be in the binary twice.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+/// Stream of either transport. Used as a trait object, so that the binary contains the HTTP code once.
+trait ConnectionStream: AsyncRead + AsyncWrite + Unpin + Send {}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> ConnectionStream for S {}
 
-impl Socket {
+impl AcceptedSocket {
     fn transport(&self) -> Transport {
         match self {
-            Socket::Unix(_) => Transport::Unix,
-            Socket::Tcp(_) => Transport::Tcp,
+            AcceptedSocket::Unix(_) => Transport::Unix,
+            AcceptedSocket::Tcp(_) => Transport::Tcp,
         }
     }
 
-    /// As this thread's runtime watches it.
-    fn opened(self) -> io::Result<Box<dyn Stream>> {
+    /// Registers the socket with the runtime of this thread.
+    fn into_stream(self) -> io::Result<Box<dyn ConnectionStream>> {
         match self {
-            Socket::Unix(stream) => Ok(Box::new(model_socket::Stream::try_from(stream)?)),
-            Socket::Tcp(stream) => {
-                // An answer goes out when it is written, not when the next one fills the segment.
+            AcceptedSocket::Unix(stream) => Ok(Box::new(model_socket::Stream::try_from(stream)?)),
+            AcceptedSocket::Tcp(stream) => {
+                // Without Nagle's algorithm, which would delay small responses.
                 let _ = stream.set_nodelay(true);
                 Ok(Box::new(TcpStream::from_std(stream)?))
             }
@@ -172,24 +174,25 @@ impl Socket {
     }
 }
 
-/// The way to one of the threads.
-struct Outbox {
-    connections: mpsc::UnboundedSender<Accepted>,
-    /// Each of its connections has a clone.
+/// Inbox of one serving thread.
+struct ThreadInbox {
+    connections: mpsc::UnboundedSender<AcceptedConnection>,
+    /// Reference count: each connection of the thread holds a clone.
     load: Arc<()>,
 }
 
+/// Accepts connections and assigns them to threads.
 struct Acceptor {
-    outboxes: Vec<Outbox>,
-    places: Arc<Semaphore>,
+    threads: Vec<ThreadInbox>,
+    slots: Arc<Semaphore>,
 }
 
 impl Acceptor {
     async fn accept_unix(&self, listener: &UnixListener) {
-        while let Some(place) = self.place().await {
+        while let Some(permit) = self.permit().await {
             let accepted = listener.accept().await;
             match accepted.and_then(|(stream, _)| stream.into_std()) {
-                Ok(stream) => self.hand_over(Socket::Unix(stream), place),
+                Ok(stream) => self.assign(AcceptedSocket::Unix(stream), permit),
                 Err(error) => pause_after(&error).await,
             }
         }
@@ -199,33 +202,33 @@ impl Acceptor {
         let Some(listener) = listener else {
             return std::future::pending().await;
         };
-        while let Some(place) = self.place().await {
+        while let Some(permit) = self.permit().await {
             let accepted = listener.accept().await;
             match accepted.and_then(|(stream, _)| stream.into_std()) {
-                Ok(stream) => self.hand_over(Socket::Tcp(stream), place),
+                Ok(stream) => self.assign(AcceptedSocket::Tcp(stream), permit),
                 Err(error) => pause_after(&error).await,
             }
         }
     }
 
-    /// A place for one more connection; further ones wait in the listener's backlog.
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).acquire_owned().await.ok()
+    /// Waits for a permit for one more connection. Further connections queue in the listener's backlog.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 
-    /// Gives a connection to the thread that has the fewest, where it stays.
-    fn hand_over(&self, socket: Socket, permit: OwnedSemaphorePermit) {
-        let load = |outbox: &&Outbox| Arc::strong_count(&outbox.load);
-        if let Some(outbox) = self.outboxes.iter().min_by_key(load) {
-            let place = (permit, Arc::clone(&outbox.load));
-            // A thread that is gone has panicked; its connections end, as this one does.
-            let _ = outbox.connections.send(Accepted { socket, place });
+    /// Assigns a connection to the thread with the fewest connections.
+    fn assign(&self, socket: AcceptedSocket, permit: OwnedSemaphorePermit) {
+        let load = |thread: &&ThreadInbox| Arc::strong_count(&thread.load);
+        if let Some(thread) = self.threads.iter().min_by_key(load) {
+            let slot = (permit, Arc::clone(&thread.load));
+            // Fails only if the thread has panicked; the connection is then closed like all of its connections.
+            let _ = thread.connections.send(AcceptedConnection { socket, slot });
         }
     }
 }
 
 async fn pause_after(error: &io::Error) {
-    warn!("a connection could not be accepted: {error}");
+    warn!("cannot accept a connection: {error}");
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
@@ -236,36 +239,36 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_goes_to_the_thread_that_has_the_fewest() {
-        let (outboxes, mut inboxes): (Vec<_>, Vec<_>) = (0..2)
+    async fn a_connection_is_assigned_to_the_thread_with_the_fewest() {
+        let (threads, mut inboxes): (Vec<_>, Vec<_>) = (0..2)
             .map(|_| {
                 let (connections, inbox) = mpsc::unbounded_channel();
                 let load = Arc::new(());
-                (Outbox { connections, load }, inbox)
+                (ThreadInbox { connections, load }, inbox)
             })
             .unzip();
         let acceptor = Acceptor {
-            outboxes,
-            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            threads,
+            slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         };
         let connect = async || {
             let (socket, _) = UnixStream::pair().unwrap();
-            let place = acceptor.place().await.unwrap();
-            acceptor.hand_over(Socket::Unix(socket), place);
+            let permit = acceptor.permit().await.unwrap();
+            acceptor.assign(AcceptedSocket::Unix(socket), permit);
         };
         for _ in 0..5 {
             connect().await;
         }
-        let mut taken: Vec<Vec<Accepted>> = inboxes
+        let mut taken: Vec<Vec<AcceptedConnection>> = inboxes
             .iter_mut()
             .map(|inbox| std::iter::from_fn(|| inbox.try_recv().ok()).collect())
             .collect();
         assert_eq!((taken[0].len(), taken[1].len()), (3, 2));
-        assert_eq!(acceptor.places.available_permits(), MAX_CONNECTIONS - 5);
+        assert_eq!(acceptor.slots.available_permits(), MAX_CONNECTIONS - 5);
 
-        // Two of the first one's end.
+        // Two connections of the first thread end.
         taken[0].truncate(1);
-        assert_eq!(acceptor.places.available_permits(), MAX_CONNECTIONS - 3);
+        assert_eq!(acceptor.slots.available_permits(), MAX_CONNECTIONS - 3);
         connect().await;
         assert!(inboxes[0].try_recv().is_ok());
     }

@@ -1,73 +1,73 @@
-//! Which call a request makes, and whether its caller may.
+//! Authentication and authorization: the `Host` over TCP, the token, and the operator's calls.
 
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 
-use super::Context;
+use super::context::ServerContext;
 use super::error::ApiError;
+use super::headers::{REMOTE, TOKEN};
 use super::host::{self, Transport};
-use super::route::{self, NoRoute, Route};
+use super::route::{self, Route, RouteError};
 
-/// The header by which a caller shows that it knows the environment's secret.
-const TOKEN_HEADER: &str = "x-model-token";
+/// Returns the route of a request that its caller may make.
+pub(super) fn authorize(
+    request: &Request<Incoming>,
+    transport: Transport,
+    context: &ServerContext,
+) -> Result<Route, ApiError> {
+    if context.is_local_machine && transport == Transport::Tcp {
+        host::check(request)?;
+    }
+    let headers = request.headers();
+    let route = Route::of(request.method(), request.uri().path());
+    // Liveness probes have no token, and that the process is alive is no secret.
+    if route != Ok(Route::Live) {
+        check_token(headers, context)?;
+    }
+    // Decided by the parsed route, so that no spelling of a path evades the check.
+    match route {
+        Ok(route) if route.is_operation() && is_restricted(headers, context) => {
+            Err(ApiError::RemoteOperation)
+        }
+        Ok(route) => Ok(route),
+        Err(error) => Err(route_error(error, request, context)),
+    }
+}
 
-/// The header by which the handler marks requests from outside the execution environment, in place of its callers' own.
-/// A direct caller that sets it only restricts itself.
-const REMOTE_HEADER: &str = "x-model-remote";
-
-/// Returns whether the request's caller may not use the operator's calls. The route is the parsed one, so that no
-/// spelling of a path gets around it.
-pub(super) fn is_restricted(headers: &HeaderMap, context: &Context) -> bool {
+/// Returns `true` if the caller may not use the operator's calls.
+pub(super) fn is_restricted(headers: &HeaderMap, context: &ServerContext) -> bool {
     !context.allows_remote_operations && is_remote(headers)
 }
 
 fn is_remote(headers: &HeaderMap) -> bool {
-    headers.contains_key(REMOTE_HEADER)
+    headers.contains_key(REMOTE)
 }
 
-/// Which call it is, if its caller may make it.
-pub(super) fn called(
+fn route_error(
+    error: RouteError,
     request: &Request<Incoming>,
-    transport: Transport,
-    context: &Context,
-) -> Result<Route, ApiError> {
-    if context.is_open_machine && transport == Transport::Tcp {
-        host::check(request)?;
-    }
-    let route = Route::of(request.method(), request.uri().path());
-    // Whether the process is alive is no secret, and is asked by those who know none.
-    if route != Ok(Route::Live) {
-        check_token(request.headers(), context)?;
-    }
-    let headers = request.headers();
-    match route {
-        Ok(route) if route.is_operation() && is_restricted(headers, context) => {
-            Err(ApiError::Operation)
-        }
-        Ok(route) => Ok(route),
-        Err(reason) => {
-            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-            Err(match reason {
-                NoRoute::Unknown => ApiError::NoSuchPath {
-                    method,
-                    path,
-                    known: known(headers, context),
-                },
-                NoRoute::Verb { verb } => ApiError::NoSuchVerb { verb },
-                NoRoute::Method { allowed } => ApiError::Method {
-                    method,
-                    path,
-                    allowed,
-                },
-            })
-        }
+    context: &ServerContext,
+) -> ApiError {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    match error {
+        RouteError::UnknownPath => ApiError::UnknownPath {
+            method,
+            path,
+            known: known_paths(request.headers(), context),
+        },
+        RouteError::UnknownVerb { verb } => ApiError::UnknownVerb { verb },
+        RouteError::MethodNotAllowed { allowed } => ApiError::MethodNotAllowed {
+            method,
+            path,
+            allowed,
+        },
     }
 }
 
-/// The paths that this caller may use.
-fn known(headers: &HeaderMap, context: &Context) -> String {
-    let paths = route::all(!is_restricted(headers, context));
+/// Returns the paths that this caller may use.
+fn known_paths(headers: &HeaderMap, context: &ServerContext) -> String {
+    let paths = route::known_paths(!is_restricted(headers, context));
     if is_remote(headers) {
         paths + "; if the path has a prefix that is not the sidecar's, MODEL_BASE_PATH removes it"
     } else {
@@ -75,17 +75,17 @@ fn known(headers: &HeaderMap, context: &Context) -> String {
     }
 }
 
-fn check_token(headers: &HeaderMap, context: &Context) -> Result<(), ApiError> {
+fn check_token(headers: &HeaderMap, context: &ServerContext) -> Result<(), ApiError> {
     let Some(token) = &context.token else {
         return Ok(());
     };
-    let problem = match headers.get(TOKEN_HEADER) {
+    let problem = match headers.get(TOKEN) {
         Some(given) if token.is(given.as_bytes()) => return Ok(()),
         Some(_) => "is not the token",
         None => "is missing",
     };
     Err(ApiError::Unauthorized {
-        header: TOKEN_HEADER,
+        header: TOKEN,
         problem,
     })
 }

@@ -1,82 +1,80 @@
-//! Waiting for the version that answers: for the first one, for one that comes in the place of another, or, where it is
-//! asked for, for a check of it.
+//! Waits for the active version of a model: the first version, the replacement of another, or the end of a check.
 //!
-//! Deadlines are the wall clock's: one that passed in a freeze ends the wait at the thaw, and one that lies ahead
-//! is waited for, whatever the monotonic clock did meanwhile.
+//! Deadlines are in wall-clock time. A deadline that passed in a freeze ends the wait at the thaw; a later deadline does
+//! not, whatever the monotonic clock did during the freeze.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Context;
-use super::answer::known;
+use super::context::ServerContext;
 use super::error::ApiError;
+use super::lookup::known_models;
 use crate::clock::{Deadline, Timestamp};
 use crate::ids::ModelName;
 use crate::models::Loaded;
 use crate::status::ModelStatus;
 
-/// After a check that failed, requests are answered for so long before another is waited for.
+/// Time after a failed check in which requests do not wait for another one.
 const CHECK_PAUSE: Duration = Duration::from_secs(1);
 
-/// The version that answers. While there is none, since the first one is still on its way or one is being replaced, waits
-/// for it until `deadline`; when the last attempt failed, asks for another and waits for that. A version that was last confirmed too long ago is
-/// checked first, and answers all the same when the check fails or does not end in half of the time: the model
-/// needs the other half.
-pub(super) async fn loaded(
-    name: &ModelName,
+/// Returns the active version.
+///
+/// While no version is active, waits for one until `deadline`; after a failed attempt, requests another one first. A
+/// version whose last check is too long ago is checked first, for at most half of the remaining time: the run needs the
+/// other half. When that check fails or does not end, the version serves all the same.
+pub(super) async fn active_version(
+    model: &ModelName,
     deadline: Deadline,
-    context: &Context,
+    context: &ServerContext,
 ) -> Result<Arc<Loaded>, ApiError> {
-    let Some(loaded) = context.models.current(name) else {
-        return next(name, deadline, context).await;
+    let Some(loaded) = context.models.current(model) else {
+        return next_version(model, deadline, context).await;
     };
     let Some(limit) = context.max_staleness else {
         return Ok(loaded);
     };
-    if is_fresh(name, limit, context) {
+    if is_fresh(model, limit, context) {
         return Ok(loaded);
     }
     drop(loaded);
     let now = context.clock.now();
     let half = Deadline::after(now, deadline.remaining(now) / 2);
-    check(name, half, context).await;
-    if !is_fresh(name, limit, context)
-        && let Some(metrics) = context.metrics.get(name)
-    {
-        metrics.stale.increment(1);
+    check(model, half, context).await;
+    if !is_fresh(model, limit, context) {
+        context.observer.served_stale(model);
     }
-    match context.models.current(name) {
+    match context.models.current(model) {
         Some(loaded) => Ok(loaded),
-        // The check found another version, which takes the place of this one.
-        None => next(name, deadline, context).await,
+        // The check found another version, which is replacing this one.
+        None => next_version(model, deadline, context).await,
     }
 }
 
-/// Waits for a version where there is none.
-async fn next(
-    name: &ModelName,
+/// Waits until a version is active, or an attempt to load one has failed.
+async fn next_version(
+    model: &ModelName,
     deadline: Deadline,
-    context: &Context,
+    context: &ServerContext,
 ) -> Result<Arc<Loaded>, ApiError> {
-    let Some(mut status) = context.status.watch(name) else {
-        return Err(ApiError::NoSuchModel {
-            given: name.to_string(),
-            known: known(context),
+    let Some(mut status) = context.status.watch(model) else {
+        return Err(ApiError::UnknownModel {
+            given: model.to_string(),
+            known: known_models(context),
         });
     };
     let before = status.borrow_and_update().clone();
     if before.attempts > 0 && !before.busy {
-        context.status.want_check(name);
+        context.status.want_check(model);
     }
-    let answered = status.wait_for(|now| now.version.is_some() || now.attempts > before.attempts);
-    let clock = &*context.clock;
-    let _ = context.thaws.within(clock, deadline, answered).await;
-    current(name, context)
+    let ended = status.wait_for(|now| now.version.is_some() || now.attempts > before.attempts);
+    let _ = context.thaws.within(&*context.clock, deadline, ended).await;
+    let active = context.models.current(model);
+    active.ok_or_else(|| ApiError::NotReady(context.status.why_missing(model)))
 }
 
-/// Waits until a check of the source has ended, or until `deadline`.
-async fn check(name: &ModelName, deadline: Deadline, context: &Context) {
-    let Some(mut status) = context.status.watch(name) else {
+/// Waits until a version check has ended, or until `deadline`.
+async fn check(model: &ModelName, deadline: Deadline, context: &ServerContext) {
+    let Some(mut status) = context.status.watch(model) else {
         return;
     };
     let before = status.borrow_and_update().clone();
@@ -84,7 +82,7 @@ async fn check(name: &ModelName, deadline: Deadline, context: &Context) {
         return;
     }
     if !before.busy {
-        context.status.want_check(name);
+        context.status.want_check(model);
     }
     let ended = status.wait_for(|now| now.attempts > before.attempts);
     let _ = context.thaws.within(&*context.clock, deadline, ended).await;
@@ -95,17 +93,12 @@ fn has_just_failed(status: &ModelStatus, now: Timestamp) -> bool {
     !status.busy && ended.is_some_and(|ended| now.since(ended) < CHECK_PAUSE)
 }
 
-fn is_fresh(name: &ModelName, limit: Duration, context: &Context) -> bool {
+fn is_fresh(model: &ModelName, limit: Duration, context: &ServerContext) -> bool {
     let checked = context
         .status
-        .watch(name)
+        .watch(model)
         .and_then(|status| status.borrow().checked_at);
     checked.is_some_and(|checked| context.clock.now().since(checked) <= limit)
-}
-
-fn current(name: &ModelName, context: &Context) -> Result<Arc<Loaded>, ApiError> {
-    let current = context.models.current(name);
-    current.ok_or_else(|| ApiError::NotReady(context.status.why_missing(name)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One connection: hyper on a [`Wire`].
 
-mod refusal;
+mod phase;
+mod rejection;
 mod wire;
 
 use std::convert::Infallible;
@@ -17,38 +18,38 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::context::ServerContext;
 use super::host::Transport;
+use super::limits::MAX_HEAD;
 use super::response_body::ResponseBody;
-use super::{Context, answer};
-use wire::{Phase, Wire};
-
-/// hyper's buffer for a head, beyond which it answers 431.
-const MAX_HEAD: usize = 64 * 1024;
+use super::router;
+use phase::ConnectionPhase;
+use wire::Wire;
 
 /// Serves one connection until its peer closes it.
 pub(super) fn serve<S>(
     stream: S,
     transport: Transport,
-    context: Arc<Context>,
+    context: Arc<ServerContext>,
 ) -> impl GracefulConnection<Error = hyper::Error> + Send
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let phase = Phase::default();
-    let wire = Wire::new(stream, phase.clone(), context.is_open_machine);
+    let phase = ConnectionPhase::default();
+    let wire = Wire::new(stream, phase.clone(), context.is_local_machine);
     let io = TokioIo::new(wire);
     let service = service_fn(move |request| {
-        phase.busy();
+        phase.handling();
         let (context, phase) = (Arc::clone(&context), phase.clone());
         async move {
-            let answer = answer::answer(request, transport, &context).await;
+            let response = router::handle(request, transport, &context).await;
             let close = HeaderValue::from_static("close");
-            if answer.headers().get(CONNECTION) == Some(&close) {
-                phase.refused();
+            if response.headers().get(CONNECTION) == Some(&close) {
+                phase.closing();
             } else {
-                phase.answered();
+                phase.idle();
             }
-            Ok::<_, Infallible>(answer.map(|pieces| Watched { pieces, phase }))
+            Ok::<_, Infallible>(response.map(|body| WatchedBody { body, phase }))
         }
     });
     http1::Builder::new()
@@ -56,19 +57,19 @@ where
         .serve_connection(io, service)
 }
 
-/// The body of a response, which tells the wire when hyper has taken all of it.
-struct Watched {
-    pieces: ResponseBody,
-    phase: Phase,
+/// Response body that tells the wire when hyper has taken all of it.
+struct WatchedBody {
+    body: ResponseBody,
+    phase: ConnectionPhase,
 }
 
-impl Drop for Watched {
+impl Drop for WatchedBody {
     fn drop(&mut self) {
         self.phase.buffered();
     }
 }
 
-impl Body for Watched {
+impl Body for WatchedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -76,15 +77,15 @@ impl Body for Watched {
         mut self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.pieces).poll_frame(cx)
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pieces.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.pieces.size_hint()
+        self.body.size_hint()
     }
 }
 

@@ -1,8 +1,11 @@
-//! Every error as a status and `{"error": …}`: the one place where the two meet.
+//! Errors of the local API, and the only place where an error becomes a status and a response body.
 
+use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode};
 
-use super::{MAX_BODY, compression};
+use super::decompression::{ACCEPTED_CODINGS, DecompressError, UnsupportedCoding};
+use super::limits::{BODY_STALL_TIMEOUT, BODY_TIMEOUT, MAX_BODY};
+use super::response::{self, ApiResponse};
 use crate::config::Token;
 use crate::engine::EngineError;
 use crate::excerpt::Excerpt;
@@ -10,89 +13,92 @@ use crate::protocol::{BadRequest, DecodeError};
 use crate::request_memory::{Over, OverBudget, Stopped};
 use crate::scheduler::RunError;
 
-/// A request that is not answered as it wished.
+/// Error response to a request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
     #[error(
-        "there is no {} {} here; there is {known}",
+        "unknown path {} {}; known paths: {known}",
         Excerpt(.method.as_str()),
         Excerpt(.path)
     )]
-    NoSuchPath {
+    UnknownPath {
         method: Method,
         path: String,
         known: String,
     },
     #[error(
-        "there is no :{} here; of TensorFlow Serving's calls there is POST /v1/models/{{model}}:predict",
+        "unknown call :{}; of TensorFlow Serving's calls, POST /v1/models/{{model}}:predict is supported",
         Excerpt(.verb)
     )]
-    NoSuchVerb { verb: String },
-    #[error("{} takes {allowed}, not {}", Excerpt(.path), Excerpt(.method.as_str()))]
-    Method {
+    UnknownVerb { verb: String },
+    #[error(
+        "method {} is not allowed for {}; allowed: {allowed}",
+        Excerpt(.method.as_str()),
+        Excerpt(.path)
+    )]
+    MethodNotAllowed {
         method: Method,
         path: String,
         allowed: &'static str,
     },
     #[error(
-        "statistics and the model repository are not offered to callers from outside the function: \
+        "statistics and the model repository are not available to callers from outside the function: \
          MODEL_REMOTE_OPERATIONS is not true"
     )]
-    Operation,
-    #[error("there is no model {:?} here; there is {known}", Excerpt(.given))]
-    NoSuchModel { given: String, known: String },
+    RemoteOperation,
+    #[error("unknown model {:?}; known models: {known}", Excerpt(.given))]
+    UnknownModel { given: String, known: String },
     #[error(
-        "several models are served here: name one, as /models/{{model}}/predict; there is {known}"
+        "the path names no model, and several are loaded; use /models/{{model}}/predict with one of: {known}"
     )]
-    WhichModel { known: String },
-    #[error("model {model:?} has no version {:?} here; version {current:?} is active", Excerpt(.given))]
-    NoSuchVersion {
+    ModelNotNamed { known: String },
+    #[error("version {:?} of model {model:?} is not active; version {active:?} is active", Excerpt(.given))]
+    VersionNotActive {
         model: String,
         given: String,
-        current: String,
+        active: String,
     },
     #[error(
-        "label {:?} of model {model:?} {points_to}; version {current:?} is active (labels are the `version_labels` of the \
-         manifest)",
+        "label {:?} of model {model:?} {points_to}; version {active:?} is active (labels are the \
+         `version_labels` of the manifest)",
         Excerpt(.given)
     )]
-    NoSuchLabel {
+    LabelNotActive {
         model: String,
         given: String,
         points_to: String,
-        current: String,
+        active: String,
     },
     #[error(transparent)]
     BadRequest(#[from] BadRequest),
     #[error("header {name} is {:?}, expected {expected}", Excerpt(.value))]
-    Header {
+    InvalidHeader {
         name: &'static str,
         value: String,
         expected: &'static str,
     },
     #[error(
-        "the body is larger than {MAX_BODY} bytes (64 MiB), the most that is taken here; through Lambda it is 6 MB, of \
-         which base64 leaves 4.5 MB to a body that is not text"
+        "the body is larger than {MAX_BODY} bytes (64 MiB), the maximum here; through Lambda the maximum is 6 MB, and \
+         4.5 MB for a body in base64"
     )]
     BodyTooLarge,
     #[error(
-        "the body came too slowly: {} s may pass without a byte of it, and {} s until all of it is here",
-        super::BODY_STALL.as_secs(),
-        super::BODY_TIME.as_secs()
+        "the body arrived too slowly: {} s may pass without a byte of it, and {} s until its end",
+        BODY_STALL_TIMEOUT.as_secs(),
+        BODY_TIMEOUT.as_secs()
     )]
     BodyTooSlow,
-    #[error(
-        "header content-encoding is {:?}, expected one of {}",
-        Excerpt(.given),
-        compression::TAKEN
-    )]
-    Coding { given: String },
-    #[error("the body is not what header content-encoding says, {coding}: {problem}")]
-    NotCoded {
+    #[error("header content-encoding is {:?}, expected one of {ACCEPTED_CODINGS}", Excerpt(.given))]
+    UnsupportedCoding { given: String },
+    #[error("cannot decompress the body as header content-encoding says, {coding}: {problem}")]
+    InvalidCompression {
         coding: &'static str,
         problem: String,
     },
-    #[error("header {header} {problem}: MODEL_TOKEN=session asks for the value of {variables}", variables = Token::VARIABLES.join(", or else of "))]
+    #[error(
+        "header {header} {problem}: MODEL_TOKEN=session requires the value of {variables}",
+        variables = Token::VARIABLES.join(", or else of ")
+    )]
     Unauthorized {
         header: &'static str,
         problem: &'static str,
@@ -100,25 +106,27 @@ pub(super) enum ApiError {
     #[error(transparent)]
     OverBudget(OverBudget),
     #[error(
-        "header host is {:?}, expected localhost, an address of 127.0.0.0/8 or [::1]: over TCP this machine alone is \
-         served, and no site that a browser shows",
+        "header host is {:?}, expected localhost, an address of 127.0.0.0/8 or [::1]: over TCP, only requests to this \
+         machine's own name are accepted, so that no website can send any through a browser",
         Excerpt(.0)
     )]
-    Host(String),
-    #[error("the body broke off")]
+    ForeignHost(String),
+    #[error("the body ended early: the connection was closed or its framing is invalid")]
     BodyBroken,
     #[error("{0}")]
     NotReady(String),
     #[error("{0}")]
     Forbidden(String),
-    #[error("the newest version of model {model:?} does not answer: {problem}")]
-    NotNewest { model: String, problem: String },
-    #[error("the deadline passed before the check of model {model:?} had ended; it goes on")]
-    CheckGoesOn { model: String },
+    #[error("the newest version of model {model:?} is not active: {problem}")]
+    NewestNotActive { model: String, problem: String },
+    #[error(
+        "the deadline passed before the version check of model {model:?} ended; the check continues"
+    )]
+    CheckUnfinished { model: String },
     #[error("{field}: {reason}")]
-    Field { field: String, reason: String },
+    InvalidField { field: String, reason: String },
     #[error("the sidecar is shutting down")]
-    Ending,
+    ShuttingDown,
     #[error(transparent)]
     Run(RunError),
 }
@@ -150,73 +158,115 @@ impl From<DecodeError> for ApiError {
     }
 }
 
+impl From<UnsupportedCoding> for ApiError {
+    fn from(coding: UnsupportedCoding) -> Self {
+        ApiError::UnsupportedCoding { given: coding.0 }
+    }
+}
+
+impl From<DecompressError> for ApiError {
+    fn from(error: DecompressError) -> Self {
+        match error {
+            DecompressError::Invalid { coding, problem } => {
+                ApiError::InvalidCompression { coding, problem }
+            }
+            DecompressError::TooLarge => ApiError::BodyTooLarge,
+            DecompressError::Stopped(stopped) => stopped.into(),
+        }
+    }
+}
+
 impl ApiError {
+    /// Returns the status of the response.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            ApiError::NoSuchPath { .. }
-            | ApiError::NoSuchVerb { .. }
-            | ApiError::NoSuchModel { .. }
-            | ApiError::NoSuchVersion { .. }
-            | ApiError::NoSuchLabel { .. } => StatusCode::NOT_FOUND,
-            ApiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            ApiError::UnknownPath { .. }
+            | ApiError::UnknownVerb { .. }
+            | ApiError::UnknownModel { .. }
+            | ApiError::VersionNotActive { .. }
+            | ApiError::LabelNotActive { .. } => StatusCode::NOT_FOUND,
+            ApiError::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::OverBudget(OverBudget { over, .. }) => match over {
                 Over::Always { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 Over::Now { .. } => StatusCode::SERVICE_UNAVAILABLE,
             },
             ApiError::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-            ApiError::Coding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ApiError::UnsupportedCoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ApiError::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
             ApiError::BadRequest(_)
-            | ApiError::Header { .. }
-            | ApiError::Field { .. }
-            | ApiError::NotCoded { .. }
-            | ApiError::WhichModel { .. }
+            | ApiError::InvalidHeader { .. }
+            | ApiError::InvalidField { .. }
+            | ApiError::InvalidCompression { .. }
+            | ApiError::ModelNotNamed { .. }
             | ApiError::BodyBroken => StatusCode::BAD_REQUEST,
-            ApiError::NotReady(_) | ApiError::Ending => StatusCode::SERVICE_UNAVAILABLE,
-            ApiError::Forbidden(_) | ApiError::Host(_) | ApiError::Operation => {
+            ApiError::NotReady(_) | ApiError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Forbidden(_) | ApiError::ForeignHost(_) | ApiError::RemoteOperation => {
                 StatusCode::FORBIDDEN
             }
-            ApiError::NotNewest { .. } => StatusCode::CONFLICT,
-            ApiError::CheckGoesOn { .. } => StatusCode::GATEWAY_TIMEOUT,
-            ApiError::Run(error) => match (error, error.engine()) {
-                (RunError::Full { .. }, _) => StatusCode::TOO_MANY_REQUESTS,
-                (RunError::Stopped(_), _) => StatusCode::SERVICE_UNAVAILABLE,
-                (RunError::Deadline, _) | (_, Some(EngineError::Cancelled)) => {
-                    StatusCode::GATEWAY_TIMEOUT
-                }
-                (_, Some(EngineError::Input(_) | EngineError::Node(_))) => StatusCode::BAD_REQUEST,
-                (_, Some(EngineError::Memory(memory))) => {
-                    if memory.is_for_good() {
-                        StatusCode::PAYLOAD_TOO_LARGE
-                    } else {
-                        StatusCode::SERVICE_UNAVAILABLE
-                    }
-                }
-                (RunError::Engine(_) | RunError::Failed(_), _) => StatusCode::INTERNAL_SERVER_ERROR,
-            },
+            ApiError::NewestNotActive { .. } => StatusCode::CONFLICT,
+            ApiError::CheckUnfinished { .. } => StatusCode::GATEWAY_TIMEOUT,
+            ApiError::Run(error) => run_status(error),
         }
     }
 
-    /// Whether it may be that the body was not read to its end.
+    /// Returns `true` if the request body may not have been read to its end.
     pub(super) fn leaves_body(&self) -> bool {
         matches!(
             self,
-            ApiError::NoSuchPath { .. }
-                | ApiError::NoSuchVerb { .. }
-                | ApiError::Method { .. }
-                | ApiError::NoSuchModel { .. }
-                | ApiError::WhichModel { .. }
-                | ApiError::Header { .. }
+            ApiError::UnknownPath { .. }
+                | ApiError::UnknownVerb { .. }
+                | ApiError::MethodNotAllowed { .. }
+                | ApiError::UnknownModel { .. }
+                | ApiError::ModelNotNamed { .. }
+                | ApiError::InvalidHeader { .. }
                 | ApiError::BodyTooLarge
                 | ApiError::BodyTooSlow
                 | ApiError::OverBudget(_)
                 | ApiError::BodyBroken
-                | ApiError::Coding { .. }
+                | ApiError::UnsupportedCoding { .. }
                 | ApiError::Unauthorized { .. }
                 | ApiError::Forbidden(_)
-                | ApiError::Host(_)
-                | ApiError::Operation
+                | ApiError::ForeignHost(_)
+                | ApiError::RemoteOperation
         )
+    }
+
+    /// Returns the response: the status, `{"error": …}` and the headers that belong to the status.
+    pub(super) fn response(&self) -> ApiResponse {
+        let body = serde_json::json!({ "error": self.to_string() });
+        let mut response = response::json(self.status(), body.to_string().into_bytes());
+        let header = match self {
+            ApiError::MethodNotAllowed { allowed, .. } => Some((ALLOW, *allowed)),
+            ApiError::Unauthorized { header, .. } => Some((WWW_AUTHENTICATE, *header)),
+            ApiError::NotReady(_)
+            | ApiError::ShuttingDown
+            | ApiError::OverBudget(OverBudget {
+                over: Over::Now { .. },
+                ..
+            })
+            | ApiError::Run(RunError::Full { .. }) => Some((RETRY_AFTER, "1")),
+            _ => None,
+        };
+        if let Some((name, value)) = header {
+            let value = HeaderValue::from_static(value);
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+/// Returns the status of a run that failed or was never started.
+fn run_status(error: &RunError) -> StatusCode {
+    match (error, error.engine()) {
+        (RunError::Full { .. }, _) => StatusCode::TOO_MANY_REQUESTS,
+        (RunError::Stopped(_), _) => StatusCode::SERVICE_UNAVAILABLE,
+        (RunError::Deadline, _) | (_, Some(EngineError::Cancelled)) => StatusCode::GATEWAY_TIMEOUT,
+        (_, Some(EngineError::Input(_) | EngineError::Node(_))) => StatusCode::BAD_REQUEST,
+        (_, Some(EngineError::Memory(memory))) if memory.is_for_good() => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
+        (_, Some(EngineError::Memory(_))) => StatusCode::SERVICE_UNAVAILABLE,
+        (RunError::Engine(_) | RunError::Failed(_), _) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

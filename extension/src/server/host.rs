@@ -1,8 +1,8 @@
-//! The `Host` of requests over TCP on a machine that a browser may run on.
+//! Check of `Host` for requests over TCP, on a machine that may run a browser.
 //!
-//! A page of another site can have a browser send requests to 127.0.0.1 under that site's own name, once the name
-//! resolves to this machine (DNS rebinding). Such requests carry the site's name in `Host`. On Lambda there is no browser,
-//! and the Unix socket is out of a browser's reach.
+//! Protects from DNS rebinding: a website can make a browser send requests to 127.0.0.1 under the site's name, once the
+//! name resolves to this machine. Such requests have the site's name in `Host`. On Lambda there is no browser, and a
+//! browser cannot open a Unix socket.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -12,36 +12,36 @@ use hyper::{Request, Version};
 
 use super::error::ApiError;
 
-/// How a connection came.
+/// Transport of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
-    /// Over the Unix socket.
+    /// Unix socket.
     Unix,
-    /// Over loopback TCP.
+    /// Loopback TCP.
     Tcp,
 }
 
-/// Makes sure that a request names this machine, and no site.
+/// Checks that a request names this machine, and not a website.
 pub(super) fn check(request: &Request<Incoming>) -> Result<(), ApiError> {
-    // In a request to a proxy's form, the URI names the host.
+    // In the absolute form of requests to a proxy, the URI names the host.
     if let Some(authority) = request.uri().authority()
         && !is_this_machine(authority.as_str())
     {
-        return Err(ApiError::Host(authority.to_string()));
+        return Err(ApiError::ForeignHost(authority.to_string()));
     }
     let mut hosts = request.headers().get_all(HOST).iter().peekable();
     if hosts.peek().is_none() && request.version() > Version::HTTP_10 {
-        return Err(ApiError::Host(String::new()));
+        return Err(ApiError::ForeignHost(String::new()));
     }
     let text = |host: &HeaderValue| String::from_utf8_lossy(host.as_bytes()).into_owned();
     let is_ours = |host: &&HeaderValue| host.to_str().is_ok_and(is_this_machine);
     match hosts.find(|host| !is_ours(host)) {
         None => Ok(()),
-        Some(other) => Err(ApiError::Host(text(other))),
+        Some(other) => Err(ApiError::ForeignHost(text(other))),
     }
 }
 
-/// Whether `host`, with or without a port, is this machine and cannot be another.
+/// Returns `true` if `host`, with or without a port, can only be this machine.
 fn is_this_machine(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) => {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_is_told_from_sites() {
+    fn only_names_of_this_machine_are_accepted() {
         for host in [
             "localhost",
             "LocalHost:2774",

@@ -1,4 +1,4 @@
-//! Binding the sockets.
+//! Binds the Unix socket and the TCP socket.
 
 use std::fs;
 use std::io;
@@ -10,36 +10,36 @@ use std::path::{Path, PathBuf};
 /// Bound sockets.
 #[derive(Debug)]
 pub struct Listeners {
-    /// The Unix socket, readable and writable by this user alone.
+    /// Unix socket, readable and writable by this user only.
     pub unix: UnixListener,
-    /// The TCP socket, if there is to be one.
+    /// TCP socket, unless TCP is disabled.
     pub tcp: Option<TcpListener>,
 }
 
-/// A socket that could not be bound.
+/// Error of a socket that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The Unix socket.
+    /// Error of the Unix socket.
     #[error("cannot listen on the Unix socket {path} (MODEL_SOCKET): {source}")]
     Unix {
-        /// Its path.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
-    /// The TCP socket.
-    #[error("cannot listen on {address} (MODEL_PORT; 0 switches TCP off): {source}")]
+    /// Error of the TCP socket.
+    #[error("cannot listen on {address} (MODEL_PORT; 0 disables TCP): {source}")]
     Tcp {
-        /// Its address.
+        /// Address of the socket.
         address: SocketAddr,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
 }
 
 impl Listeners {
-    /// Binds both. A socket file that an earlier process left is replaced; one on which a process listens, and any other
-    /// file, is not touched.
+    /// Binds both sockets. Replaces the socket file of a process that has ended; never touches a socket on which a
+    /// process listens, or any other file.
     pub fn bind(path: &Path, tcp: Option<SocketAddr>) -> Result<Self, BindError> {
         let unix = bind_unix(path).map_err(|source| BindError::Unix {
             path: path.to_owned(),
@@ -56,15 +56,15 @@ impl Listeners {
     }
 }
 
-/// Binds under a temporary name, and renames when the mode is right: nobody else gets in between, and a client
-/// that finds the socket can connect.
+/// Binds under a temporary name, sets the mode, then renames: no other user can connect in between, and a client that
+/// finds the socket can connect.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    let refused = |reason| Err(io::Error::new(io::ErrorKind::AlreadyExists, reason));
+    let exists = |reason| Err(io::Error::new(io::ErrorKind::AlreadyExists, reason));
     if path.exists() && !crate::sys::is_socket(path) {
-        return refused("another file is in its place");
+        return exists("the path is another file; remove it, or set another path");
     }
     if is_live(path) {
-        return refused("another process listens on it; stop that one, or set another path");
+        return exists("another process listens on it; stop that process, or set another path");
     }
     let mut temporary = path.as_os_str().to_owned();
     temporary.push("~");
@@ -77,8 +77,8 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Whether a process has this socket open. A datagram socket finds out without a connection, for which a listener with a
-/// full backlog would have the caller wait: one that is open is of the wrong type, one that was left refuses.
+/// Returns `true` if a process has this socket open. Connects with a datagram socket, which never waits for a listener
+/// with a full backlog: an open socket has the wrong type, and a closed one refuses the connection.
 fn is_live(path: &Path) -> bool {
     let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
     !connected.is_err_and(|error| {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_that_is_listened_on_stays_and_one_that_was_left_is_replaced() {
+    fn an_open_socket_stays_and_a_leftover_socket_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let first = Listeners::bind(&path, None).unwrap();
@@ -110,10 +110,13 @@ mod tests {
         assert!(error.contains("another process listens on it"), "{error}");
         assert!(error.contains("MODEL_SOCKET"), "{error}");
         UnixStream::connect(&path).unwrap();
-        assert!(first.unix.accept().is_ok(), "the first one is still there");
+        assert!(
+            first.unix.accept().is_ok(),
+            "the first listener still works"
+        );
 
         drop(first);
-        assert!(path.exists(), "nobody removed it");
+        assert!(path.exists(), "the file is left over");
         let second = Listeners::bind(&path, None).unwrap();
         UnixStream::connect(&path).unwrap();
         assert!(second.unix.accept().is_ok());
@@ -130,6 +133,6 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, "text").unwrap();
         let error = Listeners::bind(&file, None).unwrap_err().to_string();
-        assert!(error.contains("another file is in its place"), "{error}");
+        assert!(error.contains("the path is another file"), "{error}");
     }
 }

@@ -1,14 +1,14 @@
-//! What a request says of the format of its body.
+//! Header `content-type` of requests.
 //!
-//! JSON is read whatever `content-type` says, since many clients say nothing, or what curl says by itself. Only where a
-//! body turns out to be something else the header is part of the error.
+//! The header is not required: many clients send none, or the default of curl. Bodies are parsed as JSON regardless,
+//! and only the error of a body in another format names the header.
 
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use crate::excerpt::Excerpt;
 use crate::protocol::{self, BadRequest};
 
-/// The `content-type` of a request that names another format than JSON.
+/// Returns the `content-type` if it names another format than JSON.
 pub(super) fn other_than_json(headers: &HeaderMap) -> Option<HeaderValue> {
     let value = headers.get(CONTENT_TYPE)?;
     let is_json = value.to_str().is_ok_and(|text| {
@@ -19,7 +19,7 @@ pub(super) fn other_than_json(headers: &HeaderMap) -> Option<HeaderValue> {
     (!is_json).then(|| value.clone())
 }
 
-/// The error of a body that could not be read, with its `content-type` where that may be the reason.
+/// Adds the `content-type` to the error of an invalid body, where the format may be the reason.
 pub(super) fn explained(
     error: BadRequest,
     media_type: Option<&HeaderValue>,
@@ -30,7 +30,7 @@ pub(super) fn explained(
     };
     let given = String::from_utf8_lossy(media_type.as_bytes());
     let lower = given.to_ascii_lowercase();
-    // Several objects, of which the first is one.
+    // Formats of several objects: their first line is a valid object.
     let is_lines = ["jsonl", "ndjson", "json-seq"]
         .iter()
         .any(|it| lower.contains(it));
@@ -38,7 +38,7 @@ pub(super) fn explained(
         return error;
     }
     BadRequest(format!(
-        "{error}; header content-type is {:?}, and application/json is read here",
+        "{error}; header content-type is {:?}, expected application/json",
         Excerpt(&given)
     ))
 }
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn another_format_than_json_is_named() {
+    fn an_error_names_a_content_type_other_than_json() {
         for (media_type, body) in [
             ("text/csv", "1,2"),
             ("text/csv; header=present", "5"),
@@ -65,14 +65,14 @@ mod tests {
             ("application/x-www-form-urlencoded", "features=1"),
         ] {
             let words =
-                format!("wrong; header content-type is {media_type:?}, and application/json");
-            assert!(of(media_type, body).starts_with(&words), "{media_type}");
+                format!("wrong; header content-type is {media_type:?}, expected application/json");
+            assert!((of(media_type, body) == words), "{media_type}");
         }
         for (media_type, body) in [
             ("application/json", "[]"),
             ("Application/JSON; charset=utf-8", "1,2"),
             ("application/vnd.api+json", "5"),
-            // As curl says by itself.
+            // The default of curl.
             ("application/x-www-form-urlencoded", "{\"features\": 1}"),
             ("text/plain", "\u{feff} {\"features\": 1}"),
             ("application/x-www-form-urlencoded", ""),

@@ -1,4 +1,4 @@
-//! The body of an answer: some pieces of memory, which go out as they are.
+//! Response bodies: parts in memory, which are sent without a copy.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,29 +9,29 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use crate::request_memory::Charge;
 
-/// What is still to be sent, in its order.
+/// Parts of a response body that are not sent yet, in order.
 #[derive(Debug, Default)]
 pub(super) struct ResponseBody {
     first: Bytes,
     others: std::vec::IntoIter<Bytes>,
-    /// What they take of the memory of requests, where that is counted.
+    /// Charge for the memory of the parts, if that is counted.
     charge: Option<Charge>,
 }
 
 impl ResponseBody {
-    /// Bytes of all of them.
+    /// Returns the length of all parts in bytes.
     pub(super) fn length(&self) -> usize {
         let others = self.others.as_slice().iter();
         self.first.len() + others.map(Bytes::len).sum::<usize>()
     }
 
-    /// The same, which keep `charge` until they are sent.
+    /// Adds a charge, which is held until the body is sent.
     pub(super) fn with_charge(self, charge: Charge) -> Self {
         let charge = Some(charge);
         Self { charge, ..self }
     }
 
-    /// The charge, which they keep no longer.
+    /// Takes the charge.
     pub(super) fn take_charge(&mut self) -> Option<Charge> {
         self.charge.take()
     }
@@ -48,8 +48,8 @@ impl From<Bytes> for ResponseBody {
 }
 
 impl From<Vec<Bytes>> for ResponseBody {
-    fn from(pieces: Vec<Bytes>) -> Self {
-        let mut others = pieces.into_iter();
+    fn from(parts: Vec<Bytes>) -> Self {
+        let mut others = parts.into_iter();
         Self {
             first: others.next().unwrap_or_default(),
             others,
@@ -69,9 +69,9 @@ impl Body for ResponseBody {
         loop {
             let next = self.others.next();
             let last = next.is_none();
-            let piece = std::mem::replace(&mut self.first, next.unwrap_or_default());
-            if !piece.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            let part = std::mem::replace(&mut self.first, next.unwrap_or_default());
+            if !part.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(part))));
             }
             if last {
                 return Poll::Ready(None);
@@ -93,13 +93,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_goes_out_once_and_none_is_waited_for() {
-        for pieces in [vec![], vec![""], vec!["a"], vec!["", "a", "", "", "bc", ""]] {
-            let bytes: Vec<Bytes> = pieces.iter().map(|piece| Bytes::from(*piece)).collect();
+    fn every_byte_is_sent_once_without_waiting() {
+        for parts in [vec![], vec![""], vec!["a"], vec!["", "a", "", "", "bc", ""]] {
+            let bytes: Vec<Bytes> = parts.iter().map(|part| Bytes::from(*part)).collect();
             let mut body = ResponseBody::from(bytes);
             let mut all = String::new();
             let mut context = Context::from_waker(std::task::Waker::noop());
-            let whole = pieces.concat();
+            let whole = parts.concat();
             loop {
                 let left = whole.len() - all.len();
                 assert_eq!(body.size_hint().exact(), Some(left as u64));

@@ -1,14 +1,16 @@
-//! Rollback policy: when a version whose runs fail is to give way to the previous version.
+//! Rollback policy: decides when a rollback is requested for a version whose runs fail.
 //!
-//! A version that loads may still fail in every run, and a caller can make runs of any version fail. So each version
-//! is on trial until [`TRIAL`] of its runs have succeeded. A failure is a 500, or a 400 that a node of the graph
-//! caused; of their inputs a random sample is kept. When most runs have failed, a rollback is asked for with the
-//! [evidence](Evidence). The reloader runs the sample on the previous version, and only what that answers counts.
+//! A version that loads may still fail in every run, and a caller can make runs of any version fail. Each version is
+//! therefore on trial until [`TRIAL_RUNS`] of its runs have succeeded. A failure is a 500, or a 400 that a node of the
+//! graph caused. A random sample of the failed inputs is kept. When most runs have failed, a rollback is requested with
+//! the [evidence](Evidence). The reloader runs the sample on the previous version, and a failure counts only if the
+//! previous version succeeds.
 //!
-//! A caller must gain nothing by it. Failures that both versions share are taken out of the count, their inputs are
-//! known again, and each further request takes twice as many failures and twice the time of the one before.
+//! No caller can force a rollback. Failures that both versions share are removed from the count, and their inputs are
+//! recognized from then on. Each further request takes twice as many failures, and twice the time, as the request
+//! before.
 //!
-//! Pure: told of each run with the time, it says when to ask.
+//! The policy is pure: its input is the end of each run and the time.
 
 mod sample;
 
@@ -18,176 +20,183 @@ use std::time::Duration;
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-pub(super) use self::sample::Input;
-use self::sample::Sample;
+use self::sample::FailureSample;
+pub(super) use self::sample::FingerprintedInput;
 use crate::clock::{Deadline, Timestamp};
 use crate::engine::EngineError;
 use crate::ids::Digest;
 use crate::status::{Evidence, MIN_RUNS, Replayed, RollbackOutcome, share};
 
-/// Successful runs after which a version has proved itself.
-const TRIAL: u32 = 100;
-/// Maximum number of inputs that are known to fail on both versions.
+/// Number of successful runs that ends a trial.
+const TRIAL_RUNS: u32 = 100;
+/// Maximum number of fingerprints of inputs that fail on both versions.
 const MAX_REFUTED: usize = 256;
-/// Minimum time from the first request to the second; it doubles with each.
-const PAUSE: Duration = Duration::from_secs(5);
-const MAX_PAUSE: Duration = Duration::from_secs(3_600);
-/// Maximum number of times that the failures before the next request double.
+/// Time from the first request to the earliest second one. Doubles with each request.
+const MIN_REQUEST_INTERVAL: Duration = Duration::from_secs(5);
+/// Limit of that doubling.
+const MAX_REQUEST_INTERVAL: Duration = Duration::from_secs(3_600);
+/// Maximum number of times that the required failures double.
 const MAX_DOUBLINGS: u32 = 8;
 
-/// Trial of one model's active version.
+/// Rollback policy of one model, with the trial of its active version.
 #[derive(Debug, Default)]
-pub(super) struct Trial {
-    /// Keys fingerprints and draws samples: random, so that no caller can choose what is drawn.
+pub(super) struct RollbackPolicy {
+    /// Key of the fingerprints and of the sampling: random, so that no caller can choose what is sampled.
     random: RandomState,
-    active: Option<(Key, Record)>,
-    previous: Option<Key>,
+    active: Option<(VersionLoad, VersionTrial)>,
+    previous: Option<VersionLoad>,
 }
 
-/// Load of a version: one that returns after another is on trial anew.
+/// One load of a version. A version that becomes active again is on trial again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Key {
+struct VersionLoad {
     digest: Digest,
     loaded_at: Timestamp,
 }
 
-/// Status of a failed run.
+/// Kind of a failed run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// 500: inside, and not by what the caller sent as far as the engine can tell.
+pub(super) enum FailureKind {
+    /// 500: the engine does not attribute the failure to the input.
     Internal,
-    /// 400: a node of the graph refused what came to it.
-    Refused,
+    /// 400: a node of the graph rejected its input.
+    Node,
 }
 
+/// Trial of one version.
 #[derive(Debug, Default)]
-struct Record {
+struct VersionTrial {
     succeeded: u32,
-    /// Failures that count, as estimated by earlier replays.
+    /// Failures that count, as estimated from earlier replays.
     confirmed: u32,
     /// Failures since the last request.
-    sample: Sample,
-    /// Runs that ended with 500 and are not known to do so on both versions.
+    sample: FailureSample,
+    /// Runs that ended with 500, without those that are known to fail on both versions.
     errors: u32,
     /// Fingerprints of inputs that fail on both versions.
     refuted: VecDeque<u64>,
     requests: u32,
     failures_since_request: u32,
     next_request_at: Option<Deadline>,
-    pending: Option<Pending>,
+    pending: Option<PendingRollback>,
     /// Memory does not hold both versions: replays cannot decide.
     needs_clear_majority: bool,
-    /// Nothing is left to ask for.
+    /// No rollback is possible, so that none is requested.
     is_settled: bool,
 }
 
-/// A request for a rollback that has no outcome yet.
+/// Rollback request that has no outcome yet.
 #[derive(Debug)]
-struct Pending {
+struct PendingRollback {
     outcome: oneshot::Receiver<RollbackOutcome>,
-    sample: Sample,
+    sample: FailureSample,
     was_clear: bool,
 }
 
-impl Failure {
-    /// Returns the failure that this error of a run is; `None` where the run says nothing about the version. A run
-    /// that failed for memory says more of the environment.
+impl FailureKind {
+    /// Returns the kind of this error; `None` for an error that says nothing about the version. A lack of memory, for
+    /// example, says more about the environment.
     pub(super) fn of(error: &EngineError) -> Option<Self> {
         match error {
-            EngineError::Node(_) => Some(Self::Refused),
+            EngineError::Node(_) => Some(Self::Node),
             error if error.is_inside() => Some(Self::Internal),
             _ => None,
         }
     }
 }
 
-impl Trial {
-    /// Notes a run that succeeded.
-    pub(super) fn succeeded(&mut self, digest: &Digest, loaded_at: Timestamp) {
-        if let Some(record) = self.record(digest, loaded_at) {
-            record.succeeded += 1;
-            if record.succeeded >= TRIAL {
-                *record = Record {
-                    succeeded: TRIAL,
-                    ..Record::default()
+impl RollbackPolicy {
+    /// Records a successful run.
+    pub(super) fn run_succeeded(&mut self, digest: &Digest, loaded_at: Timestamp) {
+        if let Some(trial) = self.trial(digest, loaded_at) {
+            trial.succeeded += 1;
+            if trial.succeeded >= TRIAL_RUNS {
+                *trial = VersionTrial {
+                    succeeded: TRIAL_RUNS,
+                    ..VersionTrial::default()
                 };
             }
         }
     }
 
-    /// Returns what to make a fingerprint with, if a failure of this version is to be noted.
-    pub(super) fn wants(&mut self, digest: &Digest, loaded_at: Timestamp) -> Option<RandomState> {
-        self.record(digest, loaded_at)?;
-        Some(self.random.clone())
-    }
-
-    /// Notes a run that failed, with its input where that can be kept. Returns the evidence for a rollback when one is
-    /// to be asked for; it comes again with the next failure unless that is [told](Self::requested).
-    pub(super) fn failed(
+    /// Returns the key for the fingerprint of a failed input; `None` if failures of this version do not matter.
+    pub(super) fn fingerprint_state(
         &mut self,
         digest: &Digest,
         loaded_at: Timestamp,
-        failure: Failure,
-        input: Option<Input>,
+    ) -> Option<RandomState> {
+        self.trial(digest, loaded_at)?;
+        Some(self.random.clone())
+    }
+
+    /// Records a failed run, with its input if that can be kept. Returns the evidence if a rollback must be requested.
+    /// The next failure returns it again unless [`requested`](Self::requested) is called.
+    pub(super) fn run_failed(
+        &mut self,
+        digest: &Digest,
+        loaded_at: Timestamp,
+        failure: FailureKind,
+        input: Option<FingerprintedInput>,
         now: Timestamp,
     ) -> Option<Evidence> {
         let random = self.random.clone();
-        let record = self.record(digest, loaded_at)?;
-        record.take_outcome();
-        let is_refuted = |input: &Input| record.refuted.contains(&input.fingerprint);
+        let trial = self.trial(digest, loaded_at)?;
+        trial.take_outcome();
+        let is_refuted = |input: &FingerprintedInput| trial.refuted.contains(&input.fingerprint);
         if input.as_ref().is_some_and(is_refuted) {
             return None;
         }
-        let is_internal = failure == Failure::Internal;
-        record.errors = record.errors.saturating_add(is_internal.into());
-        // A failure whose input cannot be compared does not count.
+        let is_internal = failure == FailureKind::Internal;
+        trial.errors = trial.errors.saturating_add(is_internal.into());
+        // A 400 whose input cannot be replayed does not count.
         let counts = input.is_some() || is_internal;
-        record.failures_since_request = record.failures_since_request.saturating_add(counts.into());
+        trial.failures_since_request = trial.failures_since_request.saturating_add(counts.into());
         if let Some(input) = input {
-            record.sample.add(input, &random);
+            trial.sample.add(input, &random);
         }
-        record.evidence(now)
+        trial.evidence(now)
     }
 
-    /// A rollback was asked for with the last evidence.
+    /// Records that a rollback was requested with the last evidence.
     pub(super) fn requested(
         &mut self,
         outcome: oneshot::Receiver<RollbackOutcome>,
         now: Timestamp,
     ) {
-        if let Some((_, record)) = &mut self.active {
-            record.requested(outcome, now);
+        if let Some((_, trial)) = &mut self.active {
+            trial.requested(outcome, now);
         }
     }
 
-    /// The record of a version that is on trial. A version that was not seen yet is active from here on.
-    fn record(&mut self, digest: &Digest, loaded_at: Timestamp) -> Option<&mut Record> {
-        let is_active = |(key, _): &(Key, Record)| key.digest == *digest;
+    /// Returns the trial of a version, if the version is on trial. A version that was not seen before becomes the
+    /// active one.
+    fn trial(&mut self, digest: &Digest, loaded_at: Timestamp) -> Option<&mut VersionTrial> {
+        let is_active = |(key, _): &(VersionLoad, VersionTrial)| key.digest == *digest;
         if !self.active.as_ref().is_some_and(is_active) {
-            let key = Key {
+            let key = VersionLoad {
                 digest: digest.clone(),
                 loaded_at,
             };
-            // A request that began on the previous version ends on it.
-            let is_newer = |(active, _): &(Key, Record)| active.loaded_at > loaded_at;
+            // A late run of the previous version.
+            let is_newer = |(active, _): &(VersionLoad, VersionTrial)| active.loaded_at > loaded_at;
             if self.previous.as_ref() == Some(&key) || self.active.as_ref().is_some_and(is_newer) {
                 return None;
             }
-            let before = self.active.replace((key, Record::default()));
+            let before = self.active.replace((key, VersionTrial::default()));
             self.previous = before.map(|(key, _)| key);
         }
-        let (key, record) = self.active.as_mut()?;
+        let (key, trial) = self.active.as_mut()?;
         if key.loaded_at < loaded_at {
-            // Loaded anew, with no run of another version in between: what was learnt stays true.
+            // Loaded again without a run of another version in between: the trial continues.
             key.loaded_at = loaded_at;
-            record.is_settled = false;
+            trial.is_settled = false;
         }
-        (record.succeeded < TRIAL).then_some(record)
+        (trial.succeeded < TRIAL_RUNS).then_some(trial)
     }
 }
 
-impl Record {
-    /// Returns the evidence, if now is the time to ask for a rollback.
+impl VersionTrial {
+    /// Returns the evidence if a rollback must be requested now.
     fn evidence(&self, now: Timestamp) -> Option<Evidence> {
         let is_early = self
             .next_request_at
@@ -208,7 +217,7 @@ impl Record {
         suffices.then_some(evidence)
     }
 
-    /// Failures since the last request that the next one takes.
+    /// Returns the number of failures since the last request that the next request takes.
     fn failures_needed(&self) -> u32 {
         match self.requests {
             0 => 0,
@@ -218,18 +227,18 @@ impl Record {
 
     fn requested(&mut self, outcome: oneshot::Receiver<RollbackOutcome>, now: Timestamp) {
         let evidence = self.evidence(now);
-        self.pending = Some(Pending {
+        self.pending = Some(PendingRollback {
             outcome,
             sample: std::mem::take(&mut self.sample),
             was_clear: evidence.is_some_and(|evidence| evidence.is_clear_majority()),
         });
-        let pause = PAUSE.saturating_mul(1 << self.requests.min(16));
-        self.next_request_at = Some(Deadline::after(now, pause.min(MAX_PAUSE)));
+        let interval = MIN_REQUEST_INTERVAL.saturating_mul(1 << self.requests.min(16));
+        self.next_request_at = Some(Deadline::after(now, interval.min(MAX_REQUEST_INTERVAL)));
         self.requests = self.requests.saturating_add(1);
         self.failures_since_request = 0;
     }
 
-    /// Takes the outcome of the last request, once it is there.
+    /// Applies the outcome of the pending request, once it is known.
     fn take_outcome(&mut self) {
         let Some(pending) = &mut self.pending else {
             return;
@@ -243,9 +252,9 @@ impl Record {
             return;
         };
         match outcome {
-            RollbackOutcome::Kept(replayed) => self.learn(&pending, &replayed),
+            RollbackOutcome::Kept(replayed) => self.apply_replays(&pending, &replayed),
             RollbackOutcome::NotEnough if !pending.was_clear => {
-                // Nothing was loaded: that request does not count.
+                // Nothing was loaded, so that the request does not count.
                 self.needs_clear_majority = true;
                 self.requests = self.requests.saturating_sub(1);
                 self.next_request_at = None;
@@ -260,8 +269,8 @@ impl Record {
         }
     }
 
-    /// Takes failures that both versions share out of the count.
-    fn learn(&mut self, pending: &Pending, replayed: &[Replayed]) {
+    /// Removes failures that both versions share from the count.
+    fn apply_replays(&mut self, pending: &PendingRollback, replayed: &[Replayed]) {
         let counted = share(pending.sample.failures(), replayed);
         self.confirmed = self.confirmed.saturating_add(counted);
         if counted == 0 {
@@ -272,9 +281,9 @@ impl Record {
                 self.refuted.push_back(fingerprint);
             }
         }
-        let spare = self.refuted.len().saturating_sub(MAX_REFUTED);
-        self.refuted.drain(..spare);
-        // The same may have failed again in between.
+        let excess = self.refuted.len().saturating_sub(MAX_REFUTED);
+        self.refuted.drain(..excess);
+        // The same inputs may have failed again since the request.
         self.sample
             .forget(|fingerprint| self.refuted.contains(&fingerprint));
     }

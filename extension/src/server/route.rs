@@ -1,94 +1,94 @@
-//! Which call a request makes.
+//! Routes of the local API: the table of paths, and the route of a request.
 
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
-/// A call of the local API. Names are as they stand in the path, without escapes.
+/// Call of the local API. Names are decoded from the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     Server,
     Live,
     Ready,
     OpenApi,
-    ModelMetadata(Target),
+    ModelMetadata(ModelSelector),
     /// Triton's configuration extension.
-    ModelConfiguration(Target),
-    ModelReady(Target),
-    Infer(Target),
-    /// Triton's statistics extension, for one model or for all.
-    Statistics(Option<Target>),
-    /// Triton's repository extension: every model and its state; a check now; what is not offered.
+    ModelConfiguration(ModelSelector),
+    ModelReady(ModelSelector),
+    Infer(ModelSelector),
+    /// Triton's statistics extension, for one model or for all models.
+    Statistics(Option<ModelSelector>),
+    /// Triton's repository extension.
     RepositoryIndex,
     RepositoryLoad(String),
     RepositoryUnload(String),
-    /// TensorFlow Serving's form.
-    TensorFlowStatus(Target),
-    TensorFlowMetadata(Target),
-    TensorFlowPredict(Target),
-    /// The plain form, for a model by name or for the only one.
+    /// TensorFlow Serving's REST API.
+    TensorFlowStatus(ModelSelector),
+    TensorFlowMetadata(ModelSelector),
+    TensorFlowPredict(ModelSelector),
+    /// The sidecar's own format, for a model by name or for the only model.
     Predict(Option<String>),
-    /// Which methods the path takes.
+    /// Request for the methods of the path.
     Options {
         allowed: &'static str,
     },
 }
 
-/// A model, and a version of it where one is asked for.
+/// Model, and optionally the version, that a path names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct ModelSelector {
     pub(super) model: String,
     pub(super) version: Option<String>,
-    /// In TensorFlow Serving's form, a label that the version must have.
+    /// Label that the version must have, of TensorFlow Serving's REST API.
     pub(super) label: Option<String>,
 }
 
-impl Target {
-    /// Where a client of TensorFlow Serving is given no version it may ask for 0, as OpenVINO's `ovmsclient` does.
-    fn newest_for_0(mut self) -> Self {
+impl ModelSelector {
+    /// Removes the version 0, by which clients such as OpenVINO's `ovmsclient` mean any version.
+    fn without_version_0(mut self) -> Self {
         self.version.take_if(|version| version == "0");
         self
     }
 }
 
-/// Why a request is no call.
+/// Error of a request that has no route.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NoRoute {
-    Unknown,
-    /// A call of TensorFlow Serving's form that is not offered.
-    Verb {
+pub(super) enum RouteError {
+    UnknownPath,
+    /// Call of TensorFlow Serving's REST API that is not supported.
+    UnknownVerb {
         verb: String,
     },
-    Method {
+    MethodNotAllowed {
         allowed: &'static str,
     },
 }
 
-/// A path with its parameters in braces, the one method that it takes, and the call that it is.
-pub(super) struct Path {
+/// Path with its parameters in braces, its method, and its route.
+pub(super) struct PathTemplate {
     pub(super) method: Method,
     pub(super) template: &'static str,
-    call: fn(Target) -> Route,
+    route: fn(ModelSelector) -> Route,
 }
 
-const fn get(template: &'static str, call: fn(Target) -> Route) -> Path {
-    Path {
+const fn get(template: &'static str, route: fn(ModelSelector) -> Route) -> PathTemplate {
+    PathTemplate {
         method: Method::GET,
         template,
-        call,
+        route,
     }
 }
 
-const fn post(template: &'static str, call: fn(Target) -> Route) -> Path {
-    Path {
+const fn post(template: &'static str, route: fn(ModelSelector) -> Route) -> PathTemplate {
+    PathTemplate {
         method: Method::POST,
         template,
-        call,
+        route,
     }
 }
 
-/// Every path, those of inference first, which are asked most. The first that fits is meant: a model of the name `stats`
-/// has its metadata under its version alone, as with Triton.
-pub(super) static PATHS: &[Path] = &[
+/// All paths. The first match wins: inference comes first, as the most frequent call. As with Triton, the metadata of a
+/// model named `stats` is only available under its version.
+pub(super) static PATHS: &[PathTemplate] = &[
     post("/predict", |_| Route::Predict(None)),
     post("/models/{model}/predict", |target| {
         Route::Predict(Some(target.model))
@@ -129,7 +129,7 @@ pub(super) static PATHS: &[Path] = &[
     }),
     post("/v1/models/{model}:predict", Route::TensorFlowPredict),
     post("/v1/models/{model}/versions/{version}:predict", |target| {
-        Route::TensorFlowPredict(target.newest_for_0())
+        Route::TensorFlowPredict(target.without_version_0())
     }),
     post(
         "/v1/models/{model}/labels/{label}:predict",
@@ -137,12 +137,12 @@ pub(super) static PATHS: &[Path] = &[
     ),
     get("/v1/models/{model}", Route::TensorFlowStatus),
     get("/v1/models/{model}/versions/{version}", |target| {
-        Route::TensorFlowStatus(target.newest_for_0())
+        Route::TensorFlowStatus(target.without_version_0())
     }),
     get("/v1/models/{model}/labels/{label}", Route::TensorFlowStatus),
     get("/v1/models/{model}/metadata", Route::TensorFlowMetadata),
     get("/v1/models/{model}/versions/{version}/metadata", |target| {
-        Route::TensorFlowMetadata(target.newest_for_0())
+        Route::TensorFlowMetadata(target.without_version_0())
     }),
     get(
         "/v1/models/{model}/labels/{label}/metadata",
@@ -151,11 +151,11 @@ pub(super) static PATHS: &[Path] = &[
     get("/openapi.json", |_| Route::OpenApi),
 ];
 
-/// What `OPTIONS *` says of the server as a whole.
+/// Methods of the server as a whole, for `OPTIONS *`.
 const ALL_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
 impl Route {
-    /// Returns whether the call is the operator's: it tells of the server or changes it, and no inference needs it.
+    /// Returns `true` for the operator's calls, which inspect or change the server and which no inference needs.
     pub(super) fn is_operation(&self) -> bool {
         match self {
             Route::Statistics(_)
@@ -178,9 +178,9 @@ impl Route {
         }
     }
 
-    /// The call of this method and this path, whose segments are decoded one by one: an escaped slash separates
-    /// nothing. A slash at the end changes nothing.
-    pub(super) fn of(method: &Method, path: &str) -> Result<Self, NoRoute> {
+    /// Returns the route of this method and path. Segments are decoded one by one, so that an escaped slash does not
+    /// separate segments. A trailing slash is ignored.
+    pub(super) fn of(method: &Method, path: &str) -> Result<Self, RouteError> {
         if method == Method::OPTIONS && path == "*" {
             return Ok(Route::Options {
                 allowed: ALL_METHODS,
@@ -191,15 +191,15 @@ impl Route {
             .split('/')
             .map(|segment| percent_decode_str(segment).decode_utf8_lossy())
             .collect();
-        if let Some(verb) = other_verb(&segments) {
-            return Err(NoRoute::Verb {
+        if let Some(verb) = unsupported_verb(&segments) {
+            return Err(RouteError::UnknownVerb {
                 verb: verb.to_owned(),
             });
         }
         let (path, target) = PATHS
             .iter()
-            .find_map(|path| Some((path, path.target(&segments)?)))
-            .ok_or(NoRoute::Unknown)?;
+            .find_map(|path| Some((path, path.matches(&segments)?)))
+            .ok_or(RouteError::UnknownPath)?;
         let is_get = path.method == Method::GET;
         let allowed = if is_get {
             "GET, HEAD, OPTIONS"
@@ -207,35 +207,35 @@ impl Route {
             "POST, OPTIONS"
         };
         match method {
-            method if *method == path.method => Ok((path.call)(target)),
-            &Method::HEAD if is_get => Ok((path.call)(target)),
+            method if *method == path.method => Ok((path.route)(target)),
+            &Method::HEAD if is_get => Ok((path.route)(target)),
             &Method::OPTIONS => Ok(Route::Options { allowed }),
-            _ => Err(NoRoute::Method { allowed }),
+            _ => Err(RouteError::MethodNotAllowed { allowed }),
         }
     }
 }
 
-/// The verb of a path of TensorFlow Serving's form, such as `classify`, other than the one that is offered.
-fn other_verb(segments: &[impl AsRef<str>]) -> Option<&str> {
+/// Returns the verb of a path of TensorFlow Serving's REST API, such as `classify`, if it is not supported.
+fn unsupported_verb(segments: &[impl AsRef<str>]) -> Option<&str> {
     let mut segments = segments.iter().map(AsRef::as_ref);
-    let is_form = segments.by_ref().take(3).eq(["", "v1", "models"]);
-    let last = segments.last().filter(|_| is_form)?;
+    let is_tensorflow = segments.by_ref().take(3).eq(["", "v1", "models"]);
+    let last = segments.last().filter(|_| is_tensorflow)?;
     let (_, verb) = last.split_once(':')?;
     (verb != "predict").then_some(verb)
 }
 
-impl Path {
-    /// What the parameters are in a path of these segments, if it is one of this template.
-    fn target(&self, segments: &[impl AsRef<str>]) -> Option<Target> {
-        let mut target = Target::default();
+impl PathTemplate {
+    /// Returns the parameters of a path of these segments, if the path matches the template.
+    fn matches(&self, segments: &[impl AsRef<str>]) -> Option<ModelSelector> {
+        let mut target = ModelSelector::default();
         let mut given = segments.iter().map(AsRef::as_ref);
         for wanted in self.template.split('/') {
             let segment: &str = given.next()?;
             match wanted.strip_prefix('{').and_then(|it| it.split_once('}')) {
                 None if wanted == segment => {}
                 None => return None,
-                Some((name, behind)) => {
-                    let value = segment.strip_suffix(behind)?;
+                Some((name, suffix)) => {
+                    let value = segment.strip_suffix(suffix)?;
                     if value.is_empty() {
                         return None;
                     }
@@ -251,12 +251,12 @@ impl Path {
     }
 }
 
-/// All paths, for the answer to a request that takes another; those of one version or label are named once, and the
-/// operator's only on demand.
-pub(super) fn all(with_operations: bool) -> String {
+/// Returns all paths, for the error of an unknown path. Paths of a version or label are described once; the operator's
+/// are listed on demand.
+pub(super) fn known_paths(with_operations: bool) -> String {
     let mut text = String::new();
     for path in PATHS {
-        let is_operation = (path.call)(Target::default()).is_operation();
+        let is_operation = (path.route)(ModelSelector::default()).is_operation();
         let is_variant = ["{version}", "{label}"]
             .iter()
             .any(|part| path.template.contains(part));
@@ -267,8 +267,7 @@ pub(super) fn all(with_operations: bool) -> String {
             text.push_str(", ");
         }
     }
-    text + "and for one version of a model /versions/{version} behind {model}, below /v1 and /v2, or /labels/{label}, below \
-            /v1"
+    text + "and below /v1 and /v2 with /versions/{version} after {model}, below /v1 also with /labels/{label}"
 }
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ async fn a_wrong_request_is_a_status_with_words_that_help() {
             "/models/other/predict",
             "{}",
             404,
-            "there is no model \"other\"",
+            "unknown model \"other\"",
         ),
         ("GET", "/nowhere", "", 404, "POST /predict"),
         ("POST", "/v2/models/wine/infer", "{}", 400, "inputs"),

@@ -199,7 +199,7 @@ async fn an_output_without_a_form_is_an_answer_and_the_process_lives() {
         let words = error(&body);
         assert!(words.contains("an optional value that is empty"), "{words}");
     }
-    alone.process.wait_for("an inference failed").await.unwrap();
+    alone.process.wait_for("inference failed").await.unwrap();
     assert_eq!(
         alone.client().get("/v2/health/ready").await.unwrap().status,
         200

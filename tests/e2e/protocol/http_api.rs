@@ -171,7 +171,7 @@ async fn a_path_is_read_as_the_web_writes_it() {
     let other = client.get("/v2/models/wi%6Ee%2Fr%C3%A9d").await.unwrap();
     assert_eq!(other.status, 404);
     assert!(
-        error(&other.json().unwrap()).contains("no model \"wine/réd\""),
+        error(&other.json().unwrap()).contains("unknown model \"wine/réd\""),
         "{}",
         other.text()
     );
@@ -281,7 +281,7 @@ async fn a_socket_file_left_behind_is_replaced_and_any_other_file_is_not() {
     std::fs::write(other.path().join("socket"), "a diary").unwrap();
     let alone = Alone::start_in(other, &s3, &[]);
     assert_eq!(alone.process.wait().await.unwrap().code(), Some(1));
-    let words = "MODEL_SOCKET): another file is in its place";
+    let words = "MODEL_SOCKET): the path is another file";
     assert!(
         alone.process.log().text().contains(words),
         "{}",
@@ -297,7 +297,7 @@ async fn a_port_that_is_taken_is_named() {
     let number = taken.local_addr().unwrap().port().to_string();
     let alone = Alone::start(&s3, &[("MODEL_PORT", &number)]);
     assert_eq!(alone.process.wait().await.unwrap().code(), Some(1));
-    let words = format!("cannot listen on 127.0.0.1:{number} (MODEL_PORT; 0 switches TCP off)");
+    let words = format!("cannot listen on 127.0.0.1:{number} (MODEL_PORT; 0 disables TCP)");
     assert!(
         alone.process.log().text().contains(&words),
         "{}",

@@ -112,7 +112,7 @@ async fn what_is_no_json_object_is_named_in_every_form() {
             ("text/csv", b"1,2\r\n3,4\r\n", "CSV"),
             ("text/csv", b"1,2", "header content-type is \"text/csv\""),
             ("text/csv", b"5.1", "header content-type is \"text/csv\""),
-            ("text/csv", b"a,b\n1,2\n", "application/json is read here"),
+            ("text/csv", b"a,b\n1,2\n", "expected application/json"),
             ("application/x-www-form-urlencoded", b"features=1", "a form"),
             ("application/xml", b"<features/>", "XML"),
             ("multipart/form-data; boundary=x", b"--x\r\n", "multipart"),

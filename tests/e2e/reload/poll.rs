@@ -131,7 +131,7 @@ async fn a_load_asks_now_and_says_what_came_of_it() {
         let answer = load(&client).await;
         assert_eq!(answer.status, 409, "{}", answer.text());
         let said = answer.json().unwrap();
-        let words = "the newest version of model \"wine\" does not answer: ";
+        let words = "the newest version of model \"wine\" is not active: ";
         assert!(error(&said).starts_with(words), "{said}");
     }
     // Which is said wherever the version that answers is named.
@@ -250,10 +250,7 @@ async fn a_load_goes_through_the_handler_too() {
     s3.put(BUCKET, KEY, model("garbage.onnx"));
     let answer = function.answer(&event).await.unwrap();
     assert_eq!(answer["statusCode"], 409, "{answer}");
-    assert!(
-        error(&body(&answer)).contains("does not answer"),
-        "{answer}"
-    );
+    assert!(error(&body(&answer)).contains("is not active"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Requests that wait for a model or for a check of it; the test is who loads and checks.
+//! Requests that wait for a model or for its version check. The test loads and checks.
 
 use tokio::sync::mpsc::Receiver;
 
@@ -13,20 +13,20 @@ use crate::status::{Command, Status};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-struct Bench {
+struct AwaitModelBench {
     wall: Arc<Wall>,
     thaws: Thaws,
     name: ModelName,
-    context: Context,
+    context: ServerContext,
     commands: Receiver<Command>,
 }
 
-impl Bench {
+impl AwaitModelBench {
     fn new(max_staleness: Option<Duration>) -> Self {
         let (wall, thaws) = (Wall::new(), Thaws::default());
         let name = ModelName::parse("wine").unwrap();
         let (status, commands) = Status::new([name.clone()]);
-        let context = Context::new(
+        let context = ServerContext::new(
             Arc::new(Models::new([name.clone()])),
             Arc::new(status),
             Limits::default(),
@@ -43,7 +43,7 @@ impl Bench {
         }
     }
 
-    /// One that has loaded a version and checked it now.
+    /// Creates a bench with an active version that was just checked.
     fn loaded(max_staleness: Option<Duration>) -> Self {
         let bench = Self::new(max_staleness);
         bench.load("1");
@@ -72,7 +72,7 @@ impl Bench {
         });
     }
 
-    /// The version that answers is taken out, so that another can be loaded.
+    /// Unloads the active version, so that another can be loaded.
     fn replacement_begins(&self, by: &str) {
         let by = stub::loaded(&self.name, by, |_| Ok(Vec::new()))
             .version
@@ -84,7 +84,7 @@ impl Bench {
         drop(self.context.models.take_out(&self.name));
     }
 
-    /// One that was loaded answers, and the check that brought it is over.
+    /// Activates a version, and ends the check that found it.
     fn replacement_ends(&self, etag: &str, problem: Option<&str>) {
         let loaded = stub::loaded(&self.name, etag, |_| Ok(Vec::new()));
         let version = loaded.version.clone();
@@ -97,11 +97,11 @@ impl Bench {
         self.check_ends(problem);
     }
 
-    async fn ask(&self, time: Duration) -> Result<String, String> {
+    async fn request(&self, time: Duration) -> Result<String, String> {
         let deadline = Deadline::after(self.wall.now(), time);
-        let answer = loaded(&self.name, deadline, &self.context);
-        let answer = tokio::time::timeout(4 * HOUR, answer).await;
-        match answer.expect("the request waits for ever") {
+        let version = active_version(&self.name, deadline, &self.context);
+        let version = tokio::time::timeout(4 * HOUR, version).await;
+        match version.expect("the request never ends") {
             Ok(loaded) => Ok(loaded.version.to_string()),
             Err(error) => Err(error.to_string()),
         }
@@ -118,17 +118,17 @@ impl Bench {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_deadline_passed_in_a_freeze_waits_no_longer_for_its_model() {
+async fn a_deadline_that_passed_in_a_freeze_ends_the_wait() {
     for clock in Monotonic::BOTH {
-        let bench = Bench::new(None);
+        let bench = AwaitModelBench::new(None);
         let freeze = async {
             tokio::task::yield_now().await;
             clock.freeze(&bench.wall, &bench.thaws, HOUR).await;
         };
         let started = tokio::time::Instant::now();
-        let (answer, ()) = tokio::join!(bench.ask(MINUTE), freeze);
+        let (served, ()) = tokio::join!(bench.request(MINUTE), freeze);
         assert!(
-            answer.unwrap_err().contains("still being loaded"),
+            served.unwrap_err().contains("still being loaded"),
             "{clock:?}"
         );
         let frozen = match clock {
@@ -140,33 +140,33 @@ async fn a_request_whose_deadline_passed_in_a_freeze_waits_no_longer_for_its_mod
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_deadline_lies_ahead_gets_the_model_that_came_after_a_freeze() {
+async fn a_request_with_time_left_after_a_freeze_gets_its_model() {
     for clock in Monotonic::BOTH {
-        let bench = Bench::new(None);
+        let bench = AwaitModelBench::new(None);
         let freeze = async {
             tokio::task::yield_now().await;
             clock.freeze(&bench.wall, &bench.thaws, HOUR).await;
             tokio::task::yield_now().await;
             bench.load("1");
         };
-        let (answer, ()) = tokio::join!(bench.ask(2 * HOUR), freeze);
-        assert_eq!(answer, Ok(bench.version()), "{clock:?}");
+        let (served, ()) = tokio::join!(bench.request(2 * HOUR), freeze);
+        assert_eq!(served, Ok(bench.version()), "{clock:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fresh_version_or_any_without_a_limit_answers_at_once() {
+async fn a_fresh_version_or_any_without_a_limit_serves_immediately() {
     for (limit, age) in [(Some(MINUTE), MINUTE), (None, 10 * HOUR)] {
-        let mut bench = Bench::loaded(limit);
+        let mut bench = AwaitModelBench::loaded(limit);
         bench.wall.pass(age);
-        assert_eq!(bench.ask(MINUTE).await, Ok(bench.version()));
-        assert!(bench.commands.try_recv().is_err(), "no check was asked for");
+        assert_eq!(bench.request(MINUTE).await, Ok(bench.version()));
+        assert!(bench.commands.try_recv().is_err(), "a check was requested");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_version_is_checked_first_and_the_new_one_answers() {
-    let mut bench = Bench::loaded(Some(MINUTE));
+async fn a_stale_version_is_checked_first_and_the_new_one_serves() {
+    let mut bench = AwaitModelBench::loaded(Some(MINUTE));
     let old = bench.version();
     bench.wall.pass(HOUR);
     let mut commands = std::mem::replace(&mut bench.commands, tokio::sync::mpsc::channel(1).1);
@@ -176,32 +176,35 @@ async fn a_stale_version_is_checked_first_and_the_new_one_answers() {
         bench.load("2");
         bench.check_ends(None);
     };
-    let (answer, ()) = tokio::join!(bench.ask(MINUTE), checks);
-    assert_eq!(answer, Ok(bench.version()));
-    assert_ne!(answer, Ok(old));
+    let (served, ()) = tokio::join!(bench.request(MINUTE), checks);
+    assert_eq!(served, Ok(bench.version()));
+    assert_ne!(served, Ok(old));
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_check_fails_the_loaded_version_answers_and_for_a_while_without_another() {
-    let mut bench = Bench::loaded(Some(MINUTE));
+async fn after_a_failed_check_the_active_version_serves_without_another_check_for_a_while() {
+    let mut bench = AwaitModelBench::loaded(Some(MINUTE));
     bench.wall.pass(HOUR);
     let mut commands = std::mem::replace(&mut bench.commands, tokio::sync::mpsc::channel(1).1);
     let checks = async {
         commands.recv().await.unwrap();
-        bench.check_ends(Some("S3 is away"));
+        bench.check_ends(Some("no connection"));
     };
-    let (answer, ()) = tokio::join!(bench.ask(MINUTE), checks);
-    assert_eq!(answer, Ok(bench.version()));
+    let (served, ()) = tokio::join!(bench.request(MINUTE), checks);
+    assert_eq!(served, Ok(bench.version()));
 
     bench.wall.pass(CHECK_PAUSE / 2);
-    assert_eq!(bench.ask(MINUTE).await, Ok(bench.version()));
-    assert!(commands.try_recv().is_err(), "the failure is a moment old");
+    assert_eq!(bench.request(MINUTE).await, Ok(bench.version()));
+    assert!(
+        commands.try_recv().is_err(),
+        "a check was requested right after a failure"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_that_does_not_end_leaves_the_model_half_of_the_time() {
+async fn a_check_takes_at_most_half_of_the_time() {
     for clock in Monotonic::BOTH {
-        let bench = Bench::loaded(Some(MINUTE));
+        let bench = AwaitModelBench::loaded(Some(MINUTE));
         bench.wall.pass(HOUR);
         let time = Duration::from_secs(4);
         let freeze = async {
@@ -209,8 +212,8 @@ async fn a_check_that_does_not_end_leaves_the_model_half_of_the_time() {
             clock.freeze(&bench.wall, &bench.thaws, time / 2).await;
         };
         let started = tokio::time::Instant::now();
-        let (answer, ()) = tokio::join!(bench.ask(time), freeze);
-        assert_eq!(answer, Ok(bench.version()), "{clock:?}");
+        let (served, ()) = tokio::join!(bench.request(time), freeze);
+        assert_eq!(served, Ok(bench.version()), "{clock:?}");
         let frozen = match clock {
             Monotonic::Jumps => time / 2,
             Monotonic::StandsStill => Duration::ZERO,
@@ -220,14 +223,14 @@ async fn a_check_that_does_not_end_leaves_the_model_half_of_the_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_wait_while_a_version_is_replaced_and_get_the_one_that_answers_then() {
-    // Also after a freeze in the middle, and whether the new version came or the old one came back.
+async fn requests_wait_while_a_version_is_replaced() {
+    // After a freeze, and with either outcome: the new version, or the previous version again.
     for (clock, etag, problem) in [
         (Monotonic::Jumps, "2", None),
         (Monotonic::StandsStill, "2", None),
-        (Monotonic::Jumps, "1", Some("the new one is no model")),
+        (Monotonic::Jumps, "1", Some("not a model")),
     ] {
-        let mut bench = Bench::loaded(None);
+        let mut bench = AwaitModelBench::loaded(None);
         bench.replacement_begins("2");
         let mut commands = std::mem::replace(&mut bench.commands, tokio::sync::mpsc::channel(1).1);
         let replacement = async {
@@ -236,11 +239,14 @@ async fn requests_wait_while_a_version_is_replaced_and_get_the_one_that_answers_
             tokio::task::yield_now().await;
             bench.replacement_ends(etag, problem);
         };
-        let (one, other) = (bench.ask(2 * HOUR), bench.ask(2 * HOUR));
-        let (one, other, ()) = tokio::join!(one, other, replacement);
-        assert_eq!(one, Ok(bench.version()), "{clock:?} {etag}");
-        assert_eq!(other, Ok(bench.version()), "{clock:?} {etag}");
-        assert!(commands.try_recv().is_err(), "a load is under way already");
+        let (first, second) = (bench.request(2 * HOUR), bench.request(2 * HOUR));
+        let (first, second, ()) = tokio::join!(first, second, replacement);
+        assert_eq!(first, Ok(bench.version()), "{clock:?} {etag}");
+        assert_eq!(second, Ok(bench.version()), "{clock:?} {etag}");
+        assert!(
+            commands.try_recv().is_err(),
+            "a check was requested during a load"
+        );
         assert_eq!(
             bench.context.status.get(&bench.name).unwrap().replaced_by,
             None
@@ -249,8 +255,8 @@ async fn requests_wait_while_a_version_is_replaced_and_get_the_one_that_answers_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_deadline_comes_before_the_replacement_is_told_what_goes_on() {
-    let bench = Bench::loaded(None);
+async fn a_request_whose_deadline_passes_during_a_replacement_gets_the_reason() {
+    let bench = AwaitModelBench::loaded(None);
     bench.replacement_begins("2");
     let by = bench
         .context
@@ -260,21 +266,21 @@ async fn a_request_whose_deadline_comes_before_the_replacement_is_told_what_goes
         .replaced_by
         .unwrap();
     let started = tokio::time::Instant::now();
-    // The wall clock goes along with the timers.
+    // Advances the wall clock with the timers.
     let pass = async {
         tokio::time::sleep(MINUTE).await;
         bench.wall.pass(MINUTE);
     };
-    let (answer, ()) = tokio::join!(bench.ask(MINUTE), pass);
-    let words = answer.unwrap_err();
+    let (served, ()) = tokio::join!(bench.request(MINUTE), pass);
+    let words = served.unwrap_err();
     let expected = format!("is being replaced by version {by}");
     assert!(words.contains(&expected), "{words}");
     assert!(started.elapsed() >= MINUTE, "{:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_version_that_its_check_replaces_is_waited_for_beyond_the_half() {
-    let mut bench = Bench::loaded(Some(MINUTE));
+async fn a_replacement_found_by_a_check_is_waited_for_until_the_deadline() {
+    let mut bench = AwaitModelBench::loaded(Some(MINUTE));
     bench.wall.pass(HOUR);
     let mut commands = std::mem::replace(&mut bench.commands, tokio::sync::mpsc::channel(1).1);
     let time = Duration::from_secs(4);
@@ -287,6 +293,6 @@ async fn a_stale_version_that_its_check_replaces_is_waited_for_beyond_the_half()
         tokio::task::yield_now().await;
         bench.replacement_ends("2", None);
     };
-    let (answer, ()) = tokio::join!(bench.ask(time), replacement);
-    assert_eq!(answer, Ok(bench.version()));
+    let (served, ()) = tokio::join!(bench.request(time), replacement);
+    assert_eq!(served, Ok(bench.version()));
 }

@@ -1,174 +1,111 @@
-//! What stands between a connection's stream and hyper.
+//! Layer between the stream of a connection and hyper: timeouts that tolerate freezes, and error bodies.
 //!
-//! - hyper's own limit on the time for a request's head also runs while a connection is idle, and after a freeze it
-//!   would close one that did nothing wrong. A [`Wire`] counts from the head's first byte instead, looks at the time only
-//!   when nothing has come, and leaves out what a freeze took. A head that takes too long is answered.
-//! - What hyper refuses itself, such as a head that is no HTTP, it answers without a body, and has no hook for one. No
-//!   error of ours is without a body, so that such an answer is hyper's, and is replaced. It is looked for only where the
-//!   head of a response can begin: the body of one may be any bytes.
-//! - A peer that takes nothing of its answer is given up, and so is one that sends nothing, where no freeze can be the
-//!   reason.
-//! - A connection that is closed while its sender has more to send is reset, and the reset may overtake the answer, or
-//!   hit the sender in the middle of a write, before it reads. So what still comes of a body that was refused is taken and
-//!   thrown away, within limits.
+//! - **Head timeout.** hyper's own timeout also runs while a connection is idle, and after a freeze it would close a
+//!   healthy connection. A [`Wire`] starts its timeout at the first byte of a head, counts time awake, and checks it
+//!   only while no byte is available. A head that takes too long gets a 408.
+//! - **Error bodies.** hyper rejects malformed heads with an empty body, and has no hook for another. No error of the
+//!   sidecar has an empty body, so that such a response is hyper's and is replaced. Only the head of a response is
+//!   inspected: a body may have any bytes.
+//! - **Other timeouts.** A connection is closed when its peer takes no byte of a response. An idle connection is closed
+//!   where no freeze can be the reason.
+//! - **Lingering close.** The kernel resets a connection that is closed with unread data. The reset may overtake the
+//!   response, or interrupt a sender that reads only after its write. The rest of a rejected body is therefore read and
+//!   discarded, within limits.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::refusal::{Head, refusal, refused_by_hyper};
-use crate::server::awake_timeout::Patience;
-use crate::server::{HEAD_TIME, IDLE_TIME, MAX_BODY, WRITE_STALL};
+use super::phase::ConnectionPhase;
+use super::rejection::{RequestHead, rejected_by_hyper, rejection};
+use crate::clock::AwakeTimeout;
+use crate::server::limits::{
+    HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, MAX_BODY, WRITE_STALL_TIMEOUT,
+};
 
-/// How long a refused sender may keep a closed connection waiting in all.
-const LINGER: Duration = Duration::from_secs(5);
-/// What is thrown away at once.
-const SCRAP: usize = 16 * 1024;
-/// How often in a row, before others have their turn.
-const SCRAPS: usize = 16;
+/// Maximum number of bytes that one read discards.
+const DISCARD_SIZE: usize = 16 * 1024;
+/// Maximum number of such reads before the thread serves its other connections.
+const MAX_DISCARDS: usize = 16;
 
-/// Where a connection is.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Phase(Arc<Phases>);
-
-#[derive(Debug, Default)]
-struct Phases {
-    reading: AtomicU8,
-    writing: AtomicU8,
-}
-
-/// No byte of a request has come.
-const IDLE: u8 = 0;
-/// A head is arriving.
-const HEAD: u8 = 1;
-/// A request is being answered.
-const BUSY: u8 = 2;
-/// No more is read of what comes.
-const REFUSED: u8 = 3;
-
-/// The head of a response may begin.
-const BETWEEN: u8 = 0;
-/// A response is on its way to hyper.
-const ANSWERING: u8 = 1;
-/// All of a response is in hyper's buffer.
-const BUFFERED: u8 = 2;
-
-impl Phase {
-    /// A request is being answered.
-    pub(super) fn busy(&self) {
-        self.0.reading.store(BUSY, Ordering::Relaxed);
-        self.0.writing.store(ANSWERING, Ordering::Relaxed);
-    }
-
-    /// The answer is there; another request may follow.
-    pub(super) fn answered(&self) {
-        self.0.reading.store(IDLE, Ordering::Relaxed);
-    }
-
-    /// The answer is there, and is the last.
-    pub(super) fn refused(&self) {
-        self.0.reading.store(REFUSED, Ordering::Relaxed);
-    }
-
-    /// hyper has taken all of the answer.
-    pub(super) fn buffered(&self) {
-        self.0.writing.store(BUFFERED, Ordering::Relaxed);
-    }
-
-    /// hyper's buffer is empty.
-    fn flushed(&self) {
-        let written = &self.0.writing;
-        let _ = written.compare_exchange(BUFFERED, BETWEEN, Ordering::Relaxed, Ordering::Relaxed);
-    }
-
-    fn is(&self, phase: u8) -> bool {
-        self.0.reading.load(Ordering::Relaxed) == phase
-    }
-
-    fn is_between_responses(&self) -> bool {
-        self.0.writing.load(Ordering::Relaxed) == BETWEEN
-    }
-}
-
-/// A stream that hyper reads and writes.
+/// Stream that hyper reads and writes.
 pub(super) struct Wire<S> {
     stream: S,
-    phase: Phase,
-    patience: Patience,
-    /// Limit of the time without a request; `None` where a freeze may be the reason.
-    idle: Option<Patience>,
-    /// Limit of the time in which the peer takes nothing of a response.
-    write: Patience,
-    head: Head,
-    /// An answer in the place of hyper's, and how much of it has gone out.
-    refusal: Option<(Vec<u8>, usize)>,
-    is_shut: bool,
-    linger: Patience,
-    /// How many bytes may still be thrown away.
-    scrap: usize,
+    phase: ConnectionPhase,
+    head_timeout: AwakeTimeout,
+    /// Timeout of an idle connection; `None` where a freeze may be the reason.
+    idle_timeout: Option<AwakeTimeout>,
+    write_timeout: AwakeTimeout,
+    head: RequestHead,
+    /// Response in place of hyper's, and the number of its bytes that are written.
+    rejection: Option<(Vec<u8>, usize)>,
+    is_shut_down: bool,
+    linger_timeout: AwakeTimeout,
+    /// Number of bytes that may still be discarded.
+    discard_limit: usize,
 }
 
 impl<S> Wire<S> {
-    /// A connection, which is closed when it is idle for [`IDLE_TIME`] if `closes_idle`.
-    pub(super) fn new(stream: S, phase: Phase, closes_idle: bool) -> Self {
+    /// Wraps a stream. With `closes_idle`, a connection that is idle for [`IDLE_TIMEOUT`] is closed.
+    pub(super) fn new(stream: S, phase: ConnectionPhase, closes_idle: bool) -> Self {
         Self {
             stream,
             phase,
-            patience: Patience::new(HEAD_TIME),
-            idle: closes_idle.then(|| Patience::new(IDLE_TIME)),
-            write: Patience::new(WRITE_STALL),
-            head: Head::default(),
-            refusal: None,
-            is_shut: false,
-            linger: Patience::new(LINGER),
-            scrap: MAX_BODY,
+            head_timeout: AwakeTimeout::new(HEAD_TIMEOUT),
+            idle_timeout: closes_idle.then(|| AwakeTimeout::new(IDLE_TIMEOUT)),
+            write_timeout: AwakeTimeout::new(WRITE_STALL_TIMEOUT),
+            head: RequestHead::default(),
+            rejection: None,
+            is_shut_down: false,
+            linger_timeout: AwakeTimeout::new(LINGER_TIMEOUT),
+            discard_limit: MAX_BODY,
         }
     }
 
-    /// Whether the connection has been idle for as long as one may be. Asked whenever nothing has come, also while a
-    /// request is being answered: hyper does not read again by itself when the answer has gone out.
-    fn is_idle_for_too_long(&mut self, cx: &mut Context<'_>) -> bool {
-        let is_idle = self.phase.is(IDLE) && self.phase.is_between_responses();
-        let Some(idle) = &mut self.idle else {
+    /// Returns `true` once the connection has been idle for too long. Must be polled whenever no byte is available,
+    /// also while a request is being handled: hyper does not read again after it has written the response.
+    fn is_idle_too_long(&mut self, cx: &mut Context<'_>) -> bool {
+        let is_idle = self.phase.is_idle() && self.phase.is_between_responses();
+        let Some(timeout) = &mut self.idle_timeout else {
             return false;
         };
         if !is_idle {
-            idle.renew();
+            timeout.renew();
         }
-        idle.poll_over(cx).is_ready()
+        timeout.poll_over(cx).is_ready()
     }
 
-    /// The result of a write, which fails when the peer has taken nothing for too long.
-    fn limited(
+    /// Returns the result of a write, or an error once the peer has taken no byte for too long.
+    fn with_write_timeout(
         &mut self,
         written: Poll<io::Result<usize>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
-            self.write.renew();
+            self.write_timeout.renew();
             return written;
         }
-        ready!(self.write.poll_over(cx));
-        let error = io::Error::new(io::ErrorKind::TimedOut, "nobody takes the response");
+        ready!(self.write_timeout.poll_over(cx));
+        let error = io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the peer does not read the response",
+        );
         Poll::Ready(Err(error))
     }
 }
 
 impl<S: AsyncWrite + Unpin> Wire<S> {
-    /// Writes the answer to a request that hyper or the wire refuses.
-    fn poll_refuse(&mut self, cx: &mut Context<'_>, status: StatusCode) -> Poll<io::Result<()>> {
-        self.phase.refused();
+    /// Writes the response to a request that hyper or the wire rejects.
+    fn poll_reject(&mut self, cx: &mut Context<'_>, status: StatusCode) -> Poll<io::Result<()>> {
+        self.phase.closing();
         let head = &self.head;
         let (text, written) = self
-            .refusal
-            .get_or_insert_with(|| (refusal(status, head), 0));
+            .rejection
+            .get_or_insert_with(|| (rejection(status, head), 0));
         while let Some(rest) = text.get(*written..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -186,44 +123,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.refusal.is_none() {
+        if this.rejection.is_none() {
             let before = buffer.filled().len();
             let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-            if !this.phase.is(HEAD) {
-                this.patience.renew();
-                if read.is_pending() && this.is_idle_for_too_long(cx) {
-                    // As if the peer had closed its side.
+            if !this.phase.is_in_head() {
+                this.head_timeout.renew();
+                if read.is_pending() && this.is_idle_too_long(cx) {
+                    // End of stream: hyper closes the connection.
                     return Poll::Ready(Ok(()));
                 }
             } else if read.is_pending() {
-                ready!(this.patience.poll_over(cx));
-                let _ = ready!(this.poll_refuse(cx, StatusCode::REQUEST_TIMEOUT));
-                return Poll::Ready(Err(slow()));
+                ready!(this.head_timeout.poll_over(cx));
+                let _ = ready!(this.poll_reject(cx, StatusCode::REQUEST_TIMEOUT));
+                return Poll::Ready(Err(head_timed_out()));
             }
             ready!(read)?;
             if buffer.filled().len() > before {
-                if let Some(idle) = &mut this.idle {
-                    idle.renew();
+                if let Some(timeout) = &mut this.idle_timeout {
+                    timeout.renew();
                 }
-                let phase = &this.phase.0.reading;
-                let before_head =
-                    phase.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed);
-                if before_head.is_ok() {
+                if this.phase.head_begins() {
                     this.head.clear();
                 }
-                if this.phase.is(HEAD) {
+                if this.phase.is_in_head() {
                     this.head.keep(&buffer.filled()[before..]);
                 }
             }
             return Poll::Ready(Ok(()));
         }
-        // The answer to a head that took too long is still on its way.
-        let _ = ready!(this.poll_refuse(cx, StatusCode::REQUEST_TIMEOUT));
-        Poll::Ready(Err(slow()))
+        // The 408 is not written completely yet.
+        let _ = ready!(this.poll_reject(cx, StatusCode::REQUEST_TIMEOUT));
+        Poll::Ready(Err(head_timed_out()))
     }
 }
 
-fn slow() -> io::Error {
+fn head_timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the head took too long")
 }
 
@@ -234,17 +168,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.phase.is_between_responses()
-            && let Some(status) = refused_by_hyper(data)
+            && let Some(status) = rejected_by_hyper(data)
         {
-            ready!(self.poll_refuse(cx, status))?;
-            self.refusal = None;
+            ready!(self.poll_reject(cx, status))?;
+            self.rejection = None;
             return Poll::Ready(Ok(data.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(cx, data);
-        self.limited(written, cx)
+        self.with_write_timeout(written, cx)
     }
 
-    /// Called by hyper when its buffer is empty.
+    /// Called by hyper once its buffer is empty.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.phase.flushed();
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -252,23 +186,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.is_shut {
+        if !this.is_shut_down {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            this.is_shut = true;
+            this.is_shut_down = true;
         }
-        if !this.phase.is(REFUSED) {
+        if !this.phase.is_closing() {
             return Poll::Ready(Ok(()));
         }
-        for _ in 0..SCRAPS {
-            let mut scrap = [MaybeUninit::uninit(); SCRAP];
-            let mut scrap = ReadBuf::uninit(&mut scrap);
-            match Pin::new(&mut this.stream).poll_read(cx, &mut scrap) {
-                Poll::Pending => return this.linger.poll_over(cx).map(Ok),
-                Poll::Ready(Ok(())) if !scrap.filled().is_empty() => {}
+        for _ in 0..MAX_DISCARDS {
+            let mut discarded = [MaybeUninit::uninit(); DISCARD_SIZE];
+            let mut discarded = ReadBuf::uninit(&mut discarded);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut discarded) {
+                Poll::Pending => return this.linger_timeout.poll_over(cx).map(Ok),
+                Poll::Ready(Ok(())) if !discarded.filled().is_empty() => {}
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
             }
-            this.scrap = this.scrap.saturating_sub(scrap.filled().len());
-            if this.scrap == 0 {
+            this.discard_limit = this.discard_limit.saturating_sub(discarded.filled().len());
+            if this.discard_limit == 0 {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -289,6 +223,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             return self.poll_write(cx, head);
         }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, data);
-        self.limited(written, cx)
+        self.with_write_timeout(written, cx)
     }
 }

@@ -1,4 +1,4 @@
-//! Random sample of the inputs on which runs of a version failed, bounded in number and bytes.
+//! Random sample of the inputs of failed runs, bounded in number and bytes.
 
 use std::hash::{BuildHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -7,21 +7,21 @@ use crate::protocol::Decoded;
 use crate::scheduler::MAX_RETURNED_INPUTS;
 use crate::status::FailedInput;
 
-/// Maximum number of inputs that are kept.
+/// Maximum number of sampled inputs.
 const MAX_INPUTS: usize = 3;
-/// Maximum size of all inputs that are kept, in bytes.
+/// Maximum size of all sampled inputs, in bytes.
 const MAX_BYTES: usize = MAX_RETURNED_INPUTS;
 
-/// Input of a failed run that may be kept.
+/// FingerprintedInput of a failed run, small enough for the sample, with its fingerprint.
 #[derive(Debug)]
-pub(in crate::server) struct Input {
+pub(in crate::server) struct FingerprintedInput {
     pub(super) fingerprint: u64,
     bytes: usize,
     request: Decoded,
 }
 
-impl Input {
-    /// Makes the fingerprint; `None` for an input that is too large to be kept.
+impl FingerprintedInput {
+    /// Computes the fingerprint; `None` for an input that is too large for the sample.
     pub(in crate::server) fn new(request: Decoded, random: &impl BuildHasher) -> Option<Self> {
         let bytes = request.inputs.iter().map(|(_, value)| value.bytes()).sum();
         if bytes > MAX_BYTES {
@@ -41,88 +41,90 @@ impl Input {
     }
 }
 
-/// Sample in which each of the failures is with the same probability.
+/// Random sample that contains each of the failures with the same probability.
 #[derive(Debug, Default)]
-pub(super) struct Sample {
+pub(super) struct FailureSample {
     failures: u32,
-    kept: Vec<Kept>,
+    inputs: Vec<SampledInput>,
 }
 
 #[derive(Clone, Debug)]
-struct Kept {
+struct SampledInput {
     fingerprint: u64,
     bytes: usize,
     input: Arc<FailedInput>,
 }
 
-impl Sample {
-    /// Failures of which this is a sample.
+impl FailureSample {
+    /// Returns the number of failures that the sample represents.
     pub(super) fn failures(&self) -> u32 {
         self.failures
     }
 
+    /// Returns the sampled inputs.
     pub(super) fn inputs(&self) -> Vec<Arc<FailedInput>> {
-        self.kept
+        self.inputs
             .iter()
             .map(|kept| Arc::clone(&kept.input))
             .collect()
     }
 
+    /// Returns the fingerprints of the sampled inputs.
     pub(super) fn fingerprints(&self) -> impl Iterator<Item = u64> {
-        self.kept.iter().map(|kept| kept.fingerprint)
+        self.inputs.iter().map(|kept| kept.fingerprint)
     }
 
-    /// Counts a failure, and keeps its input if it is drawn and there is room for it. Only then is it copied.
-    pub(super) fn add(&mut self, input: Input, random: &impl BuildHasher) {
+    /// Counts a failure. Copies its input into the sample if the input is drawn and fits.
+    pub(super) fn add(&mut self, input: FingerprintedInput, random: &impl BuildHasher) {
         self.failures = self.failures.saturating_add(1);
         let drawn = random.hash_one(self.failures) % u64::from(self.failures);
-        let place = if self.kept.len() < MAX_INPUTS {
-            self.kept.len()
+        let index = if self.inputs.len() < MAX_INPUTS {
+            self.inputs.len()
         } else {
             match usize::try_from(drawn) {
-                Ok(place) if place < MAX_INPUTS => place,
+                Ok(index) if index < MAX_INPUTS => index,
                 _ => return,
             }
         };
-        let same = |kept: &&Kept| kept.fingerprint == input.fingerprint;
-        let kept = match self.kept.iter().find(same) {
+        let same = |kept: &&SampledInput| kept.fingerprint == input.fingerprint;
+        let kept = match self.inputs.iter().find(same) {
             Some(same) => same.clone(),
-            None if self.bytes_without(place) + input.bytes > MAX_BYTES => return,
-            None => Kept::of(input),
+            None if self.bytes_without(index) + input.bytes > MAX_BYTES => return,
+            None => SampledInput::of(input),
         };
-        if place < self.kept.len() {
-            self.kept[place] = kept;
+        if index < self.inputs.len() {
+            self.inputs[index] = kept;
         } else {
-            self.kept.push(kept);
+            self.inputs.push(kept);
         }
     }
 
-    /// Takes out inputs that are known not to count, and the share of the failures that they are a sample of.
+    /// Removes inputs that do not count, and the share of the failures that they represent.
     pub(super) fn forget(&mut self, is_known: impl Fn(u64) -> bool) {
-        let before = self.kept.len();
-        self.kept.retain(|kept| !is_known(kept.fingerprint));
-        if self.kept.len() < before {
-            let share = u64::from(self.failures) * widened(self.kept.len()) / widened(before);
+        let before = self.inputs.len();
+        self.inputs.retain(|kept| !is_known(kept.fingerprint));
+        if self.inputs.len() < before {
+            let share = u64::from(self.failures) * widened(self.inputs.len()) / widened(before);
             self.failures = u32::try_from(share).unwrap_or(u32::MAX);
         }
     }
 
-    /// Adds the failures of an earlier sample, whose inputs stay.
-    pub(super) fn put_back(&mut self, earlier: Sample) {
+    /// Adds the failures of an earlier sample, and restores its inputs.
+    pub(super) fn put_back(&mut self, earlier: FailureSample) {
         self.failures = self.failures.saturating_add(earlier.failures);
-        if !earlier.kept.is_empty() {
-            self.kept = earlier.kept;
+        if !earlier.inputs.is_empty() {
+            self.inputs = earlier.inputs;
         }
     }
 
-    /// Bytes of all inputs but the one at this place. One that was drawn twice is there once.
-    fn bytes_without(&self, place: usize) -> usize {
+    /// Returns the size of all sampled inputs except the one at `index`, in bytes. Copies share memory and count once.
+    fn bytes_without(&self, index: usize) -> usize {
         let others = self
-            .kept
+            .inputs
             .iter()
             .enumerate()
-            .filter(|(other, _)| *other != place);
-        let mut others: Vec<&Kept> = others.map(|(_, kept)| kept).collect();
+            .filter(|(other, _)| *other != index);
+        let mut others: Vec<&SampledInput> = others.map(|(_, kept)| kept).collect();
         others.sort_unstable_by_key(|kept| kept.fingerprint);
         others.dedup_by_key(|kept| kept.fingerprint);
         others.iter().map(|kept| kept.bytes).sum()
@@ -133,9 +135,9 @@ fn widened(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-impl Kept {
-    /// A copy that keeps no request body alive.
-    fn of(input: Input) -> Self {
+impl SampledInput {
+    /// Copies an input, so that the sample does not keep the request body alive.
+    fn of(input: FingerprintedInput) -> Self {
         let inputs = input.request.inputs.into_iter();
         let inputs = inputs
             .map(|(name, value)| (name, value.detached()))

@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::ids::VersionName;
 
-fn target(model: &str, version: Option<&str>) -> Target {
-    Target {
+fn target(model: &str, version: Option<&str>) -> ModelSelector {
+    ModelSelector {
         model: model.to_owned(),
         version: version.map(str::to_owned),
         label: None,
@@ -12,7 +12,7 @@ fn target(model: &str, version: Option<&str>) -> Target {
 }
 
 #[test]
-fn paths_and_methods() {
+fn paths_and_methods_have_routes() {
     let wine = |version: Option<&str>| target("wine", version);
     let (get, post) = (Method::GET, Method::POST);
     for (method, path, route) in [
@@ -99,14 +99,14 @@ fn paths_and_methods() {
     ] {
         assert_eq!(
             Route::of(&Method::POST, path),
-            Err(NoRoute::Unknown),
+            Err(RouteError::UnknownPath),
             "{path}"
         );
     }
 }
 
 #[test]
-fn a_method_that_is_not_taken_is_told_which_are() {
+fn a_wrong_method_gets_the_allowed_ones() {
     let (gets, posts) = ("GET, HEAD, OPTIONS", "POST, OPTIONS");
     for (method, path, allowed) in [
         (Method::GET, "/predict", posts),
@@ -114,7 +114,7 @@ fn a_method_that_is_not_taken_is_told_which_are() {
         (Method::POST, "/v2", gets),
         (Method::TRACE, "/v2", gets),
     ] {
-        let expected = Err(NoRoute::Method { allowed });
+        let expected = Err(RouteError::MethodNotAllowed { allowed });
         assert_eq!(Route::of(&method, path), expected, "{method} {path}");
     }
     for (path, allowed) in [("/predict", posts), ("/v2", gets), ("*", ALL_METHODS)] {
@@ -124,8 +124,8 @@ fn a_method_that_is_not_taken_is_told_which_are() {
 }
 
 #[test]
-fn labels_have_paths_in_the_form_of_tensorflow_serving_alone() {
-    let labelled = || Target {
+fn labels_have_paths_only_in_tensorflow_servings_api() {
+    let labelled = || ModelSelector {
         label: Some("stable".to_owned()),
         ..target("wine", None)
     };
@@ -138,13 +138,17 @@ fn labels_have_paths_in_the_form_of_tensorflow_serving_alone() {
         let path = format!("/v1/models/wine/labels/stable{path}");
         assert_eq!(Route::of(method, &path), Ok(route), "{path}");
         let other = path.replace("/v1/", "/v2/");
-        assert_eq!(Route::of(method, &other), Err(NoRoute::Unknown), "{other}");
+        assert_eq!(
+            Route::of(method, &other),
+            Err(RouteError::UnknownPath),
+            "{other}"
+        );
     }
 }
 
 #[test]
-fn a_path_that_is_none_is_told_what_there_is() {
-    let (all, open) = (all(true), all(false));
+fn known_paths_lists_every_path_its_caller_may_use() {
+    let (all, open) = (known_paths(true), known_paths(false));
     for path in PATHS {
         let without_version = path.template.replace("/versions/{version}", "");
         let without_version = without_version.replace("/labels/{label}", "");
@@ -174,7 +178,7 @@ fn every_spelling_of_an_operators_path_is_the_operators() {
 
 proptest! {
     #[test]
-    fn any_name_comes_out_of_its_path_as_it_was(name in "\\PC{1,20}") {
+    fn any_model_name_is_decoded_from_its_path(name in "\\PC{1,20}") {
         let escaped = percent_encoding::utf8_percent_encode(&name, percent_encoding::NON_ALPHANUMERIC);
         let path = format!("/v2/models/{escaped}/infer");
         let expected = Ok(Route::Infer(target(&name, None)));
@@ -182,7 +186,7 @@ proptest! {
     }
 
     #[test]
-    fn any_name_of_a_version_comes_out_of_its_path_however_it_is_escaped(
+    fn any_version_name_is_decoded_from_any_spelling_of_its_path(
         name in "[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}",
         escapes in proptest::collection::vec(any::<bool>(), 64),
     ) {
@@ -202,28 +206,28 @@ proptest! {
         prop_assert_eq!(Route::of(&Method::POST, &path), expected);
         let path = format!("/v1/models/wine/labels/{written}:predict");
         let label = Some(name);
-        let labelled = Target { label, ..target("wine", None) };
+        let labelled = ModelSelector { label, ..target("wine", None) };
         let expected = Ok(Route::TensorFlowPredict(labelled));
         prop_assert_eq!(Route::of(&Method::POST, &path), expected);
     }
 }
 
 #[test]
-fn version_0_is_whichever_answers_in_the_form_of_tensorflow_serving() {
+fn version_0_means_any_version_in_tensorflow_servings_api() {
     let route = |method: &Method, path: &str| Route::of(method, path).unwrap();
     let (get, post) = (Method::GET, Method::POST);
-    let whichever = || target("wine", None);
+    let any_version = || target("wine", None);
     assert_eq!(
         route(&post, "/v1/models/wine/versions/0:predict"),
-        Route::TensorFlowPredict(whichever())
+        Route::TensorFlowPredict(any_version())
     );
     assert_eq!(
         route(&get, "/v1/models/wine/versions/0"),
-        Route::TensorFlowStatus(whichever())
+        Route::TensorFlowStatus(any_version())
     );
     assert_eq!(
         route(&get, "/v1/models/wine/versions/0/metadata"),
-        Route::TensorFlowMetadata(whichever())
+        Route::TensorFlowMetadata(any_version())
     );
     assert_eq!(
         route(&get, "/v2/models/wine/versions/0"),
@@ -232,7 +236,7 @@ fn version_0_is_whichever_answers_in_the_form_of_tensorflow_serving() {
 }
 
 #[test]
-fn other_calls_of_tensorflow_serving_are_told_from_unknown_paths() {
+fn unsupported_calls_of_tensorflow_serving_differ_from_unknown_paths() {
     for (path, verb) in [
         ("/v1/models/wine:classify", "classify"),
         ("/v1/models/wine:regress", "regress"),
@@ -245,7 +249,7 @@ fn other_calls_of_tensorflow_serving_are_told_from_unknown_paths() {
             let verb = verb.to_owned();
             assert_eq!(
                 Route::of(&method, path),
-                Err(NoRoute::Verb { verb }),
+                Err(RouteError::UnknownVerb { verb }),
                 "{path}"
             );
         }
@@ -257,7 +261,7 @@ fn other_calls_of_tensorflow_serving_are_told_from_unknown_paths() {
     ] {
         assert_eq!(
             Route::of(&Method::POST, path),
-            Err(NoRoute::Unknown),
+            Err(RouteError::UnknownPath),
             "{path}"
         );
     }

@@ -1,24 +1,23 @@
-//! Answers to requests that hyper refuses before they become any.
+//! Responses to requests that hyper rejects before they reach the router.
 //!
-//! hyper writes a status without a body and does not say what it found. So the beginning of each head is kept, a copy of
-//! a few hundred bytes, and is read when the request was refused.
+//! hyper writes a status without a body and does not name the cause. The beginning of each head is therefore kept, a
+//! copy of a few hundred bytes, and is parsed when hyper rejects the request.
 
 use hyper::StatusCode;
 
-use super::MAX_HEAD;
 use crate::excerpt::Excerpt;
-use crate::server::HEAD_TIME;
+use crate::server::limits::{HEAD_TIMEOUT, MAX_BODY, MAX_HEAD};
 
 /// Maximum number of bytes of a head that are kept.
 const MAX_KEPT: usize = 1024;
 
-/// The beginning of a request's head.
-pub(super) struct Head {
+/// Beginning of the head of a request.
+pub(super) struct RequestHead {
     bytes: [u8; MAX_KEPT],
     length: usize,
 }
 
-impl Default for Head {
+impl Default for RequestHead {
     fn default() -> Self {
         Self {
             bytes: [0; MAX_KEPT],
@@ -27,13 +26,13 @@ impl Default for Head {
     }
 }
 
-impl Head {
-    /// Another head begins.
+impl RequestHead {
+    /// Starts another head.
     pub(super) fn clear(&mut self) {
         self.length = 0;
     }
 
-    /// Keeps what there is room for of the head's next part.
+    /// Keeps the next part of the head, up to the maximum.
     pub(super) fn keep(&mut self, part: &[u8]) {
         let free = &mut self.bytes[self.length..];
         let length = free.len().min(part.len());
@@ -41,7 +40,7 @@ impl Head {
         self.length += length;
     }
 
-    /// The value of the header `content-length`, where it is among what was kept.
+    /// Returns the value of the header `content-length`, if the kept bytes contain it.
     fn content_length(&self) -> Option<String> {
         let lines = self.bytes[..self.length].split(|byte| *byte == b'\n');
         let headers = lines
@@ -57,8 +56,8 @@ impl Head {
     }
 }
 
-/// The status of an error without a body.
-pub(super) fn refused_by_hyper(data: &[u8]) -> Option<StatusCode> {
+/// Returns the status of a response that is an error without a body, as hyper writes it.
+pub(super) fn rejected_by_hyper(data: &[u8]) -> Option<StatusCode> {
     let code = data.strip_prefix(b"HTTP/1.")?.get(2..5)?;
     let status = StatusCode::from_bytes(code).ok()?;
     let has_no_body = || {
@@ -68,11 +67,11 @@ pub(super) fn refused_by_hyper(data: &[u8]) -> Option<StatusCode> {
     (status.is_client_error() && data.ends_with(b"\r\n\r\n") && has_no_body()).then_some(status)
 }
 
-/// The answer to a request with this head, which hyper refused with this status.
-pub(super) fn refusal(status: StatusCode, head: &Head) -> Vec<u8> {
-    let (status, error) = match wrong_length(status, head) {
-        Some(refused) => refused,
-        None => (status, words(status)),
+/// Returns the response to a request with this head, which hyper rejected with this status.
+pub(super) fn rejection(status: StatusCode, head: &RequestHead) -> Vec<u8> {
+    let (status, error) = match invalid_length(status, head) {
+        Some(rejection) => rejection,
+        None => (status, cause(status)),
     };
     let body = serde_json::json!({ "error": error }).to_string();
     format!(
@@ -83,10 +82,10 @@ pub(super) fn refusal(status: StatusCode, head: &Head) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The status and the text for a head whose `content-length` is the reason. hyper answers the largest numbers of 64 bits
-/// as it answers headers that are too large, and those beyond as what is no HTTP.
-fn wrong_length(status: StatusCode, head: &Head) -> Option<(StatusCode, String)> {
-    /// hyper has a meaning of its own for the numbers from here on.
+/// Returns the status and the error of a head that was rejected for its `content-length`. hyper rejects the largest
+/// 64-bit numbers like headers that are too large, and larger numbers like malformed heads.
+fn invalid_length(status: StatusCode, head: &RequestHead) -> Option<(StatusCode, String)> {
+    /// Smallest number that hyper reserves for its own use.
     const RESERVED: u64 = u64::MAX - 1;
     let length = head.content_length()?;
     let is_number = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
@@ -98,7 +97,7 @@ fn wrong_length(status: StatusCode, head: &Head) -> Option<(StatusCode, String)>
     };
     if is_large {
         let error = format!(
-            "header content-length is {}, and no body of that size is taken",
+            "header content-length is {}, expected at most {MAX_BODY} bytes (64 MiB)",
             Excerpt(&length)
         );
         return Some((StatusCode::PAYLOAD_TOO_LARGE, error));
@@ -112,16 +111,16 @@ fn wrong_length(status: StatusCode, head: &Head) -> Option<(StatusCode, String)>
     })
 }
 
-fn words(status: StatusCode) -> String {
+fn cause(status: StatusCode) -> String {
     match status {
         StatusCode::REQUEST_TIMEOUT => format!(
-            "the head of the request came too slowly: {} s may pass from its first byte to its end",
-            HEAD_TIME.as_secs()
+            "the head of the request arrived too slowly: {} s may pass from its first byte to its end",
+            HEAD_TIMEOUT.as_secs()
         ),
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            format!("the headers are too large: {MAX_HEAD} bytes and 100 headers are taken")
+            format!("the headers are too large: the maximum is {MAX_HEAD} bytes and 100 headers")
         }
-        StatusCode::URI_TOO_LONG => "the path is too long: 65,534 bytes are taken".to_owned(),
-        _ => "this is no HTTP/1.1 request: a request line and headers are expected".to_owned(),
+        StatusCode::URI_TOO_LONG => "the path is too long: the maximum is 65,534 bytes".to_owned(),
+        _ => "the request is not HTTP/1.1: expected a request line and headers".to_owned(),
     }
 }

@@ -1,37 +1,39 @@
-//! Large bodies: what goes on while one is decoded, and what ends it.
+//! Large bodies: other requests while they are decoded, deadlines, and memory.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::SemaphorePermit;
 
-use super::*;
-use crate::clock::{SystemClock, Thaws, Timestamp};
+use crate::clock::{Deadline, SystemClock, Thaws, Timestamp};
 use crate::ids::ModelName;
 use crate::models::Models;
-use crate::request_memory::Account;
-use crate::scheduler::{Limits, stub};
+use crate::request_memory::{Account, Charge};
+use crate::scheduler::{Limits, RunError, stub};
 use crate::server::connection;
+use crate::server::context::ServerContext;
+use crate::server::error::ApiError;
 use crate::server::host::Transport;
+use crate::server::off_thread::off_thread;
 use crate::status::Status;
 use crate::sys::MemoryProbe;
 use crate::tensor::{Datatype, Kind, Port, Signature};
 
 const MB: usize = 1024 * 1024;
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of the tests: longer than any of them takes.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-struct Unknown;
+struct UnknownMemory;
 
-impl MemoryProbe for Unknown {
+impl MemoryProbe for UnknownMemory {
     fn free(&self) -> Option<u64> {
         None
     }
 }
 
-/// A server of a model that gives back its rows of one number, with 10 MB for requests.
-fn server() -> Arc<Context> {
+/// Server of a model that returns its input, with 10 MB for requests.
+fn server() -> Arc<ServerContext> {
     let name = ModelName::parse("echo").unwrap();
     let (status, _) = Status::new([name.clone()]);
     let models = Arc::new(Models::new([name.clone()]));
@@ -51,7 +53,7 @@ fn server() -> Arc<Context> {
         Ok(outputs.collect())
     };
     models.swap(stub::with_signature(&name, "1", signature, false, echo));
-    let context = Context::new(
+    let context = ServerContext::new(
         models,
         Arc::new(status),
         Limits::default(),
@@ -59,18 +61,18 @@ fn server() -> Arc<Context> {
         Thaws::default(),
         None,
     );
-    let account = Account::new(Some(10 * MB), None, Box::new(Unknown));
+    let account = Account::new(Some(10 * MB), None, Box::new(UnknownMemory));
     Arc::new(context.with_account(Arc::new(account)))
 }
 
-/// Keeps large bodies from being decoded until it is dropped.
-async fn held_up(context: &Context) -> SemaphorePermit<'_> {
+/// Prevents the decoding of large bodies until the permit is dropped.
+async fn block_large_bodies(context: &ServerContext) -> SemaphorePermit<'_> {
     let all = context.large_bodies.available_permits();
     let all = u32::try_from(all).unwrap();
     context.large_bodies.acquire_many(all).await.unwrap()
 }
 
-fn connect(context: &Arc<Context>) -> DuplexStream {
+fn connect(context: &Arc<ServerContext>) -> DuplexStream {
     let (stream, far_side) = tokio::io::duplex(64 * 1024);
     tokio::spawn(connection::serve(
         far_side,
@@ -94,15 +96,15 @@ async fn status(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// A request for so many rows.
+/// Body of a request with this number of rows.
 fn rows(count: usize) -> String {
     format!("{{\"features\":[{}[7]]}}", "[7],".repeat(count - 1))
 }
 
 #[tokio::test]
-async fn a_health_check_and_small_requests_are_answered_while_a_large_body_is_decoded() {
+async fn small_requests_are_served_while_a_large_body_is_decoded() {
     let context = server();
-    let held = held_up(&context).await;
+    let held = block_large_bodies(&context).await;
     let (mut large, mut other) = (connect(&context), connect(&context));
     send(&mut large, "POST /predict", &rows(100_000)).await;
     send(&mut other, "GET /v2/health/live", "").await;
@@ -114,13 +116,13 @@ async fn a_health_check_and_small_requests_are_answered_while_a_large_body_is_de
         tokio::task::yield_now().await;
     }
     let early = tokio::time::timeout(Duration::ZERO, status(&mut large)).await;
-    assert!(early.is_err(), "it was decoded by the thread that serves");
+    assert!(early.is_err(), "decoded by the serving thread");
     drop(held);
     assert_eq!(status(&mut large).await, "HTTP/1.1 200");
 }
 
 #[tokio::test]
-async fn a_body_is_decoded_no_longer_than_until_the_deadline_and_its_memory_is_given_back() {
+async fn decoding_stops_at_the_deadline_and_releases_its_memory() {
     let context = server();
     let mut charge = Charge::new(&context.account);
     charge.grow(5 * MB).unwrap();
@@ -139,8 +141,8 @@ async fn a_body_is_decoded_no_longer_than_until_the_deadline_and_its_memory_is_g
         matches!(ended, ApiError::Run(RunError::Deadline)),
         "{ended}"
     );
-    has_stopped.recv_timeout(PATIENCE).unwrap();
-    tokio::time::timeout(PATIENCE, async {
+    has_stopped.recv_timeout(TIMEOUT).unwrap();
+    tokio::time::timeout(TIMEOUT, async {
         while context.account.held() > 0 {
             tokio::task::yield_now().await;
         }
@@ -150,15 +152,15 @@ async fn a_body_is_decoded_no_longer_than_until_the_deadline_and_its_memory_is_g
 }
 
 #[tokio::test]
-async fn bodies_take_no_more_than_the_account_has() {
+async fn bodies_take_at_most_the_memory_of_the_account() {
     let context = server();
-    // Twelve MB are declared, and none of them is sent.
+    // 12 MB are declared and not sent.
     let mut large = connect(&context);
     let head = "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 12582912\r\n\r\n";
     large.write_all(head.as_bytes()).await.unwrap();
     assert_eq!(status(&mut large).await, "HTTP/1.1 413");
 
-    // Six are declared and not sent. Another request of six waits until its deadline.
+    // 6 MB are declared and not sent. Another request of 6 MB waits until its deadline.
     let mut first = connect(&context);
     let head = "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 6291456\r\n\r\n{";
     first.write_all(head.as_bytes()).await.unwrap();
@@ -171,7 +173,7 @@ async fn bodies_take_no_more_than_the_account_has() {
         stream.write_all(head.as_bytes()).await.unwrap();
         stream
     };
-    tokio::time::timeout(PATIENCE, async {
+    tokio::time::timeout(TIMEOUT, async {
         while context.account.held() == 0 {
             tokio::task::yield_now().await;
         }
@@ -179,16 +181,16 @@ async fn bodies_take_no_more_than_the_account_has() {
     .await
     .unwrap();
     let soon = context.clock.now().0 + 200;
-    let mut answer = String::new();
+    let mut response = String::new();
     second(soon)
         .await
-        .read_to_string(&mut answer)
+        .read_to_string(&mut response)
         .await
         .unwrap();
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    assert!(answer.contains("retry-after: 1"), "{answer}");
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+    assert!(response.contains("retry-after: 1"), "{response}");
 
-    // A body without a length, which cannot grow, is refused at once.
+    // A body of unknown length does not wait for memory.
     let mut chunked = connect(&context);
     let head = "POST /predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
     chunked.write_all(head.as_bytes()).await.unwrap();
@@ -198,9 +200,9 @@ async fn bodies_take_no_more_than_the_account_has() {
         while write.write_all(chunk.as_bytes()).await.is_ok() {}
         std::future::pending().await
     };
-    let answer = tokio::select! {
-        answer = status(&mut read) => answer,
-        answer = send => answer,
+    let response = tokio::select! {
+        response = status(&mut read) => response,
+        response = send => response,
     };
-    assert_eq!(answer, "HTTP/1.1 503");
+    assert_eq!(response, "HTTP/1.1 503");
 }

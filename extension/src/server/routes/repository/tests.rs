@@ -1,4 +1,4 @@
-//! A check that is asked for; the test is who makes it.
+//! Checks on request; the test performs them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use crate::status::{Command, Status};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-struct Bench {
+struct RepositoryBench {
     wall: Arc<Wall>,
     name: ModelName,
-    context: Context,
+    context: ServerContext,
 }
 
-impl Bench {
-    /// A version answers.
+impl RepositoryBench {
+    /// RepositoryBench with an active version.
     fn new() -> (Self, Receiver<Command>) {
         let wall = Wall::new();
         let name = ModelName::parse("wine").unwrap();
         let models = Models::new([name.clone()]);
         models.swap(stub::loaded(&name, "1", |_| Ok(Vec::new())));
         let (status, commands) = Status::new([name.clone()]);
-        let context = Context::new(
+        let context = ServerContext::new(
             Arc::new(models),
             Arc::new(status),
             Limits::default(),
@@ -53,57 +53,60 @@ impl Bench {
         });
     }
 
-    fn ends(&self, is_answered: bool, problem: Option<&str>) {
+    fn ends(&self, is_reachable: bool, problem: Option<&str>) {
         let now = self.wall.now();
         self.context.status.update(&self.name, |status| {
             status.busy = false;
             status.attempts += 1;
             status.problem = problem.map(str::to_owned);
-            if is_answered {
+            if is_reachable {
                 status.checked_at = Some(now);
             }
         });
     }
 
-    /// Asks for a check; gives an error's status and words.
-    async fn ask(&self) -> Result<(), (u16, String)> {
+    /// Requests a check; returns the status and text of an error.
+    async fn request(&self) -> Result<(), (u16, String)> {
         let deadline = Deadline::after(self.wall.now(), MINUTE);
-        let checked = checked(&self.name, deadline, &self.context).await;
+        let checked = check_now(&self.name, deadline, &self.context).await;
         checked.map_err(|error| (error.status().as_u16(), error.to_string()))
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answer_waits_for_the_check_and_says_how_it_ended() {
-    for (is_answered, problem, expected) in [
+async fn the_response_follows_the_check_and_names_its_outcome() {
+    for (is_reachable, problem, expected) in [
         (true, None, Ok(())),
         (
             true,
             Some("not a model"),
-            Err((409, "does not answer: not a model")),
+            Err((409, "is not active: not a model")),
         ),
         (
             false,
             Some("no connection"),
-            Err((503, "could not be asked: no connection")),
+            Err((
+                503,
+                "cannot check the source of model \"wine\": no connection",
+            )),
         ),
     ] {
-        let (bench, mut commands) = Bench::new();
+        let (bench, mut commands) = RepositoryBench::new();
         let check = async {
             let command = commands.recv().await;
             assert!(matches!(command, Some(Command::Check(model)) if model == bench.name));
             bench.wall.pass(MINUTE / 2);
             bench.begins();
             tokio::time::sleep(MINUTE / 3).await;
-            bench.ends(is_answered, problem);
+            bench.ends(is_reachable, problem);
         };
         let started = tokio::time::Instant::now();
-        let (answer, ()) = tokio::join!(bench.ask(), check);
+        let (result, ()) = tokio::join!(bench.request(), check);
         assert_eq!(started.elapsed(), MINUTE / 3);
         match expected {
-            Ok(()) => assert_eq!(answer, Ok(())),
+            Ok(()) => assert_eq!(result, Ok(())),
             Err((status, words)) => {
-                let (found, said) = answer.unwrap_err();
+                let (found, said) = result.unwrap_err();
                 assert!(found == status && said.ends_with(words), "{found} {said}");
             }
         }
@@ -111,8 +114,8 @@ async fn the_answer_waits_for_the_check_and_says_how_it_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_that_is_under_way_already_may_have_missed_what_is_to_be_loaded() {
-    let (bench, mut commands) = Bench::new();
+async fn a_running_check_is_followed_by_another() {
+    let (bench, mut commands) = RepositoryBench::new();
     bench.begins();
     let checks = async {
         tokio::time::sleep(MINUTE / 4).await;
@@ -122,21 +125,21 @@ async fn a_check_that_is_under_way_already_may_have_missed_what_is_to_be_loaded(
         bench.begins();
         bench.ends(true, Some("not a model"));
     };
-    let (answer, ()) = tokio::join!(bench.ask(), checks);
-    assert_eq!(answer.unwrap_err().0, 409);
+    let (result, ()) = tokio::join!(bench.request(), checks);
+    assert_eq!(result.unwrap_err().0, 409);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_that_does_not_end_is_waited_for_until_the_deadline() {
-    let (bench, commands) = Bench::new();
+async fn a_check_is_waited_for_until_the_deadline() {
+    let (bench, commands) = RepositoryBench::new();
     let time = async {
         tokio::time::sleep(MINUTE / 2).await;
         bench.wall.pass(MINUTE);
     };
-    let (answer, ()) = tokio::join!(bench.ask(), time);
-    let (status, said) = answer.unwrap_err();
+    let (result, ()) = tokio::join!(bench.request(), time);
+    let (status, said) = result.unwrap_err();
     assert!(
-        status == 504 && said.contains("it goes on"),
+        status == 504 && said.contains("the check continues"),
         "{status} {said}"
     );
     drop(commands);

@@ -1,4 +1,4 @@
-//! The document holds what the server does: its paths, and the statuses of its errors.
+//! The document describes the paths of the server.
 
 use std::collections::BTreeSet;
 
@@ -9,24 +9,24 @@ use super::*;
 use crate::server::route::PATHS;
 
 async fn document() -> Value {
-    let answer = answer(false).unwrap();
-    let Ok(body) = answer.into_body().collect().await;
+    let response = openapi(false).unwrap();
+    let Ok(body) = response.into_body().collect().await;
     serde_json::from_slice(&body.to_bytes()).unwrap()
 }
 
 #[tokio::test]
-async fn it_is_the_file_that_is_checked_in_and_of_this_version() {
+async fn the_document_is_the_checked_in_file_of_this_version() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
     let file: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     let document = document().await;
     assert_eq!(document, file);
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-    let compressed = answer(true).unwrap();
+    let compressed = openapi(true).unwrap();
     assert_eq!(compressed.headers()[CONTENT_ENCODING], "gzip");
 }
 
 #[tokio::test]
-async fn it_holds_every_path_and_no_other() {
+async fn the_document_has_every_path_and_no_other() {
     let document = document().await;
     let mut described = BTreeSet::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
@@ -42,7 +42,7 @@ async fn it_holds_every_path_and_no_other() {
 }
 
 #[tokio::test]
-async fn each_path_names_its_parameters_and_each_reference_is_there() {
+async fn parameters_and_references_are_complete() {
     fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
         match value {
             Value::Object(fields) => {

@@ -1,0 +1,163 @@
+//! State that the connections of a server share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use super::observer::InferenceObserver;
+use crate::clock::{Clock, Thaws};
+use crate::config::Token;
+use crate::models::Models;
+use crate::request_memory::Account;
+use crate::scheduler::{Limits, Scheduler};
+use crate::status::Status;
+
+/// Models, settings and limits of a server.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent setting"
+)]
+pub struct ServerContext {
+    pub(super) models: Arc<Models>,
+    pub(super) status: Arc<Status>,
+    pub(super) scheduler: Scheduler,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) thaws: Thaws,
+    /// Maximum time since the last version check; `None` for no maximum.
+    pub(super) max_staleness: Option<Duration>,
+    /// `true` if callers may start a version check.
+    pub(super) allows_loads: bool,
+    /// `true` if callers from outside the execution environment may use the operator's calls.
+    pub(super) allows_remote_operations: bool,
+    /// `true` if the next part of a long body is polled for without sleep.
+    pub(super) polls_bodies_eagerly: bool,
+    /// `true` once running requests are rejected.
+    rejects_requests: watch::Sender<bool>,
+    pub(super) observer: InferenceObserver,
+    /// Token that requests must carry; `None` for no authentication.
+    pub(super) token: Option<Token>,
+    /// Memory of requests.
+    pub(super) account: Arc<Account>,
+    /// One permit for each large body that may be decompressed, decoded or encoded concurrently.
+    pub(super) large_bodies: Semaphore,
+    /// `true` on a machine that is never frozen and that may run a browser.
+    pub(super) is_local_machine: bool,
+}
+
+impl ServerContext {
+    /// Creates a context with these limits for the runs of each model. A version that was last confirmed longer ago
+    /// than `max_staleness` serves requests only after a check. The metrics recorder must be installed before.
+    #[must_use]
+    pub fn new(
+        models: Arc<Models>,
+        status: Arc<Status>,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        thaws: Thaws,
+        max_staleness: Option<Duration>,
+    ) -> Self {
+        let account = Arc::new(Account::unlimited());
+        let names = models.names().cloned();
+        let scheduler = Scheduler::new(names, limits, Arc::clone(&clock), thaws.clone(), &account);
+        let observer = InferenceObserver::new(
+            Arc::clone(&models),
+            Arc::clone(&status),
+            Arc::clone(&clock),
+            limits.batch.is_some(),
+        );
+        Self {
+            models,
+            status,
+            scheduler,
+            clock,
+            thaws,
+            max_staleness,
+            allows_loads: false,
+            allows_remote_operations: false,
+            polls_bodies_eagerly: false,
+            rejects_requests: watch::Sender::default(),
+            observer,
+            token: None,
+            account,
+            large_bodies: Semaphore::new(crate::sys::cpus()),
+            is_local_machine: false,
+        }
+    }
+
+    /// Sets whether the machine is never frozen and may run a browser. On such a machine, idle connections are closed,
+    /// and requests over TCP must name this machine in `Host`.
+    #[must_use]
+    pub fn on_local_machine(self, is_local_machine: bool) -> Self {
+        Self {
+            is_local_machine,
+            ..self
+        }
+    }
+
+    /// Enables or disables Triton's `load` call, which polls the source immediately.
+    #[must_use]
+    pub fn allow_loads(self, allows_loads: bool) -> Self {
+        Self {
+            allows_loads,
+            ..self
+        }
+    }
+
+    /// Sets whether callers from outside the execution environment may use the operator's calls.
+    #[must_use]
+    pub fn allow_remote_operations(self, allows_remote_operations: bool) -> Self {
+        Self {
+            allows_remote_operations,
+            ..self
+        }
+    }
+
+    /// Sets whether the next part of a long body is polled for without sleep. Only for a process with a second CPU: on
+    /// a single CPU it would delay the sender.
+    #[must_use]
+    pub fn poll_bodies_eagerly(self, polls_bodies_eagerly: bool) -> Self {
+        Self {
+            polls_bodies_eagerly,
+            ..self
+        }
+    }
+
+    /// Requires this token of every request; `None` for no authentication.
+    #[must_use]
+    pub fn require_token(self, token: Option<Token>) -> Self {
+        Self { token, ..self }
+    }
+
+    /// Takes the memory of requests from this account.
+    #[must_use]
+    pub fn with_account(self, account: Arc<Account>) -> Self {
+        let scheduler = Scheduler::new(
+            self.models.names().cloned(),
+            self.scheduler.limits(),
+            Arc::clone(&self.clock),
+            self.thaws.clone(),
+            &account,
+        );
+        Self {
+            scheduler,
+            account,
+            ..self
+        }
+    }
+
+    /// Rejects running requests from here on.
+    pub(super) fn reject_requests(&self) {
+        self.rejects_requests.send_replace(true);
+    }
+
+    /// Waits until running requests are rejected.
+    pub(super) async fn requests_rejected(&self) {
+        stopped(self.rejects_requests.subscribe()).await;
+    }
+}
+
+/// Waits until `stop` is `true` or its sender is dropped.
+pub(super) async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,152 @@
+//! An inference request from its body to its response, in any of the three formats.
+
+mod format;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+
+use super::await_model::active_version;
+use super::context::ServerContext;
+use super::error::ApiError;
+use super::headers::SERVER_TIMING;
+use super::limits::MIN_OFF_THREAD;
+use super::lookup::check_target;
+use super::media_type;
+use super::observer::{InferenceTrace, RunProgress};
+use super::off_thread::off_thread;
+use super::request::{deadline, header_length};
+use super::request_body;
+use super::response::{self, ApiResponse, with_model_headers};
+use super::statistics::InferenceTimes;
+use crate::ids::ModelName;
+use crate::request_memory::Charge;
+
+pub(super) use format::RequestFormat;
+
+/// Runs the model, and reports the end of the request to the observer.
+pub(super) async fn infer(
+    request: Request<Incoming>,
+    model: &ModelName,
+    format: RequestFormat,
+    context: &ServerContext,
+) -> Result<ApiResponse, ApiError> {
+    let mut trace = InferenceTrace::default();
+    let mut result = tokio::select! {
+        biased;
+        result = run(request, model, format, &mut trace, context) => result,
+        () = context.requests_rejected() => Err(ApiError::ShuttingDown),
+    };
+    context.observer.finished(model, &trace, &mut result);
+    match (result, trace.version) {
+        // An error names the version that it is from, too.
+        (Err(error), Some((loaded, _))) => Ok(with_model_headers(error.response(), &loaded)),
+        (result, _) => result,
+    }
+}
+
+async fn run(
+    request: Request<Incoming>,
+    model: &ModelName,
+    format: RequestFormat,
+    trace: &mut InferenceTrace,
+    context: &ServerContext,
+) -> Result<ApiResponse, ApiError> {
+    let deadline = deadline(request.headers(), context)?;
+    let header_length = header_length(request.headers())?;
+    let media_type = media_type::other_than_json(request.headers());
+    let mut charge = Charge::new(&context.account);
+    let body = request_body::read(request, header_length, deadline, &mut charge, context).await?;
+    let received = Instant::now();
+    let loaded = active_version(model, deadline, context).await?;
+    if let Some(target) = format.target() {
+        check_target(target, &loaded)?;
+    }
+    trace.version = Some((Arc::clone(&loaded), received));
+    let decoding = Instant::now();
+    let (decoded, response_format) = if body.len() < MIN_OFF_THREAD {
+        format.decode(
+            &loaded,
+            &body,
+            header_length,
+            media_type.as_ref(),
+            &mut charge,
+        )?
+    } else {
+        let (body, loaded) = (body.clone(), Arc::clone(&loaded));
+        let decode = move |charge: &mut Charge| {
+            format.decode(&loaded, &body, header_length, media_type.as_ref(), charge)
+        };
+        off_thread(&mut charge, deadline, context, decode).await??
+    };
+    // Inputs that refer to the body keep it alive, and its charge with it.
+    if body.is_unique() {
+        charge.shrink(body.len());
+    }
+    drop(body);
+    charge.settle();
+    let rows = decoded.rows(loaded.signature());
+    let decode = decoding.elapsed();
+    let outcome = context
+        .scheduler
+        .run_rows(Arc::clone(&loaded), decoded, deadline, &mut charge)
+        .await;
+    trace.run = match outcome {
+        Ok(_) => RunProgress::Succeeded,
+        Err(_) => RunProgress::Failed,
+    };
+    let mut outcome = outcome?;
+    let encoding = Instant::now();
+    let outputs = std::mem::take(&mut outcome.outputs);
+    // The run has dropped the inputs.
+    charge.shrink(charge.used());
+    let size = response_format.encoded_size(&outputs);
+    charge.grow(size)?;
+    let encoded = if size < MIN_OFF_THREAD {
+        response_format.encode(&loaded, outputs)?
+    } else {
+        let loaded = Arc::clone(&loaded);
+        let encode = move |_: &mut Charge| response_format.encode(&loaded, outputs);
+        off_thread(&mut charge, deadline, context, encode).await??
+    };
+    charge.shrink(charge.used());
+    let response = response::outputs(encoded, charge)?;
+    let times = InferenceTimes {
+        rows: u64::try_from(rows).unwrap_or(u64::MAX),
+        batched_requests: outcome.batched_requests,
+        is_first: outcome.is_first,
+        total: received.elapsed(),
+        queue: outcome.queued,
+        decode,
+        infer: outcome.inferred,
+        encode: encoding.elapsed(),
+    };
+    trace.times = Some(times);
+    let response = with_model_headers(response, &loaded);
+    Ok(with_server_timing(response, &times))
+}
+
+/// Adds the header `Server-Timing`: the time spent in each stage, in milliseconds.
+fn with_server_timing(mut response: ApiResponse, times: &InferenceTimes) -> ApiResponse {
+    let mut text = String::with_capacity(80);
+    let stages = [
+        ("queue", times.queue),
+        ("decode", times.decode),
+        ("infer", times.infer),
+        ("encode", times.encode),
+    ];
+    for (index, (stage, time)) in stages.into_iter().enumerate() {
+        let separator = if index > 0 { ", " } else { "" };
+        // Whole numbers are formatted faster than fractions.
+        let (ms, rest) = (time.as_millis(), time.subsec_micros() % 1000);
+        let _ = write!(text, "{separator}{stage};dur={ms}.{rest:03}");
+    }
+    if let Ok(value) = HeaderValue::try_from(text) {
+        response.headers_mut().insert(&SERVER_TIMING, value);
+    }
+    response
+}

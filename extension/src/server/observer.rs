@@ -1,0 +1,205 @@
+//! Observer of inference requests: feeds the metrics, the log, Triton's statistics and the rollback policy.
+//!
+//! A request fills an [`InferenceTrace`] as far as it gets. At its end, [`InferenceObserver::finished`] is called once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use super::error::ApiError;
+use super::rollback_policy::{FailureKind, FingerprintedInput, RollbackPolicy};
+use super::statistics::{InferenceTimes, Statistics};
+use crate::clock::Clock;
+use crate::ids::{ByName, ModelName};
+use crate::metrics::defs::{self, MODEL_LABEL};
+use crate::models::{Loaded, Models};
+use crate::scheduler::RunError;
+use crate::status::{RollbackRequest, Status};
+
+/// Progress of one inference request.
+#[derive(Default)]
+pub(super) struct InferenceTrace {
+    /// Version that the request runs on, and the time at which its body was complete.
+    pub(super) version: Option<(Arc<Loaded>, Instant)>,
+    pub(super) run: RunProgress,
+    /// Time spent in each stage, once the response is complete.
+    pub(super) times: Option<InferenceTimes>,
+}
+
+/// Progress of the run of one inference request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum RunProgress {
+    /// The run has not ended.
+    #[default]
+    Unfinished,
+    Succeeded,
+    /// The run failed, with the error that ended the request.
+    Failed,
+}
+
+/// Records the end of each inference request.
+pub(super) struct InferenceObserver {
+    models: Arc<Models>,
+    status: Arc<Status>,
+    clock: Arc<dyn Clock>,
+    /// `true` if the scheduler batches requests, so that batch sizes are recorded.
+    has_batches: bool,
+    metrics: ByName<ModelMetrics>,
+    statistics: Statistics,
+    rollback_policies: ByName<Mutex<RollbackPolicy>>,
+}
+
+/// Metrics of one model, looked up once.
+struct ModelMetrics {
+    inferences: metrics::Counter,
+    latency: metrics::Histogram,
+    queue: metrics::Histogram,
+    batch: metrics::Histogram,
+    full: metrics::Counter,
+    errors: metrics::Counter,
+    rejected: metrics::Counter,
+    stale: metrics::Counter,
+}
+
+impl ModelMetrics {
+    fn new(model: &ModelName) -> Self {
+        let label = model.to_string();
+        Self {
+            inferences: metrics::counter!(defs::INFERENCES, MODEL_LABEL => label.clone()),
+            latency: metrics::histogram!(defs::INFERENCE_LATENCY, MODEL_LABEL => label.clone()),
+            queue: metrics::histogram!(defs::QUEUE_TIME, MODEL_LABEL => label.clone()),
+            batch: metrics::histogram!(defs::BATCH_SIZE, MODEL_LABEL => label.clone()),
+            full: metrics::counter!(defs::QUEUE_FULL, MODEL_LABEL => label.clone()),
+            errors: metrics::counter!(defs::INFERENCE_ERRORS, MODEL_LABEL => label.clone()),
+            rejected: metrics::counter!(defs::VALIDATION_ERRORS, MODEL_LABEL => label.clone()),
+            stale: metrics::counter!(defs::STALE_ANSWERS, MODEL_LABEL => label),
+        }
+    }
+}
+
+impl InferenceObserver {
+    pub(super) fn new(
+        models: Arc<Models>,
+        status: Arc<Status>,
+        clock: Arc<dyn Clock>,
+        has_batches: bool,
+    ) -> Self {
+        let metrics = models
+            .names()
+            .map(|name| (name.clone(), ModelMetrics::new(name)));
+        let policies = models.names().map(|name| (name.clone(), Mutex::default()));
+        Self {
+            metrics: metrics.collect(),
+            rollback_policies: policies.collect(),
+            statistics: Statistics::new(models.names()),
+            models,
+            status,
+            clock,
+            has_batches,
+        }
+    }
+
+    /// Records the end of a request to this model. Takes the inputs of a failed run out of the error, where the
+    /// rollback policy needs them.
+    pub(super) fn finished<T>(
+        &self,
+        model: &ModelName,
+        trace: &InferenceTrace,
+        result: &mut Result<T, ApiError>,
+    ) {
+        if let Some((loaded, received)) = &trace.version {
+            match (trace.run, &mut *result) {
+                (RunProgress::Succeeded, _) => self.run_succeeded(loaded),
+                (RunProgress::Failed, Err(ApiError::Run(error))) => self.run_failed(loaded, error),
+                _ => {}
+            }
+            self.count(loaded, *received, trace.times);
+        }
+        let Some(metrics) = self.metrics.get(model) else {
+            return;
+        };
+        if let Some(times) = &trace.times {
+            metrics.latency.record(ms(times.total));
+            metrics.queue.record(ms(times.queue));
+            if times.is_first && self.has_batches {
+                let requests = u32::try_from(times.batched_requests).unwrap_or(u32::MAX);
+                metrics.batch.record(requests);
+            }
+        }
+        match result {
+            Ok(_) => metrics.inferences.increment(1),
+            Err(ApiError::Run(RunError::Full { .. })) => metrics.full.increment(1),
+            Err(error) if error.status().is_client_error() => metrics.rejected.increment(1),
+            Err(error) => {
+                metrics.errors.increment(1);
+                warn!(model = %model, status = error.status().as_u16(), "inference failed: {error}");
+            }
+        }
+    }
+
+    /// Counts a request that a version serves although its check is overdue.
+    pub(super) fn served_stale(&self, model: &ModelName) {
+        if let Some(metrics) = self.metrics.get(model) {
+            metrics.stale.increment(1);
+        }
+    }
+
+    /// Returns the statistics of the active version, for Triton's statistics extension.
+    pub(super) fn statistics(&self, loaded: &Loaded) -> serde_json::Value {
+        self.statistics.of(loaded)
+    }
+
+    fn count(&self, loaded: &Loaded, received: Instant, times: Option<InferenceTimes>) {
+        let ended = times.ok_or_else(|| received.elapsed());
+        self.statistics
+            .count(loaded, &self.models, self.clock.now(), ended);
+    }
+
+    fn run_succeeded(&self, loaded: &Loaded) {
+        if let Some(policy) = self.rollback_policies.get(&loaded.name) {
+            let mut policy = policy.lock().unwrap_or_else(PoisonError::into_inner);
+            policy.run_succeeded(&loaded.digest, loaded.loaded_at);
+        }
+    }
+
+    /// Reports a failed run to the rollback policy, and requests the rollback that the policy asks for.
+    fn run_failed(&self, loaded: &Loaded, error: &mut RunError) {
+        let Some(policy) = self.rollback_policies.get(&loaded.name) else {
+            return;
+        };
+        let lock = || policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let (digest, loaded_at) = (&loaded.digest, loaded.loaded_at);
+        let Some(failure) = error.engine().and_then(FailureKind::of) else {
+            return;
+        };
+        let Some(random) = lock().fingerprint_state(digest, loaded_at) else {
+            return;
+        };
+        let input = match error {
+            RunError::Failed(failed) => failed.request.take(),
+            _ => None,
+        };
+        // Hashed without the lock: an input may be large.
+        let input = input.and_then(|request| FingerprintedInput::new(request, &random));
+        let now = self.clock.now();
+        let mut policy = lock();
+        if let Some(evidence) = policy.run_failed(digest, loaded_at, failure, input, now) {
+            let (outcome, receiver) = oneshot::channel();
+            let is_sent = self.status.want_rollback(RollbackRequest {
+                model: loaded.name.clone(),
+                digest: digest.clone(),
+                evidence,
+                outcome,
+            });
+            if is_sent {
+                policy.requested(receiver, now);
+            }
+        }
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

@@ -1,0 +1,3 @@
+//! Requests through a connection of a whole server.
+
+mod large_bodies;
