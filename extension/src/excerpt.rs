@@ -1,25 +1,25 @@
-//! Short forms of what a caller sent, for error texts.
+//! Excerpts of request data for error messages.
 //!
-//! An error names the field, the name or the value that is wrong, and a caller may have sent megabytes of it. No excerpt
-//! shows more than [`MAX_SHOWN`] bytes, so that an error with two of them stays below 200.
+//! An error names the invalid field, name or value, and a caller may have sent megabytes of it. An excerpt shows at
+//! most [`MAX_SHOWN`] bytes, so that an error with two excerpts stays below 200 bytes.
 
 use std::fmt;
 
 /// Maximum number of bytes that an excerpt shows.
 pub const MAX_SHOWN: usize = 80;
 
-/// The beginning of a text, with its length where that is not all. `{:?}` puts it in quotes.
+/// Beginning of a text, followed by the length of the text if it is longer. `{:?}` adds quotes.
 #[derive(Clone, Copy)]
 pub struct Excerpt<'a>(pub &'a str);
 
 impl<'a> Excerpt<'a> {
-    /// What is shown, and whether that is all.
+    /// Returns the part that is shown, and `true` if that is the whole text.
     fn shown(self) -> (&'a str, bool) {
         let end = self.0.floor_char_boundary(MAX_SHOWN);
         (&self.0[..end], end == self.0.len())
     }
 
-    fn end(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_length(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "… ({} bytes)", self.0.len())
     }
 }
@@ -30,7 +30,7 @@ impl fmt::Display for Excerpt<'_> {
             (all, true) => f.write_str(all),
             (beginning, false) => {
                 f.write_str(beginning)?;
-                self.end(f)
+                self.write_length(f)
             }
         }
     }
@@ -42,18 +42,18 @@ impl fmt::Debug for Excerpt<'_> {
             (all, true) => fmt::Debug::fmt(all, f),
             (beginning, false) => {
                 fmt::Debug::fmt(beginning, f)?;
-                self.end(f)
+                self.write_length(f)
             }
         }
     }
 }
 
-/// A text that quotes what a caller sent somewhere in its middle, as a parser's messages do: its beginning and its end.
+/// Beginning and end of a message that quotes request data in its middle, as the messages of parsers do.
 pub struct Quoting<T>(pub T);
 
 impl<T: fmt::Display> fmt::Display for Quoting<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// How much of the end is shown: more than a parser writes behind a value.
+        /// Number of bytes that are shown of the end: more than a parser writes after a value.
         const END: usize = 100;
         let text = self.0.to_string();
         if text.len() <= MAX_SHOWN + END {
@@ -65,13 +65,13 @@ impl<T: fmt::Display> fmt::Display for Quoting<T> {
     }
 }
 
-/// A tensor's shape, of which the first dimensions are shown.
+/// Shape of a tensor, of which the first dimensions are shown.
 #[derive(Clone, Copy)]
 pub struct Dimensions<'a>(pub &'a [usize]);
 
 impl fmt::Debug for Dimensions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// As many as a model's inputs have, and few enough of 20 digits each.
+        /// Number of dimensions that are shown: enough for common models, and few enough at 20 digits each.
         const FIRST: usize = 8;
         match self.0.get(..FIRST) {
             Some(first) if self.0.len() > FIRST => {
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_text_is_shown_as_it_is() {
+    fn a_short_text_is_shown_unchanged() {
         for text in ["", "wine", "a \"b\"", &"é".repeat(MAX_SHOWN / 2)] {
             assert_eq!(Excerpt(text).to_string(), text);
             assert_eq!(format!("{:?}", Excerpt(text)), format!("{text:?}"));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_text_the_beginning_and_the_length_are_shown() {
+    fn a_long_text_is_shown_as_its_beginning_and_length() {
         let text = "x".repeat(1000);
         let beginning = "x".repeat(MAX_SHOWN);
         assert_eq!(
@@ -116,7 +116,7 @@ mod tests {
             format!("{:?}", Excerpt(&text)),
             format!("\"{beginning}\"… (1000 bytes)")
         );
-        // Never half of a character.
+        // Characters are never split.
         let text = format!("{}é", "x".repeat(MAX_SHOWN - 1));
         assert_eq!(
             Excerpt(&text).to_string(),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_text_that_quotes_the_end_is_shown_as_well() {
+    fn a_long_message_is_shown_as_its_beginning_and_end() {
         let value = "é".repeat(1000);
         let text = format!("invalid type: string \"{value}\", expected a map at line 1 column 2");
         let shown = Quoting(&text).to_string();

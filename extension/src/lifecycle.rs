@@ -25,7 +25,7 @@ use crate::ids::{ByName, ModelName};
 use crate::metrics::{Reporter, defs};
 use crate::models::Models;
 use crate::reload::{Outcome, Reloader};
-use crate::status::{Command, RollbackRequest, Status};
+use crate::status::{ModelCommand, RollbackRequest, Status};
 use machine::{ATTEMPT_PAUSE, Job};
 
 /// What there is to be done, and with what.
@@ -72,7 +72,7 @@ impl Work {
     }
 
     /// Does what requests ask for. All of it ends when this is dropped.
-    async fn handle_commands(self: Arc<Self>, mut wanted: mpsc::Receiver<Command>) {
+    async fn handle_commands(self: Arc<Self>, mut wanted: mpsc::Receiver<ModelCommand>) {
         let mut tasks = JoinSet::new();
         loop {
             let command = tokio::select! {
@@ -80,8 +80,8 @@ impl Work {
                 Some(_) = tasks.join_next() => continue,
             };
             match command {
-                Some(Command::Check(model)) => self.check_soon(&model, &mut tasks),
-                Some(Command::RollBack(request)) => self.roll_back(request, &mut tasks),
+                Some(ModelCommand::Check(model)) => self.check_soon(&model, &mut tasks),
+                Some(ModelCommand::RollBack(request)) => self.roll_back(request, &mut tasks),
                 None => return,
             }
         }
@@ -93,7 +93,7 @@ impl Work {
             return;
         };
         let status = self.status.get(model).unwrap_or_default();
-        let failed_at = status.attempted_at.filter(|_| status.problem.is_some());
+        let failed_at = status.check_ended_at.filter(|_| status.problem.is_some());
         let rested = failed_at.map_or(ATTEMPT_PAUSE, |at| self.clock.now().since(at));
         let pause = ATTEMPT_PAUSE.saturating_sub(rested);
         // Several commands end their pause together, and make one check.
@@ -145,7 +145,7 @@ impl Work {
             metrics::gauge!(defs::SIDECAR_MEMORY).set(bytes as f64);
         }
         for (model, status) in self.status.all() {
-            if status.busy {
+            if status.is_busy {
                 self.unobserved().insert(model.clone());
             } else {
                 self.observe_age(model);

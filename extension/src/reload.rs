@@ -311,8 +311,8 @@ impl Reloader {
         let (name, shared) = (&self.settings.name, &self.shared);
         let now = shared.clock.now();
         shared.status.update(name, |status| {
-            status.busy = true;
-            status.asked_at = Some(now);
+            status.is_busy = true;
+            status.check_started_at = Some(now);
         });
         let mut has_loaded = false;
         let end = loop {
@@ -367,7 +367,7 @@ impl Reloader {
                     .shared
                     .status
                     .get(name)
-                    .is_none_or(|it| it.attempts == 0);
+                    .is_none_or(|it| it.checks_ended == 0);
                 if let Some(refusal) = refusal.as_ref().filter(|_| is_first) {
                     warn!(model = %name, "{refusal}");
                 }
@@ -379,18 +379,18 @@ impl Reloader {
         let problem = problem.map(|problem| problem.public());
         let now = shared.clock.now();
         shared.status.update(name, |status| {
-            status.busy = false;
-            status.attempts += 1;
+            status.is_busy = false;
+            status.checks_ended += 1;
             status.failures = if failed {
                 status.failures.saturating_add(1)
             } else {
                 0
             };
-            status.attempted_at = Some(now);
+            status.check_ended_at = Some(now);
             (status.problem, status.detail) = (problem, detail);
         });
         if walk.is_to_be_repeated {
-            shared.status.want_check(name);
+            shared.status.request_check(name);
         }
         if end == End::Loaded {
             known.tidy_up(&shared.cache);

@@ -1,7 +1,7 @@
-//! What is loaded, since when, and why something is not ready.
+//! Status of every model: the active version, its checks, and the reason why a model is not ready.
 //!
-//! Written by reload, shown by the server. It is also the way in which the server asks for what is not its own
-//! business: a request that finds no model wants another attempt, and a model whose runs fail wants a rollback.
+//! `reload` writes the status, and `server` shows it. The server also sends [`ModelCommand`]s through it: a version check
+//! when a request finds no active version, and a rollback when the runs of a version fail.
 
 mod command;
 mod rollback;
@@ -13,42 +13,42 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Deadline, Timestamp};
 use crate::ids::{ByName, ModelName, VersionName};
-pub use command::Command;
+pub use command::ModelCommand;
 pub use rollback::{
     Evidence, FailedInput, MIN_RUNS, Replayed, RollbackOutcome, RollbackRequest, share,
 };
 
-/// Where one model stands.
+/// Status of one model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelStatus {
-    /// The version that answers.
+    /// Active version.
     pub version: Option<VersionName>,
-    /// The version that is being loaded in place of one that answered, and for which memory was made free.
+    /// Version that is being loaded in place of the active version, which was unloaded to free its memory.
     pub replaced_by: Option<VersionName>,
-    /// When it was loaded.
+    /// Time at which the active version was loaded.
     pub loaded_at: Option<Timestamp>,
-    /// When the source was last asked with success.
+    /// Time of the last successful poll of the source.
     pub checked_at: Option<Timestamp>,
-    /// When the last check began.
-    pub asked_at: Option<Timestamp>,
-    /// How many checks in a row have failed up to the last that ended. One whose answer is a version that is refused
-    /// already has not.
+    /// Time at which the last version check began.
+    pub check_started_at: Option<Timestamp>,
+    /// Number of consecutive failed checks. A check that finds a version which is already rejected does not count as
+    /// failed.
     pub failures: u32,
-    /// Whether a check or a load is under way.
-    pub busy: bool,
-    /// How many checks have ended, well or not.
-    pub attempts: u64,
-    /// When the last of them ended.
-    pub attempted_at: Option<Timestamp>,
-    /// Why the last check failed, in words for callers from outside; `None` when it succeeded.
+    /// `true` while a check or a load is running.
+    pub is_busy: bool,
+    /// Number of checks that have ended, successful or not.
+    pub checks_ended: u64,
+    /// Time at which the last check ended.
+    pub check_ended_at: Option<Timestamp>,
+    /// Reason why the last check failed, for callers; `None` if the last check succeeded.
     pub problem: Option<String>,
-    /// The same in full, for the log alone: it may name buckets, keys, accounts, roles and paths.
+    /// Reason in full, for the log only: it may name buckets, keys, accounts, roles and paths.
     pub detail: Option<String>,
 }
 
 impl ModelStatus {
-    /// How long ago the source last said which version is the newest; where it has not said so yet, as at a start from
-    /// the cache without it, how long ago the version that answers was loaded. `None` while there is none.
+    /// Returns the time since the last successful poll of the source. Without one, as after a start from the cache
+    /// while the source is unavailable, the time since the active version was loaded. `None` if no version is active.
     #[must_use]
     pub fn age(&self, now: Timestamp) -> Option<Duration> {
         let since = self.checked_at.or(self.loaded_at)?;
@@ -56,21 +56,23 @@ impl ModelStatus {
     }
 }
 
-/// The state of every model, and the channel by which the server's commands go.
+/// Status of every model, and the channel of the server's commands.
 #[derive(Debug)]
 pub struct Status {
     models: ByName<watch::Sender<ModelStatus>>,
-    wanted: mpsc::Sender<Command>,
-    /// In milliseconds since the Unix epoch; 0 outside an invocation.
+    commands: mpsc::Sender<ModelCommand>,
+    /// Milliseconds since the Unix epoch; 0 outside an invocation.
     invocation_deadline: AtomicU64,
 }
 
 impl Status {
-    /// The status of these models, nothing loaded yet; what the server asks for arrives at the receiver.
+    /// Creates the status of these models, none of them loaded. The receiver gets the server's commands.
     #[must_use]
-    pub fn new(models: impl IntoIterator<Item = ModelName>) -> (Self, mpsc::Receiver<Command>) {
-        // Requests for a check while one is under way add nothing, so a short queue may overflow.
-        let (wanted, receiver) = mpsc::channel(16);
+    pub fn new(
+        models: impl IntoIterator<Item = ModelName>,
+    ) -> (Self, mpsc::Receiver<ModelCommand>) {
+        // The queue may overflow: another check during a check changes nothing.
+        let (commands, receiver) = mpsc::channel(16);
         let models = models
             .into_iter()
             .map(|name| (name, watch::Sender::default()))
@@ -78,42 +80,42 @@ impl Status {
         (
             Self {
                 models,
-                wanted,
+                commands,
                 invocation_deadline: AtomicU64::new(0),
             },
             receiver,
         )
     }
 
-    /// Follows one model; `None` for a name that is not served.
+    /// Returns a receiver of the status of one model; `None` for an unknown model.
     #[must_use]
     pub fn watch(&self, model: &ModelName) -> Option<watch::Receiver<ModelStatus>> {
         self.models.get(model).map(watch::Sender::subscribe)
     }
 
-    /// One model's present state; `None` for a name that is not served.
+    /// Returns the status of one model; `None` for an unknown model.
     #[must_use]
     pub fn get(&self, model: &ModelName) -> Option<ModelStatus> {
         self.models.get(model).map(|status| status.borrow().clone())
     }
 
-    /// Why a model is not there, in words for callers from outside.
+    /// Returns the reason why a model has no active version, for callers.
     #[must_use]
-    pub fn why_missing(&self, model: &ModelName) -> String {
+    pub fn unavailable_reason(&self, model: &ModelName) -> String {
         let mut status = self.get(model).unwrap_or_default();
         let problem = status.problem.take();
-        Self::missing(model, status, problem)
+        Self::unavailable(model, status, problem)
     }
 
-    /// As [`Self::why_missing`], in full, for the log alone.
+    /// Returns the reason why a model has no active version in full, for the log only.
     #[must_use]
-    pub fn why_missing_in_full(&self, model: &ModelName) -> String {
+    pub fn unavailable_detail(&self, model: &ModelName) -> String {
         let mut status = self.get(model).unwrap_or_default();
         let problem = status.detail.take();
-        Self::missing(model, status, problem)
+        Self::unavailable(model, status, problem)
     }
 
-    fn missing(model: &ModelName, status: ModelStatus, problem: Option<String>) -> String {
+    fn unavailable(model: &ModelName, status: ModelStatus, problem: Option<String>) -> String {
         let name = model.as_str();
         match (status.replaced_by, problem) {
             (Some(version), _) => {
@@ -126,8 +128,8 @@ impl Status {
         }
     }
 
-    /// From here on a model's version is being replaced, and requests wait: to be called before it is taken out, so
-    /// that none of them is told otherwise. It ends with [`answers`](Self::answers).
+    /// Records that a version is being replaced, so that requests wait. Must be called before the version is unloaded:
+    /// no request may find a model without a reason. Ends with [`activated`](Self::activated).
     pub fn replacement_began(&self, model: &ModelName, by: &VersionName) {
         self.update(model, |status| {
             status.version = None;
@@ -135,9 +137,8 @@ impl Status {
         });
     }
 
-    /// From here on this version of a model answers, loaded at `loaded_at`: to be called after it is swapped in, since
-    /// it wakes the requests that wait.
-    pub fn answers(&self, model: &ModelName, version: &VersionName, loaded_at: Timestamp) {
+    /// Records the active version. Must be called after the swap, since it wakes the waiting requests.
+    pub fn activated(&self, model: &ModelName, version: &VersionName, loaded_at: Timestamp) {
         self.update(model, |status| {
             status.version = Some(version.clone());
             status.replaced_by = None;
@@ -145,40 +146,41 @@ impl Status {
         });
     }
 
-    /// No version of a model answers any more, since none could be loaded in place of the one that did.
+    /// Records that no version is active, since none could be loaded in place of the unloaded one.
     pub fn replacement_failed(&self, model: &ModelName) {
         self.update(model, |status| status.replaced_by = None);
     }
 
-    /// Every model's present state.
+    /// Returns the status of every model.
     pub fn all(&self) -> impl Iterator<Item = (&ModelName, ModelStatus)> {
         self.models
             .iter()
             .map(|(name, status)| (name, status.borrow().clone()))
     }
 
-    /// Of each model that was ever asked for: when its last check began, and how many in a row have failed.
+    /// Returns, for each model that was ever checked, the start of its last check and the number of consecutive
+    /// failures.
     pub fn last_checks(&self) -> impl Iterator<Item = (&ModelName, Timestamp, u32)> {
         self.models.iter().filter_map(|(name, status)| {
             let status = status.borrow();
-            Some((name, status.asked_at?, status.failures))
+            Some((name, status.check_started_at?, status.failures))
         })
     }
 
-    /// Changes one model's state and wakes those who follow it.
+    /// Changes the status of one model, and notifies its receivers.
     pub fn update(&self, model: &ModelName, change: impl FnOnce(&mut ModelStatus)) {
         if let Some(status) = self.models.get(model) {
             status.send_modify(change);
         }
     }
 
-    /// Notes the deadline of the invocation that has begun, in milliseconds since the Unix epoch.
+    /// Records the deadline of an invocation that began, in milliseconds since the Unix epoch.
     pub fn invocation_began(&self, deadline_ms: u64) {
         self.invocation_deadline
             .store(deadline_ms, Ordering::Relaxed);
     }
 
-    /// The deadline of the last invocation that began here, for requests that bring none of their own.
+    /// Returns the deadline of the last invocation that began, for requests without a deadline of their own.
     #[must_use]
     pub fn invocation_deadline(&self) -> Option<Deadline> {
         match self.invocation_deadline.load(Ordering::Relaxed) {
@@ -187,15 +189,17 @@ impl Status {
         }
     }
 
-    /// Asks for a check of the source; one that is under way already is enough.
-    pub fn want_check(&self, model: &ModelName) {
-        let _ = self.wanted.try_send(Command::Check(model.clone()));
+    /// Requests a version check.
+    pub fn request_check(&self, model: &ModelName) {
+        let _ = self.commands.try_send(ModelCommand::Check(model.clone()));
     }
 
-    /// Asks for a rollback. Returns whether the command was heard.
+    /// Requests a rollback. Returns `true` if the command was sent.
     #[must_use]
-    pub fn want_rollback(&self, request: RollbackRequest) -> bool {
-        self.wanted.try_send(Command::RollBack(request)).is_ok()
+    pub fn request_rollback(&self, request: RollbackRequest) -> bool {
+        self.commands
+            .try_send(ModelCommand::RollBack(request))
+            .is_ok()
     }
 }
 
@@ -204,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_answers_ages_from_the_last_answer_of_its_source_or_else_from_its_load() {
+    fn age_counts_from_the_last_successful_check_or_else_from_the_load() {
         let now = Timestamp(100_000);
         let mut status = ModelStatus::default();
         assert_eq!(status.age(now), None);
@@ -212,7 +216,7 @@ mod tests {
         assert_eq!(status.age(now), Some(Duration::from_secs(60)));
         status.checked_at = Some(Timestamp(70_000));
         status.failures = 3;
-        status.attempted_at = Some(now);
+        status.check_ended_at = Some(now);
         assert_eq!(status.age(now), Some(Duration::from_secs(30)));
         assert_eq!(
             status.age(Timestamp(130_000)),

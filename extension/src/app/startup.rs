@@ -108,7 +108,7 @@ impl Startup {
             .models
             .names()
             .filter(|name| self.work.models.current(name).is_none())
-            .map(|name| self.work.status.why_missing_in_full(name))
+            .map(|name| self.work.status.unavailable_detail(name))
             .collect();
         (!missing.is_empty()).then(|| missing.join("; "))
     }

@@ -14,7 +14,7 @@ use super::machine::{Intervals, Job, Machine};
 use crate::clock::Deadline;
 use crate::ids::ModelName;
 use crate::reload::Outcome;
-use crate::status::Command;
+use crate::status::ModelCommand;
 
 /// The shortest pause between two looks at the machine, so that an interval of zero does not spin.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ impl Driver {
     #[must_use]
     pub fn start(
         work: Arc<Work>,
-        wanted: mpsc::Receiver<Command>,
+        wanted: mpsc::Receiver<ModelCommand>,
         intervals: Intervals,
     ) -> (Self, FirstChecks) {
         let now = work.clock.now();

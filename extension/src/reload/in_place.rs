@@ -44,6 +44,6 @@ pub(super) async fn make_way(
     };
     let (version, loaded_at) = (loaded.version.clone(), loaded.loaded_at);
     shared.models.put_back(loaded);
-    shared.status.answers(model, &version, loaded_at);
+    shared.status.activated(model, &version, loaded_at);
     Err(InUse { version })
 }

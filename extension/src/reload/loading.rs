@@ -110,7 +110,7 @@ impl Reloader {
                     how = decided;
                     walk.way_back = way_back;
                 }
-                Ok(None) => return walk.stays(RollbackOutcome::NotEnough, false),
+                Ok(None) => return walk.stays(RollbackOutcome::InsufficientEvidence, false),
                 Err(problem) => return walk.not_tried(problem, false),
             }
         }
@@ -259,7 +259,7 @@ impl Reloader {
         let now = shared.clock.now();
         let loaded = Loaded::new(name.clone(), version.clone(), digest, now, session);
         shared.models.swap(loaded.with_labels(labels));
-        shared.status.answers(name, version, now);
+        shared.status.activated(name, version, now);
         let no_problem = |status: &mut ModelStatus| (status.problem, status.detail) = (None, None);
         shared.status.update(name, no_problem);
     }

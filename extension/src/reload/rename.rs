@@ -56,7 +56,7 @@ impl Reloader {
             shared.models.rename(name, record.version.clone(), labels);
             shared
                 .status
-                .answers(name, &record.version, active.loaded_at);
+                .activated(name, &record.version, active.loaded_at);
             info!(
                 model = %name,
                 version = %record.version,

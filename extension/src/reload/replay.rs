@@ -105,7 +105,7 @@ fn run(session: &dyn Session, input: &FailedInput, runtime: &Handle) -> Replayed
     session.release_spare_memory();
     let run = |cancel: &Cancel| session.run(&input.inputs, &input.outputs, cancel);
     match within(RUN_SECONDS, runtime, run) {
-        Ok(_) => Replayed::Answered,
+        Ok(_) => Replayed::Succeeded,
         Err(EngineError::Cancelled) => Replayed::Unknown,
         Err(error) if error.is_out_of_memory() => Replayed::Unknown,
         Err(_) => Replayed::Failed,

@@ -124,7 +124,7 @@ impl Reloader {
             RollbackOutcome::Unavailable { .. } => {
                 warn!(%model, %version, %digest, "{grounds}; keeping it for now: no other version could be loaded");
             }
-            RollbackOutcome::NotEnough | RollbackOutcome::Replaced => {}
+            RollbackOutcome::InsufficientEvidence | RollbackOutcome::Replaced => {}
         }
     }
 }

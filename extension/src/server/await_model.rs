@@ -63,13 +63,14 @@ async fn next_version(
         });
     };
     let before = status.borrow_and_update().clone();
-    if before.attempts > 0 && !before.busy {
-        context.status.want_check(model);
+    if before.checks_ended > 0 && !before.is_busy {
+        context.status.request_check(model);
     }
-    let ended = status.wait_for(|now| now.version.is_some() || now.attempts > before.attempts);
+    let ended =
+        status.wait_for(|now| now.version.is_some() || now.checks_ended > before.checks_ended);
     let _ = context.thaws.within(&*context.clock, deadline, ended).await;
     let active = context.models.current(model);
-    active.ok_or_else(|| ApiError::NotReady(context.status.why_missing(model)))
+    active.ok_or_else(|| ApiError::NotReady(context.status.unavailable_reason(model)))
 }
 
 /// Waits until a version check has ended, or until `deadline`.
@@ -81,16 +82,16 @@ async fn check(model: &ModelName, deadline: Deadline, context: &ServerContext) {
     if has_just_failed(&before, context.clock.now()) {
         return;
     }
-    if !before.busy {
-        context.status.want_check(model);
+    if !before.is_busy {
+        context.status.request_check(model);
     }
-    let ended = status.wait_for(|now| now.attempts > before.attempts);
+    let ended = status.wait_for(|now| now.checks_ended > before.checks_ended);
     let _ = context.thaws.within(&*context.clock, deadline, ended).await;
 }
 
 fn has_just_failed(status: &ModelStatus, now: Timestamp) -> bool {
-    let ended = status.attempted_at.filter(|_| status.problem.is_some());
-    !status.busy && ended.is_some_and(|ended| now.since(ended) < CHECK_PAUSE)
+    let ended = status.check_ended_at.filter(|_| status.problem.is_some());
+    !status.is_busy && ended.is_some_and(|ended| now.since(ended) < CHECK_PAUSE)
 }
 
 fn is_fresh(model: &ModelName, limit: Duration, context: &ServerContext) -> bool {

@@ -187,7 +187,7 @@ impl InferenceObserver {
         let mut policy = lock();
         if let Some(evidence) = policy.run_failed(digest, loaded_at, failure, input, now) {
             let (outcome, receiver) = oneshot::channel();
-            let is_sent = self.status.want_rollback(RollbackRequest {
+            let is_sent = self.status.request_rollback(RollbackRequest {
                 model: loaded.name.clone(),
                 digest: digest.clone(),
                 evidence,

@@ -253,14 +253,15 @@ impl VersionTrial {
         };
         match outcome {
             RollbackOutcome::Kept(replayed) => self.apply_replays(&pending, &replayed),
-            RollbackOutcome::NotEnough if !pending.was_clear => {
+            RollbackOutcome::InsufficientEvidence if !pending.was_clear => {
                 // Nothing was loaded, so that the request does not count.
                 self.needs_clear_majority = true;
                 self.requests = self.requests.saturating_sub(1);
                 self.next_request_at = None;
                 self.sample.put_back(pending.sample);
             }
-            RollbackOutcome::NotEnough | RollbackOutcome::Unavailable { may_retry: true } => {
+            RollbackOutcome::InsufficientEvidence
+            | RollbackOutcome::Unavailable { may_retry: true } => {
                 self.sample.put_back(pending.sample);
             }
             RollbackOutcome::Replaced | RollbackOutcome::Unavailable { may_retry: false } => {

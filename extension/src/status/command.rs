@@ -1,13 +1,13 @@
-//! What the server wants of whoever keeps the models current.
+//! Commands of the server to the driver of version checks.
 
 use super::RollbackRequest;
 use crate::ids::ModelName;
 
-/// Something wanted.
+/// Command of the server.
 #[derive(Debug)]
-pub enum Command {
-    /// That a model's source is asked.
+pub enum ModelCommand {
+    /// Checks the source of a model for a new version.
     Check(ModelName),
-    /// That a model is rolled back to its previous version.
+    /// Rolls a model back to its previous version.
     RollBack(RollbackRequest),
 }

@@ -1,9 +1,9 @@
-//! A request to roll back, the evidence for it, and the decision by it: pure.
+//! Rollback request, its evidence, and the decision by that evidence. Pure.
 //!
-//! The server asks for a rollback while most runs of a version on trial fail. The reloader loads the previous version
-//! and runs a sample of the failed inputs on it: a failure counts only if the previous version answers the same input.
-//! Where memory does not hold both versions, nothing can be compared before the active version is gone. A rollback then
-//! takes a clear majority of many runs that ended with 500.
+//! The server requests a rollback while most runs of a version on trial fail. The reloader loads the previous version
+//! and runs a sample of the failed inputs on it: a failure counts only if the previous version succeeds on the same
+//! input. Without memory for both versions, nothing can be replayed before the active version is unloaded. A rollback
+//! then takes a clear majority of many runs that ended with 500.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use tokio::sync::oneshot;
 use crate::ids::{Digest, ModelName};
 use crate::tensor::Value;
 
-/// Minimum number of runs that a rollback takes: fewer say nothing.
+/// Minimum number of runs for a rollback.
 pub const MIN_RUNS: u32 = 6;
-/// The same where no inputs were compared.
+/// Minimum number of runs for a rollback without replays.
 const MIN_UNCOMPARED_RUNS: u32 = 30;
 
-/// A request to roll a model back to its previous version.
+/// Request to roll a model back to its previous version.
 #[derive(Debug)]
 pub struct RollbackRequest {
-    /// The model.
+    /// Name of the model.
     pub model: ModelName,
     /// Digest of the files of the version whose runs fail.
     pub digest: Digest,
-    /// The grounds for it.
+    /// Evidence for the rollback.
     pub evidence: Evidence,
-    /// Receives the outcome; closed without one where nothing was done.
+    /// Receives the outcome; closed without an outcome if nothing was done.
     pub outcome: oneshot::Sender<RollbackOutcome>,
 }
 
@@ -36,13 +36,13 @@ pub struct RollbackRequest {
 pub enum RollbackOutcome {
     /// Another version is active.
     Replaced,
-    /// The active version stays. What the previous version made of each input.
+    /// The active version stays. Holds the result of each input on the previous version.
     Kept(Vec<Replayed>),
-    /// The active version stays: the evidence does not suffice for the way in which memory allows the load.
-    NotEnough,
+    /// The active version stays: the evidence does not suffice for the load that memory allows.
+    InsufficientEvidence,
     /// The active version stays: no other version could be loaded.
     Unavailable {
-        /// Another attempt may succeed.
+        /// `true` if another attempt may succeed.
         may_retry: bool,
     },
 }
@@ -50,20 +50,20 @@ pub enum RollbackOutcome {
 /// Result of a failed input on the previous version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replayed {
-    /// The previous version answers it: the failure counts.
-    Answered,
-    /// The previous version fails as well: the failure does not count.
+    /// The run succeeded: the failure counts.
+    Succeeded,
+    /// The run failed as well: the failure does not count.
     Failed,
-    /// The run was cut short, by its deadline or for memory: it says nothing.
+    /// The run was interrupted by its deadline or a lack of memory, and decides nothing.
     Unknown,
 }
 
-/// An input on which a run failed, and the outputs that were wanted.
+/// Input of a failed run, and the requested outputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FailedInput {
-    /// The inputs, by name.
+    /// Inputs by name.
     pub inputs: Vec<(String, Value)>,
-    /// The outputs that were wanted; all where none is named.
+    /// Requested outputs; empty for all outputs.
     pub outputs: Vec<String>,
 }
 
@@ -76,27 +76,27 @@ pub struct Evidence {
     pub confirmed: u32,
     /// Failures since then.
     pub unverified: u32,
-    /// Random sample of the inputs of the unverified failures. One that was drawn twice weighs twice.
+    /// Random sample of the inputs of the unverified failures. An input that was drawn twice weighs twice.
     pub inputs: Vec<Arc<FailedInput>>,
-    /// Runs that ended with 500, whether their inputs could be kept or not.
+    /// Runs that ended with 500, including those whose inputs could not be kept.
     pub errors: u32,
 }
 
 impl Evidence {
-    /// Returns whether more than half of at least [`MIN_RUNS`] runs failed.
+    /// Returns `true` if more than half of at least [`MIN_RUNS`] runs failed.
     #[must_use]
     pub fn is_majority(&self) -> bool {
         is_majority(self.failures(), self.succeeded)
     }
 
-    /// Returns whether more than three quarters of at least 30 runs ended with 500: enough where nothing is compared.
+    /// Returns `true` if more than three quarters of at least 30 runs ended with 500, which suffices without replays.
     #[must_use]
     pub fn is_clear_majority(&self) -> bool {
         let runs = u64::from(self.errors) + u64::from(self.succeeded);
         runs >= u64::from(MIN_UNCOMPARED_RUNS) && 4 * u64::from(self.errors) > 3 * runs
     }
 
-    /// Returns whether a load can decide: alongside the active version by replays, `in_place` of it by majority.
+    /// Returns `true` if a load can decide: by replays alongside the active version, by the majority `in_place` of it.
     #[must_use]
     pub fn suffices(&self, in_place: bool) -> bool {
         if in_place {
@@ -106,30 +106,32 @@ impl Evidence {
         }
     }
 
-    /// Returns whether the previous version becomes active, by what it made of the inputs.
+    /// Returns `true` if the previous version becomes active, by the results of the replays.
     ///
-    /// Alongside the active version, the failures that count must be more than half of at least [`MIN_RUNS`] runs. Of
-    /// the sample, most must be answered; any is enough while the active version has not answered a single request.
-    /// Loaded in place of the active version, the previous version stays unless it fails on all that was compared.
+    /// Alongside the active version, the failures that count must be more than half of at least [`MIN_RUNS`] runs. Most
+    /// replays must succeed; one is enough while no run of the active version has succeeded. In place of the active
+    /// version, the previous version stays unless all its replays failed.
     #[must_use]
     pub fn confirms(&self, replayed: &[Replayed], in_place: bool) -> bool {
-        let (answered, compared) = counts(replayed);
+        let (succeeded, compared) = counts(replayed);
         if in_place {
-            return answered > 0 || compared == 0;
+            return succeeded > 0 || compared == 0;
         }
         let failures = self.confirmed + share(self.unverified, replayed);
-        let is_typical = 2 * answered > compared || self.succeeded == 0;
-        answered > 0 && is_typical && is_majority(failures, self.succeeded)
+        let is_typical = 2 * succeeded > compared || self.succeeded == 0;
+        succeeded > 0 && is_typical && is_majority(failures, self.succeeded)
     }
 
-    /// Returns the reason for a rollback, in words.
+    /// Returns the reason for a rollback, for the log and for callers.
     #[must_use]
     pub fn reason(&self, replayed: &[Replayed]) -> String {
-        let (answered, compared) = counts(replayed);
+        let (succeeded, compared) = counts(replayed);
         if compared == 0 {
             return self.to_string();
         }
-        format!("{self}, and the previous version answers {answered} of {compared} failed inputs")
+        format!(
+            "{self}, and the previous version succeeds on {succeeded} of {compared} failed inputs"
+        )
     }
 
     fn failures(&self) -> u32 {
@@ -145,22 +147,22 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// Returns how many of `failures` count, by a sample of them that was replayed.
+/// Returns the number of `failures` that count, as estimated from the replays of a sample.
 #[must_use]
 pub fn share(failures: u32, replayed: &[Replayed]) -> u32 {
-    let (answered, compared) = counts(replayed);
-    let share = u64::from(failures) * u64::from(answered) / u64::from(compared.max(1));
+    let (succeeded, compared) = counts(replayed);
+    let share = u64::from(failures) * u64::from(succeeded) / u64::from(compared.max(1));
     u32::try_from(share).unwrap_or(u32::MAX)
 }
 
-/// Returns how many inputs were answered, and how many were answered or failed.
+/// Returns the number of replays that succeeded, and of those that succeeded or failed.
 fn counts(replayed: &[Replayed]) -> (u32, u32) {
     let count = |wanted| {
         let count = replayed.iter().filter(|one| **one == wanted).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     };
-    let answered = count(Replayed::Answered);
-    (answered, answered + count(Replayed::Failed))
+    let succeeded = count(Replayed::Succeeded);
+    (succeeded, succeeded + count(Replayed::Failed))
 }
 
 fn is_majority(failures: u32, succeeded: u32) -> bool {

@@ -176,7 +176,7 @@ async fn a_version_that_fails_on_all_former_requests_gives_way_although_bad_ones
         reason
             .as_str()
             .unwrap()
-            .contains("the previous version answers"),
+            .contains("the previous version succeeds on"),
         "{reason}"
     );
     assert_eq!(released.said(ROLLED_BACK), 1);

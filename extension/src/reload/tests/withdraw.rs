@@ -59,7 +59,7 @@ async fn the_version_before_answers_again_and_stays_until_the_source_changes() {
     let outcome = bench.roll_back(&reloader, failures(6, &[GOOD; 3])).await;
     assert_eq!(outcome, RollbackOutcome::Replaced);
     assert_eq!(bench.version(&reloader).as_ref(), Some(&good));
-    let reason = "6 of 6 runs failed inside ONNX Runtime, and the previous version answers 3 of 3 failed inputs";
+    let reason = "6 of 6 runs failed inside ONNX Runtime, and the previous version succeeds on 3 of 3 failed inputs";
     assert!(bench.problem(&reloader).unwrap().contains(reason));
     assert_eq!(reloader.check().await, Outcome::Current);
     assert_eq!(bench.version(&reloader).as_ref(), Some(&good));
@@ -80,13 +80,13 @@ async fn the_version_before_answers_again_and_stays_until_the_source_changes() {
 
 #[tokio::test]
 async fn inputs_on_which_the_version_before_fails_as_well_change_nothing() {
-    use Replayed::{Answered, Failed};
+    use Replayed::{Succeeded, Failed};
     for (mode, inputs, results) in [
         (Reload::Overlap, &[BAD; 3][..], vec![Failed; 3]),
         (
             Reload::Overlap,
             &[BAD, GOOD, BAD],
-            vec![Failed, Answered, Failed],
+            vec![Failed, Succeeded, Failed],
         ),
         (Reload::Replace, &[BAD, BAD], vec![Failed; 2]),
     ] {
@@ -130,7 +130,7 @@ async fn where_memory_does_not_hold_both_it_takes_a_clear_majority_of_many_runs(
     refused.errors = 0;
     for evidence in [failures(20, &[GOOD; 3]), refused] {
         let outcome = bench.roll_back(&reloader, evidence).await;
-        assert_eq!(outcome, RollbackOutcome::NotEnough);
+        assert_eq!(outcome, RollbackOutcome::InsufficientEvidence);
         assert_eq!(
             (bench.version(&reloader), bench.loads()),
             (active.clone(), loads)
@@ -150,7 +150,7 @@ async fn without_an_input_to_compare_nothing_is_loaded_alongside() {
     let (bench, reloader, _) = Bench::released(Reload::Overlap, b"model one", b"fails two").await;
     let (active, loads) = (bench.version(&reloader), bench.loads());
     let outcome = bench.roll_back(&reloader, failures(1_000, &[])).await;
-    assert_eq!(outcome, RollbackOutcome::NotEnough);
+    assert_eq!(outcome, RollbackOutcome::InsufficientEvidence);
     assert_eq!((bench.version(&reloader), bench.loads()), (active, loads));
 }
 

@@ -8,7 +8,7 @@ use crate::clock::{Clock as _, Thaws};
 use crate::models::Models;
 use crate::scheduler::Limits;
 use crate::scheduler::stub;
-use crate::status::{Command, Status};
+use crate::status::{ModelCommand, Status};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -18,7 +18,7 @@ struct AwaitModelBench {
     thaws: Thaws,
     name: ModelName,
     context: ServerContext,
-    commands: Receiver<Command>,
+    commands: Receiver<ModelCommand>,
 }
 
 impl AwaitModelBench {
@@ -63,8 +63,8 @@ impl AwaitModelBench {
     fn check_ends(&self, problem: Option<&str>) {
         let now = self.wall.now();
         self.context.status.update(&self.name, |status| {
-            status.attempts += 1;
-            status.attempted_at = Some(now);
+            status.checks_ended += 1;
+            status.check_ended_at = Some(now);
             status.problem = problem.map(str::to_owned);
             if problem.is_none() {
                 status.checked_at = Some(now);
@@ -79,7 +79,7 @@ impl AwaitModelBench {
             .clone();
         self.context
             .status
-            .update(&self.name, |status| status.busy = true);
+            .update(&self.name, |status| status.is_busy = true);
         self.context.status.replacement_began(&self.name, &by);
         drop(self.context.models.take_out(&self.name));
     }
@@ -90,10 +90,10 @@ impl AwaitModelBench {
         let version = loaded.version.clone();
         self.context.models.swap(loaded);
         let now = self.wall.now();
-        self.context.status.answers(&self.name, &version, now);
+        self.context.status.activated(&self.name, &version, now);
         self.context
             .status
-            .update(&self.name, |status| status.busy = false);
+            .update(&self.name, |status| status.is_busy = false);
         self.check_ends(problem);
     }
 
@@ -172,7 +172,7 @@ async fn a_stale_version_is_checked_first_and_the_new_one_serves() {
     let mut commands = std::mem::replace(&mut bench.commands, tokio::sync::mpsc::channel(1).1);
     let checks = async {
         let command = commands.recv().await;
-        assert!(matches!(command, Some(Command::Check(model)) if model == bench.name));
+        assert!(matches!(command, Some(ModelCommand::Check(model)) if model == bench.name));
         bench.load("2");
         bench.check_ends(None);
     };

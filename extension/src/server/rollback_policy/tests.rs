@@ -53,7 +53,7 @@ fn decoded(first: i64, second: u32, length: usize) -> Decoded {
 /// Returns the result of an input on the previous version.
 fn replayed(input: &FailedInput) -> Replayed {
     if input.inputs == decoded(1, second(input), 2).inputs {
-        Replayed::Answered
+        Replayed::Succeeded
     } else {
         Replayed::Failed
     }
@@ -116,7 +116,7 @@ impl PolicyBench {
 
     fn reload(&mut self, evidence: &Evidence) -> RollbackOutcome {
         if !evidence.suffices(self.in_place) {
-            return RollbackOutcome::NotEnough;
+            return RollbackOutcome::InsufficientEvidence;
         }
         self.loads += 1;
         let replayed: Vec<_> = evidence

@@ -34,7 +34,7 @@ pub(in crate::server) async fn ready(
         .models
         .names()
         .filter(|name| context.models.current(name).is_none())
-        .map(|name| context.status.why_missing(name))
+        .map(|name| context.status.unavailable_reason(name))
         .collect();
     if missing.is_empty() {
         Ok(json(StatusCode::OK, b"{\"ready\":true}".to_vec()))
@@ -50,7 +50,7 @@ pub(in crate::server) fn model_ready(
 ) -> Result<ApiResponse, ApiError> {
     let name = find_model(&target.model, context)?;
     let Some(loaded) = context.models.current(name) else {
-        return Err(ApiError::NotReady(context.status.why_missing(name)));
+        return Err(ApiError::NotReady(context.status.unavailable_reason(name)));
     };
     check_target(target, &loaded)?;
     let body = serde_json::json!({

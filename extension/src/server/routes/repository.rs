@@ -67,7 +67,7 @@ pub(in crate::server) async fn index(
                 name: name.as_str(),
                 version: String::new(),
                 state: "UNAVAILABLE",
-                reason: context.status.why_missing(name),
+                reason: context.status.unavailable_reason(name),
             },
         }
     });
@@ -135,11 +135,11 @@ async fn check_now(
     let check = async {
         // A running check may have polled the source before the caller published its version.
         let now = status.borrow_and_update().clone();
-        if now.busy {
-            check_ended(&mut status, now.attempts).await;
+        if now.is_busy {
+            check_ended(&mut status, now.checks_ended).await;
         }
-        let before = status.borrow_and_update().attempts;
-        context.status.want_check(name);
+        let before = status.borrow_and_update().checks_ended;
+        context.status.request_check(name);
         check_ended(&mut status, before).await
     };
     let ended = context.thaws.within(&*context.clock, deadline, check).await;
@@ -150,18 +150,18 @@ async fn check_now(
     match status.problem {
         None => Ok(()),
         Some(_) if context.models.current(name).is_none() => {
-            Err(ApiError::NotReady(context.status.why_missing(name)))
+            Err(ApiError::NotReady(context.status.unavailable_reason(name)))
         }
-        Some(problem) if status.checked_at < status.asked_at => Err(ApiError::NotReady(format!(
-            "cannot check the source of model {model:?}: {problem}"
-        ))),
+        Some(problem) if status.checked_at < status.check_started_at => Err(ApiError::NotReady(
+            format!("cannot check the source of model {model:?}: {problem}"),
+        )),
         Some(problem) => Err(ApiError::NewestNotActive { model, problem }),
     }
 }
 
 /// Waits until more than this number of checks have ended.
 async fn check_ended(status: &mut watch::Receiver<ModelStatus>, checks: u64) -> ModelStatus {
-    let ended = status.wait_for(|now| now.attempts > checks).await;
+    let ended = status.wait_for(|now| now.checks_ended > checks).await;
     ended.map(|now| now.clone()).unwrap_or_default()
 }
 

@@ -30,7 +30,7 @@ pub(in crate::server) fn statistics(
     };
     let name = find_model(&target.model, context)?;
     let Some(loaded) = context.models.current(name) else {
-        return Err(ApiError::NotReady(context.status.why_missing(name)));
+        return Err(ApiError::NotReady(context.status.unavailable_reason(name)));
     };
     check_target(target, &loaded)?;
     let response = response(&[context.observer.statistics(&loaded)]);

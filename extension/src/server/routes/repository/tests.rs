@@ -11,7 +11,7 @@ use crate::clock::{Clock as _, Thaws};
 use crate::models::Models;
 use crate::scheduler::Limits;
 use crate::scheduler::stub;
-use crate::status::{Command, Status};
+use crate::status::{ModelCommand, Status};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -23,7 +23,7 @@ struct RepositoryBench {
 
 impl RepositoryBench {
     /// RepositoryBench with an active version.
-    fn new() -> (Self, Receiver<Command>) {
+    fn new() -> (Self, Receiver<ModelCommand>) {
         let wall = Wall::new();
         let name = ModelName::parse("wine").unwrap();
         let models = Models::new([name.clone()]);
@@ -48,16 +48,16 @@ impl RepositoryBench {
     fn begins(&self) {
         let now = self.wall.now();
         self.context.status.update(&self.name, |status| {
-            status.busy = true;
-            status.asked_at = Some(now);
+            status.is_busy = true;
+            status.check_started_at = Some(now);
         });
     }
 
     fn ends(&self, is_reachable: bool, problem: Option<&str>) {
         let now = self.wall.now();
         self.context.status.update(&self.name, |status| {
-            status.busy = false;
-            status.attempts += 1;
+            status.is_busy = false;
+            status.checks_ended += 1;
             status.problem = problem.map(str::to_owned);
             if is_reachable {
                 status.checked_at = Some(now);
@@ -94,7 +94,7 @@ async fn the_response_follows_the_check_and_names_its_outcome() {
         let (bench, mut commands) = RepositoryBench::new();
         let check = async {
             let command = commands.recv().await;
-            assert!(matches!(command, Some(Command::Check(model)) if model == bench.name));
+            assert!(matches!(command, Some(ModelCommand::Check(model)) if model == bench.name));
             bench.wall.pass(MINUTE / 2);
             bench.begins();
             tokio::time::sleep(MINUTE / 3).await;
