@@ -8,7 +8,6 @@ mod idle_cost;
 mod init_timeout;
 mod interrupted_loads;
 mod managed_instances;
-mod process_exit;
 mod reset;
 mod short_invocations;
 mod sigkill_in_init;

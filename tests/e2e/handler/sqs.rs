@@ -77,32 +77,6 @@ async fn the_bad_messages_of_a_batch_come_again() {
     lambda.wait_for("not a prediction request").await.unwrap();
 }
 
-/// As when a bucket's notifications are pointed at the queue, and as tools on Windows write JSON.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_of_s3_fails_alone_and_a_byte_order_mark_fails_nothing() {
-    let (_s3, lambda) = wine().await;
-    let good = features(2).to_string();
-    let marked = format!("\u{feff}{good}");
-    let notification = sample("s3.json").to_string();
-    let bodies = [
-        r#"{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"uploads"}"#,
-        &good,
-        &marked,
-        &notification,
-    ];
-    let answer = lambda.answer(&event(&bodies)).await.unwrap();
-    let bad = json!([{ "itemIdentifier": "m0" }, { "itemIdentifier": "m3" }]);
-    assert_eq!(answer, json!({ "batchItemFailures": bad }));
-    let line = lambda.wait_for("s3:TestEvent").await.unwrap();
-    for part in ["m0", "a message must hold", "features, instances"] {
-        assert!(line.contains(part), "{line}");
-    }
-    lambda
-        .wait_for("a notification of Amazon S3")
-        .await
-        .unwrap();
-}
-
 /// Whatever form the messages have, for a model of several inputs.
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_and_requests_of_the_open_inference_protocol_are_messages_too() {
@@ -120,22 +94,4 @@ async fn objects_and_requests_of_the_open_inference_protocol_are_messages_too() 
     let answer = lambda.answer(&event(&bodies)).await.unwrap();
     let bad = json!([{ "itemIdentifier": "m4" }]);
     assert_eq!(answer, json!({ "batchItemFailures": bad }));
-}
-
-/// No message vanishes, also where nobody reads `batchItemFailures`.
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_model_the_whole_batch_comes_again() {
-    let s3 = S3Server::start().await.unwrap();
-    let builder = lambda(&s3).timeout_seconds(2);
-    let lambda = builder
-        .env("MODEL_INIT_BUDGET", "1s")
-        .start()
-        .await
-        .unwrap();
-    let invocation = lambda
-        .invoke(&event(&[features(1), features(2)]))
-        .await
-        .unwrap();
-    let failure = invocation.function_error().unwrap();
-    assert_eq!(failure.error_type, "Model.NotReady", "{failure:?}");
 }

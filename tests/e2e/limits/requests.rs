@@ -1,6 +1,5 @@
 //! Requests that are too large, too slow, too many, or too much for the model.
 
-use http::StatusCode;
 use lab::http::{HttpResponse, post, request};
 use lab::s3::S3Server;
 use serde_json::{Value, json};
@@ -159,28 +158,6 @@ async fn a_deadline_stops_the_run_and_the_next_request_has_its_turn() {
         "{}",
         answer.text()
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_goes_away_stops_the_run() {
-    let s3 = s3_with("slow.onnx").await;
-    // One run at a time, on any machine.
-    let alone = Alone::ready(&s3, &[("MODEL_THREADS", "256")]).await;
-    let body = trips(ENDLESS).to_string();
-    let length = body.len();
-    let path = "/v2/models/wine/infer";
-    let text = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
-    let caller = begin(&alone, &text).await;
-    // The model is at work for the caller once another one does not get its turn.
-    let at_work = async {
-        while run(&alone, 1, Some(now_ms() + 300)).await.status != StatusCode::GATEWAY_TIMEOUT {}
-    };
-    tokio::time::timeout(lab::WAIT_LIMIT, at_work)
-        .await
-        .unwrap();
-    drop(caller);
-    let answer = run(&alone, 1, None).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use lab::http::HttpResponse;
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 
-use crate::support::{Alone, BUCKET, KEY, error, lambda, model, padded, s3_with, sample};
+use crate::support::{Alone, BUCKET, KEY, lambda, model, padded, s3_with, sample};
 
 const ROLLED_BACK: &str = "rollback: the previous version is active until the source changes";
 const KEPT: &str = "no rollback: the previous version fails on the same inputs";
@@ -18,7 +18,7 @@ const KEPT: &str = "no rollback: the previous version fails on the same inputs";
 /// A sidecar on which a version of these bytes has followed the one of `file`, which answered 30 requests.
 struct Released {
     alone: Alone,
-    s3: S3Server,
+    _s3: S3Server,
     new: String,
 }
 
@@ -47,7 +47,11 @@ impl Released {
         };
         let new = tokio::time::timeout(lab::WAIT_LIMIT, new).await;
         let new = new.expect("the new version");
-        Self { alone, s3, new }
+        Self {
+            alone,
+            _s3: s3,
+            new,
+        }
     }
 
     /// Sends each, and expects this status of the new version.
@@ -129,37 +133,6 @@ async fn requests_that_fail_on_both_versions_roll_nothing_back_however_many_are_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_bad_request_causes_one_load_right_after_a_swap_as_well() {
-    let good = json!({ "features": [0] });
-    let file = "gather.onnx";
-    let released = Released::start(file, padded(file, 4096), &good, &[]).await;
-    let bad = || vec![json!({ "features": [9] }); 500];
-    released.send(bad(), 400).await;
-    released.alone.process.wait_for(KEPT).await.unwrap();
-    for _ in 0..3 {
-        released.send(bad(), 400).await;
-    }
-    released.send([good], 200).await;
-    assert_eq!((released.said(KEPT), released.said(ROLLED_BACK)), (1, 0));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stricter_version_stays_after_requests_that_the_one_before_accepts() {
-    let good = json!({ "features": [0] });
-    let stricter = model("gather-stricter.onnx");
-    let released = Released::start("gather.onnx", stricter, &good, &[]).await;
-    released.send(vec![good.clone(); 4], 200).await;
-    // Three that only the version before accepts, and a caller who makes the most of them.
-    released
-        .send(vec![json!({ "features": [3] }); 3], 400)
-        .await;
-    released.send(indices(4..400), 400).await;
-    released.alone.process.wait_for(KEPT).await.unwrap();
-    released.send([good], 200).await;
-    assert_eq!(released.said(ROLLED_BACK), 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_fails_on_all_former_requests_gives_way_although_bad_ones_come_between() {
     let good = json!({ "features": [3] });
     let stricter = model("gather-stricter.onnx");
@@ -180,34 +153,6 @@ async fn a_version_that_fails_on_all_former_requests_gives_way_although_bad_ones
         "{reason}"
     );
     assert_eq!(released.said(ROLLED_BACK), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tree_that_asks_for_a_feature_too_many_gives_way_after_six_runs() {
-    let request = json!({ "features": [[1, 2]] });
-    let broken = model("tree-fails.onnx");
-    let released = Released::start("linear.onnx", broken, &request, &[]).await;
-    let client = released.alone.client();
-    for _ in 0..6 {
-        let answer = client.post("/predict", &request).await.unwrap();
-        assert_eq!(answer.status, 500);
-        let said: Value = answer.json().unwrap();
-        assert!(error(&said).contains("TreeEnsemble"), "{said}");
-    }
-    released.alone.process.wait_for(ROLLED_BACK).await.unwrap();
-    let answer = client.post("/predict", &request).await.unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(answer.json().unwrap()["prediction"], json!([[8.0]]));
-    // The source still holds the other.
-    let seen = released.s3.requests().len();
-    let asked_again = |requests: &[_]| requests.len() >= seen + 2;
-    released
-        .s3
-        .wait_for_requests("two checks", asked_again)
-        .await
-        .unwrap();
-    let answer = client.post("/predict", &request).await.unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

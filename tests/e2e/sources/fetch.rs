@@ -381,12 +381,6 @@ async fn a_flipped_byte_of_any_part_is_noticed() {
     assert_eq!(fetched.transferred, 2 * SIZE);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_came_of_every_part_before_a_fetch_was_given_up_is_not_asked_for_again() {
-    let bench = Bench::with(SPLIT).await;
-    goes_on_after_it_was_given_up(&bench, SIZE).await;
-}
-
 /// Gives a fetch of `size` bytes up when a half of each of three parts has come, and ends it with another.
 async fn goes_on_after_it_was_given_up(bench: &Bench, size: u64) {
     let gate = Gate::new();

@@ -89,35 +89,6 @@ async fn a_model_that_answers_goes_on_while_s3_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_transfer_is_begun_anew_and_never_loaded() {
-    type Break = fn(Rule) -> Rule;
-    let breaks: [(&str, usize, Break); 5] = [
-        ("reset", 1, |rule| rule.reset_after(400)),
-        ("cut short", 1, |rule| rule.truncate_after(400)),
-        ("a flipped byte", 1, |rule| rule.flip(400)),
-        ("throttled twice", 2, |rule| rule.status(503, "SlowDown")),
-        ("broken twice", 2, |rule| rule.truncate_after(1)),
-    ];
-    for (what, times, fault) in breaks {
-        let s3 = s3_with("wine-v1.onnx").await;
-        s3.fail(fault(Rule::on("GET").key(KEY).first(times)));
-        let alone = Alone::ready(&s3, &[]).await;
-        let answer = alone.predict(WINE.rows.len()).await.json().unwrap();
-        WINE.v1.check(&answer, 0..WINE.rows.len());
-        assert_eq!(s3.requests().len(), times + 1, "{what}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_overwrite_between_two_attempts_is_never_mixed() {
-    let s3 = s3_with("wine-v1.onnx").await;
-    s3.fail(Rule::on("GET").first(1).truncate_after(400));
-    s3.fail(Rule::on("GET").nth(2).overwrite(model("wine-v2.onnx")));
-    let alone = Alone::ready(&s3, &[]).await;
-    WINE.v2.check(&alone.predict(9).await.json().unwrap(), 0..9);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_first_byte_is_waited_for_by_the_request_itself() {
     let s3 = s3_with("wine-v1.onnx").await;
     s3.fail(Rule::on("GET").latency(Duration::from_millis(300)));
