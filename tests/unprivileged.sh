@@ -1,9 +1,10 @@
 #!/bin/sh
-# Run the demo, and the lab's, the agreement and the end-to-end tests, as a user without root rights.
+# Run the demo, and the lab, agreement and end-to-end tests, as an unprivileged user.
 #
-#     unprivileged.sh        as root, after `make test`; PROGRAMS names some of the test programs
+#     unprivileged.sh        as root, after `make test`; PROGRAMS selects test binaries
 #
-# Uses what root has built: the user may read the repository and write nothing in it. Cases that need root say so.
+# Uses the binaries that root has built. The user can read the repository and cannot write to it. Tests that need root
+# report that they are skipped.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -11,7 +12,7 @@ PROGRAMS=${PROGRAMS:-agreement lab_tests e2e}
 export PROGRAMS
 [ "$(id -u)" = 0 ] || { echo "unprivileged.sh is for root; any other user runs make demo and make test" >&2; exit 1; }
 
-# The user must be able to walk to the repository: a private mount namespace opens a parent folder that is closed.
+# The user needs access to the parents of the repository: a private mount namespace replaces an inaccessible one.
 if [ "${1:-}" != --namespace ] && ! setpriv --reuid=65534 --regid=65534 --clear-groups test -r "$PWD/Makefile"; then
     exec unshare --mount --propagation private sh "$PWD/tests/unprivileged.sh" --namespace
 fi
@@ -52,11 +53,11 @@ for line in sys.stdin:
 
 echo "as a user without root rights: the demo"
 unprivileged target/debug/demo >"$home/demo.log" 2>&1 || { cat "$home/demo.log"; exit 1; }
-# What Python needs root's own interpreter for is skipped by name: a user has made the environments with another one.
+# Skip tests whose Python environment uses an interpreter that only root can execute.
 skip=
 for each in clients openapi:schemathesis; do
     if ! unprivileged test -x "target/${each#*:}/bin/python"; then
-        echo "skipped without root: end-to-end tests of ${each%:*}: their Python is closed to this user"
+        echo "skipped without root: end-to-end tests of ${each%:*}: this user cannot execute their Python"
         skip="$skip --skip ${each%:*}::"
     fi
 done

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Lay out the tests' Python function in target/functions/python: the handler, and beside it AWS's
-# runtime client from PyPI, as `pip install --target` puts it into a deployment package.
+# Install the tests' Python function in target/functions/python: the handler, and AWS's runtime client from PyPI in
+# the layout of a deployment package.
 set -eu
 
 cd "$(dirname "$0")"

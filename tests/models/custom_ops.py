@@ -1,7 +1,7 @@
-"""Makes the model that needs operators beside ONNX Runtime's own, and what it answers in Python.
+"""Creates the model with custom operators, and records its outputs in Python.
 
-The operators are those of the PyPI package onnxruntime-extensions: a tokenizer inside the model, as
-models for text are exported with, and two that change strings.
+The operators are those of the PyPI package onnxruntime-extensions: a tokenizer, as in exported text
+models, and two that transform strings.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Makes the models whose weights lie in files of their own, in external/, and runs each of them once.
+"""Creates the models with external data, in external/, and runs each of them once.
 
-external.json says for each which files it names, as the onnx package reads it. ONNX Runtime has
-loaded those that must load, and its answer was compared; those that name a file outside their own
-folder are shown to be refused.
+external.json has the files that each model references, as the onnx package reads them. ONNX Runtime
+must load the valid models with the expected outputs, and must reject those that reference a file
+outside of their folder.
 """
 
 import json
@@ -21,7 +21,7 @@ ONES = np.ones(4, np.float32)
 
 
 def external(name, location, values, offset=0):
-    """A tensor whose values lie at `offset` of the file `location`, which is written."""
+    """Returns a tensor with values at `offset` of the file `location`, and writes the file."""
     tensor = TensorProto(name=name, data_location=TensorProto.EXTERNAL)
     tensor.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
     tensor.dims.extend(values.shape)
@@ -93,7 +93,7 @@ def sparse():
 
 
 def trained():
-    """y = x + w, with a file that only training would read, and which is not there."""
+    """y = x + w, with a missing file that only training reads."""
     made = sum_of(numpy_helper.from_array(ONES, "w"))
     absent = external("a", "absent.bin", ONES)
     (HERE / "absent.bin").unlink()
@@ -102,7 +102,7 @@ def trained():
 
 
 def odd():
-    """y = x + w, where much is unusual: nothing of that keeps ONNX Runtime from loading it."""
+    """y = x + w, with unusual names and fields that ONNX Runtime accepts."""
     inline = numpy_helper.from_array(ONES, "v")
     inline.external_data.add(key="location", value="ignored.bin")
     made = sum_of(inline, external("w", ".//odd/./weights.bin", ONES)).SerializeToString()
@@ -120,7 +120,7 @@ def session(file):
 
 
 def save(name, made, expected=None, feeds=None, files=None):
-    """Writes the model; runs it, or shows that it is refused; and gives what it says of itself."""
+    """Writes the model, runs it or checks that it is rejected, and returns its metadata."""
     content = made if isinstance(made, bytes) else made.SerializeToString(deterministic=True)
     file = HERE / name
     file.write_bytes(content)
@@ -143,7 +143,7 @@ def save(name, made, expected=None, feeds=None, files=None):
         for entry in tensor.external_data
         if entry.key == "location"
     ]
-    # The package's own list leaves sparse tensors out.
+    # The list of the onnx package lacks sparse tensors.
     return {
         "external": sorted({*entries, *(files or [])}),
         "metadata": {entry.key: entry.value for entry in read.metadata_props},

@@ -1,8 +1,8 @@
-"""Makes the small models that ask one question each of the engine, and runs each of them once.
+"""Creates small models that each test one feature of the engine, and runs each of them once.
 
-Every valid one is loaded and run by ONNX Runtime here, and its answer compared, so that a test
-which fails on it has found something in the engine and not in the model. The two broken ones are
-shown to be refused. Run wine.py first: truncated.onnx is cut from wine-v1.onnx.
+ONNX Runtime loads and runs every valid model here, and the outputs are compared, so that a failing
+test is a fault of the engine and not of the model. The two invalid models must be rejected. Run
+wine.py first: truncated.onnx is a part of wine-v1.onnx.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ FLOAT = TensorProto.FLOAT
 INT64 = TensorProto.INT64
 STRING = TensorProto.STRING
 
-# Name in ONNX -> its number, and a sample with the extremes of the type.
+# ONNX type -> its number, and a sample with the extremes of the type.
 DATATYPES = {
     "float": (FLOAT, np.array([[0.1, -np.inf]], np.float32)),
     "double": (TensorProto.DOUBLE, np.array([[0.1, -1e300]], np.float64)),
@@ -114,7 +114,7 @@ def identity():
         if name != "bfloat16":
             expect(file, {"x": sample}, sample)
             continue
-        # numpy itself has no bfloat16: its values go in and come out as their bits.
+        # numpy has no bfloat16: the values are passed as bits.
         bits = sample.view(np.uint16)
         value = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, datatype)
         [found] = open_session(file).run_with_ort_values(None, {"x": value})
@@ -127,7 +127,7 @@ def identity():
 
 
 def shapes():
-    """Ranks and dimensions other than two free ones, and more than one input or output."""
+    """Other ranks and dimensions, and several inputs or outputs."""
     two = ["N", 2]
     a = np.array([[1, 2], [3, 4]], np.float32)
     b = np.array([[10, 20], [30, 40]], np.float32)
@@ -178,7 +178,7 @@ def shapes():
     )
     expect("no-input.onnx", {}, np.array([1, 2, 3], np.float32))
 
-    # A valid model that takes a picture: what an overwritten object may turn out to be.
+    # A valid image model, as an overwrite by mistake may leave.
     save(
         "wrong-signature.onnx",
         [helper.make_node("GlobalAveragePool", ["image"], ["score"])],
@@ -190,7 +190,7 @@ def shapes():
 
 
 def containers():
-    """Outputs that are no tensor."""
+    """Outputs other than tensors."""
     x = np.array([[1, -2]], np.float32)
 
     save(
@@ -204,7 +204,7 @@ def containers():
     )
     expect("sequence.onnx", {"x": x}, [x, -x])
 
-    # A state that the caller carries: it begins empty and grows with each request.
+    # A state that starts empty and grows with each request.
     parts = helper.make_tensor_sequence_value_info("parts", FLOAT, FREE)
     grown = helper.make_tensor_sequence_value_info("grown", FLOAT, FREE)
     insert = helper.make_node("SequenceInsert", ["parts", "x"], ["grown"])
@@ -212,7 +212,7 @@ def containers():
     expect("sequence-grows.onnx", {"parts": [], "x": x}, [x])
     expect("sequence-grows.onnx", {"parts": [x], "x": -x}, [x, -x])
 
-    # An Optional with nothing in it, beside a tensor. ONNX Runtime answers; bindings may not.
+    # An empty Optional and a tensor. ONNX Runtime returns it, which bindings may not support.
     inner = helper.make_tensor_type_proto(FLOAT, FREE)
     save(
         "optional-empty.onnx",
@@ -230,8 +230,8 @@ def containers():
 
 
 def strings():
-    """Text through the model, as it is and in upper case."""
-    # The locale "C" is on every system, in the smallest image too; the default, en_US, is not.
+    """Strings, unchanged and in upper case."""
+    # The locale "C" exists on every system, unlike the default, en_US.
     save(
         "strings.onnx",
         [
@@ -249,10 +249,10 @@ def strings():
 
 
 def slow():
-    """As slow as the caller asks: `trips` matrix products, one after the other.
+    """A run of `trips` consecutive matrix products.
 
-    The product of a matrix of ones and one of 1/128 is the matrix of ones again, exactly, so the
-    answer is 1 however long it ran. Between the products the run can be stopped.
+    The product of a matrix of ones and a matrix of 1/128 is exactly the matrix of ones, so the
+    output is always 1. A run can be cancelled between the products.
     """
     size = 128
     square = helper.make_tensor("square", INT64, [2], [size, size])
@@ -293,8 +293,8 @@ def slow():
 
 
 def hungry():
-    """A file of a few hundred bytes that takes most of a gigabyte to load: ONNX Runtime computes what is
-    constant while it loads, here the sum over an expanded tensor of 400 MB. Not loaded here, for that reason.
+    """A file of a few hundred bytes whose load needs most of a gigabyte: ONNX Runtime folds constants during
+    the load, here the sum over an expanded tensor of 400 MB. Not loaded by this script.
     """
     save(
         "hungry.onnx",
@@ -313,7 +313,7 @@ def hungry():
 
 
 def sized():
-    """A model whose request says how much memory a run takes: as many zeros as the input's value, and their maximum."""
+    """A model whose input sets the memory of a run: that many zeros, and their maximum."""
     save(
         "sized.onnx",
         [
@@ -327,7 +327,7 @@ def sized():
 
 
 def broken():
-    """Bytes that are no model."""
+    """Files that are not models."""
     (HERE / "garbage.onnx").write_bytes(b"This is not a model, it is a sentence.\n")
     expect_refused("garbage.onnx")
     whole = (HERE / "wine-v1.onnx").read_bytes()
@@ -336,9 +336,9 @@ def broken():
 
 
 def fails():
-    """The wine model of version 1, in which every run fails: twice as many numbers are to be shaped as there are.
+    """Version 1 of the wine model with a Reshape that fails in every run.
 
-    It loads, and its signature is the same, so that only a run can tell.
+    It loads with the same signature, so that only a run reveals the failure.
     """
     model = onnx.load(HERE / "wine-v1.onnx")
     for node in model.graph.node:
@@ -374,7 +374,7 @@ def expect_failure(file, feeds):
 
 
 def rollbacks():
-    """Models of which some runs fail, by their inputs or whatever these are."""
+    """Models whose runs fail for some inputs or for all."""
     indices, floats = ["N"], ["N", 2]
     table = helper.make_tensor("table", FLOAT, [4], [10.0, 11.0, 12.0, 13.0])
     save(
@@ -396,7 +396,7 @@ def rollbacks():
     )
     expect_failure("gather-stricter.onnx", {"x": np.array([3])})
 
-    # A free number of rows, and a Reshape that takes one.
+    # A free number of rows, and a Reshape that accepts one.
     save(
         "one-row.onnx",
         [
@@ -417,8 +417,8 @@ def rollbacks():
     expect("one-row.onnx", {"x": one}, np.array([[8]], np.float32))
     expect_failure("one-row.onnx", {"x": np.concatenate([one, one])})
 
-    # The same signature: one whose every run works, and one whose every run fails, in a tree that asks for a feature
-    # beyond those of the input.
+    # The same signature: a model whose every run succeeds, and one whose every run fails in a tree with a feature index
+    # beyond the input.
     save(
         "linear.onnx",
         [helper.make_node("MatMul", ["x", "weights"], ["y"])],

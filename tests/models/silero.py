@@ -1,8 +1,8 @@
-"""Writes down what ONNX Runtime in Python makes of the networks in the PyPI package silero-vad.
+"""Records the outputs of the networks in the PyPI package silero-vad by ONNX Runtime in Python.
 
-They find speech in sound, 32 ms at a time, and their state goes from each call into the next.
-PyTorch exported them: one by its exporter of today, which is built on torch.export, one by that of
-before. Run `make fixtures` first, which fetches them.
+The networks detect speech in pieces of 32 ms, and the caller passes their state from each call to
+the next. PyTorch's current exporter, based on torch.export, exported one of them, and its previous
+exporter the other. Run `make fixtures` first, which downloads them.
 """
 
 import json

@@ -1,11 +1,11 @@
-"""Trains the wine classifiers, converts them to ONNX, and writes scikit-learn's own answers.
+"""Trains the wine classifiers, converts them to ONNX, and records scikit-learn's predictions.
 
-scikit-learn's wine data set (178 wines, 13 chemical measurements, three cultivars) is what a
-user's own model looks like: a pipeline, converted with the defaults of skl2onnx, so the answer is
-a tensor of labels and a sequence of maps (ZipMap).
+scikit-learn's wine data set (178 wines, 13 chemical measurements, three cultivars) stands for a
+typical model: a pipeline, converted with the defaults of skl2onnx, whose outputs are a tensor of
+labels and a sequence of maps (ZipMap).
 
 The references in wine.json come from `predict` and `predict_proba`, never from ONNX. Both sides
-see the same numbers: scikit-learn is given the rows as float32, and each decimal in the file names
+process the same numbers: scikit-learn gets the rows as float32, and each decimal in the file is
 exactly that float32. The script fails unless ONNX Runtime agrees with every reference.
 """
 
@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 HERE = Path(__file__).resolve().parent
 TOLERANCE = 1e-5
-# A test of a reload has to see from the answers which version gave them.
+# Tests of reloads identify the version by its outputs.
 MIN_ROWS_THAT_DIFFER = 15
 
 
@@ -32,12 +32,12 @@ def logistic():
 
 
 def small_forest():
-    """Stumps: a worse model on purpose, so that many rows change their label."""
+    """Stumps: a deliberately worse model, so that many rows change their label."""
     return RandomForestClassifier(n_estimators=5, max_depth=1, random_state=3, n_jobs=1)
 
 
 def reference(model, rows):
-    """Results of scikit-learn for `rows`."""
+    """Predictions of scikit-learn for `rows`."""
     return {
         "classes": model.classes_.tolist(),
         "labels": model.predict(rows).tolist(),
@@ -48,8 +48,8 @@ def reference(model, rows):
 def convert(model, rows, file, graph):
     """Writes `model` to `file` with the defaults of skl2onnx."""
     onnx_model = to_onnx(model, rows[:1])
-    # skl2onnx leaves the graph's name and the order of the operator sets to chance; a rebuild must
-    # give the same bytes.
+    # The graph's name and the order of the operator sets are random in skl2onnx; a rebuild must
+    # produce the same bytes.
     onnx_model.graph.name = graph
     opsets = sorted(onnx_model.opset_import, key=lambda opset: opset.domain)
     del onnx_model.opset_import[:]
@@ -58,7 +58,7 @@ def convert(model, rows, file, graph):
 
 
 def check(file, rows, expected):
-    """Fails unless ONNX Runtime gives the labels and probabilities of `expected`."""
+    """Fails unless ONNX Runtime returns the labels and probabilities of `expected`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
@@ -78,12 +78,12 @@ def check(file, rows, expected):
 
 
 def decimals(rows):
-    """The shortest decimals that name these float32 values, as JSON rows, one a line."""
+    """Shortest decimals of these float32 values, as JSON rows, one per line."""
     lines = []
     for row in rows:
         words = [np.format_float_positional(value, trim="-") for value in row]
         for word, value in zip(words, row, strict=True):
-            # Read as a double and narrowed, or read as a float32 at once: the same number.
+            # The same number, whether parsed as a double and narrowed or parsed as a float32.
             if np.float32(float(word)) != value or np.float32(word) != value:
                 raise SystemExit(f"{word} does not name the float32 {value!r}")
         lines.append("[" + ",".join(words) + "]")
@@ -128,7 +128,7 @@ def main():
         raise SystemExit("the two versions cannot be told apart by their answers")
 
     text = to_json(data, rows, references)
-    # The file is put together by hand to keep its decimals; it has to be JSON all the same.
+    # The file is written by hand to keep its decimals: check that it is valid JSON.
     json.loads(text)
     (HERE / "wine.json").write_text(text)
 

@@ -1,12 +1,11 @@
-"""Makes the zoo: small models as people export them, and what ONNX Runtime in Python makes of them.
+"""Creates the zoo: small models of common exporters, with their outputs by ONNX Runtime in Python.
 
-Each model is trained and exported by the tool that its users export with, run here by ONNX Runtime,
-and written with its inputs and outputs to zoo.json. The expected metadata comes from ONNX Runtime as
-well. What /predict has to answer is put together here from the same outputs: which of them is the
-prediction is said for each model by hand.
+Each model is trained and exported by a common tool, run here by ONNX Runtime, and recorded with its
+inputs, outputs and metadata in zoo.json. The expected response of /predict is built from the same
+outputs; the output that is the prediction is set for each model by hand.
 
-The models of tf2onnx are made by zoo_tensorflow.py and those of PyTorch by zoo_pytorch.py, each in an environment of
-its own; run them first.
+zoo_tensorflow.py creates the models of tf2onnx and zoo_pytorch.py those of PyTorch, each in its own environment; run
+them first.
 """
 
 import json
@@ -57,7 +56,7 @@ NUMPY = {
 
 
 def save(model, name):
-    """Writes a model such that the same versions of everything give the same bytes."""
+    """Writes a model reproducibly: the same package versions produce the same bytes."""
     model.graph.name = name
     opsets = sorted(model.opset_import, key=lambda opset: opset.domain)
     del model.opset_import[:]
@@ -66,7 +65,7 @@ def save(model, name):
 
 
 def element(value):
-    """A scalar as the JSON forms write it."""
+    """Scalar as JSON."""
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, str | bool):
@@ -81,7 +80,7 @@ def element(value):
 
 
 def nested(value):
-    """Anything that ONNX Runtime takes or gives, as nested JSON."""
+    """Value of ONNX Runtime as nested JSON."""
     if isinstance(value, np.ndarray):
         return [nested(row) for row in value] if value.ndim else element(value[()])
     if isinstance(value, list | tuple):
@@ -104,13 +103,13 @@ def is_zip_map(value):
 
 
 def classes(rows):
-    """Probabilities by class, and the classes: what a sequence of maps says."""
+    """Probabilities by class, and the classes, of a sequence of maps."""
     names = list(rows[0])
     return names, np.array([[row[name] for name in names] for row in rows], np.float32)
 
 
 def written(name, value, is_output):
-    """A value in the form of the Open Inference Protocol."""
+    """Value in the format of the Open Inference Protocol."""
     if is_output and is_zip_map(value):
         names, rows = classes(value)
         labels = {"labels": [element(each) for each in names]}
@@ -123,7 +122,7 @@ def written(name, value, is_output):
 
 
 def port(argument, is_output):
-    """An input or output as the metadata shows it."""
+    """Input or output as in the metadata."""
     kind = argument.type
     if is_output and kind.startswith("seq(map("):
         datatype, shape = "FP32", [-1, -1]
@@ -146,10 +145,10 @@ def session(file):
 
 
 def case(name, feeds, predict, file=None, more=(), run=None, looped=False, tolerance=1e-5):
-    """Runs the model, and notes what goes in and comes out.
+    """Runs the model, and records inputs and outputs.
 
-    `predict` gives for the outputs by name what /predict answers. `run` makes the outputs where one
-    run does not; `looped` says that it takes several, which only /predict makes.
+    `predict` maps the outputs by name to the response of /predict. `run` replaces a single run; `looped`
+    marks requests that need several runs, which only /predict supports.
     """
     file = file or f"zoo/{name}.onnx"
     model = session(HERE / file)
@@ -181,7 +180,7 @@ def case(name, feeds, predict, file=None, more=(), run=None, looped=False, toler
 
 
 def features(given):
-    """The rows for /predict: an array for one input, an object of columns for several."""
+    """Rows for /predict: an array for one input, an object of columns for several."""
     if len(given) == 1:
         [(name, value)] = given.items()
         if isinstance(value, np.ndarray) and value.ndim:
@@ -190,7 +189,7 @@ def features(given):
 
 
 def label(name, probabilities=None):
-    """The prediction is this output; beside it stand probabilities, and all other outputs by name."""
+    """Response with this output as the prediction, probabilities, and the other outputs by name."""
 
     def answer(outputs):
         labels = outputs[name]
@@ -211,7 +210,7 @@ def label(name, probabilities=None):
 
 
 def only(outputs):
-    """The one output there is."""
+    """The only output."""
     [value] = outputs.values()
     if isinstance(value, np.ndarray) and value.ndim == 0:
         return {"prediction": [element(value[()])]}
@@ -219,7 +218,7 @@ def only(outputs):
 
 
 def by_row(outputs):
-    """All outputs by name, a row each."""
+    """All outputs by name, by row."""
     rows = len(next(iter(outputs.values())))
     return {
         "prediction": [
@@ -234,7 +233,7 @@ def whole(outputs):
 
 
 def row_by_row(step):
-    """Runs a model of a fixed first dimension on more rows than it takes at once."""
+    """Runs a model with a fixed batch size on more rows."""
 
     def run(model, feeds):
         rows = len(next(iter(feeds.values())))
@@ -331,7 +330,7 @@ def sklearn():
     boosted = GradientBoostingRegressor(n_estimators=5, max_depth=2, random_state=0)
     export("sklearn-regressor", boosted.fit(rows[:, :3], rows[:, 3]), rows[:1, :3])
     case("sklearn-regressor", {"X": some[:, :3]}, only)
-    # A type without a shape leaves open how many dimensions there are.
+    # A type without a shape has an unknown rank.
     export("sklearn-open-rank", boosted, initial_types=[("X", FloatTensorType())])
     case("sklearn-open-rank", {"X": some[:, :3]}, only)
     double = LinearRegression().fit(rows.astype(np.float64), rows[:, :2].astype(np.float64))
@@ -351,7 +350,7 @@ def sklearn():
     texts = ["a fine wine", "a corked wine", "fine and dry", "corked and flat"]
     review = make_pipeline(TfidfVectorizer(), LogisticRegression(random_state=0))
     review.fit(texts, ["good", "bad", "good", "bad"])
-    # The default locale, en_US, is on few systems.
+    # The default locale, en_US, is missing on most systems.
     options = {TfidfVectorizer: {"locale": "C"}}
     texts = [("text", StringTensorType([None]))]
     export("sklearn-text", review, initial_types=texts, options=options)
@@ -400,7 +399,7 @@ def boosted():
 
 
 class Rows(CalibrationDataReader):
-    """The rows that a quantisation looks at."""
+    """Calibration rows of a quantisation."""
 
     def __init__(self, name, rows):
         self.rest = iter([{name: rows}])
@@ -424,7 +423,7 @@ def networks():
     }
     case("tf2onnx-function", function, by_row)
 
-    # Four rows at a time, and no more or fewer.
+    # A fixed batch of four rows.
     four = onnx.load(ZOO / f"{name}.onnx")
     for each in [*four.graph.input, *four.graph.output]:
         each.type.tensor_type.shape.dim[0].Clear()
@@ -451,12 +450,12 @@ def networks():
     case("qdq-int8", {given.name: some}, only)
     quantize_dynamic(ZOO / f"{name}.onnx", ZOO / "dynamic-int8.onnx", weight_type=QuantType.QUInt8)
     save(onnx.load(ZOO / "dynamic-int8.onnx"), "dynamic-int8")
-    # What is rounded to integers from the data at run time differs by a step between machines.
+    # Dynamic quantisation differs by one step between machines.
     case("dynamic-int8", {given.name: some}, only, tolerance=2e-2)
 
 
 def pytorch():
-    """Networks as PyTorch's exporters write them, most of them with their weights beside them."""
+    """Networks of PyTorch's exporters, most of them with external data."""
     rows, _, _ = iris()
     some = rows[::29]
     case("pytorch-network", {"features": some}, only)
@@ -499,13 +498,13 @@ def graph(name, nodes, inputs, outputs, initializers=()):
 
 
 def built():
-    """Models that no exporter makes, built node by node."""
+    """Models built node by node, for features that no exporter here covers."""
     random = np.random.default_rng(0)
 
     def weights(*shape):
         return random.normal(0, 0.5, shape).astype(np.float32)
 
-    # The caller carries the state, and the weights lie beside the model, as PyTorch writes it.
+    # A stateful model with external data, in the format of PyTorch.
     parts = {"W": weights(1, 12, 3), "R": weights(1, 12, 4), "B": weights(1, 24)}
     gru = graph(
         "gru",
@@ -529,7 +528,7 @@ def built():
     feeds = {"x": weights(5, 2, 3), "h": np.zeros((1, 2, 4), np.float32)}
     case("gru", feeds, whole, more=["zoo/gru.onnx.data"])
 
-    # y = x + bias where bias is given, else x.
+    # y = x + bias, or x without the optional input.
     inner = helper.make_tensor_type_proto(FLOAT, ["N"])
     optional = helper.make_optional_type_proto(inner)
     having = helper.make_graph(
@@ -565,7 +564,7 @@ def built():
 
     case("optional-left-out", {"x": x}, only, file="zoo/optional.onnx", run=without)
 
-    # An input with a default: an initializer that a caller may replace.
+    # An input with a default: an initializer that the caller can override.
     model = graph(
         "default",
         [helper.make_node("Mul", ["x", "factor"], ["y"])],
@@ -608,7 +607,7 @@ def built():
     lines = [np.array(["a", "ü"], object), np.array(["b \"c\""], object)]
     case("words", {"lines": lines, "at": np.array(1, np.int64)}, whole)
 
-    # NaN and the infinities, in and out, in a float of each width.
+    # NaN and the infinities in every float type.
     case("special", {"x": np.array([[np.nan, np.inf, -np.inf, 0.1]], np.float32)}, only,
          file="identity-float.onnx")
     case("scalar", {"x": np.array(2.5, np.float32)}, only, file="scalar.onnx")

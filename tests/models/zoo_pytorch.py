@@ -1,7 +1,7 @@
-"""Makes those models of the zoo that PyTorch's exporters export; zoo.py runs them.
+"""Creates the zoo's models of PyTorch's exporters; zoo.py runs them.
 
-In an environment of its own, since PyTorch brings gigabytes along: see zoo-pytorch-requirements.txt. All but one come
-from the exporter of today, with its defaults: weights lie in a file of their own beside the model, however small.
+Needs its own environment, since PyTorch takes gigabytes: see zoo-pytorch-requirements.txt. All but one come from the
+current exporter with its defaults, which writes weights of any size to an external file.
 """
 
 import warnings
@@ -29,7 +29,7 @@ def export(name, model, arguments, **options):
 
 
 def without_traces(model):
-    """Takes out where in which source each node comes from, which names this machine's folders."""
+    """Removes the source locations of nodes, which contain paths of this machine."""
     for graph in [model.graph, *model.functions]:
         nodes = list(graph.node)
         while nodes:
@@ -41,7 +41,7 @@ def without_traces(model):
 
 
 class Network(nn.Module):
-    """Layers with a normalisation between them, and a softmax."""
+    """Layers with a normalisation, and a softmax."""
 
     def __init__(self):
         super().__init__()
@@ -61,7 +61,7 @@ class Half(Network):
 
 
 class Images(nn.Module):
-    """A convolution, and two named outputs."""
+    """A convolution with two named outputs."""
 
     def __init__(self):
         super().__init__()
@@ -73,7 +73,7 @@ class Images(nn.Module):
 
 
 class Words(nn.Module):
-    """A recurrent network over tokens, whose state the caller carries."""
+    """A stateful recurrent network over tokens."""
 
     def __init__(self):
         super().__init__()
@@ -85,7 +85,7 @@ class Words(nn.Module):
 
 
 class Attention(nn.Module):
-    """A layer of a transformer, with a mask of truth values."""
+    """A transformer layer with a boolean mask."""
 
     def __init__(self):
         super().__init__()
@@ -97,7 +97,7 @@ class Attention(nn.Module):
 
 
 class Branches(nn.Module):
-    """Control flow that depends on the data."""
+    """Data-dependent control flow."""
 
     def forward(self, x, doubled):
         return torch.cond(doubled.any(), lambda x: x * 2, lambda x: x - 1, (x,))
@@ -119,7 +119,7 @@ def main():
         dynamic_shapes={"tokens": free, "is_padding": free},
     )
     export("branches", Branches, (torch.zeros(3), torch.tensor([True])))
-    # The exporter of before, which is still there, and writes one file.
+    # The previous exporter, which writes one file.
     export(
         "before",
         Network,

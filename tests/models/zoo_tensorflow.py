@@ -1,6 +1,6 @@
-"""Makes those models of the zoo that TensorFlow's converter exports; zoo.py runs them.
+"""Creates the zoo's models of TensorFlow's converter; zoo.py runs them.
 
-In an environment of its own, since TensorFlow pins what the others need newer: see
+Needs its own environment, since TensorFlow pins older versions of packages: see
 zoo-tensorflow-requirements.txt.
 """
 
@@ -26,7 +26,7 @@ def convert(function, signature, name):
 
 
 def network():
-    """Two layers and a softmax, as Keras makes them."""
+    """Two Keras layers and a softmax."""
     random = np.random.default_rng(0)
     model = tf.keras.Sequential(
         [

@@ -1,4 +1,4 @@
-"""Python's standard library against the sidecar, on its port or on its socket: `standard.py PORT|PATH`."""
+"""Python's standard library against the sidecar, on port or socket: `standard.py PORT|PATH`."""
 
 import http.client
 import json
@@ -50,9 +50,9 @@ output = json.loads(content[:length])["outputs"][0]
 assert output["parameters"] == {"binary_data_size": 12} and "data" not in output, output
 assert content[length:] == numbers, content
 
-# The input alone, of which one length is free beside the rows.
+# A raw tensor with one free dimension in addition to the rows.
 headers, content = call("/v2/models/identity-float/infer", numbers, {"Inference-Header-Content-Length": "0"})
 length = int(headers["Inference-Header-Content-Length"])
 assert json.loads(content[:length])["outputs"][0]["shape"] == [1, 3], content
 assert content[length:] == numbers, content
-print("all is as it was sent")
+print("ok")

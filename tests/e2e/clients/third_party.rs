@@ -1,4 +1,4 @@
-//! Clients that others wrote, on the port and on the socket: Triton's own for Python, and what each language has.
+//! Triton's client for Python, the standard libraries of Python and Node.js, and curl, on port and socket.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -10,13 +10,13 @@ use tokio::process::Command;
 
 use crate::support::{Alone, BUCKET, model};
 
-/// The types of elements, by their names in ONNX.
+/// Element types by their names in ONNX.
 const TYPES: [&str; 14] = [
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16",
     "bfloat16", "float", "double", "string",
 ];
 
-/// The sidecar with a model for each datatype, which gives what it takes, and a classifier.
+/// Sidecar with an identity model for each element type and a classifier.
 struct Served {
     alone: Alone,
     port: Port,
@@ -48,21 +48,21 @@ impl Served {
         }
     }
 
-    /// The port, and the socket's path.
+    /// Port, and path of the socket.
     fn places(&self) -> [String; 2] {
         let socket = self.alone.socket().display().to_string();
         [self.port.number().to_string(), socket]
     }
 }
 
-/// A script beside this file.
+/// Path of a script in this folder.
 fn script(name: &str) -> PathBuf {
     lab::artifacts::workspace()
         .join("tests/e2e/clients")
         .join(name)
 }
 
-/// What a program prints; it must end well.
+/// Runs a program that must succeed, and returns its output.
 async fn output(command: &mut Command) -> Vec<u8> {
     let command = command.stdin(Stdio::null()).kill_on_drop(true);
     let ended = tokio::time::timeout(lab::WAIT_LIMIT, command.output()).await;
@@ -78,10 +78,10 @@ async fn output(command: &mut Command) -> Vec<u8> {
 
 async fn runs_well(command: &mut Command) {
     let out = output(command).await;
-    assert_eq!(String::from_utf8_lossy(&out), "all is as it was sent\n");
+    assert_eq!(String::from_utf8_lossy(&out), "ok\n");
 }
 
-/// The Python that has Triton's client.
+/// Python interpreter with Triton's client.
 fn python() -> PathBuf {
     let python = lab::artifacts::workspace().join("target/clients/bin/python");
     assert!(
@@ -93,14 +93,14 @@ fn python() -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tritons_client_for_python_gets_back_what_it_sends() {
+async fn tritons_client_for_python() {
     let served = Served::start().await;
     let address = format!("127.0.0.1:{}", served.port.number());
     runs_well(Command::new(python()).arg(script("triton.py")).arg(address)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_name_the_version_of_a_repository_and_read_it_as_an_integer() {
+async fn tritons_client_with_versions() {
     let s3 = S3Server::start().await.unwrap();
     s3.put(
         BUCKET,
@@ -125,7 +125,7 @@ async fn clients_name_the_version_of_a_repository_and_read_it_as_an_integer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_standard_libraries_of_python_and_node_need_nothing_else() {
+async fn standard_libraries_of_python_and_node() {
     let served = Served::start().await;
     for place in served.places() {
         for (program, file) in [("python3", "standard.py"), ("node", "standard.mjs")] {
@@ -135,7 +135,7 @@ async fn the_standard_libraries_of_python_and_node_need_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn curl_speaks_json_and_binary() {
+async fn curl() {
     let served = Served::start().await;
     let folder = tempfile::tempdir().unwrap();
     let [port, socket] = served.places();
@@ -166,7 +166,7 @@ async fn curl_speaks_json_and_binary() {
         let answer: Value = serde_json::from_slice(&output(curl().args(request)).await).unwrap();
         assert_eq!(answer["outputs"][0]["data"], json!([1, -2]));
 
-        // A file is the input itself.
+        // The body is the raw tensor.
         std::fs::write(&body, [1, 0, 254, 255]).unwrap();
         let header = "Inference-Header-Content-Length: 0";
         let request = ["--header", header, "--data-binary", &data, &url("infer")];

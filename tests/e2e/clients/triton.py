@@ -1,7 +1,7 @@
-"""Triton's own client for Python against the sidecar: blocking and asyncio, in JSON and in binary.
+"""Triton's Python client against the sidecar: blocking and asyncio, in JSON and in binary.
 
-triton.py HOST:PORT. The models are `identity-…` for each datatype, and `names`, scikit-learn's classifier with named
-classes. Ends with an error at the first answer that is not what was sent, or what the model must give.
+Usage: triton.py HOST:PORT. The models are `identity-…` for each datatype, and `names`, scikit-learn's classifier with
+named classes. Fails at the first unexpected response.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import tritonclient.http as http
 import tritonclient.http.aio as aio
 from tritonclient.utils import InferenceServerException
 
-# A datatype's name in ONNX and in the protocol, and elements at the edges of what it can be.
+# Datatype in ONNX and in the protocol, and extreme values.
 CASES = [
     ("bool", "BOOL", np.array([[True, False, True]])),
     ("uint8", "UINT8", np.array([[0, 1, 255]], np.uint8)),
@@ -30,11 +30,11 @@ CASES = [
     ("double", "FP64", np.array([[0.1, -1.7e308, 5e-324]], np.float64)),
     ("string", "BYTES", np.array([["", "grüße 🍷".encode()]], dtype=np.object_)),
     ("float", "FP32", np.zeros((0, 3), np.float32)),
-    # Large enough to come in many pieces.
+    # Large enough for several reads.
     ("float", "FP32", np.random.default_rng(7).standard_normal((3, 224 * 224), np.float32)),
 ]
 
-# The client itself sends these in binary alone.
+# The client sends these in binary only.
 BINARY_ONLY = ("FP16", "BF16")
 
 ROW = np.array(
@@ -43,7 +43,7 @@ ROW = np.array(
 
 
 def elements(array):
-    """All bytes of an array, so that -0 and 0 differ."""
+    """Bytes of an array, so that -0 and 0 differ."""
     if array.dtype == np.object_:
         return [each if isinstance(each, bytes) else each.encode() for each in array.ravel()]
     return array.tobytes()
@@ -56,7 +56,7 @@ def same(given, got, what):
 
 
 def forms(client):
-    """Each datatype, in each form of input and output: the arguments of a call, and how to check what it gives."""
+    """Arguments and check of a call for each datatype and each format of inputs and outputs."""
     for name, datatype, array in CASES:
         for binary_in in (True, False):
             for binary_out in (True, False, None):
@@ -64,7 +64,7 @@ def forms(client):
                     continue
                 tensor = client.InferInput("x", list(array.shape), datatype)
                 tensor.set_data_from_numpy(array, binary_data=binary_in)
-                # Asked for no output, the client wants all of them in binary.
+                # Without requested outputs the client requests all of them in binary.
                 outputs = None
                 if binary_out is not None:
                     outputs = [client.InferRequestedOutput("y", binary_data=binary_out)]
@@ -73,7 +73,7 @@ def forms(client):
                     "inputs": [tensor],
                     "outputs": outputs,
                     "request_id": "7",
-                    # What this server has no use for.
+                    # Parameters that the sidecar ignores.
                     "sequence_id": 3,
                     "sequence_start": True,
                     "priority": 1,
@@ -194,4 +194,4 @@ async def in_asyncio(url):
 
 blocking(sys.argv[1])
 asyncio.run(in_asyncio(sys.argv[1]))
-print("all is as it was sent")
+print("ok")

@@ -1,7 +1,7 @@
-"""Clients that name a version, and read its name as an integer: Triton's for Python, and TensorFlow Serving's REST form.
+"""Clients that parse versions as integers: Triton's for Python, and TensorFlow Serving's REST API.
 
-versions.py HOST:PORT. The model is `wine`, from a repository whose folder is `1`. Ends with an error at the first answer
-that is not from that version.
+Usage: versions.py HOST:PORT. The model is `wine`, from a repository with the folder `1`. Fails at the first response
+of another version.
 """
 
 import json
@@ -29,7 +29,7 @@ def triton(url):
         tensor.set_data_from_numpy(np.array(ROW, np.float32))
         result = client.infer("wine", [tensor], **named)
         assert result.as_numpy("output_label").tolist() == [0]
-        # As perf_analyzer does.
+        # The format of perf_analyzer.
         assert int(result.get_response()["model_version"]) == 1
         stats = client.get_inference_statistics("wine", **named)["model_stats"]
         assert [int(one["version"]) for one in stats] == [1] and stats[0]["inference_count"] == 1, stats
@@ -55,7 +55,7 @@ def tensorflow(url):
     model = f"http://{url}/v1/models/wine"
     rows = {"instances": ROW}
     _, status = call(model)
-    # An int64, as protocol buffers write it in JSON.
+    # An int64 in the JSON format of protocol buffers.
     version = int(status["model_version_status"][0]["version"])
     assert version == 1, status
     assert call(f"{model}/versions/{version}") == (200, status)
@@ -72,4 +72,4 @@ def tensorflow(url):
 
 triton(sys.argv[1])
 tensorflow(sys.argv[1])
-print("all is as it was sent")
+print("ok")

@@ -1,5 +1,4 @@
-// A function for the tests of `lab serve`, on Node and its own HTTP client: the loop that AWS's
-// documentation of the Runtime API describes.
+// Function for the tests of `lab serve`: Node.js with the event loop of AWS's documentation of the Runtime API.
 
 import http from "node:http";
 
