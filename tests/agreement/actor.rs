@@ -1,14 +1,9 @@
-//! The process that plays a function's runtime or an extension in the agreement tests. It follows
-//! the script that lies beside it (`script.rs` has the language), and writes down every call that
-//! it makes and every answer that it gets, as it sees them, to a file in `/tmp`.
+//! Runtime or extension of the agreement tests, which follows the script next to its binary (`lab::script`).
 //!
-//! It speaks over plain sockets and the standard library alone, so that what the tests see is the
-//! platform and not some client of it. A line `> …` is a call, the line `< …` after it the answer;
-//! a call that is never answered has no such line. Points of time (`deadlineMs`) are written as
-//! the milliseconds that are left, since nothing else of them can agree between two runs.
-
-#[path = "script.rs"]
-mod script;
+//! The actor records every call and response in a file in `/tmp`. It uses plain sockets and the standard library, so
+//! that a trace shows the platform and not a client library. A line `> …` is a call, and the line `< …` after it the
+//! response; a call without a response has no such line. Deadlines (`deadlineMs`) are recorded as the remaining
+//! milliseconds, since absolute times differ between runs.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -17,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, exit};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use script::{Call, Step};
+use lab::script::{self, Call, Step};
 
-/// How often a file is looked for, and how many times.
+/// Interval and number of checks for a file.
 const LOOK: (Duration, u32) = (Duration::from_millis(5), 12_000);
 
-/// The headers of answers that are part of the APIs, and so of the trace.
+/// Response headers of the APIs, which the trace includes.
 const HEADERS: [&str; 9] = [
     "content-type",
     "lambda-extension-event-identifier",
@@ -36,7 +31,7 @@ const HEADERS: [&str; 9] = [
 ];
 
 fn main() -> ExitCode {
-    match Actor::enter().and_then(|mut actor| actor.play()) {
+    match Actor::load().and_then(|mut actor| actor.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("actor: {problem}");
@@ -48,7 +43,7 @@ fn main() -> ExitCode {
 struct Actor {
     name: String,
     script: Vec<Step>,
-    /// Which of its starts in this environment this is, from 1.
+    /// Number of this start in the environment, from 1.
     start: u32,
     id: String,
     request: String,
@@ -56,7 +51,7 @@ struct Actor {
 }
 
 impl Actor {
-    fn enter() -> io::Result<Self> {
+    fn load() -> io::Result<Self> {
         let program = PathBuf::from(std::env::args().next().unwrap_or_default());
         let name = program.file_name().unwrap_or_default();
         let name = name.to_string_lossy().into_owned();
@@ -81,7 +76,7 @@ impl Actor {
         Ok(actor)
     }
 
-    fn play(&mut self) -> io::Result<()> {
+    fn run(&mut self) -> io::Result<()> {
         let script = self.script.clone();
         self.steps(&script)
     }
@@ -134,7 +129,10 @@ impl Actor {
             }
             std::thread::sleep(LOOK.0);
         }
-        Err(io::Error::other(format!("{} did not come", file.display())))
+        Err(io::Error::other(format!(
+            "{} does not exist",
+            file.display()
+        )))
     }
 
     fn call(&mut self, call: &Call) -> io::Result<()> {
@@ -178,7 +176,7 @@ impl Actor {
         Path::new("/tmp").join(script::trace_of(&self.name))
     }
 
-    /// One write a line: what a process wrote before it is killed is whole.
+    /// Appends a line with a single write, so that a killed process leaves whole lines.
     fn write(&self, line: &str) -> io::Result<()> {
         let mut file = OpenOptions::new();
         let mut file = file.append(true).create(true).open(self.trace())?;
@@ -213,8 +211,8 @@ fn send(method: &str, path: &str, headers: &[String], body: &str) -> io::Result<
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
-    // In one piece: a server that refuses by the head alone resets a connection on which more
-    // comes, and the answer could be lost with it.
+    // A single write: a server that rejects the head resets the connection when a body follows, which could discard the
+    // response.
     stream.write_all(request.as_bytes())?;
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
@@ -224,7 +222,7 @@ fn send(method: &str, path: &str, headers: &[String], body: &str) -> io::Result<
     Ok(Answer { head, body })
 }
 
-/// A JSON body with its fields in order of name and its deadline as what is left of it.
+/// Formats a JSON body with sorted fields and with its deadline as the remaining time.
 fn shown_body(body: &str) -> String {
     let Ok(mut json) = serde_json::from_str::<serde_json::Value>(body) else {
         return body.trim().to_owned();

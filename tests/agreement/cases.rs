@@ -1,8 +1,6 @@
-//! The situations in which RIE and the lab are compared. Each of them is a function that gives the
-//! [`Case`]; what the two platforms do differently in it stands in `differences.rs`.
+//! Cases in which RIE and the lab are compared; `differences.rs` has the known differences.
 //!
-//! A case holds nothing that a race decides: where two actors would do something at once, one of
-//! them waits for a file that the other leaves.
+//! A case has no races: where two actors would act concurrently, one waits for a file that the other creates.
 
 mod errors;
 mod extensions;
@@ -11,9 +9,9 @@ mod registration;
 mod resets;
 mod runtime;
 
-use crate::scene::Case;
+use crate::case::Case;
 
-/// All of them.
+/// All cases.
 pub(crate) fn all() -> Vec<Case> {
     [
         runtime::cases(),

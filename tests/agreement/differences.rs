@@ -1,9 +1,9 @@
-//! What RIE and the lab do differently, each with the reason. `differences.md` is the same as a
-//! table to read, and a test holds one against the other.
+//! Known differences between RIE and the lab, with their reasons.
 //!
-//! A difference is texts of the two traces: where the lab's has the one, RIE's has the other in
-//! its place. [`Difference::apply`] makes RIE's of the lab's; with all of them applied nothing may
-//! differ, and each of them must have been there.
+//! `differences.md` has the same table for readers, and a test compares the two.
+//!
+//! A difference is a list of replacements: [`Difference::apply`] turns the lab's trace into that of RIE. With all
+//! differences applied the traces must be equal, and each difference must have been applied.
 
 mod all;
 
@@ -11,27 +11,27 @@ pub(crate) use all::ALL;
 
 /// A difference between the platforms.
 pub(crate) struct Difference {
-    /// The cases in which it is seen.
+    /// Cases with this difference.
     pub(crate) cases: Cases,
-    /// Whose trace shows it, an actor's or the caller's; anybody's, when nobody is named.
+    /// Actor whose trace differs, or the caller; `None` for all.
     pub(crate) who: Option<&'static str>,
-    /// What RIE's trace has and the lab's has: one pair for each place.
+    /// Pairs of RIE's text and the lab's text.
     pub(crate) texts: &'static [(&'static str, &'static str)],
-    /// In words: what RIE does.
+    /// Description of RIE's behaviour.
     pub(crate) rie: &'static str,
-    /// In words: what the lab does.
+    /// Description of the lab's behaviour.
     pub(crate) lab: &'static str,
-    /// Why: what Lambda does, and how that is known.
+    /// Reason: the behaviour of Lambda, and its source.
     pub(crate) why: &'static str,
 }
 
-/// Some of the cases.
+/// Set of cases.
 pub(crate) enum Cases {
-    /// All in which the lab's text is found.
+    /// All cases with the lab's text.
     Any,
-    /// All but these.
+    /// All cases except for these.
     But(&'static [&'static str]),
-    /// These.
+    /// These cases.
     Only(&'static [&'static str]),
 }
 
@@ -54,8 +54,7 @@ impl Cases {
 }
 
 impl Difference {
-    /// The lab's trace with RIE's texts in the place of its own; `None` where it has none of them,
-    /// or not for this case or actor.
+    /// Replaces the lab's texts in a trace by those of RIE; returns `None` if the difference does not apply.
     pub(crate) fn apply(&self, case: &str, who: &str, trace: &str) -> Option<String> {
         if !self.cases.include(case) || self.who.is_some_and(|named| named != who) {
             return None;
@@ -67,22 +66,22 @@ impl Difference {
         (changed != trace).then_some(changed)
     }
 
-    /// Returns `true` where the difference may be seen in this case.
+    /// Returns `true` if this case may have the difference.
     pub(crate) fn is_about(&self, case: &str) -> bool {
         self.cases.include(case)
     }
 
-    /// Its row in the table.
+    /// Row of the difference in the table.
     pub(crate) fn row(&self) -> String {
         let Self { rie, lab, why, .. } = self;
         format!("| {} | {rie} | {lab} | {why} |\n", self.cases.in_words())
     }
 }
 
-/// The head of the table.
+/// Header of the table.
 const HEAD: &str = "| where | RIE | the lab | why |\n|---|---|---|---|\n";
 
-/// The differences as a table in Markdown.
+/// Markdown table of the differences.
 pub(crate) fn table() -> String {
     HEAD.to_owned() + &ALL.iter().map(Difference::row).collect::<String>()
 }

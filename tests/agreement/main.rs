@@ -1,39 +1,37 @@
-//! The lab's platform against AWS's own emulator (RIE), which has the core of the real one inside.
+//! The lab's platform compared with AWS's emulator (RIE), which contains the core of the real platform.
 //!
-//! Every case of `cases` is played on both. A case's actors are processes that follow a script and
-//! write down each call that they make and each answer that they get; what is compared is what
-//! they and the caller saw, with ids and points of time made equal (`normal`). So a difference is
-//! one that a function or an extension could notice.
+//! Every case runs on both. Its actors are processes that follow a script and record each call and response. The test
+//! compares the traces of the actors and of the caller, after normalising ids and times (`normalize`): every difference is
+//! visible to a function or an extension.
 //!
-//! Each difference is either none or a row of the table below. The test fails for one that is not
-//! in it, and for a row that is no longer so.
+//! The table below lists the known differences. The test fails for a difference without a row, and for a row without a
+//! difference.
 //!
 #![doc = include_str!("differences.md")]
 
-mod acts;
+mod case;
 mod cases;
 mod differences;
-mod normal;
-mod scene;
-mod script;
+mod normalize;
+mod steps;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use case::{Case, Installation, Traces};
 use differences::Difference;
 use futures_util::StreamExt as _;
-use scene::{Case, Stage, Traces};
 
-/// How many cases are played at once: most of a case's time is waiting.
-const AT_ONCE: usize = 4;
-/// How long a case may take on a platform: more than any of its waits.
-const LONGEST: Duration = Duration::from_mins(2);
+/// Number of concurrent cases; a case mostly waits.
+const CONCURRENCY: usize = 4;
+/// Maximum duration of a case on one platform, longer than any of its waits.
+const MAX_DURATION: Duration = Duration::from_mins(2);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rie_and_the_lab_agree_but_for_what_the_table_says() {
-    // A part of a name plays the cases that have it, while one works on them.
+async fn rie_and_the_lab_differ_only_as_listed() {
+    // Restricts a manual run to the cases whose name contains the value.
     let only = std::env::var("AGREEMENT_ONLY").unwrap_or_default();
     let cases: Vec<_> = cases::all();
     let is_root = nix::unistd::Uid::effective().is_root();
@@ -43,7 +41,7 @@ async fn rie_and_the_lab_agree_but_for_what_the_table_says() {
         .filter(|case| {
             let why_not = case.needs_root().filter(|_| !is_root);
             if let Some(reason) = why_not {
-                // Past the harness, which shows a passed test's output to nobody.
+                // Bypasses the test harness, which hides the output of a passed test.
                 let _ = writeln!(
                     std::io::stderr(),
                     "skipped without root: {}: {reason}",
@@ -53,12 +51,12 @@ async fn rie_and_the_lab_agree_but_for_what_the_table_says() {
             why_not.is_none()
         })
         .collect();
-    let played = futures_util::stream::iter(cases.iter().copied()).map(play);
-    let played: Vec<_> = played.buffer_unordered(AT_ONCE).collect().await;
+    let outcomes = futures_util::stream::iter(cases.iter().copied()).map(run);
+    let outcomes: Vec<_> = outcomes.buffer_unordered(CONCURRENCY).collect().await;
 
     let mut seen = vec![false; differences::ALL.len()];
     let mut problems = String::new();
-    for (case, outcome) in played {
+    for (case, outcome) in outcomes {
         match outcome {
             Ok((rie, lab)) => compare(case, &rie, &lab, &mut seen, &mut problems),
             Err(problem) => {
@@ -68,27 +66,27 @@ async fn rie_and_the_lab_agree_but_for_what_the_table_says() {
     }
     if only.is_empty() {
         let rows = differences::ALL.iter().zip(&seen);
-        // A row of cases that were skipped says nothing.
+        // Rows of skipped cases are not checked.
         let is_due = |row: &Difference| cases.iter().any(|case| row.is_about(case.name));
         for (row, _) in rows.filter(|(row, seen)| !**seen && is_due(row)) {
             let row = row.row();
-            let _ = writeln!(problems, "==== no longer so: {row}");
+            let _ = writeln!(problems, "==== difference not seen: {row}");
         }
     }
     assert!(problems.is_empty(), "\n{problems}");
 }
 
-async fn play(case: &Case) -> (&'static str, anyhow::Result<(Traces, Traces)>) {
+async fn run(case: &Case) -> (&'static str, anyhow::Result<(Traces, Traces)>) {
     let both = async {
-        let (rie, lab) = (Stage::set(case)?, Stage::set(case)?);
-        let rie = tokio::time::timeout(LONGEST, rie.on_rie()).await;
-        let lab = tokio::time::timeout(LONGEST, lab.on_the_lab()).await;
+        let (rie, lab) = (Installation::install(case)?, Installation::install(case)?);
+        let rie = tokio::time::timeout(MAX_DURATION, rie.on_rie()).await;
+        let lab = tokio::time::timeout(MAX_DURATION, lab.on_the_lab()).await;
         anyhow::Ok((rie.context("RIE hangs")??, lab.context("the lab hangs")??))
     };
     (case.name, both.await)
 }
 
-/// Applies the differences to the lab's traces, and writes down what differs then.
+/// Applies the known differences to the lab's traces, and records what still differs.
 fn compare(case: &str, rie: &Traces, lab: &Traces, seen: &mut [bool], problems: &mut String) {
     for (who, rie) in rie {
         let mut lab = lab[who].clone();
@@ -99,15 +97,15 @@ fn compare(case: &str, rie: &Traces, lab: &Traces, seen: &mut [bool], problems: 
             }
         }
         if lab != *rie {
-            let _ = writeln!(problems, "==== {case}, as {who} sees it");
-            let (rie, lab) = without_what_is_common(rie, &lab);
+            let _ = writeln!(problems, "==== {case}, trace of {who}");
+            let (rie, lab) = without_common_lines(rie, &lab);
             let _ = writeln!(problems, "---- RIE\n{rie}\n---- the lab\n{lab}");
         }
     }
 }
 
-/// The lines between those with which both begin and those with which both end.
-fn without_what_is_common(one: &str, other: &str) -> (String, String) {
+/// Removes the common lines at the start and at the end.
+fn without_common_lines(one: &str, other: &str) -> (String, String) {
     let (one, other): (Vec<_>, Vec<_>) = (one.lines().collect(), other.lines().collect());
     let same = |(a, b): &(&&str, &&str)| a == b;
     let before = one.iter().zip(&other).take_while(same).count();
@@ -119,7 +117,7 @@ fn without_what_is_common(one: &str, other: &str) -> (String, String) {
 }
 
 #[test]
-fn the_table_to_read_is_the_one_that_the_test_goes_by() {
+fn differences_md_is_up_to_date() {
     let read = include_str!("differences.md");
     let table = differences::table();
     assert_eq!(read, table, "differences.md should be:\n{table}");

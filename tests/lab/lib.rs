@@ -47,6 +47,7 @@ pub mod process;
 pub mod reference;
 pub mod rie;
 pub mod s3;
+pub mod script;
 pub mod seaweedfs;
 pub mod soak;
 pub mod tls;

@@ -1,13 +1,13 @@
-//! Errors that either side reports, and processes that end.
+//! Errors that runtimes and extensions report, and processes that exit.
 
 use serde_json::json;
 
-use crate::acts::{
+use crate::case::Case;
+use crate::steps::{
     BOTH, NOBODY, RUNTIME, extension, extension_after, extension_error, extension_on,
     next_invocation, register, runtime_after, runtime_error, runtime_with,
 };
-use crate::scene::Case;
-use crate::script::{Call, Step};
+use lab::script::{Call, Step};
 
 #[expect(clippy::too_many_lines, reason = "a list")]
 pub(crate) fn cases() -> Vec<Case> {
@@ -23,12 +23,12 @@ pub(crate) fn cases() -> Vec<Case> {
     };
     let bad = |which: &str| -> Vec<Step> {
         let call = || extension_error(which);
-        let of_nobody = without(call(), "Lambda-Extension-Identifier")
+        let of_unknown = without(call(), "Lambda-Extension-Identifier")
             .header("Lambda-Extension-Identifier", NOBODY);
         vec![
             without(call(), "Lambda-Extension-Identifier").into(),
             without(call(), "Lambda-Extension-Function-Error-Type").into(),
-            of_nobody.into(),
+            of_unknown.into(),
         ]
     };
     let once = |steps: Vec<Step>| vec![Step::AtStart(1, steps)];
@@ -40,14 +40,13 @@ pub(crate) fn cases() -> Vec<Case> {
         all.extend(steps);
         all
     };
-    let runs_in_init = || vec![Step::Leave("function{start}".into()), Step::Hang];
-    let works = || vec![Step::Leave("function".into()), Step::Hang];
-    // An extension that the runtime can wait for: RIE ends an invocation whose runtime has died
-    // before or after the extensions have been told of it.
+    let hangs_in_init = || vec![Step::Leave("function{start}".into()), Step::Hang];
+    let hangs_in_invocation = || vec![Step::Leave("function".into()), Step::Hang];
+    // The runtime waits for this extension: RIE may end an invocation with a dead runtime before or after it sends
+    // INVOKE to the extensions.
     let sees_invoke = || extension_on("one", "INVOKE", vec![Step::Leave("one".into())]);
-    // RIE fails when a process dies that it has only just started. One that has talked to it for a
-    // while has been.
-    let talks = || -> Vec<Step> {
+    // RIE fails when a process exits right after its start. These calls delay the exit.
+    let calls_first = || -> Vec<Step> {
         let refused = || Call::new("POST", &format!("{RUNTIME}/invocation/{NOBODY}/response"));
         vec![refused().into(), refused().into(), refused().into()]
     };
@@ -65,25 +64,25 @@ pub(crate) fn cases() -> Vec<Case> {
                 extension_on("one", "INVOKE", vec![extension_error("init").into()]),
             )
             .invoke(json!({})),
-        // The runtime runs by then, or not: it says so, and the extension waits for that.
+        // Without the wait the runtime may or may not have started.
         both("init/error of an extension")
             .extension(
                 "one",
                 in_init(vec![extension_error("init").into(), Step::Exit(1)]),
             )
-            .function(runs_in_init()),
+            .function(hangs_in_init()),
         both("exit/error of an extension in Init")
             .extension(
                 "one",
                 in_init(vec![extension_error("exit").into(), Step::Exit(1)]),
             )
-            .function(runs_in_init()),
+            .function(hangs_in_init()),
         both("exit/error of an extension in an invocation")
             .extension(
                 "one",
                 [
                     vec![register("one", &BOTH).into()],
-                    vec![crate::acts::events_until_shutdown(vec![Step::When(
+                    vec![crate::steps::events_until_shutdown(vec![Step::When(
                         "INVOKE".into(),
                         once(vec![
                             Step::Await("function".into()),
@@ -94,12 +93,12 @@ pub(crate) fn cases() -> Vec<Case> {
                 ]
                 .concat(),
             )
-            .function(runtime_with(once(works()))),
+            .function(runtime_with(once(hangs_in_invocation()))),
         both("an extension exits in Init")
             .extension("one", in_init(vec![Step::Exit(0)]))
-            .function(runs_in_init()),
+            .function(hangs_in_init()),
         both("an extension exits before it registers")
-            .extension("one", [talks(), vec![Step::Exit(3)]].concat()),
+            .extension("one", [calls_first(), vec![Step::Exit(3)]].concat()),
         both("an extension exits in an invocation")
             .extension(
                 "one",
@@ -117,7 +116,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 "two",
                 extension_on("two", "INVOKE", once(vec![Step::Leave("two".into())])),
             )
-            .function(runtime_with(once(works()))),
+            .function(runtime_with(once(hangs_in_invocation()))),
         both("init/error of the runtime")
             .extension("one", extension("one", &BOTH))
             .function(runtime_after(vec![
@@ -126,10 +125,12 @@ pub(crate) fn cases() -> Vec<Case> {
             ])),
         both("the runtime exits in Init")
             .extension("one", extension("one", &BOTH))
-            .function([talks(), vec![Step::Exit(4)]].concat()),
+            .function([calls_first(), vec![Step::Exit(4)]].concat()),
         both("the runtime exits in Init, once")
             .extension("one", extension("one", &BOTH))
-            .function(runtime_after(once([talks(), vec![Step::Exit(4)]].concat()))),
+            .function(runtime_after(once(
+                [calls_first(), vec![Step::Exit(4)]].concat(),
+            ))),
         both("the runtime exits in an invocation")
             .extension("one", sees_invoke())
             .function(runtime_with(once(vec![
@@ -145,7 +146,7 @@ pub(crate) fn cases() -> Vec<Case> {
         both("init/error of a runtime that has called next").function(vec![Step::Forever(vec![
             next_invocation().into(),
             runtime_error("init").into(),
-            crate::acts::respond("{}").into(),
+            crate::steps::respond("{}").into(),
         ])]),
     ]
 }

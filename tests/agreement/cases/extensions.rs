@@ -1,13 +1,13 @@
-//! Extensions that do as they should, and those whose calls come out of turn.
+//! Extensions with valid calls, and with calls out of order.
 
 use serde_json::json;
 
-use crate::acts::{
+use crate::case::Case;
+use crate::steps::{
     BOTH, EXTENSION, NOBODY, extension, extension_after, extension_on, next_event, register,
     runtime_after, runtime_with,
 };
-use crate::scene::Case;
-use crate::script::{Call, Step};
+use lab::script::{Call, Step};
 
 pub(crate) fn cases() -> Vec<Case> {
     let next = || Call::new("GET", &format!("{EXTENSION}/event/next"));
@@ -42,7 +42,7 @@ pub(crate) fn cases() -> Vec<Case> {
                     Step::Look("function".into()),
                     register("one", &BOTH).into(),
                     Step::Await("function".into()),
-                    crate::acts::events_until_shutdown(Vec::new()),
+                    crate::steps::events_until_shutdown(Vec::new()),
                 ],
             )
             .function(runtime_after(vec![Step::Leave("function".into())]))

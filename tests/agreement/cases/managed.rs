@@ -2,14 +2,13 @@
 
 use serde_json::json;
 
-use crate::acts::{BOTH, extension, register};
-use crate::scene::Case;
-use crate::script::Step;
+use crate::case::Case;
+use crate::steps::{BOTH, extension, register};
+use lab::script::Step;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        // One alone: the runtime has not called `next` again when its caller has the answer, and
-        // RIE refuses whoever comes before it has.
+        // A single invocation: RIE rejects one that arrives before the runtime has called `next` again.
         Case::new("managed: an invocation")
             .managed(2)
             .invoke(json!({})),

@@ -1,10 +1,10 @@
-//! Registrations, good and bad. The bad ones come first; the good one after them lets Init end.
+//! Valid and invalid registrations. A valid one follows the invalid ones, so that Init ends.
 
 use serde_json::json;
 
-use crate::acts::{BOTH, extension_after, register, runtime_after};
-use crate::scene::Case;
-use crate::script::{Call, Step};
+use crate::case::Case;
+use crate::steps::{BOTH, extension_after, register, runtime_after};
+use lab::script::{Call, Step};
 
 pub(crate) fn cases() -> Vec<Case> {
     let features =
@@ -24,7 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ..register("one", &[])
     };
     let with_feature = |name, call: Call| {
-        let rest = crate::acts::events_until_shutdown(Vec::new());
+        let rest = crate::steps::events_until_shutdown(Vec::new());
         Case::new(name)
             .extension("one", vec![call.into(), rest])
             .invoke(json!({}))
@@ -66,7 +66,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("late registration")
             .extension(
                 "one",
-                crate::acts::extension_on(
+                crate::steps::extension_on(
                     "one",
                     "INVOKE",
                     vec![register("one", &BOTH).into(), register("late", &[]).into()],

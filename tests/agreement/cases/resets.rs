@@ -1,10 +1,10 @@
-//! Time that runs out, resets, and what is left after them.
+//! Timeouts and resets, and the state that they keep.
 
 use serde_json::json;
 
-use crate::acts::{BOTH, extension, extension_on, register, runtime_with};
-use crate::scene::Case;
-use crate::script::Step;
+use crate::case::Case;
+use crate::steps::{BOTH, extension, extension_on, register, runtime_with};
+use lab::script::Step;
 
 pub(crate) fn cases() -> Vec<Case> {
     let once = |steps: Vec<Step>| vec![Step::AtStart(1, steps)];
@@ -41,7 +41,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 vec![
                     register("one", &BOTH).into(),
                     Step::Forever(vec![
-                        crate::acts::next_event().into(),
+                        crate::steps::next_event().into(),
                         Step::When("SHUTDOWN".into(), vec![Step::Hang]),
                     ]),
                 ],
@@ -52,7 +52,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 "one",
                 vec![
                     register("one", &BOTH).into(),
-                    Step::Forever(vec![crate::acts::next_event().into()]),
+                    Step::Forever(vec![crate::steps::next_event().into()]),
                 ],
             )
             .invoke(json!({})),

@@ -1,14 +1,14 @@
-//! A function's runtime alone: answers, errors, and calls that the API refuses.
+//! A runtime without extensions: responses, errors, and calls that the API rejects.
 
 use serde_json::json;
 
-use crate::acts::{NOBODY, RUNTIME, next_invocation, respond, runtime_error, runtime_with};
-use crate::scene::Case;
-use crate::script::{Call, Step};
+use crate::case::Case;
+use crate::steps::{NOBODY, RUNTIME, next_invocation, respond, runtime_error, runtime_with};
+use lab::script::{Call, Step};
 
 pub(crate) fn cases() -> Vec<Case> {
     let error = || runtime_error("invocation/{request}");
-    let to_nobody =
+    let to_unknown =
         |what: &str| Call::new("POST", &format!("{RUNTIME}/invocation/{NOBODY}/{what}"));
     let early = respond("{}");
     vec![
@@ -32,8 +32,8 @@ pub(crate) fn cases() -> Vec<Case> {
             .invoke(json!({})),
         Case::new("response to another request")
             .function(runtime_with(vec![
-                to_nobody("response").into(),
-                to_nobody("error").into(),
+                to_unknown("response").into(),
+                to_unknown("error").into(),
             ]))
             .invoke(json!({})),
         Case::new("response before next")

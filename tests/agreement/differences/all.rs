@@ -1,9 +1,8 @@
-//! The differences, one by one.
+//! List of the known differences.
 
 use super::{Cases, Difference};
 
-/// All of them, in the order in which they are applied: a text is what the rows before have made
-/// of the lab's trace.
+/// Known differences in the order of their application: a row applies to the result of the rows before it.
 pub(crate) const ALL: &[Difference] = &[
     Difference {
         cases: Cases::Only(&[
@@ -16,9 +15,9 @@ pub(crate) const ALL: &[Difference] = &[
             "arn:aws:lambda:us-east-1:123456789012:function:lab",
             "arn:aws:lambda:eu-central-1:012345678912:function:lab",
         )],
-        rie: "another account's and region's ARN than otherwise",
-        lab: "the account and region that the function has everywhere",
-        why: "RIE has an example of an ARN in either mode",
+        rie: "an ARN with another account and region",
+        lab: "the function's account and region",
+        why: "RIE has a hard-coded ARN in each mode",
     },
     Difference {
         cases: Cases::But(&[
@@ -31,9 +30,9 @@ pub(crate) const ALL: &[Difference] = &[
             "arn:aws:lambda:us-east-1:012345678912:function:lab",
             "arn:aws:lambda:eu-central-1:012345678912:function:lab",
         )],
-        rie: "an ARN in us-east-1 whatever the region is",
-        lab: "an ARN in the region that `AWS_REGION` names",
-        why: "a function's ARN names its region",
+        rie: "an ARN in us-east-1, in any region",
+        lab: "an ARN in the region of `AWS_REGION`",
+        why: "the ARN of a function contains its region",
     },
     Difference {
         cases: Cases::Any,
@@ -45,9 +44,9 @@ pub(crate) const ALL: &[Difference] = &[
                 r#","tracing":{"type":"X-Amzn-Trace-Id","value":"<trace>"}"#,
             ),
         ],
-        rie: "an event has a trace only when its caller sent one",
-        lab: "every event has one",
-        why: "Lambda gives every invocation a trace id, sampled or not",
+        rie: "an event has a trace only if the caller sent one",
+        lab: "every event has a trace",
+        why: "Lambda assigns a trace id to every invocation, sampled or not",
     },
     Difference {
         cases: Cases::But(&[
@@ -65,7 +64,7 @@ pub(crate) const ALL: &[Difference] = &[
         )],
         rie: "`SandboxTerminated` at the end",
         lab: "`spindown`",
-        why: "RIE hands on a name of its own, on managed instances and after a failed Init alone the platform's; Lambda sends `spindown`",
+        why: "RIE uses the platform's name on managed instances and after a failed Init only; Lambda sends `spindown`",
     },
     Difference {
         cases: Cases::Any,
@@ -80,17 +79,17 @@ pub(crate) const ALL: &[Difference] = &[
                 r#""shutdownReason":"timeout""#,
             ),
         ],
-        rie: "`ReleaseFail` after a crash, `Timeout` when the time runs out",
+        rie: "`ReleaseFail` after a crash, `Timeout` after a timeout",
         lab: "`failure` and `timeout`",
-        why: "those are the documented reasons, which Lambda sends in lower case",
+        why: "the documented reasons, which Lambda sends in lower case",
     },
     Difference {
         cases: Cases::Only(&["the feature accountId", "several features"]),
         who: Some("one"),
         texts: &[("", r#""accountId":"012345678912","#)],
-        rie: "it knows of no account and leaves `accountId` out",
-        lab: "`accountId` is there",
-        why: "the Extensions API documents it for who asks for the feature",
+        rie: "no `accountId`, since RIE has no account",
+        lab: "`accountId` is present",
+        why: "the Extensions API documents it for extensions that accept the feature",
     },
     Difference {
         cases: Cases::Only(&["registration with a bad body"]),
@@ -105,9 +104,9 @@ pub(crate) const ALL: &[Difference] = &[
                 r#""errorMessage":"invalid type: string \"INVOKE\", expected a sequence at line 1 column 18""#,
             ),
         ],
-        rie: "what is wrong with the JSON is said in the words of Go",
-        lab: "in those of serde",
-        why: "status and `errorType` are the same, and the words are nobody's contract",
+        rie: "the message of Go's JSON parser",
+        lab: "the message of serde",
+        why: "status and `errorType` are the same; the message is not part of the API",
     },
     Difference {
         cases: Cases::Only(&[
@@ -173,7 +172,7 @@ pub(crate) const ALL: &[Difference] = &[
         ],
         rie: "an empty 502 after an Init that failed",
         lab: "200 with `X-Amz-Function-Error` and the error",
-        why: "as above; RIE loses the error where Init fails before the invocation",
+        why: "as below; RIE loses the error if Init fails before the invocation",
     },
     Difference {
         cases: Cases::Only(&["init/error of the runtime"]),
@@ -182,9 +181,9 @@ pub(crate) const ALL: &[Difference] = &[
             "< 502 [error: Runtime.Asked] {",
             "< 200 [error: Runtime.Asked] {",
         )],
-        rie: "502 after the runtime reported that Init failed",
+        rie: "502 after an `init/error` of the runtime",
         lab: "200 with `X-Amz-Function-Error`",
-        why: "the Invoke API answers 200 whenever it is the function that failed",
+        why: "the Invoke API responds with 200 to every error of the function",
     },
     Difference {
         cases: Cases::Any,
@@ -203,9 +202,9 @@ pub(crate) const ALL: &[Difference] = &[
                 "< 200 [error: Runtime.ExitError] {",
             ),
         ],
-        rie: "502 when a process died in an invocation",
+        rie: "502 after the death of a process in an invocation",
         lab: "200 with `X-Amz-Function-Error`",
-        why: "the Invoke API answers 200 whenever it is the function that failed",
+        why: "the Invoke API responds with 200 to every error of the function",
     },
     Difference {
         cases: Cases::Only(&[
@@ -370,9 +369,9 @@ exit 1
 "#,
             ),
         ],
-        rie: "an Init that failed is not done again before the next invocation: RIE tries, and fails at once (`ErrAgentNameCollision`)",
-        lab: "it is done again under the first invocation, so that two invocations see three starts",
-        why: "Lambda repeats a failed Init as part of the invocation for which it was begun (\"suppressed init\")",
+        rie: "a failed Init is not repeated before the next invocation: RIE tries, and fails at once (`ErrAgentNameCollision`)",
+        lab: "Init is repeated in the first invocation, so that two invocations see three starts",
+        why: "Lambda repeats a failed Init as part of the invocation that started it (\"suppressed init\")",
     },
     Difference {
         cases: Cases::Only(&["the runtime exits in Init, once"]),
@@ -413,8 +412,8 @@ exit 1
 "#,
             ),
         ],
-        rie: "the invocation for which Init failed is lost, for the same reason",
-        lab: "Init is repeated and the invocation answered",
+        rie: "the invocation with the failed Init is lost, for the same reason",
+        lab: "Init is repeated, and the invocation succeeds",
         why: "as above",
     },
     Difference {
@@ -424,9 +423,9 @@ exit 1
             "[error: Sandbox.Timedout] Task timed out after 3.00 seconds",
             r#"[error: Sandbox.Timedout] {"errorType":"Sandbox.Timedout","errorMessage":"RequestId: <uuid 1> Error: Task timed out after 3.00 seconds"}"#,
         )],
-        rie: "plain text when the time has run out",
-        lab: "an error as JSON, with `X-Amz-Function-Error`",
-        why: "RIE prints this text of its own; a timeout is a function error on Lambda",
+        rie: "plain text after a timeout",
+        lab: "a JSON error with `X-Amz-Function-Error`",
+        why: "a timeout is a function error on Lambda",
     },
     Difference {
         cases: Cases::Only(&["an extension does not call next in time"]),
@@ -437,8 +436,8 @@ exit 1
 > {}
 "#,
         )],
-        rie: "the caller waits for the extension, and is told of a timeout",
-        lab: "the caller has had the function's answer",
-        why: "Lambda answers when the runtime does; the extension's time is the environment's own affair",
+        rie: "the caller waits for the extension, and gets a timeout",
+        lab: "the caller gets the function's response",
+        why: "Lambda returns the response of the runtime without waiting for extensions",
     },
 ];

@@ -1,5 +1,4 @@
-//! A case on a stage: its actors laid out as a layer and a function, run on either platform, and
-//! the traces that come of it.
+//! A case: its actors, installed as a layer and a function, its run on either platform, and the traces.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -14,13 +13,13 @@ use lab::rie::ExecutionEnvironment;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::normal::normal;
-use crate::script::{Step, file_of, trace_of};
+use crate::normalize::normalize;
+use lab::script::{Step, file_of, trace_of};
 
-/// The name under which the caller's side of a case stands among the traces.
+/// Name of the caller's trace.
 pub(crate) const CALLER: &str = "caller";
 
-/// One situation: who is on the stage, and what the caller asks.
+/// Actors and invocations to compare.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     extensions: Vec<(&'static str, Vec<Step>)>,
@@ -31,14 +30,14 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// A case without extensions whose function answers every event.
+    /// Returns a case without extensions, whose function responds to every event.
     pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
             extensions: Vec::new(),
-            function: crate::acts::runtime(),
+            function: crate::steps::runtime(),
             invocations: Vec::new(),
-            // So long that a slow machine doesn't reach it.
+            // Long enough for a slow machine.
             timeout_seconds: 60,
             managed: None,
         }
@@ -64,52 +63,52 @@ impl Case {
         self
     }
 
-    /// On managed instances, with so many invocations at once.
+    /// Runs the case on managed instances with this concurrency.
     pub(crate) fn managed(mut self, concurrency: u32) -> Self {
         self.managed = Some(concurrency);
         self
     }
 
-    /// The reason why a user without root rights cannot run the case, if there is one.
+    /// Returns the reason if the case needs root.
     pub(crate) fn needs_root(&self) -> Option<&'static str> {
         self.managed
             .map(|_| "RIE runs a managed instance's processes as other users")
     }
 }
 
-/// What each of a case's actors and its caller saw: their names, and their lines.
+/// Traces by the name of the actor or [`CALLER`].
 pub(crate) type Traces = BTreeMap<String, String>;
 
-/// A case's folders.
-pub(crate) struct Stage<'a> {
+/// Folders of an installed case.
+pub(crate) struct Installation<'a> {
     case: &'a Case,
     root: TempDir,
     tmp: Arc<TempDir>,
 }
 
-impl<'a> Stage<'a> {
-    pub(crate) fn set(case: &'a Case) -> anyhow::Result<Self> {
-        // Everybody's, as on Lambda: on managed instances RIE runs the processes as another user.
+impl<'a> Installation<'a> {
+    pub(crate) fn install(case: &'a Case) -> anyhow::Result<Self> {
+        // World-writable as on Lambda: on managed instances RIE runs the processes as another user.
         let tmp = tempfile::Builder::new().prefix("lab").tempdir()?;
         std::fs::set_permissions(tmp.path(), Permissions::from_mode(0o1777))?;
-        let stage = Self {
+        let installation = Self {
             case,
             root: tempfile::tempdir()?,
             tmp: Arc::new(tmp),
         };
-        let (layer, function) = (stage.layer(), stage.function());
+        let (layer, function) = (installation.layer(), installation.function());
         for folder in [&layer.join("extensions"), &layer.join("scripts"), &function] {
             std::fs::create_dir_all(folder)?;
         }
         for (name, steps) in &case.extensions {
-            actor(&layer.join("extensions").join(name))?;
+            install_actor(&layer.join("extensions").join(name))?;
             let script = layer.join("scripts").join(file_of(name));
             std::fs::write(script, serde_json::to_vec(steps)?)?;
         }
-        actor(&function.join("bootstrap"))?;
+        install_actor(&function.join("bootstrap"))?;
         let script = function.join(file_of("bootstrap"));
         std::fs::write(script, serde_json::to_vec(&case.function)?)?;
-        Ok(stage)
+        Ok(installation)
     }
 
     fn layer(&self) -> PathBuf {
@@ -120,7 +119,7 @@ impl<'a> Stage<'a> {
         self.root.path().join("function")
     }
 
-    /// Plays the case under AWS's emulator.
+    /// Runs the case on AWS's emulator.
     pub(crate) async fn on_rie(&self) -> anyhow::Result<Traces> {
         let case = self.case;
         let mut builder = ExecutionEnvironment::of(self.layer(), self.function())
@@ -135,14 +134,14 @@ impl<'a> Stage<'a> {
             let answer = lambda.invoke(event).await?;
             let error = answer.function_error();
             let error = error.map(|error| error.error_type);
-            caller.saw(event, answer.status.as_u16(), error, &answer.text());
+            caller.record(event, answer.status.as_u16(), error, &answer.text());
         }
-        self.worker_waits().await?;
+        self.wait_for_runtime().await?;
         lambda.shutdown().await?;
         Ok(self.traces(&caller))
     }
 
-    /// Plays the case on the lab's platform.
+    /// Runs the case on the lab's platform.
     pub(crate) async fn on_the_lab(&self) -> anyhow::Result<Traces> {
         let case = self.case;
         let mut builder = Function::of(self.layer(), self.function())
@@ -158,18 +157,19 @@ impl<'a> Stage<'a> {
             let answer = lambda.invoke(event).await;
             let error = answer.function_error();
             let error = error.map(|error| error.error_type);
-            caller.saw(event, answer.status.as_u16(), error, &answer.text());
+            caller.record(event, answer.status.as_u16(), error, &answer.text());
         }
-        // Callers have their answers early: what comes after belongs to the traces too.
+        // The caller gets its response before the invocation ends; the traces include the end.
         lambda.wait_for_reports(case.invocations.len()).await?;
-        self.worker_waits().await?;
+        self.wait_for_runtime().await?;
         lambda.shutdown().await;
         Ok(self.traces(&caller))
     }
 
-    /// On managed instances an invocation is over with its answer. Waits until the runtime has heard that its answer
-    /// was taken, and calls `next` again.
-    async fn worker_waits(&self) -> anyhow::Result<()> {
+    /// Waits on managed instances until the runtime has called `next` again.
+    ///
+    /// There an invocation ends with its response, before the runtime's call of `response` returns.
+    async fn wait_for_runtime(&self) -> anyhow::Result<()> {
         if self.case.managed.is_none() {
             return Ok(());
         }
@@ -189,12 +189,12 @@ impl<'a> Stage<'a> {
     }
 
     fn traces(&self, caller: &Caller) -> Traces {
-        let mut traces = Traces::from([(CALLER.to_owned(), normal(&caller.lines))]);
+        let mut traces = Traces::from([(CALLER.to_owned(), normalize(&caller.lines))]);
         let extensions = self.case.extensions.iter().map(|(name, _)| *name);
         for name in extensions.chain(["bootstrap"]) {
-            // One that was never started has written nothing.
+            // An actor that was never started has no trace.
             let trace = std::fs::read_to_string(self.tmp.path().join(trace_of(name)));
-            traces.insert(name.to_owned(), normal(&trace.unwrap_or_default()));
+            traces.insert(name.to_owned(), normalize(&trace.unwrap_or_default()));
         }
         traces
     }
@@ -206,7 +206,7 @@ struct Caller {
 }
 
 impl Caller {
-    fn saw(&mut self, event: &Value, status: u16, error: Option<String>, body: &str) {
+    fn record(&mut self, event: &Value, status: u16, error: Option<String>, body: &str) {
         let error = error.map_or(String::new(), |error| format!(" [error: {error}]"));
         let line = format!("> {event}\n< {status}{error} {body}");
         self.lines.push_str(line.trim_end());
@@ -214,10 +214,11 @@ impl Caller {
     }
 }
 
-/// Lays an actor's program, by a process of its own: a file that this one has open for writing,
-/// another test's thread can hand down to a process that it starts at that moment, and the file
-/// cannot be run as long as that one has it.
-fn actor(path: &Path) -> anyhow::Result<()> {
+/// Installs an actor's binary by a child process.
+///
+/// A file that this process has open for writing could be inherited by a process that another test starts, and could
+/// not be executed while that process runs.
+fn install_actor(path: &Path) -> anyhow::Result<()> {
     let program = env!("CARGO_BIN_EXE_actor");
     let status = std::process::Command::new("cp")
         .arg(program)

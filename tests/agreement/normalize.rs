@@ -1,13 +1,13 @@
-//! Traces without what differs from run to run: ids are numbered in the order in which a trace
-//! meets them, and what is left until a deadline becomes a class.
+//! Normalisation of traces: ids are numbered in the order of their appearance, and the time left until a deadline is
+//! replaced by its class.
 
 use std::fmt::Write as _;
 
-/// The longest that a SHUTDOWN leaves, in milliseconds, with a little for the clock's rounding.
+/// Maximum time left at SHUTDOWN in milliseconds, with a tolerance for rounding.
 const SHUTDOWN_MS: i64 = 2_001;
 
-/// The trace, normalised.
-pub(crate) fn normal(trace: &str) -> String {
+/// Normalises a trace.
+pub(crate) fn normalize(trace: &str) -> String {
     deadlines(&trace_ids(&uuids(trace)))
 }
 
@@ -28,15 +28,14 @@ fn uuids(trace: &str) -> String {
             seen.len() - 1
         });
         normal.push_str(before);
-        // A `String` takes whatever is written.
+        // Writing to a `String` never fails.
         let _ = write!(normal, "<uuid {}>", number + 1);
         rest = after;
     }
     normal + rest
 }
 
-/// Whether the text begins with eight, four, four, four and twelve hexadecimal digits. One made of
-/// a single digit is nobody's id but a case's own, and stays.
+/// Returns `true` if the text begins with a UUID other than the nil UUID, which a case itself uses.
 fn is_uuid(text: &str) -> bool {
     let Some(text) = text.get(..36) else {
         return false;
@@ -48,7 +47,7 @@ fn is_uuid(text: &str) -> bool {
     shape && text.bytes().any(|byte| byte != b'0' && byte != b'-')
 }
 
-/// X-Ray's ids: `Root=1-…;Parent=…`.
+/// Replaces X-Ray trace headers, `Root=1-…;Parent=…`.
 fn trace_ids(trace: &str) -> String {
     let mut normal = String::new();
     let mut rest = trace;
@@ -84,9 +83,9 @@ fn ids_and_deadlines_are_normalised() {
     let two = "a1111111-2222-3333-4444-555555555555";
     let trace = format!("{one} {two} {one} <1999 ms left> <2900 ms left> <-3 ms left>");
     let wanted = "<uuid 1> <uuid 2> <uuid 1> <2 s or less> <more than 2 s> <past>";
-    assert_eq!(normal(&trace), wanted);
+    assert_eq!(normalize(&trace), wanted);
     let nobody = "00000000-0000-0000-0000-000000000000";
-    assert_eq!(normal(nobody), nobody);
+    assert_eq!(normalize(nobody), nobody);
     let xray = r#"{"value":"Root=1-65f0-abc;Parent=12;Sampled=1"}"#;
-    assert_eq!(normal(xray), r#"{"value":"<trace>"}"#);
+    assert_eq!(normalize(xray), r#"{"value":"<trace>"}"#);
 }
