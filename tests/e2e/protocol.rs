@@ -5,5 +5,6 @@ mod compression;
 mod http_api;
 mod invalid_requests;
 mod local_access;
+mod model_repository;
 mod openapi;
 mod tensorflow_serving;

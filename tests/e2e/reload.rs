@@ -12,6 +12,6 @@ mod rollback_policy;
 mod rollout;
 mod soak;
 mod source_faults;
-pub(crate) mod under_load;
+mod under_load;
 mod validation;
 mod version_names;

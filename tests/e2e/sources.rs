@@ -1,8 +1,8 @@
 //! Sources of models: S3, `file://`, proxies and credentials.
 
 mod credentials;
-pub(crate) mod fetch;
-pub(crate) mod layouts;
+mod fetch;
+mod layouts;
 mod local_file;
 mod multipart_uploads;
 mod proxy;

@@ -1,7 +1,10 @@
-//! What the tests start: a bucket with a model, a function with the layer, the sidecar alone.
+//! Fixtures: a bucket with a model, a function with the layer, and a sidecar without Lambda.
 
 pub(crate) mod adder_function;
 pub(crate) mod any_s3;
+pub(crate) mod download;
+pub(crate) mod layout;
+pub(crate) mod load_client;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -21,14 +24,15 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use lab::reference::WINE;
 
-/// The bucket and the key of the model that most tests serve, under the name `wine`.
+/// Default bucket of the fixtures.
 pub(crate) const BUCKET: &str = "models";
+/// Key of the model that most tests serve under the name `wine`.
 pub(crate) const KEY: &str = "wine/model.onnx";
 
-/// Longer than any timeout of anything in here.
+/// Time passed in a freeze, longer than every interval and timeout under test.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
-/// What still comes over a connection, up to its end.
+/// Reads a connection until its peer closes it.
 pub(crate) async fn to_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut text = String::new();
     let whole = stream.read_to_string(&mut text);
@@ -39,17 +43,16 @@ pub(crate) async fn to_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
     text
 }
 
-/// Makes two tests of each function: with a monotonic clock that jumps by the length of a freeze, and
-/// with one that stands still.
+/// Declares two tests per function: the monotonic clock either includes the time spent frozen or stops for it.
 macro_rules! with_both_clocks {
     ($($name:ident),+ $(,)?) => {
-        mod a_clock_that_jumps {
+        mod jumping_clock {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
                 super::$name(lab::lambda::Clock::Jumps).await;
             })+
         }
-        mod a_clock_that_stands_still {
+        mod stopped_clock {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
                 super::$name(lab::lambda::Clock::StandsStill).await;
@@ -59,15 +62,15 @@ macro_rules! with_both_clocks {
 }
 pub(crate) use with_both_clocks;
 
-/// An S3, as those need it who read a model from it.
+/// S3 endpoint that holds a model.
 pub(crate) trait Store {
-    /// What makes a process use it.
+    /// Environment variables that point a process at this endpoint.
     fn env(&self) -> Vec<(String, String)>;
 
-    /// Its address.
+    /// URL of the endpoint.
     fn url(&self) -> String;
 
-    /// The bucket that holds the model.
+    /// Bucket that holds the model.
     fn bucket(&self) -> &str;
 }
 
@@ -85,42 +88,42 @@ impl Store for S3Server {
     }
 }
 
-/// A model of `tests/models`.
+/// Reads a model of `tests/models`.
 pub(crate) fn model(file: &str) -> Bytes {
     let path = lab::artifacts::workspace().join("tests/models").join(file);
     std::fs::read(&path).unwrap().into()
 }
 
-/// An S3 that holds the model of this file under [`KEY`].
+/// Starts an S3 server with the model `file` at [`KEY`].
 pub(crate) async fn s3_with(file: &str) -> S3Server {
     let s3 = S3Server::start().await.unwrap();
     s3.put(BUCKET, KEY, model(file));
     s3
 }
 
-/// The requests that were answered with an object.
+/// Requests that S3 answered with a whole object.
 pub(crate) fn transfers(s3: &S3Server) -> Vec<RequestRecord> {
     let requests = s3.requests().into_iter();
     let is_object = |one: &RequestRecord| one.status == Some(200) && !one.key.is_empty();
     requests.filter(is_object).collect()
 }
 
-/// What was answered with bytes of an object: the status, and the range that was asked for.
+/// Status and requested range of every request that S3 did not answer with 304.
 pub(crate) fn downloads(s3: &S3Server) -> Vec<(Option<u16>, Option<String>)> {
     let requests = s3.requests().into_iter();
     let gets = requests.filter(|one| one.status != Some(304));
     gets.map(|one| (one.status, one.range)).collect()
 }
 
-/// The same where checks go on: of a question that is still to be answered nobody knows yet whether it is one of these.
+/// As [`downloads`], once S3 has answered every request: the status of a pending one is unknown.
 pub(crate) async fn downloads_so_far(s3: &S3Server) -> Vec<(Option<u16>, Option<String>)> {
     let answered = |requests: &[RequestRecord]| requests.iter().all(|one| one.status.is_some());
-    let wanted = "an answer to every question";
+    let wanted = "a response to every request";
     s3.wait_for_requests(wanted, answered).await.unwrap();
     downloads(s3)
 }
 
-/// The settings that all tests share: the model at [`KEY`], no TCP, no metrics.
+/// Variables that all tests share: the model at [`KEY`], no TCP, no metrics.
 fn settings(s3: &impl Store) -> Vec<(String, String)> {
     let mut env = s3.env();
     for (name, value) in [
@@ -134,27 +137,42 @@ fn settings(s3: &impl Store) -> Vec<(String, String)> {
     env
 }
 
-/// The staged layer and function, on a Lambda with time enough for any machine.
+/// Staged layer and function on AWS's Lambda emulator.
 pub(crate) fn lambda(s3: &impl Store) -> Builder {
     let staged = ExecutionEnvironment::staged().unwrap();
     staged.envs(settings(s3)).timeout_seconds(30)
 }
 
-/// The staged layer and function on the lab's platform, which freezes, resets and counts. There is
-/// one environment: an invocation that comes while it winds up waits.
+/// Staged layer and function on the lab's platform, which freezes and resets the environment.
+///
+/// The function has one environment, so invocations run one after the other.
 pub(crate) fn platform(s3: &impl Store) -> lab::lambda::Builder {
     let staged = Function::staged().unwrap().max_environments(1);
     staged.envs(settings(s3)).timeout(Duration::from_secs(30))
 }
 
-/// An invocation that the sidecar answers without the model.
+/// Invokes the function with a liveness check, which needs no model.
 pub(crate) async fn alive(function: &Function) {
     let event = http_event("GET", "/v2/health/live", &Value::Null);
     let answer = function.answer(&event).await.unwrap();
     assert_eq!(answer["statusCode"], 200, "{answer}");
 }
 
-/// Freezes as the platform does, when all have called `next`, and lets [`LONG`] pass.
+/// Invokes until the function's log has a line that contains `words`.
+///
+/// Waiting on the log alone would hang: the environment freezes after an invocation, with a reload still running
+/// where it takes longer than `MODEL_TAIL_BUDGET`.
+pub(crate) async fn invoke_until_logged(function: &Function, words: &str) {
+    let logged = async {
+        while !function.log().text().contains(words) {
+            alive(function).await;
+        }
+    };
+    let logged = tokio::time::timeout(lab::WAIT_LIMIT, logged).await;
+    assert!(logged.is_ok(), "not logged: {words}");
+}
+
+/// Waits for the platform to freeze the environment, and lets [`LONG`] pass.
 pub(crate) async fn freeze(function: &Function, s3: &S3Server) {
     let environment = function.environment().unwrap();
     environment.wait_until_frozen().await.unwrap();
@@ -162,7 +180,7 @@ pub(crate) async fn freeze(function: &Function, s3: &S3Server) {
     s3.let_pass();
 }
 
-/// Looks until a condition holds that nothing tells of, such as a file's.
+/// Polls a condition that has no notification, such as the existence of a file.
 pub(crate) async fn until(wanted: &str, holds: impl Fn() -> bool) {
     let look = async {
         while !holds() {
@@ -173,8 +191,7 @@ pub(crate) async fn until(wanted: &str, holds: impl Fn() -> bool) {
     assert!(seen.is_ok(), "not seen: {wanted}");
 }
 
-/// What lies in the cache of an environment, by its path there; empty folders do not count, nor the notes where a file
-/// came from.
+/// Sizes of the files in an environment's cache by relative path, without `origins/`.
 pub(crate) fn cached(environment: &Environment) -> BTreeMap<String, u64> {
     let cache = environment.tmp().join("model-sidecar");
     let folders = std::fs::read_dir(&cache).into_iter().flatten().flatten();
@@ -182,7 +199,7 @@ pub(crate) fn cached(environment: &Environment) -> BTreeMap<String, u64> {
         .flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten())
         .flatten()
         .filter_map(|entry| {
-            // One may go while it is looked at.
+            // A file may be deleted during the listing.
             let length = entry.metadata().ok()?.len();
             let path = entry.path();
             let name = path.strip_prefix(&cache).unwrap().to_str()?.to_owned();
@@ -191,7 +208,7 @@ pub(crate) fn cached(environment: &Environment) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// Where the cache keeps a model of these bytes.
+/// Path of a model file in the cache.
 pub(crate) fn place(model: &[u8]) -> String {
     use std::fmt::Write as _;
     let digest = Sha256::digest(model);
@@ -202,8 +219,7 @@ pub(crate) fn place(model: &[u8]) -> String {
     path + ".onnx"
 }
 
-/// Expects in the cache, once nothing is under way any more, the files of these models, these
-/// journals, and nothing else.
+/// Asserts that the cache of an idle environment holds exactly these models and journals.
 pub(crate) async fn assert_only_kept(
     environment: &Environment,
     models: &[&[u8]],
@@ -215,7 +231,7 @@ pub(crate) async fn assert_only_kept(
     let expected: BTreeSet<String> = files.chain(journals).collect();
     let kept = || -> BTreeSet<String> { cached(environment).into_keys().collect() };
     if kept() != expected {
-        // The freeze after an answer may have come before all was tidied up.
+        // The environment may have frozen before the cleanup.
         environment.thaw().await.unwrap();
         let tidied = async {
             while kept() != expected {
@@ -228,9 +244,9 @@ pub(crate) async fn assert_only_kept(
     assert_eq!(kept(), expected);
 }
 
-/// The model of this file, made larger to so many bytes by a comment.
+/// Returns the model `file`, padded by a comment to a size in bytes.
 pub(crate) fn padded(file: &str, bytes: usize) -> Bytes {
-    /// `ModelProto.doc_string`, whose length follows in five bytes of seven bits.
+    /// Tag of `ModelProto.doc_string`; its length follows as a varint of five bytes.
     const DOC_STRING: u8 = 6 << 3 | 2;
     let mut model = model(file).to_vec();
     let length = bytes - model.len() - 6;
@@ -244,20 +260,20 @@ pub(crate) fn padded(file: &str, bytes: usize) -> Bytes {
     model.into()
 }
 
-/// The sidecar without Lambda, with a folder of its own for socket and cache.
+/// Sidecar without Lambda, with its own folder for socket and cache.
 pub(crate) struct Alone {
     pub(crate) process: Process,
     folder: TempDir,
 }
 
 impl Alone {
-    /// Starts it with these variables beside those that all tests share; an empty value unsets.
+    /// Starts the sidecar with additional variables; an empty value unsets one.
     pub(crate) fn start(s3: &impl Store, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("e2e").tempdir().unwrap();
         Self::start_in(folder, s3, variables)
     }
 
-    /// As [`Self::start`], in a folder that holds something already.
+    /// As [`Self::start`], in an existing folder.
     pub(crate) fn start_in(folder: TempDir, s3: &impl Store, variables: &[(&str, &str)]) -> Self {
         let process = sidecar()
             .env("MODEL_SOCKET", folder.path().join("socket"))
@@ -270,14 +286,14 @@ impl Alone {
         }
     }
 
-    /// Starts it and waits until the model is there.
+    /// Starts the sidecar and waits until its models are loaded.
     pub(crate) async fn ready(s3: &impl Store, variables: &[(&str, &str)]) -> Self {
         let alone = Self::start(s3, variables);
         alone.process.wait_for(" ready ").await.unwrap();
         alone
     }
 
-    /// As [`Self::ready`], with checks and metrics ten times a second.
+    /// As [`Self::ready`], with polls and metric flushes every 100 ms.
     pub(crate) async fn observed(s3: &impl Store, cloudwatch: &CloudWatch) -> Self {
         let mut variables = cloudwatch.env();
         for (name, value) in [
@@ -294,22 +310,22 @@ impl Alone {
         Self::ready(s3, &variables).await
     }
 
-    /// The socket's path.
+    /// Path of the socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("socket")
     }
 
-    /// The directory of the cache.
+    /// Directory of the cache.
     pub(crate) fn cache(&self) -> PathBuf {
         self.folder.path().join("cache")
     }
 
-    /// A client on the socket.
+    /// Client on the socket.
     pub(crate) fn client(&self) -> Client {
         Client::unix(self.socket())
     }
 
-    /// The answer to the first rows, whatever its status.
+    /// Posts the first rows to `/predict`.
     pub(crate) async fn predict(&self, rows: usize) -> HttpResponse {
         self.client()
             .post("/predict", &features(rows))
@@ -318,18 +334,19 @@ impl Alone {
     }
 }
 
-/// The sidecar's binary, to be started.
+/// Command that runs the sidecar's binary.
 pub(crate) fn sidecar() -> Start {
     Process::of(lab::artifacts::sidecar().unwrap())
 }
 
-/// A request of the plain form with the first rows.
+/// Body of `/predict` with the first rows.
 pub(crate) fn features(rows: usize) -> Value {
     json!({ "features": WINE.rows[..rows] })
 }
 
-/// One of AWS's sample events, which `handler/tests/events` holds; without the header that says that its body is one
-/// tensor, since tests put JSON there.
+/// Reads one of AWS's sample events from `handler/tests/events`.
+///
+/// The header `inference-header-content-length` is removed, since the tests send JSON.
 pub(crate) fn sample(name: &str) -> Value {
     let folder = lab::artifacts::workspace().join("handler/tests/events");
     let text = std::fs::read(folder.join(name)).unwrap();
@@ -340,7 +357,7 @@ pub(crate) fn sample(name: &str) -> Value {
     event
 }
 
-/// An event of an HTTP API (payload format 2.0) at its stage `prod`.
+/// Event of an HTTP API (payload format 2.0) at the stage `prod`.
 pub(crate) fn http_event(method: &str, path: &str, body: &Value) -> Value {
     let mut event = sample("http.json");
     event["rawPath"] = format!("/prod{path}").into();
@@ -351,17 +368,17 @@ pub(crate) fn http_event(method: &str, path: &str, body: &Value) -> Value {
     event
 }
 
-/// The JSON in the body of an HTTP reply.
+/// Parses the body of an HTTP reply as JSON.
 pub(crate) fn body(reply: &Value) -> Value {
     serde_json::from_str(reply["body"].as_str().unwrap()).unwrap()
 }
 
-/// What `{"error": …}` says.
+/// Returns the message of an error response, `{"error": …}`.
 pub(crate) fn error(answer: &Value) -> &str {
     answer["error"].as_str().unwrap_or_default()
 }
 
-/// Now, in milliseconds since the Unix epoch.
+/// Current time in milliseconds since the Unix epoch.
 pub(crate) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     u64::try_from(now.as_millis()).unwrap()

@@ -1,4 +1,4 @@
-//! Each kind of event that Lambda brings, from AWS's own samples.
+//! Every kind of Lambda event, from AWS's samples.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{body, error, features, lambda, s3_with, sample};
 use lab::reference::WINE;
 
-/// The samples of those who speak HTTP.
+/// Samples of HTTP events.
 const HTTP: [&str; 6] = [
     "rest.json",
     "http-v1.json",
@@ -19,7 +19,7 @@ const HTTP: [&str; 6] = [
     "alb-multi.json",
 ];
 
-/// A sample made to ask for something else.
+/// Sample event with another method, path and body.
 fn event(name: &str, method: &str, path: &str, body: &str) -> Value {
     let mut event = sample(name);
     match name {
@@ -47,7 +47,7 @@ async fn wine() -> (S3Server, ExecutionEnvironment) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_kind_is_answered_in_its_own_form() {
+async fn each_kind_of_http_event_gets_its_format_of_response() {
     let (_s3, lambda) = wine().await;
     for name in HTTP {
         for path in ["/predict", "/models/wine/predict", "/"] {
@@ -74,7 +74,7 @@ async fn every_kind_is_answered_in_its_own_form() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_in_base64_is_the_same_body() {
+async fn base64_bodies() {
     let (_s3, lambda) = wine().await;
     for name in HTTP {
         let text = BASE64_STANDARD.encode(features(5).to_string());
@@ -87,7 +87,7 @@ async fn a_body_in_base64_is_the_same_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_request_is_a_status_with_words_that_help() {
+async fn invalid_http_requests_get_a_status_and_a_hint() {
     let (_s3, lambda) = wine().await;
     let narrow = json!({ "features": [[1, 2, 3]] }).to_string();
     let words = json!({ "features": [["red", 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]] }).to_string();
@@ -137,7 +137,7 @@ async fn a_wrong_request_is_a_status_with_words_that_help() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_direct_invocation_is_a_function_error() {
+async fn invalid_direct_invocations_are_function_errors() {
     let (_s3, lambda) = wine().await;
     for (event, kind, hint) in [
         (
@@ -192,7 +192,7 @@ async fn a_wrong_direct_invocation_is_a_function_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_and_metadata_pass_through() {
+async fn health_and_metadata() {
     let (_s3, lambda) = wine().await;
     for name in HTTP {
         for (path, field) in [
@@ -210,7 +210,7 @@ async fn health_and_metadata_pass_through() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_with_a_base_path_in_front_reaches_the_model() {
+async fn base_paths_are_removed() {
     let s3 = s3_with("wine-v1.onnx").await;
     let function = lambda(&s3).env("MODEL_BASE_PATH", "/ml");
     let function = function.start().await.unwrap();
@@ -229,7 +229,7 @@ async fn a_path_with_a_base_path_in_front_reaches_the_model() {
         assert_eq!(reply["statusCode"], 200, "{event}: {reply}");
         WINE.v1.check(&body(&reply), 0..4);
     }
-    // No prefix that anybody named: the path is passed on, and the answer says what to do.
+    // An unknown prefix is forwarded, and the error names the remedy.
     let other = event("alb.json", "POST", "/scoring/predict", &sent);
     let reply = function.answer(&other).await.unwrap();
     assert_eq!(reply["statusCode"], 404, "{reply}");
@@ -257,7 +257,7 @@ async fn method_and_path_are_enough_for_an_http_event() {
     }
 }
 
-/// The operator's calls, as a caller might spell them.
+/// Operator calls in several spellings.
 const OPERATIONS: [(&str, &str); 6] = [
     ("GET", "/v2/models/stats"),
     ("GET", "/v2/models/%73tats"),
@@ -268,7 +268,7 @@ const OPERATIONS: [(&str, &str); 6] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_from_outside_have_no_operators_calls() {
+async fn remote_callers_cannot_use_operator_calls() {
     let s3 = s3_with("wine-v1.onnx").await;
     let function = lambda(&s3).env("MODEL_REPOSITORY_API", "true");
     let function = function.start().await.unwrap();
@@ -276,7 +276,7 @@ async fn callers_from_outside_have_no_operators_calls() {
     for name in HTTP {
         for (method, path) in OPERATIONS {
             let mut event = event(name, method, path, "{}");
-            // What a caller says of itself changes nothing.
+            // The caller cannot override the handler's header.
             let multi = name.ends_with("multi.json")
                 || name.starts_with("rest")
                 || name.ends_with("v1.json");
@@ -308,7 +308,7 @@ async fn callers_from_outside_have_no_operators_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_from_outside_have_the_operators_calls_where_a_variable_says_so() {
+async fn remote_callers_can_use_operator_calls_if_enabled() {
     let s3 = s3_with("wine-v1.onnx").await;
     let function = lambda(&s3).env("MODEL_REMOTE_OPERATIONS", "true");
     let function = function.start().await.unwrap();
@@ -331,7 +331,7 @@ async fn callers_from_outside_have_the_operators_calls_where_a_variable_says_so(
         extensions.contains("statistics") && extensions.contains("model_repository"),
         "{extensions}"
     );
-    // A load needs a variable of its own.
+    // `load` needs its own variable.
     let load = event("POST", "/v2/repository/models/wine/load");
     let refused = function.answer(&load).await.unwrap();
     assert_eq!(refused["statusCode"], 403, "{refused}");
@@ -341,7 +341,7 @@ async fn callers_from_outside_have_the_operators_calls_where_a_variable_says_so(
     );
 }
 
-/// The events that keep an environment warm.
+/// Warm-up events.
 fn warm_ups() -> [Value; 4] {
     let mut scheduler = sample("eventbridge.json");
     scheduler["source"] = "aws.scheduler".into();
@@ -355,10 +355,10 @@ fn warm_ups() -> [Value; 4] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_warm_up_succeeds_once_the_model_is_ready_and_infers_nothing() {
+async fn a_warm_up_waits_for_the_model_without_inference() {
     let s3 = s3_with("wine-v1.onnx").await;
     let function = lambda(&s3).env("MODEL_REMOTE_OPERATIONS", "true");
-    // Init goes on without the model, so that the first event has to wait for it.
+    // Init ends without the model, so that the first event waits for it.
     let function = function
         .env("MODEL_INIT_BUDGET", "0")
         .start()

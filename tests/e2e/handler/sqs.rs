@@ -1,4 +1,4 @@
-//! Messages of an SQS queue, as Lambda brings them in batches.
+//! Batches of SQS messages.
 
 use lab::rie::ExecutionEnvironment;
 use lab::s3::S3Server;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{features, lambda, s3_with, sample};
 use lab::reference::WINE;
 
-/// AWS's sample, with a message for each of these bodies; their ids are `m0`, `m1` …
+/// AWS's sample with one message per body; their ids are `m0`, `m1` and so on.
 fn event<B: ToString>(bodies: &[B]) -> Value {
     let mut event = sample("sqs.json");
     let one = event["Records"][0].take();
@@ -30,7 +30,7 @@ async fn wine() -> (S3Server, ExecutionEnvironment) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_is_one_inference_with_every_row_in_its_order() {
+async fn a_batch_is_one_inference() {
     let (_s3, lambda) = wine().await;
     let bodies: Vec<Value> = WINE
         .rows
@@ -54,7 +54,7 @@ async fn a_batch_is_one_inference_with_every_row_in_its_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_bad_messages_of_a_batch_come_again() {
+async fn invalid_messages_are_batch_item_failures() {
     let (_s3, lambda) = wine().await;
     let good = features(2).to_string();
     let bodies = [
@@ -77,9 +77,9 @@ async fn the_bad_messages_of_a_batch_come_again() {
     lambda.wait_for("not a prediction request").await.unwrap();
 }
 
-/// Whatever form the messages have, for a model of several inputs.
+/// Every message format, for a model with several inputs.
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_and_requests_of_the_open_inference_protocol_are_messages_too() {
+async fn objects_and_open_inference_requests_as_messages() {
     let s3 = s3_with("add-two-inputs.onnx").await;
     let lambda = lambda(&s3).start().await.unwrap();
     let input =
@@ -94,4 +94,13 @@ async fn objects_and_requests_of_the_open_inference_protocol_are_messages_too() 
     let answer = lambda.answer(&event(&bodies)).await.unwrap();
     let bad = json!([{ "itemIdentifier": "m4" }]);
     assert_eq!(answer, json!({ "batchItemFailures": bad }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_only_fail_together_all_succeed() {
+    let s3 = s3_with("one-row.onnx").await;
+    let lambda = lambda(&s3).start().await.unwrap();
+    let bodies = [(); 5].map(|()| json!({ "features": [[1, 2]] }));
+    let answer = lambda.answer(&event(&bodies)).await.unwrap();
+    assert_eq!(answer, json!({ "batchItemFailures": [] }));
 }

@@ -1,4 +1,4 @@
-//! The first invocation.
+//! The first invocation: requests to S3, phases of Init, format of the log.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -6,13 +6,13 @@ use lab::s3::Rule;
 use serde_json::{Value, json};
 
 use crate::support::any_s3::{AnyS3, with_every_s3};
-use crate::support::{KEY, features, lambda, model, platform, s3_with};
+use crate::support::{KEY, features, invoke_until_logged, lambda, model, platform, s3_with};
 use lab::reference::WINE;
 
-with_every_s3!(one_transfer_serves_all_invocations_until_there_is_something_new);
+with_every_s3!(polls_download_nothing_until_the_object_changes);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_invocation_is_answered_after_one_transfer() {
+async fn first_invocation_sends_one_request_to_s3() {
     let s3 = s3_with("wine-v1.onnx").await;
     let lambda = lambda(&s3).start().await.unwrap();
     let answer = lambda.answer(&features(3)).await.unwrap();
@@ -28,7 +28,7 @@ async fn the_first_invocation_is_answered_after_one_transfer() {
     assert_eq!(mode & 0o777, 0o600, "{mode:o}");
 }
 
-async fn one_transfer_serves_all_invocations_until_there_is_something_new(s3: AnyS3) {
+async fn polls_download_nothing_until_the_object_changes(s3: AnyS3) {
     let s3 = s3.holds("wine-v1.onnx").await;
     let function = platform(&s3).env("MODEL_REFRESH_INTERVAL", "0");
     let function = function.start().await.unwrap();
@@ -40,16 +40,14 @@ async fn one_transfer_serves_all_invocations_until_there_is_something_new(s3: An
     assert_eq!(s3.transfers(1).await, 1);
 
     s3.put(KEY, model("wine-v2.onnx")).await;
-    function.answer(&features(9)).await.unwrap();
-    let taken = function.log().wait_for("another version answers").await;
-    taken.unwrap();
+    invoke_until_logged(&function, "another version answers").await;
     let answer = function.answer(&features(9)).await.unwrap();
     WINE.v2.check(&answer, 0..9);
     assert_eq!(s3.transfers(2).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_line_tells_where_the_time_of_init_went() {
+async fn ready_line_has_the_duration_of_every_phase() {
     let s3 = s3_with("wine-v1.onnx").await;
     let lambda = lambda(&s3).env("AWS_LAMBDA_LOG_FORMAT", "JSON");
     let lambda = lambda.start().await.unwrap();
@@ -78,9 +76,9 @@ async fn one_line_tells_where_the_time_of_init_went() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_line_is_json_when_the_function_logs_json() {
+async fn every_line_is_json_with_log_format_json() {
     let s3 = s3_with("wine-v1.onnx").await;
-    // Warnings are heard as well: a transfer that breaks once, and a request that is refused.
+    // An interrupted download and an invalid request add a warning and an error.
     s3.fail(Rule::on("GET").first(1).truncate_after(100));
     let lambda = lambda(&s3).env("AWS_LAMBDA_LOG_FORMAT", "JSON");
     let lambda = lambda.start().await.unwrap();
@@ -112,7 +110,7 @@ async fn every_line_is_json_when_the_function_logs_json() {
     }
 }
 
-/// Whether a line is one of the emulator's own.
+/// Returns `true` if the emulator wrote the line.
 fn is_the_emulators(line: &str) -> bool {
     let starts = ["START RequestId: ", "END RequestId: ", "REPORT RequestId: "];
     line.contains(" (rapid) ") || starts.iter().any(|start| line.starts_with(start))

@@ -1,4 +1,4 @@
-//! A configuration that is wrong is refused whole, with every mistake named.
+//! Invalid configurations: the sidecar reports every error at once and does not start.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -6,7 +6,7 @@ use lab::s3::S3Server;
 
 use crate::support::{Alone, BUCKET, features, lambda, s3_with, sidecar};
 
-/// Variables with values that are wrong, and what is allowed.
+/// Variables, their invalid values, and the allowed ones.
 const WRONG: [(&str, &str, &str); 5] = [
     ("MODEL_URI", "https://models/wine.onnx", "s3://BUCKET/KEY"),
     ("MODEL_PORT", "99999", "a whole number from 0 to 65535"),
@@ -26,8 +26,8 @@ fn wrong() -> Vec<(&'static str, &'static str)> {
         .collect()
 }
 
-/// Expects every mistake in one text, with its value and what is allowed.
-fn assert_all_are_named(text: &str) {
+/// Asserts that a text names every variable, its value and the allowed ones.
+fn assert_reports_every_error(text: &str) {
     for (name, value, allowed) in WRONG {
         let words = format!("{name}={value:?} is not allowed: expected ");
         let mistake = text
@@ -40,28 +40,28 @@ fn assert_all_are_named(text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_mistake_is_in_the_log_and_the_invocation_fails() {
+async fn every_error_is_logged_and_the_invocation_fails() {
     let s3 = s3_with("wine-v1.onnx").await;
     let lambda = lambda(&s3).envs(wrong()).start().await.unwrap();
     let invocation = lambda.invoke(&features(1)).await.unwrap();
     assert!(invocation.function_error().is_some(), "{invocation:?}");
     let line = lambda.wait_for("the configuration is wrong").await.unwrap();
-    assert_all_are_named(&line);
-    // The platform was told, and by name.
+    assert_reports_every_error(&line);
+    // The sidecar reported the error to the platform.
     lambda.wait_for("Extension.InitError").await.unwrap();
     assert!(s3.requests().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alone_it_ends_with_the_exit_code_for_wrong_usage() {
+async fn exit_code_is_64_without_lambda() {
     let s3 = s3_with("wine-v1.onnx").await;
     let alone = Alone::start(&s3, &wrong());
     assert_eq!(alone.process.wait().await.unwrap().code(), Some(64));
-    assert_all_are_named(&alone.process.log().text());
+    assert_reports_every_error(&alone.process.log().text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_never_work_is_refused_before_s3_is_asked() {
+async fn invalid_names_are_rejected_before_any_request_to_s3() {
     let s3 = s3_with("wine-v1.onnx").await;
     for (name, value, words) in [
         ("MODEL_BUCKET", "s3://models", "a bucket's name"),
@@ -95,7 +95,7 @@ async fn what_can_never_work_is_refused_before_s3_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_model_at_all_says_how_to_name_one() {
+async fn without_a_model_the_error_lists_the_variables() {
     let process = sidecar().start().unwrap();
     assert_eq!(process.wait().await.unwrap().code(), Some(64));
     for name in ["MODEL_URI", "MODELS", "MODEL_BUCKET", "MODEL_KEY"] {
@@ -104,7 +104,7 @@ async fn no_model_at_all_says_how_to_name_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_variable_that_means_nothing_is_told_and_does_no_harm() {
+async fn unknown_variables_are_reported_and_ignored() {
     let s3 = s3_with("wine-v1.onnx").await;
     let alone = Alone::ready(&s3, &[("MODEL_REFRESH", "1s")]).await;
     alone
@@ -116,7 +116,7 @@ async fn a_variable_that_means_nothing_is_told_and_does_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_says_what_one_expects() {
+async fn command_line() {
     for (argument, code, words) in [
         ("--help", 0, "MODEL_URI"),
         ("-h", 0, "MODEL_METRICS_INTERVAL"),
@@ -137,7 +137,7 @@ async fn the_command_line_says_what_one_expects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_required_model_that_is_missing_fails_init() {
+async fn missing_required_model_fails_init() {
     let s3 = S3Server::start().await.unwrap();
     s3.create_bucket(BUCKET);
     let lambda = lambda(&s3).env("MODEL_REQUIRED", "true");
@@ -156,7 +156,7 @@ async fn a_required_model_that_is_missing_fails_init() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_library_that_is_not_there_is_named() {
+async fn missing_onnx_runtime_is_reported() {
     let s3 = s3_with("wine-v1.onnx").await;
     let alone = Alone::start(&s3, &[("ORT_DYLIB_PATH", "/no/such/libonnxruntime.so")]);
     alone
@@ -166,7 +166,7 @@ async fn a_library_that_is_not_there_is_named() {
         .unwrap();
     let answer = alone.predict(1).await;
     assert_eq!(answer.status, 503);
-    // The path is for the log alone.
+    // The path is logged, not returned to callers.
     let words = answer.text();
     assert!(words.contains("ONNX Runtime cannot be opened"), "{words}");
     assert!(!words.contains("/no/such"), "{words}");

@@ -1,6 +1,7 @@
-//! An hour passes while everything is frozen, in the middle of whatever there is to be in the
-//! middle of. Each test runs twice: with a monotonic clock that jumps by the hour, and with one
-//! that stands still, because which of the two Lambda has is not documented.
+//! A freeze of an hour during every kind of work.
+//!
+//! Each test runs with both kinds of monotonic clock: AWS does not document whether Lambda's clock includes the time
+//! spent frozen.
 
 use lab::cloudwatch::{CloudWatch, Filter};
 use lab::gate::Gate;
@@ -10,25 +11,25 @@ use lab::s3::{Rule, S3Server};
 use serde_json::json;
 
 use crate::support::{
-    BUCKET, KEY, LONG, alive, downloads, downloads_so_far, features, freeze, model, platform,
-    s3_with, until, with_both_clocks,
+    BUCKET, KEY, LONG, alive, downloads, downloads_so_far, features, freeze, invoke_until_logged,
+    model, platform, s3_with, until, with_both_clocks,
 };
 use lab::reference::WINE;
 
 with_both_clocks!(
-    idle_connections_are_no_trouble,
-    a_fetch_goes_on_where_it_stopped,
-    a_reload_goes_on_where_it_stopped,
-    a_flush_is_sent_anew,
-    a_request_that_was_left_behind_ends_and_the_next_is_answered,
+    dead_idle_connections_cause_no_failure,
+    a_download_resumes,
+    a_reload_resumes,
+    a_metric_flush_is_retried,
+    an_abandoned_request_times_out_and_the_next_is_served,
 );
 
-/// A link that the environment reaches S3 by.
+/// Network link between the environment and S3.
 async fn link_to(s3: &S3Server) -> Link {
     Link::to(([127, 0, 0, 1], s3.port()).into()).await.unwrap()
 }
 
-async fn idle_connections_are_no_trouble(clock: Clock) {
+async fn dead_idle_connections_cause_no_failure(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
     let link = link_to(&s3).await;
     let function = platform(&s3)
@@ -38,7 +39,7 @@ async fn idle_connections_are_no_trouble(clock: Clock) {
     WINE.v1
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
 
-    // A caller of the sidecar's own, who is not frozen and keeps a connection.
+    // A client outside of the environment, which is not frozen and keeps its connection open.
     let environment = function.environment().unwrap();
     let socket = environment.tmp().join("model-sidecar.sock");
     environment.wait_until_frozen().await.unwrap();
@@ -59,7 +60,7 @@ async fn idle_connections_are_no_trouble(clock: Clock) {
             .check(&function.answer(&features(9)).await.unwrap(), 0..9);
         environment.wait_until_frozen().await.unwrap();
     }
-    // The hour made a check due each time, and each found S3.
+    // Each hour made a poll due, and each poll reached S3.
     let checks = s3
         .wait_for_requests("a check after each freeze", |requests| {
             let unchanged = requests.iter().filter(|one| one.status == Some(304));
@@ -71,7 +72,7 @@ async fn idle_connections_are_no_trouble(clock: Clock) {
     assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
 }
 
-async fn a_fetch_goes_on_where_it_stopped(clock: Clock) {
+async fn a_download_resumes(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
     let stalled = Gate::new();
     s3.fail(Rule::on("GET").first(1).stall_after(500, &stalled));
@@ -90,7 +91,7 @@ async fn a_fetch_goes_on_where_it_stopped(clock: Clock) {
     assert_eq!(downloads(&s3), [(Some(200), None), (Some(206), Some(rest))]);
 }
 
-async fn a_reload_goes_on_where_it_stopped(clock: Clock) {
+async fn a_reload_resumes(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
     let function = platform(&s3)
         .env("MODEL_REFRESH_INTERVAL", "10m")
@@ -103,17 +104,12 @@ async fn a_reload_goes_on_where_it_stopped(clock: Clock) {
     let stalled = Gate::new();
     s3.put(BUCKET, KEY, model("wine-v2.onnx"));
     s3.fail(Rule::on("GET").first(1).stall_after(700, &stalled));
-    // The hour makes a check due; it begins beside this invocation, and its tail ends in the transfer.
+    // The hour makes a poll due, which runs in parallel with this invocation; the freeze interrupts its download.
     WINE.v1
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     stalled.reached(1).await.unwrap();
     freeze(&function, &s3).await;
-    alive(&function).await;
-    function
-        .log()
-        .wait_for("another version answers from now on")
-        .await
-        .unwrap();
+    invoke_until_logged(&function, "another version answers from now on").await;
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     let last = model("wine-v2.onnx").len() - 1;
@@ -124,7 +120,7 @@ async fn a_reload_goes_on_where_it_stopped(clock: Clock) {
     );
 }
 
-async fn a_flush_is_sent_anew(clock: Clock) {
+async fn a_metric_flush_is_retried(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
     let cloudwatch = CloudWatch::start().await.unwrap();
     let function = platform(&s3)
@@ -145,7 +141,7 @@ async fn a_flush_is_sent_anew(clock: Clock) {
     let open = Gate::new();
     open.open();
     cloudwatch.stall(&open);
-    // The thaw, not the hour's next flush, sends it again; the first request never gets its answer.
+    // The thaw, not the next flush, sends the request again; the first one never gets a response.
     let inferences = Filter::metric("Inferences").dimension("ModelName", "wine");
     alive(&function).await;
     cloudwatch
@@ -162,7 +158,7 @@ async fn a_flush_is_sent_anew(clock: Clock) {
     );
 }
 
-async fn a_request_that_was_left_behind_ends_and_the_next_is_answered(clock: Clock) {
+async fn an_abandoned_request_times_out_and_the_next_is_served(clock: Clock) {
     let s3 = s3_with("slow.onnx").await;
     let function = platform(&s3).clock(clock).start().await.unwrap();
     alive(&function).await;
@@ -170,7 +166,7 @@ async fn a_request_that_was_left_behind_ends_and_the_next_is_answered(clock: Clo
     let socket = environment.tmp().join("model-sidecar.sock");
     let client = lab::http::Client::unix(socket);
     let run = |trips: u32| json!({ "inputs": [{ "name": "trips", "datatype": "INT64", "shape": [1], "data": [trips] }] });
-    // It is frozen after every invocation, and a caller from outside would wait in vain.
+    // The environment freezes after every invocation, where a client outside of it gets no response.
     let wake = async || {
         environment.wait_until_frozen().await.unwrap();
         environment.thaw().await.unwrap();
@@ -178,8 +174,8 @@ async fn a_request_that_was_left_behind_ends_and_the_next_is_answered(clock: Clo
     wake().await;
     client.post("/v2/models/wine/infer", &run(1)).await.unwrap();
 
-    // Far more than any test waits for.
-    let left_behind = tokio::spawn({
+    // A run that takes longer than any wait in the tests.
+    let abandoned = tokio::spawn({
         let (client, run) = (client.clone(), run(2_000_000_000));
         async move { client.post("/v2/models/wine/infer", &run).await }
     });
@@ -189,14 +185,14 @@ async fn a_request_that_was_left_behind_ends_and_the_next_is_answered(clock: Clo
     environment.freeze().await.unwrap();
     freeze(&function, &s3).await;
     alive(&function).await;
-    let answer = left_behind.await.unwrap().unwrap();
+    let answer = abandoned.await.unwrap().unwrap();
     assert_eq!(answer.status, 504, "{}", answer.text());
     wake().await;
     let answer = client.post("/v2/models/wine/infer", &run(1)).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-/// How long a process has been on a CPU, in the kernel's hundredths of a second.
+/// CPU time of a process, in clock ticks.
 fn cpu_time(pid: i32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, after) = stat.rsplit_once(')').unwrap();

@@ -1,12 +1,12 @@
-//! A short form of `make soak-freeze`: freezes and thaws under traffic, by every kind of clock.
+//! Short form of `make soak-freeze`: freezes and thaws under traffic, with every kind of clock.
 
 use lab::lambda::Clock;
 use lab::soak::cycles::Cycles;
 
-/// New versions come in the cycles 7, 27 and 47.
+/// Number of cycles; the cycles 7, 27 and 47 upload a new version.
 const CYCLES: usize = 60;
 
-async fn nothing_fails_and_nothing_stays_open(clock: Clock) {
+async fn no_failure_and_no_leak(clock: Clock) {
     let mut running = Cycles::start(clock).await.unwrap();
     for number in 0..CYCLES {
         running.cycle(number).await.unwrap();
@@ -17,7 +17,7 @@ async fn nothing_fails_and_nothing_stays_open(clock: Clock) {
     assert_eq!(tally.bumps, 3);
     assert!(
         ended.counted >= f64::from(tally.requests),
-        "CloudWatch was told of {} inferences, and there were {}",
+        "CloudWatch has {} inferences of {}",
         ended.counted,
         tally.requests
     );
@@ -29,7 +29,7 @@ async fn nothing_fails_and_nothing_stays_open(clock: Clock) {
         ended.connections.iter().all(|count| *count > CYCLES / 10),
         "{ended:?}"
     );
-    // By half of it every kind of cycle has been. A connection more or less is chance: what stays open is the fewest.
+    // Each half contains every kind of cycle. Its minimum leaves out connections that are open by chance.
     let (early, late) = tally.usages.split_at(CYCLES / 2);
     for place in 0..2 {
         let [before, after] = [early, late].map(|half| {
@@ -41,16 +41,16 @@ async fn nothing_fails_and_nothing_stays_open(clock: Clock) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_machines_clock() {
-    nothing_fails_and_nothing_stays_open(Clock::Real).await;
+async fn real_clock() {
+    no_failure_and_no_leak(Clock::Real).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_jumps() {
-    nothing_fails_and_nothing_stays_open(Clock::Jumps).await;
+async fn jumping_clock() {
+    no_failure_and_no_leak(Clock::Jumps).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_stands_still() {
-    nothing_fails_and_nothing_stays_open(Clock::StandsStill).await;
+async fn stopped_clock() {
+    no_failure_and_no_leak(Clock::StandsStill).await;
 }

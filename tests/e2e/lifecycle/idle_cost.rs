@@ -1,10 +1,10 @@
-//! With nothing due the sidecar does nothing: at an invocation no system call but those by which it
-//! reads the event and asks for the next, and those of serving where it is called; between
-//! invocations, where it is not frozen, none at all.
+//! System calls of a sidecar with nothing due.
 //!
-//! Invocations are counted by strace, which knows nothing of the sidecar's insides. It wakes whom it
-//! attaches to, so that sleep is shown by the kernel's own counters instead: a thread that has had no
-//! turn on a CPU has made no call.
+//! An invocation costs the calls that read the event and ask for the next one, and a request costs those that serve
+//! it. Between invocations an environment that is not frozen makes none.
+//!
+//! strace counts the calls during invocations. Attaching strace wakes threads, so idleness is measured by the context
+//! switches in `/proc` instead: a thread without one has made no call.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,24 +22,23 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::support::{BUCKET, KEY, features, s3_with, until};
 
-/// Invocations in a row.
+/// Number of consecutive invocations.
 const MANY: usize = 100;
 
-/// What may be called how often in [`MANY`] invocations.
+/// Maximum number of each system call in [`MANY`] invocations.
 type Bounds = [(&'static str, usize)];
 
-/// The event comes in one piece, the call of `next` goes out in one. The runtime's thread waits for
-/// the event, and looks once more whether anything else has come when it has asked for the next.
+/// Calls of an invocation: the event arrives in one read, and `next` is sent in one write. The runtime's thread waits
+/// for the event, and polls once more after `next`.
 const NEXT: &Bounds = &[
     ("recvfrom", MANY),
     ("writev", MANY),
     ("epoll_wait", 2 * MANY),
 ];
 
-/// The same for a request besides. A run that was slow the last time is handed to another thread and back: one is woken,
-/// the other waits again (`futex`), and the server's thread is told by writing to a descriptor of its own. Two threads
-/// that meet at a queue let each other pass (`sched_yield`), and a heap grows by pages until it has its size. After a run
-/// that took long, the sidecar reads how much memory it has (`statx` to `close`).
+/// Calls of an invocation with a request. A model whose last run was slow runs on another thread: `futex` wakes it, and
+/// a write to an event descriptor wakes the server's thread. Threads that contend for a queue yield (`sched_yield`),
+/// and the heap grows by pages (`mprotect`). After a slow run the sidecar reads its free memory (`statx` to `close`).
 const SERVING: &Bounds = &[
     ("recvfrom", 2 * MANY),
     ("writev", 2 * MANY),
@@ -54,8 +53,8 @@ const SERVING: &Bounds = &[
     ("close", MANY / 10),
 ];
 
-/// A function with a model, and nothing due for a day.
-fn at_rest(s3: &S3Server, function: &Path) -> lab::lambda::Builder {
+/// Function with a model and nothing due for a day.
+fn idle_function(s3: &S3Server, function: &Path) -> lab::lambda::Builder {
     Function::of(lab::artifacts::layer().unwrap(), function)
         .envs(s3.env())
         .env("MODEL_URI", format!("s3://{BUCKET}/{KEY}"))
@@ -68,13 +67,13 @@ fn at_rest(s3: &S3Server, function: &Path) -> lab::lambda::Builder {
         .freeze_when_idle(false)
 }
 
-/// The staged function, which has the sidecar predict.
-fn calls_the_sidecar() -> PathBuf {
+/// Staged function, which sends requests to the sidecar.
+fn staged_function() -> PathBuf {
     lab::artifacts::function().unwrap()
 }
 
-/// The lab's probe as a function, which calls no sidecar.
-fn calls_nobody() -> TempDir {
+/// The lab's probe as a function, which never calls the sidecar.
+fn probe_function() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mut install = Command::new("install");
     install
@@ -93,7 +92,7 @@ async fn invoke(function: &Function, event: &Value) {
     environment.wait_until(State::Idle).await.unwrap();
 }
 
-/// The process id of the function's sidecar.
+/// Process id of the function's sidecar.
 fn sidecar(function: &Function) -> i32 {
     let pids = function.environment().unwrap().processes("model-sidecar");
     let [pid] = pids.as_slice() else {
@@ -102,57 +101,56 @@ fn sidecar(function: &Function) -> i32 {
     *pid
 }
 
-/// What a file in `/proc` says of each thread of a process.
+/// Contents of a file in `/proc/PID/task/TID` for each thread of a process.
 fn threads(pid: i32, file: &str) -> Vec<String> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    // One may end while it is looked at.
+    // A thread may end during the listing.
     threads
         .filter_map(|thread| fs::read_to_string(thread.path().join(file)).ok())
         .collect()
 }
 
-/// Whether a thread is in a system call that time does not end. Of both that there are, `epoll_wait`
-/// and `futex`, it is the fourth argument: -1 and no address.
-fn waits_for_ever(syscall: &str) -> bool {
+/// Returns `true` if a thread is in a system call without a timeout: the fourth argument of `epoll_wait` is -1, or
+/// that of `futex` is null.
+fn waits_without_timeout(syscall: &str) -> bool {
     let limit = syscall.split_whitespace().nth(4).unwrap_or_default();
     limit == "0x0" || limit.ends_with("ffffffff")
 }
 
-/// Waits until nothing but an event can make the sidecar do anything: connections that S3 would have
-/// closed are closed, and threads that nobody needs are gone.
+/// Waits until the sidecar can only be woken by an event: idle connections are closed and idle threads have ended.
 async fn settled(pid: i32) {
-    until("every thread waits without a limit", || {
+    until("every thread waits without a timeout", || {
         threads(pid, "syscall")
             .iter()
-            .all(|one| waits_for_ever(one))
+            .all(|one| waits_without_timeout(one))
     })
     .await;
 }
 
-/// How often each thread has been given a CPU.
-fn turns(pid: i32) -> Vec<String> {
+/// Context switches of each thread.
+fn context_switches(pid: i32) -> Vec<String> {
     let statuses = threads(pid, "status").into_iter();
     statuses
         .map(|status| {
             let lines = status.lines();
-            let turns: Vec<&str> = lines
+            let context_switches: Vec<&str> = lines
                 .filter(|line| line.contains("ctxt_switches"))
                 .collect();
-            turns.join(" ")
+            context_switches.join(" ")
         })
         .collect()
 }
 
-/// The system calls of a process, written down by strace from here on.
+/// Trace of a process's system calls by strace.
 struct Strace {
     child: Child,
     file: NamedTempFile,
-    /// It tells of each thread that begins, and would end where nobody could hear it.
+    /// Kept open: strace reports each new thread there, and a closed pipe would end it.
     stderr: BufReader<ChildStderr>,
 }
 
 impl Strace {
-    /// `None`, having said why, where strace is missing or may not trace.
+    /// Attaches strace; prints the reason and returns `None` where strace is missing or may not trace.
     fn attach(pid: i32) -> Option<Self> {
         let file = NamedTempFile::new().unwrap();
         let mut command = Command::new("strace");
@@ -180,7 +178,7 @@ impl Strace {
         })
     }
 
-    /// Ends it. How often each system call was made.
+    /// Ends the trace, and returns the number of each system call.
     fn end(mut self) -> BTreeMap<String, usize> {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
@@ -190,7 +188,7 @@ impl Strace {
     }
 }
 
-/// `PID NAME(…`; a call that another thread's interrupts is said to be resumed in a second line.
+/// Counts the lines `PID NAME(…`. A call that another thread's call interrupts has a second line, `<... resumed>`.
 fn counts(trace: &Path) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for line in fs::read_to_string(trace).unwrap().lines() {
@@ -208,12 +206,12 @@ fn counts(trace: &Path) -> BTreeMap<String, usize> {
     counts
 }
 
-/// Counts the sidecar's system calls in [`MANY`] invocations, and holds them against the bounds.
+/// Asserts that [`MANY`] invocations make no system call beyond the bounds.
 async fn assert_calls_only(function: &Function, event: &Value, bounds: &Bounds) {
     invoke(function, event).await;
     let pid = sidecar(function);
     settled(pid).await;
-    // Whatever begins again by being used, such as a thread for the runs, has begun.
+    // Starts what is created on demand, such as a thread for runs.
     invoke(function, event).await;
     let attached = threads(pid, "comm").len();
     let Some(strace) = Strace::attach(pid) else {
@@ -222,7 +220,7 @@ async fn assert_calls_only(function: &Function, event: &Value, bounds: &Bounds) 
     invoke(function, event).await;
     let mut calls = strace.end();
     eprintln!("system calls in {MANY} invocations: {calls:?}");
-    // strace interrupts each thread's once, when it attaches.
+    // Attaching strace interrupts one call of each thread.
     let restarts = calls.remove("restart_syscall").unwrap_or_default();
     assert!(restarts <= attached, "{restarts} calls resumed");
     for (name, count) in &calls {
@@ -231,33 +229,36 @@ async fn assert_calls_only(function: &Function, event: &Value, bounds: &Bounds) 
         let bound = bound
             .unwrap_or_else(|| panic!("{name} is called: {calls:?}"))
             .1;
-        // And twice more, what strace makes a thread repeat.
+        // Each thread repeats up to two calls because of strace.
         assert!(*count <= bound + 2 * attached, "{name}: {calls:?}");
     }
     let writes = calls.get("writev").copied().unwrap_or_default();
-    assert!(writes >= MANY, "not all was seen: {calls:?}");
+    assert!(writes >= MANY, "the trace is incomplete: {calls:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invocation_costs_no_system_call_but_those_for_next() {
+async fn an_invocation_makes_only_the_calls_of_next() {
     let s3 = s3_with("wine-v1.onnx").await;
-    let folder = calls_nobody();
-    let function = at_rest(&s3, folder.path()).start().await.unwrap();
+    let folder = probe_function();
+    let function = idle_function(&s3, folder.path()).start().await.unwrap();
     assert_calls_only(&function, &json!({}), NEXT).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_costs_only_what_it_takes_to_serve_it() {
+async fn a_request_makes_only_the_calls_that_serve_it() {
     let s3 = s3_with("wine-v1.onnx").await;
-    let function = at_rest(&s3, &calls_the_sidecar()).start().await.unwrap();
+    let function = idle_function(&s3, &staged_function())
+        .start()
+        .await
+        .unwrap();
     assert_calls_only(&function, &features(9), SERVING).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn between_invocations_no_thread_wakes() {
+async fn no_thread_wakes_between_invocations() {
     let s3 = s3_with("wine-v1.onnx").await;
-    // So that ONNX Runtime has a thread of its own, too.
-    let function = at_rest(&s3, &calls_the_sidecar())
+    // Two threads, so that ONNX Runtime has a worker thread.
+    let function = idle_function(&s3, &staged_function())
         .env("MODEL_THREADS", "2")
         .start()
         .await
@@ -265,22 +266,22 @@ async fn between_invocations_no_thread_wakes() {
     invoke(&function, &features(100)).await;
     let pid = sidecar(&function);
     settled(pid).await;
-    let before = turns(pid);
+    let before = context_switches(pid);
     assert_eq!(
         before.len(),
         4,
-        "the sidecar's own, the server's, the model's and ONNX Runtime's"
+        "threads: main, server, model, ONNX Runtime"
     );
 
-    // Meanwhile others work.
-    let (folder, layer) = (calls_nobody(), tempfile::tempdir().unwrap());
+    // Another function works in the meantime.
+    let (folder, layer) = (probe_function(), tempfile::tempdir().unwrap());
     let other = Function::of(layer.path(), folder.path())
         .start()
         .await
         .unwrap();
     invoke(&other, &json!({})).await;
-    assert_eq!(turns(pid), before);
+    assert_eq!(context_switches(pid), before);
 
     function.answer(&features(9)).await.unwrap();
-    assert_ne!(turns(pid), before, "an invocation does wake it");
+    assert_ne!(context_switches(pid), before, "an invocation does wake it");
 }

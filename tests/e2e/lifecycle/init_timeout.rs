@@ -1,5 +1,6 @@
-//! An Init that needs more time than it has. What arrived in it is not asked for again, whether the
-//! platform abandons it, the sidecar's own budget ends it, or a freeze comes in the middle.
+//! An Init that is shorter than the download.
+//!
+//! No byte is downloaded twice, whether the platform times out, `MODEL_INIT_BUDGET` ends or the environment freezes.
 
 use std::time::Duration;
 
@@ -13,42 +14,40 @@ use crate::support::{
 };
 use lab::reference::WINE;
 
-with_both_clocks!(
-    one_that_is_ahead_of_requests_and_ends_without_the_model_goes_on_after_the_freeze,
-);
+with_both_clocks!(provisioned_init_without_the_model_resumes_the_download_after_a_freeze,);
 
-/// Bytes of the model that arrive before the transfer stops.
+/// Bytes of the model that arrive before the download stalls.
 const ARRIVED: u64 = 500;
 
-/// An S3 whose first answer stops at [`ARRIVED`], until the gate opens.
-async fn s3_that_stops() -> (S3Server, Gate) {
+/// S3 server whose first response stalls after [`ARRIVED`] bytes until the gate opens.
+async fn stalling_s3() -> (S3Server, Gate) {
     let s3 = s3_with("wine-v1.onnx").await;
     let stopped = Gate::new();
     s3.fail(Rule::on("GET").first(1).stall_after(ARRIVED, &stopped));
     (s3, stopped)
 }
 
-/// Expects that the second request asked for what the first had not brought.
+/// Asserts that the second request asked for the missing range only.
 fn assert_each_byte_once(s3: &S3Server) {
     let size = model("wine-v1.onnx").len() as u64;
     let rest = format!("bytes={ARRIVED}-{}", size - 1);
     assert_eq!(
         downloads(s3),
         [(Some(200), None), (Some(206), Some(rest))],
-        "each byte is asked for once"
+        "each byte is requested once"
     );
     let sent: u64 = s3.requests().iter().map(|one| one.sent).sum();
     assert_eq!(sent, size);
 }
 
-/// How often the platform has begun an Init.
+/// Number of Inits that the platform has started.
 fn inits(function: &Function) -> usize {
     function.log().text().matches("INIT_START").count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_budget_below_the_limit_keeps_it_from_being_abandoned() {
-    let (s3, stopped) = s3_that_stops().await;
+async fn init_budget_below_the_limit_prevents_a_timeout() {
+    let (s3, stopped) = stalling_s3().await;
     let function = platform(&s3)
         .init_limit(Duration::from_secs(10))
         .env("MODEL_INIT_BUDGET", "1ms");
@@ -59,7 +58,7 @@ async fn a_budget_below_the_limit_keeps_it_from_being_abandoned() {
         let log = function.log();
         let over = "the models are not there yet, and MODEL_INIT_BUDGET is over";
         log.wait_for(over).await.unwrap();
-        // The request is in the function's hands by now, and waits for the model.
+        // The function has received the request, which waits for the model.
         log.wait_for("START RequestId").await.unwrap();
         stopped.open();
     });
@@ -76,8 +75,8 @@ async fn a_budget_below_the_limit_keeps_it_from_being_abandoned() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_abandoned_is_repeated_and_goes_on_where_it_was() {
-    let (s3, _stopped) = s3_that_stops().await;
+async fn init_after_a_timeout_resumes_the_download() {
+    let (s3, _stopped) = stalling_s3().await;
     let function = platform(&s3)
         .init_limit(Duration::from_secs(2))
         .env("MODEL_INIT_BUDGET", "20s");
@@ -93,8 +92,8 @@ async fn one_that_is_abandoned_is_repeated_and_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_requires_the_model_fails_and_the_next_goes_on_where_it_was() {
-    let (s3, _stopped) = s3_that_stops().await;
+async fn init_after_a_required_model_was_missing_resumes_the_download() {
+    let (s3, _stopped) = stalling_s3().await;
     let function = platform(&s3)
         .env("MODEL_REQUIRED", "true")
         .env("MODEL_INIT_BUDGET", "2s");
@@ -122,10 +121,8 @@ async fn one_that_requires_the_model_fails_and_the_next_goes_on_where_it_was() {
     assert_each_byte_once(&s3);
 }
 
-async fn one_that_is_ahead_of_requests_and_ends_without_the_model_goes_on_after_the_freeze(
-    clock: Clock,
-) {
-    let (s3, stopped) = s3_that_stops().await;
+async fn provisioned_init_without_the_model_resumes_the_download_after_a_freeze(clock: Clock) {
+    let (s3, stopped) = stalling_s3().await;
     let function = platform(&s3)
         .initialization_type("provisioned-concurrency")
         .env("MODEL_INIT_BUDGET", "1ms")
@@ -133,7 +130,7 @@ async fn one_that_is_ahead_of_requests_and_ends_without_the_model_goes_on_after_
     let function = function.start().await.unwrap();
     let environment = function.environment().unwrap();
     environment.wait_until_frozen().await.unwrap();
-    // However little it had time for: let it come as far as the middle of the transfer.
+    // Let the download reach its middle, however short Init was.
     environment.thaw().await.unwrap();
     stopped.reached(1).await.unwrap();
     until("the bytes that arrived, in the cache", || {

@@ -1,4 +1,4 @@
-//! Managed instances: eight invocations at once, no INVOKE for the sidecar, no freeze.
+//! Lambda managed instances: concurrent invocations, no INVOKE events for the sidecar, no freeze.
 
 use std::ops::Range;
 
@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use crate::support::{BUCKET, KEY, model, platform, s3_with};
 use lab::reference::WINE;
 
-/// Invocations at once.
+/// Concurrent invocations.
 const AT_ONCE: usize = 8;
-/// Rows of a request.
+/// Rows per request.
 const ROWS: usize = 9;
 
-/// The rows of one caller, different from each other's.
+/// Rows of one caller; no two callers share a row.
 fn rows(caller: usize) -> Range<usize> {
     caller * ROWS..(caller + 1) * ROWS
 }
@@ -26,7 +26,7 @@ fn event(caller: usize) -> Value {
     json!({ "features": WINE.rows[rows(caller)] })
 }
 
-/// What all callers are answered, who ask together.
+/// Sends one concurrent request per caller, and returns the responses.
 async fn answers(function: &Function) -> Vec<Value> {
     let asks = (0..AT_ONCE).map(|caller| async move {
         let event = event(caller);
@@ -35,7 +35,7 @@ async fn answers(function: &Function) -> Vec<Value> {
     join_all(asks).await
 }
 
-/// The runtime's calls that brought it an event.
+/// Calls of `next` by the runtime that returned an event.
 fn deliveries(calls: &[ApiCall]) -> impl Iterator<Item = &ApiCall> {
     let next = |call: &&ApiCall| call.path.ends_with("/runtime/invocation/next");
     calls
@@ -45,7 +45,7 @@ fn deliveries(calls: &[ApiCall]) -> impl Iterator<Item = &ApiCall> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn eight_invocations_at_once_are_answered_and_new_versions_come_by_themselves() {
+async fn concurrent_invocations_are_served_and_reloads_need_none() {
     let s3 = s3_with("wine-v1.onnx").await;
     let stopped = Gate::new();
     s3.fail(Rule::on("GET").first(1).stall_after(500, &stopped));
@@ -60,13 +60,13 @@ async fn eight_invocations_at_once_are_answered_and_new_versions_come_by_themsel
     let function = function.start().await.unwrap();
     let environment = function.environment().unwrap();
 
-    // All are in the function's hands before any of them can be answered.
+    // The function receives all events before the model is loaded.
     let (first, ()) = tokio::join!(answers(&function), async {
         let all = |calls: &[ApiCall]| deliveries(calls).count() == AT_ONCE;
         environment.wait_for_trace("all events", all).await.unwrap();
         let answered = environment.trace();
         let answered = answered.iter().any(|call| call.path.ends_with("/response"));
-        assert!(!answered, "nobody can have an answer");
+        assert!(!answered, "a response before the model is loaded");
         stopped.reached(1).await.unwrap();
         stopped.open();
     });
@@ -78,7 +78,7 @@ async fn eight_invocations_at_once_are_answered_and_new_versions_come_by_themsel
         WINE.v1.check(answer, rows(place % AT_ONCE));
     }
 
-    // Without an invocation, a new version is found and metrics are sent.
+    // Polls and metric flushes need no invocation.
     s3.put(BUCKET, KEY, model("wine-v2.onnx"));
     let log = function.log();
     log.wait_for("another version answers from now on")

@@ -1,4 +1,4 @@
-//! An environment that is reset, with its `/tmp` kept: the next start finds the model there.
+//! A reset of the environment, which keeps `/tmp`: the next start loads the model from its cache.
 
 use lab::lambda::{Clock, Function, ShutdownReason, State};
 use lab::s3::S3Server;
@@ -11,12 +11,12 @@ use crate::support::{
 use lab::reference::WINE;
 
 with_both_clocks!(
-    by_hand_it_finds_its_cache,
-    after_a_crash_of_the_function_it_finds_its_cache,
-    after_a_crash_of_the_sidecar_it_finds_its_cache,
+    start_after_a_reset_uses_the_cache,
+    start_after_a_crash_of_the_function_uses_the_cache,
+    start_after_a_crash_of_the_sidecar_uses_the_cache,
 );
 
-/// A function that has answered, and was frozen for an hour since.
+/// Function that has served a request and has been frozen for an hour since.
 async fn frozen(clock: Clock) -> (S3Server, Function) {
     let s3 = s3_with("wine-v1.onnx").await;
     let function = platform(&s3).clock(clock).start().await.unwrap();
@@ -26,8 +26,8 @@ async fn frozen(clock: Clock) -> (S3Server, Function) {
     (s3, function)
 }
 
-/// Expects an answer of another start, after one conditional request and no transfer.
-async fn finds_its_cache(s3: &S3Server, function: &Function) {
+/// Asserts that the next start serves after one conditional request and no download.
+async fn assert_uses_the_cache(s3: &S3Server, function: &Function) {
     let environment = function.environment().unwrap();
     environment.wait_until(State::Empty).await.unwrap();
     let before = s3.requests().len();
@@ -38,38 +38,38 @@ async fn finds_its_cache(s3: &S3Server, function: &Function) {
     assert!(check.if_none_match.is_some(), "{check:?}");
     assert_eq!((check.status, check.sent), (Some(304), 0), "{check:?}");
     assert_eq!(transfers(s3).len(), 1, "{:?}", s3.requests());
-    // The freeze after the answer may have come before the report of the start.
+    // The environment may have frozen before the log line of the start.
     alive(function).await;
     let starts = || function.log().text().matches(" ready ").count();
     until("two starts", || starts() == 2).await;
     assert_only_kept(&environment, &[&model("wine-v1.onnx")], &["wine"]).await;
 }
 
-async fn by_hand_it_finds_its_cache(clock: Clock) {
+async fn start_after_a_reset_uses_the_cache(clock: Clock) {
     let (s3, function) = frozen(clock).await;
     let environment = function.environment().unwrap();
     environment.reset(ShutdownReason::Failure).await.unwrap();
-    finds_its_cache(&s3, &function).await;
+    assert_uses_the_cache(&s3, &function).await;
 }
 
-async fn after_a_crash_of_the_function_it_finds_its_cache(clock: Clock) {
+async fn start_after_a_crash_of_the_function_uses_the_cache(clock: Clock) {
     let (s3, function) = frozen(clock).await;
-    fails_after_the_death_of("bootstrap", "Runtime.ExitError", &function).await;
+    crash("bootstrap", "Runtime.ExitError", &function).await;
     let log = function.log();
     log.wait_for("shutting down reason=\"failure\"")
         .await
         .unwrap();
-    finds_its_cache(&s3, &function).await;
+    assert_uses_the_cache(&s3, &function).await;
 }
 
-async fn after_a_crash_of_the_sidecar_it_finds_its_cache(clock: Clock) {
+async fn start_after_a_crash_of_the_sidecar_uses_the_cache(clock: Clock) {
     let (s3, function) = frozen(clock).await;
-    fails_after_the_death_of("model-sidecar", "Extension.Crash", &function).await;
-    finds_its_cache(&s3, &function).await;
+    crash("model-sidecar", "Extension.Crash", &function).await;
+    assert_uses_the_cache(&s3, &function).await;
 }
 
-/// Kills, and expects the platform to notice at the next invocation.
-async fn fails_after_the_death_of(name: &str, kind: &str, function: &Function) {
+/// Kills a process; asserts that the next invocation fails with this type of error.
+async fn crash(name: &str, kind: &str, function: &Function) {
     let environment = function.environment().unwrap();
     environment.kill(name, Signal::SIGKILL).unwrap();
     until("its end", || environment.processes(name).is_empty()).await;

@@ -1,5 +1,6 @@
-//! Invocations that are shorter than a round trip to S3, with a freeze after each, and no time at their ends: checks and
-//! flushes arrive all the same. Each test runs with both kinds of monotonic clock.
+//! Invocations shorter than a round trip to S3, with a freeze after each and no tail budget.
+//!
+//! Polls and metric flushes complete across several invocations. Each test runs with both kinds of monotonic clock.
 
 use std::time::Duration;
 
@@ -12,16 +13,16 @@ use crate::support::adder_function::{environment, invoke, put, s3};
 use crate::support::{alive, platform, s3_with, with_both_clocks};
 
 with_both_clocks!(
-    a_check_whose_answer_comes_in_the_freeze_is_not_asked_again,
-    a_new_version_arrives_though_no_answer_comes_within_an_invocation,
-    a_flush_whose_answer_comes_in_the_freeze_is_not_sent_again,
+    a_poll_answered_in_a_freeze_is_not_repeated,
+    a_new_version_loads_across_invocations,
+    a_flush_answered_in_a_freeze_is_not_repeated,
 );
 
-/// Length of each freeze.
+/// Duration of each freeze.
 const FREEZE: Duration = Duration::from_secs(5);
-/// More than an invocation takes.
+/// Latency of S3, longer than an invocation.
 const ROUND_TRIP: Duration = Duration::from_millis(1_500);
-/// More invocations than a reload may take: for the question, the first bytes, and the rest.
+/// Number of invocations, more than a reload needs for the poll, the first bytes and the rest.
 const MANY: usize = 12;
 
 fn hasty(s3: &S3Server, clock: Clock) -> Builder {
@@ -31,19 +32,19 @@ fn hasty(s3: &S3Server, clock: Clock) -> Builder {
         .clock(clock)
 }
 
-/// Lets time pass between two invocations, in which S3 answers all that it was asked.
+/// Freezes the environment while S3 responds to all pending requests.
 async fn freeze(function: &Function, s3: &S3Server) {
     let environment = environment(function);
     environment.wait_until_frozen().await.unwrap();
     let answered = |requests: &[RequestRecord]| requests.iter().all(|one| one.status.is_some());
-    // A question that was given up for another one has none.
-    let answers = s3.wait_for_requests("an answer to every question", answered);
+    // An abandoned request never gets a response.
+    let answers = s3.wait_for_requests("a response to every request", answered);
     let _ = tokio::time::timeout(2 * ROUND_TRIP, answers).await;
     environment.let_pass(FREEZE).await.unwrap();
     s3.let_pass();
 }
 
-async fn a_check_whose_answer_comes_in_the_freeze_is_not_asked_again(clock: Clock) {
+async fn a_poll_answered_in_a_freeze_is_not_repeated(clock: Clock) {
     let s3 = s3().await;
     let function = hasty(&s3, clock).start().await.unwrap();
     assert_eq!(invoke(&function).await, 0);
@@ -55,17 +56,17 @@ async fn a_check_whose_answer_comes_in_the_freeze_is_not_asked_again(clock: Cloc
         freeze(&function, &s3).await;
     }
     let asked = s3.requests().split_off(before);
-    // A request that was begun shortly before a freeze may be given up at the thaw; it is sent again.
+    // A request that was sent shortly before a freeze may be abandoned at the thaw and retried.
     let answers: Vec<_> = asked.iter().filter_map(|one| one.status).collect();
     assert!(answers.iter().all(|status| *status == 304), "{asked:?}");
     assert!(!answers.is_empty(), "{asked:?}");
-    // Of each two invocations one asks, and the next hears the answer.
-    assert!(asked.len() <= MANY, "{} questions", asked.len());
+    // One invocation sends the request, and the next one receives the response.
+    assert!(asked.len() <= MANY, "{} requests", asked.len());
     let log = function.log().text();
     assert!(!log.contains("stays"), "no check failed: {log}");
 }
 
-async fn a_new_version_arrives_though_no_answer_comes_within_an_invocation(clock: Clock) {
+async fn a_new_version_loads_across_invocations(clock: Clock) {
     let s3 = s3().await;
     let function = hasty(&s3, clock).start().await.unwrap();
     assert_eq!(invoke(&function).await, 0);
@@ -81,7 +82,7 @@ async fn a_new_version_arrives_though_no_answer_comes_within_an_invocation(clock
     }
 }
 
-async fn a_flush_whose_answer_comes_in_the_freeze_is_not_sent_again(clock: Clock) {
+async fn a_flush_answered_in_a_freeze_is_not_repeated(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
     let cloudwatch = CloudWatch::start().await.unwrap();
     let function = platform(&s3)

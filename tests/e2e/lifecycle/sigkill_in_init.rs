@@ -1,6 +1,7 @@
-//! SIGKILL of the sidecar at every stage of Init. The platform does Init again at once, and whatever
-//! the first one left behind, the second answers as it should, asks for no byte twice, keeps no more
-//! than it uses, and holds nothing against the model.
+//! SIGKILL of the sidecar at every stage of Init.
+//!
+//! The platform repeats Init at once. The second Init serves the request, downloads no byte twice, leaves no stale
+//! files in the cache and rejects no version.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,10 @@ use crate::support::{
 };
 use lab::reference::WINE;
 
-/// The process to be killed.
+/// Name of the sidecar's process.
 const SIDECAR: &str = "model-sidecar";
 
-/// A function's first invocation, whose Init is under way.
+/// First invocation of a function, during Init.
 struct Init {
     function: Arc<Function>,
     environment: Arc<Environment>,
@@ -30,7 +31,7 @@ struct Init {
 }
 
 impl Init {
-    /// Invokes with this event, and returns as soon as there is an environment.
+    /// Invokes the function, and returns as soon as an environment exists.
     async fn begin(builder: Builder, event: Value) -> Self {
         let function = Arc::new(builder.start().await.unwrap());
         let invocation = tokio::spawn({
@@ -49,45 +50,45 @@ impl Init {
         self.environment.kill(SIDECAR, Signal::SIGKILL).unwrap();
     }
 
-    /// The answer of the same invocation, after the Init that was repeated.
+    /// Waits for the response of the invocation, which follows the repeated Init.
     async fn answer(self) -> (Value, Arc<Function>, Arc<Environment>) {
         let answer = self.invocation.await.unwrap().unwrap();
         let log = self.function.log().text();
         assert_eq!(log.matches("INIT_START").count(), 2, "{log}");
         for word in ["died", "refused", "cannot be loaded", "ERROR"] {
             let ours = log.lines().filter(|line| line.contains(word));
-            // The platform's own words for the death are these.
+            // The platform reports the exit with these words.
             let ours = ours.filter(|line| !line.contains("Error: "));
             assert_eq!(ours.count(), 0, "{word}: {log}");
         }
         (answer, self.function, self.environment)
     }
 
-    /// As [`Self::answer`], for the wine model, with nothing but it in the cache.
-    async fn answers_wine(self) {
+    /// As [`Self::answer`]; asserts that the cache holds nothing but the wine model.
+    async fn serves_wine(self) {
         let (answer, _function, environment) = self.answer().await;
         WINE.v1.check(&answer, 0..9);
         assert_only_kept(&environment, &[&model("wine-v1.onnx")], &["wine"]).await;
     }
 }
 
-/// Bytes of an object that were sent, in all.
+/// Total number of object bytes sent.
 fn sent(s3: &S3Server) -> u64 {
     s3.requests().iter().map(|one| one.sent).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn as_soon_as_it_is_there() {
+async fn as_soon_as_the_process_exists() {
     let s3 = s3_with("wine-v1.onnx").await;
     let init = Init::begin(platform(&s3), features(9)).await;
     let environment = Arc::clone(&init.environment);
     until("the process", || !environment.processes(SIDECAR).is_empty()).await;
     init.kill();
-    init.answers_wine().await;
+    init.serves_wine().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn once_it_has_registered() {
+async fn after_registration() {
     let s3 = s3_with("wine-v1.onnx").await;
     let init = Init::begin(platform(&s3), features(9)).await;
     let registered = init.environment.wait_for_trace("a registration", |calls| {
@@ -96,23 +97,23 @@ async fn once_it_has_registered() {
     });
     registered.await.unwrap();
     init.kill();
-    init.answers_wine().await;
+    init.serves_wine().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_it_asks_s3() {
+async fn before_s3_responds() {
     let s3 = s3_with("wine-v1.onnx").await;
     s3.fail(Rule::on("GET").first(1).latency(Duration::from_secs(600)));
     let init = Init::begin(platform(&s3), features(9)).await;
     let asked = s3.wait_for_requests("a question", |requests| !requests.is_empty());
     asked.await.unwrap();
     init.kill();
-    init.answers_wine().await;
+    init.serves_wine().await;
     assert_eq!(downloads(&s3), [(None, None), (Some(200), None)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_middle_of_the_transfer() {
+async fn during_the_download() {
     let size = model("wine-v1.onnx").len() as u64;
     for arrived in [1, 500, size - 1] {
         let s3 = s3_with("wine-v1.onnx").await;
@@ -129,7 +130,7 @@ async fn in_the_middle_of_the_transfer() {
         })
         .await;
         init.kill();
-        init.answers_wine().await;
+        init.serves_wine().await;
         let rest = format!("bytes={arrived}-{}", size - 1);
         assert_eq!(downloads(&s3), [(Some(200), None), (Some(206), Some(rest))]);
         assert_eq!(sent(&s3), size);
@@ -137,14 +138,14 @@ async fn in_the_middle_of_the_transfer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_the_file_is_whole() {
+async fn between_download_and_load() {
     let s3 = s3_with("wine-v1.onnx").await;
     let stopped = Gate::new();
     s3.fail(Rule::on("GET").first(1).stall_after(500, &stopped));
     let init = Init::begin(platform(&s3), features(9)).await;
     let environment = Arc::clone(&init.environment);
     stopped.reached(1).await.unwrap();
-    // The mark of the load is a pipe here: to open it takes until somebody reads.
+    // Replace the load marker by a pipe, which blocks the writer until a reader opens it.
     let mark = environment.tmp().join("model-sidecar/loading/wine");
     mkfifo(&mark, Mode::from_bits_truncate(0o600)).unwrap();
     stopped.open();
@@ -154,19 +155,19 @@ async fn after_the_file_is_whole() {
         cached.contains_key(&file) && cached.contains_key("journals/wine.json")
     })
     .await;
-    // Nothing moves until the pipe is gone, and the process that waits for it.
+    // Freeze first, so that removing the pipe does not let the load start before the kill.
     environment.freeze().await.unwrap();
     std::fs::remove_file(&mark).unwrap();
     init.kill();
     environment.thaw().await.unwrap();
-    init.answers_wine().await;
+    init.serves_wine().await;
     assert_eq!(transfers(&s3).len(), 1);
     assert_eq!(s3.requests().last().unwrap().status, Some(304));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_middle_of_the_load() {
-    // It takes long enough to load to be met in it.
+async fn during_the_load() {
+    // Loading this model takes long enough to be interrupted.
     let s3 = s3_with("hungry.onnx").await;
     let event = http_event(
         "POST",
@@ -187,7 +188,7 @@ async fn in_the_middle_of_the_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_load_and_before_the_end_of_init() {
+async fn after_the_load_of_the_first_of_two_models() {
     let s3 = s3_with("wine-v1.onnx").await;
     s3.put(BUCKET, "other.onnx", model("wine-v2.onnx"));
     let stopped = Gate::new();

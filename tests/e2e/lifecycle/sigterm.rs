@@ -1,4 +1,4 @@
-//! The end of a sidecar alone: SIGTERM.
+//! SIGTERM to a sidecar without Lambda.
 
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -8,7 +8,7 @@ use crate::support::{Alone, features, s3_with, to_end};
 use lab::reference::WINE;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_under_way_is_finished_before_the_end() {
+async fn a_running_request_completes() {
     let s3 = s3_with("wine-v1.onnx").await;
     let alone = Alone::ready(&s3, &[]).await;
     let body = features(9).to_string();
@@ -18,10 +18,10 @@ async fn a_request_under_way_is_finished_before_the_end() {
     );
     let mut stream = UnixStream::connect(alone.socket()).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
-    // The word to go on shows that the request is being answered.
-    let mut go_on = [0; 25];
-    stream.read_exact(&mut go_on).await.unwrap();
-    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    // The interim response shows that the sidecar is processing the request.
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
 
     alone.process.signal(Signal::SIGTERM).unwrap();
     alone.process.wait_for("shutting down").await.unwrap();
@@ -36,7 +36,7 @@ async fn a_request_under_way_is_finished_before_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_do_not_hold_up_the_end() {
+async fn idle_connections_do_not_delay_the_exit() {
     let s3 = s3_with("wine-v1.onnx").await;
     let alone = Alone::ready(&s3, &[]).await;
     let mut used = alone.client().connect().await.unwrap();
@@ -49,7 +49,7 @@ async fn idle_connections_do_not_hold_up_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_stops_at_once_while_the_model_is_still_on_its_way() {
+async fn exit_does_not_wait_for_a_download() {
     let s3 = s3_with("wine-v1.onnx").await;
     let gate = lab::gate::Gate::new();
     s3.fail(lab::s3::Rule::on("GET").stall_after(10, &gate));

@@ -1,4 +1,4 @@
-//! A function whose time runs out in the middle of an inference.
+//! A function that times out during an inference.
 
 use std::time::Duration;
 
@@ -13,26 +13,26 @@ use crate::support::{
 };
 
 with_both_clocks!(
-    the_caller_is_told_before_lambda_would_end_everything,
-    a_function_that_does_not_give_up_is_reset_and_nothing_is_held_against_the_model,
+    a_run_is_cancelled_before_the_function_times_out,
+    a_function_timeout_rejects_no_version,
 );
 
-/// Lambda's default, and enough for an Init within an invocation on any machine.
+/// Lambda's default, long enough for an Init within an invocation on any machine.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// Far more than any test waits for.
+/// Matrix products of a run that takes longer than any wait in the tests.
 const ENDLESS: u32 = 2_000_000_000;
 
-/// The body of a request that takes so many trips.
+/// Request for a run of `trips` matrix products.
 fn trips(trips: u32) -> Value {
     json!({ "inputs": [{ "name": "trips", "datatype": "INT64", "shape": [1], "data": [trips] }] })
 }
 
-/// The same as an event.
+/// Event with such a request.
 fn run(count: u32) -> Value {
     http_event("POST", "/v2/models/wine/infer", &trips(count))
 }
 
-async fn the_caller_is_told_before_lambda_would_end_everything(clock: Clock) {
+async fn a_run_is_cancelled_before_the_function_times_out(clock: Clock) {
     let s3 = s3_with("slow.onnx").await;
     let function = platform(&s3).timeout(TIMEOUT / 2).clock(clock);
     let function = function.start().await.unwrap();
@@ -43,7 +43,7 @@ async fn the_caller_is_told_before_lambda_would_end_everything(clock: Clock) {
     log.wait_for("the deadline passed before the model had answered")
         .await
         .unwrap();
-    // A tenth of a second is enough for the answer, but on a machine that is busier than any Lambda.
+    // The response takes less than the margin of 100 ms, except on an overloaded machine.
     if !late.timed_out() {
         let late = late.json.unwrap();
         assert_eq!(late["statusCode"], 504, "{late}");
@@ -54,21 +54,19 @@ async fn the_caller_is_told_before_lambda_would_end_everything(clock: Clock) {
     assert_eq!(next["statusCode"], 200, "{next}");
 }
 
-async fn a_function_that_does_not_give_up_is_reset_and_nothing_is_held_against_the_model(
-    clock: Clock,
-) {
+async fn a_function_timeout_rejects_no_version(clock: Clock) {
     let s3 = s3_with("slow.onnx").await;
     let function = platform(&s3).timeout(TIMEOUT).clock(clock);
     let function = function.start().await.unwrap();
     alive(&function).await;
     freeze(&function, &s3).await;
 
-    // The function hangs in the middle of its invocation, and a run with more time than that goes on.
+    // The function hangs during its invocation, and a run with a later deadline continues.
     let environment = function.environment().unwrap();
     let socket = environment.tmp().join("model-sidecar.sock");
     let client = Client::unix(&socket);
     let event = run(ENDLESS);
-    let (timed_out, left_behind) = tokio::join!(function.invoke(&event), async {
+    let (timed_out, other_client) = tokio::join!(function.invoke(&event), async {
         until("the invocation", || {
             let trace = environment.trace();
             let events = trace.iter().filter(|call| call.event().is_some());
@@ -83,7 +81,7 @@ async fn a_function_that_does_not_give_up_is_reset_and_nothing_is_held_against_t
         client.send(request).await
     });
     assert!(timed_out.timed_out(), "{}", timed_out.text());
-    if let Ok(answer) = left_behind {
+    if let Ok(answer) = other_client {
         assert_eq!(answer.status, 503, "{}", answer.text());
     }
     let log = function.log();
@@ -91,14 +89,11 @@ async fn a_function_that_does_not_give_up_is_reset_and_nothing_is_held_against_t
         .await
         .unwrap();
     environment.wait_until(State::Empty).await.unwrap();
-    assert!(
-        !socket.exists(),
-        "it came to its own end, and was not killed"
-    );
+    assert!(!socket.exists(), "the sidecar exited and was not killed");
 
     let next = function.answer(&run(1)).await.unwrap();
     assert_eq!(next["statusCode"], 200, "{next}");
-    assert_eq!(transfers(&s3).len(), 1, "the next start has it");
+    assert_eq!(transfers(&s3).len(), 1, "the next start uses the cache");
     assert_eq!(s3.requests().last().unwrap().status, Some(304));
     let statuses: Vec<Status> = function
         .wait_for_reports(3)

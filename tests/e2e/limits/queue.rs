@@ -1,4 +1,4 @@
-//! Requests that come together: turns, places in the queue, shared runs, and the end.
+//! Concurrent requests: queue, concurrency, batches, shutdown.
 
 use futures_util::future::join_all;
 use lab::cloudwatch::{CloudWatch, Filter};
@@ -11,9 +11,9 @@ use tokio::net::UnixStream;
 use crate::support::{Alone, alive, error, now_ms, platform, s3_with};
 use lab::reference::WINE;
 
-/// A run that takes minutes when nobody stops it.
+/// Matrix products of a run that takes minutes.
 const ENDLESS: u64 = 20_000_000;
-/// One run at a time, on any machine.
+/// Limits the concurrency to one run, on any machine.
 const ONE_RUN: (&str, &str) = ("MODEL_THREADS", "256");
 
 fn trips(count: u64) -> Value {
@@ -21,7 +21,7 @@ fn trips(count: u64) -> Value {
     json!({ "inputs": [input] })
 }
 
-/// A short run, for which there is so much time.
+/// Sends a request for a short run with a deadline in `time_ms`.
 async fn short(client: &Client, time_ms: u64) -> HttpResponse {
     let mut request = post("/v2/models/wine/infer", &trips(1)).unwrap();
     let deadline = now_ms() + time_ms;
@@ -30,7 +30,7 @@ async fn short(client: &Client, time_ms: u64) -> HttpResponse {
     client.send(request).await.unwrap()
 }
 
-/// Asks for short runs until one ends so.
+/// Sends requests for short runs until one gets this status.
 async fn until_answered(client: &Client, status: u16) -> HttpResponse {
     let asking = async {
         loop {
@@ -43,7 +43,7 @@ async fn until_answered(client: &Client, status: u16) -> HttpResponse {
     tokio::time::timeout(lab::WAIT_LIMIT, asking).await.unwrap()
 }
 
-/// A caller whose run has no end, until it is dropped.
+/// Sends a request whose run does not end before the connection is dropped.
 async fn endless(alone: &Alone) -> UnixStream {
     let body = trips(ENDLESS).to_string();
     let (path, length) = ("/v2/models/wine/infer", body.len());
@@ -53,7 +53,7 @@ async fn endless(alone: &Alone) -> UnixStream {
     stream
 }
 
-/// The sidecar with these settings, sending metrics ten times a second.
+/// Starts a sidecar with these variables, which sends metrics every 100 ms.
 async fn observed(s3: &S3Server, cloudwatch: &CloudWatch, variables: &[(&str, &str)]) -> Alone {
     let to_cloudwatch = cloudwatch.env();
     let mut all: Vec<(&str, &str)> = to_cloudwatch
@@ -67,7 +67,7 @@ async fn observed(s3: &S3Server, cloudwatch: &CloudWatch, variables: &[(&str, &s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_is_429_and_a_caller_who_goes_away_frees_a_place() {
+async fn a_full_queue_is_429_and_a_disconnect_frees_its_place() {
     let s3 = s3_with("slow.onnx").await;
     let cloudwatch = CloudWatch::start().await.unwrap();
     let alone = observed(&s3, &cloudwatch, &[ONE_RUN, ("MODEL_QUEUE", "1")]).await;
@@ -91,7 +91,7 @@ async fn a_full_queue_is_429_and_a_caller_who_goes_away_frees_a_place() {
     let wrong = Filter::metric("ValidationErrors");
     assert!(cloudwatch.datapoints(&wrong).is_empty());
 
-    // Both go: the one that waits frees its place, and then the one that runs its turn.
+    // Disconnects free the place in the queue, and then cancel the run.
     drop(second);
     until_answered(&client, 504).await;
     drop(first);
@@ -99,7 +99,7 @@ async fn a_full_queue_is_429_and_a_caller_who_goes_away_frees_a_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn there_are_as_many_runs_at_once_as_cpus() {
+async fn concurrency_is_the_number_of_cpus() {
     let s3 = s3_with("slow.onnx").await;
     let alone = Alone::ready(&s3, &[]).await;
     let client = alone.client();
@@ -108,7 +108,7 @@ async fn there_are_as_many_runs_at_once_as_cpus() {
     for _ in 0..cpus {
         callers.push(endless(&alone).await);
     }
-    // All turns are taken; then all but one.
+    // Every run is taken, then all but one.
     until_answered(&client, 504).await;
     callers.pop();
     until_answered(&client, 200).await;
@@ -116,7 +116,7 @@ async fn there_are_as_many_runs_at_once_as_cpus() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_come_together_share_a_run_and_each_has_its_own_rows() {
+async fn concurrent_requests_share_a_batch() {
     const AT_ONCE: usize = 8;
     const ROUNDS: usize = 5;
     let s3 = s3_with("wine-v1.onnx").await;
@@ -128,7 +128,7 @@ async fn requests_that_come_together_share_a_run_and_each_has_its_own_rows() {
     ];
     let alone = observed(&s3, &cloudwatch, &variables).await;
     for round in 0..ROUNDS {
-        // Nobody is answered before all are there.
+        // A batch runs when it is full.
         let asks = (0..AT_ONCE).map(|caller| {
             let client = alone.client();
             let index = round * AT_ONCE + caller;
@@ -141,7 +141,7 @@ async fn requests_that_come_together_share_a_run_and_each_has_its_own_rows() {
         });
         join_all(asks).await;
     }
-    // As many rows as a run may have wait for nobody.
+    // A request that fills a batch runs at once.
     let answer = alone.predict(AT_ONCE).await;
     WINE.v1.check(&answer.json().unwrap(), 0..AT_ONCE);
 
@@ -156,7 +156,28 @@ async fn requests_that_come_together_share_a_run_and_each_has_its_own_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_the_end_those_who_wait_and_those_who_run_are_told() {
+async fn a_failed_batch_is_repeated_request_by_request() {
+    let s3 = s3_with("one-row.onnx").await;
+    let variables = [("MODEL_BATCH_MAX", "8"), ("MODEL_BATCH_DELAY", "20ms")];
+    let alone = Alone::ready(&s3, &variables).await;
+    for _ in 0..5 {
+        let callers = (0..8).map(|_| {
+            let client = alone.client();
+            tokio::spawn(async move {
+                let request = json!({ "features": [[1, 2]] });
+                client.post("/predict", &request).await.unwrap()
+            })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            let answer = caller.await.unwrap();
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            assert_eq!(answer.json().unwrap()["prediction"], json!([[8.0]]));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_answers_queued_and_running_requests() {
     let s3 = s3_with("slow.onnx").await;
     let function = platform(&s3).env(ONE_RUN.0, ONE_RUN.1).managed_instances(8);
     let function = function.start().await.unwrap();

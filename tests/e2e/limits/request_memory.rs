@@ -1,4 +1,4 @@
-//! Requests that would take more memory than there is: what they are answered, and what the process takes for them.
+//! Memory of requests: `MODEL_REQUEST_MEMORY_MB`, its errors, and the memory of the process.
 
 use std::io::Write as _;
 
@@ -14,9 +14,9 @@ use crate::support::{Alone, s3_with, to_end, until};
 use lab::reference::WINE;
 
 const KIB_PER_MB: u32 = 1024;
-/// MB that requests may take together here.
+/// Memory budget of the requests, in MB.
 const BUDGET: u32 = 64;
-/// What else may come and go: threads, buffers of connections, and what is not given back yet.
+/// Tolerance in KiB for threads, buffers of connections, and memory that is not released yet.
 const NOISE: u32 = 24 * KIB_PER_MB;
 
 async fn serving(budget: u32) -> (S3Server, Alone) {
@@ -26,7 +26,7 @@ async fn serving(budget: u32) -> (S3Server, Alone) {
     (s3, alone)
 }
 
-/// What the kernel says of the sidecar's memory under this name, in KiB.
+/// Memory figure of the sidecar in `/proc/PID/status`, in KiB.
 fn memory(alone: &Alone, name: &str) -> u32 {
     let status = format!("/proc/{}/status", alone.process.pid());
     let status = std::fs::read_to_string(status).unwrap();
@@ -39,10 +39,10 @@ fn peak(alone: &Alone) -> u32 {
     memory(alone, "VmHWM:")
 }
 
-/// Sends what it is given, and asserts that the sidecar answers afterwards and has its memory back.
-async fn after(alone: &Alone, before: u32) {
+/// Asserts that the sidecar releases the memory and serves the next request.
+async fn assert_recovers(alone: &Alone, before: u32) {
     let is_back = || memory(alone, "VmRSS:") <= before + NOISE;
-    until("the memory that it took", is_back).await;
+    until("the release of the memory", is_back).await;
     WINE.v1.check(&alone.predict(1).await.json().unwrap(), 0..1);
 }
 
@@ -55,7 +55,7 @@ async fn send(alone: &Alone, path: &str, body: Vec<u8>, is_gzip: bool) -> HttpRe
     alone.client().send(request).await.unwrap()
 }
 
-/// So many MB of rows with a field that the model does not have.
+/// Request of `mb` MB of rows with an unknown field.
 fn objects(mb: usize) -> Vec<u8> {
     let row = b"{\"a\":1},";
     let mut body = b"{\"features\":[".to_vec();
@@ -71,7 +71,7 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_body_that_inflates_to_a_large_one_takes_no_more_than_the_budget() {
+async fn a_decompressed_body_stays_within_the_budget() {
     let (_s3, alone) = serving(BUDGET).await;
     alone.predict(1).await;
     let before = memory(&alone, "VmRSS:");
@@ -83,11 +83,11 @@ async fn a_small_body_that_inflates_to_a_large_one_takes_no_more_than_the_budget
     }
     let most = before + BUDGET * KIB_PER_MB + NOISE;
     assert!(peak(&alone) <= most, "{} KiB, at most {most}", peak(&alone));
-    after(&alone, before).await;
+    assert_recovers(&alone, before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_larger_than_the_budget_is_refused_with_the_numbers_before_it_is_sent() {
+async fn a_body_over_the_budget_is_rejected_by_its_content_length() {
     let (_s3, alone) = serving(8).await;
     let mut stream = UnixStream::connect(alone.socket()).await.unwrap();
     let head = "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 33554432\r\n\r\n";
@@ -101,7 +101,7 @@ async fn a_body_larger_than_the_budget_is_refused_with_the_numbers_before_it_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chunked_body_that_outgrows_the_budget_is_cut_off() {
+async fn a_chunked_body_over_the_budget_is_rejected() {
     let (_s3, alone) = serving(8).await;
     alone.predict(1).await;
     let before = memory(&alone, "VmRSS:");
@@ -119,11 +119,11 @@ async fn a_chunked_body_that_outgrows_the_budget_is_cut_off() {
     assert!(answer.contains("8.0 MB together"), "{answer}");
     let most = before + 8 * KIB_PER_MB + NOISE;
     assert!(peak(&alone) <= most, "{} KiB, at most {most}", peak(&alone));
-    after(&alone, before).await;
+    assert_recovers(&alone, before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_bodies_together_take_no_more_than_the_budget() {
+async fn concurrent_bodies_stay_within_the_budget() {
     let (_s3, alone) = serving(BUDGET).await;
     alone.predict(1).await;
     let before = memory(&alone, "VmRSS:");
@@ -143,16 +143,16 @@ async fn many_bodies_together_take_no_more_than_the_budget() {
         })
         .collect();
     for caller in callers {
-        // Each has its turn.
+        // Each body is read once there is memory for it.
         assert_eq!(caller.await.unwrap(), StatusCode::BAD_REQUEST);
     }
     let most = before + BUDGET * KIB_PER_MB + NOISE;
     assert!(peak(&alone) <= most, "{} KiB, at most {most}", peak(&alone));
-    after(&alone, before).await;
+    assert_recovers(&alone, before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_request_that_is_refused_leaves_nothing_behind() {
+async fn the_memory_of_a_rejected_request_is_released() {
     let s3 = s3_with("wine-v1.onnx").await;
     let alone = Alone::ready(&s3, &[]).await;
     alone.predict(1).await;
@@ -165,5 +165,5 @@ async fn a_large_request_that_is_refused_leaves_nothing_behind() {
     body.extend(b"]}");
     let answer = send(&alone, "/v2/models/wine/infer", body, false).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text());
-    after(&alone, before).await;
+    assert_recovers(&alone, before).await;
 }

@@ -1,11 +1,11 @@
-//! A model that takes one row at a time, asked for many.
+//! Requests with more rows than a model's fixed batch size.
 
 use lab::http::HttpResponse;
 use serde_json::{Value, json};
 
 use crate::support::{Alone, now_ms, s3_with};
 
-/// The answer to rows that each say how long their run is to take, within so many milliseconds.
+/// Sends one row per run, each with the duration of its run, and a deadline in `within` milliseconds.
 async fn ask(alone: &Alone, rows: &[i64], within: u64) -> HttpResponse {
     let request = json!({ "features": rows });
     let mut request = lab::http::post("/predict", &request).unwrap();
@@ -16,7 +16,7 @@ async fn ask(alone: &Alone, rows: &[i64], within: u64) -> HttpResponse {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_deadline_holds_for_all_runs_of_a_request() {
+async fn the_deadline_of_a_request_covers_all_its_runs() {
     let s3 = s3_with("slow.onnx").await;
     let alone = Alone::ready(&s3, &[]).await;
     let ones = |answer: HttpResponse| {
@@ -29,7 +29,7 @@ async fn one_deadline_holds_for_all_runs_of_a_request() {
     let answer = ask(&alone, &[1, 1_000_000_000_000, 1], 1_000).await;
     assert_eq!(answer.status, 504, "{}", answer.text());
 
-    // The run was stopped, and no other one follows it.
+    // The deadline has cancelled the run and those that would follow.
     let answer = ask(&alone, &[1, 1], 60_000).await;
     assert_eq!(ones(answer), json!([1.0, 1.0]));
 }

@@ -1,4 +1,4 @@
-//! Metrics that an alarm depends on: each arrives, in its minute, whatever happens around it.
+//! Delivery of the metrics that alarms depend on, with failing starts, loads and requests to `CloudWatch`.
 
 use lab::cloudwatch::{CloudWatch, Filter};
 use lab::lambda::{Builder, Clock};
@@ -8,9 +8,9 @@ use serde_json::Value;
 use crate::support::{Alone, LONG, features, freeze, platform, s3_with, with_both_clocks};
 use lab::reference::WINE;
 
-with_both_clocks!(the_age_of_a_version_is_that_after_the_check_of_the_same_invocation,);
+with_both_clocks!(model_age_is_measured_after_the_poll_of_the_same_invocation,);
 
-/// The platform with metrics due at every invocation.
+/// Function that sends metrics at every invocation.
 fn measured(s3: &S3Server, cloudwatch: &CloudWatch) -> Builder {
     platform(s3)
         .envs(cloudwatch.env())
@@ -27,7 +27,7 @@ fn emf(log: &str) -> Vec<Value> {
     values.filter(|line| line.get("_aws").is_some()).collect()
 }
 
-async fn the_age_of_a_version_is_that_after_the_check_of_the_same_invocation(clock: Clock) {
+async fn model_age_is_measured_after_the_poll_of_the_same_invocation(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
     let cloudwatch = CloudWatch::start().await.unwrap();
     let function = measured(&s3, &cloudwatch)
@@ -48,7 +48,7 @@ async fn the_age_of_a_version_is_that_after_the_check_of_the_same_invocation(clo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_fails_for_want_of_its_model_is_counted() {
+async fn a_failed_start_is_counted() {
     let s3 = s3_with("wine-v1.onnx").await;
     s3.fail(Rule::on("GET").status(403, "AccessDenied"));
     let cloudwatch = CloudWatch::start().await.unwrap();
@@ -61,7 +61,7 @@ async fn a_start_that_fails_for_want_of_its_model_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_time_of_a_start_is_recorded_when_the_model_is_active_after_init() {
+async fn init_time_is_recorded_when_the_model_loads_after_init() {
     let s3 = s3_with("wine-v1.onnx").await;
     let cloudwatch = CloudWatch::start().await.unwrap();
     let function = measured(&s3, &cloudwatch).env("MODEL_INIT_BUDGET", "1ms");
@@ -75,7 +75,7 @@ async fn the_time_of_a_start_is_recorded_when_the_model_is_active_after_init() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_cloudwatch_attempts_become_rare_and_metrics_go_to_the_log() {
+async fn without_cloudwatch_attempts_back_off_and_metrics_go_to_the_log() {
     const INVOCATIONS: u32 = 40;
     let s3 = s3_with("wine-v1.onnx").await;
     let cloudwatch = CloudWatch::start().await.unwrap();
@@ -112,7 +112,7 @@ async fn without_cloudwatch_attempts_become_rare_and_metrics_go_to_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_datum_that_cloudwatch_rejects_is_dropped_and_the_others_arrive() {
+async fn a_rejected_datum_is_dropped_and_the_others_arrive() {
     let s3 = s3_with("wine-v1.onnx").await;
     let cloudwatch = CloudWatch::start().await.unwrap();
     cloudwatch.fail_next(1, 400, "InvalidParameterValue");

@@ -1,4 +1,4 @@
-//! SHUTDOWN: what was observed and not yet sent is sent within Lambda's 2 s, or left in the log.
+//! SHUTDOWN: pending metrics are sent within Lambda's limit of 2 s, or written to the log.
 
 use lab::cloudwatch::{CloudWatch, Datapoint, Filter};
 use lab::gate::Gate;
@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use crate::support::{features, lambda, model, s3_with};
 
-/// Requests that the model answers, and requests that are refused.
+/// Numbers of valid and invalid requests.
 const GOOD: u32 = 6;
 const BAD: u32 = 2;
 
-/// An environment that has observed all of them, and sent nothing.
+/// Environment that has recorded these requests and sent no metrics.
 async fn observed(cloudwatch: &CloudWatch) -> (S3Server, ExecutionEnvironment) {
     let s3 = s3_with("wine-v1.onnx").await;
     let lambda = lambda(&s3)
@@ -29,23 +29,23 @@ async fn observed(cloudwatch: &CloudWatch) -> (S3Server, ExecutionEnvironment) {
         let refused = lambda.invoke(&json!({ "features": "none" })).await.unwrap();
         assert!(refused.function_error().is_some());
     }
-    assert!(cloudwatch.requests().is_empty(), "nothing is sent yet");
+    assert!(cloudwatch.requests().is_empty(), "no flush is due");
     (s3, lambda)
 }
 
-/// The emulator says so when it has to kill an extension: a test below shows the words.
-fn assert_nobody_was_killed(log: &LogCapture) {
+/// Asserts that the emulator has not killed the extension; the last test below triggers the log line.
+fn assert_not_killed(log: &LogCapture) {
     assert!(!log.text().contains(KILLED), "{}", log.text());
 }
 
 const KILLED: &str = "Sending SIGKILL";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_sent_yet_arrives_at_cloudwatch() {
+async fn pending_metrics_are_sent() {
     let cloudwatch = CloudWatch::start().await.unwrap();
     let (_s3, lambda) = observed(&cloudwatch).await;
     let log = lambda.shutdown().await.unwrap();
-    assert_nobody_was_killed(&log);
+    assert_not_killed(&log);
     assert!(emf(&log).is_empty(), "nothing is sent twice");
 
     let of_model = |metric: &str| {
@@ -123,32 +123,32 @@ async fn what_is_not_sent_yet_arrives_at_cloudwatch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_stalled_cloudwatch_does_not_take_is_in_the_log() {
+async fn metrics_go_to_the_log_if_cloudwatch_stalls() {
     let cloudwatch = CloudWatch::start().await.unwrap();
     let (_s3, lambda) = observed(&cloudwatch).await;
     let gate = Gate::new();
     cloudwatch.stall(&gate);
     let log = lambda.shutdown().await.unwrap();
     gate.reached(1).await.unwrap();
-    assert_all_is_in(&log);
+    assert_logged(&log);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_absent_cloudwatch_does_not_take_is_in_the_log() {
+async fn metrics_go_to_the_log_if_cloudwatch_is_down() {
     let mut cloudwatch = CloudWatch::start().await.unwrap();
     let (_s3, lambda) = observed(&cloudwatch).await;
     cloudwatch.down().await;
     let log = lambda.shutdown().await.unwrap();
-    assert_all_is_in(&log);
+    assert_logged(&log);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cloudwatch_refuses_is_in_the_log() {
+async fn metrics_go_to_the_log_if_cloudwatch_denies_access() {
     let cloudwatch = CloudWatch::start().await.unwrap();
     let (_s3, lambda) = observed(&cloudwatch).await;
     cloudwatch.fail_next(10, 403, "AccessDenied");
     let log = lambda.shutdown().await.unwrap();
-    assert_all_is_in(&log);
+    assert_logged(&log);
     assert!(
         log.text().contains("cloudwatch:PutMetricData"),
         "{}",
@@ -157,7 +157,7 @@ async fn what_cloudwatch_refuses_is_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_are_sent_at_invocations_when_they_are_due() {
+async fn metrics_are_sent_at_invocations() {
     let s3 = s3_with("wine-v1.onnx").await;
     let cloudwatch = CloudWatch::start().await.unwrap();
     let lambda = lambda(&s3)
@@ -166,7 +166,7 @@ async fn metrics_are_sent_at_invocations_when_they_are_due() {
         .env("MODEL_METRICS_NAMESPACE", "Wine/Shop")
         .env("MODEL_METRICS_INTERVAL", "0");
     let lambda = lambda.start().await.unwrap();
-    // The flush at an invocation runs beside the request: it takes what was observed before it.
+    // The flush runs in parallel with the request, and sends what was recorded before.
     for _ in 0..=GOOD {
         lambda.answer(&features(1)).await.unwrap();
     }
@@ -185,7 +185,7 @@ async fn metrics_are_sent_at_invocations_when_they_are_due() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_extension_that_does_not_end_is_killed_and_the_emulator_says_so() {
+async fn the_emulator_logs_the_kill_of_a_hanging_extension() {
     let s3 = s3_with("wine-v1.onnx").await;
     let lambda = lambda(&s3).start().await.unwrap();
     lambda.answer(&features(1)).await.unwrap();
@@ -194,9 +194,9 @@ async fn an_extension_that_does_not_end_is_killed_and_the_emulator_says_so() {
     assert!(log.text().contains(KILLED), "{}", log.text());
 }
 
-/// Expects every observation in the log, once, in Embedded Metric Format, and no SIGKILL.
-fn assert_all_is_in(log: &LogCapture) {
-    assert_nobody_was_killed(log);
+/// Asserts that the log has every metric once, in Embedded Metric Format, and no SIGKILL.
+fn assert_logged(log: &LogCapture) {
+    assert_not_killed(log);
     let lines = emf(log);
     let values = |metric: &str| -> Vec<f64> {
         let of_one = |line: &Value| {
@@ -235,7 +235,7 @@ fn assert_all_is_in(log: &LogCapture) {
     }
 }
 
-/// The lines that CloudWatch would make metrics of.
+/// Log lines in Embedded Metric Format.
 fn emf(log: &LogCapture) -> Vec<Value> {
     let lines = log.lines().into_iter();
     lines
@@ -248,7 +248,7 @@ fn has_unit(one: &Datapoint, unit: &str) -> bool {
     one.unit.as_deref() == Some(unit)
 }
 
-/// Whole numbers, which 64-bit floats hold exactly.
+/// Compares whole numbers, which 64-bit floats represent exactly.
 fn assert_same(given: f64, expected: f64, metric: &str) {
     assert!(
         (given - expected).abs() < f64::EPSILON,

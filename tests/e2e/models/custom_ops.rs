@@ -1,4 +1,4 @@
-//! Operators beside ONNX Runtime's own: those of the `PyPI` package onnxruntime-extensions, a tokenizer among them.
+//! Custom operators, with the tokenizer of the `PyPI` package onnxruntime-extensions.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -7,14 +7,14 @@ use crate::support::{Alone, model, s3_with};
 
 const MODEL: &str = "custom-ops/tokenizer.onnx";
 
-/// What `make custom-ops` leaves.
+/// Path of the library that `make custom-ops` builds.
 fn library() -> String {
     let library = lab::artifacts::workspace().join("target/custom-ops/libortextensions.so");
     assert!(library.is_file(), "run `make custom-ops`");
     library.to_str().unwrap().to_owned()
 }
 
-/// A text, and what the operators make of it in Python.
+/// A text, and the outputs of the model in Python.
 #[derive(Deserialize)]
 struct Case {
     text: String,
@@ -22,7 +22,7 @@ struct Case {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tokenizer_inside_the_model_gives_what_it_gives_in_python() {
+async fn a_tokenizer_has_the_outputs_of_python() {
     let s3 = s3_with(MODEL).await;
     let alone = Alone::ready(&s3, &[("MODEL_CUSTOM_OPS", &library())]).await;
     let cases: Vec<Case> = serde_json::from_slice(&model("custom-ops/tokenizer.json")).unwrap();
@@ -37,7 +37,7 @@ async fn a_tokenizer_inside_the_model_gives_what_it_gives_in_python() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_library_the_model_is_refused_with_the_operator_that_is_missing() {
+async fn without_the_library_the_error_names_the_operator() {
     let s3 = s3_with(MODEL).await;
     let alone = Alone::start(&s3, &[]);
     let line = alone
@@ -49,9 +49,9 @@ async fn without_the_library_the_model_is_refused_with_the_operator_that_is_miss
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_library_that_cannot_be_used_is_told_at_the_start() {
+async fn an_invalid_library_is_an_error_at_the_start() {
     let s3 = s3_with("wine-v1.onnx").await;
-    // A library, but not of operators; and no library.
+    // A library without operators, and a text file.
     let stubs = lab::artifacts::workspace().join("target/custom-ops/libpython.so");
     let text = lab::artifacts::workspace().join("README.md");
     for (file, reason) in [(stubs, "RegisterCustomOps"), (text, "invalid ELF header")] {
@@ -71,7 +71,7 @@ async fn a_library_that_cannot_be_used_is_told_at_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_file_is_a_wrong_configuration() {
+async fn a_missing_file_is_a_configuration_error() {
     let s3 = s3_with("wine-v1.onnx").await;
     for (value, words) in [
         ("ops.so", "\"ops.so\" is none"),

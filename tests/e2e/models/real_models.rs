@@ -1,4 +1,4 @@
-//! Real models: what the caller gets is what scikit-learn, or ONNX Runtime in Python, gives.
+//! Real models through the handler; outputs are compared with scikit-learn or ONNX Runtime in Python.
 
 use lab::rie::ExecutionEnvironment;
 use lab::s3::S3Server;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{BUCKET, body, http_event, lambda, model};
 use lab::reference::{Reference, WINE, distance, numbers};
 
-/// One environment that serves all three wine models.
+/// Starts an environment that serves the three wine models.
 async fn wines() -> (S3Server, ExecutionEnvironment) {
     let s3 = S3Server::start().await.unwrap();
     let models: Vec<String> = ["v1", "v2", "names"]
@@ -39,7 +39,7 @@ async fn all_rows_in_one_direct_invocation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_row_alone_in_an_event_of_api_gateway() {
+async fn one_row_per_event_of_api_gateway() {
     let (_s3, lambda) = wines().await;
     for (model, reference) in references() {
         for (index, row) in WINE.rows.iter().enumerate() {
@@ -72,7 +72,7 @@ async fn all_rows_by_the_open_inference_protocol() {
     }
 }
 
-/// What `make fixtures` leaves.
+/// Test cases that `make fixtures` downloads.
 #[derive(Deserialize)]
 struct Magika {
     labels: Vec<String>,
@@ -88,7 +88,7 @@ struct Case {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_network_of_magika_names_real_files_as_it_does_in_python() {
+async fn magika_classifies_files_as_in_python() {
     let folder = lab::artifacts::workspace().join("target/fixtures/magika");
     let cases = std::fs::read(folder.join("cases.json")).expect("run `make fixtures`");
     let magika: Magika = serde_json::from_slice(&cases).unwrap();
@@ -130,7 +130,7 @@ async fn the_network_of_magika_names_real_files_as_it_does_in_python() {
     assert_eq!(metadata["inputs"][0]["shape"], json!([-1, 2048]));
 }
 
-/// The place of the largest number.
+/// Index of the largest number.
 fn highest(numbers: &[f64]) -> usize {
     let places = numbers.iter().enumerate();
     places.max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap().0

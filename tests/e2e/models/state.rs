@@ -1,4 +1,4 @@
-//! Models whose state the caller carries from one call into the next.
+//! Stateful models: the caller sends the state of each response in its next request.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{Alone, BUCKET, model, s3_with};
 use lab::reference::{distance, numbers};
 
-/// As `tests/models/silero.py` writes it.
+/// Contents of `silero.json`, written by `tests/models/silero.py`.
 #[derive(Deserialize)]
 struct Silero {
     sound: Vec<Vec<f64>>,
@@ -18,13 +18,13 @@ struct Silero {
 
 #[derive(Deserialize)]
 struct Reference {
-    /// The answer to each piece of sound.
+    /// Output for each piece of sound.
     outputs: Vec<f64>,
-    /// The state after all of them.
+    /// State after the last piece.
     state: Vec<f64>,
 }
 
-/// The sidecar on one of the networks that `make fixtures` leaves.
+/// Starts a sidecar with a network that `make fixtures` downloads.
 async fn serve(name: &str) -> (S3Server, Alone) {
     let file = format!("target/fixtures/silero/{name}.onnx");
     let network = std::fs::read(lab::artifacts::workspace().join(file));
@@ -42,13 +42,13 @@ async fn post(alone: &Alone, path: &str, request: &Value) -> Value {
     answer.json().unwrap()
 }
 
-/// An input of a request in the Open Inference Protocol.
+/// Input tensor of the Open Inference Protocol.
 fn tensor(name: &str, datatype: &str, shape: &Value, data: &Value) -> Value {
     json!({ "name": name, "datatype": datatype, "shape": shape, "data": data })
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_goes_from_each_answer_into_the_next_request() {
+async fn a_tensor_state() {
     let silero: Silero = serde_json::from_slice(&model("silero.json")).unwrap();
     for (name, reference) in silero.models {
         let (_s3, alone) = serve(&name).await;
@@ -82,7 +82,7 @@ async fn the_state_goes_from_each_answer_into_the_next_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_state_that_is_a_sequence_begins_empty_and_grows() {
+async fn a_sequence_state() {
     let s3 = s3_with("sequence-grows.onnx").await;
     let alone = Alone::ready(&s3, &[]).await;
     let mut parts = json!([]);

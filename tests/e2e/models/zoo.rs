@@ -1,6 +1,6 @@
-//! Models as people export them: what each answers is what ONNX Runtime in Python makes of the same inputs.
+//! Models of common exporters; outputs are compared with ONNX Runtime in Python.
 //!
-//! `tests/models/zoo.py` exports them and writes down inputs, outputs and metadata.
+//! `tests/models/zoo.py` exports the models and records inputs, outputs and metadata.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,12 @@ use crate::support::{Alone, BUCKET, error, model};
 #[derive(Deserialize)]
 struct Case {
     name: String,
-    /// The model, and the files beside it.
+    /// Model file, followed by its data files.
     files: Vec<String>,
     metadata: Value,
     infer: Infer,
     predict: Predict,
-    /// Whether there are more rows than the model takes at a time.
+    /// `true` if the request has more rows than the model's batch size.
     looped: bool,
     tolerance: f64,
 }
@@ -39,7 +39,7 @@ fn cases() -> Vec<Case> {
     serde_json::from_slice(&model("zoo/zoo.json")).unwrap()
 }
 
-/// One sidecar that serves all of them, each under the name of its case.
+/// Starts a sidecar that serves every case under its name.
 async fn zoo(cases: &[Case]) -> (S3Server, Alone) {
     let s3 = S3Server::start().await.unwrap();
     let files: BTreeSet<&String> = cases.iter().flat_map(|case| &case.files).collect();
@@ -60,7 +60,7 @@ async fn zoo(cases: &[Case]) -> (S3Server, Alone) {
     (s3, alone)
 }
 
-/// Where `given` is not `expected`: numbers may differ by the tolerance, nothing else may.
+/// Returns the first difference; numbers may differ by the tolerance.
 fn difference(given: &Value, expected: &Value, tolerance: f64, place: &str) -> Option<String> {
     let differs = || Some(format!("{place}: {given}, and not {expected}"));
     match (given, expected) {
@@ -89,7 +89,7 @@ fn difference(given: &Value, expected: &Value, tolerance: f64, place: &str) -> O
     }
 }
 
-/// The answer to `features`, without what names the model.
+/// Response to `features`, without the names of model and version.
 async fn predict(alone: &Alone, case: &Case, features: &Value) -> Result<Value, String> {
     let path = format!("/models/{}/predict", case.name);
     let request = json!({ "features": features });
@@ -105,7 +105,7 @@ async fn predict(alone: &Alone, case: &Case, features: &Value) -> Result<Value, 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_model_answers_predict_as_it_does_in_python() {
+async fn predict_has_the_outputs_of_python() {
     let cases = cases();
     let (_s3, alone) = zoo(&cases).await;
     let mut problems = Vec::new();
@@ -121,7 +121,7 @@ async fn every_model_answers_predict_as_it_does_in_python() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_model_answers_the_open_inference_protocol_as_it_does_in_python() {
+async fn the_open_inference_protocol_has_the_outputs_of_python() {
     let cases = cases();
     let (_s3, alone) = zoo(&cases).await;
     let mut problems = Vec::new();
@@ -161,7 +161,7 @@ fn case<'a>(cases: &'a [Case], name: &str) -> &'a Case {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_come_alone_as_columns_and_as_objects() {
+async fn single_rows_columns_and_objects() {
     let mut cases = cases();
     let names = ["sklearn-arrays", "sklearn-table", "sklearn-one-row"];
     cases.retain(|case| names.contains(&case.name.as_str()));
@@ -226,7 +226,7 @@ async fn rows_come_alone_as_columns_and_as_objects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_do_not_fill_a_fixed_batch_are_refused_with_what_would() {
+async fn an_incomplete_fixed_batch_is_an_error() {
     let mut cases = cases();
     cases.retain(|case| case.name == "four-rows");
     let (_s3, alone) = zoo(&cases).await;

@@ -1,4 +1,4 @@
-//! Who may call: `MODEL_TOKEN=session`.
+//! Authentication of callers by `MODEL_TOKEN=session`.
 
 use http::HeaderValue;
 use serde_json::{Value, json};
@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use crate::support::{Alone, body, error, features, http_event, platform, s3_with, sidecar};
 use lab::reference::WINE;
 
-/// What `AWS_SESSION_TOKEN` holds.
+/// Value of `AWS_SESSION_TOKEN`.
 const SECRET: &str = "IQoJb3JpZ2luX2VjEXAMPLE//////////wEaDGV1==";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_without_the_token_learns_nothing() {
+async fn requests_without_the_token_get_401() {
     let s3 = s3_with("wine-v1.onnx").await;
     let variables = [("MODEL_TOKEN", "session"), ("AWS_SESSION_TOKEN", SECRET)];
     let alone = Alone::ready(&s3, &variables).await;
@@ -56,7 +56,7 @@ async fn a_request_without_the_token_learns_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_handler_sends_the_token_and_passes_on_no_other() {
+async fn the_handler_sends_its_own_token() {
     let s3 = s3_with("wine-v1.onnx").await;
     let function = platform(&s3)
         .env("MODEL_TOKEN", "session")
@@ -72,7 +72,7 @@ async fn the_handler_sends_the_token_and_passes_on_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_not_there_is_a_mistake() {
+async fn a_missing_token_is_a_configuration_error() {
     let process = sidecar()
         .env("MODEL_URI", "s3://models/wine.onnx")
         .env("MODEL_TOKEN", "session")

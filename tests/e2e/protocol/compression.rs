@@ -1,4 +1,4 @@
-//! Compressed bodies, both ways.
+//! Compression of request and response bodies.
 
 use std::io::{Read as _, Write as _};
 
@@ -44,7 +44,7 @@ async fn send(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_compressed_request_is_the_same_request() {
+async fn compressed_requests() {
     let s3 = s3_with("wine-v1.onnx").await;
     let alone = Alone::ready(&s3, &[]).await;
     let plain = features(9).to_string().into_bytes();
@@ -60,7 +60,7 @@ async fn a_compressed_request_is_the_same_request() {
     for (coding, body, status, words) in [
         ("br", plain.clone(), 415, "gzip, deflate, identity"),
         ("gzip", plain, 400, "content-encoding"),
-        // A quarter of a megabyte that would be more than is taken.
+        // 64 KB that decompress to more than the limit.
         (
             "gzip",
             gzip(&vec![b' '; (64 << 20) + 1]),
@@ -75,7 +75,7 @@ async fn a_compressed_request_is_the_same_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_answer_is_compressed_for_those_who_take_it() {
+async fn large_responses_are_compressed_if_accepted() {
     let s3 = s3_with("wine-v1.onnx").await;
     let alone = Alone::ready(&s3, &[]).await;
     let rows: Vec<_> = WINE.rows.iter().cycle().take(5_000).collect();
@@ -99,7 +99,7 @@ async fn a_large_answer_is_compressed_for_those_who_take_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_handler_carries_compressed_bodies_in_base64() {
+async fn compressed_bodies_through_the_handler() {
     use base64::Engine as _;
     use base64::prelude::BASE64_STANDARD;
     let s3 = s3_with("wine-v1.onnx").await;

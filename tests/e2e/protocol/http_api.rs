@@ -1,4 +1,4 @@
-//! The sidecar's own API, without Lambda.
+//! The HTTP API without Lambda: health, metadata, paths and methods, socket and port.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
@@ -21,7 +21,7 @@ async fn wine() -> (S3Server, Alone) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_is_told_before_and_after_the_model_is_there() {
+async fn health_before_and_after_the_load() {
     let s3 = s3_with("wine-v1.onnx").await;
     let gate = Gate::new();
     s3.fail(Rule::on("GET").stall_after(10, &gate));
@@ -51,20 +51,20 @@ async fn health_is_told_before_and_after_the_model_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_waits_for_a_model_that_is_still_on_its_way() {
+async fn a_request_waits_for_the_load() {
     let s3 = s3_with("wine-v1.onnx").await;
     let gate = Gate::new();
     s3.fail(Rule::on("GET").stall_after(10, &gate));
     let alone = Alone::start(&s3, &[]);
     gate.reached(1).await.unwrap();
 
-    // With too little time for it, the answer is the reason, before the deadline.
-    let mut hurried = lab::http::post("/predict", &features(2)).unwrap();
-    let deadline = (crate::support::now_ms() + 300).into();
-    hurried
+    // A request with an early deadline gets the reason.
+    let mut request = lab::http::post("/predict", &features(2)).unwrap();
+    let deadline = (crate::support::now_ms() + 1_000).into();
+    request
         .headers_mut()
         .insert("lambda-runtime-deadline-ms", deadline);
-    let answer = alone.client().send(hurried).await.unwrap();
+    let answer = alone.client().send(request).await.unwrap();
     assert_eq!(answer.status, 503);
     assert!(
         answer.text().contains("still being loaded"),
@@ -77,7 +77,7 @@ async fn a_request_waits_for_a_model_that_is_still_on_its_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metadata_says_what_the_model_takes_and_gives() {
+async fn metadata_of_server_and_model() {
     let (_s3, alone) = wine().await;
     let client = alone.client();
     let server: Value = client.get("/v2").await.unwrap().json().unwrap();
@@ -94,7 +94,7 @@ async fn metadata_says_what_the_model_takes_and_gives() {
     assert_eq!(model["inputs"], json!([input]));
     let version = answer.header("x-model-version").unwrap();
     assert_eq!(model["versions"], json!([version]));
-    // A plain object has no name from its publisher: a number that JavaScript represents exactly.
+    // The version of a plain object is a number that JavaScript represents exactly.
     let number: u64 = version.parse().unwrap();
     assert!((1..1 << 53).contains(&number), "{number}");
     let digest =
@@ -111,7 +111,7 @@ async fn metadata_says_what_the_model_takes_and_gives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_names_model_version_and_time() {
+async fn responses_have_model_version_and_timing() {
     let (_s3, alone) = wine().await;
     let answer = alone.predict(2).await;
     assert_eq!(answer.header("x-model-name"), Some("wine"));
@@ -125,7 +125,7 @@ async fn every_answer_names_model_version_and_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_or_method_that_is_none_is_told_what_there_is() {
+async fn unknown_paths_and_methods_list_the_valid_ones() {
     let (_s3, alone) = wine().await;
     let client = alone.client();
     for path in [
@@ -157,7 +157,7 @@ async fn a_path_or_method_that_is_none_is_told_what_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_is_read_as_the_web_writes_it() {
+async fn paths_are_percent_decoded() {
     let (_s3, alone) = wine().await;
     let client = alone.client();
     for path in [
@@ -194,7 +194,7 @@ async fn a_path_is_read_as_the_web_writes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_models_are_told_apart_by_name() {
+async fn several_models_are_addressed_by_name() {
     let s3 = S3Server::start().await.unwrap();
     s3.put(BUCKET, "v1", model("wine-v1.onnx"));
     s3.put(BUCKET, "names", model("wine-names.onnx"));
@@ -230,7 +230,7 @@ async fn several_models_are_told_apart_by_name() {
         assert_eq!(answer["model"], name);
         reference.check(&answer, 0..9);
     }
-    // One that is missing makes no other unavailable, and is named where readiness is asked for.
+    // A missing model leaves the others available, and readiness names it.
     let gone = client
         .post("/models/gone/predict", &features(1))
         .await
@@ -266,7 +266,7 @@ async fn socket_and_port_serve_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_file_left_behind_is_replaced_and_any_other_file_is_not() {
+async fn a_stale_socket_is_replaced_and_another_file_is_not() {
     let s3 = s3_with("wine-v1.onnx").await;
     let folder = || tempfile::Builder::new().prefix("e2e").tempdir().unwrap();
     let stale = folder();
@@ -291,7 +291,7 @@ async fn a_socket_file_left_behind_is_replaced_and_any_other_file_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_that_is_taken_is_named() {
+async fn a_port_in_use_is_named() {
     let s3 = s3_with("wine-v1.onnx").await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let number = taken.local_addr().unwrap().port().to_string();

@@ -1,4 +1,4 @@
-//! Requests that are not what they should be: what came, what is expected, and never an answer to something else.
+//! Invalid requests: errors name the received and the expected input, and no part of a request is processed.
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -31,13 +31,13 @@ async fn send(alone: &Alone, path: &str, headers: &[(&str, &str)], body: &[u8]) 
     alone.client().send(request).await.unwrap()
 }
 
-/// The text of a refusal as a mistake of the sender.
-fn refused(answer: &HttpResponse) -> String {
+/// Returns the message of a 400 response.
+fn bad_request(answer: &HttpResponse) -> String {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text());
     error(&answer.json().unwrap()).to_owned()
 }
 
-/// Two inputs of FP32 for the Open Inference Protocol.
+/// Request of the Open Inference Protocol with two FP32 inputs.
 fn tensors(shapes: [&[usize]; 2]) -> Value {
     let tensor = |name: &str, shape: &[usize]| {
         let data = vec![1; shape.iter().product()];
@@ -47,7 +47,7 @@ fn tensors(shapes: [&[usize]; 2]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inputs_that_disagree_in_a_dimension_they_share_are_named_before_the_run() {
+async fn inputs_with_different_sizes_of_a_shared_dimension_are_named() {
     let (_s3, alone) = serving("add-two-inputs.onnx").await;
     let columns = |a: usize, b: usize| json!({ "a": vec![[1, 1]; a], "b": vec![[1, 1]; b] });
     let post =
@@ -59,7 +59,7 @@ async fn inputs_that_disagree_in_a_dimension_they_share_are_named_before_the_run
             (PREDICT, json!({ "instances": columns(a, b) })),
             (TENSORFLOW, json!({ "inputs": columns(a, b) })),
         ] {
-            let said = refused(&post(path, body).await);
+            let said = bad_request(&post(path, body).await);
             for words in [
                 "inputs \"a\" and \"b\" share the dimension \"N\"".to_owned(),
                 format!("{a} in \"a\""),
@@ -80,10 +80,10 @@ async fn inputs_that_disagree_in_a_dimension_they_share_are_named_before_the_run
     let body = [head.as_bytes(), &[0; 40]].concat();
     let length = head.len().to_string();
     let headers = [("inference-header-content-length", length.as_str())];
-    let said = refused(&send(&alone, INFER, &headers, &body).await);
+    let said = bad_request(&send(&alone, INFER, &headers, &body).await);
     assert!(said.contains("share the dimension \"N\""), "{said}");
 
-    // A size of 1 broadcasts where shapes are given, and is a mistake where rows are.
+    // A size of 1 broadcasts in requests with shapes, and is an error in requests with rows.
     let answer = post(INFER, tensors([&[1, 2], &[3, 2]])).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let answer: Value = answer.json().unwrap();
@@ -92,11 +92,11 @@ async fn inputs_that_disagree_in_a_dimension_they_share_are_named_before_the_run
         (PREDICT, json!({ "features": columns(1, 3) })),
         (TENSORFLOW, json!({ "inputs": columns(1, 3) })),
     ] {
-        let said = refused(&post(path, body).await);
+        let said = bad_request(&post(path, body).await);
         assert!(said.contains("1 in \"a\" and 3 in \"b\""), "{said}");
     }
-    // A shape that is no row says what is taken.
-    let said = refused(&post(INFER, tensors([&[2], &[2]])).await);
+    // A shape of another rank names the expected shape.
+    let said = bad_request(&post(INFER, tensors([&[2], &[2]])).await);
     assert_eq!(
         said,
         "inputs[0] has shape [2], input \"a\" takes FP32 [-1, 2]"
@@ -104,7 +104,7 @@ async fn inputs_that_disagree_in_a_dimension_they_share_are_named_before_the_run
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_json_object_is_named_in_every_form() {
+async fn other_formats_than_json_are_named() {
     let (_s3, alone) = serving("wine-v1.onnx").await;
     for path in FORMS {
         for (media_type, body, came) in [
@@ -124,7 +124,7 @@ async fn what_is_no_json_object_is_named_in_every_form() {
             ("application/json", b"[[1, 2]]", "an array came"),
         ] {
             let answer = send(&alone, path, &[("content-type", media_type)], body).await;
-            let said = refused(&answer);
+            let said = bad_request(&answer);
             assert!(said.contains(came), "{path}, {body:?}: {said}");
             for no_word in ["expected struct", "Request {", "EOF while parsing a value"] {
                 assert!(!said.contains(no_word), "{path}, {body:?}: {said}");
@@ -134,7 +134,57 @@ async fn what_is_no_json_object_is_named_in_every_form() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_answered_from_a_part_of_a_request() {
+async fn errors_name_the_cause() {
+    let (_s3, alone) = serving("wine-v1.onnx").await;
+    let depth = 1_000_000;
+    let deep = format!(
+        "{{\"features\":{}{}}}",
+        "[".repeat(depth),
+        "]".repeat(depth)
+    );
+    for (path, body, hint) in [
+        ("/predict", "", "not a prediction request"),
+        ("/predict", "{\"features\":", "not a prediction request"),
+        ("/predict", "\u{0}\u{1}\u{2}", "not a prediction request"),
+        ("/predict", "{\"features\":[[1,2]]}", "13"),
+        ("/predict", "{\"features\":[[1],[2,3]]}", "features"),
+        (
+            "/predict",
+            "[[[1,2,3,4,5,6,7,8,9,10,11,12,13]],null]",
+            "an object is expected",
+        ),
+        ("/predict", "{\"features\":[[NaN]]}", "write null for NaN"),
+        ("/predict", "{\"features\":[[-Infinity]]}", "\"-Infinity\""),
+        (
+            "/predict",
+            "{\"features\":null,\"features\":[2]}",
+            "duplicate field `features`",
+        ),
+        (
+            "/predict",
+            "{\"features\":{\"X\":[1,2,3,4,5,6,7,8,9,10,11,12,13],\"X\":[2]}}",
+            "\"X\" is given twice",
+        ),
+        ("/predict", &deep, "nested deeper"),
+        ("/v2/models/wine/infer", "[]", "not an inference request"),
+        ("/v2/models/wine/infer", "{\"inputs\":[]}", "X"),
+    ] {
+        let said = bad_request(&send(&alone, path, &[], body.as_bytes()).await);
+        assert!(said.contains(hint), "{body}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invalid_utf8_is_reported_with_its_offset() {
+    let (_s3, alone) = serving("wine-v1.onnx").await;
+    for path in FORMS {
+        let said = bad_request(&send(&alone, path, &[], b"{\"features\": \"\xff\"}").await);
+        assert!(said.contains("byte 14 is 0xff"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailing_data_is_an_error() {
     let (_s3, alone) = serving("identity-float.onnx").await;
     let whole = |path| match path {
         PREDICT => r#"{"features":[[1,2]]}"#,
@@ -156,21 +206,21 @@ async fn nothing_is_answered_from_a_part_of_a_request() {
             ("\u{feff}", ""),
         ] {
             let body = format!("{body}{behind}");
-            let said = refused(&send(&alone, path, &[], body.as_bytes()).await);
+            let said = bad_request(&send(&alone, path, &[], body.as_bytes()).await);
             assert!(said.contains(hint), "{path}, {body:?}: {said}");
         }
-        // Tokens that JSON lacks are told in each form what to write instead.
+        // Errors of tokens that are not JSON name the alternative.
         for token in ["NaN", "-Infinity", "Infinity"] {
             let (before, behind) = body.rsplit_once("1,2]").unwrap();
             let body = format!("{before}1,{token}]{behind}");
-            let said = refused(&send(&alone, path, &[], body.as_bytes()).await);
+            let said = bad_request(&send(&alone, path, &[], body.as_bytes()).await);
             assert!(said.contains("write null for NaN"), "{path}: {said}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_in_other_layouts_are_told_what_is_read() {
+async fn other_table_layouts_name_the_expected_one() {
     let (_s3, alone) = serving("add-two-inputs.onnx").await;
     let table = json!({ "columns": ["a", "b"], "index": [0], "data": [[[1, 1], [2, 2]]] });
     let by_index = json!({ "0": { "a": [1, 1], "b": [2, 2] } });
@@ -203,11 +253,11 @@ async fn tables_in_other_layouts_are_told_what_is_read() {
         ),
         (json!({}), "missing required field: features"),
     ] {
-        let said = refused(&send(&alone, PREDICT, &[], body.to_string().as_bytes()).await);
+        let said = bad_request(&send(&alone, PREDICT, &[], body.to_string().as_bytes()).await);
         assert!(said.contains(words), "{body}: {said}");
     }
     let body = json!({ "predict": [[1, 2]] }).to_string();
-    let said = refused(&send(&alone, TENSORFLOW, &[], body.as_bytes()).await);
+    let said = bad_request(&send(&alone, TENSORFLOW, &[], body.as_bytes()).await);
     assert!(
         said.contains("instances, or inputs; the request has \"predict\""),
         "{said}"
@@ -215,7 +265,7 @@ async fn tables_in_other_layouts_are_told_what_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_an_array_is_no_tensor() {
+async fn a_numpy_file_is_not_a_raw_tensor() {
     let (_s3, alone) = serving("identity-float.onnx").await;
     let header =
         b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }";
@@ -225,22 +275,18 @@ async fn a_file_of_an_array_is_no_tensor() {
     file.extend(1_f32.to_le_bytes());
     file.extend(2_f32.to_le_bytes());
     let raw = [("inference-header-content-length", "0")];
-    let said = refused(&send(&alone, INFER, &raw, &file).await);
+    let said = bad_request(&send(&alone, INFER, &raw, &file).await);
     assert!(said.contains("a NumPy file (.npy) came"), "{said}");
     let json = b"{\"inputs\": [{\"name\": 1}]}   ";
-    assert_eq!(
-        json.len() % 4,
-        0,
-        "as numbers it would have the right length"
-    );
-    let said = refused(&send(&alone, INFER, &raw, json).await);
+    assert_eq!(json.len() % 4, 0, "the length of a tensor");
+    let said = bad_request(&send(&alone, INFER, &raw, json).await);
     assert!(said.contains("JSON came"), "{said}");
     let answer = send(&alone, INFER, &raw, &file[128..]).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_calls_of_tensorflow_serving_name_the_one_that_is_there() {
+async fn other_calls_of_tensorflow_serving_name_predict() {
     let (_s3, alone) = serving("wine-v1.onnx").await;
     for verb in ["classify", "regress", "explain"] {
         for path in [
@@ -259,7 +305,7 @@ async fn other_calls_of_tensorflow_serving_name_the_one_that_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_control_character_in_a_string_is_named() {
+async fn control_characters_in_strings_are_named() {
     let (_s3, alone) = serving("strings.onnx").await;
     for (path, body) in [
         (PREDICT, r#"{"features": ["a", "b\u0000c"]}"#),
@@ -270,12 +316,12 @@ async fn a_control_character_in_a_string_is_named() {
         ),
     ] {
         let body = body.replace("\\u0000", "\0");
-        let said = refused(&send(&alone, path, &[], body.as_bytes()).await);
+        let said = bad_request(&send(&alone, path, &[], body.as_bytes()).await);
         assert!(said.contains("control character"), "{path}: {said}");
     }
 }
 
-/// The longest part of a text that is made of the letter z alone, which a sender chose.
+/// Length of the longest run of the letter z, which only the request contains.
 fn longest_echo(text: &str) -> usize {
     let runs = text.split(|c: char| c != 'z').map(str::len);
     runs.max().unwrap_or_default()
@@ -283,7 +329,7 @@ fn longest_echo(text: &str) -> usize {
 
 #[expect(clippy::too_many_lines, reason = "one table of requests")]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_echoes_little_of_what_came() {
+async fn errors_echo_little_of_the_request() {
     let (_s3, alone) = serving("identity-string.onnx").await;
     let long = "z".repeat(50_000);
     let tensor = |field: &str| {
@@ -343,7 +389,7 @@ async fn an_error_echoes_little_of_what_came() {
         wanted.strip_suffix('}').unwrap().to_owned() + &outputs,
     ));
     for (path, body) in bodies {
-        let said = refused(&send(&alone, path, &[], body.as_bytes()).await);
+        let said = bad_request(&send(&alone, path, &[], body.as_bytes()).await);
         let begins = &body[..body.len().min(60)];
         assert!(longest_echo(&said) <= 200, "{path}, {begins}: {said}");
         assert!(said.len() < 700, "{path}, {begins}: {} bytes", said.len());
@@ -393,7 +439,7 @@ async fn an_error_echoes_little_of_what_came() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_content_type_changes_nothing_for_a_body_that_is_json() {
+async fn the_content_type_of_a_json_body_is_ignored() {
     let (_s3, alone) = serving("identity-float.onnx").await;
     for media_type in [
         "text/csv",
@@ -404,8 +450,9 @@ async fn the_content_type_changes_nothing_for_a_body_that_is_json() {
         let headers = [(CONTENT_TYPE.as_str(), media_type)];
         let answer = send(&alone, PREDICT, &headers, br#"{"features": [[1, 2]]}"#).await;
         assert_eq!(answer.status, 200, "{media_type}: {}", answer.text());
-        // What is wrong inside of it has nothing to do with the header.
-        let said = refused(&send(&alone, PREDICT, &headers, br#"{"features": [["a", 2]]}"#).await);
+        // Errors in the body do not mention the header.
+        let said =
+            bad_request(&send(&alone, PREDICT, &headers, br#"{"features": [["a", 2]]}"#).await);
         assert!(!said.contains("content-type"), "{media_type}: {said}");
     }
 }

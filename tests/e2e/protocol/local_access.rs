@@ -1,4 +1,4 @@
-//! A developer's machine, which has other users and a browser.
+//! Access on a developer's machine, which has other users and a browser.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::support::{Alone, s3_with, to_end};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tcp_only_this_machine_is_served_where_a_browser_may_run() {
+async fn requests_over_tcp_need_a_loopback_host() {
     let s3 = s3_with("wine-v1.onnx").await;
     let port = Port::lease().unwrap();
     let number = port.number().to_string();
@@ -57,7 +57,7 @@ async fn over_tcp_only_this_machine_is_served_where_a_browser_may_run() {
         assert!(answer.contains(" 403 Forbidden\r\n"), "{hosts:?}: {answer}");
         assert!(answer.contains("header host is"), "{hosts:?}: {answer}");
     }
-    // No browser reaches the socket.
+    // The socket is not checked, since browsers cannot connect to it.
     let answer = Client::unix(alone.socket()).get(path).await.unwrap();
     assert_eq!(answer.status, 200);
     let mut other = request("GET".parse().unwrap(), path, "").unwrap();
@@ -67,7 +67,7 @@ async fn over_tcp_only_this_machine_is_served_where_a_browser_may_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_live_sidecar_keeps_its_socket() {
+async fn a_socket_in_use_is_not_replaced() {
     let s3 = s3_with("wine-v1.onnx").await;
     let first = Alone::ready(&s3, &[]).await;
     let socket = first.socket().display().to_string();
@@ -79,7 +79,7 @@ async fn a_live_sidecar_keeps_its_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cache_is_for_this_user_alone() {
+async fn the_cache_is_private_to_the_user() {
     use std::os::unix::fs::PermissionsExt as _;
     let s3 = s3_with("wine-v1.onnx").await;
     let alone = Alone::ready(&s3, &[]).await;

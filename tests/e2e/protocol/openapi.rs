@@ -1,5 +1,6 @@
-//! The sidecar against its own `OpenAPI` document, with requests that [Schemathesis](https://schemathesis.io) makes up from
-//! it: what the document calls wrong is refused, and every answer is one that it describes.
+//! The API against its `OpenAPI` document, with requests that [Schemathesis](https://schemathesis.io) generates.
+//!
+//! Requests that violate the document are rejected, and every response conforms to it.
 
 use lab::http::Client;
 use lab::ports::Port;
@@ -7,12 +8,12 @@ use lab::process::Process;
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 
-use crate::sources::layouts::{BUCKET, manifest};
+use crate::support::layout::{BUCKET, manifest};
 use crate::support::{Alone, model};
 use lab::reference::WINE;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_does_what_its_document_says() {
+async fn the_api_conforms_to_its_document() {
     let program = lab::artifacts::workspace().join("target/schemathesis/bin/schemathesis");
     assert!(
         program.is_file(),
@@ -56,7 +57,7 @@ async fn it_does_what_its_document_says() {
         .arg("--no-color")
         .start()
         .unwrap();
-    // Thousands of requests may take longer than any other wait.
+    // Thousands of requests may take longer than `WAIT_LIMIT`.
     let mut ended = tester.wait().await;
     for _ in 0..4 {
         if ended.is_err() {
@@ -70,8 +71,8 @@ async fn it_does_what_its_document_says() {
     assert_eq!(alone.process.ended(), None);
 }
 
-/// Names the model, its version and the label that are there, beside ones that are not, and gives one request of each form that the
-/// model answers: made up, none would be.
+/// Adds existing and missing names of model, version and label to the document, and a valid request of each format,
+/// which would never be generated.
 fn address(document: &mut Value, version: &Value) {
     let parameters = &mut document["components"]["parameters"];
     let (model, label) = (&json!("wine"), &json!("stable"));

@@ -1,4 +1,4 @@
-//! TensorFlow Serving's form of the local API, and Triton's statistics.
+//! TensorFlow Serving's API, and Triton's statistics extension.
 
 use lab::s3::S3Server;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ async fn post(alone: &Alone, path: &str, body: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_and_columns_are_answered_as_they_came() {
+async fn rows_and_columns() {
     let (_s3, alone) = serving("wine-v1.onnx").await;
     let rows = &WINE.rows[..9];
     let status: Value = alone
@@ -47,7 +47,7 @@ async fn rows_and_columns_are_answered_as_they_came() {
         let (labels, probabilities) = (column("output_label"), column("output_probability"));
         let outputs = json!({ "output_label": labels, "output_probability": probabilities });
         assert_eq!(by_column["outputs"], outputs);
-        // The plain form of the same values is what scikit-learn's are held against.
+        // The reference has the format of `/predict`.
         let classes = alone.predict(9).await.json().unwrap()["classes"].clone();
         let plain =
             json!({ "prediction": labels, "probabilities": probabilities, "classes": classes });
@@ -85,7 +85,7 @@ async fn rows_and_columns_are_answered_as_they_came() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_inputs_and_strings_in_base64() {
+async fn several_inputs_and_base64_strings() {
     let (_s3, alone) = serving("add-two-inputs.onnx").await;
     let path = "/v1/models/wine:predict";
     let rows =
@@ -105,7 +105,7 @@ async fn several_inputs_and_strings_in_base64() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_handler_passes_the_form_through() {
+async fn predict_through_the_handler() {
     let s3 = s3_with("wine-v1.onnx").await;
     let lambda = lambda(&s3).start().await.unwrap();
     let request = json!({ "instances": WINE.rows[..2] });
@@ -117,7 +117,7 @@ async fn the_handler_passes_the_form_through() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn statistics_count_the_version_that_answers() {
+async fn statistics_count_the_active_version() {
     let (s3, alone) = serving("wine-v1.onnx").await;
     let statistics = async |path: &str| -> Value {
         let answer = alone.client().get(path).await.unwrap();

@@ -1,7 +1,6 @@
-//! A `/tmp` that is too small. The reason names the sizes and what to do about it, what answers goes on
-//! answering, and nothing that was left behind is in the way once there is room.
+//! A `/tmp` without enough space: the error names sizes and remedy, and the active version keeps serving.
 //!
-//! To give `/tmp` a size takes root; anyone else is told so, and nothing is tried.
+//! Limiting the size of `/tmp` needs root; the tests are skipped for other users.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,24 +11,24 @@ use lab::s3::S3Server;
 use serde_json::Value;
 
 use crate::support::{
-    BUCKET, KEY, assert_only_kept, body, error, features, freeze, http_event, model, padded,
-    platform, s3_with, with_both_clocks,
+    BUCKET, KEY, assert_only_kept, body, error, features, freeze, http_event, invoke_until_logged,
+    model, padded, platform, s3_with, with_both_clocks,
 };
 use lab::reference::WINE;
 
 with_both_clocks!(
-    a_new_version_that_has_no_room_changes_nothing_and_is_taken_once_there_is,
-    a_model_that_never_fits_is_refused_in_words_that_help,
-    a_full_disk_is_no_obstacle_once_it_is_empty,
-    where_two_versions_have_no_room_the_file_of_the_one_that_answers_goes,
-    a_cache_directory_that_cannot_be_written_keeps_no_model_from_answering,
+    a_version_without_space_loads_once_there_is_space,
+    a_model_larger_than_tmp_is_an_error_with_a_remedy,
+    a_full_disk_keeps_the_active_version,
+    the_active_version_is_evicted_where_two_do_not_fit,
+    an_unwritable_cache_directory_is_replaced_by_the_default,
 );
 
-/// The size of `/tmp`.
+/// Size of `/tmp`.
 const TMP_MB: u32 = 8;
 const MB: usize = 1024 * 1024;
 
-/// The function with a `/tmp` of [`TMP_MB`]; `None` for whoever may not mount one.
+/// Starts a function with a `/tmp` of [`TMP_MB`]; returns `None` without root.
 async fn start(builder: Builder) -> Option<Function> {
     let function = builder.tmp_mb(TMP_MB).start().await.unwrap();
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
@@ -41,8 +40,8 @@ async fn start(builder: Builder) -> Option<Function> {
     Some(function)
 }
 
-/// The same with a check at every invocation, and version 1 answering.
-async fn answering(s3: &S3Server, clock: Clock) -> Option<Function> {
+/// As [`start`], with version 1 active and a poll at every invocation.
+async fn with_version_1(s3: &S3Server, clock: Clock) -> Option<Function> {
     let function = platform(s3)
         .env("MODEL_REFRESH_INTERVAL", "0")
         .env("MODEL_TAIL_BUDGET", "30s")
@@ -53,7 +52,7 @@ async fn answering(s3: &S3Server, clock: Clock) -> Option<Function> {
     Some(function)
 }
 
-/// Fills so much of `/tmp`, as a function's own files do.
+/// Writes a file of this size to `/tmp`, as a function might.
 fn fill(function: &Function, bytes: usize) -> PathBuf {
     let environment = function.environment().unwrap();
     let file = environment.tmp().join("of-the-function");
@@ -72,9 +71,9 @@ fn assert_says_what_to_do(words: &str, needs: usize) {
     }
 }
 
-async fn a_new_version_that_has_no_room_changes_nothing_and_is_taken_once_there_is(clock: Clock) {
+async fn a_version_without_space_loads_once_there_is_space(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
-    let Some(function) = answering(&s3, clock).await else {
+    let Some(function) = with_version_1(&s3, clock).await else {
         return;
     };
     let in_the_way = fill(&function, 5 * MB);
@@ -89,7 +88,7 @@ async fn a_new_version_that_has_no_room_changes_nothing_and_is_taken_once_there_
     let words = function.log().wait_for(stays).await.unwrap();
     assert_says_what_to_do(&words, large.len());
 
-    // Neither for the next start.
+    // The next start behaves the same.
     let environment = function.environment().unwrap();
     environment.reset(ShutdownReason::Failure).await.unwrap();
     WINE.v1
@@ -97,17 +96,14 @@ async fn a_new_version_that_has_no_room_changes_nothing_and_is_taken_once_there_
     assert_only_kept(&environment, &[&model("wine-v1.onnx")], &["wine"]).await;
 
     fs::remove_file(in_the_way).unwrap();
-    // Checks that failed have made the next ones rarer.
-    let log = function.log();
-    while !log.text().contains("another version answers from now on") {
-        function.answer(&features(1)).await.unwrap();
-    }
+    // Failed polls have increased the interval.
+    invoke_until_logged(&function, "another version answers from now on").await;
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     assert_only_kept(&environment, &[&large], &["wine"]).await;
 }
 
-async fn a_model_that_never_fits_is_refused_in_words_that_help(clock: Clock) {
+async fn a_model_larger_than_tmp_is_an_error_with_a_remedy(clock: Clock) {
     let s3 = S3Server::start().await.unwrap();
     let large = padded("wine-v1.onnx", 9 * MB);
     s3.put(BUCKET, KEY, large.clone());
@@ -131,7 +127,7 @@ async fn a_model_that_never_fits_is_refused_in_words_that_help(clock: Clock) {
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
 }
 
-async fn a_full_disk_is_no_obstacle_once_it_is_empty(clock: Clock) {
+async fn a_full_disk_keeps_the_active_version(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
     let function = platform(&s3).clock(clock);
     let Some(function) = start(function).await else {
@@ -139,7 +135,7 @@ async fn a_full_disk_is_no_obstacle_once_it_is_empty(clock: Clock) {
     };
     WINE.v1
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
-    // Not a byte is left, for a journal, a mark or a socket.
+    // No byte is left for a journal, a load marker or a socket.
     let environment = function.environment().unwrap();
     let free = nix::sys::statvfs::statvfs(environment.tmp()).unwrap();
     let free = usize::try_from(free.blocks_available() * free.fragment_size()).unwrap();
@@ -156,20 +152,17 @@ async fn a_full_disk_is_no_obstacle_once_it_is_empty(clock: Clock) {
 
     fs::remove_file(in_the_way).unwrap();
     freeze(&function, &s3).await;
-    function.answer(&features(1)).await.unwrap();
-    log.wait_for("another version answers from now on")
-        .await
-        .unwrap();
+    invoke_until_logged(&function, "another version answers from now on").await;
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     let kept = ["wine-v1.onnx", "wine-v2.onnx"].map(model);
     assert_only_kept(&environment, &[&kept[0], &kept[1]], &["wine"]).await;
 }
 
-async fn where_two_versions_have_no_room_the_file_of_the_one_that_answers_goes(clock: Clock) {
+async fn the_active_version_is_evicted_where_two_do_not_fit(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
     s3.put(BUCKET, KEY, padded("wine-v1.onnx", 5 * MB));
-    let Some(function) = answering(&s3, clock).await else {
+    let Some(function) = with_version_1(&s3, clock).await else {
         return;
     };
     s3.put(BUCKET, KEY, padded("wine-v2.onnx", 5 * MB));
@@ -183,7 +176,7 @@ async fn where_two_versions_have_no_room_the_file_of_the_one_that_answers_goes(c
     assert!(said.contains("there is no room for two versions"), "{said}");
 }
 
-async fn a_cache_directory_that_cannot_be_written_keeps_no_model_from_answering(clock: Clock) {
+async fn an_unwritable_cache_directory_is_replaced_by_the_default(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
     let function = platform(&s3)
         .env("MODEL_CACHE_DIR", "/opt/cache")

@@ -1,23 +1,24 @@
-//! What Lambda can do to a reload: freeze it, end it, kill it, give it no time. What S3 can do to it is shown in
-//! [`crate::reload::source_faults`]; `docs/reload.md` says the same to operators.
+//! Faults of the execution environment during a reload: freeze, reset, kill, shutdown, no time.
+//!
+//! Faults of the source are in [`super::source_faults`]. `docs/reload.md` describes both to operators.
 //!
 //! | fault | test |
 //! |---|---|
-//! | freeze in the middle of the question | [`a_question_that_a_freeze_interrupted_is_asked_again`] |
-//! | freeze in the middle of the fetch | `freeze::a_reload_goes_on_where_it_stopped` |
-//! | freeze in the middle of the load | [`a_freeze_in_the_middle_of_the_load_is_only_a_pause`] |
-//! | connection dead after the thaw | `freeze::idle_connections_are_no_trouble` |
-//! | reset in the middle of the fetch | [`after_a_reset_in_the_middle_of_the_fetch_it_goes_on_where_it_was`] |
-//! | reset while `next` is held back for the fetch | [`a_reset_that_nobody_hears_of_costs_no_byte_that_had_arrived`] |
-//! | reset in the middle of the load | [`a_reset_in_the_middle_of_the_load_is_not_held_against_the_version`] |
-//! | SIGKILL, or no memory, in the load | `memory::the_last_good_version_answers_until_there_is_another` |
-//! | SIGKILL in the middle of the fetch | [`a_kill_in_the_middle_of_the_fetch_costs_no_byte_that_had_arrived`] |
-//! | SHUTDOWN in the middle of the fetch, of the load | [`shutdown_does_not_wait_for_a_reload`] |
-//! | an invocation that times out in a reload | `timeout`, and as for any other reset |
-//! | `/tmp` is full | `disk::a_new_version_that_has_no_room_changes_nothing_and_is_taken_once_there_is` and its neighbours |
-//! | no time at the end of invocations | [`with_no_tail_budget_it_takes_several_invocations_and_holds_back_none`] |
-//! | a reload within Init that outlives its budget | [`a_reload_in_init_that_outlives_its_budget_is_waited_for_by_requests`] |
-//! | a managed instance with invocations at once | [`a_managed_instance_moves_under_invocations_at_once`] |
+//! | freeze during the poll | [`a_poll_interrupted_by_a_freeze_is_repeated`] |
+//! | freeze during the download | `lifecycle::freeze::a_reload_resumes` |
+//! | freeze during the load | [`a_freeze_during_the_load_is_only_a_pause`] |
+//! | dead connection after the thaw | `lifecycle::freeze::dead_idle_connections_cause_no_failure` |
+//! | reset during the download | [`after_a_reset_the_download_resumes`] |
+//! | reset while `next` is delayed for the download | [`after_a_reset_without_shutdown_the_download_resumes`] |
+//! | reset during the load | [`a_reset_during_the_load_rejects_no_version`] |
+//! | SIGKILL, or out of memory, during the load | `reload::out_of_memory::a_version_that_kills_the_process_is_not_loaded_again` |
+//! | SIGKILL during the download | [`after_a_sigkill_the_download_resumes`] |
+//! | SHUTDOWN during the download or the load | [`shutdown_does_not_wait_for_a_reload`] |
+//! | invocation timeout during a reload | `limits::function_timeout`, and as for any other reset |
+//! | `/tmp` is full | `reload::disk_space` |
+//! | no tail budget | [`without_tail_budget_a_reload_spans_invocations_and_delays_none`] |
+//! | reload in Init that exceeds `MODEL_INIT_BUDGET` | [`requests_wait_for_a_reload_that_exceeds_the_init_budget`] |
+//! | managed instance with concurrent invocations | [`a_managed_instance_reloads_under_concurrent_invocations`] |
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,27 +38,27 @@ use crate::support::{
 };
 
 with_both_clocks!(
-    a_question_that_a_freeze_interrupted_is_asked_again,
-    a_freeze_in_the_middle_of_the_load_is_only_a_pause,
-    with_no_tail_budget_it_takes_several_invocations_and_holds_back_none,
+    a_poll_interrupted_by_a_freeze_is_repeated,
+    a_freeze_during_the_load_is_only_a_pause,
+    without_tail_budget_a_reload_spans_invocations_and_delays_none,
 );
 
-/// Bytes of a transfer that come before it stops.
+/// Bytes of a download that arrive before it stalls.
 const HALF: u64 = 50_000;
-/// What `hungry.onnx` seems to add to 7, which multiplies by the number of ones that it has summed up.
+/// Number that `hungry.onnx` seems to add to 7: it multiplies the input by the number of ones that it has summed up.
 const HUNGRY: u32 = 7 * 102_400_000 - 7;
-/// The name that the sidecar's process has.
+/// Name of the sidecar's process.
 const SIDECAR: &str = "model-sidecar";
 
-/// A function that has answered, and whose next version stops in the middle of its transfer.
-async fn in_the_middle_of_the_fetch() -> (S3Server, Function) {
+/// Function with an active version, whose next version's download has stalled.
+async fn during_the_download() -> (S3Server, Function) {
     let s3 = s3().await;
     let function = hasty(&s3).start().await.unwrap();
     assert_eq!(invoke(&function).await, 0);
     environment(&function).wait_until_frozen().await.unwrap();
     put(&s3, 1);
     stalls_after(&s3, HALF);
-    // The bytes come while an invocation keeps it from being frozen.
+    // The bytes arrive during invocations, when the environment is not frozen.
     let environment = environment(&function);
     while !cached(&environment).values().any(|length| *length == HALF) {
         assert_eq!(invoke(&function).await, 0);
@@ -66,7 +67,7 @@ async fn in_the_middle_of_the_fetch() -> (S3Server, Function) {
     (s3, function)
 }
 
-/// Expects that the version which was interrupted was asked for in two pieces, once each.
+/// Asserts that the interrupted version was downloaded in two parts, without overlap.
 async fn assert_each_byte_once(s3: &S3Server) {
     let last = version(1).len() - 1;
     let rest = format!("bytes={HALF}-{last}");
@@ -76,30 +77,30 @@ async fn assert_each_byte_once(s3: &S3Server) {
     );
 }
 
-/// A function that has answered, and was frozen in the middle of a load that takes a good while.
-async fn in_the_middle_of_the_load(clock: Clock) -> (S3Server, Function) {
+/// Function with an active version, frozen during a long load of the next one.
+async fn during_the_load(clock: Clock) -> (S3Server, Function) {
     let s3 = s3().await;
     let function = hasty(&s3).clock(clock).start().await.unwrap();
     assert_eq!(invoke(&function).await, 0);
     let environment = environment(&function);
     environment.wait_until_frozen().await.unwrap();
-    // It takes and gives what the other does.
+    // It has the same signature as the active version.
     s3.put(BUCKET, KEY, model("hungry.onnx"));
     while !cached(&environment).contains_key("loading/wine") {
-        assert_eq!(invoke(&function).await, 0, "the load was not seen");
+        assert_eq!(invoke(&function).await, 0, "the load was missed");
         environment.wait_until_frozen().await.unwrap();
     }
     (s3, function)
 }
 
-async fn a_question_that_a_freeze_interrupted_is_asked_again(clock: Clock) {
+async fn a_poll_interrupted_by_a_freeze_is_repeated(clock: Clock) {
     let s3 = s3().await;
     let function = hasty(&s3).clock(clock).start().await.unwrap();
     assert_eq!(invoke(&function).await, 0);
     freeze(&function, &s3).await;
     let before = s3.requests().len();
     s3.fail(Rule::on("GET").first(1).latency(Duration::from_secs(600)));
-    // Without a tail the question may only go out when there is another invocation.
+    // Without tail budget the request may be sent in a later invocation.
     while s3.requests().len() == before {
         assert_eq!(invoke(&function).await, 0);
     }
@@ -108,8 +109,8 @@ async fn a_question_that_a_freeze_interrupted_is_asked_again(clock: Clock) {
     moves(&function, 0, 1).await;
 }
 
-async fn a_freeze_in_the_middle_of_the_load_is_only_a_pause(clock: Clock) {
-    let (s3, function) = in_the_middle_of_the_load(clock).await;
+async fn a_freeze_during_the_load_is_only_a_pause(clock: Clock) {
+    let (s3, function) = during_the_load(clock).await;
     freeze(&function, &s3).await;
     moves(&function, 0, HUNGRY).await;
     assert_eq!(downloads_so_far(&s3).await.len(), 2, "{:?}", s3.requests());
@@ -118,9 +119,9 @@ async fn a_freeze_in_the_middle_of_the_load_is_only_a_pause(clock: Clock) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_reset_in_the_middle_of_the_fetch_it_goes_on_where_it_was() {
+async fn after_a_reset_the_download_resumes() {
     for reason in [ShutdownReason::Timeout, ShutdownReason::Failure] {
-        let (s3, function) = in_the_middle_of_the_fetch().await;
+        let (s3, function) = during_the_download().await;
         let environment = environment(&function);
         environment.reset(reason).await.unwrap();
         environment.wait_until(State::Empty).await.unwrap();
@@ -132,7 +133,7 @@ async fn after_a_reset_in_the_middle_of_the_fetch_it_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reset_that_nobody_hears_of_costs_no_byte_that_had_arrived() {
+async fn after_a_reset_without_shutdown_the_download_resumes() {
     let s3 = s3().await;
     let function = patient(&s3).start().await.unwrap();
     assert_eq!(invoke(&function).await, 0);
@@ -142,7 +143,7 @@ async fn a_reset_that_nobody_hears_of_costs_no_byte_that_had_arrived() {
     stalls_after(&s3, HALF);
     assert_eq!(invoke(&function).await, 0);
     arrived(&environment, HALF).await;
-    // The sidecar is to ask for the next event only when the transfer is over, and is killed after 2 s.
+    // The sidecar does not call `next` before the download ends, so it misses SHUTDOWN and is killed after 2 s.
     environment.reset(ShutdownReason::Timeout).await.unwrap();
     environment.wait_until(State::Empty).await.unwrap();
     let log = function.log().text();
@@ -153,8 +154,8 @@ async fn a_reset_that_nobody_hears_of_costs_no_byte_that_had_arrived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_in_the_middle_of_the_fetch_costs_no_byte_that_had_arrived() {
-    let (s3, function) = in_the_middle_of_the_fetch().await;
+async fn after_a_sigkill_the_download_resumes() {
+    let (s3, function) = during_the_download().await;
     let environment = environment(&function);
     environment.kill(SIDECAR, Signal::SIGKILL).unwrap();
     until("its end", || environment.processes(SIDECAR).is_empty()).await;
@@ -169,8 +170,8 @@ async fn a_kill_in_the_middle_of_the_fetch_costs_no_byte_that_had_arrived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reset_in_the_middle_of_the_load_is_not_held_against_the_version() {
-    let (s3, function) = in_the_middle_of_the_load(Clock::Real).await;
+async fn a_reset_during_the_load_rejects_no_version() {
+    let (s3, function) = during_the_load(Clock::Real).await;
     let environment = environment(&function);
     environment.reset(ShutdownReason::Timeout).await.unwrap();
     environment.wait_until(State::Empty).await.unwrap();
@@ -182,8 +183,8 @@ async fn a_reset_in_the_middle_of_the_load_is_not_held_against_the_version() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_does_not_wait_for_a_reload() {
-    let (_s3, fetching) = in_the_middle_of_the_fetch().await;
-    let (_other, loading) = in_the_middle_of_the_load(Clock::Real).await;
+    let (_s3, fetching) = during_the_download().await;
+    let (_other, loading) = during_the_load(Clock::Real).await;
     for function in [fetching, loading] {
         let environment = environment(&function);
         let socket = environment.tmp().join("model-sidecar.sock");
@@ -191,16 +192,13 @@ async fn shutdown_does_not_wait_for_a_reload() {
         let tmp = environment.keep_tmp();
         let log = function.shutdown().await.text();
         assert!(log.contains("shutting down reason=\"spindown\""), "{log}");
-        assert!(
-            !socket.exists(),
-            "it came to its own end, and was not killed"
-        );
+        assert!(!socket.exists(), "the sidecar exited and was not killed");
         let mark = tmp.path().join("model-sidecar/loading/wine");
-        assert!(!mark.exists(), "nothing is held against the version");
+        assert!(!mark.exists(), "no load marker is left");
     }
 }
 
-async fn with_no_tail_budget_it_takes_several_invocations_and_holds_back_none(clock: Clock) {
+async fn without_tail_budget_a_reload_spans_invocations_and_delays_none(clock: Clock) {
     let s3 = s3().await;
     let function = hasty(&s3).clock(clock).start().await.unwrap();
     assert_eq!(invoke(&function).await, 0);
@@ -211,7 +209,7 @@ async fn with_no_tail_budget_it_takes_several_invocations_and_holds_back_none(cl
     while !cached(&environment).values().any(|length| *length == HALF) {
         assert_eq!(invoke(&function).await, 0);
     }
-    // It stands in the middle of the transfer, and every invocation ends all the same.
+    // The download has stalled, and every invocation completes.
     for _ in 0..3 {
         environment.wait_until_frozen().await.unwrap();
         assert_eq!(invoke(&function).await, 0);
@@ -228,7 +226,7 @@ async fn with_no_tail_budget_it_takes_several_invocations_and_holds_back_none(cl
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_in_init_that_outlives_its_budget_is_waited_for_by_requests() {
+async fn requests_wait_for_a_reload_that_exceeds_the_init_budget() {
     let s3 = s3().await;
     let function = hasty(&s3).env("MODEL_INIT_BUDGET", "1ms");
     let function = function.start().await.unwrap();
@@ -250,7 +248,7 @@ async fn a_reload_in_init_that_outlives_its_budget_is_waited_for_by_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_managed_instance_moves_under_invocations_at_once() {
+async fn a_managed_instance_reloads_under_concurrent_invocations() {
     let s3 = s3().await;
     let function = patient(&s3)
         .env("MODEL_REFRESH_INTERVAL", "100ms")

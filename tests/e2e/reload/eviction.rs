@@ -1,4 +1,4 @@
-//! Earlier versions in the cache: they stay within the budget, and what was not used for longest makes room.
+//! Eviction of earlier versions: least recently used first, within `MODEL_CACHE_MB`.
 
 use lab::lambda::Clock;
 
@@ -9,9 +9,9 @@ use lab::reference::WINE;
 
 const MB: usize = 1024 * 1024;
 
-with_both_clocks!(earlier_versions_stay_as_long_as_a_new_one_has_room,);
+with_both_clocks!(earlier_versions_stay_until_a_new_one_needs_the_space,);
 
-async fn earlier_versions_stay_as_long_as_a_new_one_has_room(clock: Clock) {
+async fn earlier_versions_stay_until_a_new_one_needs_the_space(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
     let versions = [
         padded("wine-v1.onnx", 3 * MB),
@@ -44,7 +44,7 @@ async fn earlier_versions_stay_as_long_as_a_new_one_has_room(clock: Clock) {
     answers(&WINE.v1).await;
     assert_only_kept(&environment, &[&versions[1], &versions[2]], &["wine"]).await;
 
-    // What answers is in memory, and its file goes for what has no room beside it.
+    // The active version is in memory, so its file is evicted where the new one does not fit next to it.
     s3.put(BUCKET, KEY, versions[3].clone());
     function.answer(&features(1)).await.unwrap();
     answers(&WINE.v2).await;

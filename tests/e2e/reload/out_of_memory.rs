@@ -1,6 +1,6 @@
-//! A model that takes more memory to load than there is: the kernel kills the sidecar in the middle of
-//! the load, and the platform begins anew. The last good version answers then; and what killed the
-//! process is not tried for ever.
+//! A model whose load exceeds the memory: the kernel kills the sidecar during the load, and the platform restarts it.
+//!
+//! The last good version serves after the restart, and the model that killed the process is not loaded again.
 
 use lab::lambda::{Builder, Clock, Function, Limits, Status};
 use lab::s3::S3Server;
@@ -14,21 +14,21 @@ use crate::support::{
 use lab::reference::WINE;
 
 with_both_clocks!(
-    the_last_good_version_answers_until_there_is_another,
-    a_version_that_is_the_only_one_is_tried_three_times_and_the_reason_is_answered,
+    a_version_that_kills_the_process_is_not_loaded_again,
+    the_only_version_is_loaded_three_times_then_requests_get_the_reason,
 );
 
-/// Enough for the wine models, and little more than half of what the hungry one takes.
+/// Enough memory for the wine models, and about half of what `hungry.onnx` needs.
 const MEMORY_MB: u32 = 512;
-/// What is said of a version that killed the process.
+/// Logged for a version that killed the process.
 const DIED: &str = "while it loaded this version: a crash in ONNX Runtime, or too little memory";
 
-/// Takes the sidecar's life in every load of the hungry model.
+/// Kills the sidecar in every load of `hungry.onnx`.
 #[derive(Clone, Copy)]
 enum Reaper {
-    /// The kernel, where memory can be limited.
+    /// The kernel's out-of-memory killer, where memory can be limited.
     Kernel,
-    /// The test itself, where it cannot, or where it is to be quick.
+    /// SIGKILL from the test, which is faster and needs no rights.
     Signal,
 }
 
@@ -41,7 +41,7 @@ impl Reaper {
     }
 
     fn function(self, s3: &S3Server, clock: Clock) -> Builder {
-        // The tail waits for the load, however slow the little CPU makes it.
+        // The tail budget covers the load, which is slow with little CPU.
         platform(s3)
             .memory_mb(MEMORY_MB)
             .limit_resources(matches!(self, Self::Kernel))
@@ -50,19 +50,19 @@ impl Reaper {
             .clock(clock)
     }
 
-    /// Does its work as long as `invocations` go on.
+    /// Kills during `invocations`.
     async fn during<T>(self, function: &Function, invocations: impl Future<Output = T>) -> T {
         let Self::Signal = self else {
             return invocations.await;
         };
         tokio::select! {
-            () = kill_in_every_load(function) => unreachable!("it has no end"),
+            () = kill_in_every_load(function) => unreachable!("an endless loop"),
             done = invocations => done,
         }
     }
 }
 
-/// Kills the sidecar whenever it loads the hungry model.
+/// Kills the sidecar whenever it loads `hungry.onnx`.
 async fn kill_in_every_load(function: &Function) {
     let file = place(&model("hungry.onnx"));
     let is_marked = || {
@@ -74,14 +74,14 @@ async fn kill_in_every_load(function: &Function) {
     loop {
         until("a load", || is_marked().is_some()).await;
         if let Some(environment) = is_marked() {
-            // It may be gone already, and then it is known to be.
+            // The process may have ended already.
             let _ = environment.kill("model-sidecar", Signal::SIGKILL);
         }
         until("the next process", || is_marked().is_none()).await;
     }
 }
 
-/// How the invocations ended so far, from this one on.
+/// Statuses of `count` invocations, from this one on.
 async fn statuses(function: &Function, from: usize, count: usize) -> Vec<Status> {
     let reports = function.wait_for_reports(from + count).await.unwrap();
     let reports = reports.into_iter().skip(from);
@@ -92,7 +92,7 @@ fn crash() -> Status {
     Status::Error("Extension.Crash".to_owned())
 }
 
-async fn the_last_good_version_answers_until_there_is_another(clock: Clock) {
+async fn a_version_that_kills_the_process_is_not_loaded_again(clock: Clock) {
     let reaper = Reaper::here();
     let s3 = s3_with("wine-v1.onnx").await;
     let function = reaper.function(&s3, clock).start().await.unwrap();
@@ -109,12 +109,12 @@ async fn the_last_good_version_answers_until_there_is_another(clock: Clock) {
     });
     let died = died.await;
     match died.function_error() {
-        // It had its answer when the kernel struck.
+        // The function had responded before the kill.
         None => WINE.v1.check(&died.json.unwrap(), 0..9),
         Some(error) => assert_eq!(error.error_type, "Extension.Crash"),
     }
 
-    // Several checks, and an hour, and a reset change nothing.
+    // Several polls, an hour and a reset change nothing.
     for _ in 0..3 {
         WINE.v1
             .check(&function.answer(&features(9)).await.unwrap(), 0..9);
@@ -128,11 +128,11 @@ async fn the_last_good_version_answers_until_there_is_another(clock: Clock) {
     let success = [const { Status::Success }; 4];
     assert_eq!(statuses(&function, 2, 4).await, success);
     assert_eq!(transfers(&s3).len(), 2, "{:?}", s3.requests());
-    // The freeze after the answer may have come before the log's line.
+    // The environment may have frozen before the log line.
     function.answer(&features(1)).await.unwrap();
     let log = function.log();
     let said = || log.text().matches(DIED).count();
-    until("both starts say why", || said() == 2).await;
+    until("the reason in the log of both starts", || said() == 2).await;
     assert_only_kept(&environment, &[&model("wine-v1.onnx")], &["wine"]).await;
 
     s3.put(BUCKET, KEY, model("wine-v2.onnx"));
@@ -146,18 +146,16 @@ async fn the_last_good_version_answers_until_there_is_another(clock: Clock) {
     assert_only_kept(&environment, &[&kept[0], &kept[1]], &["wine"]).await;
 }
 
-async fn a_version_that_is_the_only_one_is_tried_three_times_and_the_reason_is_answered(
-    clock: Clock,
-) {
+async fn the_only_version_is_loaded_three_times_then_requests_get_the_reason(clock: Clock) {
     let reaper = Reaper::Signal;
     let s3 = s3_with("hungry.onnx").await;
     let function = reaper.function(&s3, clock).start().await.unwrap();
     let event = http_event("POST", "/predict", &features(2));
-    // The first one takes two lives, since Init is done twice for it.
+    // The first invocation loads the model twice, since Init is repeated.
     let died = async {
         for _ in 0..2 {
             let died = function.invoke(&event).await;
-            // In an environment that was reset the handler may hear of the death first.
+            // After a reset the handler may notice the death before the platform does.
             match died.function_error() {
                 Some(error) => assert_eq!(error.error_type, "Extension.Crash", "{}", died.text()),
                 None => assert!(

@@ -1,12 +1,11 @@
-//! Content of the source that cannot be fetched as it should be: it is transferred twice at most, and not again until the
-//! source changes.
+//! Damaged or unexpected content: downloaded at most twice, and not again until the source changes.
 
 use bytes::Bytes;
 use lab::s3::{Rule, S3Server};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::sources::layouts::{BUCKET, answer, bump, manifest};
+use crate::support::layout::{BUCKET, answer, bump, manifest};
 use crate::support::{Alone, error, model};
 use lab::reference::WINE;
 
@@ -15,14 +14,14 @@ const MANIFEST_URI: &str = "s3://forms/wine/manifest.json";
 const SECOND: &str = "wine/2/model.onnx";
 const PACKED: &str = "wine.onnx.zst";
 const GOOD: [(&str, &str); 2] = [("1", "wine-v1.onnx"), ("2", "wine-v2.onnx")];
-/// Checks after which a sidecar that transfers at each of them has been found out.
+/// Number of polls that reveal a sidecar which downloads at every poll.
 const CHECKS: usize = 6;
 
 fn variables(uri: &str) -> [(&str, &str); 2] {
     [("MODEL_URI", uri), ("MODEL_REFRESH_INTERVAL", "100ms")]
 }
 
-/// An S3 with two versions of the model, the second of which has other bytes than the manifest promises.
+/// Starts an S3 server with two versions; the second one's bytes differ from the digest in the manifest.
 async fn damaged(current: &str) -> S3Server {
     let s3 = S3Server::start().await.unwrap();
     s3.put(BUCKET, "wine/1/model.onnx", model("wine-v1.onnx"));
@@ -33,7 +32,7 @@ async fn damaged(current: &str) -> S3Server {
     s3
 }
 
-/// How often the bytes of `key` were asked for and sent.
+/// Number of downloads of `key`.
 fn transfers(s3: &S3Server, key: &str) -> usize {
     let requests = s3.requests();
     let sends = |status| matches!(status, Some(200 | 206));
@@ -43,8 +42,8 @@ fn transfers(s3: &S3Server, key: &str) -> usize {
     sent.count()
 }
 
-/// Waits until the sidecar has asked about `key` so many times more.
-async fn asked_again(s3: &S3Server, key: &str) {
+/// Waits for [`CHECKS`] more polls of `key`.
+async fn polled_again(s3: &S3Server, key: &str) {
     let count = |requests: &[lab::s3::RequestRecord]| {
         let asked = requests
             .iter()
@@ -64,10 +63,10 @@ async fn reason(alone: &Alone) -> String {
     error(&said).to_owned()
 }
 
-/// Waits for a log line with these words, and for more checks; expects that the words are not said again.
-async fn said_once(alone: &Alone, s3: &S3Server, key: &str, words: &str) {
+/// Waits for a log line with these words and for more polls; asserts that the line is not repeated.
+async fn logged_once(alone: &Alone, s3: &S3Server, key: &str, words: &str) {
     alone.process.wait_for(words).await.unwrap();
-    asked_again(s3, key).await;
+    polled_again(s3, key).await;
     let log = alone.process.log().text();
     let failures = log
         .lines()
@@ -76,11 +75,11 @@ async fn said_once(alone: &Alone, s3: &S3Server, key: &str, words: &str) {
 }
 
 #[tokio::test]
-async fn a_file_with_another_digest_is_transferred_twice_and_again_when_it_changes() {
+async fn a_digest_mismatch_is_downloaded_twice_until_the_file_changes() {
     let s3 = damaged("1").await;
     let alone = Alone::ready(&s3, &variables(MANIFEST_URI)).await;
     s3.put(BUCKET, MANIFEST, manifest("2", &GOOD));
-    said_once(&alone, &s3, SECOND, "was promised").await;
+    logged_once(&alone, &s3, SECOND, "was promised").await;
     assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
     WINE.v1.check(&answer(&alone).await, 0..9);
     bump(&alone, || s3.put(BUCKET, SECOND, model("wine-v2.onnx"))).await;
@@ -89,7 +88,7 @@ async fn a_file_with_another_digest_is_transferred_twice_and_again_when_it_chang
 }
 
 #[tokio::test]
-async fn a_digest_that_the_manifest_corrects_is_a_reason_to_fetch_again() {
+async fn a_corrected_digest_triggers_a_download() {
     let s3 = damaged("1").await;
     let alone = Alone::ready(&s3, &variables(MANIFEST_URI)).await;
     s3.put(BUCKET, SECOND, model("wine-v2.onnx"));
@@ -97,14 +96,14 @@ async fn a_digest_that_the_manifest_corrects_is_a_reason_to_fetch_again() {
     let mut wrong: Value = serde_json::from_slice(&wrong).unwrap();
     wrong["versions"]["2"]["files"][0]["size"] = model("wine-v2.onnx").len().into();
     s3.put(BUCKET, MANIFEST, wrong.to_string());
-    said_once(&alone, &s3, SECOND, "was promised").await;
+    logged_once(&alone, &s3, SECOND, "was promised").await;
     assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
     bump(&alone, || s3.put(BUCKET, MANIFEST, manifest("2", &GOOD))).await;
     WINE.v2.check(&answer(&alone).await, 0..9);
 }
 
 #[tokio::test]
-async fn with_nothing_else_to_serve_the_reason_is_answered_and_nothing_is_transferred_again() {
+async fn without_a_fallback_requests_get_the_reason() {
     let s3 = damaged("2").await;
     let only = manifest("2", &GOOD[1..]);
     s3.put(BUCKET, MANIFEST, only);
@@ -112,15 +111,15 @@ async fn with_nothing_else_to_serve_the_reason_is_answered_and_nothing_is_transf
     let cache_dir = ("MODEL_CACHE_DIR", cache.path().to_str().unwrap());
     let variables = [&variables(MANIFEST_URI)[..], &[cache_dir]].concat();
     let alone = Alone::start(&s3, &variables);
-    said_once(&alone, &s3, SECOND, "was promised").await;
+    logged_once(&alone, &s3, SECOND, "was promised").await;
     assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
     let said = reason(&alone).await;
     assert!(said.contains("was promised"), "{said}");
     alone.process.terminate().await.unwrap();
 
-    // The next start in the same environment knows it as well.
+    // The next start in the same environment remembers the rejection.
     let again = Alone::start(&s3, &variables);
-    asked_again(&s3, SECOND).await;
+    polled_again(&s3, SECOND).await;
     assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
     s3.put(BUCKET, SECOND, model("wine-v2.onnx"));
     again.process.wait_for(" is loaded").await.unwrap();
@@ -128,12 +127,12 @@ async fn with_nothing_else_to_serve_the_reason_is_answered_and_nothing_is_transf
 }
 
 #[tokio::test]
-async fn a_file_of_another_length_than_promised_is_not_read() {
+async fn a_size_mismatch_is_not_downloaded() {
     let s3 = damaged("1").await;
     let alone = Alone::ready(&s3, &variables(MANIFEST_URI)).await;
     s3.put(BUCKET, SECOND, model("wine-names.onnx"));
     s3.put(BUCKET, MANIFEST, manifest("2", &GOOD));
-    said_once(&alone, &s3, SECOND, "were promised").await;
+    logged_once(&alone, &s3, SECOND, "were promised").await;
     assert_eq!(transfers(&s3, SECOND), 1, "{:?}", s3.requests());
     WINE.v1.check(&answer(&alone).await, 0..9);
 }
@@ -147,7 +146,7 @@ fn packed(file: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_archive_that_is_damaged_is_transferred_twice_and_again_when_it_changes() {
+async fn a_damaged_archive_is_downloaded_twice_until_it_changes() {
     let whole = packed("wine-v1.onnx");
     let cut = whole[..whole.len() - 9].to_vec();
     let more = [&whole[..], b"more"].concat();
@@ -170,7 +169,7 @@ async fn an_archive_that_is_damaged_is_transferred_twice_and_again_when_it_chang
         s3.put(BUCKET, PACKED, bytes);
         let alone = Alone::start(&s3, &variables("s3://forms/wine.onnx.zst"));
         alone.process.wait_for("nothing is loaded").await.unwrap();
-        asked_again(&s3, PACKED).await;
+        polled_again(&s3, PACKED).await;
         let transferred = transfers(&s3, PACKED);
         assert!(transferred <= 2, "{what}: {:?}", s3.requests());
         reason(&alone).await;
@@ -181,29 +180,29 @@ async fn an_archive_that_is_damaged_is_transferred_twice_and_again_when_it_chang
 }
 
 #[tokio::test]
-async fn an_archive_that_is_damaged_leaves_the_active_version_and_a_return_costs_nothing() {
+async fn a_damaged_archive_keeps_the_active_version() {
     let s3 = S3Server::start().await.unwrap();
     s3.put(BUCKET, PACKED, packed("wine-v1.onnx"));
     let alone = Alone::ready(&s3, &variables("s3://forms/wine.onnx.zst")).await;
     let mut bad = packed("wine-v2.onnx");
     bad.truncate(bad.len() - 1);
     s3.put(BUCKET, PACKED, bad);
-    said_once(&alone, &s3, PACKED, "was it uploaded whole").await;
+    logged_once(&alone, &s3, PACKED, "was it uploaded whole").await;
     assert_eq!(transfers(&s3, PACKED), 3, "{:?}", s3.requests());
     WINE.v1.check(&answer(&alone).await, 0..9);
 
     s3.put(BUCKET, PACKED, packed("wine-v1.onnx"));
-    asked_again(&s3, PACKED).await;
+    polled_again(&s3, PACKED).await;
     WINE.v1.check(&answer(&alone).await, 0..9);
     let settled = transfers(&s3, PACKED);
-    asked_again(&s3, PACKED).await;
+    polled_again(&s3, PACKED).await;
     assert_eq!(transfers(&s3, PACKED), settled, "{:?}", s3.requests());
     bump(&alone, || s3.put(BUCKET, PACKED, packed("wine-v2.onnx"))).await;
     WINE.v2.check(&answer(&alone).await, 0..9);
 }
 
 #[tokio::test]
-async fn what_an_object_says_of_its_encoding_is_not_undone() {
+async fn content_encoding_of_an_object_is_ignored() {
     for encoding in ["gzip", "aws-chunked", "zstd", "br"] {
         let s3 = S3Server::start().await.unwrap();
         s3.put(BUCKET, "wine.onnx", model("wine-v1.onnx"));
@@ -215,7 +214,7 @@ async fn what_an_object_says_of_its_encoding_is_not_undone() {
 }
 
 #[tokio::test]
-async fn a_file_of_another_format_is_named_and_transferred_once() {
+async fn a_file_of_another_format_is_named_and_downloaded_once() {
     let plain = model("wine-v1.onnx");
     for (bytes, word) in [
         (gzip(&plain), "compressed with gzip (it begins with 1f 8b)"),
@@ -230,7 +229,7 @@ async fn a_file_of_another_format_is_named_and_transferred_once() {
         s3.put(BUCKET, "wine.onnx", bytes);
         s3.fail(Rule::on("GET").answer_header("content-encoding", "gzip"));
         let alone = Alone::start(&s3, &variables("s3://forms/wine.onnx"));
-        said_once(&alone, &s3, "wine.onnx", word).await;
+        logged_once(&alone, &s3, "wine.onnx", word).await;
         assert_eq!(
             transfers(&s3, "wine.onnx"),
             1,
@@ -250,7 +249,7 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn earlier_versions_are_listed_once_while_nothing_changes() {
+async fn object_versions_are_listed_once_until_a_change() {
     let s3 = S3Server::start().await.unwrap();
     let key = "wine.onnx";
     for bytes in [Bytes::from_static(b"bad"), Bytes::from_static(b"worse")] {
@@ -258,16 +257,16 @@ async fn earlier_versions_are_listed_once_while_nothing_changes() {
     }
     let alone = Alone::start(&s3, &variables("s3://forms/wine.onnx"));
     alone.process.wait_for("nothing is loaded").await.unwrap();
-    asked_again(&s3, key).await;
+    polled_again(&s3, key).await;
     let listings = |s3: &S3Server| {
         let requests = s3.requests();
         let listed = requests.iter().filter(|one| one.query.contains("versions"));
         listed.count()
     };
     assert_eq!(listings(&s3), 1, "{:?}", s3.requests());
-    // A new version, as bad as the others, is a reason to look once more.
+    // A new version triggers another listing, even if it is bad.
     s3.put(BUCKET, key, Bytes::from_static(b"worst"));
-    asked_again(&s3, key).await;
+    polled_again(&s3, key).await;
     assert_eq!(listings(&s3), 2, "{:?}", s3.requests());
     assert_eq!(transfers(&s3, key), 3, "{:?}", s3.requests());
     s3.put(BUCKET, key, model("wine-v2.onnx"));
@@ -276,7 +275,7 @@ async fn earlier_versions_are_listed_once_while_nothing_changes() {
 }
 
 #[tokio::test]
-async fn lower_numbers_that_were_rejected_are_not_transferred_again() {
+async fn rejected_fallbacks_of_a_repository_are_not_downloaded_again() {
     let s3 = S3Server::start().await.unwrap();
     for number in ["1", "2", "3"] {
         s3.put(
@@ -287,7 +286,7 @@ async fn lower_numbers_that_were_rejected_are_not_transferred_again() {
     }
     let alone = Alone::start(&s3, &variables("s3://forms/"));
     alone.process.wait_for("nothing is loaded").await.unwrap();
-    asked_again(&s3, "wine/3/model.onnx").await;
+    polled_again(&s3, "wine/3/model.onnx").await;
     let sent = ["1", "2", "3"].map(|number| transfers(&s3, &format!("wine/{number}/model.onnx")));
     assert_eq!(sent, [1, 1, 1], "{:?}", s3.requests());
     s3.put(BUCKET, "wine/1/model.onnx", model("wine-v1.onnx"));

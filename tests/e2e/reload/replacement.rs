@@ -1,7 +1,7 @@
-//! A new version where memory bears one and not two: it takes the place of the old one, and requests wait.
+//! Reloads without enough memory for two versions: the new version replaces the active one, and requests wait.
 //!
-//! The models are the wine ones with a comment of 60 MB, which ONNX Runtime keeps, twice: loading one takes 180 MB, and
-//! leaves 120.
+//! The models are the wine models with a comment of 60 MB. ONNX Runtime keeps it twice: a load needs 180 MB, and a
+//! loaded model 120 MB.
 
 use std::sync::Arc;
 
@@ -9,23 +9,23 @@ use lab::lambda::{Builder, Clock, Function, Limits, Status};
 use lab::s3::S3Server;
 use tokio::sync::watch;
 
-use crate::reload::under_load::{Caller, ENOUGH, check, version};
 use crate::support::any_s3::{AnyS3, with_every_s3};
+use crate::support::load_client::{ENOUGH, LoadClient, check, version};
 use crate::support::{
     Alone, BUCKET, KEY, features, freeze, http_event, model, padded, platform, s3_with, transfers,
 };
 use lab::reference::WINE;
 
-with_every_s3!(callers_wait_for_the_new_version_and_none_fails);
+with_every_s3!(with_replace_requests_wait_and_none_fails);
 
-/// Room for one version while it is loaded, and not for another beside it.
+/// Enough memory to load one version, not enough for a second one.
 const MEMORY_MB: u32 = 288;
 const MODEL_BYTES: usize = 60 << 20;
-/// What is said when a version takes the place of another.
+/// Logged when a version replaces the active one.
 const REPLACES: &str = "the new version replaces the one that answers";
 const SWAPPED: &str = "another version answers from now on";
 
-async fn callers_wait_for_the_new_version_and_none_fails(s3: AnyS3) {
+async fn with_replace_requests_wait_and_none_fails(s3: AnyS3) {
     let s3 = s3.holds("wine-v1.onnx").await;
     let variables = [
         ("MODEL_REFRESH_INTERVAL", "100ms"),
@@ -34,32 +34,32 @@ async fn callers_wait_for_the_new_version_and_none_fails(s3: AnyS3) {
     let alone = Alone::ready(&s3, &variables).await;
     let v1 = version(&alone.predict(1).await.json().unwrap());
     let stop = Arc::new(watch::Sender::new(false));
-    let mut callers: Vec<Caller> = (0..4)
-        .map(|_| Caller::start(&alone.client(), Arc::clone(&stop)))
+    let mut clients: Vec<LoadClient> = (0..4)
+        .map(|_| LoadClient::start(&alone.client(), Arc::clone(&stop)))
         .collect();
-    for caller in &mut callers {
-        caller.more(ENOUGH).await;
+    for client in &mut clients {
+        client.more(ENOUGH).await;
     }
     s3.put(KEY, model("wine-v2.onnx")).await;
     alone.process.wait_for(REPLACES).await.unwrap();
-    for caller in &mut callers {
-        caller.more(ENOUGH).await;
+    for client in &mut clients {
+        client.more(ENOUGH).await;
     }
     alone.process.wait_for(SWAPPED).await.unwrap();
-    for caller in &mut callers {
-        caller.more(ENOUGH).await;
+    for client in &mut clients {
+        client.more(ENOUGH).await;
     }
     stop.send_replace(true);
     let v2 = version(&alone.predict(1).await.json().unwrap());
-    for caller in callers {
-        check(&caller.task.await.unwrap(), &v1, &v2);
+    for client in clients {
+        check(&client.task.await.unwrap(), &v1, &v2);
     }
     let said = alone.process.log().text();
     assert!(said.contains("MODEL_RELOAD is replace"), "{said}");
 }
 
-/// A function with little memory, of which version 1 answers.
-async fn answering(s3: &S3Server, builder: Builder) -> Function {
+/// Function with little memory and version 1 active.
+async fn with_version_1(s3: &S3Server, builder: Builder) -> Function {
     s3.put(BUCKET, KEY, padded("wine-v1.onnx", MODEL_BYTES));
     let function = builder
         .memory_mb(MEMORY_MB)
@@ -75,7 +75,7 @@ async fn answering(s3: &S3Server, builder: Builder) -> Function {
     function
 }
 
-/// How the last invocations ended, behind the first `known`.
+/// Statuses of `count` invocations after the first `known`.
 async fn statuses(function: &Function, known: usize, count: usize) -> Vec<Status> {
     let reports = function.wait_for_reports(known + count).await.unwrap();
     let reports = reports.into_iter().skip(known);
@@ -83,11 +83,11 @@ async fn statuses(function: &Function, known: usize, count: usize) -> Vec<Status
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_memory_bears_one_version_invocations_wait_and_none_fails() {
+async fn without_memory_for_two_versions_invocations_wait_and_none_fails() {
     let s3 = s3_with("wine-v1.onnx").await;
-    // Nothing is held back: the load goes on beside the invocations that wait for it.
+    // No tail budget: the load runs during the invocations that wait for it.
     let builder = platform(&s3).env("MODEL_TAIL_BUDGET", "0");
-    let function = answering(&s3, builder).await;
+    let function = with_version_1(&s3, builder).await;
     let v1 = version(&function.answer(&features(1)).await.unwrap());
     s3.put(BUCKET, KEY, padded("wine-v2.onnx", MODEL_BYTES));
     let bump = async {
@@ -113,7 +113,7 @@ async fn where_memory_bears_one_version_invocations_wait_and_none_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_version_in_its_place_brings_the_old_one_back() {
+async fn a_bad_replacement_restores_the_previous_version() {
     let s3 = s3_with("wine-v1.onnx").await;
     let builder = platform(&s3)
         .clock(Clock::StandsStill)
@@ -138,7 +138,7 @@ async fn a_bad_version_in_its_place_brings_the_old_one_back() {
         let ready = http_event("GET", "/v2/health/ready", &serde_json::Value::Null);
         assert_eq!(function.answer(&ready).await.unwrap()["statusCode"], 200);
     }
-    assert_eq!(transfers(&s3).len(), 3, "each was fetched once");
+    assert_eq!(transfers(&s3).len(), 3, "each is fetched once");
     s3.put(BUCKET, KEY, model("wine-v2.onnx"));
     let bump = async { while version(&function.answer(&features(1)).await.unwrap()) == v1 {} };
     tokio::time::timeout(lab::WAIT_LIMIT, bump).await.unwrap();
@@ -147,17 +147,17 @@ async fn a_bad_version_in_its_place_brings_the_old_one_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn out_of_memory_in_a_reload_leaves_the_last_good_version_until_there_is_another() {
+async fn out_of_memory_during_a_reload_keeps_the_last_good_version() {
     if let Err(why) = Limits::for_memory(MEMORY_MB) {
-        // What kills is the kernel. That a death in a load is noted, by whatever, is shown in `memory`.
-        eprintln!("nothing is tried: {why}");
+        // Needs the kernel's out-of-memory kill. Deaths during a load in general are tested in `out_of_memory`.
+        eprintln!("skipped: {why}");
         return;
     }
     let s3 = s3_with("wine-v1.onnx").await;
     let builder = platform(&s3)
         .env("MODEL_RELOAD", "overlap")
         .env("MODEL_TAIL_BUDGET", "60s");
-    let function = answering(&s3, builder).await;
+    let function = with_version_1(&s3, builder).await;
     let large = padded("wine-v2.onnx", MODEL_BYTES);
     s3.put(BUCKET, KEY, large);
     let crash = Status::Error("Extension.Crash".to_owned());

@@ -1,4 +1,4 @@
-//! A version that loads, and whose every run fails: it gives way to the one before it.
+//! Rollback of a version whose every run fails.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::support::{
 };
 use lab::reference::WINE;
 
-/// Rows of a request.
+/// Rows per request.
 const ROWS: usize = 9;
 const ROLLED_BACK: &str = "rollback: the previous version is active until the source changes";
 
-/// A caller on one connection, who asks again and again until told to stop.
+/// Starts a client that sends requests in a loop on one connection until `stop` is set.
 fn caller(client: &Client, stop: Arc<watch::Sender<bool>>) -> JoinHandle<Vec<HttpResponse>> {
     let client = client.clone();
     tokio::spawn(async move {
@@ -36,7 +36,7 @@ fn version(answer: &HttpResponse) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_are_answered_by_the_version_before_until_the_source_changes() {
+async fn the_previous_version_serves_until_the_source_changes() {
     let s3 = s3_with("wine-v1.onnx").await;
     let cloudwatch = CloudWatch::start().await.unwrap();
     let alone = Alone::observed(&s3, &cloudwatch).await;
@@ -56,7 +56,7 @@ async fn callers_are_answered_by_the_version_before_until_the_source_changes() {
     }
     stop.send_replace(true);
 
-    // What callers were answered is right, or an error that names the version which failed.
+    // Each response is correct, or an error that names the failing version.
     let mut failed = Vec::new();
     for caller in callers {
         for answer in caller.await.unwrap() {
@@ -75,7 +75,7 @@ async fn callers_are_answered_by_the_version_before_until_the_source_changes() {
         "{failed:?}"
     );
 
-    // It says so, and stays there however often the source is asked.
+    // Further polls keep the previous version, whose status has the reason.
     let seen = s3.requests().len();
     let asked_twice = |requests: &[_]| requests.len() >= seen + 2;
     s3.wait_for_requests("two checks", asked_twice)
@@ -120,7 +120,7 @@ async fn callers_are_answered_by_the_version_before_until_the_source_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_environment_on_lambda_goes_back_beside_its_invocations() {
+async fn rollback_on_lambda_runs_in_parallel_with_invocations() {
     let s3 = s3_with("wine-v1.onnx").await;
     let function = platform(&s3).env("MODEL_REFRESH_INTERVAL", "0");
     let function = function.start().await.unwrap();
@@ -145,7 +145,7 @@ async fn an_environment_on_lambda_goes_back_beside_its_invocations() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_with_none_before_it_stays_and_says_so_once() {
+async fn without_a_previous_version_the_active_one_stays() {
     let s3 = s3_with("wine-fails.onnx").await;
     let alone = Alone::ready(&s3, &[("MODEL_REFRESH_INTERVAL", "100ms")]).await;
     let stays = "keeping it: no other version is available";

@@ -1,7 +1,7 @@
-//! Callers who make runs fail, on versions that fail by themselves and on versions that do not.
+//! Rollback decisions: failures of the version itself, and failures that requests cause.
 //!
-//! Whatever both versions fail on says nothing about the new one. The first index that `gather.onnx` does not have is 4,
-//! and `one-row.onnx` fails on every request of two rows.
+//! Inputs on which both versions fail do not count against the new one. `gather.onnx` fails from index 4 on, and
+//! `one-row.onnx` fails on every request of two rows.
 
 use std::ops::Range;
 
@@ -10,12 +10,12 @@ use lab::http::HttpResponse;
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 
-use crate::support::{Alone, BUCKET, KEY, lambda, model, padded, s3_with, sample};
+use crate::support::{Alone, BUCKET, KEY, model, padded, s3_with};
 
 const ROLLED_BACK: &str = "rollback: the previous version is active until the source changes";
 const KEPT: &str = "no rollback: the previous version fails on the same inputs";
 
-/// A sidecar on which a version of these bytes has followed the one of `file`, which answered 30 requests.
+/// Sidecar after a swap from a version that has served 30 requests.
 struct Released {
     alone: Alone,
     _s3: S3Server,
@@ -38,7 +38,7 @@ impl Released {
         s3.put(BUCKET, KEY, after);
         let new = async {
             loop {
-                // Between two versions that memory does not hold together there is none.
+                // With `MODEL_RELOAD=replace` no version is active between the two.
                 let ready = client.get("/v2/models/wine/ready").await.unwrap();
                 if let Some(new) = ready.header("x-model-version").filter(|new| *new != old) {
                     return new.to_owned();
@@ -54,7 +54,7 @@ impl Released {
         }
     }
 
-    /// Sends each, and expects this status of the new version.
+    /// Sends the requests; asserts that the new version responds with this status.
     async fn send(&self, requests: impl IntoIterator<Item = Value>, status: u16) {
         let client = self.alone.client();
         for request in requests {
@@ -64,7 +64,7 @@ impl Released {
         }
     }
 
-    /// Sends requests one after the other until one of them is answered.
+    /// Sends requests until one gets another status.
     async fn until_answered(
         &self,
         requests: impl Iterator<Item = Value>,
@@ -110,7 +110,7 @@ fn two_rows(range: Range<i64>) -> impl Iterator<Item = Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_fail_on_both_versions_roll_nothing_back_however_many_are_sent() {
+async fn inputs_that_fail_on_both_versions_cause_no_rollback() {
     let good = [
         json!({ "features": [0, 3] }),
         json!({ "features": [[1, 2]] }),
@@ -120,7 +120,7 @@ async fn requests_that_fail_on_both_versions_roll_nothing_back_however_many_are_
         ("one-row.onnx", 500, two_rows(4..400).collect()),
     ];
     for (good, (file, status, bad)) in good.into_iter().zip(bad) {
-        // The same graph, with another comment.
+        // The same graph with another comment.
         let released = Released::start(file, padded(file, 4096), &good, &[]).await;
         released.send(vec![good.clone(); 4], 200).await;
         released.send(bad.clone(), status).await;
@@ -133,11 +133,11 @@ async fn requests_that_fail_on_both_versions_roll_nothing_back_however_many_are_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_fails_on_all_former_requests_gives_way_although_bad_ones_come_between() {
+async fn a_version_that_fails_on_all_former_inputs_is_rolled_back() {
     let good = json!({ "features": [3] });
     let stricter = model("gather-stricter.onnx");
     let released = Released::start("gather.onnx", stricter, &good, &[]).await;
-    // At first nothing but bad ones, which are dropped; then callers as before, among more of these.
+    // Invalid inputs only, which do not count; then former inputs among more invalid ones.
     released.send(indices(4..40), 400).await;
     released.alone.process.wait_for(KEPT).await.unwrap();
     let mixed = indices(40..i64::MAX).flat_map(|bad| [bad, good.clone(), good.clone()]);
@@ -156,7 +156,7 @@ async fn a_version_that_fails_on_all_former_requests_gives_way_although_bad_ones
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_a_version_takes_the_place_of_another_it_comes_back_when_both_fail() {
+async fn with_replace_inputs_that_fail_on_both_versions_cause_no_rollback() {
     let good = json!({ "features": [[1, 2]] });
     let file = "one-row.onnx";
     let replace = [("MODEL_RELOAD", "replace")];
@@ -171,7 +171,7 @@ async fn where_a_version_takes_the_place_of_another_it_comes_back_when_both_fail
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_a_version_takes_the_place_of_another_only_500s_roll_it_back() {
+async fn with_replace_only_500_responses_cause_a_rollback() {
     let replace = [("MODEL_RELOAD", "replace")];
     let good = json!({ "features": [3] });
     let stricter = model("gather-stricter.onnx");
@@ -185,42 +185,4 @@ async fn where_a_version_takes_the_place_of_another_only_500s_roll_it_back() {
     let answer = released.until_answered(requests, 500).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.json().unwrap()["prediction"], json!([[8.0]]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn joined_runs_that_fail_are_made_again_for_each_request_alone() {
-    let s3 = s3_with("one-row.onnx").await;
-    let variables = [("MODEL_BATCH_MAX", "8"), ("MODEL_BATCH_DELAY", "20ms")];
-    let alone = Alone::ready(&s3, &variables).await;
-    for _ in 0..5 {
-        let callers = (0..8).map(|_| {
-            let client = alone.client();
-            tokio::spawn(async move {
-                let request = json!({ "features": [[1, 2]] });
-                client.post("/predict", &request).await.unwrap()
-            })
-        });
-        for caller in callers.collect::<Vec<_>>() {
-            let answer = caller.await.unwrap();
-            assert_eq!(answer.status, 200, "{}", answer.text());
-            assert_eq!(answer.json().unwrap()["prediction"], json!([[8.0]]));
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn messages_that_fail_together_and_not_alone_all_succeed() {
-    let s3 = s3_with("one-row.onnx").await;
-    let lambda = lambda(&s3).start().await.unwrap();
-    let mut event = sample("sqs.json");
-    let one = event["Records"][0].take();
-    let records = (0..5).map(|place| {
-        let mut record = one.clone();
-        record["messageId"] = format!("m{place}").into();
-        record["body"] = json!({ "features": [[1, 2]] }).to_string().into();
-        record
-    });
-    event["Records"] = records.collect();
-    let answer = lambda.answer(&event).await.unwrap();
-    assert_eq!(answer, json!({ "batchItemFailures": [] }));
 }

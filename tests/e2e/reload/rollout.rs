@@ -1,19 +1,19 @@
-//! Which version an environment runs: pinned, by its label, as a canary; and what a start over a bad version takes.
+//! Selection of the version: pinned, by label, as a canary; fallback versions at a cold start.
 
 use lab::lambda::{ShutdownReason, State};
 use lab::s3::{Rule, S3Server};
 use serde_json::{Value, json};
 
-use crate::sources::fetch::place;
-use crate::sources::layouts::manifest;
 use crate::support::any_s3::{AnyS3, with_every_s3};
+use crate::support::download::bucket;
+use crate::support::layout::manifest;
 use crate::support::{Alone, BUCKET, KEY, Store as _, features, lambda, model, platform};
 use lab::reference::WINE;
 
 with_every_s3!(
-    a_cold_start_over_a_bad_bump_takes_the_version_before,
-    a_cold_start_after_a_delete_takes_the_last_version,
-    a_pinned_version_of_an_object_outlives_bumps,
+    a_cold_start_on_a_bad_version_falls_back_to_the_previous_one,
+    a_cold_start_after_a_delete_falls_back_to_the_last_version,
+    a_pinned_object_version_ignores_overwrites,
 );
 
 const MANIFEST: &str = "wine/manifest.json";
@@ -21,7 +21,7 @@ const URI: (&str, &str) = ("MODEL_URI", "s3://models/wine/manifest.json");
 const OFTEN: (&str, &str) = ("MODEL_REFRESH_INTERVAL", "100ms");
 const GOOD: [(&str, &str); 2] = [("1", "wine-v1.onnx"), ("2", "wine-v2.onnx")];
 
-/// An S3 with these versions and a manifest of which 1 is current, with more fields.
+/// Starts an S3 server with these versions and a manifest with version 1 as current and more fields.
 async fn published(versions: &[(&str, &str)], more: &Value) -> S3Server {
     let s3 = S3Server::start().await.unwrap();
     for (name, file) in versions {
@@ -31,7 +31,7 @@ async fn published(versions: &[(&str, &str)], more: &Value) -> S3Server {
     s3
 }
 
-/// Writes the manifest, with more fields.
+/// Uploads the manifest with more fields.
 fn publish(s3: &S3Server, versions: &[(&str, &str)], more: &Value) {
     let mut manifest: Value = serde_json::from_slice(&manifest("1", versions)).unwrap();
     for (field, value) in more.as_object().unwrap() {
@@ -48,7 +48,7 @@ async fn answer(alone: &Alone) -> Value {
     alone.predict(9).await.json().unwrap()
 }
 
-/// Publishes something, and waits until the sidecar says that it is to run this version.
+/// Publishes a manifest, and waits until the sidecar has selected this version.
 async fn publish_for(alone: &Alone, version: &str, publish: impl FnOnce()) {
     let log = alone.process.log();
     let mark = log.mark();
@@ -58,7 +58,7 @@ async fn publish_for(alone: &Alone, version: &str, publish: impl FnOnce()) {
     log.wait_for_line_after(mark, &wanted, is_it).await.unwrap();
 }
 
-/// As [`publish_for`], and waits until that version answers, which another did before.
+/// Changes the source, and waits for the swap.
 async fn bump(alone: &Alone, change: impl FnOnce()) {
     let log = alone.process.log();
     let mark = log.mark();
@@ -69,7 +69,7 @@ async fn bump(alone: &Alone, change: impl FnOnce()) {
 }
 
 #[tokio::test]
-async fn a_pinned_version_answers_whatever_is_published() {
+async fn a_pinned_version_ignores_the_manifest() {
     let s3 = published(&GOOD, &json!({"current": "2"})).await;
     let alone = serve(&s3, &[("MODEL_VERSION", "1")]).await;
     WINE.v1.check(&answer(&alone).await, 0..9);
@@ -79,7 +79,7 @@ async fn a_pinned_version_answers_whatever_is_published() {
 }
 
 #[tokio::test]
-async fn production_and_staging_move_apart() {
+async fn labels_are_followed_independently() {
     let labels = |production: &str, staging: &str| json!({"version_labels": {"production": production, "staging": staging}});
     let s3 = published(&GOOD, &labels("1", "1")).await;
     let production = serve(&s3, &[("MODEL_LABEL", "production")]).await;
@@ -90,7 +90,7 @@ async fn production_and_staging_move_apart() {
     let mark = production.process.log().mark();
     bump(&staging, || publish(&s3, &GOOD, &labels("1", "2"))).await;
     WINE.v2.check(&answer(&staging).await, 0..9);
-    // The other has seen it too, and stays.
+    // The other sidecar has read the manifest, too, and keeps its version.
     let stays = |line: &str| line.contains("the manifest's version 1 is to run here");
     let log = production.process.log();
     log.wait_for_line_after(mark, "the same version", stays)
@@ -103,7 +103,7 @@ async fn production_and_staging_move_apart() {
 }
 
 #[tokio::test]
-async fn a_label_or_a_version_that_is_not_there_is_named() {
+async fn a_missing_label_or_version_is_named() {
     let s3 = published(&GOOD, &json!({})).await;
     for (variable, words) in [
         (
@@ -126,7 +126,7 @@ async fn a_label_or_a_version_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn a_canary_of_none_runs_nowhere_and_of_all_everywhere() {
+async fn a_canary_of_0_percent_runs_nowhere_and_of_100_everywhere() {
     let canary = |percent: u8| json!({"canary": {"version": "2", "percent": percent}});
     let s3 = published(&GOOD, &canary(0)).await;
     let alone = serve(&s3, &[]).await;
@@ -140,7 +140,7 @@ async fn a_canary_of_none_runs_nowhere_and_of_all_everywhere() {
 }
 
 #[tokio::test]
-async fn where_a_canary_is_bad_the_current_version_answers() {
+async fn a_bad_canary_falls_back_to_the_current_version() {
     let versions = [GOOD[0], ("2", "garbage.onnx")];
     let canary = json!({"canary": {"version": "2", "percent": 100}});
     let s3 = published(&versions, &canary).await;
@@ -152,12 +152,12 @@ async fn where_a_canary_is_bad_the_current_version_answers() {
 }
 
 #[tokio::test]
-async fn an_environment_stays_with_its_draw_over_resets() {
+async fn the_rollout_position_survives_resets() {
     const RESETS: usize = 6;
     let half = |note: usize| {
         json!({
             "canary": {"version": "2", "percent": 50},
-            // Written anew, so that it is read again.
+            // Changes the manifest, so that it is read again.
             "version_labels": {format!("note-{note}"): "1"},
         })
     };
@@ -180,16 +180,16 @@ async fn an_environment_stays_with_its_draw_over_resets() {
     assert_eq!(reads, 1 + RESETS);
 }
 
-async fn a_cold_start_over_a_bad_bump_takes_the_version_before(s3: AnyS3) {
+async fn a_cold_start_on_a_bad_version_falls_back_to_the_previous_one(s3: AnyS3) {
     s3.keep_versions().await;
     let s3 = s3.holds("wine-v1.onnx").await;
     let before = answer(&Alone::ready(&s3, &[]).await).await;
     s3.put(KEY, model("garbage.onnx")).await;
 
     let cold = Alone::ready(&s3, &[OFTEN]).await;
-    let stands_in = answer(&cold).await;
-    WINE.v1.check(&stands_in, 0..9);
-    assert_eq!(stands_in["model_version"], before["model_version"]);
+    let fallback = answer(&cold).await;
+    WINE.v1.check(&fallback, 0..9);
+    assert_eq!(fallback["model_version"], before["model_version"]);
     cold.process
         .wait_for("an earlier version is to stand in")
         .await
@@ -198,7 +198,7 @@ async fn a_cold_start_over_a_bad_bump_takes_the_version_before(s3: AnyS3) {
     WINE.v2.check(&answer(&cold).await, 0..9);
 }
 
-async fn a_cold_start_after_a_delete_takes_the_last_version(s3: AnyS3) {
+async fn a_cold_start_after_a_delete_falls_back_to_the_last_version(s3: AnyS3) {
     s3.keep_versions().await;
     let s3 = s3.holds("wine-v2.onnx").await;
     s3.put(KEY, model("wine-v1.onnx")).await;
@@ -220,7 +220,7 @@ async fn bump_any(alone: &Alone, s3: &AnyS3, file: &str) {
     log.wait_for_line_after(mark, swapped, is_it).await.unwrap();
 }
 
-async fn a_pinned_version_of_an_object_outlives_bumps(s3: AnyS3) {
+async fn a_pinned_object_version_ignores_overwrites(s3: AnyS3) {
     s3.keep_versions().await;
     let pinned = s3.put(KEY, model("wine-v1.onnx")).await.unwrap();
     s3.put(KEY, model("wine-v2.onnx")).await;
@@ -235,12 +235,12 @@ async fn a_pinned_version_of_an_object_outlives_bumps(s3: AnyS3) {
         let answer = lambda.answer(&features(9)).await.unwrap();
         WINE.v1.check(&answer, 0..9);
     }
-    // A check at each invocation, and nothing to ask for: what is pinned never changes.
+    // Polls send no request: a pinned version never changes.
     assert_eq!((s3.transfers(1).await, s3.gets(304, 0).await), (1, 0));
 }
 
 #[tokio::test]
-async fn a_permission_that_is_missing_is_named() {
+async fn a_missing_permission_is_named() {
     let s3 = S3Server::start().await.unwrap();
     s3.put(BUCKET, KEY, model("wine-v1.onnx"));
     s3.put(BUCKET, KEY, model("garbage.onnx"));
@@ -256,9 +256,9 @@ async fn a_permission_that_is_missing_is_named() {
         "{line}"
     );
 
-    let place = place(&s3.url(), BUCKET);
+    let bucket = bucket(&s3.url(), BUCKET);
     let path = model_sidecar::ids::FilePath::parse(KEY).unwrap();
-    let version = model_sidecar::source::ModelFolder::version(&place, &path, "removed").unwrap();
+    let version = model_sidecar::source::ModelFolder::version(&bucket, &path, "removed").unwrap();
     s3.list_permission(true);
     let error = version.open(None).await.err().unwrap().to_string();
     let words =

@@ -1,4 +1,4 @@
-//! A short form of `make soak-reload`: versions under load, a third of them with something in their way.
+//! Short form of `make soak-reload`: new versions under load, a third of them with a fault.
 
 use std::time::{Duration, Instant};
 
@@ -6,11 +6,11 @@ use lab::soak::adder::Size;
 use lab::soak::callers::{Ledger, Sample, backwards};
 use lab::soak::swaps::Swaps;
 
-/// Every kind of trouble comes in 20 of them.
+/// Number of swaps; every kind of fault occurs in 20.
 const SWAPS: usize = 40;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_request_fails_no_answer_is_wrong_and_no_version_comes_back() {
+async fn swaps_with_faults_fail_no_request() {
     let mut swaps = Swaps::start(Size::SMALL, 1, Duration::ZERO).await.unwrap();
     for _ in 0..SWAPS {
         swaps.swap_with_fault().await.unwrap();
@@ -21,7 +21,7 @@ async fn no_request_fails_no_answer_is_wrong_and_no_version_comes_back() {
     assert_eq!(backwards(&ledger.samples), 0, "of {answers} answers");
     let last = ledger.last().unwrap().number;
     assert_eq!(last + 1, tally.good, "the newest answers");
-    // One that was overtaken need not have answered.
+    // A version that was overwritten during its download need not have served.
     let versions = u32::try_from(ledger.versions()).unwrap();
     assert!(
         (tally.good - 2..=tally.good).contains(&versions),
@@ -29,25 +29,25 @@ async fn no_request_fails_no_answer_is_wrong_and_no_version_comes_back() {
         tally.good
     );
     assert_eq!((tally.bad, tally.with_fault), (4, 14));
-    // By half of it every kind of trouble has been; what stays is the fewest.
+    // Each half contains every kind of fault. Its minimum leaves out what is open by chance.
     let (early, late) = tally.usages.split_at(SWAPS / 2);
     let [before, after] = [early, late].map(|half| {
         let descriptors = half.iter().map(|usage| usage.descriptors).min();
         (descriptors, half.iter().map(|usage| usage.threads).min())
     });
     assert!(after.0 <= before.0, "{:?}", tally.usages);
-    // As many threads as had work at once at some moment, of those that the runtime keeps for what blocks.
+    // The runtime keeps as many threads for blocking calls as it once needed in parallel.
     assert!(
         after.1 <= before.1.map(|threads| threads + 2),
         "{:?}",
         tally.usages
     );
-    // What is being written at the moment is not there for long.
+    // Files that are being written disappear.
     let [early, late] = [&tally.files[..SWAPS / 2], &tally.files[SWAPS / 2..]];
     assert!(late.iter().min() <= early.iter().max(), "{:?}", tally.files);
 }
 
-/// Samples that were asked for and answered at these milliseconds, by a version that adds this.
+/// Samples with these times of request and response, in milliseconds, and these versions.
 fn samples(spans: &[(u64, u64, u32)]) -> Vec<Sample> {
     let zero = Instant::now();
     let at = |ms| zero + Duration::from_millis(ms);
@@ -61,21 +61,21 @@ fn samples(spans: &[(u64, u64, u32)]) -> Vec<Sample> {
 }
 
 #[test]
-fn requests_that_overlap_may_be_answered_in_any_order() {
+fn overlapping_requests_may_be_served_in_any_order() {
     assert_eq!(backwards(&samples(&[(0, 9, 1), (1, 3, 2), (2, 8, 1)])), 0);
     assert_eq!(backwards(&samples(&[(0, 5, 2), (5, 9, 1)])), 0);
 }
 
 #[test]
-fn a_request_after_another_is_not_answered_by_an_older_version() {
+fn a_later_request_served_by_an_older_version_is_counted() {
     assert_eq!(backwards(&samples(&[(0, 5, 2), (6, 9, 1)])), 1);
-    // Whoever had asked for it, and whatever was between.
+    // Across clients, and with other requests in between.
     let late = samples(&[(0, 1, 3), (2, 9, 3), (3, 4, 3), (5, 6, 2), (10, 11, 4)]);
     assert_eq!(backwards(&late), 1);
 }
 
 #[test]
-fn a_version_adds_one_number_and_no_other_does() {
+fn two_versions_with_one_number_are_an_error() {
     let [one, two] = samples(&[(0, 1, 1), (0, 1, 2)]).try_into().unwrap();
     let mut ledger = Ledger::default();
     ledger.note("a", one).unwrap();
@@ -87,7 +87,7 @@ fn a_version_adds_one_number_and_no_other_does() {
 }
 
 #[test]
-fn a_late_answer_of_the_version_before_is_not_the_last() {
+fn the_last_sample_is_that_of_the_last_request() {
     let mut ledger = Ledger::default();
     for sample in samples(&[(2, 3, 2), (4, 5, 2), (1, 6, 1)]) {
         let version = sample.number.to_string();

@@ -1,22 +1,24 @@
-//! What S3, and whoever writes to it, can do to a reload. What Lambda can do is shown in [`crate::reload::environment_faults`];
-//! `docs/reload.md` says the same to operators.
+//! Faults of S3 and changes by publishers during a reload.
 //!
-//! | what happens | test |
+//! Faults of the execution environment are in [`super::environment_faults`]. `docs/reload.md` describes both to
+//! operators.
+//!
+//! | event | test |
 //! |---|---|
-//! | a storm of 503 at checks | [`a_storm_of_503_changes_nothing_and_the_new_version_comes_after_it`] |
-//! | S3 is away | `s3_down::a_model_that_answers_goes_on_while_s3_is_away` |
-//! | the object is deleted, then put again | [`a_deleted_object_changes_nothing_not_even_for_the_next_start`] |
-//! | access is denied, then granted | [`denied_access_changes_nothing_not_even_for_the_next_start`] |
-//! | overwritten twice during one reload | [`overwritten_twice_in_one_reload_it_ends_on_the_last`] |
-//! | overwritten between two answers of one transfer | `fetch::an_overwrite_between_two_parts_is_begun_anew_and_never_mixed` |
-//! | replaced by an older version | [`an_older_version_is_taken_like_a_newer_one`] |
-//! | the newest version is deleted | [`when_the_newest_version_is_deleted_the_one_before_it_answers`] |
-//! | bumped and bumped back between two checks | [`bumped_and_bumped_back_between_two_checks_nothing_happens`] |
-//! | bumped back after a bad version | [`bumped_back_after_a_bad_version_all_is_well_without_a_transfer`] |
-//! | a bad version | `reload::a_bad_version_changes_nothing_and_a_good_one_after_it_is_taken` |
-//! | a bad version, at a first start | `rollout::a_cold_start_over_a_bad_bump_takes_the_version_before` |
-//! | a deleted object, at a first start | `rollout::a_cold_start_after_a_delete_takes_the_last_version` |
-//! | a data file changed alone | `forms::a_change_of_the_weights_alone_is_a_new_version` |
+//! | polls get 503 | [`polls_that_get_503_keep_the_active_version`] |
+//! | S3 is unavailable | `sources::s3_unavailable::the_active_version_serves_while_s3_is_unavailable` |
+//! | the object is deleted, then uploaded again | [`a_deleted_object_keeps_the_active_version`] |
+//! | access is denied, then granted | [`denied_access_keeps_the_active_version`] |
+//! | two overwrites during one reload | [`two_overwrites_during_a_reload_activate_the_last`] |
+//! | overwrite between two parts of a download | `sources::fetch::an_overwrite_between_parts_restarts_the_download` |
+//! | overwrite by an older version | [`an_older_version_loads_like_a_newer_one`] |
+//! | the newest version is deleted | [`deleting_the_newest_version_activates_the_previous_one`] |
+//! | overwrite and restore between two polls | [`an_overwrite_restored_before_the_next_poll_loads_nothing`] |
+//! | restore after a bad version | [`restoring_after_a_bad_version_downloads_nothing`] |
+//! | a bad version | `reload::under_load::a_bad_version_is_fetched_once_and_the_next_good_one_loads` |
+//! | a bad version at a first start | `reload::rollout::a_cold_start_on_a_bad_version_falls_back_to_the_previous_one` |
+//! | a deleted object at a first start | `reload::rollout::a_cold_start_after_a_delete_falls_back_to_the_last_version` |
+//! | only a data file changes | `sources::layouts::a_change_of_the_weights_is_a_new_version` |
 
 use lab::lambda::{Function, ShutdownReason};
 use lab::s3::{Rule, S3Server};
@@ -28,8 +30,8 @@ use crate::support::{BUCKET, KEY, downloads, downloads_so_far, model};
 
 const STAYS: &str = "the version that answers stays";
 
-/// A function that has answered, and has no question under way.
-async fn answering() -> (S3Server, Function) {
+/// Function with an active version and no poll in progress.
+async fn with_active_version() -> (S3Server, Function) {
     let s3 = s3().await;
     let function = patient(&s3).start().await.unwrap();
     assert_eq!(invoke(&function).await, 0);
@@ -37,21 +39,21 @@ async fn answering() -> (S3Server, Function) {
     (s3, function)
 }
 
-/// Invokes until the check that an invocation begins is over, which holds it back.
-async fn checked(function: &Function) {
+/// Invokes the function, and waits for the poll that delays the end of the invocation.
+async fn poll(function: &Function) {
     invoke(function).await;
     let environment = environment(function);
     environment.wait_until_frozen().await.unwrap();
 }
 
-/// How often another version began to answer.
+/// Number of swaps.
 fn swaps(function: &Function) -> usize {
     function.log().text().matches(SWAPPED).count()
 }
 
-/// A check that is refused changes nothing, at a reload and at the next start; and what is there once that is over
-/// is taken.
-async fn changes_nothing(
+/// Asserts that failed polls keep the active version, in this process and after a reset, and that a new version loads
+/// once the fault is over.
+async fn assert_keeps_the_active_version(
     (s3, function): (S3Server, Function),
     words: &str,
     over: impl FnOnce(&S3Server),
@@ -71,7 +73,7 @@ async fn changes_nothing(
     assert_eq!(downloads_of_bytes(&s3), 2, "{:?}", s3.requests());
 }
 
-/// Requests that were answered with bytes of an object.
+/// Number of responses with object bytes.
 fn downloads_of_bytes(s3: &S3Server) -> usize {
     let answers = downloads(s3).into_iter();
     answers
@@ -80,29 +82,29 @@ fn downloads_of_bytes(s3: &S3Server) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_of_503_changes_nothing_and_the_new_version_comes_after_it() {
-    let (s3, function) = answering().await;
+async fn polls_that_get_503_keep_the_active_version() {
+    let (s3, function) = with_active_version().await;
     s3.fail(Rule::any().status(503, "SlowDown"));
-    changes_nothing((s3, function), "503 SlowDown", S3Server::heal).await;
+    assert_keeps_the_active_version((s3, function), "503 SlowDown", S3Server::heal).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_object_changes_nothing_not_even_for_the_next_start() {
-    let (s3, function) = answering().await;
+async fn a_deleted_object_keeps_the_active_version() {
+    let (s3, function) = with_active_version().await;
     s3.delete(BUCKET, KEY);
-    changes_nothing((s3, function), "there is no object", |_| {}).await;
+    assert_keeps_the_active_version((s3, function), "there is no object", |_| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn denied_access_changes_nothing_not_even_for_the_next_start() {
-    let (s3, function) = answering().await;
+async fn denied_access_keeps_the_active_version() {
+    let (s3, function) = with_active_version().await;
     s3.fail(Rule::any().status(403, "AccessDenied"));
-    changes_nothing((s3, function), "needs s3:GetObject", S3Server::heal).await;
+    assert_keeps_the_active_version((s3, function), "needs s3:GetObject", S3Server::heal).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn overwritten_twice_in_one_reload_it_ends_on_the_last() {
-    let (s3, function) = answering().await;
+async fn two_overwrites_during_a_reload_activate_the_last() {
+    let (s3, function) = with_active_version().await;
     let gate = stalls_after(&s3, 50_000);
     put(&s3, 1);
     assert_eq!(invoke(&function).await, 0);
@@ -120,13 +122,13 @@ async fn overwritten_twice_in_one_reload_it_ends_on_the_last() {
     };
     tokio::time::timeout(lab::WAIT_LIMIT, ends).await.unwrap();
     assert_eq!(newest, 3);
-    checked(&function).await;
+    poll(&function).await;
     assert!(downloads_of_bytes(&s3) <= 3, "{:?}", s3.requests());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_version_is_taken_like_a_newer_one() {
-    let (s3, function) = answering().await;
+async fn an_older_version_loads_like_a_newer_one() {
+    let (s3, function) = with_active_version().await;
     put(&s3, 1);
     moves(&function, 0, 1).await;
     put(&s3, 0);
@@ -135,8 +137,8 @@ async fn an_older_version_is_taken_like_a_newer_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_newest_version_is_deleted_the_one_before_it_answers() {
-    let (s3, function) = answering().await;
+async fn deleting_the_newest_version_activates_the_previous_one() {
+    let (s3, function) = with_active_version().await;
     let newest = s3.put(BUCKET, KEY, version(1));
     moves(&function, 0, 1).await;
     s3.delete_version(BUCKET, KEY, &newest);
@@ -144,14 +146,14 @@ async fn when_the_newest_version_is_deleted_the_one_before_it_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bumped_and_bumped_back_between_two_checks_nothing_happens() {
-    let (s3, function) = answering().await;
-    checked(&function).await;
+async fn an_overwrite_restored_before_the_next_poll_loads_nothing() {
+    let (s3, function) = with_active_version().await;
+    poll(&function).await;
     put(&s3, 1);
     put(&s3, 0);
     for _ in 0..3 {
         assert_eq!(invoke(&function).await, 0);
-        checked(&function).await;
+        poll(&function).await;
     }
     assert_eq!(
         (swaps(&function), downloads_so_far(&s3).await.len()),
@@ -160,24 +162,24 @@ async fn bumped_and_bumped_back_between_two_checks_nothing_happens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bumped_back_after_a_bad_version_all_is_well_without_a_transfer() {
-    let (s3, function) = answering().await;
+async fn restoring_after_a_bad_version_downloads_nothing() {
+    let (s3, function) = with_active_version().await;
     s3.put(BUCKET, KEY, model("garbage.onnx"));
-    checked(&function).await;
+    poll(&function).await;
     function.log().wait_for(STAYS).await.unwrap();
     put(&s3, 0);
-    checked(&function).await;
+    poll(&function).await;
     let mark = function.log().mark();
     for _ in 0..3 {
         assert_eq!(invoke(&function).await, 0);
-        checked(&function).await;
+        poll(&function).await;
     }
     let after = function.log().lines().split_off(mark);
     let problems = after
         .iter()
         .filter(|line| line.contains("WARN") || line.contains("ERROR"));
     assert_eq!(problems.count(), 0, "{after:?}");
-    // Neither for the next start, with the good one and no other.
+    // The next start uses the good version, too.
     let environment = environment(&function);
     environment.reset(ShutdownReason::Failure).await.unwrap();
     assert_eq!(invoke(&function).await, 0);

@@ -1,16 +1,16 @@
-//! What a version must keep to before it answers: the signature that callers rely on, and its golden examples.
+//! Validation of candidate versions: signature and golden examples.
 
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 
-use crate::sources::layouts::{BUCKET, answer, bump, manifest, serve};
+use crate::support::layout::{BUCKET, answer, bump, manifest, serve};
 use crate::support::{Alone, model};
 use lab::reference::WINE;
 
 const MANIFEST: &str = "s3://forms/wine/manifest.json";
 const VERSIONS: [(&str, &str); 2] = [("1", "wine-v1.onnx"), ("2", "wine-v2.onnx")];
 
-/// An S3 with the files of these versions.
+/// Starts an S3 server with the files of these versions.
 async fn s3_with(versions: &[(&str, &str)]) -> S3Server {
     let s3 = S3Server::start().await.unwrap();
     for (name, file) in versions {
@@ -23,19 +23,19 @@ fn publish(s3: &S3Server, manifest: &Value) {
     s3.put(BUCKET, "wine/manifest.json", manifest.to_string());
 }
 
-/// A manifest of these versions.
+/// Manifest of these versions.
 fn plain(current: &str, versions: &[(&str, &str)]) -> Value {
     serde_json::from_slice(&manifest(current, versions)).unwrap()
 }
 
-/// A manifest of these versions, and a field for one of them.
+/// Manifest of these versions with an additional field in one of them.
 fn with(current: &str, versions: &[(&str, &str)], version: &str, field: (&str, &Value)) -> Value {
     let mut manifest = plain(current, versions);
     manifest["versions"][version][field.0] = field.1.clone();
     manifest
 }
 
-/// What the model that answers makes of ten rows, as a golden example.
+/// Golden example from the active version's outputs for ten rows.
 async fn golden(alone: &Alone) -> Value {
     let rows = &WINE.rows[80..90];
     let inputs = json!([{"name": "X", "shape": [10, 13], "datatype": "FP32", "data": rows}]);
@@ -53,14 +53,14 @@ async fn golden(alone: &Alone) -> Value {
     json!([{"inputs": inputs, "outputs": answer["outputs"]}])
 }
 
-/// What `GET /v2/models/wine` prints that a manifest's signature has.
+/// Signature for a manifest, from `GET /v2/models/wine`.
 async fn signature(alone: &Alone) -> Value {
     let metadata = alone.client().get("/v2/models/wine").await.unwrap();
     let metadata: Value = metadata.json().unwrap();
     json!({"inputs": metadata["inputs"], "outputs": metadata["outputs"]})
 }
 
-/// What readiness says is the matter, although a version answers.
+/// Problem in the readiness response of a model with an active version.
 async fn problem(alone: &Alone) -> String {
     let ready = alone.client().get("/v2/models/wine/ready").await.unwrap();
     assert_eq!(ready.status, 200, "{}", ready.text());
@@ -71,8 +71,8 @@ async fn problem(alone: &Alone) -> String {
         .to_owned()
 }
 
-/// Waits until what was published is refused for this reason and the version before goes on.
-async fn refused(alone: &Alone, reason: &str) {
+/// Waits until the candidate is rejected for this reason; asserts that the previous version serves.
+async fn rejected(alone: &Alone, reason: &str) {
     let line = alone.process.wait_for(reason).await.unwrap();
     assert!(
         line.contains("WARN") && line.contains("the version that answers stays"),
@@ -88,13 +88,13 @@ async fn refused(alone: &Alone, reason: &str) {
 }
 
 #[tokio::test]
-async fn a_bump_that_does_not_meet_its_example_keeps_the_version_before() {
+async fn a_failed_golden_example_keeps_the_active_version() {
     let s3 = s3_with(&VERSIONS).await;
     publish(&s3, &plain("1", &VERSIONS));
     let alone = serve(&s3, MANIFEST, &[]).await;
     let first = golden(&alone).await;
     publish(&s3, &with("2", &VERSIONS, "2", ("golden", &first)));
-    refused(&alone, "golden[0] is not met: output \"output_").await;
+    rejected(&alone, "golden[0] is not met: output \"output_").await;
     let loads = |alone: &Alone| {
         let lines = alone.process.log().lines();
         lines
@@ -102,8 +102,8 @@ async fn a_bump_that_does_not_meet_its_example_keeps_the_version_before() {
             .filter(|line| line.contains("golden[0] is not met"))
             .count()
     };
-    assert_eq!(loads(&alone), 1, "it is told once");
-    // Without the example it is taken; and its own answers are an example that it meets.
+    assert_eq!(loads(&alone), 1, "logged once");
+    // Without the example the version is valid, and meets an example of its own outputs.
     bump(&alone, || publish(&s3, &plain("2", &VERSIONS))).await;
     WINE.v2.check(&answer(&alone).await, 0..9);
     assert_eq!(problem(&alone).await, "");
@@ -116,7 +116,7 @@ async fn a_bump_that_does_not_meet_its_example_keeps_the_version_before() {
 }
 
 #[tokio::test]
-async fn a_cold_start_on_a_version_that_does_not_meet_its_example_takes_the_previous_one() {
+async fn a_failed_golden_example_at_a_cold_start_falls_back_to_the_previous_version() {
     let s3 = s3_with(&VERSIONS).await;
     publish(&s3, &plain("1", &VERSIONS));
     let first = golden(&serve(&s3, MANIFEST, &[]).await).await;
@@ -132,7 +132,7 @@ async fn a_cold_start_on_a_version_that_does_not_meet_its_example_takes_the_prev
 }
 
 #[tokio::test]
-async fn another_signature_under_the_same_key_is_refused() {
+async fn a_changed_signature_is_rejected() {
     let s3 = S3Server::start().await.unwrap();
     let put = |file| s3.put(BUCKET, "wine.onnx", model(file));
     put("wine-v1.onnx");
@@ -148,7 +148,7 @@ async fn another_signature_under_the_same_key_is_refused() {
         ),
     ] {
         put(file);
-        refused(&alone, reason).await;
+        rejected(&alone, reason).await;
     }
     assert!(
         problem(&alone)
@@ -160,7 +160,7 @@ async fn another_signature_under_the_same_key_is_refused() {
 }
 
 #[tokio::test]
-async fn another_signature_is_taken_when_the_manifest_declares_what_the_metadata_prints() {
+async fn a_changed_signature_that_the_manifest_declares_is_valid() {
     let versions = [VERSIONS[0], ("2", "wine-names.onnx")];
     let s3 = s3_with(&versions).await;
     publish(&s3, &plain("2", &versions));
@@ -168,7 +168,7 @@ async fn another_signature_is_taken_when_the_manifest_declares_what_the_metadata
     publish(&s3, &plain("1", &versions));
     let alone = serve(&s3, MANIFEST, &[]).await;
     publish(&s3, &plain("2", &versions));
-    refused(
+    rejected(
         &alone,
         "output \"output_label\" is BYTES [-1], where INT64 [-1] was promised",
     )
@@ -176,7 +176,7 @@ async fn another_signature_is_taken_when_the_manifest_declares_what_the_metadata
     let mut wrong = names.clone();
     wrong["inputs"][0]["name"] = "features".into();
     publish(&s3, &with("2", &versions, "2", ("signature", &wrong)));
-    refused(
+    rejected(
         &alone,
         "not what the manifest's `signature` declares: input \"features\" is not there",
     )

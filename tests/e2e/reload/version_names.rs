@@ -1,22 +1,22 @@
-//! Public names of versions, labels, and the same content under another name.
+//! Public names of versions, labels, and renames of unchanged content.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 
-use crate::sources::layouts::{BUCKET, bump, manifest, serve};
+use crate::support::layout::{BUCKET, bump, manifest, serve};
 use crate::support::{Alone, error, features, model};
 use lab::reference::WINE;
 
 const ONE: (&str, &str) = ("2026-11-a", "wine-v1.onnx");
 const TWO: (&str, &str) = ("2", "wine-v2.onnx");
-/// The first version's content under another name.
+/// Content of [`ONE`] under another name.
 const AGAIN: (&str, &str) = ("7", "wine-v1.onnx");
 const RENAMED: &str = "the active version has a new name";
 const SWAPPED: &str = "another version answers from now on";
 
-/// An S3 with the files of all versions, and a manifest of them.
+/// Starts an S3 server with all versions and their manifest.
 async fn s3(current: &str, labels: &Value) -> S3Server {
     let s3 = S3Server::start().await.unwrap();
     for (name, file) in [ONE, TWO, AGAIN] {
@@ -44,7 +44,7 @@ async fn predict(alone: &Alone, target: &str) -> (u16, Value) {
     (answer.status.as_u16(), answer.json().unwrap())
 }
 
-/// Expects a refusal that names what was asked for and what is active.
+/// Asserts a 404 response that names the requested and the active version.
 fn assert_names((status, answer): &(u16, Value), asked: &str, active: &str) {
     assert_eq!(*status, 404, "{answer}");
     for name in [asked, active] {
@@ -54,13 +54,13 @@ fn assert_names((status, answer): &(u16, Value), asked: &str, active: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_manifests_name_is_the_versions_in_paths_and_answers() {
+async fn the_name_of_the_manifest_is_used_in_paths_and_responses() {
     let s3 = s3("2026-11-a", &json!({})).await;
     let alone = serve(&s3, "s3://forms/wine/manifest.json", &[]).await;
     let answer = alone.predict(1).await;
     assert_eq!(answer.header("x-model-version"), Some("2026-11-a"));
     assert_eq!(answer.json().unwrap()["model_version"], "2026-11-a");
-    // In any form of the path, escaped or not.
+    // In every path, percent-encoded or not.
     for name in ["2026-11-a", "2026%2d11%2Da"] {
         for path in [
             format!("/v2/models/wine/versions/{name}"),
@@ -88,7 +88,7 @@ async fn the_manifests_name_is_the_versions_in_paths_and_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_label_answers_as_long_as_the_manifest_gives_it_to_the_active_version() {
+async fn a_label_resolves_while_it_names_the_active_version() {
     let labels = json!({"stable": "2026-11-a", "beta": "2"});
     let s3 = s3("2026-11-a", &labels).await;
     let alone = serve(&s3, "s3://forms/wine/manifest.json", &[]).await;
@@ -110,7 +110,7 @@ async fn a_label_answers_as_long_as_the_manifest_gives_it_to_the_active_version(
         assert_names(&answer, label, "2026-11-a");
     }
 
-    // A release that moves the label with the version never leaves it without an answer.
+    // The label is available throughout a release that moves it together with the version.
     let log = alone.process.log();
     let mark = log.mark();
     publish(&s3, "2", &json!({"stable": "2"}));
@@ -133,7 +133,7 @@ async fn a_label_answers_as_long_as_the_manifest_gives_it_to_the_active_version(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_content_under_a_new_name_is_renamed_without_a_load_and_without_a_failure() {
+async fn unchanged_content_is_renamed_without_a_load() {
     let s3 = s3("2026-11-a", &json!({})).await;
     let alone = serve(&s3, "s3://forms/wine/manifest.json", &[]).await;
     let before = alone.predict(1).await;
@@ -148,7 +148,7 @@ async fn the_same_content_under_a_new_name_is_renamed_without_a_load_and_without
             assert_eq!(answer.status, 200, "{}", answer.text());
             let body = answer.json().unwrap();
             WINE.v1.check(&body, 0..9);
-            // One answer has one name.
+            // A response is consistent: body and header name the same version.
             let name = body["model_version"].as_str();
             assert_eq!(answer.header("x-model-version"), name);
             assert!(matches!(name, Some("2026-11-a" | "7")), "{name:?}");
@@ -172,7 +172,7 @@ async fn the_same_content_under_a_new_name_is_renamed_without_a_load_and_without
     assert_eq!(ready["parameters"]["digest"], digest);
     let (_, before) = get(&alone, "/v2/models/wine/versions/2026-11-a/ready").await;
     assert!(error(&before).contains("\"7\""), "{before}");
-    // Statistics go on: it is the same load.
+    // Statistics continue, since the model was not loaded again.
     let (_, stats) = get(&alone, "/v2/models/wine/stats").await;
     let stats = &stats["model_stats"][0];
     assert_eq!(stats["version"], "7");
@@ -181,7 +181,7 @@ async fn the_same_content_under_a_new_name_is_renamed_without_a_load_and_without
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_is_a_copy_renames_and_one_that_is_overwritten_keeps_its_name() {
+async fn a_copied_folder_renames_and_an_overwritten_one_reloads() {
     let s3 = S3Server::start().await.unwrap();
     let put = |folder: &str, file: &str| {
         s3.put(

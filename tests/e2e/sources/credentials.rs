@@ -1,5 +1,6 @@
-//! Credentials as under `SnapStart`: no keys in the environment, and an address at which to ask for
-//! some. Those from before the snapshot, or a freeze, have expired when it goes on.
+//! Credentials as under `SnapStart`: an endpoint for temporary credentials instead of keys in the environment.
+//!
+//! Credentials from before a snapshot or a freeze have expired afterwards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,54 +12,55 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{
-    BUCKET, KEY, LONG, features, freeze, model, platform, s3_with, transfers, with_both_clocks,
+    BUCKET, KEY, LONG, features, freeze, invoke_until_logged, model, platform, s3_with, transfers,
+    with_both_clocks,
 };
 use lab::reference::WINE;
 
-with_both_clocks!(credentials_that_expired_while_frozen_are_fetched_again);
+with_both_clocks!(credentials_that_expired_in_a_freeze_are_replaced);
 
-/// What whoever asks must say.
+/// Authorization token of the endpoint.
 const TOKEN: &str = "only-for-this-environment";
-/// How long credentials are good for.
-const LIFE: Duration = Duration::from_secs(15 * 60);
+/// Lifetime of credentials.
+const LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// Gives out credentials, as the platform does inside an environment.
-struct Vault {
+/// Endpoint for temporary credentials, as the platform provides inside an environment.
+struct CredentialsEndpoint {
     port: u16,
-    asked: Arc<AtomicUsize>,
-    /// Seconds that its clock is ahead of the machine's.
+    issued: Arc<AtomicUsize>,
+    /// Offset of the endpoint's clock in seconds.
     ahead: Arc<AtomicU64>,
 }
 
-impl Vault {
+impl CredentialsEndpoint {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let vault = Self {
+        let endpoint = Self {
             port: listener.local_addr().unwrap().port(),
-            asked: Arc::default(),
+            issued: Arc::default(),
             ahead: Arc::default(),
         };
-        let (asked, ahead) = (Arc::clone(&vault.asked), Arc::clone(&vault.ahead));
+        let (issued, ahead) = (Arc::clone(&endpoint.issued), Arc::clone(&endpoint.ahead));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let ahead = Duration::from_secs(ahead.load(Ordering::Relaxed));
-                let expires = SystemTime::now() + ahead + LIFE;
-                if give(stream, expires).await {
-                    asked.fetch_add(1, Ordering::Relaxed);
+                let expires = SystemTime::now() + ahead + LIFETIME;
+                if serve(stream, expires).await {
+                    issued.fetch_add(1, Ordering::Relaxed);
                 }
             }
         });
-        vault
+        endpoint
     }
 
-    /// How often it gave some.
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
+    /// Number of credentials issued.
+    fn issued(&self) -> usize {
+        self.issued.load(Ordering::Relaxed)
     }
 }
 
-/// Answers one request on a connection of its own; whether it was one that knows the token.
-async fn give(mut stream: TcpStream, expires: SystemTime) -> bool {
+/// Serves one request; returns `true` if it had the token.
+async fn serve(mut stream: TcpStream, expires: SystemTime) -> bool {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -88,39 +90,38 @@ async fn give(mut stream: TcpStream, expires: SystemTime) -> bool {
     stream.write_all(answer.as_bytes()).await.is_ok() && known
 }
 
-async fn credentials_that_expired_while_frozen_are_fetched_again(clock: Clock) {
+async fn credentials_that_expired_in_a_freeze_are_replaced(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
-    let vault = Vault::start().await;
+    let endpoint = CredentialsEndpoint::start().await;
     let function = platform(&s3)
-        // Ahead of requests, as a snapshot is made.
+        // Init ahead of requests, as for a snapshot.
         .initialization_type("provisioned-concurrency")
-        // An empty one counts as none.
+        // Empty variables count as absent.
         .env("AWS_ACCESS_KEY_ID", "")
         .env("AWS_SECRET_ACCESS_KEY", "")
         .env(
             "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-            format!("http://127.0.0.1:{}/keys", vault.port),
+            format!("http://127.0.0.1:{}/keys", endpoint.port),
         )
         .env("AWS_CONTAINER_AUTHORIZATION_TOKEN", TOKEN)
         .clock(clock);
     let function = function.start().await.unwrap();
-    // Init is over before anyone calls, and an hour passes before the first one does.
+    // Init ends before the first invocation, which follows after an hour.
     function
         .environment()
         .unwrap()
         .wait_until_frozen()
         .await
         .unwrap();
-    assert_eq!((vault.asked(), transfers(&s3).len()), (1, 1));
+    assert_eq!((endpoint.issued(), transfers(&s3).len()), (1, 1));
     freeze(&function, &s3).await;
-    vault.ahead.store(LONG.as_secs(), Ordering::Relaxed);
+    endpoint.ahead.store(LONG.as_secs(), Ordering::Relaxed);
     s3.put(BUCKET, KEY, model("wine-v2.onnx"));
     let log = function.log();
-    function.answer(&features(1)).await.unwrap();
-    log.wait_for("another version answers").await.unwrap();
+    invoke_until_logged(&function, "another version answers").await;
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
-    assert_eq!(vault.asked(), 2, "{}", log.text());
+    assert_eq!(endpoint.issued(), 2, "{}", log.text());
     assert_eq!(transfers(&s3).len(), 2);
     let log = log.text();
     assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");

@@ -1,57 +1,16 @@
-//! What can be named: a model with files beside it, a compressed one, a manifest, a repository.
+//! Layouts of a source: manifest, repository, compressed object, model with external data.
 
 use std::path::Path;
 
 use lab::s3::S3Server;
-use model_sidecar::ids::Digest;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
+use crate::support::layout::{BUCKET, answer, bump, manifest, serve};
 use crate::support::{Alone, model};
 use lab::reference::WINE;
 
-/// The bucket of all of them.
-pub(crate) const BUCKET: &str = "forms";
-
-/// The sidecar on a model of this bucket, which asks for news all the time.
-pub(crate) async fn serve(s3: &S3Server, uri: &str, more: &[(&str, &str)]) -> Alone {
-    let settings = [("MODEL_URI", uri), ("MODEL_REFRESH_INTERVAL", "100ms")];
-    Alone::ready(s3, &[&settings[..], more].concat()).await
-}
-
-/// The answer to the first rows.
-pub(crate) async fn answer(alone: &Alone) -> Value {
-    alone.predict(9).await.json().unwrap()
-}
-
-/// Changes something at the source, and waits until what comes of it answers.
-pub(crate) async fn bump<T>(alone: &Alone, change: impl FnOnce() -> T) {
-    let swapped = "another version answers from now on";
-    let log = alone.process.log();
-    let mark = log.mark();
-    change();
-    let is_it = |line: &str| line.contains(swapped);
-    log.wait_for_line_after(mark, swapped, is_it).await.unwrap();
-}
-
-/// A manifest of these versions, each of one file of `tests/models`.
-pub(crate) fn manifest(current: &str, versions: &[(&str, &str)]) -> Vec<u8> {
-    let versions = versions.iter().map(|(name, file)| {
-        let bytes = model(file);
-        let digest = Digest::of(Sha256::new().chain_update(&bytes));
-        let file = json!({"path": "model.onnx", "size": bytes.len(), "sha256": digest.as_str()});
-        ((*name).to_owned(), json!({"files": [file]}))
-    });
-    let manifest = json!({
-        "format": "model-sidecar/1",
-        "current": current,
-        "versions": versions.collect::<Value>(),
-    });
-    manifest.to_string().into_bytes()
-}
-
 #[tokio::test]
-async fn a_manifest_is_followed_and_one_that_is_wrong_is_not() {
+async fn an_invalid_manifest_keeps_the_active_version() {
     let s3 = S3Server::start().await.unwrap();
     let versions = [("1", "wine-v1.onnx"), ("2", "wine-v2.onnx")];
     for (name, file) in versions {
@@ -73,7 +32,7 @@ async fn a_manifest_is_followed_and_one_that_is_wrong_is_not() {
 }
 
 #[tokio::test]
-async fn the_highest_number_of_a_repository_is_served() {
+async fn the_highest_folder_of_a_repository_is_served() {
     let s3 = S3Server::start().await.unwrap();
     s3.put(
         BUCKET,
@@ -90,7 +49,7 @@ async fn the_highest_number_of_a_repository_is_served() {
 }
 
 #[tokio::test]
-async fn a_compressed_model_is_served_and_followed() {
+async fn a_compressed_model_is_served_and_reloaded() {
     let s3 = S3Server::start().await.unwrap();
     let put = |file| {
         let plain = model(file);
@@ -106,14 +65,14 @@ async fn a_compressed_model_is_served_and_followed() {
     WINE.v2.check(&answer(&alone).await, 0..9);
 }
 
-/// The files of a model in tests/models/external.
+/// File of a model in `tests/models/external`.
 fn external(file: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/external");
     std::fs::read(folder.join(file)).unwrap()
 }
 
 #[tokio::test]
-async fn a_change_of_the_weights_alone_is_a_new_version() {
+async fn a_change_of_the_weights_is_a_new_version() {
     let s3 = S3Server::start().await.unwrap();
     for file in ["one-file.onnx", "one.bin"] {
         s3.put(BUCKET, &format!("sum/{file}"), external(file));
@@ -134,7 +93,7 @@ async fn a_change_of_the_weights_alone_is_a_new_version() {
     assert!(line.contains("the version that answers stays"), "{line}");
 }
 
-/// What the model makes of four ones.
+/// Output for four ones.
 async fn sum(alone: &Alone) -> Value {
     let input =
         json!({"inputs": [{"name": "x", "shape": [4], "datatype": "FP32", "data": [1, 1, 1, 1]}]});

@@ -1,4 +1,4 @@
-//! A model that is a file: mounted, in the function or in another layer.
+//! Models at `file://`: on a mounted file system, in the function or in another layer.
 
 use std::path::Path;
 
@@ -9,20 +9,20 @@ use sha2::{Digest as _, Sha256};
 use crate::support::{Alone, model, s3_with};
 use lab::reference::WINE;
 
-/// Puts a model in place as a copying tool does: beside it, and then under its name.
+/// Replaces a file atomically, by a rename.
 fn put(path: &Path, file: &str) {
     let beside = path.with_extension("new");
     std::fs::write(&beside, model(file)).unwrap();
     std::fs::rename(beside, path).unwrap();
 }
 
-/// The SHA-256 of a model.
+/// SHA-256 of a model.
 fn digest(file: &str) -> Digest {
     Digest::of(Sha256::new().chain_update(model(file)))
 }
 
 #[tokio::test]
-async fn a_file_is_served_and_followed_without_s3() {
+async fn a_file_is_served_and_reloaded_without_s3() {
     let mut s3 = s3_with("wine-v1.onnx").await;
     s3.down().await;
     let folder = tempfile::tempdir().unwrap();
@@ -43,7 +43,7 @@ async fn a_file_is_served_and_followed_without_s3() {
     let answer: Value = alone.predict(9).await.json().unwrap();
     WINE.v2.check(&answer, 0..9);
 
-    // Truncated in place, as a mapped file must not be: the model that answers is a copy.
+    // Truncating the file in place would break a memory-mapped model: the active version uses a copy.
     std::fs::File::create(&path).unwrap();
     let stays = "the version that answers stays";
     alone.process.wait_for(stays).await.unwrap();
@@ -52,7 +52,7 @@ async fn a_file_is_served_and_followed_without_s3() {
 }
 
 #[tokio::test]
-async fn a_file_whose_name_is_its_digest_is_used_where_it_lies() {
+async fn a_file_named_by_its_digest_is_not_copied() {
     let s3 = s3_with("wine-v1.onnx").await;
     let folder = tempfile::tempdir().unwrap();
     let name = format!("{}.onnx", digest("wine-v1.onnx"));
@@ -65,7 +65,7 @@ async fn a_file_whose_name_is_its_digest_is_used_where_it_lies() {
     let kept = alone.cache().join("files").join(&name);
     assert_eq!(std::fs::read_link(kept).unwrap(), path);
 
-    // A name that promises other bytes is a name like any other.
+    // A file whose bytes do not match the digest in its name is copied like any other.
     drop(alone);
     put(&path, "wine-v2.onnx");
     let alone = Alone::ready(&s3, &[("MODEL_URI", &uri)]).await;
@@ -77,7 +77,7 @@ async fn a_file_whose_name_is_its_digest_is_used_where_it_lies() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_there_is_named() {
+async fn a_missing_file_is_named() {
     let s3 = s3_with("wine-v1.onnx").await;
     let settings = [("MODEL_URI", "file:///nowhere/wine.onnx")];
     let alone = Alone::start(&s3, &settings);

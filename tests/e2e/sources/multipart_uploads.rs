@@ -1,21 +1,19 @@
-//! What `SeaweedFS` can do and the lab's own S3 cannot: objects that were uploaded in parts, and so have an `ETag` and
-//! perhaps a checksum that say nothing of the bytes together.
-//!
-//! The rest of the suite stands where its subject is, under `any_s3::with_every_s3`.
+//! Objects of multipart uploads, which the lab's S3 does not support: their `ETag`, and possibly their checksum, is not
+//! that of the whole object.
 
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use model_sidecar::source::Opened;
 
-use crate::sources::fetch::{Bench, KEY, SIZE, SPLIT, bytes};
 use crate::support::any_s3::AnyS3;
+use crate::support::download::{Download, KEY, SIZE, SPLIT, bytes};
 use crate::support::{self, Alone, Store as _, padded};
 use lab::reference::WINE;
 
-/// The least length of all parts but the last.
+/// Minimum length of every part except for the last.
 const PART: usize = 5 << 20;
 
-/// Uploads an object in parts, each with a checksum, and the whole with one of this type.
+/// Uploads an object in parts with checksums of the parts and a checksum of this type for the object.
 async fn upload(s3: &AnyS3, key: &str, bytes: &Bytes, checksum: ChecksumType) {
     let (client, bucket) = (s3.client(), s3.bucket());
     let algorithm = match checksum {
@@ -45,18 +43,18 @@ async fn upload(s3: &AnyS3, key: &str, bytes: &Bytes, checksum: ChecksumType) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_in_parts_is_fetched_whatever_its_checksum_is_of() {
+async fn a_multipart_upload_is_downloaded_with_either_checksum() {
     for checksum in [ChecksumType::Composite, ChecksumType::FullObject] {
         let s3 = AnyS3::seaweedfs().await;
         upload(&s3, KEY, &bytes(1), checksum.clone()).await;
-        let bench = Bench::on(s3, SPLIT);
-        let Opened::Object(object) = bench.source().open(None).await.unwrap() else {
+        let download = Download::on(s3, SPLIT);
+        let Opened::Object(object) = download.source().open(None).await.unwrap() else {
             panic!("nothing is known")
         };
-        // One that is composed of the parts' is none of the whole.
+        // A composite checksum does not cover the whole object.
         let whole = checksum == ChecksumType::FullObject;
         assert_eq!(object.checksum.is_some(), whole, "{:?}", object.checksum);
-        let (fetched, arrived) = bench.fetch().await.unwrap();
+        let (fetched, arrived) = download.fetch().await.unwrap();
         assert!(arrived == bytes(1), "{checksum:?}");
         assert_eq!(fetched.transferred, SIZE, "{checksum:?}");
         let etag = &fetched.identity.etag.0;
@@ -65,7 +63,7 @@ async fn an_upload_in_parts_is_fetched_whatever_its_checksum_is_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_was_uploaded_in_parts_answers() {
+async fn a_multipart_upload_is_served() {
     let s3 = AnyS3::seaweedfs().await;
     let model = padded("wine-v1.onnx", PART + 1000);
     upload(&s3, support::KEY, &model, ChecksumType::Composite).await;

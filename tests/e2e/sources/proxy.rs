@@ -1,4 +1,4 @@
-//! S3 and `CloudWatch` through a proxy, as `HTTPS_PROXY` and its like name it.
+//! S3 and `CloudWatch` through the proxy of `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY`.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::{Alone, BUCKET, KEY, model, s3_with};
 use lab::reference::WINE;
 
-/// A proxy that brings every caller to `port` of this machine, whatever host is asked for.
+/// Proxy that connects every client to `port` of this machine, for any requested host.
 struct Proxy {
     port: u16,
     seen: Arc<Mutex<BTreeSet<String>>>,
@@ -37,13 +37,13 @@ impl Proxy {
         format!("http://{user}127.0.0.1:{}", self.port)
     }
 
-    /// The first line of each request, and who asked.
+    /// Method, target and user of each request.
     fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().iter().cloned().collect()
     }
 }
 
-/// One caller: a tunnel, or requests that are handed on as they come.
+/// Serves one client: a tunnel, or forwarded requests.
 async fn relay(mut caller: TcpStream, port: u16, seen: Arc<Mutex<BTreeSet<String>>>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -80,13 +80,13 @@ async fn relay(mut caller: TcpStream, port: u16, seen: Arc<Mutex<BTreeSet<String
     let _ = copy_bidirectional(&mut caller, &mut far).await;
 }
 
-/// Who the lab's user is to a proxy.
+/// Credentials of the lab's user in `Proxy-Authorization`.
 fn basic() -> String {
     format!("Basic {}", BASE64_STANDARD.encode("lab:secret"))
 }
 
 #[tokio::test]
-async fn tls_goes_through_a_tunnel() {
+async fn https_uses_a_tunnel() {
     let s3 = S3Server::start_tls().await.unwrap();
     s3.put(BUCKET, KEY, model("wine-v1.onnx"));
     let folder = tempfile::tempdir().unwrap();
@@ -108,7 +108,7 @@ async fn tls_goes_through_a_tunnel() {
 }
 
 #[tokio::test]
-async fn requests_in_the_clear_are_handed_to_the_proxy() {
+async fn http_requests_are_sent_to_the_proxy() {
     let s3 = s3_with("wine-v1.onnx").await;
     let proxy = Proxy::to(s3.port()).await;
     let endpoint = format!("http://s3.{}", lab::tls::DOMAIN);
@@ -128,7 +128,7 @@ async fn requests_in_the_clear_are_handed_to_the_proxy() {
 }
 
 #[tokio::test]
-async fn metrics_go_through_the_proxy_as_well() {
+async fn metrics_use_the_proxy() {
     let s3 = s3_with("wine-v1.onnx").await;
     let cloudwatch = CloudWatch::start().await.unwrap();
     let proxy = Proxy::to(cloudwatch.port()).await;
@@ -157,7 +157,7 @@ async fn metrics_go_through_the_proxy_as_well() {
 }
 
 #[tokio::test]
-async fn what_is_near_or_excepted_is_asked_directly() {
+async fn loopback_and_no_proxy_hosts_are_direct() {
     let s3 = s3_with("wine-v1.onnx").await;
     let proxy = Proxy::to(s3.port()).await;
     let alone = Alone::ready(&s3, &[("ALL_PROXY", &proxy.url(""))]).await;
@@ -182,7 +182,7 @@ async fn what_is_near_or_excepted_is_asked_directly() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_does_not_answer_is_named() {
+async fn an_unreachable_proxy_is_named() {
     let s3 = s3_with("wine-v1.onnx").await;
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = nobody.local_addr().unwrap();

@@ -1,5 +1,6 @@
-//! What callers are told of the model's source: a short reason, without the names of buckets, keys, accounts, roles and
-//! paths. Those are in the log.
+//! Errors of the source in responses: a short reason without names of buckets, keys, accounts, roles and paths.
+//!
+//! The log has the details.
 
 use std::fmt::Write as _;
 
@@ -7,13 +8,13 @@ use http::Method;
 use lab::s3::{Rule, S3Server};
 use serde_json::json;
 
-use crate::sources::layouts::manifest;
+use crate::support::layout::manifest;
 use crate::support::{Alone, model, now_ms};
 
 const BUCKET: &str = "acme-prod-artifacts";
 const KEY: &str = "teams/riskdesk/scoring-net.onnx";
 const MANIFEST: &str = "teams/riskdesk/published.json";
-/// What no answer may hold: bucket, folder and file of the key, account, role, session, key and request.
+/// Strings that no response may contain: bucket, folder and file of the key, account, role, session, key and request.
 const SECRETS: [&str; 9] = [
     BUCKET,
     "riskdesk",
@@ -53,7 +54,7 @@ const POSTS: [&str; 5] = [
     "/v2/repository/models/wine/load",
 ];
 
-/// Sends every request there is, and returns all that was answered.
+/// Sends a request to every path, and returns all responses.
 async fn answers(alone: &Alone) -> String {
     let mut all = String::new();
     let get = PATHS.iter().map(|path| (Method::GET, path, Vec::new()));
@@ -77,8 +78,8 @@ async fn answers(alone: &Alone) -> String {
     all
 }
 
-/// Expects these words in what is answered, and nothing that is not for callers; the log has it.
-async fn told(alone: &Alone, words: &str, in_log: &str) {
+/// Asserts that responses contain `words` and none of [`SECRETS`], and that the log contains `in_log`.
+async fn assert_reported(alone: &Alone, words: &str, in_log: &str) {
     alone.process.wait_for(in_log).await.unwrap();
     let said = answers(alone).await;
     assert!(said.contains(words), "{words}: {said}");
@@ -104,7 +105,7 @@ fn error(status: u16, code: &str) -> Rule {
 }
 
 #[tokio::test]
-async fn what_s3_says_is_for_the_log() {
+async fn errors_of_s3_are_for_the_log() {
     let uri = format!("s3://{BUCKET}/{KEY}");
     for (status, code, words) in [
         (403, "AccessDenied", "access denied by S3 (403)"),
@@ -129,27 +130,27 @@ async fn what_s3_says_is_for_the_log() {
         let s3 = S3Server::start().await.unwrap();
         s3.fail(error(status, code));
         let alone = Alone::start(&s3, &variables(&uri));
-        told(&alone, words, "risk-role").await;
+        assert_reported(&alone, words, "risk-role").await;
     }
 }
 
 #[tokio::test]
-async fn a_model_that_is_active_says_no_more_when_its_source_fails() {
+async fn an_active_model_reveals_no_more() {
     let s3 = S3Server::start().await.unwrap();
     s3.put(BUCKET, KEY, model("wine-v1.onnx"));
     let uri = format!("s3://{BUCKET}/{KEY}");
     let alone = Alone::ready(&s3, &variables(&uri)).await;
     s3.fail(error(403, "AccessDenied"));
-    told(&alone, "access denied by S3 (403)", "risk-role").await;
+    assert_reported(&alone, "access denied by S3 (403)", "risk-role").await;
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_model_is_told_without_its_place() {
+async fn an_invalid_model_is_reported_without_its_key() {
     let uri = format!("s3://{BUCKET}/{KEY}");
     let s3 = S3Server::start().await.unwrap();
     s3.put(BUCKET, KEY, model("garbage.onnx"));
     let alone = Alone::start(&s3, &variables(&uri));
-    told(
+    assert_reported(
         &alone,
         "ONNX Runtime cannot load the model",
         "nothing is loaded",
@@ -159,46 +160,46 @@ async fn a_file_that_is_no_model_is_told_without_its_place() {
     let archive = format!("{uri}.zst");
     s3.put(BUCKET, &format!("{KEY}.zst"), "not an archive");
     let alone = Alone::start(&s3, &variables(&archive));
-    told(&alone, "cannot be decompressed", KEY).await;
+    assert_reported(&alone, "cannot be decompressed", KEY).await;
 }
 
 #[tokio::test]
-async fn a_manifest_that_cannot_be_followed_is_told_without_its_place() {
+async fn an_invalid_manifest_is_reported_without_its_key() {
     let uri = format!("s3://{BUCKET}/{MANIFEST}");
     let s3 = S3Server::start().await.unwrap();
     s3.put(BUCKET, MANIFEST, "{\"arn:aws\": 1}");
     let alone = Alone::start(&s3, &variables(&uri));
-    told(&alone, "the manifest cannot be followed", MANIFEST).await;
+    assert_reported(&alone, "the manifest cannot be followed", MANIFEST).await;
 
     s3.put(BUCKET, MANIFEST, manifest("1", &[("1", "wine-v1.onnx")]));
     s3.put(BUCKET, "teams/riskdesk/1/model.onnx", "other bytes");
-    told(&alone, "were promised", "riskdesk/1/model.onnx").await;
+    assert_reported(&alone, "were promised", "riskdesk/1/model.onnx").await;
 }
 
 #[tokio::test]
-async fn a_repository_without_a_version_is_told_without_its_folders() {
+async fn an_empty_repository_is_reported_without_its_folders() {
     let s3 = S3Server::start().await.unwrap();
     s3.put(BUCKET, "teams/riskdesk/notes.txt", "x");
     let uri = format!("s3://{BUCKET}/teams/");
     let alone = Alone::start(&s3, &variables(&uri));
-    told(&alone, "the repository has no version to serve", "riskdesk").await;
+    assert_reported(&alone, "the repository has no version to serve", "riskdesk").await;
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_read_is_told_without_its_path() {
+async fn a_missing_file_is_reported_without_its_path() {
     let s3 = S3Server::start().await.unwrap();
     let uri = "file:///mnt/riskdesk/scoring-net.onnx";
     let alone = Alone::start(&s3, &variables(uri));
-    told(&alone, "there is no such file", "riskdesk").await;
+    assert_reported(&alone, "there is no such file", "riskdesk").await;
 }
 
 #[tokio::test]
-async fn a_source_that_does_not_answer_is_told_without_its_address() {
+async fn an_unreachable_source_is_reported_without_its_address() {
     let mut s3 = S3Server::start().await.unwrap();
     s3.down().await;
     let uri = format!("s3://{BUCKET}/{KEY}");
     let alone = Alone::start(&s3, &variables(&uri));
-    told(&alone, "no connection to S3", BUCKET).await;
+    assert_reported(&alone, "no connection to S3", BUCKET).await;
     let said = answers(&alone).await;
     assert!(!said.contains(&s3.port().to_string()), "{said}");
 }

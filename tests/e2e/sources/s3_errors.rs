@@ -1,19 +1,19 @@
-//! What S3 refuses, as it says it, and what the user is told: the place, what is wrong, what helps.
+//! Error messages for the errors of S3: object, cause, remedy.
 
 use lab::credentials::REGION;
 use lab::s3::{Rule, S3Server};
 use model_sidecar::source::SourceError;
 
-use crate::sources::fetch::{BUCKET, KEY, source};
+use crate::support::download::{BUCKET, KEY, source};
 use crate::support::{Alone, error};
 
-/// Refused so, what is the error?
-async fn refused(rule: Rule) -> SourceError {
+/// Error for a response of S3.
+async fn error_for(rule: Rule) -> SourceError {
     let s3 = S3Server::start().await.unwrap();
     s3.fail(rule);
     let opened = source(&s3.url(), KEY).open(None).await;
     let Err(error) = opened else {
-        panic!("it was refused")
+        panic!("S3 returned an error")
     };
     assert!(
         error
@@ -24,16 +24,16 @@ async fn refused(rule: Rule) -> SourceError {
     error
 }
 
-/// Expects these words, in an error that stays.
-async fn lasting(rule: Rule, words: &[&str]) {
-    let error = refused(rule).await;
+/// Asserts the words of a permanent error.
+async fn permanent(rule: Rule, words: &[&str]) {
+    let error = error_for(rule).await;
     assert!(!error.is_transient() && !error.is_changed(), "{error}");
     assert_says(&error, words);
 }
 
-/// Expects these words, in an error that may pass.
+/// Asserts the words of a transient error.
 async fn transient(rule: Rule, words: &[&str]) {
-    let error = refused(rule).await;
+    let error = error_for(rule).await;
     assert!(error.is_transient(), "{error}");
     assert_says(&error, words);
 }
@@ -45,7 +45,7 @@ fn assert_says(error: &SourceError, words: &[&str]) {
     }
 }
 
-/// An error as S3 says it.
+/// Error response of S3.
 fn answer(status: u16, code: &str, message: &str) -> Rule {
     Rule::any().error(
         status,
@@ -56,12 +56,12 @@ fn answer(status: u16, code: &str, message: &str) -> Rule {
 }
 
 #[tokio::test]
-async fn a_key_of_kms_that_may_not_be_used_needs_a_permission() {
+async fn a_denied_kms_key_needs_a_permission() {
     let message = "User: arn:aws:sts::111122223333:assumed-role/fraud/fraud is not authorized to perform: \
                    kms:Decrypt on resource: arn:aws:kms:eu-central-1:111122223333:key/1234abcd because no \
                    identity-based policy allows the kms:Decrypt action";
     let rule = answer(403, "AccessDenied", message);
-    lasting(
+    permanent(
         rule,
         &[
             "the function's role needs kms:Decrypt",
@@ -73,7 +73,7 @@ async fn a_key_of_kms_that_may_not_be_used_needs_a_permission() {
 }
 
 #[tokio::test]
-async fn a_key_of_kms_that_cannot_be_used_is_said_with_its_state() {
+async fn an_unusable_kms_key_is_named_with_its_state() {
     for (code, message, words) in [
         (
             "KMS.DisabledException",
@@ -96,22 +96,22 @@ async fn a_key_of_kms_that_cannot_be_used_is_said_with_its_state() {
             "cannot be used: look at it",
         ),
     ] {
-        lasting(answer(400, code, message), &[words, code, message]).await;
+        permanent(answer(400, code, message), &[words, code, message]).await;
     }
 }
 
 #[tokio::test]
-async fn kms_that_is_busy_may_pass() {
+async fn kms_throttling_is_transient() {
     let rule = answer(400, "KMS.ThrottlingException", "Rate exceeded");
     transient(rule, &["the KMS key", "asked again", "Rate exceeded"]).await;
 }
 
 #[tokio::test]
-async fn what_is_denied_is_said_with_the_reason_that_s3_gives() {
+async fn access_denied_has_the_reason_of_s3() {
     let message = "User: kms-reader is not authorized to perform: s3:GetObject because no VPC endpoint policy allows \
                    the s3:GetObject action";
     let rule = answer(403, "AccessDenied", message);
-    lasting(
+    permanent(
         rule,
         &["needs s3:GetObject", "s3:ListBucket", "VPC endpoint policy"],
     )
@@ -119,15 +119,15 @@ async fn what_is_denied_is_said_with_the_reason_that_s3_gives() {
 }
 
 #[tokio::test]
-async fn an_archived_object_is_to_be_restored() {
+async fn an_archived_object_must_be_restored() {
     let message = "The operation is not valid for the object's storage class";
     let more = "<StorageClass>GLACIER</StorageClass>";
     let rule = Rule::any().error(403, "InvalidObjectState", message, more);
-    lasting(rule, &["archived: restore it", message]).await;
+    permanent(rule, &["archived: restore it", message]).await;
 }
 
 #[tokio::test]
-async fn a_bucket_elsewhere_is_said_with_its_region() {
+async fn a_bucket_in_another_region_is_named_with_its_region() {
     let message =
         "The bucket you are attempting to access must be addressed using the specified endpoint.";
     let here = format!("AWS_REGION is {REGION}");
@@ -139,18 +139,18 @@ async fn a_bucket_elsewhere_is_said_with_its_region() {
     for status in [301, 307] {
         let rule = answer(status, "PermanentRedirect", message);
         let rule = rule.header("x-amz-bucket-region", "eu-west-1");
-        lasting(rule, &expected).await;
+        permanent(rule, &expected).await;
     }
 
     let message = "The authorization header is malformed; the region 'eu-central-1' is wrong; expecting 'eu-west-1'";
     let code = "AuthorizationHeaderMalformed";
     let rule = Rule::any().error(400, code, message, "<Region>eu-west-1</Region>");
-    lasting(rule, &expected).await;
+    permanent(rule, &expected).await;
 
     let nameless = answer(301, "PermanentRedirect", message);
-    lasting(nameless, &["the bucket models is in another region", &here]).await;
+    permanent(nameless, &["the bucket models is in another region", &here]).await;
     let strange = Rule::any().error(400, code, message, "<Region>not a region</Region>");
-    let error = refused(strange).await.to_string();
+    let error = error_for(strange).await.to_string();
     assert!(
         error.contains("S3 refused the request") && !error.contains("not a region"),
         "{error}"
@@ -158,10 +158,10 @@ async fn a_bucket_elsewhere_is_said_with_its_region() {
 }
 
 #[tokio::test]
-async fn a_bucket_whose_reader_pays_is_not_for_a_sidecar() {
+async fn a_requester_pays_bucket_is_not_supported() {
     let message = "Access denied: the bucket is a Requester Pays bucket";
     let rule = answer(403, "AccessDenied", message);
-    lasting(
+    permanent(
         rule,
         &["pays for it", "copy the model to a bucket of your own"],
     )
@@ -169,22 +169,22 @@ async fn a_bucket_whose_reader_pays_is_not_for_a_sidecar() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_wrong_is_to_be_set() {
+async fn a_wrong_clock_must_be_set() {
     let message = "The difference between the request time and the current time is too large.";
     let rule = answer(403, "RequestTimeTooSkewed", message);
     transient(rule, &["clock is too far from S3's", "set the clock"]).await;
 }
 
 #[tokio::test]
-async fn credentials_that_have_expired_or_are_unknown_are_told_apart() {
+async fn expired_and_unknown_credentials_differ() {
     let rule = answer(400, "ExpiredToken", "The provided token has expired.");
-    lasting(rule, &["S3 refused the credentials: they have expired"]).await;
+    permanent(rule, &["S3 refused the credentials: they have expired"]).await;
     let rule = answer(
         403,
         "InvalidAccessKeyId",
         "The AWS Access Key Id you provided does not exist",
     );
-    lasting(
+    permanent(
         rule,
         &["S3 refused the credentials: access key, secret and session token"],
     )
@@ -192,13 +192,13 @@ async fn credentials_that_have_expired_or_are_unknown_are_told_apart() {
 }
 
 #[tokio::test]
-async fn any_other_refusal_of_the_request_is_said_with_the_words_of_s3() {
+async fn other_errors_have_the_message_of_s3() {
     let rule = answer(
         400,
         "InvalidBucketName",
         "The specified bucket is not valid.",
     );
-    lasting(
+    permanent(
         rule,
         &[
             "S3 refused the request",
@@ -207,14 +207,14 @@ async fn any_other_refusal_of_the_request_is_said_with_the_words_of_s3() {
     )
     .await;
     let endless = "very ".repeat(100_000);
-    let error = refused(answer(400, "InvalidRequest", &endless))
+    let error = error_for(answer(400, "InvalidRequest", &endless))
         .await
         .to_string();
     assert!(error.len() < 1000 && error.contains('…'), "{}", error.len());
 }
 
 #[tokio::test]
-async fn throttling_and_failures_of_s3_are_told_apart() {
+async fn throttling_and_server_errors_differ() {
     let rule = answer(503, "SlowDown", "Please reduce your request rate.");
     transient(
         rule,
@@ -249,11 +249,11 @@ async fn throttling_and_failures_of_s3_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_web_page_of_a_proxy_is_not_taken_for_the_word_of_s3() {
+async fn an_html_page_is_attributed_to_a_proxy() {
     let page = "<!DOCTYPE html>\n<html><body><h1>Access blocked</h1></body></html>";
     for status in [403, 404] {
         let rule = Rule::any().answer(status, "text/html; charset=utf-8", page);
-        lasting(
+        permanent(
             rule,
             &["a web page came instead", "a proxy", "AWS_ENDPOINT_URL"],
         )
@@ -264,9 +264,9 @@ async fn a_web_page_of_a_proxy_is_not_taken_for_the_word_of_s3() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_nobody_knows_is_said() {
+async fn an_unknown_host_is_named() {
     let s3 = S3Server::start().await.unwrap();
-    // A domain that never is (RFC 2606).
+    // A domain that never exists (RFC 2606).
     let nowhere = [("AWS_ENDPOINT_URL_S3", "http://s3.invalid:9000")];
     let alone = Alone::start(&s3, &nowhere);
     let said = alone.process.wait_for("nothing is loaded").await.unwrap();
@@ -285,7 +285,7 @@ async fn a_host_that_nobody_knows_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_that_may_not_be_listed_needs_another_permission() {
+async fn listing_a_repository_needs_another_permission() {
     let s3 = S3Server::start().await.unwrap();
     s3.fail(Rule::any().status(403, "AccessDenied"));
     let alone = Alone::start(&s3, &[("MODEL_URI", "s3://models/fraud/")]);

@@ -1,4 +1,4 @@
-//! S3 is away, slow to answer, broken, or says no.
+//! S3 is down, slow or denies access.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::support::{
 use lab::reference::WINE;
 
 with_every_s3!(
-    what_is_not_there_or_refused_is_said,
-    a_second_start_on_the_same_tmp_transfers_nothing,
+    missing_objects_and_wrong_credentials_are_named,
+    a_second_start_downloads_nothing,
 );
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_reason_is_answered_and_the_model_is_there_once_s3_is() {
+async fn requests_get_the_reason_until_s3_is_up() {
     let mut s3 = s3_with("wine-v1.onnx").await;
     s3.down().await;
     let lambda = lambda(&s3).start().await.unwrap();
@@ -67,7 +67,7 @@ fn assert_is_the_reason(message: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_answers_goes_on_while_s3_is_away() {
+async fn the_active_version_serves_while_s3_is_unavailable() {
     let mut s3 = s3_with("wine-v1.onnx").await;
     let alone = Alone::ready(&s3, &[("MODEL_REFRESH_INTERVAL", "100ms")]).await;
     s3.down().await;
@@ -89,7 +89,7 @@ async fn a_model_that_answers_goes_on_while_s3_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_first_byte_is_waited_for_by_the_request_itself() {
+async fn a_request_waits_for_a_slow_first_byte() {
     let s3 = s3_with("wine-v1.onnx").await;
     s3.fail(Rule::on("GET").latency(Duration::from_millis(300)));
     let lambda = lambda(&s3).env("MODEL_INIT_BUDGET", "1ms");
@@ -101,7 +101,7 @@ async fn a_slow_first_byte_is_waited_for_by_the_request_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_or_denied_is_said_with_what_to_do() {
+async fn missing_objects_and_permissions_are_named_with_a_remedy() {
     let empty = S3Server::start().await.unwrap();
     let no_bucket = ("S3 has no such bucket (404)", "there is no bucket models");
     expect(&empty, no_bucket).await;
@@ -119,7 +119,7 @@ async fn what_is_missing_or_denied_is_said_with_what_to_do() {
     expect(&s3, denied).await;
 }
 
-async fn what_is_not_there_or_refused_is_said(s3: AnyS3) {
+async fn missing_objects_and_wrong_credentials_are_named(s3: AnyS3) {
     let s3 = s3.holds("wine-v1.onnx").await;
     let nowhere = [("MODEL_URI", "s3://no-such-bucket/wine/model.onnx")];
     let no_bucket = (
@@ -145,7 +145,7 @@ async fn what_is_not_there_or_refused_is_said(s3: AnyS3) {
     }
 }
 
-/// Expects these words in the answer to a request, and those in the log.
+/// Asserts words in the response to a request, and words in the log.
 async fn expect(s3: &S3Server, words: (&str, &str)) {
     expect_of(s3, &[], words).await;
 }
@@ -157,7 +157,7 @@ async fn expect_of(s3: &impl Store, variables: &[(&str, &str)], (told, logged): 
     alone.process.wait_for(logged).await.unwrap();
 }
 
-/// What a request is answered while there is no model, once an attempt has been made.
+/// Error of a request after the first failed attempt to load the model.
 async fn reason(alone: &Alone) -> String {
     alone
         .process
@@ -170,7 +170,7 @@ async fn reason(alone: &Alone) -> String {
     error(&answer).to_owned()
 }
 
-async fn a_second_start_on_the_same_tmp_transfers_nothing(s3: AnyS3) {
+async fn a_second_start_downloads_nothing(s3: AnyS3) {
     let s3 = s3.holds("wine-v1.onnx").await;
     let first = lambda(&s3).start().await.unwrap();
     first.answer(&features(1)).await.unwrap();
@@ -185,7 +185,7 @@ async fn a_second_start_on_the_same_tmp_transfers_nothing(s3: AnyS3) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_start_takes_the_new_version_and_without_s3_the_last_one() {
+async fn a_second_start_loads_the_new_version_or_without_s3_the_last_one() {
     let mut s3 = s3_with("wine-v1.onnx").await;
     let first = lambda(&s3).start().await.unwrap();
     first.answer(&features(1)).await.unwrap();
@@ -210,7 +210,7 @@ async fn a_second_start_takes_the_new_version_and_without_s3_the_last_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_without_s3_serves_a_model_of_any_name() {
+async fn a_start_without_s3_serves_models_of_any_name() {
     for name in ["partial-wine", "partial-a1B2c3", "origins", "a.json"] {
         let mut s3 = s3_with("wine-v1.onnx").await;
         let cache = tempfile::tempdir().unwrap();
@@ -226,7 +226,7 @@ async fn a_start_without_s3_serves_a_model_of_any_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listing_whose_connection_dies_is_asked_for_again() {
+async fn a_listing_with_a_dead_connection_is_retried() {
     let s3 = S3Server::start().await.unwrap();
     s3.put(BUCKET, "wine/1/model.onnx", model("wine-v1.onnx"));
     let variables = [

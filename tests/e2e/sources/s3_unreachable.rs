@@ -1,4 +1,4 @@
-//! A VPC that has no way to S3 or `CloudWatch`: whoever connects there hears nothing, no refusal either.
+//! A VPC without a route to S3 or `CloudWatch`: connection attempts get no response.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{
 };
 use lab::reference::WINE;
 
-/// A function for which both are nowhere.
+/// Function without a route to S3 and `CloudWatch`.
 async fn function(nowhere: &Unroutable) -> Builder {
     let s3 = S3Server::start().await.unwrap();
     platform(&s3)
@@ -23,13 +23,13 @@ async fn function(nowhere: &Unroutable) -> Builder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn within_the_time_of_init_it_is_found_out_and_requests_are_told_what_is_likely_missing() {
+async fn the_cause_is_reported_within_init() {
     let nowhere = Link::unroutable().await.unwrap();
     let function = function(&nowhere).await.start().await.unwrap();
     let predict = http_event("POST", "/predict", &features(2));
     let ready = http_event("GET", "/v2/health/ready", &Value::Null);
     let host = nowhere.url().replace("http://", "");
-    // One waits for another attempt, and its time is over before that is; the other does not wait.
+    // A prediction waits for another attempt until its deadline; a readiness check does not wait.
     for event in [predict, ready] {
         let answer = function.answer(&event).await.unwrap();
         assert_eq!(answer["statusCode"], 503, "{answer}");
@@ -56,7 +56,7 @@ async fn within_the_time_of_init_it_is_found_out_and_requests_are_told_what_is_l
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn init_ends_with_its_budget_and_metrics_that_nobody_takes_are_in_the_log() {
+async fn init_ends_with_its_budget_and_metrics_go_to_the_log() {
     let nowhere = Link::unroutable().await.unwrap();
     let function = function(&nowhere)
         .await
@@ -74,10 +74,10 @@ async fn init_ends_with_its_budget_and_metrics_that_nobody_takes_are_in_the_log(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reset_environment_starts_from_its_cache_and_takes_the_new_version_later() {
+async fn start_after_a_reset_uses_the_cache_and_reloads_later() {
     let s3 = s3_with("wine-v1.onnx").await;
     let link = Link::to(([127, 0, 0, 1], s3.port()).into()).await.unwrap();
-    // Shorter than S3's client waits for an answer, let alone for three.
+    // Shorter than the read timeout of the S3 client.
     let function = platform(&s3)
         .env("AWS_ENDPOINT_URL_S3", link.url())
         .env("MODEL_REFRESH_INTERVAL", "24h")

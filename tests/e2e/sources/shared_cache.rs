@@ -1,5 +1,6 @@
-//! Several environments, each a process of its own, on one directory: they fetch the same and different versions at
-//! once, one is killed in the middle, and nobody ever has a wrong byte.
+//! Several processes that share a cache directory.
+//!
+//! They download the same and different versions in parallel. One process is killed, and no other reads a wrong byte.
 
 use std::fs;
 use std::path::Path;
@@ -12,25 +13,25 @@ use model_sidecar::clock::{SystemClock, Thaws};
 use model_sidecar::fetch::{self, Compression, PartLimits};
 use model_sidecar::source::Opened;
 
-use crate::sources::fetch::{BUCKET, MB, SIZE, bytes, promise, source};
+use crate::support::download::{BUCKET, MB, SIZE, bytes, expected, source};
 use crate::support::until;
 
-/// What a process is told by its environment.
+/// Environment variables of a process.
 const DIRECTORY: &str = "SHARED_CACHE_DIRECTORY";
 const SERVER: &str = "SHARED_CACHE_SERVER";
 const KEY: &str = "SHARED_CACHE_KEY";
 const SEED: &str = "SHARED_CACHE_SEED";
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a process that the test below starts"]
-async fn one_environment() {
-    let told = |name: &str| std::env::var(name).unwrap();
+#[ignore = "runs in the processes that the test below starts"]
+async fn one_process() {
+    let variable = |name: &str| std::env::var(name).unwrap();
     let settings = CacheSettings {
         is_shared: Some(true),
         ..CacheSettings::default()
     };
-    let cache = Cache::open_with(Path::new(&told(DIRECTORY)), &settings).unwrap();
-    let source = source(&told(SERVER), &told(KEY));
+    let cache = Cache::open_with(Path::new(&variable(DIRECTORY)), &settings).unwrap();
+    let source = source(&variable(SERVER), &variable(KEY));
     let Opened::Object(object) = fetch::open(&*source, &cache, None).await.unwrap() else {
         panic!("nothing is known")
     };
@@ -50,20 +51,21 @@ async fn one_environment() {
         clock: &SystemClock,
     };
     let fetched = fetch::fetch(request, context).await.unwrap();
-    let seed = told(SEED).parse().unwrap();
+    let seed = variable(SEED).parse().unwrap();
     assert!(fs::read(fetched.file.path()).unwrap() == bytes(seed));
 }
 
-struct Bench {
+struct SharedDirectory {
     s3: S3Server,
     directory: tempfile::TempDir,
 }
 
-impl Bench {
-    /// Starts an environment that fetches the file of this number.
+impl SharedDirectory {
+    /// Starts a process that downloads the file of this number.
     fn start(&self, seed: u64) -> Child {
         Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "shared_cache::one_environment"])
+            .args(["--ignored", "--exact"])
+            .arg("sources::shared_cache::one_process")
             .env(DIRECTORY, self.directory.path())
             .env(SERVER, self.s3.url())
             .env(KEY, key(seed))
@@ -80,7 +82,7 @@ impl Bench {
     fn assert_has(&self, seeds: &[u64]) {
         assert_eq!(self.has("files"), seeds.len());
         for seed in seeds {
-            let digest = promise(&bytes(*seed)).digest;
+            let digest = expected(&bytes(*seed)).digest;
             let file = self.directory.path().join(format!("files/{digest}.onnx"));
             assert!(fs::read(file).unwrap() == bytes(*seed), "{seed}");
         }
@@ -97,41 +99,45 @@ async fn succeeds(mut process: Child) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_fetch_the_same_and_other_versions_and_one_is_killed() {
-    let bench = Bench {
+async fn parallel_downloads_survive_a_killed_process() {
+    let shared = SharedDirectory {
         s3: S3Server::start().await.unwrap(),
         directory: tempfile::tempdir().unwrap(),
     };
     for seed in 1..=3 {
-        bench.s3.put(BUCKET, &key(seed), bytes(seed));
+        shared.s3.put(BUCKET, &key(seed), bytes(seed));
     }
-    // All are in the middle of their first part at the same time.
+    // All processes are in their first part at the same time.
     let (others, slow) = (Gate::new(), Gate::new());
     for (seed, gate) in [(1, &others), (2, &others), (3, &slow)] {
         let stalls = Rule::on("GET").key(&key(seed)).stall_after(MB / 2, gate);
-        bench.s3.fail(stalls);
+        shared.s3.fail(stalls);
     }
-    let processes = [1, 1, 2].map(|seed| bench.start(seed));
-    let mut killed = bench.start(3);
+    let processes = [1, 1, 2].map(|seed| shared.start(seed));
+    let mut killed = shared.start(3);
     // Three connections each.
     others.reached(3 * 3).await.unwrap();
     slow.reached(3).await.unwrap();
-    until("all write", || bench.has("partials") == 4).await;
-    assert_eq!(bench.has("files"), 0);
+    until("all write", || shared.has("partials") == 4).await;
+    assert_eq!(shared.has("files"), 0);
     others.open();
     for process in processes {
         succeeds(process).await;
     }
-    bench.assert_has(&[1, 2]);
+    shared.assert_has(&[1, 2]);
     killed.kill().unwrap();
     killed.wait().unwrap();
-    assert_eq!(bench.has("partials"), 1, "what it has left");
+    assert_eq!(shared.has("partials"), 1, "the partial download is left");
 
     slow.open();
-    let before = bench.s3.requests().len();
-    succeeds(bench.start(3)).await;
-    bench.assert_has(&[1, 2, 3]);
+    let before = shared.s3.requests().len();
+    succeeds(shared.start(3)).await;
+    shared.assert_has(&[1, 2, 3]);
     let sent = |request: &lab::s3::RequestRecord| request.sent;
-    assert!(bench.s3.requests()[before..].iter().map(sent).sum::<u64>() >= SIZE);
-    assert_eq!(bench.has("partials"), 1, "nobody else knows whose it is");
+    assert!(shared.s3.requests()[before..].iter().map(sent).sum::<u64>() >= SIZE);
+    assert_eq!(
+        shared.has("partials"),
+        1,
+        "the partial download is not adopted"
+    );
 }

@@ -1,8 +1,7 @@
-//! A bucket of either S3 that the tests have: the lab's own, or `SeaweedFS`, which no one here wrote.
+//! A bucket of the lab's S3 or of `SeaweedFS`, an independent implementation of S3.
 //!
-//! What needs no faults is shown on both, by the same functions ([`with_every_s3`]). Objects are put in by the
-//! SDK, and the counts of answers are the server's own. As in S3, a bucket keeps no versions
-//! until it is told to.
+//! Tests that inject no faults run on both ([`with_every_s3`]). The SDK uploads objects, and the servers count their
+//! responses. As in S3, a bucket keeps no versions unless versioning is enabled.
 
 use std::sync::Arc;
 
@@ -14,10 +13,10 @@ use lab::seaweedfs::SeaweedFs;
 
 use crate::support::{BUCKET, KEY, Store, model};
 
-/// Makes two tests of each function: on the lab's own S3, and on `SeaweedFS`.
+/// Declares two tests per function: on the lab's S3 and on `SeaweedFS`.
 macro_rules! with_every_s3 {
     ($($name:ident),+ $(,)?) => {
-        mod the_labs_s3 {
+        mod lab_s3 {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
                 super::$name(crate::support::any_s3::AnyS3::lab().await).await;
@@ -33,7 +32,7 @@ macro_rules! with_every_s3 {
 }
 pub(crate) use with_every_s3;
 
-/// A bucket that no other test knows, empty at first.
+/// Empty bucket that no other test uses.
 pub(crate) struct AnyS3 {
     server: Server,
     bucket: String,
@@ -65,7 +64,7 @@ impl AnyS3 {
         }
     }
 
-    /// With the model of this file under [`KEY`].
+    /// Uploads the model `file` to [`KEY`].
     pub(crate) async fn holds(self, file: &str) -> Self {
         self.put(KEY, model(file)).await;
         self
@@ -78,7 +77,7 @@ impl AnyS3 {
         }
     }
 
-    /// Stores an object; gives the id of its version where the bucket keeps them.
+    /// Uploads an object; returns its version id where versioning is enabled.
     pub(crate) async fn put(&self, key: &str, bytes: Bytes) -> Option<String> {
         let put = self.client().put_object().bucket(&self.bucket).key(key);
         let stored = put.body(bytes.into()).send().await.unwrap();
@@ -99,7 +98,7 @@ impl AnyS3 {
         }
     }
 
-    /// How many GETs were answered with `status`, once there are `at_least` so many.
+    /// Waits for `at_least` GET requests with this response status, and returns their number.
     pub(crate) async fn gets(&self, status: u16, at_least: u64) -> u64 {
         let s3 = match &self.server {
             Server::SeaweedFs(s3) => return s3.gets(&self.bucket, status, at_least).await.unwrap(),
@@ -109,12 +108,12 @@ impl AnyS3 {
             let gets = requests.iter().filter(|one| one.method == "GET");
             gets.filter(|one| one.status == Some(status)).count() as u64
         };
-        let wanted = format!("{at_least} GETs that are answered with {status}");
+        let wanted = format!("{at_least} GET requests with status {status}");
         let requests = s3.wait_for_requests(&wanted, |requests| count(requests) >= at_least);
         count(&requests.await.unwrap())
     }
 
-    /// How many were answered with a whole object, once there are `at_least` so many.
+    /// Waits for `at_least` downloads of whole objects, and returns their number.
     pub(crate) async fn transfers(&self, at_least: u64) -> u64 {
         self.gets(200, at_least).await
     }

@@ -80,7 +80,7 @@ async fn the_version_before_answers_again_and_stays_until_the_source_changes() {
 
 #[tokio::test]
 async fn inputs_on_which_the_version_before_fails_as_well_change_nothing() {
-    use Replayed::{Succeeded, Failed};
+    use Replayed::{Failed, Succeeded};
     for (mode, inputs, results) in [
         (Reload::Overlap, &[BAD; 3][..], vec![Failed; 3]),
         (
