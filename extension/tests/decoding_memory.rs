@@ -57,9 +57,9 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The size of a body in these tests.
+/// Size of a body in these tests.
 const BODY: usize = 4 * 1024 * 1024;
-/// What a refusal may take: the message, and what is read before the first row.
+/// Maximum memory of a rejection: its message, and the bytes that are read before the first row.
 const LITTLE: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug)]
