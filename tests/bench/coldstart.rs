@@ -47,17 +47,17 @@ pub(crate) struct Run<'a> {
     setting: &'a Setting,
     contender: Contender,
     model: &'a Model,
-    samples: Vec<Sample>,
+    samples: Vec<StartSample>,
 }
 
 impl Run<'_> {
     /// One value of each sample that has it.
-    fn values(&self, of: impl Fn(&Sample) -> Option<f64>) -> Vec<f64> {
+    fn values(&self, of: impl Fn(&StartSample) -> Option<f64>) -> Vec<f64> {
         self.samples.iter().filter_map(of).collect()
     }
 
     /// Median of a value; `None` if no sample has it.
-    fn median(&self, of: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
+    fn median(&self, of: impl Fn(&StartSample) -> Option<f64>) -> Option<f64> {
         let values = self.values(of);
         (!values.is_empty()).then(|| percentile(&values, 50.0))
     }

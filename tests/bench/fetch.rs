@@ -38,9 +38,9 @@ const OF_CURL: f64 = 0.97;
 /// Maximum memory above the idle process, in MB.
 const MEMORY: f64 = 16.0;
 
-/// Transfer, as reported by a program.
+/// TransferReport, as reported by a program.
 #[derive(Debug, Deserialize)]
-struct Transfer {
+struct TransferReport {
     bytes: usize,
     seconds: f64,
     cpu_seconds: f64,
@@ -83,10 +83,12 @@ async fn cost(
         ours.push(programs.sidecar(&s3, &s3.url(), None).await?);
         theirs.push(programs.crt(&s3).await?);
     }
-    let cpu = |transfers: &[Transfer]| median(transfers, |one| one.cpu_seconds / gigabytes(one));
-    let grown =
-        |transfers: &[Transfer]| median(transfers, |one| (one.peak_kb - one.idle_kb) / 1024.0);
-    let seconds = |transfers: &[Transfer]| median(transfers, |one| one.seconds);
+    let cpu =
+        |transfers: &[TransferReport]| median(transfers, |one| one.cpu_seconds / gigabytes(one));
+    let grown = |transfers: &[TransferReport]| {
+        median(transfers, |one| (one.peak_kb - one.idle_kb) / 1024.0)
+    };
+    let seconds = |transfers: &[TransferReport]| median(transfers, |one| one.seconds);
     let crt = cpu(&theirs);
     figures.add("loopback: AWS CRT", crt, "CPU s/GB");
     figures.add_with_goal(
@@ -166,7 +168,7 @@ impl Programs {
         s3: &S3Server,
         url: &str,
         authorities: Option<&Path>,
-    ) -> Result<Transfer> {
+    ) -> Result<TransferReport> {
         let folder = tempfile::tempdir()?;
         let mut command = Command::new(&self.fetcher);
         command
@@ -178,7 +180,7 @@ impl Programs {
         transfer(command).await
     }
 
-    async fn crt(&self, s3: &S3Server) -> Result<Transfer> {
+    async fn crt(&self, s3: &S3Server) -> Result<TransferReport> {
         let folder = tempfile::tempdir()?;
         let mut command = Command::new(&self.python);
         command
@@ -191,7 +193,7 @@ impl Programs {
 }
 
 /// Runs a program that downloads the object, and parses its report.
-async fn transfer(mut command: Command) -> Result<Transfer> {
+async fn transfer(mut command: Command) -> Result<TransferReport> {
     let output = command.stderr(Stdio::inherit()).output().await;
     let output = output.with_context(|| format!("cannot run {:?}", command.as_std()))?;
     ensure!(
@@ -202,7 +204,7 @@ async fn transfer(mut command: Command) -> Result<Transfer> {
     );
     let last = String::from_utf8(output.stdout)?;
     let last = last.lines().last().context("no output")?;
-    let transfer: Transfer = serde_json::from_str(last)?;
+    let transfer: TransferReport = serde_json::from_str(last)?;
     ensure!(
         transfer.bytes == LENGTH,
         "{} bytes were transferred",
@@ -262,12 +264,12 @@ fn noise() -> Bytes {
     blocks.take(LENGTH).collect::<Vec<u8>>().into()
 }
 
-fn median(transfers: &[Transfer], of: impl Fn(&Transfer) -> f64) -> f64 {
+fn median(transfers: &[TransferReport], of: impl Fn(&TransferReport) -> f64) -> f64 {
     let values: Vec<f64> = transfers.iter().map(of).collect();
     percentile(&values, 50.0)
 }
 
-fn gigabytes(transfer: &Transfer) -> f64 {
+fn gigabytes(transfer: &TransferReport) -> f64 {
     megabytes(transfer.bytes) / 1000.0
 }
 

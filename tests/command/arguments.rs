@@ -20,23 +20,23 @@ pub(crate) struct Lab {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a function and a layer, and answer invocations
-    Serve(Box<Serve>),
+    Serve(Box<ServeArguments>),
     /// Show the environments
-    Status(Server),
+    Status(ServerArguments),
     /// Freeze environments, as Lambda does between invocations
-    Freeze(Freeze),
+    Freeze(FreezeArguments),
     /// Thaw frozen environments
-    Thaw(Target),
+    Thaw(TargetArguments),
     /// End the processes of environments as after a failure: /tmp is kept, the next invocation
     /// begins with an Init
-    Reset(End),
+    Reset(EndArguments),
     /// Shut down environments; without a number, all of them and the server
-    Shutdown(End),
+    Shutdown(EndArguments),
 }
 
 /// Function, layer and platform settings.
 #[derive(Debug, Args)]
-pub(crate) struct Serve {
+pub(crate) struct ServeArguments {
     /// The layer's folder, mounted at /opt; its extensions are in DIR/extensions
     #[arg(long, value_name = "DIR", value_parser = folder)]
     pub(crate) layer: Option<PathBuf>,
@@ -88,7 +88,7 @@ const DEFAULT_PORT: u16 = 9000;
 
 /// Server to connect to.
 #[derive(Debug, Args)]
-pub(crate) struct Server {
+pub(crate) struct ServerArguments {
     /// Port of `lab serve`
     #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
@@ -96,27 +96,27 @@ pub(crate) struct Server {
 
 /// Environments to act on.
 #[derive(Debug, Args)]
-pub(crate) struct Target {
+pub(crate) struct TargetArguments {
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) server: ServerArguments,
     /// Number of the environment, shown by `lab status`; default: all
     #[arg(long, value_name = "N")]
     pub(crate) environment: Option<usize>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Freeze {
+pub(crate) struct FreezeArguments {
     #[command(flatten)]
-    pub(crate) target: Target,
+    pub(crate) target: TargetArguments,
     /// Let this much time pass, then thaw; takes no real time unless the clock is real
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub(crate) time: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct End {
+pub(crate) struct EndArguments {
     #[command(flatten)]
-    pub(crate) target: Target,
+    pub(crate) target: TargetArguments,
     /// Reason in SHUTDOWN; default: failure for a reset, spindown for a shutdown
     #[arg(long, value_enum)]
     pub(crate) reason: Option<Reason>,

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::arguments::{End, Freeze, Target};
+use crate::arguments::{EndArguments, FreezeArguments, TargetArguments};
 use crate::status;
 
 pub(crate) async fn status(port: u16) -> anyhow::Result<()> {
@@ -20,24 +20,24 @@ pub(crate) async fn status(port: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) async fn freeze(freeze: &Freeze) -> anyhow::Result<()> {
+pub(crate) async fn freeze(freeze: &FreezeArguments) -> anyhow::Result<()> {
     let time = freeze.time.map(|time| ("for_ms", milliseconds(time)));
     act("freeze", &freeze.target, time).await
 }
 
-pub(crate) async fn thaw(target: &Target) -> anyhow::Result<()> {
+pub(crate) async fn thaw(target: &TargetArguments) -> anyhow::Result<()> {
     act("thaw", target, None).await
 }
 
-pub(crate) async fn reset(reset: &End) -> anyhow::Result<()> {
+pub(crate) async fn reset(reset: &EndArguments) -> anyhow::Result<()> {
     act("reset", &reset.target, reason(reset)).await
 }
 
-pub(crate) async fn shutdown(shutdown: &End) -> anyhow::Result<()> {
+pub(crate) async fn shutdown(shutdown: &EndArguments) -> anyhow::Result<()> {
     act("shutdown", &shutdown.target, reason(shutdown)).await
 }
 
-fn reason(end: &End) -> Option<(&'static str, String)> {
+fn reason(end: &EndArguments) -> Option<(&'static str, String)> {
     let reason = lab::lambda::ShutdownReason::from(end.reason?);
     Some(("reason", reason.to_string()))
 }
@@ -48,7 +48,7 @@ fn milliseconds(time: Duration) -> String {
 
 async fn act(
     action: &str,
-    target: &Target,
+    target: &TargetArguments,
     more: Option<(&'static str, String)>,
 ) -> anyhow::Result<()> {
     let environment = target

@@ -8,7 +8,7 @@ use lab::lambda::{Builder, Function};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::arguments::Serve;
+use crate::arguments::ServeArguments;
 use crate::server::ControlServer;
 use crate::{follow, links};
 
@@ -45,7 +45,7 @@ pub(crate) async fn run(mut arguments: Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn builder(arguments: &Serve, no_layer: &std::path::Path) -> Builder {
+fn builder(arguments: &ServeArguments, no_layer: &std::path::Path) -> Builder {
     let layer = arguments.layer.as_deref().unwrap_or(no_layer);
     let mut builder = Function::of(layer, &arguments.function)
         .handler(&arguments.handler)

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::lambda::Lambda;
 use crate::story::Story;
 use crate::traffic::ResponseTally;
-use crate::wine::{Prediction, Reference, Wines, cultivar};
+use crate::wine::{Prediction, Predictions, Wines, cultivar};
 
 /// Wines shown individually, one of each cultivar.
 const SHOWN: [usize; 3] = [0, 62, 142];
@@ -113,7 +113,7 @@ impl Demo {
 }
 
 /// Number of wines for which scikit-learn's model finds the true cultivar.
-fn right(reference: &Reference) -> usize {
+fn right(reference: &Predictions) -> usize {
     let labels = reference.labels.iter().enumerate();
     labels
         .filter(|(wine, label)| cultivar(*wine) == **label)

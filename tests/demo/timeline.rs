@@ -56,11 +56,11 @@ impl Ready {
 
     fn bars(&self) -> Vec<Bar> {
         let one_after_the_other = [
-            ("read the configuration", self.configure_ms),
-            ("bind, build clients", self.build_ms),
+            ("read configuration", self.configure_ms),
+            ("bind, create clients", self.build_ms),
             ("search the cache", self.cache_ms),
-            ("ask S3", self.ask_ms),
-            ("fetch the model", self.fetch_ms),
+            ("poll S3", self.ask_ms),
+            ("download the model", self.fetch_ms),
             ("load the model", self.load_ms),
         ];
         let mut begins = 0.0;
@@ -97,7 +97,7 @@ impl Ready {
             story.row(&format!("{:<21} {drawn:<CELLS$} {lasts:>10}", bar.name));
         }
         let total = format!("{:.1} ms", self.total_ms);
-        story.row(&format!("{:<21} {:<CELLS$} {total:>10}", "in all", ""));
+        story.row(&format!("{:<21} {:<CELLS$} {total:>10}", "total", ""));
     }
 }
 

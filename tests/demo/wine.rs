@@ -17,13 +17,13 @@ const TOLERANCE: f64 = 1e-5;
 #[derive(Deserialize)]
 pub(crate) struct Wines {
     pub(crate) rows: Vec<Vec<f64>>,
-    pub(crate) v1: Reference,
-    pub(crate) v2: Reference,
+    pub(crate) v1: Predictions,
+    pub(crate) v2: Predictions,
 }
 
 /// Predictions of scikit-learn, row by row.
 #[derive(Deserialize)]
-pub(crate) struct Reference {
+pub(crate) struct Predictions {
     pub(crate) labels: Vec<usize>,
     pub(crate) probabilities: Vec<[f64; 3]>,
 }
@@ -79,7 +79,7 @@ impl Prediction {
 
     /// Compares the response for these wines with scikit-learn's predictions; returns the largest
     /// difference of a probability.
-    pub(crate) fn compare(&self, reference: &Reference, wines: &[usize]) -> Result<f64> {
+    pub(crate) fn compare(&self, reference: &Predictions, wines: &[usize]) -> Result<f64> {
         let counts = [self.prediction.len(), self.probabilities.len()];
         ensure!(
             counts == [wines.len(); 2],

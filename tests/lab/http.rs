@@ -88,11 +88,11 @@ impl HttpResponse {
 /// A client of one server that opens a connection for each request.
 #[derive(Clone, Debug)]
 pub struct Client {
-    target: Target,
+    target: Endpoint,
 }
 
 #[derive(Clone, Debug)]
-enum Target {
+enum Endpoint {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
@@ -101,14 +101,14 @@ impl Client {
     /// Client of a server on a port of 127.0.0.1.
     #[must_use]
     pub fn tcp(port: u16) -> Self {
-        let target = Target::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let target = Endpoint::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         Self { target }
     }
 
     /// Client of a server on a Unix socket.
     #[must_use]
     pub fn unix(path: impl AsRef<Path>) -> Self {
-        let target = Target::Unix(path.as_ref().to_owned());
+        let target = Endpoint::Unix(path.as_ref().to_owned());
         Self { target }
     }
 
@@ -143,18 +143,18 @@ impl Client {
     pub async fn connect(&self) -> Result<Connection, CallError> {
         let failed = |source| CallError::Connect {
             to: match &self.target {
-                Target::Tcp(address) => address.to_string(),
-                Target::Unix(path) => path.display().to_string(),
+                Endpoint::Tcp(address) => address.to_string(),
+                Endpoint::Unix(path) => path.display().to_string(),
             },
             source,
         };
         match &self.target {
-            Target::Tcp(address) => {
+            Endpoint::Tcp(address) => {
                 let stream = TcpStream::connect(address).await.map_err(failed)?;
                 stream.set_nodelay(true).map_err(failed)?;
                 Connection::over(stream).await
             }
-            Target::Unix(path) => {
+            Endpoint::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(failed)?;
                 Connection::over(stream).await
             }

@@ -6,7 +6,7 @@ use std::fs;
 /// Maximum length of a process's name in the kernel.
 const NAME_LENGTH: usize = 15;
 
-struct Process {
+struct ProcessStat {
     parent: i32,
     name: String,
     state: RunState,
@@ -68,7 +68,7 @@ pub(crate) fn peak_resident_bytes(pid: i32) -> u64 {
     kilobytes.unwrap_or_default() * 1024
 }
 
-fn descendants(root: i32) -> BTreeMap<i32, Process> {
+fn descendants(root: i32) -> BTreeMap<i32, ProcessStat> {
     let mut found = BTreeMap::new();
     let mut to_visit = vec![root];
     while let Some(parent) = to_visit.pop() {
@@ -107,19 +107,19 @@ fn started_by_any_thread(parent: i32) -> Vec<i32> {
         .collect()
 }
 
-fn read(pid: i32) -> Option<Process> {
+fn read(pid: i32) -> Option<ProcessStat> {
     parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Parses `pid (name) state parent …`; the name may contain any character, brackets too. A zombie
 /// counts as exited.
-fn parse(stat: &str) -> Option<Process> {
+fn parse(stat: &str) -> Option<ProcessStat> {
     let (before, after) = stat.rsplit_once(')')?;
     let (_, name) = before.split_once('(')?;
     let mut fields = after.split_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    (state != "Z").then(|| Process {
+    (state != "Z").then(|| ProcessStat {
         parent,
         name: name.to_owned(),
         state: if state == "T" {

@@ -19,12 +19,12 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
-struct Answer {
+struct RawResponse {
     head: String,
     body: String,
 }
 
-impl Answer {
+impl RawResponse {
     fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
@@ -33,7 +33,12 @@ impl Answer {
     }
 }
 
-fn call(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> std::io::Result<Answer> {
+fn call(
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> std::io::Result<RawResponse> {
     let address = std::env::var("AWS_LAMBDA_RUNTIME_API").map_err(std::io::Error::other)?;
     let mut stream = TcpStream::connect(&address)?;
     let mut extra = String::new();
@@ -50,7 +55,7 @@ fn call(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> std::
     while reader.read_line(&mut head)? > 2 {}
     let mut body = String::new();
     reader.read_to_string(&mut body)?;
-    Ok(Answer { head, body })
+    Ok(RawResponse { head, body })
 }
 
 /// Value of a top-level string or number field, sufficient for the events of these tests.

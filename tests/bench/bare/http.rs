@@ -81,7 +81,7 @@ pub(crate) fn serve(mut answer: impl FnMut(&Value) -> Result<Value>) -> Result<(
     }
 }
 
-struct Answer<S> {
+struct ResponseHead<S> {
     status: u16,
     length: usize,
     request_id: String,
@@ -89,7 +89,12 @@ struct Answer<S> {
 }
 
 /// Sends a request and reads the status and headers of the response.
-fn ask<S: Stream>(mut stream: S, what: &str, authority: &str, body: &str) -> Result<Answer<S>> {
+fn ask<S: Stream>(
+    mut stream: S,
+    what: &str,
+    authority: &str,
+    body: &str,
+) -> Result<ResponseHead<S>> {
     let length = body.len();
     let request = format!(
         "{what} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
@@ -99,7 +104,7 @@ fn ask<S: Stream>(mut stream: S, what: &str, authority: &str, body: &str) -> Res
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|word| word.parse().ok());
-    let mut answer = Answer {
+    let mut answer = ResponseHead {
         status: status.context("no status")?,
         length: 0,
         request_id: String::new(),

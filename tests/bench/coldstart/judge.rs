@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 
 use super::contenders::{ColdstartArtifacts, Contender};
 use super::models::Model;
-use super::{Run, Sample};
+use super::{Run, StartSample};
 use crate::figures::{Figures, Goal};
 
 /// Maximum ratio to the bare program's time, on loopback.
@@ -56,7 +56,7 @@ pub(super) fn figures(
 }
 
 fn loopback(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()> {
-    let of = |contender, number: fn(&Sample) -> Option<f64>| {
+    let of = |contender, number: fn(&StartSample) -> Option<f64>| {
         median(runs, "loopback", contender, model, number)
     };
     let label = model.label;
@@ -114,7 +114,7 @@ fn loopback(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()
 }
 
 fn link(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()> {
-    let of = |contender, number: fn(&Sample) -> Option<f64>| {
+    let of = |contender, number: fn(&StartSample) -> Option<f64>| {
         median(runs, "link", contender, model, number)
     };
     let label = model.label;
@@ -147,7 +147,7 @@ fn median(
     setting: &str,
     contender: Contender,
     model: &Model,
-    number: fn(&Sample) -> Option<f64>,
+    number: fn(&StartSample) -> Option<f64>,
 ) -> Result<f64> {
     let mut these = runs.iter().filter(|run| {
         run.setting.name == setting && run.contender == contender && run.model.name == model.name
@@ -163,7 +163,7 @@ fn median(
     clippy::unnecessary_wraps,
     reason = "same signature as the optional values"
 )]
-fn ready(sample: &Sample) -> Option<f64> {
+fn ready(sample: &StartSample) -> Option<f64> {
     Some(sample.ready)
 }
 
@@ -171,7 +171,7 @@ fn ready(sample: &Sample) -> Option<f64> {
     clippy::unnecessary_wraps,
     reason = "same signature as the optional values"
 )]
-fn answer(sample: &Sample) -> Option<f64> {
+fn answer(sample: &StartSample) -> Option<f64> {
     Some(sample.answer)
 }
 
@@ -179,7 +179,7 @@ fn answer(sample: &Sample) -> Option<f64> {
     clippy::unnecessary_wraps,
     reason = "same signature as the optional values"
 )]
-fn anonymous(sample: &Sample) -> Option<f64> {
+fn anonymous(sample: &StartSample) -> Option<f64> {
     Some(sample.anonymous_mb)
 }
 
@@ -187,10 +187,10 @@ fn anonymous(sample: &Sample) -> Option<f64> {
     clippy::unnecessary_wraps,
     reason = "same signature as the optional values"
 )]
-fn peak(sample: &Sample) -> Option<f64> {
+fn peak(sample: &StartSample) -> Option<f64> {
     Some(sample.peak_mb)
 }
 
-fn total(sample: &Sample) -> Option<f64> {
+fn total(sample: &StartSample) -> Option<f64> {
     sample.phases.get("total").copied()
 }

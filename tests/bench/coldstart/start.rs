@@ -20,7 +20,7 @@ use lab::soak::usage::Usage;
 /// One cold start, and the start after it in the same environment. Times are in milliseconds since
 /// the call that created the environment.
 #[derive(Debug)]
-pub(super) struct Sample {
+pub(super) struct StartSample {
     /// Time to the first correct response.
     pub(super) answer: f64,
     /// Time to the API call that ends Init.
@@ -53,7 +53,7 @@ pub(super) async fn measure(
     contender: Contender,
     model: &Model,
     artifacts: &ColdstartArtifacts,
-) -> Result<Sample> {
+) -> Result<StartSample> {
     let s3 = &setting.s3;
     let tmp = Arc::new(TempDir::new()?);
     std::fs::write(tmp.path().join(AUTHORITIES), network::authorities(s3))?;
@@ -104,7 +104,7 @@ pub(super) async fn measure(
         _ => Some(again(&function, model, s3).await?),
     };
     function.shutdown().await;
-    Ok(Sample {
+    Ok(StartSample {
         answer: milliseconds(answered),
         ready: milliseconds(ready),
         after_last_byte: last_byte.map(|last| milliseconds(ready) - milliseconds(last)),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::contenders::{Contender, Setting};
 use super::models::{MAX_TURNS, Model};
-use super::{Run, Sample};
+use super::{Run, StartSample};
 use crate::figures::percentile;
 
 /// Bytes of a megabyte, as used for files and transfers.
@@ -57,17 +57,17 @@ pub(super) fn print(settings: &[Setting], models: &[Model], runs: &[Run<'_>]) {
 }
 
 fn row(run: &Run<'_>) {
-    let both = |of: fn(&Sample) -> f64| {
+    let both = |of: fn(&StartSample) -> f64| {
         let values = run.values(|sample| Some(of(sample)));
         let (median, least) = (percentile(&values, 50.0), percentile(&values, 0.0));
         format!("{median:.0} ({least:.0})")
     };
-    let one = |of: &dyn Fn(&Sample) -> Option<f64>, digits: usize| {
+    let one = |of: &dyn Fn(&StartSample) -> Option<f64>, digits: usize| {
         run.median(of)
             .map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
     };
-    let second = |sample: &Sample| sample.second.as_ref().map(|second| second.answer);
-    let again = |sample: &Sample| sample.second.as_ref().map(|second| second.fetched / MB);
+    let second = |sample: &StartSample| sample.second.as_ref().map(|second| second.answer);
+    let again = |sample: &StartSample| sample.second.as_ref().map(|second| second.fetched / MB);
     println!(
         "{:8} {:10} {:>16} {:>16} {:>10} {:>9} {:>9} {:>9} {:>10} {:>10}",
         run.model.label,

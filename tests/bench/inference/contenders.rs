@@ -106,7 +106,7 @@ impl InferenceArtifacts {
 }
 
 /// A server and its address.
-pub(super) struct Server {
+pub(super) struct ServerProcess {
     pub(super) name: &'static str,
     pub(super) process: Process,
     pub(super) addresses: Vec<Address>,
@@ -118,7 +118,7 @@ pub(super) struct Server {
 pub(super) async fn sidecar(
     artifacts: &InferenceArtifacts,
     subjects: &[Subject],
-) -> Result<Server> {
+) -> Result<ServerProcess> {
     let (port, folder) = (Port::lease()?, folder()?);
     let socket = folder.path().join("socket");
     let models = subjects.iter().map(|one| {
@@ -137,7 +137,7 @@ pub(super) async fn sidecar(
         .env("MODEL_REFRESH_INTERVAL", "1h")
         .start()?;
     process.wait_for(" ready ").await?;
-    Ok(Server {
+    Ok(ServerProcess {
         name: "sidecar",
         process,
         addresses: vec![Address::Unix(socket), Address::Tcp(port.number())],
@@ -147,7 +147,7 @@ pub(super) async fn sidecar(
 }
 
 /// `FastAPI` on uvicorn, with a process per CPU.
-pub(super) fn fastapi(artifacts: &InferenceArtifacts) -> Result<Server> {
+pub(super) fn fastapi(artifacts: &InferenceArtifacts) -> Result<ServerProcess> {
     let workers = std::thread::available_parallelism()?.to_string();
     let arguments = ["uvicorn", "fastapi_server:app", "--host", "127.0.0.1"];
     let more = [
@@ -166,7 +166,7 @@ pub(super) fn fastapi(artifacts: &InferenceArtifacts) -> Result<Server> {
 }
 
 /// `BentoML`, with a process per CPU; `None` if it could not be installed.
-pub(super) fn bentoml(artifacts: &InferenceArtifacts) -> Result<Option<Server>> {
+pub(super) fn bentoml(artifacts: &InferenceArtifacts) -> Result<Option<ServerProcess>> {
     if !artifacts.made.join("bentoml/bentoml").is_dir() {
         return Ok(None);
     }
@@ -185,7 +185,7 @@ fn python_server(
     name: &'static str,
     packages: &str,
     arguments: &[&str],
-) -> Result<Server> {
+) -> Result<ServerProcess> {
     let (port, folder) = (Port::lease()?, folder()?);
     let path = artifacts.made.join(packages);
     let sources = artifacts.root.join("tests/bench/inference");
@@ -210,7 +210,7 @@ fn python_server(
         .env("WORKERS", std::thread::available_parallelism()?.to_string())
         .start()?;
     let address = Address::Tcp(port.number());
-    Ok(Server {
+    Ok(ServerProcess {
         name,
         process,
         addresses: vec![address],
@@ -234,7 +234,7 @@ pub(super) fn folder() -> Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("bench").tempdir()?)
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     /// Stops the process in order: the workers of Python's servers would outlive a killed parent.
     fn drop(&mut self) {
         let _ = self.process.signal(Signal::SIGTERM);
@@ -245,7 +245,7 @@ impl Drop for Server {
     }
 }
 
-impl Server {
+impl ServerProcess {
     /// Waits until the response is correct.
     pub(super) fn wait(&self, subject: &Subject) -> Result<()> {
         let started = Instant::now();

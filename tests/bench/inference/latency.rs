@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::client::{Address, Client};
-use super::contenders::{Bare, Server};
+use super::contenders::{Bare, ServerProcess};
 use super::echo::Echo;
 use super::subject::Subject;
 use super::{BARE, ECHO, RARE, Subjects, TCP, Times, UNIX, UNIX_JSON};
@@ -34,13 +34,13 @@ const SELDOM: Pace = Pace {
 };
 
 /// A caller with an open connection that repeats one request.
-struct Caller {
+struct TimedCaller {
     times: Times,
     client: Client,
     request: Vec<u8>,
 }
 
-impl Caller {
+impl TimedCaller {
     fn new(
         subject: &Subject,
         contender: &'static str,
@@ -85,9 +85,9 @@ impl Pace {
 /// infrequent.
 pub(super) fn measure(
     subjects: &Subjects,
-    sidecar: &Server,
+    sidecar: &ServerProcess,
     bare: &mut Bare,
-    others: &[(&'static str, Server)],
+    others: &[(&'static str, ServerProcess)],
     calls: usize,
 ) -> Result<Vec<Times>> {
     let [unix, tcp] = &sidecar.addresses[..] else {
@@ -101,15 +101,20 @@ pub(super) fn measure(
     };
     let small = &subjects.small;
     let plain = small.plain("/models/small/predict");
-    let all_of_small = |echo: &Echo| -> Result<Vec<Caller>> {
+    let all_of_small = |echo: &Echo| -> Result<Vec<TimedCaller>> {
         let mut callers = vec![
-            Caller::new(small, ECHO, &echo.address(), plain.clone())?,
-            Caller::new(small, UNIX, unix, plain.clone())?,
-            Caller::new(small, TCP, tcp, plain.clone())?,
+            TimedCaller::new(small, ECHO, &echo.address(), plain.clone())?,
+            TimedCaller::new(small, UNIX, unix, plain.clone())?,
+            TimedCaller::new(small, TCP, tcp, plain.clone())?,
         ];
         for (name, server) in others {
             let request = small.plain("/predict");
-            callers.push(Caller::new(small, name, &server.addresses[0], request)?);
+            callers.push(TimedCaller::new(
+                small,
+                name,
+                &server.addresses[0],
+                request,
+            )?);
         }
         Ok(callers)
     };
@@ -126,10 +131,10 @@ pub(super) fn measure(
         ..times
     }));
     let callers = vec![
-        Caller::new(image, ECHO, &image_echo.address(), binary.clone())?,
-        Caller::new(image, UNIX, unix, binary.clone())?,
-        Caller::new(image, TCP, tcp, binary)?,
-        Caller::new(image, UNIX_JSON, unix, image.v2())?,
+        TimedCaller::new(image, ECHO, &image_echo.address(), binary.clone())?,
+        TimedCaller::new(image, UNIX, unix, binary.clone())?,
+        TimedCaller::new(image, TCP, tcp, binary)?,
+        TimedCaller::new(image, UNIX_JSON, unix, image.v2())?,
     ];
     all.extend(in_turns(image, callers, bare, calls.div_ceil(4), CLOSE)?);
     Ok(all)
@@ -137,7 +142,7 @@ pub(super) fn measure(
 
 fn in_turns(
     subject: &Subject,
-    mut callers: Vec<Caller>,
+    mut callers: Vec<TimedCaller>,
     bare: &mut Bare,
     requests: usize,
     pace: Pace,

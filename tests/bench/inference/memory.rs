@@ -40,7 +40,11 @@ pub(super) struct Memory {
     pub(super) health: Vec<f64>,
 }
 
-pub(super) fn measure(subject: &Subject, sidecar: &Server, requests: usize) -> Result<Memory> {
+pub(super) fn measure(
+    subject: &Subject,
+    sidecar: &ServerProcess,
+    requests: usize,
+) -> Result<Memory> {
     let address = &sidecar.addresses[0];
     let pid = sidecar.process.pid();
     let request = subject.plain("/models/small/predict");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::client::{Address, Client};
-use super::contenders::{Bare, Server};
+use super::contenders::{Bare, ServerProcess};
 use super::subject::Subject;
 use super::{BARE, CLIENTS, Rate, Subjects, TCP, UNIX};
 
@@ -32,9 +32,9 @@ enum Backend<'a> {
 
 pub(super) fn measure(
     subjects: &Subjects,
-    sidecar: &Server,
+    sidecar: &ServerProcess,
     bare: &mut Bare,
-    others: &[(&'static str, Server)],
+    others: &[(&'static str, ServerProcess)],
 ) -> Result<Vec<Rate>> {
     let [unix, tcp] = &sidecar.addresses[..] else {
         anyhow::bail!("the sidecar has two sockets");

@@ -6,11 +6,11 @@ use lab::http::{Client, HttpResponse};
 use super::*;
 
 /// A caller of an environment's API, like a process inside.
-struct Caller {
+struct ApiCaller {
     client: Client,
 }
 
-impl Caller {
+impl ApiCaller {
     /// Port of the API, from the variables of the processes inside.
     fn of(environment: &Environment) -> Self {
         let pid = environment.processes("bootstrap")[0];
@@ -63,7 +63,7 @@ async fn late_unknown_and_wrong_calls_are_refused_by_name() {
     lambda.answer(&json!({})).await.unwrap();
     let environment = environment(&lambda);
     environment.wait_until(State::Idle).await.unwrap();
-    let caller = Caller::of(&environment);
+    let caller = ApiCaller::of(&environment);
     let register = "/2020-01-01/extension/register";
     let events = r#"{"events":["INVOKE"]}"#;
     let refused =
