@@ -2,7 +2,7 @@
 //! unchanged rows.
 //!
 //! JSON input is used as the event. If the first byte is a control character, it selects a kind of
-//! event with the rest as text in it: a path, a header, a body, a message.
+//! event. The rest is text in it: a path, a header, a body, a message.
 
 #![no_main]
 

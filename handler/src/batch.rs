@@ -2,7 +2,7 @@
 //!
 //! Messages with rows for the same model are combined into one request, and so one run of the
 //! model. If the sidecar rejects its content, the request is split in halves and retried until the
-//! faulty messages are alone: only the response to a single message decides. If the model's output
+//! faulty messages are alone. Only the response to a single message decides. If the model's output
 //! cannot be assigned to rows, each message is sent alone as well.
 //!
 //! Every message is either processed or returned to SQS as a batch item failure; none is lost. If

@@ -6,9 +6,9 @@
 //! building a tree: the body can be megabytes, and it alone is copied.
 //!
 //! The field sets are AWS's own and are read tolerantly: a null field counts as missing, and
-//! unknown fields are skipped. The types of the crate `aws_lambda_events` are not used, because
-//! they reject events without the fields that hand-written test events lack, copy every body, and
-//! depend on a calendar and a query parser.
+//! unknown fields are skipped. The types of the crate `aws_lambda_events` are not used. They
+//! require fields that hand-written test events lack, copy every body, and depend on a calendar and
+//! a query parser.
 //!
 //! Events of services that send no inference requests are rejected by name ([`unsupported`]), and
 //! warm-up events wait for the model ([`warm_up`]). All else is passed to the sidecar as a direct
@@ -87,8 +87,8 @@ pub enum EventContent {
 
 /// Relevant fields of all kinds of events, each still in its JSON form.
 ///
-/// One struct for all kinds, since the kind is known only after `requestContext`, which comes after
-/// the body in some kinds and before it in others.
+/// One struct for all kinds, since the kind is known only after `requestContext`, which may come
+/// before or after the body.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Envelope<'a> {

@@ -1,8 +1,8 @@
 //! Failures of an invocation, and their form for each kind of caller.
 //!
 //! An HTTP caller gets a status and `{"error": …}`. A direct invocation has no status: a failure,
-//! including one of the sidecar, is a *function error*, so that Lambda's retries, dead-letter
-//! queues and error metrics apply and no failure counts as a success. Messages of a queue fail
+//! including one of the sidecar, is a *function error*. Lambda's retries, dead-letter queues and
+//! error metrics therefore apply, and no failure counts as a success. Messages of a queue fail
 //! individually (see [`crate::batch`]).
 
 use std::io;

@@ -5,8 +5,8 @@
 //! forwards bytes, and keeps no state except its connections.
 //!
 //! The sidecar alone knows the model, its readiness, and the validity of a request. The handler
-//! guarantees that the response arrives complete, in the caller's format, and before the deadline,
-//! and that a failure is visible as one (see [`failure`]).
+//! guarantees that the response arrives complete, in the caller's format, and before the deadline.
+//! A failure is visible as one (see [`failure`]).
 
 #![cfg_attr(
     test,

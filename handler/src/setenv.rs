@@ -20,8 +20,8 @@ const TRACE_ID: &CStr = c"_X_AMZN_TRACE_ID";
 /// As in POSIX, except for [`TRACE_ID`].
 ///
 /// # Safety
-/// `name` and `value` point to strings that end in NUL, and no other thread uses the environment at
-/// the same time, as for the C library's own.
+/// `name` and `value` point to strings that end in NUL. No other thread uses the environment at the
+/// same time, as for the C library's own function.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn setenv(name: *const c_char, value: *const c_char, overwrite: c_int) -> c_int {
     // SAFETY: guaranteed by the caller.

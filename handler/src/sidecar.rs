@@ -9,7 +9,7 @@
 //!   request sent again, without an error.
 //! - **The deadline.** A call ends, successful or not, before Lambda stops the invocation.
 //!
-//! A request may be sent again even if the sidecar may have received it, with any method: inference
+//! A request with any method may be sent again even if the sidecar may have received it. Inference
 //! has no side effect, and repeating a version check is harmless. On fresh connections a request is
 //! sent at most [`FRESH_ATTEMPTS`] times, since a request that breaks two of them breaks the third.
 
@@ -41,7 +41,8 @@ pub const REMOTE: HeaderName = HeaderName::from_static("x-model-remote");
 const FRESH_ATTEMPTS: usize = 2;
 
 /// Intervals between attempts to connect to a missing socket: short at first, because the sidecar
-/// listens within milliseconds of the first call, and then still short compared with a cold start.
+/// listens within milliseconds of the first call. The maximum is still short compared with a cold
+/// start.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 

@@ -1,8 +1,8 @@
 //! `make bench-coldstart`: from an empty environment to the first correct response, on the lab's
 //! platform.
 //!
-//! The sidecar as released, with its handler, is compared with three contenders in the same
-//! environments: the tutorials' Python function, and a bare program
+//! The sidecar as released, with its handler, is compared with other contenders in the same
+//! environments. These are the tutorials' Python function, and a bare program
 //! ([`bench-bare`](../bare/main.rs)) that fetches and loads, or loads only. The bare program sets
 //! the lower bounds of link and ONNX Runtime. All contenders take turns, so that disturbances of
 //! the machine affect them equally. Every response is compared with that of ONNX Runtime in Python.
@@ -13,8 +13,9 @@
 //! slightly favours the others: the bare program has no second process and verifies nothing, and
 //! Python's modules are precompiled.
 //!
-//! Two settings: loopback, directly to the lab's S3 with all CPUs; and a link of 625 Mbit/s with 30
-//! ms to the first byte and TLS, with the CPU share of 1,769 MB.
+//! Settings:
+//! - loopback, directly to the lab's S3 with all CPUs;
+//! - a link of 625 Mbit/s with 30 ms to the first byte and TLS, with the CPU share of 1,769 MB.
 
 mod anonymous;
 mod contenders;

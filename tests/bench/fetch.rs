@@ -1,12 +1,11 @@
-//! `make bench-fetch`: downloads 250 MB from S3 into a file, by the sidecar's fetch in a process of
-//! its own ([`bench-fetcher`](../fetcher/main.rs)), compared with AWS's C client and a parallel
+//! `make bench-fetch`: downloads 250 MB from S3 into a file. The sidecar's fetch, in a process of
+//! its own ([`bench-fetcher`](../fetcher/main.rs)), is compared with AWS's C client and a parallel
 //! curl.
 //!
 //! - **Cost**, on loopback: CPU time of a transfer, compared with the AWS CRT client, and growth of
 //!   the process's memory. The sidecar's time includes SHA-256 and the checksum that S3 declares.
-//! - **Speed**, on a link of 625 Mbit/s with 30 ms to the first byte, with TLS: compared with curl,
-//!   which requests as many ranges in parallel as the sidecar has connections, and verifies
-//!   nothing.
+//! - **Speed**, on a link of 625 Mbit/s with 30 ms to the first byte, with TLS, compared with curl.
+//!   curl requests as many ranges in parallel as the sidecar has connections, and verifies nothing.
 //!
 //! All contenders take turns, each into an empty folder.
 

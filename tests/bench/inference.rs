@@ -1,6 +1,6 @@
 //! `make bench-inference`: the latency and throughput of requests, compared with the model alone.
 //!
-//! Measured are the sidecar as released, over its Unix socket and over TCP, from a client in Rust,
+//! The sidecar as released is measured from a client in Rust, over its Unix socket and over TCP,
 //! and through the handler on the lab's platform. The model alone (`bench-runs`, with identical
 //! session options) is the lower bound. The alternatives are `FastAPI` on uvicorn, `BentoML`, and
 //! the tutorials' Python function. Every run uses one thread. A socket with a prepared response

@@ -1,7 +1,7 @@
 //! Benches and soak tests on the lab's platform, one subcommand each; `make` has a target for each.
 //!
-//! Each prints its results in a table and, for values over time, as a sparkline, writes them to
-//! `target/bench`, and fails if a goal is missed. Every value is compared with an alternative
+//! Each prints its results in a table and writes them to `target/bench`. Values over time are shown
+//! as sparklines. A bench fails if a goal is missed. Every value is compared with an alternative
 //! measured in the same run.
 
 mod bars;

@@ -3,8 +3,8 @@
 //!
 //! The sidecar runs without Lambda ([`swaps`]). First come small models, a third of them with an
 //! injected fault: no request may be affected, and nothing may grow. Then come large models without
-//! faults: the latencies of requests during a swap are compared with those between swaps, from the
-//! same seconds on the same machine.
+//! faults. The latencies of requests during a swap are compared with those between swaps in the
+//! same run.
 
 mod plot;
 

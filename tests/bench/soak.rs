@@ -2,8 +2,8 @@
 //! growth of resources.
 //!
 //! Growth is the median of the last tenth of the cycles less that of the second tenth, and for
-//! descriptors the minimum: by then every pool, buffer and histogram has been in full use. The
-//! environments run in parallel.
+//! descriptors the minimum. By the second tenth every pool, buffer and histogram has been in full
+//! use. The environments run in parallel.
 
 use std::io::{IsTerminal as _, Write as _, stdout};
 use std::process::ExitCode;

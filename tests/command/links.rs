@@ -1,5 +1,5 @@
-//! Links with a bandwidth and latency in front of the endpoints in the function's configuration, so
-//! that S3 and CloudWatch are as far away as from a function.
+//! Links with a bandwidth and latency in front of the endpoints in the function's configuration.
+//! They make the network to S3 and CloudWatch like a function's.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;

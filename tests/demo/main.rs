@@ -1,8 +1,8 @@
-//! Demo of the main use case in the terminal: a model in S3, a cold start, predictions, a new
-//! version under traffic, an hour frozen, a clean shutdown, metrics.
+//! Demo of the main use case in the terminal. Its steps are a model in S3, a cold start,
+//! predictions, a new version under traffic, an hour frozen, a clean shutdown and metrics.
 //!
-//! Everything runs for real: the staged extension and handler as processes that the lab's Lambda
-//! platform starts, freezes and ends, and servers that the AWS SDKs use over their own protocols.
+//! Everything runs for real: the staged extension and handler are processes that the lab's Lambda
+//! platform starts, freezes and ends. The AWS SDKs use the lab's servers over their own protocols.
 //! Only the hour is simulated: it passes on the clock that those processes see. Every step verifies
 //! its claims; the exit code is 0 only if all hold. On a failure the step, the reason and the log
 //! are printed.

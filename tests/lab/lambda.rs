@@ -22,15 +22,15 @@
 //! All decisions are made by a pure state machine, which knows no process and no socket and takes
 //! the time as an argument. Statuses, headers, bodies and error types are those of AWS's emulator,
 //! whose Go sources contain the core of the real platform. Where emulator and core differ the lab
-//! follows the core: the early response to the caller, with `X-Amz-Function-Error`, and the reasons
-//! `spindown`, `timeout` and `failure` in lower case.
+//! follows the core. The differences are the early response to the caller, with
+//! `X-Amz-Function-Error`, and the reasons `spindown`, `timeout` and `failure` in lower case.
 //!
 //! The crate `lambda-simulator` 0.2 was evaluated. It has both APIs, and SIGSTOP for given process
 //! ids. It has no process start, no limit of Init and no repetition, no resets, no reports, no
 //! second environment and no managed instances.
 //!
-//! Not implemented: streamed responses, `SnapStart`'s restore, the Telemetry API (the response is
-//! that of AWS's emulator: not supported), asynchronous invocations and their limit of 1 MB.
+//! Not implemented: streamed responses, `SnapStart`'s restore, asynchronous invocations and their
+//! limit of 1 MB, and the Telemetry API, which is `NotSupported` as in AWS's emulator.
 
 use std::io;
 use std::time::Duration;

@@ -1,10 +1,10 @@
-//! Listener shared by the lab's servers: a port on loopback with HTTP/1.1, which can go down and
-//! come up again, and whose connections can break in the middle of a response.
+//! Listener shared by the lab's servers: a port on loopback with HTTP/1.1. It can go down and come
+//! up again, and its connections can break in the middle of a response.
 //!
 //! While it is down the port refuses connections, and open ones are closed. The port stays leased,
-//! so that no other server takes it. A handler gets with each request its [`ConnectionControl`]. With it
-//! the handler can wait until its output was sent, and choose a close or a reset for a broken
-//! response.
+//! so that no other server takes it. A handler gets with each request its [`ConnectionControl`].
+//! With it the handler can wait until its output was sent, and choose a close or a reset for a
+//! broken response.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};

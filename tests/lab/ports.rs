@@ -1,11 +1,11 @@
 //! Ports for processes that need a fixed port number.
 //!
-//! A port that is found free and released can be taken before the process binds it: by another
-//! test, or by the kernel for an outgoing connection. Ports therefore come from a range below the
-//! kernel's ephemeral ports, and each is leased by an abstract Unix socket whose name contains the
-//! number. Such a name is unique in a network namespace, as the port is, among the processes of all
-//! users, and is released when the process ends. Processes outside the lab do not take part; a port
-//! on which one of them listens is skipped.
+//! A port that is found free and released can be taken before the process binds it. Another test
+//! may bind it, or the kernel may use it for an outgoing connection. Ports therefore come from a
+//! range below the kernel's ephemeral ports, and each is leased by an abstract Unix socket whose
+//! name contains the number. Such a name is unique in a network namespace among the processes of
+//! all users, as the port is. It is released when the process ends. Processes outside the lab do
+//! not take part; a port on which one of them listens is skipped.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpStream};

@@ -2,10 +2,10 @@
 //! store in memory holds the objects.
 //!
 //! It implements what a reader of a model's bucket can observe: versions and delete markers,
-//! `ETag`s, conditional GET, HEAD and PUT, ranges, `versionId` and full-object checksums. It lists
-//! objects and versions by prefix, and responds with 403 if a missing key must be indistinguishable
-//! from a forbidden one. Buckets are addressed by path. Multipart uploads, encryption, ACLs and
-//! tags are `NotImplemented`.
+//! `ETag`s, conditional requests, ranges, `versionId` and full-object checksums. It lists objects
+//! and versions by prefix, and responds with 403 if a missing key must be indistinguishable from a
+//! forbidden one. Buckets are addressed by path. Multipart uploads, encryption, ACLs and tags are
+//! `NotImplemented`.
 //!
 //! Every request is recorded ([`RequestRecord`]); a test waits for requests with
 //! [`S3Server::wait_for_requests`]. [`Rule`]s make requests fail. The whole server goes

@@ -31,9 +31,9 @@ impl Folders {
         for folder in ["layer", "function", "tmp"] {
             std::fs::create_dir(folders.root.path().join(folder)).unwrap();
         }
-        // In a child process: a file that this process has open for writing could be inherited by a
-        // process that another test's thread starts at that moment, and could not be executed until
-        // that one closes it.
+        // In a child process. Another test's thread could start a process while this one has the
+        // file open for writing. That process would inherit the open file, and the file could not
+        // be executed.
         let mut install = Command::new("install");
         let target = folders.root.path().join("function/bootstrap");
         install.args(["-m", "755"]).arg(program).arg(target);

@@ -4,14 +4,14 @@
 //! client of it.
 //!
 //! The function returns `{"echo": <event>, "deadline": <header>, "pid": <own>}`. Fields of an event
-//! change that: `{"error": "…"}` returns a function error, `{"crash": n}` exits with code `n`,
-//! `{"hang": true}` never responds, `{"until": "…"}` responds once that file is in `/tmp`, and
+//! change that. `{"error": "…"}` returns a function error, `{"crash": n}` exits with code `n`, and
+//! `{"hang": true}` never responds. `{"until": "…"}` responds once that file is in `/tmp`, and
 //! `{"long": n}` responds with `n` more bytes. With `AWS_LAMBDA_MAX_CONCURRENCY` it takes that many
 //! concurrent events.
 //!
 //! The extension prints every event. It exits at its `n`th INVOKE if `PROBE_EXIT_AT_INVOKE` is `n`,
-//! never calls `next` again after an event of the type in `PROBE_HANG_AT`, and reports an Init
-//! error if `PROBE_FAIL_IN_INIT` is set. It registers for `PROBE_EVENTS` instead of
+//! and reports an Init error if `PROBE_FAIL_IN_INIT` is set. After an event of the type in
+//! `PROBE_HANG_AT` it never calls `next` again. It registers for `PROBE_EVENTS` instead of
 //! `"INVOKE","SHUTDOWN"`. It stays in Init until the file named by `PROBE_STAY_IN_INIT` is in
 //! `/tmp`, and in the tail of an invocation until that of `PROBE_STAY_IN_TAIL` is. Before waiting
 //! it creates a file of the same name with the suffix `-entered`.

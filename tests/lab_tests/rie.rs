@@ -41,9 +41,9 @@ impl Folders {
 
 const EXTENSION: &str = "probe-extension";
 
-/// Copies in a child process. A file that this process has open for writing could be inherited by a
-/// process that another test's thread starts at that moment, and could not be executed until that
-/// one closes it.
+/// Copies in a child process. Another test's thread could start a process while this one has the
+/// file open for writing. That process would inherit the open file, and the file could not be
+/// executed.
 fn copy(from: &Path, to: &Path) {
     let status = std::process::Command::new("cp").arg(from).arg(to).status();
     assert!(status.unwrap().success());

@@ -1,9 +1,9 @@
 //! A program that measures its own clocks, for the tests of the lab's clock.
 //!
-//! It arms the waits of the standard library and of tokio for `WATCH_FOR` milliseconds, prints
-//! `armed`, and prints for each its duration by both clocks and its number of wake-ups: `NAME
-//! monotonic=MS wall=MS wakes=N`. Once `/tmp/ask` exists it prints `asked` with the same values
-//! since its start, then arms everything again, for 200 ms.
+//! It arms the waits of the standard library and of tokio for `WATCH_FOR` milliseconds and prints
+//! `armed`. For each wait it then prints its duration by both clocks and its number of wake-ups:
+//! `NAME monotonic=MS wall=MS wakes=N`. Once `/tmp/ask` exists it prints `asked` with the same
+//! values since its start, then arms everything again, for 200 ms.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;

@@ -1,7 +1,7 @@
 //! Conversion of AWS's paths and queries to a request target.
 //!
-//! AWS is inconsistent in decoding paths: a function URL and a load balancer pass a path as the
-//! client sent it, an HTTP API decodes its `rawPath`. Existing escapes are therefore kept, and
+//! AWS is inconsistent in decoding paths. A function URL and a load balancer pass a path as the
+//! client sent it; an HTTP API decodes its `rawPath`. Existing escapes are therefore kept, and
 //! characters that are invalid in a request line are escaped.
 
 use http::Method;

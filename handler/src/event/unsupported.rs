@@ -1,7 +1,7 @@
 //! Events without an inference request: the sending service, and the remedy.
 //!
 //! Lambda passes whatever a trigger sends. None of these events has an HTTP method and a path, or a
-//! field of a direct invocation, so the sidecar could only report a missing field. An event that is
+//! field of a direct invocation. The sidecar could only report a missing field. An event that is
 //! unknown here is treated as a direct invocation, and gets that response.
 
 use std::borrow::Cow;

@@ -211,8 +211,8 @@ impl Random {
         self.next().to_le_bytes()[0]
     }
 
-    /// Real numbers around zero; bytes of any value, as in an image; for wider integers 0 and 1,
-    /// beginning with 1, because they are mostly indices or masks.
+    /// Real numbers are around zero, and bytes have any value, as in an image. Wider integers are 0
+    /// and 1, beginning with 1, because they are mostly indices or masks.
     fn data(&mut self, datatype: Datatype, count: usize) -> Data {
         macro_rules! small {
             ($integer:ty) => {

@@ -20,7 +20,8 @@ pub(crate) struct Library {
 
 impl Library {
     /// Path of the library: as given, or from the sidecar's own variable, or where `make
-    /// onnxruntime` puts it, relative to this program in `target/` or to the current folder.
+    /// onnxruntime` puts it. The last is relative to this program in `target/` or to the current
+    /// folder.
     pub(crate) fn find(&self) -> anyhow::Result<PathBuf> {
         let set = env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty());
         if let Some(given) = self.file.clone().or_else(|| set.map(PathBuf::from)) {

@@ -1,11 +1,11 @@
-//! Minimal program that fetches, loads and runs a model, for `make bench-coldstart`: a function's
-//! runtime that downloads one object over one connection into a file, opens ONNX Runtime in
-//! parallel, loads the file, and handles events.
+//! Minimal program that fetches, loads and runs a model, for `make bench-coldstart`. It is a
+//! function's runtime that downloads one object over one connection into a file and opens ONNX
+//! Runtime in parallel. It then loads the file and handles events.
 //!
-//! The program does what the sidecar cannot avoid, and nothing else: no credentials (the URL is
-//! presigned), no verification of the download, no second version, no metrics. It is built in the
-//! release profile and creates its session like the sidecar's engine, with one global thread pool
-//! that does not spin. It shares no code with the sidecar, so as not to share its faults.
+//! The program does only what the sidecar cannot avoid. It has no credentials (the URL is
+//! presigned), no verification of the download, no second version and no metrics. It is built in
+//! the release profile and creates its session like the sidecar's engine, with one global thread
+//! pool that does not spin. It shares no code with the sidecar, so as not to share its faults.
 //!
 //! Variables: `BARE_URL` names the object, by `https` with the authorities in `SSL_CERT_FILE`.
 //! `BARE_FILE` names a file to load instead. `BARE_THREADS` is the size of the pool. The durations

@@ -1,5 +1,5 @@
 //! A function with the model in its own process, on the handler's runtime, for `make
-//! bench-inference`: the baseline for handler and sidecar, without a sidecar and its socket.
+//! bench-inference`. It is the baseline for handler and sidecar.
 //!
 //! `model.onnx` and ONNX Runtime are in the same folder. Sessions are created like those of the
 //! sidecar's engine.

@@ -1,5 +1,6 @@
-//! The sidecar's codecs without a server, for `make bench-inference`: time to decode a JSON request
-//! compared with `serde_json`'s `Value` of the same bytes, in turns, and the allocations of both.
+//! The sidecar's codecs without a server, for `make bench-inference`. The time to decode a JSON
+//! request is compared, in turns, with that of `serde_json`'s `Value` of the same bytes.
+//! Allocations are counted.
 //!
 //! `bench-codec IMAGE ROW` names two files with bodies of the Open Inference Protocol: 1x3x224x224
 //! numbers, and one row of 13. It is built in the release profile. The result is one line of JSON:

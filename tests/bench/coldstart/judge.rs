@@ -11,16 +11,16 @@ use crate::figures::{Figures, Goal};
 const OVER_BARE: f64 = 1.15;
 /// Maximum ratio of the time after the last byte to the bare load.
 const OVER_LOAD: f64 = 1.1;
-/// Model whose load takes less time than verifying, writing and announcing it, and the maximum of
-/// that time after the last byte above the bare load, in milliseconds.
+/// Model whose load takes less time than its verification and writing. The number is the maximum
+/// time after the last byte above the bare load, in milliseconds.
 const ABOVE_LOAD: (&str, f64) = ("wine-v1", 2.0);
 /// Minimum ratio of Python's time to the sidecar's, by model.
 const FASTER_THAN_PYTHON: [(&str, f64); 2] = [("wine-v1", 8.0), ("tabular-12mb", 4.0)];
 /// Model for the comparison of memory, and the maximum ratio to Python's.
 const MEMORY: (&str, f64) = ("tabular-250mb", 0.8);
-/// Model for the goals of the optimised artefact: the maximum ratio of its anonymous memory to
-/// Python's, and the minimum ratio of Python's time to the sidecar's. Mapped weights are not counted,
-/// because the kernel can drop them.
+/// Model for the goals of the optimised artefact: the maximum ratio of anonymous memory to
+/// Python's, and the minimum ratio of Python's time to the sidecar's. Mapped weights are not
+/// counted, because the kernel can drop them.
 const OPTIMISED: (&str, f64, f64) = ("tabular-250mb", 0.2, 2.5);
 /// Model whose memory is measured after the first response, and the maximum resident memory of the
 /// sidecar, in MB.

@@ -1,9 +1,8 @@
-//! The sidecar's fetch as a process of its own, for `make bench-fetch`: downloads an object from S3
-//! into a cache, whole and verified, with exactly the sidecar's work. It is built in the release
-//! profile.
+//! The sidecar's fetch as a process of its own, for `make bench-fetch`. It downloads and verifies
+//! an object from S3 into a cache, exactly as the sidecar does. It is built in the release profile.
 //!
 //! `bench-fetcher BUCKET KEY FOLDER MEMORY_MB` downloads one object into a cache in FOLDER, split
-//! as in a function of that memory size, and prints one line of JSON: `bytes`, `seconds`,
+//! as in a function of that memory size. It prints one line of JSON: `bytes`, `seconds`,
 //! `cpu_seconds`, and the resident memory before the download and at its peak, `idle_kb` and
 //! `peak_kb`. Setup before the fetch is not measured.
 

@@ -1,5 +1,6 @@
-//! A server with a prepared response, sent after it was busy for the time of a run: the cost of two
-//! wake-ups and the system calls alone. It is a process of its own, as every server is.
+//! A server with a prepared response, sent after it was busy for the time of a run. Its latency is
+//! the cost of two wake-ups and the system calls alone. It is a process of its own, as every server
+//! is.
 //!
 //! The busy time matters: a server that responds at once keeps its caller's CPU, and one that does
 //! not wakes another.

@@ -1,11 +1,15 @@
-//! Latency through the handler and the Runtime API, on the lab's platform: the time for which a
-//! function has an event, from the platform's response to `next` until the call with the function's
-//! response.
+//! Latency through the handler and the Runtime API, on the lab's platform. It is the time from the
+//! platform's response to `next` until the call with the function's response.
 //!
-//! Compared are: the handler with the layer; a handler that does nothing, on the same runtime and
-//! without a layer; the handler with a socket that has a prepared response, which shows the share
-//! that is not the sidecar's; a handler with the model in its process, which shows a run with cold
-//! caches; and the tutorials' Python function. Nothing is frozen in between.
+//! Contenders:
+//! - the handler with the layer,
+//! - a handler that does nothing, on the same runtime and without a layer,
+//! - the handler with a socket that has a prepared response, which shows the share that is not the
+//!   sidecar's,
+//! - a handler with the model in its process, which shows a run with cold caches,
+//! - the tutorials' Python function.
+//!
+//! Nothing is frozen in between.
 
 use std::path::Path;
 use std::time::Duration;

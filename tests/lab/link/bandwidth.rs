@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// Idle time for which a flow may catch up. Sleeps end up to a timer tick late and a task is not
 /// scheduled at once. Without this allowance a flow that waits for each of its slices would lose
-/// that time with each, and one connection would never use the full bandwidth.
+/// that time with each. One connection would then never use the full bandwidth.
 const SLACK: Duration = Duration::from_millis(10);
 
 /// Bytes per second, shared by all holders.

@@ -1,10 +1,10 @@
 //! Models of any size with a recognisable output: each adds a number of its own.
 //!
 //! `x` float [·, 1] → `y` float [·, 1]. A row is spread over `K` columns and multiplied by a matrix
-//! `[K, M]` whose every element is 1/`K`, so that each of the `M` results is `x` again. The output
-//! is the maximum of the results, plus the number. With `K` a power of two and `x` a small integer
-//! the arithmetic is exact, and a matrix with one wrong bit gives a wrong output. The few required
-//! fields of ONNX's protobuf are encoded by hand.
+//! `[K, M]` whose every element is 1/`K`. Each of the `M` results is therefore `x` again. The
+//! output is the maximum of the results, plus the number. With `K` a power of two and `x` a small
+//! integer the arithmetic is exact. A matrix with one wrong bit gives a wrong output. The few
+//! required fields of ONNX's protobuf are encoded by hand.
 
 /// A size: the matrix's rows, a power of two, and its columns.
 #[derive(Clone, Copy, Debug)]
