@@ -7,39 +7,39 @@
 //! its claims; the exit code is 0 only if all hold. On a failure the step, the reason and the log
 //! are printed.
 
+mod console;
 mod lambda;
 mod metrics;
 mod steps;
-mod story;
 mod timeline;
 mod traffic;
 mod wine;
 
 use std::process::ExitCode;
 
+use console::Console;
 use lambda::Lambda;
 use steps::Demo;
-use story::Story;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut story = Story::begin();
+    let mut console = Console::begin();
     let mut demo = match Demo::new() {
         Ok(demo) => demo,
         Err(problem) => {
-            story.failed(&format!("{problem:#}"));
+            console.failed(&format!("{problem:#}"));
             return ExitCode::FAILURE;
         }
     };
-    match demo.run(&mut story).await {
+    match demo.run(&mut console).await {
         Ok(()) => {
-            story.end();
+            console.end();
             ExitCode::SUCCESS
         }
         Err(problem) => {
-            story.failed(&without_log(&format!("{problem:#}")));
+            console.failed(&without_log(&format!("{problem:#}")));
             for lambda in demo.lambdas() {
-                print_log(&story, lambda);
+                print_log(&console, lambda);
             }
             ExitCode::FAILURE
         }
@@ -59,18 +59,18 @@ fn without_log(text: &str) -> String {
 }
 
 /// Prints a log without the platform's lines about successful invocations.
-fn print_log(story: &Story, lambda: &Lambda) {
+fn print_log(console: &Console, lambda: &Lambda) {
     let went_well = |line: &str| {
         let frame = ["START RequestId", "END RequestId", "REPORT RequestId"];
         frame.iter().any(|begin| line.starts_with(begin)) && !line.contains("Status:")
     };
-    story.line(&format!(
+    console.line(&format!(
         "Log of the function whose clock {}, without START, END and REPORT of successful invocations:",
         lambda.clock
     ));
     for line in lambda.function.log().lines() {
         if !went_well(&line) {
-            story.line(&line);
+            console.line(&line);
         }
     }
 }

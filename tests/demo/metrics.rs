@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use lab::cloudwatch::{CloudWatch, Datapoint, Filter, Values};
 
-use crate::story::{Story, grouped};
+use crate::console::{Console, grouped};
 use crate::wine;
 
 /// Names of function and model: the metrics' dimensions.
@@ -68,8 +68,8 @@ pub(crate) fn minutes_apart(cloudwatch: &CloudWatch) -> Result<u64> {
 }
 
 /// Prints the table; fails if a metric is missing or has another unit.
-pub(crate) fn table(cloudwatch: &CloudWatch, story: &Story) -> Result<()> {
-    story.head(&format!(
+pub(crate) fn table(cloudwatch: &CloudWatch, console: &Console) -> Result<()> {
+    console.head(&format!(
         "{:<18} {:<13} {:>11} {:>9} {:>8} {:>8}",
         "metric", "unit", "value", "observed", "p50", "p99"
     ));
@@ -88,9 +88,9 @@ pub(crate) fn table(cloudwatch: &CloudWatch, story: &Story) -> Result<()> {
         match shown {
             Shown::Sum => {
                 let sum = whole(cloudwatch.sum(&filter));
-                story.row(&format!("{line} {:>11}", grouped(sum)));
+                console.row(&format!("{line} {:>11}", grouped(sum)));
             }
-            Shown::Last => story.row(&format!(
+            Shown::Last => console.row(&format!(
                 "{line} {:>11}",
                 grouped(whole(newest(last, name)?))
             )),
@@ -101,7 +101,7 @@ pub(crate) fn table(cloudwatch: &CloudWatch, story: &Story) -> Result<()> {
                     .zip(p99)
                     .with_context(|| format!("{name} has no distribution: {:?}", last.values))?;
                 let count = grouped(whole(cloudwatch.count(&filter)));
-                story.row(&format!(
+                console.row(&format!(
                     "{line} {:>11} {count:>9} {p50:>8.2} {p99:>8.2}",
                     ""
                 ));

@@ -9,8 +9,8 @@ mod servers;
 use anyhow::{Context as _, Result, ensure};
 use tokio::sync::watch;
 
+use crate::console::Console;
 use crate::lambda::Lambda;
-use crate::story::Story;
 use crate::traffic::ResponseTally;
 use crate::wine::{Prediction, Predictions, Wines, cultivar};
 
@@ -48,27 +48,27 @@ impl Demo {
         self.lambda.iter().chain(&self.other)
     }
 
-    pub(crate) async fn run(&mut self, story: &mut Story) -> Result<()> {
-        story.heading(
+    pub(crate) async fn run(&mut self, console: &mut Console) -> Result<()> {
+        console.heading(
             "Model Sidecar demo",
             "The extension and the handler as deployed, on an emulated Lambda platform that \
              starts, freezes and ends them, with an emulated S3 and CloudWatch.",
         );
-        let (s3, cloudwatch) = servers::start(story).await?;
-        self.cold_start(story, &s3, &cloudwatch).await?;
-        self.predictions(story).await?;
-        self.bump(story, &s3).await?;
-        self.freeze(story, &s3, &cloudwatch).await?;
-        let late = self.shutdown(story, &s3, &cloudwatch).await?;
-        self.metrics(story, &cloudwatch, late)
+        let (s3, cloudwatch) = servers::start(console).await?;
+        self.cold_start(console, &s3, &cloudwatch).await?;
+        self.predictions(console).await?;
+        self.bump(console, &s3).await?;
+        self.freeze(console, &s3, &cloudwatch).await?;
+        let late = self.shutdown(console, &s3, &cloudwatch).await?;
+        self.metrics(console, &cloudwatch, late)
     }
 
     fn lambda(&self) -> Result<&Lambda> {
         self.lambda.as_ref().context("no function runs")
     }
 
-    async fn predictions(&mut self, story: &mut Story) -> Result<()> {
-        story.step(
+    async fn predictions(&mut self, console: &mut Console) -> Result<()> {
+        console.step(
             "Predictions on real rows",
             "All of scikit-learn's 178 wines are sent through Lambda; the predictions are compared \
              with scikit-learn's predict_proba.",
@@ -77,13 +77,13 @@ impl Demo {
         let first = self.versions[0].clone();
         let answer = self.ask(&all, &first).await?;
         let largest = answer.compare(&self.wines.v1, &all)?;
-        story.head(&format!(
+        console.head(&format!(
             "{:>5} {:>9} {:>11} {:>13} {:>14}",
             "wine", "cultivar", "prediction", "probability", "scikit-learn"
         ));
         for wine in SHOWN {
             let label = answer.prediction[wine];
-            story.row(&format!(
+            console.row(&format!(
                 "{wine:>5} {:>9} {label:>11} {:>13.6} {:>14.6}",
                 cultivar(wine),
                 answer.probabilities[wine][label],
@@ -91,7 +91,7 @@ impl Demo {
             ));
         }
         let right = right(&self.wines.v1);
-        story.verified(&format!(
+        console.verified(&format!(
             "all {} in one request: every label equals scikit-learn's ({right} are the true \
              cultivar), and no probability differs by more than {largest:.0e}",
             all.len()

@@ -7,7 +7,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-use crate::story::Story;
+use crate::console::Console;
 
 /// Cells of the chart: a line's width less name, number and spaces.
 const CELLS: usize = 42;
@@ -90,14 +90,14 @@ impl Ready {
         bars
     }
 
-    pub(crate) fn draw(&self, story: &Story) {
+    pub(crate) fn draw(&self, console: &Console) {
         for bar in self.bars() {
             let lasts = format!("{:.1} ms", bar.lasts);
             let drawn = bar.cells(self.total_ms);
-            story.row(&format!("{:<21} {drawn:<CELLS$} {lasts:>10}", bar.name));
+            console.row(&format!("{:<21} {drawn:<CELLS$} {lasts:>10}", bar.name));
         }
         let total = format!("{:.1} ms", self.total_ms);
-        story.row(&format!("{:<21} {:<CELLS$} {total:>10}", "total", ""));
+        console.row(&format!("{:<21} {:<CELLS$} {total:>10}", "total", ""));
     }
 }
 

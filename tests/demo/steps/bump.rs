@@ -7,7 +7,7 @@ use lab::s3::S3Server;
 
 use super::servers::put;
 use super::{Demo, SHOWN};
-use crate::story::{Story, grouped};
+use crate::console::{Console, grouped};
 use crate::traffic::{ResponseTally, Traffic};
 use crate::wine;
 
@@ -15,8 +15,8 @@ use crate::wine;
 const ENOUGH: [u64; 2] = [20, 100];
 
 impl Demo {
-    pub(super) async fn bump(&mut self, story: &mut Story, s3: &S3Server) -> Result<()> {
-        story.step(
+    pub(super) async fn bump(&mut self, console: &mut Console, s3: &S3Server) -> Result<()> {
+        console.step(
             "A new version under traffic",
             "One caller invokes continuously, with a freeze between invocations; two more send \
              requests to the sidecar's socket. The object is overwritten with version 2, a \
@@ -51,20 +51,20 @@ impl Demo {
                 tally.failed
             )
         };
-        let took = story.during(progress, traffic.during(script)).await?;
+        let took = console.during(progress, traffic.during(script)).await?;
 
         let tally = self.tally.borrow().clone();
-        story.head(&format!(
+        console.head(&format!(
             "{:<14} {:>14} {:>14}",
             "responses", "of version 1", "of version 2"
         ));
         for (transport, [first, second]) in [("Lambda", tally.lambda), ("the socket", tally.socket)]
         {
             let (first, second) = (grouped(first), grouped(second));
-            story.row(&format!("{transport:<14} {first:>14} {second:>14}"));
+            console.row(&format!("{transport:<14} {first:>14} {second:>14}"));
         }
         let second = tally.second.clone().context("version 2 has no name")?;
-        story.verified(&format!(
+        console.verified(&format!(
             "version 2 ({second}) responded {:.2} s after the upload; {} requests, {} failed, and \
              no caller got version 1 after version 2",
             took.as_secs_f64(),
@@ -81,7 +81,7 @@ impl Demo {
         answer.compare(&self.wines.v2, &SHOWN)?;
         let (wine, label) = (SHOWN[1], answer.prediction[1]);
         let before = self.wines.v1.labels[wine];
-        story.verified(&format!(
+        console.verified(&format!(
             "the same process, {process}, now predicts {label} ({:.6}) for wine {wine}, and {before} \
              ({:.6}) before: equal to scikit-learn with both versions",
             answer.probabilities[1][label], self.wines.v1.probabilities[wine][before]

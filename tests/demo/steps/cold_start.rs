@@ -8,23 +8,23 @@ use lab::lambda::Report;
 use lab::s3::S3Server;
 
 use super::{Demo, ms};
+use crate::console::Console;
 use crate::lambda::{BUCKET, EVERY, KEY, Lambda, Monotonic, field};
-use crate::story::Story;
 use crate::timeline::Ready;
 
 impl Demo {
     pub(super) async fn cold_start(
         &mut self,
-        story: &mut Story,
+        console: &mut Console,
         s3: &S3Server,
         cloudwatch: &CloudWatch,
     ) -> Result<()> {
-        story.step(
+        console.step(
             "A cold start",
             "With the first event Lambda starts the layer's sidecar, which downloads and loads the \
              model, and the handler, which forwards the event to the sidecar.",
         );
-        story.paragraph(&format!(
+        console.paragraph(&format!(
             "MODEL_URI=s3://{BUCKET}/{KEY} MODEL_REFRESH_INTERVAL={EVERY}"
         ));
         let lambda = Lambda::start(s3, Monotonic::StandsStill, cloudwatch.env()).await?;
@@ -32,7 +32,7 @@ impl Demo {
         let begun = Instant::now();
         let event = self.wines.request(&[0]);
         let starting = || "Lambda starts the sidecar and the handler".to_owned();
-        let answer = story.during(starting, lambda.ask(&event)).await?;
+        let answer = console.during(starting, lambda.ask(&event)).await?;
         let waited = begun.elapsed();
         self.asked += 1;
         answer.compare(&self.wines.v1, &[0])?;
@@ -41,11 +41,11 @@ impl Demo {
         let log = lambda.function.log();
         let line = log.wait_for_line("the sidecar's \"ready\"", is_ready);
         let ready = Ready::read(&line.await?)?;
-        ready.draw(story);
+        ready.draw(console);
         let reports = lambda.function.wait_for_reports(1).await?;
         let report = reports.first().context("no report")?;
-        print(report, story);
-        story.verified(&format!(
+        print(report, console);
+        console.verified(&format!(
             "ready after {:.1} ms, correct response after {}, including the start of all \
              processes; both in an unoptimised build",
             ready.total_ms,
@@ -57,9 +57,9 @@ impl Demo {
 }
 
 /// Prints the REPORT line of Lambda's log, without the invocation's id.
-fn print(report: &Report, story: &Story) {
+fn print(report: &Report, console: &Console) {
     let line = report.line();
     let fields: Vec<&str> = line.trim_end().split('\t').skip(1).collect();
     let text = format!("REPORT {}", fields.join(", \t"));
-    story.pieces(text.split(" \t"));
+    console.pieces(text.split(" \t"));
 }

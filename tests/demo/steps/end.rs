@@ -9,19 +9,19 @@ use serde_json::Value;
 
 use super::servers::asked_of_s3;
 use super::{Demo, ms};
+use crate::console::{Console, grouped};
 use crate::lambda::{Lambda, field};
 use crate::metrics;
-use crate::story::{Story, grouped};
 
 impl Demo {
     /// Returns the number of inferences that CloudWatch received in the shutdown.
     pub(super) async fn shutdown(
         &mut self,
-        story: &mut Story,
+        console: &mut Console,
         s3: &S3Server,
         cloudwatch: &CloudWatch,
     ) -> Result<u64> {
-        story.step(
+        console.step(
             "Clean shutdown",
             "Each sidecar gets 2 s to flush its metrics to CloudWatch and exit.",
         );
@@ -29,28 +29,28 @@ impl Demo {
         let mut ends = Vec::new();
         for lambda in self.lambdas() {
             let ending = || "Lambda shuts the environment down".to_owned();
-            ends.push(story.during(ending, end(lambda)).await?);
+            ends.push(console.during(ending, end(lambda)).await?);
         }
-        story.verified(&format!(
+        console.verified(&format!(
             "each exited by itself, {}, and removed its socket; the logs contain no warning, no \
              error and no unsent metric",
             ends.join(" and ")
         ));
-        asked_of_s3(story, s3)?;
+        asked_of_s3(console, s3)?;
         Ok(metrics::whole(metrics::inferences(cloudwatch)) - before)
     }
 
     pub(super) fn metrics(
         &self,
-        story: &mut Story,
+        console: &mut Console,
         cloudwatch: &CloudWatch,
         late: u64,
     ) -> Result<()> {
-        story.step(
+        console.step(
             "Metrics in CloudWatch",
             "Sent in parallel with the first invocation after the hour, and at SHUTDOWN.",
         );
-        metrics::table(cloudwatch, story)?;
+        metrics::table(cloudwatch, console)?;
         metrics::check(cloudwatch)?;
         let sent = self.asked + self.tally.borrow().answered();
         let known = metrics::whole(metrics::inferences(cloudwatch));
@@ -59,12 +59,12 @@ impl Demo {
             "CloudWatch has {known} inferences instead of {sent}"
         );
         let apart = metrics::minutes_apart(cloudwatch)?;
-        story.verified(&format!(
+        console.verified(&format!(
             "the number of inferences equals that of the requests, {} of them sent at SHUTDOWN; \
              each is in its minute, the first and the last {apart} minutes apart",
             grouped(late)
         ));
-        story.verified("one cold start, two reloads, two downloads (the third version was still cached), and no error");
+        console.verified("one cold start, two reloads, two downloads (the third version was still cached), and no error");
         Ok(())
     }
 }

@@ -8,8 +8,8 @@ use lab::s3::S3Server;
 
 use super::servers::put;
 use super::{Demo, SHOWN, ms};
+use crate::console::Console;
 use crate::lambda::{Lambda, Monotonic};
-use crate::story::Story;
 use crate::wine::{self, Prediction, Wines};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -44,11 +44,11 @@ struct Woken {
 impl Demo {
     pub(super) async fn freeze(
         &mut self,
-        story: &mut Story,
+        console: &mut Console,
         s3: &S3Server,
         cloudwatch: &CloudWatch,
     ) -> Result<()> {
-        story.step(
+        console.step(
             "An hour frozen",
             "Without invocations all processes are frozen. An hour passes on their clock, connections \
              to S3 are cut, and version 3 (version 1's file again) is uploaded. AWS does not \
@@ -70,7 +70,7 @@ impl Demo {
         cloudwatch.let_pass(HOUR);
         Box::pin(put(s3, wine::V1)).await?;
 
-        story.head(&format!(
+        console.head(&format!(
             "{:<15} {:>4} {:>15} {:>12} {:>5} {:>8} {:>9}",
             "monotonic clock", "cut", "response before", "after", "from", "S3", "tail"
         ));
@@ -78,8 +78,8 @@ impl Demo {
         for frozen in &frozen {
             let waking = || "the first invocations after the hour".to_owned();
             let work = frozen.wake(&self.wines, s3, &second);
-            let woken = story.during(waking, work).await?;
-            frozen.print(&woken, story);
+            let woken = console.during(waking, work).await?;
+            frozen.print(&woken, console);
             found.push(woken);
         }
         let [here, other] = <[Woken; 2]>::try_from(found)
@@ -98,12 +98,12 @@ impl Demo {
         } else {
             format!("from invocation {} and {} on", here.from, other.from)
         };
-        story.verified(&format!(
+        console.verified(&format!(
             "the first response was correct; in parallel the sidecar polled S3 over a new \
              connection and loaded version 3 ({}), which was active {from}",
             here.third
         ));
-        story.paragraph(
+        console.paragraph(
             "Responses are timed from their events. The tail is the time for which the sidecar then \
              held the invocation open; the first function's metrics were sent in parallel.",
         );
@@ -188,8 +188,8 @@ impl<'a> Frozen<'a> {
         })
     }
 
-    fn print(&self, woken: &Woken, story: &Story) {
-        story.row(&format!(
+    fn print(&self, woken: &Woken, console: &Console) {
+        console.row(&format!(
             "{:<15} {:>4} {:>15} {:>12} {:>5} {:>8} {:>9}",
             self.lambda.clock,
             self.cut,

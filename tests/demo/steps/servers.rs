@@ -5,15 +5,15 @@ use aws_sdk_s3::primitives::ByteStream;
 use lab::cloudwatch::CloudWatch;
 use lab::s3::S3Server;
 
+use crate::console::{Console, grouped};
 use crate::lambda::{BUCKET, KEY};
-use crate::story::{Story, grouped};
 use crate::wine;
 
 /// Number of downloads: three versions to the function, two to its copy.
 const TRANSFERS: usize = 5;
 
-pub(super) async fn start(story: &mut Story) -> Result<(S3Server, CloudWatch)> {
-    story.step(
+pub(super) async fn start(console: &mut Console) -> Result<(S3Server, CloudWatch)> {
+    console.step(
         "S3 with a model, and CloudWatch",
         "The model classifies wines: a logistic regression, trained with scikit-learn.",
     );
@@ -25,7 +25,7 @@ pub(super) async fn start(story: &mut Story) -> Result<(S3Server, CloudWatch)> {
         stored.is_some_and(|bytes| bytes == wine::V1),
         "the object is not what was uploaded"
     );
-    story.verified(&format!(
+    console.verified(&format!(
         "s3://{BUCKET}/{KEY} has {} bytes, version id {version_id}",
         grouped(wine::V1.len() as u64)
     ));
@@ -41,7 +41,7 @@ pub(super) async fn put(s3: &S3Server, model: &'static [u8]) -> Result<String> {
 
 /// Verifies the sidecars' requests to S3: each version downloaded once by each, all else answered
 /// with 304.
-pub(super) fn asked_of_s3(story: &Story, s3: &S3Server) -> Result<()> {
+pub(super) fn asked_of_s3(console: &Console, s3: &S3Server) -> Result<()> {
     let gets: Vec<u16> = s3
         .requests()
         .iter()
@@ -53,7 +53,7 @@ pub(super) fn asked_of_s3(story: &Story, s3: &S3Server) -> Result<()> {
         with(200) == TRANSFERS && TRANSFERS + with(304) == gets.len(),
         "S3 responded to the sidecars with {gets:?}; expected are {TRANSFERS} times 200, else 304"
     );
-    story.verified(&format!(
+    console.verified(&format!(
         "both sent {} requests to S3: {} downloads of a version, none repeated; {} polls with \
          304 Not Modified",
         gets.len(),

@@ -37,7 +37,7 @@ struct Platform {
 struct Pool {
     environments: Vec<Arc<Environment>>,
     /// Number of environments that are being created.
-    making: usize,
+    creating: usize,
     /// Number of invocations that wait for an environment.
     waiting: usize,
 }
@@ -46,9 +46,9 @@ struct Pool {
 enum Assignment {
     Found(Arc<Environment>),
     /// A new environment must be created.
-    ToBeMade,
+    Create,
     /// An environment is about to become free.
-    ToWaitFor,
+    Wait,
     /// No environment may be created.
     None,
 }
@@ -227,10 +227,10 @@ impl Platform {
             changes.borrow_and_update();
             match self.find() {
                 Assignment::Found(environment) => return Ok(Some(environment)),
-                Assignment::ToBeMade => {
+                Assignment::Create => {
                     let made = self.make().await;
                     let mut pool = self.pool();
-                    pool.making -= 1;
+                    pool.creating -= 1;
                     if let Ok(environment) = &made {
                         environment.reserve();
                         pool.environments.push(Arc::clone(environment));
@@ -240,7 +240,7 @@ impl Platform {
                     return made.map(Some);
                 }
                 Assignment::None if waits.is_none() => return Ok(None),
-                Assignment::None | Assignment::ToWaitFor => {
+                Assignment::None | Assignment::Wait => {
                     waits.get_or_insert_with(|| Waits::new(self));
                     // The sender is owned by `self`.
                     let _ = changes.changed().await;
@@ -272,19 +272,19 @@ impl Platform {
             None => self.builder.max_environments,
         };
         let ending = |environment: &&Arc<Environment>| environment.state() == State::Ending;
-        if pool.environments.len() + pool.making < most {
-            pool.making += 1;
-            return Assignment::ToBeMade;
+        if pool.environments.len() + pool.creating < most {
+            pool.creating += 1;
+            return Assignment::Create;
         }
         let capacity = match self.builder.managed_instances {
             // The only environment is being replaced: the invocation waits for the new one.
-            Some(each) if pool.making > 0 || pool.environments.iter().any(|one| ending(&one)) => {
+            Some(each) if pool.creating > 0 || pool.environments.iter().any(|one| ending(&one)) => {
                 each as usize
             }
             _ => winding_up,
         };
         if pool.waiting < capacity {
-            Assignment::ToWaitFor
+            Assignment::Wait
         } else {
             Assignment::None
         }

@@ -19,7 +19,7 @@ const DIM: &str = "2";
 const RED: &str = "31";
 const GREEN: &str = "32";
 
-pub(crate) struct Story {
+pub(crate) struct Console {
     begun: Instant,
     step: usize,
     title: String,
@@ -27,7 +27,7 @@ pub(crate) struct Story {
     colour: bool,
 }
 
-impl Story {
+impl Console {
     pub(crate) fn begin() -> Self {
         let terminal = stdout().is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
