@@ -38,7 +38,7 @@ use lab::s3::S3Server;
 pub(crate) use contenders::is_stale;
 use contenders::{BUCKET, ColdstartArtifacts, Contender, ONE_CPU_MB, Setting};
 use models::Model;
-use start::Sample;
+use start::StartSample;
 
 use crate::figures::percentile;
 use crate::network::{LATENCY, LINK_BYTES};

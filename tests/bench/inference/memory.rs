@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::CLIENTS;
 use super::client::{self, Address, Client};
-use super::contenders::Server;
+use super::contenders::ServerProcess;
 use super::subject::Subject;
 use lab::reference::WINE;
 use lab::soak::usage::Usage;
