@@ -81,7 +81,7 @@ pub struct Call {
 pub enum EventContent {
     /// One call, whose response is the event's.
     Call(Call),
-    /// Messages, each of which is processed or fails individually.
+    /// Messages that succeed or fail individually.
     Batch(Batch),
 }
 
