@@ -9,7 +9,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use model_handler::event::{self, BasePath, Batch, Call, EventKind, EventContent};
+use model_handler::event::{self, BasePath, Batch, Call, EventContent, EventKind};
 use serde_json::{Value, json};
 
 static BASE_PATH: LazyLock<BasePath> = LazyLock::new(|| BasePath::new("/scoring"));
@@ -72,7 +72,9 @@ fn made(which: u8, text: &str) -> Value {
             "rawPath": first, "rawQueryString": rest, "routeKey": "ANY /{proxy+}", "pathParameters": { "proxy": rest },
             "requestContext": { "stage": "prod", "http": { "method": "POST" } },
         }),
-        5 => json!({ "rawPath": "/predict", "body": first, "isBase64Encoded": true, "cookies": [rest] }),
+        5 => {
+            json!({ "rawPath": "/predict", "body": first, "isBase64Encoded": true, "cookies": [rest] })
+        }
         6 => json!({
             "path": first, "httpMethod": "GET", "queryStringParameters": { first: rest },
             "requestContext": { "elb": {} }, "headers": { first: rest, "connection": first },

@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use model_sidecar::config::Choice;
 use model_sidecar::ids::ModelName;
-use model_sidecar::manifest::{Draw, Manifest};
+use model_sidecar::manifest::{Manifest, RolloutPosition};
 
 fuzz_target!(|json: &[u8]| {
     let manifest = match Manifest::parse(json) {
@@ -17,14 +17,16 @@ fuzz_target!(|json: &[u8]| {
         }
     };
     let model = ModelName::parse("fuzz").expect("a name");
-    let draw = || Draw(json.len() as u64);
+    let position = || RolloutPosition(json.len() as u64);
     let (current, _) = manifest.current();
-    let newest = manifest.choose(&Choice::Newest, &model, draw);
+    let newest = manifest.choose(&Choice::Newest, &model, position);
     let newest = newest.expect("the current version or its canary");
     assert!(newest.version.0 == current || manifest.canary().is_some());
     for (name, version) in manifest.versions() {
         let pinned = Choice::Version(name.as_str().to_owned());
-        let chosen = manifest.choose(&pinned, &model, draw).expect("a version");
+        let chosen = manifest
+            .choose(&pinned, &model, position)
+            .expect("a version");
         assert_eq!(chosen.version.0, name);
         assert!(chosen.stand_ins.is_empty());
         assert!(version.size() >= version.files.len() as u64);
@@ -39,6 +41,8 @@ fuzz_target!(|json: &[u8]| {
     }
     for (label, _) in manifest.labels().iter() {
         let labelled = Choice::Label(label.as_str().to_owned());
-        manifest.choose(&labelled, &model, draw).expect("a label");
+        manifest
+            .choose(&labelled, &model, position)
+            .expect("a label");
     }
 });

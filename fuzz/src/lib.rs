@@ -83,12 +83,13 @@ impl Session for Echo {
 
     fn run(
         &self,
-        inputs: Vec<(String, Value)>,
+        inputs: &[(String, Value)],
         outputs: &[String],
         _: &Cancel,
     ) -> Result<Vec<(String, Value)>, EngineError> {
-        let asked = |name: &String| outputs.is_empty() || outputs.contains(name);
-        Ok(inputs.into_iter().filter(|(name, _)| asked(name)).collect())
+        let is_asked = |name: &String| outputs.is_empty() || outputs.contains(name);
+        let asked = inputs.iter().filter(|(name, _)| is_asked(name));
+        Ok(asked.cloned().collect())
     }
 }
 
