@@ -12,7 +12,7 @@ use crate::arguments::ServeArguments;
 use crate::server::ControlServer;
 use crate::{follow, links};
 
-pub(crate) async fn run(mut arguments: Serve) -> anyhow::Result<()> {
+pub(crate) async fn run(mut arguments: ServeArguments) -> anyhow::Result<()> {
     let address = (Ipv4Addr::LOCALHOST, arguments.port);
     let listener = TcpListener::bind(address)
         .await
