@@ -12,7 +12,7 @@ const MAX_INPUTS: usize = 3;
 /// Maximum size of all sampled inputs, in bytes.
 const MAX_BYTES: usize = MAX_RETURNED_INPUTS;
 
-/// FingerprintedInput of a failed run, small enough for the sample, with its fingerprint.
+/// Input of a failed run, small enough for the sample, with its fingerprint.
 #[derive(Debug)]
 pub(in crate::server) struct FingerprintedInput {
     pub(super) fingerprint: u64,

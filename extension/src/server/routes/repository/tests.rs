@@ -22,7 +22,7 @@ struct RepositoryBench {
 }
 
 impl RepositoryBench {
-    /// RepositoryBench with an active version.
+    /// Creates a bench with an active version.
     fn new() -> (Self, Receiver<ModelCommand>) {
         let wall = Wall::new();
         let name = ModelName::parse("wine").unwrap();
