@@ -1,8 +1,8 @@
-//! Credentials, region, and the one HTTP client that S3 and CloudWatch share.
+//! Settings of the AWS clients: credentials, region, and the HTTP client that S3 and CloudWatch share.
 //!
-//! What waits here waits right across a freeze ([`http`]). Connecting fails fast, and says what is likely
-//! missing ([`Unreachable`]): in a VPC without an endpoint for the service, packets are dropped without a word,
-//! and a long wait would cost the caller billed time and tell nobody why.
+//! Requests survive a freeze of the execution environment ([`http`]). Connecting fails fast, and the error names the
+//! likely cause ([`Unreachable`]): a VPC without an endpoint for the service drops packets silently, so a long wait would
+//! only cost billed time.
 
 mod body;
 mod connections;
@@ -10,6 +10,7 @@ mod credentials;
 mod http;
 mod in_flight;
 mod proxies;
+mod pulse;
 mod unreachable;
 
 use std::sync::Arc;
@@ -22,29 +23,27 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
-pub use proxies::Proxies;
+use proxies::Proxies;
 pub use unreachable::Unreachable;
 
 use crate::clock::{Clock, Thaws};
+use crate::config::Environment;
 
-/// Within a region a name, a TCP connection and TLS on it take a few milliseconds. A SYN that got lost is sent
-/// again after 1 s, and once more after 3: this allows for one, and waits for no more.
+/// Maximum time to resolve a name and to open a connection with TLS, which takes a few milliseconds within a region. A lost
+/// SYN is sent again after 1 s and after 3 s; the limit allows for one loss.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// To the first byte of an answer. S3 takes 10 to 200 ms.
+/// Maximum time to the first byte of a response. S3 takes 10 to 200 ms.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The settings from which clients of single services are made: the standard chains for credentials and
-/// region, `AWS_ENDPOINT_URL` and its like, retries of what is worth retrying.
-pub async fn load(
-    clock: Arc<dyn Clock>,
-    thaws: Thaws,
-    proxies: Proxies,
-    on_lambda: bool,
-) -> SdkConfig {
-    let wall = WallClock(Arc::clone(&clock));
-    let http = SharedHttpClient::new(http::Client::new(clock, thaws, proxies));
+/// Loads the settings for the clients of all services: the standard chains for credentials and region, endpoints such as
+/// `AWS_ENDPOINT_URL`, the proxies of this environment, and retries.
+pub async fn load(environment: &Environment, clock: &Arc<dyn Clock>, thaws: &Thaws) -> SdkConfig {
+    let wall = WallClock(Arc::clone(clock));
+    let proxies = Proxies::of(|name| environment.get(name));
+    let client = http::SdkHttpClient::new(Arc::clone(clock), thaws.clone(), proxies);
+    let http = SharedHttpClient::new(client);
     let mut settings = settings(http.clone(), wall.clone());
-    if on_lambda {
+    if environment.is_lambda() {
         let credentials = credentials::on_lambda(http, wall).await;
         settings = settings.credentials_provider(credentials);
     }
@@ -66,15 +65,15 @@ fn settings(http: SharedHttpClient, wall: WallClock) -> ConfigLoader {
                 .read_timeout(READ_TIMEOUT)
                 .build(),
         )
-        // It would read a freeze of the execution environment as a stalled transfer.
+        // The protection would take a freeze of the execution environment for a stalled transfer.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
 }
 
-/// For tests: the same, but for region and credentials, which are no one's.
+/// Returns settings for tests: as [`load`], with a fixed region and invalid credentials.
 #[cfg(test)]
 pub(crate) fn for_tests(clock: Arc<dyn Clock>, thaws: Thaws) -> ConfigLoader {
     let wall = WallClock(Arc::clone(&clock));
-    let http = SharedHttpClient::new(http::Client::new(clock, thaws, Proxies::default()));
+    let http = SharedHttpClient::new(http::SdkHttpClient::new(clock, thaws, Proxies::default()));
     let credentials =
         aws_credential_types::Credentials::new("AKIDTEST", "secret", None, None, "tests");
     settings(http, wall)
@@ -82,7 +81,7 @@ pub(crate) fn for_tests(clock: Arc<dyn Clock>, thaws: Thaws) -> ConfigLoader {
         .credentials_provider(credentials)
 }
 
-/// The wall clock as the SDK asks it: for signatures, and for whether credentials have expired.
+/// Wall clock of the SDK, for signatures and for the expiry of credentials.
 #[derive(Clone)]
 struct WallClock(Arc<dyn Clock>);
 

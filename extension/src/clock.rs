@@ -1,9 +1,8 @@
-//! Time, and deadlines that survive a freeze.
+//! Time, deadlines and limits across freezes.
 //!
-//! An execution environment is frozen between invocations, for seconds or hours. Whether the monotonic clock
-//! stands still meanwhile is not documented, so whatever asks "is it due?" or "how long until the deadline?"
-//! asks the wall clock, which is right after a thaw in both cases. Elapsed times of single steps are measured
-//! with [`timed_awake`] where a freeze may fall into them.
+//! An execution environment is frozen between invocations, for seconds or hours. Lambda does not document whether the
+//! monotonic clock stands still during a freeze. Schedules and deadlines therefore use the wall clock, which is correct
+//! after a thaw in both cases. Durations across a freeze are measured in time awake ([`timed_awake`]).
 
 mod awake;
 mod thaw;
@@ -13,50 +12,50 @@ pub(crate) mod wall;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use awake::{AwakeTimeout, timed_awake, within_awake};
-pub use thaw::{Thaws, turns};
+pub use thaw::{Thaws, yield_to_readers};
 
-/// A point in wall-clock time, in milliseconds since the Unix epoch.
+/// Wall-clock time in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The time from `earlier` until here; zero when the clock was set back in between.
+    /// Returns the time since `earlier`; zero if the clock was set back in between.
     #[must_use]
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// The start of the minute in which this lies.
+    /// Returns the start of the minute.
     #[must_use]
     pub fn minute(self) -> Timestamp {
         Timestamp(self.0 - self.0 % 60_000)
     }
 }
 
-/// The time by which something must be answered.
+/// Time by which a response is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Timestamp);
 
 impl Deadline {
-    /// A deadline as the Runtime and Extensions APIs give it: milliseconds since the Unix epoch.
+    /// Creates a deadline from milliseconds since the Unix epoch, as in the Runtime and Extensions APIs.
     #[must_use]
     pub fn at_unix_ms(ms: u64) -> Self {
         Self(Timestamp(ms))
     }
 
-    /// The deadline that lies `time` after `now`.
+    /// Creates a deadline that is `time` after `now`.
     #[must_use]
     pub fn after(now: Timestamp, time: Duration) -> Self {
         Self(Timestamp(now.0.saturating_add(millis(time))))
     }
 
-    /// This deadline, earlier by `margin`, so that an answer still arrives in time.
+    /// Returns a deadline that is earlier by `margin`.
     #[must_use]
     pub fn less(self, margin: Duration) -> Self {
         Self(Timestamp(self.0.0.saturating_sub(millis(margin))))
     }
 
-    /// What is left at `now`; zero once it has passed.
+    /// Returns the time left at `now`; zero after the deadline.
     #[must_use]
     pub fn remaining(self, now: Timestamp) -> Duration {
         self.0.since(now)
@@ -67,13 +66,13 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Where the time comes from. A seam: tests of what is due when bring their own.
+/// Source of wall-clock time; tests implement a manual clock.
 pub trait Clock: Send + Sync {
-    /// The present wall-clock time.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
-/// The system's wall clock.
+/// Wall clock of the system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -92,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_counts_down_and_stops_at_zero() {
+    fn remaining_time_stops_at_zero() {
         let deadline = Deadline::after(Timestamp(1_000), Duration::from_secs(3));
         assert_eq!(
             deadline.remaining(Timestamp(1_500)),
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_gives_no_negative_time() {
+    fn a_clock_that_is_set_back_yields_zero() {
         assert_eq!(Timestamp(5).since(Timestamp(10)), Duration::ZERO);
         assert_eq!(Timestamp(61_999).minute(), Timestamp(60_000));
     }

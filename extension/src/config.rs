@@ -1,175 +1,174 @@
-//! The configuration: environment variables, and nothing else.
+//! Configuration, from environment variables only.
 //!
-//! [`VARIABLES`] declares every variable once; the help text prints it and a test holds the README against it.
-//! The environment is handed in as a map, so that tests need no global state. Every mistake is reported at
-//! once, each with the variable, its value and what is allowed; a wrong value is never replaced by a default.
+//! [`VARIABLES`] declares every variable once; the help text prints the table, and a test compares the documentation with
+//! it. The environment is passed in as a map, so that tests need no global state. All errors are reported together, each
+//! with the variable, its value and what is allowed. An invalid value is never replaced by a default.
 
-mod choice;
 mod environment;
 mod models;
 mod token;
 mod units;
 mod variables;
+mod version_choice;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use choice::Choice;
 pub use environment::Environment;
 pub use models::{Form, Location, ModelSettings};
 pub use token::Token;
-use units::Reader;
+use units::VariableReader;
 pub use variables::{VARIABLES, Variable};
 
-/// How the log is written.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line, with `timestamp`, `level` and `message`.
+    /// One JSON object per line, with `timestamp`, `level` and `message`.
     Json,
     /// Plain text.
     Text,
 }
 
-/// Where the metrics go.
+/// Destination of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricsSink {
-    /// `PutMetricData`.
+    /// CloudWatch, with `PutMetricData`.
     CloudWatch,
-    /// Embedded Metric Format: lines in the log that CloudWatch turns into metrics.
+    /// The log, in Embedded Metric Format, from which CloudWatch creates metrics.
     Emf,
-    /// Nowhere.
+    /// No destination.
     None,
 }
 
-/// How a new version comes in the place of the one that answers.
+/// Way in which a new version replaces the active one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reload {
-    /// Beside it where memory bears both, else in its place.
+    /// `Overlap` if memory allows, else `Replace`.
     #[default]
     Auto,
-    /// Always beside it.
+    /// The new version is loaded alongside the active one.
     Overlap,
-    /// Always in its place: requests wait meanwhile.
+    /// The active version is unloaded first; requests wait until the new one is loaded.
     Replace,
-    /// Not at all.
+    /// Versions are never replaced.
     Off,
 }
 
-/// How the execution environment came to be, from `AWS_LAMBDA_INITIALIZATION_TYPE`.
+/// Initialization type of the execution environment, from `AWS_LAMBDA_INITIALIZATION_TYPE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitializationType {
-    /// For a request that is waiting; an Init over 10 s is abandoned and repeated.
+    /// On demand, while a request waits; an Init over 10 s is aborted and repeated.
     OnDemand,
     /// Ahead of requests (provisioned concurrency), with minutes for Init.
     Ahead,
-    /// Ahead of a snapshot (`SnapStart`), with minutes for Init. Each execution environment is a clone of the snapshot.
+    /// Before a snapshot (`SnapStart`), with minutes for Init. Execution environments are clones of the snapshot.
     SnapStart,
-    /// Lambda Managed Instances: never frozen, several invocations at once, no INVOKE events.
+    /// Lambda Managed Instances: no freezes, concurrent invocations, no INVOKE events.
     ManagedInstances,
 }
 
-/// Settings of the log, known before all others so that mistakes in the others can be logged.
+/// Log settings, which are read first, so that errors in other settings can be logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// Text or JSON.
+    /// Format of the lines.
     pub format: LogFormat,
-    /// The least severe level that is written.
+    /// Least severe level that is logged.
     pub level: tracing::Level,
 }
 
-/// Everything that the extension can be told.
+/// Configuration of the extension.
 #[derive(Clone, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a variable of its own"
 )]
 pub struct Config {
-    /// The models, at least one, with different names.
+    /// Models, at least one, with unique names.
     pub models: Vec<ModelSettings>,
-    /// Whether Init fails when a model cannot be loaded.
+    /// `true` if Init fails when a model cannot be loaded.
     pub required: bool,
-    /// How long a model's version is trusted before S3 is asked again; zero means at every invocation.
+    /// Maximum time between two version checks of a model; zero for a check at every invocation.
     pub refresh_interval: Duration,
-    /// How old the last good check may be when a request is answered without another; `None` for any age.
+    /// Maximum age of the last successful version check without another check before a request; `None` for any age.
     pub max_staleness: Option<Duration>,
-    /// How a new version is brought in.
+    /// Way in which a new version replaces the active one.
     pub reload: Reload,
-    /// Whether callers may have a model's source asked now.
+    /// `true` if callers may trigger a version check.
     pub repository_api: bool,
-    /// Permission for callers from outside the execution environment to use the operator's calls.
+    /// `true` if callers from outside the execution environment may use the operator's calls.
     pub remote_operations: bool,
-    /// The secret that every request must carry; `None` where none is asked for.
+    /// Secret that every request must carry; `None` if none is required.
     pub token: Option<Token>,
-    /// How long Init may take before `next` is called all the same.
+    /// Maximum duration of Init before `next` is called although models are missing.
     pub init_budget: Duration,
-    /// How long work that is due may hold back `next` at an invocation.
+    /// Maximum time by which jobs hold back `next` at an invocation.
     pub tail_budget: Duration,
-    /// The Unix socket's path.
+    /// Path of the Unix socket.
     pub socket: PathBuf,
-    /// The TCP address; `None` for the Unix socket alone.
+    /// TCP address; `None` for the Unix socket alone.
     pub tcp: Option<SocketAddr>,
-    /// Where models are kept between starts.
+    /// Directory of the cache.
     pub cache_dir: PathBuf,
-    /// How many bytes the cache may take; `None` for what the disk has.
+    /// Maximum size of the cache in bytes; `None` for the limits of the disk.
     pub cache_bytes: Option<u64>,
-    /// Whether other environments use the cache as well; `None` for if it is on NFS.
+    /// `true` if other environments use the cache as well; `None` to detect that from the file system (NFS).
     pub cache_shared: Option<bool>,
-    /// The function's memory size in MB; `None` outside Lambda.
+    /// Memory size of the function in MB; `None` outside Lambda.
     pub memory_mb: Option<u64>,
-    /// The CPUs that the memory size buys, rounded up; all of the machine's outside Lambda.
+    /// Number of vCPUs for the memory size, rounded up; all CPUs of the machine outside Lambda.
     pub cpus: usize,
-    /// Threads for one run of a model.
+    /// Number of threads for one run of a model.
     pub threads: usize,
-    /// Runs of a model at the same time.
+    /// Maximum number of concurrent runs of a model.
     pub runs: usize,
-    /// How many requests may wait for a model's runs.
+    /// Maximum number of requests in the queue of a model.
     pub queue: usize,
-    /// How many bytes requests may take together; `None` for what the environment has left.
+    /// Memory for all requests in bytes; `None` for a share of the free memory.
     pub request_bytes: Option<usize>,
-    /// The most rows of a run that answers several requests; `None` where each has its own.
+    /// Maximum number of rows in a batch; `None` if requests are not batched.
     pub batch_rows: Option<usize>,
-    /// How long a request waits for others to share its run.
+    /// Time that a request waits for a batch to fill.
     pub batch_delay: Duration,
-    /// Where ONNX Runtime's library is.
+    /// Path of ONNX Runtime's library.
     pub onnxruntime: PathBuf,
-    /// Libraries of operators beside ONNX Runtime's own.
+    /// Libraries of custom operators.
     pub custom_ops: Vec<PathBuf>,
-    /// Where the metrics go.
+    /// Destination of the metrics.
     pub metrics: MetricsSink,
-    /// The CloudWatch namespace.
+    /// CloudWatch namespace of the metrics.
     pub metrics_namespace: String,
-    /// How often metrics are sent.
+    /// Time between two deliveries of metrics.
     pub metrics_interval: Duration,
-    /// The function's name, a dimension of every metric; `None` outside Lambda.
+    /// Name of the function, a dimension of every metric; `None` outside Lambda.
     pub function_name: Option<String>,
-    /// Whether S3 is at an address of the user's own, where buckets are named in the path.
+    /// `true` for a custom S3 endpoint, where buckets are part of the path.
     pub custom_s3_endpoint: bool,
 }
 
-/// All that is wrong with the configuration.
+/// All errors of the configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the configuration is wrong: {}", .0.join("; "))]
+#[error("invalid configuration: {}", .0.join("; "))]
 pub struct ConfigError(pub Vec<String>);
 
-/// Where models are kept; and what concerns one environment alone, when they are kept where others see them.
+/// Default directory of the cache. It also holds the state of this environment if the configured cache is shared.
 pub const DEFAULT_CACHE_DIR: &str = "/tmp/model-sidecar";
 
-/// How many requests may wait for a model, unless it is set. More than Lambda gives an environment at once, and fewer than
-/// there are connections, so that a model that is at work for minutes leaves some for health checks and other models.
+/// Default length of a model's queue. It exceeds the concurrency of an environment on Lambda. It is below the number of
+/// connections, so that a slow model leaves connections for health checks and other models.
 pub const DEFAULT_QUEUE: usize = 200;
 
 /// Memory that buys one vCPU on Lambda, in MB.
 const MB_PER_VCPU: usize = 1_769;
 
 impl LogSettings {
-    /// Reads the log's settings; a wrong value gives the default here and an error in [`Config::read`].
+    /// Reads the log settings. An invalid value yields the default here, and an error in [`Config::read`].
     #[must_use]
     pub fn read(environment: &Environment) -> Self {
-        Self::from_reader(&mut Reader::new(environment))
+        Self::from_reader(&mut VariableReader::new(environment))
     }
 
-    fn from_reader(reader: &mut Reader<'_>) -> Self {
+    fn from_reader(reader: &mut VariableReader<'_>) -> Self {
         let format = reader
             .choice(
                 "AWS_LAMBDA_LOG_FORMAT",
@@ -194,8 +193,8 @@ impl LogSettings {
 }
 
 impl Config {
-    /// How the execution environment came to be: the one thing to be known before registering. A type that is
-    /// new to us is one that runs ahead of requests, as all but the first are.
+    /// Returns the initialization type, which is needed before the registration. An unknown type counts as
+    /// [`InitializationType::Ahead`].
     #[must_use]
     pub fn initialization(environment: &Environment) -> InitializationType {
         match environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") {
@@ -206,23 +205,23 @@ impl Config {
         }
     }
 
-    /// Whether this process is to be stored in a snapshot, from which many environments are restored.
+    /// Returns `true` if this process becomes a snapshot, from which environments are restored.
     #[must_use]
     pub fn is_snap_start(environment: &Environment) -> bool {
         Self::initialization(environment) == InitializationType::SnapStart
     }
 
-    /// Reads the whole configuration, or says everything that is wrong with it.
+    /// Reads the configuration. The error lists all problems.
     pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
-        let mut reader = Reader::new(environment);
+        let mut reader = VariableReader::new(environment);
         reader.check_characters();
         let _ = LogSettings::from_reader(&mut reader);
-        // The handler reads it, and cannot report what is wrong with it.
+        // Only the handler uses this variable, but it cannot report errors.
         reader.base_path("MODEL_BASE_PATH");
         let mut models = models::read(&mut reader);
-        choice::read(&mut reader, &mut models);
+        version_choice::read(&mut reader, &mut models);
         let initialization = Self::initialization(environment);
-        // On demand, Lambda abandons an Init after 10 s; a second is left for what comes after the model.
+        // On demand, Lambda aborts Init after 10 s; one second is left for the work after the load.
         let init_budget = match initialization {
             InitializationType::OnDemand => Duration::from_secs(9),
             InitializationType::Ahead
@@ -316,7 +315,7 @@ impl Config {
     }
 }
 
-fn read_reload(reader: &mut Reader<'_>) -> Reload {
+fn read_reload(reader: &mut VariableReader<'_>) -> Reload {
     let choices = [
         ("auto", Reload::Auto),
         ("overlap", Reload::Overlap),
@@ -325,32 +324,32 @@ fn read_reload(reader: &mut Reader<'_>) -> Reload {
     ];
     let reload = reader.choice("MODEL_RELOAD", &choices).unwrap_or_default();
     if let (Reload::Off, Some(staleness)) = (reload, reader.text("MODEL_MAX_STALENESS")) {
-        let allowed = "nothing beside MODEL_RELOAD=off, which makes no checks to wait for";
+        let allowed = "no value together with MODEL_RELOAD=off, which disables version checks";
         reader.wrong("MODEL_MAX_STALENESS", staleness, allowed);
     }
     reload
 }
 
-fn read_count(reader: &mut Reader<'_>, name: &str, least: u64, most: u64) -> Option<usize> {
-    let count = reader.number(name, least, most)?;
+fn read_count(reader: &mut VariableReader<'_>, name: &str, min: u64, max: u64) -> Option<usize> {
+    let count = reader.number(name, min, max)?;
     usize::try_from(count).ok()
 }
 
-fn read_batching(reader: &mut Reader<'_>) -> (Option<usize>, Duration) {
+fn read_batching(reader: &mut VariableReader<'_>) -> (Option<usize>, Duration) {
     let rows = read_count(reader, "MODEL_BATCH_MAX", 2, 65_536);
     let delay = reader.duration("MODEL_BATCH_DELAY");
     if let (None, Some(delay)) = (
         reader.text("MODEL_BATCH_MAX"),
         reader.text("MODEL_BATCH_DELAY"),
     ) {
-        let allowed = "nothing without MODEL_BATCH_MAX, which joins requests";
+        let allowed = "no value without MODEL_BATCH_MAX, which enables batches";
         reader.wrong("MODEL_BATCH_DELAY", delay, allowed);
     }
     (rows, delay.unwrap_or_default())
 }
 
-/// The CPUs that the memory size buys, rounded up; all CPUs without one. A thread more than there are CPUs makes a run
-/// slower, not faster.
+/// Returns the number of vCPUs for a memory size, rounded up; all CPUs without a memory size. More threads than vCPUs slow
+/// down a run.
 fn cpus(memory_mb: Option<u64>) -> usize {
     let cpus = crate::sys::cpus();
     memory_mb

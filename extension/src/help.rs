@@ -1,50 +1,49 @@
-//! `--help`, `--version`, and what is said to anything else.
+//! Command line: `--help`, `--version`, and an error for any other argument.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use crate::config::VARIABLES;
 
-/// What the command line asks for instead of serving.
+/// CommandOutput of a command line that does not start the sidecar.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A text for standard output.
+pub enum CommandOutput {
+    /// Text for standard output.
     Text(String),
-    /// A mistake, for standard error.
-    Mistake(String),
+    /// Usage error for standard error.
+    UsageError(String),
 }
 
-/// The answer to these arguments; `None` when there are none, and the sidecar is to serve.
+/// Returns the output for these arguments; `None` without arguments, which start the sidecar.
 #[must_use]
-pub fn answer(arguments: impl IntoIterator<Item = String>) -> Option<Answer> {
+pub fn output(arguments: impl IntoIterator<Item = String>) -> Option<CommandOutput> {
     let first = arguments.into_iter().next()?;
     Some(match first.as_str() {
-        "-h" | "--help" => Answer::Text(help()),
+        "-h" | "--help" => CommandOutput::Text(help()),
         "-V" | "--version" => {
-            Answer::Text(format!("model-sidecar {}\n", env!("CARGO_PKG_VERSION")))
+            CommandOutput::Text(format!("model-sidecar {}\n", env!("CARGO_PKG_VERSION")))
         }
-        other => Answer::Mistake(format!(
-            "model-sidecar takes no arguments but --help and --version, not {other:?}: it is configured by \
-             environment variables\n"
+        other => CommandOutput::UsageError(format!(
+            "unknown argument {other:?}: model-sidecar is configured by environment variables, which --help lists\n"
         )),
     })
 }
 
-impl Answer {
-    /// Prints it, and gives the exit code.
+impl CommandOutput {
+    /// Prints the output, and returns the exit code.
     #[must_use]
     #[expect(
         clippy::print_stdout,
         clippy::print_stderr,
-        reason = "the answer to a person at a terminal"
+        reason = "the output of a command"
     )]
     pub fn print(&self) -> ExitCode {
         match self {
-            Answer::Text(text) => {
+            CommandOutput::Text(text) => {
                 print!("{text}");
                 ExitCode::SUCCESS
             }
-            Answer::Mistake(text) => {
+            CommandOutput::UsageError(text) => {
                 eprint!("{text}");
                 ExitCode::from(64)
             }
@@ -55,9 +54,10 @@ impl Answer {
 fn help() -> String {
     let mut text = String::from(
         "Serves ONNX models from S3 on a local socket.\n\n\
-         Inside AWS Lambda it is an extension: attach the layer that holds it. Anywhere else it serves until\n\
-         SIGTERM or Ctrl-C, with checks and metrics on timers. It is configured by environment variables; AWS's\n\
-         standard ones (AWS_REGION, credentials, AWS_ENDPOINT_URL) mean what they always mean.\n\n",
+         In AWS Lambda, model-sidecar runs as an extension from a layer. On other machines it serves until SIGTERM or\n\
+         Ctrl-C, and checks for new versions on a timer.\n\n\
+         Environment variables, with their defaults in brackets (the standard variables of the AWS SDKs, such as\n\
+         AWS_REGION and AWS_ENDPOINT_URL, apply as well):\n\n",
     );
     for variable in VARIABLES {
         let default = if variable.default.is_empty() {
@@ -83,14 +83,14 @@ fn help() -> String {
 mod tests {
     use super::*;
 
-    fn given(arguments: &[&str]) -> Option<Answer> {
-        answer(arguments.iter().map(|&argument| argument.to_owned()))
+    fn given(arguments: &[&str]) -> Option<CommandOutput> {
+        output(arguments.iter().map(|&argument| argument.to_owned()))
     }
 
     #[test]
     fn help_names_every_variable() {
-        let Some(Answer::Text(help)) = given(&["--help"]) else {
-            panic!("help is a text")
+        let Some(CommandOutput::Text(help)) = given(&["--help"]) else {
+            panic!("--help prints text")
         };
         for variable in VARIABLES {
             assert!(help.contains(variable.name), "{}", variable.name);
@@ -98,9 +98,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_argument_is_a_mistake_and_none_serves() {
+    fn unknown_argument_is_an_error_and_no_argument_serves() {
         assert!(
-            matches!(given(&["serve"]), Some(Answer::Mistake(text)) if text.contains("\"serve\""))
+            matches!(given(&["serve"]), Some(CommandOutput::UsageError(text)) if text.contains("\"serve\""))
         );
         assert_eq!(given(&[]), None);
     }

@@ -1,7 +1,7 @@
-//! Names and identities that must not be mixed up.
+//! Newtypes for names and identities.
 //!
-//! A file's *identity* is what its source says of it (an S3 version id, an ETag). A *digest* is the SHA-256 of bytes
-//! that are on this machine, and identifies a version. A version's *name* is for people and clients.
+//! The *identity* of a file comes from its source (ETag, S3 version ID). A *digest* is the SHA-256 of local bytes, and
+//! identifies a version. The *name* of a version is for people and clients.
 
 mod by_name;
 mod version_name;
@@ -14,12 +14,12 @@ use sha2::{Digest as _, Sha256};
 pub use by_name::ByName;
 pub use version_name::VersionName;
 
-/// The name by which callers address a model: 1 to 128 of `A–Z a–z 0–9 . _ -`, not starting with a dot.
+/// Name of a model in requests: 1 to 128 of `A–Z a–z 0–9 . _ -`, not starting with a dot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelName(String);
 
 impl ModelName {
-    /// Takes a name, or says what is wrong with it.
+    /// Parses a name. The error names what is allowed.
     pub fn parse(name: &str) -> Result<Self, String> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if name.is_empty() || name.len() > 128 || name.starts_with('.') || !name.chars().all(fits) {
@@ -30,7 +30,7 @@ impl ModelName {
         Ok(Self(name.to_owned()))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -43,21 +43,20 @@ impl fmt::Display for ModelName {
     }
 }
 
-/// Where a file of a model lies, relative to the folder of the model, with `/` between its parts: never outside that
-/// folder.
+/// Path of a file, relative to the folder of its model and never outside it, with `/` as the separator.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct FilePath(String);
 
 impl FilePath {
-    /// The most bytes that S3 takes in a key.
-    const LONGEST: usize = 1024;
+    /// Maximum length of a key in S3, in bytes.
+    const MAX_LENGTH: usize = 1024;
 
-    /// Takes a path, or says what is wrong with it.
+    /// Parses a path. The error names what is allowed.
     pub fn parse(path: &str) -> Result<Self, String> {
         let part = |part: &str| !matches!(part, "" | "." | "..") && part.len() <= 255;
         let inside = path.split('/').all(part) && !path.contains(['\\', '\0']);
-        if !inside || path.len() > Self::LONGEST {
+        if !inside || path.len() > Self::MAX_LENGTH {
             return Err(
                 "a path inside the model's own folder, such as weights.bin or data/weights.bin: not absolute, and \
                  without `..`"
@@ -67,39 +66,39 @@ impl FilePath {
         Ok(Self(path.to_owned()))
     }
 
-    /// The path that `path` has when it is relative to the folder of this file.
+    /// Resolves `path` against the folder of this file.
     #[must_use]
-    pub fn beside(&self, path: &FilePath) -> FilePath {
+    pub fn sibling(&self, path: &FilePath) -> FilePath {
         let folder = &self.0[..self.0.len() - self.file_name().len()];
         Self(format!("{folder}{path}"))
     }
 
-    /// The path of `path` in this folder.
+    /// Resolves `path` against this path, which is a folder.
     #[must_use]
     pub fn join(&self, path: &FilePath) -> FilePath {
         Self(format!("{self}/{path}"))
     }
 
-    /// Under which path the file is laid out to be loaded: its own, without the ending of what is stored compressed.
+    /// Returns the path of the decompressed file: without `.zst`.
     #[must_use]
     pub fn laid_out(&self) -> FilePath {
         let plain = self.0.strip_suffix(".zst").map(Self::parse);
         plain.and_then(Result::ok).unwrap_or_else(|| self.clone())
     }
 
-    /// Whether the file is stored compressed with Zstandard, as its ending says.
+    /// Returns `true` if the file is compressed with Zstandard, by its extension.
     #[must_use]
     pub fn is_compressed(&self) -> bool {
         self.laid_out() != *self
     }
 
-    /// The last part.
+    /// Returns the file name.
     #[must_use]
     pub fn file_name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// The path as text.
+    /// Returns the path as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -118,7 +117,7 @@ impl<'de> Deserialize<'de> for FilePath {
     }
 }
 
-/// Text that `parse` takes, or an error that says what is allowed.
+/// Deserializes text with `parse`, whose error names what is allowed.
 fn parsed<'de, D: serde::Deserializer<'de>, T>(
     deserializer: D,
     parse: fn(&str) -> Result<T, String>,
@@ -131,33 +130,33 @@ fn parsed<'de, D: serde::Deserializer<'de>, T>(
     })
 }
 
-/// An entity tag as the source gave it, quotes included. It is opaque: equal or not, nothing more.
+/// Entity tag of the source, including its quotes. An opaque value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ETag(pub String);
 
-/// What a source says of one file's present content. Two equal identities are the same bytes.
+/// Identity of a file's contents in its source. Equal identities mean equal bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
-    /// The entity tag, with which the next check is conditional and further reads are pinned.
+    /// Entity tag, for conditional version checks and pinned reads.
     pub etag: ETag,
-    /// The version id, where the bucket keeps versions.
+    /// Version ID, if the bucket has versioning enabled.
     pub version_id: Option<String>,
 }
 
-/// The SHA-256 of a file's bytes, as 64 hexadecimal digits.
+/// SHA-256 of a file, as 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Digest(String);
 
 impl Digest {
-    /// The digest that a finished SHA-256 gives.
+    /// Creates the digest of a completed hash.
     #[must_use]
     pub fn of(hash: Sha256) -> Self {
         Self(hex(&hash.finalize()))
     }
 
-    /// Takes 64 hexadecimal digits as they were written down, or says what is wrong with them.
+    /// Parses 64 hexadecimal digits in upper or lower case. The error names what is allowed.
     pub fn parse(digits: &str) -> Result<Self, String> {
         if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err("the 64 hexadecimal digits of a SHA-256".to_owned());
@@ -165,7 +164,7 @@ impl Digest {
         Ok(Self(digits.to_ascii_lowercase()))
     }
 
-    /// The 64 digits.
+    /// Returns the digits in lower case.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -178,27 +177,27 @@ impl fmt::Display for Digest {
     }
 }
 
-/// What the publisher of a model has promised of a file.
+/// Size and digest of a file that the manifest declares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expected {
-    /// Its length in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// The SHA-256 of its bytes.
+    /// SHA-256 of the bytes.
     pub digest: Digest,
 }
 
-/// A checksum over a whole file, as its source declares it.
+/// Checksum of a whole file that its source declares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum {
-    /// How it is computed.
+    /// Algorithm of the checksum.
     pub algorithm: ChecksumAlgorithm,
-    /// Its value in base64, as the headers `x-amz-checksum-…` carry it.
+    /// Value in base64, as in the headers `x-amz-checksum-…`.
     pub value: String,
 }
 
-/// The ways in which S3 computes a checksum over a whole object.
+/// Checksum algorithms of S3 for whole objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names are those of S3")]
 pub enum ChecksumAlgorithm {
     Crc64Nvme,
     Crc32C,
@@ -222,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_could_leave_a_path_or_a_route_are_refused() {
+    fn names_that_could_escape_a_path_or_a_route_are_rejected() {
         assert!(ModelName::parse("fraud-2.1_b").is_ok());
         for bad in ["", ".", "..", "a/b", "a b", "ä", &"x".repeat(129)] {
             assert!(ModelName::parse(bad).is_err(), "{bad:?}");
@@ -252,9 +251,9 @@ mod tests {
         }
         let path = |path| FilePath::parse(path).unwrap();
         let weights = path("data/w.bin");
-        assert_eq!(path("m.onnx").beside(&weights), weights);
+        assert_eq!(path("m.onnx").sibling(&weights), weights);
         assert_eq!(
-            path("fraud/7/m.onnx").beside(&weights),
+            path("fraud/7/m.onnx").sibling(&weights),
             path("fraud/7/data/w.bin")
         );
     }

@@ -1,15 +1,33 @@
 //! Model Sidecar: an AWS Lambda extension that fetches an ONNX model from S3, serves it on a local socket, swaps
-//! in new versions without losing a request, and sends metrics to CloudWatch.
+//! versions without losing a request, and sends metrics to CloudWatch.
 //!
-//! Each module is a room with one subject, and uses only rooms below it: [`app`] builds the parts and runs them;
-//! [`lifecycle`] says when what is done; [`reload`] brings new versions in, as a [`manifest`] names them, through
-//! [`fetch`], [`cache`] and [`source`], and warms them up, through [`protocol`]; [`server`] answers requests, through [`protocol`] and [`scheduler`]; [`models`] holds what is
-//! loaded, and [`engine`] runs it.
+//! Each module has one subject and uses only modules below it; the test `module_boundaries` checks that.
+//!
+//! | module | responsibility |
+//! |---|---|
+//! | [`app`] | composition root: builds the parts from the configuration and runs them |
+//! | [`help`], [`log`] | command line help; logging |
+//! | [`lifecycle`] | schedule of version checks and metrics deliveries, driven by Lambda's Extensions API or by timers |
+//! | [`server`] | HTTP: acceptor, routes, authorization, limits |
+//! | [`reload`] | version checks, downloads, loads, validation, activation, rollback |
+//! | [`scheduler`] | queue, deadlines, concurrency and batches of inference runs |
+//! | [`fetch`] | parallel, resumable and verified downloads |
+//! | [`models`] | loaded versions of each model; swap and drain |
+//! | [`source`] | locations of model files: S3 and local folders |
+//! | [`metrics`] | recorder, and delivery to CloudWatch or to the log |
+//! | [`cache`] | model files on disk, eviction, journal of loads |
+//! | [`engine`] | ONNX Runtime |
+//! | [`protocol`] | codecs between request bodies and tensors |
+//! | [`aws`] | credentials and HTTP client of the AWS SDK |
+//! | [`config`] | environment variables |
+//! | [`manifest`] | format of the published pointer to a model's versions |
+//! | [`onnx`] | parsing of model files |
+//! | [`status`] | state of each model, for callers and operators |
+//! | [`tensor`] | datatypes, shapes and buffers |
+//! | [`request_memory`] | budget of the memory that requests occupy |
+//! | [`clock`], [`excerpt`], [`ids`], [`sys`] | time and freezes; excerpts of long text; newtypes; system calls |
 
-#![cfg_attr(
-    test,
-    expect(clippy::unwrap_used, reason = "a test ends at the first surprise")
-)]
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test fails by a panic"))]
 
 pub mod app;
 pub mod aws;

@@ -1,7 +1,7 @@
-//! When what is done: at Init, at an invocation, on a timer, at the end.
+//! Schedule of version checks and metrics deliveries: at Init, at invocations, on timers and at the shutdown.
 //!
-//! What is due is decided by [`machine`], a pure one; a [`Driver`] does it with [`Work`]. On Lambda the Extensions
-//! API drives it ([`lambda`]); on any other machine, and on managed instances, timers do.
+//! A pure state machine ([`machine`]) decides what is due, and a [`Driver`] performs it with the parts in [`JobRunner`]. Events of
+//! the Extensions API drive it on Lambda ([`lambda`]); timers do on managed instances and on other machines.
 
 mod driver;
 mod first_checks;
@@ -28,55 +28,55 @@ use crate::reload::{Outcome, Reloader};
 use crate::status::{ModelCommand, RollbackRequest, Status};
 use machine::{ATTEMPT_PAUSE, Job};
 
-/// What there is to be done, and with what.
-pub struct Work {
-    /// Keeps each model current.
+/// Runner of jobs and commands, with the parts that they use.
+pub struct JobRunner {
+    /// Reloader of each model.
     pub reloaders: ByName<Arc<Reloader>>,
-    /// Sends the metrics.
+    /// Reporter of the metrics.
     pub reporter: Reporter,
-    /// What is loaded.
+    /// Loaded models.
     pub models: Arc<Models>,
-    /// Where each model stands.
+    /// State of each model.
     pub status: Arc<Status>,
-    /// The time.
+    /// Wall clock.
     pub clock: Arc<dyn Clock>,
-    /// Where a freeze that is over is told.
+    /// Thaws of this environment.
     pub thaws: Thaws,
-    /// Models whose age is to be observed when the check under way has ended.
+    /// Models whose age must be observed when their running version check ends.
     pub unobserved: Mutex<BTreeSet<ModelName>>,
 }
 
-impl Work {
-    /// What is to be done for this; `None` for a model that is not served here.
+impl JobRunner {
+    /// Returns the future that performs `job`; `None` for an unknown model.
     fn run(self: &Arc<Self>, job: &Job) -> Option<BoxFuture<'static, Option<Outcome>>> {
         match job {
             Job::Check(model) => {
                 let reloader = Arc::clone(self.reloaders.get(model)?);
-                let (work, model) = (Arc::clone(self), model.clone());
+                let (runner, model) = (Arc::clone(self), model.clone());
                 Some(Box::pin(async move {
                     let outcome = reloader.check().await;
-                    if work.unobserved().remove(&model) {
-                        work.observe_age(&model);
+                    if runner.unobserved().remove(&model) {
+                        runner.observe_age(&model);
                     }
                     Some(outcome)
                 }))
             }
             Job::Flush => {
-                let work = Arc::clone(self);
+                let runner = Arc::clone(self);
                 Some(Box::pin(async move {
-                    work.flush().await;
+                    runner.flush().await;
                     None
                 }))
             }
         }
     }
 
-    /// Does what requests ask for. All of it ends when this is dropped.
-    async fn handle_commands(self: Arc<Self>, mut wanted: mpsc::Receiver<ModelCommand>) {
+    /// Handles commands from requests. All started work ends when the future is dropped.
+    async fn handle_commands(self: Arc<Self>, mut commands: mpsc::Receiver<ModelCommand>) {
         let mut tasks = JoinSet::new();
         loop {
             let command = tokio::select! {
-                command = wanted.recv() => command,
+                command = commands.recv() => command,
                 Some(_) = tasks.join_next() => continue,
             };
             match command {
@@ -87,7 +87,7 @@ impl Work {
         }
     }
 
-    /// Makes an attempt for a model, a pause after one that failed.
+    /// Checks a model, with a pause after a failed check.
     fn check_soon(&self, model: &ModelName, tasks: &mut JoinSet<()>) {
         let Some(reloader) = self.reloaders.get(model).cloned() else {
             return;
@@ -96,7 +96,7 @@ impl Work {
         let failed_at = status.check_ended_at.filter(|_| status.problem.is_some());
         let rested = failed_at.map_or(ATTEMPT_PAUSE, |at| self.clock.now().since(at));
         let pause = ATTEMPT_PAUSE.saturating_sub(rested);
-        // Several commands end their pause together, and make one check.
+        // Several commands end their pause together, and share one check.
         tasks.spawn(async move {
             tokio::time::sleep(pause).await;
             reloader.check().await;
@@ -107,7 +107,7 @@ impl Work {
         if let Some(reloader) = self.reloaders.get(&request.model).cloned() {
             tasks.spawn(async move {
                 let outcome = reloader.roll_back(&request.digest, request.evidence).await;
-                // The version may have proved itself since, so that nobody waits for it.
+                // The receiver is gone if the version has passed its trial since.
                 let _ = request.outcome.send(outcome);
             });
         }
@@ -116,26 +116,26 @@ impl Work {
     async fn flush(&self) {
         self.observe();
         if let Err(error) = self.reporter.flush().await {
-            warn!("metrics are kept for the next time: {error}");
+            warn!("cannot deliver metrics, keeping them for the next delivery: {error}");
         }
     }
 
-    /// Sends the metrics for the last time; whether that was done within `time`.
+    /// Delivers the metrics for the last time. Returns `true` if that succeeded within `time`.
     async fn flush_finally(&self, time: Duration) -> bool {
         self.observe();
         match tokio::time::timeout(time, self.reporter.flush()).await {
             Ok(Ok(())) => return true,
-            Ok(Err(error)) => warn!("metrics go to the log: {error}"),
+            Ok(Err(error)) => warn!("cannot deliver metrics, writing them to the log: {error}"),
             Err(_) => warn!(
-                "metrics go to the log: there was no answer within {} ms",
+                "cannot deliver metrics, writing them to the log: no response within {} ms",
                 time.as_millis()
             ),
         }
         false
     }
 
-    /// Observes the state of the sidecar and its models. The age of a version is observed after the check that is under
-    /// way: before it, the age would be that of the freeze.
+    /// Observes the state of the sidecar and its models. If a version check is running, the age of the version is observed
+    /// after it, because until then the age includes the freeze.
     #[expect(
         clippy::cast_precision_loss,
         reason = "CloudWatch's values are 64-bit floats"
@@ -153,7 +153,7 @@ impl Work {
         }
     }
 
-    /// Observes the age of a model's version.
+    /// Observes the time since the last successful version check of a model.
     fn observe_age(&self, model: &ModelName) {
         let status = self.status.get(model).unwrap_or_default();
         if let Some(age) = status.age(self.clock.now()) {

@@ -1,4 +1,4 @@
-//! The log: text or JSON lines on standard output, as the function's logging settings say.
+//! Log: text or JSON lines on standard output, according to the function's logging configuration.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
@@ -8,7 +8,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Starts logging. Libraries are heard from WARN on, unless everything is asked for by DEBUG or TRACE.
+/// Starts logging. Libraries log from WARN on; with DEBUG or TRACE they log at that level.
 pub fn start(settings: &LogSettings) {
     let own = LevelFilter::from_level(settings.level);
     let others = if settings.level >= tracing::Level::DEBUG {
@@ -23,7 +23,7 @@ pub fn start(settings: &LogSettings) {
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_target(false);
-    // A second start, in tests, leaves the first one in place.
+    // A second start, as in tests, keeps the first subscriber.
     let _ = match settings.format {
         LogFormat::Json => {
             let lines = lines

@@ -5,32 +5,32 @@ use std::process::ExitCode;
 use model_sidecar::config::{Environment, LogSettings};
 use model_sidecar::{app, help, log, sys};
 
-/// The exit code for a mistake in the program itself, from sysexits.h.
+/// Exit code of an error in the program itself, from sysexits.h.
 const EX_SOFTWARE: i32 = 70;
 
 fn main() -> ExitCode {
-    if let Some(answer) = help::answer(std::env::args().skip(1)) {
-        return answer.print();
+    if let Some(output) = help::output(std::env::args().skip(1)) {
+        return output.print();
     }
     disable_telemetry();
     sys::share_one_heap();
     let environment = Environment::of_this_process();
     log::start(&LogSettings::read(&environment));
-    // One thread: the server's work is microseconds, and loads, files and all but short runs have threads of their own.
+    // One thread: it only does work of microseconds. Loads, files, and all but short runs have threads of their own.
     match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
     {
         Ok(runtime) => {
-            // In a task, which is woken without a system call.
+            // Spawned, because waking a task takes no system call.
             let ran = runtime.block_on(runtime.spawn(app::run(environment)));
-            // A run that is still under way must not hold up the end.
+            // Blocking tasks that are still running must not delay the exit.
             runtime.shutdown_background();
-            // Of a panic its message has told.
+            // A panic was reported by its own message.
             sys::exit(ran.unwrap_or(EX_SOFTWARE))
         }
         Err(error) => {
-            tracing::error!("cannot start: {error}");
+            tracing::error!("cannot start the async runtime: {error}");
             ExitCode::FAILURE
         }
     }
@@ -38,9 +38,9 @@ fn main() -> ExitCode {
 
 #[expect(
     unsafe_code,
-    reason = "the environment must be changed while there is one thread"
+    reason = "the environment must be changed while the process has one thread"
 )]
 fn disable_telemetry() {
-    // SAFETY: called first thing in main; no other thread exists.
+    // SAFETY: called at the beginning of main, when no other thread exists.
     unsafe { sys::disable_onnxruntime_telemetry() }
 }

@@ -1,21 +1,22 @@
-//! The published pointer: one small JSON object that says which version of a model is current, which was before, and
-//! for each version its files with size and SHA-256, its labels, its golden examples and its baseline.
+//! Manifest of a model: the published JSON object that names the current and the previous version. For each version it
+//! lists the files with size and SHA-256, the labels, the golden examples and the baseline.
 //!
-//! Overwriting that object is the release, so whoever reads it must take all of it or nothing: a field that is not
-//! known, a file that is named twice, a version that is not there are errors that name the field, the value and what is
-//! allowed. `docs/rollout.md` specifies the format, `docs/manifest.schema.json` says as much of it as a JSON Schema
+//! Overwriting the manifest is a release, so parsing is strict: unknown fields, duplicate files and missing versions are
+//! errors that name the field, the value and what is allowed. `docs/rollout.md` specifies the format, `docs/manifest.schema.json` says as much of it as a JSON Schema
 //! can; tests hold the three together.
 //!
-//! Nothing is read or fetched here. Whoever fetches the bytes stops at [`MAX_BYTES`]; whoever loads a version holds its
-//! signature and its golden examples against the model's own inputs and outputs.
+//! This module does no I/O. The fetch of a manifest must stop at [`MAX_BYTES`], and the load of a version must compare the
+//! signature and the golden examples with the inputs and outputs of the model.
 
 mod baseline;
 mod check;
-mod choose;
+mod choice;
 mod error;
 mod golden;
+mod json;
 mod number;
 mod rollout;
+mod selection;
 mod signature;
 mod sniff;
 #[cfg(test)]
@@ -25,38 +26,39 @@ mod written;
 use std::collections::BTreeMap;
 
 pub use baseline::{Baseline, Observed};
-pub use choose::{Chosen, Named, RolloutPosition, Why};
+pub use choice::Choice;
 pub use error::ManifestError;
 pub(crate) use error::printable;
 pub use golden::{Golden, GoldenTensor, Tolerance};
 pub use rollout::{Canary, VersionLabels};
+pub use selection::{NamedVersion, RolloutPosition, Selection, SelectionReason};
 use serde::Deserialize;
 
 use crate::ids::{Digest, FilePath, VersionName};
 use crate::tensor::Signature;
 
-/// The form that is read: the value of the field `format`.
+/// Supported value of the field `format`.
 pub const FORMAT: &str = "model-sidecar/1";
 
-/// The most bytes of a manifest. It is fetched at every check that finds it changed, and held in memory whole.
+/// Maximum size of a manifest in bytes. A manifest is fetched whenever it has changed, and is held in memory.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// The most versions in a manifest.
+/// Maximum number of versions in a manifest.
 pub const MAX_VERSIONS: usize = 100;
 
-/// The most labels for versions.
+/// Maximum number of labels for versions.
 pub const MAX_LABELS: usize = 100;
 
-/// The most files in one version.
+/// Maximum number of files in a version.
 pub const MAX_FILES: usize = 1_000;
 
-/// The most golden examples in one version: each is one run of the model before it may serve.
+/// Maximum number of golden examples in a version; each is a run of the model before the version becomes active.
 pub const MAX_GOLDEN: usize = 100;
 
-/// The end of a name that says that a file is stored compressed with Zstandard.
+/// Suffix of files that are compressed with Zstandard.
 const COMPRESSED: &str = ".zst";
 
-/// A manifest that keeps every rule of the format.
+/// Valid manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     current: VersionName,
@@ -67,43 +69,43 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Reads a manifest, strictly. The error is about the first thing that is wrong.
+    /// Parses a manifest strictly. The error describes the first problem.
     pub fn parse(json: &[u8]) -> Result<Self, ManifestError> {
         sniff::text(json)
             .and_then(written::read)
             .and_then(check::manifest)
     }
 
-    /// The version that should serve.
+    /// Returns the current version.
     #[must_use]
     pub fn current(&self) -> (&VersionName, &PublishedVersion) {
         (&self.current, &self.versions[&self.current])
     }
 
-    /// The version to fall back to, where the manifest names one.
+    /// Returns the previous version, which is the fallback, if the manifest names one.
     #[must_use]
     pub fn previous(&self) -> Option<(&VersionName, &PublishedVersion)> {
         self.versions.get_key_value(self.previous.as_ref()?)
     }
 
-    /// The version that a share of the environments runs, where the manifest names one.
+    /// Returns the canary, if the manifest has one.
     #[must_use]
     pub fn canary(&self) -> Option<&Canary> {
         self.canary.as_ref()
     }
 
-    /// Leaves the canary to others; returns whether there was one.
+    /// Removes the canary; returns `true` if there was one.
     pub fn without_canary(&mut self) -> bool {
         self.canary.take().is_some()
     }
 
-    /// What versions are called beside their names.
+    /// Returns the labels of versions.
     #[must_use]
     pub fn labels(&self) -> &VersionLabels {
         &self.labels
     }
 
-    /// The version of this name, current or not; the error lists those that there are.
+    /// Returns the version with this name. The error lists the versions.
     pub fn version(&self, name: &str) -> Result<(&VersionName, &PublishedVersion), ManifestError> {
         self.versions
             .iter()
@@ -111,73 +113,73 @@ impl Manifest {
             .ok_or_else(|| ManifestError::no_version(name, self.versions.keys()))
     }
 
-    /// Every version, by name.
+    /// Returns all versions, ordered by name.
     pub fn versions(&self) -> impl Iterator<Item = (&VersionName, &PublishedVersion)> {
         self.versions.iter()
     }
 }
 
-/// One version of a model.
+/// Version of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PublishedVersion {
-    /// Where its files lie, relative to the folder of the manifest.
+    /// Folder of the files, relative to the folder of the manifest.
     pub folder: FilePath,
-    /// The file that is loaded: one of `files`.
+    /// File that is loaded, one of `files`.
     pub model: PublishedFile,
-    /// All its files, in the manifest's order: at least one.
+    /// All files in the order of the manifest; at least one.
     pub files: Vec<PublishedFile>,
-    /// What the model's classes are called, in their order; empty when the manifest does not say.
+    /// Names of the model's classes in their order; empty if the manifest has none.
     pub labels: Vec<String>,
-    /// What it promises to its callers, in the form of [`Signature::published`]; `None` when the manifest does not say.
+    /// Declared signature, in the form of [`Signature::published`]; `None` if the manifest has none.
     pub signature: Option<Signature>,
-    /// What must come out for what goes in.
+    /// Golden examples.
     pub golden: Vec<Golden>,
-    /// How inputs and outputs were distributed when the version was made.
+    /// Distributions of inputs and outputs at training time.
     pub baseline: Vec<Baseline>,
 }
 
 impl PublishedVersion {
-    /// Where a file of this version lies, relative to the folder of the manifest.
+    /// Returns the path of a file of this version, relative to the folder of the manifest.
     #[must_use]
-    pub fn place(&self, file: &PublishedFile) -> FilePath {
+    pub fn path_of(&self, file: &PublishedFile) -> FilePath {
         self.folder.join(&file.path)
     }
 
-    /// The bytes of all files as they are laid out.
+    /// Returns the size of all decompressed files in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
     }
 }
 
-/// One file of a version. Size and digest are those of the file as it is laid out, decompressed.
+/// File of a version. Size and digest describe the decompressed file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishedFile {
-    /// Where it lies, relative to the version's folder.
+    /// Path relative to the folder of the version.
     pub path: FilePath,
-    /// Its length in bytes: at least 1.
+    /// Size in bytes; at least 1.
     #[serde(deserialize_with = "number::size")]
     pub size: u64,
-    /// The SHA-256 of its bytes.
+    /// SHA-256 of the bytes.
     #[serde(rename = "sha256", deserialize_with = "written::digest")]
     pub digest: Digest,
 }
 
 impl PublishedFile {
-    /// Whether it is stored compressed with Zstandard.
+    /// Returns `true` if the file is compressed with Zstandard in the source.
     #[must_use]
     pub fn is_compressed(&self) -> bool {
         self.path.is_compressed()
     }
 
-    /// The path under which it is laid out for the engine: its own, without `.zst`.
+    /// Returns the path of the decompressed file: without `.zst`.
     #[must_use]
     pub fn laid_out(&self) -> FilePath {
         self.path.laid_out()
     }
 
-    /// As [`Self::laid_out`], or what is wrong with the name that is left.
+    /// As [`Self::laid_out`]. The error describes an invalid path.
     fn decompressed(&self) -> Result<FilePath, String> {
         let path = self.path.as_str();
         FilePath::parse(path.strip_suffix(COMPRESSED).unwrap_or(path))

@@ -1,18 +1,21 @@
-//! Metrics: what is observed, when, and where it goes.
+//! Metrics: recording, validation and delivery.
 //!
-//! Code observes through the `metrics` facade, with the names of [`defs`]. The [`Recorder`] behind it keeps each
-//! observation in the minute in which it was made, and its distribution, so that percentiles are real and a
-//! late flush changes nothing. A [`Reporter`] validates the data and takes them to a sink: CloudWatch, lines of Embedded
-//! Metric Format in the log, or nowhere.
+//! Code observes through the `metrics` facade, with the names of [`defs`]. The [`Recorder`] behind the facade keeps each
+//! observation with the minute in which it was made, and keeps distributions, so that percentiles are exact and a late
+//! delivery changes nothing. A [`Reporter`] validates the data and delivers them to a [`Sink`]: to CloudWatch, to the log in
+//! Embedded Metric Format, or to nowhere.
 
 mod cloudwatch;
 pub mod defs;
 mod emf;
+mod from_config;
 mod recorder;
 mod reporter;
+mod sink;
 mod validation;
 
 pub use cloudwatch::CloudWatchSink;
 pub use emf::EmfSink;
 pub use recorder::{Datum, Recorder};
-pub use reporter::{Delivery, NoSink, Rejection, Reporter, Sink, Undelivered};
+pub use reporter::{Reporter, Undelivered};
+pub use sink::{Delivery, NoSink, Rejection, Sink};

@@ -1,7 +1,7 @@
-//! The few calls that need `unsafe` or libc.
+//! System calls that need `unsafe` or libc.
 #![expect(
     unsafe_code,
-    reason = "the one room where the process itself is touched; each block says why it is sound"
+    reason = "the module for system calls; each block states why it is sound"
 )]
 
 mod directory;
@@ -19,50 +19,50 @@ use std::ptr::NonNull;
 pub use directory::make_private;
 pub use memory::{MemoryProbe, SystemMemory};
 
-/// Tells ONNX Runtime not to start its telemetry client (on by default in Microsoft's builds from 1.29 on).
+/// Disables the telemetry client of ONNX Runtime, which Microsoft's builds enable by default from version 1.29.
 ///
 /// # Safety
-/// Changes the process's environment: call it before any other thread exists.
+/// Changes the environment of the process, so it must be called before any other thread exists.
 pub unsafe fn disable_onnxruntime_telemetry() {
-    // SAFETY: both strings are constants that end in NUL, and the caller promises that no other thread can
-    // read the environment at the same time.
+    // SAFETY: both strings are constants that end in NUL, and the caller guarantees that no other thread reads the
+    // environment concurrently.
     unsafe { libc::setenv(c"ORT_DISABLE_TELEMETRY".as_ptr(), c"1".as_ptr(), 1) };
 }
 
-/// A number from the system's random number generator. State of the process would be the same in every environment that
-/// is restored from one snapshot.
+/// Returns a number from the system's random number generator. State of the process would be the same in all environments
+/// that are restored from one snapshot.
 #[must_use]
 pub fn random_u64() -> u64 {
-    // Linux gives so few bytes without fail.
+    // Linux always returns a few bytes.
     getrandom::u64().unwrap_or_default()
 }
 
-/// As [`random_u64`], of half the length.
+/// As [`random_u64`], with 32 bits.
 #[must_use]
 pub fn random_u32() -> u32 {
     getrandom::u32().unwrap_or_default()
 }
 
-/// Ends the process at once, without the destructors of C++ libraries: a thread may still be inside ONNX Runtime,
-/// opening it, loading or running a model, and would have its ground taken from under it.
+/// Ends the process at once, without the destructors of C++ libraries, because a thread may still be running inside ONNX
+/// Runtime.
 pub fn exit(code: i32) -> ! {
     let _ = std::io::stdout().flush();
     // SAFETY: _exit has no precondition, and does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// Has all threads share one heap. Each would else have its own, which glibc gives back to the system in part only, whose
-/// room is of no use to the others, and which grows page by page, each time in a system call that holds up whoever
-/// touches new memory elsewhere: more than a thousand times while ONNX Runtime opens.
+/// Makes all threads share one heap. With a heap per thread, glibc returns memory to the system only in part, and free space
+/// of one heap is useless to other threads. Each heap also grows page by page, in system calls that block page faults of
+/// other threads: more than a thousand times while ONNX Runtime opens.
 pub fn share_one_heap() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt takes the allocator's own lock and has no other precondition. Where it fails, all is as it was.
+    // SAFETY: mallopt takes the allocator's own lock and has no other precondition. A failure changes nothing.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
-/// Gives memory that was freed back to the system. glibc keeps it otherwise, a whole model's worth.
+/// Returns freed memory to the system. Otherwise glibc keeps it, up to the size of a model.
 pub fn release_freed_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim takes the allocator's own locks and has no other precondition.
@@ -71,13 +71,13 @@ pub fn release_freed_memory() {
     }
 }
 
-/// Bytes of the heap that were freed and are still this process's: what [`release_freed_memory`] may give back. Takes the
-/// allocator's lock and looks through its lists.
+/// Returns the freed bytes of the heap, which [`release_freed_memory`] can return to the system. Takes the allocator's lock
+/// and walks its lists.
 #[must_use]
 pub fn free_heap_bytes() -> u64 {
     #[cfg(target_env = "gnu")]
     {
-        // Not mallinfo2, which glibc has from 2.33 on. This one counts up to 4 GB, and begins anew there.
+        // mallinfo2 needs glibc 2.33. The count of mallinfo wraps at 4 GB.
         // SAFETY: mallinfo takes the allocator's own locks and has no other precondition.
         let figures = unsafe { libc::mallinfo() };
         u64::from(figures.fordblks.cast_unsigned())
@@ -86,7 +86,7 @@ pub fn free_heap_bytes() -> u64 {
     0
 }
 
-/// Lowers the priority of the calling thread, and of those that it starts, behind threads that serve requests.
+/// Lowers the priority of the calling thread, and of threads that it starts, below threads that serve requests.
 pub fn lower_thread_priority() {
     // SAFETY: for PRIO_PROCESS, 0 means the calling thread on Linux; a failure leaves the priority as it was.
     unsafe {
@@ -94,30 +94,30 @@ pub fn lower_thread_priority() {
     }
 }
 
-/// Has the calling thread, and those that it starts, not take the CPU from whoever runs when it is woken. Its share of
-/// the CPU stays the same.
+/// Sets `SCHED_BATCH` for the calling thread and for threads that it starts: they do not preempt a running thread when they
+/// wake up. Their share of the CPU stays the same.
 pub fn use_sched_batch() {
     // SAFETY: a struct of integers, for which zero is a value.
     let parameters = unsafe { std::mem::zeroed::<libc::sched_param>() };
-    // SAFETY: 0 means the calling thread; the parameters are read only. A failure leaves the policy as it was.
+    // SAFETY: 0 means the calling thread; the parameters are only read. A failure leaves the policy as it was.
     unsafe {
         libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters);
     }
 }
 
-/// Resident memory of this process in bytes; `None` where `/proc` is not to be read.
+/// Returns the resident memory of this process in bytes; `None` if `/proc` cannot be read.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
     resident().map(|(all, _)| all)
 }
 
-/// The part of [`resident_bytes`] that is no file's: what the system cannot take back.
+/// Returns the part of [`resident_bytes`] that is not backed by files, which the system cannot reclaim.
 #[must_use]
 pub fn own_bytes() -> Option<u64> {
     resident().map(|(all, of_files)| all.saturating_sub(of_files))
 }
 
-/// Resident memory of this process, and the part of it that is of files, in bytes.
+/// Returns the resident memory of this process, and the part that is backed by files, in bytes.
 fn resident() -> Option<(u64, u64)> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let mut pages = statm
@@ -130,21 +130,21 @@ fn resident() -> Option<(u64, u64)> {
     Some((all * page, of_files * page))
 }
 
-/// A file system's figures, in bytes.
+/// Size of a file system, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Disk {
-    /// How much it holds.
+    /// Total size.
     pub total: u64,
-    /// How much this process may still write.
+    /// Space that is available to this process.
     pub free: u64,
 }
 
-/// The figures of the file system of `path`; `None` where it does not say.
+/// Returns the size of the file system of `path`; `None` if it is unknown.
 #[must_use]
 pub fn disk(path: &Path) -> Option<Disk> {
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
     let mut figures = MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: the path ends in NUL, and the struct is the caller's to fill; it is read only when that was done.
+    // SAFETY: the path ends in NUL, and the struct is valid for writes; it is read only after the call succeeded.
     let figures = unsafe {
         if libc::statvfs(path.as_ptr(), figures.as_mut_ptr()) != 0 {
             return None;
@@ -157,21 +157,21 @@ pub fn disk(path: &Path) -> Option<Disk> {
     })
 }
 
-/// Whether `path` lies on NFS, as EFS does.
+/// Returns `true` if `path` is on NFS, as EFS is.
 #[must_use]
 pub fn is_on_nfs(path: &Path) -> bool {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
         return false;
     };
     let mut figures = MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: the path ends in NUL, and the struct is the caller's to fill; it is read only when that was done.
+    // SAFETY: the path ends in NUL, and the struct is valid for writes; it is read only after the call succeeded.
     unsafe {
         libc::statfs(path.as_ptr(), figures.as_mut_ptr()) == 0
             && figures.assume_init().f_type == libc::NFS_SUPER_MAGIC
     }
 }
 
-/// Whether this process may make files in a directory; the error says why not, such as a file system that is read-only.
+/// Checks that this process may create files in a directory. The error is the reason, such as a read-only file system.
 pub fn check_writable(directory: &Path) -> io::Result<()> {
     let path = CString::new(directory.as_os_str().as_bytes())?;
     // SAFETY: the path ends in NUL.
@@ -181,13 +181,13 @@ pub fn check_writable(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes room on the disk for the first `bytes` of `file`, without changing its length. Where the file system cannot,
-/// as on NFS, nothing happens; where there is no room, the error says so.
+/// Reserves disk space for the first `bytes` of `file`, without changing its length. Does nothing on file systems without
+/// support, such as NFS. Fails if there is not enough space.
 pub fn reserve_space(file: &File, bytes: u64) -> io::Result<()> {
     let Ok(length @ 1..) = libc::off_t::try_from(bytes) else {
         return Ok(());
     };
-    // SAFETY: the descriptor is open as long as `file` is borrowed, and no memory is handed over.
+    // SAFETY: the descriptor is open as long as `file` is borrowed, and no memory is passed.
     let result = unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, length) };
     if result == 0 {
         return Ok(());
@@ -199,16 +199,16 @@ pub fn reserve_space(file: &File, bytes: u64) -> io::Result<()> {
     }
 }
 
-/// CPUs that this process may use at the same time; at least 1.
+/// Returns the number of CPUs that this process may use; at least 1.
 #[must_use]
 pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Reads the `length` bytes at `offset` of `file` to `to`, all or an error.
+/// Reads exactly `length` bytes at `offset` of `file` to `to`.
 ///
 /// # Safety
-/// `to` is the beginning of `length` bytes that the caller may write; they need not be initialised.
+/// `to` must be valid for writes of `length` bytes, which need not be initialised.
 pub unsafe fn read_exact_at(
     file: &File,
     to: *mut u8,
@@ -220,8 +220,8 @@ pub unsafe fn read_exact_at(
         let at = offset.checked_add(done as u64);
         let at = at.and_then(|at| libc::off_t::try_from(at).ok());
         let at = at.ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: the descriptor is open as long as `file` is borrowed, and `length - done` bytes from `to + done` on are
-        // the caller's.
+        // SAFETY: the descriptor is open as long as `file` is borrowed, and `length - done` bytes from `to + done` are valid
+        // for writes.
         let read = unsafe { libc::pread(file.as_raw_fd(), to.add(done).cast(), length - done, at) };
         match usize::try_from(read) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -237,12 +237,13 @@ pub unsafe fn read_exact_at(
     Ok(())
 }
 
-/// The address of a symbol in a shared library that is open already; `None` where it is not, or has no such symbol.
+/// Returns the address of a symbol in a shared library that is already open; `None` if the library is not open or has no
+/// such symbol.
 #[must_use]
 pub fn symbol(library: &Path, name: &CStr) -> Option<NonNull<c_void>> {
     let library = CString::new(library.as_os_str().as_bytes()).ok()?;
-    // SAFETY: both texts end in NUL. With RTLD_NOLOAD nothing is opened, so that no code of the library runs; the one
-    // reference more that this takes is never given back, so the address stays good.
+    // SAFETY: both strings end in NUL. With RTLD_NOLOAD nothing is opened, so that no code of the library runs. The
+    // additional reference is never released, so that the address stays valid.
     let address = unsafe {
         let handle = libc::dlopen(library.as_ptr(), libc::RTLD_NOLOAD | libc::RTLD_LAZY);
         if handle.is_null() {
@@ -253,7 +254,7 @@ pub fn symbol(library: &Path, name: &CStr) -> Option<NonNull<c_void>> {
     NonNull::new(address)
 }
 
-/// Whether `path` is a Unix socket.
+/// Returns `true` if `path` is a Unix socket.
 #[must_use]
 pub fn is_socket(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt as _;
@@ -264,16 +265,16 @@ pub fn is_socket(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// The calling thread's scheduling policy, the 41st of the figures that `proc(5)` lists.
+    /// Scheduling policy of the calling thread: the 41st field of `stat` in `proc(5)`.
     fn policy() -> i32 {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
         let (_, after_name) = stat.rsplit_once(')').unwrap();
-        let figure = after_name.split_ascii_whitespace().nth(41 - 3);
-        figure.unwrap().parse().unwrap()
+        let field = after_name.split_ascii_whitespace().nth(41 - 3);
+        field.unwrap().parse().unwrap()
     }
 
     #[test]
-    fn a_thread_that_gives_way_and_those_that_it_starts_do_so_alone() {
+    fn sched_batch_applies_to_the_thread_and_its_children() {
         let thread = std::thread::spawn(|| {
             use_sched_batch();
             let started = std::thread::spawn(policy).join();

@@ -1,10 +1,10 @@
-//! A stream over a Unix socket that wakes its owner only for what came.
+//! Unix stream that wakes its owner only for received data.
 //!
-//! tokio's own asks the system to tell of room to write as well. A Unix socket has room again whenever the other side
-//! reads, so that its owner is woken by each message that it sent itself: in the middle of the other side's work, and in
-//! its way where the two share a CPU. A [`Stream`] asks for room only while it has none.
+//! tokio's `UnixStream` always registers for writability as well. A Unix socket becomes writable whenever its peer reads, so
+//! that each sent message wakes the sender, which competes with the peer for the CPU. A [`Stream`] registers for writability
+//! only while its send buffer is full.
 //!
-//! Both ends of the sidecar's socket are such streams: the sidecar's, and its handler's.
+//! The sidecar and its handler use this stream on both ends of the sidecar's socket.
 
 use std::io::{self, IoSlice, Write as _};
 use std::net::Shutdown;
@@ -17,23 +17,23 @@ use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
-/// What is to wait on its way to the other side at most. Linux allows no more than twice its `net.core.wmem_max`.
-const ROOM: usize = 1 << 20;
+/// Size of the send buffer in bytes. Linux limits it to twice `net.core.wmem_max`.
+const SEND_BUFFER: usize = 1 << 20;
 
-/// One end of a connection.
+/// End of a connection.
 #[derive(Debug)]
 pub struct Stream {
-    /// Woken by what can be read, and by the other side's end.
+    /// Registered for readability and for the end of the peer.
     reader: AsyncFd<UnixStream>,
-    /// Woken by room to write: a second descriptor, there only while something waits for room.
+    /// Second descriptor, registered for writability while the send buffer is full.
     writer: Option<AsyncFd<UnixStream>>,
 }
 
 impl Stream {
-    /// Connects to the socket at this path.
+    /// Connects to the socket at `path`.
     ///
     /// # Errors
-    /// What the system says, such as that there is no such socket, or that nobody listens on it.
+    /// The socket does not exist, or no process listens on it.
     ///
     /// # Panics
     /// Outside of a tokio runtime that has I/O.
@@ -42,7 +42,7 @@ impl Stream {
         stream.into_std()?.try_into()
     }
 
-    /// Writes with `write`, which is to take `all`, what there is room for; waits for room where there is none.
+    /// Calls `write`, which has `all` bytes, when the send buffer has space.
     fn poll_write_with(
         &mut self,
         cx: &mut Context<'_>,
@@ -55,7 +55,7 @@ impl Stream {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         let again = self.reader.get_ref().try_clone()?;
-                        self.writer = Some(watched(again, Interest::WRITABLE)?);
+                        self.writer = Some(registered(again, Interest::WRITABLE)?);
                     }
                     written => return Poll::Ready(written),
                 }
@@ -65,7 +65,7 @@ impl Stream {
             match guard.try_io(|writer| write(writer.get_ref())) {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(written) => {
-                    // Of a part, the rest waits for room again.
+                    // After a partial write the rest must wait again.
                     if !matches!(written, Ok(count) if count < all) {
                         self.writer = None;
                     }
@@ -80,29 +80,32 @@ impl Stream {
 impl TryFrom<UnixStream> for Stream {
     type Error = io::Error;
 
-    /// The same connection, which must be a non-blocking one.
+    /// Registers a connection, which must be non-blocking.
     ///
     /// # Errors
-    /// What the system says when it is asked to watch the connection.
+    /// The connection cannot be registered.
     ///
     /// # Panics
     /// Outside of a tokio runtime that has I/O.
     fn try_from(stream: UnixStream) -> io::Result<Self> {
-        // As much as the system allows; where it does not, a long message takes more turns.
-        let _ = SockRef::from(&stream).set_send_buffer_size(ROOM);
+        // Best effort: with a smaller buffer, a long message needs more writes.
+        let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
         Ok(Self {
-            reader: watched(stream, Interest::READABLE)?,
+            reader: registered(stream, Interest::READABLE)?,
             writer: None,
         })
     }
 }
 
-/// The stream, watched by the runtime for this alone.
-fn watched(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
-    // SAFETY: the stream owns its descriptor and keeps it; it is never taken out of what is returned, nor replaced.
-    #[expect(unsafe_code, reason = "tokio cannot know that the descriptor stays")]
-    let watched = unsafe { AsyncFd::register_with_interest(stream, interest) };
-    watched.map_err(|error| error.into_parts().1)
+/// Registers the stream with the runtime for `interest` alone.
+fn registered(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+    // SAFETY: the stream owns its descriptor, and is neither taken out of the returned value nor replaced.
+    #[expect(
+        unsafe_code,
+        reason = "tokio cannot check that the descriptor stays open"
+    )]
+    let registered = unsafe { AsyncFd::register_with_interest(stream, interest) };
+    registered.map_err(|error| error.into_parts().1)
 }
 
 impl AsyncRead for Stream {
@@ -113,21 +116,21 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.reader.poll_read_ready(cx))?;
-            // SAFETY: nothing is written to it but by the system, which leaves what it writes initialised.
+            // SAFETY: only the system writes to the buffer, and what it writes is initialised.
             #[expect(
                 unsafe_code,
-                reason = "tokio's buffer gives its uninitialised part only so"
+                reason = "the only access to the uninitialised part of tokio's buffer"
             )]
             let free = unsafe { buffer.unfilled_mut() };
-            let room = free.len();
+            let space = free.len();
             match guard.try_io(|reader| SockRef::from(reader.get_ref()).recv(free)) {
                 Ok(Ok(count)) => {
-                    // Less than there was room for is all that there was: what comes next wakes anew.
-                    if 0 < count && count < room {
+                    // A short read has emptied the socket: the next data wake the task again.
+                    if 0 < count && count < space {
                         guard.clear_ready();
                     }
-                    // SAFETY: the system has written so many bytes at the beginning.
-                    #[expect(unsafe_code, reason = "the buffer cannot know what the system wrote")]
+                    // SAFETY: the system has written `count` bytes at the beginning.
+                    #[expect(unsafe_code, reason = "the buffer cannot check what the system wrote")]
                     unsafe {
                         buffer.assume_init(count);
                     }
@@ -154,10 +157,10 @@ impl AsyncWrite for Stream {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let all = pieces.iter().map(|piece| piece.len()).sum();
-        self.poll_write_with(cx, all, |mut stream| stream.write_vectored(pieces))
+        let all = slices.iter().map(|slice| slice.len()).sum();
+        self.poll_write_with(cx, all, |mut stream| stream.write_vectored(slices))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,11 +1,11 @@
-//! Startup: how long `next` is withheld for the first checks, and what follows once they have ended.
+//! Startup: the wait of Init for the first version checks, and the work after they have ended.
 //!
-//! An environment's first Init has 10 s, and `next` is withheld until the models are loaded, or until
-//! `MODEL_INIT_BUDGET` is over. A start in an environment that was reset runs within an invocation, on the function's
-//! timeout, which ends in SIGKILL for an extension that has not called `next`. So `next` is called at once there:
-//! requests wait for the model within their own deadlines, and a SHUTDOWN is heard.
+//! The first Init of an environment has 10 s. It does not call `next` until all models are active or `MODEL_INIT_BUDGET`
+//! has passed. A start after a reset runs within an invocation and its timeout. Lambda then kills an extension that has
+//! not called `next`, so `next` is called at once: requests wait for the model within their own deadlines, and SHUTDOWN
+//! is received.
 //!
-//! Either way the first loads keep their normal priority until they have ended.
+//! In both cases the first loads keep their normal priority until they have ended.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,34 +14,34 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use super::StartError;
+use super::start_error::StartError;
 use super::startup_report::Phases;
 use crate::engine::EngineError;
-use crate::lifecycle::{FirstChecks, Work};
+use crate::lifecycle::{FirstChecks, JobRunner};
 use crate::metrics::defs;
 use crate::reload::milliseconds;
 use crate::sys;
 
-/// A startup whose first checks are under way or have ended.
+/// Startup whose first version checks are running or have ended.
 pub(super) struct Startup {
-    /// The first checks; `None` once they have been reported.
+    /// First version checks; `None` after they were reported.
     pub(super) checks: Option<FirstChecks>,
-    /// Durations of the phases.
+    /// Durations of the phases of Init.
     pub(super) phases: Phases,
-    /// The opening of ONNX Runtime, until it was waited for.
+    /// Opening of ONNX Runtime, until it was waited for.
     pub(super) opening: Option<JoinHandle<Result<Duration, EngineError>>>,
-    /// The parts that checks work on.
-    pub(super) work: Arc<Work>,
-    /// The socket's path, for the report.
+    /// Parts that the checks use.
+    pub(super) runner: Arc<JobRunner>,
+    /// Path of the socket, for the report.
     pub(super) socket: PathBuf,
-    /// Set by `MODEL_REQUIRED`: a model that is missing is an error.
+    /// `true` if a model that is not loaded is an error (`MODEL_REQUIRED`).
     pub(super) is_required: bool,
-    /// Set on Lambda: the main thread gives way to the function once all is done.
-    pub(super) gives_way: bool,
+    /// `true` if the main thread must not preempt the function after the startup, as on Lambda.
+    pub(super) yields_to_function: bool,
 }
 
 impl Startup {
-    /// Waits for the models until they answer, or until `budget` is over.
+    /// Waits until all models are active, for at most `budget`.
     pub(super) async fn within(&mut self, budget: Duration) -> Result<(), StartError> {
         if let Ok(ended) = tokio::time::timeout(budget, self.finish()).await {
             return ended;
@@ -50,24 +50,22 @@ impl Startup {
         if let Some(problem) = self.missing().filter(|_| self.is_required) {
             let budget = budget.as_millis();
             return Err(StartError::Required(format!(
-                "{problem}, and MODEL_INIT_BUDGET ({budget} ms) is over"
+                "{problem}, and MODEL_INIT_BUDGET ({budget} ms) has passed"
             )));
         }
         warn!(
             budget_ms = milliseconds(budget),
-            "the models are not there yet, and MODEL_INIT_BUDGET is over: requests wait for them"
+            "MODEL_INIT_BUDGET has passed before all models are active: Init ends, and requests wait"
         );
         Ok(())
     }
 
-    /// Does not wait for the models: this is another start in the same environment, within an invocation.
-    pub(super) fn at_once() {
-        info!(
-            "this environment was used before: Init ends at once, and requests wait for the models"
-        );
+    /// Logs that Init does not wait for the models, because it runs within an invocation after a reset.
+    pub(super) fn skip_wait() {
+        info!("restart after a reset: Init ends at once, and requests wait for the models");
     }
 
-    /// Does what is left once the first checks have ended; returns only when the startup has failed.
+    /// Completes the startup after the first checks; returns only if the startup has failed.
     pub(super) async fn failure(&mut self) -> StartError {
         match self.finish().await {
             Ok(()) => std::future::pending().await,
@@ -75,7 +73,7 @@ impl Startup {
         }
     }
 
-    /// Waits until the first checks have ended, and reports. Nothing is lost when the wait is given up.
+    /// Waits until the first checks have ended, and reports. Cancel-safe.
     async fn finish(&mut self) -> Result<(), StartError> {
         let Some(checks) = &mut self.checks else {
             return Ok(());
@@ -94,21 +92,21 @@ impl Startup {
         }
         self.checks = None;
         self.phases.report(&outcomes, &self.socket);
-        if self.gives_way {
-            // Requests have threads of their own.
+        if self.yields_to_function {
+            // Requests are unaffected: their threads are separate.
             sys::use_sched_batch();
         }
         Ok(())
     }
 
-    /// Names the models that are not loaded, with the reasons.
+    /// Returns the models that are not loaded, with the reasons; `None` if all are loaded.
     fn missing(&self) -> Option<String> {
         let missing: Vec<String> = self
-            .work
+            .runner
             .models
             .names()
-            .filter(|name| self.work.models.current(name).is_none())
-            .map(|name| self.work.status.unavailable_detail(name))
+            .filter(|name| self.runner.models.current(name).is_none())
+            .map(|name| self.runner.status.unavailable_detail(name))
             .collect();
         (!missing.is_empty()).then(|| missing.join("; "))
     }

@@ -1,4 +1,4 @@
-//! Report of a startup: the duration of each phase of Init, as one log line and as metrics.
+//! Report of a startup: duration of each phase of Init, as one log line and as metrics.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ pub(super) struct Phases {
     pub(super) configure: Duration,
     /// Construction of the parts.
     pub(super) build: Duration,
-    /// Opening of ONNX Runtime; `None` until it has ended well.
+    /// Opening of ONNX Runtime; `None` until it has succeeded.
     pub(super) open: Option<Duration>,
 }
 
@@ -39,8 +39,8 @@ impl Phases {
         self.started.elapsed()
     }
 
-    /// Logs one line with all durations, and records them as metrics. Models are loaded in parallel: of each step the
-    /// longest is logged.
+    /// Logs one line with all durations, and records them as metrics. Models are loaded in parallel, so the line has the
+    /// longest duration of each step.
     pub(super) fn report(&self, outcomes: &[(ModelName, Outcome)], socket: &Path) {
         let steps: Vec<&Steps> = outcomes
             .iter()

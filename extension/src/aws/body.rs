@@ -1,10 +1,10 @@
-//! The body of an answer, across a freeze.
+//! Response bodies across a freeze.
 //!
-//! Bytes that had arrived by the thaw are read as if nothing had been. When there are none left and none
-//! follow, the connection is taken for dead, and the body ends in an error, from which whoever reads resumes.
+//! Bytes that arrived before the thaw are read normally. If no bytes follow, the connection counts as dead, and the body
+//! ends with an error, from which the reader can resume.
 //!
-//! A body of which nothing comes for [`STALL`] of time awake ends in an error as well. A peer may be gone without a word,
-//! and the SDK reads listings and errors to their end with no limit of its own.
+//! A body without a byte for [`STALL`] of time awake also ends with an error. A peer may vanish silently, and the SDK reads
+//! listings and errors to their end without a limit.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,60 +14,61 @@ use aws_smithy_types::body::{Error, SdkBody};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use super::http::{Frozen, Pulse};
-use crate::clock::{AwakeTimeout, Timestamp, turns};
+use super::pulse::{Frozen, Pulse};
+use crate::clock::{AwakeTimeout, Timestamp, yield_to_readers};
 
-/// A body in flight brings a byte every few milliseconds.
+/// Time without a byte after which a body counts as idle. A body in flight delivers a byte every few milliseconds.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Maximum time awake without a byte. Longer than a fetch waits, which goes on over another connection.
+/// Maximum time awake without a byte. Longer than the limit of a fetch, which continues over another connection.
 pub(super) const STALL: Duration = Duration::from_secs(15);
 
-/// A body that no more bytes came of.
+/// Error of a body that delivers no more bytes.
 #[derive(Debug, thiserror::Error)]
-#[error("read timeout: no byte of the answer within {} s", STALL.as_secs())]
+#[error("read timeout: no byte of the response within {} s", STALL.as_secs())]
 struct Stalled;
 
-pub(super) struct Body {
+/// Body of a response, which ends with an error if its connection is dead.
+pub(super) struct FreezeAwareBody {
     inner: SdkBody,
     pulse: Pulse,
     thaw: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     last_byte: Timestamp,
-    /// After a thaw: how much longer to wait for the next byte.
-    patience: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+    /// Limit for the next byte after a thaw.
+    grace: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
     stall: AwakeTimeout,
 }
 
-impl Body {
+impl FreezeAwareBody {
     pub(super) fn new(inner: SdkBody, pulse: Pulse) -> Self {
         Self {
             inner,
             last_byte: pulse.beat(),
             thaw: Box::pin(pulse.thaw()),
             pulse,
-            patience: None,
+            grace: None,
             stall: AwakeTimeout::new(STALL),
         }
     }
 
-    /// Ready, with the reason, when no more can be hoped for.
+    /// Ready with the reason if the body counts as dead.
     fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         while self.thaw.as_mut().poll(cx).is_ready() {
             self.thaw = Box::pin(self.pulse.thaw());
-            self.patience = Some(if self.pulse.since(self.last_byte) >= QUIET {
-                Box::pin(turns())
+            self.grace = Some(if self.pulse.since(self.last_byte) >= QUIET {
+                Box::pin(yield_to_readers())
             } else {
                 Box::pin(tokio::time::sleep(QUIET))
             });
         }
-        match &mut self.patience {
-            Some(patience) => patience.as_mut().poll(cx).map(|()| Frozen.into()),
+        match &mut self.grace {
+            Some(grace) => grace.as_mut().poll(cx).map(|()| Frozen.into()),
             None => self.stall.poll_over(cx).map(|()| Stalled.into()),
         }
     }
 }
 
-impl http_body::Body for Body {
+impl http_body::Body for FreezeAwareBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -78,7 +79,7 @@ impl http_body::Body for Body {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
             this.last_byte = this.pulse.beat();
-            this.patience = None;
+            this.grace = None;
             this.stall.renew();
             return Poll::Ready(frame);
         }

@@ -1,4 +1,4 @@
-//! hyper's connections, for the SDK: HTTP/1.1 alone, which is what S3 speaks, with TLS by rustls.
+//! Connections of the SDK: hyper with HTTP/1.1, the protocol of S3, and rustls.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -23,37 +23,41 @@ use rustls::{ClientConfig, RootCertStore};
 use tower_service::Service;
 use tracing::warn;
 
-use super::proxies::{Proxies, Route};
+use super::proxies::{Proxies, ProxyConnector};
+use crate::clock::within_awake;
 
-/// Time without a byte after which the kernel asks whether the peer is still there; then every interval, so often.
+/// Idle time before the first TCP keep-alive probe.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Time between keep-alive probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// Number of unanswered probes after which a connection is dead.
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// What TLS needs, built once: connections made later resume sessions of earlier ones.
+/// Builds the TLS configuration. It is shared, so that later connections resume sessions of earlier ones.
 pub(super) fn tls() -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = || {
         ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .expect("ring has what TLS 1.2 and 1.3 need")
+            .expect("ring supports TLS 1.2 and 1.3")
     };
     let config = builder().with_native_roots().unwrap_or_else(|error| {
-        warn!("no server's certificate can be trusted: {error}");
+        warn!("cannot read the system's root certificates, so that no server is trusted: {error}");
         builder().with_root_certificates(RootCertStore::empty())
     });
     Arc::new(config.with_no_client_auth())
 }
 
-/// Connections that were made and may be used again.
+/// Reusable connections.
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
-    client: legacy::Client<Limited<HttpsConnector<Route>>, SdkBody>,
+    client: legacy::Client<Limited<HttpsConnector<ProxyConnector>>, SdkBody>,
     proxies: Proxies,
 }
 
 impl Connections {
-    /// None yet. Each may take so long to be made, and may wait so long, on the monotonic clock, for its next request.
+    /// Creates an empty pool. `connect` limits the time to open a connection in time awake; `idle` limits the time between
+    /// two requests on a connection, by the monotonic clock.
     pub(super) fn new(
         tls: &Arc<ClientConfig>,
         proxies: &Proxies,
@@ -70,7 +74,7 @@ impl Connections {
             .with_tls_config(ClientConfig::clone(tls))
             .https_or_http()
             .enable_http1()
-            .wrap_connector(Route::new(tcp, proxies.clone()));
+            .wrap_connector(ProxyConnector::new(tcp, proxies.clone()));
         let connector = Limited {
             inner: connector,
             limit: connect,
@@ -85,8 +89,8 @@ impl Connections {
         }
     }
 
-    /// Sends a request and waits for the head of its answer, for at most `limit`. What a [`CaptureSmithyConnection`] of
-    /// the request's asks for, it gets.
+    /// Sends a request, and waits for the head of the response for at most `limit` of time awake. Fills the request's
+    /// [`CaptureSmithyConnection`].
     pub(super) fn send(
         &self,
         request: HttpRequest,
@@ -106,9 +110,9 @@ impl Connections {
         async move {
             let sending = sending.map_err(|error| ConnectorError::user(error.into()))?;
             let answered = match limit {
-                Some(limit) => within(limit, sending)
+                Some(limit) => within_awake(limit, sending)
                     .await
-                    .ok_or_else(|| ConnectorError::timeout(Box::new(NoAnswer(limit))))?,
+                    .ok_or_else(|| ConnectorError::timeout(Box::new(ReadTimeout(limit))))?,
                 None => sending.await,
             };
             let response = answered.map_err(|error| classified(error.into()))?;
@@ -118,27 +122,14 @@ impl Connections {
     }
 }
 
-/// Runs `work` for `limit` of time awake; `None` when it is not done by then. The limit is counted in parts, of which a
-/// clock that jumps by the length of a freeze ends one.
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    const PARTS: u32 = 5;
-    tokio::pin!(work);
-    for _ in 0..PARTS {
-        if let Ok(done) = tokio::time::timeout(limit / PARTS, &mut work).await {
-            return Some(done);
-        }
-    }
-    None
-}
-
-/// What the SDK asks of a connection; `None` while there is none.
+/// Describes a connection to the SDK; `None` before it is open.
 fn metadata(connection: &CaptureConnection) -> Option<ConnectionMetadata> {
-    let mut about = http::Extensions::new();
+    let mut extras = http::Extensions::new();
     connection
         .connection_metadata()
         .as_ref()?
-        .get_extras(&mut about);
-    let addresses = about.get::<HttpInfo>();
+        .get_extras(&mut extras);
+    let addresses = extras.get::<HttpInfo>();
     let connection = connection.clone();
     let mut builder = ConnectionMetadata::builder()
         .proxied(false)
@@ -153,19 +144,19 @@ fn metadata(connection: &CaptureConnection) -> Option<ConnectionMetadata> {
     Some(builder.build())
 }
 
-/// A request without an answer.
+/// Error of a request without a response.
 #[derive(Debug, thiserror::Error)]
-#[error("read timeout: no answer within {} ms", .0.as_millis())]
-struct NoAnswer(Duration);
+#[error("read timeout: no response within {} ms", .0.as_millis())]
+struct ReadTimeout(Duration);
 
-/// A connection that took too long.
+/// Error of a connection that could not be opened in time.
 #[derive(Debug, thiserror::Error)]
-#[error("connect timeout: nothing answered within {} ms", .0.as_millis())]
-struct NoConnection(Duration);
+#[error("connect timeout: no connection within {} ms", .0.as_millis())]
+struct ConnectTimeout(Duration);
 
-/// The error, as what the SDK tells errors apart by: whether they are worth another attempt.
+/// Classifies an error for the SDK, which decides by the class whether to retry.
 fn classified(error: BoxError) -> ConnectorError {
-    if source::<NoConnection>(&*error).is_some() {
+    if source::<ConnectTimeout>(&*error).is_some() {
         return ConnectorError::timeout(error);
     }
     if let Some(cause) = source::<hyper::Error>(&*error) {
@@ -186,13 +177,13 @@ fn classified(error: BoxError) -> ConnectorError {
     ConnectorError::other(error, None)
 }
 
-/// The first of an error and its sources that is of this type.
+/// Returns the first error of this type among an error and its sources.
 fn source<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     std::iter::successors(Some(error), |&error| error.source())
         .find_map(|error| error.downcast_ref())
 }
 
-/// A connector whose connections, with name and TLS, are made within a limit or not at all.
+/// Connector with a limit on the time for name resolution, TCP and TLS.
 #[derive(Clone, Debug)]
 struct Limited<C> {
     inner: C,
@@ -215,9 +206,9 @@ where
     fn call(&mut self, to: Uri) -> Self::Future {
         let (connecting, limit) = (self.inner.call(to), self.limit);
         Box::pin(async move {
-            match within(limit, connecting).await {
+            match within_awake(limit, connecting).await {
                 Some(connected) => connected,
-                None => Err(NoConnection(limit).into()),
+                None => Err(ConnectTimeout(limit).into()),
             }
         })
     }

@@ -1,9 +1,8 @@
-//! Credentials on Lambda: the standard chain, but for what is not there.
+//! Credentials on Lambda: the SDK's standard chain without EC2 instance metadata.
 //!
-//! They are in the environment, or, under `SnapStart`, behind `AWS_CONTAINER_CREDENTIALS_FULL_URI`; a profile of
-//! the user's own works as well. There is no EC2 instance metadata: asking for it would take seconds until it
-//! does not answer. The SDK caches what it was given by the wall clock, so credentials that expired in a
-//! snapshot or in a freeze are fetched again.
+//! Credentials are in the environment or, under `SnapStart`, behind `AWS_CONTAINER_CREDENTIALS_FULL_URI`; a user's own
+//! profile works as well. Lambda has no EC2 instance metadata, and a request for them would take seconds to fail. The SDK
+//! caches credentials by the wall clock, so that credentials that expired in a snapshot or a freeze are fetched again.
 
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::{
@@ -20,7 +19,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::WallClock;
 
-/// The chain; nothing is asked before credentials are needed.
+/// Builds the chain; no provider is called before credentials are needed.
 pub(super) async fn on_lambda(http: SharedHttpClient, wall: WallClock) -> CredentialsProviderChain {
     let config = ProviderConfig::without_region()
         .with_http_client(http)
@@ -37,10 +36,10 @@ pub(super) async fn on_lambda(http: SharedHttpClient, wall: WallClock) -> Creden
         .or_else("None", Missing)
 }
 
-/// The end of the chain.
+/// End of the chain: an error that names the cause.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
-    "there are no credentials: Lambda gives them to a function that has an execution role, as \
+    "cannot find credentials: Lambda provides them to a function with an execution role, as \
      AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or under SnapStart through \
      AWS_CONTAINER_CREDENTIALS_FULL_URI; does a wrapper script remove them?"
 )]

@@ -1,15 +1,15 @@
-//! The HTTP client, and its policy after a thaw.
+//! HTTP client of the AWS SDK, with a policy for thaws.
 //!
-//! A connection that was open before a freeze is most likely dead, and nothing says so: what is written to it
-//! vanishes, and the answer is waited for in vain. Three rules keep that from costing anyone a timeout.
+//! A connection from before a freeze is most likely dead, without any signal: written bytes vanish, and no response
+//! arrives. Three rules avoid a timeout in that case.
 //!
-//! - A connection that was idle for more than [`IDLE`] of the wall clock, or since before a thaw, is not used
-//!   again: the pool that holds it is dropped, and another takes its place.
-//! - A request in flight when a thaw is noted is sent once more, while its earlier attempts go on ([`in_flight`]).
-//!   Every request here may be sent twice: a GET, or metrics, which are delivered at least once.
-//! - An answer whose body is being read then goes on only if bytes keep coming ([`Body`]).
+//! - A connection that was idle for more than [`IDLE`] of the wall clock, or that is older than a thaw, is not used again:
+//!   its pool is replaced.
+//! - A request that is in flight at a thaw is sent again, while its earlier attempts continue ([`in_flight`]). Every request
+//!   may be sent twice: it is a GET, or delivers metrics at least once.
+//! - A response body that is being read at a thaw continues only while bytes arrive ([`FreezeAwareBody`]).
 //!
-//! What is built for TLS is shared by all pools: the first connection of a new one resumes the session of an earlier.
+//! All pools share the TLS configuration, so that connections of a new pool resume sessions of earlier ones.
 
 use std::fmt;
 use std::pin::Pin;
@@ -28,38 +28,34 @@ use aws_smithy_types::body::SdkBody;
 use rustls::ClientConfig;
 
 use super::CONNECT_TIMEOUT;
-use super::body::Body;
+use super::body::FreezeAwareBody;
 use super::connections::{self, Connections};
 use super::in_flight;
 use super::proxies::Proxies;
+use super::pulse::Pulse;
 use super::unreachable::Unreachable;
 use crate::clock::{Clock, Thaws, Timestamp};
 
-/// Long enough for the requests of one check or fetch, which follow each other at once; S3 closes an idle
-/// connection after a few seconds itself.
+/// Maximum idle time of a connection. Requests of one version check or fetch follow each other immediately, and S3 closes
+/// an idle connection after a few seconds.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// A request or a body that was in flight when the process was frozen.
-#[derive(Debug, thiserror::Error)]
-#[error("the execution environment was frozen meanwhile")]
-pub(super) struct Frozen;
-
-/// One client for all services.
+/// HTTP client for all services.
 #[derive(Clone)]
-pub(super) struct Client(Arc<Shared>);
+pub(super) struct SdkHttpClient(Arc<ClientState>);
 
-struct Shared {
+struct ClientState {
     tls: OnceLock<Arc<ClientConfig>>,
     proxies: Proxies,
-    /// The present one; none before the first request.
-    pool: Mutex<Option<Pool>>,
+    /// Current pool; `None` before the first request.
+    pool: Mutex<Option<ConnectionPool>>,
     clock: Arc<dyn Clock>,
     thaws: Thaws,
 }
 
-impl Client {
+impl SdkHttpClient {
     pub(super) fn new(clock: Arc<dyn Clock>, thaws: Thaws, proxies: Proxies) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(ClientState {
             tls: OnceLock::new(),
             proxies,
             pool: Mutex::default(),
@@ -69,25 +65,25 @@ impl Client {
     }
 }
 
-impl Shared {
-    /// The present pool, or a new one when that is too old.
-    fn pool(&self) -> Pool {
+impl ClientState {
+    /// Returns the current pool, or a new one if the current one is stale.
+    fn pool(&self) -> ConnectionPool {
         let (now, thaw) = (self.clock.now(), self.thaws.last());
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = pool.take_if(|pool| !pool.is_stale(now, thaw));
         let tls = || self.tls.get_or_init(connections::tls);
-        let fresh = fresh.unwrap_or_else(|| Pool::new(tls(), &self.proxies, now, thaw));
+        let fresh = fresh.unwrap_or_else(|| ConnectionPool::new(tls(), &self.proxies, now, thaw));
         pool.insert(fresh).clone()
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for SdkHttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").finish_non_exhaustive()
+        f.debug_struct("SdkHttpClient").finish_non_exhaustive()
     }
 }
 
-impl HttpClient for Client {
+impl HttpClient for SdkHttpClient {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
@@ -100,17 +96,17 @@ impl HttpClient for Client {
     }
 }
 
-/// Connections that may be used again.
+/// ConnectionPool of reusable connections.
 #[derive(Clone)]
-struct Pool {
+struct ConnectionPool {
     connections: Connections,
-    /// When one of them was last seen alive, in milliseconds since the Unix epoch.
+    /// Last activity of a connection, in milliseconds since the Unix epoch.
     used: Arc<AtomicU64>,
-    /// The last thaw before it was made.
+    /// Last thaw before the pool was created.
     thaw: Option<Timestamp>,
 }
 
-impl Pool {
+impl ConnectionPool {
     fn new(
         tls: &Arc<ClientConfig>,
         proxies: &Proxies,
@@ -118,68 +114,29 @@ impl Pool {
         thaw: Option<Timestamp>,
     ) -> Self {
         Self {
-            // It looks at the idle time too, for one of several that is left over while others are busy.
+            // The idle time also applies to single connections, which may idle while others are busy.
             connections: Connections::new(tls, proxies, CONNECT_TIMEOUT, IDLE),
             used: Arc::new(AtomicU64::new(now.0)),
             thaw,
         }
     }
 
-    fn pulse(&self, shared: &Shared) -> Pulse {
-        Pulse {
-            used: Arc::clone(&self.used),
-            clock: Arc::clone(&shared.clock),
-            thaws: shared.thaws.clone(),
-        }
+    fn pulse(&self, shared: &ClientState) -> Pulse {
+        let (clock, thaws) = (Arc::clone(&shared.clock), shared.thaws.clone());
+        Pulse::new(Arc::clone(&self.used), clock, thaws)
     }
 
     fn is_stale(&self, now: Timestamp, thaw: Option<Timestamp>) -> bool {
         let used = Timestamp(self.used.load(Ordering::Relaxed));
-        // A clock that was set back says nothing of how long it was.
+        // A clock that was set back hides the idle time.
         thaw != self.thaw || now < used || now.since(used) >= IDLE
     }
 }
 
-/// What tells whether a connection is alive; notes for its pool when it was.
-#[derive(Clone)]
-pub(super) struct Pulse {
-    used: Arc<AtomicU64>,
-    clock: Arc<dyn Clock>,
-    thaws: Thaws,
-}
-
-impl Pulse {
-    /// Of a connection that belongs to no pool.
-    #[cfg(test)]
-    pub(super) fn new(clock: Arc<dyn Clock>, thaws: Thaws) -> Self {
-        Self {
-            used: Arc::default(),
-            clock,
-            thaws,
-        }
-    }
-
-    /// Notes that the connection is in use or has brought something; gives the time.
-    pub(super) fn beat(&self) -> Timestamp {
-        let now = self.clock.now();
-        self.used.store(now.0, Ordering::Relaxed);
-        now
-    }
-
-    /// How long ago `last` was.
-    pub(super) fn since(&self, last: Timestamp) -> Duration {
-        self.clock.now().since(last)
-    }
-
-    /// Waits for the next thaw.
-    pub(super) fn thaw(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.thaws.next()
-    }
-}
-
+/// Connector that the SDK calls for each request.
 struct Connector {
-    shared: Arc<Shared>,
-    /// How long an answer may take to begin.
+    shared: Arc<ClientState>,
+    /// Maximum time to the head of the response.
     limit: Option<Duration>,
 }
 
@@ -191,7 +148,7 @@ impl fmt::Debug for Connector {
 
 impl HttpConnector for Connector {
     fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
-        // The SDK brings one, to give up a connection after an error. Of several attempts it has that of the last.
+        // The SDK uses it to close a connection after an error. It holds the connection of the last attempt.
         let connection = request.extension::<CaptureSmithyConnection>().cloned();
         let connection = connection.unwrap_or_else(|| {
             let capture = CaptureSmithyConnection::new();
@@ -218,8 +175,8 @@ impl HttpConnector for Connector {
     }
 }
 
-impl Shared {
-    /// Sends a request once, on a connection of the present pool.
+impl ClientState {
+    /// Sends a request once, on a connection of the current pool.
     fn attempt(
         &self,
         request: HttpRequest,
@@ -230,25 +187,26 @@ impl Shared {
         let pulse = pool.pulse(self);
         let host = host(request.uri());
         pulse.beat();
-        let answer = pool.connections.send(request, limit);
+        let response = pool.connections.send(request, limit);
         Box::pin(async move {
-            let response = answer.await.map_err(|error| match connection.get() {
+            let response = response.await.map_err(|error| match connection.get() {
                 Some(_) => error,
                 None => unreachable(host, error),
             })?;
             pulse.beat();
-            Ok(response.map(|body| SdkBody::from_body_1_x(Body::new(body, pulse.clone()))))
+            Ok(response
+                .map(|body| SdkBody::from_body_1_x(FreezeAwareBody::new(body, pulse.clone()))))
         })
     }
 }
 
-/// The host and, where one is given, the port.
+/// Returns the host, with the port if the URI has one.
 fn host(uri: &str) -> String {
     let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
     rest.split(['/', '?']).next().unwrap_or_default().to_owned()
 }
 
-/// The same error, of the same kind, saying that there was no connection.
+/// Wraps an error of a connection attempt in [`Unreachable`], and keeps its kind.
 fn unreachable(host: String, error: ConnectorError) -> ConnectorError {
     let again: fn(_) -> ConnectorError = if error.is_timeout() {
         ConnectorError::timeout
@@ -266,9 +224,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pool_is_used_again_only_while_the_wall_clock_says_that_it_is_young() {
+    fn a_pool_is_reused_only_while_it_is_young_by_the_wall_clock() {
         let (start, thaw) = (Timestamp(50_000), Some(Timestamp(40_000)));
-        let pool = Pool::new(&connections::tls(), &Proxies::default(), start, thaw);
+        let pool = ConnectionPool::new(&connections::tls(), &Proxies::default(), start, thaw);
         let after = |ms: u64| Timestamp(start.0 + ms);
         assert!(!pool.is_stale(start, thaw));
         assert!(!pool.is_stale(after(2_999), thaw));
@@ -276,11 +234,11 @@ mod tests {
         assert!(pool.is_stale(after(1), Some(start)), "there was a thaw");
         assert!(pool.is_stale(Timestamp(1), thaw), "the clock was set back");
         pool.used.store(after(2_999).0, Ordering::Relaxed);
-        assert!(!pool.is_stale(after(5_000), thaw), "it was used meanwhile");
+        assert!(!pool.is_stale(after(5_000), thaw), "it was used since");
     }
 
     #[test]
-    fn a_host_is_named_without_scheme_and_path() {
+    fn host_has_no_scheme_and_no_path() {
         assert_eq!(
             host("https://b.s3.amazonaws.com/key?x=1"),
             "b.s3.amazonaws.com"

@@ -1,12 +1,11 @@
-//! A request across freezes.
+//! Requests across freezes.
 //!
-//! A thaw does not say what has become of a request in flight. After a freeze of seconds its connection is most likely
-//! alive, and the answer may wait in the socket; after an hour it is dead, and nothing says so. So at a thaw the request
-//! is sent once more, at once and on a connection of its own, while the earlier attempts go on: the first answer counts.
-//! An attempt that needs several round trips comes one step further in each invocation, however short that is.
+//! The state of a request in flight is unknown after a thaw. After a freeze of seconds its connection is most likely alive,
+//! and the response may wait in the socket; after an hour the connection is dead, without any signal. So every thaw adds an
+//! attempt on a new connection, while the earlier attempts continue: the first response counts. An attempt that needs
+//! several round trips makes progress in each invocation, however short.
 //!
-//! An attempt is sent with the signature of the first one. Where that is too old the request is given up, and the SDK
-//! signs it anew.
+//! All attempts have the signature of the first one. If that is too old, the request fails, and the SDK signs a new one.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -16,20 +15,19 @@ use std::time::Duration;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 
-use super::http::{Frozen, Pulse};
-use crate::clock::{Timestamp, turns};
+use super::pulse::{Frozen, Pulse};
+use crate::clock::{Timestamp, yield_to_readers};
 
-/// Maximum number of attempts in flight. Of more the oldest is given up: TCP, TLS and the request take four round trips.
+/// Maximum number of attempts in flight; the oldest is dropped. TCP, TLS and the request take four round trips.
 const MAX_ATTEMPTS: usize = 4;
-/// Age of a signature up to which it is sent again. AWS accepts at least 5 minutes.
+/// Maximum age of a signature for another attempt. AWS accepts at least 5 minutes.
 const MAX_AGE: Duration = Duration::from_secs(240);
-/// Wait of a request that changes something, before it is sent once more: an answer that is on its way makes that
-/// unnecessary.
+/// Time before a request that is not safe is sent again, because a response that is on its way makes that unnecessary.
 const CAUTION: Duration = Duration::from_millis(100);
 
 type Attempt = Pin<Box<dyn Future<Output = Result<HttpResponse, ConnectorError>> + Send>>;
 
-/// Attempts of one request, the oldest first.
+/// Attempts of one request, oldest first.
 struct Attempts(Vec<Attempt>);
 
 impl Attempts {
@@ -40,8 +38,8 @@ impl Attempts {
         self.0.push(attempt);
     }
 
-    /// The first answer, or the last error.
-    async fn answer(&mut self) -> Result<HttpResponse, ConnectorError> {
+    /// Returns the first response, or the last error.
+    async fn response(&mut self) -> Result<HttpResponse, ConnectorError> {
         poll_fn(|context| {
             let mut place = 0;
             while let Some(attempt) = self.0.get_mut(place) {
@@ -62,8 +60,8 @@ impl Attempts {
     }
 }
 
-/// Sends a request by `send`, and once more at each thaw, until there is an answer. `send` returns `None` when the request
-/// cannot be sent again. One that `is_safe` changes nothing.
+/// Sends a request with `send`, again at each thaw, until a response arrives. `send` returns `None` if the request cannot
+/// be sent again. `is_safe` marks a request without side effects.
 pub(super) async fn send(
     mut send: impl FnMut() -> Option<Attempt> + Send,
     is_safe: bool,
@@ -76,19 +74,19 @@ pub(super) async fn send(
     loop {
         tokio::select! {
             biased;
-            answer = attempts.answer() => return answer,
+            response = attempts.response() => return response,
             () = &mut thaw => thaw = Box::pin(pulse.thaw()),
         }
-        // What has arrived in the freeze counts; who reads sockets is to have a turn for that.
+        // A response that arrived in the freeze counts, so the tasks that read sockets run first.
         let caution = async {
-            turns().await;
+            yield_to_readers().await;
             if !is_safe && is_young(began, &pulse) {
                 tokio::time::sleep(CAUTION).await;
             }
         };
         tokio::select! {
             biased;
-            answer = attempts.answer() => return answer,
+            response = attempts.response() => return response,
             () = caution => {}
         }
         let again = if is_young(began, &pulse) {

@@ -1,8 +1,8 @@
-//! Proxies on the way to AWS, as `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name them.
+//! HTTP proxies for AWS services: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, with the semantics of curl.
 //!
-//! They are read as curl reads them. A TLS connection goes through a tunnel (`CONNECT`); a request in the clear is handed
-//! to the proxy whole. What is on this machine or on its link is never asked through a proxy: endpoints of developers, and
-//! those that give out credentials. The Runtime and Extensions APIs have clients of their own, which know no proxy.
+//! A TLS connection goes through a tunnel (`CONNECT`); a plain HTTP request is forwarded by the proxy. Loopback and
+//! link-local addresses never use a proxy: they are endpoints of developers or credential providers. The clients of the
+//! Runtime and Extensions APIs are separate and use no proxy.
 
 use std::io;
 use std::net::IpAddr;
@@ -22,14 +22,14 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 use tracing::warn;
 
-/// The proxies of this environment; none as a rule.
+/// Proxies of this environment; usually none.
 #[derive(Clone, Debug, Default)]
-pub struct Proxies(Option<Arc<Matcher>>);
+pub(super) struct Proxies(Option<Arc<Matcher>>);
 
 impl Proxies {
-    /// The proxies that these variables name, each in capitals or not. A proxy that is not reached over plain HTTP cannot
-    /// be used: that is logged, and it is passed by.
-    pub fn of<'v>(variable: impl Fn(&str) -> Option<&'v str>) -> Self {
+    /// Reads the proxies from variables in upper or lower case. Only proxies over plain HTTP are supported; any other is
+    /// logged and ignored.
+    pub(super) fn of<'v>(variable: impl Fn(&str) -> Option<&'v str>) -> Self {
         let value = |name: &str| {
             let value = variable(name).or_else(|| variable(&name.to_ascii_lowercase()));
             value.unwrap_or_default()
@@ -39,7 +39,7 @@ impl Proxies {
             let is_usable = value.is_empty() || is_usable(value);
             if !is_usable {
                 warn!(
-                    "{name} is ignored: it must be http://HOST:PORT, with USER:PASSWORD@ before the host if need be"
+                    "{name} is ignored: it must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT"
                 );
             }
             if is_usable { value } else { "" }
@@ -53,18 +53,18 @@ impl Proxies {
         Self(Some(Arc::new(matcher.no(value("NO_PROXY")).build())))
     }
 
-    /// The proxy that stands before this address.
-    fn before(&self, to: &Uri) -> Option<Intercept> {
+    /// Returns the proxy for an address, if any.
+    fn proxy_for(&self, to: &Uri) -> Option<Intercept> {
         let matcher = self.0.as_ref()?;
-        let is_elsewhere = to.host().is_some_and(|host| !is_near(host));
-        matcher.intercept(to).filter(|_| is_elsewhere)
+        let is_remote = to.host().is_some_and(|host| !is_local(host));
+        matcher.intercept(to).filter(|_| is_remote)
     }
 
-    /// What a request in the clear says to the proxy that it is handed to.
+    /// Returns the `Proxy-Authorization` header of a plain HTTP request that a proxy forwards.
     pub(super) fn authorization(&self, to: &Uri) -> Option<HeaderValue> {
-        let proxy = self.before(to)?;
-        let is_clear = to.scheme() == Some(&Scheme::HTTP);
-        proxy.basic_auth().filter(|_| is_clear).cloned()
+        let proxy = self.proxy_for(to)?;
+        let is_plain = to.scheme() == Some(&Scheme::HTTP);
+        proxy.basic_auth().filter(|_| is_plain).cloned()
     }
 }
 
@@ -74,13 +74,13 @@ fn is_usable(proxy: &str) -> bool {
     proxy.is_some_and(|proxy| proxy.uri().scheme() == Some(&Scheme::HTTP))
 }
 
-/// Whether a host is this machine, or on its link.
-fn is_near(host: &str) -> bool {
+/// Returns `true` for loopback and link-local hosts, and for EKS's credential provider.
+fn is_local(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     match host.parse() {
         Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
         Ok(IpAddr::V6(address)) => {
-            // Of EKS.
+            // EKS Pod Identity.
             let is_credentials = address.segments()[..2] == [0xfd00, 0x0ec2];
             address.is_loopback() || address.is_unicast_link_local() || is_credentials
         }
@@ -91,41 +91,41 @@ fn is_near(host: &str) -> bool {
     }
 }
 
-/// A connector of TCP that goes through a proxy where there is one.
+/// TCP connector that uses a proxy if one is configured.
 #[derive(Clone, Debug)]
-pub(super) struct Route {
+pub(super) struct ProxyConnector {
     tcp: HttpConnector,
     proxies: Proxies,
 }
 
-impl Route {
+impl ProxyConnector {
     pub(super) fn new(tcp: HttpConnector, proxies: Proxies) -> Self {
         Self { tcp, proxies }
     }
 }
 
-/// A proxy gave no connection.
+/// Error of a connection through a proxy.
 #[derive(Debug, thiserror::Error)]
-#[error("the proxy {proxy} gave no connection (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names it)")]
+#[error("cannot connect through the proxy {proxy} (set by HTTPS_PROXY, HTTP_PROXY or ALL_PROXY)")]
 struct ProxyError {
     proxy: Uri,
     source: BoxError,
 }
 
-impl Service<Uri> for Route {
-    type Response = Line;
+impl Service<Uri> for ProxyConnector {
+    type Response = ProxiedStream;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Line, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<ProxiedStream, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.tcp.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let Some(intercept) = self.proxies.before(&to) else {
+        let Some(intercept) = self.proxies.proxy_for(&to) else {
             let connecting = self.tcp.call(to);
             return Box::pin(async move {
-                Ok(Line {
+                Ok(ProxiedStream {
                     tcp: connecting.await?,
                     is_forwarded: false,
                 })
@@ -139,7 +139,7 @@ impl Service<Uri> for Route {
             return Box::pin(async move {
                 let tcp = connecting.await;
                 let tcp = tcp.map_err(|error| failed(proxy, error.into()))?;
-                Ok(Line { tcp, is_forwarded })
+                Ok(ProxiedStream { tcp, is_forwarded })
             });
         }
         let mut tunnel = Tunnel::new(proxy.clone(), self.tcp.clone());
@@ -150,25 +150,25 @@ impl Service<Uri> for Route {
         Box::pin(async move {
             let tcp = connecting.await;
             let tcp = tcp.map_err(|error| failed(proxy, error.into()))?;
-            Ok(Line { tcp, is_forwarded })
+            Ok(ProxiedStream { tcp, is_forwarded })
         })
     }
 }
 
-/// A TCP connection, to the host itself or through a tunnel, or to a proxy that takes requests for others.
+/// TCP connection to the host, through a tunnel, or to a forwarding proxy.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct ProxiedStream {
     tcp: TokioIo<TcpStream>,
     is_forwarded: bool,
 }
 
-impl Connection for Line {
+impl Connection for ProxiedStream {
     fn connected(&self) -> Connected {
         self.tcp.connected().proxy(self.is_forwarded)
     }
 }
 
-impl Read for Line {
+impl Read for ProxiedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -178,7 +178,7 @@ impl Read for Line {
     }
 }
 
-impl Write for Line {
+impl Write for ProxiedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -219,38 +219,38 @@ mod tests {
         })
     }
 
-    fn before(proxies: &Proxies, to: &'static str) -> Option<String> {
-        let proxy = proxies.before(&Uri::from_static(to))?;
+    fn proxy_for(proxies: &Proxies, to: &'static str) -> Option<String> {
+        let proxy = proxies.proxy_for(&Uri::from_static(to))?;
         proxy.uri().authority().map(ToString::to_string)
     }
 
     const S3: &str = "https://b.s3.eu-central-1.amazonaws.com/k";
 
     #[test]
-    fn a_proxy_stands_before_what_its_variable_names() {
+    fn each_variable_sets_the_proxy_of_its_scheme() {
         let none = proxies(&[]);
-        assert!(none.0.is_none() && before(&none, S3).is_none());
+        assert!(none.0.is_none() && proxy_for(&none, S3).is_none());
         for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
             let proxies = proxies(&[(name, "http://u:p@proxy:3128")]);
             assert_eq!(
-                before(&proxies, S3).as_deref(),
+                proxy_for(&proxies, S3).as_deref(),
                 Some("proxy:3128"),
                 "{name}"
             );
         }
         let clear = proxies(&[("HTTP_PROXY", "proxy:3128")]);
-        assert_eq!(before(&clear, S3), None);
+        assert_eq!(proxy_for(&clear, S3), None);
         let minio = "http://minio.internal:9000/k";
-        assert_eq!(before(&clear, minio).as_deref(), Some("proxy:3128"));
+        assert_eq!(proxy_for(&clear, minio).as_deref(), Some("proxy:3128"));
     }
 
     #[test]
-    fn what_is_near_or_excepted_is_asked_directly() {
+    fn local_and_excepted_hosts_use_no_proxy() {
         let proxies = proxies(&[
             ("ALL_PROXY", "http://proxy:3128"),
             ("NO_PROXY", "internal, .example.com,10.0.0.0/8"),
         ]);
-        for near in [
+        for local in [
             "http://127.0.0.1:9000/",
             "http://127.8.9.1/",
             "https://localhost/",
@@ -265,20 +265,20 @@ mod tests {
             "https://s3.example.com/",
             "https://10.1.2.3/",
         ] {
-            assert_eq!(before(&proxies, near), None, "{near}");
+            assert_eq!(proxy_for(&proxies, local), None, "{local}");
         }
-        for far in [
+        for remote in [
             S3,
             "https://192.168.1.1/",
             "https://notinternal/",
             "https://localhost.com/",
         ] {
-            assert!(before(&proxies, far).is_some(), "{far}");
+            assert!(proxy_for(&proxies, remote).is_some(), "{remote}");
         }
     }
 
     #[test]
-    fn a_proxy_that_cannot_be_used_is_passed_by() {
+    fn an_unsupported_proxy_is_ignored() {
         for value in [
             "socks5://proxy:1080",
             "https://proxy:443",
@@ -286,17 +286,17 @@ mod tests {
             "not a proxy",
         ] {
             let proxies = proxies(&[("HTTPS_PROXY", value)]);
-            assert_eq!(before(&proxies, S3), None, "{value}");
+            assert_eq!(proxy_for(&proxies, S3), None, "{value}");
         }
     }
 
     #[test]
-    fn only_a_request_in_the_clear_says_who_it_is_to_the_proxy() {
+    fn only_a_plain_request_is_authorized_at_the_proxy() {
         let proxies = proxies(&[("ALL_PROXY", "http://user:pass@proxy:3128")]);
-        let says = |to| proxies.authorization(&Uri::from_static(to));
-        let said = says("http://minio.internal:9000/k").unwrap();
-        assert_eq!(said, "Basic dXNlcjpwYXNz");
-        assert_eq!(says(S3), None);
-        assert_eq!(says("http://127.0.0.1:9000/k"), None);
+        let header = |to| proxies.authorization(&Uri::from_static(to));
+        let authorization = header("http://minio.internal:9000/k").unwrap();
+        assert_eq!(authorization, "Basic dXNlcjpwYXNz");
+        assert_eq!(header(S3), None);
+        assert_eq!(header("http://127.0.0.1:9000/k"), None);
     }
 }

@@ -1,27 +1,27 @@
-//! No connection to a service: which, and what is likely missing.
+//! Error of a service that cannot be reached, with the likely cause.
 //!
-//! On Lambda this is nearly always the network of a VPC, where nothing answers and nothing refuses. Whoever
-//! reads the log cannot see that from a timeout, so the error says it.
+//! On Lambda the cause is nearly always the network of a VPC, where packets are dropped silently. A timeout alone does not
+//! show that, so the error names it.
 
 use std::error::Error;
 
-/// A connection that could not be made: the name was not found, nothing answered, or it was refused.
+/// Error of a failed connection: the name was not found, the host did not answer, or it refused.
 #[derive(Debug, thiserror::Error)]
-#[error("no connection to {host}: {}", self.advice())]
+#[error("no connection to {host}: {}", self.hint())]
 pub struct Unreachable {
     pub(super) host: String,
     pub(super) source: Box<dyn Error + Send + Sync>,
 }
 
 impl Unreachable {
-    /// The one among `error` and its sources, if a missing connection is what it comes from.
+    /// Finds this error among `error` and its sources.
     #[must_use]
     pub fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Unreachable> {
         std::iter::successors(Some(error), |&error| error.source())
             .find_map(|error| error.downcast_ref())
     }
 
-    /// With what happened, cause by cause.
+    /// Returns the message with the chain of causes.
     #[must_use]
     pub fn in_full(&self) -> String {
         let causes: Vec<String> = self.causes().collect();
@@ -33,24 +33,24 @@ impl Unreachable {
         std::iter::successors(Some(first), |&error| error.source()).map(ToString::to_string)
     }
 
-    /// Whether the host's name was not found. The client's own type for that is not public: its words are.
+    /// Returns `true` if the host's name was not found. The client's type for that is private, so the text is compared.
     fn is_unknown(&self) -> bool {
         self.causes().any(|cause| cause.starts_with("dns error"))
     }
 
-    /// What is to be looked at first.
-    fn advice(&self) -> &'static str {
+    /// Returns the first thing to check.
+    fn hint(&self) -> &'static str {
         let host = self.host.split(':').next().unwrap_or_default();
         let is_aws = [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"]
             .iter()
             .any(|domain| host.ends_with(domain));
         let mut labels = host.split('.');
         if self.is_unknown() && is_aws {
-            "nobody knows that name: is AWS_REGION a region, and has the VPC support for DNS enabled?"
+            "the name does not resolve; check AWS_REGION, and that the VPC has DNS support enabled"
         } else if self.is_unknown() {
-            "nobody knows that name: is AWS_ENDPOINT_URL right?"
+            "the name does not resolve; check AWS_ENDPOINT_URL"
         } else if !is_aws {
-            "is AWS_ENDPOINT_URL right, and does it answer there?"
+            "check AWS_ENDPOINT_URL, and that the endpoint is running"
         } else if labels
             .clone()
             .any(|label| label == "s3" || label.starts_with("s3-"))
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_advice_fits_the_host() {
+    fn hint_fits_the_host() {
         for (host, part) in [
             (
                 "bucket.s3.eu-central-1.amazonaws.com",
@@ -100,10 +100,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nobody_knows_is_told_from_a_host_that_does_not_answer() {
+    fn an_unknown_name_is_distinguished_from_an_unreachable_host() {
         for (host, part) in [
-            ("b.s3.eu-centrall-1.amazonaws.com", "is AWS_REGION a region"),
-            ("s3.example.com:9000", "is AWS_ENDPOINT_URL right?"),
+            ("b.s3.eu-centrall-1.amazonaws.com", "check AWS_REGION"),
+            ("s3.example.com:9000", "check AWS_ENDPOINT_URL"),
         ] {
             let error = Unreachable {
                 host: host.to_owned(),
@@ -111,7 +111,7 @@ mod tests {
             };
             let text = error.to_string();
             assert!(
-                text.contains("nobody knows that name") && text.contains(part),
+                text.contains("the name does not resolve") && text.contains(part),
                 "{text}"
             );
         }

@@ -1,9 +1,9 @@
-//! What a thaw does to whoever waits.
+//! Notification of thaws.
 //!
-//! Nothing tells a process that it was frozen. The lifecycle infers it from the wall clock when an event arrives,
-//! and says so here. After that, sockets opened before may be dead without a word, and a timer on the monotonic
-//! clock is early or late by the length of the freeze, as that clock jumped or stood still. So whoever waits for a
-//! peer hears of the thaw and tries anew, and whoever waits for a deadline asks the wall clock again.
+//! Lambda does not notify a process of a freeze. The lifecycle infers the thaw from the wall clock when an event arrives,
+//! and publishes it here. Sockets from before may be dead, and timers of the monotonic clock may be early or late by the
+//! length of the freeze. Tasks that wait for a peer therefore retry after a thaw, and tasks that wait for a deadline read
+//! the wall clock again.
 
 use std::sync::Arc;
 
@@ -11,17 +11,16 @@ use tokio::sync::watch;
 
 use super::{Clock, Deadline, Timestamp};
 
-/// Gives all other tasks of this thread a few turns, so that those that read sockets see what has arrived in a freeze
-/// before anybody decides that nothing has.
-pub async fn turns() {
-    /// From the socket to its reader, through TLS and a channel.
-    const TURNS: u32 = 4;
-    for _ in 0..TURNS {
+/// Yields several times to the other tasks of this thread, so that bytes that arrived in a freeze reach their readers.
+pub async fn yield_to_readers() {
+    /// Tasks between a socket and the reader of a body, through TLS and a channel.
+    const YIELDS: u32 = 4;
+    for _ in 0..YIELDS {
         tokio::task::yield_now().await;
     }
 }
 
-/// The thaws of this execution environment; clones tell of the same.
+/// Thaws of this execution environment; clones share their state.
 #[derive(Clone, Debug)]
 pub struct Thaws {
     last: Arc<watch::Sender<Option<Timestamp>>>,
@@ -36,18 +35,18 @@ impl Default for Thaws {
 }
 
 impl Thaws {
-    /// Tells everyone who waits that the process was frozen until `at`.
+    /// Notes that the process was frozen until `at`, and wakes all waiting tasks.
     pub fn note(&self, at: Timestamp) {
         self.last.send_replace(Some(at));
     }
 
-    /// The end of the last freeze; `None` while there was none.
+    /// Returns the end of the last freeze; `None` if there was none.
     #[must_use]
     pub fn last(&self) -> Option<Timestamp> {
         *self.last.borrow()
     }
 
-    /// Waits for the next thaw after this call. The future may outlive `self`.
+    /// Waits for the next thaw after this call.
     pub fn next(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut last = self.last.subscribe();
         async move {
@@ -57,8 +56,8 @@ impl Thaws {
         }
     }
 
-    /// Runs `work` until `deadline` of the wall clock; `None` when that passes first, at the latest at the thaw
-    /// after it.
+    /// Runs `work` until `deadline` of the wall clock; returns `None` if the deadline passes first. During a freeze, that is
+    /// noticed at the thaw.
     pub async fn within<T>(
         &self,
         clock: &dyn Clock,
@@ -89,11 +88,11 @@ mod tests {
 
     use super::*;
 
-    /// A wall clock that goes its own way, whatever the timers do.
+    /// ManualClock clock that is independent of the timers.
     #[derive(Default)]
-    struct Wall(AtomicU64);
+    struct ManualClock(AtomicU64);
 
-    impl Clock for Wall {
+    impl Clock for ManualClock {
         fn now(&self) -> Timestamp {
             Timestamp(self.0.load(Ordering::Relaxed))
         }
@@ -104,8 +103,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_thaw_after_the_deadline_ends_the_wait_though_the_monotonic_clock_stood_still() {
-        let (wall, thaws) = (Wall::default(), Thaws::default());
+    async fn a_thaw_after_the_deadline_ends_the_wait_on_a_clock_that_stood_still() {
+        let (wall, thaws) = (ManualClock::default(), Thaws::default());
         let started = tokio::time::Instant::now();
         let wait = thaws.within(&wall, deadline(), std::future::pending::<()>());
         let freeze = async {
@@ -118,20 +117,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_monotonic_clock_that_jumped_ends_no_wait_before_its_deadline() {
-        let (wall, thaws) = (Wall::default(), Thaws::default());
+    async fn a_monotonic_clock_that_jumps_ends_no_wait_early() {
+        let (wall, thaws) = (ManualClock::default(), Thaws::default());
         let work = tokio::time::sleep(Duration::from_secs(60));
         let wait = thaws.within(&wall, deadline(), work);
-        assert_eq!(
-            wait.await,
-            Some(()),
-            "the wall clock says that no time went by"
-        );
+        assert_eq!(wait.await, Some(()), "no time passed on the wall clock");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_that_is_done_counts_even_past_the_deadline() {
-        let (wall, thaws) = (Wall(AtomicU64::new(99_000)), Thaws::default());
+    async fn completed_work_counts_after_the_deadline() {
+        let (wall, thaws) = (ManualClock(AtomicU64::new(99_000)), Thaws::default());
         assert_eq!(thaws.within(&wall, deadline(), async { 7 }).await, Some(7));
         let never = std::future::pending::<()>();
         assert_eq!(thaws.within(&wall, deadline(), never).await, None);

@@ -1,4 +1,4 @@
-//! For tests: a wall clock of their own, and a freeze with either behaviour of the monotonic clock.
+//! Test clocks: a manual wall clock, and freezes with both behaviours of the monotonic clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use super::{Clock, Thaws, Timestamp};
 
-/// A wall clock that goes on only when a test says so.
+/// Wall clock that a test advances.
 #[derive(Debug)]
 pub(crate) struct Wall(AtomicU64);
 
 impl Wall {
-    /// A clock at a time in the year 2026.
+    /// Creates a clock at a time in the year 2026.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self(AtomicU64::new(1_790_000_000_000)))
     }
 
+    /// Advances the clock.
     pub(crate) fn pass(&self, time: Duration) {
         let ms = u64::try_from(time.as_millis()).unwrap();
         self.0.fetch_add(ms, Ordering::Relaxed);
@@ -28,7 +29,7 @@ impl Clock for Wall {
     }
 }
 
-/// What the monotonic clock does in a freeze. Which it is on Lambda is not documented.
+/// Behaviour of the monotonic clock during a freeze, which Lambda does not document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Monotonic {
     Jumps,
@@ -38,8 +39,8 @@ pub(crate) enum Monotonic {
 impl Monotonic {
     pub(crate) const BOTH: [Monotonic; 2] = [Monotonic::Jumps, Monotonic::StandsStill];
 
-    /// A freeze for `time`, and a thaw. Timers that ring at the thaw do so before anybody notes it: the worse order.
-    /// The runtime's time must be paused.
+    /// Freezes for `time`, and thaws. Timers fire before the thaw is noted, which is the worst order. The runtime's time must
+    /// be paused.
     pub(crate) async fn freeze(self, wall: &Wall, thaws: &Thaws, time: Duration) {
         wall.pass(time);
         if self == Monotonic::Jumps {

@@ -1,25 +1,25 @@
-//! The process's environment, as a map that is handed in.
+//! Environment variables and the path of the executable, as a value that is passed in.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The library's place in the layer, beside the directory that holds the executable.
+/// Path of ONNX Runtime in the layer, relative to the parent of the executable's directory.
 const BUNDLED_ONNXRUNTIME: &str = "model-sidecar/lib/libonnxruntime.so.1.28.0";
 
-/// Environment variables, and where the executable stands.
+/// Environment of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
     executable: Option<PathBuf>,
-    /// As it was called.
+    /// First argument of the process: the path by which it was started.
     called: Option<PathBuf>,
 }
 
 impl Environment {
-    /// That of this process. A variable that is not UTF-8 is read with replacement characters.
+    /// Reads the environment of this process. Invalid UTF-8 is read as replacement characters.
     #[must_use]
     pub fn of_this_process() -> Self {
-        // One after the other: to sort them first, as `collect` does, is several kilobytes of the binary.
+        // `extend` inserts one by one; `collect` sorts first, which adds several kilobytes to the binary.
         let mut variables = BTreeMap::new();
         variables.extend(std::env::vars_os().map(|(name, value)| {
             (
@@ -34,7 +34,7 @@ impl Environment {
         }
     }
 
-    /// One made of these variables, with an executable in `/opt/extensions`.
+    /// Creates an environment with these variables, and an executable in `/opt/extensions`.
     #[must_use]
     pub fn of<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let variables = variables
@@ -48,7 +48,7 @@ impl Environment {
         }
     }
 
-    /// A variable's value, without white space around it; an empty one counts as not set, as in Lambda's console.
+    /// Returns the trimmed value of a variable; `None` if it is not set or empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables
@@ -57,8 +57,7 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
-    /// The name by which the platform knows this extension: that of its file among `/opt/extensions`, also where that is a
-    /// link.
+    /// Returns the name of this extension for the platform: the name of its file or link in `/opt/extensions`.
     #[must_use]
     pub fn extension_name(&self) -> String {
         let file = self.called.as_ref().or(self.executable.as_ref());
@@ -69,13 +68,13 @@ impl Environment {
         )
     }
 
-    /// Whether the Lambda platform started this process.
+    /// Returns `true` if the process runs on Lambda.
     #[must_use]
     pub fn is_lambda(&self) -> bool {
         self.get("AWS_LAMBDA_RUNTIME_API").is_some()
     }
 
-    /// The names of all variables that start with `MODEL_`.
+    /// Returns the names of all variables that start with `MODEL_`.
     pub(super) fn own_names(&self) -> impl Iterator<Item = &str> {
         self.variables
             .keys()
@@ -83,7 +82,7 @@ impl Environment {
             .filter(|name| name.starts_with("MODEL_"))
     }
 
-    /// Where the layer keeps ONNX Runtime: `/opt/model-sidecar/lib` for `/opt/extensions/model-sidecar`.
+    /// Returns the path of ONNX Runtime in the layer: `/opt/model-sidecar/lib/…` for `/opt/extensions/model-sidecar`.
     pub(super) fn bundled_onnxruntime(&self) -> PathBuf {
         let root = self
             .executable

@@ -1,39 +1,39 @@
-//! Which models: `MODEL_URI`, or `MODEL_BUCKET` and `MODEL_KEY`, or several in `MODELS`.
+//! Models and their locations: `MODEL_URI`, `MODEL_BUCKET` with `MODEL_KEY`, or `MODELS`.
 
-use super::Choice;
-use super::units::Reader;
+use super::units::VariableReader;
 use crate::ids::{FilePath, ModelName};
+use crate::manifest::Choice;
 
-/// Where a model lies.
+/// Location of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// An object in S3.
     S3 {
-        /// The bucket.
+        /// Bucket, or ARN of an access point.
         bucket: String,
-        /// The object's key.
+        /// Key of the object.
         key: String,
     },
-    /// A file that this environment sees: on EFS, in the function, in a layer.
+    /// A local file: on EFS, in the function or in a layer.
     File {
-        /// Its absolute path.
+        /// Absolute path.
         path: String,
     },
 }
 
-/// What a location names, by how it is written.
+/// Form of a source, which follows from the location's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A model's file in its folder.
+    /// File of a model, in its folder.
     Model(FilePath),
-    /// A manifest, which ends in `.json`, in the folder to which it is relative.
+    /// Manifest, whose name ends in `.json`; its paths are relative to its folder.
     Manifest(FilePath),
-    /// A folder, which ends in `/`, laid out as Triton's model repositories.
+    /// Folder in the layout of Triton's model repositories; the location ends in `/`.
     Repository,
 }
 
 impl Location {
-    /// What it names; `None` when no file can have the name.
+    /// Returns the form; `None` for an invalid file name.
     #[must_use]
     pub fn form(&self) -> Option<Form> {
         let name = self.file_name();
@@ -49,7 +49,7 @@ impl Location {
         })
     }
 
-    /// The folder's key or path, with `/` at its end; empty at the root of a bucket.
+    /// Returns the key or path of the folder, with a trailing `/`; empty for the root of a bucket.
     #[must_use]
     pub fn folder(&self) -> &str {
         let path = self.path();
@@ -78,21 +78,21 @@ impl std::fmt::Display for Location {
     }
 }
 
-/// One model to serve.
+/// Settings of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelSettings {
-    /// The name by which callers address it.
+    /// Name in requests.
     pub name: ModelName,
-    /// Where it lies.
+    /// Location of the source.
     pub location: Location,
-    /// What lies there.
+    /// Form of the source.
     pub form: Form,
-    /// Which of its versions is to run.
+    /// Version to run.
     pub choice: Choice,
 }
 
 impl ModelSettings {
-    /// The newest version of a model of this name there; `None` when the location names nothing that could be one.
+    /// Creates settings for the newest version of a model; `None` if the location has an invalid file name.
     #[must_use]
     pub fn new(name: ModelName, location: Location) -> Option<Self> {
         let form = location.form()?;
@@ -104,7 +104,7 @@ impl ModelSettings {
         })
     }
 
-    /// Where its versions come from, and which of them: what is known of others is of no use.
+    /// Describes the location and the choice of version. State of another origin must not be used.
     #[must_use]
     pub fn origin(&self) -> String {
         match &self.choice {
@@ -115,16 +115,17 @@ impl ModelSettings {
 }
 
 const BUCKET_FORM: &str = "a bucket's name, or the ARN of an access point (arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME); \
-                           s3://BUCKET/KEY belongs in MODEL_URI, and of arn:aws:s3:::BUCKET the name alone is taken";
+                           use MODEL_URI for s3://BUCKET/KEY, and BUCKET for arn:aws:s3:::BUCKET";
 const URI_FORM: &str = "s3://BUCKET/KEY or file:///PATH of a model (…/model.onnx), a manifest (…/manifest.json) or a \
                         repository (…/)";
 const KEY_FORM: &str =
     "the key of a model (…/model.onnx), a manifest (…/manifest.json) or a repository (…/)";
 const MODELS_FORM: &str =
     "NAME=s3://BUCKET/KEY or NAME=file:///PATH, several separated by commas, each NAME once";
-const ONE_SOURCE: &str = "no model is named, or in several ways: set exactly one of MODEL_URI, MODELS, or MODEL_BUCKET with MODEL_KEY";
+const ONE_SOURCE: &str = "the models are not set, or set more than once: set exactly one of MODEL_URI, MODELS, or MODEL_BUCKET with MODEL_KEY";
 
-pub(super) fn read(reader: &mut Reader<'_>) -> Vec<ModelSettings> {
+/// Reads the models.
+pub(super) fn read(reader: &mut VariableReader<'_>) -> Vec<ModelSettings> {
     let named = reader.text("MODEL_NAME");
     let parts = (reader.text("MODEL_BUCKET"), reader.text("MODEL_KEY"));
     match (reader.text("MODEL_URI"), reader.text("MODELS"), parts) {
@@ -155,19 +156,23 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Vec<ModelSettings> {
                 reader.wrong(
                     "MODEL_NAME",
                     name,
-                    "nothing beside MODELS, which names each model itself",
+                    "no value together with MODELS, which names each model",
                 );
             }
             several(reader, list)
         }
         _ => {
-            reader.missing(ONE_SOURCE);
+            reader.error(ONE_SOURCE);
             Vec::new()
         }
     }
 }
 
-fn single(reader: &mut Reader<'_>, named: Option<&str>, location: Location) -> Vec<ModelSettings> {
+fn single(
+    reader: &mut VariableReader<'_>,
+    named: Option<&str>,
+    location: Location,
+) -> Vec<ModelSettings> {
     let name = match named {
         Some(name) => match ModelName::parse(name) {
             Ok(name) => name,
@@ -179,7 +184,7 @@ fn single(reader: &mut Reader<'_>, named: Option<&str>, location: Location) -> V
         None => match derived_name(&location) {
             Some(name) => name,
             None => {
-                reader.missing("no model name can be made from the key: set MODEL_NAME");
+                reader.error("cannot derive the model's name from the key: set MODEL_NAME");
                 return Vec::new();
             }
         },
@@ -187,7 +192,7 @@ fn single(reader: &mut Reader<'_>, named: Option<&str>, location: Location) -> V
     ModelSettings::new(name, location).into_iter().collect()
 }
 
-fn several(reader: &mut Reader<'_>, list: &str) -> Vec<ModelSettings> {
+fn several(reader: &mut VariableReader<'_>, list: &str) -> Vec<ModelSettings> {
     let mut models: Vec<ModelSettings> = Vec::new();
     for entry in list
         .split(',')
@@ -218,7 +223,7 @@ fn parse_uri(uri: &str) -> Option<Location> {
         Location::File { path }
     } else {
         let rest = uri.strip_prefix("s3://")?;
-        // An access point's ARN has a slash before its name, as in the AWS CLI.
+        // The ARN of an access point contains a slash.
         let is_access_point = rest.starts_with("arn:");
         let mut slashes = rest.match_indices('/').map(|(place, _)| place);
         let end = slashes.nth(usize::from(is_access_point))?;
@@ -228,11 +233,11 @@ fn parse_uri(uri: &str) -> Option<Location> {
     location.form().is_some().then_some(location)
 }
 
-/// Whether S3 can have a bucket of this name, or an access point of this ARN. How long a name may be is for S3 to say:
-/// others take shorter ones.
+/// Returns `true` for a possible bucket name, or the ARN of an access point. The length is left to S3, because other
+/// implementations allow shorter names.
 fn is_bucket(name: &str) -> bool {
     if let Some(arn) = name.strip_prefix("arn:") {
-        // partition:service:region:account:resource; that of a bucket has no account.
+        // partition:service:region:account:resource. The ARN of a bucket has no account.
         let mut parts = arn.splitn(5, ':').skip(3);
         let has_account = parts.next().is_some_and(|account| !account.is_empty());
         let is_access_point = |it: &str| it.contains("accesspoint/") || it.contains("accesspoint:");
@@ -242,8 +247,8 @@ fn is_bucket(name: &str) -> bool {
     !name.is_empty() && name.chars().all(fits)
 }
 
-/// The file's name without its ending; where that is just `model` or `manifest`, or there is none, the name of the
-/// folder that holds it.
+/// Derives the model's name: the file name without its extension, or the folder's name if the file is called `model` or
+/// `manifest` or the location is a folder.
 fn derived_name(location: &Location) -> Option<ModelName> {
     let file = location.file_name();
     let mut parts = location.path().rsplit('/').skip(1);
@@ -279,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn an_access_point_takes_the_place_of_a_bucket() {
+    fn an_access_point_is_accepted_as_a_bucket() {
         for arn in [
             "arn:aws:s3:eu-central-1:123456789012:accesspoint/models",
             "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint:models",
@@ -311,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_object_and_no_file_is_refused() {
+    fn invalid_locations_are_rejected() {
         for uri in [
             "",
             "s3://",
@@ -333,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_is_seen_by_the_ending() {
+    fn the_form_follows_from_the_extension() {
         let path = |name| FilePath::parse(name).unwrap();
         for (uri, folder, form) in [
             (

@@ -1,4 +1,5 @@
 use super::*;
+use crate::manifest::Choice;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     Config::read(&Environment::of(variables.iter().copied()))
@@ -22,7 +23,7 @@ fn one_variable_is_enough() {
 }
 
 #[test]
-fn every_mistake_is_reported_at_once_with_variable_value_and_what_is_allowed() {
+fn all_errors_are_reported_with_variable_value_and_what_is_allowed() {
     let error = read(&[
         ("MODEL_URI", "models/fraud"),
         ("MODEL_PORT", "99999"),
@@ -50,7 +51,7 @@ fn every_mistake_is_reported_at_once_with_variable_value_and_what_is_allowed() {
 }
 
 #[test]
-fn a_value_with_control_characters_is_refused_whatever_its_variable_is() {
+fn control_characters_are_rejected_in_every_variable() {
     for Variable { name, .. } in VARIABLES {
         for value in [
             "s3://m/a\tb.onnx",
@@ -65,7 +66,7 @@ fn a_value_with_control_characters_is_refused_whatever_its_variable_is() {
             }
             let error = read(&variables).unwrap_err();
             let text = error.to_string();
-            let words = format!("{name}={value:?} is not allowed: expected text in UTF-8");
+            let words = format!("{name}={value:?} is not allowed: expected UTF-8 text");
             assert!(text.contains(&words), "{words}: {text}");
             let told = text.matches(&format!("{name}={value:?}")).count();
             assert_eq!(told, 1, "once: {text}");
@@ -101,7 +102,7 @@ fn white_space_around_a_value_changes_nothing() {
 }
 
 #[test]
-fn what_names_no_bucket_is_refused_with_what_does() {
+fn invalid_buckets_are_rejected_with_a_hint() {
     for (bucket, key) in [
         ("s3://models", "a.onnx"),
         ("s3://models/", "a.onnx"),
@@ -121,7 +122,7 @@ fn what_names_no_bucket_is_refused_with_what_does() {
 }
 
 #[test]
-fn a_model_is_named_in_exactly_one_way() {
+fn models_must_be_set_in_exactly_one_way() {
     for variables in [
         &[][..],
         &[("MODEL_BUCKET", "models")],
@@ -142,7 +143,7 @@ fn a_model_is_named_in_exactly_one_way() {
 }
 
 #[test]
-fn several_models_each_have_a_name_of_their_own() {
+fn several_models_have_unique_names() {
     let config = read(&[("MODELS", "fraud=s3://m/f.onnx, churn=s3://m/c.onnx")]).unwrap();
     let names: Vec<_> = config
         .models
@@ -158,7 +159,7 @@ const URI: (&str, &str) = ("MODEL_URI", "s3://m/a.onnx");
 const ON_LAMBDA: (&str, &str) = ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001");
 
 #[test]
-fn one_invocation_at_a_time_has_all_that_the_memory_size_buys() {
+fn single_invocations_use_all_vcpus_of_the_memory_size() {
     let config = |mb: &str| read(&[URI, ON_LAMBDA, ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", mb)]);
     let threads = |mb: &str| config(mb).unwrap().threads;
     assert_eq!(threads("128"), 1);
@@ -168,9 +169,9 @@ fn one_invocation_at_a_time_has_all_that_the_memory_size_buys() {
 }
 
 #[test]
-fn where_several_requests_come_at_once_each_run_has_one_thread_and_there_are_as_many_as_cpus() {
+fn concurrent_requests_use_one_thread_per_run_and_a_run_per_cpu() {
     let managed = ("AWS_LAMBDA_INITIALIZATION_TYPE", "lambda-managed-instances");
-    // What memory buys there is not what it buys elsewhere.
+    // The vCPUs of managed instances do not follow from the memory size.
     let memory = ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512");
     for variables in [vec![URI], vec![URI, ON_LAMBDA, managed, memory]] {
         let config = read(&variables).unwrap();
@@ -206,12 +207,12 @@ fn the_queue_and_batches_have_limits() {
     }
     let error = read(&[URI, ("MODEL_BATCH_DELAY", "5ms")]).unwrap_err();
     let expected =
-        "MODEL_BATCH_DELAY=\"5ms\" is not allowed: expected nothing without MODEL_BATCH_MAX";
+        "MODEL_BATCH_DELAY=\"5ms\" is not allowed: expected no value without MODEL_BATCH_MAX";
     assert!(error.0[0].starts_with(expected), "{error}");
 }
 
 #[test]
-fn a_misspelt_variable_is_found() {
+fn a_misspelled_variable_is_reported() {
     let environment = Environment::of([
         ("MODEL_URI", "s3://m/a.onnx"),
         ("MODEL_REFRESH", "1s"),
@@ -221,7 +222,7 @@ fn a_misspelt_variable_is_found() {
 }
 
 #[test]
-fn the_cache_has_the_limits_of_its_disk_unless_told_otherwise() {
+fn the_cache_is_limited_by_its_disk_by_default() {
     let uri = ("MODEL_URI", "s3://models/m.onnx");
     let config = read(&[uri]).unwrap();
     assert_eq!((config.cache_bytes, config.cache_shared), (None, None));
@@ -250,7 +251,7 @@ fn the_cache_has_the_limits_of_its_disk_unless_told_otherwise() {
 }
 
 #[test]
-fn how_a_new_version_comes_in_is_one_of_four_words() {
+fn reload_mode_is_one_of_four_words() {
     let uri = ("MODEL_URI", "s3://models/m.onnx");
     assert_eq!(read(&[uri]).unwrap().reload, Reload::Auto);
     for (word, reload) in [
@@ -268,14 +269,13 @@ fn how_a_new_version_comes_in_is_one_of_four_words() {
 }
 
 #[test]
-fn without_checks_none_can_be_waited_for() {
+fn max_staleness_needs_version_checks() {
     let uri = ("MODEL_URI", "s3://models/m.onnx");
     let (off, limit) = (("MODEL_RELOAD", "off"), ("MODEL_MAX_STALENESS", "5m"));
     let error = read(&[uri, off, limit]).unwrap_err();
-    let expected =
-        "MODEL_MAX_STALENESS=\"5m\" is not allowed: expected nothing beside MODEL_RELOAD=off";
+    let expected = "MODEL_MAX_STALENESS=\"5m\" is not allowed: expected no value together with MODEL_RELOAD=off";
     assert!(error.0[0].starts_with(expected), "{error}");
-    // How often is no contradiction to not at all, and both often stand in one template.
+    // An interval is allowed with MODEL_RELOAD=off, because templates often set both.
     let interval = ("MODEL_REFRESH_INTERVAL", "5m");
     assert!(read(&[uri, off, interval]).is_ok());
     assert!(read(&[uri, limit]).is_ok());

@@ -1,40 +1,40 @@
-//! The secret that callers must know with `MODEL_TOKEN=session`.
+//! Secret of callers with `MODEL_TOKEN=session`.
 
 use sha2::{Digest as _, Sha256};
 
-use super::units::Reader;
+use super::units::VariableReader;
 
-/// A secret of the execution environment, of which only the digest is kept: nothing that is logged or dumped shows it.
+/// Secret of the execution environment. Only its digest is kept, so that logs and dumps cannot reveal the secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token([u8; 32]);
 
 impl Token {
-    /// The variables whose value it is: the first that is set. Under `SnapStart` there are no credentials in the
-    /// environment, but the token by which they are fetched.
+    /// Variables that hold the secret; the first one that is set counts. Under `SnapStart` the environment has no credentials,
+    /// only the token with which they are fetched.
     pub const VARIABLES: [&str; 2] = ["AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
 
-    /// The token of this secret.
+    /// Creates the token of a secret.
     #[must_use]
     pub fn of(secret: &[u8]) -> Self {
         Self(Sha256::digest(secret).into())
     }
 
-    /// Whether this is the secret. How long that takes says nothing about it: what is compared are digests, and how many
-    /// of their bytes are the same a caller can neither choose nor make use of.
+    /// Returns `true` if `given` is the secret. The comparison leaks no timing, because it compares digests, whose common
+    /// prefix a caller cannot control.
     #[must_use]
     pub fn is(&self, given: &[u8]) -> bool {
         *self == Self::of(given)
     }
 }
 
-/// What `MODEL_TOKEN` says.
-pub(super) fn read(reader: &mut Reader<'_>) -> Option<Token> {
+/// Reads `MODEL_TOKEN`.
+pub(super) fn read(reader: &mut VariableReader<'_>) -> Option<Token> {
     let is_wanted = reader.choice("MODEL_TOKEN", &[("off", false), ("session", true)]);
     is_wanted.filter(|&is_wanted| is_wanted)?;
     let secret = Token::VARIABLES.iter().find_map(|name| reader.text(name));
     if secret.is_none() {
         let [first, second] = Token::VARIABLES;
-        let allowed = format!("off where neither {first} nor {second} is set, as on Lambda");
+        let allowed = format!("off, because neither {first} nor {second} is set; Lambda sets them");
         reader.wrong("MODEL_TOKEN", "session", &allowed);
     }
     secret.map(|secret| Token::of(secret.as_bytes()))

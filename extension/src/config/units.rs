@@ -1,54 +1,57 @@
-//! Reading single variables: text, choices, numbers, durations, paths. Collects what is wrong.
+//! VariableReader of single variables: text, choices, numbers, durations and paths. Collects all errors.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ConfigError, Environment};
+use super::ConfigError;
+use super::environment::Environment;
+use super::variables::VARIABLES;
 
-/// Linux's limit on a socket's path, its terminating NUL included.
-const SOCKET_PATH_LIMIT: usize = 108;
+/// Maximum length of a socket's path on Linux, including the terminating NUL.
+const MAX_SOCKET_PATH: usize = 108;
 
-pub(super) struct Reader<'a> {
+/// VariableReader of variables that collects errors.
+pub(super) struct VariableReader<'a> {
     environment: &'a Environment,
-    mistakes: Vec<String>,
-    /// Variables whose value cannot be read at all, of which nothing else is said.
+    errors: Vec<String>,
+    /// Variables with invalid characters, for which no further error is added.
     unreadable: Vec<&'static str>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> VariableReader<'a> {
     pub(super) fn new(environment: &'a Environment) -> Self {
         Self {
             environment,
-            mistakes: Vec::new(),
+            errors: Vec::new(),
             unreadable: Vec::new(),
         }
     }
 
-    /// The configuration, unless something was wrong.
+    /// Returns `config`, or all errors.
     pub(super) fn finish<T>(self, config: T) -> Result<T, ConfigError> {
-        if self.mistakes.is_empty() {
+        if self.errors.is_empty() {
             Ok(config)
         } else {
-            Err(ConfigError(self.mistakes))
+            Err(ConfigError(self.errors))
         }
     }
 
-    /// Notes a mistake.
+    /// Adds an error for an invalid value.
     pub(super) fn wrong(&mut self, variable: &str, value: &str, allowed: &str) {
         if self.unreadable.contains(&variable) {
             return;
         }
-        self.mistakes.push(format!(
+        self.errors.push(format!(
             "{variable}={value:?} is not allowed: expected {allowed}"
         ));
     }
 
-    /// Notes each variable whose value has characters that no value can have.
+    /// Adds an error for each variable with characters that are never valid.
     pub(super) fn check_characters(&mut self) {
         let is_wrong = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
-        for variable in super::VARIABLES {
+        for variable in VARIABLES {
             let name = variable.name;
-            // The entries of a list may stand on lines of their own.
+            // Entries of a list may be on separate lines.
             let separator = match name {
                 "MODELS" | "MODEL_VERSION" | "MODEL_LABEL" => Some(','),
                 "MODEL_CUSTOM_OPS" => Some(':'),
@@ -60,16 +63,16 @@ impl<'a> Reader<'a> {
                     .split(is_separator)
                     .any(|it| it.trim().contains(is_wrong))
             {
-                let allowed = "text in UTF-8 without control characters, such as line ends";
+                let allowed = "UTF-8 text without control characters such as line breaks";
                 self.wrong(name, value, allowed);
                 self.unreadable.push(name);
             }
         }
     }
 
-    /// Notes that something is missing.
-    pub(super) fn missing(&mut self, what: &str) {
-        self.mistakes.push(what.to_owned());
+    /// Adds an error that concerns no single value.
+    pub(super) fn error(&mut self, message: &str) {
+        self.errors.push(message.to_owned());
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
@@ -90,7 +93,7 @@ impl<'a> Reader<'a> {
         parsed
     }
 
-    /// One of a few words, in any case.
+    /// Reads one of several words, in upper or lower case.
     pub(super) fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Option<T> {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         let allowed = format!("one of {}", words.join(", "));
@@ -102,18 +105,18 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A whole number within limits.
-    pub(super) fn number(&mut self, name: &str, least: u64, most: u64) -> Option<u64> {
-        let allowed = format!("a whole number from {least} to {most}");
+    /// Reads an integer between `min` and `max`.
+    pub(super) fn number(&mut self, name: &str, min: u64, max: u64) -> Option<u64> {
+        let allowed = format!("a whole number from {min} to {max}");
         self.parsed(name, &allowed, |value| {
             value
                 .parse()
                 .ok()
-                .filter(|number| (least..=most).contains(number))
+                .filter(|number| (min..=max).contains(number))
         })
     }
 
-    /// A duration with its unit.
+    /// Reads a duration with its unit.
     pub(super) fn duration(&mut self, name: &str) -> Option<Duration> {
         self.parsed(
             name,
@@ -128,7 +131,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Files that are there, by absolute paths with colons between them; none where the variable is not set.
+    /// Reads a list of absolute paths, separated by colons, of existing files; empty if the variable is not set.
     pub(super) fn files(&mut self, name: &str) -> Vec<PathBuf> {
         let Some(value) = self.text(name) else {
             return Vec::new();
@@ -138,12 +141,12 @@ impl<'a> Reader<'a> {
             let allowed = "absolute paths of files, separated by colons";
             let file = PathBuf::from(path);
             if !file.is_absolute() {
-                self.wrong(name, value, &format!("{allowed}; {path:?} is none"));
+                self.wrong(name, value, &format!("{allowed}; {path:?} is not absolute"));
             } else if !file.is_file() {
                 self.wrong(
                     name,
                     value,
-                    &format!("{allowed}; there is no file {path:?}"),
+                    &format!("{allowed}; the file {path:?} does not exist"),
                 );
             }
             files.push(file);
@@ -154,24 +157,24 @@ impl<'a> Reader<'a> {
     pub(super) fn socket_path(&mut self, name: &str) -> Option<PathBuf> {
         self.parsed(
             name,
-            "an absolute path of at most 107 bytes, the limit of a Unix socket's address",
+            "an absolute path of at most 107 bytes, the limit for Unix sockets",
             |value| {
                 Some(PathBuf::from(value))
-                    .filter(|path| path.is_absolute() && value.len() < SOCKET_PATH_LIMIT)
+                    .filter(|path| path.is_absolute() && value.len() < MAX_SOCKET_PATH)
             },
         )
     }
 
-    /// A path in front of the local API's own.
+    /// Reads a prefix of request paths.
     pub(super) fn base_path(&mut self, name: &str) {
-        let allowed = "a path such as /scoring: segments of letters, digits and -._~%!$&'()*+,;=:@, with slashes between";
+        let allowed = "a path such as /scoring: segments of letters, digits and -._~%!$&'()*+,;=:@, separated by slashes";
         self.parsed(name, allowed, |value| {
             let fits = |c: char| c.is_alphanumeric() || "/-._~%!$&'()*+,;=:@".contains(c);
             value.chars().all(fits).then_some(())
         });
     }
 
-    /// A CloudWatch namespace.
+    /// Reads a CloudWatch namespace.
     pub(super) fn namespace(&mut self, name: &str) -> Option<String> {
         let allowed =
             "1 to 255 of the characters A-Z a-z 0-9 . - _ / # and :, not starting with AWS/";
@@ -209,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_take_units_and_nothing_else() {
+    fn durations_need_a_unit() {
         for (text, ms) in [
             ("0", 0),
             ("500ms", 500),

@@ -1,15 +1,15 @@
-//! Every variable, once.
+//! Table of all environment variables.
 
-use super::Environment;
+use super::environment::Environment;
 
-/// A variable as the help text and the README show it.
+/// Environment variable, as the help text and the documentation show it.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
-    /// Its name.
+    /// Name of the variable.
     pub name: &'static str,
-    /// What holds when it is not set.
+    /// Default value, or how the default is determined; empty if there is none.
     pub default: &'static str,
-    /// What it does.
+    /// Meaning of the value.
     pub meaning: &'static str,
 }
 
@@ -21,189 +21,196 @@ const fn variable(name: &'static str, default: &'static str, meaning: &'static s
     }
 }
 
-/// The table of variables.
+/// All variables, in the order of the documentation.
 pub const VARIABLES: &[Variable] = &[
     variable(
         "MODEL_URI",
         "",
-        "the model, its manifest or its repository: `s3://BUCKET/KEY`, or `file:///PATH` of what is mounted or in a layer",
+        "location of the model, its manifest or its repository: `s3://BUCKET/KEY`, or `file:///PATH` for a file on \
+         a mount or in a layer",
     ),
     variable(
         "MODEL_BUCKET",
         "",
-        "the model's bucket, together with `MODEL_KEY`, instead of `MODEL_URI`",
+        "bucket of the model; set together with `MODEL_KEY`, instead of `MODEL_URI`",
     ),
     variable(
         "MODEL_KEY",
         "",
-        "the model's key, together with `MODEL_BUCKET`",
+        "key of the model; set together with `MODEL_BUCKET`",
     ),
     variable(
         "MODEL_NAME",
-        "from the key",
-        "the name by which callers address the model",
+        "derived from the key",
+        "name of the model in requests",
     ),
     variable(
         "MODELS",
         "",
-        "several models: `NAME=URI,NAME=URI,…`, instead of the four above",
+        "several models: `NAME=URI,NAME=URI,…`, instead of the four variables above",
     ),
     variable(
         "MODEL_VERSION",
-        "the newest",
-        "always this version: its name in a manifest, its folder's number in a repository, its S3 version id; of several \
-         models `NAME=VERSION,…`",
+        "newest version",
+        "fixed version: its name in a manifest, the number of its folder in a repository, or its version ID in S3; \
+         for several models `NAME=VERSION,…`",
     ),
     variable(
         "MODEL_LABEL",
         "",
-        "the version that the manifest gives this label, such as `stable`; of several models `NAME=LABEL,…`",
+        "label of the version in the manifest, such as `stable`; for several models `NAME=LABEL,…`",
     ),
     variable(
         "MODEL_REQUIRED",
         "false",
-        "`true`: Init fails when a model cannot be loaded, and so does a deployment",
+        "`true`: Init fails if a model cannot be loaded, which also fails a deployment",
     ),
     variable(
         "MODEL_REFRESH_INTERVAL",
         "60s",
-        "how long a version is trusted, at most, before S3 is asked again: each time a little less by chance, so that \
-         a fleet does not come at once, and longer while checks fail; `0`: at every invocation",
+        "maximum time between two version checks of a model; up to 10 % jitter (50 % after the start) spreads the \
+         polls of a fleet, and repeated failures extend the time; `0`: a check at every invocation",
     ),
     variable(
         "MODEL_MAX_STALENESS",
         "off",
-        "a request waits for a check, for half of its time at most, when the last good one is older; if that fails, \
-         the loaded version answers, and `StaleAnswers` counts it",
+        "maximum age of the last successful version check; beyond it, a request first waits for a check, for at \
+         most half of its time; if that check fails, the active version serves the request, counted in \
+         `StaleAnswers`",
     ),
     variable(
         "MODEL_RELOAD",
         "auto",
-        "`overlap`: a new version is loaded beside the one that answers; `replace`: in its place, while requests wait; \
-         `auto`: beside it if memory bears both; `off`: what is loaded stays, and S3 is not asked again",
+        "how a new version replaces the active one; `overlap`: it is loaded alongside the active version; \
+         `replace`: the active version is unloaded first, and requests wait; `auto`: `overlap` if memory allows, \
+         else `replace`; `off`: no version checks, and no reloads",
     ),
     variable(
         "MODEL_REPOSITORY_API",
         "false",
-        "`true`: enables Triton's `load` call, which polls S3 immediately; for callers from outside the function \
-         `MODEL_REMOTE_OPERATIONS` must allow it as well",
+        "`true`: enables Triton's `load` call, which polls S3 immediately; callers from outside the function also \
+         need `MODEL_REMOTE_OPERATIONS`",
     ),
     variable(
         "MODEL_REMOTE_OPERATIONS",
         "false",
-        "`true`: callers from outside the function, who reach the sidecar through the handler, may read statistics and \
-         use the model repository's calls",
+        "`true`: callers from outside the function, which reach the sidecar through the handler, may read \
+         statistics and use the model repository's calls",
     ),
     variable(
         "MODEL_BASE_PATH",
         "",
-        "for the handler: a path, such as `/scoring`, that is removed where a request's path begins with it",
+        "prefix, such as `/scoring`, that the handler removes from request paths",
     ),
     variable(
         "MODEL_INIT_BUDGET",
-        "9s, or 120s ahead of requests",
-        "how long Init waits for the model before it goes on without",
+        "9s; 120s for provisioned concurrency, SnapStart and managed instances",
+        "maximum time that Init waits for the models; afterwards Init ends, and requests wait",
     ),
     variable(
         "MODEL_TAIL_BUDGET",
         "500ms",
-        "how long a check, reload or flush may hold back the end of an invocation; `0`: never",
+        "maximum time by which a version check, a reload or a flush of metrics may extend an invocation; `0`: none",
     ),
     variable(
         "MODEL_SOCKET",
         "/tmp/model-sidecar.sock",
-        "the Unix socket's path",
+        "path of the Unix socket",
     ),
-    variable("MODEL_PORT", "2774", "the port on 127.0.0.1; `0`: no TCP"),
+    variable("MODEL_PORT", "2774", "TCP port on 127.0.0.1; `0`: no TCP"),
     variable(
         "MODEL_TOKEN",
         "off",
-        "`session`: a request must carry `AWS_SESSION_TOKEN`'s value in the header `X-Model-Token`",
+        "`session`: every request must carry the value of `AWS_SESSION_TOKEN` in the header `X-Model-Token`",
     ),
     variable(
         "MODEL_CACHE_DIR",
         "/tmp/model-sidecar",
-        "where models are kept between starts in one execution environment; where it cannot be written, /tmp/model-sidecar is taken instead",
+        "directory for model files, which later starts of the execution environment reuse; if it is not writable, \
+         /tmp/model-sidecar is used",
     ),
     variable(
         "MODEL_CACHE_MB",
-        "what the disk has, at most half of it for earlier versions",
-        "how many MB they may take, earlier versions included",
+        "free disk space, at most half of the disk for inactive versions",
+        "maximum size of the cache in MB, inactive versions included",
     ),
     variable(
         "MODEL_CACHE_SHARED",
         "true on NFS (EFS), else false",
-        "`true`: other environments use `MODEL_CACHE_DIR` as well, and nothing in it is locked or removed",
+        "`true`: other environments use `MODEL_CACHE_DIR` as well; nothing in it is locked or removed",
     ),
     variable(
         "MODEL_THREADS",
-        "the CPUs that the memory size buys; 1 on managed instances and outside Lambda",
-        "threads for one run of a model, 1 to 256; as many runs go on at once as there are CPUs for",
+        "number of vCPUs for the memory size; 1 on managed instances and outside Lambda",
+        "threads for one run of a model, 1 to 256; concurrent runs are limited to the number of vCPUs divided by \
+         this value",
     ),
     variable(
         "MODEL_QUEUE",
         "200",
-        "requests that may wait for a model's runs, 0 to 65536; one more is answered 429",
+        "maximum number of requests that wait for a run of a model, 0 to 65536; further requests get status 429",
     ),
     variable(
         "MODEL_REQUEST_MEMORY_MB",
-        "what the memory size leaves",
-        "how many MB requests may take together while they are received and decoded, and their responses; more is answered 413 or 503",
+        "free part of the memory size",
+        "maximum memory in MB for receiving and decoding requests and for their responses; requests beyond it get \
+         status 413 or 503",
     ),
     variable(
         "MODEL_BATCH_MAX",
         "off",
-        "requests that come together are one run, of at most so many rows (2 to 65536)",
+        "maximum number of rows in a batch, 2 to 65536; concurrent requests are combined into one run",
     ),
     variable(
         "MODEL_BATCH_DELAY",
         "0",
-        "with `MODEL_BATCH_MAX`, how long a request waits for others, although the model is free; at most half of its time",
+        "with `MODEL_BATCH_MAX`, time that a request waits for a batch to fill although the model is idle; at most \
+         half of the request's time",
     ),
     variable(
         "MODEL_CUSTOM_OPS",
         "",
-        "libraries of operators that models need beside ONNX Runtime's own: absolute paths, separated by colons",
+        "libraries of custom operators for ONNX Runtime: absolute paths, separated by colons",
     ),
     variable(
         "MODEL_METRICS",
         "cloudwatch",
-        "where metrics go: `cloudwatch`, `emf` (lines in the log), `none`",
+        "destination of the metrics: `cloudwatch`, `emf` (lines in the log) or `none`",
     ),
     variable(
         "MODEL_METRICS_NAMESPACE",
         "ModelSidecar",
-        "the CloudWatch namespace",
+        "CloudWatch namespace",
     ),
     variable(
         "MODEL_METRICS_INTERVAL",
         "60s",
-        "how often metrics are sent, at an invocation; `0`: at every one",
+        "minimum time between two deliveries of metrics; `0`: a delivery at every invocation",
     ),
     variable(
         "MODEL_LOG_LEVEL",
         "AWS_LAMBDA_LOG_LEVEL, else INFO",
-        "`TRACE` (in what ships no more than `DEBUG`), `DEBUG`, `INFO`, `WARN` or `ERROR`",
+        "`TRACE` (the same as `DEBUG` in release builds), `DEBUG`, `INFO`, `WARN` or `ERROR`",
     ),
     variable(
         "AWS_LAMBDA_LOG_FORMAT",
         "Text",
-        "`JSON` or `Text`, as the function's logging settings say",
+        "`JSON` or `Text`; set by the function's logging configuration",
     ),
     variable(
         "AWS_LAMBDA_LOG_LEVEL",
         "INFO",
-        "the function's log level, where `MODEL_LOG_LEVEL` is not set",
+        "log level of the function, used if `MODEL_LOG_LEVEL` is not set",
     ),
     variable(
         "ORT_DYLIB_PATH",
         "in the layer",
-        "another ONNX Runtime library, 1.28 or newer",
+        "path of another ONNX Runtime library, version 1.28 or newer",
     ),
 ];
 
 impl Environment {
-    /// Variables that start with `MODEL_` and mean nothing here: a misspelling, or the function's own.
+    /// Names of set variables that start with `MODEL_` and are not in the table: misspelled, or used by the function itself.
     #[must_use]
     pub fn unknown(&self) -> Vec<&str> {
         self.own_names()

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::FetchError;
-use crate::clock::{Clock, Thaws, Timestamp, turns};
+use crate::clock::{Clock, Thaws, Timestamp, yield_to_readers};
 use crate::ids::Identity;
 use crate::source::{ChunkStream, Source, SourceError};
 
@@ -173,7 +173,7 @@ impl<'a> Patience<'a> {
                             self.heard = now;
                             return Ok(said);
                         }
-                        () = turns() => return Err(Broken::Thawed),
+                        () = yield_to_readers() => return Err(Broken::Thawed),
                     }
                 }
                 said = &mut peer => {

@@ -1,40 +1,40 @@
-//! What there is of each model, found by its name.
+//! Map from model names to values.
 
 use super::ModelName;
 
-/// A value for each model. They are few, so that a list in the order of the names is as fast as any map; and it is one
-/// piece of code for all values, where a tree of each kind is several kilobytes of the binary.
+/// Map from model names to values, as a sorted list. Models are few, so that a list is as fast as a tree, and it saves several
+/// kilobytes of binary for each type of value.
 #[derive(Clone, Debug)]
 pub struct ByName<T>(Vec<(ModelName, T)>);
 
 impl<T> ByName<T> {
-    /// The value of this model.
+    /// Returns the value of a model.
     #[must_use]
     pub fn get(&self, name: &ModelName) -> Option<&T> {
         let mut all = self.0.iter();
         all.find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    /// The names, in their order.
+    /// Returns the names in order.
     pub fn names(&self) -> impl Iterator<Item = &ModelName> {
         self.0.iter().map(|(name, _)| name)
     }
 
-    /// All models and their values, in the order of the names.
+    /// Returns all names and values, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = &(ModelName, T)> {
         self.0.iter()
     }
 }
 
-/// Of two values for one name the later one stays.
+/// Keeps the last value of a repeated name.
 impl<T> FromIterator<(ModelName, T)> for ByName<T> {
     fn from_iter<I: IntoIterator<Item = (ModelName, T)>>(values: I) -> Self {
         let mut all: Vec<(ModelName, T)> = Vec::new();
         for (name, value) in values {
-            let place = all.partition_point(|(known, _)| *known < name);
-            match all.get_mut(place) {
+            let index = all.partition_point(|(known, _)| *known < name);
+            match all.get_mut(index) {
                 Some((known, before)) if *known == name => *before = value,
-                _ => all.insert(place, (name, value)),
+                _ => all.insert(index, (name, value)),
             }
         }
         Self(all)
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_stand_by_their_names_in_order_and_the_last_one_stays() {
+    fn values_are_ordered_by_name_and_the_last_one_wins() {
         let name = |text| ModelName::parse(text).unwrap();
         let given = [("b", 1), ("c", 2), ("a", 3), ("b", 4)];
         let all: ByName<i32> = given

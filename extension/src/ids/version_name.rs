@@ -1,8 +1,8 @@
 //! Public names of versions.
 //!
-//! A version has the name that its publisher gives it: the name in the manifest, or the number of its folder in a
-//! repository. A plain object has neither, so the name is a number derived from its digest. A name is not an identity:
-//! a folder can be overwritten under its name. Identity is the digest.
+//! The publisher names a version: in the manifest, or by the number of its folder in a repository. A plain object has
+//! neither, so that its name is a number derived from its digest. A name is not an identity, because a folder can be
+//! overwritten; the digest is.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Digest;
 
-/// The name of a version: 1 to 64 of `A–Z a–z 0–9 . _ -`, not starting with a dot.
+/// Name of a version: 1 to 64 of `A–Z a–z 0–9 . _ -`, not starting with a dot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct VersionName(Box<str>);
 
 impl VersionName {
-    /// Takes a name, or says what is allowed.
+    /// Parses a name. The error names what is allowed.
     pub fn parse(name: &str) -> Result<Self, String> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(fits) {
@@ -27,12 +27,11 @@ impl VersionName {
         Ok(Self(name.into()))
     }
 
-    /// The name of a version that has none from its publisher: a decimal number from 1 to 2^53−1 derived from its
-    /// digest. Clients of Triton and TensorFlow Serving parse an integer, and JavaScript represents these exactly. The
+    /// Derives the name of an unnamed version from its digest: a decimal number from 1 to 2^53−1. Clients of Triton and TensorFlow Serving parse an integer, and JavaScript represents these exactly. The
     /// numbers have no order in time.
     #[must_use]
     pub fn derived(digest: &Digest) -> Self {
-        /// The largest integer up to which a double represents every integer.
+        /// Maximum integer up to which a double represents every integer.
         const MAX: u64 = (1 << 53) - 1;
         let digits = digest.as_str().chars().take(16);
         let number = digits.fold(0_u64, |number, digit| {
@@ -41,7 +40,7 @@ impl VersionName {
         Self((number % MAX + 1).to_string().into())
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -68,14 +67,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_derived_name_covers_the_whole_range_and_nothing_else() {
+    fn derived_names_cover_exactly_the_range() {
         let derived = |digits: &str| {
             let digest = Digest::parse(&format!("{digits:0<64}")).unwrap();
             VersionName::derived(&digest).as_str().parse::<u64>()
         };
         let max = (1 << 53) - 1;
         assert_eq!(derived(""), Ok(1));
-        // 2^53−2, the largest remainder; 2^53−1, which is none; and all bits.
+        // 2^53−2, the largest remainder; 2^53−1, whose remainder is 0; all bits.
         assert_eq!(derived("001ffffffffffffe"), Ok(max));
         assert_eq!(derived("001fffffffffffff"), Ok(1));
         assert_eq!(derived("ffffffffffffffff"), Ok(u64::MAX % max + 1));
@@ -83,7 +82,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_derived_name_survives_clients_that_parse_numbers(bytes: Vec<u8>) {
+        fn derived_names_are_exact_in_clients_that_parse_numbers(bytes: Vec<u8>) {
             let digest = Digest::of(Sha256::new().chain_update(bytes));
             let name = VersionName::derived(&digest);
             let number: i64 = name.as_str().parse().unwrap();

@@ -1,4 +1,4 @@
-//! Does what the machine says, and tells it what has ended.
+//! Driver of the lifecycle: starts the jobs that the machine decides on, and reports their ends to it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,61 +8,61 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
 use tracing::error;
 
-use super::Work;
-use super::first_checks::{FirstChecks, Report};
+use super::JobRunner;
+use super::first_checks::{FirstCheckReport, FirstChecks};
 use super::machine::{Intervals, Job, Machine};
 use crate::clock::Deadline;
 use crate::ids::ModelName;
 use crate::reload::Outcome;
 use crate::status::ModelCommand;
 
-/// The shortest pause between two looks at the machine, so that an interval of zero does not spin.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+/// Minimum pause between two timer ticks, so that an interval of zero does not spin.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
 
-/// The machine, and the tasks that it began.
+/// State machine with its running tasks.
 pub struct Driver {
-    work: Arc<Work>,
+    runner: Arc<JobRunner>,
     machine: Machine,
     tasks: JoinSet<Option<Outcome>>,
     jobs: HashMap<Id, (Job, AbortHandle)>,
-    /// Does what requests ask for.
+    /// Task that handles commands from requests.
     commands: JoinHandle<()>,
-    /// The process may run in a clone of a snapshot: observations from before it belong to no clone.
+    /// `true` if metrics from before the first invocation must be dropped, because every clone of a snapshot has them.
     is_snapshot: bool,
 }
 
 impl Driver {
-    /// Begins the first check of every model, and to do what requests ask for.
+    /// Starts the first version check of every model, and the handling of commands.
     #[must_use]
     pub fn start(
-        work: Arc<Work>,
-        wanted: mpsc::Receiver<ModelCommand>,
+        runner: Arc<JobRunner>,
+        commands: mpsc::Receiver<ModelCommand>,
         intervals: Intervals,
     ) -> (Self, FirstChecks) {
-        let now = work.clock.now();
+        let now = runner.clock.now();
         let seed = crate::sys::random_u64();
-        let (machine, begin) = Machine::start(work.models.names().cloned(), intervals, seed, now);
-        let commands = tokio::spawn(Arc::clone(&work).handle_commands(wanted));
+        let (machine, begin) = Machine::start(runner.models.names().cloned(), intervals, seed, now);
+        let commands = tokio::spawn(Arc::clone(&runner).handle_commands(commands));
         let mut driver = Self {
-            work,
+            runner,
             machine,
             tasks: JoinSet::new(),
             jobs: HashMap::new(),
             commands,
             is_snapshot: false,
         };
-        let (checks, report) = FirstChecks::new(driver.work.models.names().cloned().collect());
+        let (checks, report) = FirstChecks::new(driver.runner.models.names().cloned().collect());
         driver.begin_with(begin, Some(&report));
         (driver, checks)
     }
 
-    /// Drops the metrics from before the first invocation if `is_snapshot`: every clone would send them, with the time of
-    /// the snapshot.
+    /// Marks the process as part of a snapshot: metrics from before the first invocation are dropped, because every clone
+    /// would deliver them with the time of the snapshot.
     pub fn discard_metrics_of_snapshot(&mut self, is_snapshot: bool) {
         self.is_snapshot = is_snapshot;
     }
 
-    /// Ends all checks, also those that requests asked for; none begins from here on. A flush goes on.
+    /// Ends all version checks, including those of commands; no check begins afterwards. A flush continues.
     pub fn stop_checks(&mut self) {
         self.commands.abort();
         for (job, task) in self.jobs.values() {
@@ -72,76 +72,76 @@ impl Driver {
         }
     }
 
-    /// Does what an invocation asks for, and returns when `next` may be called.
+    /// Starts what is due at an invocation; returns when `next` may be called.
     pub async fn invoked(&mut self, deadline_ms: u64) {
         if std::mem::take(&mut self.is_snapshot) {
-            self.work.reporter.discard().await;
+            self.runner.reporter.discard().await;
         }
         self.settle();
-        let work = Arc::clone(&self.work);
-        work.status.invocation_began(deadline_ms);
-        let now = work.clock.now();
+        let runner = Arc::clone(&self.runner);
+        runner.status.invocation_began(deadline_ms);
+        let now = runner.clock.now();
         let deadline = Deadline::at_unix_ms(deadline_ms);
-        let is_loaded = |model: &ModelName| work.models.current(model).is_some();
+        let is_loaded = |model: &ModelName| runner.models.current(model).is_some();
         let decision = self.machine.invoked(now, deadline, is_loaded);
         if decision.thawed {
-            work.thaws.note(now);
+            runner.thaws.note(now);
         }
         self.begin(decision.begin);
         if !decision.hold.is_zero() {
-            // What does not end in time goes on by itself, at the next invocation.
+            // Jobs that do not end in time continue at the next invocation.
             let all = async { while self.join_next().await.is_some() {} };
             let _ = tokio::time::timeout(decision.hold, all).await;
         }
     }
 
-    /// `next` is about to be called.
+    /// Notes that `next` is called.
     pub fn next_called(&mut self) {
-        let now = self.work.clock.now();
+        let now = self.runner.clock.now();
         self.machine.next_called(now);
     }
 
-    /// The platform asked for the end.
+    /// Notes the event SHUTDOWN.
     pub fn shut_down(&mut self) {
-        let now = self.work.clock.now();
+        let now = self.runner.clock.now();
         if self.machine.event_came(now) {
-            self.work.thaws.note(now);
+            self.runner.thaws.note(now);
         }
     }
 
-    /// Does what is due by time alone, until `end`: on any machine that is not Lambda, and on managed instances.
-    /// Without invocations there is nobody to ask again for a model that is missing: the interval does.
+    /// Starts what is due by timers, until `end`: on managed instances and outside Lambda. Without invocations, a missing
+    /// model is retried at the interval.
     pub async fn run_on_timers(&mut self, end: impl Future<Output = ()>) {
         tokio::pin!(end);
         loop {
-            let pause = self.machine.next_in(self.work.clock.now());
+            let pause = self.machine.next_in(self.runner.clock.now());
             let due = async {
                 match pause {
-                    Some(pause) => tokio::time::sleep(pause.max(SHORTEST_PAUSE)).await,
+                    Some(pause) => tokio::time::sleep(pause.max(MIN_PAUSE)).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = &mut end => return,
                 () = due => {}
-                // With an interval of zero the next is due at once, and has its pause all the same.
+                // The next job may be due at once, but must wait for its pause.
                 Some(_) = self.join_next() => {
-                    self.hear_of_checks();
+                    self.report_results();
                     continue;
                 }
             }
-            self.hear_of_checks();
-            let begin = self.machine.due(self.work.clock.now(), |_| true);
+            self.report_results();
+            let begin = self.machine.due(self.runner.clock.now(), |_| true);
             self.begin(begin);
         }
     }
 
-    /// Sends the metrics for the last time; what is not taken within `time` goes to the log.
+    /// Delivers the metrics for the last time; data that are undelivered after `time` are written to the log.
     pub async fn flush_finally(&mut self, time: Duration) {
-        if !self.work.flush_finally(time).await {
-            // A flush that is still under way has what it sends in its hands.
+        if !self.runner.flush_finally(time).await {
+            // A running flush holds the data that it delivers.
             self.tasks.shutdown().await;
-            self.work.reporter.write_rest_to_log().await;
+            self.runner.reporter.write_rest_to_log().await;
         }
     }
 
@@ -149,9 +149,9 @@ impl Driver {
         self.begin_with(jobs, None);
     }
 
-    fn begin_with(&mut self, jobs: Vec<Job>, report: Option<&Report>) {
+    fn begin_with(&mut self, jobs: Vec<Job>, report: Option<&FirstCheckReport>) {
         for job in jobs {
-            let Some(run) = self.work.run(&job) else {
+            let Some(run) = self.runner.run(&job) else {
                 self.machine.ended(&job);
                 continue;
             };
@@ -170,20 +170,20 @@ impl Driver {
         }
     }
 
-    /// Takes note of what has ended meanwhile.
+    /// Handles the jobs that have ended.
     fn settle(&mut self) {
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.note(ended);
         }
-        self.hear_of_checks();
+        self.report_results();
     }
 
-    /// Tells the machine how checks ended, and of those that a request wanted.
-    fn hear_of_checks(&mut self) {
-        for (model, begun, failures) in self.work.status.last_checks() {
+    /// Reports the results of version checks, including those of commands, and of flushes to the machine.
+    fn report_results(&mut self) {
+        for (model, begun, failures) in self.runner.status.last_checks() {
             self.machine.checked(model, begun, failures);
         }
-        self.machine.flushed(self.work.reporter.failures());
+        self.machine.flushed(self.runner.reporter.failures());
     }
 
     async fn join_next(&mut self) -> Option<(Job, Option<Outcome>)> {
@@ -203,7 +203,7 @@ impl Driver {
             Ok(ended) => ended,
             Err(problem) => {
                 if problem.is_panic() {
-                    error!("a task of the sidecar panicked: {problem}");
+                    error!("a background task panicked: {problem}");
                 }
                 (problem.id(), None)
             }

@@ -1,14 +1,14 @@
-//! The first check of every model, which a startup waits for.
+//! First version check of every model, which the startup waits for.
 //!
-//! The driver performs the checks. They go on and are reported here whether the startup waits for them or not: after
-//! `next` was called nobody polls the driver until the next event.
+//! The driver performs the checks. Their results arrive here even if the startup does not wait: after `next` is called, the
+//! driver is not polled until the next event.
 
 use tokio::sync::mpsc;
 
 use crate::ids::ModelName;
 use crate::reload::Outcome;
 
-/// The first checks, under way or ended.
+/// First checks, running or ended.
 #[derive(Debug)]
 pub struct FirstChecks {
     names: Vec<ModelName>,
@@ -16,24 +16,24 @@ pub struct FirstChecks {
     outcomes: Vec<(ModelName, Outcome)>,
 }
 
-/// Reports the end of a first check.
+/// Sender of the results of first checks.
 #[derive(Clone, Debug)]
-pub(super) struct Report(mpsc::UnboundedSender<(ModelName, Outcome)>);
+pub(super) struct FirstCheckReport(mpsc::UnboundedSender<(ModelName, Outcome)>);
 
 impl FirstChecks {
-    /// The first checks of these models, and what each of them reports its end to.
-    pub(super) fn new(names: Vec<ModelName>) -> (Self, Report) {
+    /// Creates the first checks of `names`, with the sender of their results.
+    pub(super) fn new(names: Vec<ModelName>) -> (Self, FirstCheckReport) {
         let (report, ended) = mpsc::unbounded_channel();
         let checks = Self {
             names,
             ended,
             outcomes: Vec::new(),
         };
-        (checks, Report(report))
+        (checks, FirstCheckReport(report))
     }
 
-    /// Waits until all have ended. Nothing is lost when the wait is given up. A check that ended without a report, as by
-    /// a panic, has failed.
+    /// Waits until all checks have ended. Cancel-safe. A check that ended without a result, for example by a panic, counts
+    /// as failed.
     pub async fn ended(&mut self) -> &[(ModelName, Outcome)] {
         while let Some(outcome) = self.ended.recv().await {
             self.outcomes.push(outcome);
@@ -47,10 +47,10 @@ impl FirstChecks {
     }
 }
 
-impl Report {
-    /// The first check of this model has ended.
+impl FirstCheckReport {
+    /// Reports the result of the first check of `model`.
     pub(super) fn ended(&self, model: &ModelName, outcome: &Outcome) {
-        // Nobody waits where the startup has failed.
+        // The receiver is gone if the startup has failed.
         let _ = self.0.send((model.clone(), outcome.clone()));
     }
 }
@@ -62,13 +62,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_end_of_all_is_waited_for_in_several_goes_and_one_without_a_report_has_failed() {
+    async fn the_wait_is_cancel_safe_and_a_check_without_a_result_has_failed() {
         let name = |name| ModelName::parse(name).unwrap();
         let (mut checks, report) = FirstChecks::new(vec![name("a"), name("b")]);
         report.ended(&name("b"), &Outcome::Current);
         tokio::select! {
             biased;
-            _ = checks.ended() => panic!("one is under way"),
+            _ = checks.ended() => panic!("one check is running"),
             () = ready(()) => {}
         }
         drop(report);

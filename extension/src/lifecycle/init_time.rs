@@ -1,7 +1,7 @@
-//! Duration of a start: from the first instruction until all models are active.
+//! Duration of a start: from the start of the process until all models are active.
 //!
-//! Init may end before, when `MODEL_INIT_BUDGET` is over or a model cannot be loaded: the duration is recorded when the
-//! last model becomes active, in whichever invocation, and counts time awake.
+//! Init may end earlier, if `MODEL_INIT_BUDGET` has passed or a model cannot be loaded. The duration is recorded when the
+//! last model becomes active, possibly in a later invocation, and counts time awake.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::metrics::defs;
 use crate::reload::milliseconds;
 use crate::status::{ModelStatus, Status};
 
-/// Waits until all models are active, and records the duration of the start, `passed` of which lie behind.
+/// Waits until all models are active, and records the duration of the start. `passed` is its duration so far.
 pub async fn record(status: Arc<Status>, passed: Duration) {
     let all_active = async {
         for (model, _) in status.all() {

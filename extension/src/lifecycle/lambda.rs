@@ -1,7 +1,7 @@
-//! Driven by Lambda's Extensions API, in the words of `lambda-extension`.
+//! Client of Lambda's Extensions API, with the types of `lambda-extension`.
 //!
-//! The loop is ours: `next` can be held back while there is work, and after SHUTDOWN it is never called again, neither of
-//! which the crate's own loop knows. That one would also carry a server for telemetry that nobody here listens to.
+//! The event loop of that crate is not used: it can neither hold back `next` while work is running nor stop calling `next`
+//! after SHUTDOWN, and it includes a telemetry server.
 
 use std::time::Duration;
 
@@ -15,26 +15,26 @@ use tracing::{error, info};
 use super::Driver;
 use crate::clock::{Clock, Deadline};
 
-/// Where this version of the Extensions API is.
+/// Path of the Extensions API.
 const API: &str = "/2020-01-01/extension";
-/// What the platform calls a registered extension.
+/// Header with the identifier of a registered extension.
 const ID_HEADER: &str = "Lambda-Extension-Identifier";
-/// Lambda kills 2 s after SHUTDOWN; what is done by then is done.
+/// Time before the deadline of SHUTDOWN that is left unused, because Lambda kills the process at the deadline.
 const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
-/// The longest time for the last flush, whatever deadline the event brings.
+/// Maximum time for the shutdown, whatever the deadline of the event.
 const SHUTDOWN_TIME: Duration = Duration::from_millis(1_500);
 
-/// Makes the request of an error, from the extension's id, the error's type and what is said of it.
+/// Builder of an error request from the extension's identifier, the error's type and its details.
 type ErrorRequest =
     fn(&str, &str, Option<requests::ErrorRequest<'_>>) -> Result<http::Request<Body>, Error>;
 
-/// A registered extension whose Init has not ended yet.
+/// Registered extension during Init.
 pub struct Registration {
     client: PooledClient,
     id: String,
 }
 
-/// Registers the extension of this name, which is that of its file, with the platform, for these events.
+/// Registers an extension for `events`. `name` must be its file name.
 pub async fn register(name: &str, events: &[&str]) -> Result<Registration, Error> {
     let client = PooledClient::builder().build();
     let request = build_request()
@@ -49,17 +49,17 @@ pub async fn register(name: &str, events: &[&str]) -> Result<Registration, Error
     let (head, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
     if !head.status.is_success() {
-        let words = String::from_utf8_lossy(&body);
-        return Err(format!("it answered {}: {words}", head.status).into());
+        let text = String::from_utf8_lossy(&body);
+        return Err(format!("status {}: {text}", head.status).into());
     }
     let id = head.headers.get(ID_HEADER);
-    let id = id.ok_or_else(|| format!("its answer lacks the header {ID_HEADER}"))?;
+    let id = id.ok_or_else(|| format!("the response has no header {ID_HEADER}"))?;
     let id = id.to_str()?.to_owned();
     Ok(Registration { client, id })
 }
 
 impl Registration {
-    /// Tells the platform that Init failed, and why. The process ends after this.
+    /// Reports a failed Init to the platform. The process must end afterwards.
     pub async fn init_error(self, kind: &str, message: &str) {
         self.error(requests::init_error, kind, message).await;
     }
@@ -75,23 +75,25 @@ impl Registration {
             Err(error) => Err(error),
         };
         if let Err(problem) = sent {
-            error!("the platform could not be told why the sidecar ends: {problem}");
+            error!("cannot report the error to the platform: {problem}");
         }
     }
 
-    /// The events from the end of Init on; the first call of `next` ends it.
+    /// Returns the events; the first call of `next` ends Init.
     #[must_use]
     pub fn ready(self) -> Events {
         Events(self)
     }
 }
 
-/// The events of a registered extension.
+/// Events of a registered extension.
 pub struct Events(Registration);
 
 impl Events {
-    /// Does what is due at each invocation, until SHUTDOWN; gives the time that is left for the end. An error
-    /// is that of the connection to the platform.
+    /// Handles invocations until SHUTDOWN; returns the time that is left for the shutdown.
+    ///
+    /// # Errors
+    /// The connection to the platform failed.
     pub async fn invocations(
         &self,
         driver: &mut Driver,
@@ -109,12 +111,12 @@ impl Events {
         }
     }
 
-    /// Tells the platform that the extension failed after Init, and why. The process ends after this.
+    /// Reports a failure after Init to the platform. The process must end afterwards.
     pub async fn exit_error(self, kind: &str, message: &str) {
         self.0.error(requests::exit_error, kind, message).await;
     }
 
-    /// Waits for SHUTDOWN alone, on managed instances; gives the time that is left for the end.
+    /// Waits for SHUTDOWN, on managed instances; returns the time that is left for the shutdown.
     pub async fn shutdown(&self, clock: &dyn Clock) -> Result<Duration, Error> {
         loop {
             if let NextEvent::Shutdown(shutdown) = self.next().await? {
@@ -123,7 +125,7 @@ impl Events {
         }
     }
 
-    /// The next event, however long that takes. The process may be frozen meanwhile.
+    /// Waits for the next event, without a limit. The process may be frozen during the wait.
     async fn next(&self) -> Result<NextEvent, Error> {
         let Events(Registration { client, id }) = self;
         let request = build_request()
@@ -133,8 +135,8 @@ impl Events {
         let (head, body) = client.call(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
         if !head.status.is_success() {
-            let words = String::from_utf8_lossy(&body);
-            return Err(format!("`next` was answered {}: {words}", head.status).into());
+            let text = String::from_utf8_lossy(&body);
+            return Err(format!("`next` returned status {}: {text}", head.status).into());
         }
         Ok(serde_json::from_slice(&body)?)
     }

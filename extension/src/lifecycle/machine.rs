@@ -1,10 +1,13 @@
-//! What is due when: a pure machine that is told what happens and the time, and says what to do.
+//! Pure state machine of the lifecycle: takes events with their times, and decides which jobs to start.
 //!
-//! It promises that nothing is begun while the same is still under way; that whatever is due is begun at the next
-//! invocation, or tick, after it; that `next` is held back only while something is under way, for no longer than
-//! the tail budget, and never past the deadline's margin; and that a freeze is noticed by the wall clock, since
-//! nothing else tells of it. A wall clock that is set back stops nothing. When a check is due is a matter of its
-//! [`poll_schedule`]; one that somebody else made, because a request wanted it, counts as one of its own.
+//! Rules:
+//! - A job is not started while the same job is running.
+//! - A due job is started at the next invocation or timer tick.
+//! - `next` is held back only while a job is running, for at most the tail budget, and never past [`DEADLINE_MARGIN`].
+//! - A freeze is detected by the wall clock, because Lambda does not announce it.
+//! - A wall clock that is set back delays no job.
+//!
+//! The [`poll_schedule`] decides when a version check is due. A check that a command started counts as well.
 
 mod poll_schedule;
 
@@ -14,65 +17,79 @@ use std::time::Duration;
 use poll_schedule::{LastCheck, PollSchedule, backoff};
 
 use crate::clock::{Deadline, Timestamp};
+use crate::config::Config;
 use crate::ids::ModelName;
 
-/// Time that an invocation is left with, at the least, when work holds back `next`.
+/// Minimum time before the invocation's deadline at which a held-back `next` is called.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(200);
-/// Between two attempts to get a model that cannot be had, however often it is wanted.
+/// Minimum time between two attempts to load a missing model.
 pub(super) const ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
-/// Waiting this long for an event counts as a freeze. A shorter one breaks no connection, and a longer wait without
-/// a freeze (the function works on, or nobody calls it) costs at most one new connection.
+/// Time between `next` and its event that counts as a freeze. A shorter freeze breaks no connection, and a longer wait
+/// without a freeze costs at most one new connection.
 const FREEZE: Duration = Duration::from_secs(1);
 
-/// One thing to be done, of which there is at most one under way at a time.
+/// Unit of work, which runs at most once at a time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Job {
-    /// Asking a model's source, and bringing in what is new.
+    /// Version check of a model, with the reload of a new version.
     Check(ModelName),
-    /// Sending the metrics.
+    /// Delivery of the metrics.
     Flush,
 }
 
-/// How often what is done, and how long an invocation may be held for it.
+/// Intervals of jobs, and the limit by which they extend an invocation.
 #[derive(Clone, Copy, Debug)]
 pub struct Intervals {
-    /// Between two checks of a model, at the most; each wait is a little shorter by chance.
+    /// Maximum time between two version checks of a model; jitter shortens each interval.
     pub refresh: Duration,
-    /// Between two flushes of the metrics.
+    /// Time between two deliveries of the metrics.
     pub flush: Duration,
-    /// How long `next` may be held back.
+    /// Maximum time by which `next` is held back.
     pub tail: Duration,
 }
 
-/// What to do at an invocation.
+impl Intervals {
+    /// Reads the intervals from the configuration.
+    #[must_use]
+    pub fn from_config(config: &Config) -> Self {
+        Self {
+            refresh: config.refresh_interval,
+            flush: config.metrics_interval,
+            tail: config.tail_budget,
+        }
+    }
+}
+
+/// Decision at an invocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether there was a freeze: connections from before are not to be trusted.
+    /// `true` after a freeze, when connections from before may be dead.
     pub thawed: bool,
-    /// What is to be begun.
+    /// Jobs to start.
     pub begin: Vec<Job>,
-    /// How long to wait, at most, for all that is under way to end, before `next`.
+    /// Maximum time to wait for running jobs before `next`.
     pub hold: Duration,
 }
 
-/// When what was begun, and what is under way.
+/// State of all jobs.
 #[derive(Clone, Debug)]
 pub struct Machine {
     intervals: Intervals,
     poll_schedule: PollSchedule,
-    jobs: BTreeMap<Job, State>,
+    jobs: BTreeMap<Job, JobState>,
     next_called: Option<Timestamp>,
 }
 
+/// State of one job.
 #[derive(Clone, Copy, Debug)]
-struct State {
+struct JobState {
     last: LastCheck,
-    under_way: bool,
+    is_running: bool,
 }
 
 impl Machine {
-    /// A machine for these models, at the start of Init: a check of every model is to be begun now. `seed` is to
-    /// differ from that of other environments.
+    /// Creates the machine at the start of Init, and returns the first jobs: a check of every model. `seed` must differ
+    /// between environments.
     #[must_use]
     pub fn start(
         models: impl IntoIterator<Item = ModelName>,
@@ -81,13 +98,13 @@ impl Machine {
         now: Timestamp,
     ) -> (Self, Vec<Job>) {
         let begin: Vec<Job> = models.into_iter().map(Job::Check).collect();
-        let state = |under_way| State {
+        let state = |is_running| JobState {
             last: LastCheck {
                 begun: now,
                 is_first: true,
                 failures: 0,
             },
-            under_way,
+            is_running,
         };
         let mut jobs = BTreeMap::new();
         jobs.extend(begin.iter().map(|job| (job.clone(), state(true))));
@@ -104,18 +121,18 @@ impl Machine {
         (machine, begin)
     }
 
-    /// `next` is called: from here on the process may be frozen.
+    /// Notes a call of `next`, after which the process may be frozen.
     pub fn next_called(&mut self, now: Timestamp) {
         self.next_called = Some(now);
     }
 
-    /// An event came. Whether there was a freeze before it.
+    /// Notes an event. Returns `true` if there was a freeze before it.
     pub fn event_came(&mut self, now: Timestamp) -> bool {
         let asked = self.next_called.take();
         asked.is_some_and(|asked| is_past(now, asked, FREEZE))
     }
 
-    /// An invocation began. A model for which `is_loaded` is false is due, whenever it was last asked for.
+    /// Notes an invocation, and decides what to do. A model that is not loaded is due regardless of its schedule.
     pub fn invoked(
         &mut self,
         now: Timestamp,
@@ -124,8 +141,8 @@ impl Machine {
     ) -> Decision {
         let thawed = self.event_came(now);
         let begin = self.due(now, is_loaded);
-        let busy = self.jobs.values().any(|state| state.under_way);
-        let hold = if busy {
+        let is_busy = self.jobs.values().any(|state| state.is_running);
+        let hold = if is_busy {
             let left = deadline.less(DEADLINE_MARGIN).remaining(now);
             self.intervals.tail.min(left)
         } else {
@@ -138,7 +155,7 @@ impl Machine {
         }
     }
 
-    /// What is due at `now`, and counts as begun.
+    /// Returns the jobs that are due at `now`, and marks them as running.
     pub fn due(&mut self, now: Timestamp, is_loaded: impl Fn(&ModelName) -> bool) -> Vec<Job> {
         let Intervals { refresh, flush, .. } = self.intervals;
         let poll_schedule = self.poll_schedule;
@@ -149,25 +166,25 @@ impl Machine {
                 Job::Check(model) if is_loaded(model) => poll_schedule.wait(model, state.last),
                 Job::Check(_) => refresh.min(ATTEMPT_PAUSE),
             };
-            if !state.under_way && is_past(now, state.last.begun, wait) {
+            if !state.is_running && is_past(now, state.last.begun, wait) {
                 state.last.begun = now;
                 state.last.is_first = false;
-                state.under_way = true;
+                state.is_running = true;
                 begin.push(job.clone());
             }
         }
         begin
     }
 
-    /// What was begun has ended, well or not; of a check, [`Self::checked`] tells how.
+    /// Notes the end of a job. The result of a version check is noted by [`Self::checked`].
     pub fn ended(&mut self, job: &Job) {
         if let Some(state) = self.jobs.get_mut(job) {
-            state.under_way = false;
+            state.is_running = false;
         }
     }
 
-    /// When the last check of a model began, whoever made it, and how many of those that have ended failed in a row.
-    /// To be told before the machine is asked what is due.
+    /// Notes the beginning of the last version check of a model, and the number of checks that failed in a row. Must be
+    /// called before [`Self::due`].
     pub fn checked(&mut self, model: &ModelName, begun: Timestamp, failures: u32) {
         let job = Job::Check(model.clone());
         let Some(state) = self.jobs.get_mut(&job) else {
@@ -177,18 +194,17 @@ impl Machine {
         state.last.begun = state.last.begun.max(begun);
     }
 
-    /// Notes how many flushes of the metrics have failed in a row. To be told before the machine is asked what is due.
+    /// Notes the number of metrics deliveries that failed in a row. Must be called before [`Self::due`].
     pub fn flushed(&mut self, failures: u32) {
         if let Some(state) = self.jobs.get_mut(&Job::Flush) {
             state.last.failures = failures;
         }
     }
 
-    /// How long from `now` until something is due that is not under way, when all models are loaded; `None` while
-    /// everything is under way.
+    /// Returns the time until the next job is due if all models are loaded; `None` while all jobs are running.
     #[must_use]
     pub fn next_in(&self, now: Timestamp) -> Option<Duration> {
-        let waiting = self.jobs.iter().filter(|(_, state)| !state.under_way);
+        let waiting = self.jobs.iter().filter(|(_, state)| !state.is_running);
         let left = waiting.map(|(job, state)| {
             let wait = match job {
                 Job::Flush => backoff(self.intervals.flush, state.last.failures),
@@ -200,8 +216,7 @@ impl Machine {
     }
 }
 
-/// Whether `interval` has passed since `last`. A clock that was set back makes it so, too: the alternative is
-/// to wait for as long as it was set back.
+/// Returns `true` if `interval` has passed since `last`, or if the clock was set back, which would delay the job.
 fn is_past(now: Timestamp, last: Timestamp, interval: Duration) -> bool {
     now < last || now.since(last) >= interval
 }

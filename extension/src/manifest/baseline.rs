@@ -1,39 +1,39 @@
-//! How a version's inputs and outputs were distributed when it was made: what drift is measured against.
+//! Baseline: distributions of a version's inputs and outputs at training time, against which drift is measured.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::{number, written};
+use super::{json, number};
 
-/// A histogram of one column of an input or an output.
+/// Histogram of one column of an input or an output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baseline {
-    /// What was observed.
+    /// Observed input or output.
     pub of: Observed,
-    /// The index in the tensor's last dimension; `None` counts all elements together.
+    /// Index in the last dimension of the tensor; `None` for all elements together.
     pub column: Option<usize>,
-    /// The limits of the bins, ascending: one more than there are bins. A value on a limit counts in the bin above;
-    /// what lies outside all of them counts in the first bin or the last.
+    /// Edges of the bins in ascending order, one more than bins. A value on an edge counts in the upper bin; a value outside
+    /// all bins counts in the first or the last bin.
     pub edges: Vec<f64>,
-    /// How many values fell into each bin: together at least one.
+    /// Number of values in each bin; at least one in total.
     pub counts: Vec<u64>,
 }
 
 /// An input or an output, by its name in the model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Observed {
-    /// What went in.
+    /// Name of an input.
     Input(String),
-    /// What came out.
+    /// Name of an output.
     Output(String),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
-    #[serde(default, deserialize_with = "written::given")]
+struct WrittenBaseline {
+    #[serde(default, deserialize_with = "json::optional")]
     input: Option<String>,
-    #[serde(default, deserialize_with = "written::given")]
+    #[serde(default, deserialize_with = "json::optional")]
     output: Option<String>,
     #[serde(default, deserialize_with = "number::index")]
     column: Option<usize>,
@@ -45,13 +45,13 @@ struct Written {
 
 impl<'de> Deserialize<'de> for Baseline {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let written = Written::deserialize(deserializer)?;
+        let written = WrittenBaseline::deserialize(deserializer)?;
         let of = match (written.input, written.output) {
             (Some(name), None) => Observed::Input(name),
             (None, Some(name)) => Observed::Output(name),
             (Some(_), Some(_)) => {
                 return Err(D::Error::custom(
-                    "`input` and `output` are both given; it must be one of them",
+                    "`input` and `output` are both set; only one is allowed",
                 ));
             }
             (None, None) => return Err(D::Error::custom("missing field `input` or `output`")),
@@ -66,20 +66,20 @@ impl<'de> Deserialize<'de> for Baseline {
 }
 
 impl Baseline {
-    /// Holds the fields against each other: the one that is wrong, and what it must be.
+    /// Checks the fields against each other. The error holds the invalid field and what it must be.
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
         if self.edges.len() < 2 {
             let number = self.edges.len();
             return Err((
                 "edges",
-                format!("there are {number} edges; it must be at least 2"),
+                format!("there are {number} edges; the minimum is 2"),
             ));
         }
         if let Some(pair) = self.edges.windows(2).find(|pair| pair[0] >= pair[1]) {
             let (one, next) = (pair[0], pair[1]);
             return Err((
                 "edges",
-                format!("{next} follows {one}; each must be more than the one before"),
+                format!("{next} follows {one}; edges must be in ascending order"),
             ));
         }
         let (bins, given) = (self.edges.len() - 1, self.counts.len());
@@ -87,7 +87,7 @@ impl Baseline {
             let edges = self.edges.len();
             return Err((
                 "counts",
-                format!("there are {given} counts; {edges} edges have {bins} bins"),
+                format!("there are {given} counts; {edges} edges need {bins}"),
             ));
         }
         let sum = self
@@ -95,8 +95,11 @@ impl Baseline {
             .iter()
             .try_fold(0_u64, |sum, count| sum.checked_add(*count));
         match sum {
-            Some(0) => Err(("counts", "all are 0; at least one must not be".to_owned())),
-            None => Err(("counts", "together they are 2^64 or more".to_owned())),
+            Some(0) => Err((
+                "counts",
+                "all counts are 0; at least one must be positive".to_owned(),
+            )),
+            None => Err(("counts", "the sum of the counts is 2^64 or more".to_owned())),
             Some(_) => Ok(()),
         }
     }

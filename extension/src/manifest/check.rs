@@ -1,18 +1,17 @@
-//! The parts of a manifest held against each other: names that point to something, files that can lie side by side.
+//! Consistency checks between the fields of a manifest: names must refer to versions, and files must not collide.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::error::listed;
-use super::written::{Versions, Written, WrittenVersion};
-use super::{
-    Golden, MAX_FILES, MAX_GOLDEN, Manifest, ManifestError, Observed, PublishedFile,
-    PublishedVersion, VersionName,
-};
-use crate::ids::FilePath;
+use super::baseline::Observed;
+use super::error::{ManifestError, listed};
+use super::golden::Golden;
+use super::written::{WrittenManifest, WrittenVersion, WrittenVersions};
+use super::{MAX_FILES, MAX_GOLDEN, Manifest, PublishedFile, PublishedVersion};
+use crate::ids::{FilePath, VersionName};
 
-/// Makes a manifest of what was written, or names the first field that does not fit the others.
-pub(super) fn manifest(written: Written) -> Result<Manifest, ManifestError> {
-    let Versions(versions) = written.versions;
+/// Builds a manifest from its written form. The error names the first inconsistent field.
+pub(super) fn manifest(written: WrittenManifest) -> Result<Manifest, ManifestError> {
+    let WrittenVersions(versions) = written.versions;
     let mut checked = BTreeMap::new();
     for (name, version) in versions {
         let version = self::version(&name, version)?;
@@ -32,14 +31,14 @@ pub(super) fn manifest(written: Written) -> Result<Manifest, ManifestError> {
     for (field, name) in named.into_iter().chain(labelled) {
         if let Some(name) = name.filter(|name| !checked.contains_key(name)) {
             let allowed = match checked.len() {
-                0 => "one of `versions`, and there are none".to_owned(),
+                0 => "one of `versions`, which is empty".to_owned(),
                 _ => format!("one of `versions`: {}", listed(checked.keys())),
             };
             return Err(ManifestError::not_allowed(field, name.as_str(), &allowed));
         }
     }
     if previous.as_ref() == Some(&current) {
-        let allowed = "another version than `current`";
+        let allowed = "a version other than `current`";
         return Err(ManifestError::not_allowed(
             "previous",
             current.as_str(),
@@ -71,7 +70,7 @@ fn version(name: &VersionName, written: WrittenVersion) -> Result<PublishedVersi
     .clone();
     let signature = written.signature;
     let signature = signature.map(|signature| signature.checked(&format!("{at}.signature")));
-    most(
+    at_most(
         &format!("{at}.golden"),
         "golden examples",
         written.golden.len(),
@@ -87,7 +86,7 @@ fn version(name: &VersionName, written: WrittenVersion) -> Result<PublishedVersi
             .check()
             .map_err(|(field, problem)| ManifestError::field(format!("{at}.{field}"), problem))?;
         if let Some(first) = observed.insert((&baseline.of, baseline.column), index) {
-            let problem = format!("baseline[{first}] is of the same column already");
+            let problem = format!("baseline[{first}] describes the same column");
             return Err(ManifestError::field(at, problem));
         }
     }
@@ -102,34 +101,34 @@ fn version(name: &VersionName, written: WrittenVersion) -> Result<PublishedVersi
     })
 }
 
-fn most(at: &str, what: &str, number: usize, most: usize) -> Result<(), ManifestError> {
+fn at_most(at: &str, what: &str, number: usize, most: usize) -> Result<(), ManifestError> {
     if number <= most {
         return Ok(());
     }
-    let problem = format!("there are {number} {what}; it must be at most {most}");
+    let problem = format!("there are {number} {what}; the maximum is {most}");
     Err(ManifestError::field(at, problem))
 }
 
-/// The files of one version: each has a place of its own, in the bucket and where it is laid out.
+/// Checks the files of one version: each must have its own path, in the bucket and in the cache.
 fn files(at: &str, folder: &FilePath, files: &[PublishedFile]) -> Result<(), ManifestError> {
     if files.is_empty() {
         return Err(ManifestError::field(
             at,
-            "there are no files; it must be at least 1",
+            "there are no files; the minimum is 1",
         ));
     }
-    most(at, "files", files.len(), MAX_FILES)?;
+    at_most(at, "files", files.len(), MAX_FILES)?;
     let mut total = 0_u64;
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for (index, file) in files.iter().enumerate() {
         let path = || format!("{at}[{index}].path");
         let laid_out = file.decompressed().map_err(|allowed| {
-            let allowed = format!("{allowed}, `.zst` left out");
+            let allowed = format!("{allowed}, after `.zst` is removed");
             ManifestError::not_allowed(path(), file.path.as_str(), &allowed)
         })?;
         FilePath::parse(&format!("{folder}/{}", file.path)).map_err(|_| {
             let problem = format!(
-                "{:?} is too long behind the folder {folder}",
+                "{:?} is too long with the folder {folder}",
                 file.path.as_str()
             );
             ManifestError::field(path(), problem)
@@ -137,12 +136,12 @@ fn files(at: &str, folder: &FilePath, files: &[PublishedFile]) -> Result<(), Man
         if let Some(first) = places.insert(laid_out.as_str().to_owned(), index) {
             let place = laid_out.as_str();
             let problem = format!(
-                "files[{first}] is laid out as {place:?} too; each file must have its own place"
+                "files[{first}] is stored as {place:?} as well; each file needs its own path"
             );
             return Err(ManifestError::field(path(), problem));
         }
         total = total.checked_add(file.size).ok_or_else(|| {
-            let problem = "together the files have 2^64 bytes or more";
+            let problem = "the sum of the sizes is 2^64 bytes or more";
             ManifestError::field(format!("{at}[{index}].size"), problem)
         })?;
     }
@@ -151,7 +150,7 @@ fn files(at: &str, folder: &FilePath, files: &[PublishedFile]) -> Result<(), Man
         for parent in parents {
             if let Some(file) = places.get(parent) {
                 let problem = format!(
-                    "{place:?} lies below {parent:?}, which is files[{file}] and no folder"
+                    "{place:?} is below {parent:?}, which is files[{file}] and not a folder"
                 );
                 return Err(ManifestError::field(format!("{at}[{index}].path"), problem));
             }
@@ -160,7 +159,7 @@ fn files(at: &str, folder: &FilePath, files: &[PublishedFile]) -> Result<(), Man
     Ok(())
 }
 
-/// The file that is loaded.
+/// Returns the file that is loaded.
 fn model<'a>(
     at: &str,
     named: Option<&str>,
@@ -171,7 +170,7 @@ fn model<'a>(
         (None, [only]) => Ok(only),
         (None, _) => {
             let problem = format!(
-                "it is missing; with several files it must be one of {}",
+                "the field is missing; with several files it must be one of {}",
                 choices()
             );
             Err(ManifestError::field(at, problem))
@@ -188,7 +187,7 @@ fn model<'a>(
 
 fn golden(at: &str, golden: &Golden) -> Result<(), ManifestError> {
     if golden.outputs.is_empty() {
-        let problem = "there are no outputs; it must be at least 1";
+        let problem = "there are no outputs; the minimum is 1";
         return Err(ManifestError::field(format!("{at}.outputs"), problem));
     }
     for (side, tensors) in [("inputs", &golden.inputs), ("outputs", &golden.outputs)] {
@@ -196,7 +195,7 @@ fn golden(at: &str, golden: &Golden) -> Result<(), ManifestError> {
         for (index, tensor) in tensors.iter().enumerate() {
             let field = |name| format!("{at}.{side}[{index}].{name}");
             if !names.insert(&tensor.name) {
-                let problem = format!("{:?} is given twice", tensor.name);
+                let problem = format!("{:?} is defined twice", tensor.name);
                 return Err(ManifestError::field(field("name"), problem));
             }
             tensor
@@ -207,20 +206,20 @@ fn golden(at: &str, golden: &Golden) -> Result<(), ManifestError> {
     Ok(())
 }
 
-/// Versions may share a folder and files in it, but one object has only one content.
+/// Checks that versions that share an object agree on its size and SHA-256.
 fn agree_on_objects(
     versions: &BTreeMap<VersionName, PublishedVersion>,
 ) -> Result<(), ManifestError> {
     let mut objects: HashMap<FilePath, (&VersionName, usize, &PublishedFile)> = HashMap::new();
     for (name, version) in versions {
         for (index, file) in version.files.iter().enumerate() {
-            let place = version.place(file);
+            let place = version.path_of(file);
             match objects.get(&place) {
                 Some((other, first, same))
                     if (&same.digest, same.size) != (&file.digest, file.size) =>
                 {
                     let problem = format!(
-                        "{:?} is versions.{other}.files[{first}] too, with another size or SHA-256",
+                        "{:?} is versions.{other}.files[{first}] as well, with another size or SHA-256",
                         place.as_str()
                     );
                     let at = format!("versions.{name}.files[{index}]");

@@ -1,46 +1,47 @@
-//! What can be wrong with a manifest, in words for whoever wrote it.
+//! Errors of a manifest, for its publisher.
 
 use std::fmt::{self, Write as _};
 
-use super::{MAX_BYTES, VersionName};
+use super::MAX_BYTES;
+use crate::ids::VersionName;
 
-/// How much of a message is kept at each end, in characters: it may quote what the manifest holds, which may be long.
-const EACH_END: usize = 300;
+/// Number of characters that are kept at each end of a long text, which an error may quote from the manifest.
+const MAX_END: usize = 300;
 
-/// How many names a message lists.
+/// Maximum number of names in a message.
 const MAX_LISTED: usize = 10;
 
-/// A manifest that cannot be used, and why.
+/// Reason why a manifest cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
-    /// It is longer than any manifest may be.
-    #[error("the manifest has {0} bytes; it must have at most {MAX_BYTES}")]
+    /// The manifest is too long.
+    #[error("the manifest has {0} bytes; the maximum is {MAX_BYTES}")]
     TooLong(usize),
-    /// The bytes are no JSON text at all.
+    /// The bytes are not JSON text.
     #[error("the manifest is not JSON text: {0}")]
     NotJson(String),
-    /// One field is wrong.
+    /// A field is invalid.
     #[error("{}: {problem}", InManifest(.path))]
     Field {
-        /// The field, such as `versions.7.files[0].sha256`; empty for the manifest as a whole.
+        /// Path of the field, such as `versions.7.files[0].sha256`; empty for the whole manifest.
         path: String,
-        /// The value, and what is allowed.
+        /// Description of the value and of what is allowed.
         problem: String,
     },
-    /// A version was asked for that the manifest does not hold.
-    #[error("the manifest's versions: there is no {asked:?}; there are {there}")]
+    /// The requested version is not in the manifest.
+    #[error("the manifest has no version {asked:?}; its versions are {there}")]
     NoVersion {
-        /// The name that was asked for.
+        /// Requested name.
         asked: String,
-        /// The names that there are.
+        /// Names in the manifest.
         there: String,
     },
-    /// A label was asked for that the manifest does not hold.
-    #[error("the manifest's version_labels: there is no {asked:?}; there are {there}")]
+    /// The requested label is not in the manifest.
+    #[error("the manifest has no label {asked:?} in version_labels; its labels are {there}")]
     NoLabel {
-        /// The label that was asked for.
+        /// Requested label.
         asked: String,
-        /// The labels that there are.
+        /// Labels in the manifest.
         there: String,
     },
 }
@@ -80,7 +81,7 @@ impl ManifestError {
     }
 }
 
-/// A place in the manifest, as the beginning of a sentence.
+/// Path in the manifest, formatted as the beginning of a message.
 struct InManifest<'a>(&'a str);
 
 impl fmt::Display for InManifest<'_> {
@@ -92,6 +93,7 @@ impl fmt::Display for InManifest<'_> {
     }
 }
 
+/// Formats an invalid value with what is allowed.
 pub(super) fn not_allowed(value: &str, allowed: &str) -> String {
     format!(
         "{:?} is not allowed; it must be {allowed}",
@@ -99,7 +101,7 @@ pub(super) fn not_allowed(value: &str, allowed: &str) -> String {
     )
 }
 
-/// Names in a row, the first ten, and how many more there are.
+/// Lists the first [`MAX_LISTED`] names, and the number of further ones.
 pub(super) fn listed<T: fmt::Display>(names: impl IntoIterator<Item = T>) -> String {
     let mut list = String::new();
     let mut more = 0_usize;
@@ -117,7 +119,7 @@ pub(super) fn listed<T: fmt::Display>(names: impl IntoIterator<Item = T>) -> Str
     list
 }
 
-/// Text from a manifest for one line of a log: no control characters, and the middle left out when it is long.
+/// Prepares text from a manifest for one line of a log: escapes control characters, and omits the middle of a long text.
 pub(crate) fn printable(text: &str) -> String {
     let escaped: String = text
         .chars()
@@ -128,10 +130,10 @@ pub(crate) fn printable(text: &str) -> String {
         })
         .collect();
     let length = escaped.chars().count();
-    if length <= 2 * EACH_END {
+    if length <= 2 * MAX_END {
         return escaped;
     }
-    let start: String = escaped.chars().take(EACH_END).collect();
-    let end: String = escaped.chars().skip(length - EACH_END).collect();
+    let start: String = escaped.chars().take(MAX_END).collect();
+    let end: String = escaped.chars().skip(length - MAX_END).collect();
     format!("{start} … {end}")
 }

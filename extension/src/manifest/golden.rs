@@ -1,29 +1,29 @@
-//! Golden examples: what must come out of a version for what goes in, and how nearly.
+//! Golden examples: inputs of a version with the expected outputs and their tolerance.
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{number, written};
+use super::{json, number};
 use crate::tensor::{Datatype, element_count};
 
-/// One example.
+/// Golden example.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
-    /// What goes in. A model without inputs has none.
-    #[serde(deserialize_with = "written::objects")]
+    /// Inputs; empty for a model without inputs.
+    #[serde(deserialize_with = "json::objects")]
     pub inputs: Vec<GoldenTensor>,
-    /// What must come out: one or more of the model's outputs.
-    #[serde(deserialize_with = "written::objects")]
+    /// Expected values of one or more outputs.
+    #[serde(deserialize_with = "json::objects")]
     pub outputs: Vec<GoldenTensor>,
-    #[serde(default, deserialize_with = "written::object")]
+    #[serde(default, deserialize_with = "json::object")]
     tolerance: Tolerance,
-    #[serde(default, deserialize_with = "written::object")]
-    tolerance_on: ByArchitecture,
+    #[serde(default, deserialize_with = "json::object")]
+    tolerance_on: TolerancesByArchitecture,
 }
 
 impl Golden {
-    /// How nearly the outputs must be met on this architecture, by its name in [`std::env::consts::ARCH`].
+    /// Returns the tolerance on an architecture, named as in [`std::env::consts::ARCH`].
     #[must_use]
     pub fn tolerance(&self, architecture: &str) -> Tolerance {
         let own = match architecture {
@@ -35,36 +35,33 @@ impl Golden {
     }
 }
 
-/// One tensor, as the Open Inference Protocol writes it.
+/// Tensor in the form of the Open Inference Protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GoldenTensor {
-    /// The name of the model's input or output.
+    /// Name of the model's input or output.
     pub name: String,
-    /// The length of each dimension.
+    /// Length of each dimension.
     #[serde(deserialize_with = "number::shape")]
     pub shape: Vec<usize>,
-    /// The element type.
+    /// Element type.
     #[serde(deserialize_with = "datatype")]
     pub datatype: Datatype,
-    /// The elements as JSON text: an array, flat or nested, of as many elements as `shape` holds. Whether each fits
-    /// the datatype shows when it is read.
-    #[serde(
-        serialize_with = "written::as_json",
-        deserialize_with = "written::array"
-    )]
+    /// ElementCount as JSON text: a flat or nested array with the number of elements of `shape`. The values are checked against
+    /// the datatype when they are decoded.
+    #[serde(serialize_with = "json::as_json", deserialize_with = "json::array")]
     pub data: String,
 }
 
 impl GoldenTensor {
-    /// Holds the number of elements against the shape.
+    /// Checks the number of elements against the shape.
     pub(super) fn check(&self) -> Result<(), String> {
-        let Elements(given) =
+        let ElementCount(given) =
             serde_json::from_str(&self.data).map_err(|error| error.to_string())?;
         match element_count(&self.shape) {
             Some(count) if count == given => Ok(()),
             count => Err(format!(
-                "shape {:?} holds {} elements, the data has {given}",
+                "the shape {:?} has {} elements, but the data have {given}",
                 self.shape,
                 count.map_or_else(|| "2^64 or more".to_owned(), |count| count.to_string()),
             )),
@@ -72,20 +69,20 @@ impl GoldenTensor {
     }
 }
 
-/// How far a number may be from the one that is expected. Integers, truth values and strings must be equal.
+/// Tolerance of floating-point numbers. Integers, booleans and strings must be equal.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tolerance {
-    /// By this much, whatever the number.
+    /// Absolute difference that is allowed.
     #[serde(deserialize_with = "number::not_negative")]
     pub absolute: f64,
-    /// And by this part of the number that is expected.
+    /// Additional difference that is allowed, as a fraction of the expected number.
     #[serde(deserialize_with = "number::not_negative")]
     pub relative: f64,
 }
 
 impl Default for Tolerance {
-    /// What another CPU's order of single-precision additions may change.
+    /// Covers differences between CPUs in the order of single-precision additions.
     fn default() -> Self {
         Self {
             absolute: 1e-5,
@@ -95,7 +92,7 @@ impl Default for Tolerance {
 }
 
 impl Tolerance {
-    /// Whether `got` will do where `expected` should be. NaN and the infinities are met by themselves alone.
+    /// Returns `true` if `got` is within the tolerance of `expected`. NaN and infinities must be equal.
     #[must_use]
     pub fn admits(self, expected: f64, got: f64) -> bool {
         if !expected.is_finite() || !got.is_finite() {
@@ -105,18 +102,18 @@ impl Tolerance {
     }
 }
 
-/// The architectures of Lambda, each with a tolerance of its own or none.
+/// Tolerances by architecture of Lambda.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ByArchitecture {
-    #[serde(default, deserialize_with = "written::given_object")]
+struct TolerancesByArchitecture {
+    #[serde(default, deserialize_with = "json::optional_object")]
     x86_64: Option<Tolerance>,
-    #[serde(default, deserialize_with = "written::given_object")]
+    #[serde(default, deserialize_with = "json::optional_object")]
     aarch64: Option<Tolerance>,
 }
 
 fn datatype<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Datatype, D::Error> {
-    written::parsed(deserializer, |name| {
+    json::parsed(deserializer, |name| {
         Datatype::from_name(name).ok_or_else(|| {
             let names: Vec<&str> = Datatype::ALL.iter().map(|known| known.name()).collect();
             format!("one of {}", names.join(", "))
@@ -124,49 +121,49 @@ fn datatype<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Datatype, D::E
     })
 }
 
-/// The number of elements in an array, however deep it is nested.
-struct Elements(usize);
+/// Number of elements in a nested array.
+struct ElementCount(usize);
 
-impl<'de> Deserialize<'de> for Elements {
+impl<'de> Deserialize<'de> for ElementCount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Count;
         impl<'de> Visitor<'de> for Count {
-            type Value = Elements;
+            type Value = ElementCount;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("numbers, truth values, strings or null, or arrays of them")
             }
 
-            fn visit_bool<E>(self, _: bool) -> Result<Elements, E> {
-                Ok(Elements(1))
+            fn visit_bool<E>(self, _: bool) -> Result<ElementCount, E> {
+                Ok(ElementCount(1))
             }
 
-            fn visit_u64<E>(self, _: u64) -> Result<Elements, E> {
-                Ok(Elements(1))
+            fn visit_u64<E>(self, _: u64) -> Result<ElementCount, E> {
+                Ok(ElementCount(1))
             }
 
-            fn visit_i64<E>(self, _: i64) -> Result<Elements, E> {
-                Ok(Elements(1))
+            fn visit_i64<E>(self, _: i64) -> Result<ElementCount, E> {
+                Ok(ElementCount(1))
             }
 
-            fn visit_f64<E>(self, _: f64) -> Result<Elements, E> {
-                Ok(Elements(1))
+            fn visit_f64<E>(self, _: f64) -> Result<ElementCount, E> {
+                Ok(ElementCount(1))
             }
 
-            fn visit_str<E>(self, _: &str) -> Result<Elements, E> {
-                Ok(Elements(1))
+            fn visit_str<E>(self, _: &str) -> Result<ElementCount, E> {
+                Ok(ElementCount(1))
             }
 
-            fn visit_unit<E>(self) -> Result<Elements, E> {
-                Ok(Elements(1))
+            fn visit_unit<E>(self) -> Result<ElementCount, E> {
+                Ok(ElementCount(1))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut inner: A) -> Result<Elements, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut inner: A) -> Result<ElementCount, A::Error> {
                 let mut count = 0;
-                while let Some(Elements(more)) = inner.next_element()? {
+                while let Some(ElementCount(more)) = inner.next_element()? {
                     count += more;
                 }
-                Ok(Elements(count))
+                Ok(ElementCount(count))
             }
         }
         deserializer.deserialize_any(Count)

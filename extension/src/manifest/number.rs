@@ -1,10 +1,10 @@
-//! Numbers, with errors that say what is allowed in the words of JSON and not in those of Rust.
+//! Deserialization of numbers, with errors in the terms of JSON instead of Rust.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
-/// A whole number that is not negative, written without point and exponent.
+/// Non-negative integer, written without point and exponent.
 struct Whole(u64);
 
 impl<'de> Deserialize<'de> for Whole {
@@ -31,7 +31,7 @@ impl<'de> Deserialize<'de> for Whole {
     }
 }
 
-/// A number. (JSON has neither NaN nor infinities, and one beyond the range of 64 bits is an error.)
+/// Finite number. JSON has no NaN and no infinities.
 struct Number(f64);
 
 impl<'de> Deserialize<'de> for Number {
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for Number {
 
             #[expect(
                 clippy::cast_precision_loss,
-                reason = "as when it is written with a point"
+                reason = "the same as for a number with a point"
             )]
             fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
                 Ok(Number(number as f64))
@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for Number {
 
             #[expect(
                 clippy::cast_precision_loss,
-                reason = "as when it is written with a point"
+                reason = "the same as for a number with a point"
             )]
             fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
                 Ok(Number(number as f64))
@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// The length of a file.
+/// Deserializes the size of a file.
 pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     match Whole::deserialize(deserializer)?.0 {
         0 => Err(D::Error::invalid_value(
@@ -79,44 +79,44 @@ pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
     }
 }
 
-/// A list of counts.
+/// Deserializes a list of counts.
 pub(super) fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
     let counts = Vec::<Whole>::deserialize(deserializer)?;
     Ok(counts.into_iter().map(|Whole(count)| count).collect())
 }
 
-/// An index that may be left out.
+/// Deserializes an index that may be missing.
 pub(super) fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
     Whole::deserialize(deserializer).and_then(usable).map(Some)
 }
 
-/// The lengths of a tensor's dimensions.
+/// Deserializes the lengths of a tensor's dimensions.
 pub(super) fn shape<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<usize>, D::Error> {
     let lengths = Vec::<Whole>::deserialize(deserializer)?;
     lengths.into_iter().map(usable).collect()
 }
 
-/// The length of a dimension, or -1.
-struct Dimension(Option<usize>);
+/// Length of a dimension; `None` for -1.
+struct WrittenDimension(Option<usize>);
 
-impl<'de> Deserialize<'de> for Dimension {
+impl<'de> Deserialize<'de> for WrittenDimension {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Digits;
         impl Visitor<'_> for Digits {
-            type Value = Dimension;
+            type Value = WrittenDimension;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a whole number, or -1 for any length")
             }
 
-            fn visit_u64<E: Error>(self, number: u64) -> Result<Dimension, E> {
-                usable(Whole(number)).map(|length| Dimension(Some(length)))
+            fn visit_u64<E: Error>(self, number: u64) -> Result<WrittenDimension, E> {
+                usable(Whole(number)).map(|length| WrittenDimension(Some(length)))
             }
 
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Dimension, E> {
+            fn visit_i64<E: Error>(self, number: i64) -> Result<WrittenDimension, E> {
                 match u64::try_from(number) {
                     Ok(number) => self.visit_u64(number),
-                    Err(_) if number == -1 => Ok(Dimension(None)),
+                    Err(_) if number == -1 => Ok(WrittenDimension(None)),
                     Err(_) => Err(E::invalid_value(Unexpected::Signed(number), &self)),
                 }
             }
@@ -125,29 +125,33 @@ impl<'de> Deserialize<'de> for Dimension {
     }
 }
 
-/// The lengths of dimensions, of which those that are -1 are free.
+/// Deserializes the lengths of dimensions; -1 stands for any length.
 pub(super) fn dimensions<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<Option<usize>>, D::Error> {
-    let lengths = Vec::<Dimension>::deserialize(deserializer)?;
+    let lengths = Vec::<WrittenDimension>::deserialize(deserializer)?;
     Ok(lengths
         .into_iter()
-        .map(|Dimension(length)| length)
+        .map(|WrittenDimension(length)| length)
         .collect())
 }
 
 fn usable<E: Error>(Whole(number): Whole) -> Result<usize, E> {
-    usize::try_from(number)
-        .map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &"what this machine can count"))
+    usize::try_from(number).map_err(|_| {
+        E::invalid_value(
+            Unexpected::Unsigned(number),
+            &"a number that fits this machine's memory",
+        )
+    })
 }
 
-/// A list of numbers.
+/// Deserializes a list of numbers.
 pub(super) fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
     let numbers = Vec::<Number>::deserialize(deserializer)?;
     Ok(numbers.into_iter().map(|Number(number)| number).collect())
 }
 
-/// A number that is not negative.
+/// Deserializes a non-negative number.
 pub(super) fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let Number(number) = Number::deserialize(deserializer)?;
     if number < 0.0 {
@@ -159,7 +163,7 @@ pub(super) fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result
     Ok(number)
 }
 
-/// A share in percent.
+/// Deserializes a percentage.
 pub(super) fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let Number(number) = Number::deserialize(deserializer)?;
     if !(0.0..=100.0).contains(&number) {

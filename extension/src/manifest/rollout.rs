@@ -1,4 +1,4 @@
-//! Names that move from version to version, and the share of environments that runs a version first.
+//! Rollout: labels of versions, and the canary version of a share of the environments.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,33 +6,34 @@ use std::fmt;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_LABELS, VersionName, number};
+use super::{MAX_LABELS, number};
+use crate::ids::VersionName;
 
-/// A version that a share of the environments runs in place of the current one.
+/// Version that a share of the environments runs instead of the current version.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Canary {
-    /// Which version.
+    /// Name of the version.
     pub version: VersionName,
-    /// How many of a hundred environments: 0 to 100.
+    /// Share of the environments, from 0 to 100 %.
     #[serde(deserialize_with = "number::percent")]
     pub percent: f64,
 }
 
-/// Names for versions, such as `stable`; each once.
+/// Labels of versions, such as `stable`; labels are unique.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct VersionLabels(BTreeMap<VersionName, VersionName>);
 
 impl VersionLabels {
-    /// The version that is called so.
+    /// Returns the version with this label.
     #[must_use]
     pub fn version(&self, label: &str) -> Option<&VersionName> {
         let mut labels = self.0.iter();
         labels.find_map(|(name, version)| (name.as_str() == label).then_some(version))
     }
 
-    /// Every label and its version, by label.
+    /// Returns all labels with their versions, ordered by label.
     pub fn iter(&self) -> impl Iterator<Item = (&VersionName, &VersionName)> {
         self.0.iter()
     }
@@ -52,12 +53,13 @@ impl<'de> Deserialize<'de> for VersionLabels {
                 let mut labels = BTreeMap::new();
                 while let Some(label) = map.next_key::<VersionName>()? {
                     if labels.contains_key(&label) {
-                        let twice = format!("label {:?} is there twice", label.as_str());
+                        let twice = format!("label {:?} is defined twice", label.as_str());
                         return Err(A::Error::custom(twice));
                     }
                     if labels.len() == MAX_LABELS {
-                        let more =
-                            format!("there are more than {MAX_LABELS} labels; that is the most");
+                        let more = format!(
+                            "there are more than {MAX_LABELS} labels; the maximum is {MAX_LABELS}"
+                        );
                         return Err(A::Error::custom(more));
                     }
                     labels.insert(label, map.next_value()?);

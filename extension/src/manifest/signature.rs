@@ -1,21 +1,21 @@
-//! What a version promises to its callers: its inputs and outputs, as the Open Inference Protocol's metadata writes them.
+//! Declared signature of a version: inputs and outputs, in the form of the Open Inference Protocol's metadata.
 
 use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::error::not_allowed;
-use super::{ManifestError, number, written};
+use super::error::{ManifestError, not_allowed};
+use super::{json, number};
 use crate::tensor::{Datatype, Kind, NO_TENSORS, NoTensor, Port, Signature};
 
-/// A signature as it is written.
+/// Signature as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenSignature {
-    #[serde(deserialize_with = "written::objects")]
+    #[serde(deserialize_with = "json::objects")]
     inputs: Vec<WrittenPort>,
-    #[serde(deserialize_with = "written::objects")]
+    #[serde(deserialize_with = "json::objects")]
     outputs: Vec<WrittenPort>,
 }
 
@@ -23,25 +23,25 @@ pub(super) struct WrittenSignature {
 #[serde(deny_unknown_fields)]
 struct WrittenPort {
     name: String,
-    datatype: Named,
+    datatype: WrittenDatatype,
     #[serde(deserialize_with = "number::dimensions")]
     shape: Vec<Option<usize>>,
 }
 
-/// What stands where a datatype does.
-enum Named {
+/// Datatype of a port: of a tensor, or the word for another ONNX type.
+enum WrittenDatatype {
     Tensor(Datatype),
     NoTensor(NoTensor),
 }
 
-impl<'de> Deserialize<'de> for Named {
+impl<'de> Deserialize<'de> for WrittenDatatype {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
         if let Some(datatype) = Datatype::from_name(&name) {
-            return Ok(Named::Tensor(datatype));
+            return Ok(WrittenDatatype::Tensor(datatype));
         }
         if let Some(known) = NO_TENSORS.into_iter().find(|known| known.word == name) {
-            return Ok(Named::NoTensor(known));
+            return Ok(WrittenDatatype::NoTensor(known));
         }
         let tensors = Datatype::ALL.iter().map(|known| known.name());
         let names: Vec<&str> = tensors.chain(NO_TENSORS.map(|known| known.word)).collect();
@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for Named {
 }
 
 impl WrittenSignature {
-    /// The signature, in the form of [`Signature::published`], or the first field of it that does not fit the others.
+    /// Returns the signature in the form of [`Signature::published`]. The error names the first invalid field.
     pub(super) fn checked(self, at: &str) -> Result<Signature, ManifestError> {
         Ok(Signature {
             inputs: ports(&format!("{at}.inputs"), self.inputs)?,
@@ -70,17 +70,17 @@ fn ports(at: &str, written: Vec<WrittenPort>) -> Result<Vec<Port>, ManifestError
         } = written;
         let field = |field| format!("{at}[{index}].{field}");
         if !names.insert(name.clone()) {
-            let problem = format!("{name:?} is given twice");
+            let problem = format!("{name:?} is defined twice");
             return Err(ManifestError::field(field("name"), problem));
         }
         let kind = match datatype {
-            Named::Tensor(datatype) => Kind::Tensor { datatype, shape },
-            Named::NoTensor(NoTensor { word, shape: only }) if shape == only => {
+            WrittenDatatype::Tensor(datatype) => Kind::Tensor { datatype, shape },
+            WrittenDatatype::NoTensor(NoTensor { word, shape: only }) if shape == only => {
                 Kind::Other(word.to_owned())
             }
-            Named::NoTensor(NoTensor { word, shape: only }) => {
+            WrittenDatatype::NoTensor(NoTensor { word, shape: only }) => {
                 let only = if only.is_empty() { "[]" } else { "[-1]" };
-                let problem = format!("that of {word} must be {only}");
+                let problem = format!("the shape of {word} must be {only}");
                 return Err(ManifestError::field(field("shape"), problem));
             }
         };

@@ -1,9 +1,10 @@
-//! Is this text at all? What people really find under a manifest's name, told apart before a JSON parser would say
-//! "expected value at line 1 column 1".
+//! Detection of common mistakes before JSON is parsed, such as a compressed file or a page of HTML. A JSON parser would only
+//! report "expected value at line 1 column 1".
 
-use super::{MAX_BYTES, ManifestError};
+use super::MAX_BYTES;
+use super::error::ManifestError;
 
-/// How files begin that are not JSON text, and what they are.
+/// Beginnings of files that are not JSON text, with descriptions.
 const BEGINNINGS: &[(&[u8], &str)] = &[
     (
         b"\xEF\xBB\xBF",
@@ -14,20 +15,20 @@ const BEGINNINGS: &[(&[u8], &str)] = &[
     (b"{\0", "it is UTF-16 or UTF-32; save it as UTF-8"),
     (
         b"\0",
-        "it is UTF-16 or UTF-32, or no text at all; save it as UTF-8",
+        "it is UTF-16 or UTF-32, or a binary file; save it as UTF-8",
     ),
     (
         b"\x1F\x8B",
-        "it is compressed with gzip; a manifest is stored as it is",
+        "it is compressed with gzip; store it uncompressed",
     ),
     (
         b"\x28\xB5\x2F\xFD",
-        "it is compressed with Zstandard; a manifest is stored as it is",
+        "it is compressed with Zstandard; store it uncompressed",
     ),
     (b"PK\x03\x04", "it is a zip archive"),
 ];
 
-/// The manifest as text, or what it is instead.
+/// Returns the manifest as text. The error describes what the file is instead.
 pub(super) fn text(bytes: &[u8]) -> Result<&str, ManifestError> {
     let not_json = |problem: &str| Err(ManifestError::NotJson(problem.to_owned()));
     if bytes.len() > MAX_BYTES {
@@ -41,9 +42,7 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, ManifestError> {
     match bytes.trim_ascii_start().first() {
         None => return not_json("it is empty"),
         Some(b'<') => {
-            return not_json(
-                "it begins with `<`, as a page of HTML or XML does; it must begin with `{`",
-            );
+            return not_json("it begins with `<`, like HTML or XML; it must begin with `{`");
         }
         Some(_) => {}
     }

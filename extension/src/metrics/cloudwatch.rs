@@ -1,8 +1,8 @@
 //! `PutMetricData`, within its limits.
 //!
-//! A request takes 1,000 metrics and 1 MB; a metric takes 150 distinct values with their counts, which is what
-//! keeps percentiles real. Several data of one metric and minute add up. One invalid datum has the whole request
-//! rejected: such a request is halved until the datum is found, which is dropped, and the rest is delivered.
+//! A request takes 1,000 metrics and 1 MB; a metric takes 150 distinct values with their counts, which keeps percentiles
+//! exact. Several data of one metric and minute add up. CloudWatch rejects a whole request for one invalid datum. Such a
+//! request is halved until the datum is found; that datum is dropped, and the rest is delivered.
 //! Source: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html>.
 
 use std::collections::VecDeque;
@@ -17,27 +17,28 @@ use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit};
 use futures_core::future::BoxFuture;
 
 use super::defs::Unit;
-use super::{Datum, Delivery, Rejection, Sink};
+use super::recorder::Datum;
+use super::sink::{Delivery, Rejection, Sink};
 use crate::aws::Unreachable;
 
 /// Maximum number of distinct values of a metric in a request.
 const MAX_VALUES: usize = 150;
-/// Maximum number of metrics in a request: below the limit of 1,000, so that one full of distributions stays below 1 MB.
+/// Maximum number of metrics in a request: below the limit of 1,000, so that a request of distributions stays below 1 MB.
 const MAX_METRICS: usize = 300;
-/// Maximum number of times that a rejected request is halved. The few data that remain are sent one by one.
+/// Maximum number of times that a rejected request is halved. The few remaining data are sent individually.
 const MAX_HALVINGS: u32 = 6;
-/// Maximum number of requests of one delivery; data after them wait for the next one.
+/// Maximum number of requests of one delivery; the remaining data wait for the next delivery.
 const MAX_REQUESTS: usize = 40;
 
-/// An attempt that failed.
-enum Failure {
-    /// The request is invalid, or too large: some of its data may be valid.
+/// Error of one attempt.
+enum PutError {
+    /// The request is invalid or too large; some of its data may be valid.
     Invalid(String),
-    /// Any other reason: the same request may succeed later.
+    /// Any other reason; the same request may succeed later.
     Unavailable(String),
 }
 
-/// Sends metrics to CloudWatch.
+/// Sink that sends metrics to CloudWatch.
 #[derive(Debug)]
 pub struct CloudWatchSink {
     client: Client,
@@ -46,7 +47,7 @@ pub struct CloudWatchSink {
 }
 
 impl CloudWatchSink {
-    /// A sink for this namespace; `function` is a dimension of every metric.
+    /// Creates a sink for `namespace`; `function` is a dimension of every metric.
     #[must_use]
     pub fn new(aws: &SdkConfig, namespace: String, function: Option<String>) -> Self {
         Self {
@@ -56,7 +57,7 @@ impl CloudWatchSink {
         }
     }
 
-    async fn put(&self, data: &[Datum]) -> Result<(), Failure> {
+    async fn put(&self, data: &[Datum]) -> Result<(), PutError> {
         let metrics = data.iter().flat_map(|datum| self.metrics(datum)).collect();
         let sent = self
             .client
@@ -68,9 +69,9 @@ impl CloudWatchSink {
         sent.map(drop).map_err(|error| {
             let reason = explain(&error);
             if is_invalid(&error) {
-                Failure::Invalid(reason)
+                PutError::Invalid(reason)
             } else {
-                Failure::Unavailable(reason)
+                PutError::Unavailable(reason)
             }
         })
     }
@@ -113,23 +114,23 @@ impl CloudWatchSink {
     }
 }
 
-/// What went wrong, and what may help.
+/// Describes the error, with a hint.
 fn explain(error: &SdkError<PutMetricDataError>) -> String {
     if let Some(unreachable) = Unreachable::find(error) {
         return unreachable.in_full();
     }
     let status = error.raw_response().map(|raw| raw.status().as_u16());
-    let advice = match status {
+    let hint = match status {
         Some(401 | 403) => " (the role needs cloudwatch:PutMetricData)",
         _ => "",
     };
     format!(
-        "CloudWatch did not take the metrics{advice}: {}",
+        "cannot deliver metrics to CloudWatch{hint}: {}",
         DisplayErrorContext(error)
     )
 }
 
-/// Returns `true` where CloudWatch rejected what the request holds, so that the same request never succeeds.
+/// Returns `true` if CloudWatch rejected the contents of the request, so that the same request never succeeds.
 fn is_invalid(error: &SdkError<PutMetricDataError>) -> bool {
     let status = error.raw_response().map(|raw| raw.status().as_u16());
     let code = error
@@ -154,7 +155,7 @@ fn is_invalid(error: &SdkError<PutMetricDataError>) -> bool {
     status == Some(413) || has_code
 }
 
-/// The requests that `data` make, each within the limits.
+/// Splits `data` into requests within the limits.
 fn requests(data: &[Datum]) -> Vec<Range<usize>> {
     let mut requests: Vec<Range<usize>> = Vec::new();
     let mut metrics = 0;
@@ -172,7 +173,7 @@ fn requests(data: &[Datum]) -> Vec<Range<usize>> {
     requests
 }
 
-/// The parts in which a rejected request is sent again: halves, or single data after enough halvings.
+/// Splits a rejected request into the parts that are sent again: halves, or single data after [`MAX_HALVINGS`].
 fn split(request: Range<usize>, halvings: u32) -> Vec<Range<usize>> {
     if halvings == MAX_HALVINGS {
         return request.map(|at| at..at + 1).collect();
@@ -193,19 +194,19 @@ impl Sink for CloudWatchSink {
                 };
                 match self.put(&data[request.clone()]).await {
                     Ok(()) => delivery.settled = request.end,
-                    Err(Failure::Invalid(reason)) if request.len() == 1 => {
+                    Err(PutError::Invalid(reason)) if request.len() == 1 => {
                         delivery.settled = request.end;
                         delivery.rejected.push(Rejection {
                             metric: data[request.start].metric.name,
                             reason,
                         });
                     }
-                    Err(Failure::Invalid(_)) => {
+                    Err(PutError::Invalid(_)) => {
                         for part in split(request, halvings).into_iter().rev() {
                             pending.push_front((part, halvings + 1));
                         }
                     }
-                    Err(Failure::Unavailable(reason)) => {
+                    Err(PutError::Unavailable(reason)) => {
                         delivery.problem = Some(reason);
                         return delivery;
                     }

@@ -1,10 +1,10 @@
-//! Every metric: name, unit, and what it says. All have the dimensions `FunctionName` (inside Lambda) and,
-//! where they are about one model, `ModelName`.
+//! Table of all metrics: name, unit and meaning. All metrics have the dimension `FunctionName` (inside Lambda); metrics of
+//! a model also have `ModelName`.
 
-/// A CloudWatch unit.
+/// Unit of CloudWatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// A number of things.
+    /// A count.
     Count,
     /// Milliseconds.
     Milliseconds,
@@ -15,7 +15,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// CloudWatch's name for it.
+    /// Returns the name of the unit in CloudWatch.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -27,14 +27,14 @@ impl Unit {
     }
 }
 
-/// A metric as CloudWatch and the README know it.
+/// Definition of a metric, as CloudWatch and the documentation show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Definition {
-    /// Its name.
+    /// Name of the metric.
     pub name: &'static str,
-    /// The unit of its values.
+    /// Unit of the values.
     pub unit: Unit,
-    /// What it says.
+    /// Meaning of the values.
     pub meaning: &'static str,
 }
 
@@ -42,7 +42,7 @@ macro_rules! metrics {
     ($($constant:ident = $name:literal, $unit:ident, $meaning:literal;)*) => {
         $(#[doc = $meaning] pub const $constant: &str = $name;)*
 
-        /// The table of metrics.
+        /// All metrics, in the order of the documentation.
         pub const ALL: &[Definition] = &[
             $(Definition { name: $name, unit: Unit::$unit, meaning: $meaning },)*
         ];
@@ -50,42 +50,42 @@ macro_rules! metrics {
 }
 
 metrics! {
-    INFERENCES = "Inferences", Count, "requests that the model answered";
-    INFERENCE_LATENCY = "InferenceLatency", Milliseconds, "from a request's last byte to its answer, waiting included";
-    INFERENCE_ERRORS = "InferenceErrors", Count, "requests that failed inside: no model, a failed run, a deadline";
-    VALIDATION_ERRORS = "ValidationErrors", Count, "requests that were refused because of what they said";
-    STALE_ANSWERS = "StaleAnswers", Count, "requests answered although the last good check was longer ago than `MODEL_MAX_STALENESS`";
-    QUEUE_FULL = "QueueFull", Count, "requests that were refused because as many waited as `MODEL_QUEUE` allows";
-    QUEUE_TIME = "QueueTime", Milliseconds, "how long a request waited for its turn";
-    BATCH_SIZE = "BatchSize", Count, "requests that one run answered, where `MODEL_BATCH_MAX` is set";
-    INIT_TIME = "InitTime", Milliseconds, "from the sidecar's start until all models are active, freezes not counted; also where Init ended before";
-    INIT_BUDGET_EXCEEDED = "InitBudgetExceeded", Count, "starts where `MODEL_INIT_BUDGET` ended Init before all models were active";
-    INIT_FAILURES = "InitFailures", Count, "starts where a model could not be loaded in Init";
-    INIT_REGISTER_TIME = "InitRegisterTime", Milliseconds, "of that, registering with the platform";
-    INIT_CONFIGURE_TIME = "InitConfigureTime", Milliseconds, "of that, reading the configuration";
-    INIT_BUILD_TIME = "InitBuildTime", Milliseconds, "of that, opening sockets, cache and clients";
-    ONNXRUNTIME_OPEN_TIME = "OnnxRuntimeOpenTime", Milliseconds, "opening ONNX Runtime, beside all else";
-    MODEL_CACHE_TIME = "ModelCacheTime", Milliseconds, "looking into the cache at a start, beside the question to the source";
-    MODEL_ASK_TIME = "ModelAskTime", Milliseconds, "from a start's question to the source until its answer";
-    MODEL_FETCH_TIME = "ModelFetchTime", Milliseconds, "duration of the fetch of a version's files, freezes not counted";
+    INFERENCES = "Inferences", Count, "requests that a model answered";
+    INFERENCE_LATENCY = "InferenceLatency", Milliseconds, "time from the last byte of a request to its response, queueing included";
+    INFERENCE_ERRORS = "InferenceErrors", Count, "requests that failed on the server side: no model, a failed run, or a deadline that passed";
+    VALIDATION_ERRORS = "ValidationErrors", Count, "requests rejected as invalid";
+    STALE_ANSWERS = "StaleAnswers", Count, "requests answered although the last successful version check was older than `MODEL_MAX_STALENESS`";
+    QUEUE_FULL = "QueueFull", Count, "requests rejected because the queue was full (`MODEL_QUEUE`)";
+    QUEUE_TIME = "QueueTime", Milliseconds, "time that a request waited in the queue";
+    BATCH_SIZE = "BatchSize", Count, "requests combined in one run, if `MODEL_BATCH_MAX` is set";
+    INIT_TIME = "InitTime", Milliseconds, "time from the start of the sidecar until all models are active, freezes excluded; recorded also if Init ended earlier";
+    INIT_BUDGET_EXCEEDED = "InitBudgetExceeded", Count, "starts in which `MODEL_INIT_BUDGET` ended Init before all models were active";
+    INIT_FAILURES = "InitFailures", Count, "starts in which a model could not be loaded during Init";
+    INIT_REGISTER_TIME = "InitRegisterTime", Milliseconds, "part of Init: registration with the platform";
+    INIT_CONFIGURE_TIME = "InitConfigureTime", Milliseconds, "part of Init: reading the configuration";
+    INIT_BUILD_TIME = "InitBuildTime", Milliseconds, "part of Init: opening sockets, cache and clients";
+    ONNXRUNTIME_OPEN_TIME = "OnnxRuntimeOpenTime", Milliseconds, "part of Init: opening ONNX Runtime, in parallel with other work";
+    MODEL_CACHE_TIME = "ModelCacheTime", Milliseconds, "part of Init: looking up a model in the cache, in parallel with the first version check";
+    MODEL_ASK_TIME = "ModelAskTime", Milliseconds, "part of Init: first version check, from the request to the response of the source";
+    MODEL_FETCH_TIME = "ModelFetchTime", Milliseconds, "duration of the fetch of a version's files, freezes excluded";
     MODEL_FETCH_BYTES = "ModelFetchBytes", Bytes, "bytes of models transferred";
-    MODEL_LOAD_TIME = "ModelLoadTime", Milliseconds, "duration of the load of a model by ONNX Runtime, freezes not counted";
-    MODEL_WARM_UP_TIME = "ModelWarmUpTime", Milliseconds, "how long the runs of a version's golden examples took before it answers, of which the first warms it up";
+    MODEL_LOAD_TIME = "ModelLoadTime", Milliseconds, "duration of the load of a model by ONNX Runtime, freezes excluded";
+    MODEL_WARM_UP_TIME = "ModelWarmUpTime", Milliseconds, "duration of the golden examples of a version before it becomes active; the first one is the warm-up";
     MODEL_RELOADS = "ModelReloads", Count, "swaps to another version of a model";
     MODEL_RELOAD_FAILURES = "ModelReloadFailures", Count, "new versions that could not be fetched or loaded";
-    MODEL_WITHDRAWALS = "ModelWithdrawals", Count, "rollbacks to the previous version because runs failed inside";
-    MODEL_CHECK_FAILURES = "ModelCheckFailures", Count, "checks for a new version that got no answer";
-    MODEL_AGE = "ModelAge", Seconds, "how long ago the source last said which version is the newest";
+    MODEL_WITHDRAWALS = "ModelWithdrawals", Count, "rollbacks to the previous version because runs failed";
+    MODEL_CHECK_FAILURES = "ModelCheckFailures", Count, "version checks that failed";
+    MODEL_AGE = "ModelAge", Seconds, "time since the last successful version check";
     MODEL_CACHE_HITS = "ModelCacheHits", Count, "starts that found the model's file in the cache";
     COLD_STARTS = "ColdStarts", Count, "starts of the sidecar";
-    METRICS_DROPPED = "MetricsDropped", Count, "metric data that were dropped: too old or out of range for CloudWatch, rejected by it as invalid, or too many while it could not be reached";
+    METRICS_DROPPED = "MetricsDropped", Count, "data dropped because CloudWatch rejected them, because they were too old or out of range, or because too many were undelivered";
     SIDECAR_MEMORY = "SidecarMemory", Bytes, "resident memory of the sidecar";
 }
 
-/// The label that names the model an observation is about.
+/// Label of the model that an observation is about.
 pub const MODEL_LABEL: &str = "ModelName";
 
-/// The definition of a metric; `None` for a name that is not in the table.
+/// Returns the definition of a metric; `None` for a name that is not in the table.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Definition> {
     ALL.iter().find(|metric| metric.name == name)

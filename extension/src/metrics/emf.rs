@@ -1,12 +1,12 @@
 //! Embedded Metric Format: lines in the log that CloudWatch turns into metrics.
 //!
-//! No permission and no call. A line has one timestamp and one set of dimensions, at most 100 metrics, and at
-//! most 100 values for each; more go into further lines.
+//! The format needs no permission and no API call. A line has one timestamp, one set of dimensions, and at most 100 metrics
+//! with at most 100 values each; further data go into further lines.
 //! Source: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
 //!
-//! The format's arrays have no counts: a value is repeated as often as it was observed. A metric of more than
-//! [`MAX_REPEATED`] observations a minute is written as AWS's exporter of OpenTelemetry metrics writes a histogram, an
-//! object with `Values`, `Counts`, `Max`, `Min`, `Count` and `Sum`, so that a busy hour does not become megabytes of log.
+//! Arrays in this format have no counts, so a value is repeated for each observation. A metric with more than
+//! [`MAX_REPEATED`] observations in a minute is written in the way AWS's exporter of OpenTelemetry metrics writes a
+//! histogram: an object with `Values`, `Counts`, `Max`, `Min`, `Count` and `Sum`. The log stays small under high load.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -16,27 +16,28 @@ use aws_smithy_types::date_time::Format;
 use futures_core::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Datum, Delivery, Sink};
+use super::recorder::Datum;
+use super::sink::{Delivery, Sink};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 
 /// Maximum number of metrics in a line.
 const MAX_METRICS: usize = 100;
 /// Maximum number of values of a metric in a line.
 const MAX_VALUES: usize = 100;
-/// Maximum number of observations that are written one by one.
+/// Maximum number of observations that are written individually.
 const MAX_REPEATED: f64 = 1_000.0;
 
-/// Writes metrics to standard output.
+/// Sink that writes metrics to standard output.
 #[derive(Clone, Debug)]
 pub struct EmfSink {
     namespace: String,
     function: Option<String>,
-    /// With JSON logs, Lambda drops lines below the function's log level: a metric is of that very level.
+    /// Log level of the function, which every line has: with JSON logs, Lambda drops lines below that level.
     level: String,
 }
 
 impl EmfSink {
-    /// A sink for this namespace; `function` is a dimension of every metric, `level` the function's log level.
+    /// Creates a sink for `namespace`. `function` is a dimension of every metric; `level` is the function's log level.
     #[must_use]
     pub fn new(namespace: String, function: Option<String>, level: &str) -> Self {
         Self {
@@ -46,19 +47,19 @@ impl EmfSink {
         }
     }
 
-    /// Writes all of `data`.
+    /// Writes `data`.
     pub fn write(&self, data: &[Datum]) {
         let mut text = String::new();
         for line in self.lines(data, SystemClock.now()) {
             text.push_str(&line.to_string());
             text.push('\n');
         }
-        // In one piece, so that no other line of the log comes in between. There is nobody to tell of a failure.
+        // One write, so that no other line of the log interleaves. A failure cannot be reported anywhere.
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
     }
 
     fn lines(&self, data: &[Datum], written_at: Timestamp) -> Vec<Value> {
-        let mut groups: BTreeMap<(u64, Option<&str>), Vec<Part<'_>>> = BTreeMap::new();
+        let mut groups: BTreeMap<(u64, Option<&str>), Vec<LinePart<'_>>> = BTreeMap::new();
         for datum in data {
             let group = groups
                 .entry((datum.minute.0, datum.model.as_deref()))
@@ -80,11 +81,11 @@ impl EmfSink {
         &self,
         minute: u64,
         model: Option<&str>,
-        metrics: &[Part<'_>],
+        metrics: &[LinePart<'_>],
         written_at: Timestamp,
     ) -> Value {
         let mut dimensions = Vec::new();
-        // Without a valid time Lambda gives a JSON line the level INFO, whatever its `level` says.
+        // Without a valid time, Lambda treats a JSON line as INFO, whatever its `level` is.
         let mut line = json!({ "timestamp": rfc_3339(written_at), "level": self.level });
         for (name, value) in [
             ("FunctionName", self.function.as_deref()),
@@ -113,9 +114,9 @@ impl EmfSink {
 }
 
 /// Values of a metric that fit in one line.
-type Part<'a> = (&'a Datum, Value);
+type LinePart<'a> = (&'a Datum, Value);
 
-/// The values of a datum, in parts that fit in a line each.
+/// Splits the values of a datum into parts that fit in a line.
 fn parts(datum: &Datum) -> impl Iterator<Item = Value> {
     let observations: f64 = datum.values.iter().map(|(_, count)| count).sum();
     if observations > MAX_REPEATED {
@@ -131,7 +132,7 @@ fn parts(datum: &Datum) -> impl Iterator<Item = Value> {
     arrays.collect::<Vec<_>>().into_iter()
 }
 
-/// Values with their counts as AWS's exporter writes them.
+/// Formats values with their counts in the way of AWS's exporter.
 fn histogram(values: &[(f64, f64)]) -> Value {
     let only_values = || values.iter().map(|(value, _)| *value);
     json!({
@@ -144,15 +145,15 @@ fn histogram(values: &[(f64, f64)]) -> Value {
     })
 }
 
-/// A time as RFC 3339 writes it, in UTC.
+/// Formats a time according to RFC 3339, in UTC.
 fn rfc_3339(time: Timestamp) -> Option<String> {
     let time = DateTime::from_millis(i64::try_from(time.0).ok()?);
     time.fmt(Format::DateTime).ok()
 }
 
-/// Splits off what fits in one line: each metric once.
-fn one_line(metrics: Vec<Part<'_>>) -> (Vec<Part<'_>>, Vec<Part<'_>>) {
-    let (mut now, mut later): (Vec<Part<'_>>, Vec<Part<'_>>) = (Vec::new(), Vec::new());
+/// Splits off the metrics of one line, which holds each metric once.
+fn one_line(metrics: Vec<LinePart<'_>>) -> (Vec<LinePart<'_>>, Vec<LinePart<'_>>) {
+    let (mut now, mut later): (Vec<LinePart<'_>>, Vec<LinePart<'_>>) = (Vec::new(), Vec::new());
     for metric in metrics {
         let fits =
             now.len() < MAX_METRICS && now.iter().all(|(datum, _)| datum.metric != metric.0.metric);
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_as_the_specification_says() {
+    fn line_follows_the_specification() {
         let sink = EmfSink::new("ModelSidecar".to_owned(), Some("f".to_owned()), "WARN");
         let data = [
             datum("InferenceLatency", vec![(1.5, 2.0), (3.0, 1.0)]),
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_observations_stay_a_few_kilobytes_with_their_counts() {
+    fn a_million_observations_take_a_few_kilobytes_and_keep_their_counts() {
         let sink = EmfSink::new("N".to_owned(), None, "INFO");
         let values = (0u32..250).map(|value| (f64::from(value), 4_000.0));
         let lines = sink.lines(&[datum("InferenceLatency", values.collect())], WRITTEN_AT);

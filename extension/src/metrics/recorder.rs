@@ -1,4 +1,4 @@
-//! The recorder behind the `metrics` facade.
+//! Recorder behind the `metrics` facade.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,20 +11,20 @@ use metrics::{
 use super::defs::{self, Definition, MODEL_LABEL};
 use crate::clock::{Clock, Timestamp};
 
-/// The values of one metric that were observed in one minute.
+/// Values of one metric in one minute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Datum {
-    /// The metric.
+    /// Definition of the metric.
     pub metric: &'static Definition,
-    /// The model it is about, if it is about one.
+    /// Model of the observation; `None` if the metric is not about a model.
     pub model: Option<String>,
-    /// The start of the minute.
+    /// Start of the minute.
     pub minute: Timestamp,
-    /// Each distinct value and how often it was observed.
+    /// Distinct values, each with its number of observations.
     pub values: Vec<(f64, f64)>,
 }
 
-/// Keeps what is observed until it is drained. Clones share what they keep.
+/// Store of observations until they are drained. Clones share the store.
 #[derive(Clone)]
 pub struct Recorder {
     clock: Arc<dyn Clock>,
@@ -32,7 +32,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// An empty recorder, whose minutes are those of `clock`.
+    /// Creates an empty recorder, which takes the minutes from `clock`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl Recorder {
         }
     }
 
-    /// Takes out everything that was observed since the last time.
+    /// Returns and removes all observations.
     #[must_use]
     pub fn drain(&self) -> Vec<Datum> {
         let mut data = Vec::new();
@@ -62,7 +62,7 @@ impl Recorder {
         data
     }
 
-    /// The series of a metric and model; `None` for a name that is not in the table of metrics, which is recorded nowhere.
+    /// Returns the series of a metric and model; `None` for a name that is not in the table of metrics.
     fn series(&self, key: &Key) -> Option<Arc<Series>> {
         let mut all = lock(&self.series);
         if let Some(series) = all.get(key) {
@@ -100,25 +100,25 @@ impl metrics::Recorder for Recorder {
     }
 }
 
-/// One metric of one model, minute by minute.
+/// Observations of one metric of one model, by minute.
 struct Series {
     metric: &'static Definition,
     clock: Arc<dyn Clock>,
-    minutes: Mutex<BTreeMap<Timestamp, Bucket>>,
+    minutes: Mutex<BTreeMap<Timestamp, MinuteValues>>,
 }
 
 #[derive(Debug)]
-enum Bucket {
+enum MinuteValues {
     Sum(f64),
     Last(f64),
     Distribution(HashMap<u64, f64>),
 }
 
-impl Bucket {
+impl MinuteValues {
     fn values(self) -> Vec<(f64, f64)> {
         match self {
-            Bucket::Sum(value) | Bucket::Last(value) => vec![(value, 1.0)],
-            Bucket::Distribution(counts) => {
+            MinuteValues::Sum(value) | MinuteValues::Last(value) => vec![(value, 1.0)],
+            MinuteValues::Distribution(counts) => {
                 let mut values: Vec<(f64, f64)> = counts
                     .into_iter()
                     .map(|(bits, count)| (f64::from_bits(bits), count))
@@ -131,8 +131,8 @@ impl Bucket {
 }
 
 impl Series {
-    /// Adds to the bucket of this minute, which is made by `empty` where there is none yet.
-    fn observe(&self, empty: impl FnOnce() -> Bucket, add: impl FnOnce(&mut Bucket)) {
+    /// Adds to the bucket of this minute, which `empty` creates if needed.
+    fn observe(&self, empty: impl FnOnce() -> MinuteValues, add: impl FnOnce(&mut MinuteValues)) {
         let minute = self.clock.now().minute();
         add(lock(&self.minutes).entry(minute).or_insert_with(empty));
     }
@@ -145,9 +145,9 @@ impl CounterFn for Series {
     )]
     fn increment(&self, value: u64) {
         let value = value as f64;
-        let empty = || Bucket::Sum(0.0);
+        let empty = || MinuteValues::Sum(0.0);
         self.observe(empty, |bucket| {
-            if let Bucket::Sum(sum) = bucket {
+            if let MinuteValues::Sum(sum) = bucket {
                 *sum += value;
             }
         });
@@ -160,9 +160,9 @@ impl CounterFn for Series {
 
 impl GaugeFn for Series {
     fn increment(&self, value: f64) {
-        let empty = || Bucket::Last(0.0);
+        let empty = || MinuteValues::Last(0.0);
         self.observe(empty, |bucket| {
-            if let Bucket::Last(last) = bucket {
+            if let MinuteValues::Last(last) = bucket {
                 *last += value;
             }
         });
@@ -174,8 +174,8 @@ impl GaugeFn for Series {
 
     fn set(&self, value: f64) {
         self.observe(
-            || Bucket::Last(value),
-            |bucket| *bucket = Bucket::Last(value),
+            || MinuteValues::Last(value),
+            |bucket| *bucket = MinuteValues::Last(value),
         );
     }
 }
@@ -186,16 +186,16 @@ impl HistogramFn for Series {
             return;
         }
         let bits = three_digits(value).to_bits();
-        let empty = || Bucket::Distribution(HashMap::new());
+        let empty = || MinuteValues::Distribution(HashMap::new());
         self.observe(empty, |bucket| {
-            if let Bucket::Distribution(counts) = bucket {
+            if let MinuteValues::Distribution(counts) = bucket {
                 *counts.entry(bits).or_default() += 1.0;
             }
         });
     }
 }
 
-/// `value` to three significant digits, so that a minute holds few distinct values; the error is at most 0.5 %.
+/// Rounds to three significant digits, so that a minute holds few distinct values; the error is at most 0.5 %.
 fn three_digits(value: f64) -> f64 {
     if value == 0.0 {
         return 0.0;
@@ -220,7 +220,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Datum {
-    /// The memory that the datum takes, in bytes.
+    /// Returns the memory that the datum occupies, in bytes.
     #[must_use]
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>()
@@ -236,25 +236,25 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Hand(AtomicU64);
+    struct ManualClock(AtomicU64);
 
-    impl Clock for Hand {
+    impl Clock for ManualClock {
         fn now(&self) -> Timestamp {
             Timestamp(self.0.load(Ordering::Relaxed))
         }
     }
 
     #[test]
-    fn an_observation_lands_in_the_minute_in_which_it_was_made() {
-        let clock = Arc::new(Hand::default());
-        let recorder = Recorder::new(Arc::<Hand>::clone(&clock));
+    fn an_observation_counts_in_the_minute_in_which_it_was_made() {
+        let clock = Arc::new(ManualClock::default());
+        let recorder = Recorder::new(Arc::<ManualClock>::clone(&clock));
         metrics::with_local_recorder(&recorder, || {
             for ms in [59_000, 59_999, 60_000] {
                 clock.0.store(ms, Ordering::Relaxed);
                 metrics::counter!("Inferences", MODEL_LABEL => "wine").increment(1);
             }
         });
-        // Drained an hour later, in another minute altogether.
+        // Drained an hour later.
         clock.0.store(3_600_000, Ordering::Relaxed);
         let data = recorder.drain();
         let minutes: Vec<_> = data
@@ -267,8 +267,8 @@ mod tests {
     }
 
     #[test]
-    fn a_distribution_keeps_its_values_and_how_often_they_came() {
-        let recorder = Recorder::new(Arc::new(Hand::default()));
+    fn a_distribution_keeps_its_values_and_their_counts() {
+        let recorder = Recorder::new(Arc::new(ManualClock::default()));
         metrics::with_local_recorder(&recorder, || {
             let latency = metrics::histogram!("InferenceLatency");
             for value in [0.123_44, 0.123_46, 12.0, f64::NAN, 0.0, 123_456.0] {
@@ -282,8 +282,8 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_in_the_table_is_recorded_nowhere() {
-        let recorder = Recorder::new(Arc::new(Hand::default()));
+    fn an_unknown_name_is_not_recorded() {
+        let recorder = Recorder::new(Arc::new(ManualClock::default()));
         metrics::with_local_recorder(&recorder, || {
             metrics::counter!("SomethingElse").increment(1);
             metrics::gauge!("SomethingElse").set(1.0);
@@ -293,8 +293,8 @@ mod tests {
     }
 
     #[test]
-    fn a_gauge_says_what_was_last() {
-        let recorder = Recorder::new(Arc::new(Hand::default()));
+    fn a_gauge_keeps_its_last_value() {
+        let recorder = Recorder::new(Arc::new(ManualClock::default()));
         metrics::with_local_recorder(&recorder, || {
             metrics::gauge!("ModelAge").set(3.0);
             metrics::gauge!("ModelAge").set(5.0);

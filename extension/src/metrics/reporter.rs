@@ -1,56 +1,21 @@
 //! Delivery of observations to a sink.
 //!
-//! While the sink cannot take them, data are kept, up to a bound in bytes. After [`FAILURES_BEFORE_LOG`] failures in a
-//! row they go to the log in Embedded Metric Format instead, which CloudWatch reads as well. A datum that is invalid is
-//! dropped and counted; it never holds up the others.
+//! Undelivered data are kept, up to a limit in bytes. After [`FAILURES_BEFORE_LOG`] failures in a row, data are written to
+//! the log in Embedded Metric Format instead, which CloudWatch reads as well. An invalid datum is dropped and counted, and
+//! never blocks the delivery of other data.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use futures_core::future::BoxFuture;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
+use super::defs;
+use super::emf::EmfSink;
+use super::recorder::{Datum, Recorder};
+use super::sink::Sink;
 use super::validation::validate;
-use super::{Datum, EmfSink, Recorder, defs};
 use crate::clock::Clock;
-
-/// A destination of metrics.
-pub trait Sink: Send + Sync {
-    /// Delivers `data` in their order, as far as the destination takes them.
-    fn send<'a>(&'a self, data: &'a [Datum]) -> BoxFuture<'a, Delivery>;
-}
-
-/// Result of a delivery.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Delivery {
-    /// Number of data from the front that need no further attempt: delivered, or rejected as invalid.
-    pub settled: usize,
-    /// Data among them that were rejected as invalid.
-    pub rejected: Vec<Rejection>,
-    /// Reason why the data after them were not delivered.
-    pub problem: Option<String>,
-}
-
-impl Delivery {
-    /// A delivery of `data` in full.
-    #[must_use]
-    pub fn of_all(data: &[Datum]) -> Self {
-        Self {
-            settled: data.len(),
-            ..Self::default()
-        }
-    }
-}
-
-/// A datum that the destination rejected as invalid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// Name of its metric.
-    pub metric: &'static str,
-    /// Reason that the destination gave.
-    pub reason: String,
-}
 
 /// Data that could not be delivered.
 #[derive(Debug, thiserror::Error)]
@@ -59,41 +24,32 @@ pub struct Undelivered {
     reason: String,
 }
 
-/// The sink that drops everything.
-#[derive(Clone, Copy, Debug)]
-pub struct NoSink;
-
-impl Sink for NoSink {
-    fn send<'a>(&'a self, data: &'a [Datum]) -> BoxFuture<'a, Delivery> {
-        Box::pin(async { Delivery::of_all(data) })
-    }
-}
-
-/// Maximum memory of data that are kept while the sink is away: hours of minutes of a busy model.
+/// Maximum memory of undelivered data: several hours of a busy model.
 const MAX_KEPT_BYTES: usize = 1024 * 1024;
-/// Failures in a row after which data go to the log.
+/// Failures in a row after which data are written to the log.
 const FAILURES_BEFORE_LOG: u32 = 5;
 
-/// Takes observations from the recorder to the sink.
+/// Deliverer of observations from the recorder to a sink.
 pub struct Reporter {
     recorder: Recorder,
     clock: Arc<dyn Clock>,
     sink: Arc<dyn Sink>,
     log: EmfSink,
-    state: Mutex<State>,
+    state: Mutex<ReporterState>,
     failures: AtomicU32,
 }
 
 #[derive(Default)]
-struct State {
+struct ReporterState {
     undelivered: Vec<Datum>,
-    /// Messages that are logged once: data were dropped, data go to the log.
-    has_told_of_dropped: bool,
-    goes_to_log: bool,
+    /// `true` after the warning about dropped data, which is logged once.
+    has_warned_of_dropped: bool,
+    /// `true` while data are written to the log.
+    is_logging: bool,
 }
 
 impl Reporter {
-    /// A reporter to `sink`; data that `sink` cannot take for long, or at the end, are written to the log by `log`.
+    /// Creates a reporter to `sink`. `log` writes the data that `sink` has not taken after several failures or at the end.
     #[must_use]
     pub fn new(
         recorder: Recorder,
@@ -111,8 +67,8 @@ impl Reporter {
         }
     }
 
-    /// Sends everything observed so far; what cannot be delivered is kept for the next time. Cancelled in the
-    /// middle, a flush loses nothing, but may deliver data twice.
+    /// Delivers everything observed so far, and keeps undelivered data for the next flush. A cancelled flush loses nothing,
+    /// but may deliver data twice.
     pub async fn flush(&self) -> Result<(), Undelivered> {
         let mut state = self.state.lock().await;
         state.collect(&self.recorder, &*self.clock);
@@ -127,8 +83,8 @@ impl Reporter {
         }
         let Some(reason) = delivery.problem else {
             self.failures.store(0, Ordering::Relaxed);
-            if std::mem::take(&mut state.goes_to_log) {
-                info!("metrics are delivered again");
+            if std::mem::take(&mut state.is_logging) {
+                info!("metrics can be delivered again");
             }
             return Ok(());
         };
@@ -137,7 +93,7 @@ impl Reporter {
         if failures < FAILURES_BEFORE_LOG {
             return Err(Undelivered { reason });
         }
-        if !std::mem::replace(&mut state.goes_to_log, true) {
+        if !std::mem::replace(&mut state.is_logging, true) {
             warn!(
                 failures,
                 "metrics go to the log until they can be delivered again: {reason}"
@@ -147,7 +103,7 @@ impl Reporter {
         Ok(())
     }
 
-    /// Number of flushes in a row that failed.
+    /// Returns the number of flushes that failed in a row.
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.failures.load(Ordering::Relaxed)
@@ -160,7 +116,7 @@ impl Reporter {
         drop(self.recorder.drain());
     }
 
-    /// Writes all that is still undelivered to the log, for CloudWatch to read there.
+    /// Writes all undelivered data to the log, where CloudWatch reads them.
     pub async fn write_rest_to_log(&self) {
         let mut state = self.state.lock().await;
         state.collect(&self.recorder, &*self.clock);
@@ -168,8 +124,8 @@ impl Reporter {
     }
 }
 
-impl State {
-    /// Takes what was observed; invalid data and, beyond the bound, the oldest are dropped.
+impl ReporterState {
+    /// Takes new observations; drops invalid data and, beyond the limit, the oldest.
     fn collect(&mut self, recorder: &Recorder, clock: &dyn Clock) {
         self.undelivered.extend(recorder.drain());
         let now = clock.now();
@@ -200,10 +156,10 @@ impl State {
     /// Counts a datum that is dropped; the first one is logged.
     fn drop_one(&mut self, metric: &'static str, reason: &str) {
         metrics::counter!(defs::METRICS_DROPPED).increment(1);
-        if !std::mem::replace(&mut self.has_told_of_dropped, true) {
+        if !std::mem::replace(&mut self.has_warned_of_dropped, true) {
             warn!(
                 metric,
-                "a datum of this metric was dropped, and further ones are only counted in {}: {reason}",
+                "dropped a datum of this metric; further ones are only counted in {}: {reason}",
                 defs::METRICS_DROPPED
             );
         }

@@ -4,17 +4,17 @@
 
 use std::time::Duration;
 
-use super::Datum;
+use super::recorder::Datum;
 use crate::clock::Timestamp;
 
-/// Maximum age of a datum: two weeks, less the time that a delivery may take.
+/// Maximum age of a datum: two weeks, minus the time of a delivery.
 const MAX_AGE: Duration = Duration::from_secs((14 * 24 - 1) * 3600);
-/// Maximum distance of a datum into the future. A clock that was set back leaves such data.
+/// Maximum distance of a datum into the future, which a clock that is set back leads to.
 const MAX_AHEAD: Duration = Duration::from_secs(2 * 3600 - 60);
-/// Maximum exponent of a value's magnitude, to the base of 2.
+/// Maximum exponent of a value, to the base of 2.
 const MAX_EXPONENT: i32 = 360;
 
-/// Removes values that CloudWatch cannot take; returns the reason where no value remains or the datum's time is wrong.
+/// Removes values that CloudWatch rejects. The error is the reason why the datum must be dropped.
 pub(super) fn validate(datum: &mut Datum, now: Timestamp) -> Result<(), &'static str> {
     if now.since(datum.minute) > MAX_AGE {
         return Err("older than two weeks");
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datum_of_two_weeks_ago_or_of_hours_ahead_is_invalid() {
+    fn a_datum_from_two_weeks_ago_or_hours_ahead_is_invalid() {
         let hour = 3_600_000;
         for (minute, is_valid) in [
             (NOW.0, true),
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn values_outside_the_range_go_and_the_others_stay() {
+    fn values_outside_the_range_are_removed() {
         let values = vec![
             (f64::NAN, 1.0),
             (1.5, 2.0),

@@ -422,7 +422,7 @@ impl Gatherer<'_> {
             has_no_others(&self.source(model)?.uri(), description.as_ref())?;
         }
         let others = external(description.as_ref());
-        let others: Vec<FilePath> = others.map(|path| model.beside(path)).collect();
+        let others: Vec<FilePath> = others.map(|path| model.sibling(path)).collect();
         let parts = shared_out(parts, others.len());
         let take = |path| {
             let answer = answers.remove(&path);

@@ -19,7 +19,8 @@ use crate::cache::{CachedFile, FileRecord, Journal, ManifestMetadata, ModelRecor
 use crate::fetch::PartLimits;
 use crate::ids::{Digest, ETag, Expected, FilePath, Identity, VersionName};
 use crate::manifest::{
-    Chosen, MAX_BYTES, Manifest, Named, PublishedFile, PublishedVersion, VersionLabels, Why,
+    MAX_BYTES, Manifest, NamedVersion, PublishedFile, PublishedVersion, Selection, SelectionReason,
+    VersionLabels,
 };
 use crate::onnx::Description;
 use crate::source::Object;
@@ -48,13 +49,13 @@ impl Gatherer<'_> {
         }
         *labels = Some(manifest.labels().clone());
         let chosen = self.choose(&manifest)?;
-        let (name, why) = (chosen.version.0, chosen.why);
+        let (name, why) = (chosen.version.0, chosen.reason);
         info!(model = %self.settings.name, %why, "the manifest's version {name} is to run here");
-        let owned = |(name, version): Named<'_>| (name.clone(), version.clone());
+        let owned = |(name, version): NamedVersion<'_>| (name.clone(), version.clone());
         let mut choices = vec![owned(chosen.version)];
-        let stand_ins: Vec<_> = chosen.stand_ins.into_iter().map(owned).collect();
+        let stand_ins: Vec<_> = chosen.fallbacks.into_iter().map(owned).collect();
         // Where the canary is refused, the current version is what all others run.
-        if why == Why::Canary {
+        if why == SelectionReason::Canary {
             choices.extend(stand_ins.first().cloned());
         }
         Ok(Offer {
@@ -64,9 +65,9 @@ impl Gatherer<'_> {
         })
     }
 
-    fn choose<'m>(&self, manifest: &'m Manifest) -> Result<Chosen<'m>, CheckError> {
+    fn choose<'m>(&self, manifest: &'m Manifest) -> Result<Selection<'m>, CheckError> {
         let (choice, model) = (&self.settings.choice, &self.settings.name);
-        let chosen = manifest.choose(choice, model, || self.shared.cache.rollout_position());
+        let chosen = manifest.select(choice, model, || self.shared.cache.rollout_position());
         chosen.map_err(|error| self.wrong_manifest(format!("{choice} cannot be run: {error}")))
     }
 
@@ -190,7 +191,7 @@ impl Gatherer<'_> {
         };
         let description = describe(model.path()).await?;
         for path in external(description.as_ref()) {
-            let referred = record.model.path.beside(path);
+            let referred = record.model.path.sibling(path);
             if record.files().all(|file| file.path.laid_out() != referred) {
                 return Err(self.wrong_manifest(format!(
                     "versions.{name}.files lacks {path}, to which the model's file refers"
@@ -207,7 +208,7 @@ fn promised(name: &VersionName, version: &PublishedVersion) -> ModelRecord {
     let mut others: Vec<&PublishedFile> = others.collect();
     others.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     let record = |file: &PublishedFile| FileRecord {
-        path: version.place(file),
+        path: version.path_of(file),
         // The manifest's word is what identifies the content; the source's is not asked for when the file is here.
         identity: Identity {
             etag: ETag(file.digest.to_string()),

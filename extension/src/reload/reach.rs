@@ -10,9 +10,10 @@ use super::CheckError;
 use super::gather::Gatherer;
 use super::memory::{Need, Weights, may_give_up};
 use crate::cache::{CachedFile, Journal, RejectedFile};
-use crate::config::{Choice, Form};
+use crate::config::Form;
 use crate::fetch::{self, Compression, FetchError, Fetched, PartLimits};
 use crate::ids::{Digest, Expected, FilePath, Identity};
+use crate::manifest::Choice;
 use crate::source::{NamedBy, Object, Opened, Source};
 
 /// What a source holds at a path.

@@ -5,8 +5,9 @@
 
 use super::CheckError;
 use super::gather::Gatherer;
-use crate::config::{Choice, Form};
+use crate::config::Form;
 use crate::ids::{FilePath, VersionName};
+use crate::manifest::Choice;
 
 /// What the folder of a version holds.
 const MODEL_FILE: &str = "model.onnx";

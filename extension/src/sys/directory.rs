@@ -1,4 +1,4 @@
-//! Directories of this user's own, in places where others may make some as well, such as `/tmp`.
+//! Private directories in shared places, such as `/tmp`.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io;
@@ -7,8 +7,8 @@ use std::os::unix::fs::{
 };
 use std::path::Path;
 
-/// Makes a directory that this user alone can read and write, and those above it as usual. One that is there already is
-/// taken if it is no link and belongs to this user or to root; others lose the right to write there.
+/// Creates a directory that only this user can access, and its parents. An existing directory is accepted if it is not a
+/// symbolic link and belongs to this user or root; write permission for other users is removed.
 pub fn make_private(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
@@ -20,7 +20,7 @@ pub fn make_private(path: &Path) -> io::Result<()> {
 }
 
 fn check(path: &Path) -> io::Result<()> {
-    let refused = |reason: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+    let denied = |reason: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
     let mut options = File::options();
     let options = options.read(true);
     let opened = options
@@ -28,7 +28,7 @@ fn check(path: &Path) -> io::Result<()> {
         .open(path);
     let directory = match opened {
         Err(_) if path.is_symlink() => {
-            return refused("it is a symbolic link, which is not followed".to_owned());
+            return denied("it is a symbolic link, which is not followed".to_owned());
         }
         opened => opened?,
     };
@@ -37,7 +37,7 @@ fn check(path: &Path) -> io::Result<()> {
     let user = unsafe { libc::geteuid() };
     let owner = metadata.uid();
     if owner != user && owner != 0 {
-        return refused(format!(
+        return denied(format!(
             "it belongs to user {owner}, and this process is user {user}"
         ));
     }
@@ -61,14 +61,14 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_made_for_this_user_alone() {
+    fn a_created_directory_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a/b");
         make_private(&path).unwrap();
         assert_eq!(mode(&path), 0o700);
         fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
         make_private(&path).unwrap();
-        assert_eq!(mode(&path), 0o755, "others may not write any more");
+        assert_eq!(mode(&path), 0o755, "other users cannot write any more");
     }
 
     #[test]
@@ -88,12 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_another_user_is_refused() {
+    fn a_directory_of_another_user_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cache");
         fs::create_dir(&path).unwrap();
         if chown(&path, Some(12_345), None).is_err() {
-            eprintln!("skipped: only root can give a directory away");
+            eprintln!("skipped: only root can change the owner");
             return;
         }
         let error = make_private(&path).unwrap_err().to_string();

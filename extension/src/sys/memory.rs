@@ -1,35 +1,34 @@
-//! How much memory is left.
+//! Free memory of the environment.
 //!
-//! Whoever sets a limit is asked: the machine (on Lambda the microVM), the control groups of this process, and the
-//! function's memory size, which is everyone's in the environment. The least of what they leave counts. Pages of files
-//! do not count as taken, as far as the system can take them back: what was read of a model's file stays in them until
-//! somebody needs the memory.
+//! Three limits apply: the machine (on Lambda the microVM), the control groups of this process, and the function's memory
+//! size, which all processes of the environment share. The smallest remainder counts. Reclaimable file pages count as free,
+//! because pages of a model's file stay in memory only until another process needs it.
 //!
-//! Nothing in a sandbox shows how Lambda counts, so what the memory size leaves is its own sum: the memory that belongs
-//! to no file, of every process that is to be seen, the function's and those of other extensions among them.
+//! The environment does not show how Lambda accounts memory. The remainder of the memory size is therefore computed from
+//! the anonymous memory of all visible processes, including the function and other extensions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Says how much memory is left. A seam: tests of what fits bring their own.
+/// Source of memory figures; tests implement fixed figures.
 pub trait MemoryProbe: Send + Sync {
-    /// Bytes that may still be taken before somebody is killed for it; `None` where nothing says.
+    /// Returns the bytes that can be allocated before a process is killed; `None` if that is unknown.
     fn free(&self) -> Option<u64>;
 
-    /// Bytes that this process has taken and the system cannot take back; `None` where nothing says.
+    /// Returns the bytes of this process that the system cannot reclaim; `None` if that is unknown.
     fn own(&self) -> Option<u64> {
         None
     }
 }
 
-/// The memory of this environment.
+/// Memory of this environment.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemMemory {
     size: Option<u64>,
 }
 
 impl SystemMemory {
-    /// The memory of an environment that may take `size` bytes in all, where that is known.
+    /// Creates a probe for an environment with a memory size of `size` bytes, if that is known.
     #[must_use]
     pub fn new(size: Option<u64>) -> Self {
         Self { size }
@@ -46,13 +45,13 @@ impl MemoryProbe for SystemMemory {
     }
 }
 
-/// What is left below a root that has `proc` and `sys`.
+/// Returns the free memory according to `proc` and `sys` below `root`.
 fn free(root: &Path, size: Option<u64>) -> Option<u64> {
     let machine = of_machine(root);
     let by_size = size.map(|size| {
         let mut taken = taken(root);
         if taken > size {
-            // Processes of no such environment are visible, as on a developer's machine: only this one's count.
+            // The visible processes do not share an environment, as on a developer's machine: only this process counts.
             taken = anonymous(&root.join("proc/self/status")).unwrap_or(taken);
         }
         size.saturating_sub(taken)
@@ -68,13 +67,13 @@ fn of_machine(root: &Path) -> Option<u64> {
     kilobytes(&root.join("proc/meminfo"), "MemAvailable:")
 }
 
-/// What each control group leaves in which this process is, directly or further up.
+/// Returns the free memory of each control group of this process and of their ancestors.
 fn of_groups(root: &Path) -> Vec<u64> {
     let own = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let mounts = root.join("sys/fs/cgroup");
     let mut left = Vec::new();
     for line in own.lines() {
-        // Its number, the controllers, and the group's path; version 2 names no controllers.
+        // Number, controllers and path of the group. Version 2 has no controllers.
         let mut fields = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else {
             continue;
@@ -90,7 +89,7 @@ fn of_groups(root: &Path) -> Vec<u64> {
     left
 }
 
-/// A group and those above it, up to the root of its tree. In a container that root may be the group itself.
+/// Returns a group and its ancestors, up to the root of the hierarchy. In a container, the root may be the group itself.
 fn up_to(mount: &Path, group: &str) -> impl Iterator<Item = PathBuf> {
     let path = mount.join(group.trim_start_matches('/'));
     let mount = mount.to_owned();
@@ -100,7 +99,7 @@ fn up_to(mount: &Path, group: &str) -> impl Iterator<Item = PathBuf> {
         .take_while(move |path| path.starts_with(&mount))
 }
 
-/// How a version of control groups calls its files, and the pages of files in them.
+/// Names of the files of a control group, and of the statistics on file pages, by version of control groups.
 struct Files {
     limit: &'static str,
     usage: &'static str,
@@ -119,7 +118,7 @@ const VERSION_2: Files = Files {
 };
 
 impl Files {
-    /// What a group leaves; `None` for one without a limit.
+    /// Returns the free memory of a group; `None` without a limit.
     fn left_in(&self, group: &Path) -> Option<u64> {
         let number = |file| -> Option<u64> {
             let text = fs::read_to_string(group.join(file)).ok()?;
@@ -137,7 +136,7 @@ impl Files {
     }
 }
 
-/// What all processes that are to be seen have taken and is no file's.
+/// Returns the anonymous memory of all visible processes.
 fn taken(root: &Path) -> u64 {
     let processes = fs::read_dir(root.join("proc"))
         .into_iter()
@@ -149,19 +148,19 @@ fn taken(root: &Path) -> u64 {
             .is_some_and(|name| name.parse::<u32>().is_ok())
     });
     let taken = processes.filter_map(|process| {
-        // One may end while it is looked at, and threads of the kernel have none.
+        // A process may end in between, and kernel threads have no memory.
         anonymous(&process.path().join("status"))
     });
     taken.sum()
 }
 
-/// The bytes of a process that belong to no file, from its `status`.
+/// Returns the anonymous memory of a process in bytes, from its `status`.
 fn anonymous(status: &Path) -> Option<u64> {
     let own = kilobytes(status, "RssAnon:")?;
     Some(own + kilobytes(status, "RssShmem:").unwrap_or_default())
 }
 
-/// The bytes in a line of `file` that gives kilobytes under `name`.
+/// Returns the value of the line `name` in bytes, from a file with values in kilobytes.
 fn kilobytes(file: &Path, name: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -175,10 +174,10 @@ mod tests {
 
     const MB: u64 = 1024 * 1024;
 
-    /// A machine with 900 MB available, and what a test puts on it.
-    struct Machine(tempfile::TempDir);
+    /// Simulated machine with 900 MB available.
+    struct FakeMachine(tempfile::TempDir);
 
-    impl Machine {
+    impl FakeMachine {
         fn new() -> Self {
             let machine = Self(tempfile::tempdir().unwrap());
             machine.has(
@@ -198,7 +197,7 @@ mod tests {
             free(self.0.path(), size_mb.map(|mb| mb * MB)).map(|bytes| bytes / MB)
         }
 
-        /// A group of version 1 in which so many MB are used.
+        /// Adds a group of version 1, with figures in MB.
         fn group_1(&self, path: &str, limit: u64, usage: u64, pages: u64) {
             let group = format!("sys/fs/cgroup/memory/{path}");
             self.has(
@@ -219,15 +218,15 @@ mod tests {
     }
 
     #[test]
-    fn without_limits_the_machine_says() {
-        let machine = Machine::new();
+    fn without_limits_the_machine_counts() {
+        let machine = FakeMachine::new();
         assert_eq!(machine.free_mb(None), Some(900));
         assert_eq!(free(Path::new("/nowhere"), None), None);
     }
 
     #[test]
-    fn the_memory_size_is_shared_by_all_processes_and_files_do_not_count() {
-        let machine = Machine::new();
+    fn all_processes_share_the_memory_size_and_file_pages_do_not_count() {
+        let machine = FakeMachine::new();
         let status =
             "VmRSS: 999999 kB\nRssAnon: 102400 kB\nRssFile: 409600 kB\nRssShmem: 10240 kB\n";
         machine.has("proc/7/status", status);
@@ -236,7 +235,7 @@ mod tests {
         machine.has("proc/sys/status", "RssAnon: 999999 kB\n");
         assert_eq!(machine.free_mb(Some(512)), Some(512 - 100 - 10 - 40));
         assert_eq!(machine.free_mb(Some(128)), Some(0));
-        // They are not all in an environment of 128 MB.
+        // The processes exceed 128 MB, so they do not share such an environment.
         machine.has("proc/self/status", "RssAnon: 40960 kB\n");
         assert_eq!(machine.free_mb(Some(128)), Some(88));
         assert_eq!(
@@ -247,8 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn the_narrowest_group_counts_whichever_it_is_without_its_pages_of_files() {
-        let machine = Machine::new();
+    fn the_tightest_group_counts_without_its_file_pages() {
+        let machine = FakeMachine::new();
         machine.has(
             "proc/self/cgroup",
             "5:cpu:/other\n4:memory,pids:/a/b\n0::/\n",
@@ -257,15 +256,15 @@ mod tests {
         assert_eq!(machine.free_mb(None), Some(300));
         machine.group_1("a", 250, 200, 100);
         assert_eq!(machine.free_mb(None), Some(150));
-        // In a container the path may be the host's, and only the root be there.
+        // In a container, the path may be that of the host, and only the root exists.
         machine.has("proc/self/cgroup", "4:memory:/docker/0123\n");
         machine.group_1("", 100, 40, 20);
         assert_eq!(machine.free_mb(None), Some(80));
     }
 
     #[test]
-    fn groups_of_version_2_are_read_as_well() {
-        let machine = Machine::new();
+    fn groups_of_version_2_are_read() {
+        let machine = FakeMachine::new();
         machine.has("proc/self/cgroup", "0::/app.slice/sidecar\n");
         let group = "sys/fs/cgroup/app.slice/sidecar";
         machine.has(&format!("{group}/memory.max"), "max\n");
@@ -281,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_says_something() {
+    fn this_machine_has_free_memory() {
         assert!(SystemMemory::new(None).free().is_some_and(|free| free > 0));
     }
 }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use model_sidecar::aws::Proxies;
 use model_sidecar::cache::Cache;
 use model_sidecar::clock::{Clock, SystemClock, Thaws};
+use model_sidecar::config::Environment;
 use model_sidecar::fetch::{self, Compression, FetchContext, FetchRequest, PartLimits};
 use model_sidecar::ids::FilePath;
 use model_sidecar::source::{ModelFolder as _, NamedBy, Opened, S3Folder};
@@ -34,8 +34,8 @@ fn main() -> Result<()> {
 
 async fn run(bucket: &str, key: &str, folder: &Path, parts: PartLimits) -> Result<()> {
     let (clock, thaws) = (Arc::new(SystemClock) as Arc<dyn Clock>, Thaws::default());
-    let aws =
-        model_sidecar::aws::load(Arc::clone(&clock), thaws.clone(), Proxies::default(), true).await;
+    let environment = Environment::of([("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")]);
+    let aws = model_sidecar::aws::load(&environment, &clock, &thaws).await;
     let key = FilePath::parse(key).map_err(anyhow::Error::msg)?;
     let source = S3Folder::new(&aws, true, bucket, "").file(&key, NamedBy::Configuration);
     let cache = Cache::open(folder)?;

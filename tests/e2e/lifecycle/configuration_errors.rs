@@ -45,7 +45,7 @@ async fn every_error_is_logged_and_the_invocation_fails() {
     let lambda = lambda(&s3).envs(wrong()).start().await.unwrap();
     let invocation = lambda.invoke(&features(1)).await.unwrap();
     assert!(invocation.function_error().is_some(), "{invocation:?}");
-    let line = lambda.wait_for("the configuration is wrong").await.unwrap();
+    let line = lambda.wait_for("invalid configuration").await.unwrap();
     assert_reports_every_error(&line);
     // The sidecar reported the error to the platform.
     lambda.wait_for("Extension.InitError").await.unwrap();
@@ -144,7 +144,7 @@ async fn missing_required_model_fails_init() {
     let lambda = lambda.start().await.unwrap();
     let invocation = lambda.invoke(&features(1)).await.unwrap();
     assert!(invocation.function_error().is_some(), "{invocation:?}");
-    let line = lambda.wait_for("MODEL_REQUIRED is true").await.unwrap();
+    let line = lambda.wait_for("MODEL_REQUIRED=true").await.unwrap();
     assert!(
         line.contains("there is no object wine/model.onnx"),
         "{line}"

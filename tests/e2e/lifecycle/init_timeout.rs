@@ -56,7 +56,7 @@ async fn init_budget_below_the_limit_prevents_a_timeout() {
     let (answer, ()) = tokio::join!(function.answer(&event), async {
         stopped.reached(1).await.unwrap();
         let log = function.log();
-        let over = "the models are not there yet, and MODEL_INIT_BUDGET is over";
+        let over = "MODEL_INIT_BUDGET has passed before all models are active";
         log.wait_for(over).await.unwrap();
         // The function has received the request, which waits for the model.
         log.wait_for("START RequestId").await.unwrap();
@@ -111,9 +111,9 @@ async fn init_after_a_required_model_was_missing_resumes_the_download() {
     assert_eq!(said["errorType"], "Extension.ModelRequired");
     let words = said["errorMessage"].as_str().unwrap();
     for part in [
-        "MODEL_REQUIRED is true",
+        "MODEL_REQUIRED=true",
         "model \"wine\" is still being loaded",
-        "MODEL_INIT_BUDGET (2000 ms) is over",
+        "MODEL_INIT_BUDGET (2000 ms) has passed",
     ] {
         assert!(words.contains(part), "{part}: {words}");
     }

@@ -80,7 +80,7 @@ async fn a_download_during_shutdown_starts_no_load() {
         transfer.open();
     });
     let log = log.text();
-    assert!(log.contains("metrics go to the log"), "{log}");
+    assert!(log.contains("writing them to the log"), "{log}");
     let markers = std::fs::read_dir(tmp.path().join("model-sidecar/loading")).unwrap();
     assert_eq!(markers.count(), 0, "{log}");
 }

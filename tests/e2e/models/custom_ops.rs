@@ -74,8 +74,11 @@ async fn an_invalid_library_is_an_error_at_the_start() {
 async fn a_missing_file_is_a_configuration_error() {
     let s3 = s3_with("wine-v1.onnx").await;
     for (value, words) in [
-        ("ops.so", "\"ops.so\" is none"),
-        ("/opt/no-such.so", "there is no file \"/opt/no-such.so\""),
+        ("ops.so", "\"ops.so\" is not absolute"),
+        (
+            "/opt/no-such.so",
+            "the file \"/opt/no-such.so\" does not exist",
+        ),
     ] {
         let alone = Alone::start(&s3, &[("MODEL_CUSTOM_OPS", value)]);
         assert_eq!(alone.process.wait().await.unwrap().code(), Some(64));

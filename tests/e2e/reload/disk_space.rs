@@ -190,7 +190,7 @@ async fn an_unwritable_cache_directory_is_replaced_by_the_default(clock: Clock) 
     for part in [
         "/opt/cache",
         "MODEL_CACHE_DIR must be a directory that this process can write",
-        "model files go to /tmp/model-sidecar meanwhile",
+        "using /tmp/model-sidecar instead",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }

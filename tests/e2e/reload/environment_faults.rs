@@ -239,7 +239,7 @@ async fn requests_wait_for_a_reload_that_exceeds_the_init_budget() {
     let (answer, ()) = tokio::join!(function.answer(&asked), async {
         arrived(&environment, HALF).await;
         let log = function.log();
-        let over = "the models are not there yet, and MODEL_INIT_BUDGET is over";
+        let over = "MODEL_INIT_BUDGET has passed before all models are active";
         log.wait_for(over).await.unwrap();
         gate.open();
     });

@@ -108,11 +108,11 @@ async fn a_missing_label_or_version_is_named() {
     for (variable, words) in [
         (
             ("MODEL_LABEL", "stable"),
-            "MODEL_LABEL=\"stable\" cannot be run: the manifest's version_labels",
+            "MODEL_LABEL=\"stable\" cannot be run: the manifest has no label \"stable\"",
         ),
         (
             ("MODEL_VERSION", "3"),
-            "MODEL_VERSION=\"3\" cannot be run: the manifest's versions",
+            "MODEL_VERSION=\"3\" cannot be run: the manifest has no version \"3\"",
         ),
     ] {
         let alone = Alone::start(&s3, &[URI, variable]);

@@ -197,7 +197,7 @@ async fn an_unreachable_proxy_is_named() {
     );
     let said = alone.process.wait_for("nothing is loaded").await.unwrap();
     assert!(
-        said.contains(&format!("the proxy http://{at}/ gave no connection")),
+        said.contains(&format!("cannot connect through the proxy http://{at}/")),
         "{said}"
     );
     assert!(!alone.process.log().text().contains("secret"));

@@ -47,7 +47,7 @@ async fn the_cause_is_reported_within_init() {
     for part in [
         "s3://models/wine/model.onnx",
         &format!("no connection to {host}"),
-        "is AWS_ENDPOINT_URL right, and does it answer there?",
+        "check AWS_ENDPOINT_URL, and that the endpoint is running",
     ] {
         assert!(log.contains(part), "{part}: {log}");
     }
@@ -69,7 +69,7 @@ async fn init_ends_with_its_budget_and_metrics_go_to_the_log() {
     log.wait_for("MODEL_INIT_BUDGET is over").await.unwrap();
     let log = function.shutdown().await.text();
     assert_eq!(log.matches("INIT_START").count(), 1, "{log}");
-    assert!(log.contains("metrics go to the log"), "{log}");
+    assert!(log.contains("writing them to the log"), "{log}");
     assert!(log.contains("\"ColdStarts\":[1"), "{log}");
 }
 

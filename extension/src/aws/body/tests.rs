@@ -1,4 +1,4 @@
-//! Bodies whose bytes come over a channel, frozen on both kinds of clock.
+//! Bodies whose bytes arrive over a channel, with freezes under both behaviours of the monotonic clock.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::Thaws;
 use crate::clock::wall::{Monotonic, Wall};
 
-/// What the far side sends.
+/// Body of the peer.
 struct Sent(mpsc::UnboundedReceiver<&'static str>);
 
 impl http_body::Body for Sent {
@@ -29,15 +29,15 @@ struct Transfer {
     wall: Arc<Wall>,
     thaws: Thaws,
     far_side: mpsc::UnboundedSender<&'static str>,
-    body: Body,
+    body: FreezeAwareBody,
 }
 
 impl Transfer {
     fn new() -> Self {
         let (wall, thaws) = (Wall::new(), Thaws::default());
         let (far_side, sent) = mpsc::unbounded_channel();
-        let pulse = Pulse::new(Arc::clone(&wall) as _, thaws.clone());
-        let body = Body::new(SdkBody::from_body_1_x(Sent(sent)), pulse);
+        let pulse = Pulse::without_pool(Arc::clone(&wall) as _, thaws.clone());
+        let body = FreezeAwareBody::new(SdkBody::from_body_1_x(Sent(sent)), pulse);
         Self {
             wall,
             thaws,
@@ -50,7 +50,7 @@ impl Transfer {
         self.far_side.send(bytes).unwrap();
     }
 
-    /// The next bytes, or how the body ended.
+    /// Returns the next bytes, or the end of the body.
     async fn next(&mut self) -> Result<String, String> {
         let frame = tokio::time::timeout(2 * HOUR, self.body.frame()).await;
         match frame.expect("the body waits for ever") {
@@ -60,7 +60,7 @@ impl Transfer {
         }
     }
 
-    /// A freeze while the next bytes are waited for; what came of it.
+    /// Freezes while waiting for the next bytes; returns as [`Self::next`].
     async fn next_across(&mut self, clock: Monotonic, time: Duration) -> Result<String, String> {
         let (wall, thaws) = (Arc::clone(&self.wall), self.thaws.clone());
         let freeze = async {
@@ -72,7 +72,7 @@ impl Transfer {
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);
-const FROZEN: &str = "the execution environment was frozen meanwhile";
+const FROZEN: &str = "the execution environment was frozen during the transfer";
 
 #[tokio::test(start_paused = true)]
 async fn a_body_whose_last_byte_is_old_ends_at_the_thaw() {
@@ -92,7 +92,7 @@ async fn a_body_whose_last_byte_is_old_ends_at_the_thaw() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_had_arrived_is_read_and_then_nothing_more_is_waited_for() {
+async fn bytes_that_arrived_before_the_thaw_are_read_before_the_body_ends() {
     for clock in Monotonic::BOTH {
         let mut transfer = Transfer::new();
         transfer.send("half");
@@ -103,7 +103,7 @@ async fn what_had_arrived_is_read_and_then_nothing_more_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_goes_on_after_a_short_freeze_is_read_to_its_end() {
+async fn a_body_that_continues_after_a_short_freeze_is_read_to_its_end() {
     for clock in Monotonic::BOTH {
         let mut transfer = Transfer::new();
         let far_side = transfer.far_side.clone();
@@ -118,7 +118,7 @@ async fn a_body_that_goes_on_after_a_short_freeze_is_read_to_its_end() {
             "{clock:?}"
         );
         rest.await.unwrap();
-        // Without another thaw the limit is longer: whoever reads has one of its own.
+        // Without another thaw the limit is longer, because readers have their own.
         let far_side = transfer.far_side.clone();
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(9)).await;
@@ -140,13 +140,13 @@ async fn a_body_that_is_silent_after_a_short_freeze_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_silent_ends_after_its_time_awake() {
+async fn a_silent_body_ends_after_its_time_awake() {
     let mut transfer = Transfer::new();
     transfer.send("half");
     assert_eq!(transfer.next().await.as_deref(), Ok("half"));
     let started = tokio::time::Instant::now();
     let end = transfer.next().await.unwrap_err();
-    assert!(end.contains("no byte of the answer within 15 s"), "{end}");
+    assert!(end.contains("no byte of the response within 15 s"), "{end}");
     let took = started.elapsed();
     assert!(
         took <= STALL && took + Duration::from_secs(1) >= STALL,
@@ -155,7 +155,7 @@ async fn a_body_that_is_silent_ends_after_its_time_awake() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_comes_slowly_is_read_to_its_end() {
+async fn a_slow_body_is_read_to_its_end() {
     let mut transfer = Transfer::new();
     let far_side = transfer.far_side.clone();
     tokio::spawn(async move {

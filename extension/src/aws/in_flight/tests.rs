@@ -1,4 +1,4 @@
-//! Requests whose attempts answer when a test says so, frozen on both kinds of clock.
+//! Requests whose attempts complete on demand, with freezes under both behaviours of the monotonic clock.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,12 +12,12 @@ use crate::clock::wall::{Monotonic, Wall};
 
 type Answer = Result<u16, &'static str>;
 
-/// A request under way.
+/// Request in flight.
 struct Request {
     wall: Arc<Wall>,
     thaws: Thaws,
     clock: Monotonic,
-    /// A sender for the answer of each attempt.
+    /// Senders for the responses of the attempts.
     sent: Arc<Mutex<Vec<Option<oneshot::Sender<Answer>>>>>,
     answer: JoinHandle<Result<u16, String>>,
 }
@@ -25,7 +25,7 @@ struct Request {
 impl Request {
     async fn begin(clock: Monotonic, is_safe: bool) -> Self {
         let (wall, thaws) = (Wall::new(), Thaws::default());
-        let pulse = Pulse::new(Arc::clone(&wall) as _, thaws.clone());
+        let pulse = Pulse::without_pool(Arc::clone(&wall) as _, thaws.clone());
         let sent: Arc<Mutex<Vec<_>>> = Arc::default();
         let attempt = {
             let sent = Arc::clone(&sent);
@@ -59,7 +59,7 @@ impl Request {
         request
     }
 
-    /// Waits until so many attempts have been sent.
+    /// Waits until `count` attempts have been sent.
     async fn wait_for(&self, count: usize) {
         while self.sent() < count {
             tokio::task::yield_now().await;
@@ -91,7 +91,7 @@ fn response(status: u16) -> HttpResponse {
 const SECONDS: Duration = Duration::from_secs(3);
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_came_in_the_freeze_counts_and_nothing_is_sent_again() {
+async fn a_response_that_arrived_in_the_freeze_prevents_another_attempt() {
     for clock in Monotonic::BOTH {
         for is_safe in [true, false] {
             let request = Request::begin(clock, is_safe).await;
@@ -105,7 +105,7 @@ async fn an_answer_that_came_in_the_freeze_counts_and_nothing_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_each_thaw_it_is_sent_once_more_and_the_first_answer_of_any_attempt_counts() {
+async fn each_thaw_adds_an_attempt_and_the_first_response_counts() {
     for clock in Monotonic::BOTH {
         for first in 0..3 {
             let request = Request::begin(clock, true).await;
@@ -149,7 +149,7 @@ async fn a_signature_that_is_too_old_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_changes_something_is_sent_again_only_after_a_short_wait() {
+async fn an_unsafe_request_is_sent_again_only_after_a_short_wait() {
     for clock in Monotonic::BOTH {
         let request = Request::begin(clock, false).await;
         request.freeze(SECONDS).await;
@@ -165,7 +165,7 @@ async fn what_changes_something_is_sent_again_only_after_a_short_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_many_attempts_the_oldest_are_given_up() {
+async fn the_oldest_of_too_many_attempts_are_dropped() {
     let request = Request::begin(Monotonic::StandsStill, true).await;
     for thaws in 1..=MAX_ATTEMPTS {
         request.freeze(SECONDS).await;

@@ -1,16 +1,14 @@
-//! How long a version is trusted before its source is asked again.
+//! Poll schedule: time until the next version check, with jitter and backoff.
 //!
-//! Never longer than the interval, and a little less each time by chance, so that the environments of a fleet that
-//! started together do not come at once: the first wait is from a half to the whole of the interval, which spreads
-//! them, and each later one from nine tenths to the whole, which keeps them apart. An interval of zero is zero.
+//! Jitter spreads the polls of a fleet whose environments started together. The first wait is 50 to 100 % of the interval,
+//! which spreads the environments, and each later wait 90 to 100 %, which keeps them apart. An interval of zero stays zero.
 //!
-//! One check that fails changes nothing: S3's client has tried several times in it, and a version that was refused
-//! is none the sooner good. From the second one in a row on the wait doubles, from a second at the least, to ten
-//! intervals or ten minutes at the most, whichever is shorter, but never to less than the interval. A check that does
-//! not fail ends that.
+//! A single failed check changes nothing, because S3's client has retried within it. From the second failure in a row, the
+//! wait doubles, starting from at least one second. It is limited to ten intervals or ten minutes, whichever is shorter,
+//! and never below the interval. A successful check resets the backoff.
 //!
-//! Pure, and without a state of its own: chance is drawn from a seed, the model and the time of its last check. So
-//! environments that were restored from one snapshot part ways as well.
+//! Pure and stateless: the jitter is a hash of a seed, the model and the time of its last check. Environments that were
+//! restored from one snapshot therefore diverge as well.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -19,59 +17,59 @@ use super::ATTEMPT_PAUSE;
 use crate::clock::Timestamp;
 use crate::ids::ModelName;
 
-/// The most intervals that failures make of one.
+/// Maximum backoff in intervals.
 const MAX_INTERVALS: u32 = 10;
-/// The longest wait that failures make, where the interval itself is not longer.
+/// Maximum backoff, unless the interval is longer.
 const MAX_BACKOFF: Duration = Duration::from_secs(600);
-/// Doublings after which every wait has long been the longest.
+/// Maximum number of doublings; every backoff has reached its maximum by then.
 const MAX_DOUBLINGS: u32 = 12;
-/// In how many steps chance is drawn.
+/// Number of steps of the jitter.
 const STEPS: u32 = 1 << 16;
 
-/// The poll_schedule of one environment's checks.
+/// Poll schedule of an environment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PollSchedule {
-    /// The longest wait while checks succeed.
+    /// Maximum wait while checks succeed.
     pub(super) interval: Duration,
-    /// What makes this environment differ from others.
+    /// Seed of the jitter, different in each environment.
     pub(super) seed: u64,
 }
 
-/// What is known of a model's last check.
+/// Last version check of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LastCheck {
-    /// When it began.
+    /// Beginning of the check.
     pub(super) begun: Timestamp,
-    /// Whether it was the first one.
+    /// `true` for the first check.
     pub(super) is_first: bool,
-    /// How many checks in a row have failed up to this one.
+    /// Number of checks that failed in a row, up to this one.
     pub(super) failures: u32,
 }
 
 impl PollSchedule {
-    /// How long after the beginning of the last check the next one is due; whole milliseconds.
+    /// Returns the time from the beginning of the last check until the next one is due, in whole milliseconds.
     pub(super) fn wait(self, model: &ModelName, last: LastCheck) -> Duration {
-        let longest = self.longest(last.failures);
+        let longest = self.max_wait(last.failures);
         let spread = longest / if last.is_first { 2 } else { 10 };
-        let less = spread / STEPS * self.draw(model, last.begun);
-        let wait = longest.saturating_sub(less).as_millis();
+        let jitter = spread / STEPS * self.jitter_steps(model, last.begun);
+        let wait = longest.saturating_sub(jitter).as_millis();
         Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 
-    /// The longest wait after this number of failures in a row.
-    pub(super) fn longest(self, failures: u32) -> Duration {
+    /// Returns the maximum wait after this number of failures in a row.
+    pub(super) fn max_wait(self, failures: u32) -> Duration {
         backoff(self.interval, failures)
     }
 
-    /// Less than [`STEPS`].
-    fn draw(self, model: &ModelName, begun: Timestamp) -> u32 {
+    /// Returns the jitter in steps, less than [`STEPS`].
+    fn jitter_steps(self, model: &ModelName, begun: Timestamp) -> u32 {
         let mut hasher = DefaultHasher::new();
         (self.seed, model, begun).hash(&mut hasher);
         u32::try_from(hasher.finish() % u64::from(STEPS)).unwrap_or_default()
     }
 }
 
-/// The wait after this number of failures in a row, of an attempt that is otherwise made once in `interval`.
+/// Returns the wait after this number of failures in a row, for attempts that are made once in `interval` otherwise.
 pub(super) fn backoff(interval: Duration, failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(MAX_DOUBLINGS);
     if doublings == 0 {

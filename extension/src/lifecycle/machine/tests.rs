@@ -1,4 +1,4 @@
-//! Single cases, and what holds over any sequence of events, clocks and faults.
+//! Single cases, and properties over any sequence of events, clocks and faults.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ fn name(index: usize) -> ModelName {
     ModelName::parse(&format!("model-{index}")).unwrap()
 }
 
-/// A machine of one model whose first check has ended.
+/// Returns a machine with one model, whose first check has ended.
 fn machine() -> (Machine, Job) {
     let (mut machine, begin) = Machine::start([name(0)], INTERVALS, SEED, Timestamp(1_000_000));
     let [check] = &begin[..] else {
@@ -35,7 +35,7 @@ fn invoke(machine: &mut Machine, ms: u64) -> Decision {
     machine.invoked(Timestamp(ms), far(), |_| true)
 }
 
-/// When the first check of [`machine`] after its start is due.
+/// Returns the time of the second check of [`machine`].
 fn second_check() -> u64 {
     let (machine, _) = machine();
     let wait = machine
@@ -49,7 +49,7 @@ fn check() -> Job {
 }
 
 #[test]
-fn nothing_is_due_within_the_intervals_and_each_thing_once_after() {
+fn each_job_is_due_once_after_its_interval() {
     let (mut machine, check) = machine();
     let due = second_check();
     assert!((1_030_000..=1_060_000).contains(&due), "{due}");
@@ -68,18 +68,18 @@ fn nothing_is_due_within_the_intervals_and_each_thing_once_after() {
 }
 
 #[test]
-fn a_check_that_a_request_wanted_counts_as_one() {
+fn a_check_of_a_command_counts() {
     let (mut machine, check) = machine();
     machine.checked(&name(0), Timestamp(second_check() - 1), 0);
     let soon = machine.due(Timestamp(second_check()), |_| true);
-    assert_eq!(soon, [Job::Flush], "it was just made");
+    assert_eq!(soon, [Job::Flush], "the check has just run");
     machine.checked(&name(0), Timestamp(1_000_000), 0);
     let later = machine.due(Timestamp(second_check() + 60_000), |_| true);
     assert_eq!(later, [check]);
 }
 
 #[test]
-fn failures_space_the_checks_of_what_is_loaded_alone_and_a_success_ends_that() {
+fn failures_delay_the_checks_of_loaded_models_until_a_success() {
     let (mut machine, check) = machine();
     let mut now = 1_000_000;
     for (failures, base) in (1..).zip([60_000, 120_000, 240_000, 480_000, 600_000, 600_000]) {
@@ -111,7 +111,7 @@ fn failures_space_the_checks_of_what_is_loaded_alone_and_a_success_ends_that() {
 }
 
 #[test]
-fn hours_of_freeze_make_each_thing_due_once_and_are_noticed() {
+fn a_long_freeze_is_detected_and_makes_each_job_due_once() {
     let (mut machine, check) = machine();
     machine.next_called(Timestamp(1_000_010));
     let decision = invoke(&mut machine, 100_000_000);
@@ -125,7 +125,7 @@ fn hours_of_freeze_make_each_thing_due_once_and_are_noticed() {
 }
 
 #[test]
-fn a_model_that_is_not_loaded_is_due_whenever_a_second_has_passed() {
+fn a_missing_model_is_due_every_second() {
     let (mut machine, check) = machine();
     let mut attempts = 0;
     for ms in (1_000_000..1_005_000).step_by(10) {
@@ -137,7 +137,7 @@ fn a_model_that_is_not_loaded_is_due_whenever_a_second_has_passed() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_stops_nothing() {
+fn a_clock_that_is_set_back_delays_no_job() {
     let (mut machine, check) = machine();
     assert_eq!(invoke(&mut machine, 500).begin, [check.clone(), Job::Flush]);
     machine.ended(&check);
@@ -145,13 +145,13 @@ fn a_clock_that_is_set_back_stops_nothing() {
     assert_eq!(invoke(&mut machine, 501), Decision::default());
     let next = machine.next_in(Timestamp(501));
     assert_eq!(next, Some(Duration::from_millis(29_999)));
-    // Nor does what was heard of a check before.
+    // Nor does the result of an earlier check.
     machine.checked(&name(0), Timestamp(500), 0);
     assert_eq!(invoke(&mut machine, 502), Decision::default());
 }
 
 #[test]
-fn work_holds_next_back_no_further_than_the_margin_before_the_deadline() {
+fn next_is_held_back_up_to_the_margin_before_the_deadline() {
     let (mut machine, _) = machine();
     for (left, hold) in [(10_000, 500), (600, 400), (200, 0), (0, 0)] {
         let deadline = Deadline::at_unix_ms(2_000_000 + left);
@@ -160,22 +160,22 @@ fn work_holds_next_back_no_further_than_the_margin_before_the_deadline() {
     }
 }
 
-/// What can happen to a machine.
+/// Event of a machine.
 #[derive(Clone, Debug)]
 enum Step {
-    /// An invocation with so many milliseconds until its deadline, while these models are loaded.
+    /// An invocation with `left` milliseconds until its deadline, while the `loaded` models are loaded.
     Invoke { left: u64, loaded: [bool; 2] },
-    /// `next` is called.
+    /// A call of `next`.
     Next,
-    /// The timers of a machine that is not Lambda look.
+    /// A tick of the timers outside Lambda.
     Tick,
-    /// The `n`th thing under way ends.
+    /// The end of the `n`th running job.
     End(usize),
-    /// A request has had model `n` checked, with so many failures in a row by now.
+    /// A check of model `n` by a command, with the number of failures in a row.
     Checked(usize, u32),
-    /// The wall clock goes on by milliseconds: a freeze, or none.
+    /// An advance of the wall clock by milliseconds, with or without a freeze.
     Pass(u64),
-    /// The wall clock is set back by milliseconds.
+    /// A setback of the wall clock by milliseconds.
     SetBack(u64),
 }
 
@@ -208,7 +208,7 @@ fn intervals() -> impl Strategy<Value = Intervals> {
     })
 }
 
-/// The shortest and the longest wait after a check, as they are documented.
+/// Returns the documented minimum and maximum wait after a check.
 fn bounds(refresh: Duration, is_first: bool, failures: u32) -> (Duration, Duration) {
     let second = Duration::from_secs(1);
     let longest = match failures {
@@ -229,9 +229,9 @@ fn bounds(refresh: Duration, is_first: bool, failures: u32) -> (Duration, Durati
 }
 
 proptest! {
-    /// Held against a second account of what is under way and when it was begun.
+    /// Compares the machine with a simple model of the running jobs and their start times.
     #[test]
-    fn what_the_machine_promises_holds_over_any_sequence(
+    fn the_rules_hold_over_any_sequence(
         intervals in intervals(),
         seed: u64,
         steps in prop::collection::vec(step(), 1..200),
@@ -239,20 +239,20 @@ proptest! {
         let mut now = Timestamp(1_000_000_000);
         let (mut machine, begin) = Machine::start([name(0), name(1)], intervals, seed, now);
         prop_assert_eq!(begin.len(), 2);
-        let mut under_way: BTreeSet<Job> = begin.into_iter().collect();
+        let mut running: BTreeSet<Job> = begin.into_iter().collect();
         let last = LastCheck { begun: now, is_first: true, failures: 0 };
-        let all = under_way.iter().cloned().chain([Job::Flush]);
+        let all = running.iter().cloned().chain([Job::Flush]);
         let mut begun: BTreeMap<Job, LastCheck> = all.map(|job| (job, last)).collect();
-        let mut waiting_since = None;
+        let mut next_since = None;
         for step in steps {
             let (decision, loaded) = match step {
                 Step::Pass(ms) => { now.0 += ms; continue }
                 Step::SetBack(ms) => { now.0 -= ms; continue }
-                Step::Next => { machine.next_called(now); waiting_since = Some(now); continue }
+                Step::Next => { machine.next_called(now); next_since = Some(now); continue }
                 Step::End(index) => {
-                    if let Some(job) = under_way.iter().nth(index).cloned() {
+                    if let Some(job) = running.iter().nth(index).cloned() {
                         machine.ended(&job);
-                        under_way.remove(&job);
+                        running.remove(&job);
                     }
                     continue
                 }
@@ -269,14 +269,14 @@ proptest! {
                 Step::Invoke { left, loaded } => {
                     let deadline = Deadline::at_unix_ms(now.0 + left);
                     let decision = machine.invoked(now, deadline, |model| loaded[usize::from(*model == name(1))]);
-                    let frozen = waiting_since.take().is_some_and(|since: Timestamp| now < since || now.0 - since.0 >= 1_000);
+                    let frozen = next_since.take().is_some_and(|since: Timestamp| now < since || now.0 - since.0 >= 1_000);
                     prop_assert_eq!(decision.thawed, frozen);
                     prop_assert!(decision.hold <= intervals.tail);
                     prop_assert!(decision.hold <= Duration::from_millis(left.saturating_sub(200)));
-                    let busy = !under_way.is_empty() || !decision.begin.is_empty();
+                    let busy = !running.is_empty() || !decision.begin.is_empty();
                     prop_assert!(busy || decision.hold.is_zero(), "nothing to wait for");
-                    let room = !intervals.tail.is_zero() && left > 200;
-                    prop_assert!(!busy || !room || !decision.hold.is_zero(), "what is under way gets time");
+                    let has_time = !intervals.tail.is_zero() && left > 200;
+                    prop_assert!(!busy || !has_time || !decision.hold.is_zero(), "running jobs get time");
                     (decision, loaded)
                 }
             };
@@ -290,16 +290,16 @@ proptest! {
                 };
                 let passed = |time: Duration| now < last.begun || u128::from(now.0 - last.begun.0) >= time.as_millis();
                 let is_begun = decision.begin.contains(job);
-                prop_assert!(!is_begun || (passed(shortest) && !under_way.contains(job)), "{job:?} too early at {now:?}");
-                prop_assert!(is_begun || !passed(longest) || under_way.contains(job), "{job:?} is late at {now:?}");
+                prop_assert!(!is_begun || (passed(shortest) && !running.contains(job)), "{job:?} too early at {now:?}");
+                prop_assert!(is_begun || !passed(longest) || running.contains(job), "{job:?} is late at {now:?}");
                 if is_begun {
                     *last = LastCheck { begun: now, is_first: false, ..*last };
                 }
             }
-            under_way.extend(decision.begin);
-            // Whoever waits by the timer wakes up when something is due, and not for nothing.
+            running.extend(decision.begin);
+            // A timer with this pause fires when a job is due.
             match machine.next_in(now) {
-                None => prop_assert_eq!(under_way.len(), 3),
+                None => prop_assert_eq!(running.len(), 3),
                 Some(pause) => {
                     let mut later = machine.clone();
                     let at = |pause: Duration| Timestamp(now.0 + u64::try_from(pause.as_millis()).unwrap());

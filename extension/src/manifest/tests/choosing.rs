@@ -1,14 +1,13 @@
-//! Which version an environment runs.
+//! Selection of the version that an environment runs.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::*;
 use super::fixtures::{file, whole};
-use crate::config::Choice;
 use crate::ids::ModelName;
 
-/// Versions 5 to 8, of which 7 is current and 6 was before, with more fields.
+/// A manifest with versions 5 to 8, current version 7 and previous version 6, extended by the fields of `more`.
 fn manifest(more: &Value) -> Manifest {
     let version = json!({"files": [file("model.onnx")]});
     let mut manifest = json!({
@@ -27,13 +26,16 @@ fn model(name: &str) -> ModelName {
     ModelName::parse(name).unwrap()
 }
 
-/// The chosen version and its stand-ins by name, and why.
-fn chosen(manifest: &Manifest, choice: &Choice) -> (Vec<String>, Why) {
-    let chosen = manifest
-        .choose(choice, &model("fraud"), || RolloutPosition(1))
+/// Names of the selected version and its fallbacks, with the reason.
+fn selected(manifest: &Manifest, choice: &Choice) -> (Vec<String>, SelectionReason) {
+    let selection = manifest
+        .select(choice, &model("fraud"), || RolloutPosition(1))
         .unwrap();
-    let all = std::iter::once(&chosen.version).chain(&chosen.stand_ins);
-    (all.map(|(name, _)| name.to_string()).collect(), chosen.why)
+    let all = std::iter::once(&selection.version).chain(&selection.fallbacks);
+    (
+        all.map(|(name, _)| name.to_string()).collect(),
+        selection.reason,
+    )
 }
 
 fn version(name: &str) -> Choice {
@@ -45,7 +47,7 @@ fn label(name: &str) -> Choice {
 }
 
 #[test]
-fn what_is_chosen_and_what_stands_in_for_it() {
+fn selection_and_fallbacks_follow_choice_and_canary() {
     let canary =
         |version: &str, percent: u8| json!({"canary": {"version": version, "percent": percent}});
     let labels = json!({
@@ -53,24 +55,64 @@ fn what_is_chosen_and_what_stands_in_for_it() {
         "version_labels": {"stable": "5", "before": "6", "beta": "8"},
     });
     for (more, choice, names, why) in [
-        (json!({}), Choice::Newest, &["7", "6"][..], Why::Current),
+        (
+            json!({}),
+            Choice::Newest,
+            &["7", "6"][..],
+            SelectionReason::Current,
+        ),
         (
             canary("8", 100),
             Choice::Newest,
             &["8", "7", "6"],
-            Why::Canary,
+            SelectionReason::Canary,
         ),
-        (canary("8", 0), Choice::Newest, &["7", "6"], Why::Current),
-        (canary("7", 100), Choice::Newest, &["7", "6"], Why::Current),
-        (canary("6", 100), Choice::Newest, &["6", "7"], Why::Canary),
-        // Whoever pins, or follows a label, is no guinea pig.
-        (labels.clone(), version("7"), &["7"], Why::Pinned),
-        (labels.clone(), version("5"), &["5"], Why::Pinned),
-        (labels.clone(), label("stable"), &["5", "6"], Why::Labelled),
-        (labels.clone(), label("beta"), &["8", "6"], Why::Labelled),
-        (labels, label("before"), &["6"], Why::Labelled),
+        (
+            canary("8", 0),
+            Choice::Newest,
+            &["7", "6"],
+            SelectionReason::Current,
+        ),
+        (
+            canary("7", 100),
+            Choice::Newest,
+            &["7", "6"],
+            SelectionReason::Current,
+        ),
+        (
+            canary("6", 100),
+            Choice::Newest,
+            &["6", "7"],
+            SelectionReason::Canary,
+        ),
+        // A pinned or labelled environment runs no canary.
+        (
+            labels.clone(),
+            version("7"),
+            &["7"],
+            SelectionReason::Pinned,
+        ),
+        (
+            labels.clone(),
+            version("5"),
+            &["5"],
+            SelectionReason::Pinned,
+        ),
+        (
+            labels.clone(),
+            label("stable"),
+            &["5", "6"],
+            SelectionReason::Labelled,
+        ),
+        (
+            labels.clone(),
+            label("beta"),
+            &["8", "6"],
+            SelectionReason::Labelled,
+        ),
+        (labels, label("before"), &["6"], SelectionReason::Labelled),
     ] {
-        let (named, reason) = chosen(&manifest(&more), &choice);
+        let (named, reason) = selected(&manifest(&more), &choice);
         assert_eq!(
             (&*named, reason),
             (
@@ -83,36 +125,36 @@ fn what_is_chosen_and_what_stands_in_for_it() {
 }
 
 #[test]
-fn what_is_not_there_is_named_with_what_is() {
+fn an_unknown_name_is_reported_with_the_known_names() {
     let labelled = Manifest::parse(whole().to_string().as_bytes()).unwrap();
     for (manifest, choice, error) in [
         (
             &labelled,
             version("5"),
-            "the manifest's versions: there is no \"5\"; there are 6.1, 7",
+            "the manifest has no version \"5\"; its versions are 6.1, 7",
         ),
         (
             &labelled,
             label("beta"),
-            "the manifest's version_labels: there is no \"beta\"; there are latest, stable",
+            "the manifest has no label \"beta\" in version_labels; its labels are latest, stable",
         ),
         (
             &manifest(&json!({})),
             label("beta"),
-            "the manifest's version_labels: there is no \"beta\"; there are none",
+            "the manifest has no label \"beta\" in version_labels; its labels are none",
         ),
     ] {
-        let refused = manifest.choose(&choice, &model("fraud"), || RolloutPosition(1));
+        let refused = manifest.select(&choice, &model("fraud"), || RolloutPosition(1));
         assert_eq!(refused.unwrap_err().to_string(), error);
     }
 }
 
-/// Whether these environments run a canary of this share.
+/// Returns for each environment whether it runs a canary of this share.
 fn share(of: &str, version: &str, percent: f64, draws: std::ops::Range<u64>) -> Vec<bool> {
     let manifest = manifest(&json!({"canary": {"version": version, "percent": percent}}));
     let runs = |draw| {
-        let chosen = manifest.choose(&Choice::Newest, &model(of), || RolloutPosition(draw));
-        chosen.unwrap().why == Why::Canary
+        let selection = manifest.select(&Choice::Newest, &model(of), || RolloutPosition(draw));
+        selection.unwrap().reason == SelectionReason::Canary
     };
     draws.map(runs).collect()
 }
@@ -122,7 +164,7 @@ fn count(which: impl Iterator<Item = bool>) -> usize {
 }
 
 #[test]
-fn the_share_is_as_set_and_another_version_has_others() {
+fn share_matches_the_percentage_and_differs_between_canaries() {
     const MANY: u64 = 20_000;
     // Four standard deviations and more; the draws are always the same.
     for (percent, least, most) in [(1.0, 140, 260), (5.0, 870, 1_130), (50.0, 9_700, 10_300)] {
@@ -139,7 +181,7 @@ fn the_share_is_as_set_and_another_version_has_others() {
 
 proptest! {
     #[test]
-    fn whoever_is_in_stays_in_when_the_share_grows(draw in any::<u64>(), less in 0.0..=100.0, more in 0.0..=100.0) {
+    fn a_larger_share_keeps_every_environment_of_the_canary(draw in any::<u64>(), less in 0.0..=100.0, more in 0.0..=100.0) {
         let (less, more): (f64, f64) = if less < more { (less, more) } else { (more, less) };
         let is_in = |percent| share("fraud", "8", percent, draw..draw.saturating_add(1)) == [true];
         prop_assert!(!is_in(less) || is_in(more));

@@ -1,24 +1,24 @@
-//! What is refused, and in which words.
+//! Rejected manifests, and the texts of their errors.
 
 use serde_json::{Map, Value, json};
 
 use super::super::{MAX_BYTES, Manifest};
 use super::fixtures::{file, tensor, whole, with, without};
 
-/// A change of [`whole`] to something that is refused, and the beginning of the error.
+/// Invalid variant of [`whole`], with the beginning of its error.
 pub(super) struct Refused {
     pub(super) manifest: Value,
     pub(super) error: &'static str,
 }
 
-/// What the schema refuses as well.
+/// Returns manifests that both the schema and the parser reject.
 pub(super) fn by_both() -> Vec<Refused> {
     let mut cases = cases(include_str!("refused_by_both.txt"));
     cases.extend(too_many());
     cases
 }
 
-/// What a schema cannot see.
+/// Returns manifests that only the parser rejects.
 pub(super) fn by_the_parser_alone() -> Vec<Refused> {
     let mut cases = cases(include_str!("refused_by_the_parser.txt"));
     let long = format!("{}x", "a/".repeat(507));
@@ -29,7 +29,7 @@ pub(super) fn by_the_parser_alone() -> Vec<Refused> {
     cases
 }
 
-/// Reads two lines for each case: `POINTER = JSON`, or `POINTER = (left out)`, and below it the error.
+/// Reads cases of two lines: `POINTER = JSON` or `POINTER = (left out)`, and the error.
 fn cases(text: &'static str) -> Vec<Refused> {
     let lines: Vec<&str> = text.lines().collect();
     let case = |lines: &[&'static str]| {
@@ -45,7 +45,7 @@ fn cases(text: &'static str) -> Vec<Refused> {
     lines.chunks(2).map(case).collect()
 }
 
-/// One more of everything than there may be.
+/// Returns manifests that exceed a limit by one.
 fn too_many() -> [Refused; 5] {
     let files: Value = (0..1_001).map(|n| file(&format!("f{n}"))).collect();
     let golden: Value = (0..101)
@@ -61,19 +61,19 @@ fn too_many() -> [Refused; 5] {
         },
         Refused {
             manifest: with("/versions", versions.into()),
-            error: "the manifest's versions: there are more than 100 versions; that is the most",
+            error: "the manifest's versions: there are more than 100 versions; the maximum is 100",
         },
         Refused {
             manifest: with("/version_labels", labels.into()),
-            error: "the manifest's version_labels: there are more than 100 labels; that is the most",
+            error: "the manifest's version_labels: there are more than 100 labels; the maximum is 100",
         },
         Refused {
             manifest: with("/versions/6.1", json!({"model": "f0", "files": files})),
-            error: "the manifest's versions.6.1.files: there are 1001 files; it must be at most 1000",
+            error: "the manifest's versions.6.1.files: there are 1001 files; the maximum is 1000",
         },
         Refused {
             manifest: with("/versions/7/golden", golden),
-            error: "the manifest's versions.7.golden: there are 101 golden examples; it must be at most 100",
+            error: "the manifest's versions.7.golden: there are 101 golden examples; the maximum is 100",
         },
     ]
 }
@@ -102,7 +102,7 @@ fn an_error_names_the_field_the_value_and_what_is_allowed() {
 }
 
 #[test]
-fn what_text_alone_can_get_wrong_has_its_place_too() {
+fn syntax_errors_name_their_field() {
     let text = whole().to_string();
     let file = r#""path":"data/weights.bin""#;
     for (json, place, words) in [
@@ -114,7 +114,7 @@ fn what_text_alone_can_get_wrong_has_its_place_too() {
         (
             text.replacen(r#""7":{"#, r#""6.1":{"#, 1),
             "versions",
-            "version \"6.1\" is there twice",
+            "version \"6.1\" is defined twice",
         ),
         (
             text.replacen(r#""current":"7""#, r#""current":"7","current":"6.1""#, 1),
@@ -124,7 +124,7 @@ fn what_text_alone_can_get_wrong_has_its_place_too() {
         (
             text.replace(r#""latest":"7""#, r#""stable":"7""#),
             "version_labels",
-            "label \"stable\" is there twice",
+            "label \"stable\" is defined twice",
         ),
         (
             text.replace(r#""relative":0.25"#, r#""relative":NaN"#),
@@ -144,7 +144,7 @@ fn what_text_alone_can_get_wrong_has_its_place_too() {
         (
             text[..text.find("weights").unwrap()].to_owned(),
             "versions.7.files[1].path",
-            "the text ends in the middle",
+            "the text ends early",
         ),
         (format!("{text} {{}}"), "", "trailing characters"),
         ("null".to_owned(), "", "expected an object"),
@@ -158,7 +158,7 @@ fn what_text_alone_can_get_wrong_has_its_place_too() {
 }
 
 #[test]
-fn what_is_no_json_text_is_called_what_it_is() {
+fn other_kinds_of_files_are_recognized() {
     let text = whole().to_string();
     let utf16 =
         |bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
@@ -192,19 +192,19 @@ fn what_is_no_json_text_is_called_what_it_is() {
 }
 
 #[test]
-fn a_mebibyte_is_read_and_a_byte_more_is_not() {
+fn a_mebibyte_is_the_maximum() {
     let mut text = whole().to_string().into_bytes();
     text.resize(MAX_BYTES, b' ');
     assert!(Manifest::parse(&text).is_ok());
     text.push(b' ');
     assert_eq!(
         refused(&text),
-        "the manifest has 1048577 bytes; it must have at most 1048576"
+        "the manifest has 1048577 bytes; the maximum is 1048576"
     );
 }
 
 #[test]
-fn an_error_is_one_short_line_whatever_it_quotes() {
+fn an_error_is_always_one_short_line() {
     let long = format!("a\n\u{1b}[31m{}", "y".repeat(100_000));
     for manifest in [
         with("/current", long.clone().into()),
@@ -221,7 +221,7 @@ fn an_error_is_one_short_line_whatever_it_quotes() {
 }
 
 #[test]
-fn nesting_without_end_is_an_error() {
+fn deep_nesting_is_an_error() {
     let deep = "[".repeat(500_000);
     let closed = format!("{deep}{}", "]".repeat(500_000));
     for data in [&deep, &closed] {

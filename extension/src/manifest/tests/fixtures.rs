@@ -1,4 +1,4 @@
-//! Manifests by hand, and small changes to them.
+//! Sample manifests, and functions that modify them.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ pub(super) fn tensor(name: &str) -> Value {
     json!({"name": name, "shape": [2, 1], "datatype": "FP32", "data": [[0.5], [null]]})
 }
 
-/// Two versions; the current one has everything that there is.
+/// Returns a manifest with two versions, whose current version has all optional fields.
 pub(super) fn whole() -> Value {
     json!({
         "format": "model-sidecar/1",
@@ -47,7 +47,7 @@ pub(super) fn whole() -> Value {
     })
 }
 
-/// `whole()` with as many versions, labels, files and golden examples as there may be.
+/// Returns `whole()` with the maximum number of versions, labels, files and golden examples.
 pub(super) fn full() -> Value {
     let mut manifest = whole();
     for number in 2..100 {
@@ -63,8 +63,7 @@ pub(super) fn full() -> Value {
     manifest
 }
 
-/// `whole()` with another value at a place, given as a JSON pointer; where there was none it is added to its object or
-/// its list.
+/// Returns `whole()` with a value replaced or added at a JSON pointer.
 pub(super) fn with(place: &str, value: Value) -> Value {
     let mut manifest = whole();
     let (parent, key) = place.rsplit_once('/').unwrap();
@@ -81,7 +80,7 @@ pub(super) fn with(place: &str, value: Value) -> Value {
     manifest
 }
 
-/// `whole()` without a field.
+/// Returns `whole()` without a field.
 pub(super) fn without(place: &str) -> Value {
     let mut manifest = whole();
     let (parent, key) = place.rsplit_once('/').unwrap();

@@ -1,4 +1,4 @@
-//! Any manifest that keeps the rules, as JSON.
+//! Strategies that generate valid manifests as JSON.
 
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::tensor::{Datatype, NO_TENSORS};
 
-/// An object of these fields, those that are `None` left out.
+/// Builds an object from the fields that are not `None`.
 fn object(fields: impl IntoIterator<Item = (&'static str, Option<Value>)>) -> Value {
     let given = fields
         .into_iter()
@@ -21,7 +21,7 @@ fn file() -> impl Strategy<Value = (String, u64, String)> {
     (path, 1..1_u64 << 50, "[0-9a-f]{64}|[0-9A-F]{64}")
 }
 
-/// Files with paths that cannot meet, whatever their names: each begins with its own number.
+/// Generates files with distinct paths: each begins with its own number.
 fn files() -> impl Strategy<Value = Vec<Value>> {
     vec((file(), any::<bool>()), 1..5).prop_map(|files| {
         let numbered = files.into_iter().enumerate();
@@ -57,7 +57,7 @@ fn tensors(least: usize) -> impl Strategy<Value = Vec<Value>> {
     })
 }
 
-/// A number with an exact decimal form: reading it again gives the same.
+/// Generates numbers with an exact decimal form.
 fn exact() -> impl Strategy<Value = f64> + Clone {
     (0..1_000_000_u32).prop_map(|eighths| f64::from(eighths) / 8.0)
 }
@@ -168,12 +168,12 @@ fn version() -> impl Strategy<Value = Map<String, Value>> {
         )
 }
 
-/// A manifest. Its versions lie in different folders, so that they describe no object differently.
+/// Generates a manifest whose versions are in different folders, so that they share no object.
 pub(super) fn manifest() -> impl Strategy<Value = Value> {
     let name = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,5}";
     let versions = btree_map(name, version(), 1..4);
     let labels = option::of(btree_map(name, any::<prop::sample::Index>(), 0..3));
-    // Eighths, which are exact; up to 100 %.
+    // Eighths, which are exact, up to 100 %.
     let canary = option::of((any::<prop::sample::Index>(), 0..=800_u16));
     let current = any::<prop::sample::Index>();
     (versions, current, any::<bool>(), canary, labels).prop_map(

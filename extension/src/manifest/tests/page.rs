@@ -1,4 +1,4 @@
-//! The specification and the schema held against the parser.
+//! Comparison of the specification and of the JSON Schema with the parser.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ fn page() -> String {
     std::fs::read_to_string(document("rollout.md")).expect("the page is there")
 }
 
-/// The JSON Schema.
+/// JSON Schema of the manifest.
 pub(super) struct Schema(Schemas, SchemaIndex);
 
 impl Schema {
@@ -59,7 +59,7 @@ fn every_example_of_the_page_is_read() {
 }
 
 #[test]
-fn the_schema_takes_and_refuses_what_the_parser_does() {
+fn the_schema_accepts_and_rejects_like_the_parser() {
     let schema = Schema::read();
     let optional = [
         "/previous",

@@ -1,4 +1,4 @@
-//! Whatever a manifest holds: valid ones say just what was written, damaged ones are refused where they are damaged.
+//! Properties of any manifest: a valid one is read exactly, and an error names the damaged field.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use crate::tensor::Port;
 
 proptest! {
     #[test]
-    fn a_valid_manifest_says_what_was_written(written in generated::manifest()) {
+    fn a_valid_manifest_is_read_exactly(written in generated::manifest()) {
         let manifest = Manifest::parse(written.to_string().as_bytes()).unwrap();
         prop_assert_eq!(manifest.current().0.as_str(), &written["current"]);
         let previous = manifest.previous().map(|(name, _)| name.as_str());
@@ -59,11 +59,11 @@ proptest! {
     }
 
     #[test]
-    fn what_the_schema_refuses_the_parser_refuses(
+    fn the_parser_rejects_what_the_schema_rejects(
         written in generated::manifest(),
         swaps in vec((any::<Index>(), any::<Index>()), 1..4),
     ) {
-        // Values of one place at another: right in themselves, wrong where they are.
+        // Valid values in the wrong fields.
         let mut damaged = written;
         for (from, to) in swaps {
             let nodes = nodes(&damaged);
@@ -75,7 +75,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_text_is_read_or_refused_in_one_line(
+    fn damaged_text_is_read_or_rejected_in_one_line(
         written in generated::manifest(),
         edits in vec((any::<Index>(), 0..5_usize, any::<u8>()), 1..6),
     ) {
@@ -98,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_are_read_or_rejected(bytes in vec(any::<u8>(), 0..200)) {
         let _ = Manifest::parse(&bytes);
     }
 }
@@ -114,7 +114,7 @@ fn path_of(error: &ManifestError) -> &str {
     }
 }
 
-/// Every value of a manifest, but not what is inside a tensor's data: its JSON pointer and its path in errors.
+/// Returns the JSON pointer and the path in errors of every value of a manifest, except the elements of tensors.
 fn nodes(manifest: &Value) -> Vec<(String, String)> {
     let mut nodes = vec![(String::new(), String::new())];
     let mut next = 0;
@@ -140,7 +140,7 @@ fn nodes(manifest: &Value) -> Vec<(String, String)> {
     nodes
 }
 
-/// A version as it was written, with what may be left out.
+/// Returns a written version with explicit defaults.
 fn explicit(written: &Value, name: &str) -> Value {
     let or = |field: &str, default: Value| written.get(field).cloned().unwrap_or(default);
     let files = written["files"].as_array().unwrap();
@@ -176,7 +176,7 @@ fn explicit(written: &Value, name: &str) -> Value {
     })
 }
 
-/// Tensors, their elements as text: no digit of them may be lost.
+/// Returns tensors with their elements as text, so that no digit is lost.
 fn with_data_as_text(tensors: &Value) -> Value {
     let tensors = tensors.as_array().unwrap().iter();
     let as_text = tensors.map(|tensor| {
@@ -188,7 +188,7 @@ fn with_data_as_text(tensors: &Value) -> Value {
     as_text.collect()
 }
 
-/// A version as it was read, in the same form.
+/// Returns a parsed version in the form of [`explicit`].
 fn again(version: &PublishedVersion, name: &str) -> Value {
     let file = |file: &PublishedFile| {
         assert_eq!(file.is_compressed(), file.laid_out() != file.path, "{name}");

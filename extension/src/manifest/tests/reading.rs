@@ -1,4 +1,4 @@
-//! What a manifest says to those who use it.
+//! Values of a parsed manifest.
 
 use super::super::*;
 use super::fixtures::{SHA, file, full, whole, with, without};
@@ -9,7 +9,7 @@ fn parse(manifest: &serde_json::Value) -> Manifest {
 }
 
 #[test]
-fn the_whole_form_is_read_field_by_field() {
+fn all_fields_are_read() {
     let manifest = parse(&whole());
     let (name, version) = manifest.current();
     assert_eq!(name.as_str(), "7");
@@ -20,7 +20,7 @@ fn the_whole_form_is_read_field_by_field() {
     let [model, weights] = &version.files[..] else {
         panic!("two files")
     };
-    assert_eq!(version.place(model).as_str(), "versions/7/model.onnx.zst");
+    assert_eq!(version.path_of(model).as_str(), "versions/7/model.onnx.zst");
     assert_eq!(model.laid_out().as_str(), "model.onnx");
     assert!(model.is_compressed() && !weights.is_compressed());
     assert_eq!(weights.laid_out().as_str(), "data/weights.bin");
@@ -65,7 +65,7 @@ fn the_whole_form_is_read_field_by_field() {
 }
 
 #[test]
-fn what_is_left_out_has_its_default() {
+fn missing_fields_have_defaults() {
     let (_, version) = parse(&whole())
         .version("6.1")
         .map(|(n, v)| (n.clone(), v.clone()))
@@ -81,18 +81,18 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
-fn a_version_is_found_by_its_name_whatever_is_current() {
+fn a_version_is_found_by_its_name() {
     let manifest = parse(&whole());
     assert_eq!(manifest.previous().unwrap().0.as_str(), "6.1");
     assert_eq!(manifest.version("7").unwrap(), manifest.current());
     assert_eq!(
         manifest.version("5").unwrap_err().to_string(),
-        "the manifest's versions: there is no \"5\"; there are 6.1, 7"
+        "the manifest has no version \"5\"; its versions are 6.1, 7"
     );
 }
 
 #[test]
-fn a_long_list_of_versions_is_cut() {
+fn a_long_list_of_versions_is_shortened() {
     let mut manifest = whole();
     for number in 10..30 {
         let version = serde_json::json!({"files": [file("model.onnx")]});
@@ -100,13 +100,13 @@ fn a_long_list_of_versions_is_cut() {
     }
     let error = parse(&manifest).version("5").unwrap_err().to_string();
     assert!(
-        error.ends_with("there are 10, 11, 12, 13, 14, 15, 16, 17, 18, 19 and 12 more"),
+        error.ends_with("its versions are 10, 11, 12, 13, 14, 15, 16, 17, 18, 19 and 12 more"),
         "{error}"
     );
 }
 
 #[test]
-fn as_much_is_read_as_the_limits_allow() {
+fn a_manifest_at_all_limits_is_read() {
     let manifest = parse(&full());
     assert_eq!(manifest.versions().count(), 100);
     let (_, version) = manifest.current();
@@ -114,19 +114,19 @@ fn as_much_is_read_as_the_limits_allow() {
 }
 
 #[test]
-fn a_digest_in_upper_case_is_the_same() {
+fn digests_ignore_case() {
     let upper = with("/versions/7/files/0/sha256", SHA.to_uppercase().into());
     assert_eq!(parse(&upper), parse(&whole()));
 }
 
 #[test]
-fn only_one_zst_is_taken_off() {
+fn only_one_zst_suffix_is_removed() {
     let twice = parse(&with("/versions/7/files/1/path", "w.zst.zst".into()));
     assert_eq!(twice.current().1.files[1].laid_out().as_str(), "w.zst");
 }
 
 #[test]
-fn a_tolerance_is_absolute_and_relative_to_what_is_expected() {
+fn tolerance_is_absolute_plus_relative() {
     let tolerance = Tolerance {
         absolute: 0.5,
         relative: 0.25,

@@ -1,4 +1,4 @@
-//! The sink, and with it the HTTP client of `aws`, against a real server on loopback whose connections die.
+//! Tests of the sink and of the HTTP client of `aws`, against a server on loopback with failing connections.
 
 mod credentials;
 
@@ -17,43 +17,51 @@ use crate::clock::wall::Wall;
 use crate::clock::{Clock as _, Thaws, Timestamp};
 use crate::metrics::defs;
 
-/// What the server does with a request.
+/// Reaction of the server to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deed {
+enum Reaction {
     Answer,
-    /// As a dead socket: nothing comes, not even an end.
+    /// Behaves like a dead socket: no bytes, and no end of the connection.
     Ignore,
-    /// As a connection that ended without an answer.
+    /// Closes the connection without a response.
     Close,
     Reset,
     Deny,
-    /// Rejects a request that holds the metric `ModelAge` as invalid, and takes any other.
+    /// Rejects a request with the metric `ModelAge` as invalid, and takes any other.
     Validate,
 }
 
-/// A request that came: on which connection, counted from 0.
-type Came = usize;
+/// Number of the connection on which a request arrived, counted from 0.
+type ConnectionNumber = usize;
 
-/// A server that does these deeds in turn, and from then on answers.
-async fn server(deeds: &'static [Deed]) -> (SocketAddr, mpsc::UnboundedReceiver<Came>) {
+/// Starts a server that reacts with `reactions` in turn, and then answers every request.
+async fn server(
+    reactions: &'static [Reaction],
+) -> (SocketAddr, mpsc::UnboundedReceiver<ConnectionNumber>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (came, requests) = mpsc::unbounded_channel();
-    let deeds = Arc::new(std::sync::Mutex::new(deeds.iter()));
+    let (seen, requests) = mpsc::unbounded_channel();
+    let reactions = Arc::new(std::sync::Mutex::new(reactions.iter()));
     tokio::spawn(async move {
         for connection in 0.. {
             let (stream, _) = listener.accept().await.unwrap();
-            let (came, deeds) = (came.clone(), Arc::clone(&deeds));
+            let (seen, reactions) = (seen.clone(), Arc::clone(&reactions));
             tokio::spawn(async move {
-                let next = || *deeds.lock().unwrap().next().unwrap_or(&Deed::Answer);
-                serve(stream, connection, &came, next).await;
+                let next = || {
+                    *reactions
+                        .lock()
+                        .unwrap()
+                        .next()
+                        .unwrap_or(&Reaction::Answer)
+                };
+                serve(stream, connection, &seen, next).await;
             });
         }
     });
     (address, requests)
 }
 
-/// The error of an invalid parameter, with its type in CBOR.
+/// Response for an invalid parameter, with the type of the error in CBOR.
 const INVALID: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     smithy-protocol: rpc-v2-cbor\r\n\
     x-amzn-query-error: InvalidParameterValue;Sender\r\n\
@@ -63,22 +71,22 @@ const INVALID: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
 
 async fn serve(
     mut stream: TcpStream,
-    connection: Came,
-    came: &mpsc::UnboundedSender<Came>,
-    next: impl Fn() -> Deed,
+    connection: ConnectionNumber,
+    seen: &mpsc::UnboundedSender<ConnectionNumber>,
+    next: impl Fn() -> Reaction,
 ) {
     while let Some(request) = read_request(&mut stream).await {
-        let _ = came.send(connection);
+        let _ = seen.send(connection);
         let answer = match next() {
-            Deed::Validate if request.contains(defs::MODEL_AGE) => {
+            Reaction::Validate if request.contains(defs::MODEL_AGE) => {
                 stream.write_all(INVALID).await.unwrap();
                 continue;
             }
-            Deed::Answer | Deed::Validate => "HTTP/1.1 200 OK\r\n",
-            Deed::Deny => "HTTP/1.1 403 Forbidden\r\n",
-            Deed::Ignore => std::future::pending().await,
-            Deed::Close => return,
-            Deed::Reset => {
+            Reaction::Answer | Reaction::Validate => "HTTP/1.1 200 OK\r\n",
+            Reaction::Deny => "HTTP/1.1 403 Forbidden\r\n",
+            Reaction::Ignore => std::future::pending().await,
+            Reaction::Close => return,
+            Reaction::Reset => {
                 stream.set_zero_linger().unwrap();
                 return;
             }
@@ -88,7 +96,7 @@ async fn serve(
     }
 }
 
-/// Reads one request to its end and gives it as text; `None` when the peer is gone.
+/// Reads one request and returns it as text; `None` if the peer is gone.
 async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut read = Vec::new();
     loop {
@@ -106,7 +114,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
     }
 }
 
-/// Timers of a second and more never ring, as on a monotonic clock that stands still; shorter ones do.
+/// Sleeper whose timers of a second or more never fire, as on a monotonic clock that stands still.
 #[derive(Debug)]
 struct Still;
 
@@ -127,9 +135,9 @@ struct Bench {
 }
 
 impl Bench {
-    /// A sink whose timers would wait for ever.
+    /// A bench whose long timers never fire.
     async fn still(endpoint: &str) -> Self {
-        // Uncompressed, for a server that looks for a metric's name.
+        // Uncompressed, because the server searches for the name of a metric.
         Self::new(endpoint, |settings| {
             settings.sleep_impl(Still).disable_request_compression(true)
         })
@@ -165,37 +173,37 @@ fn datum(name: &str) -> Datum {
     }
 }
 
-/// Not how long anything takes, but when a test that hangs is given up.
+/// Time after which a hanging test fails.
 const HANGS: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_connection_is_used_again_at_once_but_not_after_a_few_seconds_or_a_thaw() {
-    let (address, mut came) = server(&[]).await;
+async fn a_connection_is_reused_at_once_but_not_after_seconds_or_a_thaw() {
+    let (address, mut requests) = server(&[]).await;
     let bench = Bench::still(&format!("http://{address}")).await;
     let mut connections = Vec::new();
     let gaps = [0_u64, 1, 3_600];
     for gap in gaps {
         bench.wall.pass(Duration::from_secs(gap));
         bench.send().await.unwrap();
-        connections.push(came.recv().await.unwrap());
+        connections.push(requests.recv().await.unwrap());
     }
     bench.thaws.note(bench.wall.now());
     bench.send().await.unwrap();
-    connections.push(came.recv().await.unwrap());
+    connections.push(requests.recv().await.unwrap());
     assert_eq!(connections, [0, 0, 1, 2]);
 }
 
 #[tokio::test]
 async fn a_request_in_flight_at_a_thaw_is_sent_again_on_another_connection() {
-    let (address, mut came) = server(&[Deed::Answer, Deed::Ignore]).await;
+    let (address, mut requests) = server(&[Reaction::Answer, Reaction::Ignore]).await;
     let bench = Bench::still(&format!("http://{address}")).await;
     bench.send().await.unwrap();
-    assert_eq!(came.recv().await, Some(0));
+    assert_eq!(requests.recv().await, Some(0));
     let freeze = async {
-        assert_eq!(came.recv().await, Some(0), "in flight");
+        assert_eq!(requests.recv().await, Some(0), "in flight");
         bench.wall.pass(Duration::from_secs(3_600));
         bench.thaws.note(bench.wall.now());
-        came.recv().await
+        requests.recv().await
     };
     let both = async { tokio::join!(bench.send(), freeze) };
     let (sent, again) = timeout(HANGS, both).await.expect("the thaw ends the wait");
@@ -204,18 +212,18 @@ async fn a_request_in_flight_at_a_thaw_is_sent_again_on_another_connection() {
 }
 
 #[tokio::test]
-async fn a_read_timeout_that_rings_in_a_jump_leads_to_another_connection_too() {
-    let (address, mut came) = server(&[Deed::Answer, Deed::Ignore]).await;
+async fn a_read_timeout_during_a_clock_jump_leads_to_another_connection() {
+    let (address, mut requests) = server(&[Reaction::Answer, Reaction::Ignore]).await;
     let bench = Bench::new(&format!("http://{address}"), |settings| settings).await;
     bench.send().await.unwrap();
-    assert_eq!(came.recv().await, Some(0));
+    assert_eq!(requests.recv().await, Some(0));
     let freeze = async {
-        assert_eq!(came.recv().await, Some(0), "in flight");
+        assert_eq!(requests.recv().await, Some(0), "in flight");
         tokio::time::pause();
         bench.wall.pass(Duration::from_secs(3_600));
         tokio::time::advance(Duration::from_secs(3_600)).await;
         tokio::time::resume();
-        came.recv().await
+        requests.recv().await
     };
     let (sent, again) = tokio::join!(bench.send(), freeze);
     sent.unwrap();
@@ -223,22 +231,25 @@ async fn a_read_timeout_that_rings_in_a_jump_leads_to_another_connection_too() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_without_an_answer_is_no_failure() {
-    for deeds in [[Deed::Close], [Deed::Reset]] {
-        let deeds: &'static [Deed] = Box::leak(Box::new(deeds));
-        let (address, mut came) = server(deeds).await;
+async fn a_connection_closed_without_a_response_is_retried() {
+    for reactions in [[Reaction::Close], [Reaction::Reset]] {
+        let reactions: &'static [Reaction] = Box::leak(Box::new(reactions));
+        let (address, mut requests) = server(reactions).await;
         let bench = Bench::still(&format!("http://{address}")).await;
         bench.send().await.unwrap();
-        assert_eq!((came.recv().await, came.recv().await), (Some(0), Some(1)));
+        assert_eq!(
+            (requests.recv().await, requests.recv().await),
+            (Some(0), Some(1))
+        );
     }
 }
 
 #[tokio::test]
 async fn one_invalid_datum_is_found_by_halving_and_the_rest_is_delivered() {
     const MANY: usize = 300;
-    let deeds: &'static [Deed] = &[Deed::Validate; MAX_REQUESTS];
+    let reactions: &'static [Reaction] = &[Reaction::Validate; MAX_REQUESTS];
     for at in [0, 137, MANY - 1] {
-        let (address, mut came) = server(deeds).await;
+        let (address, mut requests) = server(reactions).await;
         let bench = Bench::still(&format!("http://{address}")).await;
         let mut data = vec![datum(defs::INFERENCES); MANY];
         data[at] = datum(defs::MODEL_AGE);
@@ -247,18 +258,18 @@ async fn one_invalid_datum_is_found_by_halving_and_the_rest_is_delivered() {
         assert_eq!(delivery.problem, None);
         let rejected: Vec<_> = delivery.rejected.iter().map(|one| one.metric).collect();
         assert_eq!(rejected, [defs::MODEL_AGE]);
-        let mut requests = 0;
-        while came.try_recv().is_ok() {
-            requests += 1;
+        let mut count = 0;
+        while requests.try_recv().is_ok() {
+            count += 1;
         }
-        assert!(requests <= 19, "{requests} requests");
+        assert!(count <= 19, "{count} requests");
     }
 }
 
 #[tokio::test]
-async fn where_everything_is_invalid_the_requests_are_bounded() {
-    let deeds: &'static [Deed] = &[Deed::Validate; MAX_REQUESTS];
-    let (address, _came) = server(deeds).await;
+async fn requests_are_limited_if_all_data_are_invalid() {
+    let reactions: &'static [Reaction] = &[Reaction::Validate; MAX_REQUESTS];
+    let (address, _came) = server(reactions).await;
     let bench = Bench::still(&format!("http://{address}")).await;
     let data = vec![datum(defs::MODEL_AGE); 300];
     let delivery = bench.sink.send(&data).await;
@@ -268,8 +279,8 @@ async fn where_everything_is_invalid_the_requests_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_permission() {
-    let (address, _came) = server(&[Deed::Deny]).await;
+async fn an_access_denied_error_names_the_permission() {
+    let (address, _came) = server(&[Reaction::Deny]).await;
     let bench = Bench::still(&format!("http://{address}")).await;
     let error = bench.send().await.unwrap_err();
     assert!(error.contains("cloudwatch:PutMetricData"), "{error}");
@@ -277,12 +288,12 @@ async fn a_refusal_names_the_permission() {
 }
 
 #[tokio::test]
-async fn an_address_that_refuses_hangs_or_has_no_name_is_said_to_be_out_of_reach() {
+async fn refused_hanging_and_unknown_addresses_are_reported_as_unreachable() {
     let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let refused = refusing.local_addr().unwrap();
     drop(refusing);
     let (hanging, _held) = hanging().await;
-    // Too long for a label of a name: the resolver asks nobody.
+    // Longer than a DNS label may be, so the resolver sends no query.
     let unknown = format!("http://{}.test", "x".repeat(64));
     for (endpoint, cause) in [
         (format!("http://{refused}"), "Connection refused"),
@@ -301,8 +312,8 @@ async fn an_address_that_refuses_hangs_or_has_no_name_is_said_to_be_out_of_reach
 }
 
 #[tokio::test]
-async fn a_server_that_is_connected_and_silent_is_not_said_to_be_out_of_reach() {
-    let (address, _came) = server(&[Deed::Ignore]).await;
+async fn a_silent_server_is_not_reported_as_unreachable() {
+    let (address, _came) = server(&[Reaction::Ignore]).await;
     let bench = Bench::new(&format!("http://{address}"), |settings| {
         let soon = aws_smithy_types::timeout::TimeoutConfig::builder()
             .read_timeout(Duration::from_millis(50))
@@ -317,7 +328,7 @@ async fn a_server_that_is_connected_and_silent_is_not_said_to_be_out_of_reach() 
     assert!(!error.contains("no connection"), "{error}");
 }
 
-/// An address where connections are neither made nor refused: the backlog of who listens there is full.
+/// Address of a listener with a full backlog, where connections are neither accepted nor refused.
 async fn hanging() -> (SocketAddr, impl Sized) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -1,9 +1,12 @@
 use std::sync::Mutex as StdMutex;
 
+use futures_core::future::BoxFuture;
+
 use super::*;
 use crate::clock::wall::Wall;
+use crate::metrics::{Delivery, Rejection};
 
-/// A sink that answers by a script, and after it takes everything.
+/// A sink that follows a script, and then takes everything.
 #[derive(Default)]
 struct Scripted {
     answers: StdMutex<Vec<Delivery>>,
@@ -19,7 +22,7 @@ impl Scripted {
         })
     }
 
-    /// Sum of the values of a metric that were taken.
+    /// Sum of the delivered values of a metric.
     fn sum(&self, name: &str) -> f64 {
         let taken = self.taken.lock().unwrap();
         let of_metric = taken.iter().filter(|datum| datum.metric.name == name);
@@ -82,7 +85,7 @@ impl Bench {
         });
     }
 
-    /// Flushes with this recorder as the one that counts what is dropped.
+    /// Flushes while the recorder of the bench counts dropped data.
     async fn flush(&self) -> Result<(), Undelivered> {
         let _guard = metrics::set_default_local_recorder(&self.recorder);
         self.reporter.flush().await
@@ -90,7 +93,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn a_sink_that_was_away_gets_everything_later() {
+async fn undelivered_data_are_delivered_later() {
     let bench = bench(vec![unreachable(), unreachable()]);
     for flush in 0..3 {
         bench.count(defs::INFERENCES, 10);
@@ -101,7 +104,7 @@ async fn a_sink_that_was_away_gets_everything_later() {
 }
 
 #[tokio::test]
-async fn a_sink_that_stays_away_leaves_the_data_to_the_log_until_it_is_back() {
+async fn repeated_failures_write_to_the_log_until_a_delivery_succeeds() {
     let away = usize::try_from(FAILURES_BEFORE_LOG).unwrap() + 2;
     let bench = bench(vec![unreachable(); away]);
     for flush in 1..=away {
@@ -116,7 +119,7 @@ async fn a_sink_that_stays_away_leaves_the_data_to_the_log_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_rejected_datum_is_counted_and_holds_up_nothing() {
+async fn a_rejected_datum_is_counted_and_blocks_nothing() {
     let rejection = Rejection {
         metric: defs::INFERENCES,
         reason: "invalid".to_owned(),
@@ -136,7 +139,7 @@ async fn a_rejected_datum_is_counted_and_holds_up_nothing() {
 }
 
 #[tokio::test]
-async fn data_that_have_become_too_old_are_dropped_and_new_ones_delivered() {
+async fn outdated_data_are_dropped_and_new_data_delivered() {
     let bench = bench(vec![]);
     bench.count(defs::COLD_STARTS, 1);
     bench
@@ -151,7 +154,7 @@ async fn data_that_have_become_too_old_are_dropped_and_new_ones_delivered() {
 }
 
 #[tokio::test]
-async fn undelivered_data_are_bounded_in_bytes_and_the_oldest_go_first() {
+async fn undelivered_data_are_limited_in_bytes_and_the_oldest_are_dropped() {
     let bench = bench(vec![unreachable(); 3]);
     for minute in 0..200_u32 {
         metrics::with_local_recorder(&bench.recorder, || {

@@ -80,7 +80,7 @@ async fn for_a_pinned_version_that_is_bad_or_not_there_nothing_stands_in() {
     assert_eq!(reloader.check().await, Outcome::Failed);
     assert_eq!(
         bench.problem(&reloader).unwrap(),
-        "s3://b/manifest.json: MODEL_VERSION=\"9\" cannot be run: the manifest's versions: there is no \"9\"; there \
+        "s3://b/manifest.json: MODEL_VERSION=\"9\" cannot be run: the manifest has no version \"9\"; its versions \
          are 1, 2"
     );
 }
@@ -100,7 +100,7 @@ async fn a_label_is_followed_where_it_moves() {
     assert_eq!(reloader.check().await, Outcome::Failed);
     let problem = bench.problem(&reloader).unwrap();
     assert!(
-        problem.contains("there is no \"stable\"; there are none"),
+        problem.contains("has no label \"stable\" in version_labels; its labels are none"),
         "{problem}"
     );
     assert_eq!(bench.answers(), b"model three");

@@ -1,4 +1,4 @@
-//! How a fleet's checks spread, and how far failures space them.
+//! Spread of a fleet's polls by jitter, and backoff after failures.
 
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ fn wait(seed: u64, interval: Duration, is_first: bool, begun: u64) -> Duration {
     PollSchedule { interval, seed }.wait(&wine(), last)
 }
 
-/// How many of `times` fall into each tenth of `from..=to`.
+/// Counts the times in each tenth of `from..=to`.
 fn tenths(times: impl Iterator<Item = Duration>, from: Duration, to: Duration) -> [usize; 10] {
     let mut counts = [0; 10];
     for time in times {
@@ -31,13 +31,13 @@ fn tenths(times: impl Iterator<Item = Duration>, from: Duration, to: Duration) -
 }
 
 #[test]
-fn a_fleet_that_starts_at_once_spreads_over_half_an_interval_and_stays_apart() {
+fn jitter_spreads_a_fleet_over_half_an_interval_and_keeps_it_apart() {
     let spread = |is_first, from| {
         let waits = (0..1_000).map(|seed| wait(seed, MINUTE, is_first, 1_000));
         tenths(waits, from, MINUTE)
     };
     for counts in [spread(true, MINUTE / 2), spread(false, MINUTE * 9 / 10)] {
-        // Of 100 on average; the odds against this are a million to one.
+        // 100 on average; the probability of a failure is one in a million.
         assert!(
             counts.iter().all(|count| (50..=150).contains(count)),
             "{counts:?}"
@@ -46,7 +46,7 @@ fn a_fleet_that_starts_at_once_spreads_over_half_an_interval_and_stays_apart() {
 }
 
 #[test]
-fn environments_of_one_snapshot_and_the_models_of_one_environment_part_ways() {
+fn environments_of_one_snapshot_and_models_of_one_environment_diverge() {
     let waits = (0..1_000).map(|begun| wait(7, MINUTE, false, begun));
     let counts = tenths(waits, MINUTE * 9 / 10, MINUTE);
     assert!(
@@ -70,19 +70,21 @@ fn environments_of_one_snapshot_and_the_models_of_one_environment_part_ways() {
 }
 
 #[test]
-fn an_interval_of_zero_is_zero_until_checks_fail_in_a_row() {
+fn an_interval_of_zero_grows_only_by_repeated_failures() {
     assert_eq!(wait(7, Duration::ZERO, true, 0), Duration::ZERO);
     let poll_schedule = PollSchedule {
         interval: Duration::ZERO,
         seed: 7,
     };
-    let seconds: Vec<u64> = (0..8).map(|n| poll_schedule.longest(n).as_secs()).collect();
+    let seconds: Vec<u64> = (0..8)
+        .map(|n| poll_schedule.max_wait(n).as_secs())
+        .collect();
     assert_eq!(seconds, [0, 0, 2, 4, 8, 10, 10, 10]);
 }
 
 proptest! {
     #[test]
-    fn no_wait_is_longer_than_promised_and_failures_never_shorten_it(
+    fn waits_are_limited_and_never_shortened_by_failures(
         ms in prop_oneof![0..5_000_u64, 0..10_000_000_u64, Just(u64::MAX)],
         seed: u64,
         begun: u64,
@@ -92,7 +94,7 @@ proptest! {
         let unit = poll_schedule.interval.max(Duration::from_secs(1));
         let mut before = Duration::ZERO;
         for failures in (0..40).chain([u32::MAX]) {
-            let longest = poll_schedule.longest(failures);
+            let longest = poll_schedule.max_wait(failures);
             prop_assert!(longest >= before && longest >= poll_schedule.interval);
             prop_assert!(longest <= unit.saturating_mul(10));
             prop_assert!(longest <= poll_schedule.interval.max(MAX_BACKOFF));
@@ -103,6 +105,6 @@ proptest! {
             prop_assert!(wait + Duration::from_millis(1) > shortest);
             before = longest;
         }
-        prop_assert_eq!(poll_schedule.longest(1), poll_schedule.interval, "one failure changes nothing");
+        prop_assert_eq!(poll_schedule.max_wait(1), poll_schedule.interval, "one failure changes nothing");
     }
 }

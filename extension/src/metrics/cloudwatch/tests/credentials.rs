@@ -1,5 +1,5 @@
-//! Credentials as `SnapStart` gives them: from a server beside the function, and anew when they have expired; and
-//! none at all.
+//! Credentials under `SnapStart`, fetched from a local server and again when they expire, and a function
+//! without credentials.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,15 +8,15 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Bench, CloudWatchSink};
-use crate::aws::Proxies;
 use crate::clock::wall::Wall;
 use crate::clock::{Clock as _, Thaws};
+use crate::config::Environment;
 
-/// What the server saw, in order: a request for credentials with this token, or metrics signed with this key.
+/// Requests that the server received, in order: for credentials with a token, or metrics signed with a key.
 type Seen = Arc<Mutex<Vec<String>>>;
 
 #[tokio::test]
-async fn credentials_come_from_the_container_and_anew_when_they_expired_in_the_snapshot() {
+async fn credentials_of_the_container_are_fetched_again_when_they_expired_in_the_snapshot() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let here = format!("http://{}", listener.local_addr().unwrap());
     let seen = Seen::default();
@@ -48,19 +48,19 @@ async fn credentials_come_from_the_container_and_anew_when_they_expired_in_the_s
     );
 }
 
+/// A bench with a sink that takes its credentials from the process's environment, as on Lambda.
+async fn bench() -> Bench {
+    let (wall, thaws) = (Wall::new(), Thaws::default());
+    let environment = Environment::of([("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")]);
+    let aws = crate::aws::load(&environment, &(Arc::clone(&wall) as _), &thaws).await;
+    let sink = CloudWatchSink::new(&aws, "Test".to_owned(), None);
+    Bench { wall, thaws, sink }
+}
+
 #[tokio::test]
 #[ignore = "needs an environment of its own, which the test above gives"]
 async fn sends_before_and_after_a_restore() {
-    let (wall, thaws) = (Wall::new(), Thaws::default());
-    let aws = crate::aws::load(
-        Arc::clone(&wall) as _,
-        thaws.clone(),
-        Proxies::default(),
-        true,
-    )
-    .await;
-    let sink = CloudWatchSink::new(&aws, "Test".to_owned(), None);
-    let bench = Bench { wall, thaws, sink };
+    let bench = bench().await;
     bench.send().await.unwrap();
     bench.send().await.unwrap();
     bench.wall.pass(Duration::from_secs(3_600));
@@ -69,7 +69,7 @@ async fn sends_before_and_after_a_restore() {
 }
 
 #[test]
-fn without_any_credentials_the_error_says_what_lambda_gives_and_nothing_is_waited_for() {
+fn error_without_credentials_names_the_execution_role_at_once() {
     crate::test_util::run_alone(
         "metrics::cloudwatch::tests::credentials::sends_without_credentials",
         &[],
@@ -79,16 +79,7 @@ fn without_any_credentials_the_error_says_what_lambda_gives_and_nothing_is_waite
 #[tokio::test(start_paused = true)]
 #[ignore = "needs an environment of its own, which the test above gives"]
 async fn sends_without_credentials() {
-    let (wall, thaws) = (Wall::new(), Thaws::default());
-    let aws = crate::aws::load(
-        Arc::clone(&wall) as _,
-        thaws.clone(),
-        Proxies::default(),
-        true,
-    )
-    .await;
-    let sink = CloudWatchSink::new(&aws, "Test".to_owned(), None);
-    let bench = Bench { wall, thaws, sink };
+    let bench = bench().await;
     let started = tokio::time::Instant::now();
     let error = bench.send().await.unwrap_err();
     println!("{error}");

@@ -1,46 +1,20 @@
-//! Which version of a model is to run: `MODEL_VERSION` and `MODEL_LABEL`.
+//! Choice of a model's version: `MODEL_VERSION` and `MODEL_LABEL`.
 //!
-//! What a version is called depends on how the model is published, so both are held against the model's location: by
-//! the name in a manifest, by the folder's number in a repository, by S3's version id for a plain object. Whether it is
-//! there shows only when the source is asked.
+//! The form of a version's name depends on how the model is published: a name in a manifest, the number of a folder in
+//! a repository, or a version ID of S3 for a plain object. Both variables are therefore checked against the model's
+//! location. Whether the version exists is known only after the first version check.
 
-use std::fmt;
+use super::models::{Form, Location, ModelSettings};
+use super::units::VariableReader;
+use crate::ids::{ModelName, VersionName};
+use crate::manifest::Choice;
 
-use super::units::Reader;
-use super::{Form, Location, ModelSettings};
-use crate::ids::ModelName;
-use crate::ids::VersionName;
+const VERSION: &str = Choice::VERSION_VARIABLE;
+const LABEL: &str = Choice::LABEL_VARIABLE;
 
-const VERSION: &str = "MODEL_VERSION";
-const LABEL: &str = "MODEL_LABEL";
-
-/// Which version of a model is to run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Choice {
-    /// The newest, as its publisher has it.
-    #[default]
-    Newest,
-    /// This one, whatever is published later: its name in a manifest, its folder's number in a repository, its version
-    /// id in S3.
-    Version(String),
-    /// The one that a manifest calls so.
-    Label(String),
-}
-
-impl fmt::Display for Choice {
-    /// As it was set: `MODEL_VERSION="7"`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Choice::Newest => f.write_str("the newest version"),
-            Choice::Version(version) => write!(f, "{VERSION}={version:?}"),
-            Choice::Label(label) => write!(f, "{LABEL}={label:?}"),
-        }
-    }
-}
-
-/// Gives each model its choice, or notes what is wrong.
-pub(super) fn read(reader: &mut Reader<'_>, models: &mut [ModelSettings]) {
-    // What is allowed depends on the models, and what is wrong with those is said already.
+/// Sets each model's choice, and collects errors.
+pub(super) fn read(reader: &mut VariableReader<'_>, models: &mut [ModelSettings]) {
+    // The allowed values depend on the models, whose errors are collected already.
     if models.is_empty() {
         return;
     }
@@ -64,9 +38,9 @@ pub(super) fn read(reader: &mut Reader<'_>, models: &mut [ModelSettings]) {
     }
 }
 
-/// What the variable says of each model that it says something of.
+/// Values of `variable` by model.
 fn values(
-    reader: &mut Reader<'_>,
+    reader: &mut VariableReader<'_>,
     variable: &str,
     models: &[ModelSettings],
 ) -> Vec<(ModelName, String)> {
@@ -100,7 +74,7 @@ fn values(
     values
 }
 
-/// Whether a version of this model may be called so, or what is allowed.
+/// Checks the name of a version of this model. The error names the allowed values.
 fn version(model: &ModelSettings, value: &str) -> Result<(), String> {
     match (&model.form, &model.location) {
         (Form::Manifest(_), _) => VersionName::parse(value)
@@ -116,23 +90,23 @@ fn version(model: &ModelSettings, value: &str) -> Result<(), String> {
                 return Ok(());
             }
             Err(
-                "an S3 version id of the object: 1 to 1024 bytes without blanks, and not null, which is the id of \
-                 whatever the bucket holds without one"
+                "an S3 version ID of the object: 1 to 1024 bytes without blanks, and not null, which is the ID of \
+                 every object that was stored without versioning"
                     .to_owned(),
             )
         }
         (Form::Model(_), Location::File { .. }) => Err(
-            "nothing for a file, which has no versions; a manifest (…/manifest.json) or a repository (…/) has"
+            "no value for a file, which has no versions; use a manifest (…/manifest.json) or a repository (…/)"
                 .to_owned(),
         ),
     }
 }
 
-/// Whether a version of this model may have this label, or what is allowed.
+/// Checks a label of a version of this model. The error names the allowed values.
 fn label(model: &ModelSettings, value: &str) -> Result<(), String> {
     if model.choice != Choice::Newest {
         return Err(format!(
-            "nothing beside {} for the same model",
+            "no value together with {} for the same model",
             model.choice
         ));
     }
@@ -140,14 +114,16 @@ fn label(model: &ModelSettings, value: &str) -> Result<(), String> {
         Form::Manifest(_) => VersionName::parse(value)
             .map(drop)
             .map_err(|allowed| format!("one of the manifest's labels: {allowed}")),
-        _ => Err("nothing but for a manifest (…/manifest.json), which alone has labels".to_owned()),
+        _ => Err(
+            "no value without a manifest (…/manifest.json), which defines the labels".to_owned(),
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Environment};
     use super::*;
+    use crate::config::{Config, Environment};
 
     fn choices(variables: &[(&str, &str)]) -> Result<Vec<Choice>, String> {
         let environment = Environment::of(variables.iter().copied());
@@ -161,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn one_model_has_its_choice_without_a_name() {
+    fn single_model_needs_no_name() {
         let manifest = ("MODEL_URI", "s3://m/fraud/manifest.json");
         assert_eq!(choices(&[manifest]).unwrap(), [Choice::Newest]);
         let pinned = choices(&[manifest, ("MODEL_VERSION", "2025-06.1")]);
@@ -179,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn several_models_have_theirs_by_name() {
+    fn several_models_are_set_by_name() {
         let models =
             "fraud=s3://m/fraud/manifest.json,churn=s3://m/churn/,up=s3://m/up/manifest.json";
         let read = choices(&[
@@ -192,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named_with_what_is_allowed() {
+    fn errors_name_the_value_and_what_is_allowed() {
         let manifest = ("MODEL_URI", "s3://m/fraud/manifest.json");
         let models = (
             "MODELS",
@@ -209,7 +185,7 @@ mod tests {
             ),
             (
                 &[manifest, ("MODEL_VERSION", "7"), ("MODEL_LABEL", "stable")],
-                "MODEL_LABEL=\"stable\" is not allowed: expected nothing beside MODEL_VERSION=\"7\" for the same model",
+                "MODEL_LABEL=\"stable\" is not allowed: expected no value together with MODEL_VERSION=\"7\" for the same model",
             ),
             (
                 &[("MODEL_URI", "s3://m/fraud/"), ("MODEL_VERSION", "07")],
@@ -217,15 +193,15 @@ mod tests {
             ),
             (
                 &[("MODEL_URI", "s3://m/fraud/"), ("MODEL_LABEL", "stable")],
-                "MODEL_LABEL=\"stable\" is not allowed: expected nothing but for a manifest",
+                "MODEL_LABEL=\"stable\" is not allowed: expected no value without a manifest",
             ),
             (
                 &[("MODEL_URI", "s3://m/f.onnx"), ("MODEL_VERSION", "null")],
-                "MODEL_VERSION=\"null\" is not allowed: expected an S3 version id",
+                "MODEL_VERSION=\"null\" is not allowed: expected an S3 version ID",
             ),
             (
                 &[("MODEL_URI", "file:///m/f.onnx"), ("MODEL_VERSION", "7")],
-                "MODEL_VERSION=\"7\" is not allowed: expected nothing for a file, which has no versions",
+                "MODEL_VERSION=\"7\" is not allowed: expected no value for a file, which has no versions",
             ),
             (
                 &[models, ("MODEL_VERSION", "7")],
@@ -241,7 +217,7 @@ mod tests {
             ),
             (
                 &[models, ("MODEL_LABEL", "churn=stable")],
-                "MODEL_LABEL=\"stable\" is not allowed: expected nothing but for a manifest",
+                "MODEL_LABEL=\"stable\" is not allowed: expected no value without a manifest",
             ),
         ] {
             let error = choices(variables).unwrap_err();
