@@ -169,7 +169,8 @@ impl App {
     async fn shut_down(&mut self, grace: Duration, time: Duration) {
         let started = Instant::now();
         self.driver.stop_checks();
-        // No load begins from here on. A load in progress ends with the process, and its version is not rejected for it.
+        // No load begins from here on. A load in progress ends with the process, and its version is not rejected for
+        // it.
         self.cache.close_loads();
         let _ = self.stop.send(true);
         let _ = tokio::time::timeout(grace, self.server.ended()).await;

@@ -1,8 +1,8 @@
 //! Settings of the AWS clients: credentials, region, and the HTTP client that S3 and CloudWatch share.
 //!
 //! Requests survive a freeze of the execution environment ([`http`]). Connecting fails fast, and the error names the
-//! likely cause ([`Unreachable`]): a VPC without an endpoint for the service drops packets silently, so a long wait would
-//! only cost billed time.
+//! likely cause ([`Unreachable`]): a VPC without an endpoint for the service drops packets silently, so a long wait
+//! would only cost billed time.
 
 mod body;
 mod connections;
@@ -29,14 +29,14 @@ pub use unreachable::Unreachable;
 use crate::clock::{Clock, Thaws};
 use crate::config::Environment;
 
-/// Maximum time to resolve a name and to open a connection with TLS, which takes a few milliseconds within a region. A lost
-/// SYN is sent again after 1 s and after 3 s; the limit allows for one loss.
+/// Maximum time to resolve a name and to open a connection with TLS, which takes a few milliseconds within a region.
+/// A lost SYN is sent again after 1 s and after 3 s; the limit allows for one loss.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Maximum time to the first byte of a response. S3 takes 10 to 200 ms.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Loads the settings for the clients of all services: the standard chains for credentials and region, endpoints such as
-/// `AWS_ENDPOINT_URL`, the proxies of this environment, and retries.
+/// Loads the settings for the clients of all services: the standard chains for credentials and region, endpoints such
+/// as `AWS_ENDPOINT_URL`, the proxies of this environment, and retries.
 pub async fn load(environment: &Environment, clock: &Arc<dyn Clock>, thaws: &Thaws) -> SdkConfig {
     let wall = WallClock(Arc::clone(clock));
     let proxies = Proxies::of(|name| environment.get(name));

@@ -1,8 +1,8 @@
 //! Configuration, from environment variables only.
 //!
-//! [`VARIABLES`] declares every variable once; the help text prints the table, and a test compares the documentation with
-//! it. The environment is passed in as a map, so that tests need no global state. All errors are reported together, each
-//! with the variable, its value and what is allowed. An invalid value is never replaced by a default.
+//! [`VARIABLES`] declares every variable once; the help text prints the table, and a test compares the documentation
+//! with it. The environment is passed in as a map, so that tests need no global state. All errors are reported
+//! together, each with the variable, its value and what is allowed. An invalid value is never replaced by a default.
 
 mod environment;
 mod models;
@@ -348,8 +348,8 @@ fn read_batching(reader: &mut VariableReader<'_>) -> (Option<usize>, Duration) {
     (rows, delay.unwrap_or_default())
 }
 
-/// Returns the number of vCPUs for a memory size, rounded up; all CPUs without a memory size. More threads than vCPUs slow
-/// down a run.
+/// Returns the number of vCPUs for a memory size, rounded up; all CPUs without a memory size. More threads than vCPUs
+/// slow down a run.
 fn cpus(memory_mb: Option<u64>) -> usize {
     let cpus = crate::sys::cpus();
     memory_mb

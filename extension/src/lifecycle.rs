@@ -1,7 +1,8 @@
 //! Schedule of version checks and metrics deliveries: at Init, at invocations, on timers and at the shutdown.
 //!
-//! A pure state machine ([`machine`]) decides what is due, and a [`Driver`] performs it with the parts in [`JobRunner`]. Events of
-//! the Extensions API drive it on Lambda ([`lambda`]); timers do on managed instances and on other machines.
+//! A pure state machine ([`machine`]) decides what is due, and a [`Driver`] performs it with the parts in
+//! [`JobRunner`]. Events of the Extensions API drive it on Lambda ([`lambda`]); timers do on managed instances and on
+//! other machines.
 
 mod driver;
 mod first_checks;
@@ -134,8 +135,8 @@ impl JobRunner {
         false
     }
 
-    /// Observes the state of the sidecar and its models. If a version check is running, the age of the version is observed
-    /// after it, because until then the age includes the freeze.
+    /// Observes the state of the sidecar and its models. If a version check is running, the age of the version is
+    /// observed after it, because until then the age includes the freeze.
     #[expect(
         clippy::cast_precision_loss,
         reason = "CloudWatch's values are 64-bit floats"

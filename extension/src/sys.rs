@@ -29,8 +29,8 @@ pub unsafe fn disable_onnxruntime_telemetry() {
     unsafe { libc::setenv(c"ORT_DISABLE_TELEMETRY".as_ptr(), c"1".as_ptr(), 1) };
 }
 
-/// Returns a number from the system's random number generator. State of the process would be the same in all environments
-/// that are restored from one snapshot.
+/// Returns a number from the system's random number generator. State of the process would be the same in all
+/// environments that are restored from one snapshot.
 #[must_use]
 pub fn random_u64() -> u64 {
     // Linux always returns a few bytes.
@@ -43,17 +43,17 @@ pub fn random_u32() -> u32 {
     getrandom::u32().unwrap_or_default()
 }
 
-/// Ends the process at once, without the destructors of C++ libraries, because a thread may still be running inside ONNX
-/// Runtime.
+/// Ends the process at once, without the destructors of C++ libraries, because a thread may still be running inside
+/// ONNX Runtime.
 pub fn exit(code: i32) -> ! {
     let _ = std::io::stdout().flush();
     // SAFETY: _exit has no precondition, and does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// Makes all threads share one heap. With a heap per thread, glibc returns memory to the system only in part, and free space
-/// of one heap is useless to other threads. Each heap also grows page by page, in system calls that block page faults of
-/// other threads: more than a thousand times while ONNX Runtime opens.
+/// Makes all threads share one heap. With a heap per thread, glibc returns memory to the system only in part, and
+/// free space of one heap is useless to other threads. Each heap also grows page by page, in system calls that block
+/// page faults of other threads: more than a thousand times while ONNX Runtime opens.
 pub fn share_one_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt takes the allocator's own lock and has no other precondition. A failure changes nothing.
@@ -71,8 +71,8 @@ pub fn release_freed_memory() {
     }
 }
 
-/// Returns the freed bytes of the heap, which [`release_freed_memory`] can return to the system. Takes the allocator's lock
-/// and walks its lists.
+/// Returns the freed bytes of the heap, which [`release_freed_memory`] can return to the system. Takes the
+/// allocator's lock and walks its lists.
 #[must_use]
 pub fn free_heap_bytes() -> u64 {
     #[cfg(target_env = "gnu")]
@@ -94,8 +94,8 @@ pub fn lower_thread_priority() {
     }
 }
 
-/// Sets `SCHED_BATCH` for the calling thread and for threads that it starts: they do not preempt a running thread when they
-/// wake up. Their share of the CPU stays the same.
+/// Sets `SCHED_BATCH` for the calling thread and for threads that it starts: they do not preempt a running thread
+/// when they wake up. Their share of the CPU stays the same.
 pub fn use_sched_batch() {
     // SAFETY: a struct of integers, for which zero is a value.
     let parameters = unsafe { std::mem::zeroed::<libc::sched_param>() };
@@ -181,8 +181,8 @@ pub fn check_writable(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Reserves disk space for the first `bytes` of `file`, without changing its length. Does nothing on file systems without
-/// support, such as NFS. Fails if there is not enough space.
+/// Reserves disk space for the first `bytes` of `file`, without changing its length. Does nothing on file systems
+/// without support, such as NFS. Fails if there is not enough space.
 pub fn reserve_space(file: &File, bytes: u64) -> io::Result<()> {
     let Ok(length @ 1..) = libc::off_t::try_from(bytes) else {
         return Ok(());
@@ -220,8 +220,8 @@ pub unsafe fn read_exact_at(
         let at = offset.checked_add(done as u64);
         let at = at.and_then(|at| libc::off_t::try_from(at).ok());
         let at = at.ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: the descriptor is open as long as `file` is borrowed, and `length - done` bytes from `to + done` are valid
-        // for writes.
+        // SAFETY: the descriptor is open as long as `file` is borrowed, and `length - done` bytes from `to + done`
+        // are valid for writes.
         let read = unsafe { libc::pread(file.as_raw_fd(), to.add(done).cast(), length - done, at) };
         match usize::try_from(read) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -237,8 +237,8 @@ pub unsafe fn read_exact_at(
     Ok(())
 }
 
-/// Returns the address of a symbol in a shared library that is already open; `None` if the library is not open or has no
-/// such symbol.
+/// Returns the address of a symbol in a shared library that is already open; `None` if the library is not open or has
+/// no such symbol.
 #[must_use]
 pub fn symbol(library: &Path, name: &CStr) -> Option<NonNull<c_void>> {
     let library = CString::new(library.as_os_str().as_bytes()).ok()?;

@@ -1,8 +1,8 @@
 //! Unix stream that wakes its owner only for received data.
 //!
-//! tokio's `UnixStream` always registers for writability as well. A Unix socket becomes writable whenever its peer reads, so
-//! that each sent message wakes the sender, which competes with the peer for the CPU. A [`Stream`] registers for writability
-//! only while its send buffer is full.
+//! tokio's `UnixStream` always registers for writability as well. A Unix socket becomes writable whenever its peer
+//! reads, so that each sent message wakes the sender, which competes with the peer for the CPU. A [`Stream`]
+//! registers for writability only while its send buffer is full.
 //!
 //! The sidecar and its handler use this stream on both ends of the sidecar's socket.
 

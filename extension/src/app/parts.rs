@@ -91,8 +91,8 @@ pub(super) fn server(
         .map_err(StartError::Server)
 }
 
-/// Opens the configured cache directory; if it is not writable, the default directory, so that models are served all the
-/// same.
+/// Opens the configured cache directory; if it is not writable, the default directory, so that models are served all
+/// the same.
 pub(super) fn cache(config: &Config) -> Result<Cache, CacheError> {
     let default = Path::new(DEFAULT_CACHE_DIR);
     let mut settings = CacheSettings {

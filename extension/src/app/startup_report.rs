@@ -39,8 +39,8 @@ impl Phases {
         self.started.elapsed()
     }
 
-    /// Logs one line with all durations, and records them as metrics. Models are loaded in parallel, so the line has the
-    /// longest duration of each step.
+    /// Logs one line with all durations, and records them as metrics. Models are loaded in parallel, so the line has
+    /// the longest duration of each step.
     pub(super) fn report(&self, outcomes: &[(ModelName, Outcome)], socket: &Path) {
         let steps: Vec<&Steps> = outcomes
             .iter()

@@ -1,10 +1,10 @@
 //! Response bodies across a freeze.
 //!
-//! Bytes that arrived before the thaw are read normally. If no bytes follow, the connection counts as dead, and the body
-//! ends with an error, from which the reader can resume.
+//! Bytes that arrived before the thaw are read normally. If no bytes follow, the connection counts as dead, and the
+//! body ends with an error, from which the reader can resume.
 //!
-//! A body without a byte for [`STALL`] of time awake also ends with an error. A peer may vanish silently, and the SDK reads
-//! listings and errors to their end without a limit.
+//! A body without a byte for [`STALL`] of time awake also ends with an error. A peer may vanish silently, and the SDK
+//! reads listings and errors to their end without a limit.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

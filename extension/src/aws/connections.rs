@@ -56,8 +56,8 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Creates an empty pool. `connect` limits the time to open a connection in time awake; `idle` limits the time between
-    /// two requests on a connection, by the monotonic clock.
+    /// Creates an empty pool. `connect` limits the time to open a connection in time awake; `idle` limits the time
+    /// between two requests on a connection, by the monotonic clock.
     pub(super) fn new(
         tls: &Arc<ClientConfig>,
         proxies: &Proxies,

@@ -1,8 +1,9 @@
 //! Credentials on Lambda: the SDK's standard chain without EC2 instance metadata.
 //!
-//! Credentials are in the environment or, under `SnapStart`, behind `AWS_CONTAINER_CREDENTIALS_FULL_URI`; a user's own
-//! profile works as well. Lambda has no EC2 instance metadata, and a request for them would take seconds to fail. The SDK
-//! caches credentials by the wall clock, so that credentials that expired in a snapshot or a freeze are fetched again.
+//! Credentials are in the environment or, under `SnapStart`, behind `AWS_CONTAINER_CREDENTIALS_FULL_URI`; a user's
+//! own profile works as well. Lambda has no EC2 instance metadata, and a request for them would take seconds to fail.
+//! The SDK caches credentials by the wall clock, so that credentials that expired in a snapshot or a freeze are
+//! fetched again.
 
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::{

@@ -3,10 +3,10 @@
 //! A connection from before a freeze is most likely dead, without any signal: written bytes vanish, and no response
 //! arrives. Three rules avoid a timeout in that case.
 //!
-//! - A connection that was idle for more than [`IDLE`] of the wall clock, or that is older than a thaw, is not used again:
-//!   its pool is replaced.
-//! - A request that is in flight at a thaw is sent again, while its earlier attempts continue ([`in_flight`]). Every request
-//!   may be sent twice: it is a GET, or delivers metrics at least once.
+//! - A connection that was idle for more than [`IDLE`] of the wall clock, or that is older than a thaw, is not used
+//!   again: its pool is replaced.
+//! - A request that is in flight at a thaw is sent again, while its earlier attempts continue ([`in_flight`]). Every
+//!   request may be sent twice: it is a GET, or delivers metrics at least once.
 //! - A response body that is being read at a thaw continues only while bytes arrive ([`FreezeAwareBody`]).
 //!
 //! All pools share the TLS configuration, so that connections of a new pool resume sessions of earlier ones.
@@ -36,8 +36,8 @@ use super::pulse::Pulse;
 use super::unreachable::Unreachable;
 use crate::clock::{Clock, Thaws, Timestamp};
 
-/// Maximum idle time of a connection. Requests of one version check or fetch follow each other immediately, and S3 closes
-/// an idle connection after a few seconds.
+/// Maximum idle time of a connection. Requests of one version check or fetch follow each other immediately, and S3
+/// closes an idle connection after a few seconds.
 const IDLE: Duration = Duration::from_secs(3);
 
 /// HTTP client for all services.

@@ -1,11 +1,12 @@
 //! Requests across freezes.
 //!
-//! The state of a request in flight is unknown after a thaw. After a freeze of seconds its connection is most likely alive,
-//! and the response may wait in the socket; after an hour the connection is dead, without any signal. So every thaw adds an
-//! attempt on a new connection, while the earlier attempts continue: the first response counts. An attempt that needs
-//! several round trips makes progress in each invocation, however short.
+//! The state of a request in flight is unknown after a thaw. After a freeze of seconds its connection is most likely
+//! alive, and the response may wait in the socket; after an hour the connection is dead, without any signal. So every
+//! thaw adds an attempt on a new connection, while the earlier attempts continue: the first response counts. An
+//! attempt that needs several round trips makes progress in each invocation, however short.
 //!
-//! All attempts have the signature of the first one. If that is too old, the request fails, and the SDK signs a new one.
+//! All attempts have the signature of the first one. If that is too old, the request fails, and the SDK signs a new
+//! one.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -60,8 +61,8 @@ impl Attempts {
     }
 }
 
-/// Sends a request with `send`, again at each thaw, until a response arrives. `send` returns `None` if the request cannot
-/// be sent again. `is_safe` marks a request without side effects.
+/// Sends a request with `send`, again at each thaw, until a response arrives. `send` returns `None` if the request
+/// cannot be sent again. `is_safe` marks a request without side effects.
 pub(super) async fn send(
     mut send: impl FnMut() -> Option<Attempt> + Send,
     is_safe: bool,

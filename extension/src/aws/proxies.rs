@@ -27,8 +27,8 @@ use tracing::warn;
 pub(super) struct Proxies(Option<Arc<Matcher>>);
 
 impl Proxies {
-    /// Reads the proxies from variables in upper or lower case. Only proxies over plain HTTP are supported; any other is
-    /// logged and ignored.
+    /// Reads the proxies from variables in upper or lower case. Only proxies over plain HTTP are supported; any other
+    /// is logged and ignored.
     pub(super) fn of<'v>(variable: impl Fn(&str) -> Option<&'v str>) -> Self {
         let value = |name: &str| {
             let value = variable(name).or_else(|| variable(&name.to_ascii_lowercase()));

@@ -1,7 +1,7 @@
 //! Error of a service that cannot be reached, with the likely cause.
 //!
-//! On Lambda the cause is nearly always the network of a VPC, where packets are dropped silently. A timeout alone does not
-//! show that, so the error names it.
+//! On Lambda the cause is nearly always the network of a VPC, where packets are dropped silently. A timeout alone
+//! does not show that, so the error names it.
 
 use std::error::Error;
 

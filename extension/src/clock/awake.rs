@@ -1,8 +1,8 @@
 //! Limits and durations in time awake, which exclude freezes.
 //!
-//! A limit is counted in steps of a second or a fifth of the limit, each with a timer of its own. A monotonic clock that
-//! jumps over a freeze ends the current step, so that a freeze costs one step at most. A clock that stands still costs
-//! nothing.
+//! A limit is counted in steps of a second or a fifth of the limit, each with a timer of its own. A monotonic clock
+//! that jumps over a freeze ends the current step, so that a freeze costs one step at most. A clock that stands still
+//! costs nothing.
 
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};

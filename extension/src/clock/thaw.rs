@@ -1,9 +1,9 @@
 //! Notification of thaws.
 //!
-//! Lambda does not notify a process of a freeze. The lifecycle infers the thaw from the wall clock when an event arrives,
-//! and publishes it here. Sockets from before may be dead, and timers of the monotonic clock may be early or late by the
-//! length of the freeze. Tasks that wait for a peer therefore retry after a thaw, and tasks that wait for a deadline read
-//! the wall clock again.
+//! Lambda does not notify a process of a freeze. The lifecycle infers the thaw from the wall clock when an event
+//! arrives, and publishes it here. Sockets from before may be dead, and timers of the monotonic clock may be early or
+//! late by the length of the freeze. Tasks that wait for a peer therefore retry after a thaw, and tasks that wait for
+//! a deadline read the wall clock again.
 
 use std::sync::Arc;
 
@@ -56,8 +56,8 @@ impl Thaws {
         }
     }
 
-    /// Runs `work` until `deadline` of the wall clock; returns `None` if the deadline passes first. During a freeze, that is
-    /// noticed at the thaw.
+    /// Runs `work` until `deadline` of the wall clock; returns `None` if the deadline passes first. During a freeze,
+    /// that is noticed at the thaw.
     pub async fn within<T>(
         &self,
         clock: &dyn Clock,

@@ -39,8 +39,8 @@ pub(crate) enum Monotonic {
 impl Monotonic {
     pub(crate) const BOTH: [Monotonic; 2] = [Monotonic::Jumps, Monotonic::StandsStill];
 
-    /// Freezes for `time`, and thaws. Timers fire before the thaw is noted, which is the worst order. The runtime's time must
-    /// be paused.
+    /// Freezes for `time`, and thaws. Timers fire before the thaw is noted, which is the worst order. The runtime's
+    /// time must be paused.
     pub(crate) async fn freeze(self, wall: &Wall, thaws: &Thaws, time: Duration) {
         wall.pass(time);
         if self == Monotonic::Jumps {

@@ -9,8 +9,8 @@ use super::units::VariableReader;
 pub struct Token([u8; 32]);
 
 impl Token {
-    /// Variables that hold the secret; the first one that is set counts. Under `SnapStart` the environment has no credentials,
-    /// only the token with which they are fetched.
+    /// Variables that hold the secret; the first one that is set counts. Under `SnapStart` the environment has no
+    /// credentials, only the token with which they are fetched.
     pub const VARIABLES: [&str; 2] = ["AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"];
 
     /// Creates the token of a secret.
@@ -19,8 +19,8 @@ impl Token {
         Self(Sha256::digest(secret).into())
     }
 
-    /// Returns `true` if `given` is the secret. The comparison leaks no timing, because it compares digests, whose common
-    /// prefix a caller cannot control.
+    /// Returns `true` if `given` is the secret. The comparison leaks no timing, because it compares digests, whose
+    /// common prefix a caller cannot control.
     #[must_use]
     pub fn is(&self, given: &[u8]) -> bool {
         *self == Self::of(given)

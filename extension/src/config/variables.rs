@@ -210,7 +210,8 @@ pub const VARIABLES: &[Variable] = &[
 ];
 
 impl Environment {
-    /// Names of set variables that start with `MODEL_` and are not in the table: misspelled, or used by the function itself.
+    /// Names of set variables that start with `MODEL_` and are not in the table: misspelled, or used by the function
+    /// itself.
     #[must_use]
     pub fn unknown(&self) -> Vec<&str> {
         self.own_names()

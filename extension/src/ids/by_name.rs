@@ -2,8 +2,8 @@
 
 use super::ModelName;
 
-/// Map from model names to values, as a sorted list. Models are few, so that a list is as fast as a tree, and it saves several
-/// kilobytes of binary for each type of value.
+/// Map from model names to values, as a sorted list. Models are few, so that a list is as fast as a tree, and it
+/// saves several kilobytes of binary for each type of value.
 #[derive(Clone, Debug)]
 pub struct ByName<T>(Vec<(ModelName, T)>);
 

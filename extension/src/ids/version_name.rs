@@ -27,8 +27,9 @@ impl VersionName {
         Ok(Self(name.into()))
     }
 
-    /// Derives the name of an unnamed version from its digest: a decimal number from 1 to 2^53−1. Clients of Triton and TensorFlow Serving parse an integer, and JavaScript represents these exactly. The
-    /// numbers have no order in time.
+    /// Derives the name of an unnamed version from its digest: a decimal number from 1 to 2^53−1. Clients of Triton
+    /// and TensorFlow Serving parse an integer, and JavaScript represents these exactly. The numbers have no order in
+    /// time.
     #[must_use]
     pub fn derived(digest: &Digest) -> Self {
         /// Maximum integer up to which a double represents every integer.

@@ -56,8 +56,8 @@ impl Driver {
         (driver, checks)
     }
 
-    /// Marks the process as part of a snapshot: metrics from before the first invocation are dropped, because every clone
-    /// would deliver them with the time of the snapshot.
+    /// Marks the process as part of a snapshot: metrics from before the first invocation are dropped, because every
+    /// clone would deliver them with the time of the snapshot.
     pub fn discard_metrics_of_snapshot(&mut self, is_snapshot: bool) {
         self.is_snapshot = is_snapshot;
     }
@@ -109,8 +109,8 @@ impl Driver {
         }
     }
 
-    /// Starts what is due by timers, until `end`: on managed instances and outside Lambda. Without invocations, a missing
-    /// model is retried at the interval.
+    /// Starts what is due by timers, until `end`: on managed instances and outside Lambda. Without invocations, a
+    /// missing model is retried at the interval.
     pub async fn run_on_timers(&mut self, end: impl Future<Output = ()>) {
         tokio::pin!(end);
         loop {

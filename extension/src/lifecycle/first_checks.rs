@@ -1,7 +1,7 @@
 //! First version check of every model, which the startup waits for.
 //!
-//! The driver performs the checks. Their results arrive here even if the startup does not wait: after `next` is called, the
-//! driver is not polled until the next event.
+//! The driver performs the checks. Their results arrive here even if the startup does not wait: after `next` is
+//! called, the driver is not polled until the next event.
 
 use tokio::sync::mpsc;
 
@@ -32,8 +32,8 @@ impl FirstChecks {
         (checks, FirstCheckReport(report))
     }
 
-    /// Waits until all checks have ended. Cancel-safe. A check that ended without a result, for example by a panic, counts
-    /// as failed.
+    /// Waits until all checks have ended. Cancel-safe. A check that ended without a result, for example by a panic,
+    /// counts as failed.
     pub async fn ended(&mut self) -> &[(ModelName, Outcome)] {
         while let Some(outcome) = self.ended.recv().await {
             self.outcomes.push(outcome);

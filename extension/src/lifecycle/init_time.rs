@@ -1,7 +1,7 @@
 //! Duration of a start: from the start of the process until all models are active.
 //!
-//! Init may end earlier, if `MODEL_INIT_BUDGET` has passed or a model cannot be loaded. The duration is recorded when the
-//! last model becomes active, possibly in a later invocation, and counts time awake.
+//! Init may end earlier, if `MODEL_INIT_BUDGET` has passed or a model cannot be loaded. The duration is recorded when
+//! the last model becomes active, possibly in a later invocation, and counts time awake.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,8 +12,8 @@ pub struct Baseline {
     pub of: Observed,
     /// Index in the last dimension of the tensor; `None` for all elements together.
     pub column: Option<usize>,
-    /// Edges of the bins in ascending order, one more than bins. A value on an edge counts in the upper bin; a value outside
-    /// all bins counts in the first or the last bin.
+    /// Edges of the bins in ascending order, one more than bins. A value on an edge counts in the upper bin; a value
+    /// outside all bins counts in the first or the last bin.
     pub edges: Vec<f64>,
     /// Number of values in each bin; at least one in total.
     pub counts: Vec<u64>,

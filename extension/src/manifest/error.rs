@@ -119,7 +119,8 @@ pub(super) fn listed<T: fmt::Display>(names: impl IntoIterator<Item = T>) -> Str
     list
 }
 
-/// Prepares text from a manifest for one line of a log: escapes control characters, and omits the middle of a long text.
+/// Prepares text from a manifest for one line of a log: escapes control characters, and omits the middle of a long
+/// text.
 pub(crate) fn printable(text: &str) -> String {
     let escaped: String = text
         .chars()

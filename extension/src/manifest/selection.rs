@@ -1,9 +1,9 @@
 //! Selection of the version that this environment runs, and of its fallbacks.
 //!
 //! Pure: the same manifest, choice and rollout position select the same version. A canary runs on a share of the
-//! environments. Each environment has a [`RolloutPosition`] for its lifetime, which is hashed with the names of the model
-//! and the version, so that each canary runs on other environments. Raising the percentage never removes an environment
-//! from the canary.
+//! environments. Each environment has a [`RolloutPosition`] for its lifetime, which is hashed with the names of the
+//! model and the version, so that each canary runs on other environments. Raising the percentage never removes an
+//! environment from the canary.
 
 use std::fmt::{self, Display};
 
@@ -59,9 +59,9 @@ impl Display for SelectionReason {
 }
 
 impl Manifest {
-    /// Selects the version to run and its fallbacks. A pinned version has no fallback. A canary falls back to `current`,
-    /// and every other version to `previous`. `position` is called only if the manifest has a canary that may be
-    /// selected.
+    /// Selects the version to run and its fallbacks. A pinned version has no fallback. A canary falls back to
+    /// `current`, and every other version to `previous`. `position` is called only if the manifest has a canary that
+    /// may be selected.
     ///
     /// # Errors
     /// The version or the label is not in the manifest; the error lists the known names.

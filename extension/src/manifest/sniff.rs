@@ -1,5 +1,5 @@
-//! Detection of common mistakes before JSON is parsed, such as a compressed file or a page of HTML. A JSON parser would only
-//! report "expected value at line 1 column 1".
+//! Detection of common mistakes before JSON is parsed, such as a compressed file or a page of HTML. A JSON parser
+//! would only report "expected value at line 1 column 1".
 
 use super::MAX_BYTES;
 use super::error::ManifestError;

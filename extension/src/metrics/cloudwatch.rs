@@ -1,9 +1,9 @@
 //! `PutMetricData`, within its limits.
 //!
-//! A request takes 1,000 metrics and 1 MB; a metric takes 150 distinct values with their counts, which keeps percentiles
-//! exact. Several data of one metric and minute add up. CloudWatch rejects a whole request for one invalid datum. Such a
-//! request is halved until the datum is found; that datum is dropped, and the rest is delivered.
-//! Source: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html>.
+//! A request takes 1,000 metrics and 1 MB; a metric takes 150 distinct values with their counts, which keeps
+//! percentiles exact. Several data of one metric and minute add up. CloudWatch rejects a whole request for one
+//! invalid datum. Such a request is halved until the datum is found; that datum is dropped, and the rest is
+//! delivered. Source: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html>.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -23,7 +23,8 @@ use crate::aws::Unreachable;
 
 /// Maximum number of distinct values of a metric in a request.
 const MAX_VALUES: usize = 150;
-/// Maximum number of metrics in a request: below the limit of 1,000, so that a request of distributions stays below 1 MB.
+/// Maximum number of metrics in a request: below the limit of 1,000, so that a request of distributions stays below 1
+/// MB.
 const MAX_METRICS: usize = 300;
 /// Maximum number of times that a rejected request is halved. The few remaining data are sent individually.
 const MAX_HALVINGS: u32 = 6;

@@ -1,5 +1,5 @@
-//! Table of all metrics: name, unit and meaning. All metrics have the dimension `FunctionName` (inside Lambda); metrics of
-//! a model also have `ModelName`.
+//! Table of all metrics: name, unit and meaning. All metrics have the dimension `FunctionName` (inside Lambda);
+//! metrics of a model also have `ModelName`.
 
 /// Unit of CloudWatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

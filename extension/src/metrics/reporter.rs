@@ -1,8 +1,8 @@
 //! Delivery of observations to a sink.
 //!
-//! Undelivered data are kept, up to a limit in bytes. After [`FAILURES_BEFORE_LOG`] failures in a row, data are written to
-//! the log in Embedded Metric Format instead, which CloudWatch reads as well. An invalid datum is dropped and counted, and
-//! never blocks the delivery of other data.
+//! Undelivered data are kept, up to a limit in bytes. After [`FAILURES_BEFORE_LOG`] failures in a row, data are
+//! written to the log in Embedded Metric Format instead, which CloudWatch reads as well. An invalid datum is dropped
+//! and counted, and never blocks the delivery of other data.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -49,7 +49,8 @@ struct ReporterState {
 }
 
 impl Reporter {
-    /// Creates a reporter to `sink`. `log` writes the data that `sink` has not taken after several failures or at the end.
+    /// Creates a reporter to `sink`. `log` writes the data that `sink` has not taken after several failures or at the
+    /// end.
     #[must_use]
     pub fn new(
         recorder: Recorder,
@@ -67,8 +68,8 @@ impl Reporter {
         }
     }
 
-    /// Delivers everything observed so far, and keeps undelivered data for the next flush. A cancelled flush loses nothing,
-    /// but may deliver data twice.
+    /// Delivers everything observed so far, and keeps undelivered data for the next flush. A cancelled flush loses
+    /// nothing, but may deliver data twice.
     pub async fn flush(&self) -> Result<(), Undelivered> {
         let mut state = self.state.lock().await;
         state.collect(&self.recorder, &*self.clock);

@@ -1,7 +1,7 @@
 //! Waits for the active version of a model: the first version, the replacement of another, or the end of a check.
 //!
-//! Deadlines are in wall-clock time. A deadline that passed in a freeze ends the wait at the thaw; a later deadline does
-//! not, whatever the monotonic clock did during the freeze.
+//! Deadlines are in wall-clock time. A deadline that passed in a freeze ends the wait at the thaw; a later deadline
+//! does not, whatever the monotonic clock did during the freeze.
 
 use std::sync::Arc;
 use std::time::Duration;

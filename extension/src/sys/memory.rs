@@ -1,11 +1,11 @@
 //! Free memory of the environment.
 //!
-//! Three limits apply: the machine (on Lambda the microVM), the control groups of this process, and the function's memory
-//! size, which all processes of the environment share. The smallest remainder counts. Reclaimable file pages count as free,
-//! because pages of a model's file stay in memory only until another process needs it.
+//! Three limits apply: the machine (on Lambda the microVM), the control groups of this process, and the function's
+//! memory size, which all processes of the environment share. The smallest remainder counts. Reclaimable file pages
+//! count as free, because pages of a model's file stay in memory only until another process needs it.
 //!
-//! The environment does not show how Lambda accounts memory. The remainder of the memory size is therefore computed from
-//! the anonymous memory of all visible processes, including the function and other extensions.
+//! The environment does not show how Lambda accounts memory. The remainder of the memory size is therefore computed
+//! from the anonymous memory of all visible processes, including the function and other extensions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -89,7 +89,8 @@ fn of_groups(root: &Path) -> Vec<u64> {
     left
 }
 
-/// Returns a group and its ancestors, up to the root of the hierarchy. In a container, the root may be the group itself.
+/// Returns a group and its ancestors, up to the root of the hierarchy. In a container, the root may be the group
+/// itself.
 fn up_to(mount: &Path, group: &str) -> impl Iterator<Item = PathBuf> {
     let path = mount.join(group.trim_start_matches('/'));
     let mount = mount.to_owned();

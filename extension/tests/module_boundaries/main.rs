@@ -1,5 +1,5 @@
-//! Boundaries between the modules of `src`: the files that may name a crate, the modules that may use each other, and no
-//! cycles between files.
+//! Boundaries between the modules of `src`: the files that may name a crate, the modules that may use each other, and
+//! no cycles between files.
 //!
 //! Checked on the sources without comments. Test code keeps to the same direction between modules.
 

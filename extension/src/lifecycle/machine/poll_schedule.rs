@@ -1,11 +1,12 @@
 //! Poll schedule: time until the next version check, with jitter and backoff.
 //!
-//! Jitter spreads the polls of a fleet whose environments started together. The first wait is 50 to 100 % of the interval,
-//! which spreads the environments, and each later wait 90 to 100 %, which keeps them apart. An interval of zero stays zero.
+//! Jitter spreads the polls of a fleet whose environments started together. The first wait is 50 to 100 % of the
+//! interval, which spreads the environments, and each later wait 90 to 100 %, which keeps them apart. An interval of
+//! zero stays zero.
 //!
-//! A single failed check changes nothing, because S3's client has retried within it. From the second failure in a row, the
-//! wait doubles, starting from at least one second. It is limited to ten intervals or ten minutes, whichever is shorter,
-//! and never below the interval. A successful check resets the backoff.
+//! A single failed check changes nothing, because S3's client has retried within it. From the second failure in a
+//! row, the wait doubles, starting from at least one second. It is limited to ten intervals or ten minutes, whichever
+//! is shorter, and never below the interval. A successful check resets the backoff.
 //!
 //! Pure and stateless: the jitter is a hash of a seed, the model and the time of its last check. Environments that were
 //! restored from one snapshot therefore diverge as well.
