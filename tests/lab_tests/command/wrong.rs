@@ -71,7 +71,7 @@ async fn an_unused_and_a_taken_port_are_named() {
     let (code, error) = refused(&["status", "--port", &number]).await;
     assert_eq!(code, Some(1));
     assert!(
-        error.contains(&format!("--port {number}: no `lab serve` listens there")),
+        error.contains(&format!("port {number}: no `lab serve` listens there")),
         "{error}"
     );
 
