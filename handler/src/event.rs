@@ -35,7 +35,7 @@ pub use path::BasePath;
 pub use queue::{Batch, Message, Rows};
 use unsupported::{Fields, Unsupported};
 
-/// EventKind of the invoking service, which determines the form of the response.
+/// Kind of the invoking service, which determines the form of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// API Gateway, payload format 1.0: a REST API, or an HTTP API configured for it.

@@ -37,7 +37,7 @@ const OF_CURL: f64 = 0.97;
 /// Maximum memory above the idle process, in MB.
 const MEMORY: f64 = 16.0;
 
-/// TransferReport, as reported by a program.
+/// Transfer, as reported by a program.
 #[derive(Debug, Deserialize)]
 struct TransferReport {
     bytes: usize,

@@ -12,7 +12,7 @@ struct ProcessStat {
     state: RunState,
 }
 
-/// RunState of a process for freezing.
+/// State of a process for freezing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RunState {
     /// Stopped by a signal.

@@ -38,7 +38,7 @@ pub(super) enum EnvironmentCommand {
     Shutdown(ShutdownReason, oneshot::Sender<()>),
 }
 
-/// InvocationOutcome of an invocation.
+/// Outcome of an invocation.
 #[derive(Debug)]
 pub(super) enum InvocationOutcome {
     Answered {

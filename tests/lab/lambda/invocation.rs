@@ -45,7 +45,7 @@ impl Invocation {
     /// The Invoke API's error for an event over the size limit.
     pub(super) fn too_long(request_id: &str) -> Self {
         let message = format!(
-            "ApiRequest must be smaller than {} bytes for the InvokeFunction operation",
+            "Request must be smaller than {} bytes for the InvokeFunction operation",
             super::MAX_REQUEST
         );
         let body = serde_json::json!({"Type": "User", "message": message});

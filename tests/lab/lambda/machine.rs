@@ -411,7 +411,7 @@ impl Machine {
 
     /// Type of the error.
     fn fatal_type(&self) -> &'static str {
-        self.fatal.unwrap_or("Sandbox.InvocationFailure")
+        self.fatal.unwrap_or("Sandbox.Failure")
     }
 }
 

@@ -108,9 +108,9 @@ impl Machine {
             Phase::Init(_) | Phase::Ready => {}
         }
         let failure = InvocationFailure {
-            kind: "Sandbox.InvocationFailure".to_owned(),
+            kind: "Sandbox.Failure".to_owned(),
             message: format!("the environment was ended: {reason}"),
-            status: Status::Error("Sandbox.InvocationFailure".to_owned()),
+            status: Status::Error("Sandbox.Failure".to_owned()),
         };
         match self.init_since() {
             Some(since) => self.fail_waiting(now, since, &failure, effects),
@@ -189,7 +189,7 @@ impl Machine {
         let after = ending.after;
         effects.push(Effect::HangUp);
         effects.extend(self.failed.drain(..).map(Effect::Over));
-        self.runtime = Default::default();
+        self.forget_runtime();
         self.extensions.clear();
         self.registration = false;
         match after {

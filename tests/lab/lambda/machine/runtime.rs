@@ -64,6 +64,11 @@ impl Runtime {
 }
 
 impl Machine {
+    /// Resets the state of the runtime after the exit of its process.
+    pub(super) fn forget_runtime(&mut self) {
+        self.runtime = Runtime::default();
+    }
+
     /// Starts the runtime, once every started extension has registered.
     pub(super) fn start_runtime(&mut self, effects: &mut Effects) {
         self.runtime.state = RuntimeState::Started;
