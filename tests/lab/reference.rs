@@ -41,6 +41,9 @@ pub struct Reference {
 
 impl Reference {
     /// Asserts that a response of `/predict` to these rows equals scikit-learn's outputs.
+    ///
+    /// # Panics
+    /// If they differ.
     pub fn check(&self, answer: &Value, rows: Range<usize>) {
         let problem = self.differs(answer, rows.clone());
         assert_eq!(problem, None, "rows {rows:?}");
@@ -61,6 +64,9 @@ impl Reference {
 
     /// Asserts that a response of the Open Inference Protocol to all rows equals scikit-learn's
     /// outputs.
+    ///
+    /// # Panics
+    /// If they differ.
     pub fn check_v2(&self, answer: &Value) {
         let [labels, probabilities] = answer["outputs"].as_array().unwrap().as_slice() else {
             panic!("two outputs: {answer}");
@@ -90,6 +96,7 @@ pub fn numbers(array: &Value) -> Vec<f64> {
 }
 
 /// Description of the first difference beyond [`TOLERANCE`], if there is one.
+#[must_use]
 pub fn distance(given: &[f64], expected: &[f64]) -> Option<String> {
     if given.len() != expected.len() {
         return Some(format!(

@@ -6,11 +6,13 @@
 use serde::{Deserialize, Serialize};
 
 /// File name of an actor's script, in the folder of its program.
+#[must_use]
 pub fn file_of(name: &str) -> String {
     format!("{name}.script")
 }
 
 /// File name of an actor's trace, in `/tmp`.
+#[must_use]
 pub fn trace_of(name: &str) -> String {
     format!("{name}.trace")
 }
@@ -53,6 +55,7 @@ pub struct Call {
 
 impl Call {
     /// Returns a call with an empty body.
+    #[must_use]
     pub fn new(method: &str, path: &str) -> Self {
         Self {
             method: method.to_owned(),
@@ -63,12 +66,14 @@ impl Call {
     }
 
     /// Adds a header.
+    #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Sets the body.
+    #[must_use]
     pub fn body(mut self, body: &str) -> Self {
         body.clone_into(&mut self.body);
         self

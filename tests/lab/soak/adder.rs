@@ -27,6 +27,7 @@ impl Size {
 }
 
 /// Bytes of the model that adds `number`.
+#[must_use]
 pub fn adder(size: Size, number: u16) -> Vec<u8> {
     let Size { rows, columns } = size;
     let share = 1.0 / f32::from(rows);
@@ -55,6 +56,7 @@ pub fn adder(size: Size, number: u16) -> Vec<u8> {
 }
 
 /// Number added by a version that maps `x` to `y`, if it is an integer, as it is for every version.
+#[must_use]
 pub fn added(x: f64, y: f64) -> Option<u32> {
     let number = y - x;
     let is_whole = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);

@@ -34,6 +34,7 @@ pub struct Sample {
 
 impl Sample {
     /// Returns the time from the request to the response.
+    #[must_use]
     pub fn latency(&self) -> Duration {
         self.answered.duration_since(self.asked)
     }
@@ -63,6 +64,7 @@ pub struct Callers {
 
 impl Callers {
     /// Starts the clients, with this pause after each response.
+    #[must_use]
     pub fn start(client: &Client, pause: Duration) -> Self {
         let mut callers = Self {
             ledger: Arc::default(),
@@ -212,17 +214,20 @@ impl Ledger {
     }
 
     /// Response to the request that began last, in whatever order responses arrived.
+    #[must_use]
     pub fn last(&self) -> Option<&Sample> {
         self.samples.iter().max_by_key(|sample| sample.asked)
     }
 
     /// Number of versions that responded.
+    #[must_use]
     pub fn versions(&self) -> usize {
         self.versions.len()
     }
 }
 
 /// Number of requests that got an older version than a request that had ended before they began.
+#[must_use]
 pub fn backwards(samples: &[Sample]) -> usize {
     let mut by_start: Vec<&Sample> = samples.iter().collect();
     by_start.sort_by_key(|sample| sample.asked);
