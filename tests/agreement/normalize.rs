@@ -84,8 +84,8 @@ fn ids_and_deadlines_are_normalised() {
     let trace = format!("{one} {two} {one} <1999 ms left> <2900 ms left> <-3 ms left>");
     let wanted = "<uuid 1> <uuid 2> <uuid 1> <2 s or less> <more than 2 s> <past>";
     assert_eq!(normalize(&trace), wanted);
-    let nobody = "00000000-0000-0000-0000-000000000000";
-    assert_eq!(normalize(nobody), nobody);
+    let nil = "00000000-0000-0000-0000-000000000000";
+    assert_eq!(normalize(nil), nil);
     let xray = r#"{"value":"Root=1-65f0-abc;Parent=12;Sampled=1"}"#;
     assert_eq!(normalize(xray), r#"{"value":"<trace>"}"#);
 }

@@ -5,7 +5,7 @@ use lab::script::{Call, Step};
 pub(crate) const EXTENSION: &str = "/2020-01-01/extension";
 pub(crate) const RUNTIME: &str = "/2018-06-01/runtime";
 /// Well-formed identifier that no extension has.
-pub(crate) const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+pub(crate) const UNKNOWN_ID: &str = "00000000-0000-0000-0000-000000000000";
 
 /// Registers an extension for the events.
 pub(crate) fn register(name: &str, events: &[&str]) -> Call {

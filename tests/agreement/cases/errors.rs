@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::case::Case;
 use crate::steps::{
-    BOTH, NOBODY, RUNTIME, extension, extension_after, extension_error, extension_on,
+    BOTH, RUNTIME, UNKNOWN_ID, extension, extension_after, extension_error, extension_on,
     next_invocation, register, runtime_after, runtime_error, runtime_with,
 };
 use lab::script::{Call, Step};
@@ -24,7 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let bad = |which: &str| -> Vec<Step> {
         let call = || extension_error(which);
         let of_unknown = without(call(), "Lambda-Extension-Identifier")
-            .header("Lambda-Extension-Identifier", NOBODY);
+            .header("Lambda-Extension-Identifier", UNKNOWN_ID);
         vec![
             without(call(), "Lambda-Extension-Identifier").into(),
             without(call(), "Lambda-Extension-Function-Error-Type").into(),
@@ -47,7 +47,12 @@ pub(crate) fn cases() -> Vec<Case> {
     let sees_invoke = || extension_on("one", "INVOKE", vec![Step::Leave("one".into())]);
     // RIE fails when a process exits right after its start. These calls delay the exit.
     let calls_first = || -> Vec<Step> {
-        let refused = || Call::new("POST", &format!("{RUNTIME}/invocation/{NOBODY}/response"));
+        let refused = || {
+            Call::new(
+                "POST",
+                &format!("{RUNTIME}/invocation/{UNKNOWN_ID}/response"),
+            )
+        };
         vec![refused().into(), refused().into(), refused().into()]
     };
     let both = |name: &'static str| Case::new(name).invoke(json!({})).invoke(json!({}));

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::case::Case;
 use crate::steps::{
-    BOTH, EXTENSION, NOBODY, extension, extension_after, extension_on, next_event, register,
+    BOTH, EXTENSION, UNKNOWN_ID, extension, extension_after, extension_on, next_event, register,
     runtime_after, runtime_with,
 };
 use lab::script::{Call, Step};
@@ -56,7 +56,9 @@ pub(crate) fn cases() -> Vec<Case> {
                     vec![
                         next().into(),
                         next().header("Lambda-Extension-Identifier", "mine").into(),
-                        next().header("Lambda-Extension-Identifier", NOBODY).into(),
+                        next()
+                            .header("Lambda-Extension-Identifier", UNKNOWN_ID)
+                            .into(),
                     ],
                 ),
             )
@@ -66,7 +68,9 @@ pub(crate) fn cases() -> Vec<Case> {
                 "one",
                 vec![
                     next().into(),
-                    next().header("Lambda-Extension-Identifier", NOBODY).into(),
+                    next()
+                        .header("Lambda-Extension-Identifier", UNKNOWN_ID)
+                        .into(),
                     Step::Forever(extension("one", &BOTH)),
                 ],
             )

@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use crate::case::Case;
-use crate::steps::{NOBODY, RUNTIME, next_invocation, respond, runtime_error, runtime_with};
+use crate::steps::{RUNTIME, UNKNOWN_ID, next_invocation, respond, runtime_error, runtime_with};
 use lab::script::{Call, Step};
 
 pub(crate) fn cases() -> Vec<Case> {
     let error = || runtime_error("invocation/{request}");
     let to_unknown =
-        |what: &str| Call::new("POST", &format!("{RUNTIME}/invocation/{NOBODY}/{what}"));
+        |what: &str| Call::new("POST", &format!("{RUNTIME}/invocation/{UNKNOWN_ID}/{what}"));
     let early = respond("{}");
     vec![
         Case::new("invocations")
@@ -41,7 +41,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 [
                     vec![
                         Call {
-                            path: format!("{RUNTIME}/invocation/{NOBODY}/response"),
+                            path: format!("{RUNTIME}/invocation/{UNKNOWN_ID}/response"),
                             ..early
                         }
                         .into(),

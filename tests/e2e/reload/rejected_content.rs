@@ -5,7 +5,7 @@ use lab::s3::{Rule, S3Server};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::layout::{BUCKET, answer, bump, manifest};
+use crate::support::layout::{BUCKET, answer, manifest, swap_after};
 use crate::support::{Alone, error, model};
 use lab::reference::WINE;
 
@@ -82,7 +82,7 @@ async fn a_digest_mismatch_is_downloaded_twice_until_the_file_changes() {
     logged_once(&alone, &s3, SECOND, "was promised").await;
     assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
     WINE.v1.check(&answer(&alone).await, 0..9);
-    bump(&alone, || s3.put(BUCKET, SECOND, model("wine-v2.onnx"))).await;
+    swap_after(&alone, || s3.put(BUCKET, SECOND, model("wine-v2.onnx"))).await;
     WINE.v2.check(&answer(&alone).await, 0..9);
     assert_eq!(transfers(&s3, SECOND), 3);
 }
@@ -98,7 +98,7 @@ async fn a_corrected_digest_triggers_a_download() {
     s3.put(BUCKET, MANIFEST, wrong.to_string());
     logged_once(&alone, &s3, SECOND, "was promised").await;
     assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
-    bump(&alone, || s3.put(BUCKET, MANIFEST, manifest("2", &GOOD))).await;
+    swap_after(&alone, || s3.put(BUCKET, MANIFEST, manifest("2", &GOOD))).await;
     WINE.v2.check(&answer(&alone).await, 0..9);
 }
 
@@ -197,7 +197,7 @@ async fn a_damaged_archive_keeps_the_active_version() {
     let settled = transfers(&s3, PACKED);
     polled_again(&s3, PACKED).await;
     assert_eq!(transfers(&s3, PACKED), settled, "{:?}", s3.requests());
-    bump(&alone, || s3.put(BUCKET, PACKED, packed("wine-v2.onnx"))).await;
+    swap_after(&alone, || s3.put(BUCKET, PACKED, packed("wine-v2.onnx"))).await;
     WINE.v2.check(&answer(&alone).await, 0..9);
 }
 

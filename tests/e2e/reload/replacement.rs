@@ -90,7 +90,7 @@ async fn without_memory_for_two_versions_invocations_wait_and_none_fails() {
     let function = with_version_1(&s3, builder).await;
     let v1 = version(&function.answer(&features(1)).await.unwrap());
     s3.put(BUCKET, KEY, padded("wine-v2.onnx", MODEL_BYTES));
-    let bump = async {
+    let swap = async {
         loop {
             let answer = function.answer(&features(9)).await.unwrap();
             if version(&answer) != v1 {
@@ -99,7 +99,7 @@ async fn without_memory_for_two_versions_invocations_wait_and_none_fails() {
             WINE.v1.check(&answer, 0..9);
         }
     };
-    let answer = tokio::time::timeout(lab::WAIT_LIMIT, bump).await.unwrap();
+    let answer = tokio::time::timeout(lab::WAIT_LIMIT, swap).await.unwrap();
     WINE.v2.check(&answer, 0..9);
     let said = function.log().text();
     let why = said.lines().find(|line| line.contains(REPLACES)).unwrap();
@@ -126,22 +126,22 @@ async fn a_bad_replacement_restores_the_previous_version() {
         s3.put(BUCKET, KEY, model(file));
         let log = function.log();
         let refused = || log.text().matches("the version that answers stays").count() > bad;
-        let bump = async {
+        let swap = async {
             while !refused() {
                 let answer = function.answer(&features(9)).await.unwrap();
                 assert_eq!(version(&answer), v1);
                 WINE.v1.check(&answer, 0..9);
             }
         };
-        tokio::time::timeout(lab::WAIT_LIMIT, bump).await.unwrap();
+        tokio::time::timeout(lab::WAIT_LIMIT, swap).await.unwrap();
         freeze(&function, &s3).await;
         let ready = http_event("GET", "/v2/health/ready", &serde_json::Value::Null);
         assert_eq!(function.answer(&ready).await.unwrap()["statusCode"], 200);
     }
     assert_eq!(transfers(&s3).len(), 3, "each is fetched once");
     s3.put(BUCKET, KEY, model("wine-v2.onnx"));
-    let bump = async { while version(&function.answer(&features(1)).await.unwrap()) == v1 {} };
-    tokio::time::timeout(lab::WAIT_LIMIT, bump).await.unwrap();
+    let swap = async { while version(&function.answer(&features(1)).await.unwrap()) == v1 {} };
+    tokio::time::timeout(lab::WAIT_LIMIT, swap).await.unwrap();
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
 }

@@ -59,7 +59,7 @@ async fn publish_for(alone: &Alone, version: &str, publish: impl FnOnce()) {
 }
 
 /// Changes the source, and waits for the swap.
-async fn bump(alone: &Alone, change: impl FnOnce()) {
+async fn swap_after(alone: &Alone, change: impl FnOnce()) {
     let log = alone.process.log();
     let mark = log.mark();
     change();
@@ -88,7 +88,7 @@ async fn labels_are_followed_independently() {
     WINE.v1.check(&answer(&staging).await, 0..9);
 
     let mark = production.process.log().mark();
-    bump(&staging, || publish(&s3, &GOOD, &labels("1", "2"))).await;
+    swap_after(&staging, || publish(&s3, &GOOD, &labels("1", "2"))).await;
     WINE.v2.check(&answer(&staging).await, 0..9);
     // The other sidecar has read the manifest, too, and keeps its version.
     let stays = |line: &str| line.contains("the manifest's version 1 is to run here");
@@ -98,7 +98,7 @@ async fn labels_are_followed_independently() {
         .unwrap();
     WINE.v1.check(&answer(&production).await, 0..9);
 
-    bump(&production, || publish(&s3, &GOOD, &labels("2", "2"))).await;
+    swap_after(&production, || publish(&s3, &GOOD, &labels("2", "2"))).await;
     WINE.v2.check(&answer(&production).await, 0..9);
 }
 
@@ -131,11 +131,11 @@ async fn a_canary_of_0_percent_runs_nowhere_and_of_100_everywhere() {
     let s3 = published(&GOOD, &canary(0)).await;
     let alone = serve(&s3, &[]).await;
     WINE.v1.check(&answer(&alone).await, 0..9);
-    bump(&alone, || publish(&s3, &GOOD, &canary(100))).await;
+    swap_after(&alone, || publish(&s3, &GOOD, &canary(100))).await;
     WINE.v2.check(&answer(&alone).await, 0..9);
     let why = alone.process.wait_for("why=canary").await.unwrap();
     assert!(why.contains("version 2"), "{why}");
-    bump(&alone, || publish(&s3, &GOOD, &json!({}))).await;
+    swap_after(&alone, || publish(&s3, &GOOD, &json!({}))).await;
     WINE.v1.check(&answer(&alone).await, 0..9);
 }
 
@@ -194,7 +194,7 @@ async fn a_cold_start_on_a_bad_version_falls_back_to_the_previous_one(s3: AnyS3)
         .wait_for("an earlier version is to stand in")
         .await
         .unwrap();
-    bump_any(&cold, &s3, "wine-v2.onnx").await;
+    upload_and_wait_for_swap(&cold, &s3, "wine-v2.onnx").await;
     WINE.v2.check(&answer(&cold).await, 0..9);
 }
 
@@ -207,11 +207,11 @@ async fn a_cold_start_after_a_delete_falls_back_to_the_last_version(s3: AnyS3) {
 
     let cold = Alone::ready(&s3, &[OFTEN]).await;
     WINE.v1.check(&answer(&cold).await, 0..9);
-    bump_any(&cold, &s3, "wine-v2.onnx").await;
+    upload_and_wait_for_swap(&cold, &s3, "wine-v2.onnx").await;
     WINE.v2.check(&answer(&cold).await, 0..9);
 }
 
-async fn bump_any(alone: &Alone, s3: &AnyS3, file: &str) {
+async fn upload_and_wait_for_swap(alone: &Alone, s3: &AnyS3, file: &str) {
     let log = alone.process.log();
     let mark = log.mark();
     s3.put(KEY, model(file)).await;

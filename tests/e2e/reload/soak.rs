@@ -17,7 +17,7 @@ async fn swaps_with_faults_fail_no_request() {
     }
     let (tally, ledger) = swaps.end().await.unwrap();
     let answers = ledger.samples.len();
-    assert_eq!(ledger.failures, [""; 0], "beside {answers} answers");
+    assert_eq!(ledger.failures, [""; 0], "with {answers} responses");
     assert_eq!(backwards(&ledger.samples), 0, "of {answers} answers");
     let last = ledger.last().unwrap().number;
     assert_eq!(last + 1, tally.good, "the newest answers");

@@ -57,12 +57,12 @@ async fn a_swap_fails_no_invocation(s3: AnyS3) {
     }
     let v1 = version(&answers[0]);
     s3.put(KEY, model("wine-v2.onnx")).await;
-    let bump = async {
+    let swap = async {
         while version(answers.last().unwrap()) == v1 {
             answers.push(lambda.answer(&features(ROWS)).await.unwrap());
         }
     };
-    tokio::time::timeout(lab::WAIT_LIMIT, bump).await.unwrap();
+    tokio::time::timeout(lab::WAIT_LIMIT, swap).await.unwrap();
     for _ in 0..ENOUGH {
         answers.push(lambda.answer(&features(ROWS)).await.unwrap());
     }

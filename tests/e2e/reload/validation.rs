@@ -3,7 +3,7 @@
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 
-use crate::support::layout::{BUCKET, answer, bump, manifest, serve};
+use crate::support::layout::{BUCKET, answer, manifest, serve, swap_after};
 use crate::support::{Alone, model};
 use lab::reference::WINE;
 
@@ -104,7 +104,7 @@ async fn a_failed_golden_example_keeps_the_active_version() {
     };
     assert_eq!(loads(&alone), 1, "logged once");
     // Without the example the version is valid, and meets an example of its own outputs.
-    bump(&alone, || publish(&s3, &plain("2", &VERSIONS))).await;
+    swap_after(&alone, || publish(&s3, &plain("2", &VERSIONS))).await;
     WINE.v2.check(&answer(&alone).await, 0..9);
     assert_eq!(problem(&alone).await, "");
     let second = golden(&alone).await;
@@ -155,7 +155,7 @@ async fn a_changed_signature_is_rejected() {
             .await
             .contains("declare the new `signature` in the manifest")
     );
-    bump(&alone, || put("wine-v2.onnx")).await;
+    swap_after(&alone, || put("wine-v2.onnx")).await;
     WINE.v2.check(&answer(&alone).await, 0..9);
 }
 
@@ -182,7 +182,7 @@ async fn a_changed_signature_that_the_manifest_declares_is_valid() {
     )
     .await;
     let declared = with("2", &versions, "2", ("signature", &names));
-    bump(&alone, || publish(&s3, &declared)).await;
+    swap_after(&alone, || publish(&s3, &declared)).await;
     WINE.names.check(&answer(&alone).await, 0..9);
     assert_eq!(problem(&alone).await, "");
 }

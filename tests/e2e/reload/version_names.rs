@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 
-use crate::support::layout::{BUCKET, bump, manifest, serve};
+use crate::support::layout::{BUCKET, manifest, serve, swap_after};
 use crate::support::{Alone, error, features, model};
 use lab::reference::WINE;
 
@@ -202,7 +202,7 @@ async fn a_copied_folder_renames_and_an_overwritten_one_reloads() {
     put("8", "wine-v1.onnx");
     alone.process.wait_for(RENAMED).await.unwrap();
     assert_eq!(named().await, ("8".to_owned(), first.1.clone()));
-    bump(&alone, || put("8", "wine-v2.onnx")).await;
+    swap_after(&alone, || put("8", "wine-v2.onnx")).await;
     let second = named().await;
     assert_eq!(second.0, "8");
     assert_ne!(second.1, first.1);

@@ -5,7 +5,7 @@ use std::path::Path;
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 
-use crate::support::layout::{BUCKET, answer, bump, manifest, serve};
+use crate::support::layout::{BUCKET, answer, manifest, serve, swap_after};
 use crate::support::{Alone, model};
 use lab::reference::WINE;
 
@@ -20,9 +20,9 @@ async fn an_invalid_manifest_keeps_the_active_version() {
     publish(manifest("1", &versions));
     let alone = serve(&s3, "s3://forms/wine/manifest.json", &[]).await;
     WINE.v1.check(&answer(&alone).await, 0..9);
-    bump(&alone, || publish(manifest("2", &versions))).await;
+    swap_after(&alone, || publish(manifest("2", &versions))).await;
     WINE.v2.check(&answer(&alone).await, 0..9);
-    bump(&alone, || publish(manifest("1", &versions))).await;
+    swap_after(&alone, || publish(manifest("1", &versions))).await;
     WINE.v1.check(&answer(&alone).await, 0..9);
 
     publish(b"{\"format\": \"model-sidecar/1\", \"curent\": \"2\"}".to_vec());
@@ -44,7 +44,7 @@ async fn the_highest_folder_of_a_repository_is_served() {
     let alone = serve(&s3, "s3://forms/repository/", &name).await;
     WINE.v1.check(&answer(&alone).await, 0..9);
     let ten = "repository/wine/10/model.onnx";
-    bump(&alone, || s3.put(BUCKET, ten, model("wine-v2.onnx"))).await;
+    swap_after(&alone, || s3.put(BUCKET, ten, model("wine-v2.onnx"))).await;
     WINE.v2.check(&answer(&alone).await, 0..9);
 }
 
@@ -61,7 +61,7 @@ async fn a_compressed_model_is_served_and_reloaded() {
     put("wine-v1.onnx");
     let alone = serve(&s3, "s3://forms/wine.onnx.zst", &[]).await;
     WINE.v1.check(&answer(&alone).await, 0..9);
-    bump(&alone, || put("wine-v2.onnx")).await;
+    swap_after(&alone, || put("wine-v2.onnx")).await;
     WINE.v2.check(&answer(&alone).await, 0..9);
 }
 
@@ -82,7 +82,7 @@ async fn a_change_of_the_weights_is_a_new_version() {
     let mut weights = external("one.bin");
     let last = weights.len() - 4;
     weights[last..].copy_from_slice(&1000_f32.to_le_bytes());
-    bump(&alone, || s3.put(BUCKET, "sum/one.bin", weights)).await;
+    swap_after(&alone, || s3.put(BUCKET, "sum/one.bin", weights)).await;
     assert_ne!(sum(&alone).await, before);
     s3.delete(BUCKET, "sum/one.bin");
     let line = alone

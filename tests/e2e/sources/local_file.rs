@@ -11,9 +11,9 @@ use lab::reference::WINE;
 
 /// Replaces a file atomically, by a rename.
 fn put(path: &Path, file: &str) {
-    let beside = path.with_extension("new");
-    std::fs::write(&beside, model(file)).unwrap();
-    std::fs::rename(beside, path).unwrap();
+    let temporary = path.with_extension("new");
+    std::fs::write(&temporary, model(file)).unwrap();
+    std::fs::rename(temporary, path).unwrap();
 }
 
 /// SHA-256 of a model.

@@ -62,7 +62,7 @@ async fn relay(mut caller: TcpStream, port: u16, seen: Arc<Mutex<BTreeSet<String
         .lines()
         .find(header)
         .and_then(|line| line.split_once(": "));
-    let who = who.map_or("nobody", |(_, value)| value);
+    let who = who.map_or("anonymous", |(_, value)| value);
     let (method, to) = first.split_once(' ').unwrap();
     let to = to.split_once(' ').unwrap().0;
     seen.lock()
@@ -151,7 +151,7 @@ async fn metrics_use_the_proxy() {
     sent.await.unwrap();
     let seen = proxy.seen();
     let is_it = |line: &String| {
-        line.starts_with(&format!("POST {endpoint}/")) && line.ends_with("by nobody")
+        line.starts_with(&format!("POST {endpoint}/")) && line.ends_with("by anonymous")
     };
     assert!(!seen.is_empty() && seen.iter().all(is_it), "{seen:?}");
 }
@@ -184,9 +184,9 @@ async fn loopback_and_no_proxy_hosts_are_direct() {
 #[tokio::test]
 async fn an_unreachable_proxy_is_named() {
     let s3 = s3_with("wine-v1.onnx").await;
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let at = nobody.local_addr().unwrap();
-    drop(nobody);
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = closed.local_addr().unwrap();
+    drop(closed);
     let endpoint = format!("https://s3.{}", lab::tls::DOMAIN);
     let alone = Alone::start(
         &s3,
