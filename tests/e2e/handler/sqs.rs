@@ -41,7 +41,7 @@ async fn a_batch_is_one_inference() {
     let answer = lambda.answer(&event(&bodies)).await.unwrap();
     assert_eq!(answer, json!({ "batchItemFailures": [] }));
 
-    let line = lambda.wait_for("answered a batch").await.unwrap();
+    let line = lambda.wait_for("processed a batch").await.unwrap();
     for part in ["messages=178", "failed=0", "calls=1"] {
         assert!(line.contains(part), "{line}");
     }
