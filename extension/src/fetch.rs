@@ -1,33 +1,39 @@
-//! From a source to a file in the cache: whole and verified, and no byte asked for twice.
+//! Download of a file from a source to the cache: complete, verified, and without requesting a byte twice.
 //!
-//! It comes in [`PartLimits`], over several connections at once, each of which asks for exactly the version that the fetch
-//! began with. What arrives is handed over a short queue to a thread that writes and hashes it, so that neither waits
-//! for the other and memory stays at a few chunks, whatever the model's size. It goes to its place in a partial file
-//! of the cache. A part that breaks, stalls or was frozen goes on behind its last byte that arrived, on another
-//! connection; so does the next process, after a kill or when the fetch was given up. If the source holds another
-//! version by then, that one is begun instead.
+//! # Transfer
+//! A file arrives in [parts](PartLimits) over several connections, each of which requests exactly the version that the
+//! fetch began with. A short queue passes the bytes to a thread that writes and hashes them: neither side waits for
+//! the other, and memory stays at a few chunks for any model size. The content goes to a partial download of the
+//! cache. After an error, a stall or a freeze, a part continues behind its last byte on another connection. So does
+//! the next process, after a kill or an abandoned fetch. If the source has another version by then, the fetch restarts
+//! with that version.
 //!
-//! The whole is verified once, however many answers it came in: the length, the checksum that the source declared,
-//! and the SHA-256 that falls out and names the file. Bytes that fail are fetched anew, once; content that fails again
-//! with the same fault is [rejected](FetchError::Rejected). Where the publisher has
-//! promised a file ([`Expected`]), another length is refused before the transfer, and other bytes after it. A file that
-//! is compressed at its source is decompressed while it arrives ([`Compression`]): what the source declares holds for
-//! what comes over the network, and what was promised for what comes out. A version that is here from before is
-//! taken as it is, once its bytes have been checked.
+//! # Verification
+//! The complete file is verified once, however many responses it arrived in: the length, the checksum that the source
+//! declares, and the SHA-256, which names the file in the cache. Bytes that fail are downloaded once more; content that
+//! fails again with the same fault is [rejected](FetchError::Rejected). If the manifest declares [`Expected`] values, a
+//! wrong length is detected before the transfer and wrong bytes after it.
 //!
-//! How a process asks that finds some of a file here: [`open`] reads the first missing range under `If-Match`.
-//! Nothing changed, as is most likely so soon after, and that request is the check and a part of the transfer.
-//! Something changed, and the refusal says so, without a body; then the question is asked as ever. Asking first
-//! what is there would begin the whole transfer again, or cost every such start a round trip.
+//! A [compressed](Compression) file is decompressed while it arrives. The checksum of the source applies to the
+//! compressed bytes, the values of the manifest to the decompressed bytes. A version in the cache is used after
+//! verifying its bytes.
+//!
+//! # Resuming
+//! If a partial download exists, [`open`] requests its first missing range with `If-Match`. If the source is
+//! unchanged, the most likely case, this request is both the version check and a part of the transfer. If the source
+//! has changed, the response has no body, and a plain request follows. An unconditional request would start the whole
+//! transfer again; a check first would cost every such start a round trip.
 
-mod adopt;
-mod answer;
+mod adoption;
+mod checksums;
+mod complete_file;
 mod compression;
+mod decompress;
+mod error;
 mod expectation;
-mod parts;
+mod part_limits;
+mod response;
 mod transfer;
-mod unpack;
-mod verify;
 mod writer;
 
 use std::ops::Range;
@@ -37,293 +43,123 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use tracing::warn;
 
-use crate::cache::{
-    Cache, CacheError, CachedFile, InsufficientSpace, RemoteFile, ResumableDownload,
-};
+use crate::cache::{Cache, CachedFile, RemoteFile, ResumableDownload};
 use crate::clock::{Clock, Thaws};
-use crate::ids::{ChecksumAlgorithm, Digest, Expected, Identity};
+use crate::ids::{Digest, Expected, Identity};
 use crate::source::{ChunkStream, Object, Opened, Source, SourceError};
+use complete_file::CompleteFile;
 pub use compression::Compression;
+pub use error::{DecompressError, FetchError};
 use expectation::Expectation;
-pub use parts::PartLimits;
-use transfer::Transfer;
-pub use unpack::DecompressError;
-use writer::{Ended, Whole, Writer};
+pub use part_limits::PartLimits;
+use transfer::ParallelTransfer;
+use writer::{FileWriter, WriteOutcome};
 
-/// How often a fetch follows a source that changes while it is read.
-const MAX_CHANGES: u32 = 3;
+/// Maximum number of restarts because the source changed during the fetch.
+const MAX_SOURCE_CHANGES: u32 = 3;
 
-/// What is to be fetched.
+/// A file to fetch.
 pub struct FetchRequest<'a> {
-    /// Where from.
+    /// Source of the file.
     pub source: &'a dyn Source,
-    /// What it holds, as [`open`] has found it.
+    /// Object of the source, as returned by [`open`].
     pub object: Object,
-    /// What the publisher has promised of the file, decompressed.
+    /// Values of the decompressed file that the manifest declares.
     pub expected: Option<&'a Expected>,
-    /// How it is compressed.
+    /// Compression of the file at its source.
     pub compression: Compression,
 }
 
-/// Where to, and how.
+/// Environment of a fetch.
 #[derive(Clone, Copy)]
 pub struct FetchContext<'a> {
-    /// Where the file is kept.
+    /// Destination of the file.
     pub cache: &'a Cache,
-    /// How the transfer is divided.
+    /// Division into parts.
     pub parts: PartLimits,
-    /// The thaws, after which a connection is not trusted.
+    /// Thaws of the execution environment. Idle connections from before a thaw are not used.
     pub thaws: &'a Thaws,
-    /// The time.
+    /// Wall clock.
     pub clock: &'a dyn Clock,
 }
 
-/// A model file that is here, whole.
+/// Complete and verified file.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// The source's identity of it. Not the object's that the fetch began with, if that changed on the way.
+    /// Identity at the source. Differs from that of the requested object if the source changed during the fetch.
     pub identity: Identity,
-    /// The SHA-256 of its bytes, decompressed.
+    /// SHA-256 of the decompressed bytes.
     pub digest: Digest,
-    /// Its length in bytes, decompressed.
+    /// Decompressed length in bytes.
     pub size: u64,
-    /// How many bytes came over the network for it: less than its length when some of it was here or it came
-    /// compressed, more when the source changed on the way.
+    /// Number of bytes transferred over the network. Smaller than the length for a resumed, cached or compressed file,
+    /// larger after a restart.
     pub transferred: u64,
-    /// The file.
+    /// The file in the cache.
     pub file: CachedFile,
-    /// How long the transfer took, from the first byte asked for to the file's name.
+    /// Duration of the fetch.
     pub elapsed: Duration,
 }
 
-/// Why a file did not arrive.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// The source failed.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The source sent less, or more, than it said.
-    #[error("the source declared {declared} bytes and sent {}{received}", if received > declared { "at least " } else { "" })]
-    Length {
-        /// What it said.
-        declared: u64,
-        /// What came.
-        received: u64,
-    },
-    /// No byte came for too long.
-    #[error("no byte arrived for {} s, after {received} of {declared}", answer::STALL.as_secs())]
-    Stalled {
-        /// The whole length.
-        declared: u64,
-        /// What came.
-        received: u64,
-    },
-    /// What came is not what the source says it is, twice.
-    #[error(
-        "the bytes that arrived do not have the {algorithm:?} checksum that the source declares, but {found}"
-    )]
-    Checksum {
-        /// Which of the checksums.
-        algorithm: ChecksumAlgorithm,
-        /// Checksum of the bytes that arrived, in base64.
-        found: String,
-    },
-    /// The source has a file of another length than the publisher has promised.
-    #[error("{uri} has {found} bytes, and {promised} were promised")]
-    UnexpectedLength {
-        /// The place.
-        uri: String,
-        /// The length that was promised.
-        promised: u64,
-        /// The length that the source declares.
-        found: u64,
-    },
-    /// The file has the length that the publisher has promised, and other bytes, twice.
-    #[error("{uri} has the SHA-256 {found}, and {promised} was promised")]
-    UnexpectedDigest {
-        /// The place.
-        uri: String,
-        /// The SHA-256 that was promised.
-        promised: Digest,
-        /// That of the bytes that arrived.
-        found: Digest,
-    },
-    /// What came cannot be decompressed; where that may be for damage on the way, twice.
-    #[error("{uri}: {reason}")]
-    Decompress {
-        /// The place.
-        uri: String,
-        /// Why not.
-        reason: DecompressError,
-    },
-    /// The fault is the content's, as far as can be told: the same content would arrive with it again.
-    #[error("{fault}")]
-    Rejected {
-        /// Identity of the content.
-        identity: Identity,
-        /// The fault.
-        fault: Box<FetchError>,
-    },
-    /// The disk is full, or will be.
-    #[error(transparent)]
-    InsufficientSpace(#[from] InsufficientSpace),
-    /// The file could not be written.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// The file could not be written.
-    #[error("cannot write the model to the cache: {0}")]
-    Write(#[from] std::io::Error),
-}
-
-impl FetchError {
-    /// Whether another attempt may succeed at once.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        match self {
-            FetchError::Source(error) => error.is_transient(),
-            FetchError::Length { declared, received } => received < declared,
-            FetchError::Stalled { .. } => true,
-            FetchError::Checksum { .. }
-            | FetchError::UnexpectedLength { .. }
-            | FetchError::UnexpectedDigest { .. }
-            | FetchError::Decompress { .. }
-            | FetchError::Rejected { .. }
-            | FetchError::InsufficientSpace(_)
-            | FetchError::Cache(_)
-            | FetchError::Write(_) => false,
-        }
-    }
-
-    /// The error in words that name no bucket, key or path: for callers from outside.
-    #[must_use]
-    pub fn public(&self) -> String {
-        match self {
-            FetchError::Source(error) => error.public().to_owned(),
-            FetchError::UnexpectedLength {
-                promised, found, ..
-            } => format!("a file of the model has {found} bytes, and {promised} were promised"),
-            FetchError::UnexpectedDigest {
-                promised, found, ..
-            } => {
-                format!("a file of the model has the SHA-256 {found}, and {promised} was promised")
-            }
-            FetchError::Decompress { reason, .. } => {
-                format!("a file of the model cannot be decompressed: {reason}")
-            }
-            FetchError::Rejected { fault, .. } => fault.public(),
-            FetchError::Cache(error) => error.public(),
-            FetchError::Length { .. }
-            | FetchError::Stalled { .. }
-            | FetchError::Checksum { .. }
-            | FetchError::InsufficientSpace(_)
-            | FetchError::Write(_) => self.to_string(),
-        }
-    }
-
-    /// Whether the bytes may have been damaged on the way.
-    fn is_damage(&self) -> bool {
-        match self {
-            FetchError::Checksum { .. } | FetchError::UnexpectedDigest { .. } => true,
-            FetchError::Decompress { reason, .. } => reason.is_damage(),
-            _ => false,
-        }
-    }
-
-    /// Whether the content itself shows that it is not what it should be, however often it is fetched.
-    fn is_certain(&self) -> bool {
-        match self {
-            FetchError::UnexpectedLength { .. } => true,
-            FetchError::Decompress { reason, .. } => !reason.is_damage(),
-            _ => false,
-        }
-    }
-
-    /// Whether bytes that arrived twice show the same fault. Damage on the way differs from one time to the next.
-    fn is_same_fault(&self, other: &Self) -> bool {
-        match (self, other) {
-            (FetchError::Checksum { found: one, .. }, FetchError::Checksum { found, .. }) => {
-                one == found
-            }
-            (
-                FetchError::UnexpectedDigest { found: one, .. },
-                FetchError::UnexpectedDigest { found, .. },
-            ) => one == found,
-            // The places depend on the pieces in which the bytes arrive.
-            (FetchError::Decompress { reason: one, .. }, FetchError::Decompress { reason, .. }) => {
-                std::mem::discriminant(one) == std::mem::discriminant(reason)
-            }
-            _ => false,
-        }
-    }
-
-    fn rejects(self, identity: Identity) -> Self {
-        FetchError::Rejected {
-            identity,
-            fault: Box::new(self),
-        }
-    }
-}
-
-/// Asks `source` as [`Source::open`] does, but not for bytes that an earlier fetch has brought here already.
+/// Opens `source` as [`Source::open`] does, without requesting bytes of a partial download again.
 pub async fn open(
     source: &dyn Source,
     cache: &Cache,
     known: Option<&Identity>,
 ) -> Result<Opened, SourceError> {
-    let unfinished = cache.unfinished(&source.uri());
-    let unfinished = unfinished.filter(|one| known != Some(&one.wanted.identity));
-    let Some(ResumableDownload { wanted, missing }) = unfinished else {
+    let resumable = cache.resumable_download(&source.uri());
+    let resumable = resumable.filter(|download| known != Some(&download.remote.identity));
+    let Some(ResumableDownload { remote, missing }) = resumable else {
         return source.open(known).await;
     };
     let Some(first) = missing.first() else {
-        // All is here and was not yet named: no range is left that could be asked for.
-        let end = wanted.size..wanted.size;
-        return Ok(match source.open(Some(&wanted.identity)).await? {
-            Opened::Unchanged => rest(wanted, end, Box::new(Nothing)),
+        // All bytes are present, but the file was not completed. There is no range to request.
+        let end = remote.size..remote.size;
+        return Ok(match source.open(Some(&remote.identity)).await? {
+            Opened::Unchanged => resumed(remote, end, Box::new(EmptyStream)),
             changed @ Opened::Object(_) => {
-                cache.forget(&wanted);
+                cache.discard_download(&remote);
                 changed
             }
         });
     };
-    match source.read(&wanted.identity, first.clone()).await {
-        Ok(body) => Ok(rest(wanted, first.clone(), body)),
+    match source.read(&remote.identity, first.clone()).await {
+        Ok(body) => Ok(resumed(remote, first.clone(), body)),
         Err(error) if error.is_changed() => {
-            cache.forget(&wanted);
+            cache.discard_download(&remote);
             source.open(known).await
         }
         Err(error) => Err(error),
     }
 }
 
-fn rest(wanted: RemoteFile, range: Range<u64>, body: Box<dyn ChunkStream>) -> Opened {
+fn resumed(remote: RemoteFile, range: Range<u64>, body: Box<dyn ChunkStream>) -> Opened {
     Opened::Object(Object {
-        identity: wanted.identity,
-        size: wanted.size,
-        checksum: wanted.checksum,
+        identity: remote.identity,
+        size: remote.size,
+        checksum: remote.checksum,
         range,
         body,
     })
 }
 
-struct Nothing;
+struct EmptyStream;
 
-impl ChunkStream for Nothing {
+impl ChunkStream for EmptyStream {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>> {
         Box::pin(std::future::ready(None))
     }
 }
 
-/// Brings what `request` names into the cache to its last byte. Given up before, what has arrived stays for the next
-/// fetch.
+/// Fetches a file into the cache. If the future is dropped, the next fetch resumes the partial download.
 pub async fn fetch(
     request: FetchRequest<'_>,
     context: FetchContext<'_>,
 ) -> Result<Fetched, FetchError> {
-    if let Some(thread) = adopt::adopt(&request, context.cache)
-        && let Ok(Some(here)) = thread.await
+    if let Some(adoption) = adoption::adopt(&request, context.cache)
+        && let Ok(Some(adopted)) = adoption.await
     {
-        return Ok(here);
+        return Ok(adopted);
     }
     let FetchRequest {
         source,
@@ -332,17 +168,17 @@ pub async fn fetch(
         compression,
     } = request;
     let started = Instant::now();
-    let transfer = Transfer::new(source, context);
-    let mut changes = 0;
-    let mut damaged: Option<(Identity, FetchError)> = None;
+    let transfer = ParallelTransfer::new(source, context);
+    let mut source_changes = 0;
+    let mut earlier_fault: Option<(Identity, FetchError)> = None;
     loop {
         let identity = object.identity.clone();
         let error = match receive(&transfer, object, expected, compression, context).await {
-            Ok((wanted, whole, file)) => {
+            Ok((remote, complete, file)) => {
                 return Ok(Fetched {
-                    identity: wanted.identity,
-                    digest: whole.digest,
-                    size: whole.size,
+                    identity: remote.identity,
+                    digest: complete.digest,
+                    size: complete.size,
                     transferred: transfer.transferred(),
                     file,
                     elapsed: started.elapsed(),
@@ -350,69 +186,71 @@ pub async fn fetch(
             }
             Err(error) => error,
         };
-        let follows = matches!(&error, FetchError::Source(problem) if problem.is_changed());
-        if follows && changes < MAX_CHANGES {
-            changes += 1;
-        } else if error.is_certain() {
-            return Err(error.rejects(identity));
+        let is_change = matches!(&error, FetchError::Source(error) if error.is_changed());
+        if is_change && source_changes < MAX_SOURCE_CHANGES {
+            source_changes += 1;
+        } else if error.is_permanent() {
+            return Err(error.into_rejection(identity));
         } else if !error.is_damage() {
             return Err(error);
-        } else if let Some((before, fault)) = &damaged {
-            let is_same = *before == identity && fault.is_same_fault(&error);
+        } else if let Some((earlier, fault)) = &earlier_fault {
+            let is_same = *earlier == identity && fault.is_same_fault(&error);
             return Err(if is_same {
-                error.rejects(identity)
+                error.into_rejection(identity)
             } else {
                 error
             });
         }
-        warn!(source = source.uri(), "the transfer begins anew: {error}");
+        warn!(source = source.uri(), "restarting the download: {error}");
         object = match source.open(None).await? {
             Opened::Object(object) => object,
             Opened::Unchanged => return Err(error),
         };
         if error.is_damage() {
-            damaged = Some((identity, error));
+            earlier_fault = Some((identity, error));
         }
     }
 }
 
+/// Receives an object once.
 async fn receive(
-    transfer: &Transfer<'_>,
+    transfer: &ParallelTransfer<'_>,
     object: Object,
     expected: Option<&Expected>,
     compression: Compression,
     context: FetchContext<'_>,
-) -> Result<(RemoteFile, Whole, CachedFile), FetchError> {
-    let (wanted, answer) = transfer.begin(object);
-    let expectation = Expectation::of(&wanted, expected, compression)?;
-    let (mut writer, pieces) = Writer::start(context, wanted.clone(), expectation, compression)?;
-    let arrived = match writer.missing().await {
-        Some(missing) => transfer.run(&wanted, missing, answer, pieces).await,
-        // It is here, or it could not begin and says why at its end.
+) -> Result<(RemoteFile, CompleteFile, CachedFile), FetchError> {
+    let (remote, response) = transfer.begin(object);
+    let expectation = Expectation::new(&remote, expected, compression)?;
+    let (mut writer, chunks) =
+        FileWriter::start(context, remote.clone(), expectation, compression)?;
+    let transferred = match writer.missing().await {
+        Some(missing) => transfer.run(&remote, missing, response, chunks).await,
+        // The file is in the cache already, or the writer failed and `finish` returns the error.
         None => Ok(()),
     };
-    match writer.end().await? {
-        Ended::Whole(partial, mut whole) => {
-            let file = match whole.unpacked.take() {
-                Some(unpacked) => {
-                    let cache = context.cache;
-                    cache.complete_decompressed(partial, unpacked, &whole.digest)?
+    match writer.finish().await? {
+        WriteOutcome::Complete(download, mut complete) => {
+            let cache = context.cache;
+            let file = match complete.decompressed.take() {
+                Some(decompressed) => {
+                    cache.complete_decompressed(download, decompressed, &complete.digest)?
                 }
-                None => context.cache.complete(partial, &whole.digest)?,
+                None => cache.complete(download, &complete.digest)?,
             };
-            Ok((wanted, whole, file))
+            Ok((remote, complete, file))
         }
-        Ended::Here(file, whole) => Ok((wanted, whole, file)),
-        Ended::ResumableDownload(partial) => {
-            let (declared, received) = (wanted.size, partial.have());
-            let error = arrived
+        WriteOutcome::Cached(file, complete) => Ok((remote, complete, file)),
+        WriteOutcome::Incomplete(download) => {
+            let (declared, received) = (remote.size, download.downloaded());
+            let error = transferred
                 .err()
                 .unwrap_or(FetchError::Length { declared, received });
-            // Of no use any more: what the source holds now is another, or was never what it said.
+            // The bytes are useless: the source has another version, or sent more than it declared.
             if matches!(&error, FetchError::Source(error) if error.is_changed())
                 || matches!(&error, FetchError::Length { declared, received } if received > declared)
             {
-                partial.discard();
+                download.discard();
             }
             Err(error)
         }

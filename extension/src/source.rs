@@ -1,10 +1,11 @@
-//! Where model bytes come from. A seam: what fetches and reloads knows no S3.
+//! Sources of model files: S3 and local files.
 //!
-//! A [`ModelFolder`] is the folder in which all files of a model lie; a [`Source`] is one of them.
+//! A [`ModelFolder`] contains the files of a model; a [`Source`] is one of these files. The traits keep the modules
+//! that fetch and reload independent of S3.
 //!
-//! A file is named by its identity. [`Source::open`] asks what is there now; [`Source::read`] reads any range of what
-//! was found then, and of nothing else, so that a transfer can go on where it broke, or run in several parts, without
-//! ever mixing two versions.
+//! An [`Identity`] identifies the content of a file. [`Source::open`] returns the present content. [`Source::read`]
+//! reads any range of content with a given identity, and of no other content. So a transfer can resume after an error,
+//! or run over several connections, and never mixes two versions.
 
 mod file;
 mod s3;
@@ -20,125 +21,132 @@ pub use s3::{S3Folder, S3Source};
 
 use crate::ids::{Checksum, Digest, FilePath, Identity};
 
-/// A folder of files: a prefix in a bucket, or a directory.
+/// Folder of files: a prefix in a bucket, or a directory.
 pub trait ModelFolder: Send + Sync {
-    /// The file at `path` in it, whether there is one or not.
+    /// Returns the file at `path`. The file may not exist.
     fn file(&self, path: &FilePath, named: NamedBy) -> Box<dyn Source>;
 
-    /// The names of the folders that lie directly in `folder`, or in the place itself; in any order. A folder that
-    /// does not exist is empty.
+    /// Lists the names of the folders directly in `folder`, or in this folder, in any order. A folder that does not
+    /// exist is empty.
     fn folders<'a>(
         &'a self,
         folder: Option<&'a FilePath>,
     ) -> BoxFuture<'a, Result<Vec<String>, SourceError>>;
 
-    /// One version of the file at `path`, by the place's own id of it; it never changes. The error says that this place
-    /// keeps no versions.
+    /// Returns one version of the file at `path`, by its version id. Its content never changes.
+    ///
+    /// # Errors
+    /// This kind of source has no versions.
     fn version(&self, path: &FilePath, id: &str) -> Result<Box<dyn Source>, SourceError>;
 
-    /// The versions that were there before the present one, the newest first, at most [`MAX_EARLIER_VERSIONS`]; the last of
-    /// all where the file was deleted. None where the place keeps none. One request.
+    /// Lists the versions before the present one, newest first, at most [`MAX_EARLIER_VERSIONS`], in one request. For a
+    /// deleted file, the list begins with the last version. A source without versions returns none.
     fn earlier_versions<'a>(
         &'a self,
         path: &'a FilePath,
     ) -> BoxFuture<'a, Result<Vec<EarlierVersion>, SourceError>>;
 }
 
-/// How many earlier versions of a file are looked at.
+/// Maximum number of earlier versions to consider.
 pub const MAX_EARLIER_VERSIONS: usize = 5;
 
-/// A version of a file that is not the present one.
+/// Version of a file before the present one.
 pub struct EarlierVersion {
-    /// What the place says of it.
+    /// Identity of the content.
     pub identity: Identity,
-    /// From where it is read.
+    /// Source that reads this version.
     pub source: Box<dyn Source>,
 }
 
-/// Who says that a file belongs to a model.
+/// Origin of a file's path. Determines whether a symbolic link may lead out of the model's folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamedBy {
     /// The configuration.
     Configuration,
-    /// The model, or its manifest: whoever can write those must not reach what lies elsewhere, over a link either.
+    /// The model or its manifest. A publisher of models must not gain access to other files, not even by a link.
     Model,
 }
 
-/// A place that holds one model file and knows whether it changed.
+/// Source of one model file, which detects changes.
 pub trait Source: Send + Sync {
-    /// The place as people write it, such as `s3://bucket/key`. What is fetched from it is kept under this.
+    /// Returns the URI, such as `s3://bucket/key`. The cache uses it as the location of the file.
     fn uri(&self) -> String;
 
-    /// Asks for the file in one request. With the identity that is known already the question is conditional:
-    /// [`Opened::Unchanged`] when the source still holds the same.
+    /// Requests the file, in one request. With a known identity the request is conditional, and returns
+    /// [`Opened::Unchanged`] if the source still has this content.
     fn open<'a>(
         &'a self,
         known: Option<&'a Identity>,
     ) -> BoxFuture<'a, Result<Opened, SourceError>>;
 
-    /// Reads the bytes of `range`, which is not empty, of the file as `identity` names it. When the source holds
-    /// another by now, or cannot give that range, the error says that it [changed](SourceError::is_changed).
+    /// Reads a range, which must not be empty, of the content with this identity.
+    ///
+    /// # Errors
+    /// [Changed](SourceError::is_changed) if the source has other content now, or cannot return the range.
     fn read<'a>(
         &'a self,
         identity: &'a Identity,
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<Box<dyn ChunkStream>, SourceError>>;
 
-    /// Where the file lies, if it can be used there: its name is the SHA-256 of its bytes, so that nobody changes it.
+    /// Returns the path and digest of a local file whose name is the SHA-256 of its bytes. Such a file is never
+    /// changed, and can be used without a copy.
     fn in_place(&self) -> Option<(PathBuf, Digest)> {
         None
     }
 }
 
-/// What a source answers.
+/// Result of [`Source::open`].
 pub enum Opened {
-    /// The file is the one that is known.
+    /// The source has the known content.
     Unchanged,
-    /// The file, ready to be read.
+    /// The source has other content.
     Object(Object),
 }
 
-/// A file of one identity, being read.
+/// Content of a file, ready to be read.
 pub struct Object {
-    /// What the source says of this content.
+    /// Identity of the content.
     pub identity: Identity,
-    /// Its length in bytes, as declared; whoever reads holds the bytes against it.
+    /// Declared length of the file in bytes. The reader verifies it.
     pub size: u64,
-    /// The checksum of the whole file, where the source declares one; whoever reads holds the bytes against it.
+    /// Checksum of the whole file, if the source declares one. The reader verifies it.
     pub checksum: Option<Checksum>,
-    /// What of the file `body` brings: all of it, unless what is here already was not asked for again.
+    /// Range of the file that `body` contains: all of it, unless a partial download is resumed.
     pub range: Range<u64>,
-    /// The bytes of `range`.
+    /// Bytes of `range`.
     pub body: Box<dyn ChunkStream>,
 }
 
-/// Bytes that arrive piece by piece.
+/// Stream of bytes.
 pub trait ChunkStream: Send {
-    /// The next piece; `None` at the end. Dropping the future loses no bytes.
+    /// Returns the next bytes; `None` at the end. Dropping the future loses no bytes.
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, SourceError>>>;
 }
 
-/// Why a source did not give what was asked. The message names the place and what may help: it is for the log.
+/// A request to a source failed. The message is for the log: it contains the URI and a hint.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct SourceError {
     message: String,
     public: String,
-    kind: Kind,
+    kind: SourceErrorKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum SourceErrorKind {
     Permanent,
     Transient,
     Changed,
 }
 
 impl SourceError {
-    fn new(message: String, kind: Kind) -> Self {
+    fn new(message: String, kind: SourceErrorKind) -> Self {
         let public = match kind {
-            Kind::Changed => "the model's source changed while it was read",
-            Kind::Permanent | Kind::Transient => "the model's source cannot be read",
+            SourceErrorKind::Changed => "the model's source changed during the read",
+            SourceErrorKind::Permanent | SourceErrorKind::Transient => {
+                "cannot read the model's source"
+            }
         };
         Self {
             message,
@@ -147,47 +155,47 @@ impl SourceError {
         }
     }
 
-    /// An error that stays until somebody changes something: permissions, a name.
+    /// An error that lasts until a permission, a name or the content is corrected.
     #[must_use]
     pub fn permanent(message: String) -> Self {
-        Self::new(message, Kind::Permanent)
+        Self::new(message, SourceErrorKind::Permanent)
     }
 
-    /// An error that may be gone at the next attempt.
+    /// An error that a retry may resolve.
     #[must_use]
     pub fn transient(message: String) -> Self {
-        Self::new(message, Kind::Transient)
+        Self::new(message, SourceErrorKind::Transient)
     }
 
-    /// What was asked for is not what the source holds now.
+    /// An error because the source has other content now.
     #[must_use]
     pub fn changed(message: String) -> Self {
-        Self::new(message, Kind::Changed)
+        Self::new(message, SourceErrorKind::Changed)
     }
 
-    /// The same error, told as `reason` to callers from outside. The reason names no bucket, key, account or path, and
-    /// quotes nothing that a source said.
+    /// Sets the message for callers outside the environment. `reason` must not contain a bucket, key, account or path,
+    /// nor quote the source.
     #[must_use]
     pub fn with_public_reason(self, reason: impl Into<String>) -> Self {
         let public = reason.into();
         Self { public, ..self }
     }
 
-    /// The error in words that name no bucket, key, account or path: for callers from outside.
+    /// Returns the message for callers outside the environment. It contains no bucket, key, account or path.
     #[must_use]
     pub fn public(&self) -> &str {
         &self.public
     }
 
-    /// Whether another attempt may succeed at once. One that asks for what has changed may not.
+    /// Returns `true` if an immediate retry may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        self.kind == Kind::Transient
+        self.kind == SourceErrorKind::Transient
     }
 
-    /// Whether the source holds something else by now: it is to be opened anew.
+    /// Returns `true` if the source has other content now and must be opened again.
     #[must_use]
     pub fn is_changed(&self) -> bool {
-        self.kind == Kind::Changed
+        self.kind == SourceErrorKind::Changed
     }
 }

@@ -1,229 +1,256 @@
-//! Which files go when there is no room for all.
+//! Eviction: which files are removed for space.
 //!
-//! Nobody loses a file that is in hand, being loaded, or that a journal names: the last good one of a model, and what
-//! is to be loaded next. Everything else is there only to save a transfer, if the source returns to it: versions
-//! that answered earlier, transfers that were given up. What was used last stays longest, and all of it is at most half
-//! of the disk, since the rest of `/tmp` is the function's.
+//! A file is retained if it is leased, or if a journal references it: the last active version of a model, and the
+//! version to be loaded next. All other files only save a download if the source returns to their version: earlier
+//! versions and abandoned partial downloads. Those are evicted in the order of their last use. Without MODEL_CACHE_MB
+//! they occupy at most half of the disk, since the rest of `/tmp` belongs to the function.
 //!
-//! Room is made before a fetch begins, so that it fails before the transfer or not at all. If all that may go would
-//! not be enough, nothing goes.
+//! Space is freed before a download starts, so that a download fails early or not at all. If evicting everything would
+//! not free enough, nothing is evicted.
 
-use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::partial::{is_locked, remove_unless_locked};
-use super::{Cache, entries};
+use super::directory::allocated_bytes;
+use super::journal_directory::JournalDirectory;
+use super::store::FileStore;
 use crate::ids::Digest;
 use crate::sys::Disk;
 
-/// What earlier versions may take, whatever the disk has: as much as Lambda's largest.
-const MAX_KEPT: u64 = 10 * 1024 * 1024 * 1024;
+/// Maximum size of unreferenced files without MODEL_CACHE_MB: the largest `/tmp` of Lambda.
+const MAX_UNREFERENCED_BYTES: u64 = 10 * 1024 * 1024 * 1024;
 
-/// How many bytes the cache may take.
+/// Limits of the cache's size.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// With what nobody needs.
-    keep: u64,
-    /// At all; `None`: what the disk has.
-    most: Option<u64>,
+pub(super) struct SpaceLimits {
+    /// Size in bytes down to which [`Eviction::sweep`] evicts unreferenced files.
+    swept: u64,
+    /// Maximum size in bytes; `None`: the free space of the disk.
+    max: Option<u64>,
 }
 
-/// There is no room for a file, whatever may go.
+/// A file does not fit, whatever is evicted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no room for the model: it needs {required} bytes, and MODEL_CACHE_DIR has {available} free{}",
+    "not enough cache space for the model: {required} bytes are required, {available} bytes are available in \
+     MODEL_CACHE_DIR{}",
     self.explain()
 )]
 pub struct InsufficientSpace {
-    /// How many bytes are needed.
+    /// Number of bytes required.
     pub required: u64,
-    /// How many there are, once all has gone that may go.
+    /// Number of bytes available after evicting everything that can be evicted.
     pub available: u64,
-    /// How many bytes are held by files that must stay.
+    /// Number of bytes of retained files.
     pub retained: u64,
-    /// How many bytes the cache may take, where that and not the disk is what stands in the way.
+    /// Configured maximum size of the cache, if this limit was reached and not that of the disk.
     pub limit: Option<u64>,
 }
 
 impl InsufficientSpace {
     fn explain(&self) -> String {
-        let held = match self.retained {
+        let retained = match self.retained {
             0 => String::new(),
-            held => format!(
-                ", beside {held} bytes of what is loaded, is being loaded or was the last that could be"
+            retained => format!(
+                ", {retained} bytes are in use by versions that are active, being loaded, or needed as a fallback"
             ),
         };
         match self.limit {
-            Some(most) => format!("{held}, of the {most} that MODEL_CACHE_MB allows"),
-            None => format!("{held} (raise the function's ephemeral storage)"),
+            Some(limit) => format!("{retained}; raise MODEL_CACHE_MB, which allows {limit} bytes"),
+            None => format!("{retained}; raise the function's ephemeral storage"),
         }
     }
 }
 
-/// A file that may go.
+/// Eviction of the files of a store.
+#[derive(Clone, Debug)]
+pub(super) struct Eviction {
+    store: Arc<FileStore>,
+    journals: Arc<JournalDirectory>,
+    limits: SpaceLimits,
+}
+
+/// File that can be evicted. The order is that of eviction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Spare {
-    /// Whether somebody must have said so: it goes after all others.
-    is_given_up: bool,
-    used: SystemTime,
+struct EvictionCandidate {
+    /// `true` if a journal references the file, and the caller has declared it expendable.
+    is_referenced: bool,
+    last_used: SystemTime,
     path: PathBuf,
     size: u64,
 }
 
-/// What lies in the cache.
+/// Files of the store, by whether they can be evicted.
 #[derive(Debug, Default)]
-struct Stock {
-    spare: Vec<Spare>,
-    /// Bytes of what must stay.
-    held: u64,
+struct Inventory {
+    candidates: Vec<EvictionCandidate>,
+    /// Number of bytes of retained files.
+    retained: u64,
 }
 
-impl Limits {
-    pub(super) fn new(most: Option<u64>, disk: Option<Disk>) -> Self {
-        let half = disk.map_or(MAX_KEPT, |disk| disk.total / 2);
+impl SpaceLimits {
+    /// Limits by the configured maximum size and the disk.
+    pub(super) fn new(max: Option<u64>, disk: Option<Disk>) -> Self {
+        let half = disk.map_or(MAX_UNREFERENCED_BYTES, |disk| disk.total / 2);
         Self {
-            keep: most.unwrap_or(half.min(MAX_KEPT)),
-            most,
+            swept: max.unwrap_or(half.min(MAX_UNREFERENCED_BYTES)),
+            max,
         }
     }
 }
 
-impl Cache {
-    /// Makes room for `needs` more bytes. Files that nobody needs go for it, those that were not used for longest
-    /// first; and at last those of `give_up`, whatever a journal says of them. A file in hand never goes. On a directory
-    /// that others share nothing goes.
-    pub fn free_space(&self, needs: u64, give_up: &[Digest]) -> Result<(), InsufficientSpace> {
-        let mut stock = self.stock(give_up);
-        let room = self.room(&stock, needs);
-        if needs > room.available {
-            return Err(room);
+impl Eviction {
+    pub(super) fn new(
+        store: Arc<FileStore>,
+        journals: Arc<JournalDirectory>,
+        limits: SpaceLimits,
+    ) -> Self {
+        Self {
+            store,
+            journals,
+            limits,
         }
-        // What is free before anything goes; less than nothing when a limit is exceeded already.
-        let spare = stock.spare_bytes();
-        let lacks = needs.saturating_add(spare).saturating_sub(room.available);
-        self.evict(&mut stock.spare, lacks);
+    }
+
+    /// Implements [`Cache::free_space`](super::Cache::free_space).
+    pub(super) fn free_space(
+        &self,
+        required: u64,
+        expendable: &[Digest],
+    ) -> Result<(), InsufficientSpace> {
+        let mut inventory = self.inventory(expendable);
+        let space = self.space(&inventory, required);
+        if required > space.available {
+            return Err(space);
+        }
+        // Free before any eviction; negative if a limit is exceeded already.
+        let evictable = inventory.evictable_bytes();
+        let deficit = required
+            .saturating_add(evictable)
+            .saturating_sub(space.available);
+        self.evict(&mut inventory.candidates, deficit);
         Ok(())
     }
 
-    /// What there is to say of a file of `needs` bytes that found no room.
-    #[must_use]
-    pub fn insufficient_space(&self, needs: u64) -> InsufficientSpace {
-        self.room(&self.stock(&[]), needs)
+    /// Implements [`Cache::insufficient_space`](super::Cache::insufficient_space).
+    pub(super) fn insufficient_space(&self, required: u64) -> InsufficientSpace {
+        self.space(&self.inventory(&[]), required)
     }
 
-    fn room(&self, stock: &Stock, needs: u64) -> InsufficientSpace {
-        let spare = stock.spare_bytes();
-        let disk = self.free_bytes().unwrap_or(u64::MAX).saturating_add(spare);
-        let most = self.limits.most;
-        let allowed = most.map(|most| most.saturating_sub(stock.held));
-        let by_limit = allowed.filter(|allowed| *allowed < disk);
-        InsufficientSpace {
-            required: needs,
-            available: by_limit.unwrap_or(disk),
-            retained: stock.held,
-            limit: most.filter(|_| by_limit.is_some()),
-        }
-    }
-
-    /// Removes what is of no use any more: files that could not be loaded, and of earlier versions those that were not
-    /// used for longest, until the rest is within the limits. On a directory that others share nothing goes.
-    pub fn sweep(&self) {
-        if self.is_shared {
+    /// Implements [`Cache::sweep`](super::Cache::sweep).
+    pub(super) fn sweep(&self) {
+        if self.store.is_shared() {
             return;
         }
-        let named = self.named();
-        for path in self.refused() {
-            if !named.contains(&path) {
-                self.remove_unless_in_hand(&path);
+        let referenced = self.referenced();
+        for digest in self.journals.rejected() {
+            let path = self.store.path(&digest);
+            if !referenced.contains(&path) {
+                self.store.remove(&path);
             }
         }
-        let mut stock = self.stock(&[]);
-        let taken = stock.held.saturating_add(stock.spare_bytes());
-        self.evict(&mut stock.spare, taken.saturating_sub(self.limits.keep));
-        self.sweep_origins();
+        let mut inventory = self.inventory(&[]);
+        let size = inventory
+            .retained
+            .saturating_add(inventory.evictable_bytes());
+        let excess = size.saturating_sub(self.limits.swept);
+        self.evict(&mut inventory.candidates, excess);
+        self.store.sweep_origins();
     }
 
-    /// Bytes that may still be written here; `None` where the file system does not say.
-    #[must_use]
-    pub fn free_bytes(&self) -> Option<u64> {
-        crate::sys::disk(&self.partials).map(|disk| disk.free)
+    /// Compares the required space with the space that eviction can make available.
+    fn space(&self, inventory: &Inventory, required: u64) -> InsufficientSpace {
+        let evictable = inventory.evictable_bytes();
+        let free = self.store.free_bytes().unwrap_or(u64::MAX);
+        let by_disk = free.saturating_add(evictable);
+        let max = self.limits.max;
+        let by_limit = max.map(|max| max.saturating_sub(inventory.retained));
+        let by_limit = by_limit.filter(|by_limit| *by_limit < by_disk);
+        InsufficientSpace {
+            required,
+            available: by_limit.unwrap_or(by_disk),
+            retained: inventory.retained,
+            limit: max.filter(|_| by_limit.is_some()),
+        }
     }
 
-    /// All that lies here, once. What is taken in hand later is seen when it comes to be removed, and what is let go
-    /// of later is in its journal by then.
-    fn stock(&self, give_up: &[Digest]) -> Stock {
-        let mut stock = Stock::default();
-        let files = entries(&self.files);
-        let in_hand = self.in_hand();
-        let named = self.named();
-        let offered: Vec<PathBuf> = give_up.iter().map(|digest| self.path(digest)).collect();
+    /// Returns the paths of the files that journals reference.
+    fn referenced(&self) -> Vec<PathBuf> {
+        let digests = self.journals.referenced().into_iter();
+        digests.map(|digest| self.store.path(&digest)).collect()
+    }
+
+    /// Lists all files. The order of the reads matters: files, leases, journals. A file that is leased later is
+    /// protected at its removal; a lease that has ended since has left a reference in a journal by then.
+    fn inventory(&self, expendable: &[Digest]) -> Inventory {
+        let mut inventory = Inventory::default();
+        let is_shared = self.store.is_shared();
+        let files = self.store.files();
+        let leased = self.store.leased();
+        let referenced = self.referenced();
+        let expendable: Vec<PathBuf> = expendable
+            .iter()
+            .map(|digest| self.store.path(digest))
+            .collect();
         for path in files {
-            let is_given_up = named.contains(&path);
-            let may_go = !is_given_up || offered.contains(&path);
-            let held = in_hand.iter().any(|file| **file == path);
-            stock.add(path, may_go && !held && !self.is_shared, is_given_up);
+            let is_referenced = referenced.contains(&path);
+            let is_expendable = !is_referenced || expendable.contains(&path);
+            let is_leased = leased.iter().any(|file| **file == path);
+            let is_evictable = is_expendable && !is_leased && !is_shared;
+            inventory.add(path, is_evictable, is_referenced);
         }
-        for path in entries(&self.partials) {
-            let is_paused = path.extension().is_some_and(|ending| ending == "part");
-            let may_go = is_paused && !self.is_shared && !is_locked(&path);
-            stock.add(path, may_go, false);
+        let partials = self.store.partials();
+        for path in partials.entries() {
+            let is_evictable = partials.is_evictable(&path);
+            inventory.add(path, is_evictable, false);
         }
-        stock
+        inventory
     }
 
-    fn evict(&self, spare: &mut [Spare], lacks: u64) {
-        for file in victims(spare, lacks) {
-            if file.path.starts_with(&self.partials) {
-                remove_unless_locked(&file.path);
-            } else {
-                self.remove_unless_in_hand(&file.path);
-            }
+    fn evict(&self, candidates: &mut [EvictionCandidate], bytes: u64) {
+        for file in victims(candidates, bytes) {
+            self.store.remove(&file.path);
         }
     }
 }
 
-impl Stock {
-    fn add(&mut self, path: PathBuf, may_go: bool, is_given_up: bool) {
+impl Inventory {
+    fn add(&mut self, path: PathBuf, is_evictable: bool, is_referenced: bool) {
         let Ok(metadata) = fs::symlink_metadata(&path) else {
             return;
         };
-        let size = on_disk(&metadata);
+        let size = allocated_bytes(&metadata);
         match metadata.modified() {
-            Ok(used) if may_go && !metadata.is_dir() => self.spare.push(Spare {
-                is_given_up,
-                used,
-                path,
-                size,
-            }),
-            _ => self.held += size,
+            Ok(last_used) if is_evictable && !metadata.is_dir() => {
+                self.candidates.push(EvictionCandidate {
+                    is_referenced,
+                    last_used,
+                    path,
+                    size,
+                });
+            }
+            _ => self.retained += size,
         }
     }
 
-    fn spare_bytes(&self) -> u64 {
-        self.spare.iter().map(|file| file.size).sum()
+    fn evictable_bytes(&self) -> u64 {
+        self.candidates.iter().map(|file| file.size).sum()
     }
 }
 
-/// The files that go so that `lacks` bytes come free: no more of them than that takes, in their order.
-fn victims(spare: &mut [Spare], lacks: u64) -> &[Spare] {
-    spare.sort_unstable();
+/// Returns the files to evict, in order, until `bytes` are free.
+fn victims(candidates: &mut [EvictionCandidate], bytes: u64) -> &[EvictionCandidate] {
+    candidates.sort_unstable();
     let mut freed = 0;
-    let goes = spare.iter().take_while(|file| {
-        let goes = freed < lacks;
+    let victims = candidates.iter().take_while(|file| {
+        let is_victim = freed < bytes;
         freed += file.size;
-        goes
+        is_victim
     });
-    let count = goes.count();
-    &spare[..count]
-}
-
-/// What a file takes of the disk, in bytes.
-pub(super) fn on_disk(metadata: &Metadata) -> u64 {
-    /// What `stat` counts in, whatever the file system.
-    const BLOCK: u64 = 512;
-    metadata.blocks() * BLOCK
+    let count = victims.count();
+    &candidates[..count]
 }
 
 #[cfg(test)]

@@ -1,187 +1,191 @@
-//! What is known of a model's versions in this execution environment, and how their loads went, on the disk.
+//! Journal of a model: the state that survives a restart of the process in the same execution environment.
 //!
-//! A load can take the whole process with it, and the [marker](super::load_markers) that it leaves says so to the next
-//! start. A version with a good one behind it is refused then, and the good one answers. One with nothing behind it, or
-//! that was active here before, is tried three times, since the process may have been killed for another reason, such as
-//! an Init over its 10 seconds. A death in the warm-up of a version that was let in before is no reason to refuse: the
-//! version is loaded again, and not warmed up.
+//! | content | purpose |
+//! |---|---|
+//! | [`History`] | versions seen, accepted and rejected, and interrupted loads |
+//! | downloaded files | files of an incomplete version, which are not downloaded again |
+//! | [`RejectedFile`] | content of the source that failed verification, which is not downloaded again |
+//!
+//! # Interrupted loads
+//! A load can end the whole process. The [load marker](super::load_markers) tells the next process which version was
+//! being loaded. Rules:
+//!
+//! - A version that was never active is rejected if a version that was active exists; that version serves.
+//! - Any other version is rejected after three interrupted loads. The process may have been killed for another reason,
+//!   such as an Init that exceeded its 10 seconds.
+//! - An interrupted warm-up of an accepted version does not reject the version: it is loaded without a warm-up.
 
 mod history;
 mod rejected;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::load_markers::{Death, LoadMarkers, ShuttingDown};
-use super::{Cache, FileRecord, failed, keep_json};
+use super::directory::write_json;
+use super::error::CacheError;
+use super::load_markers::{InterruptedLoad, LoadMarkers, ShuttingDown};
+use super::record::FileRecord;
 use crate::ids::{Digest, Expected, FilePath, Identity, ModelName};
 pub use history::{History, ManifestMetadata, RejectionCause};
 pub use rejected::RejectedFile;
 use rejected::RejectedFiles;
 
-/// The journal of one model, which lies in the cache's directory.
+/// Journal of one model, stored in the cache directory.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     model: ModelName,
     markers: Arc<LoadMarkers>,
-    kept: Kept,
-    /// The history as the disk has it.
-    written: History,
+    content: JournalContent,
+    /// The history on disk.
+    saved: History,
 }
 
-/// What is written.
+/// Content of a journal file.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct JournalContent {
     history: History,
-    /// Files that are here of a version of which others are not.
+    /// Downloaded files of a version that is not complete.
     #[serde(default)]
-    arrived: Mutex<Vec<FileRecord>>,
-    /// Content of the source that is not fetched again.
+    downloaded: Mutex<Vec<FileRecord>>,
+    /// Content of the source that is not downloaded again.
     #[serde(default)]
     rejected: Mutex<RejectedFiles>,
 }
 
-impl Kept {
-    /// The digests of the files that may still be loaded.
-    pub(super) fn needed(&self) -> Vec<Digest> {
-        let arrived = self.arrived();
-        let arrived = arrived.iter().map(|file| &file.digest);
-        self.history.needed().chain(arrived).cloned().collect()
+impl JournalContent {
+    /// Reads a journal file; `None` if the file is missing or damaged.
+    pub(super) fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
-    /// The files of versions that are not to be loaded.
-    pub(super) fn refused(&self) -> Vec<Digest> {
-        self.history.refused_files().cloned().collect()
+    /// Returns the digests of the files that may still be loaded.
+    pub(super) fn referenced(&self) -> Vec<Digest> {
+        let downloaded = self.downloaded();
+        let downloaded = downloaded.iter().map(|file| &file.digest);
+        let referenced = self.history.referenced().chain(downloaded);
+        referenced.cloned().collect()
+    }
+
+    /// Returns the digests of the files of rejected versions.
+    pub(super) fn rejected(&self) -> Vec<Digest> {
+        self.history.rejected_digests().cloned().collect()
     }
 
     fn rejected_files(&self) -> MutexGuard<'_, RejectedFiles> {
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn arrived(&self) -> MutexGuard<'_, Vec<FileRecord>> {
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Cache {
-    /// Reads the journal of a model that comes from `location`; one that is absent, damaged or of another place is
-    /// empty. A load marker that was left behind becomes part of the history.
-    #[must_use]
-    pub fn journal(&self, model: &ModelName, location: &str) -> Journal {
-        let path = self.journal_path(model);
-        let kept = fs::read(&path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok())
-            .filter(|kept| kept.history.location == location);
-        let kept = kept.unwrap_or_else(|| Kept {
-            history: History::new(location),
-            ..Kept::default()
-        });
-        let mut journal = Journal {
-            path,
-            model: model.clone(),
-            markers: Arc::clone(&self.markers),
-            written: kept.history.clone(),
-            kept,
-        };
-        journal.count_death();
-        journal
-    }
-
-    /// Lets no load begin from here on, and removes all load markers: the process ends by itself, and no version is blamed
-    /// for a load that is cut short.
-    pub fn close_loads(&self) {
-        self.markers.close();
-    }
-
-    /// Returns whether the process before this one died in a load. Then loads are made one at a time, so that a second
-    /// death names one version.
-    #[must_use]
-    pub fn requires_sequential_loads(&self) -> bool {
-        self.markers.is_left_behind()
+    fn downloaded(&self) -> MutexGuard<'_, Vec<FileRecord>> {
+        self.downloaded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Journal {
-    /// What has been seen of the versions.
-    #[must_use]
-    pub fn history(&self) -> &History {
-        &self.kept.history
+    /// Implements [`Cache::journal`](super::Cache::journal).
+    pub(super) fn open(
+        path: PathBuf,
+        model: &ModelName,
+        location: &str,
+        markers: &Arc<LoadMarkers>,
+    ) -> Self {
+        let content = JournalContent::read(&path);
+        let content = content.filter(|content| content.history.location() == location);
+        let content = content.unwrap_or_else(|| JournalContent {
+            history: History::new(location),
+            ..JournalContent::default()
+        });
+        let mut journal = Self {
+            path,
+            model: model.clone(),
+            markers: Arc::clone(markers),
+            saved: content.history.clone(),
+            content,
+        };
+        journal.record_interrupted_load();
+        journal
     }
 
-    /// Changes what has been seen, and writes that down when it is done.
+    /// Returns the history of the model's versions.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.content.history
+    }
+
+    /// Changes the history and saves the journal.
     pub fn update<T>(&mut self, change: impl FnOnce(&mut History) -> T) -> T {
-        let result = change(&mut self.kept.history);
+        let result = change(&mut self.content.history);
         self.save();
         result
     }
 
-    /// Changes what has been seen, to be [written](Self::save) when nobody waits for it: a start that does not find it
-    /// does again what was done.
+    /// Changes the history in memory only. [`Self::save`] writes the change later, off the critical path. A process
+    /// that ends before repeats the work.
     pub fn update_unsaved<T>(&mut self, change: impl FnOnce(&mut History) -> T) -> T {
-        change(&mut self.kept.history)
+        change(&mut self.content.history)
     }
 
-    /// Writes down what has been seen, unless it is written.
+    /// Writes the journal if the history has changed.
     pub fn save(&mut self) {
-        if self.kept.history != self.written {
+        if self.content.history != self.saved {
             self.write();
-            self.written = self.kept.history.clone();
+            self.saved = self.content.history.clone();
         }
     }
 
-    /// What is known of a file when its source says this of it.
+    /// Returns the record of the file that has this identity at the source.
     #[must_use]
     pub fn find_file(&self, path: &FilePath, identity: &Identity) -> Option<FileRecord> {
-        let arrived = self.kept.arrived();
-        let is_it = |file: &&FileRecord| file.path == *path && file.identity == *identity;
+        let downloaded = self.content.downloaded();
+        let is_same = |file: &&FileRecord| file.path == *path && file.identity == *identity;
         let known = self.history().find_file(path, identity);
-        known.or_else(|| arrived.iter().find(is_it)).cloned()
+        known.or_else(|| downloaded.iter().find(is_same)).cloned()
     }
 
-    /// Notes that a file is here of a version of which others are not yet, so that it is not fetched again when they
-    /// cannot be had.
+    /// Records a downloaded file of an incomplete version. The next attempt does not download the file again.
     pub fn add_downloaded_file(&self, file: FileRecord) {
-        let mut arrived = self.kept.arrived();
-        if !arrived.contains(&file) {
-            arrived.retain(|other| other.path != file.path);
-            arrived.push(file);
-            drop(arrived);
+        let mut downloaded = self.content.downloaded();
+        if !downloaded.contains(&file) {
+            downloaded.retain(|other| other.path != file.path);
+            downloaded.push(file);
+            drop(downloaded);
             self.write();
         }
     }
 
-    /// Notes that a version is whole: files that arrived are part of it, or of no use.
+    /// Forgets the downloaded files: the version is complete, and its record contains them.
     pub fn complete_download(&self) {
-        let arrived = std::mem::take(&mut *self.kept.arrived());
-        if !arrived.is_empty() {
+        let downloaded = std::mem::take(&mut *self.content.downloaded());
+        if !downloaded.is_empty() {
             self.write();
         }
     }
 
-    /// Notes that this content is not fetched again.
+    /// Records content that must not be downloaded again.
     pub fn reject_file(&self, rejected: RejectedFile) {
-        self.kept.rejected_files().add(rejected);
+        self.content.rejected_files().add(rejected);
         self.write();
     }
 
-    /// The content that the source was last seen to hold at `path`, if it is rejected under this promise.
+    /// Returns the rejection of the content that the source last had at `path`, if it was rejected with these expected
+    /// values.
     #[must_use]
     pub fn current_rejection(
         &self,
         path: &FilePath,
         expected: Option<&Expected>,
     ) -> Option<RejectedFile> {
-        let rejected = self.kept.rejected_files();
+        let rejected = self.content.rejected_files();
         rejected.current(path, expected).cloned()
     }
 
-    /// The reason for which this content is rejected under this promise, if it is.
+    /// Returns the reason for the rejection of this content, if it was rejected with these expected values.
     #[must_use]
     pub fn file_rejection_reason(
         &self,
@@ -189,56 +193,56 @@ impl Journal {
         identity: &Identity,
         expected: Option<&Expected>,
     ) -> Option<String> {
-        let rejected = self.kept.rejected_files();
+        let rejected = self.content.rejected_files();
         let found = rejected.find(path, identity, expected);
         found.map(|file| file.reason.clone())
     }
 
-    /// Notes which content the source holds at `path` now.
+    /// Records the identity of the content that the source has at `path` now.
     pub fn set_source_identity(&self, path: &FilePath, identity: &Identity) {
-        let mut rejected = self.kept.rejected_files();
-        if !rejected.is_empty() && rejected.holds(path, identity) {
+        let mut rejected = self.content.rejected_files();
+        if !rejected.is_empty() && rejected.set_current(path, identity) {
             drop(rejected);
             self.write();
         }
     }
 
-    /// What was last seen of a file, whether it belongs to a version that is whole or not.
+    /// Returns the record of the newest file at `path`, of a complete or an incomplete version.
     #[must_use]
     pub fn latest_file(&self, path: &FilePath) -> Option<FileRecord> {
-        let arrived = self.kept.arrived();
+        let downloaded = self.content.downloaded();
         let newest = self.history().newest();
         let newest = newest.and_then(|newest| newest.file(path));
-        let arrived = arrived.iter().find(|file| file.path == *path);
-        arrived.or(newest).cloned()
+        let downloaded = downloaded.iter().find(|file| file.path == *path);
+        downloaded.or(newest).cloned()
     }
 
-    /// Sets the load marker: a load of the version of this digest begins.
+    /// Sets the load marker: the load of the version with this digest begins.
     ///
     /// # Errors
-    /// [`ShuttingDown`] when no load may begin any more.
+    /// [`ShuttingDown`] after [`Cache::close_loads`](super::Cache::close_loads).
     pub fn begin_load(&self, digest: &Digest) -> Result<(), ShuttingDown> {
         self.markers.begin_load(&self.model, digest)
     }
 
-    /// Makes the marker that of a warm-up, once the load itself has ended; to be called where that is seen.
+    /// Returns a callback that turns the load marker into a warm-up marker. To be called at the end of the load itself.
     pub fn warm_up_callback(&self, digest: &Digest) -> impl FnOnce() + Send + use<> {
         self.markers.warm_up_callback(&self.model, digest)
     }
 
-    /// Removes the marker: the load has ended, and what comes of it is noted next.
+    /// Removes the load marker: the load has ended, successfully or not.
     pub fn end_load(&self) {
         self.markers.end_load(&self.model);
     }
 
-    /// Removes the marker, as [`Self::end_load`] does; to be called where the end of the load is seen.
+    /// Returns a callback that does what [`Self::end_load`] does.
     pub fn end_load_callback(&self) -> impl FnOnce() + Send + use<> {
         let (markers, model) = (Arc::clone(&self.markers), self.model.clone());
         move || markers.end_load(&model)
     }
 
-    fn count_death(&mut self) {
-        let Some(Death { digest, in_warm_up }) = self.markers.take(&self.model) else {
+    fn record_interrupted_load(&mut self) {
+        let Some(InterruptedLoad { digest, in_warm_up }) = self.markers.take(&self.model) else {
             return;
         };
         self.update(|history| {
@@ -250,11 +254,13 @@ impl Journal {
         });
     }
 
-    /// Writes the journal. Without it a second start fetches again: no reason to fail now.
+    /// Writes the journal. A failure costs a repeated download after a restart, so it is only logged.
     fn write(&self) {
-        if let Err(error) = keep_json(&self.path, &self.kept) {
-            let error = failed("cannot write", &self.path, error);
-            warn!("a second start here will fetch the model again: {error}");
+        if let Err(error) = write_json(&self.path, &self.content) {
+            let error = CacheError::new("cannot write", &self.path, error);
+            warn!(
+                "the model will be downloaded again after a restart in this environment: {error}"
+            );
         }
     }
 }

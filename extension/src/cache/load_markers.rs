@@ -1,12 +1,12 @@
-//! Load markers: files that name the version whose load is under way, one for each model.
+//! Load markers: files that name the version whose load is in progress, one file per model.
 //!
-//! A load can end the whole process: by a crash inside ONNX Runtime, or because memory ran out. A marker is set before
-//! each load and removed after it, so that a start which finds a marker knows in which load its predecessor died. Rules:
+//! A load can end the whole process: ONNX Runtime crashes, or memory runs out. A marker is set before each load and
+//! removed after it. A process that finds a marker at its start knows which load ended its predecessor. Rules:
 //!
-//! - After [`LoadMarkers::close`] no load begins and no marker is set: a process that ends by itself blames no version.
-//! - Several markers at a start do not say which of the loads ended the process. They are removed, no version is blamed,
-//!   and the loads of this start are made [one at a time](LoadMarkers::is_left_behind), so that a second death names
-//!   one version.
+//! - After [`LoadMarkers::close`] no load begins and no marker is set: a process that shuts down blames no version.
+//! - Several markers do not identify the load that ended the process. They are removed, no version is blamed, and the
+//!   loads of this process are [sequential](LoadMarkers::is_left_behind), so that a second such end identifies the
+//!   version.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,43 +15,43 @@ use std::sync::{Mutex, PoisonError};
 
 use tracing::warn;
 
-use super::entries;
+use super::directory::entries;
 use crate::ids::{Digest, ModelName};
 
-/// Prefix of a marker whose load has ended and whose warm-up runs.
-const WARM_UP: &str = "warm-up ";
+/// Prefix of a marker's content after the load, while the warm-up is in progress.
+const WARM_UP_PREFIX: &str = "warm-up ";
 
-/// The load markers of one execution environment.
+/// Load markers of one execution environment.
 #[derive(Debug)]
 pub(super) struct LoadMarkers {
     directory: PathBuf,
     is_left_behind: bool,
-    /// Set once no load may begin any more.
+    /// `true` once the process shuts down.
     is_closed: Mutex<bool>,
 }
 
-/// Content of a marker that a process has left behind.
+/// Load that did not end before its process did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Death {
-    /// The version.
+pub(super) struct InterruptedLoad {
+    /// Digest of the version.
     pub(super) digest: Digest,
-    /// Set where it was loaded and its warm-up ran.
+    /// `true` if the version was loaded and its warm-up was in progress.
     pub(super) in_warm_up: bool,
 }
 
-/// The process ends, and no load may begin.
+/// No load may begin, because the process shuts down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the sidecar is shutting down")]
 pub struct ShuttingDown;
 
 impl LoadMarkers {
-    /// Opens the markers in a directory, which exists.
+    /// Opens the markers in an existing directory.
     pub(super) fn open(directory: &Path) -> Self {
         let left = entries(directory);
         if left.len() > 1 {
             warn!(
                 models = %names(&left),
-                "a process died while it loaded several models: no version is blamed, and they are loaded one at a time"
+                "the previous process ended while it loaded several models: no version is blamed; loads are sequential"
             );
             for marker in &left {
                 let _ = fs::remove_file(marker);
@@ -64,25 +64,25 @@ impl LoadMarkers {
         }
     }
 
-    /// Returns whether the process before this one died in a load.
+    /// Returns `true` if the previous process ended during a load.
     pub(super) fn is_left_behind(&self) -> bool {
         self.is_left_behind
     }
 
-    /// Removes the marker that a process before this one has left for a model, and returns what it says.
-    pub(super) fn take(&self, model: &ModelName) -> Option<Death> {
+    /// Removes the marker that the previous process has left for a model, and returns its content.
+    pub(super) fn take(&self, model: &ModelName) -> Option<InterruptedLoad> {
         let text = fs::read_to_string(self.path(model)).ok()?;
         self.end_load(model);
-        let (digest, in_warm_up) = match text.strip_prefix(WARM_UP) {
+        let (digest, in_warm_up) = match text.strip_prefix(WARM_UP_PREFIX) {
             Some(digest) => (digest, true),
             None => (&*text, false),
         };
-        // A marker that was not written whole says nothing.
+        // An incomplete marker identifies no version.
         let digest = Digest::parse(digest).ok()?;
-        Some(Death { digest, in_warm_up })
+        Some(InterruptedLoad { digest, in_warm_up })
     }
 
-    /// Sets the marker of a model: a load of the version of this digest begins.
+    /// Sets the marker of a model: the load of the version with this digest begins.
     pub(super) fn begin_load(
         &self,
         model: &ModelName,
@@ -95,24 +95,24 @@ impl LoadMarkers {
         let path = self.path(model);
         if let Err(error) = fs::write(&path, digest.as_str()) {
             warn!(
-                "a crash in this load would not be noticed: cannot write {}: {error}",
+                "cannot write {}: {error}; a crash during this load will not be detected",
                 path.display()
             );
         }
         Ok(())
     }
 
-    /// Makes the marker that of a warm-up, once the load itself has ended; to be called where that is seen. A marker that
-    /// was removed since is not set again.
+    /// Returns a callback that turns the marker into a warm-up marker. To be called at the end of the load itself. The
+    /// callback does not restore a marker that was removed.
     pub(super) fn warm_up_callback(
         &self,
         model: &ModelName,
         digest: &Digest,
     ) -> impl FnOnce() + Send + use<> {
-        let (path, text) = (self.path(model), format!("{WARM_UP}{digest}"));
+        let (path, text) = (self.path(model), format!("{WARM_UP_PREFIX}{digest}"));
         move || {
             let marker = fs::OpenOptions::new().write(true).truncate(true).open(path);
-            // Without it a death counts as one in the load.
+            // If this fails, an interrupted warm-up counts as an interrupted load.
             let _ = marker.and_then(|mut marker| marker.write_all(text.as_bytes()));
         }
     }
@@ -122,7 +122,7 @@ impl LoadMarkers {
         let _ = fs::remove_file(self.path(model));
     }
 
-    /// Lets no load begin from here on, and removes all markers.
+    /// Rejects all further loads and removes all markers.
     pub(super) fn close(&self) {
         let mut is_closed = self
             .is_closed
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn one_marker_names_the_version_and_several_name_none() {
+    fn one_marker_identifies_the_version_and_several_identify_none() {
         let directory = tempfile::tempdir().unwrap();
         let start = || LoadMarkers::open(directory.path());
         let (a, b) = (model("a"), model("b"));
@@ -170,11 +170,11 @@ mod tests {
         first.begin_load(&a, &digest("1")).unwrap();
         let second = start();
         assert!(second.is_left_behind());
-        let death = Death {
+        let interrupted = InterruptedLoad {
             digest: digest("1"),
             in_warm_up: false,
         };
-        assert_eq!(second.take(&a), Some(death));
+        assert_eq!(second.take(&a), Some(interrupted));
         assert_eq!(second.take(&a), None, "it is counted once");
 
         second.begin_load(&a, &digest("1")).unwrap();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warm_up_is_told_apart_and_a_marker_that_is_not_whole_says_nothing() {
+    fn a_warm_up_is_distinguished_and_an_incomplete_marker_is_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let markers = LoadMarkers::open(directory.path());
         let (name, version) = (model("a"), digest("1"));
@@ -198,14 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn once_closed_no_load_begins_and_no_marker_is_set() {
+    fn after_close_no_load_begins_and_no_marker_is_set() {
         let directory = tempfile::tempdir().unwrap();
         let markers = LoadMarkers::open(directory.path());
         let (name, version) = (model("a"), digest("1"));
         markers.begin_load(&name, &version).unwrap();
-        let warm_up_callback = markers.warm_up_callback(&name, &version);
+        let warm_up_begins = markers.warm_up_callback(&name, &version);
         markers.close();
-        warm_up_callback();
+        warm_up_begins();
         assert_eq!(markers.begin_load(&name, &version), Err(ShuttingDown));
         assert_eq!(entries(directory.path()), Vec::<PathBuf>::new());
     }

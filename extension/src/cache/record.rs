@@ -1,36 +1,36 @@
-//! What is known of a version whose files are all here.
+//! Records of complete versions and their files.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::ids::{Digest, FilePath, Identity, VersionName};
 
-/// A whole file of one version of a model.
+/// Complete file of a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
-    /// Where it lies in the model's folder.
+    /// Path in the model's folder.
     pub path: FilePath,
-    /// What the source said of it.
+    /// Identity at the source.
     pub identity: Identity,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub size: u64,
-    /// The SHA-256 of its bytes.
+    /// SHA-256 of the bytes.
     pub digest: Digest,
 }
 
-/// One version of a model.
+/// Complete version of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelRecord {
-    /// The file that is loaded.
+    /// The model file.
     pub model: FileRecord,
-    /// Those that it refers to, in the order of their paths.
+    /// External data files of the model, ordered by path.
     pub others: Vec<FileRecord>,
-    /// Its public name. Two records with equal digests and different names are the same content.
+    /// Public name. Records with equal digests and different names have the same content.
     pub version: VersionName,
 }
 
 impl ModelRecord {
-    /// A version of these files, under the name that its publisher gives it, or one derived from its digest.
+    /// Creates a record. Without a name from the publisher, the name is derived from the digest.
     #[must_use]
     pub fn new(model: FileRecord, others: Vec<FileRecord>, name: Option<VersionName>) -> Self {
         let version = name.unwrap_or_else(|| VersionName::derived(&digest(&model, &others)));
@@ -41,24 +41,25 @@ impl ModelRecord {
         }
     }
 
-    /// Every file, the model's first.
+    /// Returns all files, beginning with the model file.
     pub fn files(&self) -> impl Iterator<Item = &FileRecord> {
         std::iter::once(&self.model).chain(&self.others)
     }
 
-    /// The file at `path`.
+    /// Returns the file at `path`.
     #[must_use]
     pub fn file(&self, path: &FilePath) -> Option<&FileRecord> {
         self.files().find(|file| file.path == *path)
     }
 
-    /// The length of all files together, in bytes.
+    /// Returns the total length of all files, in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.files().map(|file| file.size).sum()
     }
 
-    /// The digest of the bytes that make up this version: of its one file, or over those of all.
+    /// Returns the digest that identifies the content: that of the only file, or a digest over the digests of all
+    /// files.
     #[must_use]
     pub fn digest(&self) -> Digest {
         digest(&self.model, &self.others)
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_any_file_is_another_version() {
+    fn a_change_of_any_file_makes_another_version() {
         let record = |graph: &str, weights: &str| {
             let others = vec![file("weights.bin", weights)];
             ModelRecord::new(file("model.onnx", graph), others, None)
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_bytes_have_the_same_derived_name_whatever_the_source_says_of_them() {
+    fn equal_bytes_have_equal_derived_names_whatever_their_identity() {
         let mut again = file("model.onnx", "g");
         again.identity.etag = ETag("another upload".to_owned());
         let version = |model| ModelRecord::new(model, Vec::new(), None).version;
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publishers_name_is_kept_as_it_is() {
+    fn the_name_of_the_publisher_is_kept() {
         let name = VersionName::parse("2026-11-a").unwrap();
         let record = ModelRecord::new(file("model.onnx", "g"), Vec::new(), Some(name.clone()));
         assert_eq!(record.version, name);

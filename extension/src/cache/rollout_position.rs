@@ -1,54 +1,71 @@
-//! What this execution environment has drawn, as long as it lives.
+//! Persistence of the environment's rollout position.
 //!
-//! It decides which environments try a canary. A start in the same environment finds it again, since what was
-//! decided is to hold until the environment ends; so it lies where nothing but this environment comes, and not in a
-//! cache that others share.
+//! The position decides which environments run a canary. It stays the same for the life of the execution environment,
+//! so it is stored in the directory for the state of this environment, never in a shared cache.
 
 use std::fs;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use tracing::warn;
 
-use super::{Cache, CacheError, failed, temporary};
+use super::directory::temporary_file;
+use super::error::CacheError;
 use crate::manifest::RolloutPosition;
 use crate::sys;
 
-impl Cache {
-    /// What this environment has drawn; draws where it has not yet. Where it cannot be kept it holds until the process
-    /// ends.
-    #[must_use]
-    pub fn rollout_position(&self) -> RolloutPosition {
-        *self.drawn.get_or_init(|| {
-            self.stored_rollout_position()
-                .unwrap_or_else(|| self.new_rollout_position())
-        })
+/// File with the rollout position.
+#[derive(Debug)]
+pub(super) struct RolloutPositionFile {
+    path: PathBuf,
+    /// Directory for the temporary file, on the same file system.
+    temporary: PathBuf,
+    position: OnceLock<RolloutPosition>,
+}
+
+impl RolloutPositionFile {
+    /// File in the `private` directory of this environment.
+    pub(super) fn new(private: &Path, temporary: &Path) -> Self {
+        Self {
+            path: private.join("rollout-position"),
+            temporary: temporary.to_owned(),
+            position: OnceLock::new(),
+        }
     }
 
-    /// `None` also for a file that is damaged.
-    fn stored_rollout_position(&self) -> Option<RolloutPosition> {
-        let text = fs::read_to_string(&self.rollout_position).ok()?;
+    /// Returns the stored position, or draws and stores one. A position that cannot be stored is valid until the
+    /// process ends.
+    pub(super) fn get(&self) -> RolloutPosition {
+        *self
+            .position
+            .get_or_init(|| self.read().unwrap_or_else(|| self.draw()))
+    }
+
+    /// Reads the position; `None` if the file is missing or damaged.
+    fn read(&self) -> Option<RolloutPosition> {
+        let text = fs::read_to_string(&self.path).ok()?;
         u64::from_str_radix(text.trim_end(), 16)
             .ok()
             .map(RolloutPosition)
     }
 
-    fn new_rollout_position(&self) -> RolloutPosition {
-        let rollout_position = RolloutPosition(sys::random_u64());
-        if let Err(error) = self.store_rollout_position(rollout_position) {
-            warn!("a second start here may decide differently about a canary: {error}");
+    fn draw(&self) -> RolloutPosition {
+        let position = RolloutPosition(sys::random_u64());
+        if let Err(error) = self.store(position) {
+            warn!(
+                "{error}; after a restart, this environment may decide differently about a canary"
+            );
         }
-        rollout_position
+        position
     }
 
-    fn store_rollout_position(
-        &self,
-        RolloutPosition(number): RolloutPosition,
-    ) -> Result<(), CacheError> {
-        let mut file = temporary(&self.journals)?;
+    fn store(&self, RolloutPosition(number): RolloutPosition) -> Result<(), CacheError> {
+        let mut file = temporary_file(&self.temporary)?;
         writeln!(file, "{number:016x}")
-            .map_err(|error| failed("cannot write", &self.rollout_position, error))?;
-        file.persist(&self.rollout_position)
-            .map_err(|error| failed("cannot rename to", &self.rollout_position, error.error))?;
+            .map_err(|error| CacheError::new("cannot write", &self.path, error))?;
+        file.persist(&self.path)
+            .map_err(|error| CacheError::new("cannot rename to", &self.path, error.error))?;
         Ok(())
     }
 }
@@ -57,12 +74,12 @@ impl Cache {
 mod tests {
     use std::collections::HashSet;
 
-    use super::super::CacheSettings;
     use super::*;
+    use crate::cache::{Cache, CacheSettings};
 
     #[test]
-    fn a_second_start_has_drawn_the_same_and_other_environments_differ() {
-        let mut draws = HashSet::new();
+    fn a_restart_has_the_same_position_and_other_environments_differ() {
+        let mut positions = HashSet::new();
         for _ in 0..10 {
             let environment = tempfile::tempdir().unwrap();
             let first = Cache::open(environment.path()).unwrap().rollout_position();
@@ -71,13 +88,13 @@ mod tests {
                 (second.rollout_position(), second.clone().rollout_position()),
                 (first, first)
             );
-            draws.insert(first.0);
+            positions.insert(first.0);
         }
-        assert_eq!(draws.len(), 10);
+        assert_eq!(positions.len(), 10);
     }
 
     #[test]
-    fn environments_with_one_cache_draw_each_for_itself() {
+    fn environments_that_share_a_cache_have_different_positions() {
         let shared = tempfile::tempdir().unwrap();
         let rollout_position = |own: &tempfile::TempDir| {
             let settings = CacheSettings {
@@ -96,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_one_is_drawn_anew_and_kept() {
+    fn a_damaged_file_is_replaced() {
         let environment = tempfile::tempdir().unwrap();
         fs::write(environment.path().join("rollout-position"), b"torn").unwrap();
         let rollout_position = || Cache::open(environment.path()).unwrap().rollout_position();
@@ -104,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn where_it_cannot_be_kept_it_holds_for_the_process() {
+    fn a_position_that_cannot_be_stored_is_valid_for_the_process() {
         let environment = tempfile::tempdir().unwrap();
         fs::create_dir(environment.path().join("rollout-position")).unwrap();
         let cache = Cache::open(environment.path()).unwrap();

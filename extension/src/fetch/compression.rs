@@ -1,18 +1,18 @@
-//! How a file is compressed at its source: its name says so.
+//! Compression of a file at its source, by its name.
 
 use crate::ids::FilePath;
 
-/// How a file is compressed at its source.
+/// Compression of a file at its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all: what arrives is the file.
+    /// No compression.
     None,
-    /// In zstd frames, as the command `zstd` writes them.
+    /// Zstandard frames, as the command `zstd` writes them.
     Zstd,
 }
 
 impl Compression {
-    /// How the file at this path is compressed.
+    /// Returns the compression of the file at this path.
     #[must_use]
     pub fn of(path: &FilePath) -> Self {
         if path.is_compressed() {
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_tells_how_a_file_is_compressed() {
+    fn the_name_determines_the_compression() {
         for (name, compression) in [
             ("model.onnx", Compression::None),
             ("model.onnx.zst", Compression::Zstd),

@@ -1,10 +1,10 @@
-//! What the publisher has promised of a file, held against what there is.
+//! Comparison of a file with the values that the manifest declares.
 
 use super::{Compression, FetchError};
 use crate::cache::RemoteFile;
 use crate::ids::{Digest, Expected};
 
-/// The promise for one file; there may be none. It speaks of the file once it is decompressed.
+/// Expected values of one file after decompression, if the manifest declares any.
 #[derive(Clone)]
 pub(super) struct Expectation {
     uri: String,
@@ -12,50 +12,50 @@ pub(super) struct Expectation {
 }
 
 impl Expectation {
-    /// What `expected` says of `wanted`, which has the length that was promised, as far as that is known yet.
-    pub(super) fn of(
-        wanted: &RemoteFile,
+    /// Expectation of `remote`. Checks the length of an uncompressed file immediately.
+    pub(super) fn new(
+        remote: &RemoteFile,
         expected: Option<&Expected>,
         compression: Compression,
     ) -> Result<Self, FetchError> {
         let expectation = Self {
-            uri: wanted.location.clone(),
+            uri: remote.location.clone(),
             expected: expected.cloned(),
         };
         if compression == Compression::None {
-            expectation.hold_length(wanted.size)?;
+            expectation.check_length(remote.size)?;
         }
         Ok(expectation)
     }
 
-    /// Where the file comes from.
+    /// Returns the URI of the file.
     pub(super) fn uri(&self) -> &str {
         &self.uri
     }
 
-    /// The length that was promised.
-    pub(super) fn promised_size(&self) -> Option<u64> {
+    /// Returns the expected length.
+    pub(super) fn size(&self) -> Option<u64> {
         self.expected.as_ref().map(|expected| expected.size)
     }
 
-    /// The file has this length.
-    pub(super) fn hold_length(&self, found: u64) -> Result<(), FetchError> {
+    /// Compares the length of the file.
+    pub(super) fn check_length(&self, found: u64) -> Result<(), FetchError> {
         match &self.expected {
             Some(Expected { size, .. }) if *size != found => Err(FetchError::UnexpectedLength {
                 uri: self.uri.clone(),
-                promised: *size,
+                expected: *size,
                 found,
             }),
             _ => Ok(()),
         }
     }
 
-    /// The file has this SHA-256.
-    pub(super) fn hold_digest(&self, found: &Digest) -> Result<(), FetchError> {
+    /// Compares the SHA-256 of the file.
+    pub(super) fn check_digest(&self, found: &Digest) -> Result<(), FetchError> {
         match &self.expected {
             Some(Expected { digest, .. }) if digest != found => Err(FetchError::UnexpectedDigest {
                 uri: self.uri.clone(),
-                promised: digest.clone(),
+                expected: digest.clone(),
                 found: found.clone(),
             }),
             _ => Ok(()),

@@ -1,16 +1,17 @@
-//! The network side of a fetch: all that is missing, over several connections at once.
+//! Network side of a fetch: all missing ranges, over several connections.
 //!
-//! Each connection takes the first range that nobody has taken, and the next one after it. A range that breaks is
-//! asked for again, from the first byte that did not arrive, by whoever had it. An attempt that brought a byte costs
-//! nothing. After one that brought none there is a pause, which grows, at random, so that those who were refused
-//! together do not come back together; and the transfer fails when several in a row brought none while nothing came
-//! over any other connection either. A connection from before a freeze is replaced at once.
+//! # Retries
+//! Each connection takes the first range that no connection has taken, then the next one. After an error, the
+//! connection pauses and requests the rest of its range again. The pause has full jitter, so that connections do not
+//! retry at the same time, and doubles with each consecutive attempt that received no byte. The transfer fails after
+//! several such attempts of one connection if the other connections received no byte either. A connection from before
+//! a freeze is replaced immediately.
 //!
-//! The answer with which the fetch began may bring more than one range: all of the file. It is read on where it
-//! comes to a range that nobody has taken, as with a single connection, and dropped where it does not. Then the bytes
-//! that are under way are lost, those of one round trip, and a connection is closed. The other ways cost more: to ask
-//! for a first range alone, S3 gives no checksum of the whole; to ask for the checksum, a request more for every
-//! small model; to let the rest wait for the answer's end, the time.
+//! # First response
+//! The response that the fetch began with may contain the whole file. The connection continues to read it as long as
+//! no other connection has taken the next range, and then drops it. The bytes in flight are lost, at most those of one
+//! round trip, and the connection is closed. The alternatives cost more: for a request of the first range alone, S3
+//! returns no checksum of the whole object; a separate request for the checksum delays every small model.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -22,217 +23,223 @@ use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::answer::{Answer, Broken, Patience};
-use super::writer::Piece;
+use super::response::{PeerWait, ReadError, ResponseReader};
+use super::writer::Chunk;
 use super::{FetchContext, FetchError};
 use crate::cache::RemoteFile;
 use crate::clock::{Clock, Thaws};
 use crate::source::{Object, Source};
 use crate::sys;
 
-/// How many attempts in a row may bring nothing.
-const FRUITLESS: u32 = 4;
-/// The longest pause after the first of them; it doubles.
-const PAUSE: Duration = Duration::from_millis(100);
-/// How often it does.
-const DOUBLINGS: u32 = 5;
+/// Maximum number of consecutive attempts without a byte.
+const MAX_FRUITLESS_ATTEMPTS: u32 = 4;
+/// Maximum pause after the first attempt without a byte. Each further attempt doubles it.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// Maximum number of times that the pause doubles.
+const MAX_DOUBLINGS: u32 = 5;
 
-/// What reads from one source for one fetch.
-pub(super) struct Transfer<'a> {
+/// Transfer of one fetch from one source.
+pub(super) struct ParallelTransfer<'a> {
     source: &'a dyn Source,
     thaws: &'a Thaws,
     clock: &'a dyn Clock,
-    connections: usize,
+    max_connections: usize,
     transferred: AtomicU64,
 }
 
-/// One file on its way.
-struct Flow<'w> {
-    wanted: &'w RemoteFile,
-    /// What nobody has taken yet, in order.
+/// State that the connections share.
+struct SharedState<'w> {
+    remote: &'w RemoteFile,
+    /// Ranges that no connection has taken, in order.
     untaken: Mutex<VecDeque<Range<u64>>>,
-    /// How many bytes are here.
-    have: AtomicU64,
-    pieces: mpsc::Sender<Piece>,
+    /// Number of bytes received, including those of earlier processes.
+    received: AtomicU64,
+    chunks: mpsc::Sender<Chunk>,
 }
 
-/// Why a connection ends before all is taken.
-enum Stop {
-    /// Attempts were of no use.
+/// A connection ends although ranges are left.
+enum ConnectionError {
+    /// The retries failed.
     Failed(FetchError),
-    /// The writer takes no more.
-    Refused,
+    /// The writer has stopped.
+    WriterStopped,
 }
 
-impl<'a> Transfer<'a> {
+impl<'a> ParallelTransfer<'a> {
     pub(super) fn new(source: &'a dyn Source, context: FetchContext<'a>) -> Self {
         Self {
             source,
             thaws: context.thaws,
             clock: context.clock,
-            connections: context.parts.max_connections,
+            max_connections: context.parts.max_connections,
             transferred: AtomicU64::new(0),
         }
     }
 
-    /// How many bytes have arrived in all.
+    /// Returns the number of bytes received over the network.
     pub(super) fn transferred(&self) -> u64 {
         self.transferred.load(Ordering::Relaxed)
     }
 
-    /// Takes over the body of an object that was just opened. A thaw from here on is noticed.
-    pub(super) fn begin(&self, object: Object) -> (RemoteFile, Answer<'a>) {
-        let wanted = RemoteFile {
+    /// Takes over the body of an opened object. From here on, thaws are detected.
+    pub(super) fn begin(&self, object: Object) -> (RemoteFile, ResponseReader<'a>) {
+        let remote = RemoteFile {
             location: self.source.uri(),
             identity: object.identity,
             size: object.size,
             checksum: object.checksum,
         };
-        let answer = Answer::new(object.body, object.range, self.patience());
-        (wanted, answer)
+        let response = ResponseReader::new(object.body, object.range, self.peer_wait());
+        (remote, response)
     }
 
-    /// Hands over all bytes of `wanted` that are `missing`. `first` is used for what it brings of them. Also ends
-    /// without an error when nobody takes the pieces any more.
+    /// Sends all bytes of the `missing` ranges to `chunks`, using what the `first` response contains of them. Also
+    /// returns `Ok` if the writer stops; it reports the error.
     pub(super) async fn run(
         &self,
-        wanted: &RemoteFile,
+        remote: &RemoteFile,
         missing: Vec<Range<u64>>,
-        first: Answer<'a>,
-        pieces: mpsc::Sender<Piece>,
+        first: ResponseReader<'a>,
+        chunks: mpsc::Sender<Chunk>,
     ) -> Result<(), FetchError> {
-        let lacks: u64 = missing.iter().map(|range| range.end - range.start).sum();
-        let connections = self.connections.clamp(1, missing.len().max(1));
-        let flow = Flow {
-            wanted,
+        let missing_bytes: u64 = missing.iter().map(|range| range.end - range.start).sum();
+        let connections = self.max_connections.clamp(1, missing.len().max(1));
+        let state = SharedState {
+            remote,
             untaken: Mutex::new(missing.into()),
-            have: AtomicU64::new(wanted.size - lacks),
-            pieces,
+            received: AtomicU64::new(remote.size - missing_bytes),
+            chunks,
         };
         let mut first = Some(first);
-        let all = (0..connections).map(|_| self.connection(&flow, first.take()));
+        let all = (0..connections).map(|_| self.run_connection(&state, first.take()));
         match try_join_all(all).await {
-            Ok(_) | Err(Stop::Refused) => Ok(()),
-            Err(Stop::Failed(error)) => Err(error),
+            Ok(_) | Err(ConnectionError::WriterStopped) => Ok(()),
+            Err(ConnectionError::Failed(error)) => Err(error),
         }
     }
 
-    /// Brings one range after the other, until all are taken.
-    async fn connection(
+    /// Receives range after range, until none is left.
+    async fn run_connection(
         &self,
-        flow: &Flow<'_>,
-        mut answer: Option<Answer<'a>>,
-    ) -> Result<(), Stop> {
+        state: &SharedState<'_>,
+        mut response: Option<ResponseReader<'a>>,
+    ) -> Result<(), ConnectionError> {
         loop {
-            let goes_on = answer
+            let continued = response
                 .as_ref()
-                .and_then(|answer| flow.take_at(answer.rest()));
-            if goes_on.is_none() {
-                answer = None;
+                .and_then(|response| state.take_within(response.rest()));
+            if continued.is_none() {
+                response = None;
             }
-            let Some(range) = goes_on.or_else(|| flow.take()) else {
+            let Some(range) = continued.or_else(|| state.take_first()) else {
                 return Ok(());
             };
-            answer = self.range(flow, range, answer).await?;
+            response = self.receive_range(state, range, response).await?;
         }
     }
 
-    /// Brings one range, which begins where `answer` does; over other answers when that one breaks. Returns the last.
-    async fn range(
+    /// Receives one range, which begins where `response` does, with retries. Returns the last response.
+    async fn receive_range(
         &self,
-        flow: &Flow<'_>,
+        state: &SharedState<'_>,
         mut range: Range<u64>,
-        mut answer: Option<Answer<'a>>,
-    ) -> Result<Option<Answer<'a>>, Stop> {
-        let (mut attempts, mut fruitless, mut have) = (0, 0, flow.have());
+        mut response: Option<ResponseReader<'a>>,
+    ) -> Result<Option<ResponseReader<'a>>, ConnectionError> {
+        // Consecutive attempts without a byte: of this connection, and of all of them.
+        let (mut attempts, mut fruitless, mut received) = (0, 0, state.received());
         loop {
             let start = range.start;
-            let broken = match self.attempt(flow, &mut range, answer.take()).await {
-                Ok(Some(answer)) => return Ok(Some(answer)),
-                Ok(None) => return Err(Stop::Refused),
-                Err(broken) => broken,
+            let error = match self.attempt(state, &mut range, response.take()).await {
+                Ok(Some(response)) => return Ok(Some(response)),
+                Ok(None) => return Err(ConnectionError::WriterStopped),
+                Err(error) => error,
             };
-            let (location, size) = (&flow.wanted.location, flow.wanted.size);
+            let (location, size) = (&state.remote.location, state.remote.size);
             let at = range.start;
-            if let Broken::Thawed = broken {
+            if let ReadError::Thawed = error {
                 info!(
                     source = location,
-                    "the transfer goes on after a freeze, at byte {at} of {size}"
+                    "resuming the download after a freeze at byte {at} of {size}"
                 );
                 continue;
             }
             attempts = if at > start { 1 } else { attempts + 1 };
-            let come = flow.have();
-            fruitless = if come > have { 1 } else { fruitless + 1 };
-            have = come;
-            let error = broken.explain(size, come);
-            if !error.is_transient() || fruitless > FRUITLESS {
-                return Err(Stop::Failed(error));
+            let now_received = state.received();
+            fruitless = if now_received > received {
+                1
+            } else {
+                fruitless + 1
+            };
+            received = now_received;
+            let error = error.into_fetch_error(size, received);
+            if !error.is_transient() || fruitless > MAX_FRUITLESS_ATTEMPTS {
+                return Err(ConnectionError::Failed(error));
             }
             warn!(
                 source = location,
-                "the transfer goes on at byte {at} of {size}: {error}"
+                "resuming the download at byte {at} of {size}: {error}"
             );
-            tokio::time::sleep(pause(attempts)).await;
+            tokio::time::sleep(backoff(attempts)).await;
         }
     }
 
-    /// Brings of `range` what one answer does, `answer` or a new one; `None` when the writer takes no more.
+    /// Receives bytes of `range` from `response` or a new one; `None` if the writer stops.
     async fn attempt(
         &self,
-        flow: &Flow<'_>,
+        state: &SharedState<'_>,
         range: &mut Range<u64>,
-        answer: Option<Answer<'a>>,
-    ) -> Result<Option<Answer<'a>>, Broken> {
-        let mut answer = match answer {
-            Some(answer) => answer,
+        response: Option<ResponseReader<'a>>,
+    ) -> Result<Option<ResponseReader<'a>>, ReadError> {
+        let mut response = match response {
+            Some(response) => response,
             None => {
-                let identity = &flow.wanted.identity;
-                Answer::ask(self.source, identity, range.clone(), self.patience()).await?
+                let identity = &state.remote.identity;
+                let wait = self.peer_wait();
+                ResponseReader::request(self.source, identity, range.clone(), wait).await?
             }
         };
         while range.start < range.end {
-            // Room first: bytes in hand while the fetch is given up would be lost.
-            let Ok(room) = flow.pieces.reserve().await else {
+            // The permit comes first: received bytes would be lost if the fetch were dropped while waiting for it.
+            let Ok(permit) = state.chunks.reserve().await else {
                 return Ok(None);
             };
-            let bytes = answer.next(range.end - range.start).await?;
+            let bytes = response.next(range.end - range.start).await?;
             let (offset, length) = (range.start, bytes.len() as u64);
             range.start += length;
-            flow.have.fetch_add(length, Ordering::Relaxed);
+            state.received.fetch_add(length, Ordering::Relaxed);
             self.transferred.fetch_add(length, Ordering::Relaxed);
-            room.send(Piece { offset, bytes });
+            permit.send(Chunk { offset, bytes });
         }
-        Ok(Some(answer))
+        Ok(Some(response))
     }
 
-    fn patience(&self) -> Patience<'a> {
-        Patience::new(self.thaws, self.clock)
+    fn peer_wait(&self) -> PeerWait<'a> {
+        PeerWait::new(self.thaws, self.clock)
     }
 }
 
-impl Flow<'_> {
-    fn have(&self) -> u64 {
-        self.have.load(Ordering::Relaxed)
+impl SharedState<'_> {
+    fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
-    /// The first range that nobody has taken.
-    fn take(&self) -> Option<Range<u64>> {
+    /// Takes the first range.
+    fn take_first(&self) -> Option<Range<u64>> {
         let mut untaken = self.untaken.lock().unwrap_or_else(PoisonError::into_inner);
         untaken.pop_front()
     }
 
-    /// The range that begins where `answer` does, if that brings it whole and nobody has taken it.
-    fn take_at(&self, answer: Range<u64>) -> Option<Range<u64>> {
+    /// Takes the range that begins where `response` does, if the response contains all of it.
+    fn take_within(&self, response: Range<u64>) -> Option<Range<u64>> {
         let mut untaken = self.untaken.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |range: &Range<u64>| range.start == answer.start && range.end <= answer.end;
+        let fits = |range: &Range<u64>| range.start == response.start && range.end <= response.end;
         let index = untaken.iter().position(fits)?;
         untaken.remove(index)
     }
 }
 
-/// How long to wait after so many attempts without a byte, at least one.
-fn pause(attempts: u32) -> Duration {
-    let longest = PAUSE * 2_u32.pow((attempts - 1).min(DOUBLINGS));
-    longest.mul_f64(f64::from(sys::random_u32()) / f64::from(u32::MAX))
+/// Returns the pause, with full jitter, after this number of consecutive attempts without a byte, at least one.
+fn backoff(attempts: u32) -> Duration {
+    let max = FIRST_BACKOFF * 2_u32.pow((attempts - 1).min(MAX_DOUBLINGS));
+    max.mul_f64(f64::from(sys::random_u32()) / f64::from(u32::MAX))
 }

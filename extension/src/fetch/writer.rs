@@ -1,9 +1,8 @@
-//! The disk side of a fetch: a thread that writes pieces to the partial file, in whatever order they come, and computes
-//! the checksums in the file's order.
+//! Disk side of a fetch: a thread that writes chunks to the partial download and verifies the content.
 //!
-//! A piece that comes in order is hashed on its way. Others are read back, from memory most likely, when no piece
-//! waits to be written; so is what an earlier process has left. The network never waits for a checksum. A file that
-//! comes compressed is decompressed in the same order ([`Unpacker`]).
+//! Chunks arrive in any order; checksums and decompression need the order of the file. A chunk that arrives in order
+//! is processed immediately. Other bytes, and those of an earlier process, are read back while no chunk waits, usually
+//! from the page cache. So the network never waits for a checksum.
 
 use std::fs;
 use std::io;
@@ -12,310 +11,301 @@ use std::ops::Range;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use super::checksums::Checksums;
+use super::complete_file::{CompleteFile, WriteFailure};
+use super::decompress::Decompressor;
 use super::expectation::Expectation;
-use super::unpack::{Failure, Unpacker};
-use super::verify::Sums;
 use super::{Compression, FetchContext, FetchError, PartLimits};
-use crate::cache::{
-    Cache, CachedFile, DecompressedFile, PartialDownload, RemoteFile, is_storage_full,
-};
-use crate::ids::Digest;
+use crate::cache::{Cache, CachedFile, PartialDownload, RemoteFile, is_storage_full};
 
-/// Pieces between the network and the disk for each connection. hyper's are at most about 400 KB.
-const QUEUE: usize = 2;
-/// How much is read back at once.
-const BLOCK: usize = 256 * 1024;
+/// Maximum number of queued chunks per connection. A chunk of hyper has at most about 400 KB.
+const MAX_QUEUED_CHUNKS: usize = 2;
+/// Number of bytes to read back at once.
+const READ_BACK_BYTES: usize = 256 * 1024;
 
 /// Bytes of the file.
-pub(super) struct Piece {
-    /// Where in the file they begin.
+pub(super) struct Chunk {
+    /// Offset in the file.
     pub(super) offset: u64,
     pub(super) bytes: Bytes,
 }
 
-/// How far a file has come once no more pieces follow.
-pub(super) enum Ended {
-    /// All of it is here, as it was declared and promised.
-    Whole(PartialDownload, Whole),
-    /// It was here, under its name.
-    Here(CachedFile, Whole),
+/// State of a file after the last chunk.
+pub(super) enum WriteOutcome {
+    /// The file is complete and has its declared values.
+    Complete(PartialDownload, CompleteFile),
+    /// The file was in the cache already.
+    Cached(CachedFile, CompleteFile),
     /// Bytes are missing.
-    ResumableDownload(PartialDownload),
+    Incomplete(PartialDownload),
 }
 
-/// What a file is that has come whole.
-pub(super) struct Whole {
-    pub(super) digest: Digest,
-    pub(super) size: u64,
-    /// Where it is, if it came compressed.
-    pub(super) unpacked: Option<DecompressedFile>,
-}
-
-/// What the thread does.
-struct Job {
+/// Work of the thread.
+struct WriteTask {
     cache: Cache,
-    wanted: RemoteFile,
+    remote: RemoteFile,
     parts: PartLimits,
     expectation: Expectation,
     compression: Compression,
 }
 
-/// The thread.
-pub(super) struct Writer {
+/// Handle of the thread.
+pub(super) struct FileWriter {
     missing: oneshot::Receiver<Vec<Range<u64>>>,
-    ended: oneshot::Receiver<Result<Ended, FetchError>>,
+    outcome: oneshot::Receiver<Result<WriteOutcome, FetchError>>,
 }
 
-impl Writer {
-    /// Starts it. It takes pieces of what is missing; those of one part in order. Once the sender is dropped it comes
-    /// to its end.
+impl FileWriter {
+    /// Starts the thread. The chunks of a part must be sent in order. The thread ends after the drop of the sender.
     pub(super) fn start(
         context: FetchContext<'_>,
-        wanted: RemoteFile,
+        remote: RemoteFile,
         expectation: Expectation,
         compression: Compression,
-    ) -> io::Result<(Self, mpsc::Sender<Piece>)> {
-        let job = Job {
+    ) -> io::Result<(Self, mpsc::Sender<Chunk>)> {
+        let task = WriteTask {
             cache: context.cache.clone(),
-            wanted,
+            remote,
             parts: context.parts,
             expectation,
             compression,
         };
-        let (pieces, queue) = mpsc::channel(QUEUE * job.parts.max_connections.max(1));
-        let (begun, missing) = oneshot::channel();
-        let (end, ended) = oneshot::channel();
+        let capacity = MAX_QUEUED_CHUNKS * task.parts.max_connections.max(1);
+        let (chunks, queue) = mpsc::channel(capacity);
+        let (send_missing, missing) = oneshot::channel();
+        let (send_outcome, outcome) = oneshot::channel();
         let work = move || {
-            let result = match job.recall() {
-                Some((file, whole)) => {
-                    drop(begun);
-                    Ok(Ended::Here(file, whole))
+            let result = match task.find_cached() {
+                Some((file, complete)) => {
+                    drop(send_missing);
+                    Ok(WriteOutcome::Cached(file, complete))
                 }
-                None => job.begin().and_then(|(partial, order)| {
-                    let _ = begun.send(partial.missing());
-                    let is_given_up = || end.is_closed();
-                    job.write(partial, order, queue, is_given_up)
+                None => task.begin().and_then(|(download, verifier)| {
+                    let _ = send_missing.send(download.missing());
+                    let is_abandoned = || send_outcome.is_closed();
+                    task.write(download, verifier, queue, is_abandoned)
                 }),
             };
-            let _ = end.send(result);
+            let _ = send_outcome.send(result);
         };
         let builder = std::thread::Builder::new().name("write-model".to_owned());
         builder.spawn(work)?;
-        Ok((Self { missing, ended }, pieces))
+        Ok((Self { missing, outcome }, chunks))
     }
 
-    /// What is to come of each part; `None` when nothing is, or it could not begin.
+    /// Returns the missing range of each part; `None` if nothing is missing or the thread failed.
     pub(super) async fn missing(&mut self) -> Option<Vec<Range<u64>>> {
         (&mut self.missing).await.ok()
     }
 
-    /// Waits until all that was sent is written.
-    pub(super) async fn end(self) -> Result<Ended, FetchError> {
-        let stopped = |_| io::Error::other("the thread that writes ended without a result");
-        self.ended.await.map_err(stopped)?
+    /// Waits until all chunks are written and verified.
+    pub(super) async fn finish(self) -> Result<WriteOutcome, FetchError> {
+        let stopped = |_| io::Error::other("the writer thread ended without a result");
+        self.outcome.await.map_err(stopped)?
     }
 }
 
-impl Job {
-    /// The file, if it is here from before and is what was promised.
-    fn recall(&self) -> Option<(CachedFile, Whole)> {
-        let (file, digest) = self.cache.recall(&self.wanted)?;
-        self.expectation.hold_digest(&digest).ok()?;
-        let whole = Whole {
+impl WriteTask {
+    /// Returns the file if it is in the cache and has the expected digest.
+    fn find_cached(&self) -> Option<(CachedFile, CompleteFile)> {
+        let (file, digest) = self.cache.find_remote(&self.remote)?;
+        self.expectation.check_digest(&digest).ok()?;
+        let complete = CompleteFile {
             digest,
             size: fs::metadata(file.path()).ok()?.len(),
-            unpacked: None,
+            decompressed: None,
         };
-        Some((file, whole))
+        Some((file, complete))
     }
 
-    /// The partial file, with room for all that is to come.
-    fn begin(&self) -> Result<(PartialDownload, InOrder), FetchError> {
-        let mut partial = match self
+    /// Opens the partial download, and reserves space for the complete file.
+    fn begin(&self) -> Result<(PartialDownload, ContentVerifier), FetchError> {
+        let opened = self
             .cache
-            .partial(self.wanted.clone(), self.parts.part_bytes)
-        {
-            Ok(partial) => partial,
+            .start_download(self.remote.clone(), self.parts.part_bytes);
+        let mut download = match opened {
+            Ok(download) => download,
             Err(error) if error.is_storage_full() => return Err(self.insufficient_space(0)),
             Err(error) => return Err(error.into()),
         };
-        let unpacked = match self.compression {
+        let decompressed = match self.compression {
             Compression::None => 0,
-            Compression::Zstd => self.expectation.promised_size().unwrap_or(0),
+            Compression::Zstd => self.expectation.size().unwrap_or(0),
         };
-        let needs = partial.needs()?.saturating_add(unpacked);
-        if self.cache.free_space(needs, &[]).is_err() {
-            partial.discard();
-            return Err(self.insufficient_space(unpacked));
+        let required = download.unallocated_bytes()?.saturating_add(decompressed);
+        if self.cache.free_space(required, &[]).is_err() {
+            download.discard();
+            return Err(self.insufficient_space(decompressed));
         }
-        match self.prepare(&mut partial) {
-            Ok(order) => Ok((partial, order)),
-            Err(failure) => Err(self.end(partial, failure)),
+        match self.prepare(&mut download) {
+            Ok(verifier) => Ok((download, verifier)),
+            Err(failure) => Err(self.abort(download, failure)),
         }
     }
 
-    fn prepare(&self, partial: &mut PartialDownload) -> Result<InOrder, Failure> {
-        partial.prepare().map_err(unwritten)?;
-        let unpacker = match self.compression {
+    fn prepare(&self, download: &mut PartialDownload) -> Result<ContentVerifier, WriteFailure> {
+        download.prepare().map_err(write_failure)?;
+        let decompressor = match self.compression {
             Compression::None => None,
-            Compression::Zstd => Some(Unpacker::new(&self.cache, self.expectation.clone())?),
+            Compression::Zstd => Some(Decompressor::new(&self.cache, self.expectation.clone())?),
         };
-        Ok(InOrder::new(partial, unpacker))
+        Ok(ContentVerifier::new(download, decompressor))
     }
 
     fn write(
         &self,
-        mut partial: PartialDownload,
-        mut order: InOrder,
-        mut queue: mpsc::Receiver<Piece>,
-        is_given_up: impl Fn() -> bool,
-    ) -> Result<Ended, FetchError> {
-        let written = write_all(&mut partial, &mut order, &mut queue, is_given_up);
-        match written.and_then(|is_whole| is_whole.then(|| self.hold(order)).transpose()) {
-            Ok(Some(whole)) => Ok(Ended::Whole(partial, whole)),
-            Ok(None) => Ok(Ended::ResumableDownload(partial)),
-            Err(failure) => Err(self.end(partial, failure)),
+        mut download: PartialDownload,
+        mut verifier: ContentVerifier,
+        mut queue: mpsc::Receiver<Chunk>,
+        is_abandoned: impl Fn() -> bool,
+    ) -> Result<WriteOutcome, FetchError> {
+        let written = write_all(&mut download, &mut verifier, &mut queue, is_abandoned);
+        let complete =
+            written.and_then(|is_complete| is_complete.then(|| self.verify(verifier)).transpose());
+        match complete {
+            Ok(Some(complete)) => Ok(WriteOutcome::Complete(download, complete)),
+            Ok(None) => Ok(WriteOutcome::Incomplete(download)),
+            Err(failure) => Err(self.abort(download, failure)),
         }
     }
 
-    /// What has arrived, held against what was declared and promised.
-    fn hold(&self, order: InOrder) -> Result<Whole, Failure> {
-        let digest = order.sums.finish();
+    /// Compares the content with the values that the source and the manifest declare.
+    fn verify(&self, verifier: ContentVerifier) -> Result<CompleteFile, WriteFailure> {
+        let digest = verifier.checksums.finish();
         let digest = digest.map_err(|found| FetchError::Checksum {
             algorithm: found.algorithm,
             found: found.value,
         })?;
-        let whole = match order.unpacker {
-            Some(unpacker) => unpacker.finish()?,
-            None => Whole {
+        let complete = match verifier.decompressor {
+            Some(decompressor) => decompressor.finish()?,
+            None => CompleteFile {
                 digest: digest.ok_or_else(|| io::Error::other("no digest was computed"))?,
-                size: self.wanted.size,
-                unpacked: None,
+                size: self.remote.size,
+                decompressed: None,
             },
         };
-        self.expectation.hold_digest(&whole.digest)?;
-        Ok(whole)
+        self.expectation.check_digest(&complete.digest)?;
+        Ok(complete)
     }
 
-    /// Removes what is of no use, and says why.
-    fn end(&self, partial: PartialDownload, failure: Failure) -> FetchError {
+    /// Returns the error for a failure. Removes the download unless its bytes are still valid.
+    fn abort(&self, download: PartialDownload, failure: WriteFailure) -> FetchError {
         match failure {
-            Failure::InsufficientSpace(unpacked) => {
-                partial.discard();
-                self.insufficient_space(unpacked)
+            WriteFailure::InsufficientSpace(decompressed) => {
+                download.discard();
+                self.insufficient_space(decompressed)
             }
-            // What has arrived is as good as before.
-            Failure::Other(error @ (FetchError::Write(_) | FetchError::Cache(_))) => error,
-            Failure::Other(error) => {
-                partial.discard();
+            WriteFailure::Other(error @ (FetchError::Write(_) | FetchError::Cache(_))) => error,
+            WriteFailure::Other(error) => {
+                download.discard();
                 error
             }
         }
     }
 
-    fn insufficient_space(&self, unpacked: u64) -> FetchError {
-        let needs = self.wanted.size.saturating_add(unpacked);
-        self.cache.insufficient_space(needs).into()
+    fn insufficient_space(&self, decompressed: u64) -> FetchError {
+        let required = self.remote.size.saturating_add(decompressed);
+        self.cache.insufficient_space(required).into()
     }
 }
 
-/// Writes all pieces; whether the file is whole then, and was looked at to its end.
+/// Writes all chunks. Returns `true` if the file is complete and has been processed to its end.
 fn write_all(
-    partial: &mut PartialDownload,
-    order: &mut InOrder,
-    queue: &mut mpsc::Receiver<Piece>,
-    is_given_up: impl Fn() -> bool,
-) -> Result<bool, Failure> {
-    while let Some(piece) = next(queue, partial, order)? {
-        partial
-            .write(piece.offset, &piece.bytes)
-            .map_err(unwritten)?;
-        order.see(&piece)?;
+    download: &mut PartialDownload,
+    verifier: &mut ContentVerifier,
+    queue: &mut mpsc::Receiver<Chunk>,
+    is_abandoned: impl Fn() -> bool,
+) -> Result<bool, WriteFailure> {
+    while let Some(chunk) = next_chunk(queue, download, verifier)? {
+        download
+            .write(chunk.offset, &chunk.bytes)
+            .map_err(write_failure)?;
+        verifier.process_written(&chunk)?;
     }
-    if !partial.missing().is_empty() {
+    if !download.missing().is_empty() {
         return Ok(false);
     }
-    while order.read_back(partial)? {
-        if is_given_up() {
+    while verifier.read_back(download)? {
+        if is_abandoned() {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// The next piece; the time until it comes is used.
-fn next(
-    queue: &mut mpsc::Receiver<Piece>,
-    partial: &PartialDownload,
-    order: &mut InOrder,
-) -> Result<Option<Piece>, Failure> {
+/// Returns the next chunk. Reads back while the queue is empty.
+fn next_chunk(
+    queue: &mut mpsc::Receiver<Chunk>,
+    download: &PartialDownload,
+    verifier: &mut ContentVerifier,
+) -> Result<Option<Chunk>, WriteFailure> {
     loop {
         match queue.try_recv() {
-            Ok(piece) => return Ok(Some(piece)),
+            Ok(chunk) => return Ok(Some(chunk)),
             Err(mpsc::error::TryRecvError::Disconnected) => return Ok(None),
             Err(mpsc::error::TryRecvError::Empty) => {}
         }
-        if !order.read_back(partial)? {
+        if !verifier.read_back(download)? {
             return Ok(queue.blocking_recv());
         }
     }
 }
 
-/// The checksums, and the decompressor, which go through the file in order.
-struct InOrder {
-    sums: Sums,
-    unpacker: Option<Unpacker>,
+/// Sequential processing of the content: checksums and decompression.
+struct ContentVerifier {
+    checksums: Checksums,
+    decompressor: Option<Decompressor>,
+    /// Offset of the next byte to process.
     at: u64,
-    /// Made when something is read back: a small file never is.
-    block: Vec<u8>,
+    /// Allocated at the first read. Small files need none.
+    buffer: Vec<u8>,
 }
 
-impl InOrder {
-    fn new(partial: &PartialDownload, unpacker: Option<Unpacker>) -> Self {
-        let with_digest = unpacker.is_none();
+impl ContentVerifier {
+    fn new(download: &PartialDownload, decompressor: Option<Decompressor>) -> Self {
+        let with_digest = decompressor.is_none();
         Self {
-            sums: Sums::new(partial.wanted().checksum.clone(), with_digest),
-            unpacker,
+            checksums: Checksums::new(download.remote().checksum.clone(), with_digest),
+            decompressor,
             at: 0,
-            block: Vec::new(),
+            buffer: Vec::new(),
         }
     }
 
-    /// Takes a piece that has been written, if it is the next.
-    fn see(&mut self, piece: &Piece) -> Result<(), Failure> {
-        if piece.offset == self.at {
-            self.take(&piece.bytes)?;
+    /// Processes a written chunk if it is the next one in order.
+    fn process_written(&mut self, chunk: &Chunk) -> Result<(), WriteFailure> {
+        if chunk.offset == self.at {
+            self.process(&chunk.bytes)?;
         }
         Ok(())
     }
 
-    /// Takes a block that was written before; whether there was one.
-    fn read_back(&mut self, partial: &PartialDownload) -> Result<bool, Failure> {
-        if !partial.has(self.at) {
+    /// Reads written bytes back and processes them. Returns `false` if the next byte is missing.
+    fn read_back(&mut self, download: &PartialDownload) -> Result<bool, WriteFailure> {
+        if !download.has(self.at) {
             return Ok(false);
         }
-        let mut block = std::mem::take(&mut self.block);
-        block.resize(BLOCK, 0);
-        let read = partial.read(self.at, &mut block)?;
-        self.take(&block[..read])?;
-        self.block = block;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(READ_BACK_BYTES, 0);
+        let read = download.read(self.at, &mut buffer)?;
+        self.process(&buffer[..read])?;
+        self.buffer = buffer;
         Ok(true)
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.sums.update(bytes);
-        if let Some(unpacker) = &mut self.unpacker {
-            unpacker.feed(bytes)?;
+    fn process(&mut self, bytes: &[u8]) -> Result<(), WriteFailure> {
+        self.checksums.update(bytes);
+        if let Some(decompressor) = &mut self.decompressor {
+            decompressor.feed(bytes)?;
         }
         self.at += bytes.len() as u64;
         Ok(())
     }
 }
 
-/// What a failed write of the partial file means.
-fn unwritten(error: io::Error) -> Failure {
+fn write_failure(error: io::Error) -> WriteFailure {
     if is_storage_full(&error) {
-        Failure::InsufficientSpace(0)
+        WriteFailure::InsufficientSpace(0)
     } else {
         error.into()
     }

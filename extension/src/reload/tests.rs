@@ -464,7 +464,7 @@ async fn a_version_whose_load_killed_the_process_is_not_loaded_again() {
         bench
             .problem(&again)
             .unwrap()
-            .contains("died while it loaded")
+            .contains("the process ended while it loaded")
     );
     assert_eq!(bench.transfers(), 2);
 }

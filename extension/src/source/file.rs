@@ -1,10 +1,11 @@
-//! A file: on EFS, on a mounted bucket, in the function itself or in another layer.
+//! Local files: on EFS, on a mounted bucket, in the function's package, or in another layer.
 //!
-//! It is copied into the cache like any other model: ONNX Runtime maps what it loads, and a file that is truncated in
-//! place takes down the process that has it mapped. One whose name is the SHA-256 of its bytes is used where it lies, since
-//! nobody writes to such a file. What tells one content from another is the length and the time of
-//! the last change, which are the same in every environment that sees the same file. A copy during which the file was
-//! written to is begun anew.
+//! A file is copied to the cache like any other source: ONNX Runtime maps the files that it loads, and truncating a
+//! mapped file crashes the process. The exception is a file whose name is the SHA-256 of its bytes, which is used in
+//! place, since its publisher never changes it.
+//!
+//! The identity of the content consists of length and modification time, which are the same in all environments that
+//! see the file. A copy restarts if the file is written to in the meantime.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -22,18 +23,18 @@ use super::{
 };
 use crate::ids::{Digest, ETag, FilePath, Identity};
 
-/// What is read at once: large enough for a network file system, small beside a model.
-const PIECE: u64 = 1024 * 1024;
+/// Number of bytes to read at once: efficient on a network file system, and small in comparison with a model.
+const READ_BYTES: u64 = 1024 * 1024;
 
-/// A directory.
+/// Directory of model files.
 #[derive(Clone, Debug)]
 pub struct LocalFolder {
-    /// With `/` at its end.
+    /// Ends in `/`.
     path: String,
 }
 
 impl LocalFolder {
-    /// The directory at an absolute path, which ends in `/`.
+    /// Directory at an absolute path, which must end in `/`.
     #[must_use]
     pub fn new(path: &str) -> Self {
         Self {
@@ -70,7 +71,7 @@ impl ModelFolder for LocalFolder {
                 let mut names = Vec::new();
                 for entry in entries {
                     let entry = entry?;
-                    // Through links: a file system that is mounted may be full of them.
+                    // Follows links, which are common on mounted file systems.
                     if entry.path().is_dir() {
                         names.push(entry.file_name().to_string_lossy().into_owned());
                     }
@@ -84,7 +85,7 @@ impl ModelFolder for LocalFolder {
     fn version(&self, path: &FilePath, id: &str) -> Result<Box<dyn Source>, SourceError> {
         let uri = FileSource::new(&format!("{}{path}", self.path)).uri();
         Err(SourceError::permanent(format!(
-            "{uri}: there is no version {id}, since a file has no versions"
+            "cannot read version {id} of {uri}: a file has no versions"
         ))
         .with_public_reason("a file has no versions"))
     }
@@ -97,16 +98,16 @@ impl ModelFolder for LocalFolder {
     }
 }
 
-/// One file.
+/// Local file.
 #[derive(Clone, Debug)]
 pub struct FileSource {
     path: Arc<str>,
-    /// The directory that a link must not lead out of.
+    /// Directory that a symbolic link must not lead out of.
     within: Option<Arc<str>>,
 }
 
 impl FileSource {
-    /// The file at an absolute path.
+    /// File at an absolute path.
     #[must_use]
     pub fn new(path: &str) -> Self {
         Self {
@@ -115,32 +116,34 @@ impl FileSource {
         }
     }
 
-    /// The file, and what there is to know of it.
-    async fn look(&self) -> Result<(Arc<File>, Metadata), SourceError> {
+    /// Opens the file, and checks that it may be read.
+    async fn open_file(&self) -> Result<(Arc<File>, Metadata), SourceError> {
         let (path, within) = (Arc::clone(&self.path), self.within.clone());
         let opened = blocking(move || {
             let file = File::open(&*path)?;
             let metadata = file.metadata()?;
-            let strays = match within {
+            let leads_out = match within {
                 Some(directory) => !lies_within(&file, &directory)?,
                 None => false,
             };
-            Ok((Arc::new(file), metadata, strays))
+            Ok((Arc::new(file), metadata, leads_out))
         });
-        let (file, metadata, strays) = opened.await.map_err(|error| self.explain(&error))?;
-        if strays {
+        let (file, metadata, leads_out) = opened.await.map_err(|error| self.explain(&error))?;
+        if leads_out {
             let (uri, within) = (self.uri(), self.within.as_deref().unwrap_or_default());
             return Err(SourceError::permanent(format!(
-                "{uri}: this is a link that leads out of {within}, which a model's own files may not"
+                "cannot read {uri}: the symbolic link leads out of {within}; files that a model names must be inside"
             ))
-            .with_public_reason("a link leads out of the model's folder"));
+            .with_public_reason("a symbolic link leads out of the model's folder"));
         }
         if metadata.is_file() {
             Ok((file, metadata))
         } else {
             let uri = self.uri();
-            Err(SourceError::permanent(format!("{uri}: this is no file"))
-                .with_public_reason("this is no file"))
+            Err(
+                SourceError::permanent(format!("cannot read {uri}: not a regular file"))
+                    .with_public_reason("not a regular file"),
+            )
         }
     }
 
@@ -148,15 +151,15 @@ impl FileSource {
         let uri = self.uri();
         match error.kind() {
             io::ErrorKind::NotFound => SourceError::permanent(format!(
-                "{uri}: there is no such file (is the file system mounted at this path, or the layer attached?)"
+                "cannot read {uri}: there is no such file; check that the file system is mounted or the layer is attached"
             ))
             .with_public_reason("there is no such file"),
             io::ErrorKind::PermissionDenied => SourceError::permanent(format!(
-                "{uri}: the file may not be read by the user that Lambda runs the function as"
+                "cannot read {uri}: permission denied for the user that Lambda runs the function as"
             ))
-            .with_public_reason("the file may not be read"),
-            kind => SourceError::transient(format!("{uri}: {error}"))
-                .with_public_reason(format!("the file cannot be read: {kind}")),
+            .with_public_reason("permission denied"),
+            kind => SourceError::transient(format!("cannot read {uri}: {error}"))
+                .with_public_reason(format!("cannot read the file: {kind}")),
         }
     }
 
@@ -170,9 +173,9 @@ impl FileSource {
     }
 }
 
-/// Whether an open file is in `directory` or below it, links followed.
+/// Returns `true` if an open file is below `directory`, after following links.
 fn lies_within(file: &File, directory: &str) -> io::Result<bool> {
-    // Of the file that is open, not of the name, behind which another link may be by now.
+    // The open file, not its name: a link may have been replaced since.
     let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     Ok(real.starts_with(std::fs::canonicalize(directory)?))
 }
@@ -203,7 +206,7 @@ impl Source for FileSource {
         known: Option<&'a Identity>,
     ) -> BoxFuture<'a, Result<Opened, SourceError>> {
         Box::pin(async move {
-            let (file, metadata) = self.look().await?;
+            let (file, metadata) = self.open_file().await?;
             let identity = identity_of(&metadata);
             if known == Some(&identity) {
                 return Ok(Opened::Unchanged);
@@ -225,7 +228,7 @@ impl Source for FileSource {
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<Box<dyn ChunkStream>, SourceError>> {
         Box::pin(async move {
-            let (file, metadata) = self.look().await?;
+            let (file, metadata) = self.open_file().await?;
             if identity_of(&metadata) != *identity {
                 return Err(changed(&self.uri()));
             }
@@ -241,8 +244,10 @@ impl Source for FileSource {
 }
 
 fn changed(uri: &str) -> SourceError {
-    SourceError::changed(format!("{uri}: the file was written to meanwhile"))
-        .with_public_reason("the file was written to while it was read")
+    SourceError::changed(format!(
+        "cannot read {uri}: the file was written to during the read"
+    ))
+    .with_public_reason("the file was written to during the read")
 }
 
 struct FileBody {
@@ -259,20 +264,20 @@ impl ChunkStream for FileBody {
                 return None;
             }
             let (file, at) = (Arc::clone(&self.file), self.range.start);
-            let length = PIECE.min(self.range.end - at);
+            let length = READ_BYTES.min(self.range.end - at);
             let read = blocking(move || {
-                let mut piece = vec![0; usize::try_from(length).unwrap_or_default()];
-                file.read_exact_at(&mut piece, at)?;
-                // Bytes from before and after a change must not meet in one model.
-                Ok((piece, identity_of(&file.metadata()?)))
+                let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+                file.read_exact_at(&mut bytes, at)?;
+                // Bytes from before and after a change must not be mixed.
+                Ok((bytes, identity_of(&file.metadata()?)))
             });
             Some(match read.await {
                 Ok((_, identity)) if identity != self.identity => Err(changed(&self.source.uri())),
-                Ok((piece, _)) => {
+                Ok((bytes, _)) => {
                     self.range.start += length;
-                    Ok(piece.into())
+                    Ok(bytes.into())
                 }
-                // Truncated under our hands.
+                // The file was truncated.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     Err(changed(&self.source.uri()))
                 }
@@ -286,12 +291,12 @@ impl ChunkStream for FileBody {
 mod tests {
     use super::*;
 
-    struct Bench {
+    struct TestFile {
         directory: tempfile::TempDir,
         source: FileSource,
     }
 
-    impl Bench {
+    impl TestFile {
         fn new(bytes: &[u8]) -> Self {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("model.onnx");
@@ -303,11 +308,11 @@ mod tests {
         async fn open(&self) -> Object {
             match self.source.open(None).await.unwrap() {
                 Opened::Object(object) => object,
-                Opened::Unchanged => panic!("nothing is known"),
+                Opened::Unchanged => panic!("no identity is known"),
             }
         }
 
-        /// Writes in place, at a later time.
+        /// Writes in place, with a later modification time.
         fn write(&self, bytes: &[u8]) {
             let path = self.directory.path().join("model.onnx");
             std::fs::write(&path, bytes).unwrap();
@@ -319,47 +324,47 @@ mod tests {
 
     async fn all(mut body: Box<dyn ChunkStream>) -> Result<Vec<u8>, SourceError> {
         let mut bytes = Vec::new();
-        while let Some(piece) = body.next().await {
-            bytes.extend_from_slice(&piece?);
+        while let Some(chunk) = body.next().await {
+            bytes.extend_from_slice(&chunk?);
         }
         Ok(bytes)
     }
 
     #[tokio::test]
-    async fn a_file_is_read_whole_or_in_part_and_known_again_until_it_changes() {
-        let bytes: Vec<u8> = (0..3 * PIECE / 2).map(|n| (n % 251) as u8).collect();
-        let bench = Bench::new(&bytes);
-        let object = bench.open().await;
+    async fn a_file_is_read_in_full_or_in_part_and_is_unchanged_until_it_is_written() {
+        let bytes: Vec<u8> = (0..3 * READ_BYTES / 2).map(|n| (n % 251) as u8).collect();
+        let test = TestFile::new(&bytes);
+        let object = test.open().await;
         assert_eq!(object.size, bytes.len() as u64);
         assert!(all(object.body).await.unwrap() == bytes);
-        let part = bench.source.read(&object.identity, 5..PIECE + 7).await;
+        let part = test.source.read(&object.identity, 5..READ_BYTES + 7).await;
         let part = all(part.ok().unwrap()).await.unwrap();
-        assert!(part == bytes[5..part.len() + 5] && part.len() as u64 == PIECE + 2);
-        let again = bench.source.open(Some(&object.identity)).await.unwrap();
+        assert!(part == bytes[5..part.len() + 5] && part.len() as u64 == READ_BYTES + 2);
+        let again = test.source.open(Some(&object.identity)).await.unwrap();
         assert!(matches!(again, Opened::Unchanged));
-        bench.write(b"other");
-        let other = bench.source.open(Some(&object.identity)).await.unwrap();
+        test.write(b"other");
+        let other = test.source.open(Some(&object.identity)).await.unwrap();
         assert!(matches!(other, Opened::Object(_)));
-        let old = bench.source.read(&object.identity, 0..3).await;
+        let old = test.source.read(&object.identity, 0..3).await;
         assert!(old.err().unwrap().is_changed());
     }
 
     #[tokio::test]
-    async fn a_file_that_is_written_to_while_it_is_read_says_so() {
+    async fn a_write_during_the_read_is_a_change() {
         for after in [&b""[..], b"abcdef"] {
-            let bench = Bench::new(b"123456");
-            let object = bench.open().await;
-            bench.write(after);
+            let test = TestFile::new(b"123456");
+            let object = test.open().await;
+            test.write(after);
             assert!(all(object.body).await.unwrap_err().is_changed());
         }
     }
 
     #[tokio::test]
-    async fn what_is_no_file_is_named() {
-        let bench = Bench::new(b"");
-        let folder = FileSource::new(bench.directory.path().to_str().unwrap());
+    async fn the_error_of_a_missing_or_irregular_file_names_it() {
+        let test = TestFile::new(b"");
+        let folder = FileSource::new(test.directory.path().to_str().unwrap());
         let error = folder.open(None).await.err().unwrap().to_string();
-        assert!(error.contains("this is no file"), "{error}");
+        assert!(error.contains("not a regular file"), "{error}");
         let missing = FileSource::new("/nowhere/model.onnx").open(None).await;
         let error = missing.err().unwrap();
         assert!(error.to_string().contains("file:///nowhere/model.onnx"));
@@ -367,33 +372,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_models_own_file_is_not_read_over_a_link_that_leads_out_of_its_folder() {
-        let elsewhere = Bench::new(b"secret");
-        let bench = Bench::new(b"123456");
-        let folder = format!("{}/", bench.directory.path().display());
+    async fn a_link_out_of_the_folder_is_followed_only_if_the_configuration_names_it() {
+        let elsewhere = TestFile::new(b"secret");
+        let test = TestFile::new(b"123456");
+        let path = format!("{}/", test.directory.path().display());
         let link = |target: &std::path::Path, name: &str| {
-            std::os::unix::fs::symlink(target, bench.directory.path().join(name)).unwrap();
+            std::os::unix::fs::symlink(target, test.directory.path().join(name)).unwrap();
             FilePath::parse(name).unwrap()
         };
         let out = link(&elsewhere.directory.path().join("model.onnx"), "out.bin");
-        let inside = link(&bench.directory.path().join("model.onnx"), "inside.bin");
-        let place = LocalFolder::new(&folder);
-        let error = place.file(&out, NamedBy::Model).open(None).await.err();
+        let inside = link(&test.directory.path().join("model.onnx"), "inside.bin");
+        let folder = LocalFolder::new(&path);
+        let error = folder.file(&out, NamedBy::Model).open(None).await.err();
         let error = error.unwrap().to_string();
-        assert!(error.contains("a link that leads out of"), "{error}");
+        assert!(error.contains("leads out of"), "{error}");
         for (path, named) in [(inside, NamedBy::Model), (out, NamedBy::Configuration)] {
-            assert!(place.file(&path, named).open(None).await.is_ok());
+            assert!(folder.file(&path, named).open(None).await.is_ok());
         }
     }
 
     #[tokio::test]
-    async fn folders_are_listed_and_one_that_is_missing_is_empty() {
-        let bench = Bench::new(b"");
-        let root = bench.directory.path();
+    async fn folders_are_listed_and_a_missing_folder_is_empty() {
+        let test = TestFile::new(b"");
+        let root = test.directory.path();
         for folder in ["fraud/1", "fraud/2", "churn"] {
             std::fs::create_dir_all(root.join(folder)).unwrap();
         }
-        let place = LocalFolder::new(&format!("{}/", root.display()));
+        let parent = LocalFolder::new(&format!("{}/", root.display()));
         let fraud = FilePath::parse("fraud").unwrap();
         let none = FilePath::parse("none").unwrap();
         for (folder, expected) in [
@@ -401,7 +406,7 @@ mod tests {
             (Some(&fraud), vec!["1", "2"]),
             (Some(&none), vec![]),
         ] {
-            let mut names = place.folders(folder).await.unwrap();
+            let mut names = parent.folders(folder).await.unwrap();
             names.sort();
             assert_eq!(names, expected);
         }

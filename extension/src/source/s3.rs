@@ -1,14 +1,15 @@
-//! An object in S3.
+//! Objects in S3.
 //!
-//! One conditional GET is both the check and the beginning of the transfer: unchanged costs a few hundred
-//! bytes, changed costs no second round trip. The SDK retries what is worth retrying until the first byte.
+//! One conditional GetObject is both the version check and the start of the transfer: a 304 costs a few hundred bytes,
+//! and a change costs no second round trip. The SDK retries transient errors until the first byte.
 //!
-//! Ranges are pinned by `If-Match` alone, also where there is a version id: a request that names a version needs
-//! another permission (`s3:GetObjectVersion`), and would not notice that a newer one has come. Where one version is
-//! wanted and no newer one, it is named as well; that it is unchanged needs no question.
+//! Range requests are pinned with `If-Match`, even if the version id is known. A request with a version id requires
+//! another permission (`s3:GetObjectVersion`), and would not detect a newer version. Only a source of one version
+//! names the version id. Such a source never changes, so that its check needs no request.
 //!
-//! S3 gives its checksum of the whole object with a whole answer, and none of an arbitrary range. So that one check
-//! holds for a file that came in several answers, the SDK's own is off, and the checksum goes with the [`Object`].
+//! S3 returns the checksum of the whole object with a full response, and none for an arbitrary range. The checksum is
+//! part of the [`Object`], and the SDK's own validation is off, so that a file from several responses is verified
+//! once.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use futures_core::future::BoxFuture;
 mod errors;
 mod versions;
 
-use errors::{Asked, Refusal};
+use errors::{S3ErrorResponse, S3Operation};
 
 use super::{
     ChunkStream, EarlierVersion, ModelFolder, NamedBy, Object, Opened, Source, SourceError,
@@ -35,22 +36,22 @@ use crate::aws::Unreachable;
 use crate::clock::within_awake;
 use crate::ids::{Checksum, ChecksumAlgorithm, ETag, FilePath, Identity};
 
-/// Maximum time awake of one call with all its attempts, until the head of an object or the end of any other answer. Three
-/// attempts to connect and to read a head take at most 20 s.
-const CALL: Duration = Duration::from_secs(30);
+/// Maximum time awake of a call with all its attempts, until the headers of an object or the end of any other response.
+/// Three attempts to connect and to read headers take at most 20 s.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The objects of one bucket whose keys begin with a prefix.
+/// Objects of a bucket whose keys have a prefix.
 #[derive(Debug)]
 pub struct S3Folder {
     client: Client,
     bucket: String,
-    /// Empty, or with `/` at its end.
+    /// Empty, or ends in `/`.
     prefix: String,
 }
 
 impl S3Folder {
-    /// The objects of `bucket` below `prefix`, which is empty or ends in `/`. At an endpoint of the user's own,
-    /// buckets are named in the path, since names of hosts under it seldom exist.
+    /// Objects of `bucket` below `prefix`, which must be empty or end in `/`. A custom endpoint uses path-style
+    /// requests, since it seldom has a host name per bucket.
     #[must_use]
     pub fn new(aws: &SdkConfig, custom_endpoint: bool, bucket: &str, prefix: &str) -> Self {
         let config = aws_sdk_s3::config::Builder::from(aws)
@@ -73,7 +74,7 @@ impl S3Folder {
         }
     }
 
-    fn source_of_version(&self, key: String, id: String) -> S3Source {
+    fn version_source(&self, key: String, id: String) -> S3Source {
         S3Source {
             version: Some(id),
             ..self.source(key)
@@ -101,8 +102,10 @@ impl ModelFolder for S3Folder {
             loop {
                 let source = self.source(prefix.clone());
                 let page = list.clone().set_continuation_token(next).send();
-                let page = source.answer_to(Box::pin(page)).await?;
-                let page = page.map_err(|error| source.explain(Asked::Listing, &error))?;
+                let page = source
+                    .call(S3Operation::ListObjects, Box::pin(page))
+                    .await?;
+                let page = page.map_err(|error| source.error(S3Operation::ListObjects, &error))?;
                 let folders = page.common_prefixes().iter();
                 let paths = folders.filter_map(|folder| folder.prefix()?.strip_prefix(&prefix));
                 names.extend(paths.map(|path| path.trim_end_matches('/').to_owned()));
@@ -117,7 +120,7 @@ impl ModelFolder for S3Folder {
 
     fn version(&self, path: &FilePath, id: &str) -> Result<Box<dyn Source>, SourceError> {
         let key = format!("{}{path}", self.prefix);
-        Ok(Box::new(self.source_of_version(key, id.to_owned())))
+        Ok(Box::new(self.version_source(key, id.to_owned())))
     }
 
     fn earlier_versions<'a>(
@@ -128,28 +131,28 @@ impl ModelFolder for S3Folder {
     }
 }
 
-/// One object of one bucket, as it is now or in one version.
+/// Object of a bucket, in its present version or in a given one.
 #[derive(Debug)]
 pub struct S3Source {
     client: Client,
     bucket: String,
     key: String,
-    /// The id of the version; `None` for the present one, whichever that is.
+    /// Version id; `None` for the present version.
     version: Option<String>,
 }
 
 impl S3Source {
     fn object(&self, output: GetObjectOutput) -> Result<Object, SourceError> {
         let uri = self.uri();
-        let checksum = declared(&output);
+        let checksum = declared_checksum(&output);
         let size = output
             .content_length
             .and_then(|length| u64::try_from(length).ok());
         let (Some(etag), Some(size)) = (output.e_tag, size) else {
             return Err(SourceError::permanent(format!(
-                "{uri}: the answer has no ETag or no Content-Length"
+                "cannot read {uri}: the response has no ETag or no Content-Length"
             ))
-            .with_public_reason("S3 gave an answer without an ETag or a length"));
+            .with_public_reason("the response of S3 has no ETag or no length"));
         };
         let version_id = without_null(output.version_id.or_else(|| self.version.clone()));
         Ok(Object {
@@ -167,7 +170,7 @@ impl S3Source {
         })
     }
 
-    /// The body of an answer that must be `range` of the object with this ETag.
+    /// Returns the body of a response, which must contain `range` of the object with this ETag.
     fn part(
         &self,
         output: GetObjectOutput,
@@ -175,16 +178,16 @@ impl S3Source {
         range: &Range<u64>,
     ) -> Result<Box<dyn ChunkStream>, SourceError> {
         let uri = self.uri();
-        let asked = format!("bytes {}-{}/", range.start, range.end - 1);
+        let requested = format!("bytes {}-{}/", range.start, range.end - 1);
         let content_range = output.content_range.as_deref().unwrap_or_default();
-        let same = output.e_tag.as_deref() == Some(&identity.etag.0);
-        if !same || !content_range.starts_with(&asked) {
+        let is_same = output.e_tag.as_deref() == Some(&identity.etag.0);
+        if !is_same || !content_range.starts_with(&requested) {
             return Err(SourceError::changed(format!(
-                "{uri}: asked for {asked}… of {}, the answer is {content_range:?} of {}",
+                "cannot read {uri}: requested {requested}… of {}, received {content_range:?} of {}",
                 identity.etag.0,
                 output.e_tag.unwrap_or_default(),
             ))
-            .with_public_reason("the object changed while it was read"));
+            .with_public_reason("the object changed during the read"));
         }
         Ok(Box::new(S3Body {
             uri,
@@ -192,27 +195,31 @@ impl S3Source {
         }))
     }
 
-    /// The outcome of a call, with all its attempts, unless that takes too long.
-    async fn answer_to<T, E>(
+    /// Runs a call with all its attempts, for at most [`CALL_TIMEOUT`].
+    async fn call<T, E>(
         &self,
+        operation: S3Operation,
         call: impl Future<Output = Result<T, SdkError<E>>>,
     ) -> Result<Result<T, SdkError<E>>, SourceError> {
-        let answer = within_awake(CALL, call).await;
-        answer.ok_or_else(|| {
-            let (uri, limit) = (self.uri(), CALL.as_secs());
-            SourceError::transient(format!("{uri}: S3 did not answer within {limit} s"))
-                .with_public_reason("S3 did not answer in time")
+        let response = within_awake(CALL_TIMEOUT, call).await;
+        response.ok_or_else(|| {
+            let (uri, limit) = (self.uri(), CALL_TIMEOUT.as_secs());
+            let verb = operation.verb();
+            SourceError::transient(format!(
+                "cannot {verb} {uri}: S3 did not respond within {limit} s"
+            ))
+            .with_public_reason("S3 did not respond in time")
         })
     }
 
-    fn asked(&self) -> Asked {
+    fn operation(&self) -> S3Operation {
         match self.version {
-            Some(_) => Asked::Version,
-            None => Asked::Object,
+            Some(_) => S3Operation::GetVersion,
+            None => S3Operation::GetObject,
         }
     }
 
-    fn explain<E>(&self, asked: Asked, error: &SdkError<E>) -> SourceError
+    fn error<E>(&self, operation: S3Operation, error: &SdkError<E>) -> SourceError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
@@ -222,41 +229,44 @@ impl S3Source {
             let (message, public) = match (Unreachable::find(error), error) {
                 (Some(unreachable), _) => (unreachable.in_full(), "no connection to S3"),
                 (None, SdkError::DispatchFailure(failure)) if failure.is_timeout() => (
-                    format!("S3 did not answer in time ({context})"),
-                    "S3 did not answer in time",
+                    format!("S3 did not respond in time ({context})"),
+                    "S3 did not respond in time",
                 ),
-                (None, _) => (context.to_string(), "S3 could not be asked"),
+                (None, _) => (context.to_string(), "the request to S3 failed"),
             };
-            return SourceError::transient(format!("{uri}: {message}")).with_public_reason(public);
+            let verb = operation.verb();
+            return SourceError::transient(format!("cannot {verb} {uri}: {message}"))
+                .with_public_reason(public);
         };
-        let answer = service.raw();
-        let refusal = Refusal {
-            asked,
+        let raw = service.raw();
+        let response = S3ErrorResponse {
+            operation,
             uri: &uri,
             bucket: &self.bucket,
             key: &self.key,
             version: self.version.as_deref(),
             region: self.client.config().region().map(AsRef::as_ref),
-            status: answer.status().as_u16(),
+            status: raw.status().as_u16(),
             code: service.err().code(),
             message: service.err().message(),
-            bucket_region: answer.headers().get("x-amz-bucket-region"),
-            request_id: answer.headers().get("x-amz-request-id"),
-            content_type: answer.headers().get("content-type"),
-            body: answer.body().bytes().unwrap_or_default(),
+            bucket_region: raw.headers().get("x-amz-bucket-region"),
+            request_id: raw.headers().get("x-amz-request-id"),
+            content_type: raw.headers().get("content-type"),
+            body: raw.body().bytes().unwrap_or_default(),
         };
-        refusal.explain()
+        response.into_error()
     }
 }
 
-/// "null" is the version id of what was stored while the bucket kept no versions, and names no content.
+/// Removes the version id "null": objects that were stored without versioning share it, so that it identifies no
+/// content.
 fn without_null(version_id: Option<String>) -> Option<String> {
     version_id.filter(|id| id != "null")
 }
 
-/// The checksum over the whole object, where the answer has one. That of a multipart upload may be composed of its
-/// parts' checksums, which says nothing of the bytes together.
-fn declared(output: &GetObjectOutput) -> Option<Checksum> {
+/// Returns the checksum of the whole object, if the response has one. A composite checksum of a multipart upload does
+/// not cover the bytes as a whole.
+fn declared_checksum(output: &GetObjectOutput) -> Option<Checksum> {
     let composite = output.checksum_type == Some(ChecksumType::Composite);
     let declared = [
         (ChecksumAlgorithm::Crc64Nvme, &output.checksum_crc64_nvme),
@@ -267,9 +277,9 @@ fn declared(output: &GetObjectOutput) -> Option<Checksum> {
     ];
     declared.into_iter().find_map(|(algorithm, value)| {
         let value = value.as_ref()?;
-        // A composite one ends in `-` and the count of parts; older answers do not name the type.
-        let whole = !composite && !value.contains('-');
-        whole.then(|| Checksum {
+        // A composite checksum ends in `-` and the number of parts; old responses do not name the type.
+        let is_whole = !composite && !value.contains('-');
+        is_whole.then(|| Checksum {
             algorithm,
             value: value.clone(),
         })
@@ -294,7 +304,7 @@ impl Source for S3Source {
             if of_version.is_some() && of_version == self.version.as_ref() {
                 return Ok(Opened::Unchanged);
             }
-            let answer = self
+            let response = self
                 .client
                 .get_object()
                 .bucket(&self.bucket)
@@ -302,16 +312,16 @@ impl Source for S3Source {
                 .set_version_id(self.version.clone())
                 .set_if_none_match(known.map(|identity| identity.etag.0.clone()))
                 .customize()
-                // The SDK's own setting of this would have it check the bytes as well.
+                // The SDK's own setting would enable its validation too.
                 .mutate_request(|request| {
                     request
                         .headers_mut()
                         .insert("x-amz-checksum-mode", "ENABLED");
                 })
                 .send();
-            match self.answer_to(Box::pin(answer)).await? {
+            match self.call(self.operation(), Box::pin(response)).await? {
                 Ok(output) => self.object(output).map(Opened::Object),
-                // The SDK has no success with status 304.
+                // The SDK returns a 304 as an error.
                 Err(error)
                     if error
                         .raw_response()
@@ -319,7 +329,7 @@ impl Source for S3Source {
                 {
                     Ok(Opened::Unchanged)
                 }
-                Err(error) => Err(self.explain(self.asked(), &error)),
+                Err(error) => Err(self.error(self.operation(), &error)),
             }
         })
     }
@@ -330,7 +340,7 @@ impl Source for S3Source {
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<Box<dyn ChunkStream>, SourceError>> {
         Box::pin(async move {
-            let answer = self
+            let response = self
                 .client
                 .get_object()
                 .bucket(&self.bucket)
@@ -339,9 +349,9 @@ impl Source for S3Source {
                 .if_match(&identity.etag.0)
                 .range(format!("bytes={}-{}", range.start, range.end - 1))
                 .send();
-            match self.answer_to(Box::pin(answer)).await? {
+            match self.call(self.operation(), Box::pin(response)).await? {
                 Ok(output) => self.part(output, identity, &range),
-                Err(error) => Err(self.explain(self.asked(), &error)),
+                Err(error) => Err(self.error(self.operation(), &error)),
             }
         })
     }
@@ -358,11 +368,11 @@ impl ChunkStream for S3Body {
             let chunk = self.stream.next().await?;
             Some(chunk.map_err(|error| {
                 SourceError::transient(format!(
-                    "{}: the transfer broke: {}",
+                    "cannot read {}: the transfer was interrupted: {}",
                     self.uri,
                     DisplayErrorContext(&error)
                 ))
-                .with_public_reason("the transfer from S3 broke")
+                .with_public_reason("the transfer from S3 was interrupted")
             }))
         })
     }

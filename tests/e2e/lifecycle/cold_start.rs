@@ -97,7 +97,7 @@ async fn every_line_is_json_with_log_format_json() {
         }
     }
     for (level, words) in [
-        ("WARN", "the transfer goes on at byte"),
+        ("WARN", "resuming the download at byte"),
         ("INFO", "the model is loaded"),
         ("INFO", "ready"),
         ("ERROR", "missing required field: features"),

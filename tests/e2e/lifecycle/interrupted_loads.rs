@@ -39,8 +39,8 @@ fn assert_none_rejected(environment: &Environment, name: &str) {
         .join(format!("model-sidecar/journals/{name}.json"));
     let journal: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let history = &journal["history"];
-    assert_eq!(history["deaths"], json!({}), "{journal}");
-    assert_eq!(history["refused"], json!([]), "{journal}");
+    assert_eq!(history["interrupted_loads"], json!({}), "{journal}");
+    assert_eq!(history["rejected"], json!([]), "{journal}");
 }
 
 async fn reset(function: &Function) {

@@ -110,6 +110,10 @@ async fn a_function_timeout_rejects_no_version(clock: Clock) {
     let journal = std::fs::read(environment.tmp().join("model-sidecar/journals/wine.json"));
     let journal: Value = serde_json::from_slice(&journal.unwrap()).unwrap();
     let history = &journal["history"];
-    assert_eq!(history["deaths"], serde_json::json!({}), "{journal}");
-    assert_eq!(history["refused"], serde_json::json!([]), "{journal}");
+    assert_eq!(
+        history["interrupted_loads"],
+        serde_json::json!({}),
+        "{journal}"
+    );
+    assert_eq!(history["rejected"], serde_json::json!([]), "{journal}");
 }

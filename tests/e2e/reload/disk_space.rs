@@ -62,9 +62,9 @@ fn fill(function: &Function, bytes: usize) -> PathBuf {
 
 fn assert_says_what_to_do(words: &str, needs: usize) {
     for part in [
-        "no room for the model",
-        &format!("it needs {needs} bytes"),
-        "MODEL_CACHE_DIR has ",
+        "not enough cache space for the model",
+        &format!("{needs} bytes are required"),
+        "bytes are available in MODEL_CACHE_DIR",
         "raise the function's ephemeral storage",
     ] {
         assert!(words.contains(part), "{part}: {words}");
@@ -84,7 +84,7 @@ async fn a_version_without_space_loads_once_there_is_space(clock: Clock) {
         WINE.v1
             .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     }
-    let stays = "the version that answers stays: no room";
+    let stays = "the version that answers stays: not enough cache space";
     let words = function.log().wait_for(stays).await.unwrap();
     assert_says_what_to_do(&words, large.len());
 
@@ -146,7 +146,7 @@ async fn a_full_disk_keeps_the_active_version(clock: Clock) {
     let log = function.log();
     let answer = function.answer(&features(9)).await.unwrap();
     WINE.v1.check(&answer, 0..9);
-    log.wait_for("the version that answers stays: no room")
+    log.wait_for("the version that answers stays: not enough cache space")
         .await
         .unwrap();
 
@@ -189,7 +189,7 @@ async fn an_unwritable_cache_directory_is_replaced_by_the_default(clock: Clock) 
     let said = function.log().text();
     for part in [
         "/opt/cache",
-        "MODEL_CACHE_DIR must be a directory that this process can write",
+        "set MODEL_CACHE_DIR to a directory that this process can write",
         "using /tmp/model-sidecar instead",
     ] {
         assert!(said.contains(part), "{part}: {said}");

@@ -55,12 +55,12 @@ async fn earlier_versions_stay_until_a_new_one_needs_the_space(clock: Clock) {
     answers(&WINE.v2).await;
     let words = function
         .log()
-        .wait_for("no room for the model")
+        .wait_for("not enough cache space for the model")
         .await
         .unwrap();
     for part in [
-        "it needs 8388608 bytes",
-        "of the 7340032 that MODEL_CACHE_MB allows",
+        "8388608 bytes are required",
+        "MODEL_CACHE_MB, which allows 7340032 bytes",
     ] {
         assert!(words.contains(part), "{part}: {words}");
     }

@@ -172,7 +172,7 @@ async fn the_only_version_is_loaded_three_times_then_requests_get_the_reason(clo
     let answer = function.answer(&event).await.unwrap();
     assert_eq!(answer["statusCode"], 503, "{answer}");
     let words = error(&body(&answer)).to_owned();
-    assert!(words.contains("the process died 3 times"), "{words}");
+    assert!(words.contains("the process ended 3 times"), "{words}");
     assert!(words.contains(DIED), "{words}");
     freeze(&function, &s3).await;
     let ready = http_event("GET", "/v2/health/ready", &Value::Null);

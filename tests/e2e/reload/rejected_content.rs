@@ -79,7 +79,7 @@ async fn a_digest_mismatch_is_downloaded_twice_until_the_file_changes() {
     let s3 = damaged("1").await;
     let alone = Alone::ready(&s3, &variables(MANIFEST_URI)).await;
     s3.put(BUCKET, MANIFEST, manifest("2", &GOOD));
-    logged_once(&alone, &s3, SECOND, "was promised").await;
+    logged_once(&alone, &s3, SECOND, "but the manifest declares").await;
     assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
     WINE.v1.check(&answer(&alone).await, 0..9);
     swap_after(&alone, || s3.put(BUCKET, SECOND, model("wine-v2.onnx"))).await;
@@ -96,7 +96,7 @@ async fn a_corrected_digest_triggers_a_download() {
     let mut wrong: Value = serde_json::from_slice(&wrong).unwrap();
     wrong["versions"]["2"]["files"][0]["size"] = model("wine-v2.onnx").len().into();
     s3.put(BUCKET, MANIFEST, wrong.to_string());
-    logged_once(&alone, &s3, SECOND, "was promised").await;
+    logged_once(&alone, &s3, SECOND, "but the manifest declares").await;
     assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
     swap_after(&alone, || s3.put(BUCKET, MANIFEST, manifest("2", &GOOD))).await;
     WINE.v2.check(&answer(&alone).await, 0..9);
@@ -111,10 +111,10 @@ async fn without_a_fallback_requests_get_the_reason() {
     let cache_dir = ("MODEL_CACHE_DIR", cache.path().to_str().unwrap());
     let variables = [&variables(MANIFEST_URI)[..], &[cache_dir]].concat();
     let alone = Alone::start(&s3, &variables);
-    logged_once(&alone, &s3, SECOND, "was promised").await;
+    logged_once(&alone, &s3, SECOND, "but the manifest declares").await;
     assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
     let said = reason(&alone).await;
-    assert!(said.contains("was promised"), "{said}");
+    assert!(said.contains("but the manifest declares"), "{said}");
     alone.process.terminate().await.unwrap();
 
     // The next start in the same environment remembers the rejection.
@@ -132,7 +132,7 @@ async fn a_size_mismatch_is_not_downloaded() {
     let alone = Alone::ready(&s3, &variables(MANIFEST_URI)).await;
     s3.put(BUCKET, SECOND, model("wine-names.onnx"));
     s3.put(BUCKET, MANIFEST, manifest("2", &GOOD));
-    logged_once(&alone, &s3, SECOND, "were promised").await;
+    logged_once(&alone, &s3, SECOND, "but the manifest declares").await;
     assert_eq!(transfers(&s3, SECOND), 1, "{:?}", s3.requests());
     WINE.v1.check(&answer(&alone).await, 0..9);
 }
@@ -187,7 +187,7 @@ async fn a_damaged_archive_keeps_the_active_version() {
     let mut bad = packed("wine-v2.onnx");
     bad.truncate(bad.len() - 1);
     s3.put(BUCKET, PACKED, bad);
-    logged_once(&alone, &s3, PACKED, "was it uploaded whole").await;
+    logged_once(&alone, &s3, PACKED, "check that the upload was complete").await;
     assert_eq!(transfers(&s3, PACKED), 3, "{:?}", s3.requests());
     WINE.v1.check(&answer(&alone).await, 0..9);
 

@@ -174,7 +174,10 @@ async fn out_of_memory_during_a_reload_keeps_the_last_good_version() {
     assert_eq!(statuses(&function, 2, 3).await, success);
     assert_eq!(transfers(&s3).len(), fetched, "it is not tried again");
     let said = function.log().text();
-    assert!(said.contains("died while it loaded this version"), "{said}");
+    assert!(
+        said.contains("the process ended while it loaded this version"),
+        "{said}"
+    );
 
     s3.put(BUCKET, KEY, model("wine-v2.onnx"));
     function.answer(&features(1)).await.unwrap();

@@ -231,8 +231,9 @@ async fn a_digest_of_the_manifest_is_verified() {
     download.s3.put(BUCKET, KEY, bytes(2));
     let error = download.fetch().await.unwrap_err().to_string();
     let (promised, found) = (expected(&bytes(1)).digest, expected(&bytes(2)).digest);
-    let message =
-        format!("s3://{BUCKET}/{KEY} has the SHA-256 {found}, and {promised} was promised");
+    let message = format!(
+        "s3://{BUCKET}/{KEY} has the SHA-256 {found}, but the manifest declares {promised}"
+    );
     assert_eq!((error, download.partials()), (message, 0));
 }
 
@@ -305,7 +306,7 @@ async fn a_truncated_compressed_file_is_rejected() {
     download.s3.put(BUCKET, download.key, half);
     let error = download.fetch().await.unwrap_err().to_string();
     let message = format!(
-        "s3://{BUCKET}/m.onnx.zst: it ends at byte {}, within a zstd frame",
+        "s3://{BUCKET}/m.onnx.zst: the file ends at byte {}, within a zstd frame",
         size / 2
     );
     assert!(error.contains(&message), "{error}");

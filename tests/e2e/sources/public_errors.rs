@@ -113,7 +113,7 @@ async fn errors_of_s3_are_for_the_log() {
         (
             400,
             "KMS.DisabledException",
-            "the KMS key of the object cannot be used (400)",
+            "cannot use the KMS key of the object (400)",
         ),
         (
             301,
@@ -123,8 +123,8 @@ async fn errors_of_s3_are_for_the_log() {
         (404, "NoSuchBucket", "S3 has no such bucket (404)"),
         (404, "NoSuchKey", "S3 has no such object (404)"),
         (403, "InvalidObjectState", "the object is archived (403)"),
-        (400, "arn:aws:risk-role", "S3 refused the request (400)"),
-        (500, "InternalError", "S3 failed (500)"),
+        (400, "arn:aws:risk-role", "S3 rejected the request (400)"),
+        (500, "InternalError", "internal error of S3 (500)"),
         (503, "SlowDown", "S3 is throttling (503)"),
     ] {
         let s3 = S3Server::start().await.unwrap();
@@ -160,7 +160,7 @@ async fn an_invalid_model_is_reported_without_its_key() {
     let archive = format!("{uri}.zst");
     s3.put(BUCKET, &format!("{KEY}.zst"), "not an archive");
     let alone = Alone::start(&s3, &variables(&archive));
-    assert_reported(&alone, "cannot be decompressed", KEY).await;
+    assert_reported(&alone, "cannot decompress a file of the model", KEY).await;
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn an_invalid_manifest_is_reported_without_its_key() {
 
     s3.put(BUCKET, MANIFEST, manifest("1", &[("1", "wine-v1.onnx")]));
     s3.put(BUCKET, "teams/riskdesk/1/model.onnx", "other bytes");
-    assert_reported(&alone, "were promised", "riskdesk/1/model.onnx").await;
+    assert_reported(&alone, "but the manifest declares", "riskdesk/1/model.onnx").await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ async fn error_for(rule: Rule) -> SourceError {
     assert!(
         error
             .to_string()
-            .starts_with(&format!("s3://{BUCKET}/{KEY}: ")),
+            .starts_with(&format!("cannot read s3://{BUCKET}/{KEY}: ")),
         "{error}"
     );
     error
@@ -83,17 +83,17 @@ async fn an_unusable_kms_key_is_named_with_its_state() {
         (
             "KMS.NotFoundException",
             "Key 'arn:aws:kms:…:key/1' does not exist",
-            "is not there",
+            "does not exist",
         ),
         (
             "KMS.KMSInvalidStateException",
             "arn:aws:kms:…:key/1 is pending deletion.",
-            "before it is deleted",
+            "such as pending deletion",
         ),
         (
             "KMS.UnrecognizedClientException",
             "no",
-            "cannot be used: look at it",
+            "cannot use the KMS key of the object: check the key in KMS",
         ),
     ] {
         permanent(answer(400, code, message), &[words, code, message]).await;
@@ -103,7 +103,15 @@ async fn an_unusable_kms_key_is_named_with_its_state() {
 #[tokio::test]
 async fn kms_throttling_is_transient() {
     let rule = answer(400, "KMS.ThrottlingException", "Rate exceeded");
-    transient(rule, &["the KMS key", "asked again", "Rate exceeded"]).await;
+    transient(
+        rule,
+        &[
+            "KMS is temporarily unavailable",
+            "retrying",
+            "Rate exceeded",
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -152,7 +160,7 @@ async fn a_bucket_in_another_region_is_named_with_its_region() {
     let strange = Rule::any().error(400, code, message, "<Region>not a region</Region>");
     let error = error_for(strange).await.to_string();
     assert!(
-        error.contains("S3 refused the request") && !error.contains("not a region"),
+        error.contains("S3 rejected the request") && !error.contains("not a region"),
         "{error}"
     );
 }
@@ -163,7 +171,7 @@ async fn a_requester_pays_bucket_is_not_supported() {
     let rule = answer(403, "AccessDenied", message);
     permanent(
         rule,
-        &["pays for it", "copy the model to a bucket of your own"],
+        &["Requester Pays", "copy the model to a bucket of your own"],
     )
     .await;
 }
@@ -172,13 +180,13 @@ async fn a_requester_pays_bucket_is_not_supported() {
 async fn a_wrong_clock_must_be_set() {
     let message = "The difference between the request time and the current time is too large.";
     let rule = answer(403, "RequestTimeTooSkewed", message);
-    transient(rule, &["clock is too far from S3's", "set the clock"]).await;
+    transient(rule, &["differs too much from that of S3", "set the clock"]).await;
 }
 
 #[tokio::test]
 async fn expired_and_unknown_credentials_differ() {
     let rule = answer(400, "ExpiredToken", "The provided token has expired.");
-    permanent(rule, &["S3 refused the credentials: they have expired"]).await;
+    permanent(rule, &["S3 rejected the credentials: they have expired"]).await;
     let rule = answer(
         403,
         "InvalidAccessKeyId",
@@ -186,7 +194,7 @@ async fn expired_and_unknown_credentials_differ() {
     );
     permanent(
         rule,
-        &["S3 refused the credentials: access key, secret and session token"],
+        &["S3 rejected the credentials: access key, secret key and session token"],
     )
     .await;
 }
@@ -201,7 +209,7 @@ async fn other_errors_have_the_message_of_s3() {
     permanent(
         rule,
         &[
-            "S3 refused the request",
+            "S3 rejected the request",
             "400 InvalidBucketName: The specified bucket",
         ],
     )
@@ -240,7 +248,7 @@ async fn throttling_and_server_errors_differ() {
     transient(
         rule,
         &[
-            "S3 failed by itself",
+            "internal error of S3",
             "500 InternalError",
             "request 4442587FB7D0A2F9",
         ],
@@ -255,12 +263,12 @@ async fn an_html_page_is_attributed_to_a_proxy() {
         let rule = Rule::any().answer(status, "text/html; charset=utf-8", page);
         permanent(
             rule,
-            &["a web page came instead", "a proxy", "AWS_ENDPOINT_URL"],
+            &["the response is a web page", "a proxy", "AWS_ENDPOINT_URL"],
         )
         .await;
     }
     let rule = Rule::any().answer(502, "text/plain", "<html>bad gateway</html>");
-    transient(rule, &["a web page came instead", "status 502"]).await;
+    transient(rule, &["the response is a web page", "status 502"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -140,7 +140,7 @@ async fn missing_objects_and_wrong_credentials_are_named(s3: AnyS3) {
         ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7OTHER"),
         ("AWS_SECRET_ACCESS_KEY", "a secret of somebody else's"),
     ] {
-        let refused = "S3 refused the credentials";
+        let refused = "S3 rejected the credentials";
         expect_of(&s3, &[(name, value)], (refused, refused)).await;
     }
 }

@@ -174,10 +174,10 @@ impl<S: Store> Download<S> {
         let cache = Cache::open(self.directory.path()).unwrap();
         let uri = self.source().uri();
         let here = || {
-            let unfinished = cache.unfinished(&uri);
+            let unfinished = cache.resumable_download(&uri);
             unfinished.is_some_and(|one| {
                 let missing = one.missing.iter().map(|range| range.end - range.start);
-                missing.sum::<u64>() == one.wanted.size - bytes
+                missing.sum::<u64>() == one.remote.size - bytes
             })
         };
         let here = async {

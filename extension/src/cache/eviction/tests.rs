@@ -1,4 +1,4 @@
-//! What goes and what stays, on a real directory and against a model of it.
+//! Eviction on a real directory, also against a reference model.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,22 +9,23 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::cache::directory::entries;
 use crate::cache::{
-    CacheSettings, CachedFile, FileRecord, ModelRecord, RejectionCause, RemoteFile,
+    Cache, CacheSettings, CachedFile, FileRecord, ModelRecord, RejectionCause, RemoteFile,
 };
 use crate::ids::{ETag, FilePath, Identity, ModelName};
 use crate::tensor::Signature;
 
-/// What every file here takes of the disk.
+/// Size of every file, in bytes.
 const SIZE: usize = 16 * 1024;
 
-struct Bench {
-    _directory: tempfile::TempDir,
+struct TestCache {
+    directory: tempfile::TempDir,
     cache: Cache,
 }
 
-impl Bench {
-    /// A cache that may take so many files.
+impl TestCache {
+    /// A cache with space for this number of files.
     fn with(files: u64) -> Self {
         Self::open(&CacheSettings {
             max_bytes: Some(files * SIZE as u64),
@@ -35,33 +36,31 @@ impl Bench {
     fn open(settings: &CacheSettings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::open_with(directory.path(), settings).unwrap();
-        Self {
-            _directory: directory,
-            cache,
-        }
+        Self { directory, cache }
     }
 
-    /// A whole file, used last at this second.
-    fn keep(&self, which: u8, second: u64) -> (CachedFile, Digest) {
+    /// Adds a file that was last used at this second.
+    fn add_file(&self, which: u8, second: u64) -> (CachedFile, Digest) {
         let bytes = [which; SIZE];
         let digest = Digest::of(Sha256::new().chain_update(bytes));
-        let file = self.cache.lease(&digest);
+        let file = self.cache.store.lease(&digest);
         fs::write(file.path(), bytes).unwrap();
         use_at(file.path(), second);
         (file, digest)
     }
 
-    /// A file that the journal of a model names as the last that was good.
-    fn load(&self, model: &str, which: u8, second: u64) -> Digest {
-        let (_, record) = self.fetched(model, which, second);
+    /// Adds a file that the journal of a model references as last active.
+    fn add_active(&self, model: &str, which: u8, second: u64) -> Digest {
+        let (_, record) = self.add_candidate(model, which, second);
         let model = ModelName::parse(model).unwrap();
         let mut journal = self.cache.journal(&model, "s3://b/k");
         journal.update(|history| history.accept(&record, Signature::default()));
         record.digest()
     }
 
-    fn fetched(&self, model: &str, which: u8, second: u64) -> (CachedFile, ModelRecord) {
-        let (file, digest) = self.keep(which, second);
+    /// Adds a file that the journal of a model references as candidate.
+    fn add_candidate(&self, model: &str, which: u8, second: u64) -> (CachedFile, ModelRecord) {
+        let (file, digest) = self.add_file(which, second);
         let model_file = FileRecord {
             path: FilePath::parse("m.onnx").unwrap(),
             identity: Identity {
@@ -79,7 +78,7 @@ impl Bench {
     }
 
     fn has(&self) -> BTreeSet<u8> {
-        let files = entries(&self.cache.files).into_iter();
+        let files = entries(&self.directory.path().join("files")).into_iter();
         files.map(|file| fs::read(file).unwrap()[0]).collect()
     }
 
@@ -94,29 +93,33 @@ fn use_at(path: &Path, second: u64) {
 }
 
 #[test]
-fn earlier_versions_stay_while_there_is_room_and_go_in_the_order_of_their_use() {
-    let bench = Bench::with(4);
+fn earlier_versions_are_evicted_for_space_in_the_order_of_their_last_use() {
+    let test = TestCache::with(4);
     for which in 1..=3 {
-        bench.load("m", which, u64::from(which));
+        test.add_active("m", which, u64::from(which));
     }
-    bench.cache.sweep();
-    assert_eq!(bench.has(), [1, 2, 3].into());
-    // The first answers once more.
-    let digest = bench.keep(1, 1).1;
-    drop(bench.cache.find(&digest).unwrap());
-    bench.free_space(2).unwrap();
-    assert_eq!(bench.has(), [1, 3].into());
+    test.cache.sweep();
+    assert_eq!(test.has(), [1, 2, 3].into());
+    // The first version is used again.
+    let digest = test.add_file(1, 1).1;
+    drop(test.cache.find(&digest).unwrap());
+    test.free_space(2).unwrap();
+    assert_eq!(test.has(), [1, 3].into());
 }
 
 #[test]
-fn what_is_in_hand_or_the_last_good_one_never_goes() {
-    let bench = Bench::with(4);
-    bench.load("m", 1, 1);
-    bench.load("other", 2, 2);
-    let (in_hand, _) = bench.keep(3, 3);
-    bench.keep(4, 4);
-    let refused = bench.free_space(2).unwrap_err();
-    assert_eq!(bench.has(), [1, 2, 3, 4].into(), "in vain nothing goes");
+fn leased_files_and_last_active_versions_are_never_evicted() {
+    let test = TestCache::with(4);
+    test.add_active("m", 1, 1);
+    test.add_active("other", 2, 2);
+    let (leased, _) = test.add_file(3, 3);
+    test.add_file(4, 4);
+    let error = test.free_space(2).unwrap_err();
+    assert_eq!(
+        test.has(),
+        [1, 2, 3, 4].into(),
+        "nothing is evicted in vain"
+    );
     let size = SIZE as u64;
     let expected = InsufficientSpace {
         required: 2 * size,
@@ -124,54 +127,55 @@ fn what_is_in_hand_or_the_last_good_one_never_goes() {
         retained: 3 * size,
         limit: Some(4 * size),
     };
-    assert_eq!(refused, expected);
-    let words = "no room for the model: it needs 32768 bytes, and MODEL_CACHE_DIR has 16384 free, beside 49152 bytes of \
-                 what is loaded, is being loaded or was the last that could be, of the 65536 that MODEL_CACHE_MB allows";
-    assert_eq!(refused.to_string(), words);
-    bench.free_space(1).unwrap();
-    assert_eq!(bench.has(), [1, 2, 3].into());
-    drop(in_hand);
-    bench.free_space(2).unwrap();
-    assert_eq!(bench.has(), [1, 2].into());
+    assert_eq!(error, expected);
+    let message = "not enough cache space for the model: 32768 bytes are required, 16384 bytes are available in \
+                   MODEL_CACHE_DIR, 49152 bytes are in use by versions that are active, being loaded, or needed as a \
+                   fallback; raise MODEL_CACHE_MB, which allows 65536 bytes";
+    assert_eq!(error.to_string(), message);
+    test.free_space(1).unwrap();
+    assert_eq!(test.has(), [1, 2, 3].into());
+    drop(leased);
+    test.free_space(2).unwrap();
+    assert_eq!(test.has(), [1, 2].into());
 }
 
 #[test]
-fn what_is_given_up_goes_last_and_only_from_nobodys_hand() {
-    let bench = Bench::with(3);
-    let good = bench.load("m", 1, 1);
-    bench.keep(2, 2);
-    let (in_hand, other) = bench.keep(3, 3);
-    let give_up = [good, other];
-    let free_space = |files: u64| bench.cache.free_space(files * SIZE as u64, &give_up);
+fn expendable_files_are_evicted_last_and_never_while_leased() {
+    let test = TestCache::with(3);
+    let active = test.add_active("m", 1, 1);
+    test.add_file(2, 2);
+    let (leased, other) = test.add_file(3, 3);
+    let expendable = [active, other];
+    let free_space = |files: u64| test.cache.free_space(files * SIZE as u64, &expendable);
     free_space(1).unwrap();
-    assert_eq!(bench.has(), [1, 3].into());
-    assert!(free_space(3).is_err(), "one is in hand");
+    assert_eq!(test.has(), [1, 3].into());
+    assert!(free_space(3).is_err(), "a file is leased");
     free_space(2).unwrap();
-    assert_eq!(bench.has(), [3].into());
-    drop(in_hand);
+    assert_eq!(test.has(), [3].into());
+    drop(leased);
     free_space(3).unwrap();
-    assert_eq!(bench.has(), [].into());
+    assert_eq!(test.has(), [].into());
 }
 
 #[test]
-fn a_version_that_could_not_be_loaded_goes_at_once() {
-    let bench = Bench::with(9);
-    bench.load("m", 1, 1);
-    let (file, record) = bench.fetched("m", 2, 2);
+fn the_file_of_a_rejected_version_is_removed_by_the_next_sweep() {
+    let test = TestCache::with(9);
+    test.add_active("m", 1, 1);
+    let (file, record) = test.add_candidate("m", 2, 2);
     let model = ModelName::parse("m").unwrap();
-    let mut journal = bench.cache.journal(&model, "s3://b/k");
-    journal.update(|history| history.reject(&record, RejectionCause::Content, "of no use"));
-    bench.cache.sweep();
-    assert_eq!(bench.has(), [1, 2].into(), "in hand");
+    let mut journal = test.cache.journal(&model, "s3://b/k");
+    journal.update(|history| history.reject(&record, RejectionCause::Content, "damaged"));
+    test.cache.sweep();
+    assert_eq!(test.has(), [1, 2].into(), "leased");
     drop(file);
-    bench.cache.sweep();
-    assert_eq!(bench.has(), [1].into());
+    test.cache.sweep();
+    assert_eq!(test.has(), [1].into());
 }
 
 #[test]
-fn a_transfer_that_was_given_up_goes_too_unless_somebody_is_at_it() {
-    let bench = Bench::with(2);
-    let wanted = |which: &str| RemoteFile {
+fn an_abandoned_partial_download_is_evicted_unless_it_is_locked() {
+    let test = TestCache::with(2);
+    let remote = |which: &str| RemoteFile {
         location: format!("s3://b/{which}"),
         identity: Identity {
             etag: ETag("1".to_owned()),
@@ -181,99 +185,102 @@ fn a_transfer_that_was_given_up_goes_too_unless_somebody_is_at_it() {
         checksum: None,
     };
     let begin = |which: &str| {
-        let mut partial = bench.cache.partial(wanted(which), 1 << 20).unwrap();
+        let mut partial = test.cache.start_download(remote(which), 1 << 20).unwrap();
         partial.write(0, &[7; SIZE / 2]).unwrap();
         partial
     };
-    let under_way = begin("begun");
-    drop(begin("given-up"));
-    bench.free_space(1).unwrap();
-    assert!(bench.cache.unfinished("s3://b/begun").is_some());
-    assert!(bench.cache.unfinished("s3://b/given-up").is_none());
-    drop(under_way);
+    let locked = begin("locked");
+    drop(begin("abandoned"));
+    test.free_space(1).unwrap();
+    assert!(test.cache.resumable_download("s3://b/locked").is_some());
+    assert!(test.cache.resumable_download("s3://b/abandoned").is_none());
+    drop(locked);
 }
 
 #[test]
-fn the_disk_is_a_limit_where_no_other_is_set() {
-    let bench = Bench::open(&CacheSettings::default());
-    bench.load("m", 1, 1);
-    let refused = bench.cache.free_space(1 << 60, &[]).unwrap_err();
-    assert_eq!(refused.limit, None);
+fn without_a_configured_limit_the_disk_is_the_limit() {
+    let test = TestCache::open(&CacheSettings::default());
+    test.add_active("m", 1, 1);
+    let error = test.cache.free_space(1 << 60, &[]).unwrap_err();
+    assert_eq!(error.limit, None);
     assert!(
-        refused
+        error
             .to_string()
-            .ends_with("(raise the function's ephemeral storage)")
+            .ends_with("; raise the function's ephemeral storage")
     );
-    let limits = |total| Limits::new(None, Some(Disk { total, free: 0 })).keep;
+    let limits = |total| SpaceLimits::new(None, Some(Disk { total, free: 0 })).swept;
     let mb = 1024 * 1024;
-    assert_eq!([limits(512 * mb), limits(1 << 50)], [256 * mb, MAX_KEPT]);
+    assert_eq!(
+        [limits(512 * mb), limits(1 << 50)],
+        [256 * mb, MAX_UNREFERENCED_BYTES]
+    );
 }
 
 #[test]
-fn a_directory_that_others_share_is_left_as_it_is() {
-    let bench = Bench::open(&CacheSettings {
+fn nothing_is_evicted_from_a_shared_directory() {
+    let test = TestCache::open(&CacheSettings {
         max_bytes: Some(SIZE as u64),
         is_shared: Some(true),
         private_directory: None,
     });
-    bench.keep(1, 1);
-    bench.keep(2, 2);
-    bench.cache.sweep();
-    assert!(bench.free_space(1).is_err());
-    assert_eq!(bench.has(), [1, 2].into());
+    test.add_file(1, 1);
+    test.add_file(2, 2);
+    test.cache.sweep();
+    assert!(test.free_space(1).is_err());
+    assert_eq!(test.has(), [1, 2].into());
 }
 
-/// What a file is to those who make room.
+/// State of a file with respect to eviction.
 #[derive(Clone, Copy, Debug)]
-enum Tie {
-    None,
-    InHand,
-    Good,
-    GivenUp,
+enum FileState {
+    Unreferenced,
+    Leased,
+    Active,
+    Expendable,
 }
 
-fn tie() -> impl Strategy<Value = Tie> {
+fn file_state() -> impl Strategy<Value = FileState> {
     prop_oneof![
-        4 => Just(Tie::None),
-        1 => Just(Tie::InHand),
-        1 => Just(Tie::Good),
-        1 => Just(Tie::GivenUp),
+        4 => Just(FileState::Unreferenced),
+        1 => Just(FileState::Leased),
+        1 => Just(FileState::Active),
+        1 => Just(FileState::Expendable),
     ]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// The model: the file that goes next is the one that was used first of those with no tie, then of those that were
-    /// given up; until there is room, and none if that does not help.
+    /// Reference model: unreferenced files are evicted in the order of their last use, then expendable ones, until the
+    /// required space is free. Nothing is evicted if that is not enough.
     #[test]
-    fn files_go_as_in_a_simple_model(
-        files in proptest::collection::vec((tie(), 0..50_u64), 0..9),
+    fn eviction_agrees_with_the_reference_model(
+        files in proptest::collection::vec((file_state(), 0..50_u64), 0..9),
         most in 1..12_u64,
         needs in 0..12_u64,
     ) {
-        let bench = Bench::with(most);
-        let (mut hands, mut given_up) = (Vec::new(), Vec::new());
-        let mut spare = Vec::new();
-        for (which, (tie, second)) in (0_u8..).zip(&files) {
-            // No two are used at once: which of them goes first would be a matter of their names.
+        let test = TestCache::with(most);
+        let (mut leases, mut expendable) = (Vec::new(), Vec::new());
+        let mut candidates = Vec::new();
+        for (which, (state, second)) in (0_u8..).zip(&files) {
+            // Distinct times: for equal ones the order would depend on the names.
             let used = second * 16 + u64::from(which);
-            match tie {
-                Tie::None => drop(bench.keep(which, used)),
-                Tie::InHand => hands.push(bench.keep(which, used)),
-                Tie::Good => drop(bench.load(&format!("m{which}"), which, used)),
-                Tie::GivenUp => given_up.push(bench.load(&format!("m{which}"), which, used)),
+            match state {
+                FileState::Unreferenced => drop(test.add_file(which, used)),
+                FileState::Leased => leases.push(test.add_file(which, used)),
+                FileState::Active => drop(test.add_active(&format!("m{which}"), which, used)),
+                FileState::Expendable => expendable.push(test.add_active(&format!("m{which}"), which, used)),
             }
-            match tie {
-                Tie::None => spare.push((false, used, which)),
-                Tie::GivenUp => spare.push((true, used, which)),
-                Tie::InHand | Tie::Good => {}
+            match state {
+                FileState::Unreferenced => candidates.push((false, used, which)),
+                FileState::Expendable => candidates.push((true, used, which)),
+                FileState::Leased | FileState::Active => {}
             }
         }
         let mut left: BTreeSet<u8> = (0..).zip(&files).map(|(which, _)| which).collect();
         let all = left.clone();
-        spare.sort_unstable();
-        let mut next = spare.into_iter();
+        candidates.sort_unstable();
+        let mut next = candidates.into_iter();
         let fits = loop {
             if left.len() as u64 + needs <= most {
                 break true;
@@ -283,12 +290,12 @@ proptest! {
             };
             left.remove(&which);
         };
-        let made = bench.cache.free_space(needs * SIZE as u64, &given_up);
-        prop_assert_eq!(made.is_ok(), fits || needs == 0, "{:?}", made);
+        let result = test.cache.free_space(needs * SIZE as u64, &expendable);
+        prop_assert_eq!(result.is_ok(), fits || needs == 0, "{:?}", result);
         if fits {
-            prop_assert_eq!(bench.has(), left);
+            prop_assert_eq!(test.has(), left);
         } else if needs > 0 {
-            prop_assert_eq!(bench.has(), all);
+            prop_assert_eq!(test.has(), all);
         }
     }
 }

@@ -1,104 +1,110 @@
-//! What has been seen of a model's versions, and what became of them: pure, so that whoever decides by it can be
-//! tested without a disk.
+//! History of a model's versions in this execution environment.
+//!
+//! Pure data and rules, without I/O, so that decisions can be tested without a disk. Rules:
+//!
+//! - A rejection for the content applies to these bytes under any name. A rejection for the acceptance criteria applies
+//!   only to the same criteria: the publisher can correct a wrong golden example.
+//! - A version is *last active* from its acceptance until the acceptance of another one, or until its rejection.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::cache::{FileRecord, ModelRecord};
+use crate::cache::record::{FileRecord, ModelRecord};
 use crate::ids::{Digest, FilePath, Identity};
 use crate::manifest::{GoldenTensor, VersionLabels};
 use crate::tensor::Signature;
 
-/// Maximum number of deaths in a row in the load of a version that was active here, or that there is no other for.
-pub(super) const MAX_DEATHS: u32 = 3;
-/// How many refused versions are remembered, so that a source that goes to and fro between bad ones costs nothing.
-const MAX_REFUSED: usize = 32;
-/// The longest example that is kept for the starts that do not read the manifest again, in bytes of its data: the
-/// journal is written several times in a load. A version whose example is longer is warmed up only where the manifest
-/// was read in the same process.
-const MAX_EXAMPLE: usize = 64 << 10;
+/// Maximum number of consecutive interrupted loads of a version that was active here or has no alternative.
+pub(super) const MAX_INTERRUPTED_LOADS: u32 = 3;
+/// Maximum number of rejections to remember. A source that alternates between bad versions causes no repeated loads.
+const MAX_REJECTIONS: usize = 32;
+/// Maximum size of a golden example in the journal, in bytes of its data: a load writes the journal several times. A
+/// version with a larger example is warmed up only if this process has read the manifest.
+const MAX_EXAMPLE_BYTES: usize = 64 << 10;
 
-/// What a manifest says of a version beside its files.
+/// Metadata of a version from a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestMetadata {
-    /// Which manifest it was.
+    /// Identity of the manifest.
     pub manifest: Identity,
-    /// The inputs of the version's first golden example, where there is one.
+    /// Inputs of the version's first golden example, if there is one.
     pub example: Option<Vec<GoldenTensor>>,
-    /// What identifies the terms on which the version is to be let in. A refusal on these terms says nothing about
-    /// others: an example that was wrong can be put right.
+    /// Digest of the acceptance criteria.
     pub criteria: Digest,
 }
 
-/// Why a version is not to be loaded.
+/// Cause of a version's rejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectionCause {
-    /// Its own bytes: whatever else is said of it.
+    /// The content, independent of any manifest.
     Content,
-    /// It did not keep the terms on which it was to be let in.
+    /// The version does not meet its acceptance criteria.
     Criteria,
 }
 
-/// The versions of one model as one execution environment has seen them.
+/// Versions of one model as this execution environment has seen them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
-    /// Where the versions come from; what is known of another place is of no use.
-    pub(super) location: String,
-    /// The manifest of which everything has been done that it asks for.
-    manifest: Option<Identity>,
-    /// What the last manifest that was read calls its versions.
+    /// Location of the versions. A history of another location is not used.
+    location: String,
+    /// The manifest that has been applied completely.
+    #[serde(default)]
+    applied_manifest: Option<Identity>,
+    /// Labels of the last manifest that was read.
     #[serde(default)]
     labels: VersionLabels,
-    /// The version that was let in last.
-    good: Option<Entry>,
-    /// What the source held later, and what has not been let in, or could not be.
-    candidate: Option<Entry>,
-    /// The good one before the present, which takes over when the present one is withdrawn.
+    /// The version that was accepted last.
     #[serde(default)]
-    before: Option<Entry>,
-    /// What the source has for when neither can be had, once it is to be loaded.
+    last_active: Option<VersionEntry>,
+    /// The version that the source has, if it was not accepted.
     #[serde(default)]
-    stand_in: Option<Entry>,
-    /// Why the source's first choice does not answer, where another one of its choices does.
+    candidate: Option<VersionEntry>,
+    /// The version that was active before [`Self::last_active`]: the target of a rollback.
     #[serde(default)]
-    passed_over: Option<String>,
-    /// What is not to be loaded, the last refused at the end.
+    previous_active: Option<VersionEntry>,
+    /// Version of the source to load while neither the candidate nor the last active version can be loaded.
     #[serde(default)]
-    refused: Vec<Refusal>,
-    /// Processes that died while they loaded a version, by its digest.
+    fallback: Option<VersionEntry>,
+    /// Reason for which a fallback serves and not the version that the source prefers.
     #[serde(default)]
-    deaths: BTreeMap<String, u32>,
+    fallback_reason: Option<String>,
+    /// Rejected versions, oldest first.
+    #[serde(default)]
+    rejected: Vec<VersionRejection>,
+    /// Number of consecutive interrupted loads, by the version's digest.
+    #[serde(default)]
+    interrupted_loads: BTreeMap<String, u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Entry {
+struct VersionEntry {
     record: ModelRecord,
-    /// Whether a manifest names it, whose terms have to be known before it is let in.
+    /// Digest of the acceptance criteria, if a manifest declares the version. Loading requires the criteria themselves.
     #[serde(default)]
-    terms: Option<Digest>,
-    /// What to warm it up with.
-    #[serde(default, skip_serializing_if = "is_not_kept")]
+    criteria: Option<Digest>,
+    /// Inputs for the warm-up.
+    #[serde(default, skip_serializing_if = "is_not_stored")]
     example: Option<Vec<GoldenTensor>>,
-    /// Its inputs and outputs, once it was let in.
+    /// Signature, once the version has been accepted.
     #[serde(default)]
     signature: Option<Signature>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Refusal {
+struct VersionRejection {
     digest: Digest,
     reason: String,
-    /// The files; the source's word for one of them is enough to know it again.
+    /// Files of the version. The identity of one of them at the source is enough to recognize the version.
     files: Vec<FileRecord>,
-    /// The terms that were not kept; `None` when it is refused on any.
-    terms: Option<Digest>,
+    /// Digest of the criteria that were not met; `None` if the content is rejected.
+    criteria: Option<Digest>,
 }
 
-impl Entry {
-    fn new(record: ModelRecord, published: Option<ManifestMetadata>) -> Self {
-        let (terms, example) = match published {
+impl VersionEntry {
+    fn new(record: ModelRecord, metadata: Option<ManifestMetadata>) -> Self {
+        let (criteria, example) = match metadata {
             Some(ManifestMetadata {
                 criteria, example, ..
             }) => (Some(criteria), example),
@@ -106,27 +112,27 @@ impl Entry {
         };
         Self {
             record,
-            terms,
+            criteria,
             example,
             signature: None,
         }
     }
 
-    fn is(&self, digest: &Digest) -> bool {
+    fn has_digest(&self, digest: &Digest) -> bool {
         self.record.digest() == *digest
     }
 }
 
-#[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
-fn is_not_kept(example: &Option<Vec<GoldenTensor>>) -> bool {
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn is_not_stored(example: &Option<Vec<GoldenTensor>>) -> bool {
     example.as_ref().is_none_or(|inputs| {
         let length: usize = inputs.iter().map(|input| input.data.len()).sum();
-        length > MAX_EXAMPLE
+        length > MAX_EXAMPLE_BYTES
     })
 }
 
 impl History {
-    /// Of versions that come from `location`, none of which has been seen.
+    /// Empty history of the versions from `location`.
     #[must_use]
     pub fn new(location: &str) -> Self {
         Self {
@@ -135,305 +141,331 @@ impl History {
         }
     }
 
-    /// What the source was last seen to hold, let in or not.
+    /// Returns the location of the versions.
+    pub(super) fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Returns the version that the source was last seen to have, accepted or not.
     #[must_use]
     pub fn newest(&self) -> Option<&ModelRecord> {
-        let newest = self.candidate.as_ref();
-        newest.or(self.good.as_ref()).map(|entry| &entry.record)
+        self.newest_entry().map(|entry| &entry.record)
     }
 
-    /// The version that was let in last, unless it was refused later.
+    /// Returns the version that was accepted last, unless it was rejected later.
     #[must_use]
     pub fn last_active(&self) -> Option<&ModelRecord> {
-        let good = self.not_refused(self.good.as_ref());
-        good.map(|entry| &entry.record)
+        let last = self.not_rejected(self.last_active.as_ref());
+        last.map(|entry| &entry.record)
     }
 
-    /// The one that was let in before that, unless it was refused later.
+    /// Returns the version that was active before the last one, unless it was rejected later.
     #[must_use]
     pub fn previous_active(&self) -> Option<&ModelRecord> {
-        let before = self.not_refused(self.before.as_ref());
-        before.map(|entry| &entry.record)
+        let previous = self.not_rejected(self.previous_active.as_ref());
+        previous.map(|entry| &entry.record)
     }
 
-    /// The inputs and outputs of the version that was let in last, unless it was refused later.
+    /// Returns the signature of [`Self::last_active`].
     #[must_use]
     pub fn signature(&self) -> Option<&Signature> {
-        self.not_refused(self.good.as_ref())?.signature.as_ref()
+        self.not_rejected(self.last_active.as_ref())?
+            .signature
+            .as_ref()
     }
 
-    /// The newest version that may be loaded with nothing asked of the source: not one whose terms are not known.
+    /// Returns the newest version that can be loaded without a request to the source. A candidate of a manifest is not
+    /// such a version, since its acceptance criteria are unknown.
     #[must_use]
     pub fn loadable_offline(&self) -> Option<&ModelRecord> {
-        let candidate = self.not_refused(self.candidate.as_ref());
-        let candidate = candidate.filter(|entry| entry.terms.is_none());
+        let candidate = self.not_rejected(self.candidate.as_ref());
+        let candidate = candidate.filter(|entry| entry.criteria.is_none());
         candidate
             .map(|entry| &entry.record)
             .or_else(|| self.last_active())
     }
 
-    /// Why what the source wants is not to be loaded; `None` if it is, or if nothing is known.
+    /// Returns the reason for which the version that the source wants is not loaded, if there is one.
     #[must_use]
     pub fn rejection(&self) -> Option<&str> {
-        let newest = self.candidate.as_ref().or(self.good.as_ref());
-        let refusal = newest.and_then(|newest| self.reason(newest));
-        refusal.or(self.passed_over.as_deref())
+        let newest = self.newest_entry();
+        let rejection = newest.and_then(|newest| self.reason(newest));
+        rejection.or(self.fallback_reason.as_deref())
     }
 
-    /// Why this version is not to be loaded on these terms; `None` if it is.
+    /// Returns the reason for which this version is rejected under these criteria, if it is.
     #[must_use]
-    pub fn rejection_reason(&self, digest: &Digest, terms: Option<&Digest>) -> Option<&str> {
-        let is_it = |refusal: &&Refusal| {
-            refusal.digest == *digest
-                && refusal
-                    .terms
+    pub fn rejection_reason(&self, digest: &Digest, criteria: Option<&Digest>) -> Option<&str> {
+        let applies = |rejection: &&VersionRejection| {
+            rejection.digest == *digest
+                && rejection
+                    .criteria
                     .as_ref()
-                    .is_none_or(|broken| Some(broken) == terms)
+                    .is_none_or(|unmet| Some(unmet) == criteria)
         };
-        let refusal = self.refused.iter().rev().find(is_it);
-        refusal.map(|refusal| refusal.reason.as_str())
+        let rejection = self.rejected.iter().rev().find(applies);
+        rejection.map(|rejection| rejection.reason.as_str())
     }
 
-    /// The file of the last version of one file at `path` that is not to be loaded, on whatever terms.
+    /// Returns the file at `path` of the last single-file version whose content is rejected.
     #[must_use]
     pub fn rejected_file(&self, path: &FilePath) -> Option<&FileRecord> {
-        self.refused
+        self.rejected
             .iter()
             .rev()
-            .find_map(|refusal| match &*refusal.files {
-                [file] if file.path == *path && refusal.terms.is_none() => Some(file),
+            .find_map(|rejection| match &*rejection.files {
+                [file] if file.path == *path && rejection.criteria.is_none() => Some(file),
                 _ => None,
             })
     }
 
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
-        let entries = [&self.candidate, &self.good, &self.stand_in, &self.before];
-        entries.into_iter().flatten()
-    }
-
-    fn not_refused<'a>(&'a self, slot: Option<&'a Entry>) -> Option<&'a Entry> {
-        slot.filter(|entry| self.reason(entry).is_none())
-    }
-
-    fn reason(&self, entry: &Entry) -> Option<&str> {
-        self.rejection_reason(&entry.record.digest(), entry.terms.as_ref())
-    }
-
-    /// What is known of a file when its source says this of it.
+    /// Returns the record of the file that has this identity at the source.
     #[must_use]
     pub fn find_file(&self, path: &FilePath, identity: &Identity) -> Option<&FileRecord> {
         let files = self.entries().flat_map(|entry| entry.record.files());
-        let refused = self.refused.iter().flat_map(|refusal| &refusal.files);
-        let mut files = files.chain(refused);
+        let rejected = self.rejected.iter();
+        let rejected = rejected.flat_map(|rejection| &rejection.files);
+        let mut files = files.chain(rejected);
         files.find(|file| file.path == *path && file.identity == *identity)
     }
 
-    /// The manifest of which everything has been done that it asks for.
+    /// Returns the identity of the manifest that has been applied completely.
     #[must_use]
     pub fn applied_manifest(&self) -> Option<&Identity> {
-        self.manifest.as_ref()
+        self.applied_manifest.as_ref()
     }
 
-    /// What this version is to be warmed up with, as far as it is known.
+    /// Returns the inputs for the warm-up of this version, if they are known.
     #[must_use]
     pub fn example(&self, record: &ModelRecord) -> Option<&[GoldenTensor]> {
         self.entry(record)?.example.as_deref()
     }
 
-    fn entry(&self, record: &ModelRecord) -> Option<&Entry> {
-        self.entries().find(|entry| entry.record == *record)
+    /// Returns `true` if the content of this version was accepted under its present criteria, whatever its name was.
+    #[must_use]
+    pub fn was_accepted(&self, record: &ModelRecord) -> bool {
+        let digest = record.digest();
+        let entry = self.entry(record);
+        let criteria = entry.and_then(|entry| entry.criteria.as_ref());
+        let accepted = [&self.last_active, &self.previous_active].into_iter();
+        let mut accepted = accepted.filter_map(|slot| self.not_rejected(slot.as_ref()));
+        accepted.any(|entry| {
+            entry.record == *record
+                || entry.has_digest(&digest) && entry.criteria.as_ref() == criteria
+        })
     }
 
-    /// Notes that the source holds this, as a manifest has it or without one. Bytes that were refused stay refused
-    /// under a new identity.
-    pub fn set_candidate(&mut self, record: ModelRecord, published: Option<ManifestMetadata>) {
-        match &mut self.good {
-            Some(good) if good.record == record => {
-                // On the same terms it may have lost its example, by a death in the warm-up.
+    /// Returns the labels of the last manifest that was read.
+    #[must_use]
+    pub fn labels(&self) -> &VersionLabels {
+        &self.labels
+    }
+
+    /// Sets the labels of a manifest.
+    pub fn set_labels(&mut self, labels: VersionLabels) {
+        self.labels = labels;
+    }
+
+    /// Sets the version that the source has. Rejected content stays rejected under a new identity.
+    pub fn set_candidate(&mut self, record: ModelRecord, metadata: Option<ManifestMetadata>) {
+        match &mut self.last_active {
+            Some(last) if last.record == record => {
+                // Under the same criteria the example stays as it is: an interrupted warm-up may have removed it.
                 if let Some(ManifestMetadata {
-                    criteria: terms,
-                    example,
-                    ..
-                }) = published
-                    && good.terms.as_ref() != Some(&terms)
+                    criteria, example, ..
+                }) = metadata
+                    && last.criteria.as_ref() != Some(&criteria)
                 {
-                    (good.terms, good.example) = (Some(terms), example);
+                    (last.criteria, last.example) = (Some(criteria), example);
                 }
                 self.candidate = None;
             }
-            good => {
-                let mut entry = Entry::new(record, published);
-                // As above, where the same content has another name.
+            last => {
+                let mut entry = VersionEntry::new(record, metadata);
+                // The same rule for the same content under another name.
                 let digest = entry.record.digest();
-                if let Some(good) = good
-                    && good.is(&digest)
-                    && good.terms == entry.terms
+                if let Some(last) = last
+                    && last.has_digest(&digest)
+                    && last.criteria == entry.criteria
                 {
-                    entry.example.clone_from(&good.example);
+                    entry.example.clone_from(&last.example);
                 }
                 self.candidate = Some(entry);
             }
         }
     }
 
-    /// Whether the content of this version was let in on the terms that it has now, under whatever name.
-    #[must_use]
-    pub fn was_accepted(&self, record: &ModelRecord) -> bool {
-        let digest = record.digest();
-        let entry = self.entry(record);
-        let terms = entry.and_then(|entry| entry.terms.as_ref());
-        let let_in = [&self.good, &self.before].into_iter();
-        let mut let_in = let_in.filter_map(|slot| self.not_refused(slot.as_ref()));
-        let_in.any(|entry| {
-            entry.record == *record || entry.is(&digest) && entry.terms.as_ref() == terms
-        })
+    /// Sets the downloaded version to load while the version that the source wants cannot be loaded.
+    pub fn set_fallback(&mut self, record: ModelRecord, metadata: Option<ManifestMetadata>) {
+        self.fallback = Some(VersionEntry::new(record, metadata));
     }
 
-    /// What the last manifest that was read calls its versions.
-    #[must_use]
-    pub fn labels(&self) -> &VersionLabels {
-        &self.labels
-    }
-
-    /// Notes what a manifest calls its versions.
-    pub fn set_labels(&mut self, labels: VersionLabels) {
-        self.labels = labels;
-    }
-
-    /// Notes that this is here, and is to be loaded while what the source holds cannot be.
-    pub fn set_fallback(&mut self, record: ModelRecord, published: Option<ManifestMetadata>) {
-        self.stand_in = Some(Entry::new(record, published));
-    }
-
-    /// Notes that all has been done that this manifest asks for, or that there is still something to do.
+    /// Sets the manifest that has been applied completely; `None` if work is left.
     pub fn set_applied_manifest(&mut self, manifest: Option<Identity>) {
-        self.manifest = manifest;
+        self.applied_manifest = manifest;
     }
 
-    /// Notes why the source's first choice was passed over for another one, if it was.
+    /// Sets the reason for which a fallback serves; `None` if the version that the source prefers serves.
     pub fn set_fallback_reason(&mut self, reason: Option<String>) {
-        self.passed_over = reason;
+        self.fallback_reason = reason;
     }
 
-    /// Notes that this version was let in, with these inputs and outputs: as what the source holds, or, where it holds
-    /// something else, in its place.
+    /// Records that this version was accepted and is active, with this signature. The version before it becomes the
+    /// target of a rollback, unless it is rejected.
     pub fn accept(&mut self, record: &ModelRecord, signature: Signature) {
-        let is_it = |entry: &Entry| entry.record == *record;
+        let is_same = |entry: &VersionEntry| entry.record == *record;
         let slots = [
             &mut self.candidate,
-            &mut self.good,
-            &mut self.stand_in,
-            &mut self.before,
+            &mut self.last_active,
+            &mut self.fallback,
+            &mut self.previous_active,
         ];
         let known = slots
             .into_iter()
-            .find(|slot| slot.as_ref().is_some_and(is_it));
+            .find(|slot| slot.as_ref().is_some_and(is_same));
         let known = known.and_then(Option::take);
-        let entry = Entry {
+        let entry = VersionEntry {
             signature: Some(signature),
-            ..known.unwrap_or_else(|| Entry::new(record.clone(), None))
+            ..known.unwrap_or_else(|| VersionEntry::new(record.clone(), None))
         };
-        self.deaths.remove(record.digest().as_str());
-        if let Some(last) = self.good.replace(entry)
+        self.interrupted_loads.remove(record.digest().as_str());
+        if let Some(last) = self.last_active.replace(entry)
             && last.record.digest() != record.digest()
             && self.reason(&last).is_none()
         {
-            self.before = Some(last);
+            self.previous_active = Some(last);
         }
     }
 
-    /// Notes that this version is not to be loaded. One that was good makes place for the one before it; what the
-    /// manifest wants in its place has to be seen anew.
+    /// Records the rejection of a version. If it was active, the previous active version takes its place. The manifest
+    /// counts as not applied, so that the next check reads its choices again.
     pub fn reject(&mut self, record: &ModelRecord, cause: RejectionCause, reason: &str) {
-        let terms = self.entry(record).and_then(|entry| entry.terms.clone());
-        let terms = terms.filter(|_| cause == RejectionCause::Criteria);
-        self.add_rejection(&record.digest(), terms, reason);
+        let criteria = self.entry(record).and_then(|entry| entry.criteria.clone());
+        let criteria = criteria.filter(|_| cause == RejectionCause::Criteria);
+        self.add_rejection(&record.digest(), criteria, reason);
     }
 
-    /// Notes that the version of this digest is not to be loaded, whatever else is said of it.
+    /// Records the rejection of the content with this digest.
     pub fn reject_content(&mut self, digest: &Digest, reason: &str) {
         self.add_rejection(digest, None, reason);
     }
 
-    fn add_rejection(&mut self, digest: &Digest, terms: Option<Digest>, reason: &str) {
-        let entry = self.entries().find(|entry| entry.is(digest));
+    fn add_rejection(&mut self, digest: &Digest, criteria: Option<Digest>, reason: &str) {
+        let entry = self.entries().find(|entry| entry.has_digest(digest));
         let files = entry.map(|entry| entry.record.files().cloned().collect());
-        // The same content may be refused on other terms, too.
-        let is_on_others = |refusal: &Refusal| terms.is_some() && refusal.terms != terms;
-        self.refused
-            .retain(|refusal| refusal.digest != *digest || is_on_others(refusal));
-        self.refused.push(Refusal {
+        // The same content can be rejected under several criteria.
+        let has_other_criteria =
+            |rejection: &VersionRejection| criteria.is_some() && rejection.criteria != criteria;
+        self.rejected
+            .retain(|rejection| rejection.digest != *digest || has_other_criteria(rejection));
+        self.rejected.push(VersionRejection {
             digest: digest.clone(),
             reason: reason.to_owned(),
             files: files.unwrap_or_default(),
-            terms,
+            criteria,
         });
-        self.manifest = None;
-        let spare = self.refused.len().saturating_sub(MAX_REFUSED);
-        self.refused.drain(..spare);
-        // The same content may be good on other terms.
-        let is_refused = |good: &Entry| good.is(digest) && self.reason(good).is_some();
-        if self.good.as_ref().is_some_and(is_refused) {
-            let good = std::mem::replace(&mut self.good, self.before.take());
-            // What the source holds is known all the same.
-            self.candidate = self.candidate.take().or(good);
+        self.applied_manifest = None;
+        let excess = self.rejected.len().saturating_sub(MAX_REJECTIONS);
+        self.rejected.drain(..excess);
+        // The same content may have been accepted under other criteria.
+        let is_rejected =
+            |last: &VersionEntry| last.has_digest(digest) && self.reason(last).is_some();
+        if self.last_active.as_ref().is_some_and(is_rejected) {
+            let last = std::mem::replace(&mut self.last_active, self.previous_active.take());
+            // The version that the source has stays known.
+            self.candidate = self.candidate.take().or(last);
         }
     }
 
-    /// Notes that a process died while it loaded the version of this digest. It is refused at once where another one was
-    /// let in here and it was not: a version that has been active here loads, and what killed the process is more likely
-    /// something else.
+    /// Records that the process ended during the load of the version with this digest. The version is rejected at once
+    /// if it was never active and another version was. A version that was active can be loaded, so that another cause
+    /// is more likely: it is rejected after [`MAX_INTERRUPTED_LOADS`].
     pub fn record_interrupted_load(&mut self, digest: &Digest) {
-        let let_in = || self.good.iter().chain(&self.before);
-        let was_active = let_in().any(|entry| entry.is(digest));
-        let has_other = let_in().any(|entry| !entry.is(digest));
-        let deaths = self.deaths.entry(digest.to_string()).or_default();
-        *deaths += 1;
-        let deaths = *deaths;
-        if has_other && !was_active || deaths >= MAX_DEATHS {
-            self.deaths.remove(digest.as_str());
-            let times = match deaths {
+        let active = || self.last_active.iter().chain(&self.previous_active);
+        let was_active = active().any(|entry| entry.has_digest(digest));
+        let has_alternative = active().any(|entry| !entry.has_digest(digest));
+        let count = self
+            .interrupted_loads
+            .entry(digest.to_string())
+            .or_default();
+        *count += 1;
+        let count = *count;
+        if has_alternative && !was_active || count >= MAX_INTERRUPTED_LOADS {
+            self.interrupted_loads.remove(digest.as_str());
+            let times = match count {
                 1 => String::new(),
-                deaths => format!(" {deaths} times"),
+                count => format!(" {count} times"),
             };
             let reason = format!(
-                "the process died{times} while it loaded this version: a crash in ONNX Runtime, or too little memory \
-                 for it (the function's memory size can be raised)"
+                "the process ended{times} while it loaded this version: ONNX Runtime crashed, or memory was \
+                 insufficient; raise the function's memory size"
             );
             self.reject_content(digest, &reason);
         }
-        while self.deaths.len() > MAX_REFUSED {
-            self.deaths.pop_first();
+        while self.interrupted_loads.len() > MAX_REJECTIONS {
+            self.interrupted_loads.pop_first();
         }
     }
 
-    /// Notes that a process died in the warm-up of the version of this digest: it does without from now on.
+    /// Records that the process ended during the warm-up of the version with this digest. The version is not warmed up
+    /// any more.
     pub fn record_interrupted_warm_up(&mut self, digest: &Digest) {
-        let entries = [&mut self.candidate, &mut self.good, &mut self.stand_in];
+        let entries = [
+            &mut self.candidate,
+            &mut self.last_active,
+            &mut self.fallback,
+        ];
         for entry in entries
             .into_iter()
             .flatten()
-            .filter(|entry| entry.is(digest))
+            .filter(|entry| entry.has_digest(digest))
         {
             let version = &entry.record.version;
-            warn!(%version, "the process died in the warm-up: this version does without from now on");
+            warn!(%version, "the process ended during the warm-up: this version is loaded without a warm-up from now on");
             entry.example = None;
         }
     }
 
-    /// The digests of the files that may still be loaded.
-    pub(super) fn needed(&self) -> impl Iterator<Item = &Digest> {
-        let slots = [&self.candidate, &self.good, &self.stand_in];
-        let usable = slots
+    /// Returns the digests of the files that may still be loaded.
+    pub(super) fn referenced(&self) -> impl Iterator<Item = &Digest> {
+        let slots = [&self.candidate, &self.last_active, &self.fallback];
+        let loadable = slots
             .into_iter()
-            .filter_map(|slot| self.not_refused(slot.as_ref()));
-        let files = usable.flat_map(|entry| entry.record.files());
+            .filter_map(|slot| self.not_rejected(slot.as_ref()));
+        let files = loadable.flat_map(|entry| entry.record.files());
         files.map(|file| &file.digest)
     }
 
-    /// The digests of the files of versions that are refused.
-    pub(super) fn refused_files(&self) -> impl Iterator<Item = &Digest> {
-        let refused = self.refused.iter().flat_map(|refusal| &refusal.files);
-        refused.map(|file| &file.digest)
+    /// Returns the digests of the files of rejected versions.
+    pub(super) fn rejected_digests(&self) -> impl Iterator<Item = &Digest> {
+        let files = self.rejected.iter();
+        let files = files.flat_map(|rejection| &rejection.files);
+        files.map(|file| &file.digest)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &VersionEntry> {
+        let entries = [
+            &self.candidate,
+            &self.last_active,
+            &self.fallback,
+            &self.previous_active,
+        ];
+        entries.into_iter().flatten()
+    }
+
+    fn entry(&self, record: &ModelRecord) -> Option<&VersionEntry> {
+        self.entries().find(|entry| entry.record == *record)
+    }
+
+    fn newest_entry(&self) -> Option<&VersionEntry> {
+        self.candidate.as_ref().or(self.last_active.as_ref())
+    }
+
+    fn not_rejected<'a>(&'a self, slot: Option<&'a VersionEntry>) -> Option<&'a VersionEntry> {
+        slot.filter(|entry| self.reason(entry).is_none())
+    }
+
+    fn reason(&self, entry: &VersionEntry) -> Option<&str> {
+        self.rejection_reason(&entry.record.digest(), entry.criteria.as_ref())
     }
 }

@@ -1,31 +1,31 @@
-//! Content that a source holds and that cannot be fetched as it should be: damaged, or not what its publisher promised.
+//! Files of the source that failed verification: damaged, or different from what the publisher declared.
 //!
-//! It arrived twice with the same fault, so that another transfer would end so as well. Content is named by its identity
-//! at the source and by what was promised of it: a change of either is a reason to fetch again.
+//! A file is rejected after two downloads with the same fault, since a third would fail too. A rejection identifies the
+//! content by its identity at the source and by the expected values. A change of either permits another download.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Expected, FilePath, Identity};
 
-/// Maximum number of rejections that are remembered.
-const MAX_REJECTED: usize = 32;
+/// Maximum number of rejections to remember.
+const MAX_REJECTED_FILES: usize = 32;
 
-/// One file's content that is not fetched again.
+/// Content of one file that is not downloaded again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedFile {
-    /// Where the file lies in the model's folder.
+    /// Path of the file in the model's folder.
     pub path: FilePath,
-    /// The content's identity at the source.
+    /// Identity of the content at the source.
     pub identity: Identity,
-    /// What the publisher promised of it.
+    /// Values that the publisher declared.
     pub expected: Option<Expected>,
-    /// The fault, in words that may leave the environment.
+    /// The fault, worded for callers outside the environment.
     pub reason: String,
-    /// Whether the source was last seen to hold this content at `path`.
+    /// `true` if the source was last seen to have this content at `path`.
     pub is_current: bool,
 }
 
-/// The rejections of one model, the last at the end.
+/// Rejected files of one model, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct RejectedFiles(Vec<RejectedFile>);
@@ -35,7 +35,8 @@ impl RejectedFiles {
         self.0.is_empty()
     }
 
-    /// The content that the source was last seen to hold at `path`, if it is rejected on these terms.
+    /// Returns the rejection of the content that the source last had at `path`, if it was rejected with these expected
+    /// values.
     pub(super) fn current(
         &self,
         path: &FilePath,
@@ -45,7 +46,7 @@ impl RejectedFiles {
         at_path.find(|file| file.is_current && file.expected.as_ref() == expected)
     }
 
-    /// The rejection of this content, if there is one on these terms.
+    /// Returns the rejection of this content, if it was rejected with these expected values.
     pub(super) fn find(
         &self,
         path: &FilePath,
@@ -57,8 +58,8 @@ impl RejectedFiles {
         })
     }
 
-    /// Notes what the source holds at `path` now; returns whether that changes anything.
-    pub(super) fn holds(&mut self, path: &FilePath, identity: &Identity) -> bool {
+    /// Records the identity of the content that the source has at `path` now. Returns `true` if that is a change.
+    pub(super) fn set_current(&mut self, path: &FilePath, identity: &Identity) -> bool {
         let mut changed = false;
         for file in self.0.iter_mut().filter(|file| file.path == *path) {
             let is_current = file.identity == *identity;
@@ -68,6 +69,7 @@ impl RejectedFiles {
         changed
     }
 
+    /// Adds a rejection, and forgets the oldest ones above the limit.
     pub(super) fn add(&mut self, rejected: RejectedFile) {
         self.0.retain(|file| {
             file.path != rejected.path
@@ -75,8 +77,8 @@ impl RejectedFiles {
                 || file.expected != rejected.expected
         });
         self.0.push(rejected);
-        let spare = self.0.len().saturating_sub(MAX_REJECTED);
-        self.0.drain(..spare);
+        let excess = self.0.len().saturating_sub(MAX_REJECTED_FILES);
+        self.0.drain(..excess);
     }
 }
 
@@ -103,39 +105,39 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_identity_or_promise_ends_a_rejection_and_a_return_restores_it() {
+    fn a_change_of_identity_or_expected_values_ends_a_rejection_and_a_return_restores_it() {
         let path = FilePath::parse("m.onnx").unwrap();
         let other = FilePath::parse("n.onnx").unwrap();
-        let promise = |size| {
+        let expected = |size| {
             let digest = Digest::parse(&"0".repeat(64)).unwrap();
             Some(Expected { size, digest })
         };
         let mut files = RejectedFiles::default();
-        files.add(rejected("1", promise(1)));
-        assert!(files.current(&path, promise(1).as_ref()).is_some());
-        assert!(files.current(&path, promise(2).as_ref()).is_none());
+        files.add(rejected("1", expected(1)));
+        assert!(files.current(&path, expected(1).as_ref()).is_some());
+        assert!(files.current(&path, expected(2).as_ref()).is_none());
         assert!(files.current(&path, None).is_none());
-        assert!(files.current(&other, promise(1).as_ref()).is_none());
+        assert!(files.current(&other, expected(1).as_ref()).is_none());
 
-        assert!(files.holds(&path, &identity("2")));
-        assert!(!files.holds(&path, &identity("2")));
-        assert!(files.current(&path, promise(1).as_ref()).is_none());
-        let again = files.find(&path, &identity("1"), promise(1).as_ref());
+        assert!(files.set_current(&path, &identity("2")));
+        assert!(!files.set_current(&path, &identity("2")));
+        assert!(files.current(&path, expected(1).as_ref()).is_none());
+        let again = files.find(&path, &identity("1"), expected(1).as_ref());
         assert!(again.is_some());
         assert!(files.find(&path, &identity("1"), None).is_none());
-        assert!(files.holds(&path, &identity("1")));
-        assert!(files.current(&path, promise(1).as_ref()).is_some());
+        assert!(files.set_current(&path, &identity("1")));
+        assert!(files.current(&path, expected(1).as_ref()).is_some());
     }
 
     #[test]
     fn the_oldest_rejections_are_forgotten_first() {
         let path = FilePath::parse("m.onnx").unwrap();
         let mut files = RejectedFiles::default();
-        for number in 0..=MAX_REJECTED {
+        for number in 0..=MAX_REJECTED_FILES {
             files.add(rejected(&number.to_string(), None));
         }
         assert!(files.find(&path, &identity("0"), None).is_none());
         assert!(files.find(&path, &identity("1"), None).is_some());
-        assert_eq!(files.0.len(), MAX_REJECTED);
+        assert_eq!(files.0.len(), MAX_REJECTED_FILES);
     }
 }

@@ -131,7 +131,10 @@ async fn a_file_to_return_to_goes_for_no_new_one_unless_the_operator_says_so() {
         assert_eq!(bench.version(&reloader) != first, goes, "{mode:?} {free:?}");
         if !goes {
             let problem = bench.problem(&reloader).unwrap();
-            assert!(problem.contains("no room for the model"), "{problem}");
+            assert!(
+                problem.contains("not enough cache space for the model"),
+                "{problem}"
+            );
             assert!(
                 problem.contains("MODEL_RELOAD=replace gives it up"),
                 "{problem}"

@@ -134,7 +134,7 @@ async fn bytes_that_the_manifest_does_not_promise_are_never_loaded() {
     assert_eq!(reloader.check().await, Outcome::Failed);
     let problem = bench.problem(&reloader).unwrap();
     assert!(
-        problem.contains("s3://b/2/model.onnx") && problem.contains("promised"),
+        problem.contains("s3://b/2/model.onnx") && problem.contains("the manifest declares"),
         "{problem}"
     );
     bench
@@ -143,7 +143,7 @@ async fn bytes_that_the_manifest_does_not_promise_are_never_loaded() {
     assert_eq!(reloader.check().await, Outcome::Failed);
     let problem = bench.problem(&reloader).unwrap();
     assert!(
-        problem.contains("17 bytes, and 9 were promised"),
+        problem.contains("17 bytes, but the manifest declares 9"),
         "{problem}"
     );
     assert_eq!(bench.answers(), b"model one");

@@ -212,7 +212,7 @@ async fn a_journal_without_names_as_an_earlier_release_wrote_it_is_a_clean_start
         let Ok(mut journal) = serde_json::from_slice::<serde_json::Map<_, _>>(&text) else {
             continue;
         };
-        let record = journal["history"]["good"]["record"].as_object_mut();
+        let record = journal["history"]["last_active"]["record"].as_object_mut();
         if record.unwrap().remove("version").is_some() {
             std::fs::write(file, Json::from(journal).to_string()).unwrap();
             rewritten += 1;

@@ -1,270 +1,286 @@
-//! What S3 refused, in words for whoever has to do something about it: the place, what is wrong, and what helps.
+//! Error messages for error responses of S3: the object, the cause, and a remedy.
 //!
-//! What S3 says of itself comes with it, cut to a length, since all of an answer is somebody else's text. An answer
-//! that is a web page is not S3's: a proxy gave it, and nothing it says is of the object.
+//! The log message quotes S3's own message, truncated, since a response is untrusted text. An HTML page is not a
+//! response of S3 but of a proxy, and says nothing about the object.
 //!
-//! All of that is for the log. Callers from outside are told the meaning and the status alone, since the words name
-//! buckets, keys, accounts and roles.
+//! Callers outside the environment receive only the cause and the status, since the log message contains buckets, keys,
+//! accounts and roles.
 
 use crate::source::SourceError;
 
-/// How much of S3's own message is passed on, in characters.
-const MAX_SAID: usize = 400;
+/// Maximum length of the quoted message of S3, in characters.
+const MAX_QUOTE_CHARS: usize = 400;
 
-/// What was asked for.
+/// Operation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// The bytes of an object.
-    Object,
-    /// The bytes of one version of an object.
-    Version,
-    /// The names below a prefix.
-    Listing,
-    /// The versions of an object.
-    Versions,
+pub(super) enum S3Operation {
+    /// GetObject of the present version.
+    GetObject,
+    /// GetObject of a given version.
+    GetVersion,
+    /// ListObjectsV2.
+    ListObjects,
+    /// ListObjectVersions.
+    ListVersions,
 }
 
-/// An answer that is a refusal.
+impl S3Operation {
+    /// Returns the verb for error messages.
+    pub(super) fn verb(self) -> &'static str {
+        match self {
+            S3Operation::GetObject | S3Operation::GetVersion => "read",
+            S3Operation::ListObjects => "list",
+            S3Operation::ListVersions => "list the versions of",
+        }
+    }
+}
+
+/// Error response of S3.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refusal<'a> {
-    pub(super) asked: Asked,
+pub(super) struct S3ErrorResponse<'a> {
+    pub(super) operation: S3Operation,
     pub(super) uri: &'a str,
     pub(super) bucket: &'a str,
     pub(super) key: &'a str,
-    /// The id of the version, where one was asked for.
+    /// Version id, if the request named one.
     pub(super) version: Option<&'a str>,
-    /// The region that the request was signed for.
+    /// Region that the request was signed for.
     pub(super) region: Option<&'a str>,
     pub(super) status: u16,
-    /// The code and the message in its body.
+    /// Error code and message of the body.
     pub(super) code: Option<&'a str>,
     pub(super) message: Option<&'a str>,
-    /// Its headers `x-amz-bucket-region`, `x-amz-request-id` and `content-type`.
+    /// Headers `x-amz-bucket-region`, `x-amz-request-id` and `content-type`.
     pub(super) bucket_region: Option<&'a str>,
     pub(super) request_id: Option<&'a str>,
     pub(super) content_type: Option<&'a str>,
     pub(super) body: &'a [u8],
 }
 
-/// What a refusal means.
+/// Cause of an error response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Page,
+enum S3ErrorCause {
+    HtmlPage,
     NoBucket,
     NoVersion,
     NoObject,
-    Region,
-    Clock,
-    Expired,
-    Credentials,
+    WrongRegion,
+    ClockSkew,
+    ExpiredCredentials,
+    InvalidCredentials,
     Archived,
     Kms,
     Denied,
     Changed,
     Throttled,
     Unavailable,
-    Late,
-    Failed,
-    Refused,
-    Nothing,
+    RequestTimeout,
+    InternalError,
+    InvalidRequest,
+    Unknown,
 }
 
-impl Meaning {
-    /// The meaning for callers from outside: without names, and without the words that S3 sent.
+impl S3ErrorCause {
+    /// Returns the message for callers outside the environment. It contains no names and no quote.
     fn public(self) -> &'static str {
         match self {
-            Meaning::Page => "a web page came instead of an answer of S3",
-            Meaning::NoBucket => "S3 has no such bucket",
-            Meaning::NoVersion => "S3 has no such version of the object",
-            Meaning::NoObject => "S3 has no such object",
-            Meaning::Region => "the bucket is in another region",
-            Meaning::Clock => "this machine's clock is too far from that of S3",
-            Meaning::Expired => "S3 refused the credentials, which have expired",
-            Meaning::Credentials => "S3 refused the credentials",
-            Meaning::Archived => "the object is archived",
-            Meaning::Kms => "the KMS key of the object cannot be used",
-            Meaning::Denied => "access denied by S3",
-            Meaning::Changed => "the object changed while it was read",
-            Meaning::Throttled => "S3 is throttling",
-            Meaning::Unavailable => "S3 is throttling or unavailable",
-            Meaning::Late => "S3 did not get the request in time",
-            Meaning::Failed => "S3 failed",
-            Meaning::Refused => "S3 refused the request",
-            Meaning::Nothing => "S3 gave an answer that cannot be read",
+            S3ErrorCause::HtmlPage => "the response is a web page, not a response of S3",
+            S3ErrorCause::NoBucket => "S3 has no such bucket",
+            S3ErrorCause::NoVersion => "S3 has no such version of the object",
+            S3ErrorCause::NoObject => "S3 has no such object",
+            S3ErrorCause::WrongRegion => "the bucket is in another region",
+            S3ErrorCause::ClockSkew => "the clock of this machine differs too much from that of S3",
+            S3ErrorCause::ExpiredCredentials => "S3 rejected the credentials: they have expired",
+            S3ErrorCause::InvalidCredentials => "S3 rejected the credentials",
+            S3ErrorCause::Archived => "the object is archived",
+            S3ErrorCause::Kms => "cannot use the KMS key of the object",
+            S3ErrorCause::Denied => "access denied by S3",
+            S3ErrorCause::Changed => "the object changed during the read",
+            S3ErrorCause::Throttled => "S3 is throttling",
+            S3ErrorCause::Unavailable => "S3 is throttling or unavailable",
+            S3ErrorCause::RequestTimeout => "S3 did not receive the request in time",
+            S3ErrorCause::InternalError => "internal error of S3",
+            S3ErrorCause::InvalidRequest => "S3 rejected the request",
+            S3ErrorCause::Unknown => "unknown response of S3",
         }
     }
 }
 
-impl Refusal<'_> {
-    pub(super) fn explain(&self) -> SourceError {
+impl S3ErrorResponse<'_> {
+    /// Returns the error with its two messages.
+    pub(super) fn into_error(self) -> SourceError {
         let kind = self.kind();
-        let meaning = self.meaning();
-        let message = format!("{}: {} ({})", self.uri, self.words(meaning), self.said());
-        kind(message).with_public_reason(format!("{} ({})", meaning.public(), self.status))
+        let cause = self.cause();
+        let (verb, uri) = (self.operation.verb(), self.uri);
+        let (words, quote) = (self.describe(cause), self.quote());
+        let message = format!("cannot {verb} {uri}: {words} ({quote})");
+        kind(message).with_public_reason(format!("{} ({})", cause.public(), self.status))
     }
 
-    /// Whether it stays until somebody does something.
+    /// Returns the constructor for the kind of error.
     fn kind(&self) -> fn(String) -> SourceError {
-        let passing = match self.code.unwrap_or_default() {
-            // The clock of an environment that was frozen is set soon after.
+        let is_transient = match self.code.unwrap_or_default() {
+            // The clock is corrected soon after a freeze.
             "RequestTimeTooSkewed" | "RequestTimeout" | "SlowDown" => true,
-            code if is_passing_kms(code) => true,
+            code if is_transient_kms(code) => true,
             code if code.starts_with("KMS.") => false,
             _ => matches!(self.status, 429 | 500..),
         };
         match self.status {
-            _ if passing => SourceError::transient,
+            _ if is_transient => SourceError::transient,
             412 | 416 => SourceError::changed,
             _ => SourceError::permanent,
         }
     }
 
-    fn meaning(&self) -> Meaning {
+    fn cause(&self) -> S3ErrorCause {
         match (self.code.unwrap_or_default(), self.status) {
-            _ if self.is_a_page() => Meaning::Page,
-            ("NoSuchBucket", _) => Meaning::NoBucket,
+            _ if self.is_html() => S3ErrorCause::HtmlPage,
+            ("NoSuchBucket", _) => S3ErrorCause::NoBucket,
             ("NoSuchVersion" | "MethodNotAllowed", _) | ("InvalidArgument" | "", 400 | 404)
-                if self.asked == Asked::Version =>
+                if self.operation == S3Operation::GetVersion =>
             {
-                Meaning::NoVersion
+                S3ErrorCause::NoVersion
             }
-            ("NoSuchKey", _) | ("", 404) => Meaning::NoObject,
-            ("PermanentRedirect" | "TemporaryRedirect", _) | (_, 301 | 307) => Meaning::Region,
+            ("NoSuchKey", _) | ("", 404) => S3ErrorCause::NoObject,
+            ("PermanentRedirect" | "TemporaryRedirect", _) | (_, 301 | 307) => {
+                S3ErrorCause::WrongRegion
+            }
             ("AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _)
-                if self.its_region().is_some() =>
+                if self.bucket_region_name().is_some() =>
             {
-                Meaning::Region
+                S3ErrorCause::WrongRegion
             }
-            ("RequestTimeTooSkewed", _) => Meaning::Clock,
-            ("ExpiredToken" | "TokenRefreshRequired", _) => Meaning::Expired,
+            ("RequestTimeTooSkewed", _) => S3ErrorCause::ClockSkew,
+            ("ExpiredToken" | "TokenRefreshRequired", _) => S3ErrorCause::ExpiredCredentials,
             ("SignatureDoesNotMatch" | "InvalidAccessKeyId" | "InvalidToken", _) => {
-                Meaning::Credentials
+                S3ErrorCause::InvalidCredentials
             }
-            ("InvalidObjectState", _) => Meaning::Archived,
-            (code, _) if code.starts_with("KMS.") => Meaning::Kms,
-            (_, 403) => Meaning::Denied,
-            (_, 412 | 416) => Meaning::Changed,
-            ("SlowDown" | "TooManyRequests", _) | (_, 429) => Meaning::Throttled,
-            (_, 503) => Meaning::Unavailable,
-            ("RequestTimeout", _) => Meaning::Late,
-            (_, 500..) => Meaning::Failed,
-            (_, 400..) => Meaning::Refused,
-            _ => Meaning::Nothing,
+            ("InvalidObjectState", _) => S3ErrorCause::Archived,
+            (code, _) if code.starts_with("KMS.") => S3ErrorCause::Kms,
+            (_, 403) => S3ErrorCause::Denied,
+            (_, 412 | 416) => S3ErrorCause::Changed,
+            ("SlowDown" | "TooManyRequests", _) | (_, 429) => S3ErrorCause::Throttled,
+            (_, 503) => S3ErrorCause::Unavailable,
+            ("RequestTimeout", _) => S3ErrorCause::RequestTimeout,
+            (_, 500..) => S3ErrorCause::InternalError,
+            (_, 400..) => S3ErrorCause::InvalidRequest,
+            _ => S3ErrorCause::Unknown,
         }
     }
 
-    /// What is wrong, and what to do.
-    fn words(&self, meaning: Meaning) -> String {
-        let words = match meaning {
-            Meaning::Page => {
-                "a web page came instead of S3's answer: a proxy on the way refused it, or \
-                 AWS_ENDPOINT_URL names something else"
+    /// Describes the cause and a remedy.
+    fn describe(&self, cause: S3ErrorCause) -> String {
+        let words = match cause {
+            S3ErrorCause::HtmlPage => {
+                "the response is a web page, not a response of S3: a proxy rejected the request, or \
+                 AWS_ENDPOINT_URL is not an S3 endpoint"
             }
-            Meaning::NoBucket => {
-                return format!("there is no bucket {}: is its name right?", self.bucket);
+            S3ErrorCause::NoBucket => {
+                return format!("there is no bucket {}; check its name", self.bucket);
             }
-            Meaning::NoVersion => {
+            S3ErrorCause::NoVersion => {
                 let id = self.version.unwrap_or_default();
                 return format!(
-                    "there is no version {id} of the object that can be read: is its id right, and was the version \
-                     not removed, by a lifecycle rule perhaps?"
+                    "there is no version {id} of the object; check the version id, and that no lifecycle rule has \
+                     removed the version"
                 );
             }
-            Meaning::NoObject => {
+            S3ErrorCause::NoObject => {
                 let key = self.key;
-                return format!("there is no object {key} in the bucket: was it uploaded?");
+                return format!(
+                    "there is no object {key} in the bucket; check the key and the upload"
+                );
             }
-            Meaning::Region => return self.region_words(),
-            Meaning::Clock => {
-                "this machine's clock is too far from S3's, which takes no signature of another \
-                 time: set the clock"
+            S3ErrorCause::WrongRegion => return self.describe_region(),
+            S3ErrorCause::ClockSkew => {
+                "the clock of this machine differs too much from that of S3, which rejects the signature: \
+                 set the clock"
             }
-            Meaning::Expired => {
-                "S3 refused the credentials: they have expired; give the process new ones"
+            S3ErrorCause::ExpiredCredentials => {
+                "S3 rejected the credentials: they have expired; provide new ones"
             }
-            Meaning::Credentials => {
-                "S3 refused the credentials: access key, secret and session token must belong \
-                 together, and to the same partition of AWS as the bucket"
+            S3ErrorCause::InvalidCredentials => {
+                "S3 rejected the credentials: access key, secret key and session token must belong \
+                 together, and to the same AWS partition as the bucket"
             }
-            Meaning::Archived => {
-                "the object is archived: restore it, or copy it to a storage class that is read \
-                 at once"
+            S3ErrorCause::Archived => {
+                "the object is archived: restore it, or copy it to a storage class with immediate access"
             }
-            Meaning::Kms => kms_words(self.code.unwrap_or_default()),
-            Meaning::Denied => self.denied_words(),
-            Meaning::Changed => "the object has changed since it was first asked for",
-            Meaning::Throttled => {
-                "S3 is throttling: too many requests at once for the bucket; it is asked again"
+            S3ErrorCause::Kms => describe_kms(self.code.unwrap_or_default()),
+            S3ErrorCause::Denied => self.describe_denied(),
+            S3ErrorCause::Changed => "the object has changed since the first request",
+            S3ErrorCause::Throttled => {
+                "S3 is throttling: too many requests for the bucket; retrying"
             }
-            Meaning::Unavailable => "S3 is throttling or unavailable; it is asked again",
-            Meaning::Late => "S3 did not get the request in time; it is asked again",
-            Meaning::Failed => "S3 failed by itself; it is asked again",
-            Meaning::Refused => {
-                "S3 refused the request: do the bucket's and the key's name keep to S3's rules?"
+            S3ErrorCause::Unavailable => "S3 is throttling or unavailable; retrying",
+            S3ErrorCause::RequestTimeout => "S3 did not receive the request in time; retrying",
+            S3ErrorCause::InternalError => "internal error of S3; retrying",
+            S3ErrorCause::InvalidRequest => {
+                "S3 rejected the request; check that the names of bucket and key are valid"
             }
-            Meaning::Nothing => "S3 gave an answer that means nothing here",
+            S3ErrorCause::Unknown => "unknown response of S3",
         };
         words.to_owned()
     }
 
-    fn denied_words(&self) -> &'static str {
+    fn describe_denied(&self) -> &'static str {
         let message = self.message.unwrap_or_default().to_ascii_lowercase();
-        let speaks_of = |words: [&str; 2]| words.iter().any(|word| message.contains(word));
-        // Of an action or a key's ARN; or as KMS itself says that it knows no such key, or may not show it.
-        if speaks_of(["kms:", "customer master key"]) {
-            "the object is encrypted with a KMS key that may not be used: the function's role \
-             needs kms:Decrypt on that key, and the key's own policy must not forbid it (that of \
-             another account's key must allow it)"
-        } else if speaks_of(["requester pays", "requesterpays"]) {
-            "whoever reads from the bucket pays for it, which the sidecar does not offer to do: \
-             copy the model to a bucket of your own"
+        let mentions = |words: [&str; 2]| words.iter().any(|word| message.contains(word));
+        // An action, the ARN of a key, or the message of KMS for an unknown or hidden key.
+        if mentions(["kms:", "customer master key"]) {
+            "access to the KMS key of the object is denied: the function's role needs kms:Decrypt on \
+             the key, and the key policy must not deny it; the policy of a key of another account \
+             must allow it"
+        } else if mentions(["requester pays", "requesterpays"]) {
+            "the bucket is a Requester Pays bucket, which is not supported: copy the model to a \
+             bucket of your own"
         } else {
-            match self.asked {
-                Asked::Object => {
-                    "missing, or access is denied: the function's role needs s3:GetObject on it (and \
-                     s3:ListBucket on the bucket, for S3 to tell which of the two it is)"
+            match self.operation {
+                S3Operation::GetObject => {
+                    "the object is missing, or access is denied: the function's role needs s3:GetObject on \
+                     the object, and s3:ListBucket on the bucket to distinguish the two cases"
                 }
-                Asked::Version => {
-                    "missing, or access is denied: the function's role needs s3:GetObjectVersion on \
-                     it, which s3:GetObject does not include"
+                S3Operation::GetVersion => {
+                    "the version is missing, or access is denied: the function's role needs \
+                     s3:GetObjectVersion on the object, which s3:GetObject does not include"
                 }
-                Asked::Listing => {
+                S3Operation::ListObjects => {
                     "access is denied: the function's role needs s3:ListBucket on the bucket, for \
                      this prefix at least"
                 }
-                Asked::Versions => {
-                    "which versions there were before is not told: the function's role needs \
-                     s3:ListBucketVersions on the bucket, for this prefix at least, and \
-                     s3:GetObjectVersion on the object"
+                S3Operation::ListVersions => {
+                    "access is denied: the function's role needs s3:ListBucketVersions on the bucket, for \
+                     this prefix at least, and s3:GetObjectVersion on the object"
                 }
             }
         }
     }
 
-    fn region_words(&self) -> String {
+    fn describe_region(&self) -> String {
         let (bucket, region) = (self.bucket, self.region.unwrap_or("none"));
-        let is_where = match self.its_region() {
-            Some(its) => format!("the bucket {bucket} is in {its}"),
+        let cause = match self.bucket_region_name() {
+            Some(region) => format!("the bucket {bucket} is in {region}"),
             None => format!("the bucket {bucket} is in another region"),
         };
         format!(
-            "{is_where}, and AWS_REGION is {region}: use a bucket in the function's region (outside Lambda, which \
-             sets it, AWS_REGION may be set to the bucket's)"
+            "{cause}, but AWS_REGION is {region}: use a bucket in the function's region; outside Lambda, set \
+             AWS_REGION to the region of the bucket"
         )
     }
 
-    /// The bucket's region, where the answer names it.
-    fn its_region(&self) -> Option<&str> {
+    /// Returns the region of the bucket, if the response contains it.
+    fn bucket_region_name(&self) -> Option<&str> {
         let body = std::str::from_utf8(self.body).unwrap_or_default();
         let element = body
             .split_once("<Region>")
             .and_then(|(_, rest)| rest.split_once("</Region>"));
         let region = self.bucket_region.or(element.map(|(region, _)| region))?;
-        let is_one = |letter: u8| letter.is_ascii_alphanumeric() || letter == b'-';
-        (region.len() <= 32 && region.bytes().all(is_one)).then_some(region)
+        let is_valid = |letter: u8| letter.is_ascii_alphanumeric() || letter == b'-';
+        (region.len() <= 32 && region.bytes().all(is_valid)).then_some(region)
     }
 
-    fn is_a_page(&self) -> bool {
+    fn is_html(&self) -> bool {
         let start = self.body.trim_ascii_start();
         let begins = |word: &[u8]| {
             start
@@ -279,10 +295,10 @@ impl Refusal<'_> {
                 || begins(b"<html"))
     }
 
-    /// The answer's own words.
-    fn said(&self) -> String {
+    /// Quotes the response.
+    fn quote(&self) -> String {
         let part = |before: &str, text: Option<&str>| match text {
-            Some(text) => format!("{before}{}", tidy(text)),
+            Some(text) => format!("{before}{}", one_line(text)),
             None => String::new(),
         };
         format!(
@@ -295,9 +311,9 @@ impl Refusal<'_> {
     }
 }
 
-/// Failures of KMS that pass by themselves.
-fn is_passing_kms(code: &str) -> bool {
-    let passing = [
+/// Returns `true` for an error of KMS that a retry may resolve.
+fn is_transient_kms(code: &str) -> bool {
+    let transient = [
         "Throttling",
         "Internal",
         "DependencyTimeout",
@@ -305,29 +321,28 @@ fn is_passing_kms(code: &str) -> bool {
         "LimitExceeded",
     ];
     code.strip_prefix("KMS.")
-        .is_some_and(|kms| passing.iter().any(|word| kms.contains(word)))
+        .is_some_and(|kms| transient.iter().any(|word| kms.contains(word)))
 }
 
-fn kms_words(code: &str) -> &'static str {
-    if is_passing_kms(code) {
-        "the KMS key of the object could not be used just now; it is asked again"
+fn describe_kms(code: &str) -> &'static str {
+    if is_transient_kms(code) {
+        "KMS is temporarily unavailable for the key of the object; retrying"
     } else if code.contains("Disabled") {
-        "the KMS key of the object is disabled: enable it, or encrypt the object with another"
+        "the KMS key of the object is disabled: enable it, or encrypt the object with another key"
     } else if code.contains("NotFound") {
-        "the KMS key of the object is not there: encrypt it with one that is, in the bucket's region"
+        "the KMS key of the object does not exist: encrypt the object with an existing key in the bucket's region"
     } else if code.contains("InvalidState") {
-        "the KMS key of the object is in a state in which it cannot be used, such as that before it \
-         is deleted: look at it in KMS"
+        "the KMS key of the object is in an invalid state, such as pending deletion: check the key in KMS"
     } else {
-        "the KMS key of the object cannot be used: look at it in KMS"
+        "cannot use the KMS key of the object: check the key in KMS"
     }
 }
 
-/// In one line, and not longer than [`MAX_SAID`].
-fn tidy(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().take(MAX_SAID).collect();
+/// Returns the text in one line, truncated to [`MAX_QUOTE_CHARS`].
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().take(MAX_QUOTE_CHARS).collect();
     let line = words.join(" ");
-    match line.char_indices().nth(MAX_SAID) {
+    match line.char_indices().nth(MAX_QUOTE_CHARS) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }

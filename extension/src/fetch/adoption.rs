@@ -1,4 +1,7 @@
-//! A file that is within reach already, under a name that says what is in it.
+//! Adoption of a local file without a copy.
+//!
+//! A file whose name is the SHA-256 of its bytes is never changed by its publisher, so that ONNX Runtime can map the
+//! original.
 
 use std::time::Instant;
 
@@ -7,18 +10,18 @@ use tokio::task::JoinHandle;
 use super::{Compression, FetchRequest, Fetched};
 use crate::cache::Cache;
 
-/// Looks on a thread whether the file can be used where it lies, since its bytes are those that its name and its publisher
-/// promise. All else is for the ordinary way, which copies, and says what is wrong.
+/// Verifies on a thread that the file has the digest of its name and the expected values, and adopts it. `None`
+/// requires an ordinary fetch, which copies the file and reports errors.
 pub(super) fn adopt(
     request: &FetchRequest<'_>,
     cache: &Cache,
 ) -> Option<JoinHandle<Option<Fetched>>> {
     let (path, digest) = request.source.in_place()?;
     let size = request.object.size;
-    let is_promised = request
+    let is_expected = request
         .expected
-        .is_none_or(|promised| promised.size == size && promised.digest == digest);
-    if request.compression != Compression::None || !is_promised {
+        .is_none_or(|expected| expected.size == size && expected.digest == digest);
+    if request.compression != Compression::None || !is_expected {
         return None;
     }
     let (cache, identity) = (cache.clone(), request.object.identity.clone());

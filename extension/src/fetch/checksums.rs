@@ -1,4 +1,4 @@
-//! The checksums of a file, computed while its bytes go by.
+//! Checksums of a file, computed while its bytes arrive.
 
 use aws_smithy_checksums::ChecksumAlgorithm as Computed;
 use aws_smithy_checksums::http::HttpChecksum;
@@ -7,16 +7,16 @@ use sha2::{Digest as _, Sha256};
 
 use crate::ids::{Checksum, ChecksumAlgorithm, Digest};
 
-/// The SHA-256, where it is needed, and what the source declared.
-pub(super) struct Sums {
+/// SHA-256 of a file, if required, and the checksum that the source declares.
+pub(super) struct Checksums {
     sha256: Option<Sha256>,
     declared: Option<Checksum>,
-    /// The declared one, unless that is the SHA-256, which is computed anyway.
+    /// The declared checksum, unless it is the SHA-256.
     computed: Option<Box<dyn HttpChecksum>>,
 }
 
-impl Sums {
-    /// With the SHA-256 if `with_digest`, or if the source declared it.
+impl Checksums {
+    /// Computes the declared checksum, and the SHA-256 if `with_digest` is set.
     pub(super) fn new(declared: Option<Checksum>, with_digest: bool) -> Self {
         let algorithm = declared.as_ref().map(|declared| declared.algorithm);
         let computed = algorithm.and_then(|algorithm| match algorithm {
@@ -34,6 +34,7 @@ impl Sums {
         }
     }
 
+    /// Adds the next bytes.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         if let Some(sha256) = &mut self.sha256 {
             sha256.update(bytes);
@@ -43,7 +44,7 @@ impl Sums {
         }
     }
 
-    /// The digest of all bytes, where it was computed; or the checksum that differs from the declared one.
+    /// Returns the SHA-256 of all bytes, if computed. The error is a checksum that differs from the declared one.
     pub(super) fn finish(self) -> Result<Option<Digest>, Checksum> {
         if let Some(declared) = self.declared {
             let value = match (self.computed, &self.sha256) {
@@ -66,9 +67,9 @@ impl Sums {
 mod tests {
     use super::*;
 
-    /// The published check values of each algorithm, over the digits 1 to 9.
+    /// Published check values of each algorithm, for the digits 1 to 9.
     #[test]
-    fn each_algorithm_knows_its_bytes_from_others() {
+    fn each_algorithm_detects_a_changed_byte() {
         use ChecksumAlgorithm::{Crc32, Crc32C, Crc64Nvme, Sha1, Sha256};
         let published = [
             (Crc64Nvme, "rosUhgp5mIg="),
@@ -87,9 +88,9 @@ mod tests {
                 (b"123456789", true, false),
                 (b"123456780", false, false),
             ] {
-                let mut sums = Sums::new(Some(declared.clone()), with_digest);
-                bytes.chunks(2).for_each(|chunk| sums.update(chunk));
-                assert_eq!(sums.finish().is_ok(), same, "{algorithm:?}");
+                let mut checksums = Checksums::new(Some(declared.clone()), with_digest);
+                bytes.chunks(2).for_each(|chunk| checksums.update(chunk));
+                assert_eq!(checksums.finish().is_ok(), same, "{algorithm:?}");
             }
         }
     }

@@ -1,39 +1,40 @@
-//! How much of each part of a file is here.
+//! Progress of a partial download.
 //!
-//! PartLimits are written by several connections, each in order from its beginning, so one count for each says it all.
-//! The counts lie behind the file's own bytes, in the same file, and are cut off once it is whole: what they say and
-//! what they speak of cannot be parted. A count goes up after the bytes that it counts, and what `write` has taken
-//! outlives the process: it may say less than is here, never more.
+//! Several connections write parts of a file, each part sequentially. So one count of bytes for each part describes
+//! the progress. The table of counts follows the content in the same file, and is truncated when the content is
+//! complete: content and progress cannot get separated. A count is increased after its bytes have been written. After
+//! a kill it may be too small, never too large.
 //!
-//! A file of a single part needs none of this. It grows, and its length is the count.
+//! A file of a single part has no table. The file grows, and its length is the count.
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-/// A table of more would be a waste, and a nonsensical length could make it any size. S3 knows no more parts either.
+/// Maximum number of parts: the limit of S3's multipart uploads. Bounds the table for any declared length.
 const MAX_PARTS: u64 = 10_000;
+/// Length of a count in the table, in bytes.
 const WORD: u64 = 8;
 
-/// The counts of one file.
+/// Number of bytes written of each part of one file.
 #[derive(Debug)]
 pub(super) struct Progress {
     size: u64,
-    part: u64,
-    had: Vec<u64>,
+    part_bytes: u64,
+    counts: Vec<u64>,
 }
 
 impl Progress {
-    /// Of a file of `size` bytes, in parts of about `part`, of which the first `prefix` bytes are here.
-    pub(super) fn of_prefix(size: u64, part: u64, prefix: u64) -> Self {
-        let part = part.max(size.div_ceil(MAX_PARTS)).max(1);
+    /// Progress of a file of `size` bytes, in parts of about `part_bytes`, whose first `prefix` bytes are written.
+    pub(super) fn of_prefix(size: u64, part_bytes: u64, prefix: u64) -> Self {
+        let part_bytes = part_bytes.max(size.div_ceil(MAX_PARTS)).max(1);
         let mut progress = Self {
             size,
-            part,
-            had: Vec::new(),
+            part_bytes,
+            counts: Vec::new(),
         };
-        progress.had = (0..parts(size, part))
+        progress.counts = (0..parts(size, part_bytes))
             .map(|index| {
                 let range = progress.range(index);
                 prefix.clamp(range.start, range.end) - range.start
@@ -42,7 +43,7 @@ impl Progress {
         progress
     }
 
-    /// Reads what `file` says of itself, whatever its parts; `None` when that makes no sense.
+    /// Reads the progress from a file with parts of any length; `None` if the table is invalid.
     pub(super) fn read(file: &File, size: u64) -> io::Result<Option<Self>> {
         let length = file.metadata()?.len();
         if length <= size {
@@ -53,101 +54,108 @@ impl Progress {
             return Ok(None);
         }
         file.read_exact_at(&mut word, length - WORD)?;
-        let part = u64::from_le_bytes(word);
+        let part_bytes = u64::from_le_bytes(word);
         let table = length - size - WORD;
-        if part == 0 || parts(size, part).checked_mul(WORD) != Some(table) {
+        if part_bytes == 0 || parts(size, part_bytes).checked_mul(WORD) != Some(table) {
             return Ok(None);
         }
         let mut progress = Self {
             size,
-            part,
-            had: Vec::new(),
+            part_bytes,
+            counts: Vec::new(),
         };
-        for index in 0..parts(size, part) {
+        for index in 0..parts(size, part_bytes) {
             file.read_exact_at(&mut word, size + index * WORD)?;
-            let had = u64::from_le_bytes(word);
+            let count = u64::from_le_bytes(word);
             let range = progress.range(index);
-            if had > range.end - range.start {
+            if count > range.end - range.start {
                 return Ok(None);
             }
-            progress.had.push(had);
+            progress.counts.push(count);
         }
         Ok(Some(progress))
     }
 
-    /// The same progress in other parts, where that is the beginning of the file and nothing else.
-    pub(super) fn divided(self, part: u64) -> Self {
-        match self.had[..] {
-            [prefix] => Self::of_prefix(self.size, part, prefix),
+    /// Divides the progress of a single part into parts. Other progress keeps its parts.
+    pub(super) fn divided(self, part_bytes: u64) -> Self {
+        match self.counts[..] {
+            [prefix] => Self::of_prefix(self.size, part_bytes, prefix),
             _ => self,
         }
     }
 
-    /// Makes the room in `file` in which [`Progress::note`] writes.
+    /// Writes the table that [`Progress::record`] updates.
     pub(super) fn lay_out(&self, file: &File) -> io::Result<()> {
-        if self.had.len() == 1 {
+        if self.counts.len() == 1 {
             return Ok(());
         }
-        let behind = self.size + self.had.len() as u64 * WORD;
+        let behind = self.size + self.counts.len() as u64 * WORD;
         file.set_len(behind + WORD)?;
-        let table: Vec<u8> = self.had.iter().flat_map(|had| had.to_le_bytes()).collect();
+        let table: Vec<u8> = self
+            .counts
+            .iter()
+            .flat_map(|count| count.to_le_bytes())
+            .collect();
         file.write_all_at(&table, self.size)?;
-        // Last: without it the table counts for nothing.
-        file.write_all_at(&self.part.to_le_bytes(), behind)
+        // Written last: the part length makes the table valid.
+        file.write_all_at(&self.part_bytes.to_le_bytes(), behind)
     }
 
-    /// Notes that so many bytes from `offset` on, which follow those of their part, have been written.
-    pub(super) fn note(&mut self, file: &File, offset: u64, bytes: u64) -> io::Result<()> {
+    /// Records that `bytes` bytes were written at `offset`, which must be the end of what its part has.
+    pub(super) fn record(&mut self, file: &File, offset: u64, bytes: u64) -> io::Result<()> {
         let index = self.index(offset);
         let start = self.range(index).start;
-        let had = &mut self.had[place(index)];
-        debug_assert_eq!(start + *had, offset, "a part is written in order");
-        *had += bytes;
-        if parts(self.size, self.part) == 1 {
+        let count = &mut self.counts[position(index)];
+        debug_assert_eq!(start + *count, offset, "a part is written in order");
+        *count += bytes;
+        if parts(self.size, self.part_bytes) == 1 {
             return Ok(());
         }
-        let had = *had;
-        file.write_all_at(&had.to_le_bytes(), self.size + index * WORD)
+        let count = *count;
+        file.write_all_at(&count.to_le_bytes(), self.size + index * WORD)
     }
 
-    /// How many bytes are here.
-    pub(super) fn have(&self) -> u64 {
-        self.had.iter().sum()
+    /// Returns the number of bytes written.
+    pub(super) fn downloaded(&self) -> u64 {
+        self.counts.iter().sum()
     }
 
-    /// What is not here of each part that is not whole, in order.
+    /// Returns the missing range of each incomplete part, in order.
     pub(super) fn missing(&self) -> Vec<Range<u64>> {
-        let rests = (0..).zip(&self.had).map(|(index, had)| {
+        let rests = (0..).zip(&self.counts).map(|(index, count)| {
             let range = self.range(index);
-            range.start + had..range.end
+            range.start + count..range.end
         });
         rests.filter(|rest| !rest.is_empty()).collect()
     }
 
-    /// How far the bytes from `at` on are here, looking no further than its part's end.
-    pub(super) fn known_to(&self, at: u64) -> u64 {
+    /// Returns the end of the written bytes from `at` on, at most the end of the part; `at` if its byte is missing.
+    pub(super) fn available_until(&self, at: u64) -> u64 {
         let index = self.index(at);
-        (self.range(index).start + self.had[place(index)]).max(at)
+        (self.range(index).start + self.counts[position(index)]).max(at)
     }
 
     fn index(&self, at: u64) -> u64 {
-        (at / self.part).min(self.had.len() as u64 - 1)
+        (at / self.part_bytes).min(self.counts.len() as u64 - 1)
     }
 
     fn range(&self, index: u64) -> Range<u64> {
-        let start = index * self.part;
-        let last = index + 1 == parts(self.size, self.part);
-        start..if last { self.size } else { start + self.part }
+        let start = index * self.part_bytes;
+        let last = index + 1 == parts(self.size, self.part_bytes);
+        start..if last {
+            self.size
+        } else {
+            start + self.part_bytes
+        }
     }
 }
 
-/// How many parts of `part` bytes there are, at least one. What is less than a part goes with the one before: a request
-/// of its own would not pay.
-fn parts(size: u64, part: u64) -> u64 {
-    (size / part).max(1)
+/// Returns the number of parts, at least one. A shorter rest belongs to the last part, since it is not worth a request.
+fn parts(size: u64, part_bytes: u64) -> u64 {
+    (size / part_bytes).max(1)
 }
 
-fn place(index: u64) -> usize {
+fn position(index: u64) -> usize {
     usize::try_from(index).unwrap_or(usize::MAX)
 }
 
@@ -169,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beginning_that_is_here_is_taken_into_parts() {
+    fn a_prefix_is_divided_into_parts() {
         let progress = Progress::of_prefix(24, 24, 9).divided(8);
         assert_eq!(progress.missing(), [9..16, 16..24]);
         let progress = Progress::of_prefix(24, 24, 5).divided(8);
@@ -177,22 +185,22 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_nothing() {
+    fn an_invalid_table_is_not_read() {
         let file = tempfile::tempfile().unwrap();
         Progress::of_prefix(24, 8, 3).lay_out(&file).unwrap();
         let read = |size| Progress::read(&file, size).unwrap();
         assert_eq!(read(24).unwrap().missing(), [3..8, 8..16, 16..24]);
-        assert!(read(23).is_none(), "of another length");
+        assert!(read(23).is_none(), "another length");
         file.write_all_at(&[9], 24).unwrap();
-        assert!(read(24).is_none(), "more than the part has");
+        assert!(read(24).is_none(), "more than the length of the part");
         file.write_all_at(&[3], 24).unwrap();
         file.write_all_at(&[0; 8], 48).unwrap();
-        assert!(read(24).is_none(), "no length of a part");
+        assert!(read(24).is_none(), "no part length");
     }
 
     proptest! {
         #[test]
-        fn another_process_reads_what_was_noted(
+        fn another_process_reads_the_recorded_progress(
             size in 0..100_u64,
             part in 1..40_u64,
             steps in proptest::collection::vec((0..100_usize, 1..20_u64), 0..30),
@@ -209,7 +217,7 @@ mod tests {
                 let bytes = bytes.min(rest.end - rest.start);
                 let written = vec![1; usize::try_from(bytes).unwrap()];
                 file.write_all_at(&written, rest.start).unwrap();
-                progress.note(&file, rest.start, bytes).unwrap();
+                progress.record(&file, rest.start, bytes).unwrap();
                 for at in rest.start..rest.start + bytes {
                     here[usize::try_from(at).unwrap()] = true;
                 }
@@ -219,9 +227,9 @@ mod tests {
             let missing = |at: u64| progress.missing().iter().any(|rest| rest.contains(&at));
             for (at, here) in (0..).zip(&here) {
                 prop_assert_eq!(missing(at), !here);
-                prop_assert_eq!(progress.known_to(at) > at, *here);
+                prop_assert_eq!(progress.available_until(at) > at, *here);
             }
-            prop_assert_eq!(progress.have(), here.iter().filter(|here| **here).count() as u64);
+            prop_assert_eq!(progress.downloaded(), here.iter().filter(|here| **here).count() as u64);
         }
     }
 }
