@@ -1,10 +1,12 @@
-//! Running models. A seam: all other rooms see sessions and values, only this one sees ONNX Runtime.
+//! Loading and running of models. Other modules use the [`Engine`] and [`Session`] traits; only this module uses ONNX
+//! Runtime.
 
 mod arena;
+mod bindings;
 mod failure;
+mod graph_optimisation;
 mod memory;
 mod onnxruntime;
-mod optimise;
 mod session;
 mod values;
 mod weight_loader;
@@ -12,17 +14,17 @@ mod weight_loader;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use graph_optimisation::DimensionNames;
 pub use memory::OutOfMemory;
 pub use onnxruntime::OnnxRuntime;
-pub use optimise::DimensionNames;
 
 use crate::onnx::Description;
 use crate::tensor::{SharedDimensions, Signature, Value};
 
-/// Something that loads models.
+/// Loader of models.
 pub trait Engine: Send + Sync {
-    /// Loads a model from a file, whose name does not matter; `description` is what it says of itself, where that was
-    /// read before. Takes from milliseconds to seconds: call it on a thread that may block.
+    /// Loads a model from a file; the file's name does not matter. `description` is what was read from the file, if it
+    /// was read before. Takes from milliseconds to seconds: call it on a thread that may block.
     fn load(
         &self,
         file: &Path,
@@ -30,19 +32,20 @@ pub trait Engine: Send + Sync {
     ) -> Result<Box<dyn Session>, EngineError>;
 }
 
-/// A loaded model. Any number of threads may use it at once.
+/// A loaded model, which any number of threads may run concurrently.
 pub trait Session: Send + Sync {
-    /// Its inputs and outputs.
+    /// Returns the model's inputs and outputs.
     fn signature(&self) -> &Signature;
 
-    /// The dimensions that several of its inputs share.
+    /// Returns the named dimensions that several inputs share.
     fn shared_dimensions(&self) -> &SharedDimensions {
         SharedDimensions::NONE
     }
 
-    /// Runs it, and gives the outputs of these names in this order, each once, or all when none is named. The inputs must
-    /// be those of the signature, in datatype and rank; what the graph itself refuses is [`EngineError::Input`]. Runs at
-    /// the same time do not wait for each other.
+    /// Runs the model and returns the named outputs in the given order, each once; without names, all outputs.
+    ///
+    /// The inputs must match the signature in datatype and rank. Inputs that the graph itself rejects are
+    /// [`EngineError::Input`]. Concurrent runs do not wait for each other.
     fn run(
         &self,
         inputs: &[(String, Value)],
@@ -50,91 +53,89 @@ pub trait Session: Send + Sync {
         cancel: &Cancel,
     ) -> Result<Vec<(String, Value)>, EngineError>;
 
-    /// Whether it is known that what a run does follows from the shapes of its inputs, whatever their values are.
+    /// Returns `true` if the work of a run is known to depend only on the shapes of its inputs, not on their values.
     fn has_fixed_work(&self) -> bool {
         false
     }
 
-    /// Has the next run give back, at its end, the memory that earlier runs took and none has then.
+    /// Makes the next run release, at its end, the memory that earlier runs allocated and no run uses.
     fn release_spare_memory(&self) {}
 
-    /// Gives back at once the memory that earlier runs took and none has now, as far as the engine can do that without a
-    /// run.
+    /// Releases immediately the memory that earlier runs allocated and no run uses, where the engine can do that
+    /// without a run.
     fn shrink(&self) {}
 }
 
-/// Why a model could not be loaded or run.
+/// Failure to load or run a model.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// ONNX Runtime itself cannot be used.
+    /// The ONNX Runtime library cannot be opened.
     #[error("cannot open ONNX Runtime at {path}: {reason}")]
     Library {
-        /// Where it was looked for.
+        /// Path of the library.
         path: PathBuf,
-        /// What the loader said.
+        /// Message of the dynamic loader.
         reason: String,
     },
     /// A library of custom operators cannot be used.
     #[error("cannot load the operators of {path} (MODEL_CUSTOM_OPS): {reason}")]
     CustomOps {
-        /// The library.
+        /// Path of the library.
         path: PathBuf,
-        /// What ONNX Runtime or the loader said.
+        /// Message of ONNX Runtime or of the dynamic loader.
         reason: String,
     },
-    /// The file is no model that ONNX Runtime can load.
+    /// The file is not a model that ONNX Runtime can load.
     #[error("ONNX Runtime cannot load the model: {0}")]
     Load(String),
-    /// A file of the model could not be read. That says nothing about the model, unless the file is seen to be whole and
-    /// one that it refers to is missing again.
+    /// A file of the model could not be read. The model is not at fault, unless its files are complete and a referenced
+    /// file is missing again.
     #[error("ONNX Runtime cannot read the model's files: {reason}")]
     File {
-        /// The message of ONNX Runtime.
+        /// Message of ONNX Runtime.
         reason: String,
-        /// Set where a file was not there, rather than not readable.
+        /// `true` if a file does not exist; `false` if an existing file cannot be read.
         is_missing: bool,
     },
-    /// The model refused its inputs: the caller's mistake.
+    /// The model rejected its inputs: an error of the caller.
     #[error("{0}")]
     Input(String),
-    /// A node of the graph refused what came to it: what the caller sent led to it, or the model leads to it by itself,
-    /// which only more runs can tell.
+    /// A node of the graph rejected a value. Either the request or the model caused it; only further runs can tell.
     #[error("{0}")]
     Node(String),
-    /// The model failed while it ran.
+    /// The model failed during a run.
     #[error("the model failed: {0}")]
     Run(String),
-    /// There was no memory, for a run or for a load.
+    /// Memory for a run or a load could not be allocated.
     #[error(transparent)]
     Memory(#[from] OutOfMemory),
     /// The run was cancelled.
     #[error("the run was cancelled")]
     Cancelled,
-    /// An output has a kind that has no form here.
-    #[error("output {name:?} cannot be read: {reason}")]
+    /// An output has a kind that is not supported.
+    #[error("cannot read output {name:?}: {reason}")]
     Output {
-        /// The output.
+        /// Name of the output.
         name: String,
-        /// What is the matter with it.
+        /// Reason.
         reason: String,
     },
-    /// A panic in ONNX Runtime's bindings, caught. Its message is for the log: it may hold addresses.
+    /// A panic in ONNX Runtime's bindings, caught. Its message goes to the log only, since it may contain addresses.
     #[error("ONNX Runtime's bindings failed on this model; the log has the details")]
     Panicked(String),
-    /// No thread could be had, or one ended early.
-    #[error("no thread for ONNX Runtime: {0}")]
+    /// A thread could not be created, or ended early.
+    #[error("cannot run the model: no thread is available: {0}")]
     Thread(String),
 }
 
 impl EngineError {
-    /// Returns whether memory could not be allocated, in a load or in a run.
+    /// Returns `true` if memory could not be allocated, in a load or in a run.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, EngineError::Memory(_))
     }
 
-    /// Whether a run failed inside: by the model or by ONNX Runtime, and neither by what the caller sent nor because
-    /// it was stopped.
+    /// Returns `true` if the model or ONNX Runtime failed: not an invalid request, and not a cancelled run.
     #[must_use]
     pub fn is_inside(&self) -> bool {
         matches!(
@@ -144,7 +145,7 @@ impl EngineError {
     }
 }
 
-/// Stops a run from outside, before it begins or between two nodes of the graph.
+/// Cancellation of a run from another thread, before the run begins or between two nodes of the graph.
 #[derive(Default)]
 pub struct Cancel {
     state: Mutex<CancelState>,
@@ -157,7 +158,7 @@ struct CancelState {
 }
 
 impl Cancel {
-    /// Stops the run, now or as soon as it begins.
+    /// Cancels the run: now, or as soon as it begins.
     pub fn cancel(&self) {
         let mut state = self.lock();
         state.cancelled = true;
@@ -166,13 +167,13 @@ impl Cancel {
         }
     }
 
-    /// Whether the run has been cancelled.
+    /// Returns `true` if the run was cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.lock().cancelled
     }
 
-    /// Tells how a run that begins can be stopped; `false` when it must not begin at all.
+    /// Sets the function that stops the run that is about to begin. Returns `false` if the run must not begin.
     fn arm(&self, stop: Box<dyn Fn() + Send>) -> bool {
         let mut state = self.lock();
         state.stop = Some(stop);

@@ -1,20 +1,21 @@
-//! What a model file says of itself: which files lie beside it, its metadata, and how much its runs do.
+//! Parsing of model files, without ONNX Runtime: external data files, metadata, and whether the work of a run is fixed.
 //!
-//! ONNX is one protobuf message, and weights are its large fields. Their lengths stand before them, so they are
-//! stepped over: what is read of a file grows with its nodes, not with its weights, and what is held is one small
-//! buffer. ONNX Runtime is not needed, so the files that a model names can be fetched while its library is opened.
+//! An ONNX file is one protobuf message, and weights are its large fields. Their lengths precede them, so they are
+//! skipped: the number of bytes read grows with the number of nodes, not with the size of the weights, and only one
+//! small buffer is held. Since ONNX Runtime is not needed, the files that a model refers to can be fetched while its
+//! library is opened.
 //!
-//! What ONNX Runtime loads is not refused here, whatever else the file holds: fields that nobody knows, messages in
-//! several pieces, names of files at places that ONNX Runtime does not read. Two things are an exception, for safety:
-//! a file beside the model is named by a path inside the model's folder, without `..`, and there are at most 4,096.
-//! The other way round, a file that passes may still be refused by ONNX Runtime, which checks more than this.
+//! A model that ONNX Runtime loads is not rejected here, whatever else the file holds: unknown fields, messages in
+//! several pieces, file names in places that ONNX Runtime does not read. There are two exceptions, for safety. An
+//! external data file is named by a path inside the model's folder, without `..`, and there are at most 4,096 such
+//! files. Conversely, ONNX Runtime may reject a file that is accepted here, since it checks more.
 
 mod empty_sequence;
 mod encode;
-mod external;
-mod foreign;
-mod mark;
 mod operators;
+mod optimisation_mark;
+mod other_formats;
+mod scanner;
 mod skeleton;
 mod strip_zipmap;
 mod weight;
@@ -25,40 +26,40 @@ use std::fs::File;
 use std::io;
 
 pub use empty_sequence::empty_sequence;
-use external::{MAX_FILES, Walk};
-pub use foreign::foreign;
-pub use mark::{AtLoad, Mark};
+pub use optimisation_mark::{AtLoad, OptimisationMark};
+pub use other_formats::other_format;
+use scanner::{MAX_FILES, ModelScanner};
 pub use skeleton::Skeleton;
-pub use strip_zipmap::{Unzipped, ZipMapOutput};
+pub use strip_zipmap::{ModelWithoutZipMap, ZipMapOutput};
 pub use weight::Weight;
-use wire::Reader;
+use wire::WireReader;
 
 use crate::ids::FilePath;
 
-/// What a model file says of itself.
+/// Properties of a model, as read from its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
-    /// In which format it is.
+    /// Format of the file.
     pub format: Format,
-    /// The files with its external data, relative to its own folder.
+    /// External data files, relative to the model's folder.
     pub external: BTreeSet<FilePath>,
-    /// Its metadata, as far as a key has at most 256 bytes, a value 16 KiB, and all of it together 256 KiB. Where a
-    /// key comes twice, the last value counts, as for ONNX Runtime.
+    /// Metadata, limited to keys of 256 bytes, values of 16 KiB, and 256 KiB in total. The last value of a duplicate
+    /// key counts, as in ONNX Runtime.
     pub metadata: BTreeMap<String, String>,
-    /// Whether it is known that what a run does follows from the shapes of its inputs, whatever their values are.
+    /// `true` if the work of a run is known to depend only on the shapes of its inputs, not on their values.
     pub has_fixed_work: bool,
 }
 
-/// How a model is written down.
+/// File format of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// ONNX: protobuf.
     Onnx,
-    /// ONNX Runtime's own format, `.ort`: a flatbuffer, always whole in one file. Its metadata is not read.
+    /// ONNX Runtime's own format, `.ort`: a flatbuffer, always a single file. Its metadata is not read.
     Ort,
 }
 
-/// Why a file is no model, or none that may be loaded.
+/// Reason why a file is not a model, or must not be loaded.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum OnnxError {
@@ -66,26 +67,30 @@ pub enum OnnxError {
     Read(#[from] io::Error),
     #[error("the model file is empty")]
     Empty,
-    #[error("this is not a whole ONNX model: at byte {at}, {reason} (it begins with {beginning})")]
+    #[error(
+        "cannot parse the file as ONNX: at byte {at}, {reason}; the file begins with {beginning}"
+    )]
     NotOnnx {
         at: u64,
         reason: String,
         beginning: String,
     },
-    #[error("tensor {tensor:?} keeps its data in {location:?}; allowed is {allowed}")]
+    #[error(
+        "cannot use the external data file {location:?} of tensor {tensor:?}; allowed is {allowed}"
+    )]
     Location {
         tensor: String,
         location: String,
         allowed: String,
     },
-    #[error("the model keeps its data in more than {MAX_FILES} files; save it with fewer")]
+    #[error("the model has more than {MAX_FILES} external data files; save it with fewer")]
     TooManyFiles,
 }
 
 impl Description {
-    /// Reads what the file says of itself. Takes memory of at most 32 KiB beside the result, whatever the file holds.
+    /// Reads the description from a file. Takes at most 32 KiB of memory in addition to the result, for any file.
     pub fn read(file: &File) -> Result<Self, OnnxError> {
-        let mut reader = Reader::new(file)?;
+        let mut reader = WireReader::new(file)?;
         let whole = reader.whole();
         if whole.is_empty() {
             return Err(OnnxError::Empty);
@@ -99,21 +104,21 @@ impl Description {
                 has_fixed_work: false,
             });
         }
-        match Walk::over(&mut reader) {
+        match ModelScanner::scan(&mut reader) {
             Ok(description) => Ok(description),
-            Err(Fault::Malformed { at, reason }) => Err(OnnxError::NotOnnx {
+            Err(ParseError::Malformed { at, reason }) => Err(OnnxError::NotOnnx {
                 at,
                 reason,
-                beginning: shown(&beginning),
+                beginning: excerpt(&beginning),
             }),
-            Err(Fault::Other(error)) => Err(error),
+            Err(ParseError::Other(error)) => Err(error),
         }
     }
 }
 
-/// What stops a walk.
-enum Fault {
-    /// Not protobuf, or not a model's, or not all of it.
+/// Reason why parsing ended early.
+enum ParseError {
+    /// The file is not protobuf, not a model, or truncated.
     Malformed {
         at: u64,
         reason: String,
@@ -121,21 +126,21 @@ enum Fault {
     Other(OnnxError),
 }
 
-impl<E: Into<OnnxError>> From<E> for Fault {
+impl<E: Into<OnnxError>> From<E> for ParseError {
     fn from(error: E) -> Self {
         Self::Other(error.into())
     }
 }
 
-/// Whether a file that begins so is in ONNX Runtime's own format. A flatbuffer has its identifier behind the place of
-/// its root, which lies near the beginning, so that the fourth byte is zero. In an ONNX model by a producer of the
-/// name `ORTM` the same letters can stand at the same place, behind the length of that name.
+/// Returns `true` if a file with this beginning is in ONNX Runtime's own format. A flatbuffer has its identifier after
+/// the offset of its root, which is small, so the fourth byte is zero. In an ONNX model by a producer named `ORTM`
+/// these letters can be at the same position, after the length of the name.
 fn is_ort(beginning: &[u8]) -> bool {
     beginning.get(3..8) == Some(b"\0ORTM")
 }
 
-/// The beginning of a file that is no model, for people: as text where it is text, such as a page of HTML.
-fn shown(beginning: &[u8]) -> String {
+/// Formats the beginning of a file for an error message: as text if it is text, such as an HTML page.
+fn excerpt(beginning: &[u8]) -> String {
     let text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');
     if beginning.iter().all(text) {
         return format!("{:?}", String::from_utf8_lossy(beginning));

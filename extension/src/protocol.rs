@@ -1,24 +1,26 @@
 //! Codecs between bytes and tensors: the Open Inference Protocol, TensorFlow Serving's form, and the plain `/predict`
 //! form.
 //!
-//! Everything that a caller sends is checked here, against the model's signature, before the model sees it. A
-//! mistake names the field, what came and what was expected. Numbers are read exactly: a decimal text becomes
-//! the nearest value of the model's datatype, and one that has no such value is an error with its place.
+//! Every request is checked here against the model's signature before the model runs. Errors name the field, the value
+//! and the expected value. Numbers are exact: a decimal becomes the nearest value of the model's datatype, and a number
+//! without such a value is an error.
 
 mod array;
+mod base64_string;
 mod containers;
-mod dense;
 mod envelope;
-mod inputs;
-mod json;
-mod locate;
+mod error_location;
+mod json_reader;
+mod json_writer;
 mod malformed;
+mod named_inputs;
 mod number;
-mod objects;
 pub mod predict;
+mod row_objects;
+mod rows;
 pub mod tfserving;
 pub mod v2;
-mod write;
+mod zipmap;
 
 use serde::Deserialize;
 
@@ -26,31 +28,31 @@ use crate::excerpt::{Dimensions, Excerpt};
 use crate::request_memory::{Charge, Stopped};
 use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value, element_count};
 
-/// What is wrong with a request, in words for its sender.
+/// An invalid request, with a message for its sender.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadRequest(pub String);
 
-/// Why there are no inputs.
+/// Reason why a request was not decoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The request is wrong.
+    /// The request is invalid.
     #[error(transparent)]
     Invalid(#[from] BadRequest),
-    /// Memory or time is over.
+    /// The memory budget or the deadline is exceeded.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
 type Result<T, E = DecodeError> = std::result::Result<T, E>;
 
-/// A request's values as they are decoded.
+/// State of the decoding of a request's values.
 struct Decoding<'a> {
-    /// The memory that is taken for them.
+    /// Charge for the memory of the values.
     charge: &'a mut Charge,
-    /// A string may come as `{"b64": "…"}`.
+    /// `true` if a string may be given as `{"b64": "…"}`.
     takes_base64: bool,
-    /// Set once something was met that is not JSON.
+    /// `true` once invalid JSON was found.
     is_malformed: bool,
 }
 
@@ -64,18 +66,18 @@ impl<'a> Decoding<'a> {
     }
 }
 
-/// Inputs for a model, and which outputs are wanted (all, when none is named).
+/// Inputs for a model, and the requested outputs.
 #[derive(Debug)]
 pub struct Decoded {
-    /// The inputs, by name.
+    /// Inputs by name.
     pub inputs: Vec<(String, Value)>,
-    /// The outputs that are wanted.
+    /// Names of the requested outputs; empty for all outputs.
     pub outputs: Vec<String>,
 }
 
 impl Decoded {
-    /// How many rows are asked about: as many as the inputs have, where the model leaves the first dimension of each of
-    /// them free, else one.
+    /// Returns the number of rows: the length of the inputs' first dimension if the model leaves it free in each input,
+    /// else 1.
     #[must_use]
     pub fn rows(&self, signature: &Signature) -> usize {
         let has_rows = |port: &Port| matches!(&port.kind, Kind::Tensor { shape, .. } if shape.first() == Some(&None));
@@ -88,17 +90,17 @@ impl Decoded {
     }
 }
 
-/// Which model and version an answer comes from.
+/// Model and version that served a request.
 #[derive(Clone, Copy, Debug)]
 pub struct AnsweredBy<'a> {
-    /// The model's name.
+    /// Name of the model.
     pub model: &'a str,
-    /// Its version.
+    /// Name of the version.
     pub version: &'a str,
 }
 
-/// Charges a tensor without elements as if each dimension of no length had one: a model may make as many elements of it,
-/// as a reduction over such a dimension does.
+/// Charges a tensor without elements as if each dimension of length zero had length one. A model may create that many
+/// elements from it, for example by a reduction over such a dimension.
 fn charge_empty(shape: &[usize], datatype: Datatype, charge: &mut Charge) -> Result<(), Stopped> {
     if element_count(shape) != Some(0) {
         return Ok(());
@@ -108,48 +110,48 @@ fn charge_empty(shape: &[usize], datatype: Datatype, charge: &mut Charge) -> Res
     charge.grow(count.saturating_mul(datatype.memory()))
 }
 
-/// Returns true if a body may hold a JSON object, whatever is wrong with it. A byte order mark may precede it.
+/// Returns `true` if a body may hold a JSON object, valid or not. A byte order mark may precede it.
 #[must_use]
 pub fn begins_object(body: &[u8]) -> bool {
-    let text = malformed::without_mark(body);
+    let text = malformed::without_byte_order_mark(body);
     text.trim_ascii_start().starts_with(b"{")
 }
 
-/// Reads a request that is a small JSON object, as a tree; `what` is the request, as in "a repository request".
+/// Reads a request that is a small JSON object. `what` names the request in errors, as in "a repository request".
 pub fn object<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, BadRequest> {
     let text = malformed::check_object(body, what)?;
     serde_json::from_str(text).map_err(|error| malformed::error(what, text, &error))
 }
 
-/// The input of this name, or an error that lists those that there are.
+/// Returns the input with this name, or an error that lists the inputs.
 fn input_port<'a>(
     signature: &'a Signature,
     name: &str,
-    place: &str,
+    path: &str,
 ) -> Result<&'a Port, BadRequest> {
     let port = signature.input(name);
-    port.ok_or_else(|| no_input(signature, name, place))
+    port.ok_or_else(|| no_input(signature, name, path))
 }
 
 #[cold]
-fn no_input(signature: &Signature, name: &str, place: &str) -> BadRequest {
+fn no_input(signature: &Signature, name: &str, path: &str) -> BadRequest {
     BadRequest(format!(
-        "{place}: the model has no input {:?}; its inputs are {}",
+        "{path}: the model has no input {:?}; its inputs are {}",
         Excerpt(name),
         names(&signature.inputs)
     ))
 }
 
-/// The output of this name, or an error that lists those that there are.
+/// Returns the output with this name, or an error that lists the outputs.
 fn output_port<'a>(
     signature: &'a Signature,
     name: &str,
-    place: &str,
+    path: &str,
 ) -> Result<&'a Port, BadRequest> {
     let port = signature.outputs.iter().find(|port| port.name == name);
     port.ok_or_else(|| {
         BadRequest(format!(
-            "{place}: the model has no output {:?}; its outputs are {}",
+            "{path}: the model has no output {:?}; its outputs are {}",
             Excerpt(name),
             names(&signature.outputs)
         ))
@@ -168,15 +170,15 @@ fn names(ports: &[Port]) -> String {
     }
 }
 
-/// Holds a tensor's shape against what the model declares; `place` is the field that it came from.
+/// Checks a tensor's shape against the declared shape; `path` is the field of the tensor.
 fn check_shape(
     port: &Port,
     declared: &[Option<usize>],
     tensor: &Tensor,
-    place: &str,
+    path: &str,
 ) -> Result<(), BadRequest> {
     let shape = tensor.shape();
-    // A rank that the model leaves open is declared as a scalar's is: ONNX Runtime tells them apart.
+    // A free rank is declared like a scalar's; ONNX Runtime distinguishes the two.
     if declared.is_empty() {
         return Ok(());
     }
@@ -189,14 +191,14 @@ fn check_shape(
         return Ok(());
     }
     Err(BadRequest(format!(
-        "{place} has shape {:?}, input {:?} takes {}",
+        "{path} has shape {:?}, input {:?} takes {}",
         Dimensions(shape),
         port.name,
         port.kind
     )))
 }
 
-/// Makes sure that no input is missing.
+/// Checks that no required input is missing.
 fn check_complete(signature: &Signature, inputs: &[(String, Value)]) -> Result<(), BadRequest> {
     let missing: Vec<Port> = signature
         .required()

@@ -1,17 +1,17 @@
-//! The memory that requests and loads may occupy together.
+//! Memory budget of requests and loads.
 //!
-//! An [`Account`] knows how much the environment has left, and a [`Charge`] is what one request holds of it: its body as
-//! it arrives, as it is decompressed and as it is decoded, and its response. A charge grows before the memory is taken,
-//! shrinks when it is given back, and ends when it is dropped. A [`LoadCharge`] is the same for the load of a model.
+//! An [`Account`] measures how much memory the environment has left. A [`Charge`] is the share of one request: its body
+//! as received, decompressed and decoded, and its response. A charge grows before the memory is allocated, shrinks when
+//! it is freed, and ends when it is dropped. A [`LoadCharge`] is the share of the load of a model.
 //!
 //! Rules:
 //! - Memory is allocated only after the charge has grown by it.
 //! - A charge waits for memory only while it holds none, so that two requests never wait for each other.
-//! - A request that needs more than the account has with nothing else in it is refused for good ([`Over::Always`]);
-//!   another is refused for now ([`Over::Now`]).
+//! - A request that exceeds the budget of an otherwise empty account is rejected permanently ([`Over::Always`], HTTP
+//!   413); any other request that does not fit is rejected temporarily ([`Over::Now`], HTTP 503).
 //!
-//! The first [`FREE`] bytes of each charge are not counted: the account's margin covers them for as many connections as
-//! the server takes. A small request costs no atomic operation beyond its reference to the account.
+//! The first [`FREE`] bytes of each charge are not counted: the account's margin covers them for the maximum number of
+//! connections. A small request needs no atomic operation beyond its reference to the account.
 
 mod account;
 mod budget;
@@ -19,47 +19,47 @@ mod charge;
 mod trim;
 
 pub use account::{Account, LoadCharge};
-pub use budget::{Size, expected_bytes, requests_share};
+pub use budget::{BudgetOrigin, expected_bytes, requests_share};
 pub use charge::{Charge, FREE};
 
-/// Why a request's work ended early.
+/// Reason why the work of a request ended early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stopped {
-    /// The account has no memory for it.
+    /// The account does not have enough memory.
     #[error(transparent)]
     OverBudget(#[from] OverBudget),
-    /// Its deadline passed, or its caller went away.
+    /// The deadline passed, or the caller disconnected.
     #[error("the deadline passed before the request was decoded")]
     Cancelled,
 }
 
-/// A request that does not fit in the account, with the numbers.
+/// Error of a request that does not fit in the account.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot take the request: it needs at least {} of memory; {over}", budget::megabytes(*.needed))]
+#[error("cannot accept the request: it needs at least {} of memory; {over}", budget::megabytes(*.needed))]
 pub struct OverBudget {
-    /// Bytes that the request needs in all, as far as it was read.
+    /// Bytes that the part of the request read so far needs.
     pub needed: usize,
-    /// The limit that it meets.
+    /// The exceeded limit.
     pub over: Over,
 }
 
-/// The limit that a request meets.
+/// A limit that a request exceeds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Over {
-    /// It does not fit with nothing else in the account.
-    #[error("all requests may take {} together; {size}", budget::megabytes(*.budget))]
+    /// The request exceeds the budget of an otherwise empty account.
+    #[error("all requests together may use {}, {origin}", budget::megabytes(*.budget))]
     Always {
-        /// Bytes of the account for requests.
+        /// Budget of all requests in bytes.
         budget: usize,
-        /// The setting that changes it.
-        size: Size,
+        /// Origin of the budget.
+        origin: BudgetOrigin,
     },
-    /// It does not fit along with what other requests and loads hold.
-    #[error("{} of {} are left by other requests and loads: try again later", budget::megabytes(*.left), budget::megabytes(*.budget))]
+    /// The request does not fit together with other requests and loads.
+    #[error("other requests and loads leave {} of {}; try again later", budget::megabytes(*.left), budget::megabytes(*.budget))]
     Now {
-        /// Bytes that are left.
+        /// Remaining bytes.
         left: usize,
-        /// Bytes of the account for requests.
+        /// Budget of all requests in bytes.
         budget: usize,
     },
 }

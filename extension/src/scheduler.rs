@@ -1,14 +1,15 @@
-//! When a request's run gets its turn, and what stops it.
+//! Scheduling of runs: queue, concurrency, deadlines, cancellation, and batching.
 //!
-//! Each model has a queue with so many places, and so many turns: as many runs at the same time. Who finds no place is
-//! refused at once; who waits does so no longer than the deadline allows. A request whose deadline passes, or whose caller
-//! goes away, frees its place, or has its run stopped inside ONNX Runtime at the next node of the graph, while its turn
-//! goes to the next one. Deadlines are the wall clock's, so that a freeze neither hides one nor brings one forward.
+//! Each model has a bounded queue and a maximum number of concurrent runs. A request that finds the queue full is
+//! rejected at once (HTTP 429); a queued request waits at most until its deadline. If the deadline passes or the caller
+//! disconnects, the request leaves the queue, or its run is stopped inside ONNX Runtime at the next node of the graph,
+//! and its run slot goes to the next request. Deadlines use the wall clock, so that a freeze neither hides nor advances
+//! a deadline.
 //!
-//! A run that is known to be short is made by whoever asks, on its own thread, and can be stopped by nobody.
+//! A run that is known to be short is made on the calling thread, and cannot be stopped.
 //!
-//! Where it is asked for, requests that come together have one run ([`Batching`]). Each has its own deadline all the same, and
-//! its own error.
+//! If batching is enabled, concurrent requests share a run ([`Batching`]). Each keeps its own deadline and its own
+//! error.
 
 mod batch;
 mod executor;
@@ -28,49 +29,49 @@ use crate::protocol::Decoded;
 use crate::request_memory::{Account, Stopped};
 use crate::tensor::Value;
 use executor::ModelExecutor;
-pub use queue::{Batching, Limits};
+pub use queue::{Batching, ExecutorLimits};
 
-/// Gives runs their turn.
+/// Runs inference requests on the executors of all models.
 pub struct Scheduler {
     executors: ByName<ModelExecutor>,
-    limits: Limits,
+    limits: ExecutorLimits,
     clock: Arc<dyn Clock>,
     thaws: Thaws,
 }
 
-/// A run that came to its end.
+/// Result of a successful run.
 #[derive(Debug)]
 pub struct RunOutcome {
-    /// The outputs.
+    /// Outputs by name.
     pub outputs: Vec<(String, Value)>,
-    /// How long the request waited for its turn.
+    /// Time in the queue.
     pub queued: Duration,
-    /// How long the model ran.
+    /// Duration of the run.
     pub inferred: Duration,
-    /// How many requests the run was for.
+    /// Number of requests in the batch.
     pub batched_requests: usize,
-    /// Whether this is the first of them: of each run, one request's is.
+    /// `true` for exactly one request of each batch, which reports the run.
     pub is_first: bool,
 }
 
-/// Why there are no outputs.
+/// Failure of an inference request.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The deadline came first.
+    /// The deadline passed before the run ended.
     #[error("the deadline passed before the model had answered")]
     Deadline,
-    /// As many requests wait as may.
+    /// The queue is full (HTTP 429).
     #[error(
-        "{limit} requests wait for this model already, the most that may (MODEL_QUEUE): try again later"
+        "cannot queue the request: {limit} requests already wait for this model, the maximum (MODEL_QUEUE); try again later"
     )]
-    Full {
-        /// The most that may wait.
+    QueueFull {
+        /// Maximum number of queued requests.
         limit: usize,
     },
-    /// Memory or time was over before all rows had run.
+    /// The memory budget or the deadline was exceeded before all rows had run.
     #[error(transparent)]
     Stopped(#[from] Stopped),
-    /// The engine failed, and not on a request's inputs.
+    /// The engine failed, independently of a request's inputs.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A run failed.
@@ -78,7 +79,7 @@ pub enum RunError {
     Failed(Box<FailedRun>),
 }
 
-/// Maximum size of the inputs that come back from a run that failed, in bytes: larger ones are freed with the run.
+/// Maximum size of the inputs that a failed run returns, in bytes. Larger inputs are freed with the run.
 pub const MAX_RETURNED_INPUTS: usize = 1 << 20;
 
 /// A run that failed.
@@ -86,18 +87,18 @@ pub const MAX_RETURNED_INPUTS: usize = 1 << 20;
 pub struct FailedRun {
     /// Cause of the failure.
     pub error: EngineError,
-    /// Inputs of the run, and the outputs that were wanted; `None` above [`MAX_RETURNED_INPUTS`].
+    /// Inputs and requested outputs of the run; `None` above [`MAX_RETURNED_INPUTS`].
     pub request: Option<Decoded>,
 }
 
 impl RunError {
-    /// Returns the engine's error, where it is one.
+    /// Returns the engine's error, if there is one.
     #[must_use]
     pub fn engine(&self) -> Option<&EngineError> {
         match self {
             RunError::Engine(error) => Some(error),
             RunError::Failed(failed) => Some(&failed.error),
-            RunError::Deadline | RunError::Full { .. } | RunError::Stopped(_) => None,
+            RunError::Deadline | RunError::QueueFull { .. } | RunError::Stopped(_) => None,
         }
     }
 
@@ -109,12 +110,12 @@ impl RunError {
 }
 
 impl Scheduler {
-    /// A scheduler for these models, with the same limits for each. The account says by how much a run has made the process
-    /// grow.
+    /// Creates a scheduler for these models, with the same limits for each. `account` measures the growth of the
+    /// process in a run.
     #[must_use]
     pub fn new(
         models: impl IntoIterator<Item = ModelName>,
-        limits: Limits,
+        limits: ExecutorLimits,
         clock: Arc<dyn Clock>,
         thaws: Thaws,
         account: &Arc<Account>,
@@ -130,13 +131,13 @@ impl Scheduler {
         }
     }
 
-    /// The limits of each model.
+    /// Returns the limits of each model.
     #[must_use]
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> ExecutorLimits {
         self.limits
     }
 
-    /// Runs `request` on `model`, by `deadline`.
+    /// Runs `request` on `model` by `deadline`.
     pub async fn run(
         &self,
         model: Arc<Loaded>,
@@ -144,7 +145,7 @@ impl Scheduler {
         deadline: Deadline,
     ) -> Result<RunOutcome, RunError> {
         let Some(executor) = self.executors.get(&model.name) else {
-            let problem = format!("there is no queue for model {}", model.name);
+            let problem = format!("unknown model {}", model.name);
             return Err(EngineError::Thread(problem).into());
         };
         let time = deadline.remaining(self.clock.now());

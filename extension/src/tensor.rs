@@ -1,7 +1,7 @@
 //! Tensors, sequences and maps, without ONNX Runtime and without HTTP.
 //!
-//! What the protocol decodes into and the engine runs on: typed [buffers](Buffer) in row-major order, each of which
-//! keeps its elements where they came to lie, so that they need no copy on their way.
+//! The protocol decodes requests into these types, and the engine runs on them. Elements are in typed [buffers](Buffer)
+//! in row-major order, which keep them where they were received or computed, so that they are not copied.
 
 mod buffer;
 mod detached;
@@ -28,10 +28,10 @@ pub use strings::Strings;
 
 use crate::excerpt::Dimensions;
 
-/// Defines [`Datatype`] and [`Data`] from one table: variant, element type, what holds elements, name in the protocol.
+/// Defines [`Datatype`] and [`Data`] from one table: variant, element type, storage of elements, name in the protocol.
 macro_rules! datatypes {
     ($($variant:ident $element:ty, $elements:ty, $name:literal;)*) => {
-        /// An element type, by its name in the Open Inference Protocol.
+        /// An element type, named as in the Open Inference Protocol.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Datatype { $(#[doc = $name] $variant,)* }
 
@@ -39,7 +39,7 @@ macro_rules! datatypes {
             /// All datatypes, in the order of the protocol's table.
             pub const ALL: &[Datatype] = &[$(Datatype::$variant,)*];
 
-            /// The protocol's name, such as `FP32`.
+            /// Returns the protocol's name, such as `FP32`.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Datatype::$variant => $name,)* }
@@ -51,19 +51,19 @@ macro_rules! datatypes {
         pub enum Data { $(#[doc = $name] $variant($elements),)* }
 
         impl Data {
-            /// The element type.
+            /// Returns the element type.
             #[must_use]
             pub fn datatype(&self) -> Datatype {
                 match self { $(Data::$variant(_) => Datatype::$variant,)* }
             }
 
-            /// The number of elements.
+            /// Returns the number of elements.
             #[must_use]
             pub fn len(&self) -> usize {
                 match self { $(Data::$variant(elements) => elements.len(),)* }
             }
 
-            /// The addresses that the elements take up.
+            /// Returns the addresses of the elements.
             #[must_use]
             pub fn addresses(&self) -> Range<usize> {
                 match self {
@@ -74,7 +74,7 @@ macro_rules! datatypes {
                 }
             }
 
-            /// Returns true if there are no elements.
+            /// Returns `true` if there are no elements.
             #[must_use]
             pub fn is_empty(&self) -> bool {
                 self.len() == 0
@@ -107,7 +107,7 @@ datatypes! {
 }
 
 impl Datatype {
-    /// The bytes of one element; `None` where each has a length of its own.
+    /// Returns the size of an element in bytes; `None` for strings, whose lengths vary.
     #[must_use]
     pub fn size(self) -> Option<usize> {
         match self {
@@ -119,16 +119,16 @@ impl Datatype {
         }
     }
 
-    /// The bytes of memory that one element takes at least, in a tensor of ours or of ONNX Runtime.
+    /// Returns the minimum memory of an element in bytes, here or in ONNX Runtime.
     #[must_use]
     pub fn memory(self) -> usize {
-        // ONNX Runtime's string.
+        // The size of ONNX Runtime's string object.
         self.size().unwrap_or(32)
     }
 }
 
 impl Data {
-    /// The bytes of memory that the elements take.
+    /// Returns the memory of the elements in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         match self {
@@ -145,7 +145,7 @@ impl From<Strings> for Data {
 }
 
 impl Datatype {
-    /// The datatype of this name, as the protocol writes it (upper case).
+    /// Returns the datatype with this name in upper case, as in the protocol.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL
@@ -170,19 +170,18 @@ impl Serialize for Datatype {
 impl<'de> Deserialize<'de> for Datatype {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        Self::from_name(&name)
-            .ok_or_else(|| D::Error::custom(format!("there is no datatype {name:?}")))
+        Self::from_name(&name).ok_or_else(|| D::Error::custom(format!("unknown datatype {name:?}")))
     }
 }
 
-/// A tensor whose data has exactly as many elements as its shape says.
+/// A tensor. Invariant: `data` has exactly as many elements as `shape` gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     shape: Vec<usize>,
     data: Data,
 }
 
-/// A shape and a number of elements that do not fit each other.
+/// A shape that does not match the number of elements.
 #[derive(Debug, thiserror::Error)]
 #[error("shape {:?} holds {expected} elements, the data has {given}", Dimensions(.shape))]
 pub struct ShapeMismatch {
@@ -192,7 +191,7 @@ pub struct ShapeMismatch {
 }
 
 impl Tensor {
-    /// A tensor of this shape; no dimension at all is a scalar, of one element.
+    /// Creates a tensor. An empty shape is a scalar, of one element.
     pub fn new(shape: Vec<usize>, data: impl Into<Data>) -> Result<Self, ShapeMismatch> {
         let data = data.into();
         match element_count(&shape) {
@@ -206,32 +205,32 @@ impl Tensor {
         }
     }
 
-    /// The length of each dimension.
+    /// Returns the length of each dimension.
     #[must_use]
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The elements, row-major.
+    /// Returns the elements in row-major order.
     #[must_use]
     pub fn data(&self) -> &Data {
         &self.data
     }
 
-    /// The element type.
+    /// Returns the element type.
     #[must_use]
     pub fn datatype(&self) -> Datatype {
         self.data.datatype()
     }
 
-    /// Shape and elements, given away.
+    /// Returns shape and elements.
     #[must_use]
     pub fn into_parts(self) -> (Vec<usize>, Data) {
         (self.shape, self.data)
     }
 }
 
-/// The number of elements in a tensor of this shape; `None` when it exceeds what the machine can count.
+/// Returns the number of elements in a tensor of this shape; `None` on overflow.
 #[must_use]
 pub fn element_count(shape: &[usize]) -> Option<usize> {
     shape
@@ -239,14 +238,14 @@ pub fn element_count(shape: &[usize]) -> Option<usize> {
         .try_fold(1usize, |count, &dim| count.checked_mul(dim))
 }
 
-/// What goes into a model or comes out of it.
+/// An input or output value of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A tensor.
     Tensor(Tensor),
     /// A sequence of values of one kind.
     Sequence(Vec<Value>),
-    /// A map, as keys (integers or strings) and values of the same number.
+    /// A map: keys (integers or strings) and as many values.
     Map {
         /// The keys.
         keys: Data,
@@ -258,7 +257,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// Bytes of memory that it takes, as far as it depends on the number of elements.
+    /// Returns the memory of the value in bytes, without parts that do not depend on the number of elements.
     #[must_use]
     pub fn memory(&self) -> usize {
         match self {
@@ -272,7 +271,7 @@ impl Value {
         }
     }
 
-    /// How many it holds: elements of a tensor, items of a sequence, entries of a map.
+    /// Returns the number of elements of a tensor, items of a sequence, or entries of a map.
     #[must_use]
     pub fn length(&self) -> usize {
         match self {
@@ -284,38 +283,38 @@ impl Value {
     }
 }
 
-/// The kind of value that a model's input takes or its output gives.
+/// Kind of an input or output value of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
-    /// A tensor; a free dimension is `None`.
+    /// A tensor.
     Tensor {
-        /// The element type.
+        /// Element type.
         datatype: Datatype,
-        /// Each dimension's length, where the model fixes it.
+        /// Length of each dimension; `None` for a free dimension.
         shape: Vec<Option<usize>>,
     },
     /// A sequence of one kind.
     Sequence(Box<Kind>),
     /// A map.
     Map {
-        /// The type of the keys.
+        /// Type of the keys.
         key: Datatype,
-        /// The type of the values.
+        /// Type of the values.
         value: Datatype,
     },
-    /// Something that may be absent.
+    /// A value that may be absent.
     Optional(Box<Kind>),
-    /// A kind that has no form here, by ONNX Runtime's name (complex numbers, 8- and 4-bit floats). In a signature as it
-    /// is [published](Signature::published), whatever is no tensor.
+    /// An unsupported kind, by ONNX Runtime's name (complex numbers, 8- and 4-bit floats). In a
+    /// [published](Signature::published) signature, any kind that is not a tensor.
     Other(String),
 }
 
 impl Kind {
-    /// The element type of the tensors, of which this is a sequence, or may be one.
+    /// Returns the element type of a sequence of tensors or of an optional one.
     #[must_use]
-    pub fn of_tensors(&self) -> Option<Datatype> {
+    pub fn sequence_datatype(&self) -> Option<Datatype> {
         match self {
-            Kind::Optional(inner) => inner.of_tensors(),
+            Kind::Optional(inner) => inner.sequence_datatype(),
             Kind::Sequence(inner) => match **inner {
                 Kind::Tensor { datatype, .. } => Some(datatype),
                 _ => None,
@@ -324,71 +323,72 @@ impl Kind {
         }
     }
 
-    /// By what the protocol's metadata names this kind: a datatype, and a shape. A sequence of maps goes out as a tensor;
-    /// what else is no tensor has a word and a shape of its own.
+    /// Returns the datatype and the shape of this kind in the protocol's metadata. A sequence of maps is published as a
+    /// tensor; other kinds that are not tensors have a name and a shape from [`NON_TENSORS`].
     #[must_use]
     pub fn outline(&self) -> (&'static str, Vec<Option<usize>>) {
         match self {
             Kind::Tensor { datatype, shape } => (datatype.name(), shape.clone()),
             kind if kind.is_sequence_of_maps() => (Datatype::Fp32.name(), vec![None, None]),
-            Kind::Sequence(_) => NO_TENSORS[0].written(),
-            Kind::Map { .. } => NO_TENSORS[1].written(),
-            Kind::Optional(_) => NO_TENSORS[2].written(),
-            Kind::Other(name) => {
-                let known = NO_TENSORS.iter().find(|known| known.word == name);
-                known.unwrap_or(&NO_TENSORS[3]).written()
+            Kind::Sequence(_) => NON_TENSORS[0].outline(),
+            Kind::Map { .. } => NON_TENSORS[1].outline(),
+            Kind::Optional(_) => NON_TENSORS[2].outline(),
+            Kind::Other(other) => {
+                let known = NON_TENSORS.iter().find(|known| known.name == other);
+                known.unwrap_or(&NON_TENSORS[3]).outline()
             }
         }
     }
 
-    /// This kind as the metadata shows it: a tensor, or [`Kind::Other`] with the word that stands for it there.
+    /// Returns this kind as the metadata shows it: a tensor, or [`Kind::Other`] with the name of the kind in the
+    /// metadata.
     #[must_use]
     pub fn published(&self) -> Kind {
-        let (word, shape) = self.outline();
-        match Datatype::from_name(word) {
+        let (name, shape) = self.outline();
+        match Datatype::from_name(name) {
             Some(datatype) => Kind::Tensor { datatype, shape },
-            None => Kind::Other(word.to_owned()),
+            None => Kind::Other(name.to_owned()),
         }
     }
 
-    /// Whether this is a sequence of maps, the form of scikit-learn's probabilities (ZipMap).
+    /// Returns `true` for a sequence of maps, the form of scikit-learn's probabilities (`ZipMap`).
     #[must_use]
     pub fn is_sequence_of_maps(&self) -> bool {
         matches!(self, Kind::Sequence(inner) if matches!(**inner, Kind::Map { .. }))
     }
 }
 
-/// How the metadata writes what is no tensor.
+/// Representation of a kind that is not a tensor in the metadata.
 #[derive(Clone, Copy, Debug)]
-pub struct NoTensor {
-    /// In place of a datatype.
-    pub word: &'static str,
-    /// In place of a shape.
+pub struct NonTensor {
+    /// Name, in place of a datatype.
+    pub name: &'static str,
+    /// Shape.
     pub shape: &'static [Option<usize>],
 }
 
-impl NoTensor {
-    fn written(self) -> (&'static str, Vec<Option<usize>>) {
-        (self.word, self.shape.to_vec())
+impl NonTensor {
+    fn outline(self) -> (&'static str, Vec<Option<usize>>) {
+        (self.name, self.shape.to_vec())
     }
 }
 
-/// Sequences, maps, what may be absent, and all else.
-pub const NO_TENSORS: [NoTensor; 4] = [
-    NoTensor {
-        word: "SEQUENCE",
+/// Sequences, maps, optional values, and all other kinds, in this order.
+pub const NON_TENSORS: [NonTensor; 4] = [
+    NonTensor {
+        name: "SEQUENCE",
         shape: &[None],
     },
-    NoTensor {
-        word: "MAP",
+    NonTensor {
+        name: "MAP",
         shape: &[None],
     },
-    NoTensor {
-        word: "OPTIONAL",
+    NonTensor {
+        name: "OPTIONAL",
         shape: &[],
     },
-    NoTensor {
-        word: "OTHER",
+    NonTensor {
+        name: "OTHER",
         shape: &[],
     },
 ];
@@ -416,7 +416,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tensor_holds_what_its_shape_says() {
+    fn the_shape_of_a_tensor_must_match_its_elements() {
         assert!(Tensor::new(vec![2, 2], vec![1.0_f32; 4]).is_ok());
         assert!(
             Tensor::new(vec![], vec![true]).is_ok(),
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn every_datatype_is_found_by_its_own_name_only() {
+    fn datatypes_are_found_by_name() {
         for &datatype in Datatype::ALL {
             assert_eq!(Datatype::from_name(datatype.name()), Some(datatype));
         }

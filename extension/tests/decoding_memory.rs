@@ -1,6 +1,6 @@
-//! The memory that decoding takes, counted by the allocator: at most four times the body, covered by the request's
-//! charge, and next to nothing for a body that is refused at its first row.
-#![expect(unsafe_code, reason = "an allocator cannot be written without")]
+//! Memory of decoding, counted by the allocator: at most four times the body, covered by the request's charge, and next
+//! to none for a body that is rejected at its first row.
+#![expect(unsafe_code, reason = "a global allocator needs it")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -11,48 +11,48 @@ use model_sidecar::request_memory::Charge;
 use model_sidecar::tensor::{Datatype, Kind, Port, Signature};
 
 thread_local! {
-    /// Bytes that this thread has allocated and not freed, and the most that it had.
+    /// Bytes that this thread has allocated and not freed, and their maximum.
     static LIVE: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
-struct Counting;
+struct CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn note(bytes: isize) {
-    // A thread that ends has no more of it.
+    // Not available while a thread ends.
     let _ = LIVE.try_with(|live| {
         live.set(live.get() + bytes);
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
     });
 }
 
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: every call is forwarded unchanged to the system's allocator.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size().cast_signed());
-        // SAFETY: as promised to us.
+        // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note(layout.size().cast_signed());
-        // SAFETY: as promised to us.
+        // SAFETY: the caller's promise.
         unsafe { System.alloc_zeroed(layout) }
     }
 
-    /// A large block is moved by the system without a second one.
+    /// The system moves a large block without a second copy.
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note(size.cast_signed() - layout.size().cast_signed());
-        // SAFETY: as promised to us.
+        // SAFETY: the caller's promise.
         unsafe { System.realloc(block, layout, size) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         note(-layout.size().cast_signed());
-        // SAFETY: as promised to us.
+        // SAFETY: the caller's promise.
         unsafe { System.dealloc(block, layout) }
     }
 }
@@ -84,7 +84,7 @@ fn decode(
     }
 }
 
-/// Decodes a body, and returns the most bytes that this took at a time with it.
+/// Runs `work`, and returns its result and its peak memory in bytes.
 fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE.get();
     PEAK.set(before);
@@ -110,14 +110,14 @@ fn signature(datatype: Datatype, shape: &[Option<usize>]) -> Signature {
     }
 }
 
-/// `before`, as many of `item` as fill a body, with commas between them, and `after`.
+/// Returns `before`, as many comma-separated copies of `item` as fill a body, and `after`.
 fn filled(before: &str, item: &str, after: &str) -> Bytes {
     let count = (BODY - before.len() - after.len()) / (item.len() + 1);
     let items = vec![item; count].join(",");
     format!("{before}{items}{after}").into()
 }
 
-/// An `infer` request with an input of as many elements as its data has.
+/// Returns an `infer` request with an input of as many elements as its data has.
 fn infer(datatype: Datatype, item: &str) -> Bytes {
     let data = filled("[", item, "]");
     let text = std::str::from_utf8(&data).expect("text");
@@ -286,7 +286,7 @@ fn decoding_takes_at_most_four_times_the_body_and_charges_it() {
 }
 
 #[test]
-fn a_body_that_is_refused_at_its_first_row_takes_no_memory() {
+fn a_body_that_is_rejected_at_its_first_row_takes_no_memory() {
     let list = |item: &str| filled("{\"features\":[", item, "]}");
     let inputs = |item: &str| filled("{\"inputs\":[", item, "]}");
     let input = r#"{"name":"a","datatype":"FP32","shape":[1],"data":[1]}"#;
@@ -338,7 +338,7 @@ fn a_body_that_is_refused_at_its_first_row_takes_no_memory() {
                 r#"{"name":"y"}"#,
                 "]}",
             ),
-            "outputs[1]: output \"y\" is asked for twice",
+            "outputs[1]: output \"y\" is requested twice",
         ),
         (
             Form::OpenInference,
@@ -361,7 +361,7 @@ fn a_body_that_is_refused_at_its_first_row_takes_no_memory() {
 }
 
 #[test]
-fn a_mistake_at_the_end_is_found_within_four_times_the_body() {
+fn a_mistake_at_the_end_takes_at_most_four_times_the_body() {
     for (datatype, item, wrong) in [
         (Datatype::Fp64, "1", "true"),
         (Datatype::Fp64, "[1]", "[1,2]"),
@@ -380,7 +380,7 @@ fn a_mistake_at_the_end_is_found_within_four_times_the_body() {
 }
 
 #[test]
-fn a_tensor_without_elements_is_charged_as_if_its_dimensions_had_one() {
+fn a_tensor_without_elements_is_charged_by_its_other_dimensions() {
     let wide: &[Option<usize>] = &[None, None];
     let free = |datatype: Datatype| signature(datatype, wide);
     for datatype in Datatype::ALL.iter().copied() {

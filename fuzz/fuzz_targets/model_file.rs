@@ -6,13 +6,13 @@ use std::fs::File;
 use std::io::Write as _;
 
 use libfuzzer_sys::fuzz_target;
-use model_sidecar::onnx::{Description, Skeleton, Unzipped};
+use model_sidecar::onnx::{Description, ModelWithoutZipMap, Skeleton};
 
 fuzz_target!(|model: &[u8]| {
     let file = file_of(model);
     let Ok(description) = Description::read(&file) else {
         // A file that is no model is loaded as a whole, and left to ONNX Runtime.
-        let _ = (Skeleton::of(&file, 0), Unzipped::of(&file));
+        let _ = (Skeleton::of(&file, 0), ModelWithoutZipMap::of(&file));
         return;
     };
     assert!(description.external.len() <= 4096);
@@ -30,9 +30,9 @@ fuzz_target!(|model: &[u8]| {
         }
         is_model(&skeleton.model, &description);
     }
-    if let Some(unzipped) = Unzipped::of(&file) {
-        assert!(!unzipped.outputs.is_empty());
-        is_model(&unzipped.model, &description);
+    if let Some(stripped) = ModelWithoutZipMap::of(&file) {
+        assert!(!stripped.outputs.is_empty());
+        is_model(&stripped.model, &description);
     }
 });
 

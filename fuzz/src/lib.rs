@@ -9,7 +9,7 @@ use model_sidecar::clock::{SystemClock, Thaws, Timestamp};
 use model_sidecar::engine::{Cancel, EngineError, Session};
 use model_sidecar::ids::{Digest, ModelName, VersionName};
 use model_sidecar::models::{Loaded, Models};
-use model_sidecar::scheduler::Limits;
+use model_sidecar::scheduler::ExecutorLimits;
 use model_sidecar::server::{self, Listeners, ServerContext};
 use model_sidecar::status::Status;
 use model_sidecar::tensor::{Datatype, Kind, Port, Signature, Value};
@@ -131,7 +131,7 @@ impl Server {
         let context = ServerContext::new(
             Arc::new(models),
             Arc::new(status),
-            Limits::default(),
+            ExecutorLimits::default(),
             Arc::new(SystemClock),
             Thaws::default(),
             None,

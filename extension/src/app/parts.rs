@@ -18,7 +18,7 @@ use crate::ids::ByName;
 use crate::models::Models;
 use crate::reload::{EngineSlot, Loads, Memory, Reloader, Shared};
 use crate::request_memory::Account;
-use crate::scheduler::Limits;
+use crate::scheduler::ExecutorLimits;
 use crate::server::{self, Listeners, ServerContext, ServerHandle};
 use crate::source::{LocalFolder, ModelFolder, S3Folder};
 use crate::status::Status;
@@ -74,7 +74,7 @@ pub(super) fn server(
     let context = ServerContext::new(
         Arc::clone(&common.models),
         Arc::clone(&common.status),
-        Limits::of(config),
+        ExecutorLimits::of(config),
         Arc::clone(&common.clock),
         common.thaws.clone(),
         config.max_staleness,

@@ -1,16 +1,16 @@
 //! The memory arena that all sessions share, and its limit.
 //!
-//! A run takes memory for its tensors from an arena of ONNX Runtime. By default each session has one without a limit. But
-//! the values of a request may set sizes, as a shape does that an operator like `ConstantOfShape`, `Expand`, `Range` or
-//! `Tile` is given: then a request of 80 bytes takes gigabytes, and the environment is killed. With a limit such a run
-//! ends with an error, and so do runs in parallel with it that find no memory.
+//! ONNX Runtime allocates the tensors of a run from an arena. By default each session has an arena of its own without a
+//! limit. But the values of a request may set sizes, such as a shape that is passed to `ConstantOfShape`, `Expand`,
+//! `Range` or `Tile`: a request of 80 bytes can allocate gigabytes, and the environment is killed. With a limit such a
+//! run ends with an error, as do concurrent runs that find no memory.
 //!
-//! ONNX Runtime has a limit only for an arena that is the environment's. It costs nothing measurable: the sessions take
-//! from it as they take from their own. Weights are in it as well, outside of its regions, and are given back when their
-//! session ends.
+//! ONNX Runtime supports a limit only for an arena of the environment. Its cost is not measurable: sessions allocate
+//! from it as from their own arenas. Weights are in the shared arena as well, outside of its regions, and are released
+//! when their session ends.
 #![expect(
     unsafe_code,
-    reason = "the bindings have no way to this; each block says why it is sound"
+    reason = "the bindings do not expose this call; each block says why it is sound"
 )]
 
 use std::ffi::{CStr, c_char};
@@ -21,16 +21,17 @@ use ort::environment::Environment;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::sys;
 
-/// The arena grows by regions, each twice as large as the one before, up to this part of its limit: beyond, a region is
-/// as large as it must be. So what is reserved in vain is a small part of the limit.
-const LARGEST_REGION: u64 = 16;
-/// The least that the largest region is.
+/// Divisor of the limit that gives the size of the largest region. The arena grows by regions, each twice as large as
+/// the previous; beyond this size a region is as large as needed. So unused reserved memory is a small part of the
+/// limit.
+const REGION_DIVISOR: u64 = 16;
+/// Minimum size of the largest region, in bytes.
 const MIN_REGION: u64 = 1024 * 1024;
 
-/// Gives the environment an arena, from which the sessions that ask for it take up to `limit` bytes together.
+/// Registers an arena with the environment, from which participating sessions allocate up to `limit` bytes together.
 pub(super) fn register(environment: &Environment, limit: u64) -> ort::Result<()> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let region = (limit as u64 / LARGEST_REGION).max(MIN_REGION);
+    let region = (limit as u64 / REGION_DIVISOR).max(MIN_REGION);
     let settings: [(&CStr, usize); 2] = [
         (c"max_mem", limit),
         (
@@ -46,9 +47,9 @@ pub(super) fn register(environment: &Environment, limit: u64) -> ort::Result<()>
         AllocatorType::Arena,
         MemoryType::Default,
     )?;
-    let settings = Settings::new(&keys, &values)?;
-    // SAFETY: the environment, the description of the memory and the settings are whole and outlive the call, which keeps
-    // none of them. The environment has locks of its own for what it changes in it.
+    let settings = ArenaSettings::new(&keys, &values)?;
+    // SAFETY: the environment, the memory description and the settings are valid and outlive the call, which keeps none
+    // of them. The environment locks its own state while it changes.
     unsafe {
         let status = (ort::api().CreateAndRegisterAllocator)(
             environment.ptr().cast_mut(),
@@ -59,14 +60,14 @@ pub(super) fn register(environment: &Environment, limit: u64) -> ort::Result<()>
     }
 }
 
-/// The settings of an arena.
-struct Settings(*mut sys::OrtArenaCfg);
+/// Settings of an arena.
+struct ArenaSettings(*mut sys::OrtArenaCfg);
 
-impl Settings {
+impl ArenaSettings {
     fn new(keys: &[*const c_char; 2], values: &[usize; 2]) -> ort::Result<Self> {
         let mut settings = ptr::null_mut();
-        // SAFETY: there are as many keys, which are C strings, and values as is said; the call writes the address of new
-        // settings, which are the caller's.
+        // SAFETY: both arrays have the given number of elements, the keys are C strings, and the call writes the
+        // address of new settings, which the caller owns.
         unsafe {
             let status = (ort::api().CreateArenaCfgV2)(
                 keys.as_ptr(),
@@ -80,9 +81,9 @@ impl Settings {
     }
 }
 
-impl Drop for Settings {
+impl Drop for ArenaSettings {
     fn drop(&mut self) {
-        // SAFETY: the settings are this value's alone, and this is the last use of them.
+        // SAFETY: this value alone owns the settings, and this is their last use.
         unsafe { (ort::api().ReleaseArenaCfg)(self.0) };
     }
 }

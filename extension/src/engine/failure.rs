@@ -1,14 +1,15 @@
-//! Classification of ONNX Runtime's failures by cause.
+//! Classification of ONNX Runtime's load failures by cause.
 //!
-//! A load can fail although the model is good: a file is gone or cannot be read, or memory cannot be allocated. ONNX
-//! Runtime has no code of its own for most of these, so its messages are read. They were collected from ONNX Runtime
-//! 1.28 with files removed, shortened and replaced by folders, at a limit of open files, and at a limit of memory.
+//! A load can fail although the model is good: a file is missing or cannot be read, or memory cannot be allocated. ONNX
+//! Runtime has no distinct code for most of these failures, so its messages are matched. They were collected from ONNX
+//! Runtime 1.28 with files removed, truncated and replaced by directories, at a limit of open files, and at a limit of
+//! memory.
 
 use ort::error::ErrorCode;
 
 use super::{EngineError, OutOfMemory};
 
-/// Errors of the file system as the C library words them.
+/// File system errors, as the C library words them.
 const SYSTEM_ERRORS: &[&str] = &[
     "Input/output error",
     "Stale file handle",
@@ -23,7 +24,7 @@ const SYSTEM_ERRORS: &[&str] = &[
     "Device or resource busy",
     "Interrupted system call",
 ];
-/// A file that is not there, or is not a file.
+/// Messages for a path that does not exist or is not a file.
 const MISSING: &[&str] = &[
     "File doesn't exist",
     "does not exist",
@@ -31,19 +32,20 @@ const MISSING: &[&str] = &[
     "Not a directory",
     "Is a directory",
 ];
-/// Reads that failed for a reason that ONNX Runtime does not pass on.
+/// Messages for failed reads whose cause ONNX Runtime does not report.
 const READS: &[&str] = &[
     "filesystem error:",
     "Invalid fd was supplied",
     "bytes were able to be read",
     "can not be read in full",
 ];
-/// Text before the number of a system error.
+/// Prefixes of a system error number.
 const NUMBERED: &[&str] = &["system error number ", "SystemError : "];
 const ENOENT: u32 = 2;
 const ENOMEM: u32 = 12;
 
-/// The error of a load that failed with this code and message, where all models may take `limit` bytes together.
+/// Returns the error of a load that failed with this code and message. `limit` is the memory limit of all models
+/// together, in bytes.
 pub(super) fn of_load(code: ErrorCode, message: String, limit: Option<u64>) -> EngineError {
     let number = system_error(&message);
     if let Some(memory) = OutOfMemory::of(&message, limit) {
@@ -73,7 +75,7 @@ fn contains(message: &str, words: &[&str]) -> bool {
     words.iter().any(|word| message.contains(word))
 }
 
-/// The number of the system error that a message names.
+/// Returns the system error number in a message.
 fn system_error(message: &str) -> Option<u32> {
     NUMBERED.iter().find_map(|before| {
         let (_, rest) = message.split_once(before)?;
@@ -87,115 +89,115 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq)]
-    enum Kind {
+    enum Cause {
         Model,
         Missing,
         File,
         Memory,
     }
 
-    fn kind(code: ErrorCode, message: &str) -> Kind {
+    fn kind(code: ErrorCode, message: &str) -> Cause {
         match of_load(code, message.to_owned(), None) {
-            EngineError::Load(_) => Kind::Model,
+            EngineError::Load(_) => Cause::Model,
             EngineError::File {
                 is_missing: true, ..
-            } => Kind::Missing,
-            EngineError::File { .. } => Kind::File,
-            EngineError::Memory(_) => Kind::Memory,
+            } => Cause::Missing,
+            EngineError::File { .. } => Cause::File,
+            EngineError::Memory(_) => Cause::Memory,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn what_onnx_runtime_says_is_told_apart() {
+    fn messages_of_onnx_runtime_are_classified() {
         let fail = ErrorCode::GenericFailure;
         for (code, message, expected) in [
             (
                 ErrorCode::NoSuchFile,
                 "Load model from m failed:Load model m failed. File doesn't exist",
-                Kind::Missing,
+                Cause::Missing,
             ),
             (
                 fail,
                 "External data path validation failed for initializer: a. Error: tensorprotoutils.cc:453 \
                  ValidateExternalDataPathFromDir External data path does not exist: \"/tmp/one.bin\"",
-                Kind::Missing,
+                Cause::Missing,
             ),
             (
                 fail,
                 "Load model from m failed:system error number 2",
-                Kind::Missing,
+                Cause::Missing,
             ),
             (
                 fail,
                 "Load model from m failed:system error number 24",
-                Kind::File,
+                Cause::File,
             ),
             (
                 fail,
                 "graph.cc:1344 Graph status.IsOK() was false. SystemError : 24",
-                Kind::File,
+                Cause::File,
             ),
             (
                 fail,
                 "Load model from m failed:system error number 116",
-                Kind::File,
+                Cause::File,
             ),
             (
                 fail,
                 "mmap file \"one.bin\" failed: Input/output error",
-                Kind::File,
+                Cause::File,
             ),
             (
                 ErrorCode::InvalidArgument,
                 "Invalid fd was supplied: -1",
-                Kind::File,
+                Cause::File,
             ),
             (
                 fail,
                 "Load model from m failed. Only 0/4096 bytes were able to be read.",
-                Kind::File,
+                Cause::File,
             ),
             (
                 fail,
                 "External initializer: b offset: 4096 size to read: 16 given file_length: 4 are out of bounds or can \
                  not be read in full.",
-                Kind::File,
+                Cause::File,
             ),
             (
                 fail,
                 "Load model from m failed:std::bad_alloc",
-                Kind::Memory,
+                Cause::Memory,
             ),
             (
                 fail,
                 "Exception during initialization: std::bad_alloc",
-                Kind::Memory,
+                Cause::Memory,
             ),
             (
                 fail,
                 "bfc_arena.cc:358 Failed to allocate memory for requested buffer of size 409600000",
-                Kind::Memory,
+                Cause::Memory,
             ),
             (
                 fail,
                 "open file \"one.bin\" failed: Cannot allocate memory",
-                Kind::Memory,
+                Cause::Memory,
             ),
             (
                 fail,
                 "Load model from m failed:system error number 12",
-                Kind::Memory,
+                Cause::Memory,
             ),
             (
                 ErrorCode::InvalidProtobuf,
                 "Load model from m failed:Protobuf parsing failed.",
-                Kind::Model,
+                Cause::Model,
             ),
             (
                 fail,
                 "Load model from m failed:Fatal error: com.example:Nothing(-1) is not a registered function/op",
-                Kind::Model,
+                Cause::Model,
             ),
         ] {
             assert_eq!(kind(code, message), expected, "{message}");

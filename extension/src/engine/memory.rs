@@ -1,6 +1,6 @@
-//! Failures for lack of memory, told from others by what ONNX Runtime says.
+//! Out-of-memory failures, recognized by ONNX Runtime's messages.
 
-/// Memory that ONNX Runtime asked for in vain.
+/// A failed memory allocation of ONNX Runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not enough memory for the model: {}{}",
@@ -8,9 +8,9 @@
     all(*.limit)
 )]
 pub struct OutOfMemory {
-    /// Bytes of the tensor for which there was no memory, where ONNX Runtime says it.
+    /// Size of the tensor in bytes, if ONNX Runtime reports it.
     pub requested: Option<u64>,
-    /// Bytes that all models may take together, where there is a limit.
+    /// Memory limit of all models and runs together, in bytes, if there is one.
     pub limit: Option<u64>,
 }
 
@@ -27,30 +27,30 @@ fn all(bytes: Option<u64>) -> String {
     })
 }
 
-/// The beginnings of ONNX Runtime's words for a tensor without memory, before the number of its bytes.
+/// Prefixes of the requested number of bytes in ONNX Runtime's messages.
 const REQUESTED: [&str; 2] = [
     "is smaller than requested bytes of ",
     "Failed to allocate memory for requested buffer of size ",
 ];
-/// Its words for a failed allocation of which it does not say the size.
+/// Messages of a failed allocation without a size.
 const FAILED: [&str; 2] = ["std::bad_alloc", "bad allocation"];
 
 impl OutOfMemory {
-    /// The failure that ONNX Runtime describes in these words, if it is one for lack of memory.
-    pub(super) fn of(words: &str, limit: Option<u64>) -> Option<Self> {
+    /// Parses ONNX Runtime's message; `None` if it does not report a failed allocation.
+    pub(super) fn of(message: &str, limit: Option<u64>) -> Option<Self> {
         let number = |before: &str| {
-            let (_, after) = words.split_once(before)?;
+            let (_, after) = message.split_once(before)?;
             let end = after.find(|c: char| !c.is_ascii_digit());
             after[..end.unwrap_or(after.len())].parse::<u64>().ok()
         };
         let requested = REQUESTED.into_iter().find_map(number);
-        let is_memory = requested.is_some() || FAILED.iter().any(|failed| words.contains(failed));
+        let is_memory = requested.is_some() || FAILED.iter().any(|failed| message.contains(failed));
         is_memory.then_some(Self { requested, limit })
     }
 
-    /// Returns true if there is no memory for it even with nothing else in it.
+    /// Returns `true` if the tensor alone exceeds the limit, so that a retry cannot succeed.
     #[must_use]
-    pub fn is_for_good(&self) -> bool {
+    pub fn exceeds_limit(&self) -> bool {
         matches!((self.requested, self.limit), (Some(requested), Some(limit)) if requested > limit)
     }
 }
@@ -60,9 +60,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lack_of_memory_is_told_from_other_failures_with_its_numbers() {
+    fn failed_allocations_are_recognized_with_their_sizes() {
         let limit = Some(1500);
-        for (words, requested, is_for_good) in [
+        for (message, requested, exceeds_limit) in [
             (
                 "Non-zero status code returned while running ConstantOfShape node. Name:'' Status Message: bfc_arena.cc:359 \
                  void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*) Available memory of \
@@ -77,9 +77,9 @@ mod tests {
             ),
             ("Non-zero status code: std::bad_alloc", None, false),
         ] {
-            let memory = OutOfMemory::of(words, limit).unwrap();
-            assert_eq!(memory, OutOfMemory { requested, limit }, "{words}");
-            assert_eq!(memory.is_for_good(), is_for_good, "{words}");
+            let memory = OutOfMemory::of(message, limit).unwrap();
+            assert_eq!(memory, OutOfMemory { requested, limit }, "{message}");
+            assert_eq!(memory.exceeds_limit(), exceeds_limit, "{message}");
         }
         for other in [
             "indices element out of data bounds, idx=7 must be",

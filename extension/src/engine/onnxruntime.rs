@@ -1,13 +1,12 @@
 //! ONNX Runtime through `ort`.
 //!
-//! One environment with one global thread pool for all sessions, without spinning, since on a fraction of a
-//! CPU that burns the caller's money. Panics inside the bindings become errors. Input buffers are handed over
-//! without a copy.
+//! One environment with one global thread pool serves all sessions. The pool does not spin, since spinning wastes
+//! billed time on a fraction of a CPU. Panics inside the bindings become errors. Input buffers are passed without a
+//! copy.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -17,36 +16,38 @@ use ort::session::SessionInputValue;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::DynValue;
 
+use super::bindings::{catch_panic, log, message};
 use super::session::OnnxSession;
 use super::{Engine, EngineError, Session, arena, failure, weight_loader};
 use crate::onnx::{
-    self, AtLoad, Description, Format, Skeleton, Unzipped, ZipMapOutput, empty_sequence,
+    self, AtLoad, Description, Format, ModelWithoutZipMap, Skeleton, ZipMapOutput, empty_sequence,
 };
 use crate::tensor::Datatype;
 
-/// With fewer bytes of weights, a model loads as fast as a whole, and what is held twice is little.
-const WORTH_IT: u64 = 4 * 1024 * 1024;
+/// Minimum size of a model's weights, in bytes, for the weight loader. Below it the ordinary load is as fast, and
+/// little memory is held twice.
+const MIN_WEIGHT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The one ONNX Runtime of this process.
+/// The ONNX Runtime of this process.
 pub struct OnnxRuntime {
     environment: Environment,
-    /// The limit of the arena that sessions share, where they do.
+    /// Limit of the shared arena in bytes, if there is one.
     arena: Option<u64>,
     custom_ops: OnceLock<Vec<PathBuf>>,
 }
 
 impl OnnxRuntime {
-    /// Opens the library at `path`, and starts a pool in which a run uses up to `threads` threads. At most once
-    /// in a process. Runs and weights take up to `memory` bytes together, where that is given. Takes 15 to 40 ms: call it on
-    /// a thread, in parallel with the fetch.
+    /// Opens the library at `path` and starts a pool in which a run uses up to `threads` threads. Must be called at
+    /// most once in a process. `memory` limits the bytes of all runs and weights together. Takes 15 to 40 ms: call it
+    /// on a separate thread, in parallel with the fetch.
     pub fn open(path: &Path, threads: usize, memory: Option<u64>) -> Result<Self, EngineError> {
         let failed = |reason: String| EngineError::Library {
             path: path.to_owned(),
             reason,
         };
-        // Once a library is open, the bindings take any path for it.
+        // Once a library is open, the bindings ignore the path.
         if !path.is_file() {
-            return Err(failed("there is no such file".to_owned()));
+            return Err(failed("no such file".to_owned()));
         }
         let open = || {
             let library = ort::init_from(path).map_err(|error| failed(error.to_string()))?;
@@ -76,11 +77,11 @@ impl OnnxRuntime {
                 custom_ops: OnceLock::new(),
             })
         };
-        guarded(open).unwrap_or_else(|panic| Err(failed(panic)))
+        catch_panic(open).unwrap_or_else(|panic| Err(failed(panic)))
     }
 
-    /// Has models find the operators of these libraries, too. Each is loaded once here, so that one that cannot be is an
-    /// error now and not at the first model. Once they are taken, another call changes nothing.
+    /// Registers libraries of custom operators for all models. Each is loaded once here, so that a broken library is an
+    /// error at startup and not at the first load. Further calls change nothing.
     pub fn use_custom_ops(&self, libraries: &[PathBuf]) -> Result<(), EngineError> {
         for path in libraries {
             let failed = |reason: String| EngineError::CustomOps {
@@ -92,9 +93,9 @@ impl OnnxRuntime {
                 builder.with_operator_library(path)?;
                 Ok(())
             };
-            match guarded(register) {
+            match catch_panic(register) {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(failed(text::<()>(&error))),
+                Ok(Err(error)) => return Err(failed(message::<()>(&error))),
                 Err(panic) => return Err(failed(panic)),
             }
         }
@@ -110,29 +111,29 @@ impl OnnxRuntime {
         &self,
         session: ort::session::Session,
         has_fixed_work: bool,
-        stand_ins: BTreeMap<String, ZipMapOutput>,
+        zipmap_outputs: BTreeMap<String, ZipMapOutput>,
     ) -> OnnxSession {
         let empty_sequence = |datatype| self.empty_sequence(datatype).ok();
         OnnxSession::new(
             session,
             has_fixed_work,
-            stand_ins,
+            zipmap_outputs,
             self.arena,
             empty_sequence,
         )
     }
 
-    /// An empty sequence of tensors of this type.
+    /// Returns an empty sequence of tensors of this type.
     fn empty_sequence(&self, datatype: Datatype) -> ort::Result<DynValue> {
         let mut builder = ort::session::Session::builder(&self.environment)?;
         let mut session = builder.commit_from_memory(&empty_sequence(datatype))?;
         let inputs: [SessionInputValue<'_>; 0] = [];
         let mut outputs = session.run(inputs)?.into_iter();
         let sequence = outputs.next().map(|(_, sequence)| sequence);
-        sequence.ok_or_else(|| ort::Error::new("there is no sequence"))
+        sequence.ok_or_else(|| ort::Error::new("ONNX Runtime returned no sequence"))
     }
 
-    /// Sets what the file itself asks for.
+    /// Returns a session builder with the settings that the file asks for.
     fn builder_for(&self, description: Option<&Description>) -> ort::Result<SessionBuilder> {
         let mut builder = ort::session::Session::builder(&self.environment)?;
         if self.arena.is_some() {
@@ -145,7 +146,7 @@ impl OnnxRuntime {
             return Ok(builder);
         };
         let (format, at_load) = (description.format, description.at_load());
-        // Told nothing, ONNX Runtime goes by the ending of the name, and in the cache a name is a digest.
+        // Without this entry ONNX Runtime goes by the file extension, and a cached file is named by its digest.
         let format = match format {
             Format::Onnx => "ONNX",
             Format::Ort => "ORT",
@@ -169,31 +170,34 @@ impl Engine for OnnxRuntime {
     ) -> Result<Box<dyn Session>, EngineError> {
         let load = || {
             let read = || Description::read(&File::open(file).ok()?).ok();
-            // What cannot be read so is left to ONNX Runtime: it says why, or it can.
+            // ONNX Runtime loads or reports files that cannot be parsed here.
             let description = description.cloned().or_else(read);
             let mut builder = self.builder_for(description.as_ref())?;
             let has_fixed_work = description.as_ref().is_some_and(|it| it.has_fixed_work);
-            let plain = description
-                .filter(is_plain)
+            let single_file = description
+                .filter(is_single_onnx_file)
                 .and_then(|_| File::open(file).ok());
-            if let Some((session, zipped)) = plain
+            if let Some((session, zipmap_outputs)) = single_file
                 .as_ref()
-                .and_then(|file| without_zip_maps(&mut builder, file))
+                .and_then(|file| load_without_zipmap(&mut builder, file))
             {
-                return Ok::<_, ort::Error>(self.session(session, has_fixed_work, zipped));
+                return Ok::<_, ort::Error>(self.session(session, has_fixed_work, zipmap_outputs));
             }
-            let beside = plain.and_then(|file| beside_its_weights(&mut builder, &file));
-            let session = match beside {
+            let session_with_weights =
+                single_file.and_then(|file| load_with_weight_loader(&mut builder, &file));
+            let session = match session_with_weights {
                 Some(session) => session,
                 None => builder.commit_from_file(file)?,
             };
             Ok(self.session(session, has_fixed_work, BTreeMap::new()))
         };
-        match guarded(load) {
+        match catch_panic(load) {
             Ok(Ok(session)) => Ok(Box::new(session)),
             Ok(Err(error)) => Err(
-                match failure::of_load(error.code(), text(&error), self.arena) {
-                    EngineError::Load(reason) => EngineError::Load(explained(file, &reason)),
+                match failure::of_load(error.code(), message(&error), self.arena) {
+                    EngineError::Load(reason) => {
+                        EngineError::Load(load_error_reason(file, &reason))
+                    }
                     other => other,
                 },
             ),
@@ -202,82 +206,56 @@ impl Engine for OnnxRuntime {
     }
 }
 
-/// Why a file could not be loaded: what it is instead of a model, where that is known, or else ONNX Runtime's words, in
-/// which no path is named.
-fn explained(file: &Path, said: &str) -> String {
+/// Returns the reason of a failed load: the actual format of the file if it is recognized, or else ONNX Runtime's
+/// message without the path.
+fn load_error_reason(file: &Path, message_text: &str) -> String {
     let mut beginning = [0; 32];
     let read = File::open(file).and_then(|mut file| file.read(&mut beginning));
     let beginning = &beginning[..read.unwrap_or_default()];
-    if let Some(foreign) = onnx::foreign(beginning) {
-        return foreign.to_owned();
+    if let Some(format) = onnx::other_format(beginning) {
+        return format.to_owned();
     }
-    let said = said.replace(&*file.to_string_lossy(), "the model's file");
+    let message_text = message_text.replace(&*file.to_string_lossy(), "the model's file");
     match file.parent() {
-        Some(folder) => said.replace(&format!("{}/", folder.display()), ""),
-        None => said,
+        Some(folder) => message_text.replace(&format!("{}/", folder.display()), ""),
+        None => message_text,
     }
 }
 
-/// Whether a model is all in one file of ONNX's format, and is to be optimised.
-fn is_plain(description: &Description) -> bool {
+/// Returns `true` if the model is a single file in ONNX format that is optimised at load.
+fn is_single_onnx_file(description: &Description) -> bool {
     description.format == Format::Onnx
         && description.external.is_empty()
         && description.at_load() == AtLoad::Optimise
 }
 
-/// Loads a model that holds its weights without reading it as one message. Where that is not possible, for whatever
-/// reason, it is for the ordinary load to say what is the matter, if anything is.
-fn beside_its_weights(builder: &mut SessionBuilder, file: &File) -> Option<ort::session::Session> {
-    loaded(weight_loader::load(
+/// Loads a model with the weight loader. On failure returns `None`, and the ordinary load reports the error if there is
+/// one.
+fn load_with_weight_loader(
+    builder: &mut SessionBuilder,
+    file: &File,
+) -> Option<ort::session::Session> {
+    session_or_log(weight_loader::load(
         builder,
-        Skeleton::of(file, WORTH_IT)?,
+        Skeleton::of(file, MIN_WEIGHT_BYTES)?,
         file,
     )?)
 }
 
-/// Loads a model that ends in sequences of maps without them, and says what its outputs are. Where that is not possible,
+/// Loads a model without its `ZipMap` nodes and returns the maps that its outputs represent. On failure returns `None`,
 /// as above.
-fn without_zip_maps(
+fn load_without_zipmap(
     builder: &mut SessionBuilder,
     file: &File,
 ) -> Option<(ort::session::Session, BTreeMap<String, ZipMapOutput>)> {
-    let Unzipped { model, outputs } = Unzipped::of(file)?;
-    let session = loaded(builder.commit_from_memory(&model))?;
+    let ModelWithoutZipMap { model, outputs } = ModelWithoutZipMap::of(file)?;
+    let session = session_or_log(builder.commit_from_memory(&model))?;
     Some((session, outputs))
 }
 
-fn loaded(session: ort::Result<ort::session::Session>) -> Option<ort::session::Session> {
+fn session_or_log(session: ort::Result<ort::session::Session>) -> Option<ort::session::Session> {
     if let Err(error) = &session {
-        tracing::debug!("the model is loaded as it is: {}", text(error));
+        tracing::debug!("falling back to the ordinary load: {}", message(error));
     }
     session.ok()
-}
-
-pub(super) fn text<R>(error: &ort::Error<R>) -> String {
-    error.message().trim().to_owned()
-}
-
-/// Runs `work`, and turns a panic into its message, which is logged.
-pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text
-            .or(panic.downcast_ref::<&str>().copied())
-            .unwrap_or("a panic without a message");
-        tracing::error!("ONNX Runtime's bindings panicked: {text}");
-        text.to_owned()
-    })
-}
-
-fn log(level: LogLevel, category: &str, _session: &str, location: &str, message: &str) {
-    match level {
-        LogLevel::Verbose => {
-            tracing::trace!(target: "onnxruntime", category, location, "{message}");
-        }
-        LogLevel::Info => tracing::debug!(target: "onnxruntime", category, location, "{message}"),
-        LogLevel::Warning => tracing::warn!(target: "onnxruntime", category, location, "{message}"),
-        LogLevel::Error | LogLevel::Fatal => {
-            tracing::error!(target: "onnxruntime", category, location, "{message}");
-        }
-    }
 }

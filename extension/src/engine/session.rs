@@ -1,11 +1,11 @@
-//! A loaded model, and its runs.
+//! A loaded model and its runs.
 //!
-//! A run goes through the C API, as the bindings let only one at a time have the session. They have to, since they
-//! know any execution provider, and some keep state that runs share. Here there is the CPU's alone, and of a session
-//! ONNX Runtime promises that any number of threads may run it at once. So whoever runs it decides how many do.
+//! Runs use the C API, since the bindings allow one run of a session at a time. The bindings must, because they support
+//! any execution provider, and some providers have state that runs share. This sidecar uses the CPU provider only, and
+//! ONNX Runtime guarantees that any number of threads may run a session concurrently. The caller decides how many do.
 #![expect(
     unsafe_code,
-    reason = "the bindings have no way to runs beside each other; each block says why it is sound"
+    reason = "the bindings do not support concurrent runs; each block says why it is sound"
 )]
 
 use std::collections::BTreeMap;
@@ -21,8 +21,8 @@ use ort::session::RunOptions;
 use ort::sys;
 use ort::value::{DynValue, ValueType};
 
-use super::onnxruntime::{guarded, text};
-use super::values::{self, Input, Raw};
+use super::bindings::{catch_panic, message};
+use super::values::{self, NativeValue, RunInput};
 use super::{Cancel, EngineError, OutOfMemory, Session};
 use crate::onnx::ZipMapOutput;
 use crate::tensor::{Data, Datatype, Kind, Maps, Port, SharedDimensions, Signature, Tensor, Value};
@@ -30,20 +30,20 @@ use crate::tensor::{Data, Datatype, Kind, Maps, Port, SharedDimensions, Signatur
 pub(super) struct OnnxSession {
     signature: Signature,
     shared_dimensions: SharedDimensions,
-    /// The names of the signature's inputs and outputs, in its order, as the C API takes them.
+    /// Names of the signature's inputs and outputs in its order, as the C API takes them.
     inputs: Vec<CString>,
     outputs: Vec<CString>,
-    /// For each input that may be a sequence of tensors an empty one.
+    /// An empty sequence for each input that may be a sequence of tensors.
     empty: Vec<Option<DynValue>>,
     session: ort::session::Session,
-    /// For each output the keys of the maps that it is to be made, where it is a tensor in their place.
-    zipped: Vec<Option<Arc<Data>>>,
-    /// Whether memory is to be given back, which only a run can do, at its end.
-    is_too_large: AtomicBool,
+    /// For each output that represents a `ZipMap`: the keys of its maps.
+    zipmap_keys: Vec<Option<Arc<Data>>>,
+    /// `true` if the next run must release unused memory at its end.
+    releases_memory: AtomicBool,
     has_fixed_work: bool,
-    /// The limit of the arena.
+    /// Limit of the shared arena in bytes.
     arena: Option<u64>,
-    /// Where inputs lie.
+    /// Description of the memory of the inputs.
     memory: MemoryInfo<'static>,
 }
 
@@ -62,7 +62,7 @@ impl Session for OnnxSession {
         outputs: &[String],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Value)>, EngineError> {
-        guarded(|| self.run_unguarded(inputs, outputs, cancel))
+        catch_panic(|| self.try_run(inputs, outputs, cancel))
             .unwrap_or_else(|panic| Err(EngineError::Panicked(panic)))
     }
 
@@ -71,11 +71,11 @@ impl Session for OnnxSession {
     }
 
     fn release_spare_memory(&self) {
-        self.is_too_large.store(true, Ordering::Relaxed);
+        self.releases_memory.store(true, Ordering::Relaxed);
     }
 
     fn shrink(&self) {
-        let done = guarded(|| self.shrink_unguarded());
+        let done = catch_panic(|| self.try_shrink());
         if !matches!(done, Ok(Ok(()))) {
             self.release_spare_memory();
         }
@@ -83,12 +83,13 @@ impl Session for OnnxSession {
 }
 
 impl OnnxSession {
-    /// A session of a model of which that is [known](crate::onnx::Description::has_fixed_work), and what those of its
-    /// outputs are that [stand for others](crate::onnx::Unzipped). Empty sequences of tensors come from `empty_sequence`.
+    /// Creates a session. For `has_fixed_work` see [`Description`](crate::onnx::Description::has_fixed_work);
+    /// `zipmap_outputs` maps the tensors that [replace `ZipMap` outputs](crate::onnx::ModelWithoutZipMap). Empty
+    /// sequences of tensors come from `empty_sequence`.
     pub(super) fn new(
         session: ort::session::Session,
         has_fixed_work: bool,
-        mut stand_ins: BTreeMap<String, ZipMapOutput>,
+        mut zipmap_outputs: BTreeMap<String, ZipMapOutput>,
         arena: Option<u64>,
         empty_sequence: impl Fn(Datatype) -> Option<DynValue>,
     ) -> Self {
@@ -99,7 +100,7 @@ impl OnnxSession {
             };
             outlets.iter().map(port).collect()
         };
-        // An initializer that is an input as well is that input's default.
+        // An initializer that is also an input is the default of that input.
         let with_default = session
             .overridable_initializers()
             .into_iter()
@@ -112,23 +113,23 @@ impl OnnxSession {
         let mut inputs = ports(session.inputs());
         inputs.extend(with_default);
         let mut outputs = ports(session.outputs());
-        // The names came from the library as C strings, so none has a NUL inside.
+        // The library returned the names as C strings, so none contains a NUL.
         let names = |ports: &[Port]| {
             let name = |port: &Port| CString::new(port.name.as_str()).unwrap_or_default();
             ports.iter().map(name).collect()
         };
         let (input_names, output_names) = (names(&inputs), names(&outputs));
-        let zipped = outputs
+        let zipmap_keys = outputs
             .iter_mut()
             .map(|output| {
-                let ZipMapOutput { name, keys } = stand_ins.remove(&output.name)?;
+                let ZipMapOutput { name, keys } = zipmap_outputs.remove(&output.name)?;
                 let (key, value) = (keys.datatype(), Datatype::Fp32);
                 let kind = Kind::Sequence(Box::new(Kind::Map { key, value }));
                 *output = Port { name, kind };
                 Some(Arc::new(keys))
             })
             .collect();
-        let empty = |input: &Port| input.kind.of_tensors().and_then(&empty_sequence);
+        let empty = |input: &Port| input.kind.sequence_datatype().and_then(&empty_sequence);
         let empty = inputs.iter().map(empty).collect();
         Self {
             signature: Signature { inputs, outputs },
@@ -137,32 +138,32 @@ impl OnnxSession {
             outputs: output_names,
             empty,
             session,
-            zipped,
-            is_too_large: AtomicBool::new(false),
+            zipmap_keys,
+            releases_memory: AtomicBool::new(false),
             has_fixed_work,
             arena,
             memory: MemoryInfo::default(),
         }
     }
 
-    fn run_unguarded(
+    fn try_run(
         &self,
         inputs: &[(String, Value)],
         outputs: &[String],
         cancel: &Cancel,
     ) -> Result<Vec<(String, Value)>, EngineError> {
-        let asked = self.asked(outputs)?;
+        let requested = self.requested_outputs(outputs)?;
         let mut names = Vec::with_capacity(inputs.len());
         let mut given = Vec::with_capacity(inputs.len());
         for (name, value) in inputs {
             let refused = |reason: String| EngineError::Input(format!("input {name:?}: {reason}"));
-            let place = place(&self.signature.inputs, name)
-                .ok_or_else(|| refused("the model has none of this name".to_owned()))?;
-            names.push(self.inputs[place].as_ptr());
-            let empty = self.empty[place].as_ref();
+            let index = index_of(&self.signature.inputs, name)
+                .ok_or_else(|| refused("the model has no input of this name".to_owned()))?;
+            names.push(self.inputs[index].as_ptr());
+            let empty = self.empty[index].as_ref();
             given.push(values::to_onnx(value, empty, &self.memory).map_err(refused)?);
         }
-        // The flag that stops a run sticks to its options, so each run has its own.
+        // The flag that stops a run is part of the run options, so each run has options of its own.
         let stop = Arc::new(self.options().map_err(|error| self.run_error(&error))?);
         let armed = cancel.arm(Box::new({
             let stop = Arc::clone(&stop);
@@ -173,27 +174,27 @@ impl OnnxSession {
         if !armed {
             return Err(EngineError::Cancelled);
         }
-        let results = match self.call(&stop, &names, &given, &asked) {
+        let results = match self.call(&stop, &names, &given, &requested) {
             Ok(results) => results,
             Err(_) if cancel.is_cancelled() => return Err(EngineError::Cancelled),
             Err(error) => {
                 let error = self.run_error(&error);
                 if matches!(error, EngineError::Memory(_)) {
-                    // Regions that no run uses may be what others lack.
+                    // Other runs may need the regions that no run uses.
                     self.release_spare_memory();
                 }
                 return Err(error);
             }
         };
-        let around = values::Surroundings::of(&self.session, inputs);
-        asked
+        let context = values::OutputContext::of(&self.session, inputs);
+        requested
             .into_iter()
             .zip(results)
-            .map(|(place, value)| {
-                let name = self.signature.outputs[place].name.clone();
-                match value.read(&around) {
-                    Ok(value) => match &self.zipped[place] {
-                        Some(keys) => Ok((name, zip(keys, value)?)),
+            .map(|(index, value)| {
+                let name = self.signature.outputs[index].name.clone();
+                match value.read(&context) {
+                    Ok(value) => match &self.zipmap_keys[index] {
+                        Some(keys) => Ok((name, apply_zipmap(keys, value)?)),
                         None => Ok((name, value)),
                     },
                     Err(reason) => Err(EngineError::Output { name, reason }),
@@ -202,15 +203,15 @@ impl OnnxSession {
             .collect()
     }
 
-    /// ONNX Runtime says `InvalidArgument` where an input does not fit the graph, and where a node finds out that
-    /// something does not fit; all else is the model's failure, or the memory's.
+    /// Classifies the error of a run. ONNX Runtime reports `InvalidArgument` for inputs that do not fit the graph and
+    /// for values that do not fit a node; other errors are failures of the model or of an allocation.
     fn run_error(&self, error: &ort::Error) -> EngineError {
-        let text = text(error);
+        let text = message(error);
         if let Some(memory) = OutOfMemory::of(&text, self.arena) {
             return memory.into();
         }
         match error.code() {
-            ErrorCode::InvalidArgument if text.contains(IN_A_NODE) => EngineError::Node(text),
+            ErrorCode::InvalidArgument if text.contains(NODE_FAILURE) => EngineError::Node(text),
             ErrorCode::InvalidArgument => EngineError::Input(text),
             _ => EngineError::Run(text),
         }
@@ -218,69 +219,71 @@ impl OnnxSession {
 
     fn options(&self) -> ort::Result<RunOptions> {
         let mut options = RunOptions::new()?;
-        if self.is_too_large.swap(false, Ordering::Relaxed) {
+        if self.releases_memory.swap(false, Ordering::Relaxed) {
             options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
         }
         Ok(options)
     }
 
-    /// Has ONNX Runtime give back what no run uses. It does so at the end of a run alone, also of one that is stopped before
-    /// its first node: such a run computes nothing, and its inputs are as small as the signature allows.
-    fn shrink_unguarded(&self) -> Result<(), String> {
-        let words = |error: ort::Error| error.message().to_owned();
-        let mut options = RunOptions::new().map_err(words)?;
+    /// Makes ONNX Runtime release the memory that no run uses. ONNX Runtime does so only at the end of a run, even of a
+    /// run that is stopped before its first node. Such a run computes nothing, and its inputs are as small as the
+    /// signature allows.
+    fn try_shrink(&self) -> Result<(), String> {
+        let mut options = RunOptions::new().map_err(|error| message(&error))?;
         let shrink = options.set("memory.enable_memory_arena_shrinkage", "cpu:0");
-        shrink.map_err(words)?;
-        options.terminate().map_err(words)?;
+        shrink.map_err(|error| message(&error))?;
+        options.terminate().map_err(|error| message(&error))?;
         let (mut names, mut inputs) = (Vec::new(), Vec::new());
-        for (place, port) in self.signature.inputs.iter().enumerate() {
-            if let Some(input) = values::smallest(&port.kind, self.empty[place].as_ref())? {
-                names.push(self.inputs[place].as_ptr());
+        for (index, port) in self.signature.inputs.iter().enumerate() {
+            if let Some(input) = values::smallest(&port.kind, self.empty[index].as_ref())? {
+                names.push(self.inputs[index].as_ptr());
                 inputs.push(input);
             }
         }
-        // It ends with the error that it was stopped.
+        // The run always ends with the error that it was stopped.
         let _ = self.call(&options, &names, &inputs, &[0]);
         Ok(())
     }
 
-    /// The places of the outputs that are asked for, each once; all when none is named.
-    fn asked(&self, names: &[String]) -> Result<Vec<usize>, EngineError> {
+    /// Returns the indices of the requested outputs, each once; all indices if `names` is empty.
+    fn requested_outputs(&self, names: &[String]) -> Result<Vec<usize>, EngineError> {
         if names.is_empty() {
             return Ok((0..self.outputs.len()).collect());
         }
-        let mut places = Vec::with_capacity(names.len());
+        let mut indices = Vec::with_capacity(names.len());
         for name in names {
-            let place = place(&self.signature.outputs, name).ok_or_else(|| {
-                EngineError::Input(format!("output {name:?}: the model has none of this name"))
+            let index = index_of(&self.signature.outputs, name).ok_or_else(|| {
+                EngineError::Input(format!(
+                    "output {name:?}: the model has no output of this name"
+                ))
             })?;
-            if !places.contains(&place) {
-                places.push(place);
+            if !indices.contains(&index) {
+                indices.push(index);
             }
         }
-        Ok(places)
+        Ok(indices)
     }
 
-    /// Runs the graph, which ONNX Runtime computes whole, and gives the outputs at `asked`.
+    /// Runs the graph and returns the outputs at the indices `requested`. ONNX Runtime computes the whole graph.
     fn call(
         &self,
         options: &RunOptions,
         names: &[*const c_char],
-        inputs: &[Input<'_>],
-        asked: &[usize],
-    ) -> ort::Result<Vec<Raw>> {
-        // Lent, since an output that is an input lies in the input's memory.
-        let inputs: Vec<*const sys::OrtValue> = inputs.iter().map(Input::ptr).collect();
-        let asked: Vec<*const c_char> = asked
+        inputs: &[RunInput<'_>],
+        requested: &[usize],
+    ) -> ort::Result<Vec<NativeValue>> {
+        // Borrowed, since an output that is an input uses the memory of the input.
+        let inputs: Vec<*const sys::OrtValue> = inputs.iter().map(RunInput::ptr).collect();
+        let requested: Vec<*const c_char> = requested
             .iter()
-            .map(|&place| self.outputs[place].as_ptr())
+            .map(|&index| self.outputs[index].as_ptr())
             .collect();
-        let mut results = Results(vec![ptr::null_mut(); asked.len()]);
+        let mut results = RawOutputs(vec![ptr::null_mut(); requested.len()]);
         // SAFETY: the session, the options, the names (C strings of `self`) and the inputs are alive during the call,
-        // and each pointer to several is one to as many as is said. ONNX Runtime takes the session's address as one
-        // that may be written to, keeps its own state under its own locks, and allows any number of threads to run it
-        // at once; it was made with no other execution provider than the CPU's, which has no state that runs share.
-        // Where an output's place holds null, a new value is put there, which is the caller's.
+        // and each array has the given length. ONNX Runtime takes a mutable pointer to the session, guards its own
+        // state with locks, and allows any number of threads to run it concurrently; the session uses the CPU execution
+        // provider only, which has no state that runs share. A null output is replaced by a new value, which the caller
+        // owns.
         let status = unsafe {
             (ort::api().Run)(
                 self.session.ptr().cast_mut(),
@@ -288,18 +291,18 @@ impl OnnxSession {
                 names.as_ptr(),
                 inputs.as_ptr(),
                 inputs.len(),
-                asked.as_ptr(),
-                asked.len(),
+                requested.as_ptr(),
+                requested.len(),
                 results.0.as_mut_ptr(),
             )
         };
-        // SAFETY: the status was just given by ONNX Runtime, and goes nowhere else.
+        // SAFETY: ONNX Runtime just returned the status, and it is used nowhere else.
         unsafe { ort::Error::result_from_status(status) }?;
         results.take()
     }
 }
 
-/// The name of an input that is a tensor, and of each of its dimensions, empty for one without a name.
+/// Returns the name of a tensor input and the names of its dimensions, empty for a dimension without a name.
 pub(super) fn dimension_names(input: &ort::value::Outlet) -> Option<(&str, &[String])> {
     match input.dtype() {
         ValueType::Tensor {
@@ -309,19 +312,19 @@ pub(super) fn dimension_names(input: &ort::value::Outlet) -> Option<(&str, &[Str
     }
 }
 
-/// What `ZipMap` makes of a tensor: for each row a map from these keys to the row's values.
-fn zip(keys: &Arc<Data>, value: Value) -> Result<Value, EngineError> {
-    let refused = |came: String| {
+/// Applies `ZipMap`: one map per row, from the keys to the row's values.
+fn apply_zipmap(keys: &Arc<Data>, value: Value) -> Result<Value, EngineError> {
+    let refused = |found: String| {
         EngineError::Node(format!(
-            "ZipMap has {} classes, and a value for each was to come, and came {came}",
+            "ZipMap expects an FP32 tensor with {} columns, one per class; found {found}",
             keys.len()
         ))
     };
     let Value::Tensor(tensor) = value else {
-        return Err(refused("something else than a tensor".to_owned()));
+        return Err(refused("a value that is not a tensor".to_owned()));
     };
     if tensor.datatype() != Datatype::Fp32 {
-        return Err(refused(format!("{} of them", tensor.datatype())));
+        return Err(refused(format!("elements of type {}", tensor.datatype())));
     }
     let (shape, data) = tensor.into_parts();
     let rows = match shape[..] {
@@ -337,35 +340,34 @@ fn zip(keys: &Arc<Data>, value: Value) -> Result<Value, EngineError> {
         .ok_or_else(|| refused(format!("a tensor of shape {shape:?}")))
 }
 
-fn place(ports: &[Port], name: &str) -> Option<usize> {
+fn index_of(ports: &[Port], name: &str) -> Option<usize> {
     ports.iter().position(|port| port.name == name)
 }
 
-/// Outputs as the C API gives them; null where there is none, or none any more.
-struct Results(Vec<*mut sys::OrtValue>);
+/// Outputs as the C API returns them; null if absent or already taken.
+struct RawOutputs(Vec<*mut sys::OrtValue>);
 
-impl Results {
-    fn take(mut self) -> ort::Result<Vec<Raw>> {
+impl RawOutputs {
+    fn take(mut self) -> ort::Result<Vec<NativeValue>> {
         let take = |address: &mut *mut sys::OrtValue| {
             let value = std::mem::replace(address, ptr::null_mut());
-            let value =
-                NonNull::new(value).ok_or_else(|| ort::Error::new("an output did not come"))?;
-            // SAFETY: the value was just made by a run on the CPU, and nobody else has it. It keeps what its memory came
-            // from alive by itself.
-            Ok(unsafe { Raw::of(value) })
+            let value = NonNull::new(value)
+                .ok_or_else(|| ort::Error::new("ONNX Runtime returned no value for an output"))?;
+            // SAFETY: a run on the CPU just created the value, which has no other owner and keeps its memory alive.
+            Ok(unsafe { NativeValue::of(value) })
         };
         self.0.iter_mut().map(take).collect()
     }
 }
 
-impl Drop for Results {
+impl Drop for RawOutputs {
     fn drop(&mut self) {
         for value in self.0.iter().filter(|value| !value.is_null()) {
-            // SAFETY: nobody has taken it, and this is the last use of it.
+            // SAFETY: the value was not taken, and this is its last use.
             unsafe { (ort::api().ReleaseValue)(*value) };
         }
     }
 }
 
-/// How ONNX Runtime begins what it says of a node that failed, whatever the code is.
-const IN_A_NODE: &str = "Non-zero status code returned while running";
+/// Prefix of ONNX Runtime's message for a failed node, independent of the error code.
+const NODE_FAILURE: &str = "Non-zero status code returned while running";

@@ -1,13 +1,13 @@
-//! The engine on real models, with the real ONNX Runtime that `make onnxruntime` fetches.
+//! Tests of the engine on real models, with the ONNX Runtime that `make onnxruntime` fetches.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-mod beside;
 mod containers;
 mod failures;
 mod memory;
-mod zipped;
+mod weight_loader;
+mod zipmap;
 
 use super::*;
 use crate::tensor::{Data, Datatype, Kind, Tensor};
@@ -16,10 +16,10 @@ fn workspace() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The limit of the tests' arena, which all of them share.
+/// Memory limit of the arena that all tests share, in bytes.
 const MEMORY: u64 = 2 << 30;
 
-/// One for all tests: there can be only one in a process.
+/// Returns the engine of all tests: a process can have only one.
 fn engine() -> &'static OnnxRuntime {
     static ENGINE: OnceLock<OnnxRuntime> = OnceLock::new();
     ENGINE.get_or_init(|| {
@@ -44,7 +44,7 @@ fn run(model: &str, inputs: Vec<(&str, Tensor)>) -> Result<Vec<(String, Value)>,
     load(model).unwrap().run(&inputs, &[], &Cancel::default())
 }
 
-/// Runs an ignored test of this file's modules in a process of its own, at a limit that the shell sets.
+/// Runs an ignored test of this module in a separate process, with a resource limit that the shell sets.
 fn run_limited(limit: &str, test: &str) {
     let output = std::process::Command::new("sh")
         .args(["-c", &format!("{limit} && exec \"$0\" \"$@\"")])
@@ -59,7 +59,7 @@ fn run_limited(limit: &str, test: &str) {
 }
 
 #[test]
-fn every_datatype_goes_in_and_comes_out_as_it_was() {
+fn every_datatype_round_trips() {
     use half::{bf16, f16};
     let cases: Vec<(&str, Data)> = vec![
         ("bool", vec![true, false].into()),
@@ -149,7 +149,7 @@ fn the_default_output_of_scikit_learn_is_labels_and_maps() {
 }
 
 #[test]
-fn a_sequence_of_tensors_comes_out_whole() {
+fn a_sequence_of_tensors_is_returned() {
     let x = Tensor::new(vec![1, 2], vec![1.0_f32, 2.0]).unwrap();
     let minus = Tensor::new(vec![1, 2], vec![-1.0_f32, -2.0]).unwrap();
     let outputs = run("sequence.onnx", vec![("x", x.clone())]).unwrap();
@@ -160,7 +160,7 @@ fn a_sequence_of_tensors_comes_out_whole() {
 }
 
 #[test]
-fn an_output_that_is_an_input_comes_back_as_it_was_given() {
+fn an_output_that_is_an_input_is_returned_unchanged() {
     use crate::onnx::tests::write::{bytes, model, value};
     let port = value("x", 1, &[2, 2]);
     let content = model(&[bytes(2, b"graph"), bytes(11, &port), bytes(12, &port)]);
@@ -174,7 +174,7 @@ fn an_output_that_is_an_input_comes_back_as_it_was_given() {
 }
 
 #[test]
-fn only_the_outputs_that_are_asked_for_come_back() {
+fn only_the_requested_outputs_are_returned() {
     let x = Value::Tensor(Tensor::new(vec![1, 2], vec![1.0_f32, f32::NAN]).unwrap());
     let session = load("two-outputs.onnx").unwrap();
     let outputs = session
@@ -194,7 +194,7 @@ fn only_the_outputs_that_are_asked_for_come_back() {
 }
 
 #[test]
-fn outputs_come_in_the_order_in_which_they_are_asked_for_and_each_once() {
+fn outputs_are_returned_in_the_requested_order_each_once() {
     let x = || {
         let x = Tensor::new(vec![1, 2], vec![1.0_f32, 2.0]).unwrap();
         vec![("x".to_owned(), Value::Tensor(x))]
@@ -223,7 +223,7 @@ fn outputs_come_in_the_order_in_which_they_are_asked_for_and_each_once() {
 }
 
 #[test]
-fn an_input_that_the_model_has_not_is_named() {
+fn an_unknown_input_is_named() {
     let x = Tensor::new(vec![1, 2], vec![1.0_f32, 2.0]).unwrap();
     let error = run("two-outputs.onnx", vec![("x", x.clone()), ("z", x)]).unwrap_err();
     assert!(
@@ -232,9 +232,9 @@ fn an_input_that_the_model_has_not_is_named() {
     );
 }
 
-/// A run that waits for another one to begin can only end where runs go on beside each other.
+/// The short runs can end only if runs of one session are concurrent, since the long run does not end.
 #[test]
-fn runs_of_one_session_go_on_beside_each_other() {
+fn runs_of_one_session_are_concurrent() {
     let session: Arc<dyn Session> = load("slow.onnx").unwrap().into();
     let trips = |count: i64| {
         vec![(
@@ -247,7 +247,7 @@ fn runs_of_one_session_go_on_beside_each_other() {
         let (session, cancel) = (Arc::clone(&session), Arc::clone(&long));
         std::thread::spawn(move || session.run(&trips(1_000_000_000), &[], &cancel))
     };
-    // Whichever of the two begins first, the short ones end while the long one has no end.
+    // The short runs end while the long run does not, whichever begins first.
     for _ in 0..3 {
         let outputs = session.run(&trips(1), &[], &Cancel::default()).unwrap();
         assert_eq!(
@@ -270,7 +270,7 @@ fn a_session_knows_whether_its_work_is_fixed() {
 }
 
 #[test]
-fn an_optional_output_that_is_empty_is_an_error_and_the_session_lives_on() {
+fn an_empty_optional_output_is_an_error_and_the_session_remains_usable() {
     let session = load("optional-empty.onnx").unwrap();
     for _ in 0..2 {
         let x = Value::Tensor(Tensor::new(vec![1, 1], vec![1.0_f32]).unwrap());
@@ -279,13 +279,13 @@ fn an_optional_output_that_is_empty_is_an_error_and_the_session_lives_on() {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "output \"nothing\" cannot be read: it is an optional value that is empty, which has no form here"
+            "cannot read output \"nothing\": it is an empty optional value, which is not supported"
         );
     }
 }
 
 #[test]
-fn what_does_not_fit_the_graph_is_the_callers_mistake() {
+fn inputs_that_do_not_fit_the_graph_are_input_errors() {
     let wrong_width = Tensor::new(vec![1, 12], vec![0.0_f32; 12]).unwrap();
     let error = run("wine-v1.onnx", vec![("X", wrong_width)]).unwrap_err();
     assert!(
@@ -295,7 +295,7 @@ fn what_does_not_fit_the_graph_is_the_callers_mistake() {
 }
 
 #[test]
-fn files_that_are_no_models_are_refused_with_a_reason() {
+fn files_that_are_not_models_are_rejected_with_a_reason() {
     for file in ["garbage.onnx", "truncated.onnx"] {
         let error = load(file).err().unwrap();
         assert!(
@@ -306,7 +306,7 @@ fn files_that_are_no_models_are_refused_with_a_reason() {
 }
 
 #[test]
-fn a_run_is_stopped_from_outside_and_the_next_one_is_not() {
+fn a_cancelled_run_stops_and_the_next_run_does_not() {
     let session: Arc<dyn Session> = load("slow.onnx").unwrap().into();
     let trips = |count: i64| {
         vec![(
@@ -319,7 +319,7 @@ fn a_run_is_stopped_from_outside_and_the_next_one_is_not() {
         let (session, cancel) = (Arc::clone(&session), Arc::clone(&cancel));
         std::thread::spawn(move || session.run(&trips(1_000_000_000), &[], &cancel))
     };
-    // Before or after the run has begun: both must stop it.
+    // The cancellation must stop the run before and after its begin.
     std::thread::yield_now();
     cancel.cancel();
     assert!(matches!(
@@ -359,7 +359,7 @@ fn several_threads_use_one_session() {
 }
 
 #[test]
-fn a_model_is_known_by_its_content_whatever_its_name() {
+fn the_format_of_a_model_is_detected_by_its_content() {
     let folder = tempfile::tempdir().unwrap();
     let models = workspace().join("tests/models");
     let cases = [
@@ -376,7 +376,7 @@ fn a_model_is_known_by_its_content_whatever_its_name() {
 }
 
 #[test]
-fn an_optimised_graph_gives_the_same() {
+fn an_optimised_graph_returns_the_same_outputs() {
     let folder = tempfile::tempdir().unwrap();
     let given = workspace().join("tests/models/fixed-batch.onnx");
     let optimised = folder.path().join("model.onnx");
@@ -399,7 +399,7 @@ fn an_optimised_graph_gives_the_same() {
 fn a_byte_that_is_neither_0_nor_1_in_a_boolean_tensor_is_true() {
     use crate::onnx::tests::write::{bytes, model, node, raw, value};
     const BOOL: u64 = 9;
-    // Few are copied out, many are shared.
+    // The small tensor is copied, the large one shared.
     for count in [3, 8192] {
         let elements: Vec<u8> = [0, 1, 2, 255].into_iter().cycle().take(count).collect();
         let content = model(&[
@@ -418,7 +418,7 @@ fn a_byte_that_is_neither_0_nor_1_in_a_boolean_tensor_is_true() {
     }
 }
 
-/// What declares an input or output of FP32 with a named dimension and one of this size.
+/// Declares an FP32 input or output with a named dimension and a dimension of this size.
 fn named(name: &str, dimension: &str, size: u64) -> Vec<u8> {
     use crate::onnx::tests::write::{bytes, join, number};
     let dimensions = [bytes(2, dimension.as_bytes()), number(1, size)];
@@ -428,9 +428,9 @@ fn named(name: &str, dimension: &str, size: u64) -> Vec<u8> {
 }
 
 #[test]
-fn the_dimensions_that_inputs_share_are_known_however_the_model_is_loaded() {
+fn shared_dimensions_are_known_however_the_model_is_loaded() {
     use crate::onnx::tests::write::{bytes, model, node, raw};
-    // Of this many the weights are loaded apart from the model.
+    // The larger width makes the weights large enough for the weight loader.
     for width in [2_u64, 2048] {
         let length = usize::try_from(width * width).unwrap();
         let shape = [usize::try_from(width).unwrap(); 2];
@@ -445,9 +445,9 @@ fn the_dimensions_that_inputs_share_are_known_however_the_model_is_loaded() {
         ]);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
-        let before = weight_loader::loaded();
+        let before = super::weight_loader::loaded();
         let session = engine().load(file.path(), None).unwrap();
-        assert_eq!(weight_loader::loaded() > before, width > 2);
+        assert_eq!(super::weight_loader::loaded() > before, width > 2);
         let given = |rows: [usize; 2]| {
             let tensor = |rows: usize| {
                 let shape = vec![rows, usize::try_from(width).unwrap()];

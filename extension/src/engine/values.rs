@@ -1,11 +1,11 @@
-//! Between our values and ONNX Runtime's, without a copy of elements either way.
+//! Conversion between [`Value`]s and ONNX Runtime's values, without a copy of elements in either direction.
 #![expect(
     unsafe_code,
-    reason = "what ONNX Runtime gives is read where it lies; each block says why that is sound"
+    reason = "outputs are read in ONNX Runtime's memory; each block says why that is sound"
 )]
 
 mod containers;
-mod raw;
+mod native;
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -17,11 +17,11 @@ use ort::session::SharedSessionInner;
 use ort::sys;
 use ort::value::{DynValue, Tensor as OnnxTensor, TensorElementType, ValueType};
 
-pub(super) use raw::Raw;
+pub(super) use native::NativeValue;
 
 use crate::tensor::{Data, Datatype, Kind, Value};
 
-/// Calls `$with!(variant, element type)` for every datatype that is a number, after the entries in `$more`.
+/// Calls `$with!(variant, element type)` for every numeric datatype, after the entries in `$more`.
 macro_rules! for_each_number {
     ($with:ident $($more:tt)*) => {
         $with! {
@@ -43,14 +43,14 @@ macro_rules! for_each_number {
 }
 use for_each_number;
 
-/// Calls `$with!(variant, element type)` for every datatype that is a number or a truth value.
+/// Calls `$with!(variant, element type)` for every numeric datatype and for booleans.
 macro_rules! for_each_primitive {
     ($with:ident) => {
         for_each_number! { $with Bool bool, Bool; }
     };
 }
 
-/// The kind of an input or output as the graph declares it.
+/// Returns the kind of an input or output as the graph declares it.
 pub(super) fn kind(declared: &ValueType) -> Kind {
     match declared {
         ValueType::Tensor { ty, shape, .. } => match datatype(*ty) {
@@ -82,38 +82,39 @@ fn datatype(element: TensorElementType) -> Option<Datatype> {
     for_each_primitive!(table)
 }
 
-/// An input as a run takes it.
-pub(super) enum Input<'a> {
-    /// Elements where they are, or copies of strings.
-    Lent(Raw, PhantomData<&'a Value>),
-    Own(DynValue),
-    /// One that runs share.
+/// An input of a run.
+pub(super) enum RunInput<'a> {
+    /// A tensor over borrowed elements, or over copies of strings.
+    Borrowed(NativeValue, PhantomData<&'a Value>),
+    /// A copy.
+    Owned(DynValue),
+    /// A value that runs share.
     Shared(&'a DynValue),
 }
 
-impl Input<'_> {
+impl RunInput<'_> {
     pub(super) fn ptr(&self) -> *const sys::OrtValue {
         match self {
-            Input::Lent(value, _) => value.ptr(),
-            Input::Own(value) => value.ptr(),
-            Input::Shared(value) => value.ptr(),
+            RunInput::Borrowed(value, _) => value.ptr(),
+            RunInput::Owned(value) => value.ptr(),
+            RunInput::Shared(value) => value.ptr(),
         }
     }
 }
 
-/// A value for ONNX Runtime, which reads the elements of a tensor where they are, in `memory` that is the CPU's. A
-/// sequence without values is `empty`.
+/// Converts a value for ONNX Runtime, which reads the elements of a tensor in place. `memory` is the CPU's. A sequence
+/// without values becomes `empty`.
 pub(super) fn to_onnx<'a>(
     value: &'a Value,
     empty: Option<&'a DynValue>,
     memory: &MemoryInfo<'_>,
-) -> Result<Input<'a>, String> {
+) -> Result<RunInput<'a>, String> {
     let tensor = match (value, empty) {
         (Value::Tensor(tensor), _) => tensor,
         (Value::Sequence(values), Some(empty)) if values.is_empty() => {
-            return Ok(Input::Shared(empty));
+            return Ok(RunInput::Shared(empty));
         }
-        _ => return containers::own(value).map(Input::Own),
+        _ => return containers::copy(value).map(RunInput::Owned),
     };
     let shape = tensor.shape();
     macro_rules! table {
@@ -121,14 +122,14 @@ pub(super) fn to_onnx<'a>(
             match tensor.data() {
                 $(Data::$variant(elements) => {
                     let datatype = TensorElementType::$onnx;
-                    // SAFETY: the elements stay where they are as long as the input is borrowed, and a run writes to
-                    // none of its inputs.
-                    let lent = unsafe { Raw::lent::<$element>(elements, shape, datatype, memory) };
-                    lent.map(|value| Input::Lent(value, PhantomData))
+                    // SAFETY: the elements stay in place while the input is borrowed, and a run does not write to its
+                    // inputs.
+                    let borrowed = unsafe { NativeValue::over::<$element>(elements, shape, datatype, memory) };
+                    borrowed.map(|value| RunInput::Borrowed(value, PhantomData))
                 })*
                 Data::Bytes(strings) => {
-                    let own = Raw::of_strings(strings, shape, &Allocator::default())?;
-                    Ok(Input::Lent(own, PhantomData))
+                    let copy = NativeValue::of_strings(strings, shape, &Allocator::default())?;
+                    Ok(RunInput::Borrowed(copy, PhantomData))
                 }
             }
         };
@@ -136,26 +137,27 @@ pub(super) fn to_onnx<'a>(
     for_each_primitive!(table)
 }
 
-/// The smallest value of this kind, for a run that reads none of its inputs: with elements only where the model fixes each
-/// dimension. `None` for one that may be absent.
+/// Returns the smallest value of this kind, for a run that does not read its inputs. The value has elements only if the
+/// model fixes every dimension. Returns `None` for an input that may be absent.
 pub(super) fn smallest<'a>(
     kind: &Kind,
     empty: Option<&'a DynValue>,
-) -> Result<Option<Input<'a>>, String> {
+) -> Result<Option<RunInput<'a>>, String> {
     match (kind, empty) {
         (Kind::Optional(_), _) => Ok(None),
         (Kind::Tensor { datatype, shape }, _) => {
             let shape: Vec<usize> = shape.iter().map(|length| length.unwrap_or(0)).collect();
-            let value = Raw::blank(element(*datatype), &shape, &Allocator::default())?;
-            Ok(Some(Input::Lent(value, PhantomData)))
+            let value =
+                NativeValue::uninitialized(element_type(*datatype), &shape, &Allocator::default())?;
+            Ok(Some(RunInput::Borrowed(value, PhantomData)))
         }
-        (_, Some(empty)) => Ok(Some(Input::Shared(empty))),
-        _ => Err(format!("a {kind} has no smallest value")),
+        (_, Some(empty)) => Ok(Some(RunInput::Shared(empty))),
+        _ => Err(format!("cannot create a smallest value of kind {kind}")),
     }
 }
 
-/// ONNX Runtime's type of the elements.
-fn element(datatype: Datatype) -> TensorElementType {
+/// Returns ONNX Runtime's element type of a datatype.
+fn element_type(datatype: Datatype) -> TensorElementType {
     macro_rules! table {
         ($($variant:ident $element:ty, $onnx:ident;)*) => {
             match datatype {
@@ -167,7 +169,7 @@ fn element(datatype: Datatype) -> TensorElementType {
     for_each_primitive!(table)
 }
 
-/// A tensor of its own for ONNX Runtime.
+/// Copies a tensor for ONNX Runtime.
 fn copy_to_onnx(shape: &[usize], data: &Data) -> Result<DynValue, String> {
     macro_rules! table {
         ($($variant:ident $element:ty, $onnx:ident;)*) => {
@@ -177,7 +179,7 @@ fn copy_to_onnx(shape: &[usize], data: &Data) -> Result<DynValue, String> {
                 })*
                 Data::Bytes(strings) => {
                     let allocator = Allocator::default();
-                    Ok(Raw::of_strings(strings, shape, &allocator)?.into_dyn(&allocator))
+                    Ok(NativeValue::of_strings(strings, shape, &allocator)?.into_dyn(&allocator))
                 }
             }
         };
@@ -185,18 +187,18 @@ fn copy_to_onnx(shape: &[usize], data: &Data) -> Result<DynValue, String> {
     for_each_primitive!(table).map_err(|error: ort::Error| error.message().to_owned())
 }
 
-/// What the outputs of a run may lie in, beside memory of their own.
-pub(super) struct Surroundings<'a> {
-    /// A constant of the graph may be an output.
+/// Objects whose memory the outputs of a run may share.
+pub(super) struct OutputContext<'a> {
+    /// An output may be a constant of the graph.
     session: Arc<SharedSessionInner>,
-    /// And so may an input.
+    /// Addresses of the inputs' elements: an output may be an input.
     inputs: Vec<Range<usize>>,
-    /// For copies of what is in them.
+    /// Allocator for copies of items of containers.
     allocator: &'a Allocator,
 }
 
-impl<'a> Surroundings<'a> {
-    /// Those of a run of `session` on these inputs.
+impl<'a> OutputContext<'a> {
+    /// Creates the context of a run of `session` with these inputs.
     pub(super) fn of(session: &'a ort::session::Session, inputs: &[(String, Value)]) -> Self {
         let addresses = |(_, value): &(String, Value)| match value {
             Value::Tensor(tensor) => Some(tensor.data().addresses()),
@@ -209,8 +211,8 @@ impl<'a> Surroundings<'a> {
         }
     }
 
-    /// Whether these addresses are some of an input.
-    fn holds(&self, addresses: &Range<usize>) -> bool {
+    /// Returns `true` if these addresses overlap an input.
+    fn overlaps_input(&self, addresses: &Range<usize>) -> bool {
         let overlap =
             |input: &Range<usize>| input.start < addresses.end && addresses.start < input.end;
         self.inputs.iter().any(overlap)

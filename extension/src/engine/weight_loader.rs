@@ -1,16 +1,16 @@
-//! Loading a model beside its weights instead of through them.
+//! Loading a model's weights directly from its file into ONNX Runtime's memory.
 //!
-//! A [`Skeleton`] is loaded in place of the model, with its weights as inputs, and each weight goes straight from the
-//! file into memory of ONNX Runtime, once. Then the inputs become constants: ONNX Runtime's model editor takes the
-//! weights into the graph before the session is initialised, that is before anything is optimised or packed. What it
-//! packs it gives back at once, so that at no time there are two copies of all weights.
+//! A [`Skeleton`] is loaded in place of the model, with the weights as inputs, and each weight is read once from the
+//! file into memory of ONNX Runtime. Then the inputs become constants: ONNX Runtime's model editor adds the weights to
+//! the graph before the session is initialized, that is before anything is optimised or packed. ONNX Runtime frees each
+//! weight as soon as it is packed, so that there are never two copies of all weights.
 //!
-//! The bindings make a session in one call, and the editor needs three. They take their functions from a table, which
-//! they allow to be set before the first use. So theirs is the library's own table with one function of ours in it,
-//! which does the same as the library's where no weights are waiting for it.
+//! The bindings create a session in one call, and the editor needs three. The bindings take their functions from a
+//! table that may be set before its first use. So the table is a copy of the library's own with one function replaced,
+//! which calls the library's function if no weights are pending.
 #![expect(
     unsafe_code,
-    reason = "the bindings have no safe way to this; each block says why it is sound"
+    reason = "the bindings do not expose these calls; each block says why it is sound"
 )]
 
 mod editor;
@@ -28,17 +28,17 @@ use ort::session::builder::SessionBuilder;
 use ort::sys;
 use ort::value::{DynTensor, TensorElementType};
 
-use editor::Unfinished;
+use editor::UninitializedSession;
 
-use super::onnxruntime::guarded;
+use super::bindings::catch_panic;
 use crate::onnx::{Skeleton, Weight};
 use crate::sys::{read_exact_at, symbol};
 use crate::tensor::Datatype;
 
-/// The library's own function in the place of [`create`], once ours is in the table.
-static PLAIN: OnceLock<Create> = OnceLock::new();
+/// The library's own function that [`create_session`] replaces, once it is installed.
+static ORIGINAL: OnceLock<CreateSession> = OnceLock::new();
 
-type Create = unsafe extern "system" fn(
+type CreateSession = unsafe extern "system" fn(
     *const sys::OrtEnv,
     *const c_void,
     usize,
@@ -47,22 +47,22 @@ type Create = unsafe extern "system" fn(
 ) -> sys::OrtStatusPtr;
 
 thread_local! {
-    /// How many sessions this thread has created so.
+    /// Number of sessions that this thread created with separate weights.
     #[cfg(test)]
     static LOADED: Cell<u32> = const { Cell::new(0) };
-    /// The weights that the session which this thread creates next is to have.
-    static WAITING: Cell<Option<Vec<(String, DynTensor)>>> = const { Cell::new(None) };
+    /// Weights of the session that this thread creates next.
+    static PENDING: Cell<Option<Vec<(String, DynTensor)>>> = const { Cell::new(None) };
 }
 
-/// Puts our function into the table of the bindings. To be called when they have opened `library` and done nothing else;
-/// later, nothing happens, and [`load`] is not possible.
+/// Replaces the function in the bindings' table. Must be called after the bindings have opened `library` and before any
+/// other use of them; later calls do nothing, and [`load`] returns `None`.
 pub(super) fn install(library: &Path) {
     let Some(base) = symbol(library, c"OrtGetApiBase") else {
         return;
     };
-    // SAFETY: this is the library that the bindings opened as ONNX Runtime's, whose version they have checked, and in
-    // all of them `OrtGetApiBase` is a function of this type. It gives a constant of the library, whose `GetApi` takes
-    // any number and gives null or a table, also constant, that has at least what this version's has.
+    // SAFETY: the bindings opened this library as ONNX Runtime and checked its version, and in every version
+    // `OrtGetApiBase` has this type. It returns a constant of the library, whose `GetApi` takes any number and returns
+    // null or a constant table with at least the entries of this version.
     let api = unsafe {
         let base: unsafe extern "C" fn() -> *const sys::OrtApiBase =
             std::mem::transmute(base.as_ptr());
@@ -73,27 +73,27 @@ pub(super) fn install(library: &Path) {
         if api.is_null() {
             return;
         }
-        // A table of addresses of functions: a copy is as good.
+        // The table holds function pointers only, so a copy is equivalent.
         ptr::read(api)
     };
     let plain = api.CreateSessionFromArray;
     let api = sys::OrtApi {
-        CreateSessionFromArray: create,
+        CreateSessionFromArray: create_session,
         ..api
     };
     if ort::set_api(api) {
-        // Nobody calls the function before this room opens an environment.
-        let _ = PLAIN.set(plain);
+        // The function is not called before this module creates an environment.
+        let _ = ORIGINAL.set(plain);
     }
 }
 
-/// Loads the model that `skeleton` was taken from, whose weights are in `file`; `None` if that is not possible here.
+/// Loads the model of `skeleton`, whose weights are in `file`; `None` if that is not possible.
 pub(super) fn load(
     builder: &mut SessionBuilder,
     skeleton: Skeleton,
     file: &File,
 ) -> Option<ort::Result<Session>> {
-    PLAIN.get()?;
+    ORIGINAL.get()?;
     let allocator = Allocator::default();
     let weights: Option<Vec<_>> = skeleton
         .weights
@@ -103,23 +103,23 @@ pub(super) fn load(
             Some((weight.name, tensor))
         })
         .collect();
-    let _waiting = Waiting::of(weights?);
+    let _pending = PendingWeights::of(weights?);
     Some(builder.commit_from_memory(&skeleton.model))
 }
 
-/// Clears [`WAITING`] when it is dropped: a load that fails or panics leaves no weights to the next one.
-struct Waiting;
+/// Guard that clears [`PENDING`] when dropped, so that a failed load leaves no weights to the next one.
+struct PendingWeights;
 
-impl Waiting {
+impl PendingWeights {
     fn of(weights: Vec<(String, DynTensor)>) -> Self {
-        WAITING.set(Some(weights));
+        PENDING.set(Some(weights));
         Self
     }
 }
 
-impl Drop for Waiting {
+impl Drop for PendingWeights {
     fn drop(&mut self) {
-        drop(WAITING.take());
+        drop(PENDING.take());
     }
 }
 
@@ -128,23 +128,23 @@ pub(super) fn loaded() -> u32 {
     LOADED.get()
 }
 
-/// Reads a weight into memory of ONNX Runtime.
+/// Reads a weight into ONNX Runtime's memory.
 fn read(allocator: &Allocator, weight: &Weight, file: &File) -> Option<DynTensor> {
-    let (element, size) = element(weight.datatype)?;
+    let (element, size) = element_type(weight.datatype)?;
     let mut tensor = DynTensor::new(allocator, element, weight.shape.clone()).ok()?;
     let length = tensor.shape().num_elements().checked_mul(size)?;
     let data: *mut u8 = tensor.data_ptr_mut().cast();
     if data.is_null() || length as u64 != weight.bytes.end - weight.bytes.start {
         return None;
     }
-    // SAFETY: the memory is the tensor's own, which no one else has, and as long as its shape and the type of its
-    // elements say. Any bytes are elements of those types.
+    // SAFETY: the tensor owns the memory, has no other user, and is as long as its shape and element type say. Any
+    // bytes are valid elements of these types.
     unsafe { read_exact_at(file, data, length, weight.bytes.start) }.ok()?;
     Some(tensor)
 }
 
-/// What ONNX Runtime calls a type, and how many bytes an element has.
-fn element(datatype: Datatype) -> Option<(TensorElementType, usize)> {
+/// Returns ONNX Runtime's element type and the size of an element in bytes.
+fn element_type(datatype: Datatype) -> Option<(TensorElementType, usize)> {
     match datatype {
         Datatype::Fp32 => Some((TensorElementType::Float32, 4)),
         Datatype::Fp64 => Some((TensorElementType::Float64, 8)),
@@ -156,47 +156,47 @@ fn element(datatype: Datatype) -> Option<(TensorElementType, usize)> {
     }
 }
 
-/// Stands for `CreateSessionFromArray`.
+/// Replacement of `CreateSessionFromArray`.
 ///
 /// # Safety
-/// As of the library's own function, whose arguments it takes.
-unsafe extern "system" fn create(
+/// As of the library's own function, which has the same arguments.
+unsafe extern "system" fn create_session(
     environment: *const sys::OrtEnv,
     model: *const c_void,
     length: usize,
     options: *const sys::OrtSessionOptions,
     out: *mut *mut sys::OrtSession,
 ) -> sys::OrtStatusPtr {
-    let Some(weights) = WAITING.take() else {
-        return match PLAIN.get() {
-            // SAFETY: the caller keeps the promises of the function that it means to call.
+    let Some(weights) = PENDING.take() else {
+        return match ORIGINAL.get() {
+            // SAFETY: the caller fulfils the contract of the replaced function.
             Some(plain) => unsafe { plain(environment, model, length, options, out) },
-            None => failure(c"not installed"),
+            None => failure(c"the replaced function is unknown"),
         };
     };
-    // A panic must not go on into the library.
-    let assembled = guarded(|| {
-        // SAFETY: the caller keeps the promises of the function that it means to call, so the options outlive this.
+    // A panic must not unwind into the library.
+    let assembled = catch_panic(|| {
+        // SAFETY: the caller fulfils the contract of the replaced function, so the options outlive this call.
         unsafe {
-            let mut session = Unfinished::load(environment, model, length, options)?;
-            session.hold(weights)?;
-            session.finish(options)
+            let mut session = UninitializedSession::load(environment, model, length, options)?;
+            session.add_weights(weights)?;
+            session.initialize(options)
         }
     });
     match assembled {
         Ok(Ok(session)) => {
             #[cfg(test)]
             LOADED.set(LOADED.get() + 1);
-            // SAFETY: the caller gave a place for the session.
+            // SAFETY: the caller passed a valid address for the session.
             unsafe { out.write(session) };
             sys::OrtStatusPtr::default()
         }
         Ok(Err(error)) => failure(&CString::new(error.message()).unwrap_or_default()),
-        Err(_) => failure(c"a panic"),
+        Err(_) => failure(c"panic while the session was created"),
     }
 }
 
 fn failure(message: &CStr) -> sys::OrtStatusPtr {
-    // SAFETY: the text ends in NUL, and is copied.
+    // SAFETY: the message is a C string, and the call copies it.
     unsafe { (ort::api().CreateStatus)(sys::OrtErrorCode::ORT_FAIL, message.as_ptr()) }
 }

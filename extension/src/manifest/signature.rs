@@ -7,7 +7,7 @@ use serde::de::{Deserializer, Error as _};
 
 use super::error::{ManifestError, not_allowed};
 use super::{json, number};
-use crate::tensor::{Datatype, Kind, NO_TENSORS, NoTensor, Port, Signature};
+use crate::tensor::{Datatype, Kind, NON_TENSORS, NonTensor, Port, Signature};
 
 /// Signature as it is written.
 #[derive(Deserialize)]
@@ -31,7 +31,7 @@ struct WrittenPort {
 /// Datatype of a port: of a tensor, or the word for another ONNX type.
 enum WrittenDatatype {
     Tensor(Datatype),
-    NoTensor(NoTensor),
+    NonTensor(NonTensor),
 }
 
 impl<'de> Deserialize<'de> for WrittenDatatype {
@@ -40,11 +40,11 @@ impl<'de> Deserialize<'de> for WrittenDatatype {
         if let Some(datatype) = Datatype::from_name(&name) {
             return Ok(WrittenDatatype::Tensor(datatype));
         }
-        if let Some(known) = NO_TENSORS.into_iter().find(|known| known.word == name) {
-            return Ok(WrittenDatatype::NoTensor(known));
+        if let Some(known) = NON_TENSORS.into_iter().find(|known| known.name == name) {
+            return Ok(WrittenDatatype::NonTensor(known));
         }
         let tensors = Datatype::ALL.iter().map(|known| known.name());
-        let names: Vec<&str> = tensors.chain(NO_TENSORS.map(|known| known.word)).collect();
+        let names: Vec<&str> = tensors.chain(NON_TENSORS.map(|known| known.name)).collect();
         let allowed = format!("one of {}", names.join(", "));
         Err(D::Error::custom(not_allowed(&name, &allowed)))
     }
@@ -75,10 +75,13 @@ fn ports(at: &str, written: Vec<WrittenPort>) -> Result<Vec<Port>, ManifestError
         }
         let kind = match datatype {
             WrittenDatatype::Tensor(datatype) => Kind::Tensor { datatype, shape },
-            WrittenDatatype::NoTensor(NoTensor { word, shape: only }) if shape == only => {
-                Kind::Other(word.to_owned())
+            WrittenDatatype::NonTensor(NonTensor { name, shape: only }) if shape == only => {
+                Kind::Other(name.to_owned())
             }
-            WrittenDatatype::NoTensor(NoTensor { word, shape: only }) => {
+            WrittenDatatype::NonTensor(NonTensor {
+                name: word,
+                shape: only,
+            }) => {
                 let only = if only.is_empty() { "[]" } else { "[-1]" };
                 let problem = format!("the shape of {word} must be {only}");
                 return Err(ManifestError::field(field("shape"), problem));

@@ -1,12 +1,13 @@
-//! A model that gives an empty sequence of tensors, since there is no other way to one: ONNX Runtime's C API takes the type
-//! of a sequence from the values that it is made of.
+//! A model whose output is an empty sequence of tensors.
 //!
-//! The numbers are those of `onnx.proto`.
+//! The C API of ONNX Runtime cannot create an empty sequence, since it takes the type of a sequence from its values.
+//!
+//! The field numbers are those of `onnx.proto`.
 
 use super::encode::{element_type, field, number};
 use crate::tensor::Datatype;
 
-/// The model, without inputs, whose only output is an empty sequence of tensors of this type.
+/// Returns a model without inputs, whose only output is an empty sequence of tensors of this type.
 #[must_use]
 pub fn empty_sequence(datatype: Datatype) -> Vec<u8> {
     let datatype = element_type(datatype);
@@ -14,7 +15,7 @@ pub fn empty_sequence(datatype: Datatype) -> Vec<u8> {
     let attribute = [
         field(1, b"dtype"),
         number(3, datatype),
-        // That it is an integer.
+        // The attribute type: integer.
         number(20, 2),
     ];
     let node = [
@@ -30,7 +31,7 @@ pub fn empty_sequence(datatype: Datatype) -> Vec<u8> {
         field(2, name),
         field(12, &output.concat()),
     ];
-    // The first version of ONNX's operators that has this one, and the first of its files that may hold those.
+    // The first operator set that has `SequenceEmpty`, and the first IR version for it.
     let operators = number(2, 11);
     [
         number(1, 6),

@@ -1,16 +1,16 @@
-//! The wire format of protobuf, written: the few fields that are added to a model.
+//! Encoding of the few protobuf fields that are added to a model.
 
 use crate::tensor::Datatype;
 
-/// A field of bytes.
+/// Encodes a field of bytes.
 pub(super) fn field(number: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(content.len() + 4);
-    head(number, content.len(), &mut bytes);
+    field_header(number, content.len(), &mut bytes);
     bytes.extend(content);
     bytes
 }
 
-/// A field that is a number.
+/// Encodes a numeric field.
 pub(super) fn number(number: u8, value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     varint(u64::from(number) << 3, &mut bytes);
@@ -18,8 +18,9 @@ pub(super) fn number(number: u8, value: u64) -> Vec<u8> {
     bytes
 }
 
-/// What stands before the `length` bytes of a field. Its number is below 16, so that its tag is one byte.
-pub(super) fn head(number: u8, length: usize, to: &mut Vec<u8>) {
+/// Appends the tag and the length of a field of `length` bytes. The field number must be below 16, so that the tag is
+/// one byte.
+pub(super) fn field_header(number: u8, length: usize, to: &mut Vec<u8>) {
     to.push(number << 3 | 2);
     varint(length as u64, to);
 }
@@ -32,7 +33,7 @@ fn varint(mut value: u64, to: &mut Vec<u8>) {
     to.push(value.to_le_bytes()[0]);
 }
 
-/// The number of a type of elements: `TensorProto.DataType` of `onnx.proto`.
+/// Returns the number of an element type: `TensorProto.DataType` of `onnx.proto`.
 pub(super) fn element_type(datatype: Datatype) -> u64 {
     match datatype {
         Datatype::Fp32 => 1,

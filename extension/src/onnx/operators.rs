@@ -1,15 +1,15 @@
-//! Operators whose work follows from the shapes of their inputs: none for which a value says how much there is to do, as
-//! it does for a loop, a range, or a resize.
+//! Operators whose work depends only on the shapes of their inputs: no value sets the amount of work, as for a loop, a
+//! range or a resize.
 //!
-//! The list is of those that small models are made of. What is missing in it is not known to have fixed work, which
-//! costs such a model some microseconds; what is wrong in it could hold up a server.
+//! The list covers the operators of small models. An operator that is missing here costs such a model some
+//! microseconds; an operator that is wrongly listed could block a server thread.
 //!
 //! Specification: <https://onnx.ai/onnx/operators/>.
 
-/// Longer than any name here.
-pub(super) const LONGEST: usize = 32;
+/// Longer than any name in the lists.
+pub(super) const MAX_NAME_BYTES: usize = 32;
 
-/// The operators of this domain of which that is known.
+/// Returns the operators of this domain that have fixed work.
 pub(super) fn with_fixed_work(domain: &[u8]) -> &'static [&'static str] {
     match domain {
         b"" | b"ai.onnx" => ONNX,

@@ -1,50 +1,50 @@
-//! A model without its weights, and where in its file they lie.
+//! A model without its large weights, and their positions in the file.
 //!
-//! Read as one message, a model of 250 MB is held by protobuf, and then once more as tensors. So its large weights are
-//! left where they are: the skeleton is the same model with each of them an input of the graph, a few kilobytes, and
-//! whoever loads it hands the weights over beside it, each read from the file straight to where it is used.
+//! If a model of 250 MB is read as one message, protobuf holds all of it, and then the tensors hold it again. So the
+//! large weights stay in the file. The skeleton is the same model, a few kilobytes, with each weight as an input of the
+//! graph; the loader reads each weight from the file directly into its final memory.
 //!
-//! Only what is sure to mean the same is taken apart: initializers of the main graph, whole in `raw_data`, of exactly
-//! the length that their shape says, under a name that nothing else in that graph has. Shapes and indices, which are
-//! integers, are asked for while the graph is resolved, so they stay; so does all that lies in graphs within the graph.
-//! A model in which anything is unusual has no skeleton, and is loaded as a whole.
+//! Only weights that certainly keep their meaning are taken out: initializers of the main graph, whole in `raw_data`,
+//! of exactly the length that their shape gives, and with a unique name in the graph. Shapes and indices, which are
+//! integers, are needed while the graph is resolved, so they stay, as do all tensors in subgraphs. An unusual model has
+//! no skeleton and is loaded as a whole.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-use super::Fault;
-use super::encode::head;
+use super::ParseError;
+use super::encode::field_header;
 use super::weight::{self, Weight};
-use super::wire::{DEPTH, Field, Reader, Span};
+use super::wire::{Field, MAX_DEPTH, Span, WireReader};
 
-/// A weight of fewer bytes stays in the model.
+/// Minimum size of a weight that is taken out, in bytes.
 const MIN_WEIGHT: u64 = 16 * 1024;
 
-/// The largest models have thousands of tensors.
+/// Maximum number of weights. The largest models have thousands of tensors.
 const MAX_WEIGHTS: usize = 4096;
 
-/// Before this version of the format every initializer was also an input.
+/// Minimum IR version. Before it every initializer was also an input.
 const MIN_IR_VERSION: u64 = 4;
 
 /// A model without its large weights.
 #[derive(Debug)]
 pub struct Skeleton {
-    /// An ONNX model, in which each weight is an input behind the model's own.
+    /// ONNX model with each weight as an input, after the model's own inputs.
     pub model: Vec<u8>,
-    /// The weights, in the order of those inputs: at most 4,096, each of a name of its own.
+    /// Weights in the order of those inputs: at most 4,096, with unique names.
     pub weights: Vec<Weight>,
 }
 
 impl Skeleton {
-    /// Takes an ONNX model apart; `None` where that is not possible, or where the weights that can be taken are fewer than
-    /// `least` bytes or half of the file. Takes memory for what is left of the model, and at most 4 MiB beside it.
+    /// Separates the weights of an ONNX model. Returns `None` if that is not possible, or if the weights are fewer than
+    /// `min_bytes` or half of the file. Takes memory for the rest of the model, and at most 4 MiB in addition.
     #[must_use]
-    pub fn of(file: &File, least: u64) -> Option<Self> {
-        let parts = Parts::of(file, least).ok().flatten()?;
-        let model = parts.without_weights(file)?;
-        let weights = parts.weights.into_iter().map(|(_, weight)| weight);
+    pub fn of(file: &File, min_bytes: u64) -> Option<Self> {
+        let layout = ModelLayout::of(file, min_bytes).ok().flatten()?;
+        let model = layout.without_weights(file)?;
+        let weights = layout.weights.into_iter().map(|(_, weight)| weight);
         Some(Self {
             model,
             weights: weights.collect(),
@@ -52,26 +52,26 @@ impl Skeleton {
     }
 }
 
-/// Where everything lies in the file.
-struct Parts {
+/// Positions of the model's parts in the file.
+struct ModelLayout {
     length: u64,
-    /// The field that is the graph, and what is in it.
+    /// The field that holds the graph, and the graph itself.
     field: Span,
     graph: Span,
-    /// Each weight, and the field of the graph that it is.
+    /// The graph's field of each weight, and the weight.
     weights: Vec<(Span, Weight)>,
 }
 
-impl Parts {
-    fn of(file: &File, least: u64) -> Result<Option<Self>, Fault> {
-        let mut reader = Reader::new(file)?;
-        let Some((field, graph)) = the_graph(&mut reader)? else {
+impl ModelLayout {
+    fn of(file: &File, min_bytes: u64) -> Result<Option<Self>, ParseError> {
+        let mut reader = WireReader::new(file)?;
+        let Some((field, graph)) = single_graph(&mut reader)? else {
             return Ok(None);
         };
         let mut weights = Vec::new();
         let mut bytes = 0;
         let mut left = graph.clone();
-        while let (start, Some(next)) = (left.start, reader.field(&mut left, DEPTH)?) {
+        while let (start, Some(next)) = (left.start, reader.field(&mut left, MAX_DEPTH)?) {
             let Field::Bytes(5, initializer) = next else {
                 continue;
             };
@@ -90,18 +90,18 @@ impl Parts {
             }
         }
         let length = reader.whole().end;
-        let parts = Self {
+        let layout = Self {
             length,
             field,
             graph,
             weights,
         };
-        let is_worth_it = bytes >= least && bytes >= length / 2;
-        Ok((is_worth_it && parts.names_are_their_own(&mut reader)?).then_some(parts))
+        let is_worth_it = bytes >= min_bytes && bytes >= length / 2;
+        Ok((is_worth_it && layout.has_unique_names(&mut reader)?).then_some(layout))
     }
 
-    /// Whether nothing else in the graph has the name of a weight.
-    fn names_are_their_own(&self, reader: &mut Reader<'_>) -> Result<bool, Fault> {
+    /// Returns `true` if each weight's name is unique in the graph.
+    fn has_unique_names(&self, reader: &mut WireReader<'_>) -> Result<bool, ParseError> {
         let mut names = HashSet::with_capacity(self.weights.len());
         for (_, weight) in &self.weights {
             if !names.insert(weight.name.as_bytes()) {
@@ -110,11 +110,12 @@ impl Parts {
         }
         let mut weights = self.weights.iter().map(|(field, _)| field.start).peekable();
         let mut left = self.graph.clone();
-        while let (start, Some(next)) = (left.start, reader.field(&mut left, DEPTH)?) {
+        while let (start, Some(next)) = (left.start, reader.field(&mut left, MAX_DEPTH)?) {
             if weights.next_if_eq(&start).is_some() {
                 continue;
             }
-            // A node's outputs; the name of a tensor; of a value; of a sparse tensor, which is that of its values.
+            // The outputs of a node; the name of a tensor; of a value; of a sparse tensor, which is the name of its
+            // values.
             let (span, name) = match next {
                 Field::Bytes(1, node) => (node, 2),
                 Field::Bytes(5, tensor) => (tensor, 8),
@@ -125,14 +126,14 @@ impl Parts {
                 },
                 _ => continue,
             };
-            if any_is_in(reader, span, name, &names)? {
+            if has_name(reader, span, name, &names)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// The bytes of the skeleton.
+    /// Returns the bytes of the skeleton.
     fn without_weights(&self, file: &File) -> Option<Vec<u8>> {
         let inputs: Vec<u8> = self
             .weights
@@ -151,7 +152,7 @@ impl Parts {
         let of_graph: u64 = left.iter().map(|span| span.end - span.start).sum();
         let mut model = Vec::new();
         copy(file, 0..self.field.start, &mut model)?;
-        head(
+        field_header(
             7,
             usize::try_from(of_graph).ok()? + inputs.len(),
             &mut model,
@@ -165,12 +166,14 @@ impl Parts {
     }
 }
 
-/// The field that is the graph, and the graph, where there is exactly one and the version of the format is known.
-pub(super) fn the_graph(reader: &mut Reader<'_>) -> Result<Option<(Span, Span)>, Fault> {
+/// Returns the field that holds the graph, and the graph, if there is exactly one and the IR version is supported.
+pub(super) fn single_graph(
+    reader: &mut WireReader<'_>,
+) -> Result<Option<(Span, Span)>, ParseError> {
     let mut found = None;
     let mut version = 0;
     let mut left = reader.whole();
-    while let (start, Some(next)) = (left.start, reader.field(&mut left, DEPTH)?) {
+    while let (start, Some(next)) = (left.start, reader.field(&mut left, MAX_DEPTH)?) {
         match next {
             Field::Number(1, number) => version = number,
             Field::Bytes(7, _) if found.is_some() => return Ok(None),
@@ -181,9 +184,9 @@ pub(super) fn the_graph(reader: &mut Reader<'_>) -> Result<Option<(Span, Span)>,
     Ok(found.filter(|_| version >= MIN_IR_VERSION))
 }
 
-fn values_of(reader: &mut Reader<'_>, mut sparse: Span) -> Result<Option<Span>, Fault> {
+fn values_of(reader: &mut WireReader<'_>, mut sparse: Span) -> Result<Option<Span>, ParseError> {
     let mut values = None;
-    while let Some(field) = reader.field(&mut sparse, DEPTH)? {
+    while let Some(field) = reader.field(&mut sparse, MAX_DEPTH)? {
         if let Field::Bytes(1, tensor) = field {
             if values.is_some() {
                 return Ok(None);
@@ -194,14 +197,14 @@ fn values_of(reader: &mut Reader<'_>, mut sparse: Span) -> Result<Option<Span>, 
     Ok(values)
 }
 
-/// Whether a field `number` of the message is one of `names`.
-fn any_is_in(
-    reader: &mut Reader<'_>,
+/// Returns `true` if a field `number` of the message is one of `names`.
+fn has_name(
+    reader: &mut WireReader<'_>,
     mut message: Span,
     number: u32,
     names: &HashSet<&[u8]>,
-) -> Result<bool, Fault> {
-    while let Some(field) = reader.field(&mut message, DEPTH)? {
+) -> Result<bool, ParseError> {
+    while let Some(field) = reader.field(&mut message, MAX_DEPTH)? {
         if let Field::Bytes(found, name) = field
             && found == number
             && names.contains(reader.bytes(&name, weight::MAX_NAME + 1)?)

@@ -1,55 +1,55 @@
-//! A model whose `ZipMap` nodes are left to whoever runs it.
+//! Removal of `ZipMap` nodes from a model.
 //!
-//! scikit-learn's converter ends a classifier with one: of a tensor of probabilities it makes a sequence of maps, a row
-//! each, from class to probability. To make it and to take it apart again, map by map, costs ONNX Runtime more than a
-//! small classifier does by itself. So where such a node stands at the end of the graph it is taken away, the tensor
-//! that it would have read becomes the output, and its classes are told, from which the same maps can be made.
+//! scikit-learn's converter ends a classifier with a `ZipMap` node. The node converts a tensor of probabilities to a
+//! sequence of maps, one per row, from class to probability. Building these maps in ONNX Runtime and taking them apart
+//! again costs more than a small classifier itself. So a `ZipMap` node at the end of the graph is removed, its input
+//! tensor becomes the output, and its classes are returned, from which the same maps can be built.
 //!
-//! Only what is sure to mean the same is taken away: a node whose output is the graph's and goes nowhere else, whose input
-//! is another node's output and not the graph's, and whose classes stand in the order of a map's keys. A model in which
-//! anything is unusual is left as it is.
+//! Only nodes whose removal certainly keeps the meaning are removed: the node's output is an output of the graph and
+//! has no other use, its input is another node's output and not an output of the graph, and its classes are in the
+//! order of a map's keys. An unusual model stays unchanged.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use super::Fault;
-use super::encode::{field, head};
-use super::skeleton::the_graph;
-use super::wire::{DEPTH, Field, Reader, Span};
+use super::ParseError;
+use super::encode::{field, field_header};
+use super::skeleton::single_graph;
+use super::wire::{Field, MAX_DEPTH, Span, WireReader};
 use crate::tensor::Data;
 
-/// The largest file that is read for it. What a larger model does takes longer than its maps.
+/// Maximum size of a file that is read. A larger model takes longer than its maps.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// A model without its `ZipMap` nodes.
 #[derive(Debug)]
-pub struct Unzipped {
-    /// An ONNX model, at least one of whose outputs is a tensor in the place of a sequence of maps.
+pub struct ModelWithoutZipMap {
+    /// ONNX model with a tensor in place of a sequence of maps for at least one output.
     pub model: Vec<u8>,
-    /// What each such output was, by its name in the model.
+    /// The replaced output for each such tensor, by the tensor's name.
     pub outputs: BTreeMap<String, ZipMapOutput>,
 }
 
-/// A sequence of maps, as its node would have made it of a tensor of floats.
+/// A sequence of maps that its node would have built from a tensor of floats.
 #[derive(Debug, PartialEq)]
 pub struct ZipMapOutput {
-    /// The output's name.
+    /// Name of the output.
     pub name: String,
-    /// The keys of each map, integers or strings, in ascending order.
+    /// Keys of each map, integers or strings, in ascending order.
     pub keys: Data,
 }
 
-impl Unzipped {
-    /// Takes the nodes away; `None` where there is none that can be, or where the file is larger than a megabyte.
+impl ModelWithoutZipMap {
+    /// Removes the nodes. Returns `None` if no node can be removed, or if the file is larger than a megabyte.
     #[must_use]
     pub fn of(file: &File) -> Option<Self> {
-        unzipped(file).ok().flatten()
+        strip(file).ok().flatten()
     }
 }
 
-/// A node of the graph, as far as it matters here.
+/// Fields of a node that matter here.
 #[derive(Default)]
-struct Node {
+struct NodeFields {
     inputs: Vec<String>,
     outputs: Vec<String>,
     operator: String,
@@ -59,16 +59,16 @@ struct Node {
     has_graph: bool,
 }
 
-fn unzipped(file: &File) -> Result<Option<Unzipped>, Fault> {
-    let mut reader = Reader::new(file)?;
+fn strip(file: &File) -> Result<Option<ModelWithoutZipMap>, ParseError> {
+    let mut reader = WireReader::new(file)?;
     let whole = reader.whole();
     if whole.end > MAX_BYTES || has_functions(&mut reader)? {
         return Ok(None);
     }
-    let Some((place, span)) = the_graph(&mut reader)? else {
+    let Some((place, span)) = single_graph(&mut reader)? else {
         return Ok(None);
     };
-    let Some((patches, outputs)) = Graph::read(&mut reader, span.clone())?.patches() else {
+    let Some((patches, outputs)) = GraphFields::read(&mut reader, span.clone())?.patches() else {
         return Ok(None);
     };
     let mut graph = Vec::new();
@@ -80,16 +80,16 @@ fn unzipped(file: &File) -> Result<Option<Unzipped>, Fault> {
     }
     graph.extend(bytes(&mut reader, &(from..span.end))?);
     let mut model = bytes(&mut reader, &(0..place.start))?;
-    head(7, graph.len(), &mut model);
+    field_header(7, graph.len(), &mut model);
     model.extend(graph);
     model.extend(bytes(&mut reader, &(place.end..whole.end))?);
-    Ok(Some(Unzipped { model, outputs }))
+    Ok(Some(ModelWithoutZipMap { model, outputs }))
 }
 
-/// Whether the model defines functions, which may have the name of any operator.
-fn has_functions(reader: &mut Reader<'_>) -> Result<bool, Fault> {
+/// Returns `true` if the model defines functions, which may replace any operator.
+fn has_functions(reader: &mut WireReader<'_>) -> Result<bool, ParseError> {
     let mut left = reader.whole();
-    while let Some(next) = reader.field(&mut left, DEPTH)? {
+    while let Some(next) = reader.field(&mut left, MAX_DEPTH)? {
         if let Field::Bytes(25, _) = next {
             return Ok(true);
         }
@@ -97,20 +97,20 @@ fn has_functions(reader: &mut Reader<'_>) -> Result<bool, Fault> {
     Ok(false)
 }
 
-/// What a graph has, and the fields that it has it in.
+/// Nodes and outputs of a graph, with the fields that hold them.
 #[derive(Default)]
-struct Graph {
-    nodes: Vec<(Span, Node)>,
+struct GraphFields {
+    nodes: Vec<(Span, NodeFields)>,
     outputs: Vec<(Span, String)>,
 }
 
-/// Fields in the order of the file, and what is to stand in the place of each.
+/// Fields in the order of the file, each with its replacement.
 type Patches = Vec<(Span, Vec<u8>)>;
 
-impl Graph {
-    fn read(reader: &mut Reader<'_>, mut left: Span) -> Result<Self, Fault> {
+impl GraphFields {
+    fn read(reader: &mut WireReader<'_>, mut left: Span) -> Result<Self, ParseError> {
         let mut graph = Self::default();
-        while let (start, Some(next)) = (left.start, reader.field(&mut left, DEPTH)?) {
+        while let (start, Some(next)) = (left.start, reader.field(&mut left, MAX_DEPTH)?) {
             match next {
                 Field::Bytes(1, span) => {
                     let node = node(reader, span)?;
@@ -126,24 +126,24 @@ impl Graph {
         Ok(graph)
     }
 
-    /// How the nodes are taken away, and what the outputs that stand for theirs are.
+    /// Returns the patches that remove the nodes, and the outputs that the tensors replace.
     fn patches(&self) -> Option<(Patches, BTreeMap<String, ZipMapOutput>)> {
-        // A graph within the graph may use any name of this one.
+        // A subgraph may use any name of this graph.
         if self.nodes.iter().any(|(_, node)| node.has_graph) {
             return None;
         }
         let (mut patches, mut outputs) = (Vec::new(), BTreeMap::new());
         for (field_of_node, node) in &self.nodes {
-            let Some((tensor, zipped)) = zip_map(node) else {
+            let Some((tensor, zipmap_output)) = zip_map(node) else {
                 continue;
             };
-            let Some(field_of_output) = self.last_of(&tensor, &zipped.name) else {
+            let Some(field_of_output) = self.removable_output(&tensor, &zipmap_output.name) else {
                 continue;
             };
             patches.push((field_of_node.clone(), Vec::new()));
             patches.push((field_of_output, field(12, &floats(&tensor))));
-            if outputs.insert(tensor, zipped).is_some() {
-                // Two outputs would have one name.
+            if outputs.insert(tensor, zipmap_output).is_some() {
+                // Two outputs would have the same name.
                 return None;
             }
         }
@@ -151,9 +151,9 @@ impl Graph {
         (!outputs.is_empty()).then_some((patches, outputs))
     }
 
-    /// The field that declares `maps` as an output, if it is one and nothing else, and `tensor`, of which the maps are
-    /// made, is a node's output and no other.
-    fn last_of(&self, tensor: &str, maps: &str) -> Option<Span> {
+    /// Returns the field that declares `maps` as an output, if `maps` has no other use, and `tensor`, from which the
+    /// maps are built, is only a node's output.
+    fn removable_output(&self, tensor: &str, maps: &str) -> Option<Span> {
         let count = |names: &mut dyn Iterator<Item = &String>, name: &str| {
             names.filter(|other| *other == name).count()
         };
@@ -168,8 +168,8 @@ impl Graph {
     }
 }
 
-/// The tensor that a `ZipMap` reads, and what it makes of it.
-fn zip_map(node: &Node) -> Option<(String, ZipMapOutput)> {
+/// Returns the input tensor and the output of a `ZipMap` node.
+fn zip_map(node: &NodeFields) -> Option<(String, ZipMapOutput)> {
     let ([tensor], [name]) = (&node.inputs[..], &node.outputs[..]) else {
         return None;
     };
@@ -185,21 +185,21 @@ fn zip_map(node: &Node) -> Option<(String, ZipMapOutput)> {
     Some((tensor.clone(), ZipMapOutput { name, keys }))
 }
 
-/// Whether a map would have these keys in this order.
+/// Returns `true` if a map would have these keys in this order.
 fn is_ascending<T: Ord>(keys: &[T]) -> bool {
     !keys.is_empty() && keys.is_sorted_by(|a, b| a < b)
 }
 
-/// A `ValueInfoProto`: a tensor of floats of this name, of whatever shape.
+/// Encodes a `ValueInfoProto`: a tensor of floats with this name and any shape.
 fn floats(name: &str) -> Vec<u8> {
     let of_floats = [0x08, 0x01];
     let tensor = field(2, &field(1, &of_floats));
     [field(1, name.as_bytes()), tensor].concat()
 }
 
-fn node(reader: &mut Reader<'_>, mut span: Span) -> Result<Node, Fault> {
-    let mut node = Node::default();
-    while let Some(next) = reader.field(&mut span, DEPTH)? {
+fn node(reader: &mut WireReader<'_>, mut span: Span) -> Result<NodeFields, ParseError> {
+    let mut node = NodeFields::default();
+    while let Some(next) = reader.field(&mut span, MAX_DEPTH)? {
         match next {
             Field::Bytes(1, name) => node.inputs.push(text(reader, &name)?),
             Field::Bytes(2, name) => node.outputs.push(text(reader, &name)?),
@@ -212,23 +212,27 @@ fn node(reader: &mut Reader<'_>, mut span: Span) -> Result<Node, Fault> {
     Ok(node)
 }
 
-/// Takes note of the classes that an attribute holds, and of a graph.
-fn read_attribute(reader: &mut Reader<'_>, mut span: Span, node: &mut Node) -> Result<(), Fault> {
+/// Reads the classes or the subgraph of an attribute.
+fn read_attribute(
+    reader: &mut WireReader<'_>,
+    mut span: Span,
+    node: &mut NodeFields,
+) -> Result<(), ParseError> {
     let (mut name, mut strings, mut integers) = (String::new(), Vec::new(), Vec::new());
     let whole = span.clone();
-    while let Some(next) = reader.field(&mut span, DEPTH)? {
+    while let Some(next) = reader.field(&mut span, MAX_DEPTH)? {
         match next {
             Field::Bytes(1, text_of) => name = text(reader, &text_of)?,
             Field::Bytes(6 | 11, _) => node.has_graph = true,
-            // Of any other attribute there may be a million.
-            _ => reader.step_over_list(&mut span)?,
+            // Other attributes may have a million elements.
+            _ => reader.skip_list(&mut span)?,
         }
     }
     if name != "classlabels_strings" && name != "classlabels_int64s" {
         return Ok(());
     }
     span = whole;
-    while let Some(next) = reader.field(&mut span, DEPTH)? {
+    while let Some(next) = reader.field(&mut span, MAX_DEPTH)? {
         match next {
             Field::Number(8, number) => integers.push(number.cast_signed()),
             Field::Bytes(8, packed) => integers.extend(reader.numbers(packed)?),
@@ -241,10 +245,10 @@ fn read_attribute(reader: &mut Reader<'_>, mut span: Span, node: &mut Node) -> R
     Ok(())
 }
 
-/// The name of a `ValueInfoProto`.
-fn name_of(reader: &mut Reader<'_>, mut span: Span) -> Result<String, Fault> {
+/// Returns the name of a `ValueInfoProto`.
+fn name_of(reader: &mut WireReader<'_>, mut span: Span) -> Result<String, ParseError> {
     let mut name = String::new();
-    while let Some(next) = reader.field(&mut span, DEPTH)? {
+    while let Some(next) = reader.field(&mut span, MAX_DEPTH)? {
         if let Field::Bytes(1, text_of) = next {
             name = text(reader, &text_of)?;
         }
@@ -252,12 +256,13 @@ fn name_of(reader: &mut Reader<'_>, mut span: Span) -> Result<String, Fault> {
     Ok(name)
 }
 
-fn text(reader: &mut Reader<'_>, span: &Span) -> Result<String, Fault> {
+fn text(reader: &mut WireReader<'_>, span: &Span) -> Result<String, ParseError> {
     let bytes = bytes(reader, span)?;
-    String::from_utf8(bytes).map_err(|_| super::wire::malformed(span.start, "a text is not UTF-8"))
+    String::from_utf8(bytes)
+        .map_err(|_| super::wire::malformed(span.start, "a string is not UTF-8"))
 }
 
-fn bytes(reader: &mut Reader<'_>, span: &Span) -> Result<Vec<u8>, Fault> {
+fn bytes(reader: &mut WireReader<'_>, span: &Span) -> Result<Vec<u8>, ParseError> {
     let length = usize::try_from(span.end - span.start).unwrap_or(usize::MAX);
     Ok(reader.bytes(span, length)?.to_vec())
 }

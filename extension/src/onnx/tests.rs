@@ -1,4 +1,4 @@
-//! Real models against what the onnx package says of them, and files that are none.
+//! Compares descriptions of real models with those of the onnx package, and tests files that are not models.
 
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn file(name: &str) -> File {
     File::open(models().join(name)).unwrap()
 }
 
-/// A file with this content.
+/// Returns a file with this content.
 fn holding(content: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(content).unwrap();
@@ -31,17 +31,17 @@ fn read(content: &[u8]) -> Result<Description, OnnxError> {
     Description::read(&holding(content))
 }
 
-fn refusal(content: &[u8]) -> String {
+fn parse_error(content: &[u8]) -> String {
     read(content).unwrap_err().to_string()
 }
 
 #[test]
-fn says_of_each_model_what_the_onnx_package_says() {
-    let said = std::fs::read(models().join("external/external.json")).unwrap();
-    let said: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&said).unwrap();
-    assert!(said.len() >= 9);
-    for (name, said) in said {
-        let locations: Vec<&str> = said["external"]
+fn descriptions_match_those_of_the_onnx_package() {
+    let expected = std::fs::read(models().join("external/external.json")).unwrap();
+    let expected: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&expected).unwrap();
+    assert!(expected.len() >= 9);
+    for (name, expected) in expected {
+        let locations: Vec<&str> = expected["external"]
             .as_array()
             .unwrap()
             .iter()
@@ -50,7 +50,10 @@ fn says_of_each_model_what_the_onnx_package_says() {
         let found = Description::read(&file(&format!("external/{name}")));
         if name == "above.onnx" || name == "absolute.onnx" {
             let error = found.unwrap_err().to_string();
-            let beginning = format!("tensor \"w\" keeps its data in {:?}; allowed", locations[0]);
+            let beginning = format!(
+                "cannot use the external data file {:?} of tensor \"w\"; allowed",
+                locations[0]
+            );
             assert!(error.starts_with(&beginning), "{error}");
             assert!(error.contains("inside the model's own folder"), "{error}");
             continue;
@@ -59,7 +62,7 @@ fn says_of_each_model_what_the_onnx_package_says() {
         assert_eq!(found.format, Format::Onnx, "{name}");
         let paths: Vec<&str> = found.external.iter().map(FilePath::as_str).collect();
         if name == "odd.onnx" {
-            // What is named is a path, so `.//odd/./weights.bin` is written as every file system reads it.
+            // Paths are normalized as every file system reads them.
             assert_eq!(locations, [".//odd/./weights.bin"]);
             assert_eq!(paths, ["odd/weights.bin"]);
         } else {
@@ -69,13 +72,13 @@ fn says_of_each_model_what_the_onnx_package_says() {
             assert!(models().join("external").join(path).is_file(), "{path}");
         }
         let metadata: BTreeMap<String, String> =
-            serde_json::from_value(said["metadata"].clone()).unwrap();
+            serde_json::from_value(expected["metadata"].clone()).unwrap();
         assert_eq!(found.metadata, metadata, "{name}");
     }
 }
 
 #[test]
-fn every_small_model_is_one_and_names_no_file() {
+fn small_models_have_no_external_data() {
     let mut seen = 0;
     for entry in std::fs::read_dir(models()).unwrap() {
         let path = entry.unwrap().path();
@@ -95,7 +98,7 @@ fn every_small_model_is_one_and_names_no_file() {
 }
 
 #[test]
-fn work_is_fixed_where_that_is_known_of_every_operator() {
+fn work_is_fixed_if_every_operator_has_fixed_work() {
     for (name, is_fixed) in [("wine-v1.onnx", true), ("slow.onnx", false)] {
         let description = Description::read(&file(name)).unwrap();
         assert_eq!(description.has_fixed_work, is_fixed, "{name}");
@@ -111,7 +114,7 @@ fn work_is_fixed_where_that_is_known_of_every_operator() {
     assert!(!of(&[in_domain("com.example"), relu()], Vec::new()));
     let range = write::node("Range", &["a", "b", "c"], &["y"]);
     assert!(!of(&[relu(), range.clone(), relu()], Vec::new()));
-    // In a graph that is the value of an attribute, and in a function.
+    // In a subgraph, and in a function.
     let attribute = bytes(6, &bytes(1, &range));
     let inside = join([relu(), bytes(5, &attribute)]);
     assert!(!of(&[inside], Vec::new()));
@@ -120,50 +123,50 @@ fn work_is_fixed_where_that_is_known_of_every_operator() {
 }
 
 #[test]
-fn the_format_of_onnx_runtime_is_known_by_its_content() {
+fn the_ort_format_is_detected_by_content() {
     let found = Description::read(&file("external/one-file.ort")).unwrap();
     assert_eq!(found.format, Format::Ort);
-    // The same letters at the same place are the name of a producer here.
+    // The same letters at the same position are the name of a producer here.
     let model = join([number(1, 10), bytes(2, b"ORTM"), bytes(7, b"")]);
     assert_eq!(model[4..8], *b"ORTM");
     assert_eq!(read(&model).unwrap().format, Format::Onnx);
 }
 
 #[test]
-fn what_is_no_model_is_refused_with_its_beginning() {
-    assert_eq!(refusal(b""), "the model file is empty");
-    let page = refusal(b"<!DOCTYPE html>\n<html lang=\"en\"></html>");
+fn files_that_are_not_models_are_rejected_with_their_beginning() {
+    assert_eq!(parse_error(b""), "the model file is empty");
+    let page = parse_error(b"<!DOCTYPE html>\n<html lang=\"en\"></html>");
     assert_eq!(
         page,
-        "this is not a whole ONNX model: at byte 0, a field has no known kind (it begins with \"<!DOCTYPE \
-         html>\\n<html lang=\\\"en\\\">\")"
+        "cannot parse the file as ONNX: at byte 0, a field has an unknown wire type; the file begins with \"<!DOCTYPE \
+         html>\\n<html lang=\\\"en\\\">\""
     );
-    let pointer = refusal(b"version https://git-lfs.github.com/spec/v1\noid sha256:1");
+    let pointer = parse_error(b"version https://git-lfs.github.com/spec/v1\noid sha256:1");
     assert!(pointer.contains("\"version https://git-lfs"), "{pointer}");
-    let zstd = refusal(b"\x28\xb5\x2f\xfd\x24\x00\x01\x00\x00");
+    let zstd = parse_error(b"\x28\xb5\x2f\xfd\x24\x00\x01\x00\x00");
     assert!(zstd.contains("the bytes 28 b5 2f fd"), "{zstd}");
-    let no_graph = refusal(&join([number(1, 10), bytes(2, b"somebody")]));
-    assert!(no_graph.contains("at byte 12, the file ends and there was no graph"));
+    let no_graph = parse_error(&join([number(1, 10), bytes(2, b"somebody")]));
+    assert!(no_graph.contains("at byte 12, the file ends without a graph"));
 }
 
 #[test]
-fn a_model_that_is_cut_off_says_where() {
+fn a_truncated_model_is_rejected_with_the_position() {
     let model = bytes(7, &bytes(5, &tensor("w", None)));
-    let text = refusal(&model[..model.len() - 4]);
+    let text = parse_error(&model[..model.len() - 4]);
     let left = model.len() - 6;
     let all = model.len() - 2;
     assert!(
         text.contains(&format!(
-            "at byte 0, {all} bytes should follow and {left} are there"
+            "at byte 0, {all} bytes are declared and {left} remain"
         )),
         "{text}"
     );
 }
 
 #[test]
-fn a_terabyte_of_weights_is_stepped_over() {
+fn a_terabyte_of_weights_is_skipped() {
     let weights: u64 = 1 << 40;
-    // raw_data, in an initializer, in the graph; behind it another field of each.
+    // `raw_data` in an initializer in the graph, followed by one more field of each.
     let behind = join([number(14, 1), bytes(13, &write::entry("location", "w.bin"))]);
     let mut raw = bytes(9, b"");
     raw.truncate(1);
@@ -183,20 +186,20 @@ fn a_terabyte_of_weights_is_stepped_over() {
 }
 
 #[test]
-fn graphs_without_end_in_each_other_are_refused() {
+fn deeply_nested_graphs_are_rejected() {
     let mut graph = Vec::new();
     for _ in 0..2_000 {
         graph = bytes(1, &bytes(5, &bytes(6, &graph)));
     }
-    let error = refusal(&bytes(7, &graph));
-    assert!(error.contains("too deep in each other"), "{error}");
+    let error = parse_error(&bytes(7, &graph));
+    assert!(error.contains("nested too deeply"), "{error}");
     let groups = [0xa3, 0x06].repeat(100_000);
-    let error = refusal(&groups);
-    assert!(error.contains("too deep in each other"), "{error}");
+    let error = parse_error(&groups);
+    assert!(error.contains("nested too deeply"), "{error}");
 }
 
 #[test]
-fn a_tensor_in_two_pieces_is_one() {
+fn the_pieces_of_a_tensor_are_merged() {
     let pieces = |first: &[u8], second: &[u8]| {
         let attribute = join([bytes(5, first), bytes(5, second)]);
         read(&bytes(7, &bytes(1, &bytes(5, &attribute)))).unwrap()
@@ -204,14 +207,14 @@ fn a_tensor_in_two_pieces_is_one() {
     let location = bytes(13, &write::entry("location", "w.bin"));
     let found = pieces(&location, &number(14, 1));
     assert_eq!(found.external, BTreeSet::from([path("w.bin")]));
-    // The second piece takes back that the data lie elsewhere.
+    // The second piece resets the data location.
     let found = pieces(&join([location, number(14, 1)]), &number(14, 0));
     assert_eq!(found.external, BTreeSet::new());
 }
 
 #[test]
 fn a_tensor_among_long_lists_of_numbers_is_found() {
-    // More than a buffer of each kind, with elements of every length.
+    // More than a buffer of each list, with elements of every length.
     let floats =
         (0..3_000_u16).map(|value| join([vec![0x3d], f32::from(value).to_le_bytes().into()]));
     let ints =
@@ -228,7 +231,7 @@ fn a_tensor_among_long_lists_of_numbers_is_found() {
             assert!(read(&model[..model.len() - cut]).is_err(), "{cut}");
         }
     }
-    // The last element would end beyond the attribute, in the field behind it.
+    // The last element ends beyond the attribute, in the next field.
     let beyond = bytes(
         7,
         &join([bytes(1, &bytes(5, &[0x3d, 0, 0])), bytes(2, b"graph")]),
@@ -242,10 +245,13 @@ fn files_and_metadata_have_bounds() {
         let name = |index: usize| tensor("w", Some(&format!("{index}.bin")));
         bytes(7, &join((0..files).map(|index| bytes(5, &name(index)))))
     };
-    let most = read(&graph(external::MAX_FILES)).unwrap();
-    assert_eq!(most.external.len(), external::MAX_FILES);
-    let error = refusal(&graph(external::MAX_FILES + 1));
-    assert!(error.contains("more than 4096 files"), "{error}");
+    let most = read(&graph(scanner::MAX_FILES)).unwrap();
+    assert_eq!(most.external.len(), scanner::MAX_FILES);
+    let error = parse_error(&graph(scanner::MAX_FILES + 1));
+    assert!(
+        error.contains("more than 4096 external data files"),
+        "{error}"
+    );
 
     let long = "x".repeat(16 * 1024 + 1);
     let entries = [
@@ -266,12 +272,12 @@ fn files_and_metadata_have_bounds() {
 }
 
 #[test]
-fn a_mark_is_read_back_from_behind_any_model() {
+fn a_mark_is_read_back_after_any_model() {
     let graph = bytes(7, b"");
     assert_eq!(read(&graph).unwrap().at_load(), AtLoad::Optimise);
     for at_load in [AtLoad::AsItIs, AtLoad::Map, AtLoad::Optimise] {
         let by = format!("onnxruntime 1.28.0, {}", "x".repeat(200));
-        let mark = Mark { by, at_load };
+        let mark = OptimisationMark { by, at_load };
         let found = read(&join([graph.clone(), mark.bytes()])).unwrap();
         assert_eq!(found.mark(), Some(mark));
         assert_eq!(found.at_load(), at_load);

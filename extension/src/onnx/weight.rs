@@ -1,36 +1,39 @@
-//! One large weight: an initializer as its fields say, and the input that stands for it in a skeleton.
+//! A large weight: an initializer, and the input that replaces it in a skeleton.
 //!
-//! The numbers are those of `onnx.proto`.
+//! The field numbers are those of `onnx.proto`.
 
-use super::Fault;
+use super::ParseError;
 use super::encode::{element_type, field, number};
-use super::wire::{DEPTH, Field, Reader, Span, enumeration};
+use super::wire::{Field, MAX_DEPTH, Span, WireReader, enumeration};
 use crate::tensor::Datatype;
 
-/// A name of more bytes is not taken.
+/// Maximum length of a weight's name, in bytes.
 pub(super) const MAX_NAME: usize = 256;
 
-/// A shape of more dimensions is not taken.
+/// Maximum number of dimensions of a weight.
 const MAX_DIMENSIONS: usize = 16;
 
-/// A weight that lies in the model's file.
+/// A weight in the model's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weight {
-    /// Its name: not empty, without NUL.
+    /// Name: not empty, without NUL.
     pub name: String,
-    /// The type of its elements: a floating-point number, or an integer of one byte.
+    /// Element type: a floating-point number, or an integer of one byte.
     pub datatype: Datatype,
-    /// Its shape, none of which is negative.
+    /// Shape, without negative dimensions.
     pub shape: Vec<i64>,
-    /// Where its elements lie in the file, little-endian and in row-major order: exactly as many as the shape says.
+    /// Position of the elements in the file, little-endian and in row-major order, exactly as many as the shape gives.
     pub bytes: Span,
 }
 
-/// Reads an initializer; `None` if it holds anything but a name, a shape and the elements as bytes.
-pub(super) fn read(reader: &mut Reader<'_>, mut tensor: Span) -> Result<Option<Weight>, Fault> {
+/// Reads an initializer; `None` if it holds anything other than a name, a shape and the elements as bytes.
+pub(super) fn read(
+    reader: &mut WireReader<'_>,
+    mut tensor: Span,
+) -> Result<Option<Weight>, ParseError> {
     let (mut name, mut datatype, mut bytes) = (None, None, None);
     let mut shape = Vec::new();
-    while let Some(field) = reader.field(&mut tensor, DEPTH)? {
+    while let Some(field) = reader.field(&mut tensor, MAX_DEPTH)? {
         let is_new = match field {
             Field::Number(1, dimension) if shape.len() < MAX_DIMENSIONS => {
                 shape.push(dimension);
@@ -39,7 +42,7 @@ pub(super) fn read(reader: &mut Reader<'_>, mut tensor: Span) -> Result<Option<W
             Field::Number(2, number) => datatype.replace(enumeration(number)).is_none(),
             Field::Bytes(8, text) => name.replace(text).is_none(),
             Field::Bytes(9, data) => bytes.replace(data).is_none(),
-            // A comment, and that the data lie here.
+            // A comment, and a data location inside the model.
             Field::Bytes(12, _) => true,
             Field::Number(14, location) => enumeration(location) == 0,
             _ => false,
@@ -48,7 +51,8 @@ pub(super) fn read(reader: &mut Reader<'_>, mut tensor: Span) -> Result<Option<W
             return Ok(None);
         }
     }
-    let (Some(name), Some((datatype, size)), Some(bytes)) = (name, datatype.and_then(known), bytes)
+    let (Some(name), Some((datatype, size)), Some(bytes)) =
+        (name, datatype.and_then(element_type_of), bytes)
     else {
         return Ok(None);
     };
@@ -67,14 +71,14 @@ pub(super) fn read(reader: &mut Reader<'_>, mut tensor: Span) -> Result<Option<W
 }
 
 impl Weight {
-    /// Whether there are as many bytes as elements of `size` bytes need.
+    /// Returns `true` if there are as many bytes as elements of `size` bytes need.
     fn is_whole(&self, size: u64) -> bool {
         let mut dimensions = self.shape.iter().map(|dimension| dimension.unsigned_abs());
         let needed = dimensions.try_fold(size, u64::checked_mul);
         needed == Some(self.bytes.end - self.bytes.start)
     }
 
-    /// The field of a graph that declares an input of this name, type and shape.
+    /// Encodes the graph's field that declares an input of this name, type and shape.
     pub(super) fn as_input(&self) -> Vec<u8> {
         let dimensions = self.shape.iter();
         let dimensions =
@@ -86,7 +90,7 @@ impl Weight {
     }
 }
 
-/// The types that may be taken, and how many bytes an element has.
+/// Element types of weights, with the size of an element in bytes.
 const TYPES: [(Datatype, u64); 6] = [
     (Datatype::Fp32, 4),
     (Datatype::Uint8, 1),
@@ -96,7 +100,7 @@ const TYPES: [(Datatype, u64); 6] = [
     (Datatype::Bf16, 2),
 ];
 
-fn known(number: i32) -> Option<(Datatype, u64)> {
+fn element_type_of(number: i32) -> Option<(Datatype, u64)> {
     let number = u64::try_from(number).ok()?;
     let mut types = TYPES.into_iter();
     types.find(|(datatype, _)| element_type(*datatype) == number)

@@ -1,60 +1,59 @@
-//! A JSON array of scalars, nested or flat, as a tensor's elements.
+//! Parser for JSON arrays of scalars, nested or flat, into the elements of a tensor.
 //!
-//! One pass over the text, into a vector of the right type: no tree of values in between, and no second look at what
-//! has been read. Memory for elements is charged before it is allocated. Where their number is unknown it is estimated
-//! from the text that was read and the text that is left, so that elements are moved rarely and little is reserved in
-//! vain.
+//! The parser makes one pass over the text, into a vector of the right type, without a tree of values. Memory for
+//! elements is charged before it is allocated. If the number of elements is unknown, it is estimated from the text that
+//! was read and the text that is left, so that elements are rarely moved and little memory is reserved unnecessarily.
 
 mod elements;
 
 use std::borrow::Cow;
 
-use super::json::after_space;
+use super::json_reader::after_space;
 use super::{BadRequest, DecodeError, Decoding, Result};
 use crate::tensor::{Data, Datatype, element_count};
-use elements::{Elements, Stop};
-pub(super) use elements::{base64_object, memory_of_text};
+pub(super) use elements::memory_of_text;
+use elements::{Elements, ScalarError};
 
-/// ONNX Runtime's tensors have far fewer dimensions; nesting beyond this is a mistake or an attack.
+/// Maximum nesting. ONNX Runtime's tensors have far fewer dimensions; deeper nesting is a mistake or an attack.
 pub(super) const MAX_RANK: usize = 32;
 
-/// Elements, and the shape in which they were nested.
+/// Elements, and the shape of their nesting.
 #[derive(Debug)]
 pub(super) struct Array {
     pub(super) shape: Vec<usize>,
     pub(super) data: Data,
 }
 
-/// Reads JSON text as elements of `datatype`; `place` is the field's name, for errors. A scalar alone has no
-/// dimension. Memory for `expected` elements is reserved at once, where their number is known.
+/// Reads JSON text as elements of `datatype`. `path` is the field, for errors. A single scalar has no dimension. If the
+/// number of elements is known, memory for `expected` elements is reserved at once.
 pub(super) fn read(
     text: impl AsRef<[u8]>,
     datatype: Datatype,
-    place: &str,
+    path: &str,
     expected: Option<usize>,
     decoding: &mut Decoding<'_>,
 ) -> Result<Array> {
     let text = text.as_ref();
     let mut elements = Elements::of(datatype, 0);
     elements.begin(text.len(), expected, decoding)?;
-    let shape = Walk::over(text, place, &mut elements, decoding)?;
+    let shape = ArrayParser::parse(text, path, &mut elements, decoding)?;
     let data = elements.finish(decoding)?;
     Ok(Array { shape, data })
 }
 
-/// The elements of one input, of which each row gives a value.
+/// Elements of an input whose value is given row by row.
 pub(super) struct Column {
     elements: Elements,
-    /// The shape of the first row's value.
+    /// Shape of the first row's value.
     shape: Vec<usize>,
     rows: usize,
 }
 
-/// A value that a column does not take: of another type or another shape than is expected, or not JSON.
-pub(super) struct Unfit;
+/// Marks a value that a column does not accept: another type or shape than expected, or invalid JSON.
+pub(super) struct Mismatch;
 
 impl Column {
-    /// A column of no rows, whose first row stands at `position` of the text.
+    /// Creates a column without rows, whose first row is at `position` of the text.
     pub(super) fn new(datatype: Datatype, position: usize) -> Self {
         Self {
             elements: Elements::of(datatype, position),
@@ -63,16 +62,16 @@ impl Column {
         }
     }
 
-    /// Reads the value at `position` of `text` as that of the next row, and returns the position after it.
+    /// Reads the value of the next row at `position` of `text`, and returns the position after the value.
     pub(super) fn row(
         &mut self,
         text: &[u8],
         position: usize,
         decoding: &mut Decoding<'_>,
-    ) -> Result<std::result::Result<usize, Unfit>> {
+    ) -> Result<std::result::Result<usize, Mismatch>> {
         if text.get(position) != Some(&b'[') {
             if !self.shape.is_empty() {
-                return Ok(Err(Unfit));
+                return Ok(Err(Mismatch));
             }
             let read = self.elements.scalar(text, position, decoding);
             return match read {
@@ -80,23 +79,23 @@ impl Column {
                     self.rows += 1;
                     Ok(Ok(position))
                 }
-                Err(Stop::Stopped(stopped)) => Err(stopped.into()),
-                Err(_) => Ok(Err(Unfit)),
+                Err(ScalarError::Stopped(stopped)) => Err(stopped.into()),
+                Err(_) => Ok(Err(Mismatch)),
             };
         }
         let before = self.elements.count();
-        let mut walk = Walk::new(text, position, "", &mut self.elements, decoding);
-        if let Err(error) = walk.array(0) {
+        let mut parser = ArrayParser::new(text, position, "", &mut self.elements, decoding);
+        if let Err(error) = parser.array(0) {
             return match error {
                 DecodeError::Stopped(_) => Err(error),
-                DecodeError::Invalid(_) => Ok(Err(Unfit)),
+                DecodeError::Invalid(_) => Ok(Err(Mismatch)),
             };
         }
-        let (shape, position) = (walk.shape(), walk.position);
+        let (shape, position) = (parser.shape(), parser.position);
         let count = self.elements.count() - before;
         let is_new = self.rows == 0;
         if element_count(&shape) != Some(count) || !(is_new || shape == self.shape) {
-            return Ok(Err(Unfit));
+            return Ok(Err(Mismatch));
         }
         if is_new {
             self.shape = shape;
@@ -105,11 +104,11 @@ impl Column {
         Ok(Ok(position))
     }
 
-    /// Reads all of `text` as one scalar, which is at `place`.
+    /// Reads all of `text` as one scalar, whose field is `path`.
     pub(super) fn only(
         &mut self,
         text: &[u8],
-        place: &dyn Fn() -> String,
+        path: &dyn Fn() -> String,
         decoding: &mut Decoding<'_>,
     ) -> Result<()> {
         let read = match text.first() {
@@ -119,21 +118,23 @@ impl Column {
         if read.is_some_and(|end| after_space(text, end) == text.len()) {
             return Ok(());
         }
-        let place = place();
+        let path = path();
         let mut alone = Elements::of(self.elements.datatype(), 0);
-        // The error of the value by itself, which names its place.
-        Err(match Walk::over(text, &place, &mut alone, decoding) {
-            Err(error) => error,
-            Ok(_) => BadRequest(format!("{place} is an array, expected a value")).into(),
-        })
+        // Parses the value alone for an error with its path.
+        Err(
+            match ArrayParser::parse(text, &path, &mut alone, decoding) {
+                Err(error) => error,
+                Ok(_) => BadRequest(format!("{path} is an array, expected a value")).into(),
+            },
+        )
     }
 
-    /// The shape of the first row's value.
+    /// Returns the shape of the first row's value.
     pub(super) fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// All elements, with the rows as the first dimension.
+    /// Returns all elements, with the rows as the first dimension.
     pub(super) fn finish(self, decoding: &mut Decoding<'_>) -> Result<Array> {
         let mut shape = vec![self.rows];
         shape.extend(self.shape);
@@ -142,30 +143,30 @@ impl Column {
     }
 }
 
-struct Walk<'a, 'c> {
+struct ArrayParser<'a, 'c> {
     text: &'a [u8],
     position: usize,
-    place: &'a str,
+    path: &'a str,
     elements: &'a mut Elements,
     decoding: &'a mut Decoding<'c>,
-    /// The length of each level, once one array of that level has ended.
+    /// Length of the arrays of each level, once an array of that level has ended.
     lengths: Vec<Option<usize>>,
-    /// How deep the scalars lie, once one has come.
+    /// Level of the scalars, once a scalar was read.
     rank: Option<usize>,
 }
 
-impl<'a, 'c> Walk<'a, 'c> {
+impl<'a, 'c> ArrayParser<'a, 'c> {
     fn new(
         text: &'a [u8],
         position: usize,
-        place: &'a str,
+        path: &'a str,
         elements: &'a mut Elements,
         decoding: &'a mut Decoding<'c>,
     ) -> Self {
         Self {
             text,
             position,
-            place,
+            path,
             elements,
             decoding,
             lengths: Vec::new(),
@@ -173,32 +174,32 @@ impl<'a, 'c> Walk<'a, 'c> {
         }
     }
 
-    /// Reads all of the text, and gives its shape.
-    fn over(
+    /// Parses all of the text and returns its shape.
+    fn parse(
         text: &'a [u8],
-        place: &'a str,
+        path: &'a str,
         elements: &'a mut Elements,
         decoding: &'a mut Decoding<'c>,
     ) -> Result<Vec<usize>> {
-        let mut walk = Walk::new(text, 0, place, elements, decoding);
-        walk.skip_space();
-        if walk.peek() == Some(b'[') {
-            walk.array(0)?;
+        let mut parser = ArrayParser::new(text, 0, path, elements, decoding);
+        parser.skip_space();
+        if parser.peek() == Some(b'[') {
+            parser.array(0)?;
         } else {
-            walk.scalars(0)?;
+            parser.scalars(0)?;
         }
-        walk.skip_space();
-        if walk.position < text.len() {
-            return Err(walk.malformed());
+        parser.skip_space();
+        if parser.position < text.len() {
+            return Err(parser.malformed());
         }
-        let shape = walk.shape();
-        if element_count(&shape) != Some(walk.elements.count()) {
-            return Err(walk.ragged());
+        let shape = parser.shape();
+        if element_count(&shape) != Some(parser.elements.count()) {
+            return Err(parser.ragged());
         }
         Ok(shape)
     }
 
-    /// The shape of what was read.
+    /// Returns the shape of the parsed text.
     fn shape(&self) -> Vec<usize> {
         let rank = self.rank.unwrap_or(self.lengths.len());
         let lengths = self.lengths.iter().take(rank);
@@ -207,8 +208,8 @@ impl<'a, 'c> Walk<'a, 'c> {
 
     fn array(&mut self, level: usize) -> Result<()> {
         if level == MAX_RANK {
-            let place = self.place;
-            let problem = format!("{place} is nested deeper than {MAX_RANK} levels");
+            let path = self.path;
+            let problem = format!("{path} is nested deeper than {MAX_RANK} levels");
             return Err(BadRequest(problem).into());
         }
         if self.rank.is_some_and(|rank| rank <= level) {
@@ -254,7 +255,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         }
     }
 
-    /// Scalars up to the end of what is around them; how many there are.
+    /// Reads scalars up to the end of the enclosing array, and returns their number.
     fn scalars(&mut self, level: usize) -> Result<usize> {
         if *self.rank.get_or_insert(level) != level || self.lengths.len() > level {
             return Err(self.ragged());
@@ -268,15 +269,15 @@ impl<'a, 'c> Walk<'a, 'c> {
         };
         match read {
             Ok(position) => self.position = position,
-            Err(Stop::Stopped(stopped)) => return Err(stopped.into()),
-            Err(Stop::Unexpected(start, end)) => {
+            Err(ScalarError::Stopped(stopped)) => return Err(stopped.into()),
+            Err(ScalarError::Unexpected(start, end)) => {
                 let found = String::from_utf8_lossy(&self.text[start..end]);
                 return Err(self.unexpected(&found));
             }
-            Err(Stop::Wrong(problem)) => return Err(self.wrong(&problem)),
-            Err(Stop::Object) => return Err(self.unexpected("an object")),
-            Err(Stop::Ragged) => return Err(self.ragged()),
-            Err(Stop::Malformed) => return Err(self.malformed()),
+            Err(ScalarError::Invalid(problem)) => return Err(self.invalid(&problem)),
+            Err(ScalarError::Object) => return Err(self.unexpected("an object")),
+            Err(ScalarError::Ragged) => return Err(self.ragged()),
+            Err(ScalarError::Malformed) => return Err(self.malformed()),
         }
         Ok(self.elements.count() - before)
     }
@@ -294,38 +295,38 @@ impl<'a, 'c> Walk<'a, 'c> {
             Some((end, _)) => format!("{}…", &found[..end]).into(),
             None => found.into(),
         };
-        // A scalar by itself has no place within.
+        // A single scalar has no index.
         let index = match self.rank {
             Some(0) => String::new(),
             _ => format!("[{}]", self.elements.count()),
         };
         BadRequest(format!(
             "{}{index} is {found}, expected {}",
-            self.place,
+            self.path,
             self.elements.expected()
         ))
         .into()
     }
 
-    /// A scalar with a problem of its own.
-    fn wrong(&self, problem: &str) -> DecodeError {
+    /// Returns the error of a scalar with this problem.
+    fn invalid(&self, problem: &str) -> DecodeError {
         let index = match self.rank {
             Some(0) => String::new(),
             _ => format!("[{}]", self.elements.count()),
         };
-        BadRequest(format!("{}{index} {problem}", self.place)).into()
+        BadRequest(format!("{}{index} {problem}", self.path)).into()
     }
 
     fn ragged(&self) -> DecodeError {
         BadRequest(format!(
             "{} is not rectangular: arrays of one level have different lengths or depths",
-            self.place
+            self.path
         ))
         .into()
     }
 
     fn malformed(&mut self) -> DecodeError {
         self.decoding.is_malformed = true;
-        BadRequest(format!("{} is not valid JSON", self.place)).into()
+        BadRequest(format!("{} is not valid JSON", self.path)).into()
     }
 }

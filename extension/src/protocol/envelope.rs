@@ -1,34 +1,34 @@
-//! The object around a request's values: one of two fields holds them, and the others say nothing.
+//! The object around a request's values: one of two fields holds the values, and other fields are ignored.
 //!
-//! The values are read where they stand, in the order of the text, so that a mistake in them ends the reading.
+//! The values are read in place, in the order of the text, so that reading ends at the first mistake in them.
 
-use super::json::Reader;
+use super::json_reader::JsonReader;
 use super::{BadRequest, DecodeError, Decoding, Result, malformed};
 use crate::excerpt::Excerpt;
 
-/// The names of a request's fields and its texts.
+/// Field names and error texts of a request.
 pub(super) struct Envelope {
-    /// The kind of request, for errors, as in "a prediction request".
+    /// Kind of request, for errors, as in "a prediction request".
     pub(super) what: &'static str,
-    /// The fields that hold values.
+    /// Fields that may hold the values.
     pub(super) fields: [&'static str; 2],
-    /// The fields in words, for the error where none is given.
+    /// Text for the error of a request without values.
     pub(super) missing: &'static str,
-    /// The error where both are given.
+    /// Error of a request with both fields.
     pub(super) both: &'static str,
 }
 
 impl Envelope {
-    /// Reads a request, whose values `values` reads from the field that it is told. Inside, the error of a request that
-    /// has none of the fields.
+    /// Reads a request; `values` reads the values of the given field. The inner result is the error of a request with
+    /// neither field.
     pub(super) fn read<T>(
         &self,
         body: &[u8],
         decoding: &mut Decoding<'_>,
-        mut values: impl FnMut(&mut Reader<'_>, &'static str, &mut Decoding<'_>) -> Result<T>,
+        mut values: impl FnMut(&mut JsonReader<'_>, &'static str, &mut Decoding<'_>) -> Result<T>,
     ) -> Result<Result<T, BadRequest>> {
         malformed::check_object(body, self.what)?;
-        let mut reader = Reader::of_request(body);
+        let mut reader = JsonReader::of_request(body);
         let mut read = None;
         let mut is_given = [false; 2];
         let whole = reader.object(self.what, |reader, name| {
@@ -52,7 +52,7 @@ impl Envelope {
         let whole = whole.and_then(|()| Ok(reader.end(self.what)?));
         match whole {
             Ok(()) => Ok(read.ok_or_else(|| self.neither(body))),
-            // Of what is not JSON, serde_json says the most.
+            // serde_json describes invalid JSON in most detail.
             Err(DecodeError::Invalid(error)) if reader.is_malformed() || decoding.is_malformed => {
                 Err(malformed::of(body, self.what).unwrap_or(error).into())
             }
@@ -60,15 +60,15 @@ impl Envelope {
         }
     }
 
-    /// The error of a request without values, which may have another field.
+    /// Returns the error of a request without values, which may have another field.
     #[cold]
     fn neither(&self, body: &[u8]) -> BadRequest {
         let mut other = String::new();
-        let mut reader = Reader::of_request(body);
-        // The request was read to its end before.
+        let mut reader = JsonReader::of_request(body);
+        // The request was read to its end before, so this cannot fail.
         let _ = reader.object(self.what, |reader, name| {
             if other.is_empty() && !self.fields.contains(&name) {
-                other = format!("; the request has {:?}, which is not read", Excerpt(name));
+                other = format!("; the request has {:?}, which is ignored", Excerpt(name));
             }
             reader.skip(self.what)
         });

@@ -1,7 +1,7 @@
-//! One JSON scalar as an element of a tensor, exactly.
+//! Exact conversion of JSON scalars to elements of a tensor.
 //!
-//! A number becomes the nearest value of the element's type, ties to even as IEEE 754 has it; for an integer it must be
-//! whole. What JSON does not take as a number is none here either.
+//! A number becomes the nearest value of the element's type, ties to even as in IEEE 754; an integer must be whole.
+//! Only valid JSON numbers are accepted.
 
 mod decimal;
 mod short;
@@ -14,29 +14,29 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use decimal::Decimal;
-use short::Short;
+use short::ShortNumber;
 
-/// A scalar that is no number.
+/// A scalar that is not a number.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Scalar<'a> {
-    /// The content of a string, without escapes.
+    /// Content of a string, unescaped.
     Text(&'a str),
     /// `true` or `false`.
-    Truth(bool),
+    Boolean(bool),
     /// `null`.
     Null,
 }
 
 /// An element type of tensors.
 pub(super) trait Element: Sized {
-    /// What a scalar must be, for the error.
+    /// Description of a valid scalar, for errors.
     const EXPECTED: &str;
 
-    /// The element that the number at the beginning of `text` stands for, and the number's length; `None` when there is
-    /// no element without loss.
+    /// Returns the element for the number at the front of `text`, and the number's length; `None` if there is no
+    /// element without loss.
     fn number(text: &[u8]) -> Option<(Self, usize)>;
 
-    /// The element that another scalar stands for.
+    /// Returns the element for a scalar that is not a number.
     fn other(scalar: Scalar<'_>) -> Option<Self>;
 }
 
@@ -68,16 +68,16 @@ integers! {
     i64, "a whole number from -9223372036854775808 to 9223372036854775807";
 }
 
-/// A whole number, in whatever way it is written: `5`, `5.0`, `5e0`.
+/// Reads a whole number in any form: `5`, `5.0`, `5e0`.
 fn integer(text: &[u8]) -> Option<(i128, usize)> {
-    /// So many digits fit 64 bits.
-    const SHORT: usize = 18;
-    if let Some(short) = Short::read(text).filter(|short| short.behind == 0) {
+    /// Number of digits that always fit in 64 bits.
+    const MAX_DIGITS: usize = 18;
+    if let Some(short) = ShortNumber::read(text).filter(|short| short.decimals == 0) {
         let value = i128::from(short.digits);
         return Some((if short.negative { -value } else { value }, short.length));
     }
     let whole = whole_part(text)?;
-    if matches!(text.get(whole.end), Some(b'.' | b'e' | b'E')) || whole.len() > SHORT {
+    if matches!(text.get(whole.end), Some(b'.' | b'e' | b'E')) || whole.len() > MAX_DIGITS {
         let (decimal, length) = Decimal::read(text)?;
         return Some((decimal.whole()?, length));
     }
@@ -89,12 +89,12 @@ fn integer(text: &[u8]) -> Option<(i128, usize)> {
     Some((value.into(), whole.end))
 }
 
-/// How long the number at the beginning of `text` is, whatever it stands for; `None` where JSON has none.
+/// Returns the length of the number at the front of `text`; `None` if it is not a JSON number.
 pub(super) fn length(text: &[u8]) -> Option<usize> {
     Decimal::read(text).map(|(_, length)| length)
 }
 
-/// Where the digits before point and exponent are; `None` when no number of JSON begins here.
+/// Returns the range of the digits before point and exponent; `None` if no JSON number begins here.
 fn whole_part(text: &[u8]) -> Option<Range<usize>> {
     let start = usize::from(text.first() == Some(&b'-'));
     let digits = text.get(start..)?;
@@ -109,29 +109,29 @@ fn whole_part(text: &[u8]) -> Option<Range<usize>> {
     (length > 0 && !has_leading_zero && !lacks_fraction).then_some(start..start + length)
 }
 
-/// A float by its nearest value.
+/// A float type, converted by its nearest value.
 trait Float: fast_float2::FastFloat {
-    fn of(short: Short) -> Option<Self>;
+    fn of(short: ShortNumber) -> Option<Self>;
 }
 
 impl Float for f32 {
     #[inline]
-    fn of(short: Short) -> Option<Self> {
+    fn of(short: ShortNumber) -> Option<Self> {
         short.to_f32()
     }
 }
 
 impl Float for f64 {
     #[inline]
-    fn of(short: Short) -> Option<Self> {
+    fn of(short: ShortNumber) -> Option<Self> {
         short.to_f64()
     }
 }
 
-#[expect(clippy::inline_always, reason = "as of those who call it")]
+#[expect(clippy::inline_always, reason = "its callers are inlined")]
 #[inline(always)]
 fn float<F: Float>(text: &[u8]) -> Option<(F, usize)> {
-    if let Some(short) = Short::read(text)
+    if let Some(short) = ShortNumber::read(text)
         && let Some(value) = F::of(short)
     {
         return Some((value, short.length));
@@ -145,7 +145,7 @@ fn any_float<F: Float>(text: &[u8]) -> Option<(F, usize)> {
     fast_float2::parse_partial(text).ok()
 }
 
-/// JSON has no form for the three special values: `null` is NaN, and all three may come as strings.
+/// Returns a special value. JSON has no tokens for these: `null` is NaN, and all three may be strings.
 fn special(scalar: Scalar<'_>) -> Option<f32> {
     match scalar {
         Scalar::Null | Scalar::Text("NaN") => Some(f32::NAN),
@@ -185,11 +185,11 @@ floats! {
         narrow, bf16::from_f32;
 }
 
-/// A float of 16 bits.
-trait Narrow {
-    /// The bits of infinity, whose sign is added to them.
+/// A 16-bit float type.
+trait HalfFloat {
+    /// Bits of positive infinity.
     const INFINITY: u16;
-    /// What would come after the largest value, if there were one more.
+    /// The value after the largest finite value, if the range were larger.
     const BEYOND: f64;
 
     fn of(bits: u16) -> Self;
@@ -197,7 +197,7 @@ trait Narrow {
     fn wide(bits: u16) -> f64;
 }
 
-impl Narrow for f16 {
+impl HalfFloat for f16 {
     const INFINITY: u16 = f16::INFINITY.to_bits();
     const BEYOND: f64 = 65536.0;
 
@@ -210,7 +210,7 @@ impl Narrow for f16 {
     }
 }
 
-impl Narrow for bf16 {
+impl HalfFloat for bf16 {
     const INFINITY: u16 = bf16::INFINITY.to_bits();
     const BEYOND: f64 = 340_282_366_920_938_463_463_374_607_431_768_211_456.0;
 
@@ -223,12 +223,12 @@ impl Narrow for bf16 {
     }
 }
 
-/// The nearest value of 16 bits. By way of 64 bits it is rounded twice, which matters where the first time ends just
-/// between two values of 16 bits: there the digits decide.
-fn narrow<T: Narrow>(text: &[u8]) -> Option<(T, usize)> {
+/// Returns the nearest 16-bit value. Conversion through 64 bits rounds twice, which matters if the first result is
+/// exactly between two 16-bit values: then the decimal digits decide.
+fn narrow<T: HalfFloat>(text: &[u8]) -> Option<(T, usize)> {
     let (wide, length) = float::<f64>(text)?;
     let magnitude = wide.abs();
-    // The largest value that is not above, of those from zero to infinity: the bits are in their order.
+    // Find the largest value that is not above, from zero to infinity: the bits are in the order of the values.
     let (mut below, mut above) = (0, T::INFINITY);
     while above - below > 1 {
         let middle = below.midpoint(above);
@@ -243,7 +243,7 @@ fn narrow<T: Narrow>(text: &[u8]) -> Option<(T, usize)> {
     } else {
         T::wide(above)
     };
-    // With one bit more than the two, which 64 bits have room for.
+    // The middle needs one more bit, which 64 bits have.
     let middle = T::wide(below).midpoint(upper);
     let order = match magnitude.total_cmp(&middle) {
         Ordering::Equal => Decimal::read(&text[..length])?.0.compare(middle),
@@ -270,7 +270,7 @@ impl Element for bool {
 
     fn other(scalar: Scalar<'_>) -> Option<Self> {
         match scalar {
-            Scalar::Truth(value) => Some(value),
+            Scalar::Boolean(value) => Some(value),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use crate::tensor::{Data, Datatype, Kind};
 
 mod binary;
 mod containers;
-mod mistakes;
+mod invalid_bodies;
 mod properties;
 mod rows;
 mod tfserving;
@@ -48,8 +48,11 @@ fn tensor(shape: &[usize], data: impl Into<Data>) -> Value {
     Value::Tensor(Tensor::new(shape.to_vec(), data).unwrap())
 }
 
-/// Reads a request that is JSON alone.
-fn v2_decode(text: &str, signature: &Signature) -> Result<(Decoded, v2::Reply), DecodeError> {
+/// Decodes a request that is JSON only.
+fn v2_decode(
+    text: &str,
+    signature: &Signature,
+) -> Result<(Decoded, v2::ResponseFormat), DecodeError> {
     v2::decode(
         &Bytes::copy_from_slice(text.as_bytes()),
         None,
@@ -58,9 +61,9 @@ fn v2_decode(text: &str, signature: &Signature) -> Result<(Decoded, v2::Reply), 
     )
 }
 
-/// The answer in JSON to a request that commands nothing.
+/// Encodes a response in the default format.
 fn v2_encode(outputs: &[(String, Value)]) -> Vec<u8> {
-    let encoded = v2::Reply::default().encode(BY, outputs.to_vec());
+    let encoded = v2::ResponseFormat::default().encode(BY, outputs.to_vec());
     assert_eq!(encoded.header_length, None);
     encoded.pieces.concat()
 }
@@ -97,7 +100,7 @@ fn nested_and_flat_data_are_the_same() {
 }
 
 #[test]
-fn a_request_that_does_not_fit_is_told_what_was_expected_and_what_came() {
+fn errors_name_the_expected_and_the_actual_value() {
     let signature = one_input(Datatype::Int8, &[None, Some(2)]);
     let data = json!([1, 2]);
     let twice = json!({ "inputs": [
@@ -185,14 +188,14 @@ fn a_request_that_does_not_fit_is_told_what_was_expected_and_what_came() {
 }
 
 #[test]
-fn a_shape_that_lies_reserves_no_memory() {
+fn a_false_shape_reserves_no_memory() {
     let signature = one_input(Datatype::Fp64, &[None]);
     let error = infer(&input("FP64", &[1 << 60], &json!([1])), &signature).unwrap_err();
     assert!(error.contains("the data has 1"), "{error}");
 }
 
 #[test]
-fn nesting_without_end_is_refused() {
+fn deep_nesting_is_rejected() {
     let signature = one_input(Datatype::Fp32, &[None]);
     let text = format!(
         "{{\"features\":{}{}}}",
@@ -230,7 +233,7 @@ fn numbers_are_exact_to_the_last_bit() {
 }
 
 #[test]
-fn what_no_json_number_can_be_has_a_form() {
+fn nan_and_infinities_have_a_form() {
     let signature = one_input(Datatype::Fp32, &[None]);
     let read = infer(
         &input("FP32", &[4], &json!([null, "NaN", "Infinity", "-Infinity"])),
@@ -262,7 +265,7 @@ fn what_no_json_number_can_be_has_a_form() {
 }
 
 #[test]
-fn rows_one_row_and_both_names_for_them() {
+fn rows_and_a_single_row_have_two_field_names() {
     let signature = one_input(Datatype::Fp32, &[None, Some(2)]);
     let two = vec![(
         "x".to_owned(),
@@ -308,7 +311,7 @@ fn columns_and_rows_as_objects_for_a_model_of_several_inputs() {
 }
 
 #[test]
-fn a_prediction_request_that_does_not_fit_says_why() {
+fn errors_of_prediction_requests_name_the_reason() {
     let wide = one_input(Datatype::Fp32, &[None, Some(3)]);
     for (text, signature, message) in [
         ("{}", &wide, "missing required field: features"),
@@ -427,7 +430,7 @@ fn the_prediction_is_the_label_the_only_output_or_all_by_name() {
 }
 
 #[test]
-fn an_inference_answer_names_its_model_and_carries_maps_as_a_dense_tensor() {
+fn an_inference_response_names_its_model_and_has_maps_as_a_dense_tensor() {
     let outputs = [("output_probability".to_owned(), zip_map())];
     let request = r#"{"id":"id-1","inputs":[]}"#;
     let (_, reply) = v2_decode(request, &Signature::default()).unwrap();
@@ -495,7 +498,7 @@ fn a_golden_example_is_read_as_a_request_with_the_same_inputs() {
 }
 
 #[test]
-fn an_array_is_for_the_one_input_that_must_be_given() {
+fn an_array_is_the_single_required_input() {
     let mut signature = one_input(Datatype::Fp32, &[None, Some(2)]);
     let mut optional = port("o", Datatype::Fp32, &[Some(1)]);
     optional.kind = Kind::Optional(Box::new(optional.kind));
@@ -511,7 +514,7 @@ fn an_array_is_for_the_one_input_that_must_be_given() {
 }
 
 #[test]
-fn a_golden_output_is_one_that_an_answer_writes_as_a_tensor() {
+fn a_golden_output_is_an_output_with_a_tensor_form() {
     let maps = Kind::Sequence(Box::new(Kind::Map {
         key: Datatype::Int64,
         value: Datatype::Fp32,
@@ -550,7 +553,7 @@ fn a_golden_output_is_one_that_an_answer_writes_as_a_tensor() {
             "s",
             "FP32",
             json!([1, 2]),
-            r#"outputs[0]: output "s" is a sequence of tensor, against which"#,
+            r#"outputs[0]: output "s" is a sequence of tensor, which cannot be compared"#,
         ),
         (
             "y",
@@ -576,7 +579,7 @@ fn a_golden_output_is_one_that_an_answer_writes_as_a_tensor() {
 }
 
 #[test]
-fn a_name_that_is_given_twice_is_no_column() {
+fn a_duplicate_name_is_not_a_column() {
     for request in [
         r#"{"features": {"age": 1, "age": 2, "job": "x"}}"#,
         r#"{"features": [{"age": 1, "job": "x", "job": "y"}]}"#,
@@ -589,7 +592,7 @@ fn a_name_that_is_given_twice_is_no_column() {
 }
 
 #[test]
-fn json_of_any_depth_is_an_answer() {
+fn json_of_any_depth_does_not_overflow_the_stack() {
     let deep = |open: &str, close: &str| open.repeat(200_000) + &close.repeat(200_000);
     let signature = one_input(Datatype::Fp32, &[None]);
     for value in [

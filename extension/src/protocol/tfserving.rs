@@ -1,17 +1,20 @@
 //! TensorFlow Serving's REST form of prediction, status and metadata.
 //!
-//! Specification: <https://www.tensorflow.org/tfx/serving/api_rest>. A request is in rows (`instances`) or in columns
-//! (`inputs`), and so is its answer. Where a row or a column is not quite what the model takes it is completed as in
-//! [`predict`](super::predict). An ONNX model has one signature, so that `signature_name` changes nothing, and its
-//! strings are UTF-8: `{"b64": …}` is taken for any of them and never answered. NaN and the infinities are no tokens of
-//! their own, which would not be JSON, but what they are elsewhere here.
+//! Specification: <https://www.tensorflow.org/tfx/serving/api_rest>. Requests and responses have rows (`instances`) or
+//! columns (`inputs`). Shapes of rows and columns are completed as in [`predict`](super::predict). An ONNX model has
+//! one signature, so `signature_name` is ignored. Its strings are UTF-8: `{"b64": …}` is accepted for any string and
+//! never returned. NaN and the infinities are not tokens, which would be invalid JSON, but have the same forms as in
+//! the other protocols.
 
 use std::borrow::Cow;
 
-use super::dense::dense;
 use super::envelope::Envelope;
-use super::predict::{check_rows, columns, rows, write_row};
-use super::{AnsweredBy, BadRequest, Decoded, Decoding, Result, check_complete, objects, write};
+use super::rows::{check_rows, columns, rows};
+use super::zipmap::dense;
+use super::{
+    AnsweredBy, BadRequest, Decoded, Decoding, Result, base64_string, check_complete, json_writer,
+    row_objects,
+};
 use crate::request_memory::Charge;
 use crate::tensor::{Port, Signature, Value, common_rows};
 
@@ -22,68 +25,68 @@ const ENVELOPE: Envelope = Envelope {
     both: "both instances and inputs are given: send rows as instances, or columns as inputs",
 };
 
-/// The one key of an object that holds a string in base64.
+/// Key of an object that holds a string in base64.
 const BASE64: &str = "b64";
 
-/// What the status names where no version is active: clients parse an integer, and no version has this one.
+/// Version in the status if no version is active: clients parse an integer, and no version has this number.
 const NO_VERSION: &str = "0";
 
-/// How the values of a request stand, and so those of its answer.
+/// Layout of the values of a request and its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// One after the other: `instances` and `predictions`.
+    /// Row by row: `instances` and `predictions`.
     Rows,
-    /// Each input and output whole: `inputs` and `outputs`.
+    /// By input and output: `inputs` and `outputs`.
     Columns,
 }
 
-/// Where a model of this form stands.
+/// Availability of a model.
 #[derive(Clone, Copy, Debug)]
 pub enum Availability<'a> {
-    /// This version is active. Clients that read protocol buffers parse its name as an integer, which the name of a
-    /// manifest's version need not be.
+    /// This version is active. Clients with protocol buffers parse its name as an integer, which the version of a
+    /// manifest need not be.
     Available(&'a str),
-    /// None does yet.
+    /// No version is active yet.
     Loading,
-    /// None does, for this reason.
+    /// No version is active, for this reason.
     Failed(&'a str),
 }
 
-/// Reads a request for a model of this signature, whose memory is charged to `charge`; gives what to run, and how to
-/// answer.
+/// Decodes a request for a model of this signature, and returns it with the layout of the response. `charge` is charged
+/// for its memory.
 pub fn decode(
     body: &[u8],
     signature: &Signature,
     charge: &mut Charge,
 ) -> Result<(Decoded, Layout)> {
     let mut decoding = Decoding::new(charge);
-    // Where an input has this very name, an object with it is a column.
+    // If an input has this name, an object with it is a column.
     decoding.takes_base64 = signature.input(BASE64).is_none();
-    let read = ENVELOPE.read(body, &mut decoding, |reader, place, decoding| {
-        let layout = if place == "instances" {
+    let read = ENVELOPE.read(body, &mut decoding, |reader, path, decoding| {
+        let layout = if path == "instances" {
             Layout::Rows
         } else {
             Layout::Columns
         };
-        let is_text = decoding.takes_base64 && reader.is_base64();
+        let is_text = decoding.takes_base64 && base64_string::begins_here(reader);
         let inputs = match layout {
             Layout::Rows if !reader.is_array() => {
-                let problem = "instances must be a list with one element for each row";
+                let problem = "instances must be a list with one element per row";
                 return Err(BadRequest(problem.to_owned()).into());
             }
             Layout::Rows if reader.is_array_of_objects() && !is_text => {
-                objects::read(reader, place, signature, decoding)
+                row_objects::read(reader, path, signature, decoding)
             }
             Layout::Columns if reader.is_object() && !is_text => {
-                columns(reader, place, signature, decoding)
+                columns(reader, path, signature, decoding)
             }
-            Layout::Rows | Layout::Columns => rows(reader, place, signature, decoding),
+            Layout::Rows | Layout::Columns => rows(reader, path, signature, decoding),
         };
-        Ok((layout, place, inputs?))
+        Ok((layout, path, inputs?))
     })?;
-    let (layout, place, inputs) = read?;
+    let (layout, path, inputs) = read?;
     check_complete(signature, &inputs)?;
-    check_rows(signature, &inputs, place)?;
+    check_rows(signature, &inputs, path)?;
     let decoded = Decoded {
         inputs,
         outputs: Vec::new(),
@@ -91,8 +94,8 @@ pub fn decode(
     Ok((decoded, layout))
 }
 
-/// Writes the answer: a lone output as it is, several by name. In rows, each output must have one element for each of
-/// them.
+/// Encodes a response: a single output without its name, several outputs by name. In rows, each output must have one
+/// element per row.
 pub fn encode(layout: Layout, outputs: &[(String, Value)]) -> Result<Vec<u8>, BadRequest> {
     let outputs: Vec<(&str, Cow<'_, Value>)> = outputs
         .iter()
@@ -107,31 +110,33 @@ pub fn encode(layout: Layout, outputs: &[(String, Value)]) -> Result<Vec<u8>, Ba
     let named = || outputs.iter().map(|(name, value)| (*name, &**value));
     let mut out = Vec::with_capacity(256);
     match (layout, &*outputs) {
-        (Layout::Rows, [(_, only)]) => write::object(&mut out, |fields| {
-            fields.field("predictions", |out| write::value(out, only));
+        (Layout::Rows, [(_, only)]) => json_writer::object(&mut out, |fields| {
+            fields.field("predictions", |out| json_writer::value(out, only));
         }),
         (Layout::Rows, _) => {
             let count = common_rows(named().map(|(_, value)| value)).ok_or_else(|| {
                 BadRequest(
-                    "the model's outputs do not have one row for each instance: send the columns as \
-                     inputs instead of instances, and they are answered whole"
+                    "the model's outputs do not have one row per instance: send the columns as inputs \
+                     instead of instances to get whole outputs"
                         .to_owned(),
                 )
             })?;
-            write::object(&mut out, |fields| {
+            json_writer::object(&mut out, |fields| {
                 fields.field("predictions", |out| {
-                    write::list(out, 0..count, |out, index| write_row(out, named(), index));
+                    json_writer::list(out, 0..count, |out, index| {
+                        json_writer::named_row(out, named(), index)
+                    });
                 });
             });
         }
-        (Layout::Columns, [(_, only)]) => write::object(&mut out, |fields| {
-            fields.field("outputs", |out| write::value(out, only));
+        (Layout::Columns, [(_, only)]) => json_writer::object(&mut out, |fields| {
+            fields.field("outputs", |out| json_writer::value(out, only));
         }),
-        (Layout::Columns, _) => write::object(&mut out, |fields| {
+        (Layout::Columns, _) => json_writer::object(&mut out, |fields| {
             fields.field("outputs", |out| {
-                write::object(out, |fields| {
+                json_writer::object(out, |fields| {
                     for (name, value) in named() {
-                        fields.field(name, |out| write::value(out, value));
+                        fields.field(name, |out| json_writer::value(out, value));
                     }
                 });
             });
@@ -140,7 +145,7 @@ pub fn encode(layout: Layout, outputs: &[(String, Value)]) -> Result<Vec<u8>, Ba
     Ok(out)
 }
 
-/// Writes a model's status.
+/// Encodes a model's status.
 #[must_use]
 pub fn status(availability: Availability<'_>) -> Vec<u8> {
     let (version, state, code, message) = match availability {
@@ -149,14 +154,14 @@ pub fn status(availability: Availability<'_>) -> Vec<u8> {
         Availability::Failed(reason) => (NO_VERSION, "END", "UNAVAILABLE", reason),
     };
     let mut out = Vec::with_capacity(128);
-    write::object(&mut out, |fields| {
+    json_writer::object(&mut out, |fields| {
         fields.field("model_version_status", |out| {
-            write::list(out, [()], |out, ()| {
-                write::object(out, |fields| {
+            json_writer::list(out, [()], |out, ()| {
+                json_writer::object(out, |fields| {
                     fields.value("version", version);
                     fields.value("state", state);
                     fields.field("status", |out| {
-                        write::object(out, |fields| {
+                        json_writer::object(out, |fields| {
                             fields.value("error_code", code);
                             fields.value("error_message", message);
                         });
@@ -168,25 +173,25 @@ pub fn status(availability: Availability<'_>) -> Vec<u8> {
     out
 }
 
-/// Writes a model's metadata: its inputs and outputs, as the one signature that it has.
+/// Encodes a model's metadata: its inputs and outputs, as its only signature.
 #[must_use]
 pub fn metadata(answer: AnsweredBy<'_>, signature: &Signature) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
-    write::object(&mut out, |fields| {
+    json_writer::object(&mut out, |fields| {
         fields.field("model_spec", |out| {
-            write::object(out, |fields| {
+            json_writer::object(out, |fields| {
                 fields.value("name", answer.model);
                 fields.value("signature_name", "");
                 fields.value("version", answer.version);
             });
         });
         fields.field("metadata", |out| {
-            // Such is the form in which TensorFlow Serving's own protocol buffers come out as JSON.
+            // TensorFlow Serving's protocol buffers have this form as JSON.
             within(
                 out,
                 &["signature_def", "signature_def", "serving_default"],
                 |out| {
-                    write::object(out, |fields| {
+                    json_writer::object(out, |fields| {
                         fields.field("inputs", |out| ports(out, &signature.inputs));
                         fields.field("outputs", |out| ports(out, &signature.outputs));
                         fields.value("method_name", "tensorflow/serving/predict");
@@ -198,11 +203,11 @@ pub fn metadata(answer: AnsweredBy<'_>, signature: &Signature) -> Vec<u8> {
     out
 }
 
-/// Appends objects one in the other, each with the one field of these names.
+/// Appends nested objects, each with a single field of these names.
 fn within(out: &mut Vec<u8>, names: &[&str], write: impl FnOnce(&mut Vec<u8>)) {
     for name in names {
         out.push(b'{');
-        write::json(out, name);
+        json_writer::json(out, name);
         out.push(b':');
     }
     write(out);
@@ -210,7 +215,7 @@ fn within(out: &mut Vec<u8>, names: &[&str], write: impl FnOnce(&mut Vec<u8>)) {
 }
 
 fn ports(out: &mut Vec<u8>, ports: &[Port]) {
-    write::object(out, |fields| {
+    json_writer::object(out, |fields| {
         for port in ports {
             fields.field(&port.name, |out| self::port(out, port));
         }
@@ -234,17 +239,17 @@ fn port(out: &mut Vec<u8>, port: &Port) {
         "FP32" => "DT_FLOAT",
         "FP64" => "DT_DOUBLE",
         "BYTES" => "DT_STRING",
-        // A sequence or a map, for which TensorFlow has no name.
+        // TensorFlow has no name for sequences and maps.
         _ => "DT_INVALID",
     };
-    write::object(out, |fields| {
+    json_writer::object(out, |fields| {
         fields.value("dtype", dtype);
         fields.field("tensor_shape", |out| {
-            write::object(out, |fields| {
+            json_writer::object(out, |fields| {
                 fields.field("dim", |out| {
-                    write::list(out, shape, |out, length| {
+                    json_writer::list(out, shape, |out, length| {
                         let size = length.map_or_else(|| "-1".to_owned(), |it| it.to_string());
-                        write::object(out, |fields| {
+                        json_writer::object(out, |fields| {
                             fields.value("size", &size);
                             fields.value("name", "");
                         });

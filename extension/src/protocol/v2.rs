@@ -1,55 +1,56 @@
-//! The Open Inference Protocol, version 2, in JSON and with Triton's extensions for binary tensors and classes.
+//! The Open Inference Protocol, version 2, in JSON and with Triton's extensions for binary tensors and classification.
 //!
-//! Specification: <https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol>. Beyond
-//! it: FP16 and BF16 are plain numbers; NaN is `null`, the infinities are strings; a sequence of maps
-//! (scikit-learn's probabilities) is a dense FP32 tensor with `labels` in its parameters; other sequences and
-//! maps, in and out, have the datatypes `SEQUENCE` and `MAP`.
+//! Specification: <https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol>. Additions: FP16
+//! and BF16 are plain numbers; NaN is `null`, and the infinities are strings; a sequence of maps (scikit-learn's
+//! probabilities) is a dense FP32 tensor with `labels` in its parameters; other sequences and maps, in requests and
+//! responses, have the datatypes `SEQUENCE` and `MAP`.
 
 mod binary;
 mod classification;
 mod configuration;
-mod reply;
 mod request;
+mod response;
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 pub use configuration::{CONFIGURATION_EXTENSION, configuration};
-pub use reply::{Encoded, Reply};
+pub use response::{Encoded, ResponseFormat};
 use serde::Serialize;
 
-use super::dense::into_tensor;
+use super::zipmap::into_tensor;
 use super::{
     AnsweredBy, BadRequest, DecodeError, Decoded, Decoding, Result, array, charge_empty,
-    check_complete, check_shape, containers, input_port, malformed, output_port, write,
+    check_complete, check_shape, containers, input_port, json_writer, malformed, output_port,
 };
 use crate::excerpt::{Dimensions, Excerpt};
 use crate::manifest::GoldenTensor;
 use crate::request_memory::Charge;
 use crate::tensor::{Datatype, Kind, Port, Signature, Tensor, Value, element_count};
-use binary::Rest;
-use request::{InputTensor, Request};
+use binary::BinaryPart;
+use request::{InferRequest, InputTensor};
 
-/// The header that says how many bytes of a body are JSON, before tensors in binary.
+/// Header with the length of the JSON part of a body, before binary tensors.
 pub const HEADER_LENGTH: &str = "inference-header-content-length";
 
-/// What the server's metadata calls tensors in binary.
+/// Name of the extension for binary tensors in the server's metadata.
 pub const BINARY_EXTENSION: &str = "binary_tensor_data";
-/// What it calls the ranking of classes.
+/// Name of the classification extension in the server's metadata.
 pub const CLASSIFICATION_EXTENSION: &str = "classification";
 
-/// Reads a request for a model of this signature; gives what to run, and how to answer. All of the body is JSON where
-/// no [header](HEADER_LENGTH) says otherwise; where it says 0, the body is the only input's elements. Memory is charged to
-/// `charge`.
+/// Decodes a request for a model of this signature, and returns it with the format of its response.
+///
+/// Without the [header](HEADER_LENGTH) all of the body is JSON; if the header is 0, the body is the elements of the
+/// only input. `charge` is charged for the request's memory.
 pub fn decode(
     body: &Bytes,
     header_length: Option<usize>,
     signature: &Signature,
     charge: &mut Charge,
-) -> Result<(Decoded, Reply)> {
+) -> Result<(Decoded, ResponseFormat)> {
     if header_length == Some(0) {
         let decoded = binary::raw(body.clone(), signature, charge)?;
-        return Ok((decoded, Reply::binary()));
+        return Ok((decoded, ResponseFormat::binary()));
     }
     let length = header_length.unwrap_or(body.len());
     let Some(text) = body.get(..length) else {
@@ -59,45 +60,45 @@ pub fn decode(
         ))
         .into());
     };
-    let request = Request::read(text, signature)?;
-    let mut rest = Rest::new(body.slice(length..));
+    let request = InferRequest::read(text, signature)?;
+    let mut binary_part = BinaryPart::new(body.slice(length..));
     if let (None, Some(index)) = (header_length, request.first_binary()) {
         return Err(BadRequest(format!(
-            "inputs[{index}].parameters.binary_data_size is given, but no header {HEADER_LENGTH}, \
-             which says where the JSON ends"
+            "inputs[{index}].parameters.binary_data_size is given, but header {HEADER_LENGTH} \
+             with the length of the JSON is missing"
         ))
         .into());
     }
     let mut decoding = Decoding::new(charge);
-    let inputs = decode_inputs(&request.inputs, &mut rest, signature, &mut decoding);
+    let inputs = decode_inputs(&request.inputs, &mut binary_part, signature, &mut decoding);
     let inputs = match inputs {
         Err(DecodeError::Invalid(error)) if decoding.is_malformed => {
-            return Err(explained(error, text).into());
+            return Err(with_reason(error, text).into());
         }
         inputs => inputs?,
     };
-    rest.end()?;
-    let Request {
+    binary_part.end()?;
+    let InferRequest {
         id,
         binary_outputs,
         outputs,
         ..
     } = request;
-    let reply = Reply::read(id, binary_outputs, outputs, signature)?;
-    let outputs = reply.names();
-    Ok((Decoded { inputs, outputs }, reply))
+    let format = ResponseFormat::read(id, binary_outputs, outputs, signature)?;
+    let outputs = format.names();
+    Ok((Decoded { inputs, outputs }, format))
 }
 
-/// The error of a request whose `text` is not JSON, with the reason.
+/// Returns the error of a request whose `text` is not valid JSON, with the reason.
 #[cold]
-fn explained(error: BadRequest, text: &[u8]) -> BadRequest {
+fn with_reason(error: BadRequest, text: &[u8]) -> BadRequest {
     match malformed::reason(text) {
         Some(reason) => BadRequest(format!("{error}: {reason}")),
         None => error,
     }
 }
 
-/// Reads the inputs of a manifest's golden example as if a request had brought them.
+/// Decodes the inputs of a manifest's golden example as the inputs of a request.
 pub fn golden_inputs(
     inputs: &[GoldenTensor],
     signature: &Signature,
@@ -105,11 +106,11 @@ pub fn golden_inputs(
     let inputs: Vec<InputTensor<'_>> = inputs.iter().map(golden_tensor).collect();
     let mut charge = Charge::unlimited();
     let mut decoding = Decoding::new(&mut charge);
-    let mut rest = Rest::new(Bytes::new());
-    decode_inputs(&inputs, &mut rest, signature, &mut decoding)
+    let mut binary_part = BinaryPart::new(Bytes::new());
+    decode_inputs(&inputs, &mut binary_part, signature, &mut decoding)
 }
 
-/// Reads the outputs of a manifest's golden example, each of which must be one of the signature's that an answer writes
+/// Decodes the outputs of a manifest's golden example. Each must be an output of the signature that a response writes
 /// as a tensor.
 pub fn golden_outputs(
     outputs: &[GoldenTensor],
@@ -118,20 +119,20 @@ pub fn golden_outputs(
     let mut charge = Charge::unlimited();
     let mut decoding = Decoding::new(&mut charge);
     let read = |(index, output): (usize, &GoldenTensor)| {
-        let place = format!("outputs[{index}]");
-        let port = output_port(signature, &output.name, &place)?;
+        let path = format!("outputs[{index}]");
+        let port = output_port(signature, &output.name, &path)?;
         if Datatype::from_name(port.kind.outline().0).is_none() {
             return Err(BadRequest(format!(
-                "{place}: output {:?} is a {}, against which no tensor can be held",
+                "{path}: output {:?} is a {}, which cannot be compared with a tensor",
                 port.name, port.kind
             ))
             .into());
         }
         let tensor = read_tensor(
             &golden_tensor(output),
-            &mut Rest::new(Bytes::new()),
+            &mut BinaryPart::new(Bytes::new()),
             output.datatype,
-            &place,
+            &path,
             &mut decoding,
         )?;
         Ok((output.name.clone(), tensor))
@@ -149,7 +150,7 @@ fn golden_tensor(golden: &GoldenTensor) -> InputTensor<'_> {
     }
 }
 
-/// The tensor that an answer writes for this value, where it writes one.
+/// Returns the tensor that a response has for this value, if any.
 #[must_use]
 pub fn as_tensor(value: Value) -> Option<Tensor> {
     let (tensor, _) = into_tensor(value).ok()?;
@@ -158,13 +159,13 @@ pub fn as_tensor(value: Value) -> Option<Tensor> {
 
 fn decode_inputs(
     given: &[InputTensor<'_>],
-    rest: &mut Rest,
+    binary_part: &mut BinaryPart,
     signature: &Signature,
     decoding: &mut Decoding<'_>,
 ) -> Result<Vec<(String, Value)>> {
     let mut inputs: Vec<(String, Value)> = Vec::with_capacity(given.len());
     for (index, input) in given.iter().enumerate() {
-        let value = decode_input(input, rest, index, signature, decoding)?;
+        let value = decode_input(input, binary_part, index, signature, decoding)?;
         if inputs.iter().any(|(name, _)| *name == input.name) {
             return Err(BadRequest(format!(
                 "inputs[{index}]: input {:?} is given twice",
@@ -180,62 +181,62 @@ fn decode_inputs(
 
 fn decode_input(
     input: &InputTensor<'_>,
-    rest: &mut Rest,
+    binary_part: &mut BinaryPart,
     index: usize,
     signature: &Signature,
     decoding: &mut Decoding<'_>,
 ) -> Result<Value> {
-    let place = format!("inputs[{index}]");
-    let port = input_port(signature, &input.name, &place)?;
+    let path = format!("inputs[{index}]");
+    let port = input_port(signature, &input.name, &path)?;
     let (datatype, declared) = match containers::given(&port.kind) {
         Kind::Tensor { datatype, shape } => (*datatype, shape),
         kind => {
             let data = input.data;
-            let data = data.ok_or_else(|| BadRequest(format!("{place}.data is missing")))?;
-            let (word, shape) = (&input.datatype, &input.shape);
-            return containers::input(kind, word, shape, data, &place, decoding);
+            let data = data.ok_or_else(|| BadRequest(format!("{path}.data is missing")))?;
+            let (name, shape) = (&input.datatype, &input.shape);
+            return containers::input(kind, name, shape, data, &path, decoding);
         }
     };
     if Datatype::from_name(&input.datatype) != Some(datatype) {
         return Err(BadRequest(format!(
-            "{place}.datatype is {:?}, input {:?} takes {datatype}",
+            "{path}.datatype is {:?}, input {:?} takes {datatype}",
             Excerpt(&input.datatype),
             port.name
         ))
         .into());
     }
-    let tensor = read_tensor(input, rest, datatype, &place, decoding)?;
-    check_shape(port, declared, &tensor, &place)?;
+    let tensor = read_tensor(input, binary_part, datatype, &path, decoding)?;
+    check_shape(port, declared, &tensor, &path)?;
     Ok(Value::Tensor(tensor))
 }
 
-/// The elements of a tensor as it stands at `place`.
+/// Reads a tensor at `path`.
 fn read_tensor(
     given: &InputTensor<'_>,
-    rest: &mut Rest,
+    binary_part: &mut BinaryPart,
     datatype: Datatype,
-    place: &str,
+    path: &str,
     decoding: &mut Decoding<'_>,
 ) -> Result<Tensor> {
     let data = match (given.data, given.binary_size) {
         (Some(data), None) => data,
         (None, Some(size)) => {
-            return rest.tensor(size, datatype, &given.shape, place, decoding.charge);
+            return binary_part.tensor(size, datatype, &given.shape, path, decoding.charge);
         }
-        (None, None) => return Err(BadRequest(format!("{place}.data is missing")).into()),
+        (None, None) => return Err(BadRequest(format!("{path}.data is missing")).into()),
         (Some(_), Some(size)) => {
             return Err(BadRequest(format!(
-                "{place} has data, and its parameters.binary_data_size is {size}: send one of them"
+                "{path} has both data and parameters.binary_data_size ({size}): send one of them"
             ))
             .into());
         }
     };
     let expected = Some(element_count(&given.shape).unwrap_or(usize::MAX));
-    let array = array::read(data, datatype, &format!("{place}.data"), expected, decoding)?;
-    // Flat, or nested just as the shape says.
+    let array = array::read(data, datatype, &format!("{path}.data"), expected, decoding)?;
+    // The data may be flat or nested as the shape.
     if array.shape.len() > 1 && array.shape != given.shape {
         return Err(BadRequest(format!(
-            "{place}.shape is {:?}, but the data is nested as {:?}",
+            "{path}.shape is {:?}, but the data is nested as {:?}",
             Dimensions(&given.shape),
             Dimensions(&array.shape)
         ))
@@ -243,7 +244,7 @@ fn read_tensor(
     }
     charge_empty(&given.shape, datatype, decoding.charge)?;
     let tensor = Tensor::new(given.shape.clone(), array.data);
-    tensor.map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")).into())
+    tensor.map_err(|mismatch| BadRequest(format!("{path}: {mismatch}")).into())
 }
 
 #[derive(Serialize)]
@@ -263,24 +264,23 @@ struct ModelMetadata<'a> {
     parameters: &'a Standing,
 }
 
-/// How the version that answers stands to the newest. It goes into `parameters`, where the protocol leaves room for
-/// what a server has to say beyond it.
+/// Status of the active version, in the `parameters` of a response, which the protocol leaves to servers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Standing {
     /// SHA-256 of the version's file, or over those of all its files, as 64 hexadecimal digits.
     pub digest: String,
-    /// When the version was loaded, in milliseconds since the Unix epoch.
+    /// Time of the load, in milliseconds since the Unix epoch.
     pub loaded_at_ms: u64,
-    /// When the source last said which version is the newest, in milliseconds since the Unix epoch.
+    /// Time of the last successful version check, in milliseconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirmed_at_ms: Option<u64>,
-    /// Why a newer version does not answer, or why the source could not be asked for one.
+    /// Reason why a newer version is not active, or why the version check failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// Writes a model's metadata: what goes in and what comes out, as a manifest's `signature` declares
-/// it, and how the version that answers stands.
+/// Encodes a model's metadata: its inputs and outputs, as in a manifest's `signature`, and the status of the active
+/// version.
 #[must_use]
 pub fn metadata(answer: AnsweredBy<'_>, signature: &Signature, standing: &Standing) -> Vec<u8> {
     let metadata = ModelMetadata {
@@ -292,7 +292,7 @@ pub fn metadata(answer: AnsweredBy<'_>, signature: &Signature, standing: &Standi
         parameters: standing,
     };
     let mut out = Vec::with_capacity(512);
-    write::json(&mut out, &metadata);
+    json_writer::json(&mut out, &metadata);
     out
 }
 
@@ -305,11 +305,11 @@ fn port_metadata(port: &Port) -> PortMetadata<'_> {
     }
 }
 
-/// By what a kind goes, and its lengths, −1 for one that is free.
+/// Returns the datatype and the shape of a kind, with −1 for a free dimension.
 fn outline(kind: &Kind) -> (&'static str, Vec<i64>) {
-    let (word, shape) = kind.outline();
+    let (name, shape) = kind.outline();
     let length = |dim: Option<usize>| dim.and_then(|n| i64::try_from(n).ok()).unwrap_or(-1);
-    (word, shape.into_iter().map(length).collect())
+    (name, shape.into_iter().map(length).collect())
 }
 
 #[derive(Serialize)]
@@ -319,7 +319,7 @@ struct ServerMetadata<'a> {
     extensions: &'a [&'a str],
 }
 
-/// Writes the server's metadata. `extensions` lists only what is really there.
+/// Encodes the server's metadata; `extensions` are the available extensions.
 #[must_use]
 pub fn server_metadata(extensions: &[&str]) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
@@ -328,6 +328,6 @@ pub fn server_metadata(extensions: &[&str]) -> Vec<u8> {
         version: env!("CARGO_PKG_VERSION"),
         extensions,
     };
-    write::json(&mut out, &metadata);
+    json_writer::json(&mut out, &metadata);
     out
 }

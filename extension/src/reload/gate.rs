@@ -194,7 +194,9 @@ impl Passed {
 
 fn check_signature(terms: &Terms, signature: &Signature) -> Result<(), Refusal> {
     match (&terms.declared, &terms.before) {
-        (Some(declared), _) => signature.keeps(declared).map_err(Refusal::NotAsDeclared),
+        (Some(declared), _) => signature
+            .conforms_to(declared)
+            .map_err(Refusal::NotAsDeclared),
         (None, Some(before)) => {
             let incompatible = |problem: String| Err(Refusal::Incompatible(problem));
             if let Err(problem) = signature.serves_callers_of(before) {

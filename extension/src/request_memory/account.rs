@@ -1,4 +1,4 @@
-//! The account: what is left, what is held, and who waits.
+//! The account: measured memory, charges, and waiting requests.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -7,75 +7,76 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::budget::{self, Size, requests_share};
+use super::budget::{self, BudgetOrigin, requests_share};
 use super::trim::Trim;
 use super::{Over, OverBudget};
 use crate::sys::MemoryProbe;
 
-/// How long a measurement holds for a charge that takes much of what it left.
-const FRESH: Duration = Duration::from_millis(50);
-/// How long it holds for others, which take at most one [`SMALL_SHARE`]th.
-const FRESH_FOR_SMALL: Duration = Duration::from_secs(1);
+/// Maximum age of a measurement for a charge that takes much of the remaining memory.
+const MAX_AGE: Duration = Duration::from_millis(50);
+/// Maximum age of a measurement for other charges, which take at most one [`SMALL_SHARE`]th.
+const MAX_AGE_FOR_SMALL: Duration = Duration::from_secs(1);
 const SMALL_SHARE: usize = 4;
-/// Fewer bytes than this are taken without a look at the clock.
+/// Maximum size of a charge that does not check the age of the measurement, in bytes.
 const SMALL: usize = 1024 * 1024;
-/// How often the account is looked at while a request waits: the function may free memory, and tells nobody.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Bytes that the allocator keeps and that are worth giving back before a request is refused.
-const WORTH_TRIMMING: u64 = 4 * 1024 * 1024;
+/// Interval of measurements while a request waits: the function may free memory without notice.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Minimum memory in the allocator that is released before a request is rejected, in bytes.
+const MIN_TRIMMED: u64 = 4 * 1024 * 1024;
 
-/// The memory of requests and loads in this process.
+/// Memory account of the requests and loads in this process.
 pub struct Account {
     fixed: Option<usize>,
-    size: Size,
+    origin: BudgetOrigin,
     probe: Box<dyn MemoryProbe>,
-    /// Bytes of requests.
+    /// Bytes that requests hold.
     held: AtomicUsize,
-    /// Bytes of loads, as estimated.
+    /// Estimated bytes of loads.
     loads: AtomicUsize,
-    /// Bytes that requests may hold together, as last measured; what loads take is taken off.
+    /// Bytes that requests may hold together by the last measurement, with loads subtracted.
     limit: AtomicUsize,
-    measured: Mutex<Measured>,
-    /// Bytes that this process had taken when its growth was last looked at, without those of requests.
+    measured: Mutex<LastMeasurement>,
+    /// Bytes of this process without requests when its growth was last measured.
     level: AtomicU64,
     pub(super) trim: Trim,
     waiting: AtomicUsize,
     released: Notify,
-    /// Requests that wait do so in their order.
+    /// Keeps waiting requests in order.
     turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Measured {
+struct LastMeasurement {
     at: Option<Instant>,
     baseline: Option<u64>,
 }
 
-/// What a measurement found, in bytes.
+/// Result of a measurement, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
-struct Left {
-    /// For requests with nothing else in the account.
+struct AvailableMemory {
+    /// Available to requests in an otherwise empty account.
     alone: usize,
-    /// For requests now, those included that are there.
+    /// Available to all requests now, including those that hold memory.
     now: usize,
-    /// Free in the environment; `None` where nothing says.
+    /// Free in the environment; `None` if unknown.
     free: Option<u64>,
-    /// Filled by requests, of what they hold.
+    /// Part of the requests' charges that is already allocated.
     filled: u64,
 }
 
 impl Account {
-    /// The account of a process whose requests may hold `fixed` bytes, or else what `probe` says is left.
+    /// Creates the account of a process. The budget of requests is `fixed`, or else derived from the measurements of
+    /// `probe`.
     #[must_use]
     pub fn new(fixed: Option<usize>, memory_mb: Option<u64>, probe: Box<dyn MemoryProbe>) -> Self {
-        let size = match (fixed, memory_mb) {
-            (Some(_), _) => Size::Variable,
-            (None, Some(mb)) => Size::Function(mb),
-            (None, None) => Size::Machine,
+        let origin = match (fixed, memory_mb) {
+            (Some(_), _) => BudgetOrigin::Variable,
+            (None, Some(mb)) => BudgetOrigin::Function(mb),
+            (None, None) => BudgetOrigin::Machine,
         };
         Self {
             fixed,
-            size,
+            origin,
             probe,
             held: AtomicUsize::new(0),
             loads: AtomicUsize::new(0),
@@ -89,7 +90,7 @@ impl Account {
         }
     }
 
-    /// An account without limits.
+    /// Creates an account without limits.
     #[must_use]
     pub fn unlimited() -> Self {
         struct Unknown;
@@ -101,55 +102,54 @@ impl Account {
         Self::new(Some(usize::MAX), None, Box::new(Unknown))
     }
 
-    /// Bytes that requests hold.
+    /// Returns the bytes that requests hold.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Bytes that are left for a load: what is free, without what requests hold and have not filled yet. Other loads are
-    /// not taken off. `None` where nothing says.
+    /// Returns the bytes that are available to a load: free memory without what requests hold and have not allocated
+    /// yet. Other loads are not subtracted. Returns `None` if unknown.
     #[must_use]
     pub fn left_for_load(&self) -> Option<u64> {
-        let Left { free, filled, .. } = self.measure();
+        let AvailableMemory { free, filled, .. } = self.measure();
         Some(free?.saturating_sub(self.held() as u64 - filled))
     }
 
-    /// Bytes for a load once every request that holds memory has ended; `None` where nothing says.
+    /// Returns the bytes available to a load after all requests have ended; `None` if unknown.
     #[must_use]
     pub fn most_for_load(&self) -> Option<u64> {
-        let Left { free, filled, .. } = self.measure();
+        let AvailableMemory { free, filled, .. } = self.measure();
         Some(free?.saturating_add(filled))
     }
 
-    /// Takes `bytes` for a load, whatever is left: requests then have less.
+    /// Charges `bytes` for a load unconditionally, which reduces the budget of requests.
     #[must_use]
     pub fn load(self: &Arc<Self>, bytes: u64) -> LoadCharge {
         let bytes = usize::try_from(bytes)
             .unwrap_or(usize::MAX)
             .min(usize::MAX / 1024);
         self.loads.fetch_add(bytes, Ordering::Relaxed);
-        self.forget();
+        self.invalidate();
         LoadCharge {
             account: Arc::clone(self),
             bytes,
         }
     }
 
-    /// Waits until requests hold so little that `bytes` are left for a load. Gives up at once where that would not be
-    /// enough.
+    /// Waits until `bytes` are available to a load. Returns at once if that can never be.
     pub async fn wait_for_load(&self, bytes: u64) {
         if self.most_for_load().is_none_or(|most| most < bytes) {
             return;
         }
-        let _waiting = Waiting::new(&self.waiting);
+        let _waiting = WaitingCounter::new(&self.waiting);
         while self.left_for_load().is_some_and(|left| left < bytes) {
-            let _ = tokio::time::timeout(LOOK_AGAIN, self.released.notified()).await;
+            let _ = tokio::time::timeout(POLL_INTERVAL, self.released.notified()).await;
         }
     }
 
-    /// Bytes by which this process has grown since the last call and since the last load, without those of requests. Reads
-    /// `/proc`, which takes some microseconds.
+    /// Returns the bytes by which this process has grown since the last call or load, without requests. Reads `/proc`,
+    /// which takes some microseconds.
     #[must_use]
     pub fn growth(&self) -> u64 {
         let Some(own) = self.probe.own() else {
@@ -160,20 +160,20 @@ impl Account {
         level.saturating_sub(before)
     }
 
-    /// Takes `bytes` by the last measurement, or by a new one where that is too old for as much; `false` where it is too
-    /// small.
+    /// Takes `bytes` by the last measurement, or by a new one if that is too old for this size. Returns `false` if they
+    /// do not fit.
     pub(super) fn take(&self, bytes: usize) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
         let is_share = self.held().saturating_add(bytes) <= limit / SMALL_SHARE;
         if is_share && bytes < SMALL {
             return self.take_up_to(bytes, limit);
         }
-        let holds = if is_share { FRESH_FOR_SMALL } else { FRESH };
+        let holds = if is_share { MAX_AGE_FOR_SMALL } else { MAX_AGE };
         let at = self.measured().at;
         let limit = if at.is_some_and(|at| at.elapsed() <= holds) {
             limit
         } else {
-            self.look().now
+            self.available().now
         };
         self.take_up_to(bytes, limit)
     }
@@ -187,27 +187,27 @@ impl Account {
         taken.is_ok()
     }
 
-    /// Takes `bytes` by a new measurement, for a request that needs `needed` in all.
+    /// Takes `bytes` by a new measurement, for a request that needs `needed` bytes in total.
     pub(super) fn take_measured(&self, bytes: usize, needed: usize) -> Result<(), OverBudget> {
-        let mut left = self.look();
+        let mut left = self.available();
         if self.take_up_to(bytes, left.now) {
             return Ok(());
         }
-        if crate::sys::free_heap_bytes() > WORTH_TRIMMING {
+        if crate::sys::free_heap_bytes() > MIN_TRIMMED {
             crate::sys::release_freed_memory();
-            left = self.look();
+            left = self.available();
             if self.take_up_to(bytes, left.now) {
                 return Ok(());
             }
         }
-        Err(self.refusal(left, needed))
+        Err(self.over_budget(left, needed))
     }
 
-    fn refusal(&self, left: Left, needed: usize) -> OverBudget {
+    fn over_budget(&self, left: AvailableMemory, needed: usize) -> OverBudget {
         let budget = left.alone;
         let over = if needed > budget {
-            let size = self.size;
-            Over::Always { budget, size }
+            let origin = self.origin;
+            Over::Always { budget, origin }
         } else {
             let left = left.now.saturating_sub(self.held());
             Over::Now { left, budget }
@@ -215,82 +215,83 @@ impl Account {
         OverBudget { needed, over }
     }
 
-    /// The refusal of a request that has waited in vain for `needed` bytes.
+    /// Returns the error of a request that has waited in vain for `needed` bytes.
     #[must_use]
     pub fn refuse(&self, needed: usize) -> OverBudget {
-        self.refusal(self.look(), needed)
+        self.over_budget(self.available(), needed)
     }
 
-    /// Waits for `expected` bytes, or as many as there ever are, at least `bytes`; takes them, and gives their number.
+    /// Waits for `expected` bytes, or as many as the budget allows, at least `bytes`. Takes them and returns their
+    /// number.
     pub(super) async fn wait_for(
         &self,
         bytes: usize,
         expected: usize,
     ) -> Result<usize, OverBudget> {
-        // No large request overtakes those that wait already.
+        // A large request does not overtake waiting requests.
         let is_next = expected < SMALL || self.waiting.load(Ordering::SeqCst) == 0;
         if is_next && self.take(expected) {
             return Ok(expected);
         }
-        let _waiting = Waiting::new(&self.waiting);
+        let _waiting = WaitingCounter::new(&self.waiting);
         let _turn = self.turn.lock().await;
         loop {
             let released = self.released.notified();
             tokio::pin!(released);
-            // From here on a release is not missed.
+            // From here on no release is missed.
             released.as_mut().enable();
-            let wanted = expected.min(self.look().alone).max(bytes);
+            let wanted = expected.min(self.available().alone).max(bytes);
             match self.take_measured(wanted, wanted) {
                 Ok(()) => return Ok(wanted),
                 Err(OverBudget {
                     over: Over::Now { .. },
                     ..
                 }) => {}
-                Err(never) => return Err(never),
+                Err(error) => return Err(error),
             }
-            let _ = tokio::time::timeout(LOOK_AGAIN, released).await;
+            let _ = tokio::time::timeout(POLL_INTERVAL, released).await;
         }
     }
 
     pub(super) fn give_back(&self, bytes: usize) {
         self.held.fetch_sub(bytes, Ordering::SeqCst);
-        self.tell();
+        self.notify();
     }
 
-    fn tell(&self) {
+    fn notify(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.released.notify_waiters();
         }
     }
 
-    fn measured(&self) -> MutexGuard<'_, Measured> {
+    fn measured(&self) -> MutexGuard<'_, LastMeasurement> {
         self.measured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the next request measure what is left.
-    fn forget(&self) {
+    /// Makes the next request measure again.
+    fn invalidate(&self) {
         self.measured().at = None;
         self.limit.store(0, Ordering::Relaxed);
     }
 
-    /// What is left for requests: measured, unless it is fixed.
-    fn look(&self) -> Left {
+    /// Returns the memory available to requests: measured, or fixed.
+    fn available(&self) -> AvailableMemory {
         match self.fixed {
             Some(fixed) if self.loads.load(Ordering::Relaxed) == 0 => {
                 self.measured().at = Some(Instant::now());
                 self.limit.store(fixed, Ordering::Relaxed);
-                Left {
+                AvailableMemory {
                     alone: fixed,
                     now: fixed,
-                    ..Left::default()
+                    ..AvailableMemory::default()
                 }
             }
             _ => self.measure(),
         }
     }
 
-    /// Measures what is left.
-    fn measure(&self) -> Left {
+    /// Measures the available memory.
+    fn measure(&self) -> AvailableMemory {
         let mut measured = self.measured();
         let loads = self.loads.load(Ordering::Relaxed);
         let held = self.held();
@@ -303,7 +304,7 @@ impl Account {
             .zip(measured.baseline)
             .map_or(0, |(own, baseline)| own - baseline);
         let environment = free.map(|free| free.saturating_add(grown));
-        // While a load goes on, nothing says whose memory it is that has grown.
+        // During a load, the growth cannot be attributed.
         let filled = if loads == 0 {
             grown.min(held as u64)
         } else {
@@ -318,7 +319,7 @@ impl Account {
             }
             _ => alone,
         };
-        let left = Left {
+        let left = AvailableMemory {
             alone,
             now,
             free,
@@ -340,7 +341,7 @@ impl fmt::Debug for Account {
     }
 }
 
-/// The memory that is left for loads.
+/// Memory available to loads.
 impl MemoryProbe for Arc<Account> {
     fn free(&self) -> Option<u64> {
         self.left_for_load()
@@ -351,23 +352,23 @@ impl MemoryProbe for Arc<Account> {
     }
 }
 
-/// A place among those who wait.
-struct Waiting<'a>(&'a AtomicUsize);
+/// Counts a waiting request or load.
+struct WaitingCounter<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingCounter<'a> {
     fn new(waiting: &'a AtomicUsize) -> Self {
         waiting.fetch_add(1, Ordering::SeqCst);
         Self(waiting)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingCounter<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// The memory of one load, as it was estimated. It is given back when this is dropped.
+/// Estimated memory of one load, given back on drop.
 #[derive(Debug)]
 pub struct LoadCharge {
     account: Arc<Account>,
@@ -377,9 +378,9 @@ pub struct LoadCharge {
 impl Drop for LoadCharge {
     fn drop(&mut self) {
         self.account.loads.fetch_sub(self.bytes, Ordering::Relaxed);
-        // What the load has taken is nobody's growth.
+        // The growth by a load is not attributed to a run.
         let _ = self.account.growth();
-        self.account.forget();
-        self.account.tell();
+        self.account.invalidate();
+        self.account.notify();
     }
 }

@@ -1,16 +1,16 @@
-//! The arithmetic of the account: pure functions of what was measured.
+//! Arithmetic of the account: pure functions of measurements.
 
 use std::fmt;
 
 const MB: usize = 1024 * 1024;
 
-/// Bytes that stay free for the function's next step and for what is not counted: headers, connections, threads.
+/// Bytes that stay free for the function and for memory that is not counted: headers, connections, threads.
 const MARGIN: u64 = 8 * 1024 * 1024;
 
-/// The setting from which the account's size follows, as an error names it.
+/// Origin of the account's budget, as named in errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
-    /// The variable.
+pub enum BudgetOrigin {
+    /// The variable `MODEL_REQUEST_MEMORY_MB`.
     Variable,
     /// The function's memory size, in MB.
     Function(u64),
@@ -18,38 +18,39 @@ pub enum Size {
     Machine,
 }
 
-impl fmt::Display for Size {
+impl fmt::Display for BudgetOrigin {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Size::Variable => write!(to, "MODEL_REQUEST_MEMORY_MB sets it"),
-            Size::Function(mb) => write!(
+            BudgetOrigin::Variable => write!(to, "as set by MODEL_REQUEST_MEMORY_MB"),
+            BudgetOrigin::Function(mb) => write!(
                 to,
-                "it is what the function's memory size of {mb} MB leaves: raise that, or set MODEL_REQUEST_MEMORY_MB"
+                "the rest of the function's memory size of {mb} MB; raise it, or set MODEL_REQUEST_MEMORY_MB"
             ),
-            Size::Machine => write!(
+            BudgetOrigin::Machine => write!(
                 to,
-                "it is what the machine or container leaves: give it more memory, or set MODEL_REQUEST_MEMORY_MB"
+                "the rest of the memory of the machine or container; add memory, or set MODEL_REQUEST_MEMORY_MB"
             ),
         }
     }
 }
 
-/// Bytes that requests always have: what ordinary ones take is less than a measurement may be wrong by.
+/// Minimum budget of requests, in bytes: ordinary requests take less than the error of a measurement.
 const MIN_SHARE: usize = MB;
 
-/// Bytes for requests, of `left` bytes that the environment has left with no request under way. A sixteenth and
-/// [`MARGIN`], or a quarter where that is less, stay free.
+/// Returns the budget of requests, in bytes, if the environment without requests has `left` bytes. A sixteenth and
+/// [`MARGIN`], or a quarter if that is less, stay free.
 #[must_use]
 pub fn requests_share(left: u64) -> usize {
     let share = left - left / 16 - MARGIN.min(left / 4);
     usize::try_from(share).unwrap_or(usize::MAX).max(MIN_SHARE)
 }
 
-/// Bytes that a request is expected to take in all while it is decoded, whose body of `declared` bytes has `binary` bytes of
-/// tensors behind its JSON, if any.
+/// Returns the expected memory of a request during decoding, in bytes. Its body has `declared` bytes, of which `binary`
+/// are binary tensors after the JSON.
 ///
-/// Tensors in binary stay where they are. JSON becomes at most two bytes of a tensor for each of its own, for the densest
-/// arrays of single precision (`1,1,1`); more is possible, and is then asked for. Compressed JSON is a fifth of what it was.
+/// Binary tensors stay in place. JSON becomes at most two bytes of a tensor per byte, for the densest arrays of single
+/// precision (`1,1,1`); a request that needs more charges more later. Compressed JSON is assumed to be a fifth of its
+/// size.
 #[must_use]
 pub fn expected_bytes(declared: usize, binary: Option<usize>, is_compressed: bool) -> usize {
     let json = declared.saturating_sub(binary.unwrap_or(0));
@@ -61,15 +62,15 @@ pub fn expected_bytes(declared: usize, binary: Option<usize>, is_compressed: boo
     }
 }
 
-/// The memory of this process that is not a request's, in bytes, when it has taken `own` in all and charges of `held`
-/// bytes are open. A charge may not be filled yet, so it lies between `own - held` and `own`: the last value holds as
-/// long as it is in there.
+/// Returns the memory of this process without requests, in bytes. The process has `own` bytes, and open charges hold
+/// `held` bytes. Charges may not be fully allocated, so the result is between `own - held` and `own`; the last value is
+/// kept as long as it is in this range.
 pub(super) fn baseline(last: Option<u64>, own: u64, held: u64) -> u64 {
     let last = last.unwrap_or(own);
     last.clamp(own.saturating_sub(held), own)
 }
 
-/// `bytes` in words.
+/// Formats bytes as megabytes.
 pub(super) fn megabytes(bytes: usize) -> String {
     let tenths = bytes.saturating_mul(10).div_ceil(MB);
     format!("{}.{} MB", tenths / 10, tenths % 10)

@@ -1,4 +1,4 @@
-//! What one request holds of the account.
+//! The charge of one request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,18 +8,18 @@ use super::{Account, OverBudget, Stopped, trim};
 /// Bytes of each charge that are not counted.
 pub const FREE: usize = 16 * 1024;
 
-/// The bytes that a charge takes from the account at least, so that it asks rarely.
+/// Minimum number of bytes that a charge takes from the account at once, so that it rarely uses the account.
 const STEP: usize = 64 * 1024;
 
-/// The bytes that it takes at most beyond what it needs.
+/// Maximum number of bytes that a charge takes beyond its need.
 const MAX_AHEAD: usize = 1024 * 1024;
 
-/// The memory of one request. It is given back when this is dropped.
+/// Memory of one request, given back on drop.
 #[derive(Debug)]
 pub struct Charge {
-    /// `None` for one without limits.
+    /// `None` without limits.
     account: Option<Arc<Account>>,
-    /// Bytes that may be used without asking: [`FREE`], and what was taken from the account.
+    /// Bytes that may be used without the account: [`FREE`], and what was taken.
     taken: usize,
     used: usize,
     most: usize,
@@ -27,7 +27,7 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// A charge that holds nothing yet.
+    /// Creates an empty charge.
     #[must_use]
     pub fn new(account: &Arc<Account>) -> Self {
         Self {
@@ -39,7 +39,7 @@ impl Charge {
         }
     }
 
-    /// A charge without limits, for inputs that come from no request: golden examples and tests.
+    /// Creates a charge without limits, for inputs without a request: golden examples and tests.
     #[must_use]
     pub fn unlimited() -> Self {
         Self {
@@ -54,7 +54,8 @@ impl Charge {
     /// Takes `bytes` more, before they are allocated. Cheap while they fit in what was taken before.
     ///
     /// # Errors
-    /// [`Stopped`]: the account has not as much, or the request is cancelled. The charge is then as it was.
+    /// [`Stopped`] if the account does not have enough memory or the request is cancelled. The charge is then
+    /// unchanged.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Stopped> {
         self.check()?;
         let used = self.used.saturating_add(bytes);
@@ -66,24 +67,25 @@ impl Charge {
         Ok(())
     }
 
-    /// Gives back `bytes` that were freed. The account has them at the end of the charge, or after [`settle`](Self::settle).
+    /// Gives back `bytes` that were freed. The account gets them at the end of the charge, or by
+    /// [`settle`](Self::settle).
     pub fn shrink(&mut self, bytes: usize) {
         self.used = self.used.saturating_sub(bytes);
     }
 
-    /// Gives back to the account what is not used.
+    /// Gives back unused bytes to the account.
     pub fn settle(&mut self) {
         let Some(account) = &self.account else {
             return;
         };
         let kept = self.used.max(FREE);
-        if let Some(spare @ 1..) = self.taken.checked_sub(kept) {
-            account.give_back(spare);
+        if let Some(unused @ 1..) = self.taken.checked_sub(kept) {
+            account.give_back(unused);
             self.taken = kept;
         }
     }
 
-    /// Fails once the request is cancelled. For loops that take no memory.
+    /// Fails once the request is cancelled. For loops that allocate nothing.
     ///
     /// # Errors
     /// [`Stopped::Cancelled`].
@@ -95,31 +97,31 @@ impl Charge {
         }
     }
 
-    /// The charge stops its work once `cancelled` is true.
+    /// Makes the charge stop its work once `cancelled` is `true`.
     #[must_use]
     pub fn cancelled_by(mut self, cancelled: Arc<AtomicBool>) -> Self {
         self.cancelled = Some(cancelled);
         self
     }
 
-    /// The charge goes on whatever becomes of what cancelled it so far.
+    /// Removes the cancellation.
     #[must_use]
     pub fn uncancelled(mut self) -> Self {
         self.cancelled = None;
         self
     }
 
-    /// Bytes that it holds.
+    /// Returns the bytes in use.
     #[must_use]
     pub fn used(&self) -> usize {
         self.used
     }
 
-    /// Waits until the account has `bytes`, and takes them; with them as much of `expected` as there ever is, so that
-    /// growing up to it needs no luck. For a charge that holds nothing; a dropped future takes nothing.
+    /// Waits until the account has `bytes`, and takes them, with as much of `expected` as the budget allows, so that
+    /// growing up to it cannot fail. The charge must be empty; a dropped future takes nothing.
     ///
     /// # Errors
-    /// [`Stopped`] at once, where the account never has `bytes`.
+    /// [`Stopped`] at once if the budget is less than `bytes`.
     pub async fn wait_for(&mut self, bytes: usize, expected: usize) -> Result<(), Stopped> {
         debug_assert_eq!(self.used, 0, "a charge that holds memory must not wait");
         let expected = expected.max(bytes);
@@ -131,12 +133,13 @@ impl Charge {
         self.grow(bytes)
     }
 
-    /// Takes from the account what is missing to `used` bytes.
+    /// Takes the bytes from the account that are missing to `used`.
     fn take(&mut self, used: usize) -> Result<(), OverBudget> {
         let Some(account) = &self.account else {
             return Ok(());
         };
-        // A quarter more, so that a charge that grows asks rarely, and little of that, so that others find it.
+        // Up to a quarter more, so that a growing charge rarely uses the account, but limited, so that other requests
+        // find memory.
         let ahead = used.saturating_add((used / 4).clamp(STEP, MAX_AHEAD));
         for wanted in [ahead, used] {
             let more = wanted - self.taken;
@@ -157,7 +160,7 @@ impl Drop for Charge {
         self.used = 0;
         self.settle();
         if let Some(account) = &self.account
-            && self.most >= trim::LARGE
+            && self.most >= trim::MIN_LARGE_REQUEST
         {
             trim::ended(account);
         }

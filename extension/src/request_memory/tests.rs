@@ -1,4 +1,4 @@
-//! The account, with a process and an environment of the test's own.
+//! Tests of the account with a simulated process and environment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,14 +9,14 @@ use crate::sys::MemoryProbe;
 
 const MB: usize = 1024 * 1024;
 
-/// An environment that has so much left, and a process that has taken so much of it.
+/// A simulated environment: its free memory, and the memory of the process.
 #[derive(Clone, Default)]
-struct Environment {
+struct FakeEnvironment {
     free: Arc<AtomicU64>,
     own: Arc<AtomicU64>,
 }
 
-impl Environment {
+impl FakeEnvironment {
     fn new(free: usize, own: usize) -> Self {
         let environment = Self::default();
         environment.set(free, own);
@@ -33,7 +33,7 @@ impl Environment {
     }
 }
 
-impl MemoryProbe for Environment {
+impl MemoryProbe for FakeEnvironment {
     fn free(&self) -> Option<u64> {
         Some(self.free.load(Ordering::Relaxed))
     }
@@ -44,26 +44,26 @@ impl MemoryProbe for Environment {
 }
 
 fn fixed(bytes: usize) -> Arc<Account> {
-    let nothing = Environment::default();
+    let nothing = FakeEnvironment::default();
     Arc::new(Account::new(Some(bytes), None, Box::new(nothing)))
 }
 
 fn over(stopped: Stopped) -> OverBudget {
     match stopped {
         Stopped::OverBudget(over) => over,
-        Stopped::Cancelled => panic!("it was cancelled"),
+        Stopped::Cancelled => panic!("the request was cancelled"),
     }
 }
 
 #[test]
-fn charges_share_one_account_and_give_back_what_they_took() {
+fn charges_share_one_account_and_give_their_memory_back() {
     let account = fixed(10 * MB);
     let mut first = Charge::new(&account);
     first.grow(6 * MB).unwrap();
     let mut second = Charge::new(&account);
-    let refused = over(second.grow(5 * MB).unwrap_err());
-    assert!(matches!(refused.over, Over::Now { .. }), "{refused}");
-    assert_eq!(second.used(), 0, "a refused growth changes nothing");
+    let rejected = over(second.grow(5 * MB).unwrap_err());
+    assert!(matches!(rejected.over, Over::Now { .. }), "{rejected}");
+    assert_eq!(second.used(), 0, "a rejected growth changes nothing");
     second.grow(3 * MB).unwrap();
     first.shrink(5 * MB);
     first.settle();
@@ -73,40 +73,40 @@ fn charges_share_one_account_and_give_back_what_they_took() {
 }
 
 #[test]
-fn a_request_that_never_fits_is_told_so_with_the_numbers_and_what_changes_them() {
+fn the_error_of_a_request_that_never_fits_names_the_numbers_and_the_setting() {
     let mut charge = Charge::new(&fixed(10 * MB));
     charge.grow(4 * MB).unwrap();
-    let refused = over(charge.grow(7 * MB).unwrap_err());
+    let rejected = over(charge.grow(7 * MB).unwrap_err());
     assert_eq!(
-        refused.to_string(),
-        "cannot take the request: it needs at least 11.0 MB of memory; all requests may take 10.0 MB together; \
-         MODEL_REQUEST_MEMORY_MB sets it"
+        rejected.to_string(),
+        "cannot accept the request: it needs at least 11.0 MB of memory; all requests together may use 10.0 MB, \
+         as set by MODEL_REQUEST_MEMORY_MB"
     );
-    let mut charge = Charge::new(&Environment::new(100 * MB, 30 * MB).account());
-    let refused = over(charge.grow(200 * MB).unwrap_err()).to_string();
+    let mut charge = Charge::new(&FakeEnvironment::new(100 * MB, 30 * MB).account());
+    let rejected = over(charge.grow(200 * MB).unwrap_err()).to_string();
     for words in [
         "200.0 MB",
-        "85.8 MB together",
+        "may use 85.8 MB",
         "memory size of 512 MB",
         "MODEL_REQUEST_MEMORY_MB",
     ] {
-        assert!(refused.contains(words), "{refused}");
+        assert!(rejected.contains(words), "{rejected}");
     }
 }
 
 #[test]
-fn what_requests_have_filled_is_not_counted_twice() {
-    let environment = Environment::new(100 * MB, 30 * MB);
+fn allocated_memory_of_requests_is_not_counted_twice() {
+    let environment = FakeEnvironment::new(100 * MB, 30 * MB);
     let account = environment.account();
     let mut first = Charge::new(&account);
     first.grow(50 * MB).unwrap();
-    // It fills its memory.
+    // The request allocates its memory.
     environment.set(50 * MB, 80 * MB);
     let mut second = Charge::new(&account);
     second.grow(30 * MB).unwrap();
-    let refused = over(second.grow(10 * MB).unwrap_err());
-    assert!(matches!(refused.over, Over::Now { .. }), "{refused}");
-    // The function takes as much.
+    let rejected = over(second.grow(10 * MB).unwrap_err());
+    assert!(matches!(rejected.over, Over::Now { .. }), "{rejected}");
+    // The function allocates as much.
     environment.set(10 * MB, 80 * MB);
     second.shrink(30 * MB);
     second.settle();
@@ -116,8 +116,8 @@ fn what_requests_have_filled_is_not_counted_twice() {
 }
 
 #[test]
-fn a_load_leaves_less_for_requests_and_requests_leave_less_for_a_load() {
-    let environment = Environment::new(200 * MB, 30 * MB);
+fn loads_and_requests_reduce_each_others_memory() {
+    let environment = FakeEnvironment::new(200 * MB, 30 * MB);
     let account = environment.account();
     assert_eq!(account.left_for_load(), Some(200 * MB as u64));
     let mut request = Charge::new(&account);
@@ -125,20 +125,20 @@ fn a_load_leaves_less_for_requests_and_requests_leave_less_for_a_load() {
     assert_eq!(account.most_for_load(), Some(200 * MB as u64));
     let left = account.left_for_load().unwrap();
     assert!(left <= 150 * MB as u64, "{left}");
-    // It fills its memory.
+    // The request allocates its memory.
     environment.set(150 * MB, 80 * MB);
     assert!(account.left_for_load().unwrap() >= left);
     assert_eq!(account.most_for_load(), Some(200 * MB as u64));
 
     let load = account.load(120 * MB as u64);
-    let refused = over(Charge::new(&account).grow(40 * MB).unwrap_err());
-    assert!(matches!(refused.over, Over::Now { .. }), "{refused}");
-    // The load ends, and what it took stays.
+    let rejected = over(Charge::new(&account).grow(40 * MB).unwrap_err());
+    assert!(matches!(rejected.over, Over::Now { .. }), "{rejected}");
+    // The load ends, and its memory remains allocated.
     environment.set(30 * MB, 200 * MB);
     drop(load);
     let mut other = Charge::new(&account);
-    let refused = over(other.grow(130 * MB).unwrap_err());
-    assert!(matches!(refused.over, Over::Always { .. }), "{refused}");
+    let rejected = over(other.grow(130 * MB).unwrap_err());
+    assert!(matches!(rejected.over, Over::Always { .. }), "{rejected}");
     drop(request);
     environment.set(80 * MB, 150 * MB);
     Charge::new(&account).grow(60 * MB).unwrap();
@@ -163,17 +163,17 @@ async fn a_request_that_does_not_fit_now_waits_for_another_to_end() {
     let wait = second.wait_for(4 * MB, 50 * MB);
     tokio::pin!(wait);
     let waited = tokio::time::timeout(Duration::from_secs(5), &mut wait).await;
-    assert!(waited.is_err(), "it did not wait");
+    assert!(waited.is_err(), "the request did not wait");
     drop(first);
     wait.await.unwrap();
-    assert_eq!(account.held(), 10 * MB, "all that there ever is");
+    assert_eq!(account.held(), 10 * MB, "the whole budget");
     let mut third = Charge::new(&account);
-    let refused = over(third.wait_for(11 * MB, 11 * MB).await.unwrap_err());
-    assert!(matches!(refused.over, Over::Always { .. }), "{refused}");
+    let rejected = over(third.wait_for(11 * MB, 11 * MB).await.unwrap_err());
+    assert!(matches!(rejected.over, Over::Always { .. }), "{rejected}");
 }
 
 #[test]
-fn small_charges_ask_nobody() {
+fn small_charges_do_not_use_the_account() {
     let account = fixed(0);
     let mut charges: Vec<Charge> = (0..256).map(|_| Charge::new(&account)).collect();
     for charge in &mut charges {
@@ -183,14 +183,14 @@ fn small_charges_ask_nobody() {
     charges[0].grow(1).unwrap_err();
 }
 
-/// MB of a body that a function of `size_mb` takes, if it is read as so many bytes of tensors for each byte. The sidecar, the
-/// function and a small model take 65 MB of it.
+/// Returns the size in MB of the largest body that a function of `size_mb` accepts, if each byte becomes `tensors`
+/// bytes of tensors. The sidecar, the function and a small model take 65 MB.
 async fn accepted(size_mb: usize, tensors: f64, is_binary: bool) -> usize {
     const TAKEN: usize = 65 * MB;
     const MAX_BODY: usize = 64;
     let mut most = 0;
     for mb in 1..=MAX_BODY {
-        let environment = Environment::new(size_mb * MB - TAKEN, 30 * MB);
+        let environment = FakeEnvironment::new(size_mb * MB - TAKEN, 30 * MB);
         let mut charge = Charge::new(&environment.account());
         let body = mb * MB;
         let expected = expected_bytes(body, is_binary.then_some(body), false);
@@ -213,8 +213,8 @@ async fn accepted(size_mb: usize, tensors: f64, is_binary: bool) -> usize {
 }
 
 #[tokio::test]
-async fn functions_of_each_size_take_bodies_of_these_sizes() {
-    // Numbers of one digit, of nine digits, and tensors in binary.
+async fn functions_of_each_size_accept_bodies_of_these_sizes() {
+    // Numbers of one digit, of nine digits, and binary tensors.
     let table = [
         (128, [17, 36, 51]),
         (256, [57, 64, 64]),
@@ -229,15 +229,15 @@ async fn functions_of_each_size_take_bodies_of_these_sizes() {
             accepted(size, 0.0, true).await,
         ];
         assert_eq!(found, expected, "{size} MB");
-        // Lambda itself takes 6 MB.
+        // Lambda accepts payloads of up to 6 MB.
         assert!(found.iter().all(|mb| *mb >= 6));
     }
 }
 
 #[test]
-fn ordinary_requests_are_taken_however_little_is_left() {
+fn ordinary_requests_are_accepted_with_little_memory() {
     for left in [0, 1, 4, 8, 16] {
-        let account = Environment::new(left * MB, 30 * MB).account();
+        let account = FakeEnvironment::new(left * MB, 30 * MB).account();
         Charge::new(&account).grow(512 * 1024).unwrap();
     }
     assert_eq!(requests_share(16 * MB as u64), 11 * MB);

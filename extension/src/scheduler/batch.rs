@@ -1,34 +1,34 @@
-//! Several requests as one run: their inputs joined along the first dimension, and its outputs split again.
+//! Joining of requests into one run: inputs are joined along the first dimension, and outputs are split again.
 //!
-//! What a model says of itself has to allow it: each input that is not left out is a tensor whose first dimension is free, and each output
-//! is one, or a list of one map for each row. That a row's outputs do not depend on the rows beside it, nothing says but
-//! the setting that asks for this.
+//! The model's signature must allow this: each given input is a tensor whose first dimension is free, and each output
+//! is such a tensor or a list with one map per row. That rows are independent of each other is not in the signature;
+//! enabling batching declares it.
 
 use std::sync::Arc;
 
 use crate::protocol::Decoded;
 use crate::tensor::{Kind, Maps, Port, Signature, Tensor, Value, common_rows};
 
-/// How many rows `request` has; `None` where it cannot be joined with others.
+/// Returns the number of rows of `request`; `None` if it cannot be joined with others.
 pub(super) fn rows(signature: &Signature, request: &Decoded) -> Option<usize> {
     let is_free =
         |kind: &Kind| matches!(kind, Kind::Tensor { shape, .. } if shape.first() == Some(&None));
-    // What may be left out, and is, has no rows.
-    let is_left_out = |port: &Port| {
+    // An absent optional input has no rows.
+    let is_absent = |port: &Port| {
         matches!(port.kind, Kind::Optional(_))
             && request.inputs.iter().all(|(name, _)| *name != port.name)
     };
     let mut inputs = signature.inputs.iter();
     let mut outputs = signature.outputs.iter();
-    let allows = inputs.all(|port| is_free(&port.kind) || is_left_out(port))
+    let allows = inputs.all(|port| is_free(&port.kind) || is_absent(port))
         && outputs.all(|port| is_free(&port.kind) || port.kind.is_sequence_of_maps());
     let rows = common_rows(request.inputs.iter().map(|(_, value)| value));
-    // A request of no rows is left as it is: with others it would not be one.
+    // A request without rows runs alone.
     rows.filter(|rows| allows && *rows > 0)
 }
 
-/// Whether two requests that have rows can be joined: the same inputs, but for the number of rows, and the same outputs.
-pub(super) fn joins(one: &Decoded, other: &Decoded) -> bool {
+/// Returns `true` if two requests can be joined: the same inputs except for the number of rows, and the same outputs.
+pub(super) fn can_join(one: &Decoded, other: &Decoded) -> bool {
     let same = |(one, other): (&(String, Value), &(String, Value))| {
         let ((name, Value::Tensor(one)), (other_name, Value::Tensor(other))) = (one, other) else {
             return false;
@@ -42,16 +42,16 @@ pub(super) fn joins(one: &Decoded, other: &Decoded) -> bool {
         && one.inputs.iter().zip(&other.inputs).all(same)
 }
 
-/// The inputs of requests that can be joined, in their order; `None` when they cannot.
+/// Joins the inputs of requests in order; `None` if they cannot be joined.
 pub(super) fn join(requests: &[&Decoded]) -> Option<Vec<(String, Value)>> {
     let (first, others) = requests.split_first()?;
-    if !others.iter().all(|other| joins(first, other)) {
+    if !others.iter().all(|other| can_join(first, other)) {
         return None;
     }
-    let input = |(place, (name, _)): (usize, &(String, Value))| {
+    let input = |(index, (name, _)): (usize, &(String, Value))| {
         let tensors = requests
             .iter()
-            .map(|request| match &request.inputs[place].1 {
+            .map(|request| match &request.inputs[index].1 {
                 Value::Tensor(tensor) => Some(tensor),
                 _ => None,
             });
@@ -61,8 +61,7 @@ pub(super) fn join(requests: &[&Decoded]) -> Option<Vec<(String, Value)>> {
     first.inputs.iter().enumerate().map(input).collect()
 }
 
-/// The outputs of a joined run for each request, which had so many rows; `None` where they do not have a row for each
-/// row.
+/// Splits the outputs of a joined run by the rows of each request; `None` if they do not have one row per row.
 pub(super) fn split(
     outputs: Vec<(String, Value)>,
     rows: &[usize],
@@ -95,9 +94,9 @@ fn split_tensor(tensor: &Tensor, rows: &[usize]) -> Option<Vec<Tensor>> {
     }
     let mut from = 0;
     let part = |&rows: &usize| {
-        let place = from..from + rows;
-        from = place.end;
-        tensor.rows(place)
+        let range = from..from + rows;
+        from = range.end;
+        tensor.rows(range)
     };
     rows.iter().map(part).collect()
 }

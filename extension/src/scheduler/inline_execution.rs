@@ -1,9 +1,9 @@
-//! Which runs are so short that the server makes them itself.
+//! Inline execution of short runs on the server's own thread.
 //!
-//! To hand a run to another thread and to take its outputs back, the operating system has to wake a thread twice, which
-//! takes longer than a small model. But what the server runs itself can neither be stopped nor overtaken, and all other
-//! requests wait meanwhile. So it must be known to be short before it begins: the model does
-//! [the same work for the same shapes](crate::models::Loaded::has_fixed_work), and with these shapes it was short before.
+//! Handing a run to another thread and back wakes two threads, which takes longer than a small model. But a run on the
+//! server's thread can neither be stopped nor overtaken, and delays all other requests. So the run must be known to be
+//! short before it begins: the model's work [depends only on shapes](crate::models::Loaded::has_fixed_work), and its
+//! last run with these shapes was short.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,27 +11,28 @@ use std::time::Duration;
 use crate::models::Loaded;
 use crate::tensor::{Data, Value};
 
-/// What the server does at most in place of all else. A small model, which takes some 5 µs when it runs again and again,
-/// takes up to 150 after 20 ms in which the CPU slept, and would then be woken for twice as slowly, too.
-const SHORT: Duration = Duration::from_micros(500);
-/// How many combinations of shapes are kept: most callers send one.
-const MOST: usize = 8;
-/// Work on texts grows with their length, which no shape tells. Fewer bytes than this make no difference.
+/// Maximum duration of an inline run. A small model that takes 5 µs in a loop takes up to 150 µs after the CPU slept
+/// for 20 ms, when waking two threads is slower as well.
+const MAX_INLINE_TIME: Duration = Duration::from_micros(500);
+/// Maximum number of known combinations of shapes. Most callers send one.
+const MAX_KNOWN_SHAPES: usize = 8;
+/// Maximum length of strings in an inline run, in bytes. Work on strings depends on their length, which is not part of
+/// the shape; below this length the difference is negligible.
 const MAX_TEXT: usize = 1024;
 
 type Shapes = Vec<(String, Vec<usize>)>;
 
-/// What is known of one model's version.
+/// Known short runs of a model's version.
 #[derive(Default)]
 pub(super) struct InlineExecution {
     of: Weak<Loaded>,
-    /// Those with which it ran no longer than [`SHORT`] the last time, the latest last.
+    /// Shapes whose last run was short, the latest last.
     short: Vec<Shapes>,
 }
 
 impl InlineExecution {
-    /// Whether a run with these inputs is known to be short.
-    pub(super) fn knows(&self, model: &Arc<Loaded>, inputs: &[(String, Value)]) -> bool {
+    /// Returns `true` if a run with these inputs is known to be short.
+    pub(super) fn is_short(&self, model: &Arc<Loaded>, inputs: &[(String, Value)]) -> bool {
         let is_same = |shapes: &Shapes| {
             shapes.len() == inputs.len()
                 && shapes.iter().zip(inputs).all(|((name, shape), input)| {
@@ -41,8 +42,8 @@ impl InlineExecution {
         self.is_of(model) && self.short.iter().any(is_same)
     }
 
-    /// Takes note of how long a run took.
-    pub(super) fn ran(&mut self, model: &Arc<Loaded>, shapes: Option<Shapes>, time: Duration) {
+    /// Records the duration of a run.
+    pub(super) fn record(&mut self, model: &Arc<Loaded>, shapes: Option<Shapes>, time: Duration) {
         let Some(shapes) = shapes else {
             return;
         };
@@ -51,28 +52,28 @@ impl InlineExecution {
             self.short.clear();
         }
         self.short.retain(|known| *known != shapes);
-        if time <= SHORT {
-            if self.short.len() == MOST {
+        if time <= MAX_INLINE_TIME {
+            if self.short.len() == MAX_KNOWN_SHAPES {
                 self.short.remove(0);
             }
             self.short.push(shapes);
         }
     }
 
-    /// Takes note of how long a run took that was known to be short. One that was not has all of them shown anew.
-    pub(super) fn ran_here(&mut self, time: Duration) {
-        if time > SHORT {
+    /// Records the duration of an inline run. A long run clears all known shapes.
+    pub(super) fn record_inline(&mut self, time: Duration) {
+        if time > MAX_INLINE_TIME {
             self.short.clear();
         }
     }
 
     fn is_of(&self, model: &Arc<Loaded>) -> bool {
-        // The weak one keeps the address from being given to another.
+        // The weak reference keeps the address from being reused.
         std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(model))
     }
 }
 
-/// What the time of a run depends on; `None` where it depends on more.
+/// Returns the shapes that determine the duration of a run; `None` if other properties do.
 pub(super) fn shapes(model: &Loaded, inputs: &[(String, Value)]) -> Option<Shapes> {
     if !model.has_fixed_work() {
         return None;

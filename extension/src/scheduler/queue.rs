@@ -1,10 +1,10 @@
-//! Who waits for a model, who has a turn, and who is next.
+//! Queue of a model: order, concurrency, batching, and rejection of requests (HTTP 429).
 //!
-//! Pure, with the clock as an argument: what is given a turn here is run by [`executor`](super::executor). Work is taken in the
-//! order in which it came. Where it may be joined, work of the same kind goes with the one that is next, in the same
-//! order, up to the most rows of a run; the next one waits for that no longer than the delay. A run that nobody waits for
-//! any more is cancelled, and gives its turn to others although it may take some time to end: there are no more such
-//! strays than turns.
+//! The queue is pure and takes the clock as an argument; [`executor`](super::executor) runs its batches. Requests run
+//! in the order of their arrival. With batching, compatible requests join the next request, in the same order, up to
+//! the maximum rows of a run; the next request waits for them at most for the delay. A run without any waiting request
+//! is cancelled and releases its run slot, although it may take time to end. The number of such abandoned runs is at
+//! most the number of run slots.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, DEFAULT_QUEUE};
 use crate::engine::Cancel;
 
-/// How many may run a model, and how many may wait for it.
+/// Limits of an executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Runs at the same time, at least 1.
+pub struct ExecutorLimits {
+    /// Maximum number of concurrent runs, at least 1.
     pub runs: usize,
-    /// Requests that wait for a run.
+    /// Maximum number of queued requests.
     pub queue: usize,
-    /// Whether requests that come together are joined, and to what.
+    /// Batching of concurrent requests, if enabled.
     pub batch: Option<Batching>,
 }
 
-impl Default for Limits {
-    /// One run at a time, the ordinary queue, and every request by itself.
+impl Default for ExecutorLimits {
+    /// One concurrent run, the default queue, and no batching.
     fn default() -> Self {
         Self {
             runs: 1,
@@ -35,8 +35,8 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
-    /// What is configured.
+impl ExecutorLimits {
+    /// Returns the configured limits.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         Self {
@@ -50,100 +50,100 @@ impl Limits {
     }
 }
 
-/// How requests are joined.
+/// Settings for batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batching {
-    /// The most rows of one run, by which no single request is bound.
+    /// Maximum rows of a batch; a single request may have more.
     pub rows: usize,
-    /// How long a request waits for others, although it could have a turn; no longer than half of its time.
+    /// Time that a request waits for further requests although a run slot is free, at most half of its remaining time.
     pub delay: Duration,
 }
 
-/// What waits for a turn.
-pub(super) trait Work {
-    /// How many rows it has; `None` where it must have a run of its own.
+/// Work that can be queued.
+pub(super) trait QueuedWork {
+    /// Returns the number of rows; `None` if the work must have a run of its own.
     fn rows(&self) -> Option<usize>;
 
-    /// Whether it and `other`, which both have rows, may have one run together.
-    fn joins(&self, other: &Self) -> bool;
+    /// Returns `true` if this and `other`, which both have rows, can share a run.
+    fn can_join(&self, other: &Self) -> bool;
 
-    /// Until when it may wait for others to join it, whatever the delay is.
-    fn patient_until(&self) -> Instant;
+    /// Returns the time until which the work may wait for others, independent of the delay.
+    fn batch_until(&self) -> Instant;
 }
 
-/// One who waits, or has a run.
+/// Identifies queued or running work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
 
-/// Work with the ticket of whoever wants it.
-pub(super) struct Waiting<W> {
+/// Queued work with its ticket.
+pub(super) struct QueuedRequest<W> {
     ticket: Ticket,
-    /// Since when it waits.
+    /// Time of arrival.
     pub(super) since: Instant,
-    /// A run with others failed.
-    alone: bool,
+    /// `true` after a failed batch: the work gets a run of its own.
+    is_single: bool,
     pub(super) work: W,
 }
 
-impl<W: Work> Waiting<W> {
+impl<W: QueuedWork> QueuedRequest<W> {
     fn rows(&self) -> Option<usize> {
-        self.work.rows().filter(|_| !self.alone)
+        self.work.rows().filter(|_| !self.is_single)
     }
 
-    fn joins(&self, other: &Self) -> bool {
-        self.rows().is_some() && other.rows().is_some() && self.work.joins(&other.work)
+    fn can_join(&self, other: &Self) -> bool {
+        self.rows().is_some() && other.rows().is_some() && self.work.can_join(&other.work)
     }
 }
 
-/// Work whose turn has come.
-pub(super) struct Turn<W> {
-    /// The first of them.
-    lead: Ticket,
-    /// In the order in which they came, at least one.
-    pub(super) members: Vec<Waiting<W>>,
-    /// Set when nobody waits for it any more.
+/// Work that runs now, as one run.
+pub(super) struct Batch<W> {
+    /// Ticket of the first member.
+    leader: Ticket,
+    /// Members in the order of arrival, at least one.
+    pub(super) members: Vec<QueuedRequest<W>>,
+    /// Set when no member waits for the run any more.
     pub(super) cancel: Arc<Cancel>,
 }
 
-impl<W> Turn<W> {
-    /// Who is known for the run.
-    pub(super) fn lead(&self) -> Ticket {
-        self.lead
+impl<W> Batch<W> {
+    /// Returns the ticket that identifies the run.
+    pub(super) fn leader(&self) -> Ticket {
+        self.leader
     }
 }
 
-/// What is to be done next.
-pub(super) enum Next<W> {
-    /// This, now.
-    Run(Turn<W>),
-    /// Nothing before this time, unless more comes.
-    At(Instant),
-    /// Nothing until more comes, or a run ends.
-    Nothing,
+/// Next step of a worker.
+pub(super) enum NextStep<W> {
+    /// Run this batch now.
+    Run(Batch<W>),
+    /// Wait until this time, or until more work arrives.
+    WaitUntil(Instant),
+    /// Wait until more work arrives or a run ends.
+    Idle,
 }
 
-/// As many wait as may.
+/// The queue is full.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) struct QueueFull;
 
 /// The queue of one model.
 pub(super) struct Queue<W> {
-    limits: Limits,
-    waiting: VecDeque<Waiting<W>>,
-    running: Vec<Running>,
+    limits: ExecutorLimits,
+    waiting: VecDeque<QueuedRequest<W>>,
+    running: Vec<ActiveRun>,
     last: u64,
 }
 
-struct Running {
-    lead: Ticket,
-    /// Who still waits for it.
+struct ActiveRun {
+    leader: Ticket,
+    /// Members that still wait for the run.
     wanted_by: Vec<Ticket>,
     cancel: Arc<Cancel>,
-    has_turn: bool,
+    holds_slot: bool,
 }
 
-impl<W: Work> Queue<W> {
-    pub(super) fn new(limits: Limits) -> Self {
+impl<W: QueuedWork> Queue<W> {
+    pub(super) fn new(limits: ExecutorLimits) -> Self {
         Self {
             limits,
             waiting: VecDeque::new(),
@@ -152,168 +152,172 @@ impl<W: Work> Queue<W> {
         }
     }
 
-    /// Takes a place in the queue.
-    pub(super) fn enter(&mut self, work: W, now: Instant) -> Result<Ticket, Full> {
-        let places = self.limits.runs.saturating_add(self.limits.queue);
-        if self.waiting.len() + self.turns_taken() >= places {
-            return Err(Full);
+    /// Adds work to the queue.
+    pub(super) fn enqueue(&mut self, work: W, now: Instant) -> Result<Ticket, QueueFull> {
+        let capacity = self.limits.runs.saturating_add(self.limits.queue);
+        if self.waiting.len() + self.slots_taken() >= capacity {
+            return Err(QueueFull);
         }
         self.last += 1;
         let ticket = Ticket(self.last);
-        self.waiting.push_back(Waiting {
+        self.waiting.push_back(QueuedRequest {
             ticket,
             since: now,
-            alone: false,
+            is_single: false,
             work,
         });
         Ok(ticket)
     }
 
-    /// A turn for work that needs no place in the queue, since nobody waits there and a turn is free. Its end is to be
-    /// [told](Self::ended).
-    pub(super) fn enter_at_once(&mut self) -> Option<(Ticket, Arc<Cancel>)> {
-        if !self.waiting.is_empty() || self.turns_taken() >= self.limits.runs {
+    /// Takes a run slot for work on the calling thread; `None` if work is queued or no slot is free. The end of the run
+    /// must be reported to [`Self::finish`].
+    pub(super) fn start_inline(&mut self) -> Option<(Ticket, Arc<Cancel>)> {
+        if !self.waiting.is_empty() || self.slots_taken() >= self.limits.runs {
             return None;
         }
         self.last += 1;
-        let lead = Ticket(self.last);
-        Some((lead, self.take_turn(lead, Vec::new())))
+        let leader = Ticket(self.last);
+        Some((leader, self.take_slot(leader, Vec::new())))
     }
 
-    /// Whoever had this ticket wants nothing any more.
-    pub(super) fn leave(&mut self, ticket: Ticket) {
-        if let Some(place) = self.waiting.iter().position(|one| one.ticket == ticket) {
-            self.waiting.remove(place);
+    /// Removes work from the queue or from its run. A run without members is cancelled.
+    pub(super) fn remove(&mut self, ticket: Ticket) {
+        if let Some(index) = self.waiting.iter().position(|one| one.ticket == ticket) {
+            self.waiting.remove(index);
             return;
         }
-        let strays = self.running.len() - self.turns_taken();
+        let abandoned = self.running.len() - self.slots_taken();
         let mut running = self.running.iter_mut();
         if let Some(run) = running.find(|run| run.wanted_by.contains(&ticket)) {
             run.wanted_by.retain(|other| *other != ticket);
             if run.wanted_by.is_empty() {
                 run.cancel.cancel();
-                run.has_turn = strays >= self.limits.runs;
+                run.holds_slot = abandoned >= self.limits.runs;
             }
         }
     }
 
-    /// Whether work waits that could have a turn.
-    pub(super) fn has_work(&self) -> bool {
-        !self.waiting.is_empty() && self.turns_taken() < self.limits.runs
+    /// Returns `true` if queued work and a run slot are available.
+    pub(super) fn has_runnable(&self) -> bool {
+        !self.waiting.is_empty() && self.slots_taken() < self.limits.runs
     }
 
-    /// Gives a turn to whoever is next.
-    pub(super) fn next(&mut self, now: Instant) -> Next<W> {
-        if !self.has_work() {
-            return Next::Nothing;
+    /// Returns the next batch, or the time to wait for it.
+    pub(super) fn next(&mut self, now: Instant) -> NextStep<W> {
+        if !self.has_runnable() {
+            return NextStep::Idle;
         }
         let mut earliest: Option<Instant> = None;
-        // Those that wait in the group of one before them.
+        // Marks work that is in the group of earlier work.
         let mut grouped = vec![false; self.waiting.len()];
-        for lead in 0..self.waiting.len() {
-            if grouped[lead] {
+        for leader in 0..self.waiting.len() {
+            if grouped[leader] {
                 continue;
             }
-            let group = self.group(lead, &grouped);
+            let group = self.group(leader, &grouped);
             let Some(due) = group.due.filter(|due| *due > now) else {
-                return Next::Run(self.begin(&group.places));
+                return NextStep::Run(self.start(&group.indices));
             };
-            for place in group.places {
-                grouped[place] = true;
+            for index in group.indices {
+                grouped[index] = true;
             }
             earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
         }
-        earliest.map_or(Next::Nothing, Next::At)
+        earliest.map_or(NextStep::Idle, NextStep::WaitUntil)
     }
 
-    /// The run that this one led has ended.
-    pub(super) fn ended(&mut self, lead: Ticket) {
-        self.running.retain(|run| run.lead != lead);
+    /// Ends the run of `leader`.
+    pub(super) fn finish(&mut self, leader: Ticket) {
+        self.running.retain(|run| run.leader != leader);
     }
 
-    /// A run of several has failed: those who still want it come next, each alone.
-    pub(super) fn retry(&mut self, turn: Turn<W>) {
-        let Some(place) = self.running.iter().position(|run| run.lead == turn.lead) else {
+    /// Puts the members of a failed batch that still wait back to the front of the queue, each for a run of its own.
+    pub(super) fn retry_individually(&mut self, batch: Batch<W>) {
+        let Some(index) = self
+            .running
+            .iter()
+            .position(|run| run.leader == batch.leader)
+        else {
             return;
         };
-        let run = self.running.swap_remove(place);
-        let wanted = turn.members.into_iter().rev();
+        let run = self.running.swap_remove(index);
+        let wanted = batch.members.into_iter().rev();
         for mut member in wanted.filter(|member| run.wanted_by.contains(&member.ticket)) {
-            member.alone = true;
+            member.is_single = true;
             self.waiting.push_front(member);
         }
     }
 
-    fn turns_taken(&self) -> usize {
-        self.running.iter().filter(|run| run.has_turn).count()
+    fn slots_taken(&self) -> usize {
+        self.running.iter().filter(|run| run.holds_slot).count()
     }
 
-    /// Who would run together with the one at `lead`.
-    fn group(&self, lead: usize, grouped: &[bool]) -> Group {
-        let mut group = Group {
-            places: vec![lead],
+    /// Returns the work that would share a run with the work at `leader`.
+    fn group(&self, leader: usize, grouped: &[bool]) -> BatchCandidates {
+        let mut group = BatchCandidates {
+            indices: vec![leader],
             due: None,
         };
-        let first = &self.waiting[lead];
+        let first = &self.waiting[leader];
         let (Some(batching), Some(mut rows)) = (self.limits.batch, first.rows()) else {
             return group;
         };
-        for (place, other) in self.waiting.iter().enumerate().skip(lead + 1) {
+        for (index, other) in self.waiting.iter().enumerate().skip(leader + 1) {
             if rows >= batching.rows {
                 break;
             }
-            if grouped[place] || !first.joins(other) {
+            if grouped[index] || !first.can_join(other) {
                 continue;
             }
             rows = rows.saturating_add(other.rows().unwrap_or(batching.rows));
             if rows <= batching.rows {
-                group.places.push(place);
+                group.indices.push(index);
             }
         }
         if rows < batching.rows {
-            let due = |place: &usize| {
-                let one = &self.waiting[*place];
+            let due = |index: &usize| {
+                let one = &self.waiting[*index];
                 let delayed = one.since.checked_add(batching.delay);
-                let patient = one.work.patient_until();
+                let patient = one.work.batch_until();
                 delayed.map_or(patient, |delayed| delayed.min(patient))
             };
-            group.due = group.places.iter().map(due).min();
+            group.due = group.indices.iter().map(due).min();
         }
         group
     }
 
-    fn begin(&mut self, places: &[usize]) -> Turn<W> {
-        let mut members: Vec<Waiting<W>> = places
+    fn start(&mut self, indices: &[usize]) -> Batch<W> {
+        let mut members: Vec<QueuedRequest<W>> = indices
             .iter()
             .rev()
-            .filter_map(|&place| self.waiting.remove(place))
+            .filter_map(|&index| self.waiting.remove(index))
             .collect();
         members.reverse();
-        let lead = members[0].ticket;
+        let leader = members[0].ticket;
         let wanted_by = members.iter().map(|member| member.ticket).collect();
-        Turn {
-            lead,
+        Batch {
+            leader,
             members,
-            cancel: self.take_turn(lead, wanted_by),
+            cancel: self.take_slot(leader, wanted_by),
         }
     }
 
-    fn take_turn(&mut self, lead: Ticket, wanted_by: Vec<Ticket>) -> Arc<Cancel> {
+    fn take_slot(&mut self, leader: Ticket, wanted_by: Vec<Ticket>) -> Arc<Cancel> {
         let cancel = Arc::<Cancel>::default();
-        self.running.push(Running {
-            lead,
+        self.running.push(ActiveRun {
+            leader,
             wanted_by,
             cancel: Arc::clone(&cancel),
-            has_turn: true,
+            holds_slot: true,
         });
         cancel
     }
 }
 
-struct Group {
-    /// In rising order, at least one.
-    places: Vec<usize>,
-    /// Until when they may wait for more, where there is room for more.
+struct BatchCandidates {
+    /// Indices in ascending order, at least one.
+    indices: Vec<usize>,
+    /// Time until which the group waits for more work, if more rows fit.
     due: Option<Instant>,
 }
 

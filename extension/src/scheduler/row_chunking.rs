@@ -1,12 +1,13 @@
-//! More rows than a model takes at a time: as many runs as it needs, one answer.
+//! Requests with more rows than a model takes per run: the rows are split into several runs, and the outputs are
+//! joined.
 //!
-//! A model whose first dimension is fixed, as an exporter leaves it that was shown an example of one row, takes that many
-//! rows and no other number. Each run of the loop waits for its turn like any other, so that a request of many rows does
-//! not keep the others waiting; the deadline is the whole request's. The rows of a run are copied out of the request when
-//! it is their turn, and those of its outputs are appended to the ones before, so that memory does not grow with the
-//! number of runs. Rows that do not fill a last run are refused where the request is read: a row made up for it could be
-//! cut off again only if rows have nothing to do with each other, and of a length that is fixed to more than one nobody
-//! says that it counts rows that are independent.
+//! A model with a fixed first dimension, as exported from a one-row example, takes exactly that many rows. Each run is
+//! queued like any other, so that a request with many rows does not block other requests; the deadline covers the whole
+//! request. The rows of a run are copied when the run begins, and its outputs are appended to the previous ones, so
+//! that memory does not grow with the number of runs.
+//!
+//! A number of rows that is not a multiple is rejected when the request is decoded. Padding rows could only be cut off
+//! if rows were independent, and a fixed length of more than one does not imply that it counts independent rows.
 
 use std::sync::Arc;
 
@@ -19,9 +20,8 @@ use crate::request_memory::Charge;
 use crate::tensor::{Signature, Value, common_rows};
 
 impl Scheduler {
-    /// Runs `request` on `model` by `deadline`, as [`Self::run`] does; if it has more rows than the model takes at a time,
-    /// in as many runs as that needs. Then each output must have a row for each row, and its memory is charged to
-    /// `charge`.
+    /// Runs `request` on `model` by `deadline`, as [`Self::run`] does, in several runs if it has more rows than the
+    /// model takes per run. Then each output must have one row per row, and `charge` is charged for its memory.
     pub async fn run_rows(
         &self,
         model: Arc<Loaded>,
@@ -29,16 +29,16 @@ impl Scheduler {
         deadline: Deadline,
         charge: &mut Charge,
     ) -> Result<RunOutcome, RunError> {
-        let Some(parts) = Parts::of(model.signature(), &request) else {
+        let Some(chunks) = RowChunks::of(model.signature(), &request) else {
             return self.run(model, request, deadline).await;
         };
-        let mut outputs = Outputs::of(&parts);
+        let mut outputs = JoinedOutputs::of(&chunks);
         let mut whole: Option<RunOutcome> = None;
-        for start in (0..parts.rows).step_by(parts.batch) {
-            let part = parts.part(&request, start).ok_or_else(no_rows)?;
-            let mut ran = self.run(Arc::clone(&model), part, deadline).await?;
+        for start in (0..chunks.rows).step_by(chunks.batch) {
+            let chunk = chunks.chunk(&request, start).ok_or_else(no_rows)?;
+            let mut ran = self.run(Arc::clone(&model), chunk, deadline).await?;
             outputs.append(std::mem::take(&mut ran.outputs), charge)?;
-            // A run that is made at once gives other requests no chance to run.
+            // An inline run does not yield to other requests.
             tokio::task::yield_now().await;
             match &mut whole {
                 None => whole = Some(ran),
@@ -56,19 +56,19 @@ impl Scheduler {
 }
 
 fn no_rows() -> EngineError {
-    EngineError::Input("there are no rows".to_owned())
+    EngineError::Input("the request has no rows".to_owned())
 }
 
-/// The runs that a request needs.
-struct Parts {
-    /// The rows of all of them.
+/// Runs of a request.
+struct RowChunks {
+    /// Rows of the request.
     rows: usize,
-    /// The rows of each.
+    /// Rows per run.
     batch: usize,
 }
 
-impl Parts {
-    /// The runs of a request; `None` where it is one run, or its rows cannot be told apart.
+impl RowChunks {
+    /// Returns the runs of a request; `None` if it needs one run, or has no common rows.
     fn of(signature: &Signature, request: &Decoded) -> Option<Self> {
         let batch = signature.fixed_batch()?;
         let is_tensor = |(_, value): &(String, Value)| matches!(value, Value::Tensor(_));
@@ -78,8 +78,8 @@ impl Parts {
         fits.then_some(Self { rows, batch })
     }
 
-    /// The run whose rows begin at `start`.
-    fn part(&self, request: &Decoded, start: usize) -> Option<Decoded> {
+    /// Returns the request for the rows that begin at `start`.
+    fn chunk(&self, request: &Decoded, start: usize) -> Option<Decoded> {
         let inputs = request.inputs.iter().map(|(name, value)| {
             let Value::Tensor(tensor) = value else {
                 return None;
@@ -94,30 +94,30 @@ impl Parts {
     }
 }
 
-/// The outputs of the runs so far, as those of one.
-struct Outputs {
+/// Joined outputs of the runs so far.
+struct JoinedOutputs {
     rows: usize,
     batch: usize,
     joined: Vec<(String, Value)>,
 }
 
-impl Outputs {
-    fn of(parts: &Parts) -> Self {
+impl JoinedOutputs {
+    fn of(chunks: &RowChunks) -> Self {
         Self {
-            rows: parts.rows,
-            batch: parts.batch,
+            rows: chunks.rows,
+            batch: chunks.batch,
             joined: Vec::new(),
         }
     }
 
-    /// Appends the outputs of the next run. With the first one, memory for all is charged and reserved.
+    /// Appends the outputs of the next run. The first run charges and reserves memory for all runs.
     fn append(
         &mut self,
         outputs: Vec<(String, Value)>,
         charge: &mut Charge,
     ) -> Result<(), RunError> {
         let is_first = self.joined.is_empty();
-        for (place, (name, mut value)) in outputs.into_iter().enumerate() {
+        for (index, (name, mut value)) in outputs.into_iter().enumerate() {
             let fits = if common_rows([&value]) != Some(self.batch) {
                 false
             } else if is_first {
@@ -127,21 +127,20 @@ impl Outputs {
                 self.joined.push((name.clone(), value));
                 true
             } else {
-                let joined = self.joined.get_mut(place);
+                let joined = self.joined.get_mut(index);
                 joined.is_some_and(|(_, joined)| append(joined, value))
             };
             if !fits {
                 let batch = self.batch;
                 return Err(EngineError::Input(format!(
-                    "output {name:?} does not have a row for each row, so that the model's answers to {batch} at a time \
-                     cannot be put together: send {batch}"
+                    "cannot join the outputs of several runs: output {name:?} does not have one row per input row; send \
+                     {batch} rows per request"
                 ))
                 .into());
             }
         }
         Ok(())
-    }
-}
+    }}
 
 /// Reserves memory for this many more rows.
 fn reserve(value: &mut Value, rows: usize) {
@@ -153,7 +152,7 @@ fn reserve(value: &mut Value, rows: usize) {
     }
 }
 
-/// Appends the rows of `more`; `false` unless the two differ in the number of rows alone.
+/// Appends the rows of `more`; `false` if the two differ in more than the number of rows.
 fn append(all: &mut Value, more: Value) -> bool {
     match (all, more) {
         (Value::Tensor(all), Value::Tensor(more)) => all.append(&more),

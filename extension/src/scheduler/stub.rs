@@ -1,4 +1,4 @@
-//! For tests: a loaded model that runs as it is told.
+//! A loaded model for tests, whose runs are a closure.
 
 use sha2::{Digest as _, Sha256};
 
@@ -8,13 +8,13 @@ use crate::ids::{Digest, ModelName, VersionName};
 use crate::models::{Loaded, RunResult};
 use crate::tensor::{Signature, Value};
 
-struct Stub<F> {
+struct StubSession<F> {
     signature: Signature,
     has_fixed_work: bool,
     run: F,
 }
 
-impl<F: Fn(Vec<(String, Value)>, &Cancel) -> RunResult + Send + Sync> Session for Stub<F> {
+impl<F: Fn(Vec<(String, Value)>, &Cancel) -> RunResult + Send + Sync> Session for StubSession<F> {
     fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -28,7 +28,7 @@ impl<F: Fn(Vec<(String, Value)>, &Cancel) -> RunResult + Send + Sync> Session fo
     }
 }
 
-/// A version of `name`, whose bytes are `content`, whose runs are `run`.
+/// Returns a version of `name` with the bytes `content`, whose runs call `run`.
 pub(crate) fn loaded(
     name: &ModelName,
     content: &str,
@@ -38,7 +38,7 @@ pub(crate) fn loaded(
     with_signature(name, content, Signature::default(), false, run)
 }
 
-/// The same with inputs and outputs, of which `run` is told, and with fixed work or without.
+/// Returns a version with a signature, with or without fixed work; `run` gets the inputs.
 pub(crate) fn with_signature(
     name: &ModelName,
     content: &str,
@@ -52,7 +52,7 @@ pub(crate) fn with_signature(
         VersionName::derived(&digest),
         digest,
         Timestamp(0),
-        Box::new(Stub {
+        Box::new(StubSession {
             signature,
             has_fixed_work,
             run,

@@ -1,10 +1,10 @@
-//! Runs across a freeze, on both kinds of clock.
+//! Tests of the scheduler; here of runs across a freeze, on both kinds of clock.
 
-mod at_once;
-mod growth;
-mod rows;
-mod together;
-mod turns;
+mod batching;
+mod concurrency;
+mod fixtures;
+mod inline_execution;
+mod memory_growth;
 
 use std::sync::mpsc;
 
@@ -13,23 +13,23 @@ use crate::clock::wall::{Monotonic, Wall};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-struct Bench {
+struct SchedulerBench {
     wall: Arc<Wall>,
     thaws: Thaws,
     name: ModelName,
     scheduler: Scheduler,
 }
 
-impl Bench {
+impl SchedulerBench {
     fn new() -> Self {
-        Self::with(Limits {
+        Self::with(ExecutorLimits {
             runs: 1,
             queue: 0,
             batch: None,
         })
     }
 
-    fn with(limits: Limits) -> Self {
+    fn with(limits: ExecutorLimits) -> Self {
         let (wall, thaws) = (Wall::new(), Thaws::default());
         let name = ModelName::parse("wine").unwrap();
         let clock = Arc::clone(&wall) as _;
@@ -58,7 +58,7 @@ fn nothing() -> Decoded {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_that_passed_in_a_freeze_ends_the_request_and_its_run_at_the_thaw() {
     for clock in Monotonic::BOTH {
-        let bench = Bench::new();
+        let bench = SchedulerBench::new();
         let (began, has_begun) = tokio::sync::oneshot::channel();
         let began = std::sync::Mutex::new(Some(began));
         let (ended, has_ended) = mpsc::channel();
@@ -81,7 +81,7 @@ async fn a_deadline_that_passed_in_a_freeze_ends_the_request_and_its_run_at_the_
         };
         let ran = tokio::select! {
             ran = run => ran,
-            () = freeze => panic!("{clock:?}: the request waits on"),
+            () = freeze => panic!("{clock:?}: the request still waits"),
         };
         assert!(matches!(ran, Err(RunError::Deadline)), "{clock:?}: {ran:?}");
         has_ended.recv().unwrap();
@@ -89,8 +89,8 @@ async fn a_deadline_that_passed_in_a_freeze_ends_the_request_and_its_run_at_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_that_lies_ahead_ends_nothing_however_far_the_monotonic_clock_jumped() {
-    let bench = Bench::new();
+async fn a_jump_of_the_monotonic_clock_does_not_expire_a_deadline() {
+    let bench = SchedulerBench::new();
     let (began, has_begun) = tokio::sync::oneshot::channel();
     let began = std::sync::Mutex::new(Some(began));
     let (go_on, may_go_on) = mpsc::channel();
@@ -104,7 +104,7 @@ async fn a_deadline_that_lies_ahead_ends_nothing_however_far_the_monotonic_clock
     let run = bench.scheduler.run(Arc::new(model), nothing(), deadline);
     let freeze = async {
         has_begun.await.unwrap();
-        // The wall clock was set right meanwhile: two seconds are what it says.
+        // The wall clock, which counts, advanced by two seconds only.
         tokio::time::advance(HOUR).await;
         bench.wall.pass(Duration::from_secs(2));
         bench.thaws.note(bench.wall.now());

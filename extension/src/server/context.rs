@@ -10,7 +10,7 @@ use crate::clock::{Clock, Thaws};
 use crate::config::Token;
 use crate::models::Models;
 use crate::request_memory::Account;
-use crate::scheduler::{Limits, Scheduler};
+use crate::scheduler::{ExecutorLimits, Scheduler};
 use crate::status::Status;
 
 /// Models, settings and limits of a server.
@@ -52,7 +52,7 @@ impl ServerContext {
     pub fn new(
         models: Arc<Models>,
         status: Arc<Status>,
-        limits: Limits,
+        limits: ExecutorLimits,
         clock: Arc<dyn Clock>,
         thaws: Thaws,
         max_staleness: Option<Duration>,

@@ -245,7 +245,7 @@ impl ApiError {
                 over: Over::Now { .. },
                 ..
             })
-            | ApiError::Run(RunError::Full { .. }) => Some((RETRY_AFTER, "1")),
+            | ApiError::Run(RunError::QueueFull { .. }) => Some((RETRY_AFTER, "1")),
             _ => None,
         };
         if let Some((name, value)) = header {
@@ -259,11 +259,11 @@ impl ApiError {
 /// Returns the status of a run that failed or was never started.
 fn run_status(error: &RunError) -> StatusCode {
     match (error, error.engine()) {
-        (RunError::Full { .. }, _) => StatusCode::TOO_MANY_REQUESTS,
+        (RunError::QueueFull { .. }, _) => StatusCode::TOO_MANY_REQUESTS,
         (RunError::Stopped(_), _) => StatusCode::SERVICE_UNAVAILABLE,
         (RunError::Deadline, _) | (_, Some(EngineError::Cancelled)) => StatusCode::GATEWAY_TIMEOUT,
         (_, Some(EngineError::Input(_) | EngineError::Node(_))) => StatusCode::BAD_REQUEST,
-        (_, Some(EngineError::Memory(memory))) if memory.is_for_good() => {
+        (_, Some(EngineError::Memory(memory))) if memory.exceeds_limit() => {
             StatusCode::PAYLOAD_TOO_LARGE
         }
         (_, Some(EngineError::Memory(_))) => StatusCode::SERVICE_UNAVAILABLE,

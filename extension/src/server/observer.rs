@@ -130,7 +130,7 @@ impl InferenceObserver {
         }
         match result {
             Ok(_) => metrics.inferences.increment(1),
-            Err(ApiError::Run(RunError::Full { .. })) => metrics.full.increment(1),
+            Err(ApiError::Run(RunError::QueueFull { .. })) => metrics.full.increment(1),
             Err(error) if error.status().is_client_error() => metrics.rejected.increment(1),
             Err(error) => {
                 metrics.errors.increment(1);

@@ -1,11 +1,11 @@
-//! The elements of a tensor, wherever they lie.
+//! Storage of a tensor's elements.
 //!
-//! What a caller sends in binary lies in the body of the request, and what a model gives lies in memory of ONNX Runtime:
-//! both are used where they are. A [`Buffer`] is a slice of elements that owns what keeps them there, a vector or
-//! something else, and nobody writes to them while it lives.
+//! Binary elements of a request stay in the request body, and outputs of a model stay in ONNX Runtime's memory; neither
+//! is copied. A [`Buffer`] is a slice of elements and the owner of their memory, a vector or another object. Nothing
+//! writes to the elements while the buffer lives.
 #![expect(
     unsafe_code,
-    reason = "elements and bytes are the same memory; each block says why it is sound"
+    reason = "elements and bytes share memory; each block says why it is sound"
 )]
 
 use std::any::Any;
@@ -20,26 +20,26 @@ use half::{bf16, f16};
 use serde::{Serialize, Serializer};
 
 #[cfg(target_endian = "big")]
-compile_error!("binary tensors are little-endian, and are used as they are");
+compile_error!("binary tensors are little-endian and are used without conversion");
 
-/// An element that is nothing but its bytes: it has no padding, and owns nothing.
+/// An element without padding that owns nothing.
 ///
 /// # Safety
-/// Every byte of a value is initialised, and a copy of the bytes is the value.
+/// Every byte of a value is initialized, and a copy of the bytes is the value.
 pub unsafe trait Flat: Copy + Send + Sync + 'static {}
 
-/// An element whose bytes may be any.
+/// An element for which any bytes are valid.
 ///
 /// # Safety
-/// As many bytes as the type has are a value of it, whatever they are.
+/// Any bytes of the size of the type are a valid value.
 pub unsafe trait Plain: Flat {}
 
 macro_rules! plain {
     ($($element:ty),*) => {
         $(
-            // SAFETY: a primitive number, or a number of 16 bits around one: no padding, and no pointer.
+            // SAFETY: a primitive number or a 16-bit wrapper of one, without padding or pointers.
             unsafe impl Flat for $element {}
-            // SAFETY: all bits of such a number are a number, or one of its NaNs.
+            // SAFETY: any bits are a number or a NaN.
             unsafe impl Plain for $element {}
         )*
     };
@@ -50,13 +50,13 @@ plain!(u8, u16, u32, u64, i8, i16, i32, i64, f16, bf16, f32, f64);
 // SAFETY: one byte, 0 or 1.
 unsafe impl Flat for bool {}
 
-/// Elements that nobody changes, in a vector or in memory of someone else.
+/// Immutable elements, in a vector or in memory of another owner.
 pub struct Buffer<T> {
-    memory: Memory<T>,
+    memory: BufferMemory<T>,
 }
 
-enum Memory<T> {
-    Own(Vec<T>),
+enum BufferMemory<T> {
+    Owned(Vec<T>),
     Foreign {
         start: NonNull<T>,
         length: usize,
@@ -64,16 +64,16 @@ enum Memory<T> {
     },
 }
 
-// SAFETY: a buffer is a shared slice of elements beside an owner that may itself be sent.
+// SAFETY: a buffer is a shared slice of elements and an owner that is `Send`.
 unsafe impl<T: Send + Sync> Send for Buffer<T> {}
-// SAFETY: through a shared buffer the elements can be read alone, and the owner may itself be shared.
+// SAFETY: a shared buffer allows reading only, and the owner is `Sync`.
 unsafe impl<T: Send + Sync> Sync for Buffer<T> {}
 
 impl<T> Buffer<T> {
-    /// The elements at `start`, which `owner` keeps there.
+    /// Creates a buffer of the elements at `start`, whose memory `owner` keeps alive.
     ///
     /// # Safety
-    /// As long as `owner` lives, wherever it is moved, `length` values of the type lie at `start`, aligned, and nobody
+    /// While `owner` lives, even if it is moved, `length` aligned values of the type are at `start`, and nothing
     /// changes them.
     #[must_use]
     pub unsafe fn foreign(
@@ -82,7 +82,7 @@ impl<T> Buffer<T> {
         owner: Arc<dyn Any + Send + Sync>,
     ) -> Self {
         Self {
-            memory: Memory::Foreign {
+            memory: BufferMemory::Foreign {
                 start,
                 length,
                 owner,
@@ -92,11 +92,11 @@ impl<T> Buffer<T> {
 }
 
 impl<T: Copy> Buffer<T> {
-    /// Reserves memory for `more` elements, and no more than that. Elements in memory of someone else are copied out.
+    /// Reserves memory for exactly `more` elements. Elements in memory of another owner are copied.
     pub(super) fn reserve_exact(&mut self, more: usize) {
         match &mut self.memory {
-            Memory::Own(elements) => elements.reserve_exact(more),
-            Memory::Foreign { .. } => {
+            BufferMemory::Owned(elements) => elements.reserve_exact(more),
+            BufferMemory::Foreign { .. } => {
                 let mut own = Vec::with_capacity(self.len() + more);
                 own.extend_from_slice(self);
                 *self = own.into();
@@ -104,10 +104,10 @@ impl<T: Copy> Buffer<T> {
         }
     }
 
-    /// Appends these elements.
+    /// Appends elements.
     pub(super) fn extend_from_slice(&mut self, more: &[T]) {
         self.reserve_exact(0);
-        if let Memory::Own(elements) = &mut self.memory {
+        if let BufferMemory::Owned(elements) = &mut self.memory {
             elements.extend_from_slice(more);
         }
     }
@@ -115,38 +115,38 @@ impl<T: Copy> Buffer<T> {
 
 #[cfg(test)]
 impl<T: Clone> Buffer<T> {
-    /// Whether the memory is someone else's.
+    /// Returns `true` if the memory has another owner.
     pub(crate) fn is_foreign(&self) -> bool {
-        matches!(self.memory, Memory::Foreign { .. })
+        matches!(self.memory, BufferMemory::Foreign { .. })
     }
 
-    /// A vector of the elements, to be changed.
+    /// Returns the elements as a mutable vector.
     pub(crate) fn to_mut(&mut self) -> &mut Vec<T> {
-        if let Memory::Foreign { .. } = self.memory {
+        if let BufferMemory::Foreign { .. } = self.memory {
             *self = self.to_vec().into();
         }
         match &mut self.memory {
-            Memory::Own(elements) => elements,
-            Memory::Foreign { .. } => unreachable!("it is a vector now"),
+            BufferMemory::Owned(elements) => elements,
+            BufferMemory::Foreign { .. } => unreachable!("the memory is owned now"),
         }
     }
 }
 
 impl<T: Plain> Buffer<T> {
-    /// The elements that these bytes are, without a copy where they lie as elements must. What is beyond a whole number
-    /// of elements is not looked at.
+    /// Interprets bytes as elements, without a copy if they are aligned. Ignores bytes beyond a whole number of
+    /// elements.
     #[must_use]
     pub fn of_bytes(bytes: Bytes) -> Self {
         let length = bytes.len() / size_of::<T>();
         let start = bytes.as_ptr().cast::<T>();
         match NonNull::new(start.cast_mut()).filter(|start| start.is_aligned() && length > 0) {
-            // SAFETY: the bytes are `length` values, since they may be any; they are aligned; and the memory of a
-            // `Bytes` is neither moved nor changed while one of its handles lives.
+            // SAFETY: any bytes are valid, so these are `length` values; they are aligned; and the memory of a `Bytes`
+            // is neither moved nor changed while one of its handles lives.
             Some(start) => unsafe { Self::foreign(start, length, Arc::new(bytes)) },
             None => {
                 let mut elements = Vec::<T>::with_capacity(length);
-                // SAFETY: `length` elements fit both, and the two do not overlap, since one is new; the bytes may be
-                // any, and are copied as bytes, so that their alignment does not matter.
+                // SAFETY: both sides have `length` elements and do not overlap, since one is new. Any bytes are valid,
+                // and they are copied as bytes, so alignment does not matter.
                 unsafe {
                     let into = elements.as_mut_ptr().cast::<u8>();
                     into.copy_from_nonoverlapping(bytes.as_ptr(), length * size_of::<T>());
@@ -159,7 +159,7 @@ impl<T: Plain> Buffer<T> {
 }
 
 impl<T: Flat> Buffer<T> {
-    /// The elements as bytes, without a copy.
+    /// Converts the elements to bytes without a copy.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self)
@@ -169,7 +169,7 @@ impl<T: Flat> Buffer<T> {
 impl<T: Flat> AsRef<[u8]> for Buffer<T> {
     fn as_ref(&self) -> &[u8] {
         let elements: &[T] = self;
-        // SAFETY: the same memory, all of whose bytes are initialised.
+        // SAFETY: the same memory, all bytes of which are initialized.
         unsafe { slice::from_raw_parts(elements.as_ptr().cast(), size_of_val(elements)) }
     }
 }
@@ -179,10 +179,10 @@ impl<T> Deref for Buffer<T> {
 
     fn deref(&self) -> &[T] {
         match &self.memory {
-            Memory::Own(elements) => elements,
-            // SAFETY: whoever made the buffer promised it for as long as the owner lives, which is at least as long as
+            BufferMemory::Owned(elements) => elements,
+            // SAFETY: the creator of the buffer guaranteed this while the owner lives, which is at least as long as
             // this borrow.
-            Memory::Foreign { start, length, .. } => unsafe {
+            BufferMemory::Foreign { start, length, .. } => unsafe {
                 slice::from_raw_parts(start.as_ptr(), *length)
             },
         }
@@ -192,7 +192,7 @@ impl<T> Deref for Buffer<T> {
 impl<T> From<Vec<T>> for Buffer<T> {
     fn from(elements: Vec<T>) -> Self {
         Self {
-            memory: Memory::Own(elements),
+            memory: BufferMemory::Owned(elements),
         }
     }
 }
@@ -200,13 +200,13 @@ impl<T> From<Vec<T>> for Buffer<T> {
 impl<T: Clone> Clone for Buffer<T> {
     fn clone(&self) -> Self {
         match &self.memory {
-            Memory::Own(elements) => elements.clone().into(),
-            Memory::Foreign {
+            BufferMemory::Owned(elements) => elements.clone().into(),
+            BufferMemory::Foreign {
                 start,
                 length,
                 owner,
             } => Self {
-                memory: Memory::Foreign {
+                memory: BufferMemory::Foreign {
                     start: *start,
                     length: *length,
                     owner: Arc::clone(owner),
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_used_where_they_are_if_aligned_and_copied_if_not() {
+    fn aligned_bytes_are_shared_and_others_copied() {
         let numbers: Vec<u32> = (1..=64).collect();
         let bytes = Buffer::from(numbers.clone()).into_bytes();
         for skipped in 0..8 {
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_memory_lives_as_long_as_the_last_who_reads_it() {
+    fn foreign_memory_lives_as_long_as_its_last_reader() {
         let bytes = Bytes::from(vec![0_u8; 4096]);
         let start = bytes.as_ptr().align_offset(8);
         let buffer = Buffer::<u64>::of_bytes(bytes.slice(start..));

@@ -1,10 +1,10 @@
-//! Copies of values that outlive their request: their size, their fingerprint, and elements in memory of their own.
+//! Copies of values that outlive their request, and sizes and fingerprints of values.
 
 use std::hash::{Hash as _, Hasher};
 
 use super::{Data, Tensor, Value};
 
-/// Calls `$with!(variant …)` with every variant of [`Data`] whose elements are flat.
+/// Calls `$with!(variant …)` with every variant of [`Data`] with flat elements.
 macro_rules! for_each_flat_datatype {
     ($with:ident) => {
         $with!(Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Bf16 Fp32 Fp64)
@@ -12,7 +12,7 @@ macro_rules! for_each_flat_datatype {
 }
 
 impl Data {
-    /// A copy in a vector of its own, which keeps no request body alive.
+    /// Returns a copy in a vector of its own, which does not keep a request body alive.
     #[must_use]
     pub fn detached(&self) -> Data {
         macro_rules! copy {
@@ -42,7 +42,7 @@ impl Data {
 }
 
 impl Tensor {
-    /// Bytes of memory that shape and elements occupy.
+    /// Returns the memory of shape and elements in bytes.
     fn bytes(&self) -> usize {
         size_of_val(self.shape()) + self.data().memory()
     }
@@ -54,7 +54,7 @@ impl Tensor {
 }
 
 impl Value {
-    /// Bytes of memory that the value occupies, itself included.
+    /// Returns the memory of the value in bytes, including the value itself.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let elements = match self {
@@ -66,7 +66,7 @@ impl Value {
         size_of::<Value>() + elements
     }
 
-    /// A copy in memory of its own, which keeps no request body alive.
+    /// Returns a copy in memory of its own, which does not keep a request body alive.
     #[must_use]
     pub fn detached(&self) -> Value {
         match self {
@@ -81,7 +81,7 @@ impl Value {
                 keys: keys.detached(),
                 values: values.detached(),
             },
-            // Maps come out of a model, never in.
+            // `Maps` are outputs only, never inputs.
             Value::Maps(maps) => Value::Maps(maps.clone()),
         }
     }
@@ -139,13 +139,13 @@ mod tests {
     }
 
     #[test]
-    fn bytes_count_elements_the_letters_of_texts_and_the_values_themselves() {
+    fn sizes_include_elements_texts_and_the_values_themselves() {
         let value = size_of::<Value>();
         assert_eq!(tensor(&[2, 2], vec![0_i64; 4]).bytes(), value + 16 + 32);
         let texts = vec!["a".to_owned(), "bcd".to_owned()];
         let bytes = value + 8 + 2 * Strings::OVERHEAD + 4;
         assert_eq!(tensor(&[2], texts).bytes(), bytes);
-        // Many values without an element take memory as well.
+        // Many values without elements take memory as well.
         let empty = tensor(&[0], Vec::<u8>::new());
         assert_eq!(empty.bytes(), value + 8);
         let sequence = Value::Sequence(vec![empty; 1_000]);

@@ -1,22 +1,22 @@
-//! Dimensions that several inputs of a model have in common, by the name that the graph gives them.
+//! Named dimensions that several inputs of a model share.
 //!
-//! ONNX Runtime holds no input against another: where the sizes differ a node fails in the middle of the run, or
-//! broadcasts without a word.
+//! ONNX Runtime does not compare inputs: if the sizes differ, a node fails in the middle of the run, or broadcasts
+//! silently.
 
 use super::Value;
 
-/// The named dimensions that at least two inputs have.
+/// Named dimensions of at least two inputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SharedDimensions(Vec<SharedDimension>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SharedDimension {
     name: String,
-    /// Each input that has it, and where in its shape.
+    /// Each input with the dimension, and the index of the dimension in its shape.
     places: Vec<(String, usize)>,
 }
 
-/// Two inputs that have different sizes in a dimension that they share.
+/// Different sizes of a shared dimension in two inputs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "inputs {first:?} and {second:?} share the dimension {dimension:?}, whose size is {} in {first:?} and {} in {second:?}: \
@@ -32,10 +32,11 @@ pub struct SizeMismatch {
 }
 
 impl SharedDimensions {
-    /// None at all.
+    /// No shared dimensions.
     pub const NONE: &'static Self = &Self(Vec::new());
 
-    /// Those of these inputs, of which each has a name for each dimension, empty for one without a name.
+    /// Collects the shared dimensions of these inputs. Each input comes with the names of its dimensions, empty for a
+    /// dimension without a name.
     #[must_use]
     pub fn of<'a>(inputs: impl IntoIterator<Item = (&'a str, &'a [String])>) -> Self {
         let mut all: Vec<SharedDimension> = Vec::new();
@@ -62,9 +63,10 @@ impl SharedDimensions {
         Self(all)
     }
 
-    /// Makes sure that inputs which share a dimension agree in its size. A size of 1 fits any other where a request
-    /// `may_broadcast`. A name by which one input calls dimensions of different sizes says nothing: exporters write one
-    /// for all that is free.
+    /// Checks that inputs which share a dimension agree in its size.
+    ///
+    /// A size of 1 fits any other if `may_broadcast` is `true`. A name that one input uses for dimensions of different
+    /// sizes is ignored: some exporters use one name for all free dimensions.
     pub fn check(
         &self,
         inputs: &[(String, Value)],
@@ -94,9 +96,9 @@ impl SharedDimension {
         let Some((second, other)) = counted().find(|(_, other)| *other != size) else {
             return Ok(());
         };
-        let is_vague = sizes()
+        let is_ambiguous = sizes()
             .any(|(input, size)| sizes().any(|(same, other)| same == input && other != size));
-        if is_vague {
+        if is_ambiguous {
             return Ok(());
         }
         Err(SizeMismatch {
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_that_differ_in_a_dimension_that_they_share_are_named_with_it() {
+    fn inputs_with_different_sizes_of_a_shared_dimension_are_named() {
         let shared = shared(&[("a", &["N", ""]), ("b", &["", "N"]), ("c", &["M"])]);
         let given = inputs(&[("a", &[2, 9]), ("b", &[7, 3]), ("c", &[5])]);
         let error = shared.check(&given, true).unwrap_err().to_string();
@@ -164,18 +166,18 @@ mod tests {
     }
 
     #[test]
-    fn what_one_input_has_alone_or_without_a_name_is_not_shared() {
+    fn dimensions_of_one_input_or_without_a_name_are_not_shared() {
         assert_eq!(
             shared(&[("a", &["N", "N"]), ("b", &["M", ""]), ("c", &[""])]),
             *SharedDimensions::NONE
         );
-        // An input that is left out has no size.
+        // An absent input has no size.
         let shared = shared(&[("a", &["N"]), ("b", &["N"])]);
         assert_eq!(shared.check(&inputs(&[("b", &[3])]), false), Ok(()));
     }
 
     #[test]
-    fn a_name_that_one_input_has_for_different_sizes_says_nothing() {
+    fn a_name_that_one_input_uses_for_different_sizes_is_ignored() {
         let shared = shared(&[("a", &["dynamic", "dynamic"]), ("b", &["dynamic"])]);
         let check =
             |a: &[usize], b: &[usize]| shared.check(&inputs(&[("a", a), ("b", b)]), false).is_ok();

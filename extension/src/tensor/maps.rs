@@ -1,11 +1,11 @@
-//! Maps that all have the same keys, without a map for each.
+//! A sequence of maps with the same keys, as one tensor.
 
 use std::sync::Arc;
 
 use super::{Data, Tensor, Value};
 
-/// A sequence of maps that have the same keys, such as scikit-learn's probabilities (`ZipMap`): a tensor of as many rows
-/// as there are maps, and as many columns as there are keys.
+/// A sequence of maps with the same keys, such as scikit-learn's probabilities (`ZipMap`): a tensor with a row per map
+/// and a column per key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Maps {
     keys: Arc<Data>,
@@ -13,7 +13,7 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// The maps from these keys to the values of each row; `None` unless the shape is `[maps, keys]`.
+    /// Creates the maps from these keys to the values of each row; `None` unless the shape is `[maps, keys]`.
     #[must_use]
     pub fn new(keys: Arc<Data>, values: Tensor) -> Option<Self> {
         match *values.shape() {
@@ -27,37 +27,37 @@ impl Maps {
         self.values.reserve_rows(rows);
     }
 
-    /// Appends the maps of `other`; `false`, and nothing is changed, unless they have the same keys.
+    /// Appends the maps of `other`. Returns `false` and changes nothing if the keys differ.
     #[must_use]
     pub fn append(&mut self, other: &Maps) -> bool {
         self.keys == other.keys && self.values.append(&other.values)
     }
 
-    /// The keys of each map.
+    /// Returns the keys of each map.
     #[must_use]
     pub fn keys(&self) -> &Arc<Data> {
         &self.keys
     }
 
-    /// The values, of shape `[maps, keys]`.
+    /// Returns the values, of shape `[maps, keys]`.
     #[must_use]
     pub fn values(&self) -> &Tensor {
         &self.values
     }
 
-    /// How many maps there are.
+    /// Returns the number of maps.
     #[must_use]
     pub fn count(&self) -> usize {
         self.values.shape()[0]
     }
 
-    /// Keys and values, given away.
+    /// Returns keys and values.
     #[must_use]
     pub fn into_parts(self) -> (Arc<Data>, Tensor) {
         (self.keys, self.values)
     }
 
-    /// Each map by itself.
+    /// Returns the maps as separate values.
     #[must_use]
     pub fn to_values(&self) -> Vec<Value> {
         let map = |place: usize| {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tensor_without_a_column_for_each_key_is_no_maps() {
+    fn a_tensor_needs_a_column_for_each_key() {
         for shape in [&[2][..], &[], &[4, 1], &[1, 4], &[1, 1, 2]] {
             assert_eq!(maps(shape), None, "{shape:?}");
         }

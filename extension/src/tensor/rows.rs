@@ -1,10 +1,10 @@
-//! Rows: what the length of the first dimension counts, along which tensors are taken apart and put together.
+//! Splitting and joining of tensors along the first dimension, whose length is the number of rows.
 
 use std::ops::Range;
 
 use super::{Data, Strings, Tensor, Value};
 
-/// Calls `$with!(variant …)` with every variant of [`Data`] but strings.
+/// Calls `$with!(variant …)` with every variant of [`Data`] except strings.
 macro_rules! for_each_primitive {
     ($with:ident) => {
         $with!(
@@ -13,7 +13,7 @@ macro_rules! for_each_primitive {
     };
 }
 
-/// How many rows all of these values have, if it is the same number; of a sequence each value is one.
+/// Returns the number of rows that all values have in common, if it is the same. The rows of a sequence are its values.
 pub fn common_rows<'a>(values: impl IntoIterator<Item = &'a Value>) -> Option<usize> {
     let rows = |value: &Value| match value {
         Value::Tensor(tensor) => tensor.shape().first().copied(),
@@ -29,7 +29,7 @@ pub fn common_rows<'a>(values: impl IntoIterator<Item = &'a Value>) -> Option<us
 }
 
 impl Tensor {
-    /// A copy of these rows; `None` where the tensor does not have them.
+    /// Returns a copy of these rows; `None` if the tensor does not have them.
     #[must_use]
     pub fn rows(&self, rows: Range<usize>) -> Option<Tensor> {
         let (&all, inner) = self.shape().split_first()?;
@@ -50,7 +50,7 @@ impl Tensor {
         Tensor::new(shape.collect(), for_each_primitive!(part)).ok()
     }
 
-    /// Reserves memory for as much as `rows` rows take that are like those that it has.
+    /// Reserves memory for `rows` more rows of the average size of the existing rows.
     pub fn reserve_rows(&mut self, rows: usize) {
         let have = self.shape.first().copied().unwrap_or_default();
         let more = |count: usize| count.checked_div(have).unwrap_or(0) * rows;
@@ -68,7 +68,8 @@ impl Tensor {
         for_each_primitive!(reserve);
     }
 
-    /// Appends the rows of `other`; `false`, and nothing is changed, unless the two differ in the number of rows alone.
+    /// Appends the rows of `other`. Returns `false` and changes nothing if the two differ in more than the number of
+    /// rows.
     #[must_use]
     pub fn append(&mut self, other: &Tensor) -> bool {
         let (Some((rows, inner)), Some((&more, other_inner))) =
@@ -93,7 +94,7 @@ impl Tensor {
         true
     }
 
-    /// The rows of all of these, in their order; `None` unless they differ in the number of rows alone.
+    /// Joins the rows of these tensors in order; `None` if they differ in more than the number of rows.
     #[must_use]
     pub fn joined(parts: &[&Tensor]) -> Option<Tensor> {
         let (first, others) = parts.split_first()?;
@@ -142,7 +143,7 @@ mod tests {
     use crate::tensor::{Datatype, strategies};
 
     proptest! {
-        /// What is taken apart anywhere is put together as it was, for every datatype and shape.
+        /// Split parts join to the whole, for every datatype and shape.
         #[test]
         fn parts_make_the_whole(
             (shape, cut, data) in (prop::collection::vec(1_usize..4, 1..4), 0..Datatype::ALL.len())
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_in_more_than_rows_is_not_joined() {
+    fn tensors_that_differ_in_more_than_rows_are_not_joined() {
         let tensor = |shape: &[usize]| {
             let count = shape.iter().product();
             Tensor::new(shape.to_vec(), vec![0_u8; count]).unwrap()

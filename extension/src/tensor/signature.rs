@@ -1,9 +1,9 @@
-//! What goes into a model and comes out of it, and when one such signature can take another's place.
+//! Inputs and outputs of a model, and the compatibility of a model's signature with its callers.
 //!
-//! Whoever calls a model relies on what it took and gave before. So an input may take more than it did, and an output may
-//! give less: a length that was fixed may become free in an input, and a free one fixed in an output, and never the other
-//! way. Inputs are given by name, so their order is nobody's business; outputs are read by their place as well, so those
-//! that there were come first, in their order, and new ones follow.
+//! Callers rely on the signature that they were written for. So an input may accept more than before, and an output may
+//! return less: a fixed length may become free in an input, and a free length may become fixed in an output, never the
+//! reverse. Inputs are given by name, so their order does not matter. Outputs are also read by position, so existing
+//! outputs come first, in their order, and new outputs follow.
 
 use std::fmt;
 
@@ -14,27 +14,27 @@ use super::Kind;
 /// One input or output of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
-    /// Its name in the graph.
+    /// Name in the graph.
     pub name: String,
-    /// What it takes or gives.
+    /// Kind of value.
     pub kind: Kind,
 }
 
 /// The inputs and outputs of a model, in the graph's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
-    /// What must be given.
+    /// Inputs.
     pub inputs: Vec<Port>,
-    /// What comes out.
+    /// Outputs.
     pub outputs: Vec<Port>,
 }
 
-/// Inputs or outputs.
+/// Direction of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// What is given.
+    /// An input.
     Input,
-    /// What comes out.
+    /// An output.
     Output,
 }
 
@@ -47,70 +47,68 @@ impl fmt::Display for Side {
     }
 }
 
-/// What a signature lacks to be what was promised.
+/// Incompatibility of a signature with an expected signature.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Incompatible {
-    /// A port that was promised is not there.
-    #[error("{side} {name:?} is not there, where {promised} was promised")]
+    /// An expected port is missing.
+    #[error("{side} {name:?} is missing, expected {expected}")]
     Missing {
-        /// Which side it is on.
+        /// Input or output.
         side: Side,
-        /// Its name.
+        /// Name of the port.
         name: String,
-        /// What was promised.
-        promised: Kind,
+        /// Expected kind.
+        expected: Kind,
     },
-    /// A port is there that was not promised.
-    #[error("{side} {name:?} is {is}, where nothing of that name was promised")]
-    Unpromised {
-        /// Which side it is on.
+    /// A port is not expected.
+    #[error("{side} {name:?} is {is}, expected no {side} of that name")]
+    Unexpected {
+        /// Input or output.
         side: Side,
-        /// Its name.
+        /// Name of the port.
         name: String,
-        /// What it is.
+        /// Actual kind.
         is: Kind,
     },
-    /// A port takes less or gives more than was promised.
-    #[error("{side} {name:?} is {is}, where {promised} was promised")]
+    /// A port accepts less or returns more than expected.
+    #[error("{side} {name:?} is {is}, expected {expected}")]
     Changed {
-        /// Which side it is on.
+        /// Input or output.
         side: Side,
-        /// Its name.
+        /// Name of the port.
         name: String,
-        /// What it is.
+        /// Actual kind.
         is: Kind,
-        /// What was promised.
-        promised: Kind,
+        /// Expected kind.
+        expected: Kind,
     },
-    /// An output has another place among the outputs.
-    #[error(
-        "output {name:?} has place {is} among the outputs, where place {promised} was promised"
-    )]
+    /// An output has a different position among the outputs.
+    #[error("output {name:?} is at position {is} of the outputs, expected position {expected}")]
     Moved {
-        /// The output's name.
+        /// Name of the output.
         name: String,
-        /// Its place, from 1.
+        /// Actual position, from 1.
         is: usize,
-        /// The place that was promised, from 1.
-        promised: usize,
+        /// Expected position, from 1.
+        expected: usize,
     },
 }
 
 impl Signature {
-    /// The input of this name.
+    /// Returns the input with this name.
     #[must_use]
     pub fn input(&self, name: &str) -> Option<&Port> {
         self.inputs.iter().find(|port| port.name == name)
     }
 
-    /// The inputs without which there is no run.
+    /// Returns the inputs that a run requires.
     pub fn required(&self) -> impl Iterator<Item = &Port> {
         let required = |port: &&Port| !matches!(port.kind, Kind::Optional(_));
         self.inputs.iter().filter(required)
     }
 
-    /// How many rows the model takes at a time, where it takes no other number: the first dimension of every input that
-    /// must be given is fixed to it, and an output may have a row for each as far as the signature tells.
+    /// Returns the number of rows of a run, if the model accepts no other number: the first dimension of every required
+    /// input is fixed to it, and each output may have a row per input row.
     #[must_use]
     pub fn fixed_batch(&self) -> Option<usize> {
         let first = |port: &Port| match &port.kind {
@@ -130,7 +128,7 @@ impl Signature {
             .then_some(batch)
     }
 
-    /// The signature as the metadata shows it ([`Kind::published`]).
+    /// Returns the signature as the metadata shows it (see [`Kind::published`]).
     #[must_use]
     pub fn published(&self) -> Signature {
         let published = |ports: &[Port]| {
@@ -146,33 +144,33 @@ impl Signature {
         }
     }
 
-    /// Whether whoever calls a model of the signature `before` can go on with one of this signature. The error is about
-    /// the first thing in the way. New outputs are not, nor are new inputs that may be left out.
+    /// Checks that callers of a model with the signature `before` can call a model with this signature. The error names
+    /// the first incompatibility. New outputs and new optional inputs are compatible.
     pub fn serves_callers_of(&self, before: &Signature) -> Result<(), Incompatible> {
         all_fit(Side::Input, &self.inputs, &before.inputs)?;
         let mut required = self.required();
         if let Some(new) = required.find(|port| before.input(&port.name).is_none()) {
-            return Err(unpromised(Side::Input, new));
+            return Err(unexpected(Side::Input, new));
         }
         all_fit(Side::Output, &self.outputs, &before.outputs)?;
         let places = before.outputs.iter().enumerate();
-        for (promised, port) in places {
+        for (expected, port) in places {
             let place =
                 |outputs: &[Port]| outputs.iter().position(|output| output.name == port.name);
-            if let Some(is) = place(&self.outputs).filter(|is| *is != promised) {
+            if let Some(is) = place(&self.outputs).filter(|is| *is != expected) {
                 return Err(Incompatible::Moved {
                     name: port.name.clone(),
                     is: is + 1,
-                    promised: promised + 1,
+                    expected: expected + 1,
                 });
             }
         }
         Ok(())
     }
 
-    /// Whether a model of this signature keeps what `declared` promises to callers, and has no inputs and outputs beside,
-    /// but for inputs that may be left out. `declared` is in the form of [`Self::published`].
-    pub fn keeps(&self, declared: &Signature) -> Result<(), Incompatible> {
+    /// Checks that a model of this signature conforms to the `declared` signature, which is in the form of
+    /// [`Self::published`]. Ports that are not declared are errors, except optional inputs.
+    pub fn conforms_to(&self, declared: &Signature) -> Result<(), Incompatible> {
         let mut published = self.published();
         let is_required = |name: &str| self.required().any(|port| port.name == name);
         published
@@ -187,7 +185,7 @@ impl Signature {
                 .iter()
                 .find(|port| find(declared, &port.name).is_none())
             {
-                return Err(unpromised(side, more));
+                return Err(unexpected(side, more));
             }
         }
         Ok(())
@@ -198,60 +196,60 @@ fn find<'a>(ports: &'a [Port], name: &str) -> Option<&'a Port> {
     ports.iter().find(|port| port.name == name)
 }
 
-fn unpromised(side: Side, port: &Port) -> Incompatible {
-    Incompatible::Unpromised {
+fn unexpected(side: Side, port: &Port) -> Incompatible {
+    Incompatible::Unexpected {
         side,
         name: port.name.clone(),
         is: port.kind.clone(),
     }
 }
 
-/// Whether each port that was promised is there, and keeps its promise.
-fn all_fit(side: Side, ports: &[Port], promised: &[Port]) -> Result<(), Incompatible> {
-    for promised in promised {
-        let name = promised.name.clone();
+/// Checks that each expected port exists and is compatible.
+fn all_fit(side: Side, ports: &[Port], expected: &[Port]) -> Result<(), Incompatible> {
+    for expected in expected {
+        let name = expected.name.clone();
         let Some(port) = find(ports, &name) else {
             return Err(Incompatible::Missing {
                 side,
                 name,
-                promised: promised.kind.clone(),
+                expected: expected.kind.clone(),
             });
         };
-        if !fits(side, &port.kind, &promised.kind) {
+        if !fits(side, &port.kind, &expected.kind) {
             return Err(Incompatible::Changed {
                 side,
                 name,
                 is: port.kind.clone(),
-                promised: promised.kind.clone(),
+                expected: expected.kind.clone(),
             });
         }
     }
     Ok(())
 }
 
-fn fits(side: Side, is: &Kind, promised: &Kind) -> bool {
-    match (is, promised) {
+fn fits(side: Side, is: &Kind, expected: &Kind) -> bool {
+    match (is, expected) {
         (
             Kind::Tensor { datatype, shape },
             Kind::Tensor {
-                datatype: promised_datatype,
-                shape: promised_shape,
+                datatype: expected_datatype,
+                shape: expected_shape,
             },
         ) => {
-            let fits = |(is, promised): (&Option<usize>, &Option<usize>)| {
+            let fits = |(is, expected): (&Option<usize>, &Option<usize>)| {
                 let freer = match side {
                     Side::Input => is,
-                    Side::Output => promised,
+                    Side::Output => expected,
                 };
-                freer.is_none() || is == promised
+                freer.is_none() || is == expected
             };
-            datatype == promised_datatype
-                && shape.len() == promised_shape.len()
-                && shape.iter().zip(promised_shape).all(fits)
+            datatype == expected_datatype
+                && shape.len() == expected_shape.len()
+                && shape.iter().zip(expected_shape).all(fits)
         }
-        (Kind::Sequence(is), Kind::Sequence(promised))
-        | (Kind::Optional(is), Kind::Optional(promised)) => fits(side, is, promised),
-        (is, promised) => is == promised,
+        (Kind::Sequence(is), Kind::Sequence(expected))
+        | (Kind::Optional(is), Kind::Optional(expected)) => fits(side, is, expected),
+        (is, expected) => is == expected,
     }
 }
 

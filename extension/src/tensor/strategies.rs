@@ -1,4 +1,4 @@
-//! Any elements of any datatype, for property tests.
+//! Proptest strategies for elements of any datatype.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{Data, Datatype, Maps, Tensor};
 
-/// `count` elements of this datatype: every value that it has, NaN only `with_nan`.
+/// Returns `count` elements of this datatype: any value, NaN only if `with_nan` is `true`.
 pub(crate) fn data(datatype: Datatype, count: usize, with_nan: bool) -> BoxedStrategy<Data> {
     fn of<T: Clone + std::fmt::Debug + 'static>(
         count: usize,
@@ -44,7 +44,7 @@ pub(crate) fn data(datatype: Datatype, count: usize, with_nan: bool) -> BoxedStr
     }
 }
 
-/// So many maps with the same keys, from integers or strings to floats.
+/// Returns `count` maps with the same keys, from integers or strings to floats.
 pub(crate) fn maps(count: usize) -> impl Strategy<Value = Maps> {
     let width = 1_usize..5;
     (any::<bool>(), width).prop_flat_map(move |(texts, width)| {

@@ -1,24 +1,24 @@
-//! The elements of a tensor of strings, in one block of text.
+//! Elements of a tensor of strings, in one block of text.
 //!
-//! A `Vec<String>` takes 24 bytes and an allocation of its own for each string, which is many times the text where the
-//! strings are short. Here a string takes its text and the eight bytes of its end.
+//! A `Vec<String>` takes 24 bytes and an allocation per string, many times the text of short strings. Here a string
+//! takes its text and the eight bytes of its end offset.
 
 use std::fmt;
 use std::ops::{Index, Range};
 
-/// Strings, one after the other.
+/// Strings in one block of text.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Strings {
     text: String,
-    /// The end of each string in the text, in ascending order.
+    /// End offset of each string in the text, in ascending order.
     ends: Vec<usize>,
 }
 
 impl Strings {
-    /// Bytes that each string takes in addition to its text.
+    /// Memory of each string in addition to its text, in bytes.
     pub const OVERHEAD: usize = size_of::<usize>();
 
-    /// No strings, with memory for this many, and for this much text.
+    /// Creates an empty list with memory for this many strings and bytes of text.
     #[must_use]
     pub fn with_capacity(strings: usize, text: usize) -> Self {
         Self {
@@ -27,8 +27,8 @@ impl Strings {
         }
     }
 
-    /// The strings of `text` with these ends; `None` unless each of them is the end of a character, they ascend, and the
-    /// last one is the end of the text.
+    /// Creates strings from a text and their end offsets; `None` unless the offsets are character boundaries, ascend,
+    /// and end at the end of the text.
     #[must_use]
     pub fn from_parts(text: String, ends: Vec<usize>) -> Option<Self> {
         let is_whole = ends.last().copied().unwrap_or(0) == text.len();
@@ -36,13 +36,13 @@ impl Strings {
         (is_whole && fits).then_some(Self { text, ends })
     }
 
-    /// Reserves memory for this many more strings, and for this much more text, and no more than that.
+    /// Reserves memory for exactly this many more strings and bytes of text.
     pub fn reserve_exact(&mut self, strings: usize, text: usize) {
         self.ends.reserve_exact(strings);
         self.text.reserve_exact(text);
     }
 
-    /// The number of strings, and of bytes of text, that there is memory for.
+    /// Returns the capacity in strings and in bytes of text.
     #[must_use]
     pub fn capacity(&self) -> (usize, usize) {
         (self.ends.capacity(), self.text.capacity())
@@ -61,38 +61,41 @@ impl Strings {
         self.ends.extend(other.ends.iter().map(|end| before + end));
     }
 
-    /// The number of strings.
+    /// Returns the number of strings.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Returns true if there are no strings.
+    /// Returns `true` if there are no strings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// All strings in one text, without anything between them.
+    /// Returns all strings as one text without separators.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The string at `index`.
+    /// Returns the string at `index`.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&str> {
         let end = *self.ends.get(index)?;
         self.text.get(self.start(index)..end)
     }
 
-    /// The strings in their order.
+    /// Returns the strings in order.
     #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         (0..self.len()).map(|index| &self[index])
     }
 
-    /// A copy of the strings in `range`, which must exist.
+    /// Returns a copy of the strings in `range`.
+    ///
+    /// # Panics
+    /// If `range` is out of bounds.
     #[must_use]
     pub fn part(&self, range: Range<usize>) -> Strings {
         let ends = &self.ends[range.clone()];
@@ -104,12 +107,12 @@ impl Strings {
         }
     }
 
-    /// The addresses of the text.
+    /// Returns the addresses of the text.
     pub(super) fn as_ptr_range(&self) -> Range<*const u8> {
         self.text.as_bytes().as_ptr_range()
     }
 
-    /// The start of the string at `index`, which is the end of the one before it.
+    /// Returns the start of the string at `index`, which is the end of the previous string.
     fn start(&self, index: usize) -> usize {
         match index.checked_sub(1) {
             Some(before) => self.ends[before],
@@ -160,9 +163,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Strings are those of a vector, whole, in parts, and put together again.
+        /// The strings equal those of a vector: all, in parts, and joined again.
         #[test]
-        fn they_are_what_a_vector_of_them_is(strings in prop::collection::vec(any::<String>(), 0..6), cut in any::<prop::sample::Index>()) {
+        fn strings_behave_as_a_vector_of_strings(strings in prop::collection::vec(any::<String>(), 0..6), cut in any::<prop::sample::Index>()) {
             let all = Strings::from(strings.clone());
             prop_assert_eq!(all.iter().collect::<Vec<_>>(), strings.iter().map(String::as_str).collect::<Vec<_>>());
             prop_assert_eq!(all.len(), strings.len());

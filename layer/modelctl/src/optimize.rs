@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use model_sidecar::engine::{DimensionNames, OnnxRuntime};
-use model_sidecar::onnx::{AtLoad, Description, Format, Mark};
+use model_sidecar::onnx::{AtLoad, Description, Format, OptimisationMark};
 
 use crate::{inputs, library, units};
 use agree::Comparison;
@@ -188,7 +188,7 @@ fn optimise(
 
 /// Appends the mark, and verifies that it can be read.
 fn mark(model: &Path, library: &Path, favour: Favour) -> anyhow::Result<()> {
-    let mark = Mark {
+    let mark = OptimisationMark {
         by: format!("{}, extended", library::version(library)),
         at_load: match favour {
             Favour::Start => AtLoad::Map,

@@ -56,7 +56,7 @@ fn main() -> Result<()> {
         version: "0123456789ab",
     };
     let outputs = vec![("label".to_owned(), Value::Tensor(label()?))];
-    let (_, writing) = counted(|| v2::Reply::default().encode(answer, outputs));
+    let (_, writing) = counted(|| v2::ResponseFormat::default().encode(answer, outputs));
     println!(
         "{}",
         json!({

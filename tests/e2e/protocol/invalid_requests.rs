@@ -121,7 +121,7 @@ async fn other_formats_than_json_are_named() {
             ("application/json", b"\xff\xfe{\0}\0", "UTF-16"),
             ("application/json", b"{features: [[1]]}", "double quotes"),
             ("application/json", b"{'features': [[1]]}", "double quotes"),
-            ("application/json", b"[[1, 2]]", "an array came"),
+            ("application/json", b"[[1, 2]]", "an array"),
         ] {
             let answer = send(&alone, path, &[("content-type", media_type)], body).await;
             let said = bad_request(&answer);
@@ -151,7 +151,7 @@ async fn errors_name_the_cause() {
         (
             "/predict",
             "[[[1,2,3,4,5,6,7,8,9,10,11,12,13]],null]",
-            "an object is expected",
+            "expected a JSON object",
         ),
         ("/predict", "{\"features\":[[NaN]]}", "write null for NaN"),
         ("/predict", "{\"features\":[[-Infinity]]}", "\"-Infinity\""),
@@ -276,11 +276,11 @@ async fn a_numpy_file_is_not_a_raw_tensor() {
     file.extend(2_f32.to_le_bytes());
     let raw = [("inference-header-content-length", "0")];
     let said = bad_request(&send(&alone, INFER, &raw, &file).await);
-    assert!(said.contains("a NumPy file (.npy) came"), "{said}");
+    assert!(said.contains("a NumPy file (.npy)"), "{said}");
     let json = b"{\"inputs\": [{\"name\": 1}]}   ";
     assert_eq!(json.len() % 4, 0, "the length of a tensor");
     let said = bad_request(&send(&alone, INFER, &raw, json).await);
-    assert!(said.contains("JSON came"), "{said}");
+    assert!(said.contains("found JSON"), "{said}");
     let answer = send(&alone, INFER, &raw, &file[128..]).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
 }

@@ -140,11 +140,11 @@ async fn a_changed_signature_is_rejected() {
     for (file, reason) in [
         (
             "add-two-inputs.onnx",
-            "input \"X\" is not there, where FP32 [-1, 13] was promised",
+            "input \"X\" is missing, expected FP32 [-1, 13]",
         ),
         (
             "wine-names.onnx",
-            "output \"output_label\" is BYTES [-1], where INT64 [-1] was promised",
+            "output \"output_label\" is BYTES [-1], expected INT64 [-1]",
         ),
     ] {
         put(file);
@@ -170,7 +170,7 @@ async fn a_changed_signature_that_the_manifest_declares_is_valid() {
     publish(&s3, &plain("2", &versions));
     rejected(
         &alone,
-        "output \"output_label\" is BYTES [-1], where INT64 [-1] was promised",
+        "output \"output_label\" is BYTES [-1], expected INT64 [-1]",
     )
     .await;
     let mut wrong = names.clone();
@@ -178,7 +178,7 @@ async fn a_changed_signature_that_the_manifest_declares_is_valid() {
     publish(&s3, &with("2", &versions, "2", ("signature", &wrong)));
     rejected(
         &alone,
-        "not what the manifest's `signature` declares: input \"features\" is not there",
+        "not what the manifest's `signature` declares: input \"features\" is missing",
     )
     .await;
     let declared = with("2", &versions, "2", ("signature", &names));

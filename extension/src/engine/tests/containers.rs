@@ -1,4 +1,4 @@
-//! Sequences, maps and inputs that may be left out.
+//! Tests of sequences, maps and optional inputs.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn run(model: &str, inputs: Vec<(&str, Value)>) -> Result<Vec<(String, Value)>, 
 }
 
 #[test]
-fn a_sequence_goes_in_and_comes_out() {
+fn a_sequence_is_accepted_and_returned() {
     let parts = vec![
         floats(&[1, 2], &[1.0, 2.0]),
         floats(&[2, 2], &[3.0, 4.0, 5.0, 6.0]),
@@ -63,7 +63,7 @@ fn there_is_an_empty_sequence_of_every_datatype() {
         std::fs::write(&file, crate::onnx::empty_sequence(datatype)).unwrap();
         let session = engine().load(&file, None).unwrap();
         assert_eq!(
-            session.signature().outputs[0].kind.of_tensors(),
+            session.signature().outputs[0].kind.sequence_datatype(),
             Some(datatype)
         );
         let outputs = session.run(&[], &[], &Cancel::default());
@@ -76,7 +76,7 @@ fn there_is_an_empty_sequence_of_every_datatype() {
 }
 
 #[test]
-fn a_map_goes_in() {
+fn a_map_is_accepted() {
     let words = |values: Data| Value::Map {
         keys: vec!["sweet".to_owned(), "red".to_owned()].into(),
         values,
@@ -96,7 +96,7 @@ fn a_map_goes_in() {
 }
 
 #[test]
-fn what_is_optional_may_be_left_out() {
+fn optional_inputs_may_be_absent() {
     let x = || ("x", floats(&[2], &[1.0, 2.0]));
     for (model, other, with) in [
         (

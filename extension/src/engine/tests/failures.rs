@@ -1,4 +1,4 @@
-//! Loads that fail although the model is good, with the messages that ONNX Runtime has for them.
+//! Tests of loads that fail although the model is good, with ONNX Runtime's messages.
 
 use std::fs;
 use std::fs::File;
@@ -8,7 +8,7 @@ use super::*;
 use crate::onnx::tests::write::{bytes, entry, join, model, node, number, value};
 
 fn failure(file: &Path) -> EngineError {
-    engine().load(file, None).err().expect("it loads")
+    engine().load(file, None).err().expect("a failed load")
 }
 
 fn is_missing(error: &EngineError) -> bool {
@@ -21,7 +21,7 @@ fn is_missing(error: &EngineError) -> bool {
     )
 }
 
-/// A folder with a model of one weight, of so many floats, in a data file.
+/// Creates a directory with a model of one weight, of this many floats, in a data file.
 fn with_weights(floats: usize) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let length = (floats * 4).to_string();
@@ -48,7 +48,7 @@ fn with_weights(floats: usize) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_file_that_is_missing_is_told_from_a_model_that_is_bad() {
+fn a_missing_file_is_distinguished_from_a_bad_model() {
     let folder = with_weights(1024);
     let (model, weights) = (folder.path().join("m.onnx"), folder.path().join("w.bin"));
     engine().load(&model, None).unwrap();
@@ -68,7 +68,7 @@ fn a_file_that_is_missing_is_told_from_a_model_that_is_bad() {
 }
 
 #[test]
-fn no_memory_for_a_load_is_not_the_models_fault() {
+fn a_failed_allocation_in_a_load_is_not_the_models_fault() {
     run_limited(
         "ulimit -v 3000000",
         "engine::tests::failures::at_a_limit_of_memory",
@@ -78,7 +78,7 @@ fn no_memory_for_a_load_is_not_the_models_fault() {
 #[test]
 #[ignore = "run by the test above, at a limit of its address space"]
 fn at_a_limit_of_memory() {
-    // More than the limit allows; the file takes no room on the disk.
+    // More than the limit allows; the sparse file takes no disk space.
     let folder = with_weights(1 << 30);
     let error = failure(&folder.path().join("m.onnx"));
     assert!(error.is_out_of_memory(), "{error:?}");

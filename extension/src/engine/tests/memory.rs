@@ -1,4 +1,4 @@
-//! Where the elements of inputs and outputs lie.
+//! Tests of the memory of inputs, outputs and runs.
 
 use super::*;
 use crate::onnx::tests::write::{bytes, model, value};
@@ -23,7 +23,7 @@ fn floats(outputs: &[(String, Value)]) -> &Buffer<f32> {
 #[test]
 fn a_large_output_is_not_copied_and_outlives_its_session() {
     let session = load("identity-float.onnx").unwrap();
-    // As from a request: in memory of someone else.
+    // The input is in borrowed memory, as in a request.
     let body = Buffer::from(numbers()).into_bytes();
     let run = || {
         let x = Tensor::new(vec![1, COUNT], Data::Fp32(Buffer::of_bytes(body.clone()))).unwrap();
@@ -33,7 +33,7 @@ fn a_large_output_is_not_copied_and_outlives_its_session() {
     let first = run();
     let other = run();
     assert!(floats(&first).is_foreign());
-    // What has been given away is not given to the next run.
+    // The next run must not reuse the memory of the output.
     assert_ne!(floats(&first).as_ptr(), floats(&other).as_ptr());
     drop((session, other, body));
     assert_eq!(floats(&first)[..], numbers());
@@ -50,7 +50,7 @@ fn a_large_output_is_not_copied_and_outlives_its_session() {
 }
 
 #[test]
-fn an_output_that_is_an_input_is_copied_out_of_it() {
+fn an_output_that_is_an_input_is_copied() {
     let port = value("x", 1, &[COUNT]);
     let content = model(&[bytes(2, b"graph"), bytes(11, &port), bytes(12, &port)]);
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -65,7 +65,7 @@ fn an_output_that_is_an_input_is_copied_out_of_it() {
     assert_eq!(floats(&outputs)[..], numbers());
 }
 
-/// A model of two large tensors between a small input and a small output, whose sizes are the input's values.
+/// Returns a model with two large tensors between a small input and a small output; the input's values set their sizes.
 fn of_sizes() -> Box<dyn Session> {
     use crate::onnx::tests::write::node;
     let graph = [
@@ -82,7 +82,7 @@ fn of_sizes() -> Box<dyn Session> {
 }
 
 #[test]
-fn what_a_run_took_is_given_back_at_once_without_another() {
+fn memory_of_a_run_is_released_immediately_without_another_run() {
     crate::test_util::run_alone("engine::tests::memory::a_large_run_and_a_shrink", &[]);
 }
 
@@ -102,15 +102,15 @@ fn a_large_run_and_a_shrink() {
     let own = || crate::sys::own_bytes().unwrap();
     let before = own();
     run(4_096);
-    assert!(own() >= before + LARGE, "it was no large run");
+    assert!(own() >= before + LARGE, "the run was not large");
     session.shrink();
     let after = own();
     assert!(after <= before + LARGE / 4, "{before}, then {after}");
-    // It runs as before.
+    // The session remains usable.
     run(2);
 }
 
-/// A session of a model that makes as many numbers as its input says, and gives their maximum.
+/// Returns a model that creates as many numbers as its input says, and returns their maximum.
 fn as_many_as_asked() -> Box<dyn Session> {
     use crate::onnx::tests::write::node;
     let content = model(&[
@@ -126,7 +126,7 @@ fn as_many_as_asked() -> Box<dyn Session> {
 }
 
 #[test]
-fn a_run_whose_values_ask_for_more_memory_than_there_is_fails_with_the_numbers() {
+fn a_run_that_exceeds_the_memory_limit_fails_with_the_numbers() {
     let session = as_many_as_asked();
     let run = |count: i64| {
         let x = Tensor::new(vec![1], vec![count]).unwrap();
@@ -140,7 +140,7 @@ fn a_run_whose_values_ask_for_more_memory_than_there_is_fails_with_the_numbers()
         };
         assert_eq!(memory.requested, Some(requested));
         assert_eq!(memory.limit, Some(MEMORY));
-        assert!(memory.is_for_good() && !error.is_inside(), "{error}");
+        assert!(memory.exceeds_limit() && !error.is_inside(), "{error}");
         let words = format!("a tensor takes {requested} bytes, and all models and runs");
         assert!(error.to_string().contains(&words), "{error}");
     }

@@ -1,7 +1,7 @@
 //! Sequences and maps for ONNX Runtime.
 //!
-//! Its API makes a sequence of at least one value, from whose kind it takes what the others must be, and maps from
-//! integers or strings to a few types.
+//! The C API creates a sequence from at least one value, whose kind the other values must have. Maps have integer or
+//! string keys and values of a few types.
 
 use ort::value::{
     DynValue, DynValueTypeMarker, IntoTensorElementType, Map, Sequence, Tensor as OnnxTensor,
@@ -11,23 +11,23 @@ use ort::value::{
 use super::copy_to_onnx;
 use crate::tensor::{Data, Datatype, Value};
 
-/// A sequence of these values.
+/// Copies a sequence for ONNX Runtime.
 fn sequence(values: &[Value]) -> Result<DynValue, String> {
     if values.is_empty() {
-        return Err("an empty sequence, which ONNX Runtime cannot take".to_owned());
+        return Err("an empty sequence is not supported by ONNX Runtime".to_owned());
     }
     let values = values
         .iter()
-        .map(own)
+        .map(copy)
         .collect::<Result<Vec<DynValue>, String>>()?;
     let sequence = Sequence::<DynValueTypeMarker>::new(values);
     sequence
         .map(Sequence::into_dyn)
-        .map_err(|error| words(&error))
+        .map_err(|error| message(&error))
 }
 
-/// A value of its own for ONNX Runtime.
-pub(super) fn own(value: &Value) -> Result<DynValue, String> {
+/// Copies a value for ONNX Runtime.
+pub(super) fn copy(value: &Value) -> Result<DynValue, String> {
     match value {
         Value::Tensor(tensor) => copy_to_onnx(tensor.shape(), tensor.data()),
         Value::Sequence(values) => sequence(values),
@@ -36,16 +36,16 @@ pub(super) fn own(value: &Value) -> Result<DynValue, String> {
     }
 }
 
-/// A map from these keys to these values, of which there are as many.
+/// Copies a map for ONNX Runtime; `keys` and `values` have the same length.
 fn map(keys: &Data, values: &Data) -> Result<DynValue, String> {
     macro_rules! table {
         ($($key_type:ident $key:ty, $value_type:ident $value:ty;)*) => {
             match (keys.datatype(), values.datatype()) {
                 $((Datatype::$key_type, Datatype::$value_type) => {
                     let map = Map::<$key, $value>::new_kv(column(keys)?, column(values)?);
-                    map.map(Map::into_dyn).map_err(|error| words(&error))
+                    map.map(Map::into_dyn).map_err(|error| message(&error))
                 })*
-                (key, value) => Err(format!("a map from {key} to {value}, which ONNX Runtime cannot take")),
+                (key, value) => Err(format!("a map from {key} to {value} is not supported by ONNX Runtime")),
             }
         };
     }
@@ -61,14 +61,14 @@ fn map(keys: &Data, values: &Data) -> Result<DynValue, String> {
     }
 }
 
-/// Keys or values as ONNX Runtime holds them: a tensor of one dimension.
+/// Converts keys or values to a tensor of one dimension.
 fn column<T: IntoTensorElementType + std::fmt::Debug>(
     data: &Data,
 ) -> Result<OnnxTensor<T>, String> {
     let tensor = copy_to_onnx(&[data.len()], data)?.downcast::<TensorValueType<T>>();
-    tensor.map_err(|error| words(&error))
+    tensor.map_err(|error| message(&error))
 }
 
-fn words<R>(error: &ort::Error<R>) -> String {
+fn message<R>(error: &ort::Error<R>) -> String {
     error.message().to_owned()
 }

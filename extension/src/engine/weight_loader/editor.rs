@@ -1,4 +1,4 @@
-//! A session in three steps, where the bindings have one: loaded, given its constants, initialised.
+//! Creation of a session in three steps through the model editor API: load, add weights, initialize.
 
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
@@ -10,10 +10,10 @@ use ort::memory::Allocator;
 use ort::sys;
 use ort::value::DynTensor;
 
-/// A session that is not initialised yet.
-pub(super) struct Unfinished(NonNull<sys::OrtSession>);
+/// A session that is not initialized yet.
+pub(super) struct UninitializedSession(NonNull<sys::OrtSession>);
 
-impl Unfinished {
+impl UninitializedSession {
     /// Loads a model.
     ///
     /// # Safety
@@ -30,58 +30,58 @@ impl Unfinished {
         unsafe { check(load(environment, model, length, options, &raw mut session)) }?;
         NonNull::new(session)
             .map(Self)
-            .ok_or_else(|| ort::Error::new("there is no session"))
+            .ok_or_else(|| ort::Error::new("ONNX Runtime returned no session"))
     }
 
-    /// Makes constants of its last inputs.
-    pub(super) fn hold(&mut self, weights: Vec<(String, DynTensor)>) -> ort::Result<()> {
+    /// Replaces the session's last inputs by constants.
+    pub(super) fn add_weights(&mut self, weights: Vec<(String, DynTensor)>) -> ort::Result<()> {
         let mut graph = Graph::new()?;
-        let mut inputs = Inputs::of(self, weights.len())?;
+        let mut inputs = GraphInputs::of(self, weights.len())?;
         let set = editor_api()?.SetGraphInputs;
-        // SAFETY: the graph and the inputs are alive. Those that the graph takes are replaced by null, so that the
-        // others, and they alone, are released with `inputs`.
+        // SAFETY: the graph and the inputs are alive. The call replaces the inputs that the graph takes by null, so
+        // that only the others are released with `inputs`.
         unsafe { check(set(graph.ptr_mut(), inputs.0.as_mut_ptr(), inputs.0.len())) }?;
         for (name, tensor) in weights {
             graph.add_initializer(name, tensor, true)?;
         }
-        // The operators stay those of the model.
+        // The operators remain those of the loaded model.
         let mut model = Model::new([])?;
         model.set_graph(graph)?;
         let apply = editor_api()?.ApplyModelToModelEditorSession;
-        // SAFETY: the session and the model are alive, and the session keeps what it needs of the model.
+        // SAFETY: the session and the model are alive, and the session copies what it needs of the model.
         unsafe { check(apply(self.0.as_ptr(), model.ptr_mut())) }
     }
 
-    /// Initialises it, after which it can run.
+    /// Initializes the session, after which it can run.
     ///
     /// # Safety
-    /// The options are those that it was loaded with.
-    pub(super) unsafe fn finish(
+    /// The options are those of [`Self::load`].
+    pub(super) unsafe fn initialize(
         self,
         options: *const sys::OrtSessionOptions,
     ) -> ort::Result<*mut sys::OrtSession> {
-        let finish = editor_api()?.FinalizeModelEditorSession;
-        // SAFETY: the session is alive and the caller vouches for the options; packed weights are not shared.
-        unsafe { check(finish(self.0.as_ptr(), options, ptr::null())) }?;
+        let initialize = editor_api()?.FinalizeModelEditorSession;
+        // SAFETY: the session is alive, the caller vouches for the options, and packed weights are not shared.
+        unsafe { check(initialize(self.0.as_ptr(), options, ptr::null())) }?;
         Ok(ManuallyDrop::new(self).0.as_ptr())
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for UninitializedSession {
     fn drop(&mut self) {
-        // SAFETY: it was not handed on, and this is the last use of it.
+        // SAFETY: the session was not passed on, and this is its last use.
         unsafe { (ort::api().ReleaseSession)(self.0.as_ptr()) };
     }
 }
 
-/// Inputs of a graph; null where it has taken one over.
-struct Inputs(Vec<*mut sys::OrtValueInfo>);
+/// Inputs of a graph; null where the graph has taken ownership.
+struct GraphInputs(Vec<*mut sys::OrtValueInfo>);
 
-impl Inputs {
-    /// The inputs of a session but its last ones.
-    fn of(session: &Unfinished, but: usize) -> ort::Result<Self> {
+impl GraphInputs {
+    /// Returns the inputs of a session except the last `excluded`.
+    fn of(session: &UninitializedSession, excluded: usize) -> ort::Result<Self> {
         let mut count = 0;
-        // SAFETY: the session is alive, and `count` is a place for a number.
+        // SAFETY: the session is alive, and `count` is a valid address.
         unsafe {
             check((ort::api().SessionGetInputCount)(
                 session.0.as_ptr(),
@@ -89,29 +89,29 @@ impl Inputs {
             ))
         }?;
         let mut inputs = Self(Vec::new());
-        for index in 0..count.saturating_sub(but) {
+        for index in 0..count.saturating_sub(excluded) {
             inputs.0.push(input(session, index)?);
         }
         Ok(inputs)
     }
 }
 
-impl Drop for Inputs {
+impl Drop for GraphInputs {
     fn drop(&mut self) {
         for input in self.0.iter().filter(|input| !input.is_null()) {
-            // SAFETY: no graph has taken it, and this is the last use of it.
+            // SAFETY: no graph has taken the input, and this is its last use.
             unsafe { (ort::api().ReleaseValueInfo)(*input) };
         }
     }
 }
 
-fn input(session: &Unfinished, index: usize) -> ort::Result<*mut sys::OrtValueInfo> {
+fn input(session: &UninitializedSession, index: usize) -> ort::Result<*mut sys::OrtValueInfo> {
     let api = ort::api();
     let create = editor_api()?.CreateValueInfo;
     let allocator = Allocator::default();
     let (mut name, mut kind, mut input) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
-    // SAFETY: the session and the allocator are alive, and each call gives what the next ones take; name and type are
-    // copied, and released by what they came from, whether or not there is an input.
+    // SAFETY: the session and the allocator are alive, and each call returns the arguments of the next. Name and type
+    // are copied, and released by their owners whether or not there is an input.
     unsafe {
         let session = session.0.as_ptr();
         let allocator = allocator.ptr().cast_mut();
@@ -127,10 +127,10 @@ fn input(session: &Unfinished, index: usize) -> ort::Result<*mut sys::OrtValueIn
     Ok(input)
 }
 
-/// The error of a status, which is released.
+/// Converts a status to a result and releases the status.
 ///
 /// # Safety
-/// ONNX Runtime has just given the status, and it goes nowhere else.
+/// ONNX Runtime just returned the status, and it is used nowhere else.
 unsafe fn check(status: sys::OrtStatusPtr) -> ort::Result<()> {
     // SAFETY: the caller's promise.
     unsafe { ort::Error::result_from_status(status) }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value, json};
 
-use crate::tensor::{Datatype, NO_TENSORS};
+use crate::tensor::{Datatype, NON_TENSORS};
 
 /// Builds an object from the fields that are not `None`.
 fn object(fields: impl IntoIterator<Item = (&'static str, Option<Value>)>) -> Value {
@@ -68,9 +68,9 @@ fn ports() -> impl Strategy<Value = Vec<Value>> {
         vec(prop_oneof![Just(-1), 0..1_i64 << 40], 0..3),
     )
         .prop_map(|(datatype, shape)| (datatype.name(), json!(shape)));
-    let other = select(&NO_TENSORS[..]).prop_map(|known| {
+    let other = select(&NON_TENSORS[..]).prop_map(|known| {
         let shape: Vec<i64> = known.shape.iter().map(|_| -1).collect();
-        (known.word, json!(shape))
+        (known.name, json!(shape))
     });
     vec(prop_oneof![tensor, other], 0..3).prop_map(|ports| {
         let numbered = ports.into_iter().enumerate();

@@ -1,4 +1,4 @@
-//! Models of any form, and bytes of any kind.
+//! Property tests with models of any form and arbitrary bytes.
 
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::write::{bytes, entry, join, model, number, tensor, varint};
 use super::*;
 
-/// Fields that no message of a model has, of every kind, some with content that is no protobuf.
+/// Returns unknown fields of every wire type, some with content that is not protobuf.
 fn unknown() -> impl Strategy<Value = Vec<u8>> {
     let field = 100_u64..200;
     prop_oneof![
@@ -25,7 +25,7 @@ fn unknown() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A graph with tensors in these files, each at any of the places where one can lie.
+/// Returns a graph with tensors in these files, at any position that a tensor can have.
 fn graph(files: Vec<Option<String>>) -> impl Strategy<Value = Vec<u8>> {
     let tensors = files
         .into_iter()
@@ -59,7 +59,7 @@ fn models() -> impl Strategy<Value = (BTreeSet<String>, Vec<u8>)> {
         let model =
             (graph(tensors), unknown(), any::<bool>()).prop_map(|(graph, unknown, twice)| {
                 let graph = bytes(7, &graph);
-                // The same again adds no file.
+                // A repeated graph adds no file.
                 let again = if twice { graph.clone() } else { Vec::new() };
                 join([number(1, 10), unknown, graph, again])
             });
@@ -69,14 +69,14 @@ fn models() -> impl Strategy<Value = (BTreeSet<String>, Vec<u8>)> {
 
 proptest! {
     #[test]
-    fn every_file_is_found_wherever_its_tensor_lies((files, model) in models()) {
+    fn every_file_is_found_wherever_its_tensor_is((files, model) in models()) {
         let found = read(&model).unwrap().external;
         let found: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
         prop_assert_eq!(found, files);
     }
 
     #[test]
-    fn a_model_that_is_cut_off_is_refused_or_names_no_other_file(
+    fn a_truncated_model_is_rejected_or_names_no_other_file(
         (files, model) in models(),
         length in any::<proptest::sample::Index>(),
     ) {
@@ -87,7 +87,7 @@ proptest! {
         }
     }
 
-    /// As protobuf reads it, by which ONNX Runtime does: of a number the lower 32 bits, of several the last that is known.
+    /// As protobuf, and so ONNX Runtime, reads it: the lower 32 bits of a number, and the last known value of several.
     #[test]
     fn a_data_location_of_any_width_is_read_as_onnx_runtime_reads_it(
         written in vec(
@@ -108,12 +108,12 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_answered(content in vec(any::<u8>(), 0..2_000)) {
+    fn arbitrary_bytes_do_not_panic(content in vec(any::<u8>(), 0..2_000)) {
         let _ = read(&content);
     }
 
     #[test]
-    fn a_damaged_model_is_answered(
+    fn a_damaged_model_does_not_panic(
         (_, mut model) in models(),
         damage in vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
     ) {

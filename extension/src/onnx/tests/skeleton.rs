@@ -1,4 +1,4 @@
-//! What is taken out of a model, and what is left in it.
+//! Tests of the weights that are taken out of a model, and of the rest.
 
 use super::write::{bytes, entry, join, model, node, number, raw, value};
 use super::*;
@@ -11,7 +11,7 @@ fn weight(name: &str) -> Vec<u8> {
     raw(name, FLOAT, &SHAPE, &vec![7; LENGTH])
 }
 
-/// The fields of a graph with a weight `w` of 1 MiB, a small one, and two nodes.
+/// Returns the fields of a graph with a weight `w` of 1 MiB, a small one, and two nodes.
 fn graph() -> Vec<Vec<u8>> {
     vec![
         bytes(1, &node("MatMul", &["x", "w"], &["p"])),
@@ -29,7 +29,7 @@ fn skeleton(content: &[u8]) -> Option<Skeleton> {
 }
 
 #[test]
-fn a_weight_becomes_an_input_and_says_where_it_lies() {
+fn a_weight_becomes_an_input_with_its_position() {
     let whole = model(&graph());
     let found = skeleton(&whole).unwrap();
     let mut left = graph();
@@ -47,7 +47,7 @@ fn a_weight_becomes_an_input_and_says_where_it_lies() {
 }
 
 #[test]
-fn weights_are_taken_wherever_they_stand_and_whatever_surrounds_them() {
+fn weights_are_taken_at_any_position() {
     let mut fields = graph();
     fields.insert(0, bytes(5, &weight("first")));
     fields.push(bytes(
@@ -75,7 +75,7 @@ fn weights_are_taken_wherever_they_stand_and_whatever_surrounds_them() {
     );
 }
 
-/// The graph with one field more.
+/// Returns the model with one more field in its graph.
 fn with(field: Vec<u8>) -> Vec<u8> {
     let mut fields = graph();
     fields.push(field);
@@ -83,17 +83,17 @@ fn with(field: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn a_model_in_which_something_else_has_the_name_of_a_weight_has_no_skeleton() {
+fn a_model_with_a_duplicate_weight_name_has_no_skeleton() {
     let small = raw("w", FLOAT, &[2], &[1; 8]);
     let port = value("w", FLOAT, &SHAPE);
     let cases = [
-        ("the same again", bytes(5, &weight("w"))),
+        ("a duplicate", bytes(5, &weight("w"))),
         ("a small tensor", bytes(5, &small)),
         ("a sparse tensor", bytes(15, &bytes(1, &small))),
         ("an input", bytes(11, &port)),
         ("an output", bytes(12, &port)),
         ("a value", bytes(13, &port)),
-        ("what a node gives", bytes(1, &node("Relu", &["x"], &["w"]))),
+        ("a node's output", bytes(1, &node("Relu", &["x"], &["w"]))),
     ];
     for (what, field) in cases {
         assert!(skeleton(&with(field)).is_none(), "{what}");
@@ -103,7 +103,7 @@ fn a_model_in_which_something_else_has_the_name_of_a_weight_has_no_skeleton() {
 }
 
 #[test]
-fn a_weight_that_is_in_any_way_unusual_stays_in_the_model() {
+fn an_unusual_weight_stays_in_the_model() {
     let instead = |tensor: &[u8]| {
         let mut fields = graph();
         fields[2] = bytes(5, tensor);
@@ -135,8 +135,8 @@ fn a_weight_that_is_in_any_way_unusual_stays_in_the_model() {
         ("data elsewhere", number(14, 1)),
         ("a location", bytes(13, &entry("location", "w.bin"))),
         ("a segment", bytes(3, &number(1, 0))),
-        ("floats beside the bytes", bytes(4, &[0; 4])),
-        ("what nobody knows", number(100, 1)),
+        ("floats in addition to bytes", bytes(4, &[0; 4])),
+        ("an unknown field", number(100, 1)),
     ];
     for (what, field) in more {
         assert!(!is_taken(field), "{what}");
@@ -144,7 +144,7 @@ fn a_weight_that_is_in_any_way_unusual_stays_in_the_model() {
 }
 
 #[test]
-fn a_model_that_is_not_mostly_weights_or_not_whole_has_no_skeleton() {
+fn a_truncated_model_or_one_with_few_weights_has_no_skeleton() {
     let whole = model(&graph());
     let with = |more: Vec<u8>| skeleton(&join([whole.clone(), more])).is_some();
     assert!(with(number(1, 10)), "a newer format");
@@ -158,7 +158,7 @@ fn a_model_that_is_not_mostly_weights_or_not_whole_has_no_skeleton() {
 }
 
 #[test]
-fn more_weights_than_are_taken_are_left() {
+fn a_model_with_too_many_weights_has_no_skeleton() {
     let many = |count: usize| {
         let tensor = |index: usize| {
             let name = index.to_string();

@@ -1,4 +1,4 @@
-//! Which `ZipMap` nodes are taken away, and what is left.
+//! Tests of the removal of `ZipMap` nodes.
 
 use super::write::{bytes, entry, join, model, node, number, value};
 use super::*;
@@ -6,7 +6,7 @@ use crate::tensor::Data;
 
 const FLOAT: u64 = 1;
 
-/// A `ZipMap` with this attribute for its classes.
+/// Returns a `ZipMap` node with this attribute for its classes.
 fn zip_map(input: &str, output: &str, classes: &[u8]) -> Vec<u8> {
     join([
         node("ZipMap", &[input], &[output]),
@@ -29,20 +29,20 @@ fn integers(numbers: &[u64]) -> Vec<u8> {
     ])
 }
 
-/// An output that is a sequence of maps.
+/// Returns an output that is a sequence of maps.
 fn maps(name: &str) -> Vec<u8> {
     let map = join([number(1, 7), bytes(2, &bytes(1, &number(1, FLOAT)))]);
     let sequence = bytes(4, &bytes(1, &bytes(5, &map)));
     join([bytes(1, name.as_bytes()), bytes(2, &sequence)])
 }
 
-/// What a tensor of floats of any shape is declared as.
+/// Declares a tensor of floats of any shape.
 fn open(name: &str) -> Vec<u8> {
     let tensor = bytes(1, &number(1, FLOAT));
     join([bytes(1, name.as_bytes()), bytes(2, &tensor)])
 }
 
-/// The fields of a graph that ends in maps.
+/// Returns the fields of a graph that ends in maps.
 fn graph(zip_map: &[u8]) -> Vec<Vec<u8>> {
     vec![
         bytes(1, &node("Identity", &["x"], &["p"])),
@@ -55,19 +55,19 @@ fn graph(zip_map: &[u8]) -> Vec<Vec<u8>> {
     ]
 }
 
-fn unzipped(content: &[u8]) -> Option<Unzipped> {
-    Unzipped::of(&holding(content))
+fn stripped(content: &[u8]) -> Option<ModelWithoutZipMap> {
+    ModelWithoutZipMap::of(&holding(content))
 }
 
 #[test]
-fn maps_at_the_end_give_way_to_the_tensor_that_they_are_made_of() {
+fn maps_at_the_end_are_replaced_by_their_tensor() {
     let cases: [(Vec<u8>, Data); 3] = [
         (
             strings(&["no", "yes"]),
             vec!["no".to_owned(), "yes".to_owned()].into(),
         ),
         (integers(&[0, 300]), vec![0_i64, 300].into()),
-        // As protobuf 3 writes lists.
+        // The packed form of protobuf 3.
         (
             join([
                 bytes(
@@ -85,7 +85,7 @@ fn maps_at_the_end_give_way_to_the_tensor_that_they_are_made_of() {
         left[5] = bytes(12, &open("p"));
         let rest = bytes(14, &entry("producer", "a test"));
         let whole = join([model(&graph(&zip_map("p", "q", &classes))), rest.clone()]);
-        let found = unzipped(&whole).unwrap();
+        let found = stripped(&whole).unwrap();
         assert_eq!(found.model, join([model(&left), rest]));
         let name = "q".to_owned();
         let expected = BTreeMap::from([("p".to_owned(), ZipMapOutput { name, keys })]);
@@ -94,9 +94,9 @@ fn maps_at_the_end_give_way_to_the_tensor_that_they_are_made_of() {
 }
 
 #[test]
-fn a_model_in_which_anything_is_unusual_is_left_as_it_is() {
+fn an_unusual_model_stays_unchanged() {
     let usual = || graph(&zip_map("p", "q", &integers(&[1, 2])));
-    assert!(unzipped(&model(&usual())).is_some());
+    assert!(stripped(&model(&usual())).is_some());
     let with = |change: &dyn Fn(&mut Vec<Vec<u8>>)| {
         let mut fields = usual();
         change(&mut fields);
@@ -134,7 +134,7 @@ fn a_model_in_which_anything_is_unusual_is_left_as_it_is() {
             }),
         ),
         (
-            "a graph within the graph",
+            "a subgraph",
             with(&|graph| {
                 let outer = join([node("If", &["x"], &["z"]), inner.clone()]);
                 graph.push(bytes(1, &outer));
@@ -148,9 +148,9 @@ fn a_model_in_which_anything_is_unusual_is_left_as_it_is() {
             "more than a megabyte",
             join([model(&usual()), bytes(6, &vec![b' '; 1 << 20])]),
         ),
-        ("no model", b"PK\x03\x04".to_vec()),
+        ("not a model", b"PK\x03\x04".to_vec()),
     ];
     for (what, content) in cases {
-        assert!(unzipped(&content).is_none(), "{what}");
+        assert!(stripped(&content).is_none(), "{what}");
     }
 }

@@ -1,4 +1,4 @@
-//! Writes protobuf, as plainly as possible.
+//! Minimal writer of protobuf for tests.
 
 pub(crate) fn join(parts: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     parts.into_iter().collect::<Vec<_>>().concat()
@@ -27,7 +27,7 @@ pub(crate) fn entry(key: &str, value: &str) -> Vec<u8> {
     join([bytes(1, key.as_bytes()), bytes(2, value.as_bytes())])
 }
 
-/// A tensor of a few bytes, in the model or in a file.
+/// Returns a tensor of a few bytes, in the model or in a file.
 pub(crate) fn tensor(name: &str, location: Option<&str>) -> Vec<u8> {
     let data = match location {
         None => bytes(9, &[1, 2, 3, 4]),
@@ -40,7 +40,7 @@ pub(crate) fn tensor(name: &str, location: Option<&str>) -> Vec<u8> {
     join([number(1, 1), number(2, 1), bytes(8, name.as_bytes()), data])
 }
 
-/// A tensor with its elements as bytes.
+/// Returns a tensor with its elements as bytes.
 pub(crate) fn raw(name: &str, datatype: u64, shape: &[usize], data: &[u8]) -> Vec<u8> {
     let shape = shape.iter().map(|&dimension| number(1, dimension as u64));
     join([
@@ -51,7 +51,7 @@ pub(crate) fn raw(name: &str, datatype: u64, shape: &[usize], data: &[u8]) -> Ve
     ])
 }
 
-/// What declares an input or output of a graph.
+/// Declares an input or output of a graph.
 pub(crate) fn value(name: &str, datatype: u64, shape: &[usize]) -> Vec<u8> {
     let dimension = |&dimension: &usize| bytes(1, &number(1, dimension as u64));
     let shape = join(shape.iter().map(dimension));
@@ -67,7 +67,7 @@ pub(crate) fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> Vec<u8>
     ])
 }
 
-/// A model with a graph of these fields.
+/// Returns a model with a graph of these fields.
 pub(crate) fn model(graph: &[Vec<u8>]) -> Vec<u8> {
     let operators = join([bytes(1, b""), number(2, 17)]);
     join([

@@ -1,28 +1,28 @@
-//! Elements of one type, as they are read one after the other.
+//! Elements of one datatype, read in sequence.
 
 use aws_smithy_types::base64;
 
-use super::super::json::{self, after_space};
-use super::super::number::{self, Element, Scalar};
-use super::super::{Decoding, Result};
+use crate::protocol::json_reader::{self, after_space};
+use crate::protocol::number::{self, Element, Scalar};
+use crate::protocol::{Decoding, Result, base64_string};
 use crate::request_memory::Stopped;
 use crate::tensor::{Data, Datatype, Strings};
 
-/// A text of fewer bytes has memory reserved for as many elements as it can have.
-const SHORT: usize = 1024;
-/// Elements for which memory is reserved before their size in the text is known.
-const FIRST: usize = 64;
-/// Elements that are read between two looks at whether the request is cancelled.
-const UNATTENDED: usize = 16 * 1024;
+/// Maximum length of a text, in bytes, for which memory is reserved for as many elements as it can have.
+const MAX_SHORT_TEXT: usize = 1024;
+/// Number of elements that are reserved before their size in the text is known.
+const MIN_RESERVED: usize = 64;
+/// Number of elements between two checks for cancellation.
+const CHECK_INTERVAL: usize = 16 * 1024;
 
-/// The bytes of one string in ONNX Runtime, which holds texts of up to [`INSIDE`] bytes in it.
+/// Size of ONNX Runtime's string object, which stores up to [`MAX_INLINE`] bytes inline.
 const ONNX_STRING: usize = 32;
-const INSIDE: usize = 15;
+const MAX_INLINE: usize = 15;
 
-/// Bytes that ONNX Runtime takes for a copy of a string of this length: its allocator adds eight bytes, and hands out
-/// multiples of 16.
+/// Returns the memory of ONNX Runtime's copy of a string of this length, in bytes: its allocator adds eight bytes and
+/// allocates multiples of 16.
 fn onnx_copy(length: usize) -> usize {
-    let apart = if length > INSIDE {
+    let apart = if length > MAX_INLINE {
         (length + 1 + 8).next_multiple_of(16)
     } else {
         0
@@ -30,41 +30,41 @@ fn onnx_copy(length: usize) -> usize {
     ONNX_STRING + apart
 }
 
-/// Bytes that ONNX Runtime takes for copies of these strings.
+/// Returns the memory of ONNX Runtime's copies of these strings, in bytes.
 pub(in crate::protocol) fn memory_of_text(strings: &Strings) -> usize {
     strings.iter().map(|string| onnx_copy(string.len())).sum()
 }
 
-/// Why no further scalar could be read.
-pub(super) enum Stop {
-    /// The text from the first to the second position is not an element.
+/// Reason why no further scalar could be read.
+pub(super) enum ScalarError {
+    /// The text between these positions is not an element.
     Unexpected(usize, usize),
-    /// The text is not JSON.
+    /// The text is not valid JSON.
     Malformed,
-    /// An array among scalars.
+    /// An array in place of a scalar.
     Ragged,
-    /// An object.
+    /// An object in place of a scalar.
     Object,
     /// An element with this problem.
-    Wrong(String),
-    /// Memory or time is over.
+    Invalid(String),
+    /// The memory budget or the deadline is exceeded.
     Stopped(Stopped),
 }
 
-impl From<Stopped> for Stop {
+impl From<Stopped> for ScalarError {
     fn from(stopped: Stopped) -> Self {
-        Stop::Stopped(stopped)
+        ScalarError::Stopped(stopped)
     }
 }
 
-/// A vector of numbers or truth values, and the position of the first in the text.
-pub(super) struct Numbers<T> {
+/// Numbers or booleans, and the position of the first in the text.
+pub(super) struct NumberElements<T> {
     elements: Vec<T>,
     start: usize,
 }
 
 /// Strings, and the position of the first in the text.
-pub(super) struct Texts {
+pub(super) struct StringElements {
     strings: Strings,
     start: usize,
 }
@@ -74,20 +74,20 @@ macro_rules! elements {
     ($($variant:ident $element:ty;)*) => {
         /// Elements of a datatype.
         pub(super) enum Elements {
-            $($variant(Numbers<$element>),)*
-            Bytes(Texts),
+            $($variant(NumberElements<$element>),)*
+            Bytes(StringElements),
         }
 
         impl Elements {
-            /// No elements of this datatype, the first of which is at `start` in the text.
+            /// Creates an empty list; the first element is at `start` in the text.
             pub(super) fn of(datatype: Datatype, start: usize) -> Self {
                 match datatype {
-                    $(Datatype::$variant => Elements::$variant(Numbers { elements: Vec::new(), start }),)*
-                    Datatype::Bytes => Elements::Bytes(Texts { strings: Strings::default(), start }),
+                    $(Datatype::$variant => Elements::$variant(NumberElements { elements: Vec::new(), start }),)*
+                    Datatype::Bytes => Elements::Bytes(StringElements { strings: Strings::default(), start }),
                 }
             }
 
-            /// The type of the elements.
+            /// Returns the element type.
             pub(super) fn datatype(&self) -> Datatype {
                 match self {
                     $(Elements::$variant(_) => Datatype::$variant,)*
@@ -95,7 +95,7 @@ macro_rules! elements {
                 }
             }
 
-            /// The number of elements.
+            /// Returns the number of elements.
             pub(super) fn count(&self) -> usize {
                 match self {
                     $(Elements::$variant(numbers) => numbers.elements.len(),)*
@@ -103,8 +103,7 @@ macro_rules! elements {
                 }
             }
 
-            /// Reserves memory for what a text of this length can have, if it is short, or for the elements that are
-            /// expected.
+            /// Reserves memory for the expected elements, or for as many as a short text can have.
             pub(super) fn begin(
                 &mut self,
                 length: usize,
@@ -113,14 +112,14 @@ macro_rules! elements {
             ) -> Result<()> {
                 let most = length / 2 + 1;
                 let count = match expected {
-                    // A shape that lies reserves no more than that.
+                    // A false shape reserves no more than the text can have.
                     Some(expected) => expected.min(most),
-                    None if length <= SHORT => most,
+                    None if length <= MAX_SHORT_TEXT => most,
                     None => return Ok(()),
                 };
                 match self {
                     $(Elements::$variant(numbers) => numbers.reserve(count, decoding)?,)*
-                    // The length of the texts is not known.
+                    // The total length of the strings is unknown.
                     Elements::Bytes(_) => {}
                 }
                 Ok(())
@@ -132,27 +131,27 @@ macro_rules! elements {
                 text: &[u8],
                 position: usize,
                 decoding: &mut Decoding<'_>,
-            ) -> std::result::Result<usize, Stop> {
+            ) -> std::result::Result<usize, ScalarError> {
                 match self {
                     $(Elements::$variant(numbers) => numbers.scalar(text, position, decoding),)*
                     Elements::Bytes(texts) => texts.scalar(text, position, decoding),
                 }
             }
 
-            /// Reads scalars, with a comma between two, from `position` on, and returns the position after the last.
+            /// Reads comma-separated scalars from `position` on, and returns the position after the last.
             pub(super) fn scalars(
                 &mut self,
                 text: &[u8],
                 position: usize,
                 decoding: &mut Decoding<'_>,
-            ) -> std::result::Result<usize, Stop> {
+            ) -> std::result::Result<usize, ScalarError> {
                 match self {
                     $(Elements::$variant(numbers) => numbers.scalars(text, position, decoding),)*
                     Elements::Bytes(texts) => texts.scalars(text, position, decoding),
                 }
             }
 
-            /// The form of a scalar.
+            /// Returns the description of a valid scalar.
             pub(super) fn expected(&self) -> &'static str {
                 match self {
                     $(Elements::$variant(_) => <$element>::EXPECTED,)*
@@ -160,11 +159,11 @@ macro_rules! elements {
                 }
             }
 
-            /// The elements, with memory for ONNX Runtime's copy of them charged.
+            /// Returns the elements, and charges the memory of ONNX Runtime's copy.
             pub(super) fn finish(self, decoding: &mut Decoding<'_>) -> Result<Data> {
                 Ok(match self {
                     $(Elements::$variant(numbers) => numbers.elements.into(),)*
-                    Elements::Bytes(Texts { strings, .. }) => {
+                    Elements::Bytes(StringElements { strings, .. }) => {
                         decoding.charge.grow(memory_of_text(&strings))?;
                         strings.into()
                     }
@@ -190,23 +189,23 @@ elements! {
     Fp64 f64;
 }
 
-/// How much more is likely to come of what `count` counts, after `read` bytes with `left` bytes to go: a sixteenth more
-/// than at the rate so far, and at least a quarter of what there is.
+/// Estimates the number of further items: `count` items came from `read` bytes, and `left` bytes remain. The estimate
+/// is a sixteenth above the rate so far, and at least a quarter of `count`.
 fn estimate(count: usize, read: usize, left: usize) -> usize {
     let at_this_rate = count as u128 * left as u128 / read.max(1) as u128;
     let at_this_rate = usize::try_from(at_this_rate).unwrap_or(usize::MAX);
     let ahead = at_this_rate.saturating_add(at_this_rate / 16);
-    ahead.max(count / 4).max(FIRST)
+    ahead.max(count / 4).max(MIN_RESERVED)
 }
 
-impl<T: Element> Numbers<T> {
+impl<T: Element> NumberElements<T> {
     fn reserve(&mut self, more: usize, decoding: &mut Decoding<'_>) -> Result<(), Stopped> {
         decoding.charge.grow(more.saturating_mul(size_of::<T>()))?;
         self.elements.reserve_exact(more);
         Ok(())
     }
 
-    /// Sees to it that there is memory for an element at `position`.
+    /// Reserves memory for the element at `position`.
     #[cold]
     fn grow(
         &mut self,
@@ -225,7 +224,7 @@ impl<T: Element> Numbers<T> {
         text: &[u8],
         position: usize,
         decoding: &mut Decoding<'_>,
-    ) -> std::result::Result<usize, Stop> {
+    ) -> std::result::Result<usize, ScalarError> {
         if self.elements.len() == self.elements.capacity() {
             self.grow(text, position, decoding)?;
         }
@@ -240,14 +239,14 @@ impl<T: Element> Numbers<T> {
         text: &[u8],
         mut position: usize,
         decoding: &mut Decoding<'_>,
-    ) -> std::result::Result<usize, Stop> {
+    ) -> std::result::Result<usize, ScalarError> {
         loop {
             decoding.charge.check()?;
             if self.elements.len() == self.elements.capacity() {
                 self.grow(text, position, decoding)?;
             }
-            let room = self.elements.capacity() - self.elements.len();
-            for _ in 0..room.min(UNATTENDED) {
+            let spare = self.elements.capacity() - self.elements.len();
+            for _ in 0..spare.min(CHECK_INTERVAL) {
                 let rest = text.get(position..).unwrap_or_default();
                 let (element, length) = read(rest, position)?;
                 self.elements.push(element);
@@ -260,10 +259,10 @@ impl<T: Element> Numbers<T> {
     }
 }
 
-/// The position of what follows the comma that comes next, or else of what comes in its place.
+/// Returns `Ok` with the position after the next comma, or `Err` with the position of another byte.
 #[expect(
     clippy::inline_always,
-    reason = "most of a large request's time is spent around it"
+    reason = "most of a large request's time is spent here"
 )]
 #[inline(always)]
 fn after_comma(text: &[u8], mut position: usize) -> std::result::Result<usize, usize> {
@@ -276,67 +275,67 @@ fn after_comma(text: &[u8], mut position: usize) -> std::result::Result<usize, u
     Ok(after_space(text, position + 1))
 }
 
-/// The scalar at the beginning of `rest`, which is at `position`, and its length.
+/// Reads the scalar at the front of `rest`, which is at `position`, and returns its length.
 #[expect(
     clippy::inline_always,
-    reason = "most of a large request's time is spent in it"
+    reason = "most of a large request's time is spent here"
 )]
 #[inline(always)]
-fn read<T: Element>(rest: &[u8], position: usize) -> std::result::Result<(T, usize), Stop> {
-    // Both at once: which of the two comes next is chance.
+fn read<T: Element>(rest: &[u8], position: usize) -> std::result::Result<(T, usize), ScalarError> {
+    // Without a branch per case, since the next byte is unpredictable.
     let begins_number = |byte: &u8| (*byte == b'-') | byte.is_ascii_digit();
     match rest.first() {
         Some(byte) if begins_number(byte) => {
             T::number(rest).ok_or_else(|| unexpected(rest, position))
         }
         Some(_) => other(rest, position),
-        None => Err(Stop::Malformed),
+        None => Err(ScalarError::Malformed),
     }
 }
 
-/// A scalar that is not a number.
-fn other<T: Element>(rest: &[u8], position: usize) -> std::result::Result<(T, usize), Stop> {
+/// Reads a scalar that is not a number.
+fn other<T: Element>(rest: &[u8], position: usize) -> std::result::Result<(T, usize), ScalarError> {
     match rest[0] {
-        b'[' => return Err(Stop::Ragged),
-        b'{' => return Err(Stop::Object),
+        b'[' => return Err(ScalarError::Ragged),
+        b'{' => return Err(ScalarError::Object),
         _ => {}
     }
     let (element, length) = if rest[0] == b'"' {
-        let token = json::string(rest).ok_or(Stop::Malformed)?;
-        let text = json::unescape(token).ok_or(Stop::Malformed)?;
+        let token = json_reader::string(rest).ok_or(ScalarError::Malformed)?;
+        let text = json_reader::unescape(token).ok_or(ScalarError::Malformed)?;
         (T::other(Scalar::Text(&text)), token.len())
     } else {
-        let (scalar, length) = word(rest).ok_or(Stop::Malformed)?;
+        let (scalar, length) = word(rest).ok_or(ScalarError::Malformed)?;
         (T::other(scalar), length)
     };
-    let element = element.ok_or(Stop::Unexpected(position, position + length))?;
+    let element = element.ok_or(ScalarError::Unexpected(position, position + length))?;
     Ok((element, length))
 }
 
 #[cold]
-fn unexpected(rest: &[u8], position: usize) -> Stop {
+fn unexpected(rest: &[u8], position: usize) -> ScalarError {
     match number::length(rest) {
-        Some(length) => Stop::Unexpected(position, position + length),
-        None => Stop::Malformed,
+        Some(length) => ScalarError::Unexpected(position, position + length),
+        None => ScalarError::Malformed,
     }
 }
 
-/// The word at the beginning of `rest`, if JSON has it, and its length.
+/// Returns the JSON literal at the front of `rest`, and its length.
 fn word(rest: &[u8]) -> Option<(Scalar<'static>, usize)> {
     let ends = |byte: &u8| !byte.is_ascii_alphanumeric();
     let length = rest.iter().position(ends).unwrap_or(rest.len());
     let scalar = match &rest[..length] {
-        b"true" => Scalar::Truth(true),
-        b"false" => Scalar::Truth(false),
+        b"true" => Scalar::Boolean(true),
+        b"false" => Scalar::Boolean(false),
         b"null" => Scalar::Null,
         _ => return None,
     };
     Some((scalar, length))
 }
 
-impl Texts {
-    /// Sees to it that there is memory for a string of `length` bytes at `position`.
-    fn make_room(
+impl StringElements {
+    /// Reserves memory for a string of `length` bytes at `position`.
+    fn reserve(
         &mut self,
         length: usize,
         text: &[u8],
@@ -353,7 +352,7 @@ impl Texts {
             more = estimate(count, read, left).min(left / 3 + 1);
         }
         if bytes - used < length {
-            // A text is never longer than it is in JSON.
+            // A string is never longer than its JSON form.
             more_text = estimate(used, read, left).min(left).max(length);
         }
         if more + more_text > 0 {
@@ -371,19 +370,19 @@ impl Texts {
         text: &[u8],
         position: usize,
         decoding: &mut Decoding<'_>,
-    ) -> std::result::Result<usize, Stop> {
+    ) -> std::result::Result<usize, ScalarError> {
         let rest = text.get(position..).unwrap_or_default();
         let token = match rest.first() {
-            Some(b'"') => json::string(rest).ok_or(Stop::Malformed)?,
+            Some(b'"') => json_reader::string(rest).ok_or(ScalarError::Malformed)?,
             Some(b'{') if decoding.takes_base64 => {
                 return self.in_base64(text, position, decoding);
             }
-            Some(_) => return Err(no_text(rest, position)),
-            None => return Err(Stop::Malformed),
+            Some(_) => return Err(not_a_string(rest, position)),
+            None => return Err(ScalarError::Malformed),
         };
-        // Charged before it is unescaped, which takes memory as well.
-        self.make_room(token.len(), text, position, decoding)?;
-        let string = json::unescape(token).ok_or(Stop::Malformed)?;
+        // Charged first, since unescaping takes memory as well.
+        self.reserve(token.len(), text, position, decoding)?;
+        let string = json_reader::unescape(token).ok_or(ScalarError::Malformed)?;
         self.strings.push(&string);
         Ok(position + token.len())
     }
@@ -393,10 +392,10 @@ impl Texts {
         text: &[u8],
         mut position: usize,
         decoding: &mut Decoding<'_>,
-    ) -> std::result::Result<usize, Stop> {
+    ) -> std::result::Result<usize, ScalarError> {
         loop {
             decoding.charge.check()?;
-            for _ in 0..UNATTENDED {
+            for _ in 0..CHECK_INTERVAL {
                 let end = self.scalar(text, position, decoding)?;
                 match after_comma(text, end) {
                     Ok(next) => position = next,
@@ -406,24 +405,26 @@ impl Texts {
         }
     }
 
-    /// Reads `{"b64": "…"}`, TensorFlow Serving's form of a string that is given in base64.
+    /// Reads `{"b64": "…"}`, TensorFlow Serving's form of a string in base64.
     fn in_base64(
         &mut self,
         text: &[u8],
         position: usize,
         decoding: &mut Decoding<'_>,
-    ) -> std::result::Result<usize, Stop> {
+    ) -> std::result::Result<usize, ScalarError> {
         let rest = text.get(position..).unwrap_or_default();
-        let (token, length) = base64_object(rest).ok_or(Stop::Object)?;
+        let (token, length) = base64_string::object(rest).ok_or(ScalarError::Object)?;
         let inner = &token[1..token.len() - 1];
-        // For the bytes, and for the text of them if escapes are in it.
-        self.make_room(inner.len() / 4 * 3 + 3, text, position, decoding)?;
+        // For the decoded bytes, and for the unescaped text.
+        self.reserve(inner.len() / 4 * 3 + 3, text, position, decoding)?;
         decoding.charge.grow(inner.len())?;
-        let encoded = json::unescape(token).ok_or(Stop::Malformed)?;
+        let encoded = json_reader::unescape(token).ok_or(ScalarError::Malformed)?;
         let bytes = base64::decode(&*encoded);
-        let bytes = bytes.map_err(|_| wrong("is not base64"))?;
+        let bytes = bytes.map_err(|_| invalid_base64("is not base64"))?;
         let string = std::str::from_utf8(&bytes).map_err(|_| {
-            wrong("holds bytes that are not UTF-8, and a string of an ONNX model is UTF-8")
+            invalid_base64(
+                "holds bytes that are not UTF-8, but a string of an ONNX model must be UTF-8",
+            )
         })?;
         self.strings.push(string);
         decoding.charge.shrink(inner.len());
@@ -431,39 +432,20 @@ impl Texts {
     }
 }
 
-fn wrong(problem: &str) -> Stop {
-    Stop::Wrong(format!("is {{\"b64\": …}}, which {problem}"))
+fn invalid_base64(problem: &str) -> ScalarError {
+    ScalarError::Invalid(format!("is {{\"b64\": …}}, which {problem}"))
 }
 
-/// A value that is not a string.
+/// Returns the error of a value that is not a string.
 #[cold]
-fn no_text(rest: &[u8], position: usize) -> Stop {
+fn not_a_string(rest: &[u8], position: usize) -> ScalarError {
     match rest[0] {
-        b'[' => Stop::Ragged,
-        b'{' => Stop::Object,
+        b'[' => ScalarError::Ragged,
+        b'{' => ScalarError::Object,
         byte if byte == b'-' || byte.is_ascii_digit() => unexpected(rest, position),
         _ => match word(rest) {
-            Some((_, length)) => Stop::Unexpected(position, position + length),
-            None => Stop::Malformed,
+            Some((_, length)) => ScalarError::Unexpected(position, position + length),
+            None => ScalarError::Malformed,
         },
     }
-}
-
-/// The string in an object of the one field `b64`, as it stands, and the length of the object; `None` for any other.
-pub(in crate::protocol) fn base64_object(rest: &[u8]) -> Option<(&[u8], usize)> {
-    let mut at = 0;
-    let mut skip = |token: &[u8]| {
-        at = after_space(rest, at);
-        rest.get(at..)?
-            .starts_with(token)
-            .then(|| at += token.len())?;
-        Some(at)
-    };
-    skip(b"{")?;
-    skip(b"\"b64\"")?;
-    skip(b":")?;
-    let value = skip(b"\"")? - 1;
-    let token = json::string(&rest[value..])?;
-    let end = after_space(rest, value + token.len());
-    (rest.get(end) == Some(&b'}')).then_some((token, end + 1))
 }

@@ -1,19 +1,19 @@
 use super::*;
 
-/// The error of a prediction request.
+/// Returns the error of a prediction request.
 fn of(body: impl AsRef<[u8]>) -> String {
     let body = body.as_ref();
     match check_object(body, "a prediction request") {
         Err(error) => error.0,
         Ok(text) => {
             let error = serde_json::from_str::<serde_json::Value>(text).unwrap_err();
-            words(text, &error)
+            message(text, &error)
         }
     }
 }
 
 #[test]
-fn numbers_that_json_lacks_are_told_what_to_write_instead() {
+fn errors_for_non_json_tokens_name_a_replacement() {
     for (body, expected) in [
         (
             "{\"features\": [1, NaN]}",
@@ -27,8 +27,8 @@ fn numbers_that_json_lacks_are_told_what_to_write_instead() {
         ("{\"a\": [True]}", "True is not JSON; write true"),
         ("{\"a\": undefined}", "write null"),
     ] {
-        let said = of(body);
-        assert!(said.contains(expected), "{body}: {said}");
+        let error = of(body);
+        assert!(error.contains(expected), "{body}: {error}");
     }
     for body in [
         "{\"a\":[1, x]}",
@@ -38,59 +38,59 @@ fn numbers_that_json_lacks_are_told_what_to_write_instead() {
         "{\"a\":[-]}",
         "{\"a\":Nano}",
     ] {
-        let said = of(body);
+        let error = of(body);
         assert!(
-            !said.contains("NaN") && !said.contains("write"),
-            "{body}: {said}"
+            !error.contains("NaN") && !error.contains("write"),
+            "{body}: {error}"
         );
     }
 }
 
 #[test]
-fn a_byte_that_is_no_text_is_named_with_its_place() {
-    for (body, words) in [
+fn a_byte_that_is_not_utf8_is_named_with_its_position() {
+    for (body, message) in [
         (
             &b"{\"a\": \"\xe9t\xe9\"}"[..],
-            "byte 7 is 0xe9, where JSON is UTF-8",
+            "byte 7 (0xe9) is not valid UTF-8",
         ),
-        (b"\xef\xbb\xbf{\xff", "byte 4 is 0xff, where JSON is UTF-8"),
+        (b"\xef\xbb\xbf{\xff", "byte 4 (0xff) is not valid UTF-8"),
     ] {
-        assert_eq!(of(body), format!("not a prediction request: {words}"));
+        assert_eq!(of(body), format!("not a prediction request: {message}"));
     }
 }
 
 #[test]
 fn a_byte_order_mark_is_skipped_and_those_of_other_encodings_are_named() {
     assert_eq!(check_object(b"\xef\xbb\xbf {}", "a request"), Ok(" {}"));
-    for (body, words) in [
+    for (body, message) in [
         (&b"\xff\xfe{\0}\0"[..], "UTF-16"),
         (b"\xfe\xff\0{\0}", "UTF-16"),
         (b"\xff\xfe\0\0{\0\0\0", "UTF-32"),
         (b"\0\0\xfe\xff\0\0\0{", "UTF-32"),
         (b"\0{\0}", "UTF-16"),
     ] {
-        let said = of(body);
-        assert!(said.contains(words), "{body:?}: {said}");
-        assert!(said.contains("JSON is UTF-8"), "{body:?}: {said}");
+        let error = of(body);
+        assert!(error.contains(message), "{body:?}: {error}");
+        assert!(error.contains("JSON is UTF-8"), "{body:?}: {error}");
     }
-    let said = of(b"{\0\"\0a\0\"\0");
-    assert!(said.contains("NUL"), "{said}");
+    let error = of(b"{\0\"\0a\0\"\0");
+    assert!(error.contains("NUL"), "{error}");
 }
 
 #[test]
-fn what_came_in_the_place_of_an_object_is_named() {
-    let form = "a form came";
-    for (body, came) in [
+fn the_format_of_another_body_is_named() {
+    let form = "a form (";
+    for (body, expected) in [
         ("", "the body is empty"),
         (" \r\n", "the body is empty"),
         ("\u{feff}", "the body is empty"),
-        ("[[1, 2]]", "an array came"),
-        ("5.1", "a number came"),
-        ("-3", "a number came"),
-        ("\"features\"", "a string came"),
+        ("[[1, 2]]", "an array"),
+        ("5.1", "a number"),
+        ("-3", "a number"),
+        ("\"features\"", "a string"),
         ("\"{\\\"features\\\": [1]}\"", "encoded twice"),
-        ("null", "null came"),
-        ("true", "true or false came"),
+        ("null", "null"),
+        ("true", "a boolean"),
         ("'{\"features\": [1]}'", "single quote"),
         ("b'{\"features\": [1]}'", "Python's bytes"),
         ("1,2", "CSV"),
@@ -102,7 +102,7 @@ fn what_came_in_the_place_of_an_object_is_named() {
         ("features=1&b=2", form),
         ("features[]=1", form),
         ("features=%5B1%5D", form),
-        ("%7B%22features%22%3A1%7D", "escapes of a URL"),
+        ("%7B%22features%22%3A1%7D", "URL escapes"),
         ("eyJmZWF0dXJlcyI6IFsxXX0=", "base64"),
         ("features: [1, 2]", "YAML"),
         ("features:\n- 1", "YAML"),
@@ -111,14 +111,14 @@ fn what_came_in_the_place_of_an_object_is_named() {
         ("@request.json", "the name of a file"),
         ("hello", "begins with \"hello\""),
     ] {
-        let said = of(body);
+        let error = of(body);
         assert!(
-            said.starts_with("not a prediction request: JSON with an object is expected, and "),
-            "{body}: {said}"
+            error.starts_with("not a prediction request: expected a JSON object, "),
+            "{body}: {error}"
         );
-        assert!(said.contains(came), "{body}: {said}");
+        assert!(error.contains(expected), "{body}: {error}");
     }
-    for (body, came) in [
+    for (body, expected) in [
         (&b"\x93NUMPY\x01\0v\0{'descr'"[..], "NumPy"),
         (b"PK\x03\x04....", "ZIP"),
         (b"\x80\x04]\x94(K\x01K\x02e.", "pickle"),
@@ -126,18 +126,18 @@ fn what_came_in_the_place_of_an_object_is_named() {
         (b"\x28\xb5\x2f\xfd..", "zstd"),
         (b"PAR1....", "Parquet"),
         (b"\x89PNG\r\n", "image"),
-        (b"\0\0\x80\x3f", "no text"),
+        (b"\0\0\x80\x3f", "binary data"),
     ] {
-        let said = of(body);
-        assert!(said.contains(came), "{body:?}: {said}");
+        let error = of(body);
+        assert!(error.contains(expected), "{body:?}: {error}");
     }
-    // Never more than the beginning.
+    // Only the beginning is echoed.
     let long = "x".repeat(100_000);
     assert!(of(&long).len() < 300);
 }
 
 #[test]
-fn what_is_nearly_json_is_told_how_to_mend_it() {
+fn errors_for_nearly_valid_json_have_a_remedy() {
     for (body, hint) in [
         ("{features: [[1, 2]]}", "which a shell removes"),
         ("{'features': [[1, 2]]}", "double quotes"),
@@ -148,15 +148,18 @@ fn what_is_nearly_json_is_told_how_to_mend_it() {
         ),
         ("{\"features\": [[1, 2]]}\0", "NUL"),
         ("{\"features\": \0}", "NUL"),
-        ("{\"features\": [[1, 2]", "ends before its JSON does"),
+        (
+            "{\"features\": [[1, 2]",
+            "ends before the JSON value is complete",
+        ),
     ] {
-        let said = of(body);
-        assert!(said.contains(hint), "{body}: {said}");
+        let error = of(body);
+        assert!(error.contains(hint), "{body}: {error}");
     }
 }
 
 #[test]
-fn files_of_arrays_are_no_elements() {
+fn array_files_are_not_elements() {
     let numpy = b"\x93NUMPY\x01\0v\0{'descr'";
     for size in [None, Some(1), Some(4), Some(8)] {
         assert!(in_place_of_elements(numpy, size).is_some(), "{size:?}");

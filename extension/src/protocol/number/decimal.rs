@@ -1,10 +1,10 @@
-//! A number by its decimal digits, for what no floating-point number says exactly.
+//! Decimal digits of a number, for values that no floating-point number represents exactly.
 
 use std::cmp::Ordering;
 
 use super::whole_part;
 
-/// The digits of a number of JSON, and where its point is.
+/// Digits and exponent of a JSON number.
 #[derive(Debug)]
 pub(super) struct Decimal<'a> {
     negative: bool,
@@ -14,7 +14,7 @@ pub(super) struct Decimal<'a> {
 }
 
 impl<'a> Decimal<'a> {
-    /// The number at the beginning of `text`, and its length.
+    /// Reads the number at the front of `text`, and returns its length.
     pub(super) fn read(text: &'a [u8]) -> Option<(Self, usize)> {
         let whole = whole_part(text)?;
         let digits = |from: usize| {
@@ -56,8 +56,8 @@ impl<'a> Decimal<'a> {
         Some((decimal, end))
     }
 
-    /// The digits from the first to the last that is not zero, and how many of them, or of zeros behind them, stand
-    /// before the point.
+    /// Returns the digits from the first to the last nonzero digit, their number, and the number of them, or of
+    /// following zeros, before the point.
     fn significant(&self) -> (impl Iterator<Item = u8> + Clone, usize, i64) {
         let all = || self.before.iter().chain(self.after).copied();
         let zeros = all().take_while(|digit| *digit == b'0').count();
@@ -69,7 +69,7 @@ impl<'a> Decimal<'a> {
         (all().skip(zeros).take(length), length, point)
     }
 
-    /// The number, if it is whole.
+    /// Returns the number if it is whole.
     pub(super) fn whole(&self) -> Option<i128> {
         let (digits, length, point) = self.significant();
         if length == 0 {
@@ -91,7 +91,7 @@ impl<'a> Decimal<'a> {
         Some(if self.negative { -value } else { value })
     }
 
-    /// How its magnitude compares with a positive number that has at most 160 digits.
+    /// Compares the magnitude with a positive number of at most 160 digits.
     pub(super) fn compare(&self, other: f64) -> Ordering {
         let other = format!("{other:.160e}");
         let Some((other, _)) = Decimal::read(other.as_bytes()) else {

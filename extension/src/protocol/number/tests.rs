@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The number that all of a text stands for. It is read at the end of a text and before more of it, which are two ways.
+/// Reads all of a text as a number, both at the end of a text and before further text, which are two code paths.
 fn read<T: Element + PartialEq + Debug>(text: &str) -> Option<T> {
     let all =
         |text: &str, length: usize| T::number(text.as_bytes()).filter(|(_, read)| *read == length);
@@ -17,7 +17,7 @@ fn read<T: Element + PartialEq + Debug>(text: &str) -> Option<T> {
     alone
 }
 
-/// As the standard library reads it.
+/// Reads a number with the standard library.
 fn expect<T: Element + FromStr + PartialEq + Display + Debug>(
     text: &str,
 ) -> Result<(), TestCaseError> {
@@ -52,15 +52,15 @@ proptest! {
         }
     }
 
-    /// Where a number lies between two values, the digits decide, however far behind the point.
+    /// A number close to the middle between two values is rounded by its digits, however many follow the point.
     #[test]
-    fn a_number_next_to_the_middle_is_rounded_to_its_side(bits in any::<u32>(), half in any::<u16>(), zeros in 0..60_usize) {
+    fn a_number_next_to_the_middle_is_rounded_to_the_nearer_value(bits in any::<u32>(), half in any::<u16>(), zeros in 0..60_usize) {
         let single = f32::from_bits(bits & 0x7fff_ffff);
         let next = f32::from_bits((bits & 0x7fff_ffff) + 1);
         if next.is_finite() && next > 1e-30 {
             let middle = f64::from(single).midpoint(f64::from(next));
             let even = if bits & 1 == 0 { single } else { next };
-            beside(middle, zeros, single, even, next)?;
+            around_middle(middle, zeros, single, even, next)?;
         }
         macro_rules! narrow {
             ($type:ty) => {
@@ -68,7 +68,7 @@ proptest! {
                 let (value, next) = (<$type>::from_bits(bits), <$type>::from_bits(bits + 1));
                 if next.is_finite() && value.is_finite() {
                     let middle = value.to_f64().midpoint(next.to_f64());
-                    beside(middle, zeros, value, if bits & 1 == 0 { value } else { next }, next)?;
+                    around_middle(middle, zeros, value, if bits & 1 == 0 { value } else { next }, next)?;
                 }
             };
         }
@@ -97,15 +97,15 @@ proptest! {
     }
 }
 
-/// A number in the middle between two, one just below it and one just above.
-fn beside<T: Element + PartialEq + Debug>(
+/// Returns the middle between two values, and numbers just below and just above it.
+fn around_middle<T: Element + PartialEq + Debug>(
     middle: f64,
     zeros: usize,
     below: T,
     even: T,
     above: T,
 ) -> Result<(), TestCaseError> {
-    // All of its digits.
+    // All digits of the middle.
     let exact = format!("{middle:.1100}");
     prop_assert_eq!(read::<T>(&exact), Some(even), "{}", middle);
     let more = format!("{exact}{}1", "0".repeat(zeros));
@@ -122,7 +122,7 @@ fn beside<T: Element + PartialEq + Debug>(
 }
 
 #[test]
-fn what_is_no_number_in_json_is_none() {
+fn text_that_is_not_a_json_number_is_rejected() {
     for text in [
         "", "-", "+1", "01", "-01", ".5", "1.", "1.e5", "-.5", "inf", "nan", "Infinity", "--1",
         "0x1", "1e", "1e+",
@@ -143,7 +143,7 @@ fn what_is_no_number_in_json_is_none() {
     );
     assert_eq!(read::<f16>("65519.99999999999999999999999"), Some(f16::MAX));
     assert_eq!(read::<bf16>("3.3961775292304602e38"), None);
-    // By way of 64 bits these would be other integers.
+    // Conversion through 64-bit floats would change these integers.
     assert_eq!(
         read::<i64>("9007199254740993.0"),
         Some(9_007_199_254_740_993)

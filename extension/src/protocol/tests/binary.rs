@@ -1,8 +1,8 @@
-//! Binary tensors, raw bodies and classes.
+//! Tests of binary tensors, raw bodies and classification.
 
 use super::*;
 
-/// A request's JSON with one input in binary.
+/// Returns a request's JSON with one input in binary.
 pub(super) fn head(datatype: Datatype, shape: &[usize], size: usize) -> String {
     let input = json!({
         "name": "x", "datatype": datatype.name(), "shape": shape,
@@ -11,7 +11,7 @@ pub(super) fn head(datatype: Datatype, shape: &[usize], size: usize) -> String {
     json!({ "inputs": [input] }).to_string()
 }
 
-/// A tensor in binary.
+/// Returns a tensor's elements in binary.
 pub(super) fn tensor_bytes(tensor: Tensor) -> Vec<u8> {
     let asked = r#"{"inputs":[],"parameters":{"binary_data_output":true}}"#;
     let (_, reply) = v2_decode(asked, &Signature::default()).unwrap();
@@ -19,7 +19,7 @@ pub(super) fn tensor_bytes(tensor: Tensor) -> Vec<u8> {
     reply.encode(BY, outputs).pieces[1..].concat()
 }
 
-/// A body of JSON and bytes behind it.
+/// Returns a body of JSON and binary data, and the length of the JSON.
 fn body(text: &str, bytes: &[u8]) -> (Bytes, Option<usize>) {
     ([text.as_bytes(), bytes].concat().into(), Some(text.len()))
 }
@@ -34,7 +34,7 @@ fn inputs(
 }
 
 #[test]
-fn binary_and_json_inputs_stand_side_by_side_in_the_order_of_the_json() {
+fn binary_and_json_inputs_may_be_mixed() {
     let ports = [
         ("a", Datatype::Uint16),
         ("b", Datatype::Bytes),
@@ -46,7 +46,7 @@ fn binary_and_json_inputs_stand_side_by_side_in_the_order_of_the_json() {
             .into(),
         outputs: vec![],
     };
-    // From Triton's specification: little-endian, and four bytes with its length before each string.
+    // From Triton's specification: little-endian, with a four-byte length before each string.
     let text = json!({ "inputs": [
         { "name": "c", "datatype": "BOOL", "shape": [3], "parameters": { "binary_data_size": 3, "other": [1] } },
         { "name": "a", "datatype": "UINT16", "shape": [2], "data": [1, 770] },
@@ -67,7 +67,7 @@ fn binary_and_json_inputs_stand_side_by_side_in_the_order_of_the_json() {
 }
 
 #[test]
-fn an_input_lies_in_the_body_where_it_is_aligned() {
+fn an_aligned_input_is_used_in_the_body() {
     let signature = one_input(Datatype::Fp32, &[None]);
     let numbers = vec![1.5_f32, -2.0, 3.25];
     let bytes = tensor_bytes(Tensor::new(vec![3], numbers.clone()).unwrap());
@@ -88,21 +88,21 @@ fn an_input_lies_in_the_body_where_it_is_aligned() {
 }
 
 #[test]
-fn a_length_that_lies_is_told_with_its_place_and_what_was_expected() {
+fn a_false_length_is_named_with_its_path_and_the_expected_value() {
     let int16 = one_input(Datatype::Int16, &[None]);
     let text = head(Datatype::Int16, &[2], 4);
     for (bytes, header, message) in [
         (
             &[1, 0, 2][..],
             0,
-            "inputs[0].parameters.binary_data_size is 4, but 3 bytes are left of the body",
+            "inputs[0].parameters.binary_data_size is 4, but the body has 3 bytes left",
         ),
         (&[1, 0, 2, 0, 9], 0, "the body has 1 bytes more than"),
         (&[1, 0, 2, 0], 5, "is 97, but the body has 96 bytes"),
         (
             &[1, 0, 2, 0],
             -1,
-            "not an inference request: no valid JSON at byte",
+            "not an inference request: invalid JSON at byte",
         ),
     ] {
         let (body, length) = body(&text, bytes);
@@ -112,10 +112,10 @@ fn a_length_that_lies_is_told_with_its_place_and_what_was_expected() {
     }
     let (whole, _) = body(&text, &[1, 0, 2, 0]);
     let error = inputs((whole, None), &int16).unwrap_err();
-    assert!(error.contains("no valid JSON"), "{error}");
+    assert!(error.contains("invalid JSON"), "{error}");
     let error = v2_decode(&text, &int16).unwrap_err().to_string();
     assert!(
-        error.starts_with("inputs[0].parameters.binary_data_size is given, but no header"),
+        error.starts_with("inputs[0].parameters.binary_data_size is given, but header inference"),
         "{error}"
     );
 
@@ -161,7 +161,7 @@ fn a_length_that_lies_is_told_with_its_place_and_what_was_expected() {
             Datatype::Bytes,
             &[1],
             string(b"a\xff"),
-            "inputs[0]: element 0 is no UTF-8 from byte 1 on",
+            "inputs[0]: element 0 is not UTF-8 from byte 1 on",
         ),
         (
             Datatype::Bytes,
@@ -184,7 +184,7 @@ fn a_length_that_lies_is_told_with_its_place_and_what_was_expected() {
 }
 
 #[test]
-fn a_known_parameter_of_another_type_is_named_and_an_unknown_one_is_not() {
+fn a_known_parameter_of_a_wrong_type_is_named_and_unknown_parameters_are_ignored() {
     let signature = one_input(Datatype::Fp32, &[None, Some(2)]);
     let request = |parameters: Json, input: Json, output: Json| {
         json!({
@@ -215,7 +215,7 @@ fn a_known_parameter_of_another_type_is_named_and_an_unknown_one_is_not() {
         ),
         (
             request(json!({}), json!({ "binary_data_size": 8 }), json!({})),
-            "inputs[0] has data, and its parameters.binary_data_size is 8: send one of them",
+            "inputs[0] has both data and parameters.binary_data_size (8): send one of them",
         ),
         (
             request(json!({}), json!({}), json!({ "binary_data": "yes" })),
@@ -249,7 +249,7 @@ fn a_known_parameter_of_another_type_is_named_and_an_unknown_one_is_not() {
 }
 
 #[test]
-fn json_without_end_is_an_error_wherever_it_stands() {
+fn deep_json_is_an_error_in_any_field() {
     let signature = one_input(Datatype::Fp32, &[None]);
     let deep = format!("{}{}", "[".repeat(300_000), "]".repeat(300_000));
     let ok = r#""name":"x","datatype":"FP32","shape":[1]"#;
@@ -267,13 +267,13 @@ fn json_without_end_is_an_error_wherever_it_stands() {
             "inputs[0].name is [[",
         ),
         (format!(r#"{{"inputs":{deep}}}"#), "inputs[0] is [["),
-        (deep.clone(), "an object is expected"),
+        (deep.clone(), "expected a JSON object"),
         (
             format!(
                 r#"{{"inputs":[{{{ok},"data":[1]}}],"x":{}}}"#,
                 "[".repeat(300_000)
             ),
-            "no valid JSON",
+            "invalid JSON",
         ),
         (
             format!(r#"{{"inputs":[{{{ok},"data":[1]}}],"x":[}}]}}"#),
@@ -287,15 +287,15 @@ fn json_without_end_is_an_error_wherever_it_stands() {
             &error[..error.len().min(200)]
         );
     }
-    // What is unknown may be as deep as it likes.
+    // Unknown fields may have any depth.
     let text = format!(r#"{{"x":{deep},"inputs":[{{{ok},"data":[1],"y":{{"z":[]}}}}]}}"#);
     v2_decode(&text, &signature).unwrap();
 }
 
 #[test]
-fn what_is_no_json_is_told_with_what_it_stands_in_and_its_byte_in_the_request() {
+fn invalid_json_is_named_with_its_path_and_its_byte() {
     let signature = one_input(Datatype::Fp32, &[None]);
-    // ^ is where the mistake is.
+    // `^` marks the mistake.
     for (marked, place, expected) in [
         (r#"{"inputs" ^[]}"#, "not an inference request", "a colon"),
         (
@@ -326,15 +326,13 @@ fn what_is_no_json_is_told_with_what_it_stands_in_and_its_byte_in_the_request() 
             .to_string();
         assert_eq!(
             error,
-            format!(
-                "{place}: no valid JSON at byte {byte} of the request, where {expected} is expected"
-            )
+            format!("{place}: invalid JSON at byte {byte} of the request, expected {expected}")
         );
     }
 }
 
 #[test]
-fn a_body_without_json_is_the_only_input() {
+fn a_body_without_json_is_the_single_input() {
     let raw = |datatype, shape: &[Option<usize>], bytes: &[u8]| {
         let signature = one_input(datatype, shape);
         let body = Bytes::copy_from_slice(bytes);
@@ -367,7 +365,7 @@ fn a_body_without_json_is_the_only_input() {
             Datatype::Int16,
             &[free, two][..],
             &bytes[..6],
-            "the body has 6 bytes, input \"x\" takes INT16 [-1, 2], which is a multiple of 4 bytes",
+            "the body has 6 bytes, but input \"x\" takes INT16 [-1, 2], which is a multiple of 4 bytes",
         ),
         (
             Datatype::Int16,
@@ -375,7 +373,12 @@ fn a_body_without_json_is_the_only_input() {
             &bytes,
             "takes INT16 [2], which is 4 bytes",
         ),
-        (Datatype::Int16, &[two], &[], "there is no body"),
+        (
+            Datatype::Int16,
+            &[two],
+            &[],
+            "the body is empty, but header",
+        ),
         (
             Datatype::Int16,
             &[Some(0), free],
@@ -386,7 +389,7 @@ fn a_body_without_json_is_the_only_input() {
             Datatype::Int16,
             &[two, free, free],
             &bytes,
-            "leaves one length to be found, and input \"x\" takes INT16 [2, -1, -1]",
+            "cannot derive the shape of a body without JSON: input \"x\" takes INT16 [2, -1, -1]",
         ),
         (
             Datatype::Bool,
@@ -398,13 +401,13 @@ fn a_body_without_json_is_the_only_input() {
             Datatype::Bytes,
             &[two],
             b"a",
-            "is one element, and input \"x\" takes BYTES [2], of which one length is 2",
+            "is a single string, but input \"x\" takes BYTES [2], with a dimension of length 2",
         ),
         (
             Datatype::Bytes,
             &[free],
             b"\xff",
-            "the body is no UTF-8 from byte 0 on",
+            "the body is not UTF-8 from byte 0 on",
         ),
     ] {
         let error = raw(datatype, declared, bytes).unwrap_err();
@@ -415,11 +418,11 @@ fn a_body_without_json_is_the_only_input() {
     assert!(
         error
             .to_string()
-            .contains("is for a model that takes one input; this one's are \"age\"")
+            .contains("requires a model with one input, but this model's inputs are \"age\"")
     );
 }
 
-/// What a request with this output gives of these elements.
+/// Returns the response of a request with this output for these elements.
 fn classes(kind: Kind, wish: &Json, value: Value) -> Result<Json, String> {
     let name = "y".to_owned();
     let signature = Signature {
@@ -440,7 +443,7 @@ fn classes(kind: Kind, wish: &Json, value: Value) -> Result<Json, String> {
 }
 
 #[test]
-fn the_highest_classes_come_with_value_place_and_label() {
+fn the_highest_classes_have_value_index_and_label() {
     let kind = |datatype, shape: &[Option<usize>]| port("y", datatype, shape).kind;
     let top = |count: usize| json!({ "classification": count });
     let bytes = |shape: &[usize], data: &[&str]| json!({ "datatype": "BYTES", "shape": shape, "data": data });
@@ -466,7 +469,7 @@ fn the_highest_classes_come_with_value_place_and_label() {
     );
     let none = tensor(&[0, 4], Vec::<f32>::new());
     assert_eq!(classes(rows, &top(2), none).unwrap(), bytes(&[0, 2], &[]));
-    // Beyond what a float of 64 bits tells apart.
+    // Values that differ by less than the precision of a 64-bit float.
     let wide = kind(Datatype::Uint64, &[None]);
     let given = tensor(&[2], vec![u64::MAX - 1, u64::MAX]);
     assert_eq!(
@@ -500,7 +503,7 @@ fn the_highest_classes_come_with_value_place_and_label() {
 }
 
 #[test]
-fn each_output_comes_as_it_was_asked_for() {
+fn each_output_has_the_requested_format() {
     let signature = Signature {
         inputs: vec![],
         outputs: ["a", "b", "c"]
@@ -549,5 +552,5 @@ fn each_output_comes_as_it_was_asked_for() {
     let error = v2_decode(&twice.to_string(), &signature)
         .unwrap_err()
         .to_string();
-    assert_eq!(error, "outputs[1]: output \"a\" is asked for twice");
+    assert_eq!(error, "outputs[1]: output \"a\" is requested twice");
 }

@@ -1,4 +1,4 @@
-//! Sequences, maps and what is optional, in requests.
+//! Tests of sequences, maps and optional inputs in requests.
 
 use proptest::prelude::*;
 
@@ -44,7 +44,7 @@ fn words(entries: &[(&str, f32)]) -> Value {
 }
 
 #[test]
-fn sequences_and_maps_come_in_the_form_in_which_they_go_out() {
+fn sequences_and_maps_have_the_same_form_in_requests_and_responses() {
     let two = Value::Sequence(vec![
         tensor(&[1, 2], vec![1.0_f32, 2.0]),
         tensor(&[2, 1], vec![3.0_f32, 4.0]),
@@ -90,7 +90,7 @@ fn sequences_and_maps_come_in_the_form_in_which_they_go_out() {
 }
 
 #[test]
-fn a_sequence_or_map_that_does_not_fit_is_told_its_place() {
+fn errors_in_a_sequence_or_map_have_a_path() {
     let rows = || taking(sequence(tensors(Datatype::Int8)));
     for (request, signature, message) in [
         (
@@ -159,12 +159,12 @@ fn a_sequence_or_map_that_does_not_fit_is_told_its_place() {
     let rows = r#"{"features":[{"x":{"a":1}},{"x":{"a":2}}]}"#;
     let error = predict(rows, &taking(WORDS)).unwrap_err();
     let words =
-        "features[1] is another row, but input \"x\" is a map from BYTES to FP32, of which one is";
+        "features[1]: input \"x\" is a map from BYTES to FP32, which takes one row per request";
     assert!(error.contains(words), "{error}");
 }
 
 #[test]
-fn what_is_optional_is_given_as_what_it_holds_or_left_out() {
+fn an_optional_input_is_given_as_its_value_or_absent() {
     let mut signature = one_input(Datatype::Fp32, &[None]);
     let kind = Kind::Optional(Box::new(tensors(Datatype::Int64)));
     let name = "bias".to_owned();
@@ -191,7 +191,7 @@ fn what_is_optional_is_given_as_what_it_holds_or_left_out() {
     }
 }
 
-/// A value of any kind that answers write as `SEQUENCE` or `MAP`, and that kind.
+/// Any value that responses encode as `SEQUENCE` or `MAP`, with its kind.
 fn any_container() -> impl Strategy<Value = (Kind, Value)> {
     let map = (any::<bool>(), 0_usize..5).prop_flat_map(|(texts, count)| {
         let key = if texts {
@@ -200,7 +200,7 @@ fn any_container() -> impl Strategy<Value = (Kind, Value)> {
             Datatype::Int64
         };
         let keys = strategies::data(key, count, false).prop_filter("a key twice", |keys| {
-            crate::protocol::containers::twice(keys).is_none()
+            crate::protocol::containers::duplicate_key(keys).is_none()
         });
         (keys, strategies::data(Datatype::Fp64, count, false)).prop_map(move |(keys, values)| {
             let value = Datatype::Fp64;
@@ -225,9 +225,9 @@ fn any_container() -> impl Strategy<Value = (Kind, Value)> {
 }
 
 proptest! {
-    /// What an answer writes as a sequence or map, a request reads back.
+    /// A sequence or map of a response can be sent in a request.
     #[test]
-    fn what_is_written_is_read_back((kind, given) in any_container()) {
+    fn encoded_values_are_decoded_unchanged((kind, given) in any_container()) {
         let text = v2_encode(&[("x".to_owned(), given.clone())]);
         let text = String::from_utf8(text).unwrap();
         let output = &text[text.find("\"outputs\":[").unwrap() + 11..text.len() - 2];
@@ -236,9 +236,9 @@ proptest! {
         prop_assert_eq!(&decoded.inputs[0].1, &given);
     }
 
-    /// Maps with the same keys are answered as a list of such maps is, in every form.
+    /// `Maps` are encoded as a list of separate maps, in every form.
     #[test]
-    fn maps_in_one_are_written_as_each_by_itself(
+    fn maps_are_encoded_as_separate_maps(
         maps in (1_usize..4).prop_flat_map(strategies::maps),
         classes in prop::option::of(1_usize..3),
         binary in any::<bool>(),
@@ -251,7 +251,7 @@ proptest! {
         };
         let answers = forms.map(|value| {
             let alone = vec![("p".to_owned(), value.clone())];
-            // The last of several maps is not the label's probabilities.
+            // The second sequence of maps is not the label's probabilities.
             let several = [beside("label", &value), alone.clone()].concat();
             let mut answers = Vec::new();
             for outputs in [alone, beside("label", &value), beside("y", &value), several] {

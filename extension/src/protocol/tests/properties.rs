@@ -1,4 +1,4 @@
-//! The codecs over all datatypes, shapes, values and texts.
+//! Property tests of the codecs over all datatypes, shapes, values and texts.
 
 use proptest::prelude::*;
 
@@ -9,13 +9,13 @@ fn any_data() -> impl Strategy<Value = (Vec<usize>, Data)> {
     let shape = prop::collection::vec(0_usize..4, 0..4);
     (shape, 0..Datatype::ALL.len()).prop_flat_map(|(shape, which)| {
         let count: usize = shape.iter().product();
-        // Not NaN, which is equal to nothing.
+        // Not NaN, which is not equal to itself.
         let data = strategies::data(Datatype::ALL[which], count, false);
         (Just(shape), data)
     })
 }
 
-/// A tensor as an answer's output gives it, and a request's input takes it.
+/// Encodes a tensor as an output and decodes it as an input.
 fn through(given: &Tensor, in_binary: bool) -> Tensor {
     let declared: Vec<_> = given.shape().iter().map(|_| None).collect();
     let signature = one_input(given.datatype(), &declared);
@@ -26,7 +26,7 @@ fn through(given: &Tensor, in_binary: bool) -> Tensor {
     assert_eq!(encoded.header_length.is_some(), in_binary);
     let whole = encoded.pieces.concat();
     let length = encoded.header_length.unwrap_or(whole.len());
-    // An output is written as an input is read.
+    // Outputs and inputs have the same form.
     let text = std::str::from_utf8(&whole[..length]).unwrap();
     let request = text.replacen("\"outputs\":", "\"inputs\":", 1);
     let body = [request.as_bytes(), &whole[length..]].concat();
@@ -40,9 +40,9 @@ fn through(given: &Tensor, in_binary: bool) -> Tensor {
 }
 
 proptest! {
-    /// What an answer writes, a request reads back: for every datatype, shape and value.
+    /// Responses are decoded as requests unchanged, for every datatype, shape and value.
     #[test]
-    fn what_is_written_is_read_back((shape, data) in any_data()) {
+    fn encoded_values_are_decoded_unchanged((shape, data) in any_data()) {
         let given = Tensor::new(shape.clone(), data).unwrap();
         let name = given.datatype().name();
         let declared: Vec<_> = shape.iter().map(|_| None).collect();
@@ -50,7 +50,7 @@ proptest! {
         let answer = v2_encode(&[("x".to_owned(), Value::Tensor(given.clone()))]);
         let answer: Json = serde_json::from_slice(&answer).unwrap();
         prop_assert_eq!(&answer["outputs"][0]["datatype"], name);
-        // The text of the data goes over as it is: a tree of values would round.
+        // The data's text is used unchanged: a tree of values would round.
         let text = String::from_utf8(v2_encode(&[("x".to_owned(), Value::Tensor(given.clone()))])).unwrap();
         let data = &text[text.find("\"data\":").unwrap() + 7..text.len() - 3];
         let request = format!(r#"{{"inputs":[{{"name":"x","datatype":"{name}","shape":{shape:?},"data":{data}}}]}}"#);
@@ -58,16 +58,16 @@ proptest! {
         prop_assert_eq!(&decoded.inputs[0].1, &Value::Tensor(given));
     }
 
-    /// JSON and binary are two ways to say the same, both ways: for every datatype and shape, to the last bit.
+    /// JSON and binary are equivalent in both directions, to the last bit.
     #[test]
-    fn binary_and_json_are_the_same((shape, data) in any_data()) {
+    fn binary_and_json_are_equivalent((shape, data) in any_data()) {
         let given = Tensor::new(shape, data).unwrap();
         let by_json = through(&given, false);
         prop_assert_eq!(&by_json, &given);
         prop_assert_eq!(through(&given, true), by_json);
     }
 
-    /// In binary a NaN keeps its bits.
+    /// Binary tensors keep the bits of NaN.
     #[test]
     fn binary_keeps_every_bit(which in 0..Datatype::ALL.len(), seed in any::<u64>()) {
         let datatype = Datatype::ALL[which];
@@ -86,9 +86,9 @@ proptest! {
         prop_assert_eq!(bits(again), bits(given));
     }
 
-    /// Whatever lengths a request claims, the answer is a tensor or an error.
+    /// False lengths yield a tensor or an error, never a panic.
     #[test]
-    fn lengths_that_lie_are_errors(
+    fn false_lengths_are_errors(
         which in 0..Datatype::ALL.len(),
         shape in prop::collection::vec(0_usize..5, 0..3),
         size in 0_usize..80,
@@ -112,7 +112,7 @@ proptest! {
 
     /// No text makes a decoder panic.
     #[test]
-    fn any_text_is_an_answer(text in ".{0,200}", data in "[\\[\\]{}\",:0-9eE.+\\- nulltrue]{0,60}") {
+    fn arbitrary_text_does_not_panic(text in ".{0,200}", data in "[\\[\\]{}\",:0-9eE.+\\- nulltrue]{0,60}") {
         let signature = one_input(Datatype::Fp32, &[None, Some(2)]);
         let _ = v2_decode(&text, &signature);
         let _ = v2_decode(&format!(r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[1,2],"data":{data}}}]}}"#), &signature);

@@ -1,9 +1,9 @@
-//! `/predict`: rows in all their forms, and where something in them is wrong.
+//! Tests of `/predict`: rows in all forms, and the location of mistakes.
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::write;
+use crate::protocol::json_writer;
 use crate::tensor::strategies;
 
 fn of_three() -> Signature {
@@ -19,7 +19,7 @@ fn of_three() -> Signature {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_row() {
+fn errors_name_the_row() {
     let wide = one_input(Datatype::Fp32, &[None, Some(3)]);
     let images = one_input(Datatype::Uint8, &[None, Some(2), Some(2)]);
     for (features, signature, message) in [
@@ -41,7 +41,7 @@ fn what_is_wrong_is_told_with_its_row() {
         (
             json!([[1, 2, 3], [4, 5, 6], 7]),
             &wide,
-            "features[2] has a value alone, features[0] has 3",
+            "features[2] has a single value, features[0] has 3",
         ),
         (
             json!([[1, 2], [3, 4]]),
@@ -51,7 +51,7 @@ fn what_is_wrong_is_told_with_its_row() {
         (
             json!([1, [2], 3]),
             &wide,
-            "features[1] has 1 value, features[0] has a value alone",
+            "features[1] has 1 value, features[0] has a single value",
         ),
         (
             json!([1, { "a": 2 }, 3]),
@@ -79,7 +79,7 @@ fn what_is_wrong_is_told_with_its_row() {
 }
 
 #[test]
-fn what_is_wrong_in_objects_is_told_with_its_row_and_field() {
+fn errors_in_objects_name_the_row_and_field() {
     let with = |field: &str, value: Json| {
         let good = json!({ "age": 39, "pay": 1.5, "point": [0, 1] });
         let mut row = good.clone();
@@ -145,7 +145,7 @@ fn what_is_wrong_in_objects_is_told_with_its_row_and_field() {
 }
 
 #[test]
-fn numbers_become_what_the_model_takes_where_nothing_is_lost() {
+fn numbers_are_converted_without_loss() {
     let request = r#"{"instances":[{"age":3.0,"pay":7,"point":[1e2,-0]},{"age":4e0,"pay":null,"point":["Infinity","-Infinity"]}]}"#;
     let read = predict(request, &of_three()).unwrap();
     assert_eq!(read[0].1, tensor(&[2, 1], vec![3_i64, 4]));
@@ -164,7 +164,7 @@ fn numbers_become_what_the_model_takes_where_nothing_is_lost() {
 }
 
 #[test]
-fn no_rows_and_no_inputs_are_as_many_as_they_say() {
+fn requests_without_rows_or_inputs_are_valid() {
     let wide = one_input(Datatype::Fp32, &[None, Some(3)]);
     let read = predict(r#"{"features":[]}"#, &wide).unwrap();
     assert_eq!(read[0].1, tensor(&[0, 3], Vec::<f32>::new()));
@@ -180,7 +180,7 @@ fn no_rows_and_no_inputs_are_as_many_as_they_say() {
 }
 
 #[test]
-fn what_would_be_in_an_empty_array_is_as_the_model_says() {
+fn the_shape_of_an_empty_array_is_the_models() {
     for (features, declared, shape) in [
         ("[[],[]]", &[None, None, Some(4)][..], &[2, 0, 4][..]),
         ("[[],[]]", &[Some(2), Some(0), Some(4)], &[2, 0, 4]),
@@ -190,7 +190,7 @@ fn what_would_be_in_an_empty_array_is_as_the_model_says() {
             &[1, 2, 0, 4],
         ),
         ("[]", &[None, None, Some(4)], &[0, 0, 4]),
-        // A row of two, which are empty.
+        // A row of two empty items.
         ("[[],[]]", &[None, Some(2), None], &[1, 2, 0]),
         ("[[],[]]", &[None, Some(2), Some(0)], &[1, 2, 0]),
     ] {
@@ -207,7 +207,7 @@ fn what_would_be_in_an_empty_array_is_as_the_model_says() {
 }
 
 #[test]
-fn an_array_is_for_the_only_input_though_it_may_be_left_out() {
+fn an_array_is_the_only_input_even_if_optional() {
     let mut signature = one_input(Datatype::Fp32, &[None]);
     let given = signature.inputs[0].kind.clone();
     signature.inputs[0].kind = Kind::Optional(Box::new(given));
@@ -217,7 +217,7 @@ fn an_array_is_for_the_only_input_though_it_may_be_left_out() {
 }
 
 #[test]
-fn more_rows_than_a_model_takes_at_a_time_are_as_many_of_each_input() {
+fn inputs_of_several_runs_need_equal_numbers_of_rows() {
     let fixed = |batch| Signature {
         inputs: vec![
             port("a", Datatype::Fp32, &[Some(batch), Some(2)]),
@@ -252,7 +252,7 @@ fn more_rows_than_a_model_takes_at_a_time_are_as_many_of_each_input() {
         let error = predict(request, &fixed(batch)).unwrap_err();
         assert_eq!(error, message);
     }
-    // Nothing but rows is looped over: an output without them would be one run's.
+    // Only rows are split into runs: an output without rows would come from one run.
     let mut whole = fixed(1);
     whole.outputs.push(port("mean", Datatype::Fp32, &[]));
     let error = predict(r#"{"features":{"a":[[1,2],[3,4]],"b":[5,6]}}"#, &whole).unwrap_err();
@@ -260,7 +260,7 @@ fn more_rows_than_a_model_takes_at_a_time_are_as_many_of_each_input() {
 }
 
 #[test]
-fn what_no_json_number_can_be_goes_out_as_it_comes_in() {
+fn nan_and_infinities_have_the_same_form_in_both_directions() {
     let special = vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
     let data = json!([null, "Infinity", "-Infinity"]);
     assert_eq!(
@@ -302,7 +302,7 @@ fn what_no_json_number_can_be_goes_out_as_it_comes_in() {
 }
 
 #[test]
-fn all_outputs_beside_the_label_are_told_by_name() {
+fn outputs_other_than_the_label_are_returned_by_name() {
     let given = answer(&[
         ("scores", tensor(&[2, 1], vec![0.5_f32, -0.5])),
         ("label", tensor(&[2, 1], vec![1_i64, -1])),
@@ -320,7 +320,7 @@ fn all_outputs_beside_the_label_are_told_by_name() {
     );
 }
 
-/// Rows of one input: the datatype, the shape and the elements.
+/// Rows of one input: datatype, shape and elements.
 fn any_rows() -> impl Strategy<Value = Tensor> {
     let shape = prop::collection::vec(1_usize..4, 1..4);
     (shape, 0..Datatype::ALL.len()).prop_flat_map(|(shape, which)| {
@@ -337,14 +337,14 @@ fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
 }
 
 proptest! {
-    /// However rows are written, they are the same rows: as an array, as a column, as objects, and in the other protocol.
+    /// Rows have the same value in every form: an array, a column, objects, and the other protocol.
     #[test]
-    fn every_form_of_the_same_rows_is_read_alike(rows in any_rows()) {
+    fn every_form_of_the_same_rows_is_equivalent(rows in any_rows()) {
         let free: Vec<_> = rows.shape().iter().map(|_| None).collect();
         let signature = one_input(rows.datatype(), &free);
-        let array = text(|out| write::nested(out, rows.shape(), rows.data()));
+        let array = text(|out| json_writer::nested(out, rows.shape(), rows.data()));
         let objects = (0..rows.shape()[0]).map(|index| {
-            let row = text(|out| write::row(out, &rows, index));
+            let row = text(|out| json_writer::row(out, &rows, index));
             format!(r#"{{"x":{row}}}"#)
         });
         let objects = objects.collect::<Vec<_>>().join(",");
@@ -361,7 +361,7 @@ proptest! {
         prop_assert_eq!(&expected[0].1, &Value::Tensor(rows));
     }
 
-    /// Whatever stands in the place of one element is either an element or is told with its row and column.
+    /// Any value in place of an element is an element, or an error with row and column.
     #[test]
     fn one_wrong_element_is_found(
         height in 1_usize..5,
@@ -403,15 +403,15 @@ fn any_object() -> impl Strategy<Value = (i64, f32, [f64; 2], String)> {
 }
 
 proptest! {
-    /// Rows as objects are read as serde_json reads them, whatever the order of their fields.
+    /// Rows as objects are decoded as by serde_json, in any order of fields.
     #[test]
-    fn objects_are_read_as_serde_json_reads_them(rows in prop::collection::vec(any_object(), 1..6)) {
+    fn objects_are_decoded_as_by_serde_json(rows in prop::collection::vec(any_object(), 1..6)) {
         let texts: Vec<&str> = rows.iter().map(|(.., text)| text.as_str()).collect();
         let request = format!("{{\"instances\":[{}]}}", texts.join(" ,"));
         let tree: Json = serde_json::from_str(&request).unwrap();
         let tree = tree["instances"].as_array().unwrap();
         let ages: Vec<i64> = tree.iter().map(|row| row["age"].as_i64().unwrap()).collect();
-        // Of floats, serde_json does not read the last bit.
+        // serde_json does not round floats exactly.
         let points: Vec<f64> = rows.iter().flat_map(|(_, _, point, _)| *point).collect();
         let pays: Vec<f32> = rows.iter().map(|(_, pay, ..)| *pay).collect();
         let expected = [
@@ -425,9 +425,9 @@ proptest! {
         prop_assert_eq!(predict(&request, &of_three()).unwrap(), expected);
     }
 
-    /// A text that serde_json does not take for JSON is refused, wherever the mistake is.
+    /// Text that serde_json rejects is rejected, wherever the mistake is.
     #[test]
-    fn what_is_not_json_is_refused(
+    fn invalid_json_is_rejected(
         rows in prop::collection::vec(any_object(), 1..3),
         at in any::<prop::sample::Index>(),
         byte in prop::sample::select(b"{}[]\",:0-.e \\tx".to_vec()),

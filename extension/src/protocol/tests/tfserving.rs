@@ -1,4 +1,4 @@
-//! TensorFlow Serving's form, by the examples of its documentation.
+//! Tests of TensorFlow Serving's form with the examples of its documentation.
 
 use super::*;
 use crate::protocol::tfserving::{self, Availability, Layout};
@@ -74,7 +74,7 @@ fn several_inputs_are_given_by_name_in_rows_and_in_columns_alike() {
 }
 
 #[test]
-fn strings_come_in_base64_too() {
+fn strings_may_be_in_base64() {
     let strings = one_input(Datatype::Bytes, &[None]);
     let words = |words: &[&str]| {
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
@@ -116,7 +116,7 @@ fn strings_come_in_base64_too() {
 }
 
 #[test]
-fn mistakes_say_what_is_expected() {
+fn errors_name_the_expected_value() {
     let signature = one_input(Datatype::Fp32, &[None, Some(2)]);
     for (request, hint) in [
         ("{}", "missing required field: instances, or inputs"),
@@ -135,7 +135,7 @@ fn mistakes_say_what_is_expected() {
             "\"x\" is given twice",
         ),
         (r#"{"inputs": [[1, NaN]]}"#, "write null for NaN"),
-        ("[]", "an object is expected"),
+        ("[]", "expected a JSON object, found an array"),
     ] {
         let error = decode(request, &signature).unwrap_err();
         assert!(error.contains(hint), "{request}: {error}");
@@ -143,7 +143,7 @@ fn mistakes_say_what_is_expected() {
 }
 
 #[test]
-fn a_lone_output_has_no_name_and_several_have() {
+fn a_single_output_has_no_name() {
     let y = || tensor(&[2, 1], vec![3.5f32, 4.0]);
     let label = || tensor(&[2], vec![7i64, 8]);
     for (layout, outputs, expected) in [
@@ -173,7 +173,7 @@ fn a_lone_output_has_no_name_and_several_have() {
 }
 
 #[test]
-fn probabilities_are_dense_and_outputs_without_common_rows_are_refused_in_rows() {
+fn probabilities_are_dense_and_outputs_without_common_rows_are_rejected_in_rows() {
     let row = |yes: f32| Value::Map {
         keys: vec!["no".to_owned(), "yes".to_owned()].into(),
         values: vec![1.0 - yes, yes].into(),
@@ -244,7 +244,7 @@ fn status_and_metadata_are_those_of_the_specification() {
 }
 
 #[test]
-fn more_rows_than_the_model_takes_at_a_time_are_as_many_of_each_input() {
+fn inputs_of_several_runs_need_equal_numbers_of_rows() {
     let one_at_a_time = Signature {
         inputs: vec![
             port("a", Datatype::Fp32, &[Some(1), Some(2)]),

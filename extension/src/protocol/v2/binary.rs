@@ -1,9 +1,8 @@
 //! Triton's binary tensor data extension: elements as bytes, after the JSON or in its place.
 //!
-//! Specification:
-//! <https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md>.
-//! Little-endian, in row-major order, without padding; before each element of BYTES stand four bytes with its length.
-//! Bytes that lie as elements must are used where they are.
+//! Specification: <https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md>.
+//! Elements are little-endian, in row-major order, without padding; four bytes with its length precede each BYTES
+//! element. Aligned elements are used in place.
 
 use std::str::Utf8Error;
 
@@ -18,35 +17,35 @@ use crate::tensor::{
     Buffer, Data, Datatype, Kind, Port, Signature, Strings, Tensor, Value, element_count,
 };
 
-/// How many bytes are before each element of BYTES.
-const LENGTH: usize = 4;
-/// Strings that are read between two looks at whether the request is cancelled.
-const UNATTENDED: usize = 16 * 1024;
+/// Size of the length before each BYTES element.
+const LENGTH_BYTES: usize = 4;
+/// Number of strings between two checks for cancellation.
+const CHECK_INTERVAL: usize = 16 * 1024;
 
-/// Calls `$with!(variant)` for every datatype whose elements may be any bytes.
+/// Calls `$with!(variant)` for every datatype for which any bytes are valid.
 macro_rules! for_each_plain {
     ($with:ident) => {
         $with! { Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Fp16 Bf16 Fp32 Fp64 }
     };
 }
 
-/// The body of a request behind its JSON, from which each input takes its part.
-pub(super) struct Rest {
+/// The binary part of a request's body, from which inputs take their elements in order.
+pub(super) struct BinaryPart {
     bytes: Bytes,
     taken: usize,
 }
 
-impl Rest {
+impl BinaryPart {
     pub(super) fn new(bytes: Bytes) -> Self {
         Self { bytes, taken: 0 }
     }
 
-    /// The next `size` bytes, for the tensor at `place`.
-    fn take(&mut self, size: usize, place: &str) -> Result<Bytes, BadRequest> {
+    /// Takes the next `size` bytes, for the tensor at `path`.
+    fn take(&mut self, size: usize, path: &str) -> Result<Bytes, BadRequest> {
         let left = self.bytes.len() - self.taken;
         if size > left {
             return Err(BadRequest(format!(
-                "{place}.parameters.binary_data_size is {size}, but {left} bytes are left of the body"
+                "{path}.parameters.binary_data_size is {size}, but the body has {left} bytes left"
             )));
         }
         let start = self.taken;
@@ -54,27 +53,27 @@ impl Rest {
         Ok(self.bytes.slice(start..self.taken))
     }
 
-    /// The next tensor, at `place`, which has `size` bytes.
+    /// Reads the next tensor, at `path`, of `size` bytes.
     pub(super) fn tensor(
         &mut self,
         size: usize,
         datatype: Datatype,
         shape: &[usize],
-        place: &str,
+        path: &str,
         charge: &mut Charge,
     ) -> Result<Tensor> {
-        let bytes = self.take(size, place)?;
-        let elements = elements(bytes, datatype, shape, place, charge)?;
+        let bytes = self.take(size, path)?;
+        let elements = elements(bytes, datatype, shape, path, charge)?;
         let tensor = Tensor::new(shape.to_vec(), elements);
-        tensor.map_err(|mismatch| BadRequest(format!("{place}: {mismatch}")).into())
+        tensor.map_err(|mismatch| BadRequest(format!("{path}: {mismatch}")).into())
     }
 
-    /// Makes sure that nothing is left.
+    /// Checks that all bytes were taken.
     pub(super) fn end(&self) -> Result<(), BadRequest> {
         match self.bytes.len() - self.taken {
             0 => Ok(()),
             left => Err(BadRequest(format!(
-                "the body has {left} bytes more than the JSON and all binary_data_size of the inputs say"
+                "the body has {left} bytes more than the JSON and the binary_data_size of all inputs"
             ))),
         }
     }
@@ -84,19 +83,19 @@ fn elements(
     bytes: Bytes,
     datatype: Datatype,
     shape: &[usize],
-    place: &str,
+    path: &str,
     charge: &mut Charge,
 ) -> Result<Data> {
     charge_empty(shape, datatype, charge)?;
     let Some(size) = datatype.size() else {
-        return strings(&bytes, element_count(shape), place, charge).map(Data::Bytes);
+        return strings(&bytes, element_count(shape), path, charge).map(Data::Bytes);
     };
     let expected = element_count(shape).and_then(|count| count.checked_mul(size));
     if expected != Some(bytes.len()) {
         let expected =
             expected.map_or_else(|| "more than 2^64".to_owned(), |bytes| bytes.to_string());
         return Err(BadRequest(format!(
-            "{place} has {} bytes, but shape {:?} of {datatype} takes {expected}",
+            "{path} has {} bytes, but shape {:?} of {datatype} takes {expected}",
             bytes.len(),
             Dimensions(shape)
         ))
@@ -110,8 +109,8 @@ fn elements(
         ($($plain:ident)*) => {
             match datatype {
                 $(Datatype::$plain => Ok(Data::$plain(Buffer::of_bytes(bytes))),)*
-                Datatype::Bool => Ok(truths(&bytes, place)?.into()),
-                // Told apart above.
+                Datatype::Bool => Ok(booleans(&bytes, path)?.into()),
+                // Handled above.
                 Datatype::Bytes => Ok(Data::Bytes(Strings::default())),
             }
         };
@@ -119,39 +118,34 @@ fn elements(
     for_each_plain!(table)
 }
 
-fn truths(bytes: &[u8], place: &str) -> Result<Vec<bool>, BadRequest> {
-    let truth = |(index, byte): (usize, &u8)| match byte {
+fn booleans(bytes: &[u8], path: &str) -> Result<Vec<bool>, BadRequest> {
+    let boolean = |(index, byte): (usize, &u8)| match byte {
         0 => Ok(false),
         1 => Ok(true),
         other => Err(BadRequest(format!(
-            "{place}: element {index} is the byte {other}, expected 0 or 1 for BOOL"
+            "{path}: element {index} is the byte {other}, expected 0 or 1 for BOOL"
         ))),
     };
-    bytes.iter().enumerate().map(truth).collect()
+    bytes.iter().enumerate().map(boolean).collect()
 }
 
-/// `count` strings, which are all of `bytes`.
-fn strings(
-    bytes: &[u8],
-    count: Option<usize>,
-    place: &str,
-    charge: &mut Charge,
-) -> Result<Strings> {
+/// Reads all of `bytes` as `count` strings.
+fn strings(bytes: &[u8], count: Option<usize>, path: &str, charge: &mut Charge) -> Result<Strings> {
     let count = count.unwrap_or(usize::MAX);
-    let most = count.min(bytes.len() / LENGTH);
-    // Of the bytes, all but the lengths are text.
-    let whole = bytes.len() - most * LENGTH;
+    let most = count.min(bytes.len() / LENGTH_BYTES);
+    // All bytes except the lengths are text.
+    let whole = bytes.len() - most * LENGTH_BYTES;
     charge.grow((most * Strings::OVERHEAD).saturating_add(whole))?;
     let mut strings = Strings::with_capacity(most, whole);
     let mut left = bytes;
     while strings.len() < count {
         let index = strings.len();
-        if index.is_multiple_of(UNATTENDED) {
+        if index.is_multiple_of(CHECK_INTERVAL) {
             charge.check()?;
         }
-        let Some((length, rest)) = left.split_first_chunk::<LENGTH>() else {
+        let Some((length, rest)) = left.split_first_chunk::<LENGTH_BYTES>() else {
             return Err(BadRequest(format!(
-                "{place}: {} bytes are left for element {index} of {count}, expected {LENGTH} with its length",
+                "{path}: {} bytes are left for element {index} of {count}, expected {LENGTH_BYTES} with its length",
                 left.len()
             ))
             .into());
@@ -159,13 +153,13 @@ fn strings(
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
         let Some((content, rest)) = rest.split_at_checked(length) else {
             return Err(BadRequest(format!(
-                "{place}: element {index} has {length} bytes by its length, but {} are left",
+                "{path}: element {index} has {length} bytes by its length, but {} are left",
                 rest.len()
             ))
             .into());
         };
         let text = str::from_utf8(content);
-        let text = text.map_err(|error| no_text(error, &format!("{place}: element {index}")))?;
+        let text = text.map_err(|error| not_utf8(error, &format!("{path}: element {index}")))?;
         strings.push(text);
         left = rest;
     }
@@ -174,20 +168,20 @@ fn strings(
         return Ok(strings);
     }
     Err(BadRequest(format!(
-        "{place}: {} bytes are left after the {count} elements of its shape",
+        "{path}: {} bytes are left after the {count} elements of its shape",
         left.len()
     ))
     .into())
 }
 
-fn no_text(error: Utf8Error, place: &str) -> BadRequest {
+fn not_utf8(error: Utf8Error, path: &str) -> BadRequest {
     BadRequest(format!(
-        "{place} is no UTF-8 from byte {} on",
+        "{path} is not UTF-8 from byte {} on",
         error.valid_up_to()
     ))
 }
 
-/// The elements as bytes, where they are.
+/// Converts elements to bytes, without a copy where possible.
 pub(super) fn bytes(data: Data) -> Bytes {
     macro_rules! table {
         ($($plain:ident)*) => {
@@ -195,10 +189,10 @@ pub(super) fn bytes(data: Data) -> Bytes {
                 $(Data::$plain(elements) => elements.into_bytes(),)*
                 Data::Bool(elements) => elements.into_bytes(),
                 Data::Bytes(strings) => {
-                    let total = strings.len() * LENGTH + strings.text().len();
+                    let total = strings.len() * LENGTH_BYTES + strings.text().len();
                     let mut out = Vec::with_capacity(total);
                     for string in strings.iter() {
-                        // A string of more than 4 GB does not come: the machine has no room for it.
+                        // The memory of a function does not allow a string of more than 4 GB.
                         let length = u32::try_from(string.len()).unwrap_or(u32::MAX);
                         out.extend_from_slice(&length.to_le_bytes());
                         out.extend_from_slice(string.as_bytes());
@@ -211,34 +205,34 @@ pub(super) fn bytes(data: Data) -> Bytes {
     for_each_plain!(table)
 }
 
-/// A body without JSON: the elements of the one input that the model must be given.
+/// Decodes a body without JSON: the elements of the single required input.
 pub(super) fn raw(body: Bytes, signature: &Signature, charge: &mut Charge) -> Result<Decoded> {
     let mut required = signature.required();
     let (Some(port), None) = (required.next(), required.next()) else {
         return Err(BadRequest(format!(
-            "a body without JSON is for a model that takes one input; this one's are {}",
+            "a body without JSON requires a model with one input, but this model's inputs are {}",
             names(&signature.inputs)
         ))
         .into());
     };
     let Kind::Tensor { datatype, shape } = &port.kind else {
         return Err(BadRequest(format!(
-            "a body without JSON is a tensor, and input {:?} takes a {}",
+            "a body without JSON is a tensor, but input {:?} takes a {}",
             port.name, port.kind
         ))
         .into());
     };
     if body.is_empty() {
         return Err(BadRequest(format!(
-            "there is no body, where header {HEADER_LENGTH} says that all of it is input {:?}",
+            "the body is empty, but header {HEADER_LENGTH} is 0: expected the elements of input {:?}",
             port.name
         ))
         .into());
     }
-    // The header of a file would be read as elements, where its length fits.
+    // The header of a file would be read as elements if its length fits.
     if let Some(format) = malformed::in_place_of_elements(&body, datatype.size()) {
         return Err(BadRequest(format!(
-            "the body must be the bare elements of input {:?}, {}, and {format}: send its elements alone",
+            "the body must contain only the elements of input {:?} ({}), found {format}",
             port.name, port.kind
         ))
         .into());
@@ -252,12 +246,12 @@ pub(super) fn raw(body: Bytes, signature: &Signature, charge: &mut Charge) -> Re
         None => {
             if let Some(length) = shape.iter().flatten().find(|length| **length != 1) {
                 return Err(BadRequest(format!(
-                    "a body without JSON is one element, and input {:?} takes {}, of which one length is {length}",
+                    "a body without JSON is a single string, but input {:?} takes {}, with a dimension of length {length}",
                     port.name, port.kind
                 )).into());
             }
-            let text = str::from_utf8(&body).map_err(|error| no_text(error, "the body"))?;
-            // Ours, and the copy of ONNX Runtime.
+            let text = str::from_utf8(&body).map_err(|error| not_utf8(error, "the body"))?;
+            // The string, and ONNX Runtime's copy.
             charge.grow(text.len().saturating_mul(2))?;
             Tensor::new(vec![1; shape.len()], Strings::from_iter([text]))
         }
@@ -269,8 +263,8 @@ pub(super) fn raw(body: Bytes, signature: &Signature, charge: &mut Charge) -> Re
     })
 }
 
-/// The shape that so many bytes of elements have. One free length follows from them; with another one before it, which
-/// counts rows, there is one row.
+/// Returns the shape of `bytes` bytes of elements. One free dimension follows from the number of bytes; if there is
+/// another free dimension before it, which counts rows, there is one row.
 fn raw_shape(
     port: &Port,
     declared: &[Option<usize>],
@@ -284,7 +278,7 @@ fn raw_shape(
     }
     if free(&shape) > 1 {
         return Err(BadRequest(format!(
-            "a body without JSON leaves one length to be found, and input {:?} takes {}",
+            "cannot derive the shape of a body without JSON: input {:?} takes {}, with more than one free dimension",
             port.name, port.kind
         )));
     }
@@ -300,7 +294,7 @@ fn raw_shape(
         };
         let unit = unit.map_or_else(|| "2^64".to_owned(), |unit| unit.to_string());
         return Err(BadRequest(format!(
-            "the body has {bytes} bytes, input {:?} takes {}, which is {multiple}{unit} bytes",
+            "the body has {bytes} bytes, but input {:?} takes {}, which is {multiple}{unit} bytes",
             port.name, port.kind
         )));
     }

@@ -1,32 +1,32 @@
-//! Triton's classification extension: the highest values of an output, each with its place and its label.
+//! Triton's classification extension: the highest values of an output, each with its index and its label.
 //!
 //! Specification:
 //! <https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_classification.md>. An element
-//! of the answer is `"value:index"`, or `"value:index:label"` where the model names its classes. Equal values stand in
-//! the order of their places, and NaN comes last.
+//! of the response is `"value:index"`, or `"value:index:label"` if the model names its classes. Equal values are
+//! ordered by index, and NaN comes last.
 
 use std::cmp::Reverse;
 
 use crate::protocol::BadRequest;
 use crate::tensor::{Data, Datatype, Kind, Port, Tensor, element_count};
 
-/// How an output is ranked.
+/// Ranking of an output.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ranking {
-    /// How many classes are wanted, at most as many as there are.
+    /// Maximum number of classes.
     count: usize,
-    /// Whether the first dimension counts rows, each of which is ranked for itself.
+    /// `true` if the first dimension counts rows, which are ranked separately.
     by_rows: bool,
 }
 
 impl Ranking {
-    /// The `count` highest values of this output, which is asked for at `place`.
-    pub(super) fn of(port: &Port, count: usize, place: &str) -> Result<Self, BadRequest> {
+    /// Creates the ranking of the `count` highest values of an output, requested at `path`.
+    pub(super) fn of(port: &Port, count: usize, path: &str) -> Result<Self, BadRequest> {
         let by_rows = match &port.kind {
             kind if kind.is_sequence_of_maps() => Some(true),
             Kind::Tensor { datatype, shape } => {
                 let is_number = !matches!(datatype, Datatype::Bool | Datatype::Bytes);
-                // One dimension of a fixed length has the classes of the only row.
+                // A single dimension of a fixed length holds the classes of one row.
                 let first_is_free = matches!(shape.first(), Some(None));
                 is_number.then_some(shape.len() > 1 || first_is_free)
             }
@@ -35,13 +35,13 @@ impl Ranking {
         match by_rows {
             Some(by_rows) => Ok(Self { count, by_rows }),
             None => Err(BadRequest(format!(
-                "{place}.parameters.classification is {count}, but output {:?} is {}, which has no numbers to rank",
+                "{path}.parameters.classification is {count}, but output {:?} is {}, which has no numbers to rank",
                 port.name, port.kind
             ))),
         }
     }
 
-    /// The classes of a tensor, of shape `[rows, count]` or `[count]`.
+    /// Returns the classes of a tensor, of shape `[rows, count]` or `[count]`.
     pub(super) fn rank(self, tensor: &Tensor, labels: Option<&Data>) -> Option<Tensor> {
         let (rows, row) = match tensor.shape().split_first() {
             Some((&rows, row)) if self.by_rows => (Some(rows), element_count(row)?),
@@ -50,15 +50,18 @@ impl Ranking {
         let count = self.count.min(row);
         let mut ranked = Vec::with_capacity(rows.unwrap_or(1) * count);
         let keys = keys(tensor.data());
-        // Rows without an element have no class.
+        // Rows without elements have no classes.
         for (index, keys) in keys.chunks(row.max(1)).enumerate() {
-            let mut places: Vec<usize> = (0..keys.len()).collect();
-            places.sort_unstable_by_key(|&place| (Reverse(keys[place]), place));
-            for &place in places.iter().take(count) {
-                let value = text(tensor.data(), index * row + place);
-                ranked.push(match labels.filter(|labels| place < labels.len()) {
-                    Some(labels) => format!("{value}:{place}:{}", text(labels, place)),
-                    None => format!("{value}:{place}"),
+            let mut indices: Vec<usize> = (0..keys.len()).collect();
+            indices
+                .sort_unstable_by_key(|&index_in_row| (Reverse(keys[index_in_row]), index_in_row));
+            for &index_in_row in indices.iter().take(count) {
+                let value = text(tensor.data(), index * row + index_in_row);
+                ranked.push(match labels.filter(|labels| index_in_row < labels.len()) {
+                    Some(labels) => {
+                        format!("{value}:{index_in_row}:{}", text(labels, index_in_row))
+                    }
+                    None => format!("{value}:{index_in_row}"),
                 });
             }
         }
@@ -67,7 +70,7 @@ impl Ranking {
     }
 }
 
-/// Numbers in the order of the elements.
+/// Returns sort keys for the elements.
 fn keys(data: &Data) -> Vec<i128> {
     macro_rules! table {
         (whole: $($whole:ident)*; float: $($float:ident)*) => {
@@ -84,7 +87,7 @@ fn keys(data: &Data) -> Vec<i128> {
     }
 }
 
-/// The bits of a float are in the order of its magnitude.
+/// Returns the sort key of a float: its bits are in the order of its magnitude.
 fn key(value: f64) -> i128 {
     let magnitude = i128::from(value.abs().to_bits());
     if value.is_nan() {
@@ -96,12 +99,12 @@ fn key(value: f64) -> i128 {
     }
 }
 
-/// One element as text: a number with the fewest digits that are the same number.
-fn text(data: &Data, place: usize) -> String {
+/// Formats an element; a number has the fewest digits that read back as the same number.
+fn text(data: &Data, index: usize) -> String {
     macro_rules! table {
         ($($variant:ident)*) => {
             match data {
-                $(Data::$variant(all) => all[place].to_string(),)*
+                $(Data::$variant(all) => all[index].to_string(),)*
             }
         };
     }

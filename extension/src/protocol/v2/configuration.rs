@@ -1,15 +1,16 @@
-//! A model's configuration, in Triton's words.
+//! Triton's model configuration extension.
 //!
-//! Specification: <https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_model_configuration.md>.
-//! Some of Triton's clients read it before their first request (pytriton). A request's shape is the tensor's here,
-//! whatever its first dimension means, which is what `max_batch_size` 0 says.
+//! Specification:
+//! <https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_model_configuration.md>. Some
+//! Triton clients (pytriton) read the configuration before their first request. `max_batch_size` is 0: the shape of a
+//! request is the shape of the tensor.
 
 use serde::Serialize;
 
-use super::{AnsweredBy, containers, outline, write};
+use super::{AnsweredBy, containers, json_writer, outline};
 use crate::tensor::{Datatype, Kind, Port, Signature};
 
-/// What the server's metadata calls it.
+/// Name of the extension in the server's metadata.
 pub const CONFIGURATION_EXTENSION: &str = "model_configuration";
 
 #[derive(Serialize)]
@@ -27,11 +28,11 @@ struct ConfiguredPort<'a> {
     name: &'a str,
     data_type: String,
     dims: Vec<i64>,
-    /// Whether it may be left out, which only an input can be.
+    /// `true` if an input may be absent.
     optional: bool,
 }
 
-/// Writes a model's configuration.
+/// Encodes a model's configuration.
 #[must_use]
 pub fn configuration(answer: AnsweredBy<'_>, signature: &Signature) -> Vec<u8> {
     let configuration = Configuration {
@@ -43,13 +44,13 @@ pub fn configuration(answer: AnsweredBy<'_>, signature: &Signature) -> Vec<u8> {
         output: signature.outputs.iter().map(configured).collect(),
     };
     let mut out = Vec::with_capacity(512);
-    write::json(&mut out, &configuration);
+    json_writer::json(&mut out, &configuration);
     out
 }
 
 fn configured(port: &Port) -> ConfiguredPort<'_> {
-    let (word, dims) = outline(containers::given(&port.kind));
-    let data_type = match Datatype::from_name(word) {
+    let (name, dims) = outline(containers::given(&port.kind));
+    let data_type = match Datatype::from_name(name) {
         Some(Datatype::Bytes) => "TYPE_STRING".to_owned(),
         Some(datatype) => format!("TYPE_{}", datatype.name()),
         None => "TYPE_INVALID".to_owned(),
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_port_goes_by_tritons_word_for_its_datatype() {
+    fn ports_have_tritons_datatypes() {
         let port = |kind: Kind| Port {
             name: "p".to_owned(),
             kind,

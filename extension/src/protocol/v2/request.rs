@@ -1,34 +1,34 @@
-//! A request as it stands: the fields that are known, none of them held against a model yet.
+//! Parsed form of an inference request: the known fields, with names checked against the model's signature.
 
 use std::borrow::Cow;
 
 use crate::excerpt::Excerpt;
 use crate::protocol::array::MAX_RANK;
-use crate::protocol::json::{self, Reader};
+use crate::protocol::json_reader::{self, JsonReader};
 use crate::protocol::{BadRequest, input_port, malformed, output_port};
 use crate::tensor::Signature;
 
-/// What a request's JSON says.
-pub(super) struct Request<'a> {
+/// The JSON part of a request.
+pub(super) struct InferRequest<'a> {
     pub(super) id: Option<String>,
-    /// Whether outputs are to come in binary that say nothing about it themselves.
+    /// `true` if outputs without their own setting are binary.
     pub(super) binary_outputs: bool,
     pub(super) inputs: Vec<InputTensor<'a>>,
     pub(super) outputs: Vec<OutputTensor>,
 }
 
-/// An input, or a tensor that is written as one.
+/// An input tensor, or a tensor in the same form.
 pub(super) struct InputTensor<'a> {
     pub(super) name: Cow<'a, str>,
     pub(super) shape: Vec<usize>,
     pub(super) datatype: Cow<'a, str>,
-    /// How many bytes of the body after the JSON are its elements.
+    /// Number of bytes of the binary part that are the elements.
     pub(super) binary_size: Option<usize>,
-    /// The elements in JSON, as they stand.
+    /// Unparsed JSON of the elements.
     pub(super) data: Option<&'a [u8]>,
 }
 
-/// An output that is asked for.
+/// A requested output.
 pub(super) struct OutputTensor {
     pub(super) name: String,
     pub(super) binary: Option<bool>,
@@ -36,54 +36,54 @@ pub(super) struct OutputTensor {
 }
 
 const STRING: &str = "a string";
-const TRUTH: &str = "true or false";
+const BOOLEAN: &str = "true or false";
 const SIZE: &str = "a whole number of bytes";
 
-/// What the whole of a request is called.
+/// Beginning of errors about the whole request.
 const REQUEST: &str = "not an inference request";
 
-impl<'a> Request<'a> {
-    /// Reads a request for a model of this signature. The first input or output that the model does not have, or that is
-    /// given twice, ends the reading: so many of them as a body has room for would take many times its memory.
+impl<'a> InferRequest<'a> {
+    /// Parses a request for a model of this signature. Parsing ends at the first unknown or duplicate input or output:
+    /// as many of them as fit in a body would take many times its memory.
     pub(super) fn read(text: &'a [u8], signature: &Signature) -> Result<Self, BadRequest> {
         malformed::check_object(text, "an inference request")?;
         let (mut id, mut inputs, mut outputs) = (None, None, None);
         let (mut parameters, mut binary_outputs) = (None, None);
-        let mut reader = Reader::of_request(text);
+        let mut reader = JsonReader::of_request(text);
         reader.object(REQUEST, |reader, name| match name {
             "id" => {
                 let given = reader.read(name, "a string, or null")?;
-                json::once(&mut id, given, name)
+                json_reader::once(&mut id, given, name)
             }
             "parameters" => {
-                json::once(&mut parameters, (), name)?;
-                each_parameter(reader, name, |reader, name, place| match name {
+                json_reader::once(&mut parameters, (), name)?;
+                each_parameter(reader, name, |reader, name, path| match name {
                     "binary_data_output" => {
-                        binary_outputs = Some(reader.read(place, TRUTH)?);
+                        binary_outputs = Some(reader.read(path, BOOLEAN)?);
                         Ok(())
                     }
-                    _ => reader.skip(place),
+                    _ => reader.skip(path),
                 })
             }
             "inputs" => {
-                let check = |all: &[InputTensor<'a>], input: &InputTensor<'a>, place: &str| {
-                    input_port(signature, &input.name, place)?;
-                    once_each(all.iter().map(|input| &*input.name), &input.name, || {
-                        format!("{place}: input {:?} is given twice", input.name)
+                let check = |all: &[InputTensor<'a>], input: &InputTensor<'a>, path: &str| {
+                    input_port(signature, &input.name, path)?;
+                    unique(all.iter().map(|input| &*input.name), &input.name, || {
+                        format!("{path}: input {:?} is given twice", input.name)
                     })
                 };
                 let all = all(reader, name, InputTensor::read, check)?;
-                json::once(&mut inputs, all, name)
+                json_reader::once(&mut inputs, all, name)
             }
             "outputs" => {
-                let check = |all: &[OutputTensor], output: &OutputTensor, place: &str| {
-                    output_port(signature, &output.name, place)?;
-                    once_each(all.iter().map(|output| &*output.name), &output.name, || {
-                        format!("{place}: output {:?} is asked for twice", output.name)
+                let check = |all: &[OutputTensor], output: &OutputTensor, path: &str| {
+                    output_port(signature, &output.name, path)?;
+                    unique(all.iter().map(|output| &*output.name), &output.name, || {
+                        format!("{path}: output {:?} is requested twice", output.name)
                     })
                 };
                 let all = all(reader, name, OutputTensor::read, check)?;
-                json::once(&mut outputs, all, name)
+                json_reader::once(&mut outputs, all, name)
             }
             unknown => reader.skip(&Excerpt(unknown).to_string()),
         })?;
@@ -97,8 +97,8 @@ impl<'a> Request<'a> {
     }
 }
 
-impl Request<'_> {
-    /// The first input whose elements are not in the JSON.
+impl InferRequest<'_> {
+    /// Returns the index of the first input whose elements are not in the JSON.
     pub(super) fn first_binary(&self) -> Option<usize> {
         let is_binary =
             |input: &InputTensor<'_>| input.binary_size.is_some() && input.data.is_none();
@@ -107,27 +107,29 @@ impl Request<'_> {
 }
 
 impl<'a> InputTensor<'a> {
-    fn read(reader: &mut Reader<'a>, place: &str) -> Result<Self, BadRequest> {
+    fn read(reader: &mut JsonReader<'a>, path: &str) -> Result<Self, BadRequest> {
         let (mut name, mut shape, mut datatype, mut data) = (None, None, None, None);
         let (mut parameters, mut binary_size) = (None, None);
-        each_field(reader, place, |reader, field, place| match field {
-            "name" => json::once(&mut name, reader.read::<String>(place, STRING)?, place),
-            "shape" => json::once(&mut shape, lengths(reader, place)?, place),
-            "datatype" => json::once(&mut datatype, reader.read::<String>(place, STRING)?, place),
+        each_field(reader, path, |reader, field, path| match field {
+            "name" => json_reader::once(&mut name, reader.read::<String>(path, STRING)?, path),
+            "shape" => json_reader::once(&mut shape, self::shape(reader, path)?, path),
+            "datatype" => {
+                json_reader::once(&mut datatype, reader.read::<String>(path, STRING)?, path)
+            }
             "parameters" => {
-                json::once(&mut parameters, (), place)?;
-                each_parameter(reader, place, |reader, name, place| match name {
+                json_reader::once(&mut parameters, (), path)?;
+                each_parameter(reader, path, |reader, name, path| match name {
                     "binary_data_size" => {
-                        binary_size = Some(reader.read(place, SIZE)?);
+                        binary_size = Some(reader.read(path, SIZE)?);
                         Ok(())
                     }
-                    _ => reader.skip(place),
+                    _ => reader.skip(path),
                 })
             }
-            "data" => json::once(&mut data, reader.value(place)?, place),
-            _ => reader.skip(place),
+            "data" => json_reader::once(&mut data, reader.value(path)?, path),
+            _ => reader.skip(path),
         })?;
-        let missing = |field: &str| missing(&format!("{place}.{field}"));
+        let missing = |field: &str| missing(&format!("{path}.{field}"));
         Ok(Self {
             name: name.ok_or_else(|| missing("name"))?.into(),
             shape: shape.ok_or_else(|| missing("shape"))?,
@@ -138,80 +140,80 @@ impl<'a> InputTensor<'a> {
     }
 }
 
-/// The form of a shape.
-const LENGTHS: &str = "an array of whole numbers, 0 or more";
+/// Description of a valid shape.
+const SHAPE: &str = "an array of whole numbers, 0 or more";
 
-/// Reads a shape.
-fn lengths(reader: &mut Reader<'_>, place: &str) -> Result<Vec<usize>, BadRequest> {
-    let text = reader.value(place)?;
+/// Parses a shape.
+fn shape(reader: &mut JsonReader<'_>, path: &str) -> Result<Vec<usize>, BadRequest> {
+    let text = reader.value(path)?;
     let commas = text.iter().filter(|byte| **byte == b',');
     if commas.count() >= MAX_RANK {
         return Err(BadRequest(format!(
-            "{place} has more than {MAX_RANK} dimensions"
+            "{path} has more than {MAX_RANK} dimensions"
         )));
     }
-    json::value(text, place, LENGTHS)
+    json_reader::value(text, path, SHAPE)
 }
 
 impl OutputTensor {
-    fn read(reader: &mut Reader<'_>, place: &str) -> Result<Self, BadRequest> {
-        /// How many classes may be asked for.
+    fn read(reader: &mut JsonReader<'_>, path: &str) -> Result<Self, BadRequest> {
+        /// Description of a valid number of classes.
         const COUNT: &str = "a whole number, 1 or more";
         let (mut name, mut binary, mut classes) = (None, None, None);
         let mut parameters = None;
-        each_field(reader, place, |reader, field, place| match field {
-            "name" => json::once(&mut name, reader.read::<String>(place, STRING)?, place),
+        each_field(reader, path, |reader, field, path| match field {
+            "name" => json_reader::once(&mut name, reader.read::<String>(path, STRING)?, path),
             "parameters" => {
-                json::once(&mut parameters, (), place)?;
-                each_parameter(reader, place, |reader, name, place| {
+                json_reader::once(&mut parameters, (), path)?;
+                each_parameter(reader, path, |reader, name, path| {
                     match name {
-                        "binary_data" => binary = Some(reader.read(place, TRUTH)?),
+                        "binary_data" => binary = Some(reader.read(path, BOOLEAN)?),
                         "classification" => {
-                            let value = reader.value(place)?;
-                            match json::value(value, place, COUNT)? {
-                                0 => return Err(json::unexpected(value, place, COUNT)),
+                            let value = reader.value(path)?;
+                            match json_reader::value(value, path, COUNT)? {
+                                0 => return Err(json_reader::unexpected(value, path, COUNT)),
                                 count => classes = Some(count),
                             }
                         }
-                        _ => reader.skip(place)?,
+                        _ => reader.skip(path)?,
                     }
                     Ok(())
                 })
             }
-            _ => reader.skip(place),
+            _ => reader.skip(path),
         })?;
         Ok(Self {
-            name: name.ok_or_else(|| missing(&format!("{place}.name")))?,
+            name: name.ok_or_else(|| missing(&format!("{path}.name")))?,
             binary,
             classes,
         })
     }
 }
 
-fn missing(place: &str) -> BadRequest {
-    BadRequest(format!("missing field: {place}"))
+fn missing(path: &str) -> BadRequest {
+    BadRequest(format!("missing field: {path}"))
 }
 
-/// Reads the items of an array, each with its place, and checks each against those before it.
+/// Parses the items of an array, and checks each against the items before it.
 fn all<'a, T>(
-    reader: &mut Reader<'a>,
-    place: &str,
-    read: impl Fn(&mut Reader<'a>, &str) -> Result<T, BadRequest>,
+    reader: &mut JsonReader<'a>,
+    path: &str,
+    read: impl Fn(&mut JsonReader<'a>, &str) -> Result<T, BadRequest>,
     check: impl Fn(&[T], &T, &str) -> Result<(), BadRequest>,
 ) -> Result<Vec<T>, BadRequest> {
     let mut all = Vec::new();
-    reader.array(place, |reader, index| {
-        let place = format!("{place}[{index}]");
-        let item = read(reader, &place)?;
-        check(&all, &item, &place)?;
+    reader.array(path, |reader, index| {
+        let path = format!("{path}[{index}]");
+        let item = read(reader, &path)?;
+        check(&all, &item, &path)?;
         all.push(item);
         Ok::<_, BadRequest>(())
     })?;
     Ok(all)
 }
 
-/// An error with this problem, if the name is one of those before it.
-fn once_each<'n>(
+/// Returns an error with this problem if the name is among those before it.
+fn unique<'n>(
     mut before: impl Iterator<Item = &'n str>,
     name: &str,
     problem: impl Fn() -> String,
@@ -222,25 +224,25 @@ fn once_each<'n>(
     Ok(())
 }
 
-/// Goes through the fields of an object, each with its name and its place, and takes their values.
+/// Iterates over the fields of an object; `each` gets the name and the path of a field and consumes its value.
 fn each_field<'a>(
-    reader: &mut Reader<'a>,
-    place: &str,
-    mut each: impl FnMut(&mut Reader<'a>, &str, &str) -> Result<(), BadRequest>,
+    reader: &mut JsonReader<'a>,
+    path: &str,
+    mut each: impl FnMut(&mut JsonReader<'a>, &str, &str) -> Result<(), BadRequest>,
 ) -> Result<(), BadRequest> {
-    reader.object(place, |reader, name| {
-        each(reader, name, &format!("{place}.{}", Excerpt(name)))
+    reader.object(path, |reader, name| {
+        each(reader, name, &format!("{path}.{}", Excerpt(name)))
     })
 }
 
-/// Goes through parameters, if there are any.
+/// Iterates over parameters, if there are any.
 fn each_parameter<'a>(
-    reader: &mut Reader<'a>,
-    place: &str,
-    each: impl FnMut(&mut Reader<'a>, &str, &str) -> Result<(), BadRequest>,
+    reader: &mut JsonReader<'a>,
+    path: &str,
+    each: impl FnMut(&mut JsonReader<'a>, &str, &str) -> Result<(), BadRequest>,
 ) -> Result<(), BadRequest> {
     if reader.null() {
         return Ok(());
     }
-    each_field(reader, place, each)
+    each_field(reader, path, each)
 }

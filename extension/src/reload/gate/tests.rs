@@ -286,7 +286,7 @@ async fn a_sequence_can_be_no_example_and_one_of_maps_can() {
     }));
     assert_eq!(
         refusal(examples(&[example]), &model(tensors)),
-        "golden[0] is not met: outputs[0]: output \"p\" is a sequence of FP32 [2], against which no tensor can be held"
+        "golden[0] is not met: outputs[0]: output \"p\" is a sequence of FP32 [2], which cannot be compared with a tensor"
     );
 }
 
@@ -301,7 +301,7 @@ async fn a_change_of_signature_is_refused_unless_it_is_declared() {
     };
     assert_eq!(
         refusal(terms(None), &finds(1, 0.5)),
-        "callers of the version before could not go on: input \"x\" is FP32 [-1, 2], where FP32 [-1, 3] was promised; \
+        "callers of the version before could not go on: input \"x\" is FP32 [-1, 2], expected FP32 [-1, 3]; \
          if the change is meant, declare the new `signature` in the manifest, or publish under another location"
     );
     assert!(
@@ -311,8 +311,7 @@ async fn a_change_of_signature_is_refused_unless_it_is_declared() {
     );
     assert_eq!(
         refusal(terms(Some(before.clone())), &finds(1, 0.5)),
-        "the model is not what the manifest's `signature` declares: input \"x\" is FP32 [-1, 2], where FP32 [-1, 3] was \
-         promised"
+        "the model is not what the manifest's `signature` declares: input \"x\" is FP32 [-1, 2], expected FP32 [-1, 3]"
     );
     before = signature();
     assert!(
@@ -334,7 +333,7 @@ async fn a_change_of_signature_is_refused_unless_it_is_declared() {
         &model,
     );
     assert!(
-        error.contains("the prediction in /predict was output \"score\" alone"),
+        error.contains("the prediction in /predict is output \"score\" alone"),
         "{error}"
     );
 }

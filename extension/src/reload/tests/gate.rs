@@ -202,7 +202,7 @@ async fn callers_are_not_given_another_signature_unless_it_is_declared() {
     let good = bench.version(&reloader);
     bench.holds(Ok(("2", b"wide model")));
     assert_eq!(reloader.check().await, Outcome::Failed);
-    let words = "input \"x\" is FP32 [-1, 3], where FP32 [-1, 2] was promised";
+    let words = "input \"x\" is FP32 [-1, 3], expected FP32 [-1, 2]";
     for start in [&reloader, &bench.start()] {
         start.check().await;
         assert_eq!(bench.version(start), good);

@@ -40,7 +40,7 @@ fn request(inputs: &[(&str, Value)]) -> Decoded {
 }
 
 #[test]
-fn only_a_model_whose_inputs_and_outputs_all_have_a_free_first_dimension_is_joined() {
+fn requests_are_joined_only_if_all_first_dimensions_are_free() {
     let free = tensor_of(Datatype::Fp32, &[None, Some(2)]);
     let fixed = tensor_of(Datatype::Fp32, &[Some(1), Some(2)]);
     let scalar = tensor_of(Datatype::Fp32, &[]);
@@ -60,7 +60,7 @@ fn only_a_model_whose_inputs_and_outputs_all_have_a_free_first_dimension_is_join
 }
 
 #[test]
-fn an_input_that_is_left_out_is_in_nobodys_way() {
+fn an_absent_optional_input_does_not_prevent_joining() {
     let free = tensor_of(Datatype::Fp32, &[None, Some(2)]);
     let fixed = tensor_of(Datatype::Fp32, &[Some(2)]);
     let signature = Signature {
@@ -94,9 +94,9 @@ fn inputs_of_one_request_must_agree_in_their_rows() {
 }
 
 #[test]
-fn requests_are_joined_that_differ_in_nothing_but_their_rows() {
+fn requests_are_joined_if_they_differ_only_in_rows() {
     let one = request(&[("x", floats(&[1, 2]))]);
-    assert!(joins(&one, &request(&[("x", floats(&[5, 2]))])));
+    assert!(can_join(&one, &request(&[("x", floats(&[5, 2]))])));
     let integers = Value::Tensor(Tensor::new(vec![1, 2], vec![1_i32, 2]).unwrap());
     for other in [
         request(&[("x", floats(&[1, 3]))]),
@@ -105,16 +105,16 @@ fn requests_are_joined_that_differ_in_nothing_but_their_rows() {
         request(&[("x", floats(&[1, 2])), ("z", floats(&[1, 2]))]),
         request(&[("x", integers)]),
     ] {
-        assert!(!joins(&one, &other), "{other:?}");
+        assert!(!can_join(&one, &other), "{other:?}");
         assert!(join(&[&one, &other]).is_none());
     }
     let mut asks = request(&[("x", floats(&[1, 2]))]);
     asks.outputs.push("y".to_owned());
-    assert!(!joins(&one, &asks));
+    assert!(!can_join(&one, &asks));
 }
 
 #[test]
-fn outputs_that_have_no_row_for_each_row_are_not_split() {
+fn outputs_without_one_row_per_row_are_not_split() {
     let output = |value: Value| vec![("y".to_owned(), value)];
     for value in [
         floats(&[4, 2]),
@@ -131,7 +131,7 @@ fn outputs_that_have_no_row_for_each_row_are_not_split() {
 }
 
 #[test]
-fn maps_are_split_one_for_each_row() {
+fn maps_are_split_by_row() {
     let map = |number: f32| Value::Map {
         keys: vec![0_i64].into(),
         values: vec![number].into(),
@@ -145,7 +145,7 @@ fn maps_are_split_one_for_each_row() {
     );
 }
 
-/// Requests that can be joined: some inputs of any datatypes and dimensions, and rows for each.
+/// Requests that can be joined: inputs of any datatypes and dimensions, and rows for each.
 fn requests() -> impl Strategy<Value = Vec<Decoded>> {
     let datatype = (0..Datatype::ALL.len()).prop_map(|place| Datatype::ALL[place]);
     let input = (datatype, prop::collection::vec(0..4_usize, 0..3));
@@ -175,9 +175,9 @@ fn requests() -> impl Strategy<Value = Vec<Decoded>> {
 }
 
 proptest! {
-    /// What a model would give that gives back what it is given.
+    /// The outputs of an identity model.
     #[test]
-    fn what_was_joined_and_split_is_what_it_was(requests in requests()) {
+    fn splitting_reverses_joining(requests in requests()) {
         let all: Vec<&Decoded> = requests.iter().collect();
         let joined = join(&all).unwrap();
         let rows: Vec<usize> = requests
@@ -196,9 +196,9 @@ proptest! {
         prop_assert_eq!(parts, given);
     }
 
-    /// Maps with the same keys are split as a list of such maps is.
+    /// `Maps` are split as a list of separate maps.
     #[test]
-    fn maps_in_one_are_split_as_each_by_itself(
+    fn maps_are_split_as_separate_maps(
         (rows, maps) in prop::collection::vec(1_usize..4, 1..4).prop_flat_map(|rows| {
             let all = rows.iter().sum();
             (Just(rows), strategies::maps(all))

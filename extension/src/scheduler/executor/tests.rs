@@ -1,54 +1,54 @@
-//! Threads that the system refuses.
+//! Tests of worker threads that the system cannot create.
 
 use std::cell::Cell;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 
 use super::super::stub;
 use super::*;
 use crate::ids::ModelName;
 
-/// Longer than anything here takes, unless it never ends.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any step of these tests, unless it never ends.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 thread_local! {
-    static REFUSE: Cell<bool> = const { Cell::new(false) };
+    static FAIL_THREADS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A builder whose thread the system refuses, as at a limit of threads, while this thread wants that: no address space
-/// has room for its stack.
-fn thread_or_none() -> thread::Builder {
+/// Returns a thread builder. If `FAIL_THREADS` is set on this thread, the builder fails, as at a limit of threads: no
+/// address space has space for its stack.
+fn failing_threads() -> thread::Builder {
     let thread = thread::Builder::new();
-    if REFUSE.get() {
+    if FAIL_THREADS.get() {
         thread.stack_size(1 << 60)
     } else {
         thread
     }
 }
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> ExecutorLimits {
+    ExecutorLimits {
         runs: 2,
         queue: 4,
         batch: None,
     }
 }
 
-/// A run on a runtime of this thread.
+/// Runs a request on a runtime of this thread.
 fn run(executor: &ModelExecutor, model: &Arc<Loaded>) -> Result<RunOutcome, RunError> {
     let request = Decoded {
         inputs: Vec::new(),
         outputs: Vec::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let run = executor.run(Arc::clone(model), request, PATIENCE);
+    let run = executor.run(Arc::clone(model), request, TIMEOUT);
     runtime.unwrap().block_on(run)
 }
 
-/// Does `work` on a thread of its own, and fails when it does not end.
+/// Runs `work` on a separate thread, and fails if it does not end.
 fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
     thread::spawn(move || done.send(work()));
-    result.recv_timeout(PATIENCE).expect("it does not end")
+    result.recv_timeout(TIMEOUT).expect("the work does not end")
 }
 
 fn account() -> Arc<Account> {
@@ -56,12 +56,12 @@ fn account() -> Arc<Account> {
 }
 
 #[test]
-fn a_run_for_which_no_thread_can_be_created_fails_and_the_next_one_succeeds() {
+fn a_run_without_a_thread_fails_and_the_next_run_succeeds() {
     in_time(|| {
         let name = ModelName::parse("wine").unwrap();
         let model = Arc::new(stub::loaded(&name, "1", |_| Ok(Vec::new())));
-        let executor = ModelExecutor::with_threads(limits(), account(), thread_or_none);
-        REFUSE.set(true);
+        let executor = ModelExecutor::with_threads(limits(), account(), failing_threads);
+        FAIL_THREADS.set(true);
         for _ in 0..3 {
             let error = run(&executor, &model).unwrap_err();
             assert!(
@@ -69,17 +69,20 @@ fn a_run_for_which_no_thread_can_be_created_fails_and_the_next_one_succeeds() {
                 "{error:?}"
             );
         }
-        let state = executor.shared.lock();
+        let state = executor.state.lock();
         assert_eq!((state.workers, state.idle), (0, 0));
-        assert!(!state.queue.has_work(), "the places in the queue are free");
+        assert!(
+            !state.queue.has_runnable(),
+            "the places in the queue are free"
+        );
         drop(state);
-        REFUSE.set(false);
+        FAIL_THREADS.set(false);
         run(&executor, &model).unwrap();
     });
 }
 
 #[test]
-fn a_run_waits_for_the_only_thread_where_no_further_one_can_be_created() {
+fn a_run_waits_for_the_only_thread_if_no_other_can_be_created() {
     in_time(|| {
         let name = ModelName::parse("wine").unwrap();
         let (began, has_begun) = mpsc::channel();
@@ -93,7 +96,7 @@ fn a_run_waits_for_the_only_thread_where_no_further_one_can_be_created() {
         let executor = Arc::new(ModelExecutor::with_threads(
             limits(),
             account(),
-            thread_or_none,
+            failing_threads,
         ));
         let first = thread::spawn({
             let (executor, model) = (Arc::clone(&executor), Arc::clone(&model));
@@ -104,17 +107,17 @@ fn a_run_waits_for_the_only_thread_where_no_further_one_can_be_created() {
         let second = thread::spawn({
             let (executor, model) = (Arc::clone(&executor), Arc::clone(&model));
             move || {
-                REFUSE.set(true);
+                FAIL_THREADS.set(true);
                 run(&executor, &model).map(drop)
             }
         });
-        while !executor.shared.lock().queue.has_work() {
+        while !executor.state.lock().queue.has_runnable() {
             thread::yield_now();
         }
         end.send(()).unwrap();
         end.send(()).unwrap();
         first.join().unwrap().unwrap();
         second.join().unwrap().unwrap();
-        assert_eq!(executor.shared.lock().workers, 1);
+        assert_eq!(executor.state.lock().workers, 1);
     });
 }

@@ -1,4 +1,4 @@
-//! What is asked of a model of a fixed first dimension, and what comes of its answers.
+//! Tests of the runs of a model with a fixed first dimension, and of its joined outputs.
 
 use super::*;
 use crate::tensor::{Datatype, Kind, Maps, Port, Tensor};
@@ -17,7 +17,7 @@ fn signature(inputs: &[&[i64]], outputs: &[&[i64]]) -> Signature {
     let ports = |shapes: &[&[i64]], side: &str| {
         let shapes = shapes.iter().enumerate();
         shapes
-            .map(|(place, shape)| port(&format!("{side}{place}"), shape))
+            .map(|(index, shape)| port(&format!("{side}{index}"), shape))
             .collect()
     };
     Signature {
@@ -37,14 +37,14 @@ fn request(inputs: &[&[usize]]) -> Decoded {
     let inputs = inputs.iter().enumerate();
     Decoded {
         inputs: inputs
-            .map(|(place, shape)| (format!("x{place}"), tensor(shape)))
+            .map(|(index, shape)| (format!("x{index}"), tensor(shape)))
             .collect(),
         outputs: vec!["y0".to_owned()],
     }
 }
 
 #[test]
-fn only_a_model_of_one_fixed_number_of_rows_is_looped_over() {
+fn rows_are_split_only_for_a_model_with_one_fixed_number_of_rows() {
     let batch = |inputs: &[&[i64]], outputs: &[&[i64]]| signature(inputs, outputs).fixed_batch();
     assert_eq!(batch(&[&[1, 4], &[1, 2]], &[&[1, 3], &[-1]]), Some(1));
     assert_eq!(batch(&[&[4, 4]], &[&[4]]), Some(4));
@@ -66,9 +66,9 @@ fn only_a_model_of_one_fixed_number_of_rows_is_looped_over() {
 fn each_run_has_its_rows_of_every_input() {
     let signature = signature(&[&[2, 2], &[2]], &[&[2]]);
     let given = request(&[&[6, 2], &[6]]);
-    let parts = Parts::of(&signature, &given).unwrap();
-    assert_eq!((parts.batch, parts.rows), (2, 6));
-    let second = parts.part(&given, 2).unwrap();
+    let chunks = RowChunks::of(&signature, &given).unwrap();
+    assert_eq!((chunks.batch, chunks.rows), (2, 6));
+    let second = chunks.chunk(&given, 2).unwrap();
     assert_eq!(second.outputs, ["y0"]);
     let values = |shape: &[usize], data: &[f32]| {
         Value::Tensor(Tensor::new(shape.to_vec(), data.to_vec()).unwrap())
@@ -82,16 +82,16 @@ fn each_run_has_its_rows_of_every_input() {
     );
     for one_run in [&[&[2, 2][..], &[2]][..], &[&[5, 2], &[5]], &[&[6, 2], &[4]]] {
         assert!(
-            Parts::of(&signature, &request(one_run)).is_none(),
+            RowChunks::of(&signature, &request(one_run)).is_none(),
             "{one_run:?}"
         );
     }
 }
 
-/// The outputs of runs of one row each as those of one, and the most memory that was charged for them.
+/// Joins the outputs of runs of one row each.
 fn join(runs: Vec<Vec<(String, Value)>>) -> Result<Vec<(String, Value)>, RunError> {
     let (rows, batch) = (runs.len(), 1);
-    let mut outputs = Outputs::of(&Parts { rows, batch });
+    let mut outputs = JoinedOutputs::of(&RowChunks { rows, batch });
     let mut charge = Charge::unlimited();
     for run in runs {
         outputs.append(run, &mut charge)?;
@@ -100,9 +100,9 @@ fn join(runs: Vec<Vec<(String, Value)>>) -> Result<Vec<(String, Value)>, RunErro
 }
 
 #[test]
-fn memory_for_all_rows_is_charged_with_the_first_run_and_no_other() {
+fn memory_for_all_rows_is_charged_with_the_first_run() {
     let (rows, batch) = (6, 2);
-    let mut outputs = Outputs::of(&Parts { rows, batch });
+    let mut outputs = JoinedOutputs::of(&RowChunks { rows, batch });
     let mut charge = Charge::unlimited();
     for _ in 0..3 {
         let run = vec![("y".to_owned(), tensor(&[2, 5]))];
@@ -116,9 +116,9 @@ fn memory_for_all_rows_is_charged_with_the_first_run_and_no_other() {
 }
 
 #[test]
-fn answers_are_put_together_in_order_or_not_at_all() {
+fn outputs_are_joined_in_order_or_rejected() {
     let run = |values: Vec<Value>| {
-        let names = (0..).map(|place| format!("y{place}"));
+        let names = (0..).map(|index| format!("y{index}"));
         names.zip(values).collect::<Vec<_>>()
     };
     let maps = |label: i64| {
@@ -161,7 +161,7 @@ fn answers_are_put_together_in_order_or_not_at_all() {
         let runs = vec![run(vec![first]), run(vec![second])];
         let error = join(runs).unwrap_err().to_string();
         assert!(
-            error.contains("output \"y0\" does not have a row"),
+            error.contains("output \"y0\" does not have one row"),
             "{error}"
         );
     }

@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::wall::{Monotonic, Wall};
 use crate::clock::{Clock as _, Thaws};
 use crate::models::Models;
-use crate::scheduler::Limits;
+use crate::scheduler::ExecutorLimits;
 use crate::scheduler::stub;
 use crate::status::{ModelCommand, Status};
 
@@ -29,7 +29,7 @@ impl AwaitModelBench {
         let context = ServerContext::new(
             Arc::new(Models::new([name.clone()])),
             Arc::new(status),
-            Limits::default(),
+            ExecutorLimits::default(),
             Arc::clone(&wall) as _,
             thaws.clone(),
             max_staleness,

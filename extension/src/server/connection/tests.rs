@@ -14,7 +14,7 @@ use crate::clock::Thaws;
 use crate::clock::wall::{Monotonic, Wall};
 use crate::ids::ModelName;
 use crate::models::Models;
-use crate::scheduler::Limits;
+use crate::scheduler::ExecutorLimits;
 use crate::server::limits::{
     BODY_STALL_TIMEOUT, BODY_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, MAX_BODY, WRITE_STALL_TIMEOUT,
 };
@@ -41,7 +41,7 @@ impl PipeClient {
         let context = ServerContext::new(
             Arc::new(Models::new([name])),
             Arc::new(status),
-            Limits::default(),
+            ExecutorLimits::default(),
             Arc::clone(&wall) as _,
             thaws.clone(),
             None,

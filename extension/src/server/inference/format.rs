@@ -27,7 +27,7 @@ pub(in crate::server) enum RequestFormat {
 
 /// Format of a response, with the parameters that come from its request.
 pub(super) enum ResponseFormat {
-    OpenInference(v2::Reply),
+    OpenInference(v2::ResponseFormat),
     TensorFlow(tfserving::Layout),
     Plain,
 }

@@ -10,7 +10,7 @@ use crate::clock::{Deadline, SystemClock, Thaws, Timestamp};
 use crate::ids::ModelName;
 use crate::models::Models;
 use crate::request_memory::{Account, Charge};
-use crate::scheduler::{Limits, RunError, stub};
+use crate::scheduler::{ExecutorLimits, RunError, stub};
 use crate::server::connection;
 use crate::server::context::ServerContext;
 use crate::server::error::ApiError;
@@ -56,7 +56,7 @@ fn server() -> Arc<ServerContext> {
     let context = ServerContext::new(
         models,
         Arc::new(status),
-        Limits::default(),
+        ExecutorLimits::default(),
         Arc::new(SystemClock),
         Thaws::default(),
         None,

@@ -1,9 +1,9 @@
-//! Who can go on calling whom.
+//! Tests of the compatibility of signatures.
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::tensor::{Datatype, NO_TENSORS};
+use crate::tensor::{Datatype, NON_TENSORS};
 
 fn tensor(datatype: Datatype, shape: &[i64]) -> Kind {
     let shape = shape.iter().map(|&dim| usize::try_from(dim).ok()).collect();
@@ -36,50 +36,50 @@ fn signature(inputs: &[(&str, Kind)], outputs: &[(&str, Kind)]) -> Signature {
     }
 }
 
-/// What is in the way of the callers of the first who meet the second; nothing is empty.
-fn in_the_way(before: &Signature, after: &Signature) -> String {
+/// Returns the incompatibility of `after` with callers of `before`; empty if there is none.
+fn incompatibility(before: &Signature, after: &Signature) -> String {
     let problem = after.serves_callers_of(before).err();
     problem.map_or_else(String::new, |problem| problem.to_string())
 }
 
 #[test]
-fn an_input_may_take_more_and_never_less() {
+fn an_input_may_accept_more_and_never_less() {
     for (before, after, problem) in [
         (floats(&[-1, 4]), floats(&[-1, 4]), ""),
         (floats(&[1, 4]), floats(&[-1, 4]), ""),
         (
             floats(&[-1, 4]),
             floats(&[1, 4]),
-            r#"input "x" is FP32 [1, 4], where FP32 [-1, 4] was promised"#,
+            r#"input "x" is FP32 [1, 4], expected FP32 [-1, 4]"#,
         ),
         (
             floats(&[-1, 4]),
             floats(&[-1, 5]),
-            r#"input "x" is FP32 [-1, 5], where FP32 [-1, 4] was promised"#,
+            r#"input "x" is FP32 [-1, 5], expected FP32 [-1, 4]"#,
         ),
         (
             floats(&[4]),
             floats(&[-1, 4]),
-            r#"input "x" is FP32 [-1, 4], where FP32 [4] was promised"#,
+            r#"input "x" is FP32 [-1, 4], expected FP32 [4]"#,
         ),
         (
             floats(&[4]),
             tensor(Datatype::Fp64, &[4]),
-            r#"input "x" is FP64 [4], where FP32 [4] was promised"#,
+            r#"input "x" is FP64 [4], expected FP32 [4]"#,
         ),
         (
             floats(&[4]),
             Kind::Optional(Box::new(floats(&[4]))),
-            r#"input "x" is optional FP32 [4], where FP32 [4] was promised"#,
+            r#"input "x" is optional FP32 [4], expected FP32 [4]"#,
         ),
     ] {
         let side = |kind| signature(&[("x", kind)], &[]);
-        assert_eq!(in_the_way(&side(before), &side(after)), problem);
+        assert_eq!(incompatibility(&side(before), &side(after)), problem);
     }
 }
 
 #[test]
-fn an_output_may_give_less_and_never_more() {
+fn an_output_may_return_less_and_never_more() {
     let sequence = |kind| Kind::Sequence(Box::new(kind));
     for (before, after, problem) in [
         (floats(&[-1, -1]), floats(&[-1, 3]), ""),
@@ -88,26 +88,26 @@ fn an_output_may_give_less_and_never_more() {
         (
             floats(&[-1, 3]),
             floats(&[-1, -1]),
-            r#"output "y" is FP32 [-1, -1], where FP32 [-1, 3] was promised"#,
+            r#"output "y" is FP32 [-1, -1], expected FP32 [-1, 3]"#,
         ),
         (
             sequence(floats(&[2])),
             sequence(floats(&[-1])),
-            r#"output "y" is sequence of FP32 [-1], where sequence of FP32 [2] was promised"#,
+            r#"output "y" is sequence of FP32 [-1], expected sequence of FP32 [2]"#,
         ),
         (
             maps(),
             floats(&[-1, 3]),
-            r#"output "y" is FP32 [-1, 3], where sequence of map from INT64 to FP32 was promised"#,
+            r#"output "y" is FP32 [-1, 3], expected sequence of map from INT64 to FP32"#,
         ),
     ] {
         let side = |kind| signature(&[], &[("y", kind)]);
-        assert_eq!(in_the_way(&side(before), &side(after)), problem);
+        assert_eq!(incompatibility(&side(before), &side(after)), problem);
     }
 }
 
 #[test]
-fn what_was_there_stays_and_what_is_new_asks_for_nothing() {
+fn existing_ports_remain_and_new_inputs_are_optional() {
     let before = signature(
         &[("a", floats(&[1])), ("b", floats(&[1]))],
         &[("y", floats(&[1])), ("z", floats(&[1]))],
@@ -118,35 +118,35 @@ fn what_was_there_stays_and_what_is_new_asks_for_nothing() {
         after
     };
     let optional = Kind::Optional(Box::new(floats(&[1])));
-    assert_eq!(in_the_way(&before, &with_input("c", optional)), "");
+    assert_eq!(incompatibility(&before, &with_input("c", optional)), "");
     assert_eq!(
-        in_the_way(&before, &with_input("c", floats(&[1]))),
-        r#"input "c" is FP32 [1], where nothing of that name was promised"#
+        incompatibility(&before, &with_input("c", floats(&[1]))),
+        r#"input "c" is FP32 [1], expected no input of that name"#
     );
     let mut after = before.clone();
     after.inputs.reverse();
     after.outputs.extend(ports(&[("more", floats(&[1]))]));
-    assert_eq!(in_the_way(&before, &after), "");
+    assert_eq!(incompatibility(&before, &after), "");
     after.outputs.rotate_right(1);
     assert_eq!(
-        in_the_way(&before, &after),
-        r#"output "y" has place 2 among the outputs, where place 1 was promised"#
+        incompatibility(&before, &after),
+        r#"output "y" is at position 2 of the outputs, expected position 1"#
     );
     after.inputs.pop();
     assert_eq!(
-        in_the_way(&before, &after),
-        r#"input "a" is not there, where FP32 [1] was promised"#
+        incompatibility(&before, &after),
+        r#"input "a" is missing, expected FP32 [1]"#
     );
     after.inputs = before.inputs.clone();
     after.outputs = ports(&[("z", floats(&[1]))]);
     assert_eq!(
-        in_the_way(&before, &after),
-        r#"output "y" is not there, where FP32 [1] was promised"#
+        incompatibility(&before, &after),
+        r#"output "y" is missing, expected FP32 [1]"#
     );
 }
 
 #[test]
-fn what_is_declared_is_all_that_there_is() {
+fn a_declared_signature_is_complete() {
     let model = signature(
         &[("x", floats(&[-1, 4]))],
         &[("l", floats(&[1])), ("p", maps())],
@@ -154,11 +154,11 @@ fn what_is_declared_is_all_that_there_is() {
     let declare = |change: fn(&mut Signature)| {
         let mut declared = model.published();
         change(&mut declared);
-        let problem = model.keeps(&declared).err();
+        let problem = model.conforms_to(&declared).err();
         problem.map_or_else(String::new, |problem| problem.to_string())
     };
     assert_eq!(declare(|_| ()), "");
-    // Less than the model takes, and more than it gives.
+    // The declared input accepts less than the model, and the declared output returns more.
     assert_eq!(
         declare(|declared| declared.inputs[0].kind = floats(&[1, 4])),
         ""
@@ -169,9 +169,12 @@ fn what_is_declared_is_all_that_there_is() {
     );
     assert_eq!(
         declare(|declared| declared.outputs[1].kind = floats(&[-1, 3])),
-        r#"output "p" is FP32 [-1, -1], where FP32 [-1, 3] was promised"#
+        r#"output "p" is FP32 [-1, -1], expected FP32 [-1, 3]"#
     );
-    let without = |side| format!("{side}, where nothing of that name was promised");
+    let without = |side: &str| {
+        let direction = side.split(' ').next().unwrap();
+        format!("{side}, expected no {direction} of that name")
+    };
     assert_eq!(
         declare(|declared| declared.inputs.clear()),
         without(r#"input "x" is FP32 [-1, 4]"#)
@@ -180,17 +183,17 @@ fn what_is_declared_is_all_that_there_is() {
         declare(|declared| drop(declared.outputs.pop())),
         without(r#"output "p" is FP32 [-1, -1]"#)
     );
-    // What may be left out may be left out here, too.
+    // Optional inputs need not be declared.
     let mut more = model.clone();
     let optional = Kind::Optional(Box::new(floats(&[1])));
     more.inputs.extend(ports(&[("o", optional)]));
-    assert_eq!(more.keeps(&model.published()), Ok(()));
-    assert_eq!(more.keeps(&more.published()), Ok(()));
-    assert!(model.keeps(&more.published()).is_err());
+    assert_eq!(more.conforms_to(&model.published()), Ok(()));
+    assert_eq!(more.conforms_to(&more.published()), Ok(()));
+    assert!(model.conforms_to(&more.published()).is_err());
 }
 
 #[test]
-fn what_is_no_tensor_has_a_word_of_its_own() {
+fn kinds_that_are_not_tensors_have_names() {
     let kinds = [
         Kind::Sequence(Box::new(floats(&[2]))),
         Kind::Map {
@@ -200,9 +203,9 @@ fn what_is_no_tensor_has_a_word_of_its_own() {
         Kind::Optional(Box::new(maps())),
         Kind::Other("Tensor<complex64>".to_owned()),
     ];
-    for (kind, known) in kinds.iter().zip(NO_TENSORS) {
-        assert_eq!(kind.outline(), (known.word, known.shape.to_vec()));
-        assert_eq!(kind.published(), Kind::Other(known.word.to_owned()));
+    for (kind, known) in kinds.iter().zip(NON_TENSORS) {
+        assert_eq!(kind.outline(), (known.name, known.shape.to_vec()));
+        assert_eq!(kind.published(), Kind::Other(known.name.to_owned()));
     }
 }
 
@@ -234,16 +237,16 @@ pub(crate) fn any_signature() -> impl Strategy<Value = Signature> {
 
 proptest! {
     #[test]
-    fn every_signature_serves_its_own_callers_and_keeps_what_it_publishes(own in any_signature()) {
+    fn every_signature_is_compatible_with_itself_and_its_published_form(own in any_signature()) {
         prop_assert_eq!(own.serves_callers_of(&own), Ok(()));
-        prop_assert_eq!(own.keeps(&own.published()), Ok(()));
+        prop_assert_eq!(own.conforms_to(&own.published()), Ok(()));
         prop_assert_eq!(own.published().published(), own.published());
         let json = serde_json::to_string(&own).unwrap();
         prop_assert_eq!(serde_json::from_str::<Signature>(&json).unwrap(), own);
     }
 }
 
-/// Every signature of an input `x` and an optional one, and outputs `y` and `z`, of lengths free or fixed.
+/// Returns every signature of an input `x` and an optional one, and outputs `y` and `z`, of free or fixed lengths.
 fn few_signatures() -> Vec<Signature> {
     let kinds = [floats(&[-1]), floats(&[1])];
     let one = |name: &str| kinds.clone().map(|kind| ports(&[(name, kind)]));
@@ -273,7 +276,7 @@ fn few_signatures() -> Vec<Signature> {
 }
 
 #[test]
-fn who_can_go_on_twice_can_go_on_once() {
+fn compatibility_is_transitive() {
     let all = few_signatures();
     assert_eq!(all.len(), 42);
     let mut steps = 0;

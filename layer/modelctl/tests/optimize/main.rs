@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use model_sidecar::engine::{Cancel, Engine as _, OnnxRuntime};
 use model_sidecar::ids::FilePath;
-use model_sidecar::onnx::{AtLoad, Description, Mark};
+use model_sidecar::onnx::{AtLoad, Description, OptimisationMark};
 use model_sidecar::tensor::{Tensor, Value};
 use serde_json::json;
 use tempfile::TempDir;
@@ -246,7 +246,10 @@ fn files_that_cannot_be_optimised_are_refused_with_the_reason() {
         (models().join("external"), "is not a file"),
         (page, "it begins with \"<html>not found</html>\""),
         (folder.path().join("empty.onnx"), "the model file is empty"),
-        (models().join("truncated.onnx"), "not a whole ONNX model"),
+        (
+            models().join("truncated.onnx"),
+            "cannot parse the file as ONNX",
+        ),
         (
             models().join("external/one-file.ort"),
             "in ONNX Runtime's own format",
@@ -383,7 +386,7 @@ fn a_marked_model_is_loaded_as_it_is() {
         let mut content = fs::read(models().join("hungry.onnx")).unwrap();
         if let Some(at_load) = mark {
             let by = "a test".to_owned();
-            content.extend(Mark { by, at_load }.bytes());
+            content.extend(OptimisationMark { by, at_load }.bytes());
         }
         fs::write(&file, content).unwrap();
         let output = modelctl(&["load", file.to_str().unwrap()]);

@@ -104,7 +104,7 @@ fn golden_of(model: &Model) -> Golden {
         model: "m",
         version: "1",
     };
-    let answer = v2::Reply::default()
+    let answer = v2::ResponseFormat::default()
         .encode(by, outputs.clone())
         .pieces
         .concat();

@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::wall::Wall;
 use crate::clock::{Clock as _, Thaws};
 use crate::models::Models;
-use crate::scheduler::Limits;
+use crate::scheduler::ExecutorLimits;
 use crate::scheduler::stub;
 use crate::status::{ModelCommand, Status};
 
@@ -32,7 +32,7 @@ impl RepositoryBench {
         let context = ServerContext::new(
             Arc::new(models),
             Arc::new(status),
-            Limits::default(),
+            ExecutorLimits::default(),
             Arc::clone(&wall) as _,
             Thaws::default(),
             None,

@@ -1,90 +1,91 @@
-//! The walk over a model: to every tensor that ONNX Runtime may read, and every node, wherever it lies.
+//! Scan of a model for every tensor that ONNX Runtime may read, and every node.
 //!
-//! A tensor can be an initializer or the value of a node's attribute, in the graph, in a graph that is itself the
-//! value of an attribute, or in a function; sparse tensors are two tensors. Where a model holds information for
-//! training, ONNX Runtime does not read it, so the files that it names need not exist.
+//! A tensor can be an initializer or the value of a node's attribute, in the graph, in a subgraph, or in a function; a
+//! sparse tensor consists of two tensors. ONNX Runtime does not read training information, so the files that it refers
+//! to need not exist.
 //!
-//! The numbers are those of `onnx.proto`.
+//! The field numbers are those of `onnx.proto`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::wire::{DEPTH, Field, Reader, Span, deeper, enumeration, malformed};
-use super::{Description, Fault, Format, OnnxError, operators};
+use super::wire::{Field, MAX_DEPTH, Span, WireReader, deeper, enumeration, malformed};
+use super::{Description, Format, OnnxError, ParseError, operators};
 use crate::ids::FilePath;
 
-/// Exporters write one file, or one for each tensor; the largest models have thousands of tensors.
+/// Maximum number of external data files. Exporters write one file, or one per tensor; the largest models have
+/// thousands of tensors.
 pub(super) const MAX_FILES: usize = 4096;
 
 const MAX_KEY: usize = 256;
 const MAX_VALUE: usize = 16 * 1024;
 const MAX_METADATA: usize = 256 * 1024;
 
-/// More than any path that is allowed, so that one that is cut here is refused.
+/// Maximum length that is read of a location. Longer than any valid path, so that a truncated path is rejected.
 const MAX_LOCATION: usize = 4096;
 
-/// The walk so far.
-pub(super) struct Walk<'a, 'f> {
-    reader: &'a mut Reader<'f>,
+/// State of a scan.
+pub(super) struct ModelScanner<'a, 'f> {
+    reader: &'a mut WireReader<'f>,
     files: BTreeSet<FilePath>,
-    metadata: Metadata,
+    metadata: MetadataEntries,
     has_fixed_work: bool,
 }
 
-/// A tensor, as far as it was met: protobuf allows a message in several pieces.
+/// Fields of a tensor read so far: protobuf allows a message in several pieces.
 #[derive(Default)]
-struct Tensor {
+struct TensorFields {
     name: Option<Span>,
     external: bool,
     location: Option<Span>,
 }
 
 #[derive(Default)]
-struct SparseTensor {
-    values: Tensor,
-    indices: Tensor,
+struct SparseTensorFields {
+    values: TensorFields,
+    indices: TensorFields,
 }
 
-impl<'a, 'f> Walk<'a, 'f> {
-    /// Walks over the whole file, and gives what it says.
-    pub(super) fn over(reader: &'a mut Reader<'f>) -> Result<Description, Fault> {
+impl<'a, 'f> ModelScanner<'a, 'f> {
+    /// Scans the whole file and returns its description.
+    pub(super) fn scan(reader: &'a mut WireReader<'f>) -> Result<Description, ParseError> {
         let whole = reader.whole();
-        let mut walk = Self {
+        let mut scanner = Self {
             reader,
             files: BTreeSet::new(),
-            metadata: Metadata::default(),
+            metadata: MetadataEntries::default(),
             has_fixed_work: true,
         };
-        walk.model(whole)?;
+        scanner.model(whole)?;
         Ok(Description {
             format: Format::Onnx,
-            external: walk.files,
-            metadata: walk.metadata.entries,
-            has_fixed_work: walk.has_fixed_work,
+            external: scanner.files,
+            metadata: scanner.metadata.entries,
+            has_fixed_work: scanner.has_fixed_work,
         })
     }
 
-    fn model(&mut self, mut span: Span) -> Result<(), Fault> {
+    fn model(&mut self, mut span: Span) -> Result<(), ParseError> {
         let end = span.end;
         let mut has_graph = false;
-        while let Some(field) = self.reader.field(&mut span, DEPTH)? {
+        while let Some(field) = self.reader.field(&mut span, MAX_DEPTH)? {
             match field {
                 Field::Bytes(7, graph) => {
                     has_graph = true;
-                    self.graph(graph, DEPTH)?;
+                    self.graph(graph, MAX_DEPTH)?;
                 }
                 Field::Bytes(14, entry) => self.metadata(entry)?,
-                Field::Bytes(25, function) => self.function(function, DEPTH)?,
+                Field::Bytes(25, function) => self.function(function, MAX_DEPTH)?,
                 _ => {}
             }
         }
         if has_graph {
             Ok(())
         } else {
-            Err(malformed(end, "the file ends and there was no graph"))
+            Err(malformed(end, "the file ends without a graph"))
         }
     }
 
-    fn graph(&mut self, mut span: Span, depth: u32) -> Result<(), Fault> {
+    fn graph(&mut self, mut span: Span, depth: u32) -> Result<(), ParseError> {
         let depth = deeper(depth, span.start)?;
         while let Some(field) = self.reader.field(&mut span, depth)? {
             match field {
@@ -97,9 +98,9 @@ impl<'a, 'f> Walk<'a, 'f> {
         Ok(())
     }
 
-    fn function(&mut self, mut span: Span, depth: u32) -> Result<(), Fault> {
+    fn function(&mut self, mut span: Span, depth: u32) -> Result<(), ParseError> {
         let depth = deeper(depth, span.start)?;
-        // It may stand for any operator.
+        // A function may replace any operator.
         self.has_fixed_work = false;
         while let Some(field) = self.reader.field(&mut span, depth)? {
             match field {
@@ -111,7 +112,7 @@ impl<'a, 'f> Walk<'a, 'f> {
         Ok(())
     }
 
-    fn node(&mut self, mut span: Span, depth: u32) -> Result<(), Fault> {
+    fn node(&mut self, mut span: Span, depth: u32) -> Result<(), ParseError> {
         let depth = deeper(depth, span.start)?;
         let (mut operator, mut domain) = (0..0, 0..0);
         while let Some(field) = self.reader.field(&mut span, depth)? {
@@ -123,18 +124,18 @@ impl<'a, 'f> Walk<'a, 'f> {
             }
         }
         if self.has_fixed_work {
-            let domain = self.reader.bytes(&domain, operators::LONGEST)?;
+            let domain = self.reader.bytes(&domain, operators::MAX_NAME_BYTES)?;
             let known = operators::with_fixed_work(domain);
-            let operator = self.reader.bytes(&operator, operators::LONGEST)?;
+            let operator = self.reader.bytes(&operator, operators::MAX_NAME_BYTES)?;
             self.has_fixed_work = known.iter().any(|name| name.as_bytes() == operator);
         }
         Ok(())
     }
 
-    fn attribute(&mut self, mut span: Span, depth: u32) -> Result<(), Fault> {
+    fn attribute(&mut self, mut span: Span, depth: u32) -> Result<(), ParseError> {
         let depth = deeper(depth, span.start)?;
-        let mut value = Tensor::default();
-        let mut sparse = SparseTensor::default();
+        let mut value = TensorFields::default();
+        let mut sparse = SparseTensorFields::default();
         while let Some(field) = self.reader.field(&mut span, depth)? {
             match field {
                 Field::Bytes(5, piece) => self.tensor(piece, &mut value)?,
@@ -142,29 +143,33 @@ impl<'a, 'f> Walk<'a, 'f> {
                 Field::Bytes(10, tensor) => self.whole_tensor(tensor)?,
                 Field::Bytes(22, piece) => self.sparse_tensor(piece, &mut sparse)?,
                 Field::Bytes(23, tensor) => self.whole_sparse_tensor(tensor)?,
-                _ => self.reader.step_over_list(&mut span)?,
+                _ => self.reader.skip_list(&mut span)?,
             }
         }
-        self.note(value)?;
-        self.note(sparse.values)?;
-        self.note(sparse.indices)
+        self.add_file(value)?;
+        self.add_file(sparse.values)?;
+        self.add_file(sparse.indices)
     }
 
-    fn whole_tensor(&mut self, span: Span) -> Result<(), Fault> {
-        let mut tensor = Tensor::default();
+    fn whole_tensor(&mut self, span: Span) -> Result<(), ParseError> {
+        let mut tensor = TensorFields::default();
         self.tensor(span, &mut tensor)?;
-        self.note(tensor)
+        self.add_file(tensor)
     }
 
-    fn whole_sparse_tensor(&mut self, span: Span) -> Result<(), Fault> {
-        let mut tensor = SparseTensor::default();
+    fn whole_sparse_tensor(&mut self, span: Span) -> Result<(), ParseError> {
+        let mut tensor = SparseTensorFields::default();
         self.sparse_tensor(span, &mut tensor)?;
-        self.note(tensor.values)?;
-        self.note(tensor.indices)
+        self.add_file(tensor.values)?;
+        self.add_file(tensor.indices)
     }
 
-    fn sparse_tensor(&mut self, mut span: Span, tensor: &mut SparseTensor) -> Result<(), Fault> {
-        while let Some(field) = self.reader.field(&mut span, DEPTH)? {
+    fn sparse_tensor(
+        &mut self,
+        mut span: Span,
+        tensor: &mut SparseTensorFields,
+    ) -> Result<(), ParseError> {
+        while let Some(field) = self.reader.field(&mut span, MAX_DEPTH)? {
             match field {
                 Field::Bytes(1, piece) => self.tensor(piece, &mut tensor.values)?,
                 Field::Bytes(2, piece) => self.tensor(piece, &mut tensor.indices)?,
@@ -174,13 +179,13 @@ impl<'a, 'f> Walk<'a, 'f> {
         Ok(())
     }
 
-    fn tensor(&mut self, mut span: Span, tensor: &mut Tensor) -> Result<(), Fault> {
-        while let Some(field) = self.reader.field(&mut span, DEPTH)? {
+    fn tensor(&mut self, mut span: Span, tensor: &mut TensorFields) -> Result<(), ParseError> {
+        while let Some(field) = self.reader.field(&mut span, MAX_DEPTH)? {
             match field {
                 Field::Bytes(8, name) => tensor.name = Some(name),
                 Field::Bytes(13, entry) => {
                     let (key, value) = self.entry(entry)?;
-                    // ONNX Runtime takes the last one that is not empty.
+                    // ONNX Runtime takes the last non-empty location.
                     if self.reader.bytes(&key, 16)? == b"location" && !value.is_empty() {
                         tensor.location = Some(value);
                     }
@@ -188,7 +193,7 @@ impl<'a, 'f> Walk<'a, 'f> {
                 Field::Number(14, location) => match enumeration(location) {
                     0 => tensor.external = false,
                     1 => tensor.external = true,
-                    // Protobuf passes over a value that it does not know.
+                    // Protobuf ignores unknown values.
                     _ => {}
                 },
                 _ => {}
@@ -197,10 +202,10 @@ impl<'a, 'f> Walk<'a, 'f> {
         Ok(())
     }
 
-    /// The key and the value of an entry, both empty where they are missing.
-    fn entry(&mut self, mut span: Span) -> Result<(Span, Span), Fault> {
+    /// Returns the key and the value of an entry, both empty where missing.
+    fn entry(&mut self, mut span: Span) -> Result<(Span, Span), ParseError> {
         let (mut key, mut value) = (0..0, 0..0);
-        while let Some(field) = self.reader.field(&mut span, DEPTH)? {
+        while let Some(field) = self.reader.field(&mut span, MAX_DEPTH)? {
             match field {
                 Field::Bytes(1, text) => key = text,
                 Field::Bytes(2, text) => value = text,
@@ -210,8 +215,8 @@ impl<'a, 'f> Walk<'a, 'f> {
         Ok((key, value))
     }
 
-    /// Notes the file of a tensor that is complete. One without a location is left to ONNX Runtime, which says so.
-    fn note(&mut self, tensor: Tensor) -> Result<(), Fault> {
+    /// Records the file of a complete tensor. A tensor without a location is left to ONNX Runtime, which reports it.
+    fn add_file(&mut self, tensor: TensorFields) -> Result<(), ParseError> {
         let Some(location) = tensor.location.filter(|_| tensor.external) else {
             return Ok(());
         };
@@ -219,10 +224,10 @@ impl<'a, 'f> Walk<'a, 'f> {
         match file_path(text) {
             Ok(path) => self.files.insert(path),
             Err(allowed) => {
-                let location = shown(text);
+                let location = excerpt(text);
                 let name = tensor.name.unwrap_or_default();
-                let tensor = shown(self.reader.bytes(&name, MAX_KEY)?);
-                return Err(Fault::Other(OnnxError::Location {
+                let tensor = excerpt(self.reader.bytes(&name, MAX_KEY)?);
+                return Err(ParseError::Other(OnnxError::Location {
                     tensor,
                     location,
                     allowed,
@@ -230,32 +235,32 @@ impl<'a, 'f> Walk<'a, 'f> {
             }
         };
         if self.files.len() > MAX_FILES {
-            return Err(Fault::Other(OnnxError::TooManyFiles));
+            return Err(ParseError::Other(OnnxError::TooManyFiles));
         }
         Ok(())
     }
 
-    fn metadata(&mut self, span: Span) -> Result<(), Fault> {
+    fn metadata(&mut self, span: Span) -> Result<(), ParseError> {
         let (key, value) = self.entry(span)?;
-        // One byte more than is kept tells what is too long.
+        // One byte more than the maximum shows that a key or value is too long.
         let key = self.reader.bytes(&key, MAX_KEY + 1)?.to_vec();
         let value = self.reader.bytes(&value, MAX_VALUE + 1)?;
-        self.metadata.note(&key, value);
+        self.metadata.insert(&key, value);
         Ok(())
     }
 }
 
-/// What is kept of the metadata, and how many bytes that is.
+/// Metadata read so far, and its size in bytes.
 #[derive(Default)]
-struct Metadata {
+struct MetadataEntries {
     entries: BTreeMap<String, String>,
     bytes: usize,
 }
 
-impl Metadata {
-    fn note(&mut self, key: &[u8], value: &[u8]) {
+impl MetadataEntries {
+    fn insert(&mut self, key: &[u8], value: &[u8]) {
         let key = String::from_utf8_lossy(key).into_owned();
-        // A value that is replaced does not count, whether or not the new one is kept.
+        // A replaced value does not count, whether or not the new value fits.
         if let Some(old) = self.entries.remove(&key) {
             self.bytes -= key.len() + old.len();
         }
@@ -269,7 +274,7 @@ impl Metadata {
     }
 }
 
-/// Where the file lies. `./weights.bin` and `data//weights.bin` name what they do to a file system.
+/// Parses the path of an external data file. `./weights.bin` and `data//weights.bin` are normalized.
 fn file_path(location: &[u8]) -> Result<FilePath, String> {
     match std::str::from_utf8(location) {
         Ok(location) if !location.starts_with('/') => {
@@ -279,11 +284,11 @@ fn file_path(location: &[u8]) -> Result<FilePath, String> {
                 .collect();
             FilePath::parse(&parts.join("/"))
         }
-        // Absolute, or no text at all.
+        // Absolute, or not UTF-8.
         _ => FilePath::parse("/"),
     }
 }
 
-fn shown(name: &[u8]) -> String {
+fn excerpt(name: &[u8]) -> String {
     String::from_utf8_lossy(name.get(..MAX_KEY).unwrap_or(name)).into_owned()
 }

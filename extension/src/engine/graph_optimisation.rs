@@ -1,7 +1,7 @@
-//! Optimising a graph ahead of time, as `modelctl optimize` does, so that no start has to.
+//! Ahead-of-time graph optimisation, as in `modelctl optimize`, so that a load can skip it.
 //!
-//! ONNX Runtime's second level (`extended`) folds constants and fuses operators in ways that hold on every CPU. The
-//! third lays weights out for the CPU at hand, and is left to the load.
+//! ONNX Runtime's second level (`extended`) folds constants and fuses operators in ways that are valid on every CPU.
+//! The third level lays weights out for the CPU at hand, and remains for the load.
 
 use std::path::Path;
 
@@ -10,27 +10,28 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::Outlet;
 
 use super::EngineError;
-use super::onnxruntime::{OnnxRuntime, guarded, text};
+use super::bindings::{catch_panic, message};
+use super::onnxruntime::OnnxRuntime;
 use super::session;
 
-/// The free dimensions of a model's inputs: for each input, the name of each dimension, empty where it has none.
+/// Free dimensions of a model's inputs: for each input, the name of each dimension, empty if it has none.
 pub type DimensionNames = Vec<(String, Vec<String>)>;
 
 impl OnnxRuntime {
-    /// Writes to `output` the graph that ONNX Runtime makes of `input` for any CPU. Weights of at least `least` bytes go
-    /// to the file of the name `data` beside it, the large ones at whole pages so that they can be mapped; all others
-    /// go into the model, wherever they lay before.
+    /// Writes to `output` the graph that ONNX Runtime makes of `input` for any CPU. Weights of `min_bytes` bytes or
+    /// more go to the file `data` in the same directory, large ones page-aligned so that they can be mapped. All other
+    /// weights go into the model, wherever they were before.
     pub fn optimise(
         &self,
         input: &Path,
         output: &Path,
         data: &str,
-        least: u64,
+        min_bytes: u64,
     ) -> Result<DimensionNames, EngineError> {
         let optimise = || {
             let mut builder = Session::builder(self.environment())?
                 .with_optimization_level(GraphOptimizationLevel::Level2)?
-                // Packed weights are not written, so packing them would be in vain.
+                // Packed weights are not written, so packing would be wasted.
                 .with_prepacking(false)?
                 .with_optimized_model_path(output)?
                 .with_config_entry(
@@ -39,16 +40,16 @@ impl OnnxRuntime {
                 )?
                 .with_config_entry(
                     "session.optimized_model_external_initializers_min_size_in_bytes",
-                    least.to_string(),
+                    min_bytes.to_string(),
                 )?;
             let session = builder.commit_from_file(input)?;
             Ok(session.inputs().iter().map(dimension_names).collect())
         };
-        match guarded(optimise) {
+        match catch_panic(optimise) {
             Ok(Ok(names)) => Ok(names),
             Ok(Err(error)) => {
                 let error: ort::Error = error;
-                Err(EngineError::Load(text(&error)))
+                Err(EngineError::Load(message(&error)))
             }
             Err(panic) => Err(EngineError::Panicked(panic)),
         }

@@ -1,4 +1,4 @@
-//! Models loaded beside their weights against the same models loaded as a whole.
+//! Compares models loaded by the weight loader with the same models loaded by ONNX Runtime alone.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,7 +18,7 @@ const HALF: u64 = 10;
 const DOUBLE: u64 = 11;
 const BRAIN: u64 = 16;
 
-/// Numbers between -0.5 and 0.5, always the same.
+/// Returns a fixed series of numbers between -0.5 and 0.5.
 fn numbers(count: usize) -> impl Iterator<Item = f32> {
     let step = |state: &u32| Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
     let states = std::iter::successors(Some(1_u32), step).take(count);
@@ -42,8 +42,8 @@ fn builder() -> ort::session::builder::SessionBuilder {
         .unwrap()
 }
 
-/// As ONNX Runtime loads it when it is only told which file.
-fn whole(file: &Path) -> Result<Box<dyn Session>, String> {
+/// Loads a model with ONNX Runtime alone.
+fn load_by_onnxruntime(file: &Path) -> Result<Box<dyn Session>, String> {
     match builder().commit_from_file(file) {
         Ok(session) => Ok(Box::new(engine().session(session, false, BTreeMap::new()))),
         Err(error) => Err(error.message().trim().to_owned()),
@@ -54,17 +54,18 @@ fn skeleton(file: &File) -> Option<Skeleton> {
     Skeleton::of(file, 1024 * 1024)
 }
 
-/// `None` where the model cannot be taken apart.
-fn beside(file: &Path) -> Option<Result<Box<dyn Session>, String>> {
+/// Loads a model with the weight loader; `None` if it has no skeleton.
+fn load_by_weight_loader(file: &Path) -> Option<Result<Box<dyn Session>, String>> {
     let file = File::open(file).unwrap();
-    let loaded = weight_loader::load(&mut builder(), skeleton(&file)?, &file).expect("installed");
+    let loaded = crate::engine::weight_loader::load(&mut builder(), skeleton(&file)?, &file)
+        .expect("the weight loader is installed");
     Some(match loaded {
         Ok(session) => Ok(Box::new(engine().session(session, false, BTreeMap::new()))),
         Err(error) => Err(error.message().trim().to_owned()),
     })
 }
 
-/// The outputs as bits, so that a NaN is itself, or why there are none.
+/// Returns the outputs as bits, so that NaN equals itself, or the error.
 fn run(session: &dyn Session) -> Result<Vec<String>, String> {
     let input = |port: &crate::tensor::Port| {
         let Kind::Tensor { shape, .. } = &port.kind else {
@@ -92,7 +93,7 @@ fn run(session: &dyn Session) -> Result<Vec<String>, String> {
     Ok(outputs.into_iter().map(bits).collect())
 }
 
-/// A model of these fields from `x` [rows, columns] to `y`.
+/// Returns a model of these fields from `x` [rows, columns] to `y`.
 fn with_ports(columns: usize, fields: &[Vec<u8>]) -> Vec<u8> {
     let rows = bytes(1, &bytes(2, b"rows"));
     let shape = join([rows, bytes(1, &number(1, columns as u64))]);
@@ -116,7 +117,7 @@ fn initializer(name: &str, datatype: u64, shape: &[usize], data: &[u8]) -> Vec<u
     bytes(5, &raw(name, datatype, shape, data))
 }
 
-/// A node whose attribute is a number.
+/// Returns a node with a numeric attribute.
 fn node_with(plain: &[u8], attribute: &str, value: u64) -> Vec<u8> {
     let attribute = join([
         bytes(1, attribute.as_bytes()),
@@ -126,7 +127,7 @@ fn node_with(plain: &[u8], attribute: &str, value: u64) -> Vec<u8> {
     bytes(1, &join([plain.to_vec(), bytes(5, &attribute)]))
 }
 
-/// x W + b, and a step behind it, which ONNX Runtime fuses.
+/// `x W + b` and an activation, which ONNX Runtime fuses.
 fn dense() -> Vec<u8> {
     let mut fields = nodes(&[
         ("MatMul", &["x", "w"], "p"),
@@ -138,7 +139,7 @@ fn dense() -> Vec<u8> {
     with_ports(64, &fields)
 }
 
-/// Weights of every type that is taken, in operators that treat them differently when they load.
+/// Returns models with weights of every accepted type, in operators that treat them differently at load.
 fn models() -> Vec<(&'static str, Vec<u8>)> {
     let cast = |from: &str, to: &str, datatype: u64| {
         node_with(&node("Cast", &[from], &[to]), "to", datatype)
@@ -157,7 +158,7 @@ fn models() -> Vec<(&'static str, Vec<u8>)> {
     let brains = numbers(64 * 8192).flat_map(|number| bf16::from_f32(number).to_le_bytes());
     let small: Vec<u8> = (0..=u8::MAX).cycle().take(1024 * 1024).collect();
 
-    // A cast of a constant is folded when it loads.
+    // A cast of a constant is folded at load.
     let mut folded = nodes(&[("MatMul", &["x", "c"], "y")]);
     folded.push(cast("w", "c", FLOAT));
     folded.push(initializer(
@@ -216,7 +217,7 @@ fn models() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// The weight is used in a graph within the graph alone, which holds a large one of its own.
+/// The weight is used only in a subgraph, which also holds a large weight of its own.
 fn branches() -> Vec<Vec<u8>> {
     let graph = |fields: Vec<Vec<u8>>, output: &str| {
         let output = join([
@@ -248,7 +249,7 @@ fn branches() -> Vec<Vec<u8>> {
     fields
 }
 
-/// Nothing uses the weight.
+/// The weight is unused.
 fn unused() -> Vec<Vec<u8>> {
     let mut fields = nodes(&[("Neg", &["x"], "y")]);
     fields.push(initializer("w", FLOAT, &[64, 4096], &floats(64 * 4096)));
@@ -256,11 +257,14 @@ fn unused() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_model_loaded_beside_its_weights_is_the_same() {
+fn a_model_loaded_by_the_weight_loader_is_the_same() {
     for (name, content) in models() {
         let file = file(&content);
-        let expected = whole(file.path()).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let found = beside(file.path()).expect("a skeleton").unwrap();
+        let expected =
+            load_by_onnxruntime(file.path()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let found = load_by_weight_loader(file.path())
+            .expect("a skeleton")
+            .unwrap();
         assert_eq!(found.signature(), expected.signature(), "{name}");
         let expected = run(&*expected).unwrap();
         assert_eq!(run(&*found).unwrap(), expected, "{name}");
@@ -268,8 +272,8 @@ fn a_model_loaded_beside_its_weights_is_the_same() {
 }
 
 #[test]
-fn what_the_bindings_are_not_told_of_is_loaded_as_ever() {
-    // The last of the inputs is none that the model editor knows.
+fn a_model_without_skeleton_takes_the_ordinary_load() {
+    // The model editor does not support the type of the last input.
     let sequence = bytes(2, &bytes(4, &bytes(1, &bytes(1, &number(1, FLOAT)))));
     let sequence = bytes(11, &join([bytes(1, b"sequence"), sequence]));
     let mut fields = nodes(&[
@@ -282,20 +286,20 @@ fn what_the_bindings_are_not_told_of_is_loaded_as_ever() {
     let file = file(&with_ports(64, &fields));
     let open = File::open(file.path()).unwrap();
     let skeleton = skeleton(&open).unwrap();
-    let error = weight_loader::load(&mut builder(), skeleton, &open)
+    let error = crate::engine::weight_loader::load(&mut builder(), skeleton, &open)
         .unwrap()
         .unwrap_err();
     assert!(error.message().contains("tensor"), "{error}");
     let session = engine().load(file.path(), None).unwrap();
     assert_eq!(session.signature().inputs.len(), 2);
-    // A model in memory, without weights.
+    // A model in memory has no separate weights.
     let dense = dense();
     let session = builder().commit_from_memory(&dense).unwrap();
     assert_eq!(session.inputs().len(), 1);
 }
 
 #[test]
-fn a_damaged_model_is_refused_or_runs_as_it_would_as_a_whole() {
+fn a_damaged_model_is_rejected_or_runs_as_with_the_ordinary_load() {
     let sound = dense();
     let weights = {
         let file = file(&sound);
@@ -309,13 +313,13 @@ fn a_damaged_model_is_refused_or_runs_as_it_would_as_a_whole() {
         let mut damaged = sound.clone();
         damaged[place] ^= 1;
         let file = file(&damaged);
-        // What cannot be loaded so is loaded as a whole, and does what it does then.
-        let Some(found) = beside(file.path()) else {
+        // On failure the ordinary load takes over.
+        let Some(found) = load_by_weight_loader(file.path()) else {
             continue;
         };
         apart += 1;
         if let Ok(found) = found {
-            let expected = whole(file.path());
+            let expected = load_by_onnxruntime(file.path());
             let expected = expected.unwrap_or_else(|error| panic!("byte {place}: {error}"));
             assert_eq!(found.signature(), expected.signature(), "byte {place}");
             assert_eq!(run(&*found), run(&*expected), "byte {place}");
@@ -326,7 +330,7 @@ fn a_damaged_model_is_refused_or_runs_as_it_would_as_a_whole() {
 }
 
 #[test]
-fn a_large_model_is_loaded_so_from_its_file_and_one_that_is_optimised_is_not() {
+fn the_weight_loader_takes_large_models_but_not_optimised_ones() {
     let large = |marked: &[u8]| {
         let mut fields = nodes(&[("MatMul", &["x", "w"], "y")]);
         let (rows, columns) = (64, 16 * 1024);
@@ -340,7 +344,7 @@ fn a_large_model_is_loaded_so_from_its_file_and_one_that_is_optimised_is_not() {
     };
     let marked = |at_load| {
         let by = "test".to_owned();
-        crate::onnx::Mark { by, at_load }.bytes()
+        crate::onnx::OptimisationMark { by, at_load }.bytes()
     };
     let cases = [
         (Vec::new(), true),
@@ -350,10 +354,10 @@ fn a_large_model_is_loaded_so_from_its_file_and_one_that_is_optimised_is_not() {
     ];
     for (mark, is_beside) in cases {
         let file = large(&mark);
-        let before = weight_loader::loaded();
+        let before = crate::engine::weight_loader::loaded();
         let session = engine().load(file.path(), None).unwrap();
-        assert_eq!(weight_loader::loaded() > before, is_beside);
-        let expected = whole(file.path()).unwrap();
+        assert_eq!(crate::engine::weight_loader::loaded() > before, is_beside);
+        let expected = load_by_onnxruntime(file.path()).unwrap();
         assert_eq!(run(&*session).unwrap(), run(&*expected).unwrap());
     }
 }

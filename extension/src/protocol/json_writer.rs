@@ -1,8 +1,8 @@
-//! Elements of tensors as JSON, flat or nested.
+//! JSON encoding of values.
 //!
-//! A float is written with the fewest digits that read back as the same value of its type. NaN has no form in
-//! JSON and is written as `null`, the infinities as the strings `"Infinity"` and `"-Infinity"`; all three are
-//! read back as what they were.
+//! A float is written with the fewest digits that read back as the same value of its type. JSON has no NaN and no
+//! infinities: NaN is `null`, and the infinities are the strings `"Infinity"` and `"-Infinity"`. Requests accept the
+//! same forms.
 
 use std::ops::Range;
 
@@ -11,23 +11,23 @@ use serde::Serialize;
 
 use crate::tensor::{Data, Maps, Tensor, Value};
 
-/// Appends a serialisable value. Writing into memory cannot fail.
+/// Appends a serializable value. Writing into memory cannot fail.
 pub(super) fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     let written = serde_json::to_writer(out, value);
     debug_assert!(written.is_ok(), "writing to memory");
 }
 
-/// Appends all elements as one flat array.
+/// Appends all elements as a flat array.
 pub(super) fn flat(out: &mut Vec<u8>, data: &Data) {
     nested(out, &[data.len()], data);
 }
 
-/// Appends the elements nested as `shape` says; without dimensions, the one element alone.
+/// Appends the elements with the nesting of `shape`; without dimensions, the single element.
 pub(super) fn nested(out: &mut Vec<u8>, shape: &[usize], data: &Data) {
     part(out, shape, data, 0..data.len());
 }
 
-/// Appends some of the elements, nested as `shape` says.
+/// Appends the elements in `range` with the nesting of `shape`.
 fn part(out: &mut Vec<u8>, shape: &[usize], data: &Data, range: Range<usize>) {
     macro_rules! table {
         ($($variant:ident, $element:expr;)*) => {
@@ -65,7 +65,7 @@ fn float<T: Serialize + Copy + Into<f64>>(out: &mut Vec<u8>, value: T) {
     }
 }
 
-/// Appends the elements in `range`, each of which `element` writes.
+/// Appends the elements in `range`, each written by `element`.
 fn level(
     out: &mut Vec<u8>,
     shape: &[usize],
@@ -85,7 +85,7 @@ fn level(
     });
 }
 
-/// Appends an array of what `each` writes.
+/// Appends an array whose items `each` writes.
 pub(super) fn list<T>(
     out: &mut Vec<u8>,
     items: impl IntoIterator<Item = T>,
@@ -101,21 +101,21 @@ pub(super) fn list<T>(
     out.push(b']');
 }
 
-/// Appends the fields that `write` names, as an object.
-pub(super) fn object(out: &mut Vec<u8>, write: impl FnOnce(&mut Fields<'_>)) {
+/// Appends an object whose fields `write` adds.
+pub(super) fn object(out: &mut Vec<u8>, write: impl FnOnce(&mut ObjectWriter<'_>)) {
     out.push(b'{');
-    write(&mut Fields { out, first: true });
+    write(&mut ObjectWriter { out, first: true });
     out.push(b'}');
 }
 
-/// The fields of an object that is being written.
-pub(super) struct Fields<'a> {
+/// Writer of the fields of an object.
+pub(super) struct ObjectWriter<'a> {
     out: &'a mut Vec<u8>,
     first: bool,
 }
 
-impl Fields<'_> {
-    /// Appends one field, whose value `write` writes.
+impl ObjectWriter<'_> {
+    /// Appends a field whose value `write` writes.
     pub(super) fn field(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
         if !std::mem::take(&mut self.first) {
             self.out.push(b',');
@@ -125,13 +125,13 @@ impl Fields<'_> {
         write(self.out);
     }
 
-    /// Appends one field with a serialisable value.
+    /// Appends a field with a serializable value.
     pub(super) fn value<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
         self.field(name, |out| json(out, value));
     }
 }
 
-/// Appends any value: a tensor as nested arrays, a sequence as an array, a map as an array of
+/// Appends any value: a tensor as nested arrays, a sequence as an array, and a map as an array of
 /// `{"key":…,"value":…}`.
 pub(super) fn value(out: &mut Vec<u8>, given: &Value) {
     match given {
@@ -142,7 +142,7 @@ pub(super) fn value(out: &mut Vec<u8>, given: &Value) {
     }
 }
 
-/// Appends one of these maps.
+/// Appends the map at `index`.
 pub(super) fn map_of(out: &mut Vec<u8>, maps: &Maps, index: usize) {
     let keys = maps.keys();
     map(out, keys, maps.values().data(), index * keys.len());
@@ -159,7 +159,7 @@ fn map(out: &mut Vec<u8>, keys: &Data, values: &Data, first: usize) {
     });
 }
 
-/// Appends row `index` of a tensor whose first dimension counts rows.
+/// Appends row `index` of a tensor.
 pub(super) fn row(out: &mut Vec<u8>, tensor: &Tensor, index: usize) {
     let data = tensor.data();
     let Some((&rows, inner)) = tensor.shape().split_first() else {
@@ -167,4 +167,26 @@ pub(super) fn row(out: &mut Vec<u8>, tensor: &Tensor, index: usize) {
     };
     let step = data.len().checked_div(rows).unwrap_or(0);
     part(out, inner, data, index * step..(index + 1) * step);
+}
+
+/// Appends an object with row `index` of each value, by name.
+pub(super) fn named_row<'a>(
+    out: &mut Vec<u8>,
+    outputs: impl IntoIterator<Item = (&'a str, &'a Value)>,
+    index: usize,
+) {
+    object(out, |fields| {
+        for (name, value) in outputs {
+            fields.field(name, |out| match value {
+                Value::Tensor(tensor) => row(out, tensor, index),
+                Value::Sequence(values) => {
+                    if let Some(item) = values.get(index) {
+                        self::value(out, item);
+                    }
+                }
+                Value::Map { .. } => self::value(out, value),
+                Value::Maps(maps) => map_of(out, maps, index),
+            });
+        }
+    });
 }

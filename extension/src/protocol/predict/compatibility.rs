@@ -1,35 +1,36 @@
-//! Whether two models are asked and answer in the same form of `/predict`.
+//! Compatibility of two models in the `/predict` form.
 //!
-//! That form is short because it goes by the model's signature: a list of values is a column or a row, and the answer is
-//! one output, or the label and what belongs to it, or all outputs by name. So a signature that is compatible name by name
-//! can still give callers of this form something else than before, without an error.
+//! The form is short because it depends on the model's signature: a list of values is a column or a row, and the
+//! response has one output, a label with its probabilities, or all outputs by name. So a signature that is compatible
+//! by name can still change the meaning of this form without an error.
 
-use super::{is_label, is_width_one};
+use super::is_label;
+use crate::protocol::rows::is_width_one;
 use crate::tensor::{Kind, Signature};
 
-/// What callers of `/predict` would meet in another form.
+/// Change of the `/predict` form for callers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormChanged {
-    /// A list of values for an input, which was a column, is a row.
+    /// A list of values for an input was a column and becomes a row.
     #[error(
-        "a list of values for input {input:?} filled a column in /predict, and would be one row"
+        "a list of values for input {input:?} is a column in /predict now, and would become a row"
     )]
     Column {
-        /// The input's name.
+        /// Name of the input.
         input: String,
     },
-    /// The prediction is another output.
-    #[error("the prediction in /predict was {was}, and would be {is}")]
+    /// The prediction is a different output.
+    #[error("the prediction in /predict is {was} now, and would become {is}")]
     Prediction {
-        /// What it was, in words.
+        /// Description of the previous prediction.
         was: String,
-        /// What it is.
+        /// Description of the new prediction.
         is: String,
     },
 }
 
-/// Whether the callers of `before` who use `/predict` are understood and answered by `after` as they were. What they see by
-/// name is for [`Signature::serves_callers_of`] to say.
+/// Checks that `after` has the same `/predict` form as `before`. Access by name is checked by
+/// [`Signature::serves_callers_of`].
 pub fn keeps_form(before: &Signature, after: &Signature) -> Result<(), FormChanged> {
     for port in &before.inputs {
         let after = after.input(&port.name);
@@ -46,7 +47,7 @@ pub fn keeps_form(before: &Signature, after: &Signature) -> Result<(), FormChang
     Err(FormChanged::Prediction { was, is })
 }
 
-/// What [`Prediction::of`](super::Prediction::of) will find, as far as the signature tells.
+/// Predicts the result of [`Prediction::of`](super::Prediction::of) from the signature.
 fn prediction(signature: &Signature) -> String {
     if let [only] = &signature.outputs[..] {
         return format!("output {:?} alone", only.name);
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_more_may_be_another_prediction() {
+    fn an_additional_output_may_change_the_prediction() {
         let giving = |names: &[&str]| Signature {
             inputs: Vec::new(),
             outputs: ports(
@@ -96,16 +97,16 @@ mod tests {
         assert_eq!(change(&["Label", "p"], &["Label", "p", "more"]), "");
         assert_eq!(
             change(&["y"], &["y", "z"]),
-            r#"the prediction in /predict was output "y" alone, and would be all outputs by name"#
+            r#"the prediction in /predict is output "y" alone now, and would become all outputs by name"#
         );
         assert_eq!(
             change(&["y", "z"], &["y", "z", "label"]),
-            r#"the prediction in /predict was all outputs by name, and would be the label "label""#
+            r#"the prediction in /predict is all outputs by name now, and would become the label "label""#
         );
     }
 
     #[test]
-    fn a_column_that_becomes_free_would_be_a_row() {
+    fn a_column_whose_width_becomes_free_becomes_a_row() {
         let taking = |shape: &[i64]| Signature {
             inputs: ports(&[("age", shape)]),
             outputs: ports(&[("y", &[])]),

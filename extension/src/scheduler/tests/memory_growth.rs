@@ -1,4 +1,4 @@
-//! Memory that a run takes by what its inputs say, not by how large they are.
+//! Tests of memory whose size depends on the values of inputs, not on their size.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -15,15 +15,15 @@ use crate::tensor::{Signature, Value};
 
 const MB: u64 = 1024 * 1024;
 
-/// A process, and the model in it that keeps what its largest run took.
+/// A process with a model that keeps the memory of its largest run.
 #[derive(Clone, Default)]
-struct Process {
+struct GrowingProcess {
     kept: Arc<AtomicU64>,
     takes: Arc<AtomicU64>,
     shrunk: Arc<AtomicUsize>,
 }
 
-impl MemoryProbe for Process {
+impl MemoryProbe for GrowingProcess {
     fn free(&self) -> Option<u64> {
         None
     }
@@ -33,7 +33,7 @@ impl MemoryProbe for Process {
     }
 }
 
-impl Session for Process {
+impl Session for GrowingProcess {
     fn signature(&self) -> &Signature {
         static NONE: Signature = Signature {
             inputs: Vec::new(),
@@ -43,7 +43,7 @@ impl Session for Process {
     }
 
     fn run(&self, _: &[(String, Value)], _: &[String], _: &Cancel) -> RunResult {
-        // To clear as much memory takes the system longer.
+        // The system takes longer to clear as much memory.
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(2) {
             std::thread::yield_now();
@@ -60,12 +60,12 @@ impl Session for Process {
 }
 
 #[tokio::test]
-async fn what_a_small_request_made_a_run_take_is_given_back_before_it_is_answered() {
-    let process = Process::default();
+async fn memory_of_a_small_request_is_released_before_its_result() {
+    let process = GrowingProcess::default();
     let name = ModelName::parse("wine").unwrap();
     let account = Arc::new(Account::new(Some(1), None, Box::new(process.clone())));
     let clock = Wall::new();
-    let limits = Limits::default();
+    let limits = ExecutorLimits::default();
     let scheduler = Scheduler::new(
         [name.clone()],
         limits,
@@ -93,8 +93,8 @@ async fn what_a_small_request_made_a_run_take_is_given_back_before_it_is_answere
     }
     assert_eq!(ask(4_000 * MB).await, 1);
     assert_eq!(ask(MB).await, 0);
-    assert_eq!(ask(4_000 * MB).await, 1, "the next one as well");
-    // A model of which each run takes as much keeps it.
+    assert_eq!(ask(4_000 * MB).await, 1, "the next run as well");
+    // A model whose every run allocates as much keeps the memory.
     for _ in 0..4 {
         ask(4_000 * MB).await;
     }

@@ -1,4 +1,4 @@
-//! The answer to a request, in the form that the request commands.
+//! Encoding of a response in the format that the request asks for.
 
 use std::sync::Arc;
 
@@ -7,38 +7,38 @@ use bytes::Bytes;
 use super::binary;
 use super::classification::Ranking;
 use super::request::OutputTensor;
-use crate::protocol::dense::into_tensor;
-use crate::protocol::{AnsweredBy, BadRequest, output_port, write};
+use crate::protocol::zipmap::into_tensor;
+use crate::protocol::{AnsweredBy, BadRequest, json_writer, output_port};
 use crate::tensor::{Data, Signature, Tensor, Value};
 
-/// How a request commands to be answered.
+/// Format of a response, as a request asks for it.
 #[derive(Debug, Default)]
-pub struct Reply {
+pub struct ResponseFormat {
     id: Option<String>,
-    /// Whether outputs come in binary about which nothing else is said.
+    /// `true` if outputs without their own setting are binary.
     binary: bool,
-    commands: Vec<Wish>,
+    output_formats: Vec<OutputFormat>,
 }
 
-/// How one output is to come.
+/// Format of an output.
 #[derive(Debug)]
-struct Wish {
+struct OutputFormat {
     name: String,
     binary: Option<bool>,
     ranking: Option<Ranking>,
 }
 
-/// An answer as bytes.
+/// An encoded response.
 #[derive(Debug)]
 pub struct Encoded {
-    /// What goes out, one after the other.
+    /// Parts of the body in order.
     pub pieces: Vec<Bytes>,
-    /// How many bytes of it are the JSON, where tensors follow in binary.
+    /// Length of the JSON part, if binary tensors follow.
     pub header_length: Option<usize>,
 }
 
 impl Encoded {
-    /// An answer that is JSON alone.
+    /// Creates a response that is JSON only.
     #[must_use]
     pub fn json(text: Vec<u8>) -> Self {
         Self {
@@ -48,8 +48,8 @@ impl Encoded {
     }
 }
 
-impl Reply {
-    /// All outputs in binary, as to a request that is binary itself.
+impl ResponseFormat {
+    /// Creates the format of a binary request: all outputs are binary.
     pub(super) fn binary() -> Self {
         Self {
             binary: true,
@@ -57,28 +57,31 @@ impl Reply {
         }
     }
 
-    /// What a request commands, held against the model's signature.
+    /// Checks the requested format against the model's signature.
     pub(super) fn read(
         id: Option<String>,
         binary: bool,
         outputs: Vec<OutputTensor>,
         signature: &Signature,
     ) -> Result<Self, BadRequest> {
-        let mut commands: Vec<Wish> = Vec::with_capacity(outputs.len());
+        let mut output_formats: Vec<OutputFormat> = Vec::with_capacity(outputs.len());
         for (index, output) in outputs.into_iter().enumerate() {
-            let place = format!("outputs[{index}]");
-            let port = output_port(signature, &output.name, &place)?;
-            if commands.iter().any(|wish| wish.name == output.name) {
+            let path = format!("outputs[{index}]");
+            let port = output_port(signature, &output.name, &path)?;
+            if output_formats
+                .iter()
+                .any(|format| format.name == output.name)
+            {
                 return Err(BadRequest(format!(
-                    "{place}: output {:?} is asked for twice",
+                    "{path}: output {:?} is requested twice",
                     output.name
                 )));
             }
             let ranking = output
                 .classes
-                .map(|count| Ranking::of(port, count, &place))
+                .map(|count| Ranking::of(port, count, &path))
                 .transpose()?;
-            commands.push(Wish {
+            output_formats.push(OutputFormat {
                 name: output.name,
                 binary: output.binary,
                 ranking,
@@ -87,50 +90,61 @@ impl Reply {
         Ok(Self {
             id,
             binary,
-            commands,
+            output_formats,
         })
     }
 
-    /// The outputs that are asked for; none where all are.
+    /// Returns the names of the requested outputs; empty for all outputs.
     pub(super) fn names(&self) -> Vec<String> {
-        self.commands.iter().map(|wish| wish.name.clone()).collect()
+        self.output_formats
+            .iter()
+            .map(|format| format.name.clone())
+            .collect()
     }
 
-    /// Returns whether the output of this name is sent in binary.
+    /// Returns `true` if the output with this name is sent in binary.
     #[must_use]
     pub fn is_binary(&self, output: &str) -> bool {
-        let wish = self.commands.iter().find(|wish| wish.name == output);
-        wish.and_then(|wish| wish.binary).unwrap_or(self.binary)
+        let format = self
+            .output_formats
+            .iter()
+            .find(|format| format.name == output);
+        format
+            .and_then(|format| format.binary)
+            .unwrap_or(self.binary)
     }
 
-    /// Writes the answer.
+    /// Encodes a response.
     #[must_use]
-    pub fn encode(&self, answer: AnsweredBy<'_>, outputs: Vec<(String, Value)>) -> Encoded {
-        let outputs: Vec<Output> = outputs
+    pub fn encode(&self, served_by: AnsweredBy<'_>, outputs: Vec<(String, Value)>) -> Encoded {
+        let outputs: Vec<ResponseOutput> = outputs
             .into_iter()
             .map(|(name, value)| {
-                let wish = self.commands.iter().find(|wish| wish.name == name);
+                let format = self
+                    .output_formats
+                    .iter()
+                    .find(|format| format.name == name);
                 let binary = self.is_binary(&name);
-                let ranking = wish.and_then(|wish| wish.ranking);
-                Output::new(name, value, binary, ranking)
+                let ranking = format.and_then(|format| format.ranking);
+                ResponseOutput::new(name, value, binary, ranking)
             })
             .collect();
         let mut out = Vec::with_capacity(256);
-        write::object(&mut out, |fields| {
-            fields.value("model_name", answer.model);
-            fields.value("model_version", answer.version);
+        json_writer::object(&mut out, |fields| {
+            fields.value("model_name", served_by.model);
+            fields.value("model_version", served_by.version);
             if let Some(id) = &self.id {
                 fields.value("id", id);
             }
             fields.field("outputs", |out| {
-                write::list(out, &outputs, |out, output| output.write(out));
+                json_writer::list(out, &outputs, |out, output| output.write(out));
             });
         });
         let mut encoded = Encoded::json(out);
         let tensors = outputs
             .into_iter()
             .filter_map(|output| match output.content {
-                Content::Binary(bytes) => Some(bytes),
+                OutputContent::Binary(bytes) => Some(bytes),
                 _ => None,
             });
         encoded.pieces.extend(tensors);
@@ -141,30 +155,30 @@ impl Reply {
     }
 }
 
-/// An output as it is written.
-struct Output {
+/// An output in its encoded form.
+struct ResponseOutput {
     name: String,
     datatype: &'static str,
     shape: Vec<usize>,
-    /// The class of each column, where the model names them.
+    /// Class of each column, if the model names its classes.
     labels: Option<Arc<Data>>,
-    content: Content,
+    content: OutputContent,
 }
 
-enum Content {
+enum OutputContent {
     Flat(Data),
     Nested(Value),
     Binary(Bytes),
 }
 
-impl Output {
+impl ResponseOutput {
     fn new(name: String, value: Value, binary: bool, ranking: Option<Ranking>) -> Self {
         let (tensor, labels) = match into_tensor(value) {
             Ok(dense) => dense,
             Err(other) => return Self::without_tensor(name, other),
         };
         let ranked = ranking.and_then(|ranking| ranking.rank(&tensor, labels.as_deref()));
-        // The labels of what is ranked stand in its elements.
+        // The elements of a ranking include the labels.
         let (tensor, labels) = ranked.map_or((tensor, labels), |ranked| (ranked, None));
         let datatype = tensor.datatype().name();
         let (shape, data) = Tensor::into_parts(tensor);
@@ -174,14 +188,14 @@ impl Output {
             shape,
             labels,
             content: if binary {
-                Content::Binary(binary::bytes(data))
+                OutputContent::Binary(binary::bytes(data))
             } else {
-                Content::Flat(data)
+                OutputContent::Flat(data)
             },
         }
     }
 
-    /// Sequences and maps, which have a form in JSON alone.
+    /// Creates a sequence or a map, which has a JSON form only.
     fn without_tensor(name: String, value: Value) -> Self {
         let datatype = match &value {
             Value::Map { .. } => "MAP",
@@ -193,29 +207,33 @@ impl Output {
             datatype,
             shape: vec![value.length()],
             labels: None,
-            content: Content::Nested(value),
+            content: OutputContent::Nested(value),
         }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        write::object(out, |fields| {
+        json_writer::object(out, |fields| {
             fields.value("name", &self.name);
             fields.value("datatype", self.datatype);
             fields.value("shape", &self.shape);
             match &self.content {
-                Content::Flat(data) => fields.field("data", |out| write::flat(out, data)),
-                Content::Nested(value) => fields.field("data", |out| write::value(out, value)),
-                Content::Binary(_) => {}
+                OutputContent::Flat(data) => {
+                    fields.field("data", |out| json_writer::flat(out, data))
+                }
+                OutputContent::Nested(value) => {
+                    fields.field("data", |out| json_writer::value(out, value))
+                }
+                OutputContent::Binary(_) => {}
             }
-            if self.labels.is_none() && !matches!(self.content, Content::Binary(_)) {
+            if self.labels.is_none() && !matches!(self.content, OutputContent::Binary(_)) {
                 return;
             }
             fields.field("parameters", |out| {
-                write::object(out, |fields| {
+                json_writer::object(out, |fields| {
                     if let Some(labels) = &self.labels {
-                        fields.field("labels", |out| write::flat(out, labels));
+                        fields.field("labels", |out| json_writer::flat(out, labels));
                     }
-                    if let Content::Binary(bytes) = &self.content {
+                    if let OutputContent::Binary(bytes) = &self.content {
                         fields.value("binary_data_size", &bytes.len());
                     }
                 });

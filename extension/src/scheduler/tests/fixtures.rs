@@ -1,4 +1,4 @@
-//! A model of rows, limits, and a gate for its runs.
+//! Fixtures: a model of rows, limits, and a gate for its runs.
 
 use std::sync::{Condvar, Mutex};
 
@@ -7,24 +7,24 @@ use crate::engine::Cancel;
 use crate::models::RunResult;
 use crate::tensor::{Data, Datatype, Kind, Port, Signature, Tensor};
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(super) fn limits(runs: usize, queue: usize) -> Limits {
-    Limits {
+pub(super) fn limits(runs: usize, queue: usize) -> ExecutorLimits {
+    ExecutorLimits {
         runs,
         queue,
         batch: None,
     }
 }
 
-pub(super) fn joining(runs: usize, rows: usize, delay: Duration) -> Limits {
-    Limits {
+pub(super) fn joining(runs: usize, rows: usize, delay: Duration) -> ExecutorLimits {
+    ExecutorLimits {
         batch: Some(Batching { rows, delay }),
         ..limits(runs, 100)
     }
 }
 
-/// A gate that runs wait at until it is opened.
+/// A gate at which runs wait until it is opened.
 #[derive(Default)]
 pub(super) struct Gate {
     state: Mutex<(usize, bool)>,
@@ -32,7 +32,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// To be called by a run.
+    /// Called by a run.
     pub(super) fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.0 += 1;
@@ -45,31 +45,31 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Waits until so many runs have come to the gate, beside what else is to be done.
+    /// Waits until `count` runs have reached the gate, without blocking the runtime.
     pub(super) async fn reached(self: &Arc<Self>, runs: usize) {
         let gate = Arc::clone(self);
         let wait = tokio::task::spawn_blocking(move || {
             let state = gate.state.lock().unwrap();
             let wait = gate
                 .changed
-                .wait_timeout_while(state, PATIENCE, |(come, _)| *come < runs);
+                .wait_timeout_while(state, TIMEOUT, |(come, _)| *come < runs);
             assert!(!wait.unwrap().1.timed_out(), "no {runs} runs");
         });
         wait.await.unwrap();
     }
 }
 
-/// What takes rows of floats and gives rows of floats, and its runs.
+/// Returns a model that maps rows of floats to rows of floats with `run`.
 pub(super) fn rows_in_rows_out(
-    bench: &Bench,
+    bench: &SchedulerBench,
     run: impl Fn(&[f32], &Cancel) -> Result<Vec<f32>, EngineError> + Send + Sync + 'static,
 ) -> Arc<Loaded> {
     of_rows(bench, false, run)
 }
 
-/// The same, with fixed work or without.
+/// Returns such a model with or without fixed work.
 pub(super) fn of_rows(
-    bench: &Bench,
+    bench: &SchedulerBench,
     has_fixed_work: bool,
     run: impl Fn(&[f32], &Cancel) -> Result<Vec<f32>, EngineError> + Send + Sync + 'static,
 ) -> Arc<Loaded> {
@@ -122,13 +122,13 @@ pub(super) fn rows(ran: &RunOutcome) -> Vec<f32> {
     y[..].to_vec()
 }
 
-impl Bench {
+impl SchedulerBench {
     pub(super) async fn ask(
         &self,
         model: &Arc<Loaded>,
         rows: impl AsRef<[f32]>,
     ) -> Result<RunOutcome, RunError> {
-        let (rows, deadline) = (rows.as_ref(), self.deadline_in(PATIENCE));
+        let (rows, deadline) = (rows.as_ref(), self.deadline_in(TIMEOUT));
         let run = self
             .scheduler
             .run(Arc::clone(model), request(rows), deadline);

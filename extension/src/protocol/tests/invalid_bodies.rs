@@ -1,9 +1,9 @@
-//! Bodies that are not a request, in each form: what came is named, and little of it is echoed.
+//! Tests of bodies that are not requests: each form names the format, and echoes little of the body.
 
 use super::*;
 use crate::protocol::tfserving;
 
-/// A request with one value of FP32 in each form, whose data are `data`.
+/// Returns a request with an FP32 input in each form; `data` are its elements.
 fn in_each_form(data: &str) -> [(&'static str, String); 3] {
     let tensor = r#""name":"x","datatype":"FP32","shape":[2]"#;
     [
@@ -30,7 +30,7 @@ fn decode(form: &str, body: &[u8], signature: &Signature) -> Result<Decoded, Str
 }
 
 #[test]
-fn a_byte_order_mark_is_skipped_before_a_request_and_nowhere_else() {
+fn a_byte_order_mark_is_skipped_only_before_a_request() {
     let signature = one_input(Datatype::Fp32, &[None]);
     for (form, text) in in_each_form("[1,2]") {
         for before in ["\u{feff}", "\u{feff} \r\n"] {
@@ -53,7 +53,7 @@ fn a_byte_order_mark_is_skipped_before_a_request_and_nowhere_else() {
 }
 
 #[test]
-fn a_token_that_json_lacks_is_named_in_each_form() {
+fn non_json_tokens_are_named_in_each_form() {
     let signature = one_input(Datatype::Fp32, &[None]);
     for (token, words) in [
         ("NaN", "NaN is not JSON; write null for NaN"),
@@ -76,9 +76,9 @@ fn a_body_that_is_not_an_object_is_named_in_each_form() {
     for form in ["predict", "tensorflow", "infer"] {
         for (body, words) in [
             (&b""[..], "the body is empty"),
-            (b"1,2\n3,4\n", "CSV came (text/csv)"),
-            (b"\x93NUMPY\x01\0v\0{'descr'", "a NumPy file (.npy) came"),
-            (b"[[1,2]]", "an array came"),
+            (b"1,2\n3,4\n", "CSV (text/csv)"),
+            (b"\x93NUMPY\x01\0v\0{'descr'", "a NumPy file (.npy)"),
+            (b"[[1,2]]", "an array"),
             (b"\xff\xfe{\0}\0", "UTF-16"),
             (b"{'a': 1}", "double quotes"),
             (b"{} {}", "another JSON value follows"),
@@ -91,7 +91,7 @@ fn a_body_that_is_not_an_object_is_named_in_each_form() {
 }
 
 #[test]
-fn a_request_without_values_is_told_both_fields_and_the_one_that_it_has() {
+fn errors_of_a_request_without_values_name_the_fields() {
     let signature = one_input(Datatype::Fp32, &[None]);
     for (form, fields) in [
         ("predict", "features, or instances"),
@@ -103,13 +103,13 @@ fn a_request_without_values_is_told_both_fields_and_the_one_that_it_has() {
         let error = decode(form, br#"{"data": [1]}"#, &signature).unwrap_err();
         assert_eq!(
             error,
-            format!("{missing}; the request has \"data\", which is not read")
+            format!("{missing}; the request has \"data\", which is ignored")
         );
     }
 }
 
 #[test]
-fn a_long_name_or_value_is_echoed_in_part() {
+fn a_long_name_or_value_is_truncated() {
     let signature = one_input(Datatype::Bytes, &[None]);
     let long = "z".repeat(10_000);
     let input = |name: &str, datatype: &str| {
@@ -133,7 +133,7 @@ fn a_long_name_or_value_is_echoed_in_part() {
 }
 
 #[test]
-fn a_file_of_an_array_is_not_a_raw_tensor() {
+fn an_array_file_is_not_a_raw_tensor() {
     let file: Vec<u8> = [&b"\x93NUMPY\x01\0v\0"[..], &[b' '; 118], &[0; 8]].concat();
     let file = Bytes::from(file);
     for (datatype, shape) in [
@@ -143,7 +143,7 @@ fn a_file_of_an_array_is_not_a_raw_tensor() {
         let signature = one_input(datatype, shape);
         let raw = |body: Bytes| v2::decode(&body, Some(0), &signature, &mut Charge::unlimited());
         let error = raw(file.clone()).unwrap_err().to_string();
-        assert!(error.contains("a NumPy file (.npy) came"), "{error}");
+        assert!(error.contains("a NumPy file (.npy)"), "{error}");
         assert!(raw(file.slice(128..)).is_ok());
     }
 }

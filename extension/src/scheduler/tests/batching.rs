@@ -1,20 +1,20 @@
-//! Runs that are shared.
+//! Tests of batching.
 
 use std::sync::Mutex;
 
 use futures_util::future::join_all;
 use proptest::prelude::*;
 
-use super::rows::*;
+use super::fixtures::*;
 use super::*;
 
-/// Asks so that all others wait while the first one runs, and gives the answers and how many rows each run had.
+/// Sends requests that queue while the first one runs; returns the results and the rows of each run.
 async fn ask_together(
-    limits: Limits,
+    limits: ExecutorLimits,
     groups: &[Vec<f32>],
     run: impl Fn(f32) -> f32 + Send + Sync + 'static,
 ) -> (Vec<RunOutcome>, Vec<usize>) {
-    let bench = Bench::with(limits);
+    let bench = SchedulerBench::with(limits);
     let gate = Arc::new(Gate::default());
     let runs = Arc::new(Mutex::new(Vec::new()));
     let model = {
@@ -30,7 +30,7 @@ async fn ask_together(
         gate.reached(1).await;
         let others = join_all(groups[1..].iter().map(|rows| bench.ask(&model, rows)));
         tokio::pin!(others);
-        // Each is in the queue once it was looked at.
+        // A polled request is in the queue.
         let _ = futures_util::poll!(others.as_mut());
         gate.open();
         others.await
@@ -43,10 +43,10 @@ async fn ask_together(
 }
 
 #[tokio::test]
-async fn requests_that_wait_together_have_one_run() {
+async fn queued_requests_share_one_run() {
     let groups = [vec![1.0], vec![2.0, 3.0], vec![4.0], vec![5.0], vec![6.0]];
     let (answers, runs) = ask_together(joining(1, 8, Duration::ZERO), &groups, |x| x * 10.0).await;
-    assert_eq!(runs, [1, 5], "the first one was alone when it came");
+    assert_eq!(runs, [1, 5], "the first request ran alone");
     for (answer, given) in answers.iter().zip(&groups) {
         let expected: Vec<f32> = given.iter().map(|x| x * 10.0).collect();
         assert_eq!(rows(answer), expected);
@@ -60,8 +60,8 @@ async fn requests_that_wait_together_have_one_run() {
 }
 
 #[tokio::test]
-async fn with_a_delay_the_first_one_waits_for_the_others() {
-    let bench = Bench::with(joining(1, 4, PATIENCE));
+async fn the_first_request_waits_for_others_during_the_delay() {
+    let bench = SchedulerBench::with(joining(1, 4, TIMEOUT));
     let model = rows_in_rows_out(&bench, |x, _| Ok(x.iter().map(|x| x + 1.0).collect()));
     let numbers = 0..4_u8;
     let asks = numbers
@@ -77,8 +77,8 @@ async fn with_a_delay_the_first_one_waits_for_the_others() {
 }
 
 #[tokio::test]
-async fn what_one_sent_is_no_error_of_the_others() {
-    let bench = Bench::with(joining(1, 4, PATIENCE));
+async fn invalid_inputs_fail_only_their_own_request() {
+    let bench = SchedulerBench::with(joining(1, 4, TIMEOUT));
     let model = rows_in_rows_out(&bench, |x, _| {
         if x.iter().any(|x| *x < 0.0) {
             return Err(EngineError::Node("negative".to_owned()));
@@ -96,7 +96,7 @@ async fn what_one_sent_is_no_error_of_the_others() {
                     panic!("{error:?}")
                 };
                 assert!(matches!(failed.error, EngineError::Node(_)), "{error:?}");
-                // Its inputs come back, and not those of the joined run.
+                // The error has the inputs of the request, not those of the batch.
                 let returned = failed.request.as_ref().unwrap();
                 assert_eq!(returned.inputs, request(&given).inputs);
             }
@@ -105,9 +105,9 @@ async fn what_one_sent_is_no_error_of_the_others() {
 }
 
 #[tokio::test]
-async fn a_model_that_gives_other_rows_than_it_says_answers_each_alone() {
-    let bench = Bench::with(joining(1, 2, PATIENCE));
-    // The mean of all rows: one row, whatever comes.
+async fn requests_run_individually_if_outputs_cannot_be_split() {
+    let bench = SchedulerBench::with(joining(1, 2, TIMEOUT));
+    // The mean of all rows: always a single row.
     let model = rows_in_rows_out(&bench, |x, _| {
         let count: f32 = x.iter().map(|_| 1.0).sum();
         Ok(vec![x.iter().sum::<f32>() / count])
@@ -120,8 +120,8 @@ async fn a_model_that_gives_other_rows_than_it_says_answers_each_alone() {
 }
 
 #[tokio::test]
-async fn a_deadline_of_one_stops_no_run_of_the_others() {
-    let bench = Bench::with(joining(1, 2, PATIENCE));
+async fn the_deadline_of_one_member_does_not_stop_the_batch() {
+    let bench = SchedulerBench::with(joining(1, 2, TIMEOUT));
     let gate = Arc::new(Gate::default());
     let model = {
         let gate = Arc::clone(&gate);
@@ -142,7 +142,7 @@ async fn a_deadline_of_one_stops_no_run_of_the_others() {
         gate.open();
         run
     };
-    // The wall clock of these tests stands still by itself.
+    // The wall clock of these tests advances only on demand.
     let time = async {
         gate.reached(1).await;
         bench.wall.pass(Duration::from_secs(1));
@@ -155,7 +155,7 @@ async fn a_deadline_of_one_stops_no_run_of_the_others() {
 
 #[tokio::test]
 async fn requests_of_two_versions_share_no_run() {
-    let bench = Bench::with(joining(1, 8, Duration::from_millis(100)));
+    let bench = SchedulerBench::with(joining(1, 8, Duration::from_millis(100)));
     let [one, other] = [1.0, 2.0].map(|factor| {
         rows_in_rows_out(&bench, move |x, _| {
             Ok(x.iter().map(|x| x * factor).collect())
@@ -182,9 +182,9 @@ async fn requests_of_two_versions_share_no_run() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// However requests come together, each has what it would have alone, and there are no more runs than requests.
+    /// Each request has the same result as alone, and there are at most as many runs as requests.
     #[test]
-    fn what_comes_of_a_shared_run_is_what_comes_of_one_alone(
+    fn results_of_a_batch_equal_those_of_single_runs(
         groups in prop::collection::vec(prop::collection::vec(-1e6_f32..1e6, 1..5), 1..12),
         runs in 1..3_usize,
         most in 2..9_usize,

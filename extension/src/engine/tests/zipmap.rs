@@ -1,4 +1,4 @@
-//! Classifiers whose maps are made here against the same ones whose maps ONNX Runtime makes.
+//! Compares `ZipMap` outputs created by this sidecar with those of ONNX Runtime.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -6,11 +6,11 @@ use std::fs::File;
 use tempfile::NamedTempFile;
 
 use super::*;
-use crate::onnx::Unzipped;
+use crate::onnx::ModelWithoutZipMap;
 use crate::onnx::tests::write::{bytes, join, model, node, number};
 
-/// As ONNX Runtime loads it when it is only told which file.
-fn whole(file: &std::path::Path) -> Box<dyn Session> {
+/// Loads a model with ONNX Runtime alone.
+fn load_by_onnxruntime(file: &std::path::Path) -> Box<dyn Session> {
     let builder = ort::session::Session::builder(engine().environment()).unwrap();
     let builder = builder.with_config_entry("session.load_model_format", "ONNX");
     let session = builder.unwrap().commit_from_file(file).unwrap();
@@ -23,7 +23,7 @@ fn rows(count: usize, width: usize) -> Value {
     Value::Tensor(Tensor::new(vec![count, width], numbers).unwrap())
 }
 
-/// Each map by itself, as ONNX Runtime gives them.
+/// Converts a value to separate maps, as ONNX Runtime returns them.
 fn each_map(value: Value) -> Value {
     match value {
         Value::Maps(maps) => Value::Sequence(maps.to_values()),
@@ -31,7 +31,7 @@ fn each_map(value: Value) -> Value {
     }
 }
 
-/// A run's outputs, or what it says.
+/// Returns the outputs of a run, or its error.
 fn run(
     session: &dyn Session,
     input: &(String, Value),
@@ -53,10 +53,10 @@ fn maps_are_those_of_onnxruntime() {
     ] {
         let path = workspace().join("tests/models").join(name);
         assert!(
-            Unzipped::of(&File::open(&path).unwrap()).is_some(),
+            ModelWithoutZipMap::of(&File::open(&path).unwrap()).is_some(),
             "{name}"
         );
-        let (ours, theirs) = (load(name).unwrap(), whole(&path));
+        let (ours, theirs) = (load(name).unwrap(), load_by_onnxruntime(&path));
         assert_eq!(ours.signature(), theirs.signature(), "{name}");
         let outputs = &ours.signature().outputs;
         let asked: Vec<String> = outputs.iter().rev().map(|port| port.name.clone()).collect();
@@ -78,7 +78,7 @@ fn maps_are_those_of_onnxruntime() {
 }
 
 #[test]
-fn other_than_a_value_for_each_class_is_refused_as_by_the_node() {
+fn a_tensor_without_a_column_per_class_is_rejected_as_by_the_node() {
     let classes = join([
         bytes(1, b"classlabels_int64s"),
         number(8, 1),
@@ -104,10 +104,10 @@ fn other_than_a_value_for_each_class_is_refused_as_by_the_node() {
     let content = join([model(&graph), bytes(8, &domain)]);
     let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &content).unwrap();
-    assert!(Unzipped::of(file.as_file()).is_some());
+    assert!(ModelWithoutZipMap::of(file.as_file()).is_some());
     let (ours, theirs) = (
         engine().load(file.path(), None).unwrap(),
-        whole(file.path()),
+        load_by_onnxruntime(file.path()),
     );
     let run_of = |session: &dyn Session, shape: &[usize]| {
         let count = shape.iter().product();

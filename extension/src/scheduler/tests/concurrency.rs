@@ -1,17 +1,17 @@
-//! Turns, places in the queue, and who gives either up.
+//! Tests of concurrency, the queue, and cancelled requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 
 use futures_util::future::join_all;
 
-use super::rows::*;
+use super::fixtures::*;
 use super::*;
 
 #[tokio::test]
-async fn as_many_run_at_once_as_there_are_turns() {
-    let bench = Bench::with(limits(3, 10));
-    // Nobody passes before three are there.
+async fn as_many_runs_are_concurrent_as_configured() {
+    let bench = SchedulerBench::with(limits(3, 10));
+    // No run passes before three have begun.
     let barrier = Barrier::new(3);
     let model = rows_in_rows_out(&bench, move |x, _| {
         barrier.wait();
@@ -23,15 +23,15 @@ async fn as_many_run_at_once_as_there_are_turns() {
             .clone()
             .map(|number| bench.ask(&model, [f32::from(number)])),
     );
-    let answers = tokio::time::timeout(PATIENCE, asks).await.unwrap();
+    let answers = tokio::time::timeout(TIMEOUT, asks).await.unwrap();
     for (number, answer) in numbers.zip(answers) {
         assert_eq!(rows(&answer.unwrap()), [f32::from(number)]);
     }
 }
 
 #[tokio::test]
-async fn no_more_run_at_once_than_there_are_turns() {
-    let bench = Bench::with(limits(2, 30));
+async fn no_more_runs_are_concurrent_than_configured() {
+    let bench = SchedulerBench::with(limits(2, 30));
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let model = {
         let most = Arc::clone(&most);
@@ -49,8 +49,8 @@ async fn no_more_run_at_once_than_there_are_turns() {
 }
 
 #[tokio::test]
-async fn who_finds_the_queue_full_is_told_the_limit_and_the_variable() {
-    let bench = Bench::with(limits(1, 1));
+async fn the_error_of_a_full_queue_names_the_limit_and_the_variable() {
+    let bench = SchedulerBench::with(limits(1, 1));
     let gate = Arc::new(Gate::default());
     let model = {
         let gate = Arc::clone(&gate);
@@ -64,9 +64,15 @@ async fn who_finds_the_queue_full_is_told_the_limit_and_the_variable() {
     let third = async {
         gate.reached(1).await;
         let error = bench.ask(&model, [3.0]).await.unwrap_err();
-        assert!(matches!(error, RunError::Full { limit: 1 }), "{error:?}");
+        assert!(
+            matches!(error, RunError::QueueFull { limit: 1 }),
+            "{error:?}"
+        );
         let words = error.to_string();
-        assert!(words.starts_with("1 requests wait"), "{words}");
+        assert!(
+            words.starts_with("cannot queue the request: 1 requests already wait"),
+            "{words}"
+        );
         assert!(words.contains("MODEL_QUEUE"), "{words}");
         gate.open();
     };
@@ -79,8 +85,8 @@ async fn who_finds_the_queue_full_is_told_the_limit_and_the_variable() {
 }
 
 #[tokio::test]
-async fn a_request_that_goes_frees_its_place_in_the_queue_and_is_never_run() {
-    let bench = Bench::with(limits(1, 1));
+async fn a_dropped_request_frees_its_place_and_never_runs() {
+    let bench = SchedulerBench::with(limits(1, 1));
     let gate = Arc::new(Gate::default());
     let seen = Arc::new(Mutex::new(Vec::new()));
     let model = {
@@ -111,8 +117,8 @@ async fn a_request_that_goes_frees_its_place_in_the_queue_and_is_never_run() {
 }
 
 #[tokio::test]
-async fn a_run_that_cannot_be_stopped_holds_up_nobody_once_it_is_given_up() {
-    let bench = Bench::with(limits(1, 5));
+async fn an_abandoned_run_that_does_not_stop_delays_no_other_request() {
+    let bench = SchedulerBench::with(limits(1, 5));
     let gate = Arc::new(Gate::default());
     let model = {
         let gate = Arc::clone(&gate);
@@ -130,17 +136,17 @@ async fn a_run_that_cannot_be_stopped_holds_up_nobody_once_it_is_given_up() {
         gate.reached(1).await;
     }
     for number in [1.0, 2.0] {
-        let answer = tokio::time::timeout(PATIENCE, bench.ask(&model, [number])).await;
+        let answer = tokio::time::timeout(TIMEOUT, bench.ask(&model, [number])).await;
         assert_eq!(rows(&answer.unwrap().unwrap()), [number]);
     }
     gate.open();
 }
 
 #[tokio::test]
-async fn a_run_that_panics_is_an_error_and_gives_its_turn_back() {
-    let bench = Bench::with(limits(1, 5));
+async fn a_run_that_panics_is_an_error_and_releases_its_slot() {
+    let bench = SchedulerBench::with(limits(1, 5));
     let model = rows_in_rows_out(&bench, |x, _| {
-        assert!(x[0] > 0.0, "a mistake of our own");
+        assert!(x[0] > 0.0, "a panic in a run");
         Ok(x.to_vec())
     });
     for _ in 0..3 {
@@ -153,18 +159,19 @@ async fn a_run_that_panics_is_an_error_and_gives_its_turn_back() {
     }
 }
 
-/// Requests come and go in any order and on several threads, and some runs fail: nobody who stays waits for ever.
+/// Requests arrive and are dropped in any order on several threads, and some runs fail: no remaining request waits
+/// forever.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_stays_is_answered_whoever_goes() {
+async fn every_remaining_request_gets_a_result() {
     for limits in [
         limits(1, 1_000),
         limits(3, 1_000),
-        Limits {
+        ExecutorLimits {
             queue: 1_000,
             ..joining(2, 7, Duration::from_millis(1))
         },
     ] {
-        let bench = Arc::new(Bench::with(limits));
+        let bench = Arc::new(SchedulerBench::with(limits));
         let model = rows_in_rows_out(&bench, |x, cancel| {
             std::thread::yield_now();
             if cancel.is_cancelled() {
@@ -182,7 +189,7 @@ async fn whoever_stays_is_answered_whoever_goes() {
                 let ask = bench.ask(&model, [mine]);
                 tokio::pin!(ask);
                 if number.is_multiple_of(3) {
-                    // Goes away in the queue, in a run, or too late.
+                    // Dropped in the queue, in a run, or too late.
                     for _ in 0..number % 5 {
                         if futures_util::poll!(ask.as_mut()).is_ready() {
                             return;
@@ -197,8 +204,8 @@ async fn whoever_stays_is_answered_whoever_goes() {
                 }
             })
         });
-        let all = tokio::time::timeout(PATIENCE, join_all(asks));
-        for task in all.await.expect("somebody waits for ever") {
+        let all = tokio::time::timeout(TIMEOUT, join_all(asks));
+        for task in all.await.expect("a request waits forever") {
             task.unwrap();
         }
     }

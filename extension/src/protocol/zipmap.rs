@@ -1,15 +1,15 @@
-//! scikit-learn's probabilities as one dense tensor.
+//! Dense form of scikit-learn's probabilities.
 //!
-//! skl2onnx's `ZipMap` gives a sequence of maps, one for each row, from class to probability. No protocol has a
-//! place for it, so it goes out as FP32 `[N, C]`, with the classes named beside it.
+//! skl2onnx's `ZipMap` returns a sequence of maps, one per row, from class to probability. No protocol supports this
+//! type, so the response has an FP32 tensor `[N, C]` and the names of the classes.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::tensor::{Data, Maps, Strings, Tensor, Value};
 
-/// The dense form of a sequence of maps from class to number; `None` for any other value. Columns stand in the
-/// order in which the classes first appear (`ZipMap`: sorted); a class that a row lacks is NaN there.
+/// Returns the dense form of a sequence of maps from class to number; `None` for any other value. Columns are in the
+/// order in which the classes first appear (sorted, for `ZipMap`); a missing class is NaN.
 pub(super) fn dense(value: &Value) -> Option<Cow<'_, Maps>> {
     match value {
         Value::Maps(maps) => Some(Cow::Borrowed(maps)),
@@ -18,7 +18,8 @@ pub(super) fn dense(value: &Value) -> Option<Cow<'_, Maps>> {
     }
 }
 
-/// The tensor that a value is or has as its dense form, then with the class of each column; else the value.
+/// Returns the tensor of a value, or its dense form with the class of each column; any other value is returned as an
+/// error.
 pub(super) fn into_tensor(value: Value) -> Result<(Tensor, Option<Arc<Data>>), Value> {
     let maps = match value {
         Value::Tensor(tensor) => return Ok((tensor, None)),
@@ -71,7 +72,7 @@ where
     let mut cells = vec![f32::NAN; rows.len() * classes.len()];
     for (line, (row, values)) in cells.chunks_mut(classes.len().max(1)).zip(rows) {
         for (position, (key, value)) in keys(row)?.zip(values).enumerate() {
-            // Rows of ZipMap have the same classes in the same order, so the first look is a hit.
+            // Rows of `ZipMap` have the same classes in the same order, so the first lookup succeeds.
             let column = match classes.get(position) {
                 Some(class) if *class == key => position,
                 _ => classes.iter().position(|class| *class == key)?,
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_keep_their_classes_whatever_the_order() {
+    fn rows_keep_their_classes_in_any_order() {
         let rows = Value::Sequence(vec![
             map(&["a", "b"], &[0.25, 0.75]),
             map(&["b", "a"], &[0.5, 0.125]),
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_of_tensors_is_left_alone() {
+    fn a_sequence_of_tensors_has_no_dense_form() {
         let tensor = Value::Tensor(Tensor::new(vec![1], vec![1.0_f32]).unwrap());
         assert_eq!(dense(&Value::Sequence(vec![tensor])), None);
     }
