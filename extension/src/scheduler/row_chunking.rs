@@ -99,6 +99,10 @@ struct JoinedOutputs {
     rows: usize,
     batch: usize,
     joined: Vec<(String, Value)>,
+    /// Bytes that are charged for the outputs of all runs.
+    charged: usize,
+    /// Bytes of the outputs so far. Exceeds `charged` if the strings of later runs are longer.
+    used: usize,
 }
 
 impl JoinedOutputs {
@@ -107,10 +111,13 @@ impl JoinedOutputs {
             rows: chunks.rows,
             batch: chunks.batch,
             joined: Vec::new(),
+            charged: 0,
+            used: 0,
         }
     }
 
-    /// Appends the outputs of the next run. The first run charges and reserves memory for all runs.
+    /// Appends the outputs of the next run. The first run charges and reserves memory for all runs; later runs charge
+    /// what their strings take beyond that.
     fn append(
         &mut self,
         outputs: Vec<(String, Value)>,
@@ -118,15 +125,19 @@ impl JoinedOutputs {
     ) -> Result<(), RunError> {
         let is_first = self.joined.is_empty();
         for (index, (name, mut value)) in outputs.into_iter().enumerate() {
+            let bytes = value.memory();
             let fits = if common_rows([&value]) != Some(self.batch) {
                 false
             } else if is_first {
-                let bytes = value.memory().saturating_mul(self.rows / self.batch);
-                charge.grow(bytes)?;
+                self.charge(bytes.saturating_mul(self.rows / self.batch), charge)?;
+                self.used += bytes;
                 reserve(&mut value, self.rows - self.batch);
                 self.joined.push((name.clone(), value));
                 true
             } else {
+                self.used += bytes;
+                let missing = self.used.saturating_sub(self.charged);
+                self.charge(missing, charge)?;
                 let joined = self.joined.get_mut(index);
                 joined.is_some_and(|(_, joined)| append(joined, value))
             };
@@ -140,7 +151,13 @@ impl JoinedOutputs {
             }
         }
         Ok(())
-    }}
+    }
+    fn charge(&mut self, bytes: usize, charge: &mut Charge) -> Result<(), RunError> {
+        charge.grow(bytes)?;
+        self.charged = self.charged.saturating_add(bytes);
+        Ok(())
+    }
+}
 
 /// Reserves memory for this many more rows.
 fn reserve(value: &mut Value, rows: usize) {

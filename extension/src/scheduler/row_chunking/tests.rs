@@ -116,6 +116,21 @@ fn memory_for_all_rows_is_charged_with_the_first_run() {
 }
 
 #[test]
+fn longer_strings_of_later_runs_are_charged_as_well() {
+    let (rows, batch) = (3, 1);
+    let mut outputs = JoinedOutputs::of(&RowChunks { rows, batch });
+    let mut charge = Charge::unlimited();
+    for length in [10, 2, 1_000] {
+        let text = vec!["x".repeat(length)];
+        let strings = Value::Tensor(Tensor::new(vec![1], text).unwrap());
+        let run = vec![("y".to_owned(), strings)];
+        outputs.append(run, &mut charge).unwrap();
+    }
+    let (_, joined) = &outputs.joined[0];
+    assert_eq!(charge.used(), joined.memory());
+}
+
+#[test]
 fn outputs_are_joined_in_order_or_rejected() {
     let run = |values: Vec<Value>| {
         let names = (0..).map(|index| format!("y{index}"));
