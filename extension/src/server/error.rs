@@ -239,14 +239,12 @@ impl ApiError {
         let header = match self {
             ApiError::MethodNotAllowed { allowed, .. } => Some((ALLOW, *allowed)),
             ApiError::Unauthorized { header, .. } => Some((WWW_AUTHENTICATE, *header)),
-            ApiError::NotReady(_)
-            | ApiError::ShuttingDown
-            | ApiError::OverBudget(OverBudget {
-                over: Over::Now { .. },
-                ..
-            })
-            | ApiError::Run(RunError::QueueFull { .. }) => Some((RETRY_AFTER, "1")),
-            _ => None,
+            _ => match self.status() {
+                StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                    Some((RETRY_AFTER, "1"))
+                }
+                _ => None,
+            },
         };
         if let Some((name, value)) = header {
             let value = HeaderValue::from_static(value);
