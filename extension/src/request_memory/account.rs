@@ -38,7 +38,7 @@ pub struct Account {
     measured: Mutex<LastMeasurement>,
     /// Bytes of this process without requests when its growth was last measured.
     level: AtomicU64,
-    pub(super) trim: Trim,
+    pub(super) trim: Arc<Trim>,
     waiting: AtomicUsize,
     released: Notify,
     /// Keeps waiting requests in order.
@@ -83,7 +83,7 @@ impl Account {
             limit: AtomicUsize::new(0),
             measured: Mutex::default(),
             level: AtomicU64::new(0),
-            trim: Trim::default(),
+            trim: Arc::default(),
             waiting: AtomicUsize::new(0),
             released: Notify::new(),
             turn: tokio::sync::Mutex::default(),

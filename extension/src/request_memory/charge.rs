@@ -162,7 +162,7 @@ impl Drop for Charge {
         if let Some(account) = &self.account
             && self.most >= trim::MIN_LARGE_REQUEST
         {
-            trim::ended(account);
+            trim::ended(&account.trim);
         }
     }
 }

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::Account;
-
 /// Minimum size of a large request, in bytes.
 pub(super) const MIN_LARGE_REQUEST: usize = 1024 * 1024;
 /// Time without the end of a large request, before memory is released.
@@ -24,16 +22,15 @@ pub(super) struct Trim {
 }
 
 /// Records the end of a large request.
-pub(super) fn ended(account: &Arc<Account>) {
-    let trim = &account.trim;
+pub(super) fn ended(trim: &Arc<Trim>) {
     trim.ended.fetch_add(1, Ordering::SeqCst);
     if trim.is_waiting.swap(true, Ordering::SeqCst) {
         return;
     }
     let thread = std::thread::Builder::new().name("trim-memory".to_owned());
     // If no thread can be created, the next large request tries again.
-    let waiting = Arc::clone(account);
-    if let Err(error) = thread.spawn(move || wait_and_trim(&waiting.trim)) {
+    let waiting = Arc::clone(trim);
+    if let Err(error) = thread.spawn(move || wait_and_trim(&waiting)) {
         tracing::debug!("cannot start a thread to release memory: {error}");
         trim.is_waiting.store(false, Ordering::SeqCst);
     }
