@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::config::VARIABLES;
 
-/// CommandOutput of a command line that does not start the sidecar.
+/// Output of a command line that does not start the sidecar.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CommandOutput {
     /// Text for standard output.

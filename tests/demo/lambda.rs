@@ -13,7 +13,7 @@ use lab::s3::S3Server;
 use serde_json::Value;
 
 use crate::metrics::{FUNCTION, MODEL};
-use crate::wine::Prediction;
+use crate::wine::PredictResponse;
 
 /// Bucket of the model.
 pub(crate) const BUCKET: &str = "models";
@@ -81,9 +81,9 @@ impl Lambda {
     }
 
     /// Response of one invocation.
-    pub(crate) async fn ask(&self, request: &Value) -> Result<Prediction> {
+    pub(crate) async fn ask(&self, request: &Value) -> Result<PredictResponse> {
         let answer = self.function.answer(request).await?;
-        Prediction::read(answer.to_string().as_bytes())
+        PredictResponse::read(answer.to_string().as_bytes())
     }
 
     /// Duration of the last invocation in the function, from the event on: without the platform's

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::console::Console;
 use crate::lambda::Lambda;
 use crate::traffic::ResponseTally;
-use crate::wine::{Prediction, Predictions, Wines, cultivar};
+use crate::wine::{PredictResponse, Predictions, Wines, cultivar};
 
 /// Wines shown individually, one of each cultivar.
 const SHOWN: [usize; 3] = [0, 62, 142];
@@ -100,7 +100,7 @@ impl Demo {
     }
 
     /// One invocation, whose response must come from `version`.
-    async fn ask(&mut self, wines: &[usize], version: &str) -> Result<Prediction> {
+    async fn ask(&mut self, wines: &[usize], version: &str) -> Result<PredictResponse> {
         let answer = self.lambda()?.ask(&self.wines.request(wines)).await?;
         ensure!(
             answer.model_version == version,

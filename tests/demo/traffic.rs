@@ -14,7 +14,7 @@ use lab::http::{Client, Connection, post};
 use tokio::sync::watch;
 
 use crate::lambda::Lambda;
-use crate::wine::{Prediction, Wines};
+use crate::wine::{PredictResponse, Wines};
 
 /// Maximum time for an expected state to be reached, which takes a second or two.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -159,7 +159,7 @@ impl Traffic<'_> {
                     answer.status,
                     answer.text()
                 );
-                Prediction::read(&answer.body)
+                PredictResponse::read(&answer.body)
             }
         }?;
         let is_second = answer.model_version != self.first;

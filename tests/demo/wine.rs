@@ -30,7 +30,7 @@ pub(crate) struct Predictions {
 
 /// Response of the sidecar.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Prediction {
+pub(crate) struct PredictResponse {
     pub(crate) prediction: Vec<usize>,
     pub(crate) probabilities: Vec<[f64; 3]>,
     pub(crate) model_version: String,
@@ -71,7 +71,7 @@ pub(crate) fn cultivar(wine: usize) -> usize {
     usize::from(wine >= first) + usize::from(wine >= first + second)
 }
 
-impl Prediction {
+impl PredictResponse {
     pub(crate) fn read(body: &[u8]) -> Result<Self> {
         serde_json::from_slice(body)
             .with_context(|| format!("not a prediction: {}", String::from_utf8_lossy(body)))

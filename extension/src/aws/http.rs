@@ -96,7 +96,7 @@ impl HttpClient for SdkHttpClient {
     }
 }
 
-/// ConnectionPool of reusable connections.
+/// Pool of reusable connections.
 #[derive(Clone)]
 struct ConnectionPool {
     connections: Connections,

@@ -2,7 +2,7 @@
 //!
 //! A file is retained if it is leased, or if a journal references it: the last active version of a model, and the
 //! version to be loaded next. All other files only save a download if the source returns to their version: earlier
-//! versions and abandoned partial downloads. Those are evicted in the order of their last use. Without MODEL_CACHE_MB
+//! versions and abandoned partial downloads. Those are evicted in the order of their last use. Without `MODEL_CACHE_MB`
 //! they occupy at most half of the disk, since the rest of `/tmp` belongs to the function.
 //!
 //! Space is freed before a download starts, so that a download fails early or not at all. If evicting everything would
@@ -19,7 +19,7 @@ use super::store::FileStore;
 use crate::ids::Digest;
 use crate::sys::Disk;
 
-/// Maximum size of unreferenced files without MODEL_CACHE_MB: the largest `/tmp` of Lambda.
+/// Maximum size of unreferenced files without `MODEL_CACHE_MB`: the largest `/tmp` of Lambda.
 const MAX_UNREFERENCED_BYTES: u64 = 10 * 1024 * 1024 * 1024;
 
 /// Limits of the cache's size.

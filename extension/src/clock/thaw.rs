@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    /// ManualClock clock that is independent of the timers.
+    /// Manual clock that is independent of the timers.
     #[derive(Default)]
     struct ManualClock(AtomicU64);
 

@@ -1,4 +1,4 @@
-//! VariableReader of single variables: text, choices, numbers, durations and paths. Collects all errors.
+//! Reader of single variables: text, choices, numbers, durations and paths. Collects all errors.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::variables::VARIABLES;
 /// Maximum length of a socket's path on Linux, including the terminating NUL.
 const MAX_SOCKET_PATH: usize = 108;
 
-/// VariableReader of variables that collects errors.
+/// Reader of variables that collects errors.
 pub(super) struct VariableReader<'a> {
     environment: &'a Environment,
     errors: Vec<String>,

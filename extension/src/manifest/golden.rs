@@ -47,7 +47,7 @@ pub struct GoldenTensor {
     /// Element type.
     #[serde(deserialize_with = "datatype")]
     pub datatype: Datatype,
-    /// ElementCount as JSON text: a flat or nested array with the number of elements of `shape`. The values are
+    /// Elements as JSON text: a flat or nested array with the number of elements of `shape`. The values are
     /// checked against the datatype when they are decoded.
     #[serde(serialize_with = "json::as_json", deserialize_with = "json::array")]
     pub data: String,

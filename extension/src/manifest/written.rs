@@ -106,7 +106,7 @@ fn folder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<FilePath>
     })
 }
 
-/// WrittenVersions by name, in the order of the manifest; names are unique.
+/// Versions by name, in the order of the manifest; names are unique.
 pub(super) struct WrittenVersions(pub(super) Vec<(VersionName, WrittenVersion)>);
 
 impl<'de> Deserialize<'de> for WrittenVersions {

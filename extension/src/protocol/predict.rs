@@ -86,7 +86,7 @@ pub fn encode(served_by: AnsweredBy<'_>, outputs: &[(String, Value)]) -> Vec<u8>
             Prediction::Rows(count) => fields.field("prediction", |out| {
                 let named = || outputs.iter().map(|(name, value)| (name.as_str(), value));
                 json_writer::list(out, 0..count, |out, index| {
-                    json_writer::named_row(out, named(), index)
+                    json_writer::named_row(out, named(), index);
                 });
             }),
             Prediction::Whole => fields.field("prediction", |out| {

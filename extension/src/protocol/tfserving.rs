@@ -124,7 +124,7 @@ pub fn encode(layout: Layout, outputs: &[(String, Value)]) -> Result<Vec<u8>, Ba
             json_writer::object(&mut out, |fields| {
                 fields.field("predictions", |out| {
                     json_writer::list(out, 0..count, |out, index| {
-                        json_writer::named_row(out, named(), index)
+                        json_writer::named_row(out, named(), index);
                     });
                 });
             });

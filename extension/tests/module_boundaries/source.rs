@@ -339,7 +339,7 @@ fn paths_are_resolved_against_their_module() {
 
 #[test]
 fn literals_are_skipped_whole() {
-    let text = r###"r#"a " b"# b"\"" '\u{1F}' 'a 'b' br"c\" x::y /* z */ c"d""###;
+    let text = r##"r#"a " b"# b"\"" '\u{1F}' 'a 'b' br"c\" x::y /* z */ c"d""##;
     let expected = [
         Token::Word("a"),
         Token::Word("x"),

@@ -4,18 +4,20 @@ use serde_json::json;
 
 use crate::case::Case;
 use crate::steps::{
-    BOTH, EXTENSION, UNKNOWN_ID, extension, extension_after, extension_on, next_event, register,
-    runtime_after, runtime_with,
+    BOTH, EXTENSION, UNKNOWN_ID, events_until_shutdown, extension, extension_after, extension_on,
+    next_event, register, runtime_after, runtime_with,
 };
 use lab::script::{Call, Step};
 
+/// Subscription to the Telemetry API or to its predecessor, the Logs API.
+fn subscribe(api: &str, version: &str) -> Call {
+    Call::new("PUT", &format!("/{version}/{api}"))
+        .header("Lambda-Extension-Identifier", "{id}")
+        .body(r#"{"schemaVersion":"2022-12-13","types":["platform","function"],"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:4243"}}"#)
+}
+
 pub(crate) fn cases() -> Vec<Case> {
     let next = || Call::new("GET", &format!("{EXTENSION}/event/next"));
-    let subscribe = |api: &str, version: &str| {
-        Call::new("PUT", &format!("/{version}/{api}"))
-            .header("Lambda-Extension-Identifier", "{id}")
-            .body(r#"{"schemaVersion":"2022-12-13","types":["platform","function"],"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:4243"}}"#)
-    };
     vec![
         Case::new("extension")
             .extension("one", extension("one", &BOTH))
@@ -42,7 +44,7 @@ pub(crate) fn cases() -> Vec<Case> {
                     Step::Look("function".into()),
                     register("one", &BOTH).into(),
                     Step::Await("function".into()),
-                    crate::steps::events_until_shutdown(Vec::new()),
+                    events_until_shutdown(Vec::new()),
                 ],
             )
             .function(runtime_after(vec![Step::Leave("function".into())]))

@@ -10,7 +10,7 @@ use super::servers::put;
 use super::{Demo, SHOWN, ms};
 use crate::console::Console;
 use crate::lambda::{Lambda, Monotonic};
-use crate::wine::{self, Prediction, Wines};
+use crate::wine::{self, PredictResponse, Wines};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Maximum time to wait for version 3, invocation after invocation.
@@ -203,7 +203,7 @@ impl<'a> Frozen<'a> {
 }
 
 /// A response, and its duration from the event on.
-async fn timed(lambda: &Lambda, wines: &Wines) -> Result<(Prediction, Duration)> {
+async fn timed(lambda: &Lambda, wines: &Wines) -> Result<(PredictResponse, Duration)> {
     let answer = lambda.ask(&wines.request(&SHOWN)).await?;
     Ok((answer, lambda.took()?))
 }

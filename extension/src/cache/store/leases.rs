@@ -40,8 +40,8 @@ impl Leases {
     pub(super) fn remove_unless_leased(&self, path: &Path) {
         let mut leases = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         leases.retain(|lease| lease.strong_count() > 0);
-        let mut leased = leases.iter().filter_map(Weak::upgrade);
-        if !leased.any(|lease| *lease == path) {
+        let mut held = leases.iter().filter_map(Weak::upgrade);
+        if !held.any(|lease| *lease == path) {
             let _ = fs::remove_file(path);
         }
     }

@@ -218,10 +218,10 @@ impl ResponseOutput {
             fields.value("shape", &self.shape);
             match &self.content {
                 OutputContent::Flat(data) => {
-                    fields.field("data", |out| json_writer::flat(out, data))
+                    fields.field("data", |out| json_writer::flat(out, data));
                 }
                 OutputContent::Nested(value) => {
-                    fields.field("data", |out| json_writer::value(out, value))
+                    fields.field("data", |out| json_writer::value(out, value));
                 }
                 OutputContent::Binary(_) => {}
             }

@@ -14,13 +14,13 @@ const MAX_QUOTE_CHARS: usize = 400;
 /// Operation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum S3Operation {
-    /// GetObject of the present version.
+    /// `GetObject` of the present version.
     GetObject,
-    /// GetObject of a given version.
+    /// `GetObject` of a given version.
     GetVersion,
-    /// ListObjectsV2.
+    /// `ListObjectsV2`.
     ListObjects,
-    /// ListObjectVersions.
+    /// `ListObjectVersions`.
     ListVersions,
 }
 

@@ -1,4 +1,4 @@
-//! PartialDownload files from one process to the next.
+//! Partial downloads from one process to the next.
 
 use std::iter::once;
 
