@@ -22,6 +22,8 @@ pub mod tfserving;
 pub mod v2;
 mod zipmap;
 
+use std::fmt::Display;
+
 use serde::Deserialize;
 
 use crate::excerpt::{Dimensions, Excerpt};
@@ -127,14 +129,14 @@ pub fn object<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, B
 fn input_port<'a>(
     signature: &'a Signature,
     name: &str,
-    path: &str,
+    path: impl Display,
 ) -> Result<&'a Port, BadRequest> {
     let port = signature.input(name);
-    port.ok_or_else(|| no_input(signature, name, path))
+    port.ok_or_else(|| no_input(signature, name, &path))
 }
 
 #[cold]
-fn no_input(signature: &Signature, name: &str, path: &str) -> BadRequest {
+fn no_input(signature: &Signature, name: &str, path: &dyn Display) -> BadRequest {
     BadRequest(format!(
         "{path}: the model has no input {:?}; its inputs are {}",
         Excerpt(name),
@@ -146,7 +148,7 @@ fn no_input(signature: &Signature, name: &str, path: &str) -> BadRequest {
 fn output_port<'a>(
     signature: &'a Signature,
     name: &str,
-    path: &str,
+    path: impl Display,
 ) -> Result<&'a Port, BadRequest> {
     let port = signature.outputs.iter().find(|port| port.name == name);
     port.ok_or_else(|| {

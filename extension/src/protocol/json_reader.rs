@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::fmt::Display;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -77,11 +78,11 @@ impl<'a> JsonReader<'a> {
     /// `path` is the field of the object.
     pub(super) fn object<E: From<BadRequest>>(
         &mut self,
-        path: &str,
+        path: impl Display + Copy,
         mut each: impl FnMut(&mut Self, &str) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.parts(path, *b"{}", "an object", |reader, _| {
-            let name = reader.name(path)?;
+        self.parts(&path, *b"{}", "an object", |reader, _| {
+            let name = reader.name(&path)?;
             each(reader, &name)
         })
     }
@@ -90,16 +91,16 @@ impl<'a> JsonReader<'a> {
     /// `path` is the field of the array.
     pub(super) fn array<E: From<BadRequest>>(
         &mut self,
-        path: &str,
+        path: impl Display,
         each: impl FnMut(&mut Self, usize) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.parts(path, *b"[]", "an array", each)
+        self.parts(&path, *b"[]", "an array", each)
     }
 
     /// Returns the unparsed value that begins here, at `path`.
-    pub(super) fn value(&mut self, path: &str) -> Result<&'a [u8], BadRequest> {
+    pub(super) fn value(&mut self, path: impl Display) -> Result<&'a [u8], BadRequest> {
         let rest = self.rest();
-        let length = extent(rest).ok_or_else(|| self.malformed(path, "a value"))?;
+        let length = extent(rest).ok_or_else(|| self.malformed(&path, "a value"))?;
         self.position += length;
         Ok(&rest[..length])
     }
@@ -107,14 +108,14 @@ impl<'a> JsonReader<'a> {
     /// Parses the value that begins here, at `path`; `expected` describes a valid value.
     pub(super) fn read<T: Deserialize<'a>>(
         &mut self,
-        path: &str,
+        path: impl Display,
         expected: &str,
     ) -> Result<T, BadRequest> {
-        value(self.value(path)?, path, expected)
+        value(self.value(&path)?, path, expected)
     }
 
     /// Skips the value that begins here, at `path`, and checks that it is valid JSON.
-    pub(super) fn skip(&mut self, path: &str) -> Result<(), BadRequest> {
+    pub(super) fn skip(&mut self, path: impl Display) -> Result<(), BadRequest> {
         let skipped = self.read::<IgnoredAny>(path, "valid JSON");
         if skipped.is_err() {
             self.is_malformed.set(true);
@@ -130,17 +131,17 @@ impl<'a> JsonReader<'a> {
     }
 
     /// Checks that the text ends here.
-    pub(super) fn end(&mut self, path: &str) -> Result<(), BadRequest> {
+    pub(super) fn end(&mut self, path: impl Display) -> Result<(), BadRequest> {
         self.skip_space();
         match self.peek() {
             None => Ok(()),
-            Some(_) => Err(self.malformed(path, "the end")),
+            Some(_) => Err(self.malformed(&path, "the end")),
         }
     }
 
     fn parts<E: From<BadRequest>>(
         &mut self,
-        path: &str,
+        path: &dyn Display,
         [open, close]: [u8; 2],
         expected: &str,
         mut each: impl FnMut(&mut Self, usize) -> Result<(), E>,
@@ -164,7 +165,7 @@ impl<'a> JsonReader<'a> {
     }
 
     /// Consumes a field's name and its colon.
-    fn name(&mut self, path: &str) -> Result<Cow<'a, str>, BadRequest> {
+    fn name(&mut self, path: &dyn Display) -> Result<Cow<'a, str>, BadRequest> {
         let rest = self.rest();
         let token = string(rest).filter(|_| rest.first() == Some(&b'"'));
         let name = token.and_then(|token| Some((unescape(token)?, token.len())));
@@ -197,7 +198,7 @@ impl<'a> JsonReader<'a> {
     }
 
     #[cold]
-    fn malformed(&self, path: &str, expected: &str) -> BadRequest {
+    fn malformed(&self, path: &dyn Display, expected: &str) -> BadRequest {
         self.is_malformed.set(true);
         let hint = malformed::hint(self.text, self.position);
         let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
@@ -300,14 +301,14 @@ pub(super) fn after_space(text: &[u8], mut position: usize) -> usize {
 /// Parses the value of the field `path`; `expected` describes a valid value.
 pub(super) fn value<'a, T: Deserialize<'a>>(
     text: &'a [u8],
-    path: &str,
+    path: impl Display,
     expected: &str,
 ) -> Result<T, BadRequest> {
     serde_json::from_slice(text).map_err(|_| unexpected(text, path, expected))
 }
 
 /// Returns the error of a value that is not as expected.
-pub(super) fn unexpected(text: &[u8], path: &str, expected: &str) -> BadRequest {
+pub(super) fn unexpected(text: &[u8], path: impl Display, expected: &str) -> BadRequest {
     let text = String::from_utf8_lossy(text.get(..200).unwrap_or(text));
     let shown: Cow<'_, str> = match text.char_indices().nth(40) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),
@@ -317,7 +318,7 @@ pub(super) fn unexpected(text: &[u8], path: &str, expected: &str) -> BadRequest 
 }
 
 /// Sets the value of a field that may be given once.
-pub(super) fn once<T>(field: &mut Option<T>, value: T, path: &str) -> Result<(), BadRequest> {
+pub(super) fn once<T>(field: &mut Option<T>, value: T, path: impl Display) -> Result<(), BadRequest> {
     match field.replace(value) {
         None => Ok(()),
         Some(_) => Err(BadRequest(format!("{path} is given twice"))),
