@@ -1,11 +1,11 @@
-//! Which version of each model answers, and the swap.
+//! Active version of each model, and the swap.
 //!
-//! A request takes the current version once, at its start, and finishes on it, whatever happens meanwhile. The
-//! swap is one atomic exchange. A version is dropped when its last request is done, on a thread of its own,
-//! since taking a session apart can take longer than an answer.
+//! A request takes the active version once, at its start, and finishes on it, even if another version is activated in
+//! between. The swap is one atomic exchange. A version is dropped on a dedicated thread when its last request is done,
+//! since dropping a session can take longer than a response.
 //!
-//! Where memory cannot bear two versions, the one that answers is [taken out](Models::take_out) first. Until another
-//! is swapped in there is none then, and requests that begin have to wait for it.
+//! Where memory does not hold two versions, the active one is [drained](Models::begin_drain) first. The model then has no
+//! active version until the next swap, and new requests wait for it.
 
 mod drain;
 
@@ -27,24 +27,24 @@ pub use drain::Drain;
 pub struct LoadedVersion {
     /// The model.
     pub name: ModelName,
-    /// Public name of the version, which is no identity.
+    /// Public name of the version, which does not identify it.
     pub version: VersionName,
-    /// What the last manifest calls its versions; empty without a manifest.
+    /// Version labels of the last manifest; empty without a manifest.
     pub labels: Arc<VersionLabels>,
-    /// The digest of its files, which is the version's identity.
+    /// Digest of its files: the identity of the version.
     pub digest: Digest,
-    /// When it was loaded.
+    /// Time of the load.
     pub loaded_at: Timestamp,
 }
 
-/// One loaded version of a model. It never changes: a version that is renamed is another `Loaded` of the same session.
+/// Loaded version of a model. Immutable: renaming a version creates another `Loaded` of the same session.
 pub struct Loaded {
     of: LoadedVersion,
     texts: Texts,
     session: Arc<LoadedSession>,
 }
 
-/// Texts that name a version in every response, in a form that is shared instead of copied.
+/// Texts that name a version in every response, shared instead of copied.
 #[derive(Clone, Debug)]
 pub struct Texts {
     /// Name of the model.
@@ -55,11 +55,11 @@ pub struct Texts {
     pub digest: Bytes,
 }
 
-/// A session, until the last request on it is done.
+/// Session that is dropped when its last request is done.
 struct LoadedSession {
-    /// Taken out only by `drop`.
+    /// `None` only in `drop`.
     session: Option<Box<dyn Session>>,
-    /// Goes with the session, and after it: whoever watches learns that its memory is free.
+    /// Closed after the session is dropped: signals that its memory is free.
     gone: watch::Sender<()>,
 }
 
@@ -72,7 +72,7 @@ impl Deref for Loaded {
 }
 
 impl Loaded {
-    /// A version that is ready to answer.
+    /// Returns a version that is ready to be activated.
     #[must_use]
     pub fn new(
         name: ModelName,
@@ -95,7 +95,7 @@ impl Loaded {
         Self::sharing(of, Arc::new(session))
     }
 
-    /// As it is, with the labels that a manifest gives its versions.
+    /// Returns the version with the labels of a manifest.
     #[must_use]
     pub fn with_labels(mut self, labels: VersionLabels) -> Self {
         self.of.labels = Arc::new(labels);
@@ -112,31 +112,31 @@ impl Loaded {
         Self { of, texts, session }
     }
 
-    /// Texts that name it in a response.
+    /// Returns the texts that name the version in a response.
     #[must_use]
     pub fn texts(&self) -> &Texts {
         &self.texts
     }
 
-    /// Its inputs and outputs.
+    /// Returns the model's inputs and outputs.
     #[must_use]
     pub fn signature(&self) -> &Signature {
         self.session.get().signature()
     }
 
-    /// The dimensions that several of its inputs share.
+    /// Returns the dimensions that several inputs share.
     #[must_use]
     pub fn shared_dimensions(&self) -> &SharedDimensions {
         self.session.get().shared_dimensions()
     }
 
-    /// Whether what a run does follows from the shapes of its inputs; see [`Session::has_fixed_work`].
+    /// Returns whether the shapes of the inputs determine the work of a run; see [`Session::has_fixed_work`].
     #[must_use]
     pub fn has_fixed_work(&self) -> bool {
         self.session.get().has_fixed_work()
     }
 
-    /// Runs it; see [`Session::run`].
+    /// Runs the model; see [`Session::run`].
     pub fn run(
         &self,
         inputs: &[(String, Value)],
@@ -146,17 +146,17 @@ impl Loaded {
         self.session.get().run(inputs, outputs, cancel)
     }
 
-    /// Has the next run give memory back; see [`Session::release_spare_memory`].
+    /// Makes the next run release spare memory; see [`Session::release_spare_memory`].
     pub fn release_spare_memory(&self) {
         self.session.get().release_spare_memory();
     }
 
-    /// Gives memory back at once; see [`Session::shrink`].
+    /// Releases spare memory immediately; see [`Session::shrink`].
     pub fn shrink(&self) {
         self.session.get().shrink();
     }
 
-    /// The session itself, for the validation of a version that is active already.
+    /// Returns the session, for the validation of a version that is already active.
     #[must_use]
     pub fn session(&self) -> &dyn Session {
         self.session.get()
@@ -166,7 +166,7 @@ impl Loaded {
 impl LoadedSession {
     #[expect(
         clippy::expect_used,
-        reason = "the session leaves only in drop, after which nobody can call this"
+        reason = "only drop takes the session, after which this cannot be called"
     )]
     fn get(&self) -> &dyn Session {
         self.session
@@ -175,7 +175,7 @@ impl LoadedSession {
     }
 }
 
-/// The outputs of a run by name, in the order in which they were asked for.
+/// Outputs of a run by name, in the requested order.
 pub type RunResult = Result<Vec<(String, Value)>, EngineError>;
 
 impl Drop for LoadedSession {
@@ -189,20 +189,20 @@ impl Drop for LoadedSession {
             crate::sys::release_freed_memory();
             drop(gone);
         };
-        // Without a thread to be had, `spawn` drops the closure and with it the session, here.
+        // If no thread can be started, `spawn` drops the closure, and with it the session, on this thread.
         let _ = std::thread::Builder::new()
             .name("drop-session".to_owned())
             .spawn(release);
     }
 }
 
-/// The models of this execution environment. Which there are is fixed at the start.
+/// Models of this execution environment; the set is fixed at the start.
 pub struct Models {
     current: ByName<RwLock<Option<Arc<Loaded>>>>,
 }
 
 impl Models {
-    /// Places for these models, nothing loaded yet.
+    /// Returns the set of these models, without an active version yet.
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = ModelName>) -> Self {
         Self {
@@ -213,25 +213,25 @@ impl Models {
         }
     }
 
-    /// Every model's name.
+    /// Returns the names of all models.
     pub fn names(&self) -> impl Iterator<Item = &ModelName> {
         self.current.names()
     }
 
-    /// The model of this name, if it is served here.
+    /// Returns the model of this name, if this environment serves it.
     #[must_use]
     pub fn name(&self, name: &str) -> Option<&ModelName> {
         self.current.names().find(|known| known.as_str() == name)
     }
 
-    /// The one model, where there is just one.
+    /// Returns the only model; `None` if there are several.
     #[must_use]
     pub fn only(&self) -> Option<&ModelName> {
         let mut names = self.current.names();
         names.next().filter(|_| names.next().is_none())
     }
 
-    /// The version that answers now.
+    /// Returns the active version.
     #[must_use]
     pub fn current(&self, model: &ModelName) -> Option<Arc<Loaded>> {
         let slot = self.current.get(model)?;
@@ -240,14 +240,13 @@ impl Models {
             .clone()
     }
 
-    /// From here on `loaded` answers for its model.
+    /// Makes `loaded` the active version of its model.
     pub fn swap(&self, loaded: Loaded) {
         let name = loaded.name.clone();
         drop(self.exchange(&name, Some(Arc::new(loaded))));
     }
 
-    /// Gives the active version of a model this name and these labels. Requests that run keep those with which they
-    /// began.
+    /// Gives the active version of a model this name and these labels. Running requests keep the former ones.
     pub fn rename(&self, model: &ModelName, version: VersionName, labels: VersionLabels) {
         let Some(slot) = self.current.get(model) else {
             return;
@@ -265,16 +264,16 @@ impl Models {
         }
     }
 
-    /// From here on nothing answers for the model, until the next [`swap`](Self::swap) or
-    /// [`put_back`](Self::put_back). `None` when nothing did before.
+    /// Removes the active version of a model; the model has none until the next [`swap`](Self::swap) or
+    /// [`restore`](Self::restore). Returns `None` if no version was active.
     #[must_use]
-    pub fn take_out(&self, model: &ModelName) -> Option<Drain> {
+    pub fn begin_drain(&self, model: &ModelName) -> Option<Drain> {
         let loaded = self.exchange(model, None)?;
         Some(Drain::new(&loaded))
     }
 
-    /// What was taken out answers again.
-    pub fn put_back(&self, loaded: Arc<Loaded>) {
+    /// Makes a version whose drain was given up active again.
+    pub fn restore(&self, loaded: Arc<Loaded>) {
         let name = loaded.name.clone();
         drop(self.exchange(&name, Some(loaded)));
     }

@@ -7,7 +7,7 @@ use tracing::info;
 
 use crate::ids::ModelName;
 use crate::metrics::defs;
-use crate::reload::{Outcome, Steps, milliseconds};
+use crate::reload::{Outcome, Timings, milliseconds};
 
 /// Durations of Init's phases.
 pub(super) struct Phases {
@@ -42,7 +42,7 @@ impl Phases {
     /// Logs one line with all durations, and records them as metrics. Models are loaded in parallel, so the line has
     /// the longest duration of each step.
     pub(super) fn report(&self, outcomes: &[(ModelName, Outcome)], socket: &Path) {
-        let steps: Vec<&Steps> = outcomes
+        let steps: Vec<&Timings> = outcomes
             .iter()
             .filter_map(|(_, outcome)| {
                 if let Outcome::Loaded(steps) = outcome {
@@ -53,7 +53,7 @@ impl Phases {
             })
             .collect();
         self.record(outcomes);
-        let longest = |step: fn(&Steps) -> Duration| {
+        let longest = |step: fn(&Timings) -> Duration| {
             steps
                 .iter()
                 .map(|steps| step(steps))

@@ -1,4 +1,4 @@
-//! A version on its way out of memory, before another takes its place there.
+//! Drain of a version that leaves memory before another version is loaded.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -6,13 +6,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{Loaded, LoadedSession, LoadedVersion};
+use crate::clock::within_awake;
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// A version that no request begins on any more. Those that did finish on it, and then it goes.
+/// Version that accepts no new requests. It is dropped when its running requests are done.
 pub struct Drain {
     of: LoadedVersion,
-    /// The session and not its [`Loaded`]: requests that began before a rename have another one of the same session.
+    /// The session instead of its [`Loaded`]: requests that began before a rename hold another `Loaded` of the session.
     session: Weak<LoadedSession>,
     gone: watch::Receiver<()>,
 }
@@ -26,25 +25,23 @@ impl Drain {
         }
     }
 
-    /// Waits until the last request on it is done, its session is taken apart, and the memory is the system's again.
+    /// Waits until the last request is done, the session is dropped, and its memory has returned to the system.
     ///
     /// # Errors
-    /// The version itself, whole, when a request still runs on it after `longest`. That is counted in seconds, each
-    /// with a timer of its own, so that of a freeze one second counts at most: it is the requests' time, too.
-    pub async fn gone(mut self, longest: Duration) -> Result<(), Arc<Loaded>> {
-        // There is never a change; what ends the wait is that the sender is no more.
-        let gone = async { while self.gone.changed().await.is_ok() {} };
-        tokio::pin!(gone);
-        for _ in 0..longest.as_secs() {
-            if tokio::time::timeout(SECOND, &mut gone).await.is_ok() {
-                return Ok(());
-            }
+    /// The version itself if a request still runs on it after `limit`, in whole seconds of time awake: a freeze costs
+    /// running requests at most one second.
+    pub async fn finish(mut self, limit: Duration) -> Result<(), Arc<Loaded>> {
+        // The value never changes; the wait ends when the sender is dropped.
+        let dropped = async { while self.gone.changed().await.is_ok() {} };
+        tokio::pin!(dropped);
+        if within_awake(limit, dropped.as_mut()).await.is_some() {
+            return Ok(());
         }
         if let Some(session) = self.session.upgrade() {
             return Err(Arc::new(Loaded::sharing(self.of, session)));
         }
-        // The last request is done, and the session is being taken apart, which has an end.
-        gone.await;
+        // The last request is done, and the session is being dropped, which ends by itself.
+        dropped.await;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The engine, opened beside all else that Init does.
+//! The engine, opened in parallel with the other work of Init.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use tokio::sync::{OnceCell, oneshot};
 
 use crate::engine::{Engine, EngineError};
 
-/// Opens the engine on a thread, once, when it is first asked for.
+/// Engine that is opened on a thread, once, on first use.
 pub struct EngineSlot {
     open: Box<dyn Fn() -> Result<Arc<dyn Engine>, EngineError> + Send + Sync>,
     cell: OnceCell<(Arc<dyn Engine>, Duration)>,
 }
 
 impl EngineSlot {
-    /// A slot whose engine `open` opens.
+    /// Returns a slot whose engine `open` opens.
     #[must_use]
     pub fn new(
         open: impl Fn() -> Result<Arc<dyn Engine>, EngineError> + Send + Sync + 'static,
@@ -25,7 +25,7 @@ impl EngineSlot {
         })
     }
 
-    /// The engine, and how long it took to open. Whoever asks while it opens waits for the same.
+    /// Returns the engine, and the duration of its opening. Concurrent callers wait for the same opening.
     pub async fn get(self: &Arc<Self>) -> Result<(Arc<dyn Engine>, Duration), EngineError> {
         let open = || async {
             let slot = Arc::clone(self);
@@ -37,7 +37,7 @@ impl EngineSlot {
     }
 }
 
-/// Runs `work` on a thread of its own.
+/// Runs `work` on a dedicated thread.
 pub(super) async fn on_thread<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,

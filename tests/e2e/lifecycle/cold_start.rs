@@ -40,7 +40,7 @@ async fn polls_download_nothing_until_the_object_changes(s3: AnyS3) {
     assert_eq!(s3.transfers(1).await, 1);
 
     s3.put(KEY, model("wine-v2.onnx")).await;
-    invoke_until_logged(&function, "another version answers").await;
+    invoke_until_logged(&function, "a new version is active").await;
     let answer = function.answer(&features(9)).await.unwrap();
     WINE.v2.check(&answer, 0..9);
     assert_eq!(s3.transfers(2).await, 2);

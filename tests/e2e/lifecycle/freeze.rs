@@ -109,7 +109,7 @@ async fn a_reload_resumes(clock: Clock) {
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     stalled.reached(1).await.unwrap();
     freeze(&function, &s3).await;
-    invoke_until_logged(&function, "another version answers from now on").await;
+    invoke_until_logged(&function, "a new version is active").await;
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     let last = model("wine-v2.onnx").len() - 1;

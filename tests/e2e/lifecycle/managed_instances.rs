@@ -81,9 +81,7 @@ async fn concurrent_invocations_are_served_and_reloads_need_none() {
     // Polls and metric flushes need no invocation.
     s3.put(BUCKET, KEY, model("wine-v2.onnx"));
     let log = function.log();
-    log.wait_for("another version answers from now on")
-        .await
-        .unwrap();
+    log.wait_for("a new version is active").await.unwrap();
     let inferences = Filter::metric("Inferences").dimension("ModelName", "wine");
     let sum = || cloudwatch.sum(&inferences);
     let sent = as_float(all.len());

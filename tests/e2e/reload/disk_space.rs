@@ -84,7 +84,7 @@ async fn a_version_without_space_loads_once_there_is_space(clock: Clock) {
         WINE.v1
             .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     }
-    let stays = "the version that answers stays: not enough cache space";
+    let stays = "keeping the active version: not enough cache space";
     let words = function.log().wait_for(stays).await.unwrap();
     assert_says_what_to_do(&words, large.len());
 
@@ -97,7 +97,7 @@ async fn a_version_without_space_loads_once_there_is_space(clock: Clock) {
 
     fs::remove_file(in_the_way).unwrap();
     // Failed polls have increased the interval.
-    invoke_until_logged(&function, "another version answers from now on").await;
+    invoke_until_logged(&function, "a new version is active").await;
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     assert_only_kept(&environment, &[&large], &["wine"]).await;
@@ -146,13 +146,13 @@ async fn a_full_disk_keeps_the_active_version(clock: Clock) {
     let log = function.log();
     let answer = function.answer(&features(9)).await.unwrap();
     WINE.v1.check(&answer, 0..9);
-    log.wait_for("the version that answers stays: not enough cache space")
+    log.wait_for("keeping the active version: not enough cache space")
         .await
         .unwrap();
 
     fs::remove_file(in_the_way).unwrap();
     freeze(&function, &s3).await;
-    invoke_until_logged(&function, "another version answers from now on").await;
+    invoke_until_logged(&function, "a new version is active").await;
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     let kept = ["wine-v1.onnx", "wine-v2.onnx"].map(model);
@@ -168,12 +168,15 @@ async fn the_active_version_is_evicted_where_two_do_not_fit(clock: Clock) {
     s3.put(BUCKET, KEY, padded("wine-v2.onnx", 5 * MB));
     freeze(&function, &s3).await;
     function.answer(&features(9)).await.unwrap();
-    let swapped = "another version answers from now on";
+    let swapped = "a new version is active";
     function.log().wait_for(swapped).await.unwrap();
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     let said = function.log().text();
-    assert!(said.contains("there is no room for two versions"), "{said}");
+    assert!(
+        said.contains("the disk has no space for two versions"),
+        "{said}"
+    );
 }
 
 async fn an_unwritable_cache_directory_is_replaced_by_the_default(clock: Clock) {

@@ -137,9 +137,7 @@ async fn a_version_that_kills_the_process_is_not_loaded_again(clock: Clock) {
 
     s3.put(BUCKET, KEY, model("wine-v2.onnx"));
     function.answer(&features(1)).await.unwrap();
-    log.wait_for("another version answers from now on")
-        .await
-        .unwrap();
+    log.wait_for("a new version is active").await.unwrap();
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     let kept = ["wine-v1.onnx", "wine-v2.onnx"].map(model);

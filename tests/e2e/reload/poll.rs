@@ -96,7 +96,7 @@ async fn failed_polls_are_reported_in_status_and_metrics() {
     let client = alone.client();
     let confirmed = |status: &Value| status["parameters"]["confirmed_at_ms"].as_u64().unwrap();
     s3.down().await;
-    let stays = "the version that answers stays";
+    let stays = "keeping the active version";
     alone.process.wait_for(stays).await.unwrap();
 
     // The status follows the log line.

@@ -168,7 +168,11 @@ async fn a_damaged_archive_is_downloaded_twice_until_it_changes() {
         let s3 = S3Server::start().await.unwrap();
         s3.put(BUCKET, PACKED, bytes);
         let alone = Alone::start(&s3, &variables("s3://forms/wine.onnx.zst"));
-        alone.process.wait_for("nothing is loaded").await.unwrap();
+        alone
+            .process
+            .wait_for("no version is loaded")
+            .await
+            .unwrap();
         polled_again(&s3, PACKED).await;
         let transferred = transfers(&s3, PACKED);
         assert!(transferred <= 2, "{what}: {:?}", s3.requests());
@@ -256,7 +260,11 @@ async fn object_versions_are_listed_once_until_a_change() {
         s3.put(BUCKET, key, bytes);
     }
     let alone = Alone::start(&s3, &variables("s3://forms/wine.onnx"));
-    alone.process.wait_for("nothing is loaded").await.unwrap();
+    alone
+        .process
+        .wait_for("no version is loaded")
+        .await
+        .unwrap();
     polled_again(&s3, key).await;
     let listings = |s3: &S3Server| {
         let requests = s3.requests();
@@ -285,7 +293,11 @@ async fn rejected_fallbacks_of_a_repository_are_not_downloaded_again() {
         );
     }
     let alone = Alone::start(&s3, &variables("s3://forms/"));
-    alone.process.wait_for("nothing is loaded").await.unwrap();
+    alone
+        .process
+        .wait_for("no version is loaded")
+        .await
+        .unwrap();
     polled_again(&s3, "wine/3/model.onnx").await;
     let sent = ["1", "2", "3"].map(|number| transfers(&s3, &format!("wine/{number}/model.onnx")));
     assert_eq!(sent, [1, 1, 1], "{:?}", s3.requests());

@@ -22,8 +22,8 @@ with_every_s3!(with_replace_requests_wait_and_none_fails);
 const MEMORY_MB: u32 = 288;
 const MODEL_BYTES: usize = 60 << 20;
 /// Logged when a version replaces the active one.
-const REPLACES: &str = "the new version replaces the one that answers";
-const SWAPPED: &str = "another version answers from now on";
+const REPLACES: &str = "replacing the active version";
+const SWAPPED: &str = "a new version is active";
 
 async fn with_replace_requests_wait_and_none_fails(s3: AnyS3) {
     let s3 = s3.holds("wine-v1.onnx").await;
@@ -103,7 +103,7 @@ async fn without_memory_for_two_versions_invocations_wait_and_none_fails() {
     WINE.v2.check(&answer, 0..9);
     let said = function.log().text();
     let why = said.lines().find(|line| line.contains(REPLACES)).unwrap();
-    assert!(why.contains("MB beside the one that answers, and"), "{why}");
+    assert!(why.contains("MB, and"), "{why}");
     assert!(why.contains("MB are free"), "{why}");
     let reports = function.reports();
     let failed = reports
@@ -125,7 +125,7 @@ async fn a_bad_replacement_restores_the_previous_version() {
     for (bad, file) in ["garbage.onnx", "truncated.onnx"].into_iter().enumerate() {
         s3.put(BUCKET, KEY, model(file));
         let log = function.log();
-        let refused = || log.text().matches("the version that answers stays").count() > bad;
+        let refused = || log.text().matches("keeping the active version").count() > bad;
         let swap = async {
             while !refused() {
                 let answer = function.answer(&features(9)).await.unwrap();

@@ -53,7 +53,7 @@ async fn publish_for(alone: &Alone, version: &str, publish: impl FnOnce()) {
     let log = alone.process.log();
     let mark = log.mark();
     publish();
-    let wanted = format!("the manifest's version {version} is to run here");
+    let wanted = format!("selected the manifest's version {version}");
     let is_it = |line: &str| line.contains(&wanted);
     log.wait_for_line_after(mark, &wanted, is_it).await.unwrap();
 }
@@ -63,7 +63,7 @@ async fn swap_after(alone: &Alone, change: impl FnOnce()) {
     let log = alone.process.log();
     let mark = log.mark();
     change();
-    let swapped = "another version answers from now on";
+    let swapped = "a new version is active";
     let is_it = |line: &str| line.contains(swapped);
     log.wait_for_line_after(mark, swapped, is_it).await.unwrap();
 }
@@ -91,7 +91,7 @@ async fn labels_are_followed_independently() {
     swap_after(&staging, || publish(&s3, &GOOD, &labels("1", "2"))).await;
     WINE.v2.check(&answer(&staging).await, 0..9);
     // The other sidecar has read the manifest, too, and keeps its version.
-    let stays = |line: &str| line.contains("the manifest's version 1 is to run here");
+    let stays = |line: &str| line.contains("selected the manifest's version 1");
     let log = production.process.log();
     log.wait_for_line_after(mark, "the same version", stays)
         .await
@@ -146,7 +146,7 @@ async fn a_bad_canary_falls_back_to_the_current_version() {
     let s3 = published(&versions, &canary).await;
     let alone = serve(&s3, &[]).await;
     WINE.v1.check(&answer(&alone).await, 0..9);
-    let line = alone.process.wait_for("the version that answers stays");
+    let line = alone.process.wait_for("keeping the active version");
     let line = line.await.unwrap();
     assert!(line.contains("Protobuf parsing failed"), "{line}");
 }
@@ -176,7 +176,11 @@ async fn the_rollout_position_survives_resets() {
         publish(&s3, &GOOD, &half(reset));
         assert_eq!(version().await, first, "after {reset} resets");
     }
-    let reads = function.log().text().matches("is to run here").count();
+    let reads = function
+        .log()
+        .text()
+        .matches("selected the manifest's version")
+        .count();
     assert_eq!(reads, 1 + RESETS);
 }
 
@@ -191,7 +195,7 @@ async fn a_cold_start_on_a_bad_version_falls_back_to_the_previous_one(s3: AnyS3)
     WINE.v1.check(&fallback, 0..9);
     assert_eq!(fallback["model_version"], before["model_version"]);
     cold.process
-        .wait_for("an earlier version is to stand in")
+        .wait_for("falling back to an earlier version")
         .await
         .unwrap();
     upload_and_wait_for_swap(&cold, &s3, "wine-v2.onnx").await;
@@ -215,7 +219,7 @@ async fn upload_and_wait_for_swap(alone: &Alone, s3: &AnyS3, file: &str) {
     let log = alone.process.log();
     let mark = log.mark();
     s3.put(KEY, model(file)).await;
-    let swapped = "another version answers from now on";
+    let swapped = "a new version is active";
     let is_it = |line: &str| line.contains(swapped);
     log.wait_for_line_after(mark, swapped, is_it).await.unwrap();
 }
@@ -248,7 +252,7 @@ async fn a_missing_permission_is_named() {
     let alone = Alone::start(&s3, &[]);
     let line = alone
         .process
-        .wait_for("no earlier version can stand in")
+        .wait_for("cannot fall back to an earlier version")
         .await
         .unwrap();
     assert!(

@@ -28,7 +28,7 @@ use crate::support::adder_function::{
 };
 use crate::support::{BUCKET, KEY, downloads, downloads_so_far, model};
 
-const STAYS: &str = "the version that answers stays";
+const STAYS: &str = "keeping the active version";
 
 /// Function with an active version and no poll in progress.
 async fn with_active_version() -> (S3Server, Function) {

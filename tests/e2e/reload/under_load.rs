@@ -31,7 +31,7 @@ async fn a_swap_fails_no_request_on_the_socket(s3: AnyS3) {
     s3.put(KEY, model("wine-v2.onnx")).await;
     alone
         .process
-        .wait_for("another version answers")
+        .wait_for("a new version is active")
         .await
         .unwrap();
     for client in &mut clients {
@@ -86,7 +86,7 @@ async fn a_bad_version_is_fetched_once_and_the_next_good_one_loads(s3: AnyS3) {
     for (bad, file) in (0..).zip(["garbage.onnx", "truncated.onnx"]) {
         let mark = alone.process.log().mark();
         s3.put(KEY, model(file)).await;
-        let stays = |line: &str| line.contains("the version that answers stays");
+        let stays = |line: &str| line.contains("keeping the active version");
         let log = alone.process.log();
         log.wait_for_line_after(mark, "the reason", stays)
             .await
@@ -105,7 +105,7 @@ async fn a_bad_version_is_fetched_once_and_the_next_good_one_loads(s3: AnyS3) {
     s3.put(KEY, model("wine-v2.onnx")).await;
     alone
         .process
-        .wait_for("another version answers")
+        .wait_for("a new version is active")
         .await
         .unwrap();
     let answer = alone.predict(ROWS).await.json().unwrap();
@@ -124,10 +124,7 @@ async fn a_bad_version_fails_no_invocation(s3: AnyS3) {
         assert_eq!(version(&answer), v1);
         WINE.v1.check(&answer, 0..ROWS);
     }
-    lambda
-        .wait_for("the version that answers stays")
-        .await
-        .unwrap();
+    lambda.wait_for("keeping the active version").await.unwrap();
     assert_eq!(s3.transfers(2).await, 2);
 }
 

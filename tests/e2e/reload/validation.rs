@@ -75,7 +75,7 @@ async fn problem(alone: &Alone) -> String {
 async fn rejected(alone: &Alone, reason: &str) {
     let line = alone.process.wait_for(reason).await.unwrap();
     assert!(
-        line.contains("WARN") && line.contains("the version that answers stays"),
+        line.contains("WARN") && line.contains("keeping the active version"),
         "{line}"
     );
     let told = async {
@@ -178,7 +178,7 @@ async fn a_changed_signature_that_the_manifest_declares_is_valid() {
     publish(&s3, &with("2", &versions, "2", ("signature", &wrong)));
     rejected(
         &alone,
-        "not what the manifest's `signature` declares: input \"features\" is missing",
+        "differs from the manifest's `signature`: input \"features\" is missing",
     )
     .await;
     let declared = with("2", &versions, "2", ("signature", &names));

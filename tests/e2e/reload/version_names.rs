@@ -14,7 +14,7 @@ const TWO: (&str, &str) = ("2", "wine-v2.onnx");
 /// Content of [`ONE`] under another name.
 const AGAIN: (&str, &str) = ("7", "wine-v1.onnx");
 const RENAMED: &str = "the active version has a new name";
-const SWAPPED: &str = "another version answers from now on";
+const SWAPPED: &str = "a new version is active";
 
 /// Starts an S3 server with all versions and their manifest.
 async fn s3(current: &str, labels: &Value) -> S3Server {

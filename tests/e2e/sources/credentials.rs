@@ -118,7 +118,7 @@ async fn credentials_that_expired_in_a_freeze_are_replaced(clock: Clock) {
     endpoint.ahead.store(LONG.as_secs(), Ordering::Relaxed);
     s3.put(BUCKET, KEY, model("wine-v2.onnx"));
     let log = function.log();
-    invoke_until_logged(&function, "another version answers").await;
+    invoke_until_logged(&function, "a new version is active").await;
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     assert_eq!(endpoint.issued(), 2, "{}", log.text());

@@ -90,7 +90,7 @@ async fn a_change_of_the_weights_is_a_new_version() {
         .wait_for("there is no object sum/one.bin")
         .await
         .unwrap();
-    assert!(line.contains("the version that answers stays"), "{line}");
+    assert!(line.contains("keeping the active version"), "{line}");
 }
 
 /// Output for four ones.

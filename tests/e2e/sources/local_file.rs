@@ -38,14 +38,14 @@ async fn a_file_is_served_and_reloaded_without_s3() {
     WINE.v1.check(&answer, 0..9);
 
     put(&path, "wine-v2.onnx");
-    let swapped = "another version answers from now on";
+    let swapped = "a new version is active";
     alone.process.wait_for(swapped).await.unwrap();
     let answer: Value = alone.predict(9).await.json().unwrap();
     WINE.v2.check(&answer, 0..9);
 
     // Truncating the file in place would break a memory-mapped model: the active version uses a copy.
     std::fs::File::create(&path).unwrap();
-    let stays = "the version that answers stays";
+    let stays = "keeping the active version";
     alone.process.wait_for(stays).await.unwrap();
     let answer: Value = alone.predict(9).await.json().unwrap();
     WINE.v2.check(&answer, 0..9);
@@ -81,7 +81,11 @@ async fn a_missing_file_is_named() {
     let s3 = s3_with("wine-v1.onnx").await;
     let settings = [("MODEL_URI", "file:///nowhere/wine.onnx")];
     let alone = Alone::start(&s3, &settings);
-    let line = alone.process.wait_for("nothing is loaded").await.unwrap();
+    let line = alone
+        .process
+        .wait_for("no version is loaded")
+        .await
+        .unwrap();
     assert!(line.contains("file:///nowhere/wine.onnx"), "{line}");
     assert!(line.contains("there is no such file"), "{line}");
 }

@@ -195,7 +195,11 @@ async fn an_unreachable_proxy_is_named() {
             ("HTTPS_PROXY", &format!("http://lab:secret@{at}")),
         ],
     );
-    let said = alone.process.wait_for("nothing is loaded").await.unwrap();
+    let said = alone
+        .process
+        .wait_for("no version is loaded")
+        .await
+        .unwrap();
     assert!(
         said.contains(&format!("cannot connect through the proxy http://{at}/")),
         "{said}"

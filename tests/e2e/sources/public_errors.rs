@@ -153,7 +153,7 @@ async fn an_invalid_model_is_reported_without_its_key() {
     assert_reported(
         &alone,
         "ONNX Runtime cannot load the model",
-        "nothing is loaded",
+        "no version is loaded",
     )
     .await;
 

@@ -277,7 +277,11 @@ async fn an_unknown_host_is_named() {
     // A domain that never exists (RFC 2606).
     let nowhere = [("AWS_ENDPOINT_URL_S3", "http://s3.invalid:9000")];
     let alone = Alone::start(&s3, &nowhere);
-    let said = alone.process.wait_for("nothing is loaded").await.unwrap();
+    let said = alone
+        .process
+        .wait_for("no version is loaded")
+        .await
+        .unwrap();
     for words in [
         "no connection to s3.invalid:9000",
         "the name does not resolve; check AWS_ENDPOINT_URL",

@@ -73,7 +73,7 @@ async fn the_active_version_serves_while_s3_is_unavailable() {
     s3.down().await;
     alone
         .process
-        .wait_for("the version that answers stays")
+        .wait_for("keeping the active version")
         .await
         .unwrap();
     WINE.v1.check(&alone.predict(9).await.json().unwrap(), 0..9);
@@ -82,7 +82,7 @@ async fn the_active_version_serves_while_s3_is_unavailable() {
     s3.up().await.unwrap();
     alone
         .process
-        .wait_for("another version answers")
+        .wait_for("a new version is active")
         .await
         .unwrap();
     WINE.v2.check(&alone.predict(9).await.json().unwrap(), 0..9);
@@ -203,10 +203,7 @@ async fn a_second_start_loads_the_new_version_or_without_s3_the_last_one() {
     let third = lambda(&s3).tmp(tmp).start().await.unwrap();
     WINE.v2
         .check(&third.answer(&features(9)).await.unwrap(), 0..9);
-    third
-        .wait_for("the version that answers stays")
-        .await
-        .unwrap();
+    third.wait_for("keeping the active version").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +237,7 @@ async fn a_listing_with_a_dead_connection_is_retried() {
     s3.put(BUCKET, "wine/2/model.onnx", model("wine-v2.onnx"));
     alone
         .process
-        .wait_for("another version answers")
+        .wait_for("a new version is active")
         .await
         .unwrap();
     WINE.v2.check(&alone.predict(9).await.json().unwrap(), 0..9);

@@ -94,13 +94,11 @@ async fn start_after_a_reset_uses_the_cache_and_reloads_later() {
     WINE.v1
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
     let log = function.log();
-    log.wait_for("has not answered within 1000 ms")
+    log.wait_for("has not responded within 1000 ms")
         .await
         .unwrap();
     link.black_hole(false);
-    log.wait_for("another version answers from now on")
-        .await
-        .unwrap();
+    log.wait_for("a new version is active").await.unwrap();
     WINE.v2
         .check(&function.answer(&features(9)).await.unwrap(), 0..9);
 }

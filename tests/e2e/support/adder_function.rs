@@ -11,7 +11,7 @@ use crate::support::{BUCKET, KEY, body, http_event, platform, until};
 use lab::soak::adder::{self, Size};
 
 /// Logged when a reload activates a version.
-pub(crate) const SWAPPED: &str = "another version answers from now on";
+pub(crate) const SWAPPED: &str = "a new version is active";
 
 /// Returns the model that adds `number`.
 pub(crate) fn version(number: u16) -> Vec<u8> {

@@ -23,7 +23,7 @@ pub(crate) async fn answer(alone: &Alone) -> Value {
 
 /// Changes the source, and waits for the swap.
 pub(crate) async fn swap_after<T>(alone: &Alone, change: impl FnOnce() -> T) {
-    let swapped = "another version answers from now on";
+    let swapped = "a new version is active";
     let log = alone.process.log();
     let mark = log.mark();
     change();

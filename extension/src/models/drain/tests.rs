@@ -1,4 +1,4 @@
-//! Versions that leave while requests run on them; time passes as the tests want.
+//! Drains with running requests, on a paused clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use crate::manifest::VersionLabels;
 use crate::models::{Models, RunResult};
 use crate::tensor::{Signature, Value};
 
-const LONGEST: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(30);
 
 fn name() -> ModelName {
     ModelName::parse("wine").unwrap()
@@ -27,8 +27,8 @@ fn models() -> Models {
     holding(&Arc::default())
 }
 
-/// One model, whose session says when it is taken apart.
-fn holding(is_apart: &Arc<AtomicBool>) -> Models {
+/// One model, whose session signals its drop.
+fn holding(is_dropped: &Arc<AtomicBool>) -> Models {
     let models = Models::new([name()]);
     models.swap(Loaded::new(
         name(),
@@ -37,16 +37,16 @@ fn holding(is_apart: &Arc<AtomicBool>) -> Models {
         Timestamp(0),
         Box::new(Slow {
             signature: Signature::default(),
-            is_apart: Arc::clone(is_apart),
+            is_dropped: Arc::clone(is_dropped),
         }),
     ));
     models
 }
 
-/// A session that takes its time to go, and says when it has.
+/// A session whose drop takes time and is signalled.
 struct Slow {
     signature: Signature,
-    is_apart: Arc<AtomicBool>,
+    is_dropped: Arc<AtomicBool>,
 }
 
 impl Session for Slow {
@@ -62,97 +62,103 @@ impl Session for Slow {
 impl Drop for Slow {
     fn drop(&mut self) {
         std::thread::sleep(Duration::from_millis(50));
-        self.is_apart.store(true, Ordering::SeqCst);
+        self.is_dropped.store(true, Ordering::SeqCst);
     }
 }
 
 #[tokio::test]
-async fn it_is_gone_once_its_session_is_taken_apart_and_not_before() {
-    let is_apart = Arc::default();
-    let models = holding(&is_apart);
-    let leaving = models.take_out(&name()).unwrap();
-    assert!(models.current(&name()).is_none(), "no request begins on it");
-    assert!(models.take_out(&name()).is_none(), "it is out already");
-    assert!(leaving.gone(LONGEST).await.is_ok());
-    assert!(is_apart.load(Ordering::SeqCst));
+async fn a_drain_ends_when_the_session_is_dropped() {
+    let is_dropped = Arc::default();
+    let models = holding(&is_dropped);
+    let drain = models.begin_drain(&name()).unwrap();
+    assert!(
+        models.current(&name()).is_none(),
+        "the version accepts no new request"
+    );
+    assert!(
+        models.begin_drain(&name()).is_none(),
+        "the drain has begun already"
+    );
+    assert!(drain.finish(LIMIT).await.is_ok());
+    assert!(is_dropped.load(Ordering::SeqCst));
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_run_are_waited_for() {
+async fn a_drain_waits_for_running_requests() {
     let models = models();
     let running = models.current(&name()).unwrap();
-    let leaving = models.take_out(&name()).unwrap();
+    let drain = models.begin_drain(&name()).unwrap();
     let started = tokio::time::Instant::now();
-    let takes = LONGEST.saturating_sub(SECOND);
+    let takes = LIMIT.saturating_sub(Duration::from_secs(1));
     let request = async {
         tokio::time::sleep(takes).await;
         assert!(running.run(&[], &[], &Cancel::default()).is_ok());
         drop(running);
     };
-    let (gone, ()) = tokio::join!(leaving.gone(LONGEST), request);
-    assert!(gone.is_ok());
+    let (finished, ()) = tokio::join!(drain.finish(LIMIT), request);
+    assert!(finished.is_ok());
     assert!(started.elapsed() >= takes, "{:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_still_in_use_can_be_put_back_whole() {
+async fn a_version_that_is_still_in_use_can_be_restored() {
     let models = models();
     let running = models.current(&name()).unwrap();
-    let leaving = models.take_out(&name()).unwrap();
+    let drain = models.begin_drain(&name()).unwrap();
     let started = tokio::time::Instant::now();
-    let Err(loaded) = leaving.gone(LONGEST).await else {
+    let Err(loaded) = drain.finish(LIMIT).await else {
         panic!("a request runs on it");
     };
-    assert_eq!(started.elapsed(), LONGEST);
-    models.put_back(loaded);
+    assert_eq!(started.elapsed(), LIMIT);
+    models.restore(loaded);
     let current = models.current(&name()).unwrap();
     assert_eq!(current.loaded_at, running.loaded_at);
     assert!(current.run(&[], &[], &Cancel::default()).is_ok());
-    // It can be taken out again, and goes once nobody uses it.
+    // A second drain ends once no request runs.
     drop((current, running));
-    let leaving = models.take_out(&name()).unwrap();
-    assert!(leaving.gone(LONGEST).await.is_ok());
+    let drain = models.begin_drain(&name()).unwrap();
+    assert!(drain.finish(LIMIT).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_was_renamed_is_in_use_as_long_as_a_request_runs_under_its_former_name() {
+async fn a_renamed_version_is_in_use_while_a_request_runs_under_its_former_name() {
     let models = models();
     let running = models.current(&name()).unwrap();
     models.rename(&name(), version("8"), VersionLabels::default());
     assert_eq!(running.version, version("7"));
     assert_eq!(models.current(&name()).unwrap().version, version("8"));
-    let leaving = models.take_out(&name()).unwrap();
-    let Err(loaded) = leaving.gone(LONGEST).await else {
+    let drain = models.begin_drain(&name()).unwrap();
+    let Err(loaded) = drain.finish(LIMIT).await else {
         panic!("a request runs on it");
     };
     assert_eq!(loaded.version, version("8"));
-    models.put_back(loaded);
+    models.restore(loaded);
     drop(running);
-    let leaving = models.take_out(&name()).unwrap();
-    assert!(leaving.gone(LONGEST).await.is_ok());
+    let drain = models.begin_drain(&name()).unwrap();
+    assert!(drain.finish(LIMIT).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_freeze_takes_no_more_than_a_second_of_the_requests_time() {
+async fn a_freeze_costs_running_requests_at_most_a_second() {
     let models = models();
     let running = models.current(&name()).unwrap();
-    let leaving = models.take_out(&name()).unwrap();
+    let drain = models.begin_drain(&name()).unwrap();
     let freeze_and_end = async {
         tokio::time::advance(Duration::from_secs(3_600)).await;
         tokio::task::yield_now().await;
         tokio::time::sleep(Duration::from_secs(5)).await;
         drop(running);
     };
-    let (gone, ()) = tokio::join!(leaving.gone(Duration::from_secs(10)), freeze_and_end);
-    assert!(gone.is_ok(), "the hour was not the request's");
+    let (finished, ()) = tokio::join!(drain.finish(Duration::from_secs(10)), freeze_and_end);
+    assert!(finished.is_ok(), "the frozen hour does not count");
 }
 
 #[tokio::test]
-async fn what_nobody_serves_cannot_be_taken_out() {
+async fn a_model_without_an_active_version_cannot_be_drained() {
     assert!(
         models()
-            .take_out(&ModelName::parse("fraud").unwrap())
+            .begin_drain(&ModelName::parse("fraud").unwrap())
             .is_none()
     );
-    assert!(Models::new([name()]).take_out(&name()).is_none());
+    assert!(Models::new([name()]).begin_drain(&name()).is_none());
 }

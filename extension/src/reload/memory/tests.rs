@@ -1,29 +1,30 @@
-//! The decision, for what was measured and for whatever else can be.
+//! The memory policy, for measured models and for arbitrary sizes.
 
 use proptest::prelude::*;
 
+use super::concurrent_loads::LoadPermit;
 use super::*;
 
-fn read(mb: u64) -> Weights {
-    Weights::of_bytes(mb * MB)
+fn read(mb: u64) -> ModelBytes {
+    ModelBytes::of_bytes(mb * MB)
 }
 
-fn beside(mb: u64, at_load: AtLoad) -> Weights {
-    Weights {
+fn mapped(mb: u64, at_load: AtLoad) -> ModelBytes {
+    ModelBytes {
         read: 10_000,
-        beside: mb * MB,
+        mapped: mb * MB,
         at_load,
     }
 }
 
-fn need(new: Weights, old: Option<(Weights, u64)>) -> Need {
-    let seen = |(weights, mb): (Weights, u64)| Seen {
-        weights,
-        took: Some(mb * MB),
+fn need(new: ModelBytes, active: Option<(ModelBytes, u64)>) -> MemoryNeed {
+    let cost = |(files, mb): (ModelBytes, u64)| LoadCost {
+        files,
+        grown: Some(mb * MB),
     };
-    Need {
+    MemoryNeed {
         new,
-        old: old.map(seen),
+        active: active.map(cost),
     }
 }
 
@@ -39,11 +40,16 @@ fn every_model_that_was_measured_is_within_its_estimate() {
         ("100 MB as .ort", read(96), 136, 265),
         ("MiniLM", read(85), 122, 134),
         ("ResNet-50", read(98), 292, 318),
-        ("MiniLM, weights beside", beside(85, Optimise), 41, 44),
-        ("ResNet-50, weights beside", beside(97, Optimise), 175, 187),
-        ("100 MB, packed", beside(96, AsItIs), 96, 105),
-        ("250 MB, packed", beside(238, AsItIs), 238, 256),
-        ("250 MB, mapped", beside(238, Map), 0, 1),
+        ("MiniLM, external weights", mapped(85, Optimise), 41, 44),
+        (
+            "ResNet-50, external weights",
+            mapped(97, Optimise),
+            175,
+            187,
+        ),
+        ("100 MB, packed", mapped(96, AsItIs), 96, 105),
+        ("250 MB, packed", mapped(238, AsItIs), 238, 256),
+        ("250 MB, mapped", mapped(238, Map), 0, 1),
         ("a forest", read(30), 288, 366),
     ] {
         // The version before was of the same kind, as it is in a reload.
@@ -60,7 +66,7 @@ fn every_model_that_was_measured_is_within_its_estimate() {
 }
 
 #[test]
-fn what_the_old_one_took_counts_where_it_is_more_than_its_size_says() {
+fn memory_of_the_active_version_counts_where_it_exceeds_its_estimate() {
     let (alone, grown) = (need(read(60), None), need(read(60), Some((read(30), 288))));
     assert!(grown.estimate() > 2 * alone.estimate());
     let modest = need(read(60), Some((read(30), 31)));
@@ -71,22 +77,19 @@ fn what_the_old_one_took_counts_where_it_is_more_than_its_size_says() {
 }
 
 #[test]
-fn the_reason_has_both_numbers() {
-    let (how, why) = choose(Reload::Auto, &need(read(100), None), Some(200 * MB));
-    assert_eq!(how, How::InPlace);
+fn the_reason_names_both_sizes() {
+    let (placed, why) = placement(Reload::Auto, &need(read(100), None), Some(200 * MB));
+    assert_eq!(placed, Placement::InPlace);
+    assert_eq!(why, "the load may take 366 MB, and 200 MB are free");
+    let (placed, why) = placement(Reload::Auto, &need(read(100), None), None);
     assert_eq!(
-        why,
-        "it may take 366 MB beside the one that answers, and 200 MB are free"
-    );
-    let (how, why) = choose(Reload::Auto, &need(read(100), None), None);
-    assert_eq!(
-        (how, &*why),
-        (How::Beside, "how much memory is free is not known")
+        (placed, &*why),
+        (Placement::Alongside, "the amount of free memory is unknown")
     );
 }
 
 #[test]
-fn a_file_that_would_be_needed_again_is_given_up_only_where_that_was_asked_for() {
+fn the_file_to_return_to_is_evicted_only_with_replace() {
     let need = need(read(100), None);
     for (mode, free, may) in [
         (Reload::Auto, 100, false),
@@ -95,7 +98,7 @@ fn a_file_that_would_be_needed_again_is_given_up_only_where_that_was_asked_for()
         (Reload::Replace, 100, true),
     ] {
         assert_eq!(
-            may_give_up(mode, &need, Some(free * MB)),
+            may_evict_active(mode, &need, Some(free * MB)),
             may,
             "{mode:?} {free}"
         );
@@ -103,33 +106,33 @@ fn a_file_that_would_be_needed_again_is_given_up_only_where_that_was_asked_for()
 }
 
 #[test]
-fn a_load_that_others_went_on_beside_is_not_measured() {
+fn a_load_in_parallel_with_others_is_not_measured() {
     let loads = Loads::default();
     let alone = loads.measure(Some(100));
-    assert_eq!(alone.took(Some(130)), Some(30));
-    assert_eq!(alone.took(Some(90)), Some(0), "less than before");
-    assert_eq!(alone.took(None), None);
+    assert_eq!(alone.grown(Some(130)), Some(30));
+    assert_eq!(alone.grown(Some(90)), Some(0), "less than before");
+    assert_eq!(alone.grown(None), None);
     drop(alone);
     let first = loads.measure(Some(100));
     let second = loads.measure(Some(110));
     assert_eq!(
-        (first.took(Some(130)), second.took(Some(130))),
+        (first.grown(Some(130)), second.grown(Some(130))),
         (None, None)
     );
     drop(second);
-    assert_eq!(first.took(Some(130)), None, "one was there meanwhile");
+    assert_eq!(first.grown(Some(130)), None, "another load ran in parallel");
     drop(first);
-    assert_eq!(loads.measure(Some(100)).took(Some(101)), Some(1));
+    assert_eq!(loads.measure(Some(100)).grown(Some(101)), Some(1));
 }
 
-/// Memory of which so many bytes are free, and so many taken by the process.
+/// Figures of free memory and of the memory of the process.
 #[derive(Default)]
 struct Machine {
     free: Option<u64>,
     own: u64,
 }
 
-impl Measured for Machine {
+impl MemoryUse for Machine {
     fn free(&self) -> Option<u64> {
         self.free
     }
@@ -139,18 +142,22 @@ impl Measured for Machine {
     }
 }
 
-/// The turn, if it is given at once.
-async fn at_once<'a>(loads: &'a Loads, company: Company, machine: &Machine) -> Option<Turn<'a>> {
-    let turn = loads.turn(company, machine);
+/// Permit of a load, if it is granted immediately.
+async fn at_once<'a>(
+    loads: &'a Loads,
+    exclusivity: Exclusivity,
+    machine: &Machine,
+) -> Option<LoadPermit<'a>> {
+    let permit = loads.acquire(exclusivity, machine);
     tokio::select! {
         biased;
-        turn = turn => Some(turn),
+        permit = permit => Some(permit),
         () = std::future::ready(()) => None,
     }
 }
 
-fn fitting(mb: u64) -> Company {
-    Company::Fitting { estimate: mb * MB }
+fn shared(mb: u64) -> Exclusivity {
+    Exclusivity::Shared { estimate: mb * MB }
 }
 
 #[tokio::test]
@@ -161,77 +168,85 @@ async fn loads_go_on_in_parallel_while_their_estimates_fit_together() {
         own: 0,
     };
     // The first one is admitted whatever is free.
-    let first = at_once(&loads, fitting(60), &machine).await.unwrap();
-    let second = at_once(&loads, fitting(40), &machine).await.unwrap();
-    assert!(at_once(&loads, fitting(1), &machine).await.is_none());
+    let first = at_once(&loads, shared(60), &machine).await.unwrap();
+    let second = at_once(&loads, shared(40), &machine).await.unwrap();
+    assert!(at_once(&loads, shared(1), &machine).await.is_none());
     // What they have taken already does not count twice.
     (machine.free, machine.own) = (Some(20 * MB), 80 * MB);
-    assert!(at_once(&loads, fitting(1), &machine).await.is_none());
+    assert!(at_once(&loads, shared(1), &machine).await.is_none());
     (machine.free, machine.own) = (Some(21 * MB), 80 * MB);
-    let third = at_once(&loads, fitting(1), &machine).await.unwrap();
+    let third = at_once(&loads, shared(1), &machine).await.unwrap();
     // What a load that has ended keeps is still taken.
     drop(second);
-    assert!(at_once(&loads, fitting(1), &machine).await.is_none());
+    assert!(at_once(&loads, shared(1), &machine).await.is_none());
     drop((first, third));
-    assert!(at_once(&loads, fitting(90), &machine).await.is_some());
+    assert!(at_once(&loads, shared(90), &machine).await.is_some());
 }
 
 #[tokio::test]
 async fn where_nothing_says_what_is_free_all_loads_go_on_in_parallel() {
     let loads = Loads::default();
     let machine = Machine::default();
-    let first = at_once(&loads, fitting(u64::MAX / MB), &machine).await;
-    let second = at_once(&loads, fitting(u64::MAX / MB), &machine).await;
+    let first = at_once(&loads, shared(u64::MAX / MB), &machine).await;
+    let second = at_once(&loads, shared(u64::MAX / MB), &machine).await;
     assert!(first.is_some() && second.is_some());
 }
 
 #[tokio::test]
-async fn a_load_without_company_waits_for_all_others_and_they_for_it() {
+async fn a_load_without_exclusivity_waits_for_all_others_and_they_for_it() {
     let loads = Loads::default();
     let machine = Machine::default();
-    let parallel = at_once(&loads, fitting(1), &machine).await.unwrap();
-    assert!(at_once(&loads, Company::None, &machine).await.is_none());
-    let waits = loads.turn(Company::None, &machine);
+    let parallel = at_once(&loads, shared(1), &machine).await.unwrap();
+    assert!(
+        at_once(&loads, Exclusivity::Exclusive, &machine)
+            .await
+            .is_none()
+    );
+    let waits = loads.acquire(Exclusivity::Exclusive, &machine);
     let ends = async {
         tokio::task::yield_now().await;
         drop(parallel);
     };
     let (alone, ()) = tokio::join!(waits, ends);
-    assert!(at_once(&loads, fitting(1), &machine).await.is_none());
-    assert!(at_once(&loads, Company::None, &machine).await.is_none());
+    assert!(at_once(&loads, shared(1), &machine).await.is_none());
+    assert!(
+        at_once(&loads, Exclusivity::Exclusive, &machine)
+            .await
+            .is_none()
+    );
     drop(alone);
-    assert!(at_once(&loads, fitting(1), &machine).await.is_some());
+    assert!(at_once(&loads, shared(1), &machine).await.is_some());
 }
 
-fn weights() -> impl Strategy<Value = Weights> {
+fn files() -> impl Strategy<Value = ModelBytes> {
     let at_load = prop_oneof![
         Just(AtLoad::Optimise),
         Just(AtLoad::AsItIs),
         Just(AtLoad::Map)
     ];
-    (any::<u64>(), any::<u64>(), at_load).prop_map(|(read, beside, at_load)| Weights {
+    (any::<u64>(), any::<u64>(), at_load).prop_map(|(read, mapped, at_load)| ModelBytes {
         read,
-        beside,
+        mapped,
         at_load,
     })
 }
 
-fn needs() -> impl Strategy<Value = Need> {
-    let seen = (weights(), any::<Option<u64>>()).prop_map(|(weights, took)| Seen { weights, took });
-    (weights(), proptest::option::of(seen)).prop_map(|(new, old)| Need { new, old })
+fn needs() -> impl Strategy<Value = MemoryNeed> {
+    let cost = (files(), any::<Option<u64>>()).prop_map(|(files, grown)| LoadCost { files, grown });
+    (files(), proptest::option::of(cost)).prop_map(|(new, active)| MemoryNeed { new, active })
 }
 
 proptest! {
     #[test]
-    fn what_does_not_fit_comes_in_place_and_what_fits_beside(need in needs(), free: u64) {
-        let (how, _) = choose(Reload::Auto, &need, Some(free));
-        prop_assert_eq!(how == How::InPlace, need.estimate() > free);
+    fn a_version_that_fits_is_loaded_alongside_and_any_other_in_place(need in needs(), free: u64) {
+        let (placed, _) = placement(Reload::Auto, &need, Some(free));
+        prop_assert_eq!(placed == Placement::InPlace, need.estimate() > free);
     }
 
     #[test]
-    fn the_operators_word_counts_whatever_is_free(need in needs(), free: Option<u64>) {
-        prop_assert_eq!(choose(Reload::Overlap, &need, free).0, How::Beside);
-        prop_assert_eq!(choose(Reload::Replace, &need, free).0, How::InPlace);
+    fn the_configured_mode_overrides_free_memory(need in needs(), free: Option<u64>) {
+        prop_assert_eq!(placement(Reload::Overlap, &need, free).0, Placement::Alongside);
+        prop_assert_eq!(placement(Reload::Replace, &need, free).0, Placement::InPlace);
     }
 
     #[test]
@@ -242,10 +257,10 @@ proptest! {
     }
 
     #[test]
-    fn who_took_more_never_makes_the_next_one_need_less(need in needs(), more: u64) {
+    fn a_larger_measured_cost_never_lowers_the_estimate(need in needs(), more: u64) {
         let mut grown = need;
-        if let Some(old) = &mut grown.old {
-            old.took = old.took.map(|took| took.saturating_add(more));
+        if let Some(active) = &mut grown.active {
+            active.grown = active.grown.map(|grown| grown.saturating_add(more));
         }
         prop_assert!(grown.estimate() >= need.estimate());
         prop_assert!(need.estimate() >= MARGIN);

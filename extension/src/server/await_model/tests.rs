@@ -81,7 +81,7 @@ impl AwaitModelBench {
             .status
             .update(&self.name, |status| status.is_busy = true);
         self.context.status.replacement_began(&self.name, &by);
-        drop(self.context.models.take_out(&self.name));
+        drop(self.context.models.begin_drain(&self.name));
     }
 
     /// Activates a version, and ends the check that found it.

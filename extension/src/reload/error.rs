@@ -1,0 +1,146 @@
+//! Errors of a check: the message for the log, and the public text without names of buckets, keys or paths.
+
+use std::time::Duration;
+
+use super::validation::ValidationError;
+use crate::cache::{CacheError, InsufficientSpace, ShuttingDown};
+use crate::engine::EngineError;
+use crate::fetch::FetchError;
+use crate::ids::{FilePath, VersionName};
+use crate::onnx::OnnxError;
+use crate::source::SourceError;
+
+/// Reason for which a check, or one of its steps, failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CheckError {
+    #[error("{0}")]
+    Source(#[from] SourceError),
+    #[error("{0}")]
+    Fetch(#[from] FetchError),
+    #[error("{0}")]
+    Cache(#[from] CacheError),
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    #[error("{0}")]
+    Onnx(#[from] OnnxError),
+    #[error("{location}: {reason}")]
+    Manifest { location: String, reason: String },
+    #[error("{0}")]
+    Repository(String),
+    /// Requests on the active version did not end in time for its replacement.
+    #[error(
+        "cannot replace version {version}: requests still run on it after {} s, and there is not enough memory to load \
+         the new version alongside it",
+        waited.as_secs()
+    )]
+    InUse {
+        version: VersionName,
+        waited: Duration,
+    },
+    #[error(
+        "cannot load the new version: there is not enough memory to load it alongside the active one, and the active \
+         version's file is gone, so there would be nothing to return to; MODEL_RELOAD=replace loads it anyway"
+    )]
+    NoReturn,
+    #[error(
+        "{0}; keeping the active version's file, since memory does not hold two versions and there would be nothing to \
+         return to; MODEL_RELOAD=replace evicts it"
+    )]
+    InsufficientSpace(InsufficientSpace),
+    #[error(
+        "cannot use {uri}: it refers to {file}, and the matching version of that file is unknown; publish with a \
+         manifest, which names it"
+    )]
+    HasDataFiles { uri: String, file: FilePath },
+    #[error("cannot fetch the model: its files change faster than they can be fetched")]
+    Unsteady,
+    #[error("{0}")]
+    Validation(#[from] ValidationError),
+    /// A version that an earlier check has rejected.
+    #[error("the version in the source is rejected: {0}")]
+    RejectedVersion(String),
+    /// Content of a file that an earlier check has rejected, with its public reason.
+    #[error("the version in the source is rejected: {0}")]
+    RejectedContent(String),
+    /// A load that has to wait.
+    #[error("{0}")]
+    Deferred(String),
+    #[error("{0}; the model's files in the cache are damaged or gone, and will be fetched again")]
+    FilesLost(Box<CheckError>),
+    #[error(transparent)]
+    ShuttingDown(#[from] ShuttingDown),
+}
+
+impl CheckError {
+    /// Returns whether another check may succeed without a change from outside.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            CheckError::Source(error) => error.is_transient(),
+            CheckError::Fetch(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// Returns whether a file of the version could not be read.
+    pub(super) fn is_of_file(&self) -> bool {
+        matches!(self, CheckError::Engine(EngineError::File { .. }))
+    }
+
+    /// Returns whether a load failed for a reason outside the version, whose files are whole. A file that is missing then
+    /// is one that the model refers to and does not have.
+    pub(super) fn is_outside_of_version(&self) -> bool {
+        match self {
+            CheckError::Engine(EngineError::File { is_missing, .. }) => !is_missing,
+            CheckError::Engine(error) => error.is_out_of_memory(),
+            CheckError::Validation(error) => error.is_out_of_memory(),
+            _ => false,
+        }
+    }
+
+    /// Returns the problem without names of buckets, keys, accounts or paths, for callers from outside.
+    pub(super) fn public(&self) -> String {
+        const MORE: &str = "; the log has the details";
+        match self {
+            CheckError::Source(error) => format!("{}{MORE}", error.public()),
+            CheckError::Fetch(error) => format!("{}{MORE}", error.public()),
+            CheckError::Cache(error) => format!("{}{MORE}", error.public()),
+            CheckError::Engine(EngineError::Library { .. }) => {
+                format!("ONNX Runtime cannot be opened{MORE}")
+            }
+            CheckError::Engine(EngineError::CustomOps { .. }) => {
+                format!("the custom operators cannot be loaded{MORE}")
+            }
+            CheckError::Engine(EngineError::File { .. }) => {
+                format!("a file of the model cannot be read{MORE}")
+            }
+            CheckError::FilesLost(_) => {
+                format!(
+                    "the model's files in the cache are damaged or gone, and will be fetched again{MORE}"
+                )
+            }
+            CheckError::Onnx(OnnxError::Location { .. }) => {
+                format!("the model keeps data at a place that is not allowed{MORE}")
+            }
+            CheckError::Manifest { .. } => format!("the manifest cannot be followed{MORE}"),
+            CheckError::Repository(_) => {
+                format!("the repository has no version to serve{MORE}")
+            }
+            CheckError::HasDataFiles { .. } => {
+                format!(
+                    "the model refers to other files, and no manifest says which versions of them belong to it{MORE}"
+                )
+            }
+            CheckError::Engine(_)
+            | CheckError::Onnx(_)
+            | CheckError::InUse { .. }
+            | CheckError::NoReturn
+            | CheckError::InsufficientSpace(_)
+            | CheckError::Unsteady
+            | CheckError::Validation(_)
+            | CheckError::RejectedVersion(_)
+            | CheckError::RejectedContent(_)
+            | CheckError::Deferred(_)
+            | CheckError::ShuttingDown(_) => self.to_string(),
+        }
+    }
+}

@@ -1,0 +1,537 @@
+//! Reloader of one model: performs the steps that the [planner](super::planner) decides.
+
+mod report;
+mod rollback;
+
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, oneshot};
+use tracing::{info, warn};
+
+use super::activation::{RenameError, relabel, rename};
+use super::cleanup::JournalSlot;
+use super::download::{Download, Downloader, LoadableModel, find_cached};
+use super::error::CheckError;
+use super::loader::{FailureKind, LoadFailure, LoadRequest, Loader};
+use super::planner::{End, Event, Offer, Payload, Planner, Step};
+use super::resolver::{
+    Candidate, Change, Fallback, FallbackList, Labelled, SourceCheck, SourceState, VersionResolver,
+    resolve,
+};
+use super::source_files::SourceFiles;
+use super::validation::AcceptanceCriteria;
+use super::{Outcome, Shared, Timings};
+use crate::cache::{CachedModel, Journal, ModelRecord, RejectionCause};
+use crate::clock::timed_awake;
+use crate::config::{ModelSettings, Reload};
+use crate::ids::Digest;
+use crate::manifest::Choice;
+use crate::source::ModelFolder;
+use crate::status::ModelStatus;
+use rollback::Rollback;
+
+/// Maximum wait for the source without an active version, if the cache has one. S3 takes 10 to 200 ms; if packets to it
+/// are dropped, the client gives up after 5 to 15 s.
+const MAX_WAIT_FOR_SOURCE: Duration = Duration::from_secs(1);
+
+/// Keeps one model current.
+pub struct Reloader {
+    settings: ModelSettings,
+    shared: Shared,
+    files: Arc<SourceFiles>,
+    resolver: Box<dyn VersionResolver>,
+    loader: Loader,
+    /// Held by the check under way.
+    journal: Mutex<JournalSlot>,
+    /// Fallbacks listed by the last check, so that a source without changes is not listed at each check.
+    fallbacks: StdMutex<Option<FallbackList>>,
+}
+
+/// What the planner's steps carry.
+struct Versions;
+
+impl Payload for Versions {
+    type Change = Change;
+    type Source = SourceState;
+    type Candidate = Candidate;
+    type Fallback = Fallback;
+    type Model = LoadableModel;
+}
+
+/// Observations of one check that no later step depends on, for its report.
+#[derive(Default)]
+struct Progress {
+    timings: Timings,
+    /// Time spent on candidates and fallbacks since the last download; counts as part of the next download.
+    resolving: Duration,
+    /// Fallbacks that were listed.
+    fallbacks: Option<FallbackList>,
+    /// Files of the version that had to leave memory, held so that they are not evicted.
+    drained: Option<CachedModel>,
+    /// First failure.
+    problem: Option<CheckError>,
+    /// First content seen that an earlier check has rejected.
+    rejected: Option<CheckError>,
+    /// `true` if the source did not respond in time, so that it is checked again at once.
+    must_repeat: bool,
+    /// `true` if a step failed, also once that is reported.
+    has_failed: bool,
+    /// Rollback that this is, if it is one.
+    rollback: Option<Rollback>,
+}
+
+impl Progress {
+    fn failed(&mut self, problem: impl Into<CheckError>) {
+        self.problem.get_or_insert(problem.into());
+    }
+
+    /// Returns whether the first failure was a source that did not respond, which then has no fallback either.
+    fn is_source_down(&self) -> bool {
+        self.problem.as_ref().is_some_and(CheckError::is_transient)
+    }
+}
+
+impl Reloader {
+    /// Returns a reloader for the model of `settings`, whose files lie in `folder`.
+    #[must_use]
+    pub fn new(settings: ModelSettings, folder: Box<dyn ModelFolder>, shared: Shared) -> Self {
+        let (files, resolver) = resolve(&settings, folder, shared.clone());
+        Self {
+            loader: Loader::new(settings.name.clone(), shared.clone()),
+            settings,
+            shared,
+            files,
+            resolver,
+            journal: Mutex::default(),
+            fallbacks: StdMutex::default(),
+        }
+    }
+
+    /// Checks the source, and activates a new version if there is one. During a check, another call only waits for its
+    /// end.
+    pub async fn check(&self) -> Outcome {
+        let Ok(mut slot) = self.journal.try_lock() else {
+            drop(self.journal.lock().await);
+            return Outcome::Current;
+        };
+        // Without reloads, one version stays active for the lifetime of the process.
+        if self.shared.memory.mode == Reload::Off && self.active().is_some() {
+            return Outcome::Current;
+        }
+        let journal = self.read_journal(&mut slot).await;
+        let deferred = self.loader.deferred();
+        let (planner, step) = Planner::check(journal.history(), self.active(), deferred);
+        self.run(planner, step, &mut slot, &mut Progress::default())
+            .await
+    }
+
+    async fn read_journal<'a>(&self, slot: &'a mut JournalSlot) -> &'a mut Journal {
+        let (model, origin) = (&self.settings.name, self.settings.origin());
+        slot.get(|| self.shared.cache.journal(model, &origin)).await
+    }
+
+    fn active(&self) -> Option<Digest> {
+        let active = self.shared.models.current(&self.settings.name);
+        active.map(|loaded| loaded.digest.clone())
+    }
+
+    /// Performs the planner's steps to the end.
+    async fn run(
+        &self,
+        mut planner: Planner<Versions>,
+        mut step: Step<Versions>,
+        slot: &mut JournalSlot,
+        progress: &mut Progress,
+    ) -> Outcome {
+        let journal = self.read_journal(slot).await;
+        let (model, shared) = (&self.settings.name, &self.shared);
+        let now = shared.clock.now();
+        shared.status.update(model, |status| {
+            status.is_busy = true;
+            status.check_started_at = Some(now);
+        });
+        let mut has_loaded = false;
+        let end = loop {
+            let event = match step {
+                Step::End(end) => break end,
+                Step::CheckSource { known, in_cache } => {
+                    self.check_source(known, in_cache, journal, progress).await
+                }
+                Step::Resolve { change, source } => self.resolve(change, source, progress).await,
+                Step::ListFallbacks { source } => self.list_fallbacks(source, progress).await,
+                Step::Download(offer) => self.download(offer, journal, progress).await,
+                Step::FindInCache(record) => self.find(record, progress).await,
+                Step::Load {
+                    record,
+                    model,
+                    replay,
+                } => {
+                    has_loaded = true;
+                    self.load(record, model, replay, journal, progress).await
+                }
+                Step::Rename { record, model } => {
+                    self.rename(record, model, journal, progress).await
+                }
+            };
+            // Once a version is active, the cleanup writes the journal. Lists decide nothing that a restart needs.
+            let may_write_later = matches!(
+                event,
+                Event::Loaded { .. } | Event::Resolved { .. } | Event::FallbacksListed { .. }
+            );
+            let next = |history: &mut _| planner.next(history, event);
+            step = if may_write_later {
+                journal.update_unsaved(next)
+            } else {
+                journal.update(next)
+            };
+        };
+        drop((planner, progress.drained.take()));
+        relabel(model, journal.history(), shared);
+        self.report(end, journal, progress);
+        if end == End::Loaded {
+            slot.begin_cleanup(&shared.cache);
+        } else {
+            journal.save();
+            if has_loaded {
+                shared.cache.sweep();
+            }
+        }
+        match end {
+            End::Current => Outcome::Current,
+            End::Loaded => Outcome::Loaded(std::mem::take(&mut progress.timings)),
+            End::Failed => Outcome::Failed,
+        }
+    }
+
+    /// Checks the source. In parallel, looks for the files of the version that is loaded if the source confirms it.
+    async fn check_source(
+        &self,
+        known: bool,
+        in_cache: Option<ModelRecord>,
+        journal: &Journal,
+        progress: &mut Progress,
+    ) -> Event<Versions> {
+        let started = Instant::now();
+        let (has_found, is_found) = oneshot::channel();
+        let find = async {
+            let found = self.find_timed(in_cache).await;
+            let _ = has_found.send(found.0.is_some());
+            found
+        };
+        let check = async {
+            let check = tokio::select! {
+                biased;
+                check = self.resolver.changed(journal, known) => Some(check),
+                () = self.waited_long_enough(is_found) => None,
+            };
+            (check, started.elapsed())
+        };
+        let ((check, ask), (found, cache)) = tokio::join!(check, find);
+        (progress.timings.ask, progress.timings.cache) = (ask, cache);
+        let Some(check) = check else {
+            warn!(
+                model = %self.settings.name,
+                "{} has not responded within {} ms; loading the version in the cache, and checking the source again",
+                self.settings.location,
+                MAX_WAIT_FOR_SOURCE.as_millis()
+            );
+            progress.must_repeat = true;
+            return Event::Unreachable { found };
+        };
+        if check.is_ok() {
+            let now = self.shared.clock.now();
+            let checked = |status: &mut ModelStatus| status.checked_at = Some(now);
+            self.shared.status.update(&self.settings.name, checked);
+        }
+        match check {
+            Ok(SourceCheck {
+                change: Some(change),
+                state: source,
+            }) => Event::Changed {
+                change,
+                source,
+                found,
+            },
+            Ok(SourceCheck {
+                change: None,
+                state: source,
+            }) => {
+                if found.is_some() {
+                    self.count_cache_hit();
+                }
+                Event::Unchanged { source, found }
+            }
+            Err(problem) => {
+                progress.failed(problem);
+                Event::Unreachable { found }
+            }
+        }
+    }
+
+    /// Waits for the maximum wait for the source; for ever, if a version is active or the cache has none.
+    async fn waited_long_enough(&self, is_found: oneshot::Receiver<bool>) {
+        tokio::time::sleep(MAX_WAIT_FOR_SOURCE).await;
+        let is_usable = is_found.await.unwrap_or(false);
+        if !is_usable || self.active().is_some() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn resolve(
+        &self,
+        change: Change,
+        source: SourceState,
+        progress: &mut Progress,
+    ) -> Event<Versions> {
+        let resolve = self.resolver.candidates(change, source);
+        let (Labelled { result, labels }, time) = timed_awake(resolve).await;
+        progress.resolving += time;
+        match result {
+            Ok((candidates, source)) => Event::Resolved {
+                candidates,
+                source,
+                labels,
+            },
+            Err(problem) => {
+                self.not_available(problem, false, progress);
+                Event::NotResolved { labels }
+            }
+        }
+    }
+
+    async fn list_fallbacks(
+        &self,
+        source: Option<SourceState>,
+        progress: &mut Progress,
+    ) -> Event<Versions> {
+        if progress.is_source_down() {
+            return Event::NoFallback { labels: None };
+        }
+        let source = source.unwrap_or_default();
+        let (now, newest) = (self.shared.clock.now(), source.newest.clone());
+        let empty = FallbackList::new(newest, now, Vec::new());
+        let previous = self.kept_fallbacks(None);
+        let list = async {
+            if let Choice::Version(_) = &self.settings.choice {
+                // The operator wants the pinned version or none.
+                return Labelled {
+                    result: Ok(None),
+                    labels: None,
+                };
+            }
+            let Labelled { result, labels } = self.resolver.fallbacks(source, previous).await;
+            Labelled {
+                result: result.map(Some),
+                labels,
+            }
+        };
+        let (Labelled { result, labels }, time) = timed_awake(list).await;
+        progress.resolving += time;
+        let list = match result {
+            Ok(list) => list.unwrap_or(empty),
+            Err(problem) => {
+                let is_transient = problem.is_transient();
+                self.not_available(problem, true, progress);
+                if is_transient {
+                    return Event::NoFallback { labels };
+                }
+                // A list that cannot be read is not requested again while the source holds the same content.
+                empty
+            }
+        };
+        let fallbacks = list.versions.clone();
+        progress.fallbacks = Some(list);
+        Event::FallbacksListed { fallbacks, labels }
+    }
+
+    /// Exchanges the list of fallbacks that is kept for the next check.
+    fn kept_fallbacks(&self, list: Option<FallbackList>) -> Option<FallbackList> {
+        let mut kept = self
+            .fallbacks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *kept, list)
+    }
+
+    async fn download(
+        &self,
+        offer: Offer<Versions>,
+        journal: &Journal,
+        progress: &mut Progress,
+    ) -> Event<Versions> {
+        let is_fallback = matches!(offer, Offer::Fallback(_));
+        if is_fallback && progress.is_source_down() {
+            return Event::NoFallback { labels: None };
+        }
+        let downloader = Downloader {
+            files: &self.files,
+            journal,
+            deferred: self.loader.deferred(),
+        };
+        let download = async {
+            match offer {
+                Offer::Candidate(candidate) => downloader.candidate(candidate).await.map(Some),
+                Offer::Fallback(fallback) => downloader.fallback(&fallback).await,
+            }
+        };
+        let (result, time) = timed_awake(download).await;
+        let time = time + std::mem::take(&mut progress.resolving);
+        let Download {
+            record,
+            model,
+            published,
+            transferred,
+        } = match result {
+            Ok(Some(download)) => download,
+            Ok(None) => return Event::NotDownloaded,
+            Err(problem) => {
+                self.not_available(problem, is_fallback, progress);
+                return Event::NotDownloaded;
+            }
+        };
+        journal.complete_download();
+        match transferred {
+            Some(bytes) => {
+                progress.timings.fetch = Some(time);
+                self.count_fetch(time, bytes);
+            }
+            None if model.is_some() => self.count_cache_hit(),
+            None => {}
+        }
+        if is_fallback && model.is_some() {
+            info!(model = %self.settings.name, version = %record.version, digest = %record.digest(), "falling back to an earlier version");
+        }
+        Event::Downloaded {
+            record,
+            model,
+            published,
+        }
+    }
+
+    /// Notes that a version of the source is not available.
+    fn not_available(&self, problem: CheckError, is_fallback: bool, progress: &mut Progress) {
+        if let CheckError::RejectedContent(_) = problem {
+            progress.rejected.get_or_insert(problem);
+            return;
+        }
+        if is_fallback {
+            warn!(model = %self.settings.name, "cannot fall back to an earlier version: {problem}");
+        }
+        progress.failed(problem);
+    }
+
+    async fn find(&self, record: ModelRecord, progress: &mut Progress) -> Event<Versions> {
+        let (found, cache) = self.find_timed(Some(record)).await;
+        progress.timings.cache = cache;
+        found.map_or(Event::NotFound, Event::Found)
+    }
+
+    /// Returns a version that is in the cache, and the duration of the search.
+    async fn find_timed(&self, record: Option<ModelRecord>) -> (Option<LoadableModel>, Duration) {
+        let started = Instant::now();
+        let Some(record) = record else {
+            return (None, Duration::ZERO);
+        };
+        let files = find_cached(&self.shared.cache, record).await;
+        let model = files.map(|files| LoadableModel {
+            files,
+            criteria: AcceptanceCriteria::default(),
+        });
+        (model, started.elapsed())
+    }
+
+    async fn load(
+        &self,
+        record: ModelRecord,
+        model: LoadableModel,
+        replay: bool,
+        journal: &Journal,
+        progress: &mut Progress,
+    ) -> Event<Versions> {
+        let rollback = progress.rollback.as_ref().filter(|_| replay);
+        let request = LoadRequest {
+            record: &record,
+            files: model.files,
+            criteria: model.criteria,
+            evidence: rollback.map(|rollback| rollback.evidence.clone()),
+            journal,
+        };
+        let (timings, drained) = (&mut progress.timings, &mut progress.drained);
+        let LoadFailure { kind, vacated } = match self.loader.load(request, timings, drained).await
+        {
+            Ok(activated) => {
+                progress.rolled_back(activated.rollback.as_deref());
+                return Event::Loaded {
+                    signature: activated.signature,
+                    rollback: activated.rollback,
+                };
+            }
+            Err(failure) => failure,
+        };
+        match kind {
+            FailureKind::NotAttempted(problem) => {
+                progress.failed(problem);
+                Event::NotLoaded { vacated }
+            }
+            FailureKind::NotConfirmed(outcome) => {
+                progress.not_rolled_back(outcome);
+                Event::NotConfirmed { vacated }
+            }
+            FailureKind::Deferred(problem) => {
+                progress.failed(problem);
+                Event::Deferred { vacated }
+            }
+            FailureKind::Rejected {
+                cause,
+                reason,
+                problem,
+            } => {
+                progress.failed(problem);
+                Event::Rejected {
+                    cause,
+                    reason,
+                    vacated,
+                }
+            }
+        }
+    }
+
+    async fn rename(
+        &self,
+        record: ModelRecord,
+        model: Option<LoadableModel>,
+        journal: &Journal,
+        progress: &mut Progress,
+    ) -> Event<Versions> {
+        let name = &self.settings.name;
+        let (files, criteria) = model.map(|model| (model.files, model.criteria)).unzip();
+        let criteria = criteria.unwrap_or_default();
+        let renamed = rename(name, &record, criteria, journal, &self.shared).await;
+        drop(files);
+        match renamed {
+            Ok(signature) => {
+                self.loader.note_renamed(record);
+                Event::Renamed { signature }
+            }
+            Err(RenameError::Rejected(error)) => {
+                let reason = error.to_string();
+                progress.failed(error);
+                Event::Rejected {
+                    cause: RejectionCause::Criteria,
+                    reason,
+                    vacated: false,
+                }
+            }
+            Err(RenameError::NotAttempted(problem)) => {
+                if let Some(problem) = problem {
+                    progress.failed(problem);
+                }
+                Event::NotLoaded { vacated: false }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
