@@ -4,8 +4,8 @@
 //! between. The swap is one atomic exchange. A version is dropped on a dedicated thread when its last request is done,
 //! since dropping a session can take longer than a response.
 //!
-//! Where memory does not hold two versions, the active one is [drained](Models::begin_drain) first. The model then has no
-//! active version until the next swap, and new requests wait for it.
+//! Where memory does not hold two versions, the active one is [drained](Models::begin_drain) first. The model then
+//! has no active version until the next swap, and new requests wait for it.
 
 mod drain;
 

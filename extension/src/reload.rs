@@ -58,8 +58,8 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// Thaws, after which a transfer is not trusted.
     pub thaws: Thaws,
-    /// `true` if this process will be stored in a snapshot. Until the first invocation, it draws no position for a canary:
-    /// every environment restored from the snapshot would have the same.
+    /// `true` if this process will be stored in a snapshot. Until the first invocation, it draws no position for a
+    /// canary: every environment restored from the snapshot would have the same.
     pub snap_start: bool,
 }
 

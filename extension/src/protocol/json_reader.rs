@@ -318,7 +318,11 @@ pub(super) fn unexpected(text: &[u8], path: impl Display, expected: &str) -> Bad
 }
 
 /// Sets the value of a field that may be given once.
-pub(super) fn once<T>(field: &mut Option<T>, value: T, path: impl Display) -> Result<(), BadRequest> {
+pub(super) fn once<T>(
+    field: &mut Option<T>,
+    value: T,
+    path: impl Display,
+) -> Result<(), BadRequest> {
     match field.replace(value) {
         None => Ok(()),
         Some(_) => Err(BadRequest(format!("{path} is given twice"))),

@@ -1,7 +1,7 @@
 //! Work that remains once a version is active and that no caller waits for.
 //!
-//! A background thread writes the journal, sweeps the cache and returns freed memory to the system, in parallel with the
-//! first requests. That thread owns the journal until it ends; the next check waits for it.
+//! A background thread writes the journal, sweeps the cache and returns freed memory to the system, in parallel with
+//! the first requests. That thread owns the journal until it ends; the next check waits for it.
 
 use tokio::task::JoinHandle;
 

@@ -86,8 +86,8 @@ impl CheckError {
         matches!(self, CheckError::Engine(EngineError::File { .. }))
     }
 
-    /// Returns whether a load failed for a reason outside the version, whose files are whole. A file that is missing then
-    /// is one that the model refers to and does not have.
+    /// Returns whether a load failed for a reason outside the version, whose files are whole. A file that is missing
+    /// then is one that the model refers to and does not have.
     pub(super) fn is_outside_of_version(&self) -> bool {
         match self {
             CheckError::Engine(EngineError::File { is_missing, .. }) => !is_missing,

@@ -259,8 +259,8 @@ impl Loader {
         })
     }
 
-    /// Returns the exclusivity of a load. After a process has died in a load, each load runs alone, so that another death
-    /// names one version.
+    /// Returns the exclusivity of a load. After a process has died in a load, each load runs alone, so that another
+    /// death names one version.
     fn exclusivity(&self, is_reload: bool, new: ModelBytes) -> Exclusivity {
         if is_reload || self.shared.cache.requires_sequential_loads() {
             return Exclusivity::Exclusive;
@@ -271,8 +271,9 @@ impl Loader {
         }
     }
 
-    /// Decides the placement of a new version. To load it in place of the active version, drains that version, and returns
-    /// its files if they are in the cache. `None` for a rollback whose evidence does not suffice for the placement.
+    /// Decides the placement of a new version. To load it in place of the active version, drains that version, and
+    /// returns its files if they are in the cache. `None` for a rollback whose evidence does not suffice for the
+    /// placement.
     async fn make_space(
         &self,
         record: &ModelRecord,
@@ -380,8 +381,8 @@ impl Loader {
     }
 }
 
-/// Returns the description of a version's model where the load needs it. A version from the cache has not been read yet,
-/// and only one with data files needs its description.
+/// Returns the description of a version's model where the load needs it. A version from the cache has not been read
+/// yet, and only one with data files needs its description.
 async fn description(record: &ModelRecord, files: &CachedModel) -> Option<Description> {
     match files.description() {
         None if !record.others.is_empty() => describe(files.path()).await.ok().flatten(),

@@ -1,8 +1,8 @@
 //! Memory policy of a load: alongside the active version, or in its place.
 //!
-//! The peak of a load is estimated from the files that ONNX Runtime reads and maps ([`ModelBytes`]), and compared with
-//! free memory. The factors were measured with ONNX Runtime 1.28 on loads that follow another load, as in a reload. They
-//! are the largest growth of anonymous memory, divided by the size of the files:
+//! The peak of a load is estimated from the files that ONNX Runtime reads and maps ([`ModelBytes`]), and compared
+//! with free memory. The factors were measured with ONNX Runtime 1.28 on loads that follow another load, as in a
+//! reload. They are the largest growth of anonymous memory, divided by the size of the files:
 //!
 //! | model | files | load | peak over files |
 //! |---|---|---|---|
@@ -14,10 +14,10 @@
 //! | the same, marked to be mapped alone | 96, 238 MB | mapped | 0.0 |
 //! | a forest of 60 trees | 30 MB | read | 12.1 |
 //!
-//! The forest shows why the memory that the active version took counts as well. Trees, and constants that are folded at
-//! the load, are far larger in memory than in the file. The growth is measured right after the load. In every row above
-//! that exceeds its factor, at least three quarters of the peak remained at that time. Versions of one model are assumed
-//! to be alike.
+//! The forest shows why the memory that the active version took counts as well. Trees, and constants that are folded
+//! at the load, are far larger in memory than in the file. The growth is measured right after the load. In every row
+//! above that exceeds its factor, at least three quarters of the peak remained at that time. Versions of one model
+//! are assumed to be alike.
 //!
 //! Loads without an active version, as at a start, run [in parallel](Loads) while their estimates fit together. Reloads
 //! run one at a time.
@@ -133,7 +133,8 @@ impl MemoryNeed {
     }
 }
 
-/// Returns the placement of a new version with `free` bytes of free memory (`None`: unknown), and the reason for the log.
+/// Returns the placement of a new version with `free` bytes of free memory (`None`: unknown), and the reason for the
+/// log.
 pub(super) fn placement(mode: Reload, need: &MemoryNeed, free: Option<u64>) -> (Placement, String) {
     let estimate = need.estimate();
     match (mode, free) {

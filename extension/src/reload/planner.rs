@@ -18,8 +18,8 @@
 //!    fallbacks.
 //! 3. If the active version had to leave memory for a load that failed: that version again.
 //!
-//! A rollback ([`Planner::roll_back`]) loads the previous version, or the source's fallback, and replays failed inputs on
-//! it. The active version is rejected only after a load that confirms the rollback.
+//! A rollback ([`Planner::roll_back`]) loads the previous version, or the source's fallback, and replays failed
+//! inputs on it. The active version is rejected only after a load that confirms the rollback.
 //!
 //! # States
 //!
@@ -100,7 +100,8 @@ pub(super) struct Planner<P: Payload> {
     candidates: VecDeque<P::Candidate>,
     /// Fallbacks of the source, once listed.
     fallbacks: Option<Vec<P::Fallback>>,
-    /// Files found in parallel with the version check, held until the next download so that they are not evicted for it.
+    /// Files found in parallel with the version check, held until the next download so that they are not evicted for
+    /// it.
     found: Option<P::Model>,
     /// Versions that could not be loaded in this check.
     tried: Vec<Digest>,
@@ -119,7 +120,8 @@ pub(super) struct Planner<P: Payload> {
 }
 
 impl<P: Payload> Planner<P> {
-    /// Begins a check alongside the active version, if there is one; the version whose load is `deferred` is not loaded.
+    /// Begins a check alongside the active version, if there is one; the version whose load is `deferred` is not
+    /// loaded.
     pub(super) fn check(
         history: &History,
         active: Option<Digest>,

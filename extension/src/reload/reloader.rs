@@ -48,7 +48,7 @@ pub struct Reloader {
     fallbacks: StdMutex<Option<FallbackList>>,
 }
 
-/// What the planner's steps carry.
+/// Payload of the planner's steps: versions as the resolver finds and the download returns them.
 struct Versions;
 
 impl Payload for Versions {

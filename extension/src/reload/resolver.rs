@@ -1,8 +1,8 @@
 //! Resolution of a model's location to versions: the candidates that should become active, and the fallbacks.
 //!
 //! A location names a model's file, a Triton repository, or a manifest. Each form has a [`VersionResolver`], and
-//! [`resolve`] is the only place that matches the form. A resolver reads the source and the journal, and decides nothing
-//! else: the [planner](super::planner) orders its answers into steps.
+//! [`resolve`] is the only place that matches the form. A resolver reads the source and the journal, and decides
+//! nothing else: the [planner](super::planner) orders its answers into steps.
 //!
 //! | form | version check | candidates | fallbacks |
 //! |---|---|---|---|
@@ -41,8 +41,8 @@ const MAX_LIST_AGE: Duration = Duration::from_secs(600);
 
 /// Versions that one form of source offers.
 pub(super) trait VersionResolver: Send + Sync {
-    /// Checks whether the source holds another version than the journal's newest; unless `known`, opens the version that
-    /// it holds. One round trip, or two for a repository.
+    /// Checks whether the source holds another version than the journal's newest; unless `known`, opens the version
+    /// that it holds. One round trip, or two for a repository.
     fn changed<'a>(
         &'a self,
         journal: &'a Journal,

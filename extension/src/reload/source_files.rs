@@ -110,7 +110,8 @@ impl SourceFiles {
         Ok((path, state))
     }
 
-    /// Checks whether the source still holds these files. Returns their states if the content of at least one has changed.
+    /// Checks whether the source still holds these files. Returns their states if the content of at least one has
+    /// changed.
     pub(super) async fn check_files(
         &self,
         known: Vec<FileRecord>,
@@ -157,8 +158,8 @@ impl SourceFiles {
         }
     }
 
-    /// Opens the content at `path` unless the source still holds `known`. If the last content seen there was rejected, the
-    /// request is conditional on that content, so that rejected content is never transferred again.
+    /// Opens the content at `path` unless the source still holds `known`. If the last content seen there was
+    /// rejected, the request is conditional on that content, so that rejected content is never transferred again.
     pub(super) async fn open_unless_known(
         &self,
         source: &dyn Source,
@@ -243,8 +244,8 @@ impl SourceFiles {
         }
     }
 
-    /// Returns whether the active version's file is the way back, because a new version of `needs` bytes would have to be
-    /// loaded in its place.
+    /// Returns whether the active version's file is the way back, because a new version of `needs` bytes would have
+    /// to be loaded in its place.
     fn needs_active_file(&self, needs: u64) -> bool {
         let memory = &self.shared.memory;
         let need = MemoryNeed {

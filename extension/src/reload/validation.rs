@@ -134,9 +134,9 @@ impl Validation {
         }
     }
 
-    /// Returns the validation that a version needs in this environment. Content that was accepted here before, under the
-    /// same criteria, is only warmed up. `active` is the signature of the active version. Must be called inside a Tokio
-    /// runtime.
+    /// Returns the validation that a version needs in this environment. Content that was accepted here before, under
+    /// the same criteria, is only warmed up. `active` is the signature of the active version. Must be called inside a
+    /// Tokio runtime.
     pub(super) fn for_version(
         record: &ModelRecord,
         criteria: AcceptanceCriteria,

@@ -67,12 +67,13 @@ impl<'a> InferRequest<'a> {
                 })
             }
             "inputs" => {
-                let check = |all: &[InputTensor<'a>], input: &InputTensor<'a>, path: Arguments<'_>| {
-                    input_port(signature, &input.name, path)?;
-                    unique(all.iter().map(|input| &*input.name), &input.name, || {
-                        format!("{path}: input {:?} is given twice", input.name)
-                    })
-                };
+                let check =
+                    |all: &[InputTensor<'a>], input: &InputTensor<'a>, path: Arguments<'_>| {
+                        input_port(signature, &input.name, path)?;
+                        unique(all.iter().map(|input| &*input.name), &input.name, || {
+                            format!("{path}: input {:?} is given twice", input.name)
+                        })
+                    };
                 let all = all(reader, name, InputTensor::read, check)?;
                 json_reader::once(&mut inputs, all, name)
             }

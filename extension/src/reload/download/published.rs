@@ -1,8 +1,8 @@
 //! Download of a version that a manifest names.
 //!
-//! The manifest's digests name the files. A file whose digest is in the cache is used whatever version it came with, and
-//! a fetched file is verified by length and digest. The version is therefore consistent without another check of the
-//! source.
+//! The manifest's digests name the files. A file whose digest is in the cache is used whatever version it came with,
+//! and a fetched file is verified by length and digest. The version is therefore consistent without another check of
+//! the source.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
@@ -144,8 +144,8 @@ fn promised(name: &VersionName, version: &PublishedVersion) -> ModelRecord {
     ModelRecord::new(record(&version.model), others, Some(name.clone()))
 }
 
-/// Returns a digest of the version's acceptance criteria. It is stable within one build of the sidecar; with another build
-/// it may differ, and a rejected version is then tried again.
+/// Returns a digest of the version's acceptance criteria. It is stable within one build of the sidecar; with another
+/// build it may differ, and a rejected version is then tried again.
 fn criteria_digest(version: &PublishedVersion) -> Digest {
     let criteria = (&version.signature, &version.golden);
     Digest::of(Sha256::new().chain_update(format!("{criteria:?}")))

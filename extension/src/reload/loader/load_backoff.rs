@@ -1,8 +1,8 @@
 //! Backoff between loads of a version that failed for a reason outside of it.
 //!
-//! Such a version is not rejected, since the next load may succeed: memory is free again, or the file system responds.
-//! A load costs CPU, memory and time, so it is not repeated at every poll. Polls continue at their interval, and another
-//! version is loaded immediately.
+//! Such a version is not rejected, since the next load may succeed: memory is free again, or the file system
+//! responds. A load costs CPU, memory and time, so it is not repeated at every poll. Polls continue at their
+//! interval, and another version is loaded immediately.
 
 use std::time::Duration;
 

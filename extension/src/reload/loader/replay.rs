@@ -1,7 +1,7 @@
 //! Replay of failed inputs on the version to which a model may be rolled back.
 //!
-//! The inputs run on the thread that has loaded the session, before a request can reach it. Each run has a time limit, and
-//! so have all runs together; their memory is released afterwards. A run that is cut short proves nothing.
+//! The inputs run on the thread that has loaded the session, before a request can reach it. Each run has a time
+//! limit, and so have all runs together; their memory is released afterwards. A run that is cut short proves nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +35,8 @@ pub(super) struct Replay {
 pub(super) type Decision = Result<(Box<dyn Session>, Option<String>), Vec<Replayed>>;
 
 impl Replay {
-    /// Returns a replay of the evidence's inputs. `in_place`: no other version is in memory. `begins` is called before the
-    /// first run. Must be called inside a Tokio runtime.
+    /// Returns a replay of the evidence's inputs. `in_place`: no other version is in memory. `begins` is called
+    /// before the first run. Must be called inside a Tokio runtime.
     pub(super) fn new(
         evidence: Evidence,
         in_place: bool,

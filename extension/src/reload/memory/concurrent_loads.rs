@@ -64,8 +64,8 @@ impl Drop for LoadPermit<'_> {
 }
 
 impl Admitted {
-    /// Returns whether a load of `estimate` bytes fits alongside these. Memory that they have taken already is no longer
-    /// free, and is part of their estimates.
+    /// Returns whether a load of `estimate` bytes fits alongside these. Memory that they have taken already is no
+    /// longer free, and is part of their estimates.
     fn leaves_space_for(&self, estimate: u64, memory: &impl MemoryUse) -> bool {
         let Some(free) = memory.free() else {
             return true;
@@ -93,8 +93,8 @@ pub(in crate::reload) struct Measurement<'a> {
 }
 
 impl Loads {
-    /// Waits until a load may begin. A reload is exclusive, and holds its permit from the check of free memory until the
-    /// version is loaded.
+    /// Waits until a load may begin. A reload is exclusive, and holds its permit from the check of free memory until
+    /// the version is loaded.
     pub(in crate::reload) async fn acquire(
         &self,
         exclusivity: Exclusivity,
@@ -157,8 +157,8 @@ impl Loads {
 }
 
 impl Measurement<'_> {
-    /// Returns the growth of memory with `own` bytes taken after the load; `None` if another load ran in parallel, since
-    /// the memory cannot be attributed then.
+    /// Returns the growth of memory with `own` bytes taken after the load; `None` if another load ran in parallel,
+    /// since the memory cannot be attributed then.
     pub(in crate::reload) fn grown(&self, own: Option<u64>) -> Option<u64> {
         let was_alone = self.begun == Some(self.loads.counts().begun);
         was_alone.then_some(own?.saturating_sub(self.before?))

@@ -130,8 +130,8 @@ pub(in crate::reload) enum Event<P: Payload> {
         signature: Signature,
         rollback: Option<String>,
     },
-    /// [`Step::Load`] with `replay`: the evidence does not hold, and the version is dropped. `vacated`: the active version
-    /// had to leave memory for the load.
+    /// [`Step::Load`] with `replay`: the evidence does not hold, and the version is dropped. `vacated`: the active
+    /// version had to leave memory for the load.
     NotConfirmed { vacated: bool },
     /// [`Step::Rename`]: the active version has the name.
     Renamed { signature: Signature },
@@ -141,8 +141,8 @@ pub(in crate::reload) enum Event<P: Payload> {
         reason: String,
         vacated: bool,
     },
-    /// [`Step::Load`]: the load failed for a reason outside the version, such as insufficient memory. The version may be
-    /// loaded later, and others now.
+    /// [`Step::Load`]: the load failed for a reason outside the version, such as insufficient memory. The version may
+    /// be loaded later, and others now.
     Deferred { vacated: bool },
     /// [`Step::Load`], [`Step::Rename`]: the step could not be attempted.
     NotLoaded { vacated: bool },

@@ -41,7 +41,8 @@ impl Progress {
 }
 
 impl Reloader {
-    /// Returns to the previous version, or to a fallback of the source, if the evidence against the active version holds.
+    /// Returns to the previous version, or to a fallback of the source, if the evidence against the active version
+    /// holds.
     pub async fn roll_back(&self, digest: &Digest, evidence: Evidence) -> RollbackOutcome {
         let mut slot = self.journal.lock().await;
         let name = &self.settings.name;

@@ -31,9 +31,9 @@ use crate::status::Status;
 use crate::tensor::{Data, Datatype, Kind, Port, Signature, Tensor, Value};
 use fake_source::{FakeSource, Held};
 
-/// An engine that rejects files that begin with `bad`, and never returns for one that begins with `hang`. The models have
-/// one input, `x`, of rows of two numbers, or of three if the file begins with `wide`. Their output, `y`, is 0, or 1 if the
-/// file begins with `other`.
+/// An engine that rejects files that begin with `bad`, and never returns for one that begins with `hang`. The models
+/// have one input, `x`, of rows of two numbers, or of three if the file begins with `wide`. Their output, `y`, is 0,
+/// or 1 if the file begins with `other`.
 struct FakeEngine {
     seen: Arc<StdMutex<EngineLog>>,
     models: Arc<Models>,

@@ -1,7 +1,7 @@
 //! Versions of a repository laid out as Triton's: `MODEL/NUMBER/model.onnx`.
 //!
-//! The highest number is the version to serve, unless another is pinned. A folder without a model's file is reported when
-//! that file is opened. Folders whose names are not numbers are ignored.
+//! The highest number is the version to serve, unless another is pinned. A folder without a model's file is reported
+//! when that file is opened. Folders whose names are not numbers are ignored.
 
 use std::sync::Arc;
 
@@ -154,7 +154,8 @@ fn published_name(path: &FilePath) -> Option<VersionName> {
     VersionName::parse(path.as_str().rsplit('/').nth(1)?).ok()
 }
 
-/// Returns those names that are version numbers in Triton's form, positive and without leading zeros, in descending order.
+/// Returns those names that are version numbers in Triton's form, positive and without leading zeros, in descending
+/// order.
 fn descending(folders: &[String]) -> Vec<u64> {
     let number = |folder: &String| {
         let number: u64 = folder.parse().ok()?;

@@ -35,8 +35,8 @@ pub(super) fn wake(
     if inner.workers >= 2 * state.limits.runs {
         return Ok(());
     }
-    // The worker is created inside the thread. Its end locks the state, which is locked here, so a closure that is dropped
-    // because no thread could be created must not hold a worker.
+    // The worker is created inside the thread. Its end locks the state, which is locked here, so a closure that is
+    // dropped because no thread could be created must not hold a worker.
     let shared = Arc::clone(state);
     let thread = (state.thread)().name("run-model".to_owned());
     match thread.spawn(move || Worker(shared).work()) {
@@ -66,8 +66,8 @@ impl Worker {
                     // Another worker takes the remaining work.
                     let _ = wake(&self.0, inner);
                     let leader = batch.leader();
-                    // A panic in ONNX Runtime's bindings is an error already; a panic here must release the run slot. The
-                    // dropped sender tells the request that there will be no result.
+                    // A panic in ONNX Runtime's bindings is an error already; a panic here must release the run slot.
+                    // The dropped sender tells the request that there will be no result.
                     let run = AssertUnwindSafe(|| self.run(batch));
                     if std::panic::catch_unwind(run).is_err() {
                         self.0.lock().queue.finish(leader);

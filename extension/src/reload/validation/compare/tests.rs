@@ -1,4 +1,4 @@
-//! What is near enough, and what is said of the rest.
+//! Comparison of outputs within tolerances, and the description of a difference.
 
 use super::*;
 
@@ -11,7 +11,7 @@ const TOLERANCE: Tolerance = Tolerance {
     relative: 0.0,
 };
 
-/// What is said of the second where the first is expected; nothing when it will do.
+/// Returns the description of the first difference, or an empty string within the tolerance.
 fn said(expected: &Tensor, got: &Tensor) -> String {
     let difference = compare(expected, got, TOLERANCE).err();
     difference.map_or_else(String::new, |difference| difference.to_string())
