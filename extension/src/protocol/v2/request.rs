@@ -87,7 +87,7 @@ impl<'a> InferRequest<'a> {
                 let all = all(reader, name, OutputTensor::read, check)?;
                 json_reader::once(&mut outputs, all, name)
             }
-            unknown => reader.skip(&Excerpt(unknown).to_string()),
+            unknown => reader.skip(Excerpt(unknown)),
         })?;
         reader.end(REQUEST)?;
         Ok(Self {
