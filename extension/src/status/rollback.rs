@@ -108,9 +108,10 @@ impl Evidence {
 
     /// Returns `true` if the previous version becomes active, by the results of the replays.
     ///
-    /// Alongside the active version, the failures that count must be more than half of at least [`MIN_RUNS`] runs. Most
-    /// replays must succeed; one is enough while no run of the active version has succeeded. In place of the active
-    /// version, the previous version stays unless all its replays failed.
+    /// Alongside the active version, the failures that count must be more than half of at least [`MIN_RUNS`] runs. Once
+    /// a run of the active version has succeeded, most replays of two samples must succeed: one sample of three may
+    /// hold the only three inputs that the active version rejects and the previous one accepts. Until then, one replay
+    /// is enough. In place of the active version, the previous version stays unless all its replays failed.
     #[must_use]
     pub fn confirms(&self, replayed: &[Replayed], in_place: bool) -> bool {
         let (succeeded, compared) = counts(replayed);
@@ -118,7 +119,7 @@ impl Evidence {
             return succeeded > 0 || compared == 0;
         }
         let failures = self.confirmed + share(self.unverified, replayed);
-        let is_typical = 2 * succeeded > compared || self.succeeded == 0;
+        let is_typical = self.succeeded == 0 || self.confirmed > 0 && 2 * succeeded > compared;
         succeeded > 0 && is_typical && is_majority(failures, self.succeeded)
     }
 

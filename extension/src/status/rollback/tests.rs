@@ -26,7 +26,8 @@ fn a_rollback_takes_more_than_half_of_at_least_six_runs() {
         (30, 31, true),
         (97, 3, false),
     ] {
-        let evidence = evidence(succeeded, 0, failures, 0);
+        let earlier = u32::from(succeeded > 0);
+        let evidence = evidence(succeeded, earlier, failures - earlier, 0);
         assert_eq!(evidence.is_majority(), is_majority, "{evidence:?}");
         let confirms = evidence.confirms(&[Succeeded; 3], false);
         assert_eq!(confirms, is_majority, "{evidence:?}");
@@ -43,14 +44,15 @@ fn failures_count_if_the_previous_version_succeeds_on_their_inputs() {
         // Four of six failures count, which are too few runs. Then eight of twelve count.
         (0, 6, &[Succeeded, Succeeded, Failed], false),
         (0, 12, &[Succeeded, Succeeded, Failed], true),
-        (7, 12, &[Succeeded, Succeeded, Failed], true),
-        (8, 12, &[Succeeded, Succeeded, Failed], false),
+        // One failure counted before.
+        (8, 12, &[Succeeded, Succeeded, Failed], true),
+        (9, 12, &[Succeeded, Succeeded, Failed], false),
         // After a successful run, most replays must succeed.
         (1, 60, &[Succeeded, Failed, Failed], false),
         (0, 60, &[Succeeded, Failed, Failed], true),
         (0, 60, &[], false),
     ] {
-        let evidence = evidence(succeeded, 0, unverified, 0);
+        let evidence = evidence(succeeded, u32::from(succeeded > 0), unverified, 0);
         let what = format!("{evidence:?} {replayed:?}");
         assert_eq!(evidence.confirms(replayed, false), confirms, "{what}");
     }
@@ -61,6 +63,13 @@ fn failures_that_counted_before_still_do() {
     assert!(evidence(5, 4, 6, 0).confirms(&[Succeeded, Succeeded, Failed], false));
     assert!(!evidence(5, 0, 6, 0).confirms(&[Succeeded, Succeeded, Failed], false));
     assert!(!evidence(5, 100, 6, 0).confirms(&[Failed], false));
+}
+
+#[test]
+fn after_a_successful_run_a_rollback_takes_two_samples() {
+    assert!(!evidence(4, 0, 100, 0).confirms(&[Succeeded; 3], false));
+    assert!(evidence(4, 1, 100, 0).confirms(&[Succeeded; 3], false));
+    assert!(evidence(0, 0, 100, 0).confirms(&[Succeeded; 3], false));
 }
 
 #[test]
