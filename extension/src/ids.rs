@@ -3,7 +3,6 @@
 //! The *identity* of a file comes from its source (ETag, S3 version ID). A *digest* is the SHA-256 of local bytes, and
 //! identifies a version. The *name* of a version is for people and clients.
 
-mod by_name;
 mod version_name;
 
 use std::fmt;
@@ -11,7 +10,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-pub use by_name::ByName;
 pub use version_name::VersionName;
 
 /// Name of a model in requests: 1 to 128 of `A–Z a–z 0–9 . _ -`, not starting with a dot.

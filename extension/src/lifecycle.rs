@@ -10,7 +10,7 @@ pub mod init_time;
 pub mod lambda;
 pub mod machine;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::clock::{Clock, Thaws};
-use crate::ids::{ByName, ModelName};
+use crate::ids::ModelName;
 use crate::metrics::{Reporter, defs};
 use crate::models::Models;
 use crate::reload::{Outcome, Reloader};
@@ -32,7 +32,7 @@ use machine::{ATTEMPT_PAUSE, Job};
 /// Runner of jobs and commands, with the parts that they use.
 pub struct JobRunner {
     /// Reloader of each model.
-    pub reloaders: ByName<Arc<Reloader>>,
+    pub reloaders: BTreeMap<ModelName, Arc<Reloader>>,
     /// Reporter of the metrics.
     pub reporter: Reporter,
     /// Loaded models.

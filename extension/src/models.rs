@@ -9,6 +9,7 @@
 
 mod drain;
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::{Arc, RwLock};
 
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 use crate::engine::{Cancel, EngineError, Session};
-use crate::ids::{ByName, Digest, ModelName, VersionName};
+use crate::ids::{Digest, ModelName, VersionName};
 use crate::manifest::VersionLabels;
 use crate::tensor::{SharedDimensions, Signature, Value};
 pub use drain::Drain;
@@ -198,7 +199,7 @@ impl Drop for LoadedSession {
 
 /// Models of this execution environment; the set is fixed at the start.
 pub struct Models {
-    current: ByName<RwLock<Option<Arc<Loaded>>>>,
+    current: BTreeMap<ModelName, RwLock<Option<Arc<Loaded>>>>,
 }
 
 impl Models {
@@ -215,19 +216,19 @@ impl Models {
 
     /// Returns the names of all models.
     pub fn names(&self) -> impl Iterator<Item = &ModelName> {
-        self.current.names()
+        self.current.keys()
     }
 
     /// Returns the model of this name, if this environment serves it.
     #[must_use]
     pub fn name(&self, name: &str) -> Option<&ModelName> {
-        self.current.names().find(|known| known.as_str() == name)
+        self.current.keys().find(|known| known.as_str() == name)
     }
 
     /// Returns the only model; `None` if there are several.
     #[must_use]
     pub fn only(&self) -> Option<&ModelName> {
-        let mut names = self.current.names();
+        let mut names = self.current.keys();
         names.next().filter(|_| names.next().is_none())
     }
 

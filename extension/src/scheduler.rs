@@ -2,7 +2,7 @@
 //!
 //! Each model has a bounded queue and a maximum number of concurrent runs. A request that finds the queue full is
 //! rejected at once (HTTP 429); a queued request waits at most until its deadline. If the deadline passes or the caller
-//! disconnects, the request leaves the queue, or its run is stopped inside ONNX Runtime at the next node of the graph,
+//! disconnects, a queued request leaves the queue. A run is stopped inside ONNX Runtime at the next node of the graph,
 //! and its run slot goes to the next request. Deadlines use the wall clock, so that a freeze neither hides nor advances
 //! a deadline.
 //!
@@ -18,12 +18,13 @@ mod memory_trim;
 mod queue;
 mod row_chunking;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Deadline, Thaws};
 use crate::engine::EngineError;
-use crate::ids::{ByName, ModelName};
+use crate::ids::ModelName;
 use crate::models::Loaded;
 use crate::protocol::Decoded;
 use crate::request_memory::{Account, Stopped};
@@ -33,7 +34,7 @@ pub use queue::{Batching, ExecutorLimits};
 
 /// Runs inference requests on the executors of all models.
 pub struct Scheduler {
-    executors: ByName<ModelExecutor>,
+    executors: BTreeMap<ModelName, ModelExecutor>,
     limits: ExecutorLimits,
     clock: Arc<dyn Clock>,
     thaws: Thaws,
@@ -58,7 +59,7 @@ pub struct RunOutcome {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The deadline passed before the run ended.
-    #[error("the deadline passed before the model had answered")]
+    #[error("the deadline passed before the run ended")]
     Deadline,
     /// The queue is full (HTTP 429).
     #[error(

@@ -6,13 +6,14 @@
 mod command;
 mod rollback;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Deadline, Timestamp};
-use crate::ids::{ByName, ModelName, VersionName};
+use crate::ids::{ModelName, VersionName};
 pub use command::ModelCommand;
 pub use rollback::{
     Evidence, FailedInput, MIN_RUNS, Replayed, RollbackOutcome, RollbackRequest, share,
@@ -59,7 +60,7 @@ impl ModelStatus {
 /// Status of every model, and the channel of the server's commands.
 #[derive(Debug)]
 pub struct Status {
-    models: ByName<watch::Sender<ModelStatus>>,
+    models: BTreeMap<ModelName, watch::Sender<ModelStatus>>,
     commands: mpsc::Sender<ModelCommand>,
     /// Milliseconds since the Unix epoch; 0 outside an invocation.
     invocation_deadline: AtomicU64,

@@ -1,5 +1,6 @@
 //! Construction of single parts from the configuration.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::clock::{Clock, Thaws};
 use crate::config::{Config, DEFAULT_CACHE_DIR, Environment, Location, ModelSettings};
 use crate::engine::{Engine, OnnxRuntime};
 use crate::fetch::PartLimits;
-use crate::ids::ByName;
+use crate::ids::ModelName;
 use crate::models::Models;
 use crate::reload::{EngineSlot, Loads, Memory, Reloader, Shared};
 use crate::request_memory::Account;
@@ -140,7 +141,7 @@ pub(super) fn reloaders(
     config: &Config,
     aws: &SdkConfig,
     shared: &Shared,
-) -> ByName<Arc<Reloader>> {
+) -> BTreeMap<ModelName, Arc<Reloader>> {
     let reloader = |model: &ModelSettings| {
         let folder = folder(config, aws, &model.location);
         let reloader = Reloader::new(model.clone(), folder, shared.clone());

@@ -2,6 +2,7 @@
 //!
 //! A request fills an [`InferenceTrace`] as far as it gets. At its end, [`InferenceObserver::finished`] is called once.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::error::ApiError;
 use super::rollback_policy::{FailureKind, FingerprintedInput, RollbackPolicy};
 use super::statistics::{InferenceTimes, Statistics};
 use crate::clock::Clock;
-use crate::ids::{ByName, ModelName};
+use crate::ids::ModelName;
 use crate::metrics::defs::{self, MODEL_LABEL};
 use crate::models::{Loaded, Models};
 use crate::scheduler::RunError;
@@ -46,9 +47,9 @@ pub(super) struct InferenceObserver {
     clock: Arc<dyn Clock>,
     /// `true` if the scheduler batches requests, so that batch sizes are recorded.
     has_batches: bool,
-    metrics: ByName<ModelMetrics>,
+    metrics: BTreeMap<ModelName, ModelMetrics>,
     statistics: Statistics,
-    rollback_policies: ByName<Mutex<RollbackPolicy>>,
+    rollback_policies: BTreeMap<ModelName, Mutex<RollbackPolicy>>,
 }
 
 /// Metrics of one model, looked up once.

@@ -4,18 +4,19 @@
 //! earlier version are not counted. A request that is rejected as invalid counts as failed, once a version was there to
 //! validate it against. Nothing is cached, and nothing is kept for each batch size.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::clock::Timestamp;
-use crate::ids::{ByName, Digest, ModelName};
+use crate::ids::{Digest, ModelName};
 use crate::models::{Loaded, Models};
 
 /// Statistics of every model's active version.
 #[derive(Debug)]
-pub(super) struct Statistics(ByName<Mutex<VersionStatistics>>);
+pub(super) struct Statistics(BTreeMap<ModelName, Mutex<VersionStatistics>>);
 
 /// Size of a successful request, and the time that it spent in each stage.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +25,7 @@ pub(super) struct InferenceTimes {
     pub(super) rows: u64,
     /// Number of requests in the same run.
     pub(super) batched_requests: usize,
-    /// `true` for exactly one request of each run, which is the one that counts the run.
+    /// `true` for exactly one request of each run, so that the run is counted once.
     pub(super) is_first: bool,
     /// From the last byte of the request to the response.
     pub(super) total: Duration,
