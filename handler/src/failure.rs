@@ -12,8 +12,7 @@ use std::time::Duration;
 use http::StatusCode;
 use lambda_runtime::Diagnostic;
 
-/// Maximum size of a function's response in bytes, serialized.
-pub const RESPONSE_LIMIT: usize = 6_291_556;
+use crate::limits::MAX_RESPONSE;
 
 /// Failure of an invocation.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +51,7 @@ pub enum Failure {
     },
     /// The response exceeds Lambda's limit.
     #[error(
-        "the response is larger than Lambda's limit of {RESPONSE_LIMIT} bytes; request fewer rows or fewer outputs"
+        "the response is larger than Lambda's limit of {MAX_RESPONSE} bytes; request fewer rows or fewer outputs"
     )]
     TooLarge,
     /// The response to a direct invocation is not JSON, the only format that such an invocation can

@@ -19,6 +19,7 @@ pub mod event;
 pub mod failure;
 mod headers;
 pub mod invocation;
+mod limits;
 pub mod response;
 pub mod settings;
 pub mod sidecar;

@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::event::EventKind;
-use crate::failure::{Failure, RESPONSE_LIMIT};
+use crate::failure::Failure;
 use crate::headers::is_hop_by_hop;
+use crate::limits::MAX_RESPONSE;
 use crate::sidecar::SidecarResponse;
 
 /// Return value of the function.
@@ -57,7 +58,7 @@ impl BatchResponse {
     }
 }
 
-/// Fields of all HTTP responses; each kind of event omits those that it does not have.
+/// Fields of all HTTP responses; each kind of event omits the fields that its format lacks.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayResponse {
@@ -235,7 +236,7 @@ fn is_text(headers: &HeaderMap) -> bool {
 
 fn within_limit(reply: GatewayResponse) -> Result<FunctionResponse, Failure> {
     // Escapes expand a byte to at most six, so only a body near the limit must be counted.
-    if reply.body.len() < RESPONSE_LIMIT / 8 || serialised_len(&reply) <= RESPONSE_LIMIT {
+    if reply.body.len() < MAX_RESPONSE / 8 || serialised_len(&reply) <= MAX_RESPONSE {
         Ok(FunctionResponse::Http(reply))
     } else {
         Err(Failure::TooLarge)

@@ -16,8 +16,8 @@ const MAX_HEADERS: usize = 1_000;
 type Single = BTreeMap<String, Option<String>>;
 type Multi = BTreeMap<String, Option<Vec<String>>>;
 
-/// Headers of the caller, without those of its own connection, those that are set again for the
-/// body, and those reserved for the platform.
+/// Headers of the caller. Excluded are the headers of its connection, headers that are set again
+/// for the body, and headers reserved for the platform.
 ///
 /// A name or value that is invalid in HTTP is dropped: no gateway forwards one.
 pub(super) fn read(envelope: &Envelope) -> Result<HeaderMap, Failure> {

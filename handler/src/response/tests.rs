@@ -183,7 +183,7 @@ fn a_direct_callers_refusal_is_a_failure_with_the_sidecars_words() {
 fn a_response_is_rejected_exactly_when_its_serialised_form_exceeds_the_limit() {
     let json = [("content-type", "application/json")];
     let around = |kind: EventKind| serialised_len(&http(kind, answer(200, &json, "")));
-    let limit = RESPONSE_LIMIT - around(EventKind::Http);
+    let limit = MAX_RESPONSE - around(EventKind::Http);
     assert!(success(EventKind::Http, answer(200, &json, vec![b'a'; limit])).is_ok());
     assert!(matches!(
         success(EventKind::Http, answer(200, &json, vec![b'a'; limit + 1])),

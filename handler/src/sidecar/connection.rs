@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use model_socket::Stream;
 
 use super::SidecarResponse;
-use crate::failure::RESPONSE_LIMIT;
+use crate::limits::MAX_RESPONSE;
 
 /// A connection between two requests.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Connection {
             .await
             .map_err(|_| ExchangeError::Broken)?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, RESPONSE_LIMIT)
+        let body = Limited::new(body, MAX_RESPONSE)
             .collect()
             .await
             .map_err(|error| {
