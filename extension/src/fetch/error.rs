@@ -186,7 +186,7 @@ impl FetchError {
 /// A file cannot be decompressed.
 #[derive(Debug, thiserror::Error)]
 pub enum DecompressError {
-    /// The data are no zstd data, at least from some byte on.
+    /// The data is not a zstd frame, from some byte on.
     #[error("there is no zstd frame at byte {at}; a name that ends in .zst requires zstd data")]
     NotZstd {
         /// Offset in the compressed file.

@@ -5,8 +5,8 @@
 //! 85 MB/s, and two more, which fill the link while a connection waits for its first byte.
 //!
 //! Parts are long enough that this wait is short in comparison. They are short enough that the received bytes are
-//! mostly contiguous, since hashing is sequential. A file of less than two parts is downloaded in one request: before
-//! a second connection delivered its first byte, the first one would have delivered much of the rest.
+//! mostly contiguous, since hashing is sequential. A file of less than two parts is downloaded in one request. Before a
+//! second connection delivered its first byte, the first one would have delivered much of the file.
 
 /// Length of a part in bytes. S3's recommendation is 8 to 16 MB.
 const PART_BYTES: u64 = 8 * 1024 * 1024;

@@ -2,7 +2,7 @@
 //!
 //! The parser makes one pass over the text, into a vector of the right type, without a tree of values. Memory for
 //! elements is charged before it is allocated. If the number of elements is unknown, it is estimated from the text that
-//! was read and the text that is left, so that elements are rarely moved and little memory is reserved unnecessarily.
+//! was read and the text that is left. So elements are rarely moved, and little memory is reserved unnecessarily.
 
 mod elements;
 

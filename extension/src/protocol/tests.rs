@@ -6,7 +6,10 @@ use crate::tensor::{Data, Datatype, Kind};
 
 mod binary;
 mod containers;
+mod golden;
 mod invalid_bodies;
+mod output_formats;
+mod prediction_requests;
 mod properties;
 mod rows;
 mod tfserving;
@@ -264,108 +267,6 @@ fn nan_and_infinities_have_a_form() {
     );
 }
 
-#[test]
-fn rows_and_a_single_row_have_two_field_names() {
-    let signature = one_input(Datatype::Fp32, &[None, Some(2)]);
-    let two = vec![(
-        "x".to_owned(),
-        tensor(&[2, 2], vec![1.0_f32, 2.0, 3.0, 4.0]),
-    )];
-    assert_eq!(
-        predict(r#"{"features":[[1,2],[3,4]]}"#, &signature).unwrap(),
-        two
-    );
-    assert_eq!(
-        predict(
-            r#"{"instances":[[1,2],[3,4]], "unknown": {"a":[]}}"#,
-            &signature
-        )
-        .unwrap(),
-        two
-    );
-    let one = vec![("x".to_owned(), tensor(&[1, 2], vec![1.0_f32, 2.0]))];
-    assert_eq!(predict(r#"{"features":[1,2]}"#, &signature).unwrap(), one);
-    assert_eq!(
-        predict(r#"{"features":{"x":[[1,2]]}}"#, &signature).unwrap(),
-        one
-    );
-}
-
-#[test]
-fn columns_and_rows_as_objects_for_a_model_of_several_inputs() {
-    let expected = vec![
-        ("age".to_owned(), tensor(&[2, 1], vec![39_i64, 50])),
-        (
-            "job".to_owned(),
-            tensor(&[2, 1], vec!["a \"b\"".to_owned(), "ü".to_owned()]),
-        ),
-    ];
-    for text in [
-        r#"{"features":{"age":[39,50],"job":["a \"b\"","\u00fc"]}}"#,
-        r#"{"features":[{"age":39,"job":"a \"b\""},{"job":"ü","age":50.0}]}"#,
-    ] {
-        assert_eq!(predict(text, &columns()).unwrap(), expected, "{text}");
-    }
-    let one = predict(r#"{"features":{"age":39,"job":"x"}}"#, &columns()).unwrap();
-    assert_eq!(one[0].1, tensor(&[1, 1], vec![39_i64]));
-}
-
-#[test]
-fn errors_of_prediction_requests_name_the_reason() {
-    let wide = one_input(Datatype::Fp32, &[None, Some(3)]);
-    for (text, signature, message) in [
-        ("{}", &wide, "missing required field: features"),
-        ("[1,2,3]", &wide, "not a prediction request"),
-        (r#"{"features":[1,2,3]"#, &wide, "not a prediction request"),
-        (
-            r#"{"features":[[1,2]]}"#,
-            &wide,
-            "features has shape [1, 2], input \"x\" takes FP32 [-1, 3]",
-        ),
-        (
-            r#"{"features":7}"#,
-            &wide,
-            "features has shape [], input \"x\" takes FP32 [-1, 3]",
-        ),
-        (
-            r#"{"features":[[1,2,"3"]]}"#,
-            &wide,
-            "features[0][2] is \"3\", expected a number",
-        ),
-        (
-            r#"{"features":[[1,2,3]],"instances":[[1,2,3]]}"#,
-            &wide,
-            "both features and instances",
-        ),
-        (
-            r#"{"features":[[39,"x"]]}"#,
-            &columns(),
-            "but the model has 2 inputs: send an object with \"age\"",
-        ),
-        (
-            r#"{"features":{"age":39}}"#,
-            &columns(),
-            "missing input: \"job\" (BYTES [-1, 1])",
-        ),
-        (
-            r#"{"features":{"age":39,"job":"x","pay":1}}"#,
-            &columns(),
-            "no input \"pay\"",
-        ),
-        (
-            r#"{"features":[{"age":39,"job":"x"},{"age":39}]}"#,
-            &columns(),
-            "features[1] lacks \"job\"",
-        ),
-    ] {
-        let error = predict(text, signature).unwrap_err();
-        assert!(
-            error.contains(message),
-            "{text}\nsaid:     {error}\nexpected: {message}"
-        );
-    }
-}
-
 fn answer(outputs: &[(&str, Value)]) -> Json {
     let outputs: Vec<_> = outputs
         .iter()
@@ -386,47 +287,6 @@ fn zip_map() -> Value {
         values: values.to_vec().into(),
     };
     Value::Sequence(vec![row([0.25, 0.75]), row([0.5, 0.5])])
-}
-
-#[test]
-fn the_prediction_is_the_label_the_only_output_or_all_by_name() {
-    let label = tensor(&[2], vec![1_i64, 0]);
-    assert_eq!(
-        answer(&[
-            ("output_label", label.clone()),
-            ("output_probability", zip_map())
-        ]),
-        json!({ "prediction": [1, 0], "probabilities": [[0.25, 0.75], [0.5, 0.5]], "classes": [0, 1] })
-    );
-    assert_eq!(
-        answer(&[
-            ("label", label.clone()),
-            ("probabilities", tensor(&[2, 1], vec![0.5_f32, 0.25]))
-        ]),
-        json!({ "prediction": [1, 0], "probabilities": [[0.5], [0.25]] })
-    );
-    assert_eq!(
-        answer(&[("y", tensor(&[1, 2], vec![0.1_f32, 2.0]))]),
-        json!({ "prediction": [[0.1, 2.0]] })
-    );
-    assert_eq!(
-        answer(&[("y", tensor(&[], vec![7_i8]))]),
-        json!({ "prediction": [7] })
-    );
-    assert_eq!(
-        answer(&[
-            ("a", tensor(&[2, 1], vec![1_u8, 2])),
-            ("b", tensor(&[2], vec![true, false]))
-        ]),
-        json!({ "prediction": [{ "a": [1], "b": true }, { "a": [2], "b": false }] })
-    );
-    assert_eq!(
-        answer(&[
-            ("a", tensor(&[2], vec![1_u8, 2])),
-            ("b", tensor(&[3], vec![1_u8, 2, 3]))
-        ]),
-        json!({ "prediction": [{ "a": [1, 2], "b": [1, 2, 3] }] })
-    );
 }
 
 #[test]
@@ -451,144 +311,6 @@ fn an_inference_response_names_its_model_and_has_maps_as_a_dense_tensor() {
             }],
         })
     );
-}
-
-#[test]
-fn a_golden_example_is_read_as_a_request_with_the_same_inputs() {
-    let signature = one_input(Datatype::Fp32, &[None, Some(2)]);
-    let cases = [
-        (
-            json!({"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [[1, null], ["Infinity", 0.1]]}),
-            None,
-        ),
-        (
-            json!({"name": "z", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}),
-            Some("no input \"z\""),
-        ),
-        (
-            json!({"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}),
-            Some("has shape [1, 3]"),
-        ),
-        (
-            json!({"name": "x", "shape": [1, 2], "datatype": "INT64", "data": [1, 2]}),
-            Some("takes FP32"),
-        ),
-        (
-            json!({"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, true]}),
-            Some("inputs[0].data[1]"),
-        ),
-    ];
-    for (input, wrong) in cases {
-        let golden = serde_json::from_str(&input.to_string()).unwrap();
-        let read = v2::golden_inputs(&[golden], &signature);
-        let body = json!({"inputs": [input]}).to_string();
-        let request = v2_decode(&body, &signature);
-        match (read, request, wrong) {
-            (Ok(read), Ok((request, _)), None) => {
-                // NaN is not equal to itself.
-                assert_eq!(format!("{read:?}"), format!("{:?}", request.inputs));
-            }
-            (Err(read), Err(request), Some(wrong)) => {
-                assert_eq!(read, request);
-                assert!(read.to_string().contains(wrong), "{read}");
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-#[test]
-fn an_array_is_the_single_required_input() {
-    let mut signature = one_input(Datatype::Fp32, &[None, Some(2)]);
-    let mut optional = port("o", Datatype::Fp32, &[Some(1)]);
-    optional.kind = Kind::Optional(Box::new(optional.kind));
-    signature.inputs.insert(0, optional);
-    let inputs = predict(r#"{"features": [1, 2]}"#, &signature).unwrap();
-    assert_eq!(
-        inputs,
-        [("x".to_owned(), tensor(&[1, 2], vec![1.0_f32, 2.0]))]
-    );
-    signature.inputs.push(port("z", Datatype::Fp32, &[Some(1)]));
-    let error = predict(r#"{"features": [1, 2]}"#, &signature).unwrap_err();
-    assert!(error.contains("the model has 3 inputs"), "{error}");
-}
-
-#[test]
-fn a_golden_output_is_an_output_with_a_tensor_form() {
-    let maps = Kind::Sequence(Box::new(Kind::Map {
-        key: Datatype::Int64,
-        value: Datatype::Fp32,
-    }));
-    let sequence = Kind::Sequence(Box::new(Kind::Other("tensor".to_owned())));
-    let mut signature = one_input(Datatype::Int64, &[None]);
-    for (name, kind) in [("p", maps), ("s", sequence)] {
-        let name = name.to_owned();
-        signature.outputs.push(Port { name, kind });
-    }
-    let read = |name: &str, datatype: &str, data: Json| {
-        let output = json!({"name": name, "shape": [1, 2], "datatype": datatype, "data": data});
-        let output = serde_json::from_str(&output.to_string()).unwrap();
-        v2::golden_outputs(&[output], &signature).map_err(|error| error.to_string())
-    };
-    let expected = |name: &str, data: Data| {
-        let tensor = Tensor::new(vec![1, 2], data).unwrap();
-        Ok(vec![(name.to_owned(), tensor)])
-    };
-    assert_eq!(
-        read("y", "INT64", json!([1, 2])),
-        expected("y", vec![1_i64, 2].into())
-    );
-    assert_eq!(
-        read("p", "FP32", json!([[1, null]])).map(|read| read.len()),
-        Ok(1)
-    );
-    for (name, datatype, data, problem) in [
-        (
-            "q",
-            "FP32",
-            json!([1, 2]),
-            r#"outputs[0]: the model has no output "q"; its outputs are "y""#,
-        ),
-        (
-            "s",
-            "FP32",
-            json!([1, 2]),
-            r#"outputs[0]: output "s" is a sequence of tensor, which cannot be compared"#,
-        ),
-        (
-            "y",
-            "INT64",
-            json!([1, 2.5]),
-            "outputs[0].data[1] is 2.5, expected a whole number",
-        ),
-        (
-            "y",
-            "INT64",
-            json!([[1], [2]]),
-            "outputs[0].shape is [1, 2], but the data is nested as [2, 1]",
-        ),
-    ] {
-        let error = read(name, datatype, data).unwrap_err();
-        assert!(error.starts_with(problem), "{error}");
-    }
-    assert_eq!(v2::as_tensor(zip_map()).unwrap().datatype(), Datatype::Fp32);
-    assert_eq!(
-        v2::as_tensor(Value::Sequence(vec![tensor(&[1], vec![1_u8])])),
-        None
-    );
-}
-
-#[test]
-fn a_duplicate_name_is_not_a_column() {
-    for request in [
-        r#"{"features": {"age": 1, "age": 2, "job": "x"}}"#,
-        r#"{"features": [{"age": 1, "job": "x", "job": "y"}]}"#,
-        r#"{"features": {"age": 1, "job": "x"}, "features": {"age": 2, "job": "x"}}"#,
-    ] {
-        let error = predict(request, &columns()).unwrap_err();
-        let is_told = error.contains("is given twice") || error.contains("duplicate field");
-        assert!(is_told, "{request}: {error}");
-    }
 }
 
 #[test]

@@ -105,13 +105,13 @@ impl CheckError {
             CheckError::Fetch(error) => format!("{}{MORE}", error.public()),
             CheckError::Cache(error) => format!("{}{MORE}", error.public()),
             CheckError::Engine(EngineError::Library { .. }) => {
-                format!("ONNX Runtime cannot be opened{MORE}")
+                format!("cannot open ONNX Runtime{MORE}")
             }
             CheckError::Engine(EngineError::CustomOps { .. }) => {
-                format!("the custom operators cannot be loaded{MORE}")
+                format!("cannot load the custom operators{MORE}")
             }
             CheckError::Engine(EngineError::File { .. }) => {
-                format!("a file of the model cannot be read{MORE}")
+                format!("cannot read a file of the model{MORE}")
             }
             CheckError::FilesLost(_) => {
                 format!(
@@ -119,15 +119,17 @@ impl CheckError {
                 )
             }
             CheckError::Onnx(OnnxError::Location { .. }) => {
-                format!("the model keeps data at a place that is not allowed{MORE}")
+                format!(
+                    "cannot use the model: the location of its external data is not allowed{MORE}"
+                )
             }
-            CheckError::Manifest { .. } => format!("the manifest cannot be followed{MORE}"),
+            CheckError::Manifest { .. } => format!("cannot apply the manifest{MORE}"),
             CheckError::Repository(_) => {
                 format!("the repository has no version to serve{MORE}")
             }
             CheckError::HasDataFiles { .. } => {
                 format!(
-                    "the model refers to other files, and no manifest says which versions of them belong to it{MORE}"
+                    "the model refers to other files, and their matching versions are unknown; publish with a manifest{MORE}"
                 )
             }
             CheckError::Engine(_)

@@ -5,8 +5,8 @@
 //! version is then activated.
 
 mod attempt;
-mod drain;
 mod load_backoff;
+mod replace;
 mod replay;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,8 +31,8 @@ use crate::onnx::Description;
 use crate::status::{Evidence, RollbackOutcome};
 use crate::tensor::Signature;
 use attempt::Attempt;
-use drain::drain_active;
 use load_backoff::LoadBackoff;
+use replace::drain_active;
 use replay::Replay;
 
 /// Loads and activates the versions of one model.

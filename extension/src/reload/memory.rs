@@ -161,8 +161,8 @@ pub(super) fn placement(mode: Reload, need: &MemoryNeed, free: Option<u64>) -> (
 
 /// Returns whether the active version's file may be evicted for the download of a version of `need`.
 ///
-/// A new version that must be loaded in place of the active one needs that file as its way back: the file may then be
-/// evicted only with `MODEL_RELOAD=replace`.
+/// If a new version must be loaded in place of the active one, a failed load restores the active version from its file.
+/// The file may then be evicted only with `MODEL_RELOAD=replace`.
 pub(super) fn may_evict_active(mode: Reload, need: &MemoryNeed, free: Option<u64>) -> bool {
     mode == Reload::Replace || placement(mode, need, free).0 == Placement::Alongside
 }

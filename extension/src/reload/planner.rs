@@ -81,8 +81,7 @@ use std::collections::VecDeque;
 
 use crate::cache::{History, ManifestMetadata, ModelRecord};
 use crate::ids::{Digest, Identity};
-use crate::manifest::VersionLabels;
-use state::{After, Failing, Restoring, State, Target};
+use state::{After, Failing, Restoring, State, Target, note_labels};
 pub(super) use step::{End, Event, Offer, Payload, Step};
 
 /// Check under way.
@@ -433,21 +432,22 @@ impl<P: Payload> Planner<P> {
     }
 
     fn load(&mut self, record: ModelRecord, model: P::Model, after: After) -> Step<P> {
-        self.state = State::Loading {
-            record: record.clone(),
-            after,
-        };
-        Step::Load {
-            record,
-            model,
-            replay: false,
-        }
+        self.load_with(false, record, model, after)
     }
 
     /// Loads a version that is not the source's first choice; in a rollback, failed inputs decide whether it becomes
     /// active.
     fn load_fallback(&mut self, record: ModelRecord, model: P::Model, after: After) -> Step<P> {
-        let replay = self.failing.is_some();
+        self.load_with(self.failing.is_some(), record, model, after)
+    }
+
+    fn load_with(
+        &mut self,
+        replay: bool,
+        record: ModelRecord,
+        model: P::Model,
+        after: After,
+    ) -> Step<P> {
         self.state = State::Loading {
             record: record.clone(),
             after,
@@ -491,12 +491,6 @@ impl<P: Payload> Planner<P> {
         }
         self.state = State::Ended;
         Step::End(end)
-    }
-}
-
-fn note_labels(history: &mut History, labels: Option<VersionLabels>) {
-    if let Some(labels) = labels {
-        history.set_labels(labels);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reloader of one model: performs the steps that the [planner](super::planner) decides.
 
+mod progress;
 mod report;
 mod rollback;
 
@@ -12,7 +13,6 @@ use tracing::{info, warn};
 use super::activation::{RenameError, relabel, rename};
 use super::cleanup::JournalSlot;
 use super::download::{Download, Downloader, LoadableModel, find_cached};
-use super::error::CheckError;
 use super::loader::{FailureKind, LoadFailure, LoadRequest, Loader};
 use super::planner::{End, Event, Offer, Payload, Planner, Step};
 use super::resolver::{
@@ -21,15 +21,15 @@ use super::resolver::{
 };
 use super::source_files::SourceFiles;
 use super::validation::AcceptanceCriteria;
-use super::{Outcome, Shared, Timings};
-use crate::cache::{CachedModel, Journal, ModelRecord, RejectionCause};
+use super::{Outcome, Shared};
+use crate::cache::{Journal, ModelRecord, RejectionCause};
 use crate::clock::timed_awake;
 use crate::config::{ModelSettings, Reload};
 use crate::ids::Digest;
 use crate::manifest::Choice;
 use crate::source::ModelFolder;
 use crate::status::ModelStatus;
-use rollback::Rollback;
+use progress::Progress;
 
 /// Maximum wait for the source without an active version, if the cache has one. S3 takes 10 to 200 ms; if packets to it
 /// are dropped, the client gives up after 5 to 15 s.
@@ -57,39 +57,6 @@ impl Payload for Versions {
     type Candidate = Candidate;
     type Fallback = Fallback;
     type Model = LoadableModel;
-}
-
-/// Observations of one check that no later step depends on, for its report.
-#[derive(Default)]
-struct Progress {
-    timings: Timings,
-    /// Time spent on candidates and fallbacks since the last download; counts as part of the next download.
-    resolving: Duration,
-    /// Fallbacks that were listed.
-    fallbacks: Option<FallbackList>,
-    /// Files of the version that had to leave memory, held so that they are not evicted.
-    drained: Option<CachedModel>,
-    /// First failure.
-    problem: Option<CheckError>,
-    /// First content seen that an earlier check has rejected.
-    rejected: Option<CheckError>,
-    /// `true` if the source did not respond in time, so that it is checked again at once.
-    must_repeat: bool,
-    /// `true` if a step failed, also once that is reported.
-    has_failed: bool,
-    /// Rollback that this is, if it is one.
-    rollback: Option<Rollback>,
-}
-
-impl Progress {
-    fn failed(&mut self, problem: impl Into<CheckError>) {
-        self.problem.get_or_insert(problem.into());
-    }
-
-    /// Returns whether the first failure was a source that did not respond, which then has no fallback either.
-    fn is_source_down(&self) -> bool {
-        self.problem.as_ref().is_some_and(CheckError::is_transient)
-    }
 }
 
 impl Reloader {
@@ -407,18 +374,6 @@ impl Reloader {
             model,
             published,
         }
-    }
-
-    /// Notes that a version of the source is not available.
-    fn not_available(&self, problem: CheckError, is_fallback: bool, progress: &mut Progress) {
-        if let CheckError::RejectedContent(_) = problem {
-            progress.rejected.get_or_insert(problem);
-            return;
-        }
-        if is_fallback {
-            warn!(model = %self.settings.name, "cannot fall back to an earlier version: {problem}");
-        }
-        progress.failed(problem);
     }
 
     async fn find(&self, record: ModelRecord, progress: &mut Progress) -> Event<Versions> {

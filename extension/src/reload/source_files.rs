@@ -2,7 +2,7 @@
 //!
 //! A file whose version the configuration pins is read in that version alone. If the disk has no space for a new file,
 //! the active version's file can be evicted, since that version is in memory. The exception is an environment whose
-//! memory does not hold two versions: there, the file is the way back after a failed load.
+//! memory does not hold two versions: there, the file is needed to restore the active version after a failed load.
 
 use std::collections::HashMap;
 
@@ -244,8 +244,8 @@ impl SourceFiles {
         }
     }
 
-    /// Returns whether the active version's file is the way back, because a new version of `needs` bytes would have
-    /// to be loaded in its place.
+    /// Returns `true` if the active version's file must stay to restore that version: a new version of `needs` bytes
+    /// would be loaded in its place.
     fn needs_active_file(&self, needs: u64) -> bool {
         let memory = &self.shared.memory;
         let need = MemoryNeed {

@@ -1,8 +1,8 @@
 //! Compatibility of two models in the `/predict` form.
 //!
-//! The form is short because it depends on the model's signature: a list of values is a column or a row, and the
-//! response has one output, a label with its probabilities, or all outputs by name. So a signature that is compatible
-//! by name can still change the meaning of this form without an error.
+//! The form is short because it depends on the model's signature. A list of values is a column or a row. The response
+//! has one output, a label with its probabilities, or all outputs by name. So a signature that is compatible by name
+//! can still change the meaning of this form without an error.
 
 use super::is_label;
 use crate::protocol::rows::is_width_one;

@@ -52,7 +52,7 @@ fn every_model_that_was_measured_is_within_its_estimate() {
         ("250 MB, mapped", mapped(238, Map), 0, 1),
         ("a forest", read(30), 288, 366),
     ] {
-        // The version before was of the same kind, as it is in a reload.
+        // The previous version is of the same kind, as in a reload.
         let estimate = need(weights, Some((weights, took))).estimate() / MB;
         assert!(
             estimate >= peak,
@@ -71,7 +71,7 @@ fn memory_of_the_active_version_counts_where_it_exceeds_its_estimate() {
     assert!(grown.estimate() > 2 * alone.estimate());
     let modest = need(read(60), Some((read(30), 31)));
     assert_eq!(modest.estimate(), alone.estimate());
-    // A model of 1 KB with a page or two around it says nothing of one of 60 MB.
+    // The memory of a model of 1 KB does not predict that of a model of 60 MB.
     let tiny = need(read(60), Some((read(0), 4)));
     assert_eq!(tiny.estimate(), alone.estimate());
 }
@@ -167,16 +167,16 @@ async fn loads_go_on_in_parallel_while_their_estimates_fit_together() {
         free: Some(100 * MB),
         own: 0,
     };
-    // The first one is admitted whatever is free.
+    // The first load is admitted regardless of free memory.
     let first = at_once(&loads, shared(60), &machine).await.unwrap();
     let second = at_once(&loads, shared(40), &machine).await.unwrap();
     assert!(at_once(&loads, shared(1), &machine).await.is_none());
-    // What they have taken already does not count twice.
+    // Memory that the loads have already allocated does not count twice.
     (machine.free, machine.own) = (Some(20 * MB), 80 * MB);
     assert!(at_once(&loads, shared(1), &machine).await.is_none());
     (machine.free, machine.own) = (Some(21 * MB), 80 * MB);
     let third = at_once(&loads, shared(1), &machine).await.unwrap();
-    // What a load that has ended keeps is still taken.
+    // Memory that an ended load keeps still counts.
     drop(second);
     assert!(at_once(&loads, shared(1), &machine).await.is_none());
     drop((first, third));

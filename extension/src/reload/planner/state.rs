@@ -1,7 +1,8 @@
 //! States of the planner, and their continuations.
 
-use crate::cache::ModelRecord;
+use crate::cache::{History, ModelRecord};
 use crate::ids::Digest;
+use crate::manifest::VersionLabels;
 
 /// Version to roll back.
 #[derive(Debug)]
@@ -48,4 +49,11 @@ pub(super) enum After {
     FallBack,
     /// Nothing is left.
     Nothing,
+}
+
+/// Records labels that were read.
+pub(super) fn note_labels(history: &mut History, labels: Option<VersionLabels>) {
+    if let Some(labels) = labels {
+        history.set_labels(labels);
+    }
 }

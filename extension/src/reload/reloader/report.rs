@@ -12,6 +12,23 @@ use crate::reload::milliseconds;
 use crate::reload::planner::End;
 
 impl Reloader {
+    /// Notes that a version of the source is not available.
+    pub(super) fn not_available(
+        &self,
+        problem: CheckError,
+        is_fallback: bool,
+        progress: &mut Progress,
+    ) {
+        if let CheckError::RejectedContent(_) = problem {
+            progress.rejected.get_or_insert(problem);
+            return;
+        }
+        if is_fallback {
+            warn!(model = %self.settings.name, "cannot fall back to an earlier version: {problem}");
+        }
+        progress.failed(problem);
+    }
+
     /// Reports the end of a check in the status, the log and the metrics.
     pub(super) fn report(&self, end: End, journal: &Journal, progress: &mut Progress) {
         let (model, status) = (&self.settings.name, &self.shared.status);

@@ -10,7 +10,7 @@ use crate::tensor::{Data, Datatype, Kind, Port};
 
 mod answers;
 
-/// A model of inputs and outputs, and what its runs come to.
+/// A model with a signature, and the result of its runs.
 struct Model {
     signature: Signature,
     answer: Answer,
@@ -18,7 +18,7 @@ struct Model {
 }
 
 enum Answer {
-    /// These outputs, as far as they are asked for.
+    /// The requested ones of these outputs.
     Outputs(Vec<(String, Value)>),
     Fails,
     Panics,
@@ -66,7 +66,7 @@ fn port(name: &str, datatype: Datatype, shape: &[i64]) -> Port {
     }
 }
 
-/// Rows of two numbers in; a label and a score for each out.
+/// Signature with rows of two numbers as input, and a label and a score per row as outputs.
 fn signature() -> Signature {
     Signature {
         inputs: vec![port("x", Datatype::Fp32, &[-1, 2])],
@@ -245,7 +245,7 @@ async fn a_run_that_fails_is_a_rejection() {
     }
 }
 
-/// Checks on a thread, as the reloader does, so that the clock can go on.
+/// Validates on a separate thread, as the reloader does, so that the clock can advance.
 async fn check(validation: Validation, model: Model) -> Result<Validated, ValidationError> {
     crate::reload::engine_slot::on_thread("load-model", move || validation.validate(&model))
         .await

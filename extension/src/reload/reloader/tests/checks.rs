@@ -1,6 +1,7 @@
 //! Checks of a model's file: new, bad, cached and unreachable versions.
 
 use super::*;
+use crate::reload::Timings;
 
 #[tokio::test]
 async fn a_new_version_is_active_and_the_old_file_stays() {
@@ -43,7 +44,7 @@ async fn a_bad_version_changes_nothing_and_is_fetched_once() {
         "the status still says why"
     );
     assert_eq!((fixture.transfers(), fixture.files()), (2, 1));
-    // The same bytes uploaded again are no new model; other bytes are.
+    // The same bytes uploaded again are not a new version; other bytes are.
     fixture.holds(Ok(("3", b"bad model")));
     assert_eq!(reloader.check().await, Outcome::Failed);
     fixture.holds(Ok(("4", b"model four")));
@@ -112,13 +113,13 @@ async fn a_start_at_which_the_source_holds_a_bad_version_takes_the_last_good_one
     assert!(matches!(again.check().await, Outcome::Loaded(_)));
     assert_eq!(fixture.version(&again), good);
     assert!(fixture.problem(&again).unwrap().contains("not a model"));
-    // What is known to be bad is neither fetched nor tried by the starts that follow.
+    // Later starts neither fetch nor load a rejected version.
     let third = fixture.start();
     assert!(matches!(third.check().await, Outcome::Loaded(_)));
     assert_eq!(fixture.version(&third), good);
     assert!(fixture.problem(&third).unwrap().contains("not a model"));
     assert_eq!(fixture.transfers(), 2);
-    // The good one put back is no transfer either, and no problem any more.
+    // The restored good version causes no transfer, and ends the problem.
     fixture.holds(Ok(("1", b"model one")));
     assert_eq!(third.check().await, Outcome::Current);
     assert_eq!(fixture.problem(&third), None);
@@ -184,7 +185,7 @@ async fn a_broken_transfer_continues_while_it_makes_progress() {
             .unwrap()
             .contains("connection reset")
     );
-    // Of 9 bytes 4, 2, 1, 1 and then nothing, as often as that is tried.
+    // The transfers deliver 4, 2, 1 and 1 of 9 bytes, and each further attempt delivers nothing.
     assert_eq!((fixture.transfers(), fixture.files()), (4 + 4, 0));
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 const FILE: &str = "wine.onnx";
 
-/// A bucket with versioning, with these versions of one object by their ids; the last is the present one.
+/// A bucket with versioning, with these versions of one object by their ids; the last is the current version.
 fn kept(versions: &[(&'static str, &'static [u8])]) -> Fixture {
     let fixture = Fixture::at(FILE);
     for (id, bytes) in versions {
@@ -21,7 +21,7 @@ async fn a_first_start_over_a_bad_version_takes_the_one_before() {
     assert_eq!(fixture.answers(), b"model one");
     assert!(fixture.problem(&reloader).unwrap().contains("not a model"));
     assert_eq!(fixture.transfers(), 2);
-    // From then on it is the last good one, as if it had been loaded while it was new.
+    // The fallback is now the last good version, as if it had been loaded when it was new.
     assert_eq!(reloader.check().await, Outcome::Current);
     let again = fixture.start();
     assert!(matches!(again.check().await, Outcome::Loaded(_)));
@@ -76,7 +76,7 @@ async fn a_first_start_after_the_object_was_deleted_takes_its_last_version() {
             .unwrap()
             .contains("it was deleted")
     );
-    // The last good one keeps answering.
+    // The last good version stays active.
     assert_eq!(reloader.check().await, Outcome::Failed);
     assert!(fixture.version(&reloader).is_some());
     fixture.source.keeps(FILE, "v3", Ok(("v3", b"model three")));

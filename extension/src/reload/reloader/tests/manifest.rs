@@ -86,7 +86,7 @@ async fn the_manifest_decides_and_one_write_moves_on_and_back() {
         (b"model one".to_vec(), first)
     );
 
-    // Written anew, with the same version.
+    // The manifest is written again with the same version.
     publish(&fixture, "d", two("1", None));
     assert_eq!(reloader.check().await, Outcome::Current);
     fixture.transfers();
@@ -169,7 +169,7 @@ async fn a_start_with_a_bad_current_version_takes_the_previous_one() {
     assert_eq!(fixture.answers(), b"model one");
     assert!(fixture.problem(&reloader).unwrap().contains("not a model"));
     fixture.transfers();
-    // Neither a check nor another start tries the bad one again.
+    // Neither a check nor another start loads the bad version again.
     assert_eq!(reloader.check().await, Outcome::Current);
     let again = fixture.start();
     assert!(matches!(again.check().await, Outcome::Loaded(_)));

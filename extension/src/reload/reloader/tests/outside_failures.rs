@@ -178,7 +178,7 @@ async fn once_the_process_ends_no_load_begins() {
     reloader.shared.cache.close_loads();
     assert_eq!(reloader.check().await, Outcome::Failed);
     assert_eq!(fixture.loads_begun(), loads);
-    // Nothing is held against the version.
+    // The version is not rejected.
     assert!(matches!(fixture.start().check().await, Outcome::Loaded(_)));
     assert_eq!(fixture.answers(), b"model two");
 }

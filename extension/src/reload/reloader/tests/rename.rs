@@ -61,7 +61,7 @@ async fn a_manifest_renames_its_content_without_a_load_or_a_run() {
         (&active.digest, active.loaded_at),
         (&renamed.digest, renamed.loaded_at)
     );
-    // What is remembered is the new name.
+    // The journal has the new name.
     assert_eq!(reloader.check().await, Outcome::Current);
     fixture.source.holds(MANIFEST, Err("no route to S3"));
     let again = fixture.start();
@@ -100,7 +100,7 @@ async fn content_with_new_acceptance_criteria_is_validated_first() {
     let problem = fixture.problem(&reloader).unwrap();
     assert!(problem.contains("golden[0] is not met"), "{problem}");
     assert_eq!(fixture.runs().len(), 1);
-    // Said once, not tried again, and no reason against the content under its former name.
+    // The failure is reported and not tried again, and the content stays accepted under its former name.
     assert_eq!(reloader.check().await, Outcome::Current);
     assert!(fixture.problem(&reloader).is_some());
     let again = fixture.start();

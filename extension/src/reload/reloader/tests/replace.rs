@@ -76,7 +76,7 @@ async fn a_request_that_runs_for_too_long_keeps_the_old_version() {
     let status = reloader.shared.status.get(&fixture.name).unwrap();
     let version = status.version.map(|version| version.to_string());
     assert_eq!(version, fixture.named(&reloader));
-    // Once it is done, what was fetched is loaded.
+    // The fetched version is loaded once the running request has ended.
     drop(running);
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
     assert_ne!(fixture.version(&reloader), first);
@@ -118,7 +118,7 @@ async fn the_file_to_return_to_is_evicted_only_with_replace() {
         };
         let mut fixture = Fixture::new(Ok(("1", large("model one"))));
         (fixture.mode, fixture.free) = (mode, free);
-        // Space for one and a half.
+        // Space for one and a half models.
         fixture.most = Some(16_000);
         let reloader = fixture.start();
         reloader.check().await;
@@ -158,7 +158,7 @@ async fn without_reloads_the_source_is_not_checked_once_a_version_is_active() {
     assert_eq!(reloader.check().await, Outcome::Current);
     assert_eq!(fixture.version(&reloader), first);
     assert_eq!(fixture.transfers(), 1);
-    // A new start takes what is there.
+    // A new start loads the cached version.
     let again = fixture.start();
     again.check().await;
     assert_ne!(fixture.version(&again), first);

@@ -65,7 +65,7 @@ async fn the_previous_version_is_active_again_until_the_source_changes() {
     assert_eq!(reloader.check().await, Outcome::Current);
     assert_eq!(fixture.version(&reloader).as_ref(), Some(&good));
     assert!(fixture.problem(&reloader).unwrap().contains(reason));
-    // So does the start that follows, and the same bytes uploaded again are no new version.
+    // The next start also keeps the good version, and the same bytes uploaded again are not a new version.
     let again = fixture.start();
     again.check().await;
     assert_eq!(fixture.version(&again).as_ref(), Some(&good));
@@ -99,7 +99,7 @@ async fn inputs_on_which_the_previous_version_fails_as_well_change_nothing() {
         assert_eq!(outcome, KEPT(results), "{mode:?} {inputs:?}");
         assert_eq!(fixture.version(&reloader), active);
         assert_eq!(fixture.problem(&reloader), None);
-        // Nothing is held against it, and what was dropped is gone.
+        // Neither a check nor another start rejects the version.
         assert_eq!(reloader.check().await, Outcome::Current);
         let again = fixture.start();
         again.check().await;
@@ -127,7 +127,7 @@ async fn where_memory_does_not_hold_both_it_takes_a_clear_majority_of_many_runs(
         Fixture::released(Reload::Replace, b"model one", b"fails two").await;
     let active = fixture.version(&reloader);
     let loads = fixture.loads();
-    // Refused inputs do not count.
+    // Failures with 400 do not count.
     let mut refused = failures(1_000, &[GOOD; 3]);
     refused.errors = 0;
     for evidence in [failures(20, &[GOOD; 3]), refused] {
@@ -139,7 +139,7 @@ async fn where_memory_does_not_hold_both_it_takes_a_clear_majority_of_many_runs(
         );
         assert_eq!(fixture.problem(&reloader), None);
     }
-    // With inputs too large to be kept as well.
+    // The same with inputs that are too large for the sample.
     let outcome = fixture.roll_back(&reloader, failures(30, &[])).await;
     assert_eq!(outcome, RollbackOutcome::Replaced);
     assert_eq!(fixture.version(&reloader), Some(previous));
@@ -199,7 +199,7 @@ async fn a_process_that_dies_in_a_replay_blames_no_version() {
         outcome = rollback => panic!("{outcome:?}"),
         () = runs => {}
     }
-    // What the process leaves behind, as it is then.
+    // The interrupted rollback leaves no load marker.
     assert_eq!(
         std::fs::read_dir(fixture.directory.path().join("loading"))
             .unwrap()

@@ -46,7 +46,7 @@ async fn a_pinned_version_stays_whatever_is_published() {
     assert_eq!(fixture.answers(), b"model one");
     publish(&fixture, "b", with(THREE, &canary(100)));
     assert_eq!(reloader.check().await, Outcome::Current);
-    // Of what is known of the pinned one nothing holds for another.
+    // Nothing that the journal records of the pinned version applies to another version.
     let moved = Fixture {
         choice: version("3"),
         ..fixture
@@ -95,7 +95,7 @@ async fn a_label_is_followed_where_it_moves() {
     publish(&fixture, "b", with(THREE, &labels("3")));
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
     assert_eq!(fixture.answers(), b"model three");
-    // Taken away, it changes nothing but says so.
+    // A removed label leaves the active version, and is reported.
     publish(&fixture, "c", with(THREE, &json!({})));
     assert_eq!(reloader.check().await, Outcome::Failed);
     let problem = fixture.problem(&reloader).unwrap();

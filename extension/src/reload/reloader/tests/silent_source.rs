@@ -20,7 +20,7 @@ async fn a_start_with_a_cached_version_waits_a_second_and_checks_again_later() {
     assert_eq!(fixture.problem(&again), None, "nothing has failed yet");
     let status = again.shared.status.get(&fixture.name).unwrap();
     assert_eq!((status.checked_at, status.failures), (None, 0));
-    // With a version that answers it is waited for as long as it takes.
+    // While a version is active, a check waits for the source without a limit.
     let silent = tokio::time::timeout(LONG, again.check()).await;
     assert!(silent.is_err());
     fixture.source.is_silent.store(false, Ordering::Relaxed);

@@ -179,7 +179,7 @@ async fn a_rejected_version_in_the_cache_is_validated_by_its_manifest_at_the_nex
     let stuck = fixture.start();
     let check = tokio::spawn(async move { stuck.check().await });
     fixture.warming_up().await;
-    // Dropped in the middle of the run, as the process is in a shutdown: the load is forgiven.
+    // The check is dropped during the run, as in a shutdown: the load does not count as interrupted.
     check.abort();
     let _ = check.await;
     Cache::open(fixture.directory.path()).unwrap().close_loads();
@@ -275,7 +275,7 @@ async fn an_accepted_version_is_warmed_up_until_a_process_dies_in_it() {
     let fixture = Fixture::at(MANIFEST);
     release(&fixture, "a", b"endless", &[]);
     fixture.start().check().await;
-    // The same version, which answers already, with an example.
+    // The same version, which is already active, with an example.
     publish(
         &fixture,
         "b",

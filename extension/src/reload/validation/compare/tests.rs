@@ -62,7 +62,7 @@ fn what_is_no_number_is_met_by_itself_alone() {
         let said = said(&tensor(&[1], vec![expected]), &tensor(&[1], vec![got]));
         assert_eq!(said.is_empty(), same, "{got} for {expected}: {said}");
     }
-    // Whatever bits it has.
+    // NaN equals NaN with other bits.
     let other = tensor(&[1], vec![f32::from_bits(0xffc0_0001)]);
     assert_eq!(said(&tensor(&[1], vec![f32::NAN]), &other), "");
 }

@@ -1,4 +1,4 @@
-//! Golden examples made of answers of `POST …/infer`, for every datatype.
+//! Golden examples made from responses of `POST …/infer`, for every datatype.
 
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use super::*;
 use crate::protocol::AnsweredBy;
 use crate::tensor::strategies;
 
-/// A tensor, and a place in it.
+/// A tensor, and the index of one of its elements.
 fn any_tensor() -> impl Strategy<Value = (Tensor, usize)> {
     let shape = prop::collection::vec(1_usize..4, 0..4);
     (shape, prop::sample::select(Datatype::ALL)).prop_flat_map(|(shape, datatype)| {
@@ -19,7 +19,7 @@ fn any_tensor() -> impl Strategy<Value = (Tensor, usize)> {
     })
 }
 
-/// A number out of all tolerance of this one.
+/// A number that differs from `number` by more than the tolerance.
 fn far_from(number: f64) -> f64 {
     if number.is_finite() {
         2.0 * number + 1.0_f64.copysign(number)
@@ -28,7 +28,7 @@ fn far_from(number: f64) -> f64 {
     }
 }
 
-/// The tensor with another element at this place.
+/// The tensor with another element at `place`.
 fn with_another(tensor: &Tensor, place: usize) -> Tensor {
     let (shape, mut data) = tensor.clone().into_parts();
     #[expect(clippy::cast_possible_truncation, reason = "the element's own type")]
@@ -59,7 +59,7 @@ fn with_another(tensor: &Tensor, place: usize) -> Tensor {
     Tensor::new(shape, data).unwrap()
 }
 
-/// The tensor with its elements moved by half of the tolerance, as far as they are of 32 bits or more.
+/// The tensor with its 32-bit and 64-bit floats changed by half of the tolerance.
 fn nearly(tensor: &Tensor) -> Tensor {
     let (shape, mut data) = tensor.clone().into_parts();
     match &mut data {
@@ -76,7 +76,7 @@ fn nearly(tensor: &Tensor) -> Tensor {
     Tensor::new(shape, data).unwrap()
 }
 
-/// A model without inputs that answers this.
+/// A model without inputs whose output is `tensor`.
 fn answering(tensor: Tensor) -> Model {
     let shape = tensor.shape().iter().map(|&length| Some(length)).collect();
     let kind = Kind::Tensor {
@@ -92,7 +92,7 @@ fn answering(tensor: Tensor) -> Model {
     model
 }
 
-/// The golden example that has just what the model answers.
+/// The golden example whose expected outputs are the outputs of `model`.
 fn golden_of(model: &Model) -> Golden {
     #[derive(Deserialize)]
     struct Infer<'a> {

@@ -1,4 +1,4 @@
-//! Drain of the active version, where memory does not hold a second one.
+//! Replacement of the active version, where memory does not hold a second one.
 //!
 //! The active version is removed, so that new requests wait. Running requests finish, the session is dropped, and its
 //! memory returns to the system; only then does the load begin. The status names the version for which requests wait. A
@@ -29,7 +29,7 @@ pub(super) async fn drain_active(
         return Ok(());
     };
     let Err(loaded) = drain.finish(MAX_DRAIN).await else {
-        info!(%model, "the active version has left memory, and requests wait for the next one");
+        info!(%model, "the previous version is unloaded; requests wait for the new one");
         return Ok(());
     };
     let (version, loaded_at) = (loaded.version.clone(), loaded.loaded_at);
