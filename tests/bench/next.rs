@@ -147,7 +147,7 @@ fn print(contenders: &[Alternative], times: &[Times]) {
     }
 }
 
-/// All kinds, first those that are frozen.
+/// All alternatives, the frozen ones first.
 async fn contenders(folders: &Folders, s3: &S3Server) -> Result<Vec<Alternative>> {
     let mut all = Vec::new();
     for frozen in [true, false] {

@@ -64,9 +64,9 @@ pub(crate) async fn run(swaps: usize) -> Result<ExitCode> {
 
 /// Latencies in milliseconds.
 struct Latencies {
-    /// Of requests that overlapped a swap.
+    /// Latencies of requests that overlapped a swap.
     swapping: Vec<f64>,
-    /// Of the other requests.
+    /// Latencies of the other requests.
     steady: Vec<f64>,
 }
 

@@ -131,7 +131,7 @@ async fn all_asleep(running: &Running) {
             .count()
     };
     let all = async {
-        // The waits' five threads, two workers of tokio's, and the one that looks for the file.
+        // Five threads of the waits, two workers of tokio, and the thread that finds the file.
         while running.pids().iter().map(asleep).sum::<usize>() < 8 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -177,7 +177,7 @@ fn the_environments_wall_clock_equals_its_processes_clock() {
         clock.let_pass(HOUR).unwrap();
         clock.let_pass(HOUR).unwrap();
         let ahead = clock.now().duration_since(SystemTime::now()).unwrap();
-        // Earlier by the time that it took to get here.
+        // The duration of the test itself reduces the difference.
         assert!(
             ahead + lab::WAIT_LIMIT > 2 * HOUR && ahead <= 2 * HOUR,
             "{ahead:?}"

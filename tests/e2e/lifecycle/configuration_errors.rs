@@ -65,7 +65,11 @@ async fn invalid_names_are_rejected_before_any_request_to_s3() {
     let s3 = s3_with("wine-v1.onnx").await;
     for (name, value, words) in [
         ("MODEL_BUCKET", "s3://models", "a bucket's name"),
-        ("MODEL_BUCKET", "arn:aws:s3:::models", "the name alone"),
+        (
+            "MODEL_BUCKET",
+            "arn:aws:s3:::models",
+            "BUCKET for arn:aws:s3:::BUCKET",
+        ),
         (
             "MODEL_KEY",
             "wine/\u{1b}[0mmodel.onnx",
@@ -109,7 +113,7 @@ async fn unknown_variables_are_reported_and_ignored() {
     let alone = Alone::ready(&s3, &[("MODEL_REFRESH", "1s")]).await;
     alone
         .process
-        .wait_for("MODEL_REFRESH means nothing")
+        .wait_for("MODEL_REFRESH is not a variable of the sidecar")
         .await
         .unwrap();
     assert_eq!(alone.predict(1).await.status, 200);
@@ -168,6 +172,6 @@ async fn missing_onnx_runtime_is_reported() {
     assert_eq!(answer.status, 503);
     // The path is logged, not returned to callers.
     let words = answer.text();
-    assert!(words.contains("ONNX Runtime cannot be opened"), "{words}");
+    assert!(words.contains("cannot open ONNX Runtime"), "{words}");
     assert!(!words.contains("/no/such"), "{words}");
 }

@@ -221,7 +221,7 @@ async fn sigkill_during_two_loads_rejects_none_and_serializes_the_next_loads() {
     environment.thaw().await.unwrap();
 
     let log = function.log();
-    log.wait_for("no version is blamed").await.unwrap();
+    log.wait_for("no version is rejected").await.unwrap();
     // The environment may freeze after the first response: the other load continues in the next invocation.
     until("the first model", || {
         assert!(markers(&environment).len() < 2, "each is loaded alone");

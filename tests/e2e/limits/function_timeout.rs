@@ -40,7 +40,7 @@ async fn a_run_is_cancelled_before_the_function_times_out(clock: Clock) {
     freeze(&function, &s3).await;
     let late = function.invoke(&run(ENDLESS)).await;
     let log = function.log();
-    log.wait_for("the deadline passed before the model had answered")
+    log.wait_for("the deadline passed before the run ended")
         .await
         .unwrap();
     // The response takes less than the margin of 100 ms, except on an overloaded machine.

@@ -98,7 +98,7 @@ async fn without_cloudwatch_attempts_back_off_and_metrics_go_to_the_log() {
         function.answer(&features(1)).await.unwrap();
     }
     let log = function.shutdown().await.text();
-    let told = log.matches("metrics go to the log until").count();
+    let told = log.matches("writing metrics to the log until").count();
     assert_eq!(told, 1, "{log}");
     let lines = emf(&log);
     let inferences = lines

@@ -21,7 +21,7 @@ with_both_clocks!(
 /// Enough memory for the wine models, and about half of what `hungry.onnx` needs.
 const MEMORY_MB: u32 = 512;
 /// Logged for a version that killed the process.
-const DIED: &str = "while it loaded this version: a crash in ONNX Runtime, or too little memory";
+const DIED: &str = "while it loaded this version: ONNX Runtime crashed, or memory was insufficient";
 
 /// Kills the sidecar in every load of `hungry.onnx`.
 #[derive(Clone, Copy)]

@@ -70,7 +70,7 @@ async fn logged_once(alone: &Alone, s3: &S3Server, key: &str, words: &str) {
     let log = alone.process.log().text();
     let failures = log
         .lines()
-        .filter(|line| line.contains(words) && !line.contains("begins anew"));
+        .filter(|line| line.contains(words) && !line.contains("restarting the download"));
     assert_eq!(failures.count(), 1, "{log}");
 }
 

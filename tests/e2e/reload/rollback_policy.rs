@@ -177,7 +177,7 @@ async fn with_replace_only_500_responses_cause_a_rollback() {
     let stricter = model("gather-stricter.onnx");
     let released = Released::start("gather.onnx", stricter, &good, &replace).await;
     released.send(vec![good; 100], 400).await;
-    assert_eq!(released.said("the new version replaces"), 1);
+    assert_eq!(released.said("replacing the active version"), 1);
     let request = json!({ "features": [[1, 2]] });
     let broken = model("tree-fails.onnx");
     let released = Released::start("linear.onnx", broken, &request, &replace).await;

@@ -120,7 +120,7 @@ async fn a_missing_label_or_version_is_named() {
         assert!(said.contains(words), "{said}");
         let answer = alone.predict(1).await;
         assert_eq!(answer.status, 503);
-        let told = "the manifest cannot be followed";
+        let told = "cannot apply the manifest";
         assert!(answer.text().contains(told), "{}", answer.text());
     }
 }
@@ -265,10 +265,12 @@ async fn a_missing_permission_is_named() {
     let version = model_sidecar::source::ModelFolder::version(&bucket, &path, "removed").unwrap();
     s3.list_permission(true);
     let error = version.open(None).await.err().unwrap().to_string();
-    let words =
-        "s3://models/wine/model.onnx?versionId=removed: there is no version removed of the object";
+    let words = "cannot read s3://models/wine/model.onnx?versionId=removed: there is no version removed of the object";
     assert!(error.starts_with(words), "{error}");
     s3.fail(Rule::any().status(403, "AccessDenied"));
     let error = version.open(None).await.err().unwrap().to_string();
-    assert!(error.contains("needs s3:GetObjectVersion on it"), "{error}");
+    assert!(
+        error.contains("s3:GetObjectVersion on the object"),
+        "{error}"
+    );
 }

@@ -169,7 +169,7 @@ async fn an_invalid_manifest_is_reported_without_its_key() {
     let s3 = S3Server::start().await.unwrap();
     s3.put(BUCKET, MANIFEST, "{\"arn:aws\": 1}");
     let alone = Alone::start(&s3, &variables(&uri));
-    assert_reported(&alone, "the manifest cannot be followed", MANIFEST).await;
+    assert_reported(&alone, "cannot apply the manifest", MANIFEST).await;
 
     s3.put(BUCKET, MANIFEST, manifest("1", &[("1", "wine-v1.onnx")]));
     s3.put(BUCKET, "teams/riskdesk/1/model.onnx", "other bytes");

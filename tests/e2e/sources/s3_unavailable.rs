@@ -96,7 +96,10 @@ async fn a_request_waits_for_a_slow_first_byte() {
     let lambda = lambda.start().await.unwrap();
     let answer = lambda.answer(&features(2)).await.unwrap();
     WINE.v1.check(&answer, 0..2);
-    lambda.wait_for("MODEL_INIT_BUDGET is over").await.unwrap();
+    lambda
+        .wait_for("MODEL_INIT_BUDGET has passed")
+        .await
+        .unwrap();
     assert_eq!(transfers(&s3).len(), 1);
 }
 

@@ -51,7 +51,7 @@ async fn the_cause_is_reported_within_init() {
     ] {
         assert!(log.contains(part), "{part}: {log}");
     }
-    assert!(!log.contains("MODEL_INIT_BUDGET is over"), "{log}");
+    assert!(!log.contains("MODEL_INIT_BUDGET has passed"), "{log}");
     assert_eq!(log.matches("INIT_START").count(), 1, "{log}");
 }
 
@@ -66,7 +66,7 @@ async fn init_ends_with_its_budget_and_metrics_go_to_the_log() {
         .unwrap();
     alive(&function).await;
     let log = function.log();
-    log.wait_for("MODEL_INIT_BUDGET is over").await.unwrap();
+    log.wait_for("MODEL_INIT_BUDGET has passed").await.unwrap();
     let log = function.shutdown().await.text();
     assert_eq!(log.matches("INIT_START").count(), 1, "{log}");
     assert!(log.contains("writing them to the log"), "{log}");

@@ -3,8 +3,8 @@
 # that is loaded without Python: libortextensions.so.
 #
 # The package's library is a module for Python, and refers to Python's functions, which it never
-# calls when ONNX Runtime loads it. libpython.so here has their names and nothing behind them, and
-# libortextensions.so brings the two together. Run by `make custom-ops`.
+# calls when ONNX Runtime loads it. The libpython.so built here defines these functions without an
+# implementation, and libortextensions.so links both libraries. Run by `make custom-ops`.
 set -eu
 cd "$(dirname "$0")/../../.."
 

@@ -1,7 +1,7 @@
-//! End of an environment's processes, for a reset or a shutdown: SIGTERM for the runtime, within
-//! its share of the time; SHUTDOWN for the extensions that registered for it, SIGKILL for the
-//! others; SIGKILL for all when the time is up. Without extensions all processes are killed at
-//! once.
+//! End of an environment's processes, for a reset or a shutdown. The runtime gets SIGTERM and its
+//! share of the time. Extensions that registered for SHUTDOWN get that event, the others SIGKILL.
+//! When the time is up, all remaining processes get SIGKILL. Without extensions all processes are
+//! killed at once.
 
 use std::time::Duration;
 
