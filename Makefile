@@ -91,7 +91,7 @@ tools:
 test: check-text onnxruntime rie seaweedfs bubblewrap strace stage fixtures runtimes custom-ops schemathesis clients ## run every test
 	cargo test --workspace
 
-demo: onnxruntime bubblewrap stage ## run the main job on the lab, as a story in the terminal
+demo: onnxruntime bubblewrap stage ## run the main job on the lab, step by step in the terminal
 	@target/debug/demo
 
 soak-freeze: bubblewrap stage ## freeze and thaw 3 times 1,000 times under traffic (a minute; CYCLES=100 for less)

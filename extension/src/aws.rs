@@ -1,7 +1,7 @@
 //! Settings of the AWS clients: credentials, region, and the HTTP client that S3 and CloudWatch share.
 //!
 //! Requests survive a freeze of the execution environment ([`http`]). Connecting fails fast, and the error names the
-//! likely cause ([`Unreachable`]): a VPC without an endpoint for the service drops packets silently, so a long wait
+//! likely cause ([`Unreachable`]). A VPC without an endpoint for the service drops packets silently, so a long wait
 //! would only cost billed time.
 
 mod body;

@@ -229,7 +229,7 @@ impl Cache {
         self.journals.journal(model, location)
     }
 
-    /// Rejects all further loads and removes the load markers: the process shuts down, and no version is blamed for a
+    /// Rejects all further loads and removes the load markers: the process shuts down, and no version is rejected for a
     /// load that does not end.
     pub fn close_loads(&self) {
         self.journals.markers().close();

@@ -2,11 +2,11 @@
 //!
 //! # Transfer
 //! A file arrives in [parts](PartLimits) over several connections, each of which requests exactly the version that the
-//! fetch began with. A short queue passes the bytes to a thread that writes and hashes them: neither side waits for
-//! the other, and memory stays at a few chunks for any model size. The content goes to a partial download of the
-//! cache. After an error, a stall or a freeze, a part continues behind its last byte on another connection. So does
-//! the next process, after a kill or an abandoned fetch. If the source has another version by then, the fetch restarts
-//! with that version.
+//! fetch began with. A short queue passes the bytes to a thread that writes and hashes them. Neither side waits for the
+//! other, and memory stays at a few chunks for any model size. The content goes to a partial download of the cache.
+//! After an error, a stall or a freeze, a part continues behind its last byte on another connection. So does the next
+//! process, after a kill or an abandoned fetch. If the source has another version by then, the fetch restarts with that
+//! version.
 //!
 //! # Verification
 //! The complete file is verified once, however many responses it arrived in: the length, the checksum that the source

@@ -1,7 +1,7 @@
 //! Parsing of model files, without ONNX Runtime: external data files, metadata, and whether the work of a run is fixed.
 //!
 //! An ONNX file is one protobuf message, and weights are its large fields. Their lengths precede them, so they are
-//! skipped: the number of bytes read grows with the number of nodes, not with the size of the weights, and only one
+//! skipped. The number of bytes read grows with the number of nodes, not with the size of the weights, and only one
 //! small buffer is held. Since ONNX Runtime is not needed, the files that a model refers to can be fetched while its
 //! library is opened.
 //!

@@ -8,7 +8,7 @@
 //! - Memory is allocated only after the charge has grown by it.
 //! - A charge waits for memory only while it holds none, so that two requests never wait for each other.
 //! - A request that exceeds the budget of an otherwise empty account is rejected permanently ([`Over::Always`], HTTP
-//!   413); any other request that does not fit is rejected temporarily ([`Over::Now`], HTTP 503).
+//!   413). Any other request that does not fit is rejected temporarily ([`Over::Now`], HTTP 503).
 //!
 //! The first [`FREE`] bytes of each charge are not counted: the account's margin covers them for the maximum number of
 //! connections. A small request needs no atomic operation beyond its reference to the account.

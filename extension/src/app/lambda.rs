@@ -15,7 +15,7 @@ use crate::lifecycle::lambda::{Error, Events, Registration, register};
 
 /// Maximum time for running requests at SHUTDOWN; the whole shutdown has 2 s.
 pub(super) const GRACE: Duration = Duration::from_millis(300);
-/// Maximum time of the last flush if the startup failed, whose limit of 10 s is not over, or if the platform is gone.
+/// Maximum time of the last flush if the startup failed within its limit of 10 s, or if the platform does not respond.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 
 /// Runs until SHUTDOWN; returns the exit code.

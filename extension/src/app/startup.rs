@@ -2,7 +2,7 @@
 //!
 //! The first Init of an environment has 10 s. It does not call `next` until all models are active or
 //! `MODEL_INIT_BUDGET` has passed. A start after a reset runs within an invocation and its timeout. Lambda then kills
-//! an extension that has not called `next`, so `next` is called at once: requests wait for the model within their own
+//! an extension that has not called `next`, so `next` is called at once. Requests wait for the model within their own
 //! deadlines, and SHUTDOWN is received.
 //!
 //! In both cases the first loads keep their normal priority until they have ended.

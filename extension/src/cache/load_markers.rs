@@ -4,7 +4,7 @@
 //! removed after it. A process that finds a marker at its start knows which load ended its predecessor. Rules:
 //!
 //! - After [`LoadMarkers::close`] no load begins and no marker is set: a process that shuts down blames no version.
-//! - Several markers do not identify the load that ended the process. They are removed, no version is blamed, and the
+//! - Several markers do not identify the load that ended the process. They are removed, no version is rejected, and the
 //!   loads of this process are [sequential](LoadMarkers::is_left_behind), so that a second such end identifies the
 //!   version.
 
@@ -51,7 +51,7 @@ impl LoadMarkers {
         if left.len() > 1 {
             warn!(
                 models = %names(&left),
-                "the previous process ended while it loaded several models: no version is blamed; loads are sequential"
+                "the previous process ended while it loaded several models: no version is rejected; models are loaded one at a time"
             );
             for marker in &left {
                 let _ = fs::remove_file(marker);

@@ -1,8 +1,8 @@
 //! Choice of a model's version: `MODEL_VERSION` and `MODEL_LABEL`.
 //!
-//! The form of a version's name depends on how the model is published: a name in a manifest, the number of a folder in
-//! a repository, or a version ID of S3 for a plain object. Both variables are therefore checked against the model's
-//! location. Whether the version exists is known only after the first version check.
+//! The form of a version's name depends on the publication of the model. In a manifest it is a name, in a repository
+//! the number of a folder, and for a plain object a version ID of S3. Both variables are therefore checked against the
+//! model's location. Whether the version exists is known only after the first version check.
 
 use super::models::{Form, Location, ModelSettings};
 use super::units::VariableReader;

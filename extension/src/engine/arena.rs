@@ -2,8 +2,8 @@
 //!
 //! ONNX Runtime allocates the tensors of a run from an arena. By default each session has an arena of its own without a
 //! limit. But the values of a request may set sizes, such as a shape that is passed to `ConstantOfShape`, `Expand`,
-//! `Range` or `Tile`: a request of 80 bytes can allocate gigabytes, and the environment is killed. With a limit such a
-//! run ends with an error, as do concurrent runs that find no memory.
+//! `Range` or `Tile`. A request of 80 bytes can then allocate gigabytes, and the environment is killed. With a limit
+//! such a run ends with an error, as do concurrent runs that find no memory.
 //!
 //! ONNX Runtime supports a limit only for an arena of the environment. Its cost is not measurable: sessions allocate
 //! from it as from their own arenas. Weights are in the shared arena as well, outside of its regions, and are released

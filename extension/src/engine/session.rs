@@ -281,7 +281,7 @@ impl OnnxSession {
         let mut results = RawOutputs(vec![ptr::null_mut(); requested.len()]);
         // SAFETY: the session, the options, the names (C strings of `self`) and the inputs are alive during the call,
         // and each array has the given length. ONNX Runtime takes a mutable pointer to the session, guards its own
-        // state with locks, and allows any number of threads to run it concurrently; the session uses the CPU execution
+        // state with locks, and allows any number of threads to run it concurrently. The session uses the CPU execution
         // provider only, which has no state that runs share. A null output is replaced by a new value, which the caller
         // owns.
         let status = unsafe {

@@ -50,11 +50,11 @@ macro_rules! metrics {
 }
 
 metrics! {
-    INFERENCES = "Inferences", Count, "requests that a model answered";
+    INFERENCES = "Inferences", Count, "inference requests that succeeded";
     INFERENCE_LATENCY = "InferenceLatency", Milliseconds, "time from the last byte of a request to its response, queueing included";
     INFERENCE_ERRORS = "InferenceErrors", Count, "requests that failed on the server side: no model, a failed run, or a deadline that passed";
     VALIDATION_ERRORS = "ValidationErrors", Count, "requests rejected as invalid";
-    STALE_ANSWERS = "StaleAnswers", Count, "requests answered although the last successful version check was older than `MODEL_MAX_STALENESS`";
+    STALE_ANSWERS = "StaleAnswers", Count, "responses although the last successful version check was older than `MODEL_MAX_STALENESS`";
     QUEUE_FULL = "QueueFull", Count, "requests rejected because the queue was full (`MODEL_QUEUE`)";
     QUEUE_TIME = "QueueTime", Milliseconds, "time that a request waited in the queue";
     BATCH_SIZE = "BatchSize", Count, "requests combined in one run, if `MODEL_BATCH_MAX` is set";
@@ -72,7 +72,7 @@ metrics! {
     MODEL_LOAD_TIME = "ModelLoadTime", Milliseconds, "duration of the load of a model by ONNX Runtime, freezes excluded";
     MODEL_WARM_UP_TIME = "ModelWarmUpTime", Milliseconds, "duration of the golden examples of a version before it becomes active; the first one is the warm-up";
     MODEL_RELOADS = "ModelReloads", Count, "swaps to another version of a model";
-    MODEL_RELOAD_FAILURES = "ModelReloadFailures", Count, "new versions that could not be fetched or loaded";
+    MODEL_RELOAD_FAILURES = "ModelReloadFailures", Count, "new versions that could not become active: invalid manifest, failed fetch, load or validation, or rejected before";
     MODEL_WITHDRAWALS = "ModelWithdrawals", Count, "rollbacks to the previous version because runs failed";
     MODEL_CHECK_FAILURES = "ModelCheckFailures", Count, "version checks that failed";
     MODEL_AGE = "ModelAge", Seconds, "time since the last successful version check";

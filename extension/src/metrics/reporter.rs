@@ -97,7 +97,7 @@ impl Reporter {
         if !std::mem::replace(&mut state.is_logging, true) {
             warn!(
                 failures,
-                "metrics go to the log until they can be delivered again: {reason}"
+                "writing metrics to the log until CloudWatch accepts them again: {reason}"
             );
         }
         state.write_to(&self.log);

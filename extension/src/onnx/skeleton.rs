@@ -2,7 +2,7 @@
 //!
 //! If a model of 250 MB is read as one message, protobuf holds all of it, and then the tensors hold it again. So the
 //! large weights stay in the file. The skeleton is the same model, a few kilobytes, with each weight as an input of the
-//! graph; the loader reads each weight from the file directly into its final memory.
+//! graph. The loader reads each weight from the file directly into its final memory.
 //!
 //! Only weights that certainly keep their meaning are taken out: initializers of the main graph, whole in `raw_data`,
 //! of exactly the length that their shape gives, and with a unique name in the graph. Shapes and indices, which are

@@ -2,9 +2,9 @@
 //!
 //! The queue is pure and takes the clock as an argument; [`executor`](super::executor) runs its batches. Requests run
 //! in the order of their arrival. With batching, compatible requests join the next request, in the same order, up to
-//! the maximum rows of a run; the next request waits for them at most for the delay. A run without any waiting request
-//! is cancelled and releases its run slot, although it may take time to end. The number of such abandoned runs is at
-//! most the number of run slots.
+//! the maximum number of rows of a run. The next request waits for them at most for the delay. A run without any
+//! waiting request is cancelled and releases its run slot, although it may take time to end. The number of such
+//! abandoned runs is at most the number of run slots.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

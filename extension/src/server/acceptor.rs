@@ -111,7 +111,7 @@ async fn serve(
         let stream = match socket.into_stream() {
             Ok(stream) => stream,
             Err(error) => {
-                warn!("cannot register a connection with the runtime: {error}");
+                warn!("cannot accept a connection: {error}");
                 continue;
             }
         };

@@ -73,8 +73,8 @@ impl Coding {
         }
     }
 
-    /// Decompresses a body of at most `limit` bytes. Takes CPU time in proportion to the result; stops when the charge
-    /// says so.
+    /// Decompresses a body of at most `limit` bytes. Takes CPU time in proportion to the result; stops with the error
+    /// of the charge.
     pub(super) fn decompress(
         self,
         body: &[u8],

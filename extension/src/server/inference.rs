@@ -43,7 +43,7 @@ pub(super) async fn infer(
     };
     context.observer.finished(model, &trace, &mut result);
     match (result, trace.version) {
-        // An error names the version that it is from, too.
+        // An error response also names the version.
         (Err(error), Some((loaded, _))) => Ok(with_model_headers(error.response(), &loaded)),
         (result, _) => result,
     }

@@ -71,7 +71,7 @@ struct VersionTrial {
     confirmed: u32,
     /// Failures since the last request.
     sample: FailureSample,
-    /// Runs that ended with 500, without those that are known to fail on both versions.
+    /// Runs that ended with 500, except for inputs that are known to fail on both versions.
     errors: u32,
     /// Fingerprints of inputs that fail on both versions.
     refuted: VecDeque<u64>,

@@ -1,7 +1,7 @@
 //! Inputs and outputs of a model, and the compatibility of a model's signature with its callers.
 //!
 //! Callers rely on the signature that they were written for. So an input may accept more than before, and an output may
-//! return less: a fixed length may become free in an input, and a free length may become fixed in an output, never the
+//! return less. A fixed length may become free in an input, and a free length may become fixed in an output, never the
 //! reverse. Inputs are given by name, so their order does not matter. Outputs are also read by position, so existing
 //! outputs come first, in their order, and new outputs follow.
 

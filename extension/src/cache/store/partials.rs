@@ -6,8 +6,8 @@
 //!
 //! A download holds a lock on its file. An abandoned download may still write its last chunks, so the next one waits
 //! for the lock. If the lock stays with another download, the next one downloads everything to an unnamed file: twice
-//! the work, never a mixture. In a shared directory every download uses an unnamed file: locks on network file systems
-//! are slow or missing, and another environment may still write to what it has started.
+//! the work, never a mixture. In a shared directory every download uses an unnamed file. Locks on network file systems
+//! are slow or missing, and another environment may still write to its own download.
 
 mod download;
 mod progress;

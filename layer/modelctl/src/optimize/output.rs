@@ -119,7 +119,7 @@ fn remove(file: &Path) -> io::Result<()> {
     }
 }
 
-/// The existing ones of the model's file and those that it names.
+/// The model's file and the external data files that it names, as far as they exist.
 fn own_files(model: &Path, description: &Description) -> BTreeSet<PathBuf> {
     let named = description
         .external

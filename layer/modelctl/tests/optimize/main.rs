@@ -244,7 +244,7 @@ fn files_that_cannot_be_optimised_are_refused_with_the_reason() {
     let cases = [
         (models().join("nowhere.onnx"), "cannot open"),
         (models().join("external"), "is not a file"),
-        (page, "it begins with \"<html>not found</html>\""),
+        (page, "the file begins with \"<html>not found</html>\""),
         (folder.path().join("empty.onnx"), "the model file is empty"),
         (
             models().join("truncated.onnx"),
