@@ -140,7 +140,10 @@ async fn a_version_that_lacks_a_file_it_refers_to_is_rejected() {
     assert_eq!(reloader.check().await, Outcome::Current);
     assert_eq!(fixture.loads_begun(), loads);
     let problem = fixture.problem(&reloader).unwrap();
-    assert!(problem.contains("cannot read a file of the model"), "{problem}");
+    assert!(
+        problem.contains("cannot read a file of the model"),
+        "{problem}"
+    );
 }
 
 #[tokio::test]
