@@ -122,7 +122,7 @@ async fn without_a_fallback_requests_get_the_reason() {
     polled_again(&s3, SECOND).await;
     assert_eq!(transfers(&s3, SECOND), 2, "{:?}", s3.requests());
     s3.put(BUCKET, SECOND, model("wine-v2.onnx"));
-    again.process.wait_for(" is loaded").await.unwrap();
+    again.process.wait_for("the model is loaded").await.unwrap();
     WINE.v2.check(&answer(&again).await, 0..9);
 }
 
@@ -178,7 +178,7 @@ async fn a_damaged_archive_is_downloaded_twice_until_it_changes() {
         assert!(transferred <= 2, "{what}: {:?}", s3.requests());
         reason(&alone).await;
         s3.put(BUCKET, PACKED, whole.clone());
-        alone.process.wait_for(" is loaded").await.unwrap();
+        alone.process.wait_for("the model is loaded").await.unwrap();
         WINE.v1.check(&answer(&alone).await, 0..9);
     }
 }
@@ -278,7 +278,7 @@ async fn object_versions_are_listed_once_until_a_change() {
     assert_eq!(listings(&s3), 2, "{:?}", s3.requests());
     assert_eq!(transfers(&s3, key), 3, "{:?}", s3.requests());
     s3.put(BUCKET, key, model("wine-v2.onnx"));
-    alone.process.wait_for(" is loaded").await.unwrap();
+    alone.process.wait_for("the model is loaded").await.unwrap();
     WINE.v2.check(&answer(&alone).await, 0..9);
 }
 
@@ -302,6 +302,6 @@ async fn rejected_fallbacks_of_a_repository_are_not_downloaded_again() {
     let sent = ["1", "2", "3"].map(|number| transfers(&s3, &format!("wine/{number}/model.onnx")));
     assert_eq!(sent, [1, 1, 1], "{:?}", s3.requests());
     s3.put(BUCKET, "wine/1/model.onnx", model("wine-v1.onnx"));
-    alone.process.wait_for(" is loaded").await.unwrap();
+    alone.process.wait_for("the model is loaded").await.unwrap();
     WINE.v1.check(&answer(&alone).await, 0..9);
 }
