@@ -177,7 +177,7 @@ fn check_shape(
     port: &Port,
     declared: &[Option<usize>],
     tensor: &Tensor,
-    path: &str,
+    path: &dyn Display,
 ) -> Result<(), BadRequest> {
     let shape = tensor.shape();
     // A free rank is declared like a scalar's; ONNX Runtime distinguishes the two.

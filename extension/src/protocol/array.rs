@@ -7,6 +7,7 @@
 mod elements;
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use super::json_reader::after_space;
 use super::{BadRequest, DecodeError, Decoding, Result};
@@ -29,7 +30,7 @@ pub(super) struct Array {
 pub(super) fn read(
     text: impl AsRef<[u8]>,
     datatype: Datatype,
-    path: &str,
+    path: &dyn Display,
     expected: Option<usize>,
     decoding: &mut Decoding<'_>,
 ) -> Result<Array> {
@@ -84,7 +85,7 @@ impl Column {
             };
         }
         let before = self.elements.count();
-        let mut parser = ArrayParser::new(text, position, "", &mut self.elements, decoding);
+        let mut parser = ArrayParser::new(text, position, &"", &mut self.elements, decoding);
         if let Err(error) = parser.array(0) {
             return match error {
                 DecodeError::Stopped(_) => Err(error),
@@ -108,7 +109,7 @@ impl Column {
     pub(super) fn only(
         &mut self,
         text: &[u8],
-        path: &dyn Fn() -> String,
+        path: &dyn Display,
         decoding: &mut Decoding<'_>,
     ) -> Result<()> {
         let read = match text.first() {
@@ -118,15 +119,12 @@ impl Column {
         if read.is_some_and(|end| after_space(text, end) == text.len()) {
             return Ok(());
         }
-        let path = path();
         let mut alone = Elements::of(self.elements.datatype(), 0);
         // Parses the value alone for an error with its path.
-        Err(
-            match ArrayParser::parse(text, &path, &mut alone, decoding) {
-                Err(error) => error,
-                Ok(_) => BadRequest(format!("{path} is an array, expected a value")).into(),
-            },
-        )
+        Err(match ArrayParser::parse(text, path, &mut alone, decoding) {
+            Err(error) => error,
+            Ok(_) => BadRequest(format!("{path} is an array, expected a value")).into(),
+        })
     }
 
     /// Returns the shape of the first row's value.
@@ -146,7 +144,7 @@ impl Column {
 struct ArrayParser<'a, 'c> {
     text: &'a [u8],
     position: usize,
-    path: &'a str,
+    path: &'a dyn Display,
     elements: &'a mut Elements,
     decoding: &'a mut Decoding<'c>,
     /// Length of the arrays of each level, once an array of that level has ended.
@@ -159,7 +157,7 @@ impl<'a, 'c> ArrayParser<'a, 'c> {
     fn new(
         text: &'a [u8],
         position: usize,
-        path: &'a str,
+        path: &'a dyn Display,
         elements: &'a mut Elements,
         decoding: &'a mut Decoding<'c>,
     ) -> Self {
@@ -177,7 +175,7 @@ impl<'a, 'c> ArrayParser<'a, 'c> {
     /// Parses all of the text and returns its shape.
     fn parse(
         text: &'a [u8],
-        path: &'a str,
+        path: &'a dyn Display,
         elements: &'a mut Elements,
         decoding: &'a mut Decoding<'c>,
     ) -> Result<Vec<usize>> {

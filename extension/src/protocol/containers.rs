@@ -4,6 +4,8 @@
 //! the form that people write by hand. In the Open Inference Protocol both are inputs of datatype `SEQUENCE` or `MAP`,
 //! with the number of values as their shape. An optional input is given as its value, or absent.
 
+use std::fmt::Display;
+
 use super::array::{self, Column};
 use super::json_reader::JsonReader;
 use super::{BadRequest, DecodeError, Decoding, Result, charge_empty};
@@ -31,7 +33,7 @@ pub(super) fn input(
     datatype: &str,
     shape: &[usize],
     data: &[u8],
-    path: &str,
+    path: &dyn Display,
     decoding: &mut Decoding<'_>,
 ) -> Result<Value> {
     let name = match kind {
@@ -62,7 +64,7 @@ pub(super) fn input(
 pub(super) fn read(
     text: &[u8],
     kind: &Kind,
-    path: &str,
+    path: &dyn Display,
     decoding: &mut Decoding<'_>,
 ) -> Result<Value> {
     match kind {
@@ -77,9 +79,9 @@ pub(super) fn read(
             let mut values = Vec::new();
             let mut reader = JsonReader::new(text);
             reader.array(path, |reader, index| {
-                let path = format!("{path}[{index}]");
+                let path = format_args!("{path}[{index}]");
                 decoding.charge.grow(ITEM_BYTES)?;
-                let value = reader.value(&path)?;
+                let value = reader.value(path)?;
                 values.push(read(value, inner, &path, decoding)?);
                 Ok::<_, DecodeError>(())
             })?;
@@ -94,7 +96,7 @@ pub(super) fn read(
 
 /// Keys and values of a map that is being read.
 struct MapEntries<'a> {
-    path: &'a str,
+    path: &'a dyn Display,
     keys: Column,
     values: Column,
 }
@@ -103,7 +105,7 @@ fn map(
     text: &[u8],
     key: Datatype,
     value: Datatype,
-    path: &str,
+    path: &dyn Display,
     decoding: &mut Decoding<'_>,
 ) -> Result<Value> {
     let mut entries = MapEntries {
@@ -120,7 +122,7 @@ fn map(
                 Datatype::Bytes => serde_json::Value::from(name).to_string(),
                 _ => name.to_owned(),
             };
-            let at = || format!("{path}[{:?}]", Excerpt(&name));
+            let at = format_args!("{path}[{:?}]", Excerpt(&name));
             entries.keys.only(name.as_bytes(), &at, decoding)?;
             entries.value(reader, &at, decoding)
         })?;
@@ -149,14 +151,13 @@ impl MapEntries<'_> {
         index: usize,
         decoding: &mut Decoding<'_>,
     ) -> Result<()> {
-        let path = || format!("{}[{index}]", self.path);
+        let path = format_args!("{}[{index}]", self.path);
         let (mut key, mut value) = (None, None);
         reader.object(self.path, |reader, name| {
             let part = match name {
                 "key" => &mut key,
                 "value" => &mut value,
                 other => {
-                    let path = path();
                     let other = Excerpt(other);
                     let problem =
                         format!("{path}: unknown field {other:?}, expected `key` and `value`");
@@ -164,7 +165,7 @@ impl MapEntries<'_> {
                 }
             };
             if part.replace(reader.value(self.path)?).is_some() {
-                return Err(BadRequest(format!("{}.{name} is given twice", path())).into());
+                return Err(BadRequest(format!("{path}.{name} is given twice")).into());
             }
             Ok::<_, DecodeError>(())
         })?;
@@ -172,10 +173,9 @@ impl MapEntries<'_> {
             (&mut self.keys, key, "key"),
             (&mut self.values, value, "value"),
         ] {
-            let path = format!("{}[{index}]", self.path);
             let given =
                 given.ok_or_else(|| BadRequest(format!("{path}: missing field `{name}`")))?;
-            column.only(given, &|| format!("{path}.{name}"), decoding)?;
+            column.only(given, &format_args!("{path}.{name}"), decoding)?;
         }
         Ok(())
     }
@@ -183,7 +183,7 @@ impl MapEntries<'_> {
     fn value(
         &mut self,
         reader: &mut JsonReader<'_>,
-        path: &dyn Fn() -> String,
+        path: &dyn Display,
         decoding: &mut Decoding<'_>,
     ) -> Result<()> {
         let given = reader.value(self.path)?;
@@ -207,6 +207,6 @@ fn repeated<T: Ord + Copy>(items: impl Iterator<Item = T>) -> Option<T> {
     twice.map(|pair| pair[0])
 }
 
-fn unsupported(kind: &Kind, path: &str) -> BadRequest {
+fn unsupported(kind: &Kind, path: &dyn Display) -> BadRequest {
     BadRequest(format!("{path}: a {kind} cannot be given as JSON"))
 }

@@ -54,7 +54,7 @@ fn shape(
     decoding: &mut Decoding<'_>,
 ) -> Result<Vec<usize>, DecodeError> {
     let used = decoding.charge.used();
-    let read = array::read(text, datatype, path, None, decoding);
+    let read = array::read(text, datatype, &path, None, decoding);
     decoding.charge.shrink(decoding.charge.used() - used);
     match read {
         Ok(array) => Ok(array.shape),

@@ -137,7 +137,7 @@ fn read_input(
             let array = read_rows(text, *datatype, path, decoding)?;
             fit(port, array, path, signature, decoding, complete)
         }
-        kind => containers::read(text, kind, path, decoding),
+        kind => containers::read(text, kind, &path, decoding),
     }
 }
 
@@ -175,9 +175,9 @@ fn fit(
             }
             let mut any = declared.clone();
             any[0] = None;
-            check_shape(port, &any, &tensor, path)?;
+            check_shape(port, &any, &tensor, &path)?;
         }
-        _ => check_shape(port, declared, &tensor, path)?,
+        _ => check_shape(port, declared, &tensor, &path)?,
     }
     Ok(Value::Tensor(tensor))
 }
@@ -207,7 +207,7 @@ fn read_rows(
     decoding: &mut Decoding<'_>,
 ) -> Result<Array> {
     let used = decoding.charge.used();
-    match array::read(text, datatype, path, None, decoding) {
+    match array::read(text, datatype, &path, None, decoding) {
         Err(DecodeError::Invalid(error)) => {
             // The elements were dropped.
             decoding.charge.shrink(decoding.charge.used() - used);

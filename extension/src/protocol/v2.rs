@@ -12,6 +12,7 @@ mod request;
 mod response;
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use bytes::Bytes;
 pub use configuration::{CONFIGURATION_EXTENSION, configuration};
@@ -119,8 +120,8 @@ pub fn golden_outputs(
     let mut charge = Charge::unlimited();
     let mut decoding = Decoding::new(&mut charge);
     let read = |(index, output): (usize, &GoldenTensor)| {
-        let path = format!("outputs[{index}]");
-        let port = output_port(signature, &output.name, &path)?;
+        let path = format_args!("outputs[{index}]");
+        let port = output_port(signature, &output.name, path)?;
         if Datatype::from_name(port.kind.outline().0).is_none() {
             return Err(BadRequest(format!(
                 "{path}: output {:?} is a {}, which cannot be compared with a tensor",
@@ -186,8 +187,8 @@ fn decode_input(
     signature: &Signature,
     decoding: &mut Decoding<'_>,
 ) -> Result<Value> {
-    let path = format!("inputs[{index}]");
-    let port = input_port(signature, &input.name, &path)?;
+    let path = format_args!("inputs[{index}]");
+    let port = input_port(signature, &input.name, path)?;
     let (datatype, declared) = match containers::given(&port.kind) {
         Kind::Tensor { datatype, shape } => (*datatype, shape),
         kind => {
@@ -215,7 +216,7 @@ fn read_tensor(
     given: &InputTensor<'_>,
     binary_part: &mut BinaryPart,
     datatype: Datatype,
-    path: &str,
+    path: &dyn Display,
     decoding: &mut Decoding<'_>,
 ) -> Result<Tensor> {
     let data = match (given.data, given.binary_size) {
@@ -232,7 +233,8 @@ fn read_tensor(
         }
     };
     let expected = Some(element_count(&given.shape).unwrap_or(usize::MAX));
-    let array = array::read(data, datatype, &format!("{path}.data"), expected, decoding)?;
+    let data_path = format_args!("{path}.data");
+    let array = array::read(data, datatype, &data_path, expected, decoding)?;
     // The data may be flat or nested as the shape.
     if array.shape.len() > 1 && array.shape != given.shape {
         return Err(BadRequest(format!(

@@ -120,6 +120,6 @@ proptest! {
         let _ = predict::decode(format!("{{\"features\":{data}}}").as_bytes(), &signature, &mut Charge::unlimited());
         let mut charge = Charge::unlimited();
         let mut decoding = Decoding::new(&mut charge);
-        let _ = array::read(&data, Datatype::Bytes, "data", Some(3), &mut decoding);
+        let _ = array::read(&data, Datatype::Bytes, &"data", Some(3), &mut decoding);
     }
 }

@@ -4,6 +4,7 @@
 //! Elements are little-endian, in row-major order, without padding; four bytes with its length precede each BYTES
 //! element. Aligned elements are used in place.
 
+use std::fmt::Display;
 use std::str::Utf8Error;
 
 use bytes::Bytes;
@@ -41,7 +42,7 @@ impl BinaryPart {
     }
 
     /// Takes the next `size` bytes, for the tensor at `path`.
-    fn take(&mut self, size: usize, path: &str) -> Result<Bytes, BadRequest> {
+    fn take(&mut self, size: usize, path: &dyn Display) -> Result<Bytes, BadRequest> {
         let left = self.bytes.len() - self.taken;
         if size > left {
             return Err(BadRequest(format!(
@@ -59,7 +60,7 @@ impl BinaryPart {
         size: usize,
         datatype: Datatype,
         shape: &[usize],
-        path: &str,
+        path: &dyn Display,
         charge: &mut Charge,
     ) -> Result<Tensor> {
         let bytes = self.take(size, path)?;
@@ -83,7 +84,7 @@ fn elements(
     bytes: Bytes,
     datatype: Datatype,
     shape: &[usize],
-    path: &str,
+    path: &dyn Display,
     charge: &mut Charge,
 ) -> Result<Data> {
     charge_empty(shape, datatype, charge)?;
@@ -118,7 +119,7 @@ fn elements(
     for_each_plain!(table)
 }
 
-fn booleans(bytes: &[u8], path: &str) -> Result<Vec<bool>, BadRequest> {
+fn booleans(bytes: &[u8], path: &dyn Display) -> Result<Vec<bool>, BadRequest> {
     let boolean = |(index, byte): (usize, &u8)| match byte {
         0 => Ok(false),
         1 => Ok(true),
@@ -130,7 +131,12 @@ fn booleans(bytes: &[u8], path: &str) -> Result<Vec<bool>, BadRequest> {
 }
 
 /// Reads all of `bytes` as `count` strings.
-fn strings(bytes: &[u8], count: Option<usize>, path: &str, charge: &mut Charge) -> Result<Strings> {
+fn strings(
+    bytes: &[u8],
+    count: Option<usize>,
+    path: &dyn Display,
+    charge: &mut Charge,
+) -> Result<Strings> {
     let count = count.unwrap_or(usize::MAX);
     let most = count.min(bytes.len() / LENGTH_BYTES);
     // All bytes except the lengths are text.
@@ -174,7 +180,7 @@ fn strings(bytes: &[u8], count: Option<usize>, path: &str, charge: &mut Charge) 
     .into())
 }
 
-fn not_utf8(error: Utf8Error, path: &str) -> BadRequest {
+fn not_utf8(error: Utf8Error, path: &dyn Display) -> BadRequest {
     BadRequest(format!(
         "{path} is not UTF-8 from byte {} on",
         error.valid_up_to()
@@ -240,7 +246,7 @@ pub(super) fn raw(body: Bytes, signature: &Signature, charge: &mut Charge) -> Re
     let tensor = match datatype.size() {
         Some(size) => {
             let shape = raw_shape(port, shape, size, body.len())?;
-            let data = elements(body, *datatype, &shape, "the body", charge)?;
+            let data = elements(body, *datatype, &shape, &"the body", charge)?;
             Tensor::new(shape, data)
         }
         None => {
@@ -250,7 +256,7 @@ pub(super) fn raw(body: Bytes, signature: &Signature, charge: &mut Charge) -> Re
                     port.name, port.kind
                 )).into());
             }
-            let text = str::from_utf8(&body).map_err(|error| not_utf8(error, "the body"))?;
+            let text = str::from_utf8(&body).map_err(|error| not_utf8(error, &"the body"))?;
             // The string, and ONNX Runtime's copy.
             charge.grow(text.len().saturating_mul(2))?;
             Tensor::new(vec![1; shape.len()], Strings::from_iter([text]))

@@ -6,6 +6,7 @@
 //! ordered by index, and NaN comes last.
 
 use std::cmp::Reverse;
+use std::fmt::Display;
 
 use crate::protocol::BadRequest;
 use crate::tensor::{Data, Datatype, Kind, Port, Tensor, element_count};
@@ -21,7 +22,7 @@ pub(super) struct Ranking {
 
 impl Ranking {
     /// Creates the ranking of the `count` highest values of an output, requested at `path`.
-    pub(super) fn of(port: &Port, count: usize, path: &str) -> Result<Self, BadRequest> {
+    pub(super) fn of(port: &Port, count: usize, path: &dyn Display) -> Result<Self, BadRequest> {
         let by_rows = match &port.kind {
             kind if kind.is_sequence_of_maps() => Some(true),
             Kind::Tensor { datatype, shape } => {

@@ -57,7 +57,7 @@ impl ResponseFormat {
         }
     }
 
-    /// Checks the requested format against the model's signature.
+    /// Checks the requested format of the outputs, which are distinct outputs of the signature.
     pub(super) fn read(
         id: Option<String>,
         binary: bool,
@@ -66,21 +66,10 @@ impl ResponseFormat {
     ) -> Result<Self, BadRequest> {
         let mut output_formats: Vec<OutputFormat> = Vec::with_capacity(outputs.len());
         for (index, output) in outputs.into_iter().enumerate() {
-            let path = format!("outputs[{index}]");
-            let port = output_port(signature, &output.name, &path)?;
-            if output_formats
-                .iter()
-                .any(|format| format.name == output.name)
-            {
-                return Err(BadRequest(format!(
-                    "{path}: output {:?} is requested twice",
-                    output.name
-                )));
-            }
-            let ranking = output
-                .classes
-                .map(|count| Ranking::of(port, count, &path))
-                .transpose()?;
+            let path = format_args!("outputs[{index}]");
+            let rank =
+                |count| Ranking::of(output_port(signature, &output.name, path)?, count, &path);
+            let ranking = output.classes.map(rank).transpose()?;
             output_formats.push(OutputFormat {
                 name: output.name,
                 binary: output.binary,
