@@ -49,13 +49,13 @@ impl LoadMarkers {
     pub(super) fn open(directory: &Path) -> Self {
         let left = entries(directory);
         if left.len() > 1 {
+            for marker in &left {
+                let _ = fs::remove_file(marker);
+            }
             warn!(
                 models = %names(&left),
                 "the previous process ended while it loaded several models: no version is rejected; models are loaded one at a time"
             );
-            for marker in &left {
-                let _ = fs::remove_file(marker);
-            }
         }
         Self {
             directory: directory.to_owned(),
