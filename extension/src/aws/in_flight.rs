@@ -26,13 +26,13 @@ const MAX_AGE: Duration = Duration::from_secs(240);
 /// Time before a request that is not safe is sent again, because a response that is on its way makes that unnecessary.
 const CAUTION: Duration = Duration::from_millis(100);
 
-type Attempt = Pin<Box<dyn Future<Output = Result<HttpResponse, ConnectorError>> + Send>>;
+type RequestAttempt = Pin<Box<dyn Future<Output = Result<HttpResponse, ConnectorError>> + Send>>;
 
 /// Attempts of one request, oldest first.
-struct Attempts(Vec<Attempt>);
+struct Attempts(Vec<RequestAttempt>);
 
 impl Attempts {
-    fn add(&mut self, attempt: Attempt) {
+    fn add(&mut self, attempt: RequestAttempt) {
         if self.0.len() == MAX_ATTEMPTS {
             drop(self.0.remove(0));
         }
@@ -64,7 +64,7 @@ impl Attempts {
 /// Sends a request with `send`, again at each thaw, until a response arrives. `send` returns `None` if the request
 /// cannot be sent again. `is_safe` marks a request without side effects.
 pub(super) async fn send(
-    mut send: impl FnMut() -> Option<Attempt> + Send,
+    mut send: impl FnMut() -> Option<RequestAttempt> + Send,
     is_safe: bool,
     pulse: Pulse,
 ) -> Result<HttpResponse, ConnectorError> {

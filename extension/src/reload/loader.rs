@@ -30,7 +30,7 @@ use crate::models::Loaded;
 use crate::onnx::Description;
 use crate::status::{Evidence, RollbackOutcome};
 use crate::tensor::Signature;
-use attempt::Attempt;
+use attempt::LoadAttempt;
 use load_backoff::LoadBackoff;
 use replace::drain_active;
 use replay::Replay;
@@ -64,12 +64,12 @@ pub(super) struct Activated {
 
 /// Result of a load after which the version is not active.
 pub(super) struct LoadFailure {
-    pub(super) kind: FailureKind,
+    pub(super) kind: LoadFailureKind,
     /// `true` if the active version had to leave memory for the load.
     pub(super) vacated: bool,
 }
 
-pub(super) enum FailureKind {
+pub(super) enum LoadFailureKind {
     /// The load could not be attempted.
     NotAttempted(CheckError),
     /// The evidence for a rollback does not hold.
@@ -84,7 +84,7 @@ pub(super) enum FailureKind {
     },
 }
 
-impl FailureKind {
+impl LoadFailureKind {
     fn vacated(self, vacated: bool) -> LoadFailure {
         LoadFailure {
             kind: self,
@@ -94,7 +94,7 @@ impl FailureKind {
 }
 
 fn not_attempted(problem: impl Into<CheckError>, vacated: bool) -> LoadFailure {
-    FailureKind::NotAttempted(problem.into()).vacated(vacated)
+    LoadFailureKind::NotAttempted(problem.into()).vacated(vacated)
 }
 
 impl Loader {
@@ -183,7 +183,7 @@ impl Loader {
                 }
                 Ok(None) => {
                     let insufficient = RollbackOutcome::InsufficientEvidence;
-                    return Err(FailureKind::NotConfirmed(insufficient).vacated(false));
+                    return Err(LoadFailureKind::NotConfirmed(insufficient).vacated(false));
                 }
                 Err(problem) => return Err(not_attempted(problem, false)),
             }
@@ -197,7 +197,7 @@ impl Loader {
         if let Err(problem) = journal.begin_load(&digest) {
             return Err(not_attempted(problem, vacated));
         }
-        let attempt = Attempt {
+        let attempt = LoadAttempt {
             engine,
             has_low_priority: is_reload && !vacated,
         };
@@ -233,7 +233,7 @@ impl Loader {
             Ok(decided) => decided,
             Err(replayed) => {
                 let kept = RollbackOutcome::Kept(replayed);
-                return Err(FailureKind::NotConfirmed(kept).vacated(vacated));
+                return Err(LoadFailureKind::NotConfirmed(kept).vacated(vacated));
             }
         };
         validated.report(model, &record.version);
@@ -319,14 +319,14 @@ impl Loader {
     }
 
     /// Classifies a failed load. A version is rejected only for its own content, that is with files that are whole.
-    async fn failure(&self, record: &ModelRecord, problem: CheckError) -> FailureKind {
+    async fn failure(&self, record: &ModelRecord, problem: CheckError) -> LoadFailureKind {
         let is_outside = problem.is_outside_of_version();
         if !is_outside
             && find_cached(&self.shared.cache, record.clone())
                 .await
                 .is_none()
         {
-            return FailureKind::Deferred(CheckError::FilesLost(Box::new(problem)));
+            return LoadFailureKind::Deferred(CheckError::FilesLost(Box::new(problem)));
         }
         let reason = problem.public();
         if is_outside {
@@ -335,13 +335,13 @@ impl Loader {
             let former = backoff.take();
             let next = LoadBackoff::after_failure(former, record.digest(), now, reason);
             *backoff = Some(next);
-            return FailureKind::Deferred(problem);
+            return LoadFailureKind::Deferred(problem);
         }
         let cause = match problem {
             CheckError::Validation(_) => RejectionCause::Criteria,
             _ => RejectionCause::Content,
         };
-        FailureKind::Rejected {
+        LoadFailureKind::Rejected {
             cause,
             reason,
             problem,

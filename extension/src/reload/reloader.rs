@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::activation::{RenameError, relabel, rename};
 use super::cleanup::JournalSlot;
 use super::download::{Download, Downloader, LoadableModel, find_cached};
-use super::loader::{FailureKind, LoadFailure, LoadRequest, Loader};
+use super::loader::{LoadFailure, LoadFailureKind, LoadRequest, Loader};
 use super::planner::{End, Event, Offer, Payload, Planner, Step};
 use super::resolver::{
     Candidate, Change, Fallback, FallbackList, Labelled, SourceCheck, SourceState, VersionResolver,
@@ -29,7 +29,7 @@ use crate::ids::Digest;
 use crate::manifest::Choice;
 use crate::source::ModelFolder;
 use crate::status::ModelStatus;
-use progress::Progress;
+use progress::CheckProgress;
 
 /// Maximum wait for the source without an active version, if the cache has one. S3 takes 10 to 200 ms; if packets to it
 /// are dropped, the client gives up after 5 to 15 s.
@@ -49,9 +49,9 @@ pub struct Reloader {
 }
 
 /// Payload of the planner's steps: versions as the resolver finds and the download returns them.
-struct Versions;
+struct VersionPayload;
 
-impl Payload for Versions {
+impl Payload for VersionPayload {
     type Change = Change;
     type Source = SourceState;
     type Candidate = Candidate;
@@ -89,7 +89,7 @@ impl Reloader {
         let journal = self.read_journal(&mut slot).await;
         let deferred = self.loader.deferred();
         let (planner, step) = Planner::check(journal.history(), self.active(), deferred);
-        self.run(planner, step, &mut slot, &mut Progress::default())
+        self.run(planner, step, &mut slot, &mut CheckProgress::default())
             .await
     }
 
@@ -106,10 +106,10 @@ impl Reloader {
     /// Performs the planner's steps to the end.
     async fn run(
         &self,
-        mut planner: Planner<Versions>,
-        mut step: Step<Versions>,
+        mut planner: Planner<VersionPayload>,
+        mut step: Step<VersionPayload>,
         slot: &mut JournalSlot,
-        progress: &mut Progress,
+        progress: &mut CheckProgress,
     ) -> Outcome {
         let journal = self.read_journal(slot).await;
         let (model, shared) = (&self.settings.name, &self.shared);
@@ -177,8 +177,8 @@ impl Reloader {
         known: bool,
         in_cache: Option<ModelRecord>,
         journal: &Journal,
-        progress: &mut Progress,
-    ) -> Event<Versions> {
+        progress: &mut CheckProgress,
+    ) -> Event<VersionPayload> {
         let started = Instant::now();
         let (has_found, is_found) = oneshot::channel();
         let find = async {
@@ -249,8 +249,8 @@ impl Reloader {
         &self,
         change: Change,
         source: SourceState,
-        progress: &mut Progress,
-    ) -> Event<Versions> {
+        progress: &mut CheckProgress,
+    ) -> Event<VersionPayload> {
         let resolve = self.resolver.candidates(change, source);
         let (Labelled { result, labels }, time) = timed_awake(resolve).await;
         progress.resolving += time;
@@ -270,8 +270,8 @@ impl Reloader {
     async fn list_fallbacks(
         &self,
         source: Option<SourceState>,
-        progress: &mut Progress,
-    ) -> Event<Versions> {
+        progress: &mut CheckProgress,
+    ) -> Event<VersionPayload> {
         if progress.is_source_down() {
             return Event::NoFallback { labels: None };
         }
@@ -323,10 +323,10 @@ impl Reloader {
 
     async fn download(
         &self,
-        offer: Offer<Versions>,
+        offer: Offer<VersionPayload>,
         journal: &Journal,
-        progress: &mut Progress,
-    ) -> Event<Versions> {
+        progress: &mut CheckProgress,
+    ) -> Event<VersionPayload> {
         let is_fallback = matches!(offer, Offer::Fallback(_));
         if is_fallback && progress.is_source_down() {
             return Event::NoFallback { labels: None };
@@ -376,7 +376,11 @@ impl Reloader {
         }
     }
 
-    async fn find(&self, record: ModelRecord, progress: &mut Progress) -> Event<Versions> {
+    async fn find(
+        &self,
+        record: ModelRecord,
+        progress: &mut CheckProgress,
+    ) -> Event<VersionPayload> {
         let (found, cache) = self.find_timed(Some(record)).await;
         progress.timings.cache = cache;
         found.map_or(Event::NotFound, Event::Found)
@@ -402,8 +406,8 @@ impl Reloader {
         model: LoadableModel,
         replay: bool,
         journal: &Journal,
-        progress: &mut Progress,
-    ) -> Event<Versions> {
+        progress: &mut CheckProgress,
+    ) -> Event<VersionPayload> {
         let rollback = progress.rollback.as_ref().filter(|_| replay);
         let request = LoadRequest {
             record: &record,
@@ -425,19 +429,19 @@ impl Reloader {
             Err(failure) => failure,
         };
         match kind {
-            FailureKind::NotAttempted(problem) => {
+            LoadFailureKind::NotAttempted(problem) => {
                 progress.failed(problem);
                 Event::NotLoaded { vacated }
             }
-            FailureKind::NotConfirmed(outcome) => {
+            LoadFailureKind::NotConfirmed(outcome) => {
                 progress.not_rolled_back(outcome);
                 Event::NotConfirmed { vacated }
             }
-            FailureKind::Deferred(problem) => {
+            LoadFailureKind::Deferred(problem) => {
                 progress.failed(problem);
                 Event::Deferred { vacated }
             }
-            FailureKind::Rejected {
+            LoadFailureKind::Rejected {
                 cause,
                 reason,
                 problem,
@@ -457,8 +461,8 @@ impl Reloader {
         record: ModelRecord,
         model: Option<LoadableModel>,
         journal: &Journal,
-        progress: &mut Progress,
-    ) -> Event<Versions> {
+        progress: &mut CheckProgress,
+    ) -> Event<VersionPayload> {
         let name = &self.settings.name;
         let (files, criteria) = model.map(|model| (model.files, model.criteria)).unzip();
         let criteria = criteria.unwrap_or_default();

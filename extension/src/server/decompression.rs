@@ -32,7 +32,7 @@ pub(super) struct UnsupportedCoding(pub(super) String);
 
 /// Error of a body that cannot be decompressed.
 #[derive(Debug)]
-pub(super) enum DecompressError {
+pub(super) enum RequestDecompressError {
     /// The body is not in the format that the header names.
     Invalid {
         coding: &'static str,
@@ -80,7 +80,7 @@ impl Coding {
         body: &[u8],
         limit: usize,
         charge: &mut Charge,
-    ) -> Result<Bytes, DecompressError> {
+    ) -> Result<Bytes, RequestDecompressError> {
         let mut rest = body;
         // RFC 9110 means zlib by `deflate`; many clients send raw deflate.
         let is_zlib = matches!(body, [first, second, ..]
@@ -97,17 +97,19 @@ impl Coding {
                 read_bounded(&mut DeflateDecoder::new(&mut rest), None, limit, charge)
             }
         };
-        let invalid = |problem: String| DecompressError::Invalid {
+        let invalid = |problem: String| RequestDecompressError::Invalid {
             coding: self.name(),
             problem,
         };
         let decompressed = match decompressed {
             Ok(decompressed) => decompressed,
-            Err(ReadError::Stopped(stopped)) => return Err(DecompressError::Stopped(stopped)),
-            Err(ReadError::Damaged(error)) => return Err(invalid(error.to_string())),
+            Err(DecoderReadError::Stopped(stopped)) => {
+                return Err(RequestDecompressError::Stopped(stopped));
+            }
+            Err(DecoderReadError::Damaged(error)) => return Err(invalid(error.to_string())),
         };
         if decompressed.len() > limit {
-            return Err(DecompressError::TooLarge);
+            return Err(RequestDecompressError::TooLarge);
         }
         if !rest.is_empty() {
             return Err(invalid(format!("{} bytes follow its end", rest.len())));
@@ -117,7 +119,7 @@ impl Coding {
 }
 
 /// Error of the decompressor's output.
-enum ReadError {
+enum DecoderReadError {
     Damaged(io::Error),
     Stopped(Stopped),
 }
@@ -136,11 +138,11 @@ fn read_bounded(
     length: Option<usize>,
     limit: usize,
     charge: &mut Charge,
-) -> Result<Vec<u8>, ReadError> {
+) -> Result<Vec<u8>, DecoderReadError> {
     let mut whole = Vec::new();
     if let Some(length) = length {
         // One byte more, so that the end is found without a larger buffer.
-        charge.grow(length + 1).map_err(ReadError::Stopped)?;
+        charge.grow(length + 1).map_err(DecoderReadError::Stopped)?;
         whole.reserve_exact(length + 1);
     }
     let mut decoder = decoder.take((limit as u64).saturating_add(1));
@@ -151,15 +153,15 @@ fn read_bounded(
         }
         if length == whole.capacity() {
             let (before, capacity) = (whole.capacity(), grown(length + 1).min(limit + 1));
-            charge.grow(capacity).map_err(ReadError::Stopped)?;
+            charge.grow(capacity).map_err(DecoderReadError::Stopped)?;
             whole.reserve_exact(capacity - length);
             charge.shrink(before);
         }
-        charge.check().map_err(ReadError::Stopped)?;
+        charge.check().map_err(DecoderReadError::Stopped)?;
         let free = (whole.capacity() - length).min(STEP) as u64;
         // `take` keeps `read_to_end` from growing the buffer beyond its charge.
         let read = decoder.by_ref().take(free).read_to_end(&mut whole);
-        if read.map_err(ReadError::Damaged)? == 0 {
+        if read.map_err(DecoderReadError::Damaged)? == 0 {
             return Ok(whole);
         }
     }

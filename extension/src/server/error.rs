@@ -3,7 +3,7 @@
 use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode};
 
-use super::decompression::{ACCEPTED_CODINGS, DecompressError, UnsupportedCoding};
+use super::decompression::{ACCEPTED_CODINGS, RequestDecompressError, UnsupportedCoding};
 use super::limits::{BODY_STALL_TIMEOUT, BODY_TIMEOUT, MAX_BODY};
 use super::response::{self, ApiResponse};
 use crate::config::Token;
@@ -164,14 +164,14 @@ impl From<UnsupportedCoding> for ApiError {
     }
 }
 
-impl From<DecompressError> for ApiError {
-    fn from(error: DecompressError) -> Self {
+impl From<RequestDecompressError> for ApiError {
+    fn from(error: RequestDecompressError) -> Self {
         match error {
-            DecompressError::Invalid { coding, problem } => {
+            RequestDecompressError::Invalid { coding, problem } => {
                 ApiError::InvalidCompression { coding, problem }
             }
-            DecompressError::TooLarge => ApiError::BodyTooLarge,
-            DecompressError::Stopped(stopped) => stopped.into(),
+            RequestDecompressError::TooLarge => ApiError::BodyTooLarge,
+            RequestDecompressError::Stopped(stopped) => stopped.into(),
         }
     }
 }

@@ -32,7 +32,7 @@ impl Request {
             move || {
                 let (answer, answered) = oneshot::channel::<Answer>();
                 sent.lock().unwrap().push(Some(answer));
-                let attempt: Attempt = Box::pin(async move {
+                let attempt: RequestAttempt = Box::pin(async move {
                     match answered.await {
                         Ok(Ok(status)) => Ok(response(status)),
                         Ok(Err(error)) => Err(ConnectorError::io(error.into())),

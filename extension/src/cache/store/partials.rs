@@ -24,7 +24,7 @@ pub use download::PartialDownload;
 use super::remote_file::{RemoteFile, name_prefix};
 use crate::cache::directory::{entries, temporary_file};
 use crate::cache::error::CacheError;
-use progress::Progress;
+use progress::TransferProgress;
 
 /// Maximum number of attempts to lock a file. With [`LOCK_PAUSE`] one second, far longer than writing a few chunks.
 const LOCK_ATTEMPTS: u32 = 100;
@@ -136,7 +136,7 @@ impl PartialDirectory {
     fn read(&self, record: &Path) -> Option<(u64, ResumableDownload)> {
         let remote: RemoteFile = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
         let file = File::open(self.download_path(&remote)).ok()?;
-        let progress = Progress::read(&file, remote.size).ok()??;
+        let progress = TransferProgress::read(&file, remote.size).ok()??;
         let (downloaded, missing) = (progress.downloaded(), progress.missing());
         (downloaded > 0).then_some((downloaded, ResumableDownload { remote, missing }))
     }

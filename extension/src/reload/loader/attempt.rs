@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::replay::{Decision, Replay};
+use super::replay::{Replay, ReplayDecision};
 use crate::cache::CachedModel;
 use crate::engine::{Engine, EngineError};
 use crate::onnx::Description;
@@ -11,16 +11,16 @@ use crate::reload::error::CheckError;
 use crate::reload::validation::{Validated, Validation};
 
 /// Parameters of a load.
-pub(super) struct Attempt {
+pub(super) struct LoadAttempt {
     pub(super) engine: Arc<dyn Engine>,
     /// `true` if threads that serve requests take precedence.
     pub(super) has_low_priority: bool,
 }
 
 /// A version that was loaded and validated, with its files.
-pub(super) type Attempted = (Decision, Validated, CachedModel);
+pub(super) type Attempted = (ReplayDecision, Validated, CachedModel);
 
-impl Attempt {
+impl LoadAttempt {
     /// Loads and validates a version; for a rollback, the replay of failed inputs then decides. Returns the files as
     /// well, so that they stay in the cache until the version is active.
     pub(super) async fn load(

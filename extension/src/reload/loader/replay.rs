@@ -32,7 +32,7 @@ pub(super) struct Replay {
 }
 
 /// Session to activate, and the reason for a rollback; or the result of each input, where the session is dropped.
-pub(super) type Decision = Result<(Box<dyn Session>, Option<String>), Vec<Replayed>>;
+pub(super) type ReplayDecision = Result<(Box<dyn Session>, Option<String>), Vec<Replayed>>;
 
 impl Replay {
     /// Returns a replay of the evidence's inputs. `in_place`: no other version is in memory. `begins` is called
@@ -53,7 +53,7 @@ impl Replay {
     }
 
     /// Runs the inputs, and decides by the results. Must be called on a thread that may block.
-    pub(super) fn decide(self, session: Box<dyn Session>) -> Decision {
+    pub(super) fn decide(self, session: Box<dyn Session>) -> ReplayDecision {
         let Self {
             evidence,
             in_place,

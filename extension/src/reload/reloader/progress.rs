@@ -1,4 +1,4 @@
-//! Progress of one check: what its report and its later steps need.
+//! Progress of one check.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use crate::reload::Timings;
 use crate::reload::error::CheckError;
 use crate::reload::resolver::FallbackList;
 
-/// Observations of one check that no later step depends on, for its report.
+/// State of one check outside the planner: what the report and the reloader itself need.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct CheckProgress {
     pub(super) timings: Timings,
     /// Time spent on candidates and fallbacks since the last download; counts as part of the next download.
     pub(super) resolving: Duration,
@@ -30,7 +30,7 @@ pub(super) struct Progress {
     pub(super) rollback: Option<Rollback>,
 }
 
-impl Progress {
+impl CheckProgress {
     pub(super) fn failed(&mut self, problem: impl Into<CheckError>) {
         self.problem.get_or_insert(problem.into());
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{error, warn};
 
-use super::{Progress, Reloader};
+use super::{CheckProgress, Reloader};
 use crate::cache::Journal;
 use crate::metrics::defs;
 use crate::reload::error::CheckError;
@@ -17,7 +17,7 @@ impl Reloader {
         &self,
         problem: CheckError,
         is_fallback: bool,
-        progress: &mut Progress,
+        progress: &mut CheckProgress,
     ) {
         if let CheckError::RejectedContent(_) = problem {
             progress.rejected.get_or_insert(problem);
@@ -30,7 +30,7 @@ impl Reloader {
     }
 
     /// Reports the end of a check in the status, the log and the metrics.
-    pub(super) fn report(&self, end: End, journal: &Journal, progress: &mut Progress) {
+    pub(super) fn report(&self, end: End, journal: &Journal, progress: &mut CheckProgress) {
         let (model, status) = (&self.settings.name, &self.shared.status);
         if self.active().is_none() {
             status.replacement_failed(model);

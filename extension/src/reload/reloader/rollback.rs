@@ -6,7 +6,7 @@
 
 use tracing::{info, warn};
 
-use super::{Progress, Reloader};
+use super::{CheckProgress, Reloader};
 use crate::ids::{Digest, VersionName};
 use crate::metrics::defs;
 use crate::reload::planner::Planner;
@@ -24,7 +24,7 @@ pub(super) struct Rollback {
 /// Identity and public name of a version.
 type Named = (Digest, VersionName);
 
-impl Progress {
+impl CheckProgress {
     /// Notes that the rollback does not take place.
     pub(super) fn not_rolled_back(&mut self, outcome: RollbackOutcome) {
         if let Some(rollback) = &mut self.rollback {
@@ -51,13 +51,13 @@ impl Reloader {
             return RollbackOutcome::Replaced;
         };
         let grounds = evidence.to_string();
-        let mut progress = Progress {
+        let mut progress = CheckProgress {
             rollback: Some(Rollback {
                 evidence,
                 outcome: None,
                 reason: None,
             }),
-            ..Progress::default()
+            ..CheckProgress::default()
         };
         let journal = self.read_journal(&mut slot).await;
         let (planner, step) = Planner::roll_back(journal.history(), Some(digest.clone()), digest);

@@ -70,7 +70,10 @@ fn a_body_beyond_the_limit_after_decompression_is_rejected() {
         let error = coding
             .decompress(&bomb, limit, &mut Charge::unlimited())
             .unwrap_err();
-        assert!(matches!(error, DecompressError::TooLarge), "{error:?}");
+        assert!(
+            matches!(error, RequestDecompressError::TooLarge),
+            "{error:?}"
+        );
     }
 }
 
@@ -95,7 +98,7 @@ fn a_body_of_another_format_than_its_header_names_is_rejected() {
         let error = coding
             .decompress(body, MAX_BODY, &mut Charge::unlimited())
             .unwrap_err();
-        let is_invalid = matches!(error, DecompressError::Invalid { .. });
+        let is_invalid = matches!(error, RequestDecompressError::Invalid { .. });
         assert!(is_invalid, "{body:?}: {error:?}");
     }
 }

@@ -26,7 +26,7 @@ pub(in crate::server) enum RequestFormat {
 }
 
 /// Format of a response, with the parameters that come from its request.
-pub(super) enum ResponseFormat {
+pub(super) enum InferenceResponseFormat {
     OpenInference(v2::ResponseFormat),
     TensorFlow(tfserving::Layout),
     Plain,
@@ -41,7 +41,7 @@ impl RequestFormat {
         header_length: Option<usize>,
         media_type: Option<&HeaderValue>,
         charge: &mut Charge,
-    ) -> Result<(Decoded, ResponseFormat), DecodeError> {
+    ) -> Result<(Decoded, InferenceResponseFormat), DecodeError> {
         let decoded = self.decode_inputs(body, header_length, loaded.signature(), charge);
         let (decoded, format) = decoded.map_err(|error| match (error, header_length) {
             (DecodeError::Invalid(error), None) => {
@@ -59,14 +59,14 @@ impl RequestFormat {
         header_length: Option<usize>,
         signature: &Signature,
         charge: &mut Charge,
-    ) -> Result<(Decoded, ResponseFormat), DecodeError> {
+    ) -> Result<(Decoded, InferenceResponseFormat), DecodeError> {
         match self {
             RequestFormat::OpenInference(_) => v2::decode(body, header_length, signature, charge)
-                .map(|(decoded, reply)| (decoded, ResponseFormat::OpenInference(reply))),
+                .map(|(decoded, reply)| (decoded, InferenceResponseFormat::OpenInference(reply))),
             RequestFormat::TensorFlow(_) => tfserving::decode(body, signature, charge)
-                .map(|(decoded, layout)| (decoded, ResponseFormat::TensorFlow(layout))),
+                .map(|(decoded, layout)| (decoded, InferenceResponseFormat::TensorFlow(layout))),
             RequestFormat::Plain => predict::decode(body, signature, charge)
-                .map(|decoded| (decoded, ResponseFormat::Plain)),
+                .map(|decoded| (decoded, InferenceResponseFormat::Plain)),
         }
     }
 
@@ -91,14 +91,14 @@ impl RequestFormat {
     }
 }
 
-impl ResponseFormat {
+impl InferenceResponseFormat {
     /// Returns the memory that outputs take while they are encoded, in bytes. The length of numbers as text is an
     /// estimate.
     pub(super) fn encoded_size(&self, outputs: &[(String, Value)]) -> usize {
         let bytes = outputs.iter().map(|(name, value)| {
             let is_text = match self {
-                ResponseFormat::OpenInference(reply) => !reply.is_binary(name),
-                ResponseFormat::TensorFlow(_) | ResponseFormat::Plain => true,
+                InferenceResponseFormat::OpenInference(reply) => !reply.is_binary(name),
+                InferenceResponseFormat::TensorFlow(_) | InferenceResponseFormat::Plain => true,
             };
             let text = if is_text { TEXT_PER_BYTE } else { 0 };
             value.memory().saturating_mul(1 + text)
@@ -113,11 +113,13 @@ impl ResponseFormat {
         outputs: Vec<(String, Value)>,
     ) -> Result<Encoded, BadRequest> {
         match self {
-            ResponseFormat::OpenInference(reply) => Ok(reply.encode(answered_by(loaded), outputs)),
-            ResponseFormat::TensorFlow(layout) => {
+            InferenceResponseFormat::OpenInference(reply) => {
+                Ok(reply.encode(answered_by(loaded), outputs))
+            }
+            InferenceResponseFormat::TensorFlow(layout) => {
                 tfserving::encode(*layout, &outputs).map(Encoded::json)
             }
-            ResponseFormat::Plain => Ok(Encoded::json(predict::encode(
+            InferenceResponseFormat::Plain => Ok(Encoded::json(predict::encode(
                 answered_by(loaded),
                 &outputs,
             ))),

@@ -1,8 +1,8 @@
 //! A partial download that this process works on.
 //!
-//! The content arrives in parts, several at a time. [`Progress`] records, in the same file, how many bytes of each part
-//! have been written. What [`PartialDownload::write`] has written outlives the process, but without fsync not the
-//! machine.
+//! The content arrives in parts, several at a time. [`TransferProgress`] records, in the same file, how many bytes of
+//! each part have been written. What [`PartialDownload::write`] has written outlives the process, but without fsync
+//! not the machine.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use tempfile::TempPath;
 
-use super::progress::Progress;
+use super::progress::TransferProgress;
 use crate::cache::directory::{allocated_bytes, write_json};
 use crate::cache::error::CacheError;
 use crate::cache::store::RemoteFile;
@@ -23,7 +23,7 @@ use crate::sys;
 pub struct PartialDownload {
     remote: RemoteFile,
     file: File,
-    progress: Progress,
+    progress: TransferProgress,
     path: DownloadPath,
 }
 
@@ -44,14 +44,14 @@ impl PartialDownload {
         file: File,
         path: PathBuf,
     ) -> Result<Self, CacheError> {
-        let progress = Progress::read(&file, remote.size)
+        let progress = TransferProgress::read(&file, remote.size)
             .map_err(|error| CacheError::new("cannot read", &path, error))?;
         let progress = match progress {
             Some(progress) => progress.divided(part_bytes),
             None => {
                 file.set_len(0)
                     .map_err(|error| CacheError::new("cannot truncate", &path, error))?;
-                Progress::of_prefix(remote.size, part_bytes, 0)
+                TransferProgress::of_prefix(remote.size, part_bytes, 0)
             }
         };
         let record = path.with_extension("json");
@@ -67,7 +67,7 @@ impl PartialDownload {
 
     /// Starts a download to an empty file that no other process finds.
     pub(super) fn unnamed(remote: RemoteFile, part_bytes: u64, file: File, path: TempPath) -> Self {
-        let progress = Progress::of_prefix(remote.size, part_bytes, 0);
+        let progress = TransferProgress::of_prefix(remote.size, part_bytes, 0);
         Self {
             remote,
             file,

@@ -19,13 +19,13 @@ const WORD: u64 = 8;
 
 /// Number of bytes written of each part of one file.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct TransferProgress {
     size: u64,
     part_bytes: u64,
     counts: Vec<u64>,
 }
 
-impl Progress {
+impl TransferProgress {
     /// Progress of a file of `size` bytes, in parts of about `part_bytes`, whose first `prefix` bytes are written.
     pub(super) fn of_prefix(size: u64, part_bytes: u64, prefix: u64) -> Self {
         let part_bytes = part_bytes.max(size.div_ceil(MAX_PARTS)).max(1);
@@ -84,7 +84,7 @@ impl Progress {
         }
     }
 
-    /// Writes the table that [`Progress::record`] updates.
+    /// Writes the table that [`TransferProgress::record`] updates.
     pub(super) fn lay_out(&self, file: &File) -> io::Result<()> {
         if self.counts.len() == 1 {
             return Ok(());
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_file_is_divided_into_parts_of_about_one_length() {
-        let missing = |size, part| Progress::of_prefix(size, part, 0).missing();
+        let missing = |size, part| TransferProgress::of_prefix(size, part, 0).missing();
         assert_eq!(missing(0, 8), []);
         assert_eq!(missing(7, 4), vec![0..7]);
         assert_eq!(missing(8, 4), [0..4, 4..8]);
@@ -178,17 +178,19 @@ mod tests {
 
     #[test]
     fn a_prefix_is_divided_into_parts() {
-        let progress = Progress::of_prefix(24, 24, 9).divided(8);
+        let progress = TransferProgress::of_prefix(24, 24, 9).divided(8);
         assert_eq!(progress.missing(), [9..16, 16..24]);
-        let progress = Progress::of_prefix(24, 24, 5).divided(8);
+        let progress = TransferProgress::of_prefix(24, 24, 5).divided(8);
         assert_eq!(progress.missing(), [5..8, 8..16, 16..24]);
     }
 
     #[test]
     fn an_invalid_table_is_not_read() {
         let file = tempfile::tempfile().unwrap();
-        Progress::of_prefix(24, 8, 3).lay_out(&file).unwrap();
-        let read = |size| Progress::read(&file, size).unwrap();
+        TransferProgress::of_prefix(24, 8, 3)
+            .lay_out(&file)
+            .unwrap();
+        let read = |size| TransferProgress::read(&file, size).unwrap();
         assert_eq!(read(24).unwrap().missing(), [3..8, 8..16, 16..24]);
         assert!(read(23).is_none(), "another length");
         file.write_all_at(&[9], 24).unwrap();
@@ -206,7 +208,7 @@ mod tests {
             steps in proptest::collection::vec((0..100_usize, 1..20_u64), 0..30),
         ) {
             let file = tempfile::tempfile().unwrap();
-            let mut progress = Progress::of_prefix(size, part, 0);
+            let mut progress = TransferProgress::of_prefix(size, part, 0);
             progress.lay_out(&file).unwrap();
             let mut here = vec![false; usize::try_from(size).unwrap()];
             for (which, bytes) in steps {
@@ -222,7 +224,7 @@ mod tests {
                     here[usize::try_from(at).unwrap()] = true;
                 }
             }
-            let read = Progress::read(&file, size).unwrap().unwrap().divided(part);
+            let read = TransferProgress::read(&file, size).unwrap().unwrap().divided(part);
             prop_assert_eq!(read.missing(), progress.missing());
             let missing = |at: u64| progress.missing().iter().any(|rest| rest.contains(&at));
             for (at, here) in (0..).zip(&here) {
