@@ -62,22 +62,26 @@ impl Reaper {
     }
 }
 
-/// Kills the sidecar whenever it loads `hungry.onnx`.
+/// Kills the sidecar once in each load of `hungry.onnx`. Each load writes its marker anew, so the marker's time
+/// identifies the load.
 async fn kill_in_every_load(function: &Function) {
     let file = place(&model("hungry.onnx"));
-    let is_marked = || {
-        let environment = function.environment()?;
-        let mark = environment.tmp().join("model-sidecar/loading/wine");
-        let mark = std::fs::read_to_string(mark).ok()?;
-        (!mark.is_empty() && file.contains(&mark)).then_some(environment)
-    };
+    let mut killed = None;
     loop {
-        until("a load", || is_marked().is_some()).await;
-        if let Some(environment) = is_marked() {
+        let load = || {
+            let environment = function.environment()?;
+            let marker = environment.tmp().join("model-sidecar/loading/wine");
+            let begun = std::fs::metadata(&marker).ok()?.modified().ok()?;
+            let digest = std::fs::read_to_string(marker).ok()?;
+            let is_new = !digest.is_empty() && file.contains(&digest) && killed != Some(begun);
+            is_new.then_some((environment, begun))
+        };
+        until("a load", || load().is_some()).await;
+        if let Some((environment, begun)) = load() {
             // The process may have ended already.
             let _ = environment.kill("model-sidecar", Signal::SIGKILL);
+            killed = Some(begun);
         }
-        until("the next process", || is_marked().is_none()).await;
     }
 }
 
