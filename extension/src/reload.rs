@@ -80,7 +80,7 @@ pub struct Timings {
     /// Search in the cache.
     pub cache: Duration,
     /// Response time of the source.
-    pub ask: Duration,
+    pub check: Duration,
     /// Download of the files; `None` if the cache had all of them.
     pub fetch: Option<Duration>,
     /// Size of the files in bytes.

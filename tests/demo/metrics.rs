@@ -39,7 +39,7 @@ const MISHAPS: [&str; 5] = [
     "ValidationErrors",
     "ModelReloadFailures",
     "ModelCheckFailures",
-    "ModelWithdrawals",
+    "ModelRollbacks",
 ];
 
 fn ours(metric: &str) -> Filter {

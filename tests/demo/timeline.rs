@@ -26,7 +26,7 @@ pub(crate) struct Ready {
     build_ms: f64,
     open_onnxruntime_ms: f64,
     cache_ms: f64,
-    ask_ms: f64,
+    check_ms: f64,
     fetch_ms: f64,
     load_ms: f64,
     pub(crate) total_ms: f64,
@@ -59,7 +59,7 @@ impl Ready {
             ("read configuration", self.configure_ms),
             ("bind, create clients", self.build_ms),
             ("search the cache", self.cache_ms),
-            ("poll S3", self.ask_ms),
+            ("poll S3", self.check_ms),
             ("download the model", self.fetch_ms),
             ("load the model", self.load_ms),
         ];

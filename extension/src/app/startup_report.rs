@@ -67,7 +67,7 @@ impl Phases {
             build_ms = milliseconds(self.build),
             open_onnxruntime_ms = self.open.map(milliseconds),
             cache_ms = longest(|steps| steps.cache),
-            ask_ms = longest(|steps| steps.ask),
+            check_ms = longest(|steps| steps.check),
             fetch_ms = longest(|steps| steps.fetch.unwrap_or_default()),
             load_ms = longest(|steps| steps.load),
             warm_up_ms = steps.iter().filter_map(|steps| steps.warm_up).max().map(milliseconds),
@@ -97,7 +97,7 @@ impl Phases {
                 let model = model.as_str();
                 for (name, time) in [
                     (defs::MODEL_CACHE_TIME, steps.cache),
-                    (defs::MODEL_ASK_TIME, steps.ask),
+                    (defs::MODEL_CHECK_TIME, steps.check),
                 ] {
                     metrics::histogram!(name, defs::MODEL_LABEL => model.to_owned())
                         .record(milliseconds(time));

@@ -76,7 +76,7 @@ pub const VARIABLES: &[Variable] = &[
         "off",
         "maximum age of the last successful version check; beyond it, a request first waits for a check, for at \
          most half of its time; if that check fails, the active version serves the request, counted in \
-         `StaleAnswers`",
+         `StaleResponses`",
     ),
     variable(
         "MODEL_RELOAD",

@@ -54,7 +54,7 @@ metrics! {
     INFERENCE_LATENCY = "InferenceLatency", Milliseconds, "time from the last byte of a request to its response, queueing included";
     INFERENCE_ERRORS = "InferenceErrors", Count, "requests that failed on the server side: no model, a failed run, or a deadline that passed";
     VALIDATION_ERRORS = "ValidationErrors", Count, "requests rejected as invalid";
-    STALE_ANSWERS = "StaleAnswers", Count, "responses although the last successful version check was older than `MODEL_MAX_STALENESS`";
+    STALE_RESPONSES = "StaleResponses", Count, "responses although the last successful version check was older than `MODEL_MAX_STALENESS`";
     QUEUE_FULL = "QueueFull", Count, "requests rejected because the queue was full (`MODEL_QUEUE`)";
     QUEUE_TIME = "QueueTime", Milliseconds, "time that a request waited in the queue";
     BATCH_SIZE = "BatchSize", Count, "requests combined in one run, if `MODEL_BATCH_MAX` is set";
@@ -66,14 +66,14 @@ metrics! {
     INIT_BUILD_TIME = "InitBuildTime", Milliseconds, "part of Init: opening sockets, cache and clients";
     ONNXRUNTIME_OPEN_TIME = "OnnxRuntimeOpenTime", Milliseconds, "part of Init: opening ONNX Runtime, in parallel with other work";
     MODEL_CACHE_TIME = "ModelCacheTime", Milliseconds, "part of Init: looking up a model in the cache, in parallel with the first version check";
-    MODEL_ASK_TIME = "ModelAskTime", Milliseconds, "part of Init: first version check, from the request to the response of the source";
+    MODEL_CHECK_TIME = "ModelCheckTime", Milliseconds, "part of Init: first version check, from the request to the response of the source";
     MODEL_FETCH_TIME = "ModelFetchTime", Milliseconds, "duration of the fetch of a version's files, freezes excluded";
     MODEL_FETCH_BYTES = "ModelFetchBytes", Bytes, "bytes of models transferred";
     MODEL_LOAD_TIME = "ModelLoadTime", Milliseconds, "duration of the load of a model by ONNX Runtime, freezes excluded";
     MODEL_WARM_UP_TIME = "ModelWarmUpTime", Milliseconds, "duration of the golden examples of a version before it becomes active; the first one is the warm-up";
     MODEL_RELOADS = "ModelReloads", Count, "swaps to another version of a model";
     MODEL_RELOAD_FAILURES = "ModelReloadFailures", Count, "new versions that could not become active: invalid manifest, failed fetch, load or validation, or rejected before";
-    MODEL_WITHDRAWALS = "ModelWithdrawals", Count, "rollbacks to the previous version because runs failed";
+    MODEL_ROLLBACKS = "ModelRollbacks", Count, "rollbacks to the previous version because runs failed";
     MODEL_CHECK_FAILURES = "ModelCheckFailures", Count, "version checks that failed";
     MODEL_AGE = "ModelAge", Seconds, "time since the last successful version check";
     MODEL_CACHE_HITS = "ModelCacheHits", Count, "starts that found the model's file in the cache";

@@ -194,8 +194,8 @@ impl Reloader {
             };
             (check, started.elapsed())
         };
-        let ((check, ask), (found, cache)) = tokio::join!(check, find);
-        (progress.timings.ask, progress.timings.cache) = (ask, cache);
+        let ((check, check_time), (found, cache)) = tokio::join!(check, find);
+        (progress.timings.check, progress.timings.cache) = (check_time, cache);
         let Some(check) = check else {
             warn!(
                 model = %self.settings.name,

@@ -75,7 +75,7 @@ impl ModelMetrics {
             full: metrics::counter!(defs::QUEUE_FULL, MODEL_LABEL => label.clone()),
             errors: metrics::counter!(defs::INFERENCE_ERRORS, MODEL_LABEL => label.clone()),
             rejected: metrics::counter!(defs::VALIDATION_ERRORS, MODEL_LABEL => label.clone()),
-            stale: metrics::counter!(defs::STALE_ANSWERS, MODEL_LABEL => label),
+            stale: metrics::counter!(defs::STALE_RESPONSES, MODEL_LABEL => label),
         }
     }
 }

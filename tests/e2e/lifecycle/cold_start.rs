@@ -66,7 +66,7 @@ async fn ready_line_has_the_duration_of_every_phase() {
         "configure_ms",
         "build_ms",
         "open_onnxruntime_ms",
-        "ask_ms",
+        "check_ms",
         "fetch_ms",
         "load_ms",
     ] {

@@ -97,7 +97,7 @@ async fn the_previous_version_serves_until_the_source_changes() {
         reason.contains("runs failed inside ONNX Runtime"),
         "{reason}"
     );
-    let rollbacks = Filter::metric("ModelWithdrawals").dimension("ModelName", "wine");
+    let rollbacks = Filter::metric("ModelRollbacks").dimension("ModelName", "wine");
     let counted = |_: &[_]| cloudwatch.sum(&rollbacks) >= 1.0;
     cloudwatch
         .wait_until("the rollback", counted)

@@ -95,7 +95,7 @@ impl Reloader {
             info!(%model, %version, %digest, "no rollback: the source had another version to move to");
             return;
         };
-        metrics::counter!(defs::MODEL_WITHDRAWALS, defs::MODEL_LABEL => model.to_string())
+        metrics::counter!(defs::MODEL_ROLLBACKS, defs::MODEL_LABEL => model.to_string())
             .increment(1);
         warn!(
             %model,
