@@ -67,8 +67,8 @@ layer: onnxruntime tools ## build the layer and the handler in dist, and check t
 	@sh layer/build/lay.sh target/$(ARCH)-unknown-linux-gnu/ship $(ONNXRUNTIME)/$(ARCH) dist/layer dist/handler
 	@$(MAKE) --no-print-directory check-layer
 
-# One package at a time: built together, the handler would have every feature that the extension enables
-# in their common dependencies, and be a third larger.
+# One package at a time. Built together, the handler would have every feature that the extension enables in their common
+# dependencies, and be a third larger.
 SHIP = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" RUSTFLAGS="$(REMAP)" cargo-zigbuild zigbuild --locked --profile ship \
     --target $(ARCH)-unknown-linux-gnu.$(GLIBC)
 
@@ -147,7 +147,7 @@ bench-inference: bubblewrap stage layer bench-lab ## measure inference against t
 # with cargo-fuzz.
 FUZZ_TARGETS := json_request binary_request tensorflow_request compressed_body http lambda_event manifest model_file
 SECONDS ?= 120
-# Maximum MB of a target, sanitizer included, and of a single allocation: a request takes at most a few times its own
+# Maximum MB of a target, sanitizer included, and of a single allocation. A request takes at most a few times its own
 # size, and inputs are small. Servers need memory for one body as well.
 FUZZ_MEMORY = $(if $(filter compressed_body http binary_request,$(1)),-rss_limit_mb=512 -malloc_limit_mb=96,-rss_limit_mb=256 -malloc_limit_mb=16)
 

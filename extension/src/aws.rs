@@ -35,8 +35,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Maximum time to the first byte of a response. S3 takes 10 to 200 ms.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Loads the settings for the clients of all services: the standard chains for credentials and region, endpoints such
-/// as `AWS_ENDPOINT_URL`, the proxies of this environment, and retries.
+/// Loads the settings for the clients of all services. They are the standard chains for credentials and region,
+/// endpoints such as `AWS_ENDPOINT_URL`, the proxies of this environment, and retries.
 pub async fn load(environment: &Environment, clock: &Arc<dyn Clock>, thaws: &Thaws) -> SdkConfig {
     let wall = WallClock(Arc::clone(clock));
     let proxies = Proxies::of(|name| environment.get(name));

@@ -9,10 +9,10 @@
 //! version.
 //!
 //! # Verification
-//! The complete file is verified once, however many responses it arrived in: the length, the checksum that the source
-//! declares, and the SHA-256, which names the file in the cache. Bytes that fail are downloaded once more; content that
-//! fails again with the same fault is [rejected](FetchError::Rejected). If the manifest declares [`Expected`] values, a
-//! wrong length is detected before the transfer and wrong bytes after it.
+//! The complete file is verified once, independent of the number of responses. Verified are the length, the checksum
+//! that the source declares, and the SHA-256, which names the file in the cache. Bytes that fail are downloaded once
+//! more; content that fails again with the same fault is [rejected](FetchError::Rejected). If the manifest declares
+//! [`Expected`] values, a wrong length is detected before the transfer and wrong bytes after it.
 //!
 //! A [compressed](Compression) file is decompressed while it arrives. The checksum of the source applies to the
 //! compressed bytes, the values of the manifest to the decompressed bytes. A version in the cache is used after

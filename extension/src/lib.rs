@@ -1,5 +1,5 @@
-//! Model Sidecar: an AWS Lambda extension that fetches an ONNX model from S3, serves it on a local socket, swaps
-//! versions without losing a request, and sends metrics to CloudWatch.
+//! Model Sidecar: an AWS Lambda extension that serves an ONNX model from S3 on a local socket. It swaps versions
+//! without losing a request, and sends metrics to CloudWatch.
 //!
 //! Each module has one subject and uses only modules below it; the test `module_boundaries` checks that.
 //!

@@ -1,12 +1,12 @@
 //! Manifest of a model: the published JSON object that names the current and the previous version. For each version it
 //! lists the files with size and SHA-256, the labels, the golden examples and the baseline.
 //!
-//! Overwriting the manifest is a release, so parsing is strict: unknown fields, duplicate files and missing versions
+//! Overwriting the manifest is a release, so parsing is strict. Unknown fields, duplicate files and missing versions
 //! are errors that name the field, the value and what is allowed. `docs/rollout.md` specifies the format,
 //! `docs/manifest.schema.json` says as much of it as a JSON Schema can; tests hold the three together.
 //!
-//! This module does no I/O. The fetch of a manifest must stop at [`MAX_BYTES`], and the load of a version must
-//! compare the signature and the golden examples with the inputs and outputs of the model.
+//! This module does no I/O. The fetch of a manifest must stop at [`MAX_BYTES`]. The load of a version must compare the
+//! signature and the golden examples with the inputs and outputs of the model.
 
 mod baseline;
 mod check;

@@ -5,10 +5,10 @@
 //! small buffer is held. Since ONNX Runtime is not needed, the files that a model refers to can be fetched while its
 //! library is opened.
 //!
-//! A model that ONNX Runtime loads is not rejected here, whatever else the file holds: unknown fields, messages in
-//! several pieces, file names in places that ONNX Runtime does not read. There are two exceptions, for safety. An
-//! external data file is named by a path inside the model's folder, without `..`, and there are at most 4,096 such
-//! files. Conversely, ONNX Runtime may reject a file that is accepted here, since it checks more.
+//! A model that ONNX Runtime loads is not rejected here. Unknown fields, messages in several pieces, and file names in
+//! places that ONNX Runtime does not read are accepted. There are two exceptions, for safety. An external data file is
+//! named by a path inside the model's folder, without `..`, and there are at most 4,096 such files. Conversely, ONNX
+//! Runtime may reject a file that is accepted here, since it checks more.
 
 mod empty_sequence;
 mod encode;

@@ -9,8 +9,8 @@
 //! 4. The [cleanup] follows once the version is active.
 //!
 //! Any failure leaves the active version as it is. It is counted, logged with its reason, and shown in the status. A
-//! rejected version is not fetched again until the source changes. At a start, a file in the cache that the source
-//! confirms is loaded without a transfer, and so is one whose source does not respond.
+//! rejected version is not fetched again until the source changes. At a start, a file in the cache is loaded without a
+//! transfer if the source confirms it, or if the source does not respond.
 
 mod activation;
 mod cleanup;

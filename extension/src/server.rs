@@ -8,7 +8,7 @@
 //! ```
 //!
 //! `limits` holds the limits on connections, heads and bodies; their timeouts count time awake. `error` maps every
-//! error to its status. On Lambda, an idle connection has no timeout: it may have been frozen for an hour, and closing
+//! error to its status. On Lambda, an idle connection has no timeout. It may have been frozen for an hour, and closing
 //! it at the thaw would race with the next request.
 
 mod acceptor;

@@ -51,9 +51,9 @@ pub fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Makes all threads share one heap. With a heap per thread, glibc returns memory to the system only in part, and
-/// free space of one heap is useless to other threads. Each heap also grows page by page, in system calls that block
-/// page faults of other threads: more than a thousand times while ONNX Runtime opens.
+/// Makes all threads share one heap. With a heap per thread, glibc returns memory to the system only in part, and free
+/// space of one heap is useless to other threads. Each heap also grows page by page, in system calls that block page
+/// faults of other threads. More than a thousand of them occur while ONNX Runtime opens.
 pub fn share_one_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt takes the allocator's own lock and has no other precondition. A failure changes nothing.
@@ -237,7 +237,7 @@ pub unsafe fn read_exact_at(
     Ok(())
 }
 
-/// Returns the address of a symbol in a shared library that is already open; `None` if the library is not open or has
+/// Returns the address of a symbol in a shared library that is already open. `None` if the library is not open or has
 /// no such symbol.
 #[must_use]
 pub fn symbol(library: &Path, name: &CStr) -> Option<NonNull<c_void>> {

@@ -1,5 +1,5 @@
-//! Memory of decoding, counted by the allocator: at most four times the body, covered by the request's charge, and next
-//! to none for a body that is rejected at its first row.
+//! Memory of decoding, counted by the allocator. Decoding takes at most four times the body, covered by the request's
+//! charge. It takes next to nothing for a body that is rejected at its first row.
 #![expect(unsafe_code, reason = "a global allocator needs it")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -2,10 +2,14 @@
 
     check.py --arch ARCH --glibc FLOOR LAYER HANDLER
 
-Every binary must run on a system with glibc FLOOR (ONNX Runtime has a higher floor of its own), need
-only libraries that Lambda provides, be below its size limit, be executable where Lambda executes it,
-and contain no path of the build machine. Each fault is printed with its file; any fault makes the
-exit code 1.
+Every binary must:
+- run on a system with glibc FLOOR (ONNX Runtime has a higher floor of its own),
+- need only libraries that Lambda provides,
+- be below its size limit,
+- be executable where Lambda executes it,
+- contain no path of the build machine.
+
+Each fault is printed with its file; any fault makes the exit code 1.
 """
 
 import argparse

@@ -216,8 +216,8 @@ impl Caller {
 
 /// Installs an actor's binary by a child process.
 ///
-/// A file that this process has open for writing could be inherited by a process that another test starts, and could
-/// not be executed while that process runs.
+/// A file that this process has open for writing could be inherited by a process that another test starts. It could not
+/// be executed while that process runs.
 fn install_actor(path: &Path) -> anyhow::Result<()> {
     let program = env!("CARGO_BIN_EXE_actor");
     let status = std::process::Command::new("cp")

@@ -1,8 +1,8 @@
 //! The lab's platform compared with AWS's emulator (RIE), which contains the core of the real platform.
 //!
 //! Every case runs on both. Its actors are processes that follow a script and record each call and response. The test
-//! compares the traces of the actors and of the caller, after normalising ids and times (`normalize`): every
-//! difference is visible to a function or an extension.
+//! compares the traces of the actors and of the caller, after normalising ids and times (`normalize`). Every difference
+//! is visible to a function or an extension.
 //!
 //! The table below lists the known differences. The test fails for a difference without a row, and for a row without a
 //! difference.

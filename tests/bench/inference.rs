@@ -1,10 +1,10 @@
 //! `make bench-inference`: the latency and throughput of requests, compared with the model alone.
 //!
-//! The sidecar as released is measured from a client in Rust, over its Unix socket and over TCP,
-//! and through the handler on the lab's platform. The model alone (`bench-runs`, with identical
-//! session options) is the lower bound. The alternatives are `FastAPI` on uvicorn, `BentoML`, and
-//! the tutorials' Python function. Every run uses one thread. A socket with a prepared response
-//! shows the operating system's share of the time.
+//! The released sidecar is measured from a client in Rust, over its Unix socket, over TCP, and
+//! through the handler on the lab's platform. The model alone (`bench-runs`, with identical session
+//! options) is the lower bound. The alternatives are `FastAPI` on uvicorn, `BentoML`, and the
+//! tutorials' Python function. Every run uses one thread. A socket with a prepared response shows
+//! the operating system's share of the time.
 //!
 //! The client shares the CPUs with the server, so it is minimal. Every load is a closed loop: a
 //! request follows the last response, at once or, for infrequent callers, after 20 ms. All

@@ -12,9 +12,9 @@
 //! | [`metrics`] | metrics in `CloudWatch` and in the log |
 //! | [`clients`] | third-party clients |
 //!
-//! Tests start the staged layer and function on AWS's Lambda emulator ([`support::lambda`]), or on the lab's own
-//! platform where time, memory or processes are controlled ([`support::platform`]). Tests of the sidecar alone start it
-//! without Lambda ([`support::Alone`]). Tests that inject no faults also run on `SeaweedFS` ([`support::any_s3`]).
+//! Tests start the staged layer and function on AWS's Lambda emulator ([`support::lambda`]). Where time, memory or
+//! processes are controlled, they use the lab's own platform ([`support::platform`]). Tests of the sidecar alone start
+//! it without Lambda ([`support::Alone`]). Tests that inject no faults also run on `SeaweedFS` ([`support::any_s3`]).
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 

@@ -14,9 +14,9 @@
 //!   until the runtime and all extensions have called `next` again.
 //! - **Freeze** when all have called `next`, thaw just before the next event. Tests freeze and thaw
 //!   at any moment as well; the platform's own limits then stand still with the processes.
-//! - **Reset** after a timeout or the exit of a process: SHUTDOWN for the extensions that
-//!   registered for it, 2 s in total, SIGKILL, and a new Init at the next invocation, with `/tmp`
-//!   preserved.
+//! - **Reset** after a timeout or the exit of a process. Extensions that registered for SHUTDOWN
+//!   receive it, with 2 s in total, followed by SIGKILL. The next invocation has a new Init, with
+//!   `/tmp` preserved.
 //! - **Shutdown** follows the same steps and removes the environment.
 //!
 //! All decisions are made by a pure state machine, which knows no process and no socket and takes

@@ -17,9 +17,9 @@
 //!   with `/tmp` preserved. If the process exits between two invocations, the next one fails in the
 //!   same way. The extension may or may not get its INVOKE before the SHUTDOWN.
 //! - **An extension's process exits**: depending on timing, the current or the next invocation is a
-//!   502 with `Extension.Crash`, or has the function's response or an empty body. The log has
-//!   `Extension.Crash` each time. The exited extension gets no SHUTDOWN. All processes are started
-//!   again at the next invocation.
+//!   502 with `Extension.Crash`. Otherwise it has the function's response or an empty body. The log
+//!   has `Extension.Crash` each time. The exited extension gets no SHUTDOWN. All processes are
+//!   started again at the next invocation.
 //! - **An extension fails in Init**, by exiting or through `init/error`: 502 with an empty body,
 //!   after RIE has repeated Init once. The log has `Extension.Crash` or `Extension.InitError` and
 //!   not the extension's own error. Every further invocation tries again. An extension that exits

@@ -1,7 +1,7 @@
 //! Scripts of the processes in the agreement tests: a list of steps that a case writes and the binary `actor` performs.
 //!
-//! Steps are calls of the Lambda APIs, loops, branches on the last response, and files in `/tmp` by which the actors of
-//! a case wait for each other. `{id}` in a call is the extension's identifier, `{request}` the id of the last event.
+//! Steps are calls of the Lambda APIs, loops, and branches on the last response. The actors of a case wait for each
+//! other by files in `/tmp`. `{id}` in a call is the extension's identifier, `{request}` the id of the last event.
 
 use serde::{Deserialize, Serialize};
 

@@ -3,8 +3,8 @@
 //! A connection from before a freeze is most likely dead, without any signal: written bytes vanish, and no response
 //! arrives. Three rules avoid a timeout in that case.
 //!
-//! - A connection that was idle for more than [`IDLE`] of the wall clock, or that is older than a thaw, is not used
-//!   again: its pool is replaced.
+//! - A connection that was idle for more than [`IDLE`] of the wall clock is not used again: its pool is replaced. The
+//!   same holds for a connection that is older than a thaw.
 //! - A request that is in flight at a thaw is sent again, while its earlier attempts continue ([`in_flight`]). Every
 //!   request may be sent twice: it is a GET, or delivers metrics at least once.
 //! - A response body that is being read at a thaw continues only while bytes arrive ([`FreezeAwareBody`]).

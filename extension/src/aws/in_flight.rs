@@ -1,9 +1,9 @@
 //! Requests across freezes.
 //!
 //! The state of a request in flight is unknown after a thaw. After a freeze of seconds its connection is most likely
-//! alive, and the response may wait in the socket; after an hour the connection is dead, without any signal. So every
-//! thaw adds an attempt on a new connection, while the earlier attempts continue: the first response counts. An
-//! attempt that needs several round trips makes progress in each invocation, however short.
+//! alive, and the response may wait in the socket. After an hour the connection is dead, without any signal. So every
+//! thaw adds an attempt on a new connection, while the earlier attempts continue: the first response counts. An attempt
+//! that needs several round trips makes progress in each invocation, however short.
 //!
 //! All attempts have the signature of the first one. If that is too old, the request fails, and the SDK signs a new
 //! one.

@@ -1,9 +1,9 @@
 //! Eviction: which files are removed for space.
 //!
-//! A file is retained if it is leased, or if a journal references it: the last active version of a model, and the
-//! version to be loaded next. All other files only save a download if the source returns to their version: earlier
-//! versions and abandoned partial downloads. Those are evicted in the order of their last use. Without `MODEL_CACHE_MB`
-//! they occupy at most half of the disk, since the rest of `/tmp` belongs to the function.
+//! A file is retained if it is leased, or if a journal references it. A journal references the last active version of a
+//! model, and the version to be loaded next. All other files only save a download if the source returns to their
+//! version: earlier versions and abandoned partial downloads. Those are evicted in the order of their last use. Without
+//! `MODEL_CACHE_MB` they occupy at most half of the disk, since the rest of `/tmp` belongs to the function.
 //!
 //! Space is freed before a download starts, so that a download fails early or not at all. If evicting everything would
 //! not free enough, nothing is evicted.
@@ -183,7 +183,7 @@ impl Eviction {
     }
 
     /// Lists all files. The order of the reads matters: files, leases, journals. A file that is leased later is
-    /// protected at its removal; a lease that has ended since has left a reference in a journal by then.
+    /// protected at its removal. A lease that has ended since has left a reference in a journal by then.
     fn inventory(&self, expendable: &[Digest]) -> Inventory {
         let mut inventory = Inventory::default();
         let is_shared = self.store.is_shared();

@@ -1,7 +1,7 @@
 //! Persistence of the environment's rollout position.
 //!
-//! The position decides which environments run a canary. It stays the same for the life of the execution environment,
-//! so it is stored in the directory for the state of this environment, never in a shared cache.
+//! The position decides which environments run a canary. It stays the same for the life of the execution environment.
+//! So it is stored in the directory for the state of this environment, never in a shared cache.
 
 use std::fs;
 use std::io::Write as _;

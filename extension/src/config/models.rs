@@ -247,8 +247,8 @@ fn is_bucket(name: &str) -> bool {
     !name.is_empty() && name.chars().all(fits)
 }
 
-/// Derives the model's name: the file name without its extension, or the folder's name if the file is called `model` or
-/// `manifest` or the location is a folder.
+/// Derives the model's name: the file name without its extension. The folder's name is used if the file is called
+/// `model` or `manifest`, or if the location is a folder.
 fn derived_name(location: &Location) -> Option<ModelName> {
     let file = location.file_name();
     let mut parts = location.path().rsplit('/').skip(1);

@@ -68,22 +68,22 @@ pub const VARIABLES: &[Variable] = &[
     variable(
         "MODEL_REFRESH_INTERVAL",
         "60s",
-        "maximum time between two version checks of a model; up to 10 % jitter (50 % after the start) spreads the \
-         polls of a fleet, and repeated failures extend the time; `0`: a check at every invocation",
+        "maximum time between two version checks of a model. Up to 10 % jitter (50 % after the start) spreads the \
+         polls of a fleet, and repeated failures extend the time. `0`: a check at every invocation",
     ),
     variable(
         "MODEL_MAX_STALENESS",
         "off",
-        "maximum age of the last successful version check; beyond it, a request first waits for a check, for at \
-         most half of its time; if that check fails, the active version serves the request, counted in \
+        "maximum age of the last successful version check. Beyond it, a request first waits for a check, for at \
+         most half of its time. If that check fails, the active version serves the request, counted in \
          `StaleResponses`",
     ),
     variable(
         "MODEL_RELOAD",
         "auto",
-        "how a new version replaces the active one; `overlap`: it is loaded alongside the active version; \
-         `replace`: the active version is unloaded first, and requests wait; `auto`: `overlap` if memory allows, \
-         else `replace`; `off`: no version checks, and no reloads",
+        "how a new version replaces the active one. `overlap`: it is loaded alongside the active version. \
+         `replace`: the active version is unloaded first, and requests wait. `auto`: `overlap` if memory allows, \
+         else `replace`. `off`: no version checks, and no reloads",
     ),
     variable(
         "MODEL_REPOSITORY_API",

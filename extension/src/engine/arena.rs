@@ -66,7 +66,7 @@ struct ArenaSettings(*mut sys::OrtArenaCfg);
 impl ArenaSettings {
     fn new(keys: &[*const c_char; 2], values: &[usize; 2]) -> ort::Result<Self> {
         let mut settings = ptr::null_mut();
-        // SAFETY: both arrays have the given number of elements, the keys are C strings, and the call writes the
+        // SAFETY: both arrays have the given number of elements, and the keys are C strings. The call writes the
         // address of new settings, which the caller owns.
         unsafe {
             let status = (ort::api().CreateArenaCfgV2)(

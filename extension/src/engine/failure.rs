@@ -2,8 +2,7 @@
 //!
 //! A load can fail although the model is good: a file is missing or cannot be read, or memory cannot be allocated. ONNX
 //! Runtime has no distinct code for most of these failures, so its messages are matched. They were collected from ONNX
-//! Runtime 1.28 with files removed, truncated and replaced by directories, at a limit of open files, and at a limit of
-//! memory.
+//! Runtime 1.28: with files removed, truncated and replaced by directories, and at limits of open files and of memory.
 
 use ort::error::ErrorCode;
 

@@ -204,7 +204,7 @@ impl OnnxSession {
     }
 
     /// Classifies the error of a run. ONNX Runtime reports `InvalidArgument` for inputs that do not fit the graph and
-    /// for values that do not fit a node; other errors are failures of the model or of an allocation.
+    /// for values that do not fit a node. Other errors are failures of the model or of an allocation.
     fn run_error(&self, error: &ort::Error) -> EngineError {
         let text = message(error);
         if let Some(memory) = OutOfMemory::of(&text, self.arena) {
@@ -279,9 +279,9 @@ impl OnnxSession {
             .map(|&index| self.outputs[index].as_ptr())
             .collect();
         let mut results = RawOutputs(vec![ptr::null_mut(); requested.len()]);
-        // SAFETY: the session, the options, the names (C strings of `self`) and the inputs are alive during the call,
-        // and each array has the given length. ONNX Runtime takes a mutable pointer to the session, guards its own
-        // state with locks, and allows any number of threads to run it concurrently. The session uses the CPU execution
+        // SAFETY: the session, the options, the names (C strings of `self`) and the inputs are alive during the call.
+        // Each array has the given length. ONNX Runtime takes a mutable pointer to the session, guards its own state
+        // with locks, and allows any number of threads to run it concurrently. The session uses the CPU execution
         // provider only, which has no state that runs share. A null output is replaced by a new value, which the caller
         // owns.
         let status = unsafe {

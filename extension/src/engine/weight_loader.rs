@@ -1,9 +1,9 @@
 //! Loading a model's weights directly from its file into ONNX Runtime's memory.
 //!
-//! A [`Skeleton`] is loaded in place of the model, with the weights as inputs, and each weight is read once from the
-//! file into memory of ONNX Runtime. Then the inputs become constants: ONNX Runtime's model editor adds the weights to
-//! the graph before the session is initialized, that is before anything is optimised or packed. ONNX Runtime frees each
-//! weight as soon as it is packed, so that there are never two copies of all weights.
+//! A [`Skeleton`] is loaded in place of the model, with the weights as inputs. Each weight is read once from the file
+//! into memory of ONNX Runtime. Then the inputs become constants. ONNX Runtime's model editor adds the weights to the
+//! graph before the session is initialized, thus before optimisation and packing. ONNX Runtime frees each weight as
+//! soon as it is packed, so that there are never two copies of all weights.
 //!
 //! The bindings create a session in one call, and the editor needs three. The bindings take their functions from a
 //! table that may be set before its first use. So the table is a copy of the library's own with one function replaced,
@@ -61,8 +61,8 @@ pub(super) fn install(library: &Path) {
         return;
     };
     // SAFETY: the bindings opened this library as ONNX Runtime and checked its version, and in every version
-    // `OrtGetApiBase` has this type. It returns a constant of the library, whose `GetApi` takes any number and returns
-    // null or a constant table with at least the entries of this version.
+    // `OrtGetApiBase` has this type. It returns a constant of the library. `GetApi` takes any number and returns null
+    // or a constant table with at least the entries of this version.
     let api = unsafe {
         let base: unsafe extern "C" fn() -> *const sys::OrtApiBase =
             std::mem::transmute(base.as_ptr());

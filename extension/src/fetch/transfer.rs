@@ -8,10 +8,10 @@
 //! a freeze is replaced immediately.
 //!
 //! # First response
-//! The response that the fetch began with may contain the whole file. The connection continues to read it as long as
-//! no other connection has taken the next range, and then drops it. The bytes in flight are lost, at most those of one
-//! round trip, and the connection is closed. The alternatives cost more: for a request of the first range alone, S3
-//! returns no checksum of the whole object; a separate request for the checksum delays every small model.
+//! The response that the fetch began with may contain the whole file. The connection continues to read it as long as no
+//! other connection has taken the next range, and then drops it. The bytes in flight are lost, at most those of one
+//! round trip, and the connection is closed. The alternatives cost more. For a request of the first range alone, S3
+//! returns no checksum of the whole object. A separate request for the checksum delays every small model.
 
 use std::collections::VecDeque;
 use std::ops::Range;

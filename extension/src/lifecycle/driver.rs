@@ -56,7 +56,7 @@ impl Driver {
         (driver, checks)
     }
 
-    /// Marks the process as part of a snapshot: metrics from before the first invocation are dropped, because every
+    /// Marks the process as part of a snapshot. Metrics from before the first invocation are dropped, because every
     /// clone would deliver them with the time of the snapshot.
     pub fn discard_metrics_of_snapshot(&mut self, is_snapshot: bool) {
         self.is_snapshot = is_snapshot;

@@ -1,7 +1,7 @@
 //! Client of Lambda's Extensions API, with the types of `lambda-extension`.
 //!
-//! The event loop of that crate is not used: it can neither hold back `next` while work is running nor stop calling
-//! `next` after SHUTDOWN, and it includes a telemetry server.
+//! The event loop of that crate is not used. It can neither hold back `next` while work is running nor stop calling
+//! `next` after SHUTDOWN. It also includes a telemetry server.
 
 use std::time::Duration;
 

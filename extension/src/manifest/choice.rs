@@ -8,8 +8,8 @@ pub enum Choice {
     /// The version that the publisher made current.
     #[default]
     Newest,
-    /// A fixed version, whatever is published later: its name in a manifest, the number of its folder in a
-    /// repository, or its version ID in S3.
+    /// A fixed version, independent of later releases: its name in a manifest, the number of its folder in a
+    /// repository, or its S3 version ID.
     Version(String),
     /// The version to which a manifest gives this label.
     Label(String),

@@ -1,8 +1,8 @@
 //! Selection of the version that this environment runs, and of its fallbacks.
 //!
 //! Pure: the same manifest, choice and rollout position select the same version. A canary runs on a share of the
-//! environments. Each environment has a [`RolloutPosition`] for its lifetime, which is hashed with the names of the
-//! model and the version, so that each canary runs on other environments. Raising the percentage never removes an
+//! environments. Each environment has a [`RolloutPosition`] for its lifetime. The position is hashed with the names of
+//! the model and the version, so that each canary runs on other environments. Raising the percentage never removes an
 //! environment from the canary.
 
 use std::fmt::{self, Display};

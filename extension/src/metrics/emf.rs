@@ -1,12 +1,13 @@
 //! Embedded Metric Format: lines in the log that CloudWatch turns into metrics.
 //!
 //! The format needs no permission and no API call. A line has one timestamp, one set of dimensions, and at most 100
-//! metrics with at most 100 values each; further data go into further lines. Source:
+//! metrics with at most 100 values each. Further data go into further lines. Source:
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
 //!
 //! Arrays in this format have no counts, so a value is repeated for each observation. A metric with more than
-//! [`MAX_REPEATED`] observations in a minute is written in the way AWS's exporter of OpenTelemetry metrics writes a
-//! histogram: an object with `Values`, `Counts`, `Max`, `Min`, `Count` and `Sum`. The log stays small under high load.
+//! [`MAX_REPEATED`] observations in a minute is written as a histogram, as by AWS's exporter of OpenTelemetry metrics.
+//! The histogram is an object with `Values`, `Counts`, `Max`, `Min`, `Count` and `Sum`. The log stays small under high
+//! load.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

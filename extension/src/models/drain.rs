@@ -28,8 +28,8 @@ impl Drain {
     /// Waits until the last request is done, the session is dropped, and its memory has returned to the system.
     ///
     /// # Errors
-    /// The version itself if a request still runs on it after `limit`, in whole seconds of time awake: a freeze costs
-    /// running requests at most one second.
+    /// The version itself if a request still runs on it after `limit`. The limit counts whole seconds of time awake: a
+    /// freeze costs running requests at most one second.
     pub async fn finish(mut self, limit: Duration) -> Result<(), Arc<Loaded>> {
         // The value never changes; the wait ends when the sender is dropped.
         let dropped = async { while self.gone.changed().await.is_ok() {} };

@@ -1,4 +1,4 @@
-//! Operators whose work depends only on the shapes of their inputs: no value sets the amount of work, as for a loop, a
+//! Operators whose work depends only on the shapes of their inputs. No value sets the amount of work, as in a loop, a
 //! range or a resize.
 //!
 //! The list covers the operators of small models. An operator that is missing here costs such a model some

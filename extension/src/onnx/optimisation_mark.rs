@@ -18,7 +18,7 @@ const MAP: &str = "map";
 ///
 /// A graph that was optimised is loaded as it is, so that it starts fast. Convolutions have one further step, which
 /// depends on the CPU: weights in blocks of the width of its registers. ResNet-50 then runs an eighth faster, and takes
-/// a quarter of a second and 60 MB more to load; so the step is skipped unless the mark asks for it.
+/// a quarter of a second and 60 MB more to load. So the step is skipped unless the mark asks for it.
 ///
 /// Every load packs the weights of matrix products into copies that runs read faster. On 250 MB of such weights,
 /// packing is nearly all of the load and half of its memory; a mark can ask to skip it.

@@ -1,6 +1,6 @@
 //! Scan of a model for every tensor that ONNX Runtime may read, and every node.
 //!
-//! A tensor can be an initializer or the value of a node's attribute, in the graph, in a subgraph, or in a function; a
+//! A tensor can be an initializer or the value of a node's attribute, in the graph, in a subgraph, or in a function. A
 //! sparse tensor consists of two tensors. ONNX Runtime does not read training information, so the files that it refers
 //! to need not exist.
 //!

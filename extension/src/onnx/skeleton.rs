@@ -4,8 +4,8 @@
 //! large weights stay in the file. The skeleton is the same model, a few kilobytes, with each weight as an input of the
 //! graph. The loader reads each weight from the file directly into its final memory.
 //!
-//! Only weights that certainly keep their meaning are taken out: initializers of the main graph, whole in `raw_data`,
-//! of exactly the length that their shape gives, and with a unique name in the graph. Shapes and indices, which are
+//! Only weights that certainly keep their meaning are taken out. They are initializers of the main graph, whole in
+//! `raw_data`, with exactly the length of their shape and a unique name in the graph. Shapes and indices, which are
 //! integers, are needed while the graph is resolved, so they stay, as do all tensors in subgraphs. An unusual model has
 //! no skeleton and is loaded as a whole.
 

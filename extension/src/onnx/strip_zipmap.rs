@@ -2,12 +2,12 @@
 //!
 //! scikit-learn's converter ends a classifier with a `ZipMap` node. The node converts a tensor of probabilities to a
 //! sequence of maps, one per row, from class to probability. Building these maps in ONNX Runtime and taking them apart
-//! again costs more than a small classifier itself. So a `ZipMap` node at the end of the graph is removed, its input
-//! tensor becomes the output, and its classes are returned, from which the same maps can be built.
+//! again costs more than a small classifier itself. So a `ZipMap` node at the end of the graph is removed, and its
+//! input tensor becomes the output. Its classes are returned, from which the same maps can be built.
 //!
-//! Only nodes whose removal certainly keeps the meaning are removed: the node's output is an output of the graph and
-//! has no other use, its input is another node's output and not an output of the graph, and its classes are in the
-//! order of a map's keys. An unusual model stays unchanged.
+//! Only nodes whose removal certainly keeps the meaning are removed. The node's output is an output of the graph and
+//! has no other use. Its input is another node's output and not an output of the graph. Its classes are in the order of
+//! a map's keys. An unusual model stays unchanged.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -151,8 +151,8 @@ impl GraphFields {
         (!outputs.is_empty()).then_some((patches, outputs))
     }
 
-    /// Returns the field that declares `maps` as an output, if `maps` has no other use, and `tensor`, from which the
-    /// maps are built, is only a node's output.
+    /// Returns the field that declares `maps` as an output. Requires that `maps` has no other use, and that `tensor`,
+    /// from which the maps are built, is only a node's output.
     fn removable_output(&self, tensor: &str, maps: &str) -> Option<Span> {
         let count = |names: &mut dyn Iterator<Item = &String>, name: &str| {
             names.filter(|other| *other == name).count()

@@ -1,8 +1,8 @@
 //! Reader of the protobuf wire format, field by field through one small buffer.
 //!
-//! The reader is as strict as protobuf's own parser about errors that would mislead it: wire types, the end of groups,
-//! lengths beyond the enclosing message, depth. It is more lenient where nothing depends on it: a number may have
-//! leading zeros.
+//! The reader is as strict as protobuf's own parser about errors that would mislead it. These are wire types, the end
+//! of groups, lengths beyond the enclosing message, and depth. It is more lenient where nothing depends on it: a number
+//! may have leading zeros.
 
 use std::fs::File;
 use std::ops::Range;

@@ -12,11 +12,11 @@ use super::{BadRequest, DecodeError, Decoding, Result, charge_empty};
 use crate::excerpt::{Dimensions, Excerpt};
 use crate::tensor::{Data, Datatype, Kind, NON_TENSORS, Tensor, Value};
 
-/// Memory of an item of a sequence in addition to its elements, in bytes: the tensor with its shape, and ONNX Runtime's
-/// tensor, which is copied once.
+/// Memory of an item of a sequence in addition to its elements, in bytes. It consists of the tensor with its shape, and
+/// ONNX Runtime's tensor, which is copied once.
 const ITEM_BYTES: usize = 1024;
-/// Memory of a map entry in addition to its key and value, in bytes: a node of ONNX Runtime's map, and the sorted keys
-/// for the search for duplicates.
+/// Memory of a map entry in addition to its key and value, in bytes. It consists of a node of ONNX Runtime's map, and
+/// the sorted keys for the search for duplicates.
 const ENTRY_BYTES: usize = 128;
 
 /// Returns the kind of a given value: for an optional input, the kind that it may hold.

@@ -12,7 +12,7 @@ use crate::tensor::Datatype;
 /// searches.
 const MAX_LEVELS: usize = 4;
 
-/// Returns the error of an array of rows at `path`, with the path of the row; `None` if the array is valid or the
+/// Returns the error of an array of rows at `path`, with the path of the row. `None` if the array is valid or the
 /// mistake is not in a row.
 pub(super) fn in_rows(
     text: &[u8],

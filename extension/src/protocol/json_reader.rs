@@ -2,7 +2,7 @@
 //!
 //! The elements of tensors are nearly all of a large request. A parser that parses a value to find its end takes as
 //! long as [`array`](super::array) takes for the elements. So this reader skips a value by its brackets and quotes
-//! alone, once, at any nesting; the code that reads the value checks whether it is valid JSON. [`JsonReader::skip`]
+//! alone, once, at any nesting. The code that reads the value checks whether it is valid JSON. [`JsonReader::skip`]
 //! checks the values that no code reads.
 
 use std::borrow::Cow;

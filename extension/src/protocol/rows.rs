@@ -182,9 +182,9 @@ fn fit(
     Ok(Value::Tensor(tensor))
 }
 
-/// Returns the dimensions of the items of an empty array, which the array does not show: those that the model fixes, as
-/// `[[], []]` for `[-1, -1, 4]` is `[2, 0, 4]`. If one of them is free, only an array without rows has them, since any
-/// other may be a row.
+/// Returns the dimensions of the items of an empty array, which the array does not show. They are those that the model
+/// fixes: `[[], []]` for `[-1, -1, 4]` is `[2, 0, 4]`. If one of them is free, only an array without rows has them,
+/// since any other may be a row.
 fn hidden<'a>(shape: &[usize], declared: &'a [Option<usize>]) -> &'a [Option<usize>] {
     let (Some(0), Some((seen, hidden))) = (shape.last(), declared.split_at_checked(shape.len()))
     else {

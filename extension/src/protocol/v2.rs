@@ -1,8 +1,8 @@
 //! The Open Inference Protocol, version 2, in JSON and with Triton's extensions for binary tensors and classification.
 //!
 //! Specification: <https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol>. Additions: FP16
-//! and BF16 are plain numbers; NaN is `null`, and the infinities are strings; a sequence of maps (scikit-learn's
-//! probabilities) is a dense FP32 tensor with `labels` in its parameters; other sequences and maps, in requests and
+//! and BF16 are plain numbers. NaN is `null`, and the infinities are strings. A sequence of maps (scikit-learn's
+//! probabilities) is a dense FP32 tensor with `labels` in its parameters. Other sequences and maps, in requests and
 //! responses, have the datatypes `SEQUENCE` and `MAP`.
 
 mod binary;

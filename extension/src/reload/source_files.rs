@@ -2,7 +2,7 @@
 //!
 //! A file whose version the configuration pins is read in that version alone. If the disk has no space for a new file,
 //! the active version's file can be evicted, since that version is in memory. The exception is an environment whose
-//! memory does not hold two versions: there, the file is needed to restore the active version after a failed load.
+//! memory does not hold two versions. There, the file is needed to restore the active version after a failed load.
 
 use std::collections::HashMap;
 

@@ -49,7 +49,7 @@ pub fn requests_share(left: u64) -> usize {
 /// are binary tensors after the JSON.
 ///
 /// Binary tensors stay in place. JSON becomes at most two bytes of a tensor per byte, for the densest arrays of single
-/// precision (`1,1,1`); a request that needs more charges more later. Compressed JSON is assumed to be a fifth of its
+/// precision (`1,1,1`). A request that needs more charges more later. Compressed JSON is assumed to be a fifth of its
 /// size.
 #[must_use]
 pub fn expected_bytes(declared: usize, binary: Option<usize>, is_compressed: bool) -> usize {
@@ -63,7 +63,7 @@ pub fn expected_bytes(declared: usize, binary: Option<usize>, is_compressed: boo
 }
 
 /// Returns the memory of this process without requests, in bytes. The process has `own` bytes, and open charges hold
-/// `held` bytes. Charges may not be fully allocated, so the result is between `own - held` and `own`; the last value is
+/// `held` bytes. Charges may not be fully allocated, so the result is between `own - held` and `own`. The last value is
 /// kept as long as it is in this range.
 pub(super) fn baseline(last: Option<u64>, own: u64, held: u64) -> u64 {
     let last = last.unwrap_or(own);

@@ -117,8 +117,8 @@ impl Charge {
         self.used
     }
 
-    /// Waits until the account has `bytes`, and takes them, with as much of `expected` as the budget allows, so that
-    /// growing up to it cannot fail. The charge must be empty; a dropped future takes nothing.
+    /// Waits until the account has `bytes`, and takes them. Also takes as much of `expected` as the budget allows, so
+    /// that growing up to it cannot fail. The charge must be empty; a dropped future takes nothing.
     ///
     /// # Errors
     /// [`Stopped`] at once if the budget is less than `bytes`.

@@ -1,7 +1,7 @@
 //! Joining of requests into one run: inputs are joined along the first dimension, and outputs are split again.
 //!
-//! The model's signature must allow this. Each given input is a tensor whose first dimension is free, and each output
-//! is such a tensor or a list with one map per row. That rows are independent of each other is not in the signature;
+//! The model's signature must allow this. Each given input is a tensor whose first dimension is free. Each output is
+//! such a tensor or a list with one map per row. That rows are independent of each other is not in the signature;
 //! enabling batching declares it.
 
 use std::sync::Arc;

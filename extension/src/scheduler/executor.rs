@@ -1,7 +1,7 @@
 //! The queue of one model and the threads that run it.
 //!
 //! A run blocks its thread, so runs have threads of their own, and the server remains responsive. The executor owns its
-//! threads: handing work to one of them and back takes half as long as with the runtime's pool, and the executor's
+//! threads, because handing work to one of them and back takes half as long as with the runtime's pool. The executor's
 //! [`Queue`](super::queue::Queue) is the only queue. The queue decides the order; a run that is [known to be
 //! short](super::inline_execution) takes no other thread.
 

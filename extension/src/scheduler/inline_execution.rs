@@ -2,8 +2,8 @@
 //!
 //! Handing a run to another thread and back wakes two threads, which takes longer than a small model. But a run on the
 //! server's thread can neither be stopped nor overtaken, and delays all other requests. So the run must be known to be
-//! short before it begins: the model's work [depends only on shapes](crate::models::Loaded::has_fixed_work), and its
-//! last run with these shapes was short.
+//! short before it begins. The model's work [depends only on shapes](crate::models::Loaded::has_fixed_work), and
+//! its last run with these shapes was short.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::models::Loaded;
 use crate::tensor::{Data, Value};
 
 /// Maximum duration of an inline run. A small model that takes 5 µs in a loop takes up to 150 µs after the CPU slept
-/// for 20 ms, when waking two threads is slower as well.
+/// for 20 ms. Waking two threads is slower then as well.
 const MAX_INLINE_TIME: Duration = Duration::from_micros(500);
 /// Maximum number of known combinations of shapes. Most callers send one.
 const MAX_KNOWN_SHAPES: usize = 8;

@@ -1,10 +1,10 @@
 //! Release of the memory of runs to the system: the decision when.
 //!
 //! ONNX Runtime keeps the memory of the largest run for the next one. That is right for runs of similar size, and wrong
-//! after a run that was much larger than the others. Before a run, its size is the size of its inputs; a dimension of
+//! after a run that was much larger than the others. Before a run, its size is the size of its inputs. A dimension of
 //! length zero counts as one, since the model may create that many elements. After a long run, its size is the growth
-//! of the process if that is larger, since values may determine sizes too. Runs are compared with a moving average,
-//! which rises faster with large runs than it falls with small ones: memory of frequent large runs is kept.
+//! of the process if that is larger, since values may determine sizes too. Runs are compared with a moving average. The
+//! average rises faster with large runs than it falls with small ones, so that memory of frequent large runs is kept.
 
 use crate::tensor::Value;
 

@@ -3,11 +3,11 @@
 //!
 //! A model with a fixed first dimension, as exported from a one-row example, takes exactly that many rows. Each run is
 //! queued like any other, so that a request with many rows does not block other requests; the deadline covers the whole
-//! request. The rows of a run are copied when the run begins, and its outputs are appended to the previous ones, so
-//! that memory does not grow with the number of runs.
+//! request. The rows of a run are copied when the run begins. Its outputs are appended to the previous ones, so that
+//! memory does not grow with the number of runs.
 //!
 //! A number of rows that is not a multiple is rejected when the request is decoded. Padding rows could only be cut off
-//! if rows were independent, and a fixed length of more than one does not imply that it counts independent rows.
+//! if rows were independent. A fixed length of more than one does not imply that it counts independent rows.
 
 use std::sync::Arc;
 

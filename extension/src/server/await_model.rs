@@ -1,7 +1,7 @@
 //! Waits for the active version of a model: the first version, the replacement of another, or the end of a check.
 //!
-//! Deadlines are in wall-clock time. A deadline that passed in a freeze ends the wait at the thaw; a later deadline
-//! does not, whatever the monotonic clock did during the freeze.
+//! Deadlines are in wall-clock time. A deadline that passed in a freeze ends the wait at the thaw. A later deadline
+//! does not, independent of the monotonic clock during the freeze.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,8 @@ const CHECK_PAUSE: Duration = Duration::from_secs(1);
 /// Returns the active version.
 ///
 /// While no version is active, waits for one until `deadline`; after a failed attempt, requests another one first. A
-/// version whose last check is too long ago is checked first, for at most half of the remaining time: the run needs the
-/// other half. When that check fails or does not end, the version serves all the same.
+/// version whose last check is too long ago is checked first. This takes at most half of the remaining time: the run
+/// needs the other half. When that check fails or does not end, the version serves all the same.
 pub(super) async fn active_version(
     model: &ModelName,
     deadline: Deadline,

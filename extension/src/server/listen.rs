@@ -56,7 +56,7 @@ impl Listeners {
     }
 }
 
-/// Binds under a temporary name, sets the mode, then renames: no other user can connect in between, and a client that
+/// Binds under a temporary name, sets the mode, then renames. No other user can connect in between, and a client that
 /// finds the socket can connect.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let exists = |reason| Err(io::Error::new(io::ErrorKind::AlreadyExists, reason));
@@ -78,7 +78,7 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Returns `true` if a process has this socket open. Connects with a datagram socket, which never waits for a listener
-/// with a full backlog: an open socket has the wrong type, and a closed one refuses the connection.
+/// with a full backlog. An open socket has the wrong type, and a closed one refuses the connection.
 fn is_live(path: &Path) -> bool {
     let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
     !connected.is_err_and(|error| {

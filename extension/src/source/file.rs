@@ -1,6 +1,6 @@
 //! Local files: on EFS, on a mounted bucket, in the function's package, or in another layer.
 //!
-//! A file is copied to the cache like any other source: ONNX Runtime maps the files that it loads, and truncating a
+//! A file is copied to the cache like any other source. ONNX Runtime maps the files that it loads, and truncating a
 //! mapped file crashes the process. The exception is a file whose name is the SHA-256 of its bytes, which is used in
 //! place, since its publisher never changes it.
 //!

@@ -1,6 +1,6 @@
 //! Objects in S3.
 //!
-//! One conditional `GetObject` is both the version check and the start of the transfer: a 304 costs a few hundred
+//! One conditional `GetObject` is both the version check and the start of the transfer. A 304 costs a few hundred
 //! bytes, and a change costs no second round trip. The SDK retries transient errors until the first byte.
 //!
 //! Range requests are pinned with `If-Match`, even if the version id is known. A request with a version id requires

@@ -1,7 +1,7 @@
 //! Rollback request, its evidence, and the decision by that evidence. Pure.
 //!
 //! The server requests a rollback while most runs of a version on trial fail. The reloader loads the previous version
-//! and runs a sample of the failed inputs on it: a failure counts only if the previous version succeeds on the same
+//! and runs a sample of the failed inputs on it. A failure counts only if the previous version succeeds on the same
 //! input. Without memory for both versions, nothing can be replayed before the active version is unloaded. A rollback
 //! then takes a clear majority of many runs that ended with 500.
 
@@ -109,7 +109,7 @@ impl Evidence {
     /// Returns `true` if the previous version becomes active, by the results of the replays.
     ///
     /// Alongside the active version, the failures that count must be more than half of at least [`MIN_RUNS`] runs. Once
-    /// a run of the active version has succeeded, most replays of two samples must succeed: one sample of three may
+    /// a run of the active version has succeeded, most replays of two samples must succeed. One sample of three may
     /// hold the only three inputs that the active version rejects and the previous one accepts. Until then, one replay
     /// is enough. In place of the active version, the previous version stays unless all its replays failed.
     #[must_use]

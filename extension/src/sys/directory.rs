@@ -7,8 +7,8 @@ use std::os::unix::fs::{
 };
 use std::path::Path;
 
-/// Creates a directory that only this user can access, and its parents. An existing directory is accepted if it is
-/// not a symbolic link and belongs to this user or root; write permission for other users is removed.
+/// Creates a directory that only this user can access, and its parents. An existing directory is accepted if it is not
+/// a symbolic link and belongs to this user or root. Write permission for other users is removed.
 pub fn make_private(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;

@@ -1,8 +1,9 @@
 //! Free memory of the environment.
 //!
-//! Three limits apply: the machine (on Lambda the microVM), the control groups of this process, and the function's
-//! memory size, which all processes of the environment share. The smallest remainder counts. Reclaimable file pages
-//! count as free, because pages of a model's file stay in memory only until another process needs it.
+//! Three limits apply. They are the machine (on Lambda the microVM), the control groups of this process, and the
+//! function's memory size. All processes of the environment share the last one. The smallest remainder counts.
+//! Reclaimable file pages count as free, because pages of a model's file stay in memory only until another process
+//! needs it.
 //!
 //! The environment does not show how Lambda accounts memory. The remainder of the memory size is therefore computed
 //! from the anonymous memory of all visible processes, including the function and other extensions.

@@ -140,7 +140,7 @@ impl<T: Plain> Buffer<T> {
         let length = bytes.len() / size_of::<T>();
         let start = bytes.as_ptr().cast::<T>();
         match NonNull::new(start.cast_mut()).filter(|start| start.is_aligned() && length > 0) {
-            // SAFETY: any bytes are valid, so these are `length` values; they are aligned; and the memory of a `Bytes`
+            // SAFETY: any bytes are valid, so these are `length` values, and they are aligned. The memory of a `Bytes`
             // is neither moved nor changed while one of its handles lives.
             Some(start) => unsafe { Self::foreign(start, length, Arc::new(bytes)) },
             None => {

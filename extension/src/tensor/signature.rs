@@ -107,7 +107,7 @@ impl Signature {
         self.inputs.iter().filter(required)
     }
 
-    /// Returns the number of rows of a run, if the model accepts no other number: the first dimension of every required
+    /// Returns the number of rows of a run, if the model accepts no other number. The first dimension of every required
     /// input is fixed to it, and each output may have a row per input row.
     #[must_use]
     pub fn fixed_batch(&self) -> Option<usize> {

@@ -1,6 +1,6 @@
 //! Reader of Rust sources: the paths that a file names, and the names that its imports bind.
 //!
-//! A token reader, not a parser: comments, strings and character literals are skipped, `use` trees are expanded, and
+//! A token reader, not a parser. Comments, strings and character literals are skipped, and `use` trees are expanded.
 //! `crate::`, `self::` and `super::` are resolved against the module in which they stand. Paths that begin with an
 //! imported name are found at its import. Macros are read like other code.
 

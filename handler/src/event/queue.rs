@@ -125,8 +125,8 @@ struct Plain<'a> {
 
 type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
-/// The rows of a body, if they are unambiguous: a list of numbers or strings, an object of them, a
-/// list of lists or of objects. An object of lists may be columns.
+/// The rows of a body, if they are unambiguous. They are a list of numbers or strings, an object of
+/// them, or a list of lists or of objects. An object of lists may be columns.
 fn rows(body: &str) -> Option<Rows> {
     let plain: Plain<'_> = Some(body)
         .filter(|body| body.trim_ascii_start().starts_with('{'))

@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     force: bool,
     /// Priority: `start` leaves no work to the load, `balance` leaves packing weights, `runs` also
-    /// the layout of convolutions; the more is left, the faster the runs
+    /// the layout of convolutions. The more is left, the faster the runs
     #[arg(long, value_enum, default_value = "start")]
     favour: Favour,
     /// Maximum difference of a number, relative to the number, or to 1 if it is smaller [default:

@@ -3,9 +3,9 @@
 //! Anonymous memory is what processes allocate. It excludes the pages of mapped files, such as a
 //! model's mapped weights, which the kernel can drop and read again at any time.
 //!
-//! The kernel keeps no peak of anonymous memory, so it is sampled during the start: `RssAnon` of
-//! `/proc/PID/status`, which is read without a walk of the page tables and so does not slow the
-//! process. The last sample, after the response, is the exact `Anonymous` of `smaps_rollup`.
+//! The kernel keeps no peak of anonymous memory, so it is sampled during the start. `RssAnon` of
+//! `/proc/PID/status` is read without a walk of the page tables and so does not slow the process.
+//! The last sample, after the response, is the exact `Anonymous` of `smaps_rollup`.
 
 use std::fs;
 use std::sync::Arc;

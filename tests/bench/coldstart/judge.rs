@@ -18,9 +18,9 @@ const ABOVE_LOAD: (&str, f64) = ("wine-v1", 2.0);
 const FASTER_THAN_PYTHON: [(&str, f64); 2] = [("wine-v1", 8.0), ("tabular-12mb", 4.0)];
 /// Model for the comparison of memory, and the maximum ratio to Python's.
 const MEMORY: (&str, f64) = ("tabular-250mb", 0.8);
-/// Model for the goals of the optimised artefact: the maximum ratio of anonymous memory to
-/// Python's, and the minimum ratio of Python's time to the sidecar's. Mapped weights are not
-/// counted, because the kernel can drop them.
+/// Model for the goals of the optimised artefact. The goals are the maximum ratio of anonymous
+/// memory to Python's, and the minimum ratio of Python's time to the sidecar's. Mapped weights are
+/// not counted, because the kernel can drop them.
 const OPTIMISED: (&str, f64, f64) = ("tabular-250mb", 0.2, 2.5);
 /// Model whose memory is measured after the first response, and the maximum resident memory of the
 /// sidecar, in MB.

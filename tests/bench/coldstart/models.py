@@ -2,10 +2,10 @@
 
 `models.py FOLDER` writes tabular-12mb.onnx, tabular-100mb.onnx and tabular-250mb.onnx, and
 answers.json: name -> prediction of ONNX Runtime in Python for the wine data's first row. Each is a
-residual network over 13 features: blocks of layer normalisation, two matrix products with biases
-and a ReLU, as in a transformer's feed-forward half. Weights are random, so that nothing can be
-folded away or stored twice, scaled so that numbers keep their size from block to block, and lie in
-the file as exporters leave them. wine-v1.onnx, of 1 KB, is the smallest model.
+residual network over 13 features. Its blocks are layer normalisation, two matrix products with
+biases and a ReLU, as in a transformer's feed-forward half. Weights are random, so that nothing can
+be folded away or stored twice. They are scaled so that numbers keep their size from block to block,
+and lie in the file as exporters leave them. wine-v1.onnx, of 1 KB, is the smallest model.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Downloads one object from S3 into a file with AWS's C client, the reference of `make bench-fetch`.
 
-`crt.py HOST:PORT BUCKET KEY FILE` prints one line of JSON as bench-fetcher does: bytes, seconds, cpu_seconds, and the
-resident memory before the download and at its peak, idle_kb and peak_kb. The client has its defaults for this link. Its
-creation and the interpreter's start are not measured. Plain HTTP.
+`crt.py HOST:PORT BUCKET KEY FILE` prints one line of JSON as bench-fetcher does: bytes, seconds, cpu_seconds, idle_kb
+and peak_kb. The last two are the resident memory before the download and at its peak. The client has its defaults for
+this link. Its creation and the interpreter's start are not measured. Plain HTTP.
 """
 
 import json

@@ -7,7 +7,7 @@ input's numbers, little-endian), and answers.json: name -> the numbers of the fi
 - image: 1x3x224x224, averaged over each channel: as little to compute as an image allows, so that
   what is measured is the way there.
 - heavy: 13 features, blown up to 64 channels of 32x32 and convolved often enough to take more than
-  5 ms on one thread: computing that fits into the CPU's cache, so that it scales with CPUs.
+  5 ms on one thread. The computation fits into the CPU's cache, so that it scales with CPUs.
 """
 
 import json

@@ -1,7 +1,9 @@
 #!/bin/sh
-# Prepares target/bench/inference for `make bench-inference`: the models with their requests and expected responses
-# (models), the tutorials' Python function with its packages (python), and the packages of Python's servers (fastapi,
-# bentoml). BentoML is optional, because not every machine can install its dependencies.
+# Prepares target/bench/inference for `make bench-inference`:
+# - models: the models with their requests and expected responses.
+# - python: the tutorials' Python function with its packages.
+# - fastapi, bentoml: the packages of Python's servers. BentoML is optional, because not every machine can install its
+#   dependencies.
 #
 # Parts that these scripts have already made are kept. PYTHON names the interpreter.
 set -eu

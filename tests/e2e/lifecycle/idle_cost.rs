@@ -110,8 +110,8 @@ fn threads(pid: i32, file: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns `true` if a thread is in a system call without a timeout: the fourth argument of `epoll_wait` is -1, or
-/// that of `futex` is null.
+/// Returns `true` if a thread is in a system call without a timeout. The fourth argument of `epoll_wait` is -1, or that
+/// of `futex` is null.
 fn waits_without_timeout(syscall: &str) -> bool {
     let limit = syscall.split_whitespace().nth(4).unwrap_or_default();
     limit == "0x0" || limit.ends_with("ffffffff")

@@ -51,8 +51,8 @@ fn swaps(function: &Function) -> usize {
     function.log().text().matches(SWAPPED).count()
 }
 
-/// Asserts that failed polls keep the active version, in this process and after a reset, and that a new version loads
-/// once the fault is over.
+/// Asserts that failed polls keep the active version, in this process and after a reset. Asserts that a new version
+/// loads once the fault is over.
 async fn assert_keeps_the_active_version(
     (s3, function): (S3Server, Function),
     words: &str,

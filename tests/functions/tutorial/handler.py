@@ -1,5 +1,5 @@
-"""A model behind Lambda as tutorials have it: download with boto3, load with onnxruntime, both
-while the module is imported, so that they happen once in an execution environment."""
+"""A model behind Lambda as tutorials have it. The download with boto3 and the load with onnxruntime
+happen while the module is imported, thus once in an execution environment."""
 
 import os
 

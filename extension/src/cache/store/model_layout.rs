@@ -73,7 +73,7 @@ impl CachedModel {
     }
 }
 
-/// Copies an adopted file, and links any other: ONNX Runtime follows no symbolic link out of a model's folder, and hard
+/// Copies an adopted file, and links any other. ONNX Runtime follows no symbolic link out of a model's folder, and hard
 /// links to other file systems do not exist.
 fn link_or_copy(cached: &Path, link: &Path) -> io::Result<()> {
     if cached.is_symlink() {

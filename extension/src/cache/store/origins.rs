@@ -1,8 +1,8 @@
 //! Digests of files by their identity at the source.
 //!
-//! An origin identifies a file before any byte is downloaded: a version that the source returns to, or that another
-//! environment has downloaded into the same directory. The digest of an origin is a hint, and the bytes of the file are
-//! always verified.
+//! An origin identifies a file before any byte is downloaded. The file can be a version that the source returns to, or
+//! one that another environment has downloaded into the same directory. The digest of an origin is a hint, and the
+//! bytes of the file are always verified.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Directory of partial downloads.
 //!
-//! A download writes to a file whose name is derived from location, identity and size, so that the bytes of two
+//! The name of the file that a download writes to is derived from location, identity and size. So the bytes of two
 //! versions never meet in one file. Next to the file, a JSON record contains the [`RemoteFile`] for the next process.
 //! The download of another version removes partial downloads from the same location.
 //!

@@ -31,8 +31,8 @@ const SIGNATURES: &[(&[u8], &str)] = &[
     (b"\xfe\xff", "a byte order mark of UTF-16; JSON is UTF-8"),
 ];
 
-/// Returns the format of a body that should be the elements of a tensor, each of `size` bytes, if such elements are
-/// unlikely to begin this way. A model may take files of any format as bytes, except files of arrays.
+/// Returns the format of a body that should be the elements of a tensor, each of `size` bytes. `None` if such elements
+/// could begin this way. A model may take files of any format as bytes, except files of arrays.
 pub(in crate::protocol) fn in_place_of_elements(
     body: &[u8],
     size: Option<usize>,

@@ -44,8 +44,8 @@ const SIZE: &str = "a whole number of bytes";
 const REQUEST: &str = "not an inference request";
 
 impl<'a> InferRequest<'a> {
-    /// Parses a request for a model of this signature. Parsing ends at the first unknown or duplicate input or output:
-    /// as many of them as fit in a body would take many times its memory.
+    /// Parses a request for a model of this signature. Parsing ends at the first unknown or duplicate input or output.
+    /// As many of them as fit in a body would take many times its memory.
     pub(super) fn read(text: &'a [u8], signature: &Signature) -> Result<Self, BadRequest> {
         malformed::check_object(text, "an inference request")?;
         let (mut id, mut inputs, mut outputs) = (None, None, None);

@@ -157,7 +157,7 @@ impl Loads {
 }
 
 impl Measurement<'_> {
-    /// Returns the growth of memory with `own` bytes taken after the load; `None` if another load ran in parallel,
+    /// Returns the growth of memory with `own` bytes taken after the load. `None` if another load ran in parallel,
     /// since the memory cannot be attributed then.
     pub(in crate::reload) fn grown(&self, own: Option<u64>) -> Option<u64> {
         let was_alone = self.begun == Some(self.loads.counts().begun);

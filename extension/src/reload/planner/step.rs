@@ -46,7 +46,7 @@ pub(in crate::reload) enum Step<P: Payload> {
         model: P::Model,
         replay: bool,
     },
-    /// Give the active version, which has the same content, the name of this record; validate it first if it was not
+    /// Give the active version, which has the same content, the name of this record. Validate it first if it was not
     /// accepted under this record's criteria.
     Rename {
         record: ModelRecord,

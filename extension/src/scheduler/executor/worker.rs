@@ -35,7 +35,7 @@ pub(super) fn wake(
     if inner.workers >= 2 * state.limits.runs {
         return Ok(());
     }
-    // The worker is created inside the thread. Its end locks the state, which is locked here, so a closure that is
+    // The worker is created inside the thread. Its end locks the state, which is locked here. So a closure that is
     // dropped because no thread could be created must not hold a worker.
     let shared = Arc::clone(state);
     let thread = (state.thread)().name("run-model".to_owned());

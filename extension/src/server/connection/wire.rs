@@ -67,7 +67,7 @@ impl<S> Wire<S> {
     }
 
     /// Returns `true` once the connection has been idle for too long. Must be polled whenever no byte is available,
-    /// also while a request is being handled: hyper does not read again after it has written the response.
+    /// also while a request is being handled. hyper does not read again after it has written the response.
     fn is_idle_too_long(&mut self, cx: &mut Context<'_>) -> bool {
         let is_idle = self.phase.is_idle() && self.phase.is_between_responses();
         let Some(timeout) = &mut self.idle_timeout else {
