@@ -40,9 +40,8 @@ pub(super) async fn on_lambda(http: SharedHttpClient, wall: WallClock) -> Creden
 /// End of the chain: an error that names the cause.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
-    "cannot find credentials: Lambda provides them to a function with an execution role, as \
-     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or under SnapStart through \
-     AWS_CONTAINER_CREDENTIALS_FULL_URI; does a wrapper script remove them?"
+    "cannot find credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN hold none, nor does \
+     AWS_CONTAINER_CREDENTIALS_FULL_URI name a source; check the execution role and wrapper scripts"
 )]
 struct Missing;
 

@@ -53,9 +53,9 @@ impl InsufficientSpace {
     fn explain(&self) -> String {
         let retained = match self.retained {
             0 => String::new(),
-            retained => format!(
-                ", {retained} bytes are in use by versions that are active, being loaded, or needed as a fallback"
-            ),
+            retained => {
+                format!(", {retained} bytes are in use by active, loading and fallback versions")
+            }
         };
         match self.limit {
             Some(limit) => format!("{retained}; raise MODEL_CACHE_MB, which allows {limit} bytes"),

@@ -90,8 +90,8 @@ fn version(model: &ModelSettings, value: &str) -> Result<(), String> {
                 return Ok(());
             }
             Err(
-                "an S3 version ID of the object: 1 to 1024 bytes without blanks, and not null, which is the ID of \
-                 every object that was stored without versioning"
+                "an S3 version ID of the object: 1 to 1024 bytes without blanks, and not null, the ID of an \
+                 object stored without versioning"
                     .to_owned(),
             )
         }

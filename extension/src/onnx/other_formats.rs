@@ -7,7 +7,7 @@ const BEGINNINGS: &[(&[u8], &str)] = &[
     (
         b"\x1F\x8B",
         "it is compressed with gzip (it begins with 1f 8b), which is not supported: store the model uncompressed, or \
-         compressed with Zstandard under a name that ends in .zst",
+         compressed with Zstandard as .zst",
     ),
     (
         b"\x28\xB5\x2F\xFD",

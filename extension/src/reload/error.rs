@@ -38,8 +38,8 @@ pub(super) enum CheckError {
         waited: Duration,
     },
     #[error(
-        "cannot load the new version: there is not enough memory to load it alongside the active one, and the active \
-         version's file is gone, so there would be nothing to return to; MODEL_RELOAD=replace loads it anyway"
+        "cannot load the new version: memory holds one version, and without the active version's file there is nothing \
+         to return to; MODEL_RELOAD=replace loads it anyway"
     )]
     NoReturn,
     #[error(

@@ -78,8 +78,8 @@ pub(super) enum ApiError {
         expected: &'static str,
     },
     #[error(
-        "the body is larger than {MAX_BODY} bytes (64 MiB), the maximum here; through Lambda the maximum is 6 MB, and \
-         4.5 MB for a body in base64"
+        "the body is larger than {MAX_BODY} bytes (64 MiB); through Lambda the maximum is 6 MB, and 4.5 MB for a body \
+         in base64"
     )]
     BodyTooLarge,
     #[error(
@@ -106,8 +106,8 @@ pub(super) enum ApiError {
     #[error(transparent)]
     OverBudget(OverBudget),
     #[error(
-        "header host is {:?}, expected localhost, an address of 127.0.0.0/8 or [::1]: over TCP, only requests to this \
-         machine's own name are accepted, so that no website can send any through a browser",
+        "header host is {:?}, expected localhost, an address of 127.0.0.0/8 or [::1]: over TCP, requests must name \
+         this machine, so that websites cannot send any",
         Excerpt(.0)
     )]
     ForeignHost(String),

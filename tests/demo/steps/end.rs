@@ -60,8 +60,8 @@ impl Demo {
         );
         let apart = metrics::minutes_apart(cloudwatch)?;
         console.verified(&format!(
-            "the number of inferences equals that of the requests, {} of them sent at SHUTDOWN; \
-             each is in its minute, the first and the last {apart} minutes apart",
+            "the number of inferences equals that of the requests, {} of them sent at SHUTDOWN. \
+             Each is in its minute; the first and the last are {apart} minutes apart",
             grouped(late)
         ));
         console.verified("one cold start, two reloads, two downloads (the third version was still cached), and no error");

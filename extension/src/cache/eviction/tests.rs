@@ -129,8 +129,8 @@ fn leased_files_and_last_active_versions_are_never_evicted() {
     };
     assert_eq!(error, expected);
     let message = "not enough cache space for the model: 32768 bytes are required, 16384 bytes are available in \
-                   MODEL_CACHE_DIR, 49152 bytes are in use by versions that are active, being loaded, or needed as a \
-                   fallback; raise MODEL_CACHE_MB, which allows 65536 bytes";
+                   MODEL_CACHE_DIR, 49152 bytes are in use by active, loading and fallback versions; raise MODEL_CACHE_MB, \
+                   which allows 65536 bytes";
     assert_eq!(error.to_string(), message);
     test.free_space(1).unwrap();
     assert_eq!(test.has(), [1, 2, 3].into());

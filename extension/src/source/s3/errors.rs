@@ -230,8 +230,7 @@ impl S3ErrorResponse<'_> {
         // An action, the ARN of a key, or the message of KMS for an unknown or hidden key.
         if mentions(["kms:", "customer master key"]) {
             "access to the KMS key of the object is denied: the function's role needs kms:Decrypt on \
-             the key, and the key policy must not deny it; the policy of a key of another account \
-             must allow it"
+             the key, and the key policy must not deny it"
         } else if mentions(["requester pays", "requesterpays"]) {
             "the bucket is a Requester Pays bucket, which is not supported: copy the model to a \
              bucket of your own"
@@ -239,7 +238,7 @@ impl S3ErrorResponse<'_> {
             match self.operation {
                 S3Operation::GetObject => {
                     "the object is missing, or access is denied: the function's role needs s3:GetObject on \
-                     the object, and s3:ListBucket on the bucket to distinguish the two cases"
+                     the object, and s3:ListBucket on the bucket to distinguish the two"
                 }
                 S3Operation::GetVersion => {
                     "the version is missing, or access is denied: the function's role needs \

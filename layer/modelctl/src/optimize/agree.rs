@@ -168,7 +168,7 @@ impl fmt::Display for Comparison {
             }
             Self::NotCompared(reason) => write!(
                 f,
-                "outputs were NOT compared: the model cannot be run on inputs generated from its signature \
+                "outputs were NOT compared: inputs generated from the model's signature do not run \
                  ({reason}); give valid ones with --input, or other lengths with --dim"
             ),
         }
