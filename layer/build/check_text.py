@@ -5,7 +5,8 @@
 - Links in Markdown resolve: files and anchors. So do names of files in Markdown, and pages of `docs` that sources name.
 - Lines of prose in Markdown and lines of comments have at most 120 characters. Tables, code and targets of links are exempt.
 - A doc comment does not open with What, Whether, Whoever or Who.
-- Messages that docs/troubleshooting.md quotes are in the sources.
+- A sentence of a comment, a docstring or a paragraph in Markdown has at most 25 words. A span of code counts as a word.
+- Messages that docs/troubleshooting.md and the renamed texts of CHANGELOG.md quote are in the sources.
 - `rust-version` in Cargo.toml is the version of rust-toolchain.toml.
 - Subjects of commits in RANGE have at most 72 characters. Without RANGE, these are the commits that origin/main does not
   have; without that branch nothing is checked.
@@ -22,6 +23,7 @@ import urllib.parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAX_LINE = 120
+MAX_WORDS = 25
 MAX_SUBJECT = 72
 
 # Folders that hold no text of the project.
@@ -31,6 +33,9 @@ OPENING = re.compile(r"(What|Whether|Whoever|Who)\b")
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\[\]]*\])*\])\(([^()\s]*(?:\([^()]*\))?[^()\s]*)\)")
 TARGET = re.compile(r"\]\([^()\s]*(?:\([^()]*\))?[^()\s]*\)")
 URL = re.compile(r"<?https?://\S+")
+COMMENT = re.compile(r"\s*(///|//!|//|#)(?!!/)\s?(.*)$")
+ITEM = re.compile(r"([-*]|\d+\.) ")
+SENTENCE_END = re.compile(r"(?<=[.!?])[)*\"]*\s+")
 
 violations = []
 
@@ -89,6 +94,37 @@ def check_link(path, number, target):
         report(path, number, f"the link to {target} leads to no heading")
 
 
+def paragraphs(lines):
+    """Paragraphs and items of lists, each with the number of its first line.
+
+    `lines` are numbers, kinds and texts. A change of the kind, an empty text, a table and a heading end a paragraph, as do
+    the lines of a fenced block.
+    """
+    first, kind, words, fence = 0, None, [], False
+    for number, mark, line in [*lines, (0, None, "")]:
+        line = line.strip()
+        is_fence = line.startswith("```")
+        if words and (mark != kind or is_fence or not line or line[0] in "|#<" or ITEM.match(line)):
+            yield first, " ".join(words)
+            words = []
+        fence = mark == kind and fence
+        kind = mark
+        if is_fence:
+            fence = not fence
+        elif mark is not None and line and not fence and line[0] not in "|#<":
+            first = first if words else number
+            words.append(line)
+
+
+def check_sentences(path, lines):
+    for number, paragraph in paragraphs(lines):
+        plain = re.sub(r"`[^`]*`", "code", URL.sub("link", TARGET.sub("]", paragraph)))
+        for sentence in SENTENCE_END.split(plain):
+            count = sum(any(letter.isalnum() for letter in word) for word in sentence.split())
+            if count > MAX_WORDS:
+                report(path, number, f"{count} words in the sentence {sentence[:40]!r}…; at most {MAX_WORDS}")
+
+
 def check_markdown(path, text):
     bases = [ROOT, ROOT / "extension/src", path.parent]
     lines = dict(outside_code(text))
@@ -96,6 +132,7 @@ def check_markdown(path, text):
     plain = "\n".join(lines.get(number, "") for number in range(1, max(lines, default=0) + 1))
     for link in LINK.finditer(plain):
         check_link(path, plain.count("\n", 0, link.end()) + 1, link[2])
+    check_sentences(path, ((number, "", lines.get(number, "")) for number in range(1, max(lines, default=0) + 1)))
     for number, line in lines.items():
         for name in re.findall(r"`([\w./-]+/[\w.-]+\.(?:rs|py|sh|md|toml|json))`", line):
             if not name.startswith(("dist/", "target/", "/")) and not any((base / name).exists() for base in bases):
@@ -109,6 +146,14 @@ def check_markdown(path, text):
 
 def check_comments(path, text):
     rust = path.suffix in (".rs", ".c")
+    marks = ("///", "//!", "//") if rust else ("#",)
+    comments = (COMMENT.match(line) for line in text.splitlines())
+    comments = (found.groups() if found and found[1] in marks else (None, "") for found in comments)
+    check_sentences(path, ((number, *comment) for number, comment in enumerate(comments, 1)))
+    if path.suffix == ".py":
+        for found in re.finditer(r'^[ \t]*"""(.*?)"""', text, re.MULTILINE | re.DOTALL):
+            first = text.count("\n", 0, found.start()) + 1
+            check_sentences(path, ((number, "", line) for number, line in enumerate(found[1].splitlines(), first)))
     before = ""
     for number, line in enumerate(text.splitlines(), 1):
         words = line.strip()
@@ -128,17 +173,24 @@ def check_comments(path, text):
 
 
 def check_quotes(sources):
-    """Messages in the headings of the page on troubleshooting, compared with the literals of the sources."""
-    page = ROOT / "docs/troubleshooting.md"
-    if not page.exists():
-        return
+    """Messages in the first column of the page on troubleshooting, and the new texts among the changes."""
     # A literal in Rust goes on in the next line behind a backslash.
     literals = re.sub(r"\\\n\s*", "", sources).replace('\\"', '"').replace("{{", "{").replace("}}", "}")
+    page = ROOT / "docs/troubleshooting.md"
     for number, line in outside_code(page.read_text(encoding="utf-8")):
-        for quote in re.finditer(r"^\| (`+)(.+?)\1 \|", line):
-            for part in quote[2].split("…"):
-                if len(part.strip()) > 3 and part.strip() not in literals:
-                    report(page, number, f"no source has the message {part.strip()!r}")
+        check_quote(page, number, re.match(r"\| (`+)(.+?)\1 \|", line), literals)
+    page, is_renamed = ROOT / "CHANGELOG.md", False
+    for number, line in outside_code(page.read_text(encoding="utf-8")):
+        if line.startswith(("## ", "### ")):
+            is_renamed = line == "### Renamed texts"
+        if is_renamed:
+            check_quote(page, number, re.match(r"(?:.*`.*) \| (`+)(.+?)\1(?!`)[^`|]*\|$", line), literals)
+
+
+def check_quote(page, number, quote, literals):
+    for part in quote[2].split("…") if quote else ():
+        if len(part.strip()) > 3 and part.strip() not in literals:
+            report(page, number, f"no source has the message {part.strip()!r}")
 
 
 def check_commits(commits):

@@ -1,8 +1,8 @@
 """Creates small models that each test one feature of the engine, and runs each of them once.
 
-ONNX Runtime loads and runs every valid model here, and the outputs are compared, so that a failing
-test is a fault of the engine and not of the model. The two invalid models must be rejected. Run
-wine.py first: truncated.onnx is a part of wine-v1.onnx.
+ONNX Runtime loads and runs every valid model here, and the outputs are compared. So a failing test is
+a fault of the engine and not of the model. The two invalid models must be rejected. Run wine.py first:
+truncated.onnx is a part of wine-v1.onnx.
 """
 
 import ctypes
@@ -293,7 +293,7 @@ def slow():
 
 
 def hungry():
-    """A file of a few hundred bytes whose load needs most of a gigabyte: ONNX Runtime folds constants during
+    """A file of a few hundred bytes whose load needs most of a gigabyte. ONNX Runtime folds constants during
     the load, here the sum over an expanded tensor of 400 MB. Not loaded by this script.
     """
     save(

@@ -1,8 +1,8 @@
 """Trains the wine classifiers, converts them to ONNX, and records scikit-learn's predictions.
 
 scikit-learn's wine data set (178 wines, 13 chemical measurements, three cultivars) stands for a
-typical model: a pipeline, converted with the defaults of skl2onnx, whose outputs are a tensor of
-labels and a sequence of maps (ZipMap).
+typical model. The model is a pipeline, converted with the defaults of skl2onnx. Its outputs are a
+tensor of labels and a sequence of maps (ZipMap).
 
 The references in wine.json come from `predict` and `predict_proba`, never from ONNX. Both sides
 process the same numbers: scikit-learn gets the rows as float32, and each decimal in the file is
