@@ -38,8 +38,8 @@ pub struct LoadedVersion {
     pub loaded_at: Timestamp,
 }
 
-/// Loaded version of a model. Immutable: renaming a version creates another `Loaded` of the same session.
-pub struct Loaded {
+/// LoadedModel version of a model. Immutable: renaming a version creates another `LoadedModel` of the same session.
+pub struct LoadedModel {
     of: LoadedVersion,
     texts: Texts,
     session: Arc<LoadedSession>,
@@ -64,7 +64,7 @@ struct LoadedSession {
     gone: watch::Sender<()>,
 }
 
-impl Deref for Loaded {
+impl Deref for LoadedModel {
     type Target = LoadedVersion;
 
     fn deref(&self) -> &LoadedVersion {
@@ -72,7 +72,7 @@ impl Deref for Loaded {
     }
 }
 
-impl Loaded {
+impl LoadedModel {
     /// Returns a version that is ready to be activated.
     #[must_use]
     pub fn new(
@@ -199,7 +199,7 @@ impl Drop for LoadedSession {
 
 /// Models of this execution environment; the set is fixed at the start.
 pub struct Models {
-    current: BTreeMap<ModelName, RwLock<Option<Arc<Loaded>>>>,
+    current: BTreeMap<ModelName, RwLock<Option<Arc<LoadedModel>>>>,
 }
 
 impl Models {
@@ -234,7 +234,7 @@ impl Models {
 
     /// Returns the active version.
     #[must_use]
-    pub fn current(&self, model: &ModelName) -> Option<Arc<Loaded>> {
+    pub fn current(&self, model: &ModelName) -> Option<Arc<LoadedModel>> {
         let slot = self.current.get(model)?;
         slot.read()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -242,7 +242,7 @@ impl Models {
     }
 
     /// Makes `loaded` the active version of its model.
-    pub fn swap(&self, loaded: Loaded) {
+    pub fn swap(&self, loaded: LoadedModel) {
         let name = loaded.name.clone();
         drop(self.exchange(&name, Some(Arc::new(loaded))));
     }
@@ -261,7 +261,7 @@ impl Models {
                 labels: Arc::new(labels),
                 ..loaded.of.clone()
             };
-            *loaded = Arc::new(Loaded::sharing(of, Arc::clone(&loaded.session)));
+            *loaded = Arc::new(LoadedModel::sharing(of, Arc::clone(&loaded.session)));
         }
     }
 
@@ -274,12 +274,16 @@ impl Models {
     }
 
     /// Makes a version whose drain was given up active again.
-    pub fn restore(&self, loaded: Arc<Loaded>) {
+    pub fn restore(&self, loaded: Arc<LoadedModel>) {
         let name = loaded.name.clone();
         drop(self.exchange(&name, Some(loaded)));
     }
 
-    fn exchange(&self, model: &ModelName, loaded: Option<Arc<Loaded>>) -> Option<Arc<Loaded>> {
+    fn exchange(
+        &self,
+        model: &ModelName,
+        loaded: Option<Arc<LoadedModel>>,
+    ) -> Option<Arc<LoadedModel>> {
         let slot = self.current.get(model)?;
         let mut slot = slot
             .write()

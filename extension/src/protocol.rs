@@ -94,7 +94,7 @@ impl Decoded {
 
 /// Model and version that served a request.
 #[derive(Clone, Copy, Debug)]
-pub struct AnsweredBy<'a> {
+pub struct ServingVersion<'a> {
     /// Name of the model.
     pub model: &'a str,
     /// Name of the version.

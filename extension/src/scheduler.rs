@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Deadline, Thaws};
 use crate::engine::EngineError;
 use crate::ids::ModelName;
-use crate::models::Loaded;
+use crate::models::LoadedModel;
 use crate::protocol::Decoded;
 use crate::request_memory::{Account, Stopped};
 use crate::tensor::Value;
@@ -141,7 +141,7 @@ impl Scheduler {
     /// Runs `request` on `model` by `deadline`.
     pub async fn run(
         &self,
-        model: Arc<Loaded>,
+        model: Arc<LoadedModel>,
         request: Decoded,
         deadline: Deadline,
     ) -> Result<RunOutcome, RunError> {

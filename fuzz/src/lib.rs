@@ -8,7 +8,7 @@ use std::time::Duration;
 use model_sidecar::clock::{SystemClock, Thaws, Timestamp};
 use model_sidecar::engine::{Cancel, EngineError, Session};
 use model_sidecar::ids::{Digest, ModelName, VersionName};
-use model_sidecar::models::{Loaded, Models};
+use model_sidecar::models::{LoadedModel, Models};
 use model_sidecar::scheduler::ExecutorLimits;
 use model_sidecar::server::{self, Listeners, ServerContext};
 use model_sidecar::status::Status;
@@ -120,7 +120,7 @@ impl Server {
         let (status, _) = Status::new(names.iter().map(|(name, _)| name.clone()));
         for (name, signature) in names {
             let digest = Digest::of(Sha256::new());
-            models.swap(Loaded::new(
+            models.swap(LoadedModel::new(
                 name,
                 VersionName::derived(&digest),
                 digest,

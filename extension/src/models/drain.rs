@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Loaded, LoadedSession, LoadedVersion};
+use super::{LoadedModel, LoadedSession, LoadedVersion};
 use crate::clock::within_awake;
 
 /// Version that accepts no new requests. It is dropped when its running requests are done.
 pub struct Drain {
     of: LoadedVersion,
-    /// The session instead of its [`Loaded`]: requests that began before a rename hold another `Loaded` of the session.
+    /// The session instead of its [`LoadedModel`]. Requests that began before a rename hold another `LoadedModel` of the
+    /// session.
     session: Weak<LoadedSession>,
     gone: watch::Receiver<()>,
 }
 
 impl Drain {
-    pub(super) fn new(loaded: &Arc<Loaded>) -> Self {
+    pub(super) fn new(loaded: &Arc<LoadedModel>) -> Self {
         Self {
             of: loaded.of.clone(),
             session: Arc::downgrade(&loaded.session),
@@ -30,7 +31,7 @@ impl Drain {
     /// # Errors
     /// The version itself if a request still runs on it after `limit`. The limit counts whole seconds of time awake: a
     /// freeze costs running requests at most one second.
-    pub async fn finish(mut self, limit: Duration) -> Result<(), Arc<Loaded>> {
+    pub async fn finish(mut self, limit: Duration) -> Result<(), Arc<LoadedModel>> {
         // The value never changes; the wait ends when the sender is dropped.
         let dropped = async { while self.gone.changed().await.is_ok() {} };
         tokio::pin!(dropped);
@@ -38,7 +39,7 @@ impl Drain {
             return Ok(());
         }
         if let Some(session) = self.session.upgrade() {
-            return Err(Arc::new(Loaded::sharing(self.of, session)));
+            return Err(Arc::new(LoadedModel::sharing(self.of, session)));
         }
         // The last request is done, and the session is being dropped, which ends by itself.
         dropped.await;

@@ -14,7 +14,8 @@ use super::envelope::Envelope;
 use super::rows::{check_rows, columns, rows};
 use super::zipmap::dense;
 use super::{
-    AnsweredBy, DecodeError, Decoded, Decoding, Result, check_complete, json_writer, row_objects,
+    DecodeError, Decoded, Decoding, Result, ServingVersion, check_complete, json_writer,
+    row_objects,
 };
 use crate::request_memory::Charge;
 use crate::tensor::{Data, Maps, Signature, Tensor, Value, common_rows};
@@ -58,7 +59,7 @@ pub fn decode(
 
 /// Encodes a response.
 #[must_use]
-pub fn encode(served_by: AnsweredBy<'_>, outputs: &[(String, Value)]) -> Vec<u8> {
+pub fn encode(served_by: ServingVersion<'_>, outputs: &[(String, Value)]) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     json_writer::object(&mut out, |fields| {
         match Prediction::of(outputs) {

@@ -14,7 +14,7 @@ mod properties;
 mod rows;
 mod tfserving;
 
-const BY: AnsweredBy<'_> = AnsweredBy {
+const BY: ServingVersion<'_> = ServingVersion {
     model: "m",
     version: "7",
 };

@@ -12,8 +12,8 @@ use super::envelope::Envelope;
 use super::rows::{check_rows, columns, rows};
 use super::zipmap::dense;
 use super::{
-    AnsweredBy, BadRequest, Decoded, Decoding, Result, base64_string, check_complete, json_writer,
-    row_objects,
+    BadRequest, Decoded, Decoding, Result, ServingVersion, base64_string, check_complete,
+    json_writer, row_objects,
 };
 use crate::request_memory::Charge;
 use crate::tensor::{Port, Signature, Value, common_rows};
@@ -175,14 +175,14 @@ pub fn status(availability: Availability<'_>) -> Vec<u8> {
 
 /// Encodes a model's metadata: its inputs and outputs, as its only signature.
 #[must_use]
-pub fn metadata(answer: AnsweredBy<'_>, signature: &Signature) -> Vec<u8> {
+pub fn metadata(served_by: ServingVersion<'_>, signature: &Signature) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     json_writer::object(&mut out, |fields| {
         fields.field("model_spec", |out| {
             json_writer::object(out, |fields| {
-                fields.value("name", answer.model);
+                fields.value("name", served_by.model);
                 fields.value("signature_name", "");
-                fields.value("version", answer.version);
+                fields.value("version", served_by.version);
             });
         });
         fields.field("metadata", |out| {

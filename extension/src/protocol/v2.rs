@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use super::zipmap::into_tensor;
 use super::{
-    AnsweredBy, BadRequest, DecodeError, Decoded, Decoding, Result, array, charge_empty,
+    BadRequest, DecodeError, Decoded, Decoding, Result, ServingVersion, array, charge_empty,
     check_complete, check_shape, containers, input_port, json_writer, malformed, output_port,
 };
 use crate::excerpt::{Dimensions, Excerpt};
@@ -263,12 +263,12 @@ struct ModelMetadata<'a> {
     platform: &'static str,
     inputs: Vec<PortMetadata<'a>>,
     outputs: Vec<PortMetadata<'a>>,
-    parameters: &'a Standing,
+    parameters: &'a VersionParameters,
 }
 
 /// Status of the active version, in the `parameters` of a response, which the protocol leaves to servers.
 #[derive(Clone, Debug, Serialize)]
-pub struct Standing {
+pub struct VersionParameters {
     /// SHA-256 of the version's file, or over those of all its files, as 64 hexadecimal digits.
     pub digest: String,
     /// Time of the load, in milliseconds since the Unix epoch.
@@ -284,14 +284,18 @@ pub struct Standing {
 /// Encodes a model's metadata: its inputs and outputs, as in a manifest's `signature`, and the status of the active
 /// version.
 #[must_use]
-pub fn metadata(answer: AnsweredBy<'_>, signature: &Signature, standing: &Standing) -> Vec<u8> {
+pub fn metadata(
+    served_by: ServingVersion<'_>,
+    signature: &Signature,
+    parameters: &VersionParameters,
+) -> Vec<u8> {
     let metadata = ModelMetadata {
-        name: answer.model,
-        versions: [answer.version],
+        name: served_by.model,
+        versions: [served_by.version],
         platform: "onnx_onnxv1",
         inputs: signature.inputs.iter().map(port_metadata).collect(),
         outputs: signature.outputs.iter().map(port_metadata).collect(),
-        parameters: standing,
+        parameters,
     };
     let mut out = Vec::with_capacity(512);
     json_writer::json(&mut out, &metadata);

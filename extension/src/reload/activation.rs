@@ -16,7 +16,7 @@ use crate::cache::{History, Journal, ModelRecord};
 use crate::engine::Session;
 use crate::ids::{Digest, ModelName};
 use crate::manifest::VersionLabels;
-use crate::models::Loaded;
+use crate::models::LoadedModel;
 use crate::status::ModelStatus;
 use crate::tensor::Signature;
 
@@ -39,7 +39,7 @@ pub(super) fn activate(
 ) {
     let version = &record.version;
     let now = shared.clock.now();
-    let loaded = Loaded::new(model.clone(), version.clone(), digest, now, session);
+    let loaded = LoadedModel::new(model.clone(), version.clone(), digest, now, session);
     shared.models.swap(loaded.with_labels(labels));
     shared.status.activated(model, version, now);
     let no_problem = |status: &mut ModelStatus| (status.problem, status.detail) = (None, None);
@@ -90,7 +90,7 @@ pub(super) async fn rename(
 
 /// Gives the active version the labels of the last manifest, if they differ.
 pub(super) fn relabel(model: &ModelName, history: &History, shared: &Shared) {
-    let is_stale = |active: &Arc<Loaded>| *active.labels != *history.labels();
+    let is_stale = |active: &Arc<LoadedModel>| *active.labels != *history.labels();
     if let Some(active) = shared.models.current(model).filter(is_stale) {
         let labels = history.labels().clone();
         shared.models.rename(model, active.version.clone(), labels);

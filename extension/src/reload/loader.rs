@@ -26,7 +26,7 @@ use crate::clock::timed_awake;
 use crate::config::Reload;
 use crate::ids::{Digest, ModelName};
 use crate::metrics::defs;
-use crate::models::Loaded;
+use crate::models::LoadedModel;
 use crate::onnx::Description;
 use crate::status::{Evidence, RollbackOutcome};
 use crate::tensor::Signature;
@@ -314,7 +314,7 @@ impl Loader {
         journal: &Journal,
     ) -> Validation {
         let active = self.shared.models.current(&self.model);
-        let signature = active.as_deref().map(Loaded::signature);
+        let signature = active.as_deref().map(LoadedModel::signature);
         Validation::for_version(record, criteria, signature, journal)
     }
 

@@ -19,7 +19,7 @@ use super::memory_trim::elements;
 use super::queue::{ExecutorLimits, QueueFull, Ticket};
 use super::{RunError, RunOutcome, batch};
 use crate::engine::{Cancel, EngineError};
-use crate::models::{Loaded, RunResult};
+use crate::models::{LoadedModel, RunResult};
 use crate::protocol::Decoded;
 use crate::request_memory::Account;
 use crate::tensor::Value;
@@ -50,7 +50,7 @@ impl ModelExecutor {
     /// the request from the queue, or cancels its run.
     pub(super) async fn run(
         &self,
-        model: Arc<Loaded>,
+        model: Arc<LoadedModel>,
         request: Decoded,
         time: Duration,
     ) -> Result<RunOutcome, RunError> {
@@ -86,7 +86,7 @@ impl ModelExecutor {
     /// Takes a run slot for a request whose run is known to be short; `None` if the request must be queued.
     fn start_inline(
         &self,
-        model: &Arc<Loaded>,
+        model: &Arc<LoadedModel>,
         request: &Decoded,
     ) -> Option<(Ticket, Arc<Cancel>)> {
         let mut inner = self.state.lock();
@@ -103,7 +103,7 @@ impl ModelExecutor {
     fn run_inline(
         &self,
         (leader, cancel): (Ticket, Arc<Cancel>),
-        model: &Arc<Loaded>,
+        model: &Arc<LoadedModel>,
         request: Decoded,
     ) -> Result<RunOutcome, RunError> {
         let state = &self.state;

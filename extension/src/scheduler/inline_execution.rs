@@ -2,13 +2,13 @@
 //!
 //! Handing a run to another thread and back wakes two threads, which takes longer than a small model. But a run on the
 //! server's thread can neither be stopped nor overtaken, and delays all other requests. So the run must be known to be
-//! short before it begins. The model's work [depends only on shapes](crate::models::Loaded::has_fixed_work), and
+//! short before it begins. The model's work [depends only on shapes](crate::models::LoadedModel::has_fixed_work), and
 //! its last run with these shapes was short.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::models::Loaded;
+use crate::models::LoadedModel;
 use crate::tensor::{Data, Value};
 
 /// Maximum duration of an inline run. A small model that takes 5 µs in a loop takes up to 150 µs after the CPU slept
@@ -25,14 +25,14 @@ type Shapes = Vec<(String, Vec<usize>)>;
 /// Known short runs of a model's version.
 #[derive(Default)]
 pub(super) struct InlineExecution {
-    of: Weak<Loaded>,
+    of: Weak<LoadedModel>,
     /// Shapes whose last run was short, the latest last.
     short: Vec<Shapes>,
 }
 
 impl InlineExecution {
     /// Returns `true` if a run with these inputs is known to be short.
-    pub(super) fn is_short(&self, model: &Arc<Loaded>, inputs: &[(String, Value)]) -> bool {
+    pub(super) fn is_short(&self, model: &Arc<LoadedModel>, inputs: &[(String, Value)]) -> bool {
         let is_same = |shapes: &Shapes| {
             shapes.len() == inputs.len()
                 && shapes.iter().zip(inputs).all(|((name, shape), input)| {
@@ -43,7 +43,12 @@ impl InlineExecution {
     }
 
     /// Records the duration of a run.
-    pub(super) fn record(&mut self, model: &Arc<Loaded>, shapes: Option<Shapes>, time: Duration) {
+    pub(super) fn record(
+        &mut self,
+        model: &Arc<LoadedModel>,
+        shapes: Option<Shapes>,
+        time: Duration,
+    ) {
         let Some(shapes) = shapes else {
             return;
         };
@@ -67,14 +72,14 @@ impl InlineExecution {
         }
     }
 
-    fn is_of(&self, model: &Arc<Loaded>) -> bool {
+    fn is_of(&self, model: &Arc<LoadedModel>) -> bool {
         // The weak reference keeps the address from being reused.
         std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(model))
     }
 }
 
 /// Returns the shapes that determine the duration of a run; `None` if other properties do.
-pub(super) fn shapes(model: &Loaded, inputs: &[(String, Value)]) -> Option<Shapes> {
+pub(super) fn shapes(model: &LoadedModel, inputs: &[(String, Value)]) -> Option<Shapes> {
     if !model.has_fixed_work() {
         return None;
     }

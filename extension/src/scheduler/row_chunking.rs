@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::{RunError, RunOutcome, Scheduler};
 use crate::clock::Deadline;
 use crate::engine::EngineError;
-use crate::models::Loaded;
+use crate::models::LoadedModel;
 use crate::protocol::Decoded;
 use crate::request_memory::Charge;
 use crate::tensor::{Signature, Value, common_rows};
@@ -24,7 +24,7 @@ impl Scheduler {
     /// model takes per run. Then each output must have one row per row, and `charge` is charged for its memory.
     pub async fn run_rows(
         &self,
-        model: Arc<Loaded>,
+        model: Arc<LoadedModel>,
         request: Decoded,
         deadline: Deadline,
         charge: &mut Charge,

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use crate::clock::Timestamp;
 use crate::engine::{Cancel, Session};
 use crate::ids::{Digest, ModelName, VersionName};
-use crate::models::{Loaded, RunResult};
+use crate::models::{LoadedModel, RunResult};
 use crate::tensor::{Signature, Value};
 
 struct StubSession<F> {
@@ -33,7 +33,7 @@ pub(crate) fn loaded(
     name: &ModelName,
     content: &str,
     run: impl Fn(&Cancel) -> RunResult + Send + Sync + 'static,
-) -> Loaded {
+) -> LoadedModel {
     let run = move |_: Vec<(String, Value)>, cancel: &Cancel| run(cancel);
     with_signature(name, content, Signature::default(), false, run)
 }
@@ -45,9 +45,9 @@ pub(crate) fn with_signature(
     signature: Signature,
     has_fixed_work: bool,
     run: impl Fn(Vec<(String, Value)>, &Cancel) -> RunResult + Send + Sync + 'static,
-) -> Loaded {
+) -> LoadedModel {
     let digest = Digest::of(Sha256::new().chain_update(content));
-    Loaded::new(
+    LoadedModel::new(
         name.clone(),
         VersionName::derived(&digest),
         digest,

@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::lookup::known_models;
 use crate::clock::{Deadline, Timestamp};
 use crate::ids::ModelName;
-use crate::models::Loaded;
+use crate::models::LoadedModel;
 use crate::status::ModelStatus;
 
 /// Time after a failed check in which requests do not wait for another one.
@@ -26,7 +26,7 @@ pub(super) async fn active_version(
     model: &ModelName,
     deadline: Deadline,
     context: &ServerContext,
-) -> Result<Arc<Loaded>, ApiError> {
+) -> Result<Arc<LoadedModel>, ApiError> {
     let Some(loaded) = context.models.current(model) else {
         return next_version(model, deadline, context).await;
     };
@@ -55,7 +55,7 @@ async fn next_version(
     model: &ModelName,
     deadline: Deadline,
     context: &ServerContext,
-) -> Result<Arc<Loaded>, ApiError> {
+) -> Result<Arc<LoadedModel>, ApiError> {
     let Some(mut status) = context.status.watch(model) else {
         return Err(ApiError::UnknownModel {
             given: model.to_string(),

@@ -4,7 +4,7 @@ use super::context::ServerContext;
 use super::error::ApiError;
 use super::route::ModelSelector;
 use crate::ids::ModelName;
-use crate::models::Loaded;
+use crate::models::LoadedModel;
 
 /// Returns the model of this name.
 pub(super) fn find_model<'a>(
@@ -41,7 +41,7 @@ pub(super) fn known_models(context: &ServerContext) -> String {
 }
 
 /// Checks that the active version has the name or the label of the target, if the target has any.
-pub(super) fn check_target(target: &ModelSelector, loaded: &Loaded) -> Result<(), ApiError> {
+pub(super) fn check_target(target: &ModelSelector, loaded: &LoadedModel) -> Result<(), ApiError> {
     let is_active = |version: &str| version == loaded.version.as_str();
     if let Some(given) = &target.version
         && !is_active(given)

@@ -15,7 +15,7 @@ use super::statistics::{InferenceTimes, Statistics};
 use crate::clock::Clock;
 use crate::ids::ModelName;
 use crate::metrics::defs::{self, MODEL_LABEL};
-use crate::models::{Loaded, Models};
+use crate::models::{LoadedModel, Models};
 use crate::scheduler::RunError;
 use crate::status::{RollbackRequest, Status};
 
@@ -23,7 +23,7 @@ use crate::status::{RollbackRequest, Status};
 #[derive(Default)]
 pub(super) struct InferenceTrace {
     /// Version that the request runs on, and the time at which its body was complete.
-    pub(super) version: Option<(Arc<Loaded>, Instant)>,
+    pub(super) version: Option<(Arc<LoadedModel>, Instant)>,
     pub(super) run: RunProgress,
     /// Time spent in each stage, once the response is complete.
     pub(super) times: Option<InferenceTimes>,
@@ -148,17 +148,17 @@ impl InferenceObserver {
     }
 
     /// Returns the statistics of the active version, for Triton's statistics extension.
-    pub(super) fn statistics(&self, loaded: &Loaded) -> serde_json::Value {
+    pub(super) fn statistics(&self, loaded: &LoadedModel) -> serde_json::Value {
         self.statistics.of(loaded)
     }
 
-    fn count(&self, loaded: &Loaded, received: Instant, times: Option<InferenceTimes>) {
+    fn count(&self, loaded: &LoadedModel, received: Instant, times: Option<InferenceTimes>) {
         let ended = times.ok_or_else(|| received.elapsed());
         self.statistics
             .count(loaded, &self.models, self.clock.now(), ended);
     }
 
-    fn run_succeeded(&self, loaded: &Loaded) {
+    fn run_succeeded(&self, loaded: &LoadedModel) {
         if let Some(policy) = self.rollback_policies.get(&loaded.name) {
             let mut policy = policy.lock().unwrap_or_else(PoisonError::into_inner);
             policy.run_succeeded(&loaded.digest, loaded.loaded_at);
@@ -166,7 +166,7 @@ impl InferenceObserver {
     }
 
     /// Reports a failed run to the rollback policy, and requests the rollback that the policy asks for.
-    fn run_failed(&self, loaded: &Loaded, error: &mut RunError) {
+    fn run_failed(&self, loaded: &LoadedModel, error: &mut RunError) {
         let Some(policy) = self.rollback_policies.get(&loaded.name) else {
             return;
         };

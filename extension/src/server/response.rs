@@ -6,8 +6,8 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 
 use super::headers::{HEADER_LENGTH_NAME, MODEL_DIGEST, MODEL_NAME, MODEL_VERSION};
 use super::response_body::ResponseBody;
-use crate::models::Loaded;
-use crate::protocol::AnsweredBy;
+use crate::models::LoadedModel;
+use crate::protocol::ServingVersion;
 use crate::protocol::v2::Encoded;
 use crate::request_memory::{Charge, Stopped};
 
@@ -52,7 +52,7 @@ pub(super) fn outputs(encoded: Encoded, mut charge: Charge) -> Result<ApiRespons
 }
 
 /// Adds the headers that name the model, the version and its digest.
-pub(super) fn with_model_headers(mut response: ApiResponse, loaded: &Loaded) -> ApiResponse {
+pub(super) fn with_model_headers(mut response: ApiResponse, loaded: &LoadedModel) -> ApiResponse {
     let texts = loaded.texts();
     for (header, text) in [
         (&MODEL_NAME, &texts.name),
@@ -67,8 +67,8 @@ pub(super) fn with_model_headers(mut response: ApiResponse, loaded: &Loaded) -> 
 }
 
 /// Returns the names of a model and its version, as response bodies show them.
-pub(super) fn answered_by(loaded: &Loaded) -> AnsweredBy<'_> {
-    AnsweredBy {
+pub(super) fn serving_version(loaded: &LoadedModel) -> ServingVersion<'_> {
+    ServingVersion {
         model: loaded.name.as_str(),
         version: loaded.version.as_str(),
     }

@@ -20,14 +20,14 @@ use super::lookup::{check_target, find_model};
 use super::request::deadline;
 use super::response::{ApiResponse, json, with_model_headers};
 use super::route::ModelSelector;
-use crate::models::Loaded;
+use crate::models::LoadedModel;
 
 /// Returns the description of the version that the path names, as `write` makes it. Waits for the version if necessary.
 async fn describe(
     request: &Request<Incoming>,
     target: &ModelSelector,
     context: &ServerContext,
-    write: impl FnOnce(&Loaded) -> Vec<u8>,
+    write: impl FnOnce(&LoadedModel) -> Vec<u8>,
 ) -> Result<ApiResponse, ApiError> {
     let name = find_model(&target.model, context)?;
     let deadline = deadline(request.headers(), context)?;

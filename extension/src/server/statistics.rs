@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::ids::{Digest, ModelName};
-use crate::models::{Loaded, Models};
+use crate::models::{LoadedModel, Models};
 
 /// Statistics of every model's active version.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ struct VersionStatistics {
 }
 
 impl VersionStatistics {
-    fn is_of(&self, loaded: &Loaded) -> bool {
+    fn is_of(&self, loaded: &LoadedModel) -> bool {
         let is = |(digest, at): &(Digest, Timestamp)| {
             *digest == loaded.digest && *at == loaded.loaded_at
         };
@@ -120,7 +120,7 @@ impl Statistics {
     /// Counts a request that ended now on this version: its times, or the time until it failed.
     pub(super) fn count(
         &self,
-        loaded: &Loaded,
+        loaded: &LoadedModel,
         models: &Models,
         now: Timestamp,
         ended: Result<InferenceTimes, Duration>,
@@ -143,7 +143,7 @@ impl Statistics {
     }
 
     /// Returns the statistics of this version, in the form of Triton's statistics extension.
-    pub(super) fn of(&self, loaded: &Loaded) -> serde_json::Value {
+    pub(super) fn of(&self, loaded: &LoadedModel) -> serde_json::Value {
         let statistics = self.lock(&loaded.name);
         let statistics = statistics.filter(|statistics| statistics.is_of(loaded));
         let counts = statistics.map_or_else(InferenceCounts::default, |it| it.counts.clone());
@@ -160,7 +160,7 @@ impl Statistics {
 }
 
 /// Identity of a load: a version that is loaded again starts with empty counts.
-fn key(loaded: &Loaded) -> (Digest, Timestamp) {
+fn key(loaded: &LoadedModel) -> (Digest, Timestamp) {
     (loaded.digest.clone(), loaded.loaded_at)
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bytes::Bytes;
-use model_sidecar::protocol::{AnsweredBy, Decoded, predict, v2};
+use model_sidecar::protocol::{Decoded, ServingVersion, predict, v2};
 use model_sidecar::request_memory::Charge;
 use model_sidecar::tensor::{Data, Datatype, Kind, Port, Signature, Tensor, Value};
 use serde_json::json;
@@ -51,12 +51,12 @@ fn main() -> Result<()> {
     let (plain, reading_plain) =
         counted(|| predict::decode(plain.as_bytes(), &rows, &mut Charge::unlimited()));
     plain.map_err(|error| anyhow::anyhow!("{error}"))?;
-    let answer = AnsweredBy {
+    let served_by = ServingVersion {
         model: "small",
         version: "0123456789ab",
     };
     let outputs = vec![("label".to_owned(), Value::Tensor(label()?))];
-    let (_, writing) = counted(|| v2::ResponseFormat::default().encode(answer, outputs));
+    let (_, writing) = counted(|| v2::ResponseFormat::default().encode(served_by, outputs));
     println!(
         "{}",
         json!({

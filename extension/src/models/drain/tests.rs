@@ -30,7 +30,7 @@ fn models() -> Models {
 /// One model, whose session signals its drop.
 fn holding(is_dropped: &Arc<AtomicBool>) -> Models {
     let models = Models::new([name()]);
-    models.swap(Loaded::new(
+    models.swap(LoadedModel::new(
         name(),
         version("7"),
         Digest::of(Sha256::new()),

@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use super::{AnsweredBy, containers, json_writer, outline};
+use super::{ServingVersion, containers, json_writer, outline};
 use crate::tensor::{Datatype, Kind, Port, Signature};
 
 /// Name of the extension in the server's metadata.
@@ -34,9 +34,9 @@ struct ConfiguredPort<'a> {
 
 /// Encodes a model's configuration.
 #[must_use]
-pub fn configuration(answer: AnsweredBy<'_>, signature: &Signature) -> Vec<u8> {
+pub fn configuration(served_by: ServingVersion<'_>, signature: &Signature) -> Vec<u8> {
     let configuration = Configuration {
-        name: answer.model,
+        name: served_by.model,
         platform: "onnxruntime_onnx",
         backend: "onnxruntime",
         max_batch_size: 0,
@@ -99,12 +99,12 @@ mod tests {
                 inputs: vec![port(kind.clone())],
                 outputs: vec![port(kind)],
             };
-            let answer = AnsweredBy {
+            let served_by = ServingVersion {
                 model: "m",
                 version: "1",
             };
             let written: Value =
-                serde_json::from_slice(&configuration(answer, &signature)).unwrap();
+                serde_json::from_slice(&configuration(served_by, &signature)).unwrap();
             let (data_type, dims, optional) = expected;
             let expected = configured(data_type, &dims, optional);
             assert_eq!(written["input"], json!([expected]));

@@ -8,7 +8,7 @@ use super::binary;
 use super::classification::Ranking;
 use super::request::OutputTensor;
 use crate::protocol::zipmap::into_tensor;
-use crate::protocol::{AnsweredBy, BadRequest, json_writer, output_port};
+use crate::protocol::{BadRequest, ServingVersion, json_writer, output_port};
 use crate::tensor::{Data, Signature, Tensor, Value};
 
 /// Format of a response, as a request asks for it.
@@ -105,7 +105,7 @@ impl ResponseFormat {
 
     /// Encodes a response.
     #[must_use]
-    pub fn encode(&self, served_by: AnsweredBy<'_>, outputs: Vec<(String, Value)>) -> Encoded {
+    pub fn encode(&self, served_by: ServingVersion<'_>, outputs: Vec<(String, Value)>) -> Encoded {
         let outputs: Vec<ResponseOutput> = outputs
             .into_iter()
             .map(|(name, value)| {

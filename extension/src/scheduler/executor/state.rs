@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::models::Loaded;
+use crate::models::LoadedModel;
 use crate::protocol::Decoded;
 use crate::request_memory::Account;
 use crate::scheduler::inline_execution::InlineExecution;
@@ -42,7 +42,7 @@ pub(super) struct Inner {
     sizes: RunSizes,
     pub(super) unreleased: Unreleased,
     /// Version whose run allocated the memory that is not released yet.
-    unreleased_of: Weak<Loaded>,
+    unreleased_of: Weak<LoadedModel>,
     pub(super) inline_execution: InlineExecution,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct RunSize {
 
 /// A queued request.
 pub(super) struct InferenceJob {
-    pub(super) model: Arc<Loaded>,
+    pub(super) model: Arc<LoadedModel>,
     pub(super) request: Decoded,
     pub(super) rows: Option<usize>,
     pub(super) batch_until: Instant,
@@ -129,7 +129,7 @@ impl ExecutorState {
     }
 
     /// Records a run that is about to begin, and makes it release memory at its end if it is outsize.
-    pub(super) fn record_start(&self, model: &Loaded, elements: u64) -> RunSize {
+    pub(super) fn record_start(&self, model: &LoadedModel, elements: u64) -> RunSize {
         let is_outsize = self.lock().sizes.record(elements);
         if is_outsize {
             model.release_spare_memory();
@@ -142,7 +142,7 @@ impl ExecutorState {
 
     /// Records the growth of the process in a run that took long enough to allocate much. Unused memory is released
     /// immediately.
-    pub(super) fn record_growth(&self, model: &Loaded, size: &mut RunSize, time: Duration) {
+    pub(super) fn record_growth(&self, model: &LoadedModel, size: &mut RunSize, time: Duration) {
         if time < MIN_MEASURED_RUN && !size.is_outsize {
             return;
         }
@@ -154,7 +154,7 @@ impl ExecutorState {
     }
 
     /// Ends the run of `leader`.
-    pub(super) fn finish(&self, leader: Ticket, model: &Arc<Loaded>, size: RunSize) {
+    pub(super) fn finish(&self, leader: Ticket, model: &Arc<LoadedModel>, size: RunSize) {
         let mut inner = self.lock();
         inner.queue.finish(leader);
         if size.is_outsize {

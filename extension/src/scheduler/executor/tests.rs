@@ -34,7 +34,7 @@ fn limits() -> ExecutorLimits {
 }
 
 /// Runs a request on a runtime of this thread.
-fn run(executor: &ModelExecutor, model: &Arc<Loaded>) -> Result<RunOutcome, RunError> {
+fn run(executor: &ModelExecutor, model: &Arc<LoadedModel>) -> Result<RunOutcome, RunError> {
     let request = Decoded {
         inputs: Vec::new(),
         outputs: Vec::new(),

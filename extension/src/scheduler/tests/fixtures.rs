@@ -63,7 +63,7 @@ impl Gate {
 pub(super) fn rows_in_rows_out(
     bench: &SchedulerBench,
     run: impl Fn(&[f32], &Cancel) -> Result<Vec<f32>, EngineError> + Send + Sync + 'static,
-) -> Arc<Loaded> {
+) -> Arc<LoadedModel> {
     of_rows(bench, false, run)
 }
 
@@ -72,7 +72,7 @@ pub(super) fn of_rows(
     bench: &SchedulerBench,
     has_fixed_work: bool,
     run: impl Fn(&[f32], &Cancel) -> Result<Vec<f32>, EngineError> + Send + Sync + 'static,
-) -> Arc<Loaded> {
+) -> Arc<LoadedModel> {
     let port = |name: &str| Port {
         name: name.to_owned(),
         kind: Kind::Tensor {
@@ -125,7 +125,7 @@ pub(super) fn rows(ran: &RunOutcome) -> Vec<f32> {
 impl SchedulerBench {
     pub(super) async fn ask(
         &self,
-        model: &Arc<Loaded>,
+        model: &Arc<LoadedModel>,
         rows: impl AsRef<[f32]>,
     ) -> Result<RunOutcome, RunError> {
         let (rows, deadline) = (rows.as_ref(), self.deadline_in(TIMEOUT));

@@ -12,7 +12,11 @@ use super::*;
 const REPETITIONS: usize = 200;
 
 /// Returns a model that records the thread of each run and takes at least `time` per run.
-fn model(bench: &SchedulerBench, has_fixed_work: bool, time: Duration) -> (Arc<Loaded>, Threads) {
+fn model(
+    bench: &SchedulerBench,
+    has_fixed_work: bool,
+    time: Duration,
+) -> (Arc<LoadedModel>, Threads) {
     let threads = Threads::default();
     let seen = threads.clone();
     let model = of_rows(bench, has_fixed_work, move |x, _| {
@@ -39,7 +43,7 @@ impl Threads {
 /// Sends requests with these rows until a run is inline; returns the number of requests.
 async fn until_inline(
     bench: &SchedulerBench,
-    model: &Arc<Loaded>,
+    model: &Arc<LoadedModel>,
     threads: &Threads,
     x: &[f32],
 ) -> usize {

@@ -74,7 +74,7 @@ async fn memory_of_a_small_request_is_released_before_its_result() {
         &account,
     );
     let digest = Digest::of(Sha256::new());
-    let model = Arc::new(Loaded::new(
+    let model = Arc::new(LoadedModel::new(
         name,
         VersionName::derived(&digest),
         digest,

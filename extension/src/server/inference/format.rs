@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
-use crate::models::Loaded;
+use crate::models::LoadedModel;
 use crate::protocol::v2::{self, Encoded};
 use crate::protocol::{BadRequest, DecodeError, Decoded, predict, tfserving};
 use crate::request_memory::Charge;
 use crate::server::media_type;
-use crate::server::response::answered_by;
+use crate::server::response::serving_version;
 use crate::server::route::ModelSelector;
 use crate::tensor::{Signature, Value};
 
@@ -36,7 +36,7 @@ impl RequestFormat {
     /// Returns the inputs for a run of this version, and the format of the response.
     pub(super) fn decode(
         &self,
-        loaded: &Loaded,
+        loaded: &LoadedModel,
         body: &Bytes,
         header_length: Option<usize>,
         media_type: Option<&HeaderValue>,
@@ -72,7 +72,7 @@ impl RequestFormat {
 
     /// Checks that inputs which share a dimension agree in its size. In the Open Inference Protocol, a size of 1 is
     /// meant to broadcast; in the other formats, a single row among several is a mistake.
-    fn check_dimensions(&self, decoded: &Decoded, loaded: &Loaded) -> Result<(), BadRequest> {
+    fn check_dimensions(&self, decoded: &Decoded, loaded: &LoadedModel) -> Result<(), BadRequest> {
         let may_broadcast = matches!(self, RequestFormat::OpenInference(_));
         loaded
             .shared_dimensions()
@@ -109,18 +109,18 @@ impl InferenceResponseFormat {
     /// Encodes the outputs of this version.
     pub(super) fn encode(
         &self,
-        loaded: &Loaded,
+        loaded: &LoadedModel,
         outputs: Vec<(String, Value)>,
     ) -> Result<Encoded, BadRequest> {
         match self {
             InferenceResponseFormat::OpenInference(reply) => {
-                Ok(reply.encode(answered_by(loaded), outputs))
+                Ok(reply.encode(serving_version(loaded), outputs))
             }
             InferenceResponseFormat::TensorFlow(layout) => {
                 tfserving::encode(*layout, &outputs).map(Encoded::json)
             }
             InferenceResponseFormat::Plain => Ok(Encoded::json(predict::encode(
-                answered_by(loaded),
+                serving_version(loaded),
                 &outputs,
             ))),
         }

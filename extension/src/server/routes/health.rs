@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 
-use super::metadata::standing;
+use super::metadata::version_parameters;
 use crate::clock::Deadline;
 use crate::server::await_model::active_version;
 use crate::server::context::ServerContext;
@@ -57,7 +57,7 @@ pub(in crate::server) fn model_ready(
         "name": name.as_str(),
         "version": loaded.version.as_str(),
         "ready": true,
-        "parameters": standing(&loaded, context),
+        "parameters": version_parameters(&loaded, context),
     });
     let response = json(StatusCode::OK, body.to_string().into_bytes());
     Ok(with_model_headers(response, &loaded))

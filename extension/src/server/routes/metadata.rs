@@ -5,12 +5,12 @@ use hyper::header::HeaderMap;
 use hyper::{Request, StatusCode};
 
 use super::{repository, statistics};
-use crate::models::Loaded;
+use crate::models::LoadedModel;
 use crate::protocol::v2;
 use crate::server::auth::is_restricted;
 use crate::server::context::ServerContext;
 use crate::server::error::ApiError;
-use crate::server::response::{ApiResponse, answered_by, json};
+use crate::server::response::{ApiResponse, json, serving_version};
 use crate::server::route::ModelSelector;
 
 /// Protocol extensions that are the operator's.
@@ -38,9 +38,9 @@ pub(in crate::server) async fn model(
     target: &ModelSelector,
     context: &ServerContext,
 ) -> Result<ApiResponse, ApiError> {
-    let write = |loaded: &Loaded| {
-        let standing = standing(loaded, context);
-        v2::metadata(answered_by(loaded), loaded.signature(), &standing)
+    let write = |loaded: &LoadedModel| {
+        let parameters = version_parameters(loaded, context);
+        v2::metadata(serving_version(loaded), loaded.signature(), &parameters)
     };
     super::describe(request, target, context, write).await
 }
@@ -51,14 +51,18 @@ pub(in crate::server) async fn configuration(
     target: &ModelSelector,
     context: &ServerContext,
 ) -> Result<ApiResponse, ApiError> {
-    let write = |loaded: &Loaded| v2::configuration(answered_by(loaded), loaded.signature());
+    let write =
+        |loaded: &LoadedModel| v2::configuration(serving_version(loaded), loaded.signature());
     super::describe(request, target, context, write).await
 }
 
 /// Returns the relation of the active version to the newest version.
-pub(super) fn standing(loaded: &Loaded, context: &ServerContext) -> v2::Standing {
+pub(super) fn version_parameters(
+    loaded: &LoadedModel,
+    context: &ServerContext,
+) -> v2::VersionParameters {
     let status = context.status.get(&loaded.name).unwrap_or_default();
-    v2::Standing {
+    v2::VersionParameters {
         digest: loaded.digest.to_string(),
         loaded_at_ms: loaded.loaded_at.0,
         confirmed_at_ms: status.checked_at.map(|at| at.0),

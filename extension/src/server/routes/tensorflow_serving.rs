@@ -3,13 +3,13 @@
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
-use crate::models::Loaded;
+use crate::models::LoadedModel;
 use crate::protocol::tfserving::{self, Availability};
 use crate::server::context::ServerContext;
 use crate::server::error::ApiError;
 use crate::server::inference::{self, RequestFormat};
 use crate::server::lookup::{check_target, find_model};
-use crate::server::response::{ApiResponse, answered_by, json, with_model_headers};
+use crate::server::response::{ApiResponse, json, serving_version, with_model_headers};
 use crate::server::route::ModelSelector;
 
 /// `POST /v1/models/{model}:predict`: runs the model.
@@ -47,6 +47,7 @@ pub(in crate::server) async fn metadata(
     target: &ModelSelector,
     context: &ServerContext,
 ) -> Result<ApiResponse, ApiError> {
-    let write = |loaded: &Loaded| tfserving::metadata(answered_by(loaded), loaded.signature());
+    let write =
+        |loaded: &LoadedModel| tfserving::metadata(serving_version(loaded), loaded.signature());
     super::describe(request, target, context, write).await
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::protocol::AnsweredBy;
+use crate::protocol::ServingVersion;
 use crate::tensor::strategies;
 
 /// A tensor, and the index of one of its elements.
@@ -100,7 +100,7 @@ fn golden_of(model: &Model) -> Golden {
         outputs: &'a RawValue,
     }
     let outputs = model.run(&[], &[], &Cancel::default()).unwrap();
-    let by = AnsweredBy {
+    let by = ServingVersion {
         model: "m",
         version: "1",
     };
