@@ -11,7 +11,7 @@ use crate::clock::within_awake;
 /// Version that accepts no new requests. It is dropped when its running requests are done.
 pub struct Drain {
     of: LoadedVersion,
-    /// The session instead of its [`LoadedModel`]. Requests that began before a rename hold another `LoadedModel` of the
+    /// The session instead of its [`LoadedModel`]. Requests that began before a rename hold another one of the
     /// session.
     session: Weak<LoadedSession>,
     gone: watch::Receiver<()>,
