@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::rollback::Rollback;
 use crate::cache::CachedModel;
 use crate::reload::Timings;
 use crate::reload::error::CheckError;
 use crate::reload::resolver::FallbackList;
+use crate::status::{Evidence, RollbackOutcome};
 
 /// State of one check outside the planner: what the report and the reloader itself need.
 #[derive(Default)]
@@ -39,4 +39,27 @@ impl CheckProgress {
     pub(super) fn is_source_down(&self) -> bool {
         self.problem.as_ref().is_some_and(CheckError::is_transient)
     }
+
+    /// Notes that the rollback does not take place.
+    pub(super) fn not_rolled_back(&mut self, outcome: RollbackOutcome) {
+        if let Some(rollback) = &mut self.rollback {
+            rollback.outcome = Some(outcome);
+        }
+    }
+
+    /// Notes that another version is active; with the reason, if that is the rollback.
+    pub(super) fn rolled_back(&mut self, reason: Option<&str>) {
+        if let (Some(rollback), Some(reason)) = (&mut self.rollback, reason) {
+            rollback.reason = Some(reason.to_owned());
+        }
+    }
+}
+
+/// Rollback under way.
+pub(super) struct Rollback {
+    pub(super) evidence: Evidence,
+    /// Outcome, where the active version stays.
+    pub(super) outcome: Option<RollbackOutcome>,
+    /// Reason for the rollback, once it is done.
+    pub(super) reason: Option<String>,
 }

@@ -6,39 +6,15 @@
 
 use tracing::{info, warn};
 
-use super::{CheckProgress, Reloader};
+use super::Reloader;
+use super::progress::{CheckProgress, Rollback};
 use crate::ids::{Digest, VersionName};
 use crate::metrics::defs;
 use crate::reload::planner::Planner;
 use crate::status::{Evidence, RollbackOutcome};
 
-/// Rollback under way.
-pub(super) struct Rollback {
-    pub(super) evidence: Evidence,
-    /// Outcome, where the active version stays.
-    pub(super) outcome: Option<RollbackOutcome>,
-    /// Reason for the rollback, once it is done.
-    pub(super) reason: Option<String>,
-}
-
 /// Identity and public name of a version.
 type Named = (Digest, VersionName);
-
-impl CheckProgress {
-    /// Notes that the rollback does not take place.
-    pub(super) fn not_rolled_back(&mut self, outcome: RollbackOutcome) {
-        if let Some(rollback) = &mut self.rollback {
-            rollback.outcome = Some(outcome);
-        }
-    }
-
-    /// Notes that another version is active; with the reason, if that is the rollback.
-    pub(super) fn rolled_back(&mut self, reason: Option<&str>) {
-        if let (Some(rollback), Some(reason)) = (&mut self.rollback, reason) {
-            rollback.reason = Some(reason.to_owned());
-        }
-    }
-}
 
 impl Reloader {
     /// Returns to the previous version, or to a fallback of the source, if the evidence against the active version
