@@ -22,6 +22,7 @@ mod decompression;
 mod error;
 mod headers;
 mod host;
+mod idle_timeout;
 mod inference;
 mod limits;
 mod listen;

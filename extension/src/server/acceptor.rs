@@ -37,7 +37,7 @@ impl ServerHandle {
 }
 
 /// Starts a server with this number of threads, at least one. When `stop` becomes `true` or its sender is dropped,
-/// running requests may finish for at most `grace`; the rest get an error response.
+/// running requests may finish for at most `grace`; the rest get an error response. Must be called within a runtime.
 ///
 /// # Errors
 /// The system's error if a thread or its runtime cannot be created.
@@ -48,6 +48,9 @@ pub fn start(
     stop: watch::Receiver<bool>,
     grace: Duration,
 ) -> io::Result<ServerHandle> {
+    if let Some(ticks) = context.idle_ticks() {
+        tokio::spawn(ticks.send());
+    }
     // Never used to send: the channel closes once the last thread drops its sender.
     let (alive, ended) = mpsc::channel(1);
     let mut inboxes = Vec::new();

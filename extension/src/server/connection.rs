@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::context::ServerContext;
 use super::host::Transport;
+use super::idle_timeout::IdleTimeout;
 use super::limits::MAX_HEAD;
 use super::response_body::ResponseBody;
 use super::router;
@@ -36,7 +37,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let phase = ConnectionPhase::default();
-    let wire = Wire::new(stream, phase.clone(), context.is_local_machine);
+    let wire = Wire::new(
+        stream,
+        phase.clone(),
+        context.idle_ticks().map(IdleTimeout::new),
+    );
     let io = TokioIo::new(wire);
     let service = service_fn(move |request| {
         phase.handling();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
+use super::idle_timeout::IdleTicks;
 use super::observer::InferenceObserver;
 use crate::clock::{Clock, Thaws};
 use crate::config::Token;
@@ -43,6 +44,7 @@ pub struct ServerContext {
     pub(super) large_bodies: Semaphore,
     /// `true` on a machine that is never frozen and that may run a browser.
     pub(super) is_local_machine: bool,
+    idle_ticks: IdleTicks,
 }
 
 impl ServerContext {
@@ -82,6 +84,7 @@ impl ServerContext {
             account,
             large_bodies: Semaphore::new(crate::sys::cpus()),
             is_local_machine: false,
+            idle_ticks: IdleTicks::default(),
         }
     }
 
@@ -144,6 +147,11 @@ impl ServerContext {
             account,
             ..self
         }
+    }
+
+    /// Source of the ticks that close idle connections; `None` where a freeze can be the reason for idleness.
+    pub(super) fn idle_ticks(&self) -> Option<&IdleTicks> {
+        self.is_local_machine.then_some(&self.idle_ticks)
     }
 
     /// Rejects running requests from here on.

@@ -48,6 +48,9 @@ impl PipeClient {
         )
         .poll_bodies_eagerly(true)
         .on_local_machine(is_local_machine);
+        if let Some(ticks) = context.idle_ticks() {
+            tokio::spawn(ticks.send());
+        }
         let (stream, far_side) = tokio::io::duplex(64 * 1024);
         tokio::spawn(serve(far_side, Transport::Unix, Arc::new(context)));
         Self {
@@ -115,7 +118,7 @@ async fn a_head_that_is_completed_before_or_during_a_freeze_is_served() {
 #[tokio::test(start_paused = true)]
 async fn available_bytes_are_read_after_the_timeout() {
     let (mut sender, stream) = tokio::io::duplex(64);
-    let mut head = Wire::new(stream, ConnectionPhase::default(), false);
+    let mut head = Wire::new(stream, ConnectionPhase::default(), None);
     sender.write_all(b"G").await.unwrap();
     let mut poll = async || {
         let mut bytes = [0; 8];
@@ -390,7 +393,7 @@ const BARE: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
 /// Writes to a wire as hyper does, and returns the bytes that arrive at the peer.
 async fn written(phase: &ConnectionPhase, parts: &[&[u8]]) -> String {
     let (mut peer, stream) = tokio::io::duplex(64 * 1024);
-    let mut wire = Wire::new(stream, phase.clone(), false);
+    let mut wire = Wire::new(stream, phase.clone(), None);
     for part in parts {
         wire.write_all(part).await.unwrap();
     }

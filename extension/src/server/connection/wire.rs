@@ -23,9 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::phase::ConnectionPhase;
 use super::rejection::{RequestHead, rejected_by_hyper, rejection};
 use crate::clock::AwakeTimeout;
-use crate::server::limits::{
-    HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, MAX_BODY, WRITE_STALL_TIMEOUT,
-};
+use crate::server::idle_timeout::IdleTimeout;
+use crate::server::limits::{HEAD_TIMEOUT, LINGER_TIMEOUT, MAX_BODY, WRITE_STALL_TIMEOUT};
 
 /// Maximum number of bytes that one read discards.
 const DISCARD_SIZE: usize = 16 * 1024;
@@ -38,7 +37,7 @@ pub(super) struct Wire<S> {
     phase: ConnectionPhase,
     head_timeout: AwakeTimeout,
     /// Timeout of an idle connection; `None` where a freeze may be the reason.
-    idle_timeout: Option<AwakeTimeout>,
+    idle_timeout: Option<IdleTimeout>,
     write_timeout: AwakeTimeout,
     head: RequestHead,
     /// Response in place of hyper's, and the number of its bytes that are written.
@@ -50,13 +49,17 @@ pub(super) struct Wire<S> {
 }
 
 impl<S> Wire<S> {
-    /// Wraps a stream. With `closes_idle`, a connection that is idle for [`IDLE_TIMEOUT`] is closed.
-    pub(super) fn new(stream: S, phase: ConnectionPhase, closes_idle: bool) -> Self {
+    /// Wraps a stream. The connection is closed once `idle_timeout` is over.
+    pub(super) fn new(
+        stream: S,
+        phase: ConnectionPhase,
+        idle_timeout: Option<IdleTimeout>,
+    ) -> Self {
         Self {
             stream,
             phase,
             head_timeout: AwakeTimeout::new(HEAD_TIMEOUT),
-            idle_timeout: closes_idle.then(|| AwakeTimeout::new(IDLE_TIMEOUT)),
+            idle_timeout,
             write_timeout: AwakeTimeout::new(WRITE_STALL_TIMEOUT),
             head: RequestHead::default(),
             rejection: None,
