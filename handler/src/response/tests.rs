@@ -160,7 +160,7 @@ fn a_direct_caller_gets_the_json_to_the_byte() {
 }
 
 #[test]
-fn a_direct_callers_refusal_is_a_failure_with_the_sidecars_words() {
+fn an_error_of_a_direct_invocation_has_the_sidecars_message() {
     let error_response = answer(503, &[], r#"{"error":"model iris is still loading"}"#);
     let failure = success(EventKind::Direct, error_response).unwrap_err();
     assert_eq!(failure.error_type(), "Model.NotReady");

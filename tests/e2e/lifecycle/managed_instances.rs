@@ -27,7 +27,7 @@ fn event(caller: usize) -> Value {
 }
 
 /// Sends one concurrent request per caller, and returns the responses.
-async fn answers(function: &Function) -> Vec<Value> {
+async fn responses(function: &Function) -> Vec<Value> {
     let asks = (0..AT_ONCE).map(|caller| async move {
         let event = event(caller);
         function.answer(&event).await.unwrap()
@@ -61,7 +61,7 @@ async fn concurrent_invocations_are_served_and_reloads_need_none() {
     let environment = function.environment().unwrap();
 
     // The function receives all events before the model is loaded.
-    let (first, ()) = tokio::join!(answers(&function), async {
+    let (first, ()) = tokio::join!(responses(&function), async {
         let all = |calls: &[ApiCall]| deliveries(calls).count() == AT_ONCE;
         environment.wait_for_trace("all events", all).await.unwrap();
         let answered = environment.trace();
@@ -72,7 +72,7 @@ async fn concurrent_invocations_are_served_and_reloads_need_none() {
     });
     let mut all = first;
     for _ in 0..5 {
-        all.extend(answers(&function).await);
+        all.extend(responses(&function).await);
     }
     for (place, answer) in all.iter().enumerate() {
         WINE.v1.check(answer, rows(place % AT_ONCE));
@@ -89,7 +89,7 @@ async fn concurrent_invocations_are_served_and_reloads_need_none() {
         .wait_until("the metrics so far", |_| sum() >= sent)
         .await
         .unwrap();
-    for (caller, answer) in answers(&function).await.iter().enumerate() {
+    for (caller, answer) in responses(&function).await.iter().enumerate() {
         WINE.v2.check(answer, rows(caller));
     }
     assert!(!environment.is_frozen());

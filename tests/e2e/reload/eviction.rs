@@ -27,7 +27,7 @@ async fn earlier_versions_stay_until_a_new_one_needs_the_space(clock: Clock) {
         .env("MODEL_CACHE_MB", "7")
         .clock(clock);
     let function = function.start().await.unwrap();
-    let answers = async |version: &lab::reference::Reference| {
+    let assert_active = async |version: &lab::reference::Reference| {
         freeze(&function, &s3).await;
         version.check(&function.answer(&features(9)).await.unwrap(), 0..9);
     };
@@ -36,23 +36,23 @@ async fn earlier_versions_stay_until_a_new_one_needs_the_space(clock: Clock) {
     let environment = function.environment().unwrap();
     s3.put(BUCKET, KEY, versions[1].clone());
     function.answer(&features(1)).await.unwrap();
-    answers(&WINE.v2).await;
+    assert_active(&WINE.v2).await;
     assert_only_kept(&environment, &[&versions[0], &versions[1]], &["wine"]).await;
 
     s3.put(BUCKET, KEY, versions[2].clone());
     function.answer(&features(1)).await.unwrap();
-    answers(&WINE.v1).await;
+    assert_active(&WINE.v1).await;
     assert_only_kept(&environment, &[&versions[1], &versions[2]], &["wine"]).await;
 
     // The active version is in memory, so its file is evicted where the new one does not fit next to it.
     s3.put(BUCKET, KEY, versions[3].clone());
     function.answer(&features(1)).await.unwrap();
-    answers(&WINE.v2).await;
+    assert_active(&WINE.v2).await;
     assert_only_kept(&environment, &[&versions[3]], &["wine"]).await;
 
     s3.put(BUCKET, KEY, versions[4].clone());
     function.answer(&features(1)).await.unwrap();
-    answers(&WINE.v2).await;
+    assert_active(&WINE.v2).await;
     let words = function
         .log()
         .wait_for("not enough cache space for the model")

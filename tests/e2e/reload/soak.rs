@@ -16,11 +16,11 @@ async fn swaps_with_faults_fail_no_request() {
         swaps.swap_with_fault().await.unwrap();
     }
     let (tally, ledger) = swaps.end().await.unwrap();
-    let answers = ledger.samples.len();
-    assert_eq!(ledger.failures, [""; 0], "with {answers} responses");
-    assert_eq!(backwards(&ledger.samples), 0, "of {answers} answers");
+    let responses = ledger.samples.len();
+    assert_eq!(ledger.failures, [""; 0], "with {responses} responses");
+    assert_eq!(backwards(&ledger.samples), 0, "of {responses} responses");
     let last = ledger.last().unwrap().number;
-    assert_eq!(last + 1, tally.good, "the newest answers");
+    assert_eq!(last + 1, tally.good, "the newest version is active");
     // A version that was overwritten during its download need not have served.
     let versions = u32::try_from(ledger.versions()).unwrap();
     assert!(

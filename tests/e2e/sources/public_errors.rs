@@ -55,7 +55,7 @@ const POSTS: [&str; 5] = [
 ];
 
 /// Sends a request to every path, and returns all responses.
-async fn answers(alone: &Alone) -> String {
+async fn responses(alone: &Alone) -> String {
     let mut all = String::new();
     let get = PATHS.iter().map(|path| (Method::GET, path, Vec::new()));
     let body = json!({"features": [1.0]}).to_string().into_bytes();
@@ -81,7 +81,7 @@ async fn answers(alone: &Alone) -> String {
 /// Asserts that responses contain `words` and none of [`SECRETS`], and that the log contains `in_log`.
 async fn assert_reported(alone: &Alone, words: &str, in_log: &str) {
     alone.process.wait_for(in_log).await.unwrap();
-    let said = answers(alone).await;
+    let said = responses(alone).await;
     assert!(said.contains(words), "{words}: {said}");
     let folder = alone.cache();
     let folder = folder.to_str().unwrap();
@@ -200,6 +200,6 @@ async fn an_unreachable_source_is_reported_without_its_address() {
     let uri = format!("s3://{BUCKET}/{KEY}");
     let alone = Alone::start(&s3, &variables(&uri));
     assert_reported(&alone, "no connection to S3", BUCKET).await;
-    let said = answers(&alone).await;
+    let said = responses(&alone).await;
     assert!(!said.contains(&s3.port().to_string()), "{said}");
 }

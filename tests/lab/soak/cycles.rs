@@ -39,7 +39,7 @@ pub struct Cycles {
     /// Process ids of sidecar and handler, which must not change.
     processes: [i32; 2],
     /// Index in [`FILES`] of the last version that responded, and its version name.
-    answers: usize,
+    active: usize,
     version: Option<String>,
     /// `true` if the other file was uploaded since.
     put: bool,
@@ -115,7 +115,7 @@ impl Cycles {
             cloudwatch,
             links,
             processes,
-            answers: 0,
+            active: 0,
             version: None,
             put: false,
             tally: CycleTally::default(),
@@ -144,7 +144,7 @@ impl Cycles {
             self.links[1].cut();
         }
         if number % 20 == 7 && !self.put {
-            self.s3.put(BUCKET, KEY, model(1 - self.answers)?);
+            self.s3.put(BUCKET, KEY, model(1 - self.active)?);
             self.put = true;
         }
         Ok(())
@@ -236,18 +236,18 @@ impl Cycles {
         if self.version.as_deref() != Some(name) {
             if self.version.is_some() {
                 ensure!(self.put, "version {name} responded, which was not uploaded");
-                self.answers = 1 - self.answers;
+                self.active = 1 - self.active;
                 self.put = false;
                 self.tally.bumps += 1;
             }
             self.version = Some(name.to_owned());
         }
-        let file = self.answers;
+        let file = self.active;
         let reference: &Reference = [&WINE.v1, &WINE.v2][file];
         let problem = reference.differs(answer, 0..rows);
         ensure!(
             problem.is_none(),
-            "{} answers wrong: {problem:?}",
+            "{} responds wrongly: {problem:?}",
             FILES[file]
         );
         Ok(())

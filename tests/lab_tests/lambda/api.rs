@@ -52,7 +52,7 @@ fn refusal(answer: &HttpResponse) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn late_unknown_and_wrong_calls_are_refused_by_name() {
+async fn late_unknown_and_wrong_calls_are_rejected_by_name() {
     let folders = Folders::new();
     let lambda = folders
         .lambda()

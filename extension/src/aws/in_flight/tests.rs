@@ -74,7 +74,7 @@ impl Request {
         self.clock.freeze(&self.wall, &self.thaws, time).await;
     }
 
-    fn answers(&self, attempt: usize, answer: Answer) {
+    fn respond(&self, attempt: usize, answer: Answer) {
         let sender = self.sent.lock().unwrap()[attempt].take().unwrap();
         let _ = sender.send(answer);
     }
@@ -95,7 +95,7 @@ async fn a_response_that_arrived_in_the_freeze_prevents_another_attempt() {
     for clock in Monotonic::BOTH {
         for is_safe in [true, false] {
             let request = Request::begin(clock, is_safe).await;
-            request.answers(0, Ok(304));
+            request.respond(0, Ok(304));
             request.freeze(SECONDS).await;
             let sent = Arc::clone(&request.sent);
             assert_eq!(request.ended().await, Ok(304));
@@ -114,7 +114,7 @@ async fn each_thaw_adds_an_attempt_and_the_first_response_counts() {
                 request.wait_for(1 + thaws).await;
             }
             assert_eq!(request.sent(), 3);
-            request.answers(first, Ok(200));
+            request.respond(first, Ok(200));
             assert_eq!(request.ended().await, Ok(200));
         }
     }
@@ -125,16 +125,16 @@ async fn an_attempt_that_fails_counts_only_when_it_is_the_last() {
     let request = Request::begin(Monotonic::Jumps, true).await;
     request.freeze(SECONDS).await;
     request.wait_for(2).await;
-    request.answers(0, Err("connection reset"));
+    request.respond(0, Err("connection reset"));
     tokio::task::yield_now().await;
-    request.answers(1, Ok(200));
+    request.respond(1, Ok(200));
     assert_eq!(request.ended().await, Ok(200));
 
     let request = Request::begin(Monotonic::Jumps, true).await;
     request.freeze(SECONDS).await;
     request.wait_for(2).await;
-    request.answers(1, Err("connection reset"));
-    request.answers(0, Err("connection refused"));
+    request.respond(1, Err("connection reset"));
+    request.respond(0, Err("connection refused"));
     assert!(request.ended().await.is_err());
 }
 
@@ -159,7 +159,7 @@ async fn an_unsafe_request_is_sent_again_only_after_a_short_wait() {
         assert_eq!(request.sent(), 1);
         tokio::time::advance(CAUTION).await;
         request.wait_for(2).await;
-        request.answers(0, Ok(200));
+        request.respond(0, Ok(200));
         assert_eq!(request.ended().await, Ok(200));
     }
 }

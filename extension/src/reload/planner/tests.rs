@@ -12,7 +12,7 @@ use super::*;
 use crate::cache::{FileRecord, RejectionCause};
 use crate::ids::{ETag, FilePath, VersionName};
 use crate::tensor::Signature;
-use strategies::{life, worlds};
+use strategies::{operations, worlds};
 
 /// Number of versions.
 const VERSIONS: u8 = 6;
@@ -73,22 +73,22 @@ struct Release {
     fallbacks: Vec<u8>,
 }
 
-/// Event outside the steps.
+/// Fault or change of the source during a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Luck {
-    Good,
+enum Fault {
+    None,
     /// The source does not respond, a transfer fails, no thread can be started.
-    Bad,
+    Unavailable,
     /// Changed content cannot be read, and fallbacks cannot be listed.
-    Unreadable,
+    UnreadableManifest,
     /// The active version has to leave memory for a load.
-    NoMemory,
+    InsufficientMemory,
     /// A load fails for a reason outside the version, for which the active version may have had to leave memory.
-    Fails(bool),
+    FailedLoad(bool),
     /// The cache has lost everything.
-    Lost,
+    EmptyCache,
     /// The source holds another release from here on.
-    Bump(usize),
+    NewRelease(usize),
     /// The process is killed.
     Kill,
 }
@@ -120,7 +120,7 @@ struct World {
     history: History,
     cached: Vec<u8>,
     /// Content of versions that were rejected because of events, not because of their nature.
-    unlucky: Vec<u8>,
+    rejected: Vec<u8>,
     /// Version in memory, and whether it had to leave memory for a load.
     active: Option<u8>,
     vacated: bool,
@@ -147,7 +147,7 @@ impl World {
             active: None,
             vacated: false,
             failures: BTreeMap::new(),
-            unlucky: Vec::new(),
+            rejected: Vec::new(),
             accepted: Vec::new(),
             shares_failures: false,
             is_unreadable: false,
@@ -179,8 +179,8 @@ impl World {
         self.nature(version) != Nature::Good
     }
 
-    fn is_unlucky(&self, version: u8) -> bool {
-        self.unlucky.contains(&content(version))
+    fn is_rejected(&self, version: u8) -> bool {
+        self.rejected.contains(&content(version))
     }
 
     fn is_cached(&self, version: u8) -> bool {
@@ -206,20 +206,20 @@ impl World {
     }
 
     /// Performs a check; `None` if the process died in it.
-    fn check(&mut self, luck: &mut dyn Iterator<Item = Luck>) -> Option<End> {
+    fn check(&mut self, faults: &mut dyn Iterator<Item = Fault>) -> Option<End> {
         let active = self.active.map(|version| record(version).digest());
         let (planner, step) = Planner::check(&self.history, active, None);
-        self.run(planner, step, luck)
+        self.run(planner, step, faults)
     }
 
     /// Rolls back the active version.
-    fn roll_back(&mut self, luck: &mut dyn Iterator<Item = Luck>) -> Option<End> {
+    fn roll_back(&mut self, faults: &mut dyn Iterator<Item = Fault>) -> Option<End> {
         let active = self.active?;
         let digest = record(active).digest();
         let (planner, step) = Planner::roll_back(&self.history, Some(digest.clone()), &digest);
-        let end = self.run(planner, step, luck);
+        let end = self.run(planner, step, faults);
         if self.history.rejection_reason(&digest, None).is_some() {
-            self.unlucky.push(content(active));
+            self.rejected.push(content(active));
         }
         end
     }
@@ -228,32 +228,32 @@ impl World {
         &mut self,
         mut planner: Planner<Numbers>,
         mut step: Step<Numbers>,
-        luck: &mut dyn Iterator<Item = Luck>,
+        faults: &mut dyn Iterator<Item = Fault>,
     ) -> Option<End> {
         for _ in 0..MAX_STEPS {
             // Resolving and listing consume no event.
             let is_list = matches!(step, Step::Resolve { .. } | Step::ListFallbacks { .. });
-            let drawn = if is_list { None } else { luck.next() };
-            let mut luck = drawn.unwrap_or(Luck::Good);
-            match luck {
-                Luck::Bump(release) => {
+            let drawn = if is_list { None } else { faults.next() };
+            let mut fault = drawn.unwrap_or(Fault::None);
+            match fault {
+                Fault::NewRelease(release) => {
                     self.now = release % self.releases.len();
-                    luck = Luck::Good;
+                    fault = Fault::None;
                 }
-                Luck::Unreadable => {
+                Fault::UnreadableManifest => {
                     self.is_unreadable = true;
-                    luck = Luck::Good;
+                    fault = Fault::None;
                 }
-                Luck::Lost => self.cached.clear(),
+                Fault::EmptyCache => self.cached.clear(),
                 _ => {}
             }
-            if luck == Luck::Kill {
+            if fault == Fault::Kill {
                 if let Step::Load { record, .. } = &step {
                     let (loading, digest) = (record, record.digest());
                     self.history.record_interrupted_load(&digest);
                     // Without another version it is tried again.
                     if self.history.rejection_reason(&digest, None).is_some() {
-                        self.unlucky.push(content(version(loading)));
+                        self.rejected.push(content(version(loading)));
                     }
                 }
                 self.end_process();
@@ -269,8 +269,8 @@ impl World {
                 Step::CheckSource { known, in_cache } => {
                     let found = in_cache.as_ref().map(version);
                     let found = found.filter(|version| self.is_cached(*version));
-                    match luck {
-                        Luck::Bad => Event::Unreachable { found },
+                    match fault {
+                        Fault::Unavailable => Event::Unreachable { found },
                         _ if self.same(*known) => Event::Unchanged { source: (), found },
                         _ => {
                             self.asked = self.now;
@@ -298,7 +298,7 @@ impl World {
                     labels: None,
                 },
                 Step::Download(Offer::Candidate(wanted) | Offer::Fallback(wanted)) => {
-                    self.download(*wanted, luck)
+                    self.download(*wanted, fault)
                 }
                 Step::FindInCache(wanted) if self.is_cached(version(wanted)) => {
                     Event::Found(version(wanted))
@@ -310,9 +310,9 @@ impl World {
                     replay,
                 } => {
                     assert_eq!(content(*model), content(version(record)), "other files");
-                    self.load(version(record), *replay, luck)?
+                    self.load(version(record), *replay, fault)?
                 }
-                Step::Rename { record, .. } => self.rename(record, luck),
+                Step::Rename { record, .. } => self.rename(record, fault),
             };
             assert!(
                 had.is_none() || self.active.is_some() || self.vacated,
@@ -323,8 +323,8 @@ impl World {
         panic!("the check does not end, now with {step:?}");
     }
 
-    fn download(&mut self, wanted: u8, luck: Luck) -> Event<Numbers> {
-        if luck == Luck::Bad {
+    fn download(&mut self, wanted: u8, fault: Fault) -> Event<Numbers> {
+        if fault == Fault::Unavailable {
             return Event::NotDownloaded;
         }
         self.cached.push(content(wanted));
@@ -336,22 +336,22 @@ impl World {
     }
 
     /// `None` when the process died.
-    fn load(&mut self, wanted: u8, replay: bool, luck: Luck) -> Option<Event<Numbers>> {
+    fn load(&mut self, wanted: u8, replay: bool, fault: Fault) -> Option<Event<Numbers>> {
         assert!(
-            self.is_cached(wanted) || luck == Luck::Lost,
+            self.is_cached(wanted) || fault == Fault::EmptyCache,
             "its files are not here"
         );
         let active = self.active.map(content);
         assert_ne!(active, Some(content(wanted)), "its content is active");
-        let has_to_go = matches!(luck, Luck::NoMemory | Luck::Fails(true));
+        let has_to_go = matches!(fault, Fault::InsufficientMemory | Fault::FailedLoad(true));
         let vacated = has_to_go && self.active.is_some();
         if vacated {
             (self.active, self.vacated) = (None, true);
         }
-        if luck == Luck::Bad {
+        if fault == Fault::Unavailable {
             return Some(Event::NotLoaded { vacated });
         }
-        if matches!(luck, Luck::Fails(_)) {
+        if matches!(fault, Fault::FailedLoad(_)) {
             return Some(Event::Deferred { vacated });
         }
         let rejected = |cause| Event::Rejected {
@@ -369,7 +369,7 @@ impl World {
         Some(match nature {
             Nature::Good => {
                 assert!(
-                    !self.is_unlucky(wanted),
+                    !self.is_rejected(wanted),
                     "it was rejected for what happened to it"
                 );
                 self.active = Some(wanted);
@@ -390,10 +390,10 @@ impl World {
         })
     }
 
-    fn rename(&mut self, record: &ModelRecord, luck: Luck) -> Event<Numbers> {
+    fn rename(&mut self, record: &ModelRecord, fault: Fault) -> Event<Numbers> {
         let wanted = version(record);
         assert_eq!(self.active.map(content), Some(content(wanted)));
-        if luck == Luck::Bad {
+        if fault == Fault::Unavailable {
             return Event::NotLoaded { vacated: false };
         }
         if !self.history.was_accepted(record) && self.is_bad(wanted) {
@@ -413,29 +413,31 @@ impl World {
 
     /// Returns the version that should be active once nothing fails any more.
     fn wanted(&self) -> Option<u8> {
-        let will_do = |version: &&u8| !self.is_bad(**version) && !self.is_unlucky(**version);
-        self.release().choices.iter().find(will_do).copied()
+        let is_usable = |version: &&u8| !self.is_bad(**version) && !self.is_rejected(**version);
+        self.release().choices.iter().find(is_usable).copied()
     }
 
     /// Performs checks until one finds the wanted version active.
     fn settle(&mut self) {
         for _ in 0..40 {
-            let good = &mut std::iter::repeat(Luck::Good);
+            let good = &mut std::iter::repeat(Fault::None);
             if matches!(self.check(good), Some(End::Current)) {
                 return;
             }
-            let answers = self.active.is_some_and(|version| !self.is_unlucky(version));
-            if !answers && self.nothing_will_do() {
+            let is_served = self
+                .active
+                .is_some_and(|version| !self.is_rejected(version));
+            if !is_served && self.nothing_is_usable() {
                 return;
             }
         }
         panic!("checks do not settle: {:?}", self.history);
     }
 
-    fn nothing_will_do(&self) -> bool {
+    fn nothing_is_usable(&self) -> bool {
         let release = self.release();
         let mut all = release.choices.iter().chain(&release.fallbacks);
-        all.all(|version| self.is_bad(*version) || self.is_unlucky(*version))
+        all.all(|version| self.is_bad(*version) || self.is_rejected(*version))
     }
 }
 
@@ -443,21 +445,21 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn the_newest_good_version_is_active_in_the_end(mut world in worlds(), life in life(), shares_failures in any::<bool>()) {
+    fn the_newest_good_version_is_active_in_the_end(mut world in worlds(), operations in operations(), shares_failures in any::<bool>()) {
         world.shares_failures = shares_failures;
-        for (is_rollback, luck) in life {
-            let luck = &mut luck.into_iter();
+        for (is_rollback, faults) in operations {
+            let faults = &mut faults.into_iter();
             if is_rollback {
-                world.roll_back(luck);
+                world.roll_back(faults);
             } else {
-                world.check(luck);
+                world.check(faults);
             }
         }
         world.settle();
         prop_assert!(world.accepted.iter().all(|version| !world.is_bad(*version)));
         match world.wanted() {
             Some(wanted) => prop_assert_eq!(world.active, Some(wanted)),
-            None => prop_assert!(world.active.is_some() || world.nothing_will_do()),
+            None => prop_assert!(world.active.is_some() || world.nothing_is_usable()),
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::tensor::{Data, Datatype, Kind, Port};
 
-mod answers;
+mod golden_examples;
 
 /// A model with a signature, and the result of its runs.
 struct Model {
@@ -83,13 +83,13 @@ fn tensor(shape: &[usize], data: impl Into<Data>) -> Value {
 
 /// A model of [`signature`] that finds `label` and `score` for a row.
 fn finds(label: i64, score: f32) -> Model {
-    answers(Answer::Outputs(vec![
+    model_with(Answer::Outputs(vec![
         ("label".to_owned(), tensor(&[1], vec![label])),
         ("score".to_owned(), tensor(&[1, 1], vec![score])),
     ]))
 }
 
-fn answers(answer: Answer) -> Model {
+fn model_with(answer: Answer) -> Model {
     Model {
         signature: signature(),
         answer,
@@ -142,7 +142,7 @@ async fn a_version_that_meets_every_example_passes() {
 }
 
 #[tokio::test]
-async fn a_version_that_answers_something_else_is_refused_with_place_and_values() {
+async fn a_version_with_other_outputs_is_rejected_with_location_and_values() {
     let second = |model: Model| rejection(examples(&[example(), example()]), &model);
     assert_eq!(
         second(finds(1, 0.75)),
@@ -237,7 +237,7 @@ async fn a_run_that_fails_is_a_rejection() {
             "output \"score\" is not a tensor",
         ),
     ] {
-        let error = rejection(examples(&[example()]), &answers(answer));
+        let error = rejection(examples(&[example()]), &model_with(answer));
         assert!(
             error.starts_with(&format!("golden[0] is not met: {problem}")),
             "{error}"
@@ -255,11 +255,11 @@ async fn check(validation: Validation, model: Model) -> Result<Validated, Valida
 #[tokio::test(start_paused = true)]
 async fn a_run_that_does_not_end_is_a_rejection() {
     let validation = Validation::new(examples(&[example()]));
-    let refusal = check(validation, answers(Answer::Endless))
+    let rejected = check(validation, model_with(Answer::Endless))
         .await
         .unwrap_err();
     assert_eq!(
-        refusal.to_string(),
+        rejected.to_string(),
         "golden[0] is not met: the run did not end within 30 s"
     );
 }
@@ -276,7 +276,7 @@ async fn a_sequence_can_be_no_example_and_one_of_maps_can() {
     };
     let model = |kind| {
         let outputs = vec![("p".to_owned(), Value::Sequence(vec![row.clone()]))];
-        let mut model = answers(Answer::Outputs(outputs));
+        let mut model = model_with(Answer::Outputs(outputs));
         model.signature.outputs = vec![Port {
             name: "p".to_owned(),
             kind,
@@ -302,7 +302,7 @@ async fn a_sequence_can_be_no_example_and_one_of_maps_can() {
 }
 
 #[tokio::test]
-async fn a_change_of_signature_is_refused_unless_it_is_declared() {
+async fn a_change_of_signature_is_rejected_unless_it_is_declared() {
     let mut before = signature();
     before.inputs[0] = port("x", Datatype::Fp32, &[-1, 3]);
     let criteria = |declared| AcceptanceCriteria {
@@ -368,12 +368,15 @@ async fn names_without_end_make_no_line_without_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_warm_up_alone_keeps_no_version_from_answering() {
+async fn a_failed_warm_up_does_not_prevent_activation() {
     for (model, failure) in [
         (finds(2, 0.75), None),
-        (answers(Answer::Fails), Some("the model failed: not today")),
         (
-            answers(Answer::Endless),
+            model_with(Answer::Fails),
+            Some("the model failed: not today"),
+        ),
+        (
+            model_with(Answer::Endless),
             Some("the run did not end within 5 s"),
         ),
     ] {

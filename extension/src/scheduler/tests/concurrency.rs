@@ -178,14 +178,14 @@ async fn every_remaining_request_gets_a_result() {
                 return Err(EngineError::Cancelled);
             }
             if x.contains(&13.0) {
-                return Err(EngineError::Run("unlucky".to_owned()));
+                return Err(EngineError::Run("the model failed".to_owned()));
             }
             Ok(x.to_vec())
         });
         let asks = (0..500_u16).map(|number| {
             let (bench, model) = (Arc::clone(&bench), Arc::clone(&model));
             tokio::spawn(async move {
-                let (mine, is_unlucky) = (f32::from(number % 40), number % 40 == 13);
+                let (mine, is_failing) = (f32::from(number % 40), number % 40 == 13);
                 let ask = bench.ask(&model, [mine]);
                 tokio::pin!(ask);
                 if number.is_multiple_of(3) {
@@ -199,8 +199,8 @@ async fn every_remaining_request_gets_a_result() {
                     return;
                 }
                 match ask.await {
-                    Ok(ran) => assert_eq!((rows(&ran), is_unlucky), (vec![mine], false)),
-                    Err(error) => assert!(is_unlucky, "{error:?}"),
+                    Ok(ran) => assert_eq!((rows(&ran), is_failing), (vec![mine], false)),
+                    Err(error) => assert!(is_failing, "{error:?}"),
                 }
             })
         });

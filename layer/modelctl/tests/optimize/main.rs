@@ -235,7 +235,7 @@ fn existing_files_are_replaced_only_with_force_and_the_model_itself_never() {
 }
 
 #[test]
-fn files_that_cannot_be_optimised_are_refused_with_the_reason() {
+fn files_that_cannot_be_optimised_are_rejected_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let page = folder.path().join("page.onnx");

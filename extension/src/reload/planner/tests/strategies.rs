@@ -56,21 +56,21 @@ impl std::fmt::Debug for World {
     }
 }
 
-pub(super) fn luck() -> impl Strategy<Value = Luck> {
+pub(super) fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
-        10 => Just(Luck::Good),
-        2 => Just(Luck::Bad),
-        1 => Just(Luck::Unreadable),
-        1 => Just(Luck::NoMemory),
-        1 => any::<bool>().prop_map(Luck::Fails),
-        1 => Just(Luck::Lost),
-        2 => (0..4usize).prop_map(Luck::Bump),
-        1 => Just(Luck::Kill),
+        10 => Just(Fault::None),
+        2 => Just(Fault::Unavailable),
+        1 => Just(Fault::UnreadableManifest),
+        1 => Just(Fault::InsufficientMemory),
+        1 => any::<bool>().prop_map(Fault::FailedLoad),
+        1 => Just(Fault::EmptyCache),
+        2 => (0..4usize).prop_map(Fault::NewRelease),
+        1 => Just(Fault::Kill),
     ]
 }
 
 /// Sequence of checks and rollbacks, each with events during it.
-pub(super) fn life() -> impl Strategy<Value = Vec<(bool, Vec<Luck>)>> {
-    let luck = proptest::collection::vec(luck(), 0..8);
-    proptest::collection::vec((proptest::bool::weighted(0.1), luck), 1..10)
+pub(super) fn operations() -> impl Strategy<Value = Vec<(bool, Vec<Fault>)>> {
+    let faults = proptest::collection::vec(fault(), 0..8);
+    proptest::collection::vec((proptest::bool::weighted(0.1), faults), 1..10)
 }

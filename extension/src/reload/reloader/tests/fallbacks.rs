@@ -18,7 +18,7 @@ async fn a_first_start_over_a_bad_version_takes_the_one_before() {
     let fixture = kept(&[("v1", b"model one"), ("v2", b"bad model")]);
     let reloader = fixture.start();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model one");
+    assert_eq!(fixture.active_content(), b"model one");
     assert!(fixture.problem(&reloader).unwrap().contains("not a model"));
     assert_eq!(fixture.transfers(), 2);
     // The fallback is now the last good version, as if it had been loaded when it was new.
@@ -27,13 +27,13 @@ async fn a_first_start_over_a_bad_version_takes_the_one_before() {
     assert!(matches!(again.check().await, Outcome::Loaded(_)));
     assert_eq!(fixture.version(&again), fixture.version(&reloader));
     assert_eq!(
-        (fixture.transfers(), fixture.answers()),
+        (fixture.transfers(), fixture.active_content()),
         (0, b"model one".to_vec())
     );
     fixture.source.keeps(FILE, "v3", Ok(("v3", b"model three")));
     assert!(matches!(again.check().await, Outcome::Loaded(_)));
     assert_eq!(
-        (fixture.answers(), fixture.problem(&again)),
+        (fixture.active_content(), fixture.problem(&again)),
         (b"model three".to_vec(), None)
     );
 }
@@ -58,7 +58,7 @@ async fn the_next_earlier_version_follows_a_bad_fallback() {
     ]);
     let reloader = fixture.start();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model one");
+    assert_eq!(fixture.active_content(), b"model one");
     assert_eq!(fixture.source.lists.load(Ordering::Relaxed), 1);
     assert_eq!(reloader.check().await, Outcome::Current);
 }
@@ -69,7 +69,7 @@ async fn a_first_start_after_the_object_was_deleted_takes_its_last_version() {
     fixture.holds(Err("it was deleted"));
     let reloader = fixture.start();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model two");
+    assert_eq!(fixture.active_content(), b"model two");
     assert!(
         fixture
             .problem(&reloader)
@@ -118,12 +118,12 @@ async fn in_a_repository_the_next_lower_number_is_the_fallback() {
     }
     let reloader = fixture.start();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"two");
+    assert_eq!(fixture.active_content(), b"two");
     assert!(fixture.problem(&reloader).unwrap().contains("not a model"));
     assert_eq!(reloader.check().await, Outcome::Current);
     fixture
         .source
         .holds("wine/11/model.onnx", Ok(("1", b"eleven")));
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"eleven");
+    assert_eq!(fixture.active_content(), b"eleven");
 }

@@ -60,7 +60,8 @@ fn two(current: &str, previous: Option<&str>) -> &'static [u8] {
 }
 
 impl Fixture {
-    pub(super) fn answers(&self) -> Vec<u8> {
+    /// Returns the content of the version that was loaded last.
+    pub(super) fn active_content(&self) -> Vec<u8> {
         self.seen.lock().unwrap().loaded.last().unwrap().0.clone()
     }
 }
@@ -78,11 +79,11 @@ async fn the_manifest_decides_and_one_write_moves_on_and_back() {
 
     publish(&fixture, "b", two("2", Some("1")));
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model two");
+    assert_eq!(fixture.active_content(), b"model two");
     publish(&fixture, "c", two("1", Some("2")));
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
     assert_eq!(
-        (fixture.answers(), fixture.version(&reloader)),
+        (fixture.active_content(), fixture.version(&reloader)),
         (b"model one".to_vec(), first)
     );
 
@@ -148,7 +149,7 @@ async fn bytes_that_the_manifest_does_not_promise_are_never_loaded() {
         problem.contains("17 bytes, but the manifest declares 9"),
         "{problem}"
     );
-    assert_eq!(fixture.answers(), b"model one");
+    assert_eq!(fixture.active_content(), b"model one");
     fixture
         .source
         .holds("2/model.onnx", Ok(("4", b"model two")));
@@ -166,7 +167,7 @@ async fn a_start_with_a_bad_current_version_takes_the_previous_one() {
     publish(&fixture, "a", manifest("2", Some("1"), versions));
     let reloader = fixture.start();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model one");
+    assert_eq!(fixture.active_content(), b"model one");
     assert!(fixture.problem(&reloader).unwrap().contains("not a model"));
     fixture.transfers();
     // Neither a check nor another start loads the bad version again.
@@ -175,7 +176,7 @@ async fn a_start_with_a_bad_current_version_takes_the_previous_one() {
     assert!(matches!(again.check().await, Outcome::Loaded(_)));
     assert!(fixture.problem(&again).unwrap().contains("not a model"));
     assert_eq!(
-        (fixture.transfers(), fixture.answers()),
+        (fixture.transfers(), fixture.active_content()),
         (0, b"model one".to_vec())
     );
 }
@@ -221,7 +222,7 @@ async fn a_manifest_that_is_wrong_changes_nothing_and_names_the_field() {
         let problem = fixture.problem(&reloader).unwrap();
         assert!(problem.contains(named), "{problem}");
     }
-    assert_eq!(fixture.answers(), b"model one");
+    assert_eq!(fixture.active_content(), b"model one");
     publish(&fixture, "e", vec![b' '; 2 << 20].leak());
     assert_eq!(reloader.check().await, Outcome::Failed);
     let problem = fixture.problem(&reloader).unwrap();

@@ -70,11 +70,11 @@ async fn without_memory_the_version_is_tried_again_with_backoff_and_never_reject
     }
     // A poll each half second, and a load after 1, 2 and 4 s.
     assert_eq!(loads, [1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 4, 4]);
-    assert_eq!(fixture.answers(), b"model one");
+    assert_eq!(fixture.active_content(), b"model one");
     fixture.heal();
     wall.pass(Duration::from_secs(8));
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model two");
+    assert_eq!(fixture.active_content(), b"model two");
     assert_eq!(fixture.problem(&reloader), None);
     assert_eq!(fixture.transfers(), 2);
 }
@@ -86,7 +86,7 @@ async fn another_version_does_not_wait_for_one_that_had_no_memory() {
     assert_eq!(reloader.check().await, Outcome::Failed);
     fixture.holds(Ok(("3", b"model three")));
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model three");
+    assert_eq!(fixture.active_content(), b"model three");
     assert_eq!(fixture.problem(&reloader), None);
 }
 
@@ -96,13 +96,13 @@ async fn a_start_whose_newest_version_has_no_memory_takes_the_last_good_one() {
     fixture.fail(|_, bytes| bytes.ends_with(b"two").then(no_memory));
     let again = fixture.start();
     assert!(matches!(again.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model one");
+    assert_eq!(fixture.active_content(), b"model one");
     let problem = fixture.problem(&again).unwrap();
     assert!(problem.contains("not enough memory"), "{problem}");
     fixture.heal();
     wall.pass(Duration::from_secs(1));
     again.check().await;
-    assert_eq!(fixture.answers(), b"model two");
+    assert_eq!(fixture.active_content(), b"model two");
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn an_unreadable_file_is_tried_again_immediately_and_later() {
     fixture.fail(move |_, _| once.take());
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
     assert_eq!(
-        (fixture.answers(), fixture.loads_begun() - before),
+        (fixture.active_content(), fixture.loads_begun() - before),
         (b"model two".to_vec(), 2)
     );
 
@@ -125,7 +125,7 @@ async fn an_unreadable_file_is_tried_again_immediately_and_later() {
     wall.pass(Duration::from_secs(1));
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
     assert_eq!(
-        (fixture.answers(), fixture.transfers()),
+        (fixture.active_content(), fixture.transfers()),
         (b"model three".to_vec(), 3)
     );
 }
@@ -169,7 +169,7 @@ async fn a_version_whose_file_is_damaged_or_gone_when_it_is_loaded_is_fetched_ag
         assert_eq!(reloader.check().await, Outcome::Failed);
         wall.pass(Duration::from_secs(1));
         assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-        assert_eq!(fixture.answers(), b"model two");
+        assert_eq!(fixture.active_content(), b"model two");
         assert_eq!(fixture.transfers(), 3);
     }
 }
@@ -183,5 +183,5 @@ async fn once_the_process_ends_no_load_begins() {
     assert_eq!(fixture.loads_begun(), loads);
     // The version is not rejected.
     assert!(matches!(fixture.start().check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model two");
+    assert_eq!(fixture.active_content(), b"model two");
 }

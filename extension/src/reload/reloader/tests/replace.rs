@@ -13,7 +13,7 @@ impl Fixture {
     }
 
     /// A fixture with `free` bytes of memory, on which version 1 is active.
-    async fn answering(mode: Reload, free: Option<u64>) -> (Self, Process) {
+    async fn serving(mode: Reload, free: Option<u64>) -> (Self, Process) {
         let mut fixture = Self::new(Ok(("1", b"model one")));
         (fixture.mode, fixture.free) = (mode, free);
         let reloader = fixture.start();
@@ -31,7 +31,7 @@ async fn the_old_version_leaves_memory_before_the_load_where_memory_does_not_hol
         (Reload::Overlap, LITTLE, 1),
         (Reload::Replace, PLENTY, 0),
     ] {
-        let (fixture, reloader) = Fixture::answering(mode, free).await;
+        let (fixture, reloader) = Fixture::serving(mode, free).await;
         let first = fixture.version(&reloader);
         fixture.holds(Ok(("2", b"model two")));
         assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
@@ -48,7 +48,7 @@ async fn the_old_version_leaves_memory_before_the_load_where_memory_does_not_hol
 
 #[tokio::test]
 async fn the_old_version_comes_back_from_its_file_when_the_new_one_is_bad() {
-    let (fixture, reloader) = Fixture::answering(Reload::Auto, LITTLE).await;
+    let (fixture, reloader) = Fixture::serving(Reload::Auto, LITTLE).await;
     let first = fixture.version(&reloader);
     fixture.holds(Ok(("2", b"bad model")));
     reloader.check().await;
@@ -65,7 +65,7 @@ async fn the_old_version_comes_back_from_its_file_when_the_new_one_is_bad() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_runs_for_too_long_keeps_the_old_version() {
-    let (fixture, reloader) = Fixture::answering(Reload::Auto, LITTLE).await;
+    let (fixture, reloader) = Fixture::serving(Reload::Auto, LITTLE).await;
     let first = fixture.version(&reloader);
     let running = reloader.shared.models.current(&fixture.name).unwrap();
     fixture.holds(Ok(("2", b"model two")));
@@ -86,7 +86,7 @@ async fn a_request_that_runs_for_too_long_keeps_the_old_version() {
 #[tokio::test]
 async fn without_a_file_to_return_to_only_replace_loads_the_new_version() {
     for mode in [Reload::Auto, Reload::Replace] {
-        let (fixture, reloader) = Fixture::answering(mode, LITTLE).await;
+        let (fixture, reloader) = Fixture::serving(mode, LITTLE).await;
         let first = fixture.version(&reloader);
         for file in std::fs::read_dir(fixture.directory.path().join("files")).unwrap() {
             std::fs::remove_file(file.unwrap().path()).unwrap();

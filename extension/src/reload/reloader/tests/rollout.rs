@@ -43,7 +43,7 @@ async fn a_pinned_version_stays_whatever_is_published() {
     let fixture = fixture(version("1"), &json!({}));
     let reloader = fixture.start();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model one");
+    assert_eq!(fixture.active_content(), b"model one");
     publish(&fixture, "b", with(THREE, &canary(100)));
     assert_eq!(reloader.check().await, Outcome::Current);
     // Nothing that the journal records of the pinned version applies to another version.
@@ -53,7 +53,7 @@ async fn a_pinned_version_stays_whatever_is_published() {
     };
     let again = moved.start();
     assert!(matches!(again.check().await, Outcome::Loaded(_)));
-    assert_eq!(moved.answers(), b"model three");
+    assert_eq!(moved.active_content(), b"model three");
 }
 
 #[tokio::test]
@@ -91,10 +91,10 @@ async fn a_label_is_followed_where_it_moves() {
     let fixture = fixture(Choice::Label("stable".to_owned()), &labels("1"));
     let reloader = fixture.start();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model one");
+    assert_eq!(fixture.active_content(), b"model one");
     publish(&fixture, "b", with(THREE, &labels("3")));
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model three");
+    assert_eq!(fixture.active_content(), b"model three");
     // A removed label leaves the active version, and is reported.
     publish(&fixture, "c", with(THREE, &json!({})));
     assert_eq!(reloader.check().await, Outcome::Failed);
@@ -103,7 +103,7 @@ async fn a_label_is_followed_where_it_moves() {
         problem.contains("has no label \"stable\" in version_labels; its labels are none"),
         "{problem}"
     );
-    assert_eq!(fixture.answers(), b"model three");
+    assert_eq!(fixture.active_content(), b"model three");
 }
 
 #[tokio::test]
@@ -111,13 +111,13 @@ async fn a_canary_runs_where_it_is_drawn_and_ends_with_its_entry() {
     let fixture = fixture(Choice::Newest, &canary(0));
     let reloader = fixture.start();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model two");
+    assert_eq!(fixture.active_content(), b"model two");
     publish(&fixture, "b", with(THREE, &canary(100)));
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model three");
+    assert_eq!(fixture.active_content(), b"model three");
     publish(&fixture, "c", with(THREE, &canary(0)));
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model two");
+    assert_eq!(fixture.active_content(), b"model two");
 }
 
 #[tokio::test]
@@ -128,12 +128,12 @@ async fn a_snapshot_holds_the_current_version_and_each_environment_draws_for_its
     };
     let reloader = fixture.start();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model two");
+    assert_eq!(fixture.active_content(), b"model two");
     assert!(!fixture.directory.path().join("rollout-position").exists());
     assert_eq!(reloader.check().await, Outcome::Current);
     reloader.shared.status.invocation_began(1);
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model three");
+    assert_eq!(fixture.active_content(), b"model three");
     assert!(fixture.directory.path().join("rollout-position").exists());
     assert_eq!(reloader.check().await, Outcome::Current);
 }
@@ -143,11 +143,11 @@ async fn another_start_in_the_same_environment_runs_the_same() {
     for _ in 0..10 {
         let fixture = fixture(Choice::Newest, &canary(50));
         fixture.start().check().await;
-        let first = fixture.answers();
+        let first = fixture.active_content();
         // Its journal is lost, so that it reads the manifest again.
         std::fs::remove_dir_all(fixture.directory.path().join("journals")).unwrap();
         fixture.start().check().await;
-        assert_eq!(fixture.answers(), first);
+        assert_eq!(fixture.active_content(), first);
     }
 }
 
@@ -163,7 +163,7 @@ async fn a_first_start_over_a_bad_canary_takes_the_current_version() {
     publish(&fixture, "a", with(bad, &canary(100)));
     let reloader = fixture.start();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model two");
+    assert_eq!(fixture.active_content(), b"model two");
     assert!(fixture.problem(&reloader).unwrap().contains("not a model"));
     assert_eq!(reloader.check().await, Outcome::Current);
 }
@@ -211,7 +211,7 @@ async fn a_pinned_version_of_a_plain_object_is_fetched_once() {
         .keeps("wine.onnx", "v2", Ok(("v2", b"model two")));
     let reloader = fixture.start();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model one");
+    assert_eq!(fixture.active_content(), b"model one");
     assert_eq!(fixture.source.asked_for_versions(), ["v1"]);
     fixture
         .source
@@ -219,7 +219,7 @@ async fn a_pinned_version_of_a_plain_object_is_fetched_once() {
     assert_eq!(reloader.check().await, Outcome::Current);
     assert!(matches!(fixture.start().check().await, Outcome::Loaded(_)));
     assert_eq!(
-        (fixture.answers(), fixture.transfers()),
+        (fixture.active_content(), fixture.transfers()),
         (b"model one".to_vec(), 1)
     );
 }

@@ -16,7 +16,7 @@ async fn a_start_with_a_cached_version_waits_a_second_and_checks_again_later() {
     // The load is on a thread, and the paused clock does not wait for it.
     let waited = fixture.source.given_up_after.lock().unwrap().unwrap();
     assert!(waited < MAX_WAIT_FOR_SOURCE * 2, "{waited:?}");
-    assert_eq!(fixture.answers(), b"model one");
+    assert_eq!(fixture.active_content(), b"model one");
     assert_eq!(fixture.problem(&again), None, "nothing has failed yet");
     let status = again.shared.status.get(&fixture.name).unwrap();
     assert_eq!((status.checked_at, status.failures), (None, 0));
@@ -25,7 +25,7 @@ async fn a_start_with_a_cached_version_waits_a_second_and_checks_again_later() {
     assert!(silent.is_err());
     fixture.source.is_silent.store(false, Ordering::Relaxed);
     assert!(matches!(again.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"model two");
+    assert_eq!(fixture.active_content(), b"model two");
 }
 
 #[tokio::test(start_paused = true)]

@@ -120,7 +120,7 @@ async fn is_rejected(bytes: &'static [u8], golden: Json, problem: &str) {
         Outcome::Loaded(_)
     ));
     assert_eq!(
-        (fixture.answers(), fixture.problem(&reloader)),
+        (fixture.active_content(), fixture.problem(&reloader)),
         (bytes.to_vec(), None)
     );
 }
@@ -165,7 +165,7 @@ async fn a_start_with_a_rejected_version_takes_the_previous_one() {
     for transfers in [3, 0] {
         let reloader = fixture.start();
         assert!(warm_up(&reloader.check().await).is_some());
-        assert_eq!(fixture.answers(), b"model one");
+        assert_eq!(fixture.active_content(), b"model one");
         let problem = fixture.problem(&reloader).unwrap();
         assert!(problem.contains("golden[0] is not met"), "{problem}");
         assert!(fixture.transfers() >= transfers);
@@ -232,7 +232,7 @@ async fn a_change_of_signature_is_rejected_unless_it_is_declared() {
     );
     publish(&fixture, "d", declare(&mut declared, json!([-1, 3])));
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
-    assert_eq!(fixture.answers(), b"wide model");
+    assert_eq!(fixture.active_content(), b"wide model");
 }
 
 #[tokio::test]
@@ -290,7 +290,7 @@ async fn an_accepted_version_is_warmed_up_until_a_process_dies_in_it() {
     fixture.runs();
     let again = fixture.start();
     assert_eq!(warm_up(&again.check().await), None);
-    assert_eq!(fixture.answers(), b"endless");
+    assert_eq!(fixture.active_content(), b"endless");
     assert_eq!(fixture.problem(&again), None);
     assert!(fixture.runs().is_empty());
 }

@@ -77,14 +77,14 @@ fn nearly(tensor: &Tensor) -> Tensor {
 }
 
 /// A model without inputs whose output is `tensor`.
-fn answering(tensor: Tensor) -> Model {
+fn model_returning(tensor: Tensor) -> Model {
     let shape = tensor.shape().iter().map(|&length| Some(length)).collect();
     let kind = Kind::Tensor {
         datatype: tensor.datatype(),
         shape,
     };
     let name = "y".to_owned();
-    let mut model = answers(Answer::Outputs(vec![(name.clone(), Value::Tensor(tensor))]));
+    let mut model = model_with(Answer::Outputs(vec![(name.clone(), Value::Tensor(tensor))]));
     model.signature = Signature {
         inputs: Vec::new(),
         outputs: vec![Port { name, kind }],
@@ -123,20 +123,20 @@ fn passes(golden: &Golden, tensor: Tensor) -> bool {
         ..AcceptanceCriteria::default()
     };
     Validation::new(criteria)
-        .validate(&answering(tensor))
+        .validate(&model_returning(tensor))
         .is_ok()
 }
 
 proptest! {
     #[test]
-    fn an_answer_meets_itself_and_no_other((tensor, place) in any_tensor()) {
-        let golden = golden_of(&answering(tensor.clone()));
+    fn an_output_matches_itself_and_no_other((tensor, place) in any_tensor()) {
+        let golden = golden_of(&model_returning(tensor.clone()));
         prop_assert!(passes(&golden, tensor.clone()));
         prop_assert!(!passes(&golden, with_another(&tensor, place)));
     }
 
     #[test]
-    fn an_answer_within_the_tolerance_will_do(
+    fn an_output_within_the_tolerance_is_accepted(
         numbers in prop::collection::vec(-1e30_f32..1e30, 1..5),
         wide in any::<bool>(),
     ) {
@@ -147,7 +147,7 @@ proptest! {
             Tensor::new(shape, numbers)
         };
         let tensor = tensor.unwrap();
-        let golden = golden_of(&answering(tensor.clone()));
+        let golden = golden_of(&model_returning(tensor.clone()));
         prop_assert!(passes(&golden, nearly(&tensor)));
     }
 }
