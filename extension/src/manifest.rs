@@ -9,30 +9,32 @@
 //! signature and the golden examples with the inputs and outputs of the model.
 
 mod baseline;
+mod canary;
 mod check;
 mod choice;
 mod error;
 mod golden;
 mod json;
 mod number;
-mod rollout;
 mod selection;
 mod signature;
 mod sniff;
 #[cfg(test)]
 mod tests;
+mod version_labels;
 mod written;
 
 use std::collections::BTreeMap;
 
 pub use baseline::{Baseline, Observed};
+pub use canary::{Canary, RolloutPosition};
 pub use choice::Choice;
 pub use error::ManifestError;
 pub(crate) use error::printable;
 pub use golden::{Golden, GoldenTensor, Tolerance};
-pub use rollout::{Canary, VersionLabels};
-pub use selection::{NamedVersion, RolloutPosition, Selection, SelectionReason};
+pub use selection::{NamedVersion, Selection, SelectionReason};
 use serde::Deserialize;
+pub use version_labels::VersionLabels;
 
 use crate::ids::{Digest, FilePath, VersionName};
 use crate::tensor::Signature;

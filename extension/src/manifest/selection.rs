@@ -1,23 +1,15 @@
 //! Selection of the version that this environment runs, and of its fallbacks.
 //!
-//! Pure: the same manifest, choice and rollout position select the same version. A canary runs on a share of the
-//! environments. Each environment has a [`RolloutPosition`] for its lifetime. The position is hashed with the names of
-//! the model and the version, so that each canary runs on other environments. Raising the percentage never removes an
-//! environment from the canary.
+//! Pure: the same manifest, choice and rollout position select the same version. A [canary](super::canary) runs on a
+//! share of the environments.
 
 use std::fmt::{self, Display};
 
-use sha2::{Digest as _, Sha256};
-
+use super::canary::RolloutPosition;
 use super::choice::Choice;
 use super::error::ManifestError;
-use super::rollout::Canary;
 use super::{Manifest, PublishedVersion};
 use crate::ids::{ModelName, VersionName};
-
-/// Position of an environment in all rollouts: a random number, drawn once from a uniform distribution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RolloutPosition(pub u64);
 
 /// Version with its name.
 pub type NamedVersion<'a> = (&'a VersionName, &'a PublishedVersion);
@@ -104,27 +96,5 @@ impl Manifest {
             fallbacks: fallbacks.filter(|(name, _)| *name != version.0).collect(),
             reason,
         })
-    }
-}
-
-impl RolloutPosition {
-    fn is_in(self, canary: &Canary, model: &ModelName) -> bool {
-        self.fraction(model, &canary.version) * 100.0 < canary.percent
-    }
-
-    /// Position for one version of one model, from 0 (inclusive) to 1 (exclusive).
-    fn fraction(self, model: &ModelName, version: &VersionName) -> f64 {
-        /// Bits that a double represents exactly.
-        const BITS: u32 = 53;
-        let mut hash = Sha256::new_with_prefix(self.0.to_le_bytes());
-        for name in [model.as_str(), version.as_str()] {
-            hash.update((name.len() as u64).to_le_bytes());
-            hash.update(name);
-        }
-        let first = hash.finalize().into_iter().take(8);
-        let number = first.fold(0_u64, |number, byte| number << 8 | u64::from(byte));
-        #[expect(clippy::cast_precision_loss, reason = "53 bits fit exactly")]
-        let fraction = (number >> (u64::BITS - BITS)) as f64 / (1_u64 << BITS) as f64;
-        fraction
     }
 }

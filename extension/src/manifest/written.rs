@@ -7,11 +7,12 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::baseline::Baseline;
+use super::canary::Canary;
 use super::error::ManifestError;
 use super::golden::Golden;
 use super::json::{self, JsonObject};
-use super::rollout::{Canary, VersionLabels};
 use super::signature::WrittenSignature;
+use super::version_labels::VersionLabels;
 use super::{FORMAT, PublishedFile};
 use crate::ids::{Digest, FilePath, VersionName};
 

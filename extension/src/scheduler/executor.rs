@@ -5,6 +5,7 @@
 //! [`Queue`](super::queue::Queue) is the only queue. The queue decides the order; a run that is [known to be
 //! short](super::inline_execution) takes no other thread.
 
+mod cancellation;
 mod state;
 mod worker;
 
@@ -16,13 +17,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::memory_trim::elements;
-use super::queue::{ExecutorLimits, QueueFull, Ticket};
+use super::queue::{ExecutorLimits, Ticket};
 use super::{RunError, RunOutcome, batch};
 use crate::engine::{Cancel, EngineError};
 use crate::models::{LoadedModel, RunResult};
 use crate::protocol::Decoded;
 use crate::request_memory::Account;
 use crate::tensor::Value;
+use cancellation::CancelOnDrop;
 use state::{ExecutorState, InferenceJob, Unreleased};
 
 /// The queue and the worker threads of one model.
@@ -70,9 +72,9 @@ impl ModelExecutor {
             batch_until: now.checked_add(time / 2).unwrap_or(now),
             reply,
         };
-        let mut place = QueuePlace::take(&self.state, job, now)?;
+        let place = CancelOnDrop::enqueue(&self.state, job, now)?;
         let result = result.await;
-        place.is_done = true;
+        place.disarm();
         let result = result.map_err(|_| panicked())?;
         Ok(RunOutcome {
             outputs: result.outputs?,
@@ -146,42 +148,6 @@ impl Drop for ModelExecutor {
     fn drop(&mut self) {
         self.state.lock().is_closed = true;
         self.state.changed.notify_all();
-    }
-}
-
-/// Guard of a request's place in the queue or in a run. Dropped before the result, it cancels the request.
-struct QueuePlace {
-    state: Arc<ExecutorState>,
-    ticket: Ticket,
-    is_done: bool,
-}
-
-impl QueuePlace {
-    fn take(state: &Arc<ExecutorState>, job: InferenceJob, now: Instant) -> Result<Self, RunError> {
-        let limit = state.limits.queue;
-        let mut inner = state.lock();
-        let ticket = inner.queue.enqueue(job, now);
-        let ticket = ticket.map_err(|QueueFull| RunError::QueueFull { limit })?;
-        if let Err(error) = worker::wake(state, inner) {
-            state.lock().queue.remove(ticket);
-            return Err(EngineError::Thread(error.to_string()).into());
-        }
-        Ok(Self {
-            state: Arc::clone(state),
-            ticket,
-            is_done: false,
-        })
-    }
-}
-
-impl Drop for QueuePlace {
-    fn drop(&mut self) {
-        if !self.is_done {
-            let mut inner = self.state.lock();
-            inner.queue.remove(self.ticket);
-            // A cancelled run releases its slot to the next request.
-            let _ = worker::wake(&self.state, inner);
-        }
     }
 }
 

@@ -180,8 +180,8 @@ impl<W: QueuedWork> Queue<W> {
         Some((leader, self.take_slot(leader, Vec::new())))
     }
 
-    /// Removes work from the queue or from its run. A run without members is cancelled.
-    pub(super) fn remove(&mut self, ticket: Ticket) {
+    /// Takes work out of the queue or of its run. A run without members is cancelled.
+    pub(super) fn cancel(&mut self, ticket: Ticket) {
         if let Some(index) = self.waiting.iter().position(|one| one.ticket == ticket) {
             self.waiting.remove(index);
             return;

@@ -83,7 +83,7 @@ fn a_full_queue_rejects_work_until_a_place_is_free() {
     assert_eq!(queue.enqueue(one('a'), now), Err(QueueFull));
     let batch = run(&mut queue, now).unwrap();
     assert_eq!(queue.enqueue(one('a'), now), Err(QueueFull));
-    queue.remove(tickets[1]);
+    queue.cancel(tickets[1]);
     queue.enqueue(one('b'), now).unwrap();
     assert_eq!(queue.enqueue(one('a'), now), Err(QueueFull));
     queue.finish(batch.leader());
@@ -110,11 +110,11 @@ fn an_abandoned_run_is_cancelled_and_releases_its_slot_up_to_the_limit() {
         .map(|kind| queue.enqueue(one(kind), now).unwrap())
         .to_vec();
     let first = run(&mut queue, now).unwrap();
-    queue.remove(tickets[0]);
+    queue.cancel(tickets[0]);
     assert!(first.cancel.is_cancelled());
     let second = run(&mut queue, now).unwrap();
     assert_eq!(kinds(&second), "b");
-    queue.remove(tickets[1]);
+    queue.cancel(tickets[1]);
     assert!(second.cancel.is_cancelled());
     assert!(run(&mut queue, now).is_none(), "two have not ended yet");
     queue.finish(second.leader());
@@ -194,10 +194,10 @@ fn a_batch_runs_while_one_member_waits_for_it() {
     let (mut queue, now) = (queue(1, 20, Some((8, Duration::ZERO))), Instant::now());
     let tickets = ['a'; 3].map(|kind| queue.enqueue(one(kind), now).unwrap());
     let batch = run(&mut queue, now).unwrap();
-    queue.remove(tickets[0]);
-    queue.remove(tickets[2]);
+    queue.cancel(tickets[0]);
+    queue.cancel(tickets[2]);
     assert!(!batch.cancel.is_cancelled());
-    queue.remove(tickets[1]);
+    queue.cancel(tickets[1]);
     assert!(batch.cancel.is_cancelled());
 }
 
@@ -213,7 +213,7 @@ fn members_of_a_failed_batch_run_next_individually() {
     let batch = run(&mut queue, now).unwrap();
     assert_eq!(batch.members.len(), 3);
     queue.enqueue(one('b'), now).unwrap();
-    queue.remove(tickets[1]);
+    queue.cancel(tickets[1]);
     queue.retry_individually(batch);
     for rows in [2, 4] {
         let batch = run(&mut queue, now).unwrap();
@@ -274,7 +274,7 @@ proptest! {
                 },
                 QueueOperation::Leave(which) if !inside.is_empty() => {
                     let ticket = inside.swap_remove(which % inside.len());
-                    queue.remove(ticket);
+                    queue.cancel(ticket);
                 }
                 QueueOperation::NextStep => match queue.next(now) {
                     NextStep::Run(batch) => {

@@ -1,4 +1,4 @@
-//! Rollout: labels of versions, and the canary version of a share of the environments.
+//! Labels of versions, as `version_labels` of a manifest has them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,19 +6,8 @@ use std::fmt;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_LABELS, number};
+use super::MAX_LABELS;
 use crate::ids::VersionName;
-
-/// Version that a share of the environments runs instead of the current version.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Canary {
-    /// Name of the version.
-    pub version: VersionName,
-    /// Share of the environments, from 0 to 100 %.
-    #[serde(deserialize_with = "number::percent")]
-    pub percent: f64,
-}
 
 /// Labels of versions, such as `stable`; labels are unique.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
