@@ -86,17 +86,6 @@ impl CheckError {
         matches!(self, CheckError::Engine(EngineError::File { .. }))
     }
 
-    /// Returns whether a load failed for a reason outside the version, whose files are whole. A file that is missing
-    /// then is one that the model refers to and does not have.
-    pub(super) fn is_outside_of_version(&self) -> bool {
-        match self {
-            CheckError::Engine(EngineError::File { is_missing, .. }) => !is_missing,
-            CheckError::Engine(error) => error.is_out_of_memory(),
-            CheckError::Validation(error) => error.is_out_of_memory(),
-            _ => false,
-        }
-    }
-
     /// Returns the problem without names of buckets, keys, accounts or paths, for callers from outside.
     pub(super) fn public(&self) -> String {
         const MORE: &str = "; the log has the details";

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod load_backoff;
+mod rejection;
 mod replace;
 mod replay;
 
@@ -21,7 +22,7 @@ use super::error::CheckError;
 use super::memory::{Exclusivity, LoadCost, MemoryNeed, ModelBytes, Placement, placement};
 use super::validation::{AcceptanceCriteria, Validation};
 use super::{Shared, Timings, milliseconds};
-use crate::cache::{CachedModel, Journal, ModelRecord, RejectionCause};
+use crate::cache::{CachedModel, Journal, ModelRecord};
 use crate::clock::timed_awake;
 use crate::config::Reload;
 use crate::ids::{Digest, ModelName};
@@ -32,6 +33,8 @@ use crate::status::{Evidence, RollbackOutcome};
 use crate::tensor::Signature;
 use attempt::LoadAttempt;
 use load_backoff::LoadBackoff;
+pub(super) use rejection::{LoadFailure, LoadFailureKind};
+use rejection::{not_attempted, rejection_cause};
 use replace::drain_active;
 use replay::Replay;
 
@@ -60,41 +63,6 @@ pub(super) struct Activated {
     pub(super) signature: Signature,
     /// Reason for the rollback, where the load was one.
     pub(super) rollback: Option<String>,
-}
-
-/// Result of a load after which the version is not active.
-pub(super) struct LoadFailure {
-    pub(super) kind: LoadFailureKind,
-    /// `true` if the active version had to leave memory for the load.
-    pub(super) vacated: bool,
-}
-
-pub(super) enum LoadFailureKind {
-    /// The load could not be attempted.
-    NotAttempted(CheckError),
-    /// The evidence for a rollback does not hold.
-    NotConfirmed(RollbackOutcome),
-    /// The load failed for a reason outside the version.
-    Deferred(CheckError),
-    /// The version must not become active. The reason is the public one.
-    Rejected {
-        cause: RejectionCause,
-        reason: String,
-        problem: CheckError,
-    },
-}
-
-impl LoadFailureKind {
-    fn vacated(self, vacated: bool) -> LoadFailure {
-        LoadFailure {
-            kind: self,
-            vacated,
-        }
-    }
-}
-
-fn not_attempted(problem: impl Into<CheckError>, vacated: bool) -> LoadFailure {
-    LoadFailureKind::NotAttempted(problem.into()).vacated(vacated)
 }
 
 impl Loader {
@@ -318,29 +286,21 @@ impl Loader {
         Validation::for_version(record, criteria, signature, journal)
     }
 
-    /// Classifies a failed load. A version is rejected only for its own content, that is with files that are whole.
+    /// Decides about the version of a failed load, which is rejected only with files that are whole.
     async fn failure(&self, record: &ModelRecord, problem: CheckError) -> LoadFailureKind {
-        let is_outside = problem.is_outside_of_version();
-        if !is_outside
-            && find_cached(&self.shared.cache, record.clone())
-                .await
-                .is_none()
-        {
-            return LoadFailureKind::Deferred(CheckError::FilesLost(Box::new(problem)));
-        }
         let reason = problem.public();
-        if is_outside {
+        let Some(cause) = rejection_cause(&problem) else {
             let now = self.shared.clock.now();
             let mut backoff = self.backoff();
             let former = backoff.take();
             let next = LoadBackoff::after_failure(former, record.digest(), now, reason);
             *backoff = Some(next);
             return LoadFailureKind::Deferred(problem);
-        }
-        let cause = match problem {
-            CheckError::Validation(_) => RejectionCause::Criteria,
-            _ => RejectionCause::Content,
         };
+        let files = find_cached(&self.shared.cache, record.clone()).await;
+        if files.is_none() {
+            return LoadFailureKind::Deferred(CheckError::FilesLost(Box::new(problem)));
+        }
         LoadFailureKind::Rejected {
             cause,
             reason,

@@ -14,7 +14,7 @@
 //! that warm-up does not reject the version.
 //!
 //! Validation runs on the thread that has loaded the session; a Tokio runtime cancels a run that exceeds its time
-//! limit. The reloader decides the fate of a rejected version, and of a process that dies in validation.
+//! limit. The [loader](super::loader) decides whether a failure rejects the version.
 
 mod compare;
 
