@@ -22,6 +22,7 @@
 //! | [`config`] | environment variables |
 //! | [`manifest`] | format of the published pointer to a model's versions |
 //! | [`onnx`] | parsing of model files |
+//! | [`rollback`] | request of a rollback, and the decision by the evidence of failed runs |
 //! | [`status`] | state of each model, for callers and operators |
 //! | [`tensor`] | datatypes, shapes and buffers |
 //! | [`request_memory`] | budget of the memory that requests occupy |
@@ -48,6 +49,7 @@ pub mod onnx;
 pub mod protocol;
 pub mod reload;
 pub mod request_memory;
+pub mod rollback;
 pub mod scheduler;
 pub mod server;
 pub mod source;

@@ -26,7 +26,8 @@ use crate::ids::ModelName;
 use crate::metrics::{Reporter, defs};
 use crate::models::Models;
 use crate::reload::{Outcome, Reloader};
-use crate::status::{ModelCommand, RollbackRequest, Status};
+use crate::rollback::RollbackRequest;
+use crate::status::{ModelCommand, Status};
 use machine::{ATTEMPT_PAUSE, Job};
 
 /// Runner of jobs and commands, with the parts that they use.

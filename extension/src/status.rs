@@ -4,7 +4,6 @@
 //! version check when a request finds no active version, and a rollback when the runs of a version fail.
 
 mod command;
-mod rollback;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +13,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Deadline, Timestamp};
 use crate::ids::{ModelName, VersionName};
+use crate::rollback::RollbackRequest;
 pub use command::ModelCommand;
-pub use rollback::{
-    Evidence, FailedInput, MIN_RUNS, Replayed, RollbackOutcome, RollbackRequest, share,
-};
 
 /// Status of one model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

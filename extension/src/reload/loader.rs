@@ -29,7 +29,7 @@ use crate::ids::{Digest, ModelName};
 use crate::metrics::defs;
 use crate::models::LoadedModel;
 use crate::onnx::Description;
-use crate::status::{Evidence, RollbackOutcome};
+use crate::rollback::{Evidence, RollbackOutcome};
 use crate::tensor::Signature;
 use attempt::LoadAttempt;
 use load_backoff::LoadBackoff;

@@ -16,8 +16,9 @@ use crate::clock::Clock;
 use crate::ids::ModelName;
 use crate::metrics::defs::{self, MODEL_LABEL};
 use crate::models::{LoadedModel, Models};
+use crate::rollback::RollbackRequest;
 use crate::scheduler::RunError;
-use crate::status::{RollbackRequest, Status};
+use crate::status::Status;
 
 /// Progress of one inference request.
 #[derive(Default)]

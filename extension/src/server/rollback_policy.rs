@@ -25,7 +25,7 @@ pub(super) use self::sample::FingerprintedInput;
 use crate::clock::{Deadline, Timestamp};
 use crate::engine::EngineError;
 use crate::ids::Digest;
-use crate::status::{Evidence, MIN_RUNS, Replayed, RollbackOutcome, share};
+use crate::rollback::{Evidence, MIN_RUNS, Replayed, RollbackOutcome, share};
 
 /// Number of successful runs that ends a trial.
 const TRIAL_RUNS: u32 = 100;

@@ -1,7 +1,7 @@
 //! Commands of the server to the driver of version checks.
 
-use super::RollbackRequest;
 use crate::ids::ModelName;
+use crate::rollback::RollbackRequest;
 
 /// Command of the server.
 #[derive(Debug)]

@@ -2,13 +2,13 @@
 //!
 //! A version is rejected only for a fault of its own. The cause is its content, or the acceptance criteria that its
 //! [validation](crate::reload::validation) found unmet. A lack of memory and an unreadable file are faults of the
-//! environment: the load is deferred, and the version is loaded again after a backoff. The journal keeps rejections, so
-//! that a rejected version is not loaded again until its content or the criteria change.
+//! environment. Such a load is deferred, and repeated after a backoff. The journal keeps rejections, so that a rejected
+//! version is not loaded again until its content or the criteria change.
 
 use crate::cache::RejectionCause;
 use crate::engine::EngineError;
 use crate::reload::error::CheckError;
-use crate::status::RollbackOutcome;
+use crate::rollback::RollbackOutcome;
 
 /// Result of a load after which the version is not active.
 pub(in crate::reload) struct LoadFailure {
@@ -50,8 +50,8 @@ pub(super) fn not_attempted(problem: impl Into<CheckError>, vacated: bool) -> Lo
 
 /// Returns the cause for which a failed load rejects its version; `None` for a fault of the environment.
 ///
-/// A file that is missing although all files of the version are whole is a fault of the version: the model refers to
-/// it and does not have it.
+/// All files of the version are whole here. A file that is missing nevertheless is a fault of the version, which refers
+/// to it and does not have it.
 pub(super) fn rejection_cause(problem: &CheckError) -> Option<RejectionCause> {
     match problem {
         CheckError::Engine(EngineError::File { is_missing, .. }) => {

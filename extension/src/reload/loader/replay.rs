@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use crate::engine::{Cancel, EngineError, Session};
 use crate::reload::Memory;
 use crate::reload::timed_run::run_within;
-use crate::status::{Evidence, FailedInput, Replayed};
+use crate::rollback::{Evidence, FailedInput, Replayed};
 
 /// Maximum duration of one run.
 const MAX_RUN_TIME: Duration = Duration::from_secs(5);

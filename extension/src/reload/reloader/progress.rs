@@ -6,7 +6,7 @@ use crate::cache::CachedModel;
 use crate::reload::Timings;
 use crate::reload::error::CheckError;
 use crate::reload::resolver::FallbackList;
-use crate::status::{Evidence, RollbackOutcome};
+use crate::rollback::{Evidence, RollbackOutcome};
 
 /// State of one check outside the planner: what the report and the reloader itself need.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use super::progress::{CheckProgress, Rollback};
 use crate::ids::{Digest, VersionName};
 use crate::metrics::defs;
 use crate::reload::planner::Planner;
-use crate::status::{Evidence, RollbackOutcome};
+use crate::rollback::{Evidence, RollbackOutcome};
 
 /// Identity and public name of a version.
 type Named = (Digest, VersionName);

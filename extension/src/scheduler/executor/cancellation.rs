@@ -1,8 +1,8 @@
 //! Cancellation of a request whose deadline has passed, or whose caller has disconnected.
 //!
 //! In both cases the future of the request is dropped: by [`Scheduler::run`](crate::scheduler::Scheduler::run) at the
-//! deadline, and by the server for a closed connection. The guard then takes the request out of the queue. A run without
-//! any waiting request is stopped inside ONNX Runtime, at the next node of the graph.
+//! deadline, and by the server for a closed connection. The guard then takes the request out of the queue. A run
+//! without any waiting request is stopped inside ONNX Runtime, at the next node of the graph.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -4,8 +4,8 @@ use std::hash::{BuildHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use crate::protocol::Decoded;
+use crate::rollback::FailedInput;
 use crate::scheduler::MAX_RETURNED_INPUTS;
-use crate::status::FailedInput;
 
 /// Maximum number of sampled inputs.
 const MAX_INPUTS: usize = 3;

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use super::*;
 use crate::engine::OutOfMemory;
 use crate::protocol::Decoded;
-use crate::status::{FailedInput, Replayed};
+use crate::rollback::{FailedInput, Replayed};
 use crate::tensor::{Tensor, Value};
 
 /// Request, by its result on each version. The number identifies the input.

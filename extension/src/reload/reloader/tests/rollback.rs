@@ -1,7 +1,7 @@
 //! Rollbacks: a version whose runs fail, and the replay of their inputs on the previous version.
 
 use super::*;
-use crate::status::{Evidence, FailedInput, Replayed, RollbackOutcome};
+use crate::rollback::{Evidence, FailedInput, Replayed, RollbackOutcome};
 
 /// An input on which only versions that begin with `fail` fail, and one on which every version fails.
 const GOOD: [f32; 2] = [1.0, 2.0];

@@ -1,51 +1,18 @@
-//! Rollback request, its evidence, and the decision by that evidence. Pure.
+//! Decision about a rollback, by the evidence of failed runs and their replays. Pure.
 //!
-//! The server requests a rollback while most runs of a version on trial fail. The reloader loads the previous version
-//! and runs a sample of the failed inputs on it. A failure counts only if the previous version succeeds on the same
-//! input. Without memory for both versions, nothing can be replayed before the active version is unloaded. A rollback
-//! then takes a clear majority of many runs that ended with 500.
+//! A failure counts only if the previous version succeeds on the same input. Without memory for both versions, nothing
+//! can be replayed before the active version is unloaded. A rollback then takes a clear majority of many runs that
+//! ended with 500.
 
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
-use crate::ids::{Digest, ModelName};
-use crate::tensor::Value;
+use super::FailedInput;
 
 /// Minimum number of runs for a rollback.
 pub const MIN_RUNS: u32 = 6;
 /// Minimum number of runs for a rollback without replays.
 const MIN_UNCOMPARED_RUNS: u32 = 30;
-
-/// Request to roll a model back to its previous version.
-#[derive(Debug)]
-pub struct RollbackRequest {
-    /// Name of the model.
-    pub model: ModelName,
-    /// Digest of the files of the version whose runs fail.
-    pub digest: Digest,
-    /// Evidence for the rollback.
-    pub evidence: Evidence,
-    /// Receives the outcome; closed without an outcome if nothing was done.
-    pub outcome: oneshot::Sender<RollbackOutcome>,
-}
-
-/// Outcome of a [`RollbackRequest`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RollbackOutcome {
-    /// Another version is active.
-    Replaced,
-    /// The active version stays. Holds the result of each input on the previous version.
-    Kept(Vec<Replayed>),
-    /// The active version stays: the evidence does not suffice for the load that memory allows.
-    InsufficientEvidence,
-    /// The active version stays: no other version could be loaded.
-    Unavailable {
-        /// `true` if another attempt may succeed.
-        may_retry: bool,
-    },
-}
 
 /// Result of a failed input on the previous version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,15 +23,6 @@ pub enum Replayed {
     Failed,
     /// The run was interrupted by its deadline or a lack of memory, and decides nothing.
     Unknown,
-}
-
-/// Input of a failed run, and the requested outputs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FailedInput {
-    /// Inputs by name.
-    pub inputs: Vec<(String, Value)>,
-    /// Requested outputs; empty for all outputs.
-    pub outputs: Vec<String>,
 }
 
 /// Runs of a version on trial.
