@@ -156,12 +156,12 @@ impl OnnxSession {
         let mut names = Vec::with_capacity(inputs.len());
         let mut given = Vec::with_capacity(inputs.len());
         for (name, value) in inputs {
-            let refused = |reason: String| EngineError::Input(format!("input {name:?}: {reason}"));
+            let rejected = |reason: String| EngineError::Input(format!("input {name:?}: {reason}"));
             let index = index_of(&self.signature.inputs, name)
-                .ok_or_else(|| refused("the model has no input of this name".to_owned()))?;
+                .ok_or_else(|| rejected("the model has no input of this name".to_owned()))?;
             names.push(self.inputs[index].as_ptr());
             let empty = self.empty[index].as_ref();
-            given.push(values::to_onnx(value, empty, &self.memory).map_err(refused)?);
+            given.push(values::to_onnx(value, empty, &self.memory).map_err(rejected)?);
         }
         // The flag that stops a run is part of the run options, so each run has options of its own.
         let stop = Arc::new(self.options().map_err(|error| self.run_error(&error))?);
@@ -314,17 +314,17 @@ pub(super) fn dimension_names(input: &ort::value::Outlet) -> Option<(&str, &[Str
 
 /// Applies `ZipMap`: one map per row, from the keys to the row's values.
 fn apply_zipmap(keys: &Arc<Data>, value: Value) -> Result<Value, EngineError> {
-    let refused = |found: String| {
+    let rejected = |found: String| {
         EngineError::Node(format!(
             "ZipMap expects an FP32 tensor with {} columns, one per class; found {found}",
             keys.len()
         ))
     };
     let Value::Tensor(tensor) = value else {
-        return Err(refused("a value that is not a tensor".to_owned()));
+        return Err(rejected("a value that is not a tensor".to_owned()));
     };
     if tensor.datatype() != Datatype::Fp32 {
-        return Err(refused(format!("elements of type {}", tensor.datatype())));
+        return Err(rejected(format!("elements of type {}", tensor.datatype())));
     }
     let (shape, data) = tensor.into_parts();
     let rows = match shape[..] {
@@ -337,7 +337,7 @@ fn apply_zipmap(keys: &Arc<Data>, value: Value) -> Result<Value, EngineError> {
         Maps::new(Arc::clone(keys), values)
     });
     maps.map(Value::Maps)
-        .ok_or_else(|| refused(format!("a tensor of shape {shape:?}")))
+        .ok_or_else(|| rejected(format!("a tensor of shape {shape:?}")))
 }
 
 fn index_of(ports: &[Port], name: &str) -> Option<usize> {

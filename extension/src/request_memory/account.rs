@@ -217,7 +217,7 @@ impl Account {
 
     /// Returns the error of a request that has waited in vain for `needed` bytes.
     #[must_use]
-    pub fn refuse(&self, needed: usize) -> OverBudget {
+    pub fn reject(&self, needed: usize) -> OverBudget {
         self.over_budget(self.available(), needed)
     }
 

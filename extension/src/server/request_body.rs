@@ -45,7 +45,7 @@ pub(super) async fn read(
         let expected = expected_bytes(declared, binary, coding.is_some());
         let taken = charge.wait_for(declared, expected);
         let taken = context.thaws.within(&*context.clock, deadline, taken).await;
-        taken.unwrap_or_else(|| Err(context.account.refuse(declared).into()))?;
+        taken.unwrap_or_else(|| Err(context.account.reject(declared).into()))?;
     }
     let body = receive(
         body,

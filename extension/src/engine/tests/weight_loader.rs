@@ -352,11 +352,14 @@ fn the_weight_loader_takes_large_models_but_not_optimised_ones() {
         (marked(crate::onnx::AtLoad::AsItIs), false),
         (marked(crate::onnx::AtLoad::Map), false),
     ];
-    for (mark, is_beside) in cases {
+    for (mark, is_taken_out) in cases {
         let file = large(&mark);
         let before = crate::engine::weight_loader::loaded();
         let session = engine().load(file.path(), None).unwrap();
-        assert_eq!(crate::engine::weight_loader::loaded() > before, is_beside);
+        assert_eq!(
+            crate::engine::weight_loader::loaded() > before,
+            is_taken_out
+        );
         let expected = load_by_onnxruntime(file.path()).unwrap();
         assert_eq!(run(&*session).unwrap(), run(&*expected).unwrap());
     }

@@ -144,8 +144,8 @@ fn an_unknown_name_is_reported_with_the_known_names() {
             "the manifest has no label \"beta\" in version_labels; its labels are none",
         ),
     ] {
-        let refused = manifest.select(&choice, &model("fraud"), || RolloutPosition(1));
-        assert_eq!(refused.unwrap_err().to_string(), error);
+        let rejection = manifest.select(&choice, &model("fraud"), || RolloutPosition(1));
+        assert_eq!(rejection.unwrap_err().to_string(), error);
     }
 }
 

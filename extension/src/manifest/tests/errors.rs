@@ -6,23 +6,23 @@ use super::super::{MAX_BYTES, Manifest};
 use super::fixtures::{file, tensor, whole, with, without};
 
 /// Invalid variant of [`whole`], with the beginning of its error.
-pub(super) struct Refused {
+pub(super) struct RejectedManifest {
     pub(super) manifest: Value,
     pub(super) error: &'static str,
 }
 
 /// Returns manifests that both the schema and the parser reject.
-pub(super) fn by_both() -> Vec<Refused> {
-    let mut cases = cases(include_str!("refused_by_both.txt"));
+pub(super) fn by_both() -> Vec<RejectedManifest> {
+    let mut cases = cases(include_str!("rejected_by_both.txt"));
     cases.extend(too_many());
     cases
 }
 
 /// Returns manifests that only the parser rejects.
-pub(super) fn by_the_parser_alone() -> Vec<Refused> {
-    let mut cases = cases(include_str!("refused_by_the_parser.txt"));
+pub(super) fn by_the_parser_alone() -> Vec<RejectedManifest> {
+    let mut cases = cases(include_str!("rejected_by_the_parser.txt"));
     let long = format!("{}x", "a/".repeat(507));
-    cases.push(Refused {
+    cases.push(RejectedManifest {
         manifest: with("/versions/7/files/1/path", long.into()),
         error: "the manifest's versions.7.files[1].path: \"a/a/a",
     });
@@ -30,7 +30,7 @@ pub(super) fn by_the_parser_alone() -> Vec<Refused> {
 }
 
 /// Reads cases of two lines: `POINTER = JSON` or `POINTER = (left out)`, and the error.
-fn cases(text: &'static str) -> Vec<Refused> {
+fn cases(text: &'static str) -> Vec<RejectedManifest> {
     let lines: Vec<&str> = text.lines().collect();
     let case = |lines: &[&'static str]| {
         let (place, value) = lines[0].split_once(" = ").unwrap();
@@ -40,13 +40,13 @@ fn cases(text: &'static str) -> Vec<Refused> {
         };
         let error = lines[1].trim();
         assert!(error.starts_with("the manifest"), "below {place}: {error}");
-        Refused { manifest, error }
+        RejectedManifest { manifest, error }
     };
     lines.chunks(2).map(case).collect()
 }
 
 /// Returns manifests that exceed a limit by one.
-fn too_many() -> [Refused; 5] {
+fn too_many() -> [RejectedManifest; 5] {
     let files: Value = (0..1_001).map(|n| file(&format!("f{n}"))).collect();
     let golden: Value = (0..101)
         .map(|_| json!({"inputs": [], "outputs": [tensor("y")]}))
@@ -55,30 +55,30 @@ fn too_many() -> [Refused; 5] {
     let versions: Map<_, _> = (0..101).map(version).collect();
     let labels: Map<_, _> = (0..101).map(|n| (format!("l{n}"), json!("7"))).collect();
     [
-        Refused {
+        RejectedManifest {
             manifest: json!([]),
             error: "the manifest: invalid type: sequence, expected an object",
         },
-        Refused {
+        RejectedManifest {
             manifest: with("/versions", versions.into()),
             error: "the manifest's versions: there are more than 100 versions; the maximum is 100",
         },
-        Refused {
+        RejectedManifest {
             manifest: with("/version_labels", labels.into()),
             error: "the manifest's version_labels: there are more than 100 labels; the maximum is 100",
         },
-        Refused {
+        RejectedManifest {
             manifest: with("/versions/6.1", json!({"model": "f0", "files": files})),
             error: "the manifest's versions.6.1.files: there are 1001 files; the maximum is 1000",
         },
-        Refused {
+        RejectedManifest {
             manifest: with("/versions/7/golden", golden),
             error: "the manifest's versions.7.golden: there are 101 golden examples; the maximum is 100",
         },
     ]
 }
 
-fn refused(json: &[u8]) -> String {
+fn rejection(json: &[u8]) -> String {
     Manifest::parse(json).expect_err("it is wrong").to_string()
 }
 
@@ -92,7 +92,7 @@ fn named(place: &str) -> String {
 #[test]
 fn an_error_names_the_field_the_value_and_what_is_allowed() {
     for case in by_both().into_iter().chain(by_the_parser_alone()) {
-        let error = refused(case.manifest.to_string().as_bytes());
+        let error = rejection(case.manifest.to_string().as_bytes());
         assert!(
             error.starts_with(case.error),
             "{error}\nand not\n{}",
@@ -151,7 +151,7 @@ fn syntax_errors_name_their_field() {
         ("model".to_owned(), "", "expected value"),
     ] {
         assert_ne!(json, text, "{words}");
-        let error = refused(json.as_bytes());
+        let error = rejection(json.as_bytes());
         assert!(error.starts_with(&named(place)), "{place}: {error}");
         assert!(error.contains(words), "{words}: {error}");
     }
@@ -182,7 +182,7 @@ fn other_kinds_of_files_are_recognized() {
             "byte 12 is 0xFF, which is not UTF-8",
         ),
     ] {
-        let error = refused(&bytes);
+        let error = rejection(&bytes);
         assert!(
             error.starts_with("the manifest is not JSON text: "),
             "{error}"
@@ -198,7 +198,7 @@ fn a_mebibyte_is_the_maximum() {
     assert!(Manifest::parse(&text).is_ok());
     text.push(b' ');
     assert_eq!(
-        refused(&text),
+        rejection(&text),
         "the manifest has 1048577 bytes; the maximum is 1048576"
     );
 }
@@ -214,7 +214,7 @@ fn an_error_is_always_one_short_line() {
         with("/versions/7/model", long.clone().into()),
         with("/versions/7/files/0/path", long.clone().into()),
     ] {
-        let error = refused(manifest.to_string().as_bytes());
+        let error = rejection(manifest.to_string().as_bytes());
         assert!(error.chars().count() < 1_500, "{} characters", error.len());
         assert!(!error.contains(char::is_control), "{error}");
     }
@@ -227,13 +227,13 @@ fn deep_nesting_is_an_error() {
     for data in [&deep, &closed] {
         let text = whole().to_string().replace("[[0.5],[null]]", data);
         let text = &text[..text.len().min(MAX_BYTES)];
-        refused(text.as_bytes());
-        refused(format!("{{\"x\":{data}}}").as_bytes());
-        refused(data.as_bytes());
+        rejection(text.as_bytes());
+        rejection(format!("{{\"x\":{data}}}").as_bytes());
+        rejection(data.as_bytes());
     }
     let nested = format!("{}1{}", "[".repeat(400), "]".repeat(400));
     let text = whole().to_string().replacen("[[0.5],[null]]", &nested, 1);
-    let error = refused(text.as_bytes());
+    let error = rejection(text.as_bytes());
     assert!(
         error.contains("golden[0].inputs[0].data: recursion limit"),
         "{error}"

@@ -246,15 +246,15 @@ proptest! {
         let count = maps.count();
         let forms = [Value::Sequence(maps.to_values()), Value::Maps(maps)];
         let label = tensor(&[count], vec![true; count]);
-        let beside = |name: &str, value: &Value| {
+        let alongside = |name: &str, value: &Value| {
             vec![(name.to_owned(), label.clone()), ("p".to_owned(), value.clone())]
         };
         let answers = forms.map(|value| {
             let alone = vec![("p".to_owned(), value.clone())];
             // The second sequence of maps is not the label's probabilities.
-            let several = [beside("label", &value), alone.clone()].concat();
+            let several = [alongside("label", &value), alone.clone()].concat();
             let mut answers = Vec::new();
-            for outputs in [alone, beside("label", &value), beside("y", &value), several] {
+            for outputs in [alone, alongside("label", &value), alongside("y", &value), several] {
                 answers.push(predict::encode(BY, &outputs));
                 for layout in [Layout::Rows, Layout::Columns] {
                     answers.push(encode(layout, &outputs).unwrap());

@@ -128,9 +128,9 @@ async fn where_memory_does_not_hold_both_it_takes_a_clear_majority_of_many_runs(
     let active = fixture.version(&reloader);
     let loads = fixture.loads();
     // Failures with 400 do not count.
-    let mut refused = failures(1_000, &[GOOD; 3]);
-    refused.errors = 0;
-    for evidence in [failures(20, &[GOOD; 3]), refused] {
+    let mut rejected = failures(1_000, &[GOOD; 3]);
+    rejected.errors = 0;
+    for evidence in [failures(20, &[GOOD; 3]), rejected] {
         let outcome = fixture.roll_back(&reloader, evidence).await;
         assert_eq!(outcome, RollbackOutcome::InsufficientEvidence);
         assert_eq!(
