@@ -1,6 +1,6 @@
 //! Poll schedule: time until the next version check, with jitter and backoff.
 //!
-//! Jitter spreads the polls of a fleet whose environments started together. The first wait is 50 to 100 % of the
+//! The [jitter] spreads the polls of a fleet whose environments started together. The first wait is 50 to 100 % of the
 //! interval, which spreads the environments, and each later wait 90 to 100 %, which keeps them apart. An interval of
 //! zero stays zero.
 //!
@@ -8,10 +8,10 @@
 //! row, the wait doubles, starting from at least one second. It is limited to ten intervals or ten minutes, whichever
 //! is shorter, and never below the interval. A successful check resets the backoff.
 //!
-//! Pure and stateless: the jitter is a hash of a seed, the model and the time of its last check. Environments that were
-//! restored from one snapshot therefore diverge as well.
+//! Pure and stateless.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+mod jitter;
+
 use std::time::Duration;
 
 use super::ATTEMPT_PAUSE;
@@ -24,8 +24,6 @@ const MAX_INTERVALS: u32 = 10;
 const MAX_BACKOFF: Duration = Duration::from_secs(600);
 /// Maximum number of doublings; every backoff has reached its maximum by then.
 const MAX_DOUBLINGS: u32 = 12;
-/// Number of steps of the jitter.
-const STEPS: u32 = 1 << 16;
 
 /// Poll schedule of an environment.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +50,7 @@ impl PollSchedule {
     pub(super) fn wait(self, model: &ModelName, last: LastCheck) -> Duration {
         let longest = self.max_wait(last.failures);
         let spread = longest / if last.is_first { 2 } else { 10 };
-        let jitter = spread / STEPS * self.jitter_steps(model, last.begun);
+        let jitter = jitter::jitter(spread, self.seed, model, last.begun);
         let wait = longest.saturating_sub(jitter).as_millis();
         Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX))
     }
@@ -60,13 +58,6 @@ impl PollSchedule {
     /// Returns the maximum wait after this number of failures in a row.
     pub(super) fn max_wait(self, failures: u32) -> Duration {
         backoff(self.interval, failures)
-    }
-
-    /// Returns the jitter in steps, less than [`STEPS`].
-    fn jitter_steps(self, model: &ModelName, begun: Timestamp) -> u32 {
-        let mut hasher = DefaultHasher::new();
-        (self.seed, model, begun).hash(&mut hasher);
-        u32::try_from(hasher.finish() % u64::from(STEPS)).unwrap_or_default()
     }
 }
 
