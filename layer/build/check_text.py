@@ -4,7 +4,7 @@
 
 - Links in Markdown resolve: files and anchors. So do names of files in Markdown, and pages of `docs` that sources name.
 - Lines of prose in Markdown and lines of comments have at most 120 characters. Tables, code and targets of links are exempt.
-- A doc comment does not open with What, Whether, Whoever or Who.
+- A doc comment does not open with What, Whether, Whoever, Who, How, Where, When or Why.
 - A sentence of a comment, a docstring or a paragraph in Markdown has at most 25 words. A span of code counts as a word.
 - Messages that docs/troubleshooting.md and the renamed texts of CHANGELOG.md quote are in the sources.
 - `rust-version` in Cargo.toml is the version of rust-toolchain.toml.
@@ -29,7 +29,7 @@ MAX_SUBJECT = 72
 # Folders that hold no text of the project.
 SKIPPED = {".git", "target", "dist", "node_modules", "corpus", "artifacts", "__pycache__"}
 HASH_COMMENTS = {".py", ".sh", ".toml", ".yml", ".yaml"}
-OPENING = re.compile(r"(What|Whether|Whoever|Who)\b")
+OPENING = re.compile(r"(What|Whether|Whoever|Who|How|Where|When|Why)\b")
 LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\[\]]*\])*\])\(([^()\s]*(?:\([^()]*\))?[^()\s]*)\)")
 TARGET = re.compile(r"\]\([^()\s]*(?:\([^()]*\))?[^()\s]*\)")
 URL = re.compile(r"<?https?://\S+")
