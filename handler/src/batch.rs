@@ -44,7 +44,7 @@ pub async fn process(
         };
         calls += 1;
         match judge(sidecar.send(call, invocation).await, &messages, &part) {
-            PartOutcome::Answered => {}
+            PartOutcome::Processed => {}
             PartOutcome::Halve => {
                 let (first, second) = part.split_at(part.len() / 2);
                 parts.extend([second.to_vec(), first.to_vec()]);
@@ -119,7 +119,7 @@ fn call(messages: &[Message], part: &[usize]) -> Result<Call, Failure> {
 
 enum PartOutcome {
     /// All messages of the part were processed.
-    Answered,
+    Processed,
     /// The part contains a faulty message.
     Halve,
     /// The output cannot be assigned to the messages.
@@ -154,10 +154,10 @@ fn judge(
             // SQS takes no response, so the log is the only place that shows it.
             tracing::debug!(
                 messages = ?part.iter().map(|&place| messages[place].id.as_str()).collect::<Vec<_>>(),
-                answer = %String::from_utf8_lossy(&answer.body),
-                "the model answered"
+                response = %String::from_utf8_lossy(&answer.body),
+                "processed messages"
             );
-            PartOutcome::Answered
+            PartOutcome::Processed
         }
     }
 }

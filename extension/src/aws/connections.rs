@@ -109,13 +109,13 @@ impl Connections {
         });
         async move {
             let sending = sending.map_err(|error| ConnectorError::user(error.into()))?;
-            let answered = match limit {
+            let received = match limit {
                 Some(limit) => within_awake(limit, sending)
                     .await
                     .ok_or_else(|| ConnectorError::timeout(Box::new(ReadTimeout(limit))))?,
                 None => sending.await,
             };
-            let response = answered.map_err(|error| classified(error.into()))?;
+            let response = received.map_err(|error| classified(error.into()))?;
             HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
                 .map_err(|error| ConnectorError::other(error.into(), None))
         }

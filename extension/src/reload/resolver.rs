@@ -2,7 +2,7 @@
 //!
 //! A location names a model's file, a Triton repository, or a manifest. Each form has a [`VersionResolver`], and
 //! [`resolve`] is the only place that matches the form. A resolver reads the source and the journal, and decides
-//! nothing else: the [planner](super::planner) orders its answers into steps.
+//! nothing else: the [planner](super::planner) orders its results into steps.
 //!
 //! | form | version check | candidates | fallbacks |
 //! |---|---|---|---|
