@@ -1,7 +1,7 @@
 //! Status of every model: the active version, its checks, and the reason why a model is not ready.
 //!
-//! `reload` writes the status, and `server` shows it. The server also sends [`ModelCommand`]s through it. They are a
-//! version check when a request finds no active version, and a rollback when the runs of a version fail.
+//! `reload` writes the status, and `server` shows it. The server also sends [`ModelCommand`]s through it. A
+//! command requests a version check when no version is active, or a rollback when the runs of a version fail.
 
 mod command;
 

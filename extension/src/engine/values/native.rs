@@ -20,8 +20,8 @@ use crate::tensor::{Buffer, Data, Plain, Strings, Tensor, Value, element_count};
 /// Minimum size of an output that is shared, in bytes. Copying a smaller one is cheaper.
 const MIN_SHARED_BYTES: usize = 4096;
 
-/// A value in memory that the CPU can read. A session that runs on the CPU only created it, or it is a copy of such a
-/// value, or a run borrows it.
+/// A value in memory that the CPU can read. The value was created by a session that runs only on the CPU, copied from
+/// such a value, or borrowed by a run.
 pub(in crate::engine) struct NativeValue(NonNull<sys::OrtValue>);
 
 // SAFETY: a value is not bound to a thread.
