@@ -24,7 +24,7 @@ use crate::models::{LoadedModel, RunResult};
 use crate::protocol::Decoded;
 use crate::request_memory::Account;
 use crate::tensor::Value;
-use cancellation::CancelOnDrop;
+use cancellation::QueueGuard;
 use state::{ExecutorState, InferenceJob, Unreleased};
 
 /// The queue and the worker threads of one model.
@@ -72,7 +72,7 @@ impl ModelExecutor {
             batch_until: now.checked_add(time / 2).unwrap_or(now),
             reply,
         };
-        let place = CancelOnDrop::enqueue(&self.state, job, now)?;
+        let place = QueueGuard::enqueue(&self.state, job, now)?;
         let result = result.await;
         place.disarm();
         let result = result.map_err(|_| panicked())?;

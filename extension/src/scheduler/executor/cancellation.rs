@@ -14,13 +14,13 @@ use crate::scheduler::RunError;
 use crate::scheduler::queue::{QueueFull, Ticket};
 
 /// Guard of a request in the queue or in a run. Cancels the request if it is dropped before [`Self::disarm`].
-pub(super) struct CancelOnDrop {
+pub(super) struct QueueGuard {
     state: Arc<ExecutorState>,
     ticket: Ticket,
     is_done: bool,
 }
 
-impl CancelOnDrop {
+impl QueueGuard {
     /// Queues a request, and wakes a worker for it.
     pub(super) fn enqueue(
         state: &Arc<ExecutorState>,
@@ -48,7 +48,7 @@ impl CancelOnDrop {
     }
 }
 
-impl Drop for CancelOnDrop {
+impl Drop for QueueGuard {
     fn drop(&mut self) {
         if !self.is_done {
             let mut inner = self.state.lock();

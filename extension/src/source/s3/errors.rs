@@ -230,7 +230,7 @@ impl S3ErrorResponse<'_> {
         // An action, the ARN of a key, or the message of KMS for an unknown or hidden key.
         if mentions(["kms:", "customer master key"]) {
             "access to the KMS key of the object is denied: the function's role needs kms:Decrypt on \
-             the key, and the key policy must not deny it"
+             the key, and its policy must not deny it"
         } else if mentions(["requester pays", "requesterpays"]) {
             "the bucket is a Requester Pays bucket, which is not supported: copy the model to a \
              bucket of your own"
