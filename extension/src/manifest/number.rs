@@ -9,8 +9,8 @@ struct Whole(u64);
 
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Digits;
-        impl Visitor<'_> for Digits {
+        struct DigitsVisitor;
+        impl Visitor<'_> for DigitsVisitor {
             type Value = Whole;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,7 +27,7 @@ impl<'de> Deserialize<'de> for Whole {
                 Ok(Whole(number))
             }
         }
-        deserializer.deserialize_u64(Digits)
+        deserializer.deserialize_u64(DigitsVisitor)
     }
 }
 
@@ -36,8 +36,8 @@ struct Number(f64);
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Decimal;
-        impl Visitor<'_> for Decimal {
+        struct DecimalVisitor;
+        impl Visitor<'_> for DecimalVisitor {
             type Value = Number;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for Number {
                 Ok(Number(number as f64))
             }
         }
-        deserializer.deserialize_f64(Decimal)
+        deserializer.deserialize_f64(DecimalVisitor)
     }
 }
 
@@ -101,8 +101,8 @@ struct WrittenDimension(Option<usize>);
 
 impl<'de> Deserialize<'de> for WrittenDimension {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Digits;
-        impl Visitor<'_> for Digits {
+        struct DigitsVisitor;
+        impl Visitor<'_> for DigitsVisitor {
             type Value = WrittenDimension;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for WrittenDimension {
                 }
             }
         }
-        deserializer.deserialize_i64(Digits)
+        deserializer.deserialize_i64(DigitsVisitor)
     }
 }
 

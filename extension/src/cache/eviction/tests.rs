@@ -232,19 +232,19 @@ fn nothing_is_evicted_from_a_shared_directory() {
 
 /// State of a file with respect to eviction.
 #[derive(Clone, Copy, Debug)]
-enum FileState {
+enum FileUse {
     Unreferenced,
     Leased,
     Active,
     Expendable,
 }
 
-fn file_state() -> impl Strategy<Value = FileState> {
+fn file_state() -> impl Strategy<Value = FileUse> {
     prop_oneof![
-        4 => Just(FileState::Unreferenced),
-        1 => Just(FileState::Leased),
-        1 => Just(FileState::Active),
-        1 => Just(FileState::Expendable),
+        4 => Just(FileUse::Unreferenced),
+        1 => Just(FileUse::Leased),
+        1 => Just(FileUse::Active),
+        1 => Just(FileUse::Expendable),
     ]
 }
 
@@ -266,15 +266,15 @@ proptest! {
             // Distinct times: for equal ones the order would depend on the names.
             let used = second * 16 + u64::from(which);
             match state {
-                FileState::Unreferenced => drop(test.add_file(which, used)),
-                FileState::Leased => leases.push(test.add_file(which, used)),
-                FileState::Active => drop(test.add_active(&format!("m{which}"), which, used)),
-                FileState::Expendable => expendable.push(test.add_active(&format!("m{which}"), which, used)),
+                FileUse::Unreferenced => drop(test.add_file(which, used)),
+                FileUse::Leased => leases.push(test.add_file(which, used)),
+                FileUse::Active => drop(test.add_active(&format!("m{which}"), which, used)),
+                FileUse::Expendable => expendable.push(test.add_active(&format!("m{which}"), which, used)),
             }
             match state {
-                FileState::Unreferenced => candidates.push((false, used, which)),
-                FileState::Expendable => candidates.push((true, used, which)),
-                FileState::Leased | FileState::Active => {}
+                FileUse::Unreferenced => candidates.push((false, used, which)),
+                FileUse::Expendable => candidates.push((true, used, which)),
+                FileUse::Leased | FileUse::Active => {}
             }
         }
         let mut left: BTreeSet<u8> = (0..).zip(&files).map(|(which, _)| which).collect();

@@ -9,12 +9,12 @@ use crate::ids::ETag;
 use crate::manifest::GoldenTensor;
 use crate::tensor::Signature;
 
-struct TestEnvironment {
+struct JournalEnvironment {
     directory: tempfile::TempDir,
     model: ModelName,
 }
 
-impl TestEnvironment {
+impl JournalEnvironment {
     fn new() -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
@@ -64,7 +64,7 @@ fn load(journal: &mut Journal, record: &ModelRecord) {
 
 #[test]
 fn a_version_that_ended_the_process_is_replaced_by_the_last_active_one() {
-    let environment = TestEnvironment::new();
+    let environment = JournalEnvironment::new();
     let (active, bad) = (record("1"), record("2"));
     let mut first = environment.start();
     load(&mut first, &active);
@@ -96,7 +96,7 @@ fn a_version_that_ended_the_process_is_replaced_by_the_last_active_one() {
 
 #[test]
 fn a_version_without_an_alternative_is_tried_three_times() {
-    let environment = TestEnvironment::new();
+    let environment = JournalEnvironment::new();
     let only = record("1");
     environment.start().download(&only);
     for _ in 0..MAX_INTERRUPTED_LOADS {
@@ -117,7 +117,7 @@ fn a_version_without_an_alternative_is_tried_three_times() {
 
 #[test]
 fn a_version_that_was_active_is_tried_three_times_despite_an_alternative() {
-    let environment = TestEnvironment::new();
+    let environment = JournalEnvironment::new();
     let (earlier, active) = (record("1"), record("2"));
     let mut first = environment.start();
     load(&mut first, &earlier);
@@ -132,7 +132,7 @@ fn a_version_that_was_active_is_tried_three_times_despite_an_alternative() {
 
 #[test]
 fn several_interrupted_loads_blame_no_version() {
-    let environment = TestEnvironment::new();
+    let environment = JournalEnvironment::new();
     load(&mut environment.start(), &record("1"));
     let mut first = environment.start();
     first.download(&record("2"));
@@ -152,7 +152,7 @@ fn a_restart_in_the_same_environment_is_detected() {
     let directory = tempfile::tempdir().unwrap();
     let open = || Cache::open(directory.path()).unwrap();
     assert!(!open().is_restart());
-    let environment = TestEnvironment {
+    let environment = JournalEnvironment {
         directory,
         model: ModelName::parse("wine").unwrap(),
     };
@@ -166,7 +166,7 @@ fn a_restart_in_the_same_environment_is_detected() {
 
 #[test]
 fn a_successful_load_resets_the_count_of_interrupted_loads() {
-    let environment = TestEnvironment::new();
+    let environment = JournalEnvironment::new();
     let only = record("1");
     environment.start().download(&only);
     environment.start().begin_load(&only.digest()).unwrap();
@@ -180,7 +180,7 @@ fn a_successful_load_resets_the_count_of_interrupted_loads() {
 
 #[test]
 fn a_shutdown_during_a_load_is_no_interrupted_load() {
-    let environment = TestEnvironment::new();
+    let environment = JournalEnvironment::new();
     let mut first = environment.start();
     load(&mut first, &record("1"));
     first.download(&record("2"));
@@ -193,7 +193,7 @@ fn a_shutdown_during_a_load_is_no_interrupted_load() {
 
 #[test]
 fn an_interrupted_warm_up_removes_only_the_example() {
-    let environment = TestEnvironment::new();
+    let environment = JournalEnvironment::new();
     let only = record("1");
     let tensor = r#"{"name": "x", "shape": [2], "datatype": "BYTES", "data": [ "a", "\u00e9" ]}"#;
     let example: Vec<GoldenTensor> = vec![serde_json::from_str(tensor).unwrap()];
@@ -227,7 +227,7 @@ fn an_interrupted_warm_up_removes_only_the_example() {
 
 #[test]
 fn a_journal_of_another_location_or_a_damaged_one_is_not_used() {
-    let environment = TestEnvironment::new();
+    let environment = JournalEnvironment::new();
     load(&mut environment.start(), &record("1"));
     let cache = Cache::open(environment.directory.path()).unwrap();
     assert_eq!(

@@ -50,7 +50,7 @@ impl ScriptedEvent {
 }
 
 /// State of the source and its environment.
-pub(super) struct SourceState {
+pub(super) struct ScriptState {
     /// The ETag, and the bytes as they are transferred.
     pub(super) object: Mutex<(&'static str, Vec<u8>)>,
     /// Converts a file into the transferred bytes.
@@ -75,10 +75,10 @@ pub(super) enum SourceRequest {
 }
 
 #[derive(Clone)]
-pub(super) struct ScriptedSource(pub(super) Arc<SourceState>);
+pub(super) struct ScriptedSource(pub(super) Arc<ScriptState>);
 
 struct ScriptedBody {
-    state: Arc<SourceState>,
+    state: Arc<ScriptState>,
     bytes: Vec<u8>,
     at: usize,
     event: Option<ScriptedEvent>,
@@ -95,13 +95,13 @@ pub(super) fn identity(etag: &str) -> Identity {
     }
 }
 
-impl Clock for SourceState {
+impl Clock for ScriptState {
     fn now(&self) -> Timestamp {
         Timestamp(self.wall.load(Ordering::Relaxed))
     }
 }
 
-impl SourceState {
+impl ScriptState {
     /// Replaces the object by another version, with another length and no byte in common.
     fn overwrite(&self) {
         const TAGS: [&str; 5] = ["1", "2", "3", "4", "5"];
@@ -129,7 +129,7 @@ impl ScriptedSource {
         bytes: &[u8],
         script: impl IntoIterator<Item = ScriptedEvent>,
     ) -> Self {
-        Self(Arc::new(SourceState {
+        Self(Arc::new(ScriptState {
             object: Mutex::new(("1", encode(bytes))),
             encode,
             files: Mutex::new([("1".to_owned(), bytes.to_vec())].into()),

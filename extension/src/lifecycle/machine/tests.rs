@@ -162,7 +162,7 @@ fn next_is_held_back_up_to_the_margin_before_the_deadline() {
 
 /// Event of a machine.
 #[derive(Clone, Debug)]
-enum Step {
+enum ScriptStep {
     /// An invocation with `left` milliseconds until its deadline, while the `loaded` models are loaded.
     Invoke { left: u64, loaded: [bool; 2] },
     /// A call of `next`.
@@ -179,7 +179,7 @@ enum Step {
     SetBack(u64),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = ScriptStep> {
     let time = prop_oneof![
         0..50_u64,
         900..1_100_u64,
@@ -188,13 +188,13 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         4 => (prop_oneof![0..2_000_u64, Just(900_000)], any::<[bool; 2]>())
-            .prop_map(|(left, loaded)| Step::Invoke { left, loaded }),
-        3 => Just(Step::Next),
-        1 => Just(Step::Tick),
-        3 => (0..3_usize).prop_map(Step::End),
-        1 => (0..2_usize, 0..8_u32).prop_map(|(model, failures)| Step::Checked(model, failures)),
-        4 => time.prop_map(Step::Pass),
-        1 => (0..10_000_u64).prop_map(Step::SetBack),
+            .prop_map(|(left, loaded)| ScriptStep::Invoke { left, loaded }),
+        3 => Just(ScriptStep::Next),
+        1 => Just(ScriptStep::Tick),
+        3 => (0..3_usize).prop_map(ScriptStep::End),
+        1 => (0..2_usize, 0..8_u32).prop_map(|(model, failures)| ScriptStep::Checked(model, failures)),
+        4 => time.prop_map(ScriptStep::Pass),
+        1 => (0..10_000_u64).prop_map(ScriptStep::SetBack),
     ]
 }
 
@@ -246,27 +246,27 @@ proptest! {
         let mut next_since = None;
         for step in steps {
             let (decision, loaded) = match step {
-                Step::Pass(ms) => { now.0 += ms; continue }
-                Step::SetBack(ms) => { now.0 -= ms; continue }
-                Step::Next => { machine.next_called(now); next_since = Some(now); continue }
-                Step::End(index) => {
+                ScriptStep::Pass(ms) => { now.0 += ms; continue }
+                ScriptStep::SetBack(ms) => { now.0 -= ms; continue }
+                ScriptStep::Next => { machine.next_called(now); next_since = Some(now); continue }
+                ScriptStep::End(index) => {
                     if let Some(job) = running.iter().nth(index).cloned() {
                         machine.ended(&job);
                         running.remove(&job);
                     }
                     continue
                 }
-                Step::Checked(model, failures) => {
+                ScriptStep::Checked(model, failures) => {
                     machine.checked(&name(model), now, failures);
                     let last = begun.get_mut(&Job::Check(name(model))).unwrap();
                     *last = LastCheck { begun: last.begun.max(now), failures, ..*last };
                     continue
                 }
-                Step::Tick => {
+                ScriptStep::Tick => {
                     let begin = machine.due(now, |_| true);
                     (Decision { begin, ..Decision::default() }, [true; 2])
                 }
-                Step::Invoke { left, loaded } => {
+                ScriptStep::Invoke { left, loaded } => {
                     let deadline = Deadline::at_unix_ms(now.0 + left);
                     let decision = machine.invoked(now, deadline, |model| loaded[usize::from(*model == name(1))]);
                     let frozen = next_since.take().is_some_and(|since: Timestamp| now < since || now.0 - since.0 >= 1_000);

@@ -127,12 +127,12 @@ fn a_load_in_parallel_with_others_is_not_measured() {
 
 /// Figures of free memory and of the memory of the process.
 #[derive(Default)]
-struct Machine {
+struct FakeMachine {
     free: Option<u64>,
     own: u64,
 }
 
-impl MemoryUse for Machine {
+impl MemoryUse for FakeMachine {
     fn free(&self) -> Option<u64> {
         self.free
     }
@@ -146,7 +146,7 @@ impl MemoryUse for Machine {
 async fn at_once<'a>(
     loads: &'a Loads,
     exclusivity: Exclusivity,
-    machine: &Machine,
+    machine: &FakeMachine,
 ) -> Option<LoadPermit<'a>> {
     let permit = loads.acquire(exclusivity, machine);
     tokio::select! {
@@ -163,7 +163,7 @@ fn shared(mb: u64) -> Exclusivity {
 #[tokio::test]
 async fn loads_go_on_in_parallel_while_their_estimates_fit_together() {
     let loads = Loads::default();
-    let mut machine = Machine {
+    let mut machine = FakeMachine {
         free: Some(100 * MB),
         own: 0,
     };
@@ -186,7 +186,7 @@ async fn loads_go_on_in_parallel_while_their_estimates_fit_together() {
 #[tokio::test]
 async fn where_nothing_says_what_is_free_all_loads_go_on_in_parallel() {
     let loads = Loads::default();
-    let machine = Machine::default();
+    let machine = FakeMachine::default();
     let first = at_once(&loads, shared(u64::MAX / MB), &machine).await;
     let second = at_once(&loads, shared(u64::MAX / MB), &machine).await;
     assert!(first.is_some() && second.is_some());
@@ -195,7 +195,7 @@ async fn where_nothing_says_what_is_free_all_loads_go_on_in_parallel() {
 #[tokio::test]
 async fn a_load_without_exclusivity_waits_for_all_others_and_they_for_it() {
     let loads = Loads::default();
-    let machine = Machine::default();
+    let machine = FakeMachine::default();
     let parallel = at_once(&loads, shared(1), &machine).await.unwrap();
     assert!(
         at_once(&loads, Exclusivity::Exclusive, &machine)
