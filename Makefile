@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer tools test demo soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release tools test test-deploy test-terraform test-export wheel test-wheel demo soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -67,6 +67,11 @@ layer: onnxruntime tools ## build the layer and the handler in dist, and check t
 	@sh layer/build/lay.sh target/$(ARCH)-unknown-linux-gnu/ship $(ONNXRUNTIME)/$(ARCH) dist/layer dist/handler
 	@$(MAKE) --no-print-directory check-layer
 
+RELEASE = cargo run --quiet --locked --release -p release --
+
+release: layer ## pack the layer and the handler for a release into dist/release
+	@$(RELEASE) pack --arch $(ARCH) --layer dist/layer --handler dist/handler --into dist/release
+
 # One package at a time. Built together, the handler would have every feature that the extension enables in their common
 # dependencies, and be a third larger.
 SHIP = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" RUSTFLAGS="$(REMAP)" cargo-zigbuild zigbuild --locked --profile ship \
@@ -90,6 +95,34 @@ tools:
 
 test: check-text onnxruntime rie seaweedfs bubblewrap strace stage fixtures runtimes custom-ops schemathesis clients ## run every test
 	cargo test --workspace
+
+# Tests with large downloads, or with tools that not every machine has, are no part of `make test`.
+DEPLOY_TOOLS := target/deploy-tools/bin
+
+test-deploy: stage release ## deploy the release with SAM on an emulator of AWS (300 MB of downloads)
+	@PYTHON=$(PYTHON) sh tests/venv.sh deploy-tools layer/deploy/requirements.txt
+	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
+	@$(DEPLOY_TOOLS)/cfn-lint layer/deploy/template.yaml
+	@AWS_DEFAULT_REGION=eu-central-1 SAM_CLI_TELEMETRY=0 \
+	    $(DEPLOY_TOOLS)/sam validate --lint --template-file layer/deploy/template.yaml
+	@$(DEPLOY_TOOLS)/python tests/deploy/run.py dist/release/template-$(ARCH:aarch64=arm64).yaml
+
+test-terraform: ## validate and test the Terraform module (needs terraform)
+	@sh tests/deploy/terraform.sh
+
+test-export: stage ## run the export scripts of the examples, and serve their models (700 MB of downloads)
+	@PYTHON=$(PYTHON) sh tests/venv.sh export tests/deploy/export-requirements.txt
+	@target/export/bin/python tests/deploy/export.py layer/examples/export/*.py
+
+wheel: onnxruntime tools ## build the wheel for PyPI in dist/release (10 minutes)
+	$(SHIP) -p model-sidecar
+	$(SHIP) -p modelctl
+	$(SHIP) -p lab --bin lab
+	@$(RELEASE) wheel --arch $(ARCH) --binaries target/$(ARCH)-unknown-linux-gnu/ship --into dist/release
+
+test-wheel: stage ## install a wheel of the dev profile in a new environment, and run it (60 MB of downloads)
+	@$(RELEASE) wheel --arch $(ARCH) --binaries target/debug --into target/wheel
+	@$(PYTHON) tests/deploy/wheel.py target/wheel/*.whl
 
 demo: onnxruntime bubblewrap stage ## run the main job on the lab, step by step in the terminal
 	@target/debug/demo

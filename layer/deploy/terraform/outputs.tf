@@ -1,0 +1,24 @@
+output "alias_arn" {
+  description = "ARN of the alias, for callers and event sources."
+  value       = aws_lambda_alias.live.arn
+}
+
+output "layer_arn" {
+  description = "ARN of the layer's version, for other functions."
+  value       = aws_lambda_layer_version.sidecar.arn
+}
+
+output "role_name" {
+  description = "Name of the function's role, for further permissions."
+  value       = aws_iam_role.function.name
+}
+
+output "url" {
+  description = "Function URL, or null."
+  value       = one(aws_lambda_function_url.live[*].function_url)
+}
+
+output "version" {
+  description = "Newest version of the function."
+  value       = aws_lambda_function.model.version
+}

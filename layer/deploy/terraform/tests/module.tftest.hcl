@@ -1,0 +1,89 @@
+mock_provider "aws" {
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
+  }
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/fraud" }
+  }
+  mock_resource "aws_lambda_layer_version" {
+    defaults = { arn = "arn:aws:lambda:eu-central-1:123456789012:layer:fraud-model-sidecar:1" }
+  }
+  mock_resource "aws_lambda_function" {
+    defaults = { version = "3" }
+  }
+}
+
+variables {
+  name    = "fraud"
+  release = "tests/release"
+}
+
+run "a_name_is_enough" {
+  assert {
+    condition     = aws_lambda_function.model.environment[0].variables["MODEL_URI"] == "file:///var/task/sample/wine.onnx"
+    error_message = "the sample model is the default"
+  }
+  assert {
+    condition     = length(data.aws_iam_policy_document.function.statement) == 2
+    error_message = "the sample model needs logs and metrics only"
+  }
+  assert {
+    condition     = aws_lambda_function_url.live[0].authorization_type == "AWS_IAM"
+    error_message = "the URL is not public"
+  }
+  assert {
+    condition     = aws_lambda_alias.live.function_version == "3"
+    error_message = "the alias names the newest version"
+  }
+}
+
+run "permissions_are_limited_to_the_models_folder" {
+  variables {
+    model_uri   = "s3://models/fraud/manifest.json"
+    kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/1"
+  }
+  assert {
+    condition     = data.aws_iam_policy_document.function.statement[1].resources == toset(["arn:aws:s3:::models/fraud/*"])
+    error_message = "objects below the folder of the model"
+  }
+  assert {
+    condition     = one(data.aws_iam_policy_document.function.statement[2].condition).values == tolist(["fraud/*"])
+    error_message = "the bucket's list below the folder of the model"
+  }
+  assert {
+    condition     = data.aws_iam_policy_document.function.statement[3].resources == toset(["arn:aws:kms:eu-central-1:123456789012:key/1"])
+    error_message = "the key of the objects"
+  }
+}
+
+run "metrics_in_the_log_need_no_permission" {
+  variables {
+    metrics = "emf"
+  }
+  assert {
+    condition     = length(data.aws_iam_policy_document.function.statement) == 1
+    error_message = "logs only"
+  }
+}
+
+run "weights_and_provisioned_concurrency_exclude_each_other" {
+  command = plan
+
+  variables {
+    weights                 = { "2" = 0.1 }
+    provisioned_concurrency = 1
+  }
+  expect_failures = [var.weights]
+}
+
+run "a_model_uri_has_a_scheme" {
+  command = plan
+
+  variables {
+    model_uri = "models/fraud/model.onnx"
+  }
+  expect_failures = [var.model_uri]
+}

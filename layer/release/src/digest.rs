@@ -1,0 +1,43 @@
+//! Digests of artefacts, and the file that lists them.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+/// Name of the file with the digests.
+pub(crate) const SUMS: &str = "SHA256SUMS";
+
+/// SHA-256 in hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in Sha256::digest(bytes) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// Lists every other file of the folder in `SHA256SUMS`, sorted by name, in the form that `sha256sum --check` reads.
+///
+/// # Errors
+/// If the folder or a file cannot be read or written.
+pub(crate) fn write_sums(folder: &Path) -> Result<()> {
+    let context = || format!("cannot write {} in {}", SUMS, folder.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        if entry.path().is_file() && entry.file_name() != SUMS {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    let mut sums = String::new();
+    for name in names {
+        let bytes = fs::read(folder.join(&name)).with_context(context)?;
+        writeln!(sums, "{}  {name}", sha256(&bytes))?;
+    }
+    fs::write(folder.join(SUMS), sums).with_context(context)
+}

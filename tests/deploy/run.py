@@ -1,0 +1,211 @@
+"""Deploys the release with SAM on an emulator of AWS, and runs the deployed description in the lab.
+
+    run.py TEMPLATE
+
+TEMPLATE is in the folder of the release. The steps are those of docs/deployment.md:
+
+1. The first deployment, with a stack name only. The alias's version (layer, code, variables, memory, timeout) then runs
+   in the lab and answers a request as scikit-learn does.
+2. The second deployment changes nothing.
+3. Each changed parameter publishes a version, and the alias names it.
+4. With the model in the stack's bucket, the function reads it from there.
+
+Emulator and lab run on this machine, with processes of this script only. Exits with 1 at the first difference.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import zipfile
+
+import boto3
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "target/deploy-tools/bin"
+EMULATOR = ROOT / "target/ministack/bin"
+LAB = ROOT / "target/debug/lab"
+STACK = "fraud"
+ROWS = 9
+WAIT = 60
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def check(name, given, expected):
+    if given != expected:
+        sys.exit(f"{name}: got {given!r}, expected {expected!r}")
+    print(f"ok: {name}", flush=True)
+
+
+@contextlib.contextmanager
+def running(command, **options):
+    process = subprocess.Popen(command, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(WAIT)
+
+
+@contextlib.contextmanager
+def emulator(folder):
+    port = free_port()
+    command = [EMULATOR / "hypercorn", "ministack.app:app", "--bind", f"127.0.0.1:{port}"]
+    environment = os.environ | {"GATEWAY_PORT": str(port), "MINISTACK_ACCOUNT_ID": "123456789012"}
+    with (folder / "emulator.log").open("w") as log, running(command, stdout=log, stderr=log, env=environment) as process:
+        end = time.monotonic() + WAIT
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            if process.poll() is not None or time.monotonic() > end:
+                sys.exit("the emulator did not start:\n" + (folder / "emulator.log").read_text())
+        yield f"http://127.0.0.1:{port}"
+
+
+class Stack:
+    """The deployed stack."""
+
+    def __init__(self, template, endpoint, folder):
+        self.template = template
+        self.folder = folder
+        self.environment = os.environ | {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "eu-central-1",
+            "SAM_CLI_TELEMETRY": "0",
+        }
+        session = boto3.Session("test", "test", region_name="eu-central-1")
+        self.client = lambda service: session.client(service, endpoint_url=endpoint)
+
+    def deploy(self, **parameters):
+        """Deploys as docs/deployment.md says, and returns what SAM prints."""
+        command = [TOOLS / "sam", "deploy", "--template-file", self.template, "--stack-name", STACK, "--resolve-s3"]
+        command += ["--capabilities", "CAPABILITY_IAM", "--no-fail-on-empty-changeset", "--no-progressbar"]
+        if parameters:
+            command += ["--parameter-overrides", *(f"{name}={value}" for name, value in parameters.items())]
+        done = subprocess.run(command, env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            sys.exit(f"sam deploy {parameters} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
+
+    def outputs(self):
+        (stack,) = self.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
+        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+    def alias(self):
+        """Version that the alias `live` names."""
+        function, _, name = self.outputs()["Alias"].rpartition(":")
+        return self.client("lambda").get_alias(FunctionName=function, Name=name)["FunctionVersion"]
+
+    def function(self):
+        """Configuration of the alias's version, and where its code is."""
+        function, _, name = self.outputs()["Alias"].rpartition(":")
+        return self.client("lambda").get_function(FunctionName=function, Qualifier=name)
+
+
+def unpack(url, folder):
+    """Unpacks a zip with its modes, as Lambda does, and returns its SHA-256."""
+    content = urllib.request.urlopen(url).read()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for entry in archive.infolist():
+            path = pathlib.Path(archive.extract(entry, folder))
+            path.chmod(entry.external_attr >> 16 & 0o777)
+    return hashlib.sha256(content).hexdigest()
+
+
+@contextlib.contextmanager
+def in_lab(stack, folder, more=()):
+    """Runs the alias's version in the lab, and yields the URL of its invocations."""
+    described = stack.function()
+    configuration = described["Configuration"]
+    (layer,) = configuration["Layers"]
+    arn, _, version = layer["Arn"].rpartition(":")
+    content = stack.client("lambda").get_layer_version(LayerName=arn, VersionNumber=int(version))["Content"]
+    release = stack.template.parent
+    for name, url, zipped in (
+        ("layer", content["Location"], "model-sidecar"),
+        ("function", described["Code"]["Location"], "model-handler"),
+    ):
+        digest = unpack(url, folder / name)
+        expected = hashlib.sha256((release / f"{zipped}-{architecture(stack.template)}.zip").read_bytes()).hexdigest()
+        check(f"the {name} is the release's", digest, expected)
+    # The port of the documentation may be in use on this machine.
+    variables = configuration["Environment"]["Variables"] | {"MODEL_PORT": "0", "MODEL_METRICS": "none"} | dict(more)
+    command = [LAB, "serve", "--port", "0", "--layer", folder / "layer", "--function", folder / "function"]
+    command += ["--memory", str(configuration["MemorySize"]), "--timeout", f"{configuration['Timeout']}s"]
+    for name, value in variables.items():
+        command += ["--env", f"{name}={value}"]
+    with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            listening = re.search(r"listening on (127\.0\.0\.1:\d+)", line)
+            if listening:
+                break
+        else:
+            sys.exit("the lab did not start")
+        yield f"http://{listening[1]}/2015-03-31/functions/function/invocations"
+
+
+def architecture(template):
+    return template.stem.removeprefix("template-")
+
+
+def answers(url, model):
+    wine = json.loads((ROOT / "tests/models/wine.json").read_text())
+    event = json.dumps({"features": wine["rows"][:ROWS]}).encode()
+    answer = json.load(urllib.request.urlopen(url, event))
+    check(f"answers as scikit-learn's {model} does", answer.get("prediction", answer), wine[model]["labels"][:ROWS])
+
+
+def main():
+    template = pathlib.Path(sys.argv[1]).resolve()
+    with tempfile.TemporaryDirectory(prefix="deploy-test-") as scratch, contextlib.ExitStack() as stack:
+        folder = pathlib.Path(scratch)
+        endpoint = stack.enter_context(emulator(folder))
+        deployed = Stack(template, endpoint, folder)
+
+        deployed.deploy()
+        first = deployed.alias()
+        with in_lab(deployed, folder / "sample") as url:
+            answers(url, "v1")
+
+        again = deployed.deploy()
+        check("the second deployment changes nothing", "up to date" in again or "No changes" in again, True)
+        check("and publishes nothing", deployed.alias(), first)
+
+        seen = {first}
+        parameters = {}
+        changes = {"MemorySize": 512, "Timeout": 20, "Metrics": "emf", "Prefix": "models/", "ModelKey": "wine.onnx"}
+        for name, value in changes.items():
+            parameters[name] = value
+            deployed.deploy(**parameters)
+            version = deployed.alias()
+            check(f"{name} reaches the alias with a version of its own", version not in seen, True)
+            seen.add(version)
+        check("memory", deployed.function()["Configuration"]["MemorySize"], 512)
+        check("timeout", deployed.function()["Configuration"]["Timeout"], 20)
+
+        bucket = deployed.outputs()["ModelBucket"]
+        model = (ROOT / "tests/models/wine-v2.onnx").read_bytes()
+        deployed.client("s3").put_object(Bucket=bucket, Key="models/wine.onnx", Body=model)
+        with in_lab(deployed, folder / "bucket", {"AWS_ENDPOINT_URL_S3": endpoint}.items()) as url:
+            answers(url, "v2")
+
+
+if __name__ == "__main__":
+    main()
