@@ -99,7 +99,7 @@ test: check-text onnxruntime rie seaweedfs bubblewrap strace stage fixtures runt
 # Tests with large downloads, or with tools that not every machine has, are no part of `make test`.
 DEPLOY_TOOLS := target/deploy-tools/bin
 
-test-deploy: stage release ## deploy the release with SAM on an emulator of AWS (300 MB of downloads)
+test-deploy: stage release ## deploy the release with SAM on an emulator of AWS (450 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh deploy-tools layer/deploy/requirements.txt
 	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
 	@$(DEPLOY_TOOLS)/cfn-lint layer/deploy/template.yaml
@@ -110,7 +110,7 @@ test-deploy: stage release ## deploy the release with SAM on an emulator of AWS 
 test-terraform: ## validate and test the Terraform module (needs terraform)
 	@sh tests/deploy/terraform.sh
 
-test-export: stage ## run the export scripts of the examples, and serve their models (700 MB of downloads)
+test-export: stage ## run the export scripts of the examples, and serve their models (370 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh export tests/deploy/export-requirements.txt
 	@target/export/bin/python tests/deploy/export.py layer/examples/export/*.py
 
@@ -120,7 +120,7 @@ wheel: onnxruntime tools ## build the wheel for PyPI in dist/release (10 minutes
 	$(SHIP) -p lab --bin lab
 	@$(RELEASE) wheel --arch $(ARCH) --binaries target/$(ARCH)-unknown-linux-gnu/ship --into dist/release
 
-test-wheel: stage ## install a wheel of the dev profile in a new environment, and run it (60 MB of downloads)
+test-wheel: stage ## install a wheel of the dev profile in a new environment, and run it
 	@$(RELEASE) wheel --arch $(ARCH) --binaries target/debug --into target/wheel
 	@$(PYTHON) tests/deploy/wheel.py target/wheel/*.whl
 

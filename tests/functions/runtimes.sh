@@ -1,11 +1,11 @@
 #!/bin/sh
-# Install the tests' Python function in target/functions/python: the handler, and AWS's runtime client from PyPI in
-# the layout of a deployment package.
+# Install the tests' Python functions in target/functions: handlers, and AWS's runtime client from PyPI in the layout of
+# a deployment package. `python` is for the tests of `lab serve`, `example` has the examples.
 set -eu
 
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
-into=../../target/functions/python
+into=../../target/functions
 client=../../target/functions/awslambdaric
 
 if ! cmp -s python/requirements.txt "$client/.pinned"; then
@@ -16,7 +16,13 @@ if ! cmp -s python/requirements.txt "$client/.pinned"; then
     cp python/requirements.txt "$client/.pinned"
 fi
 
-rm -rf "$into"
-mkdir -p "$into"
-cp -R "$client/." "$into"
-cp -R python/bootstrap python/handler "$into"
+rm -rf "$into/python" "$into/example"
+mkdir -p "$into/python" "$into/example"
+cp -R "$client/." "$into/python"
+cp -R python/bootstrap python/handler "$into/python"
+cp -R "$client/." "$into/example"
+cp ../../layer/examples/python/*.py "$into/example"
+mkdir "$into/example/sample"
+cp ../models/wine-v1.onnx "$into/example/sample/wine.onnx"
+printf '#!/bin/sh\nexec python3 -m awslambdaric "$_HANDLER"\n' >"$into/example/bootstrap"
+chmod +x "$into/example/bootstrap"

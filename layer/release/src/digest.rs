@@ -25,7 +25,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 /// # Errors
 /// If the folder or a file cannot be read or written.
 pub(crate) fn write_sums(folder: &Path) -> Result<()> {
-    let context = || format!("cannot write {} in {}", SUMS, folder.display());
+    let context = || format!("cannot write {SUMS} in {}", folder.display());
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).with_context(context)? {
         let entry = entry.with_context(context)?;

@@ -74,7 +74,7 @@ fn files(folder: &Path) -> Result<Vec<String>> {
             .to_string_lossy()
             .to_uppercase();
         OPENINGS.iter().any(|opening| name.starts_with(opening))
-            && !name.ends_with(".RS")
+            && path.extension().is_none_or(|extension| extension != "rs")
             && path.is_file()
     };
     let mut texts = Vec::new();

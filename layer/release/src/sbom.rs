@@ -1,4 +1,4 @@
-//! Software bill of materials of an architecture's artefacts: `CycloneDX` 1.6 in JSON.
+//! Software bill of materials of an architecture's artefacts: CycloneDX 1.6 in JSON.
 //!
 //! It has no serial number and no time, so that the same sources give the same bytes.
 
