@@ -170,10 +170,12 @@ bench-inference: bubblewrap stage layer bench-lab ## measure inference against t
 	@for program in bench-runs bench-codec; do \
 	    install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/$$program target/bench/inference/$$program; done
 	@install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/examples/nothing target/bench/inference/nothing/bootstrap
-	@install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/bench-within target/bench/inference/within/bootstrap
-	@cp $(ONNXRUNTIME)/$(ARCH)/libonnxruntime.so.1.28.0 target/bench/inference/within
+	@for folder in within within-image; do \
+	    install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/bench-within target/bench/inference/$$folder/bootstrap && \
+	    cp $(ONNXRUNTIME)/$(ARCH)/libonnxruntime.so.1.28.0 target/bench/inference/$$folder; done
 	@PYTHON=$(PYTHON) sh tests/bench/inference/prepare.sh
 	@cp target/bench/inference/models/small.onnx target/bench/inference/within/model.onnx
+	@cp target/bench/inference/models/image.onnx target/bench/inference/within-image/model.onnx
 	@PYTHON=$(PYTHON) $(BENCH) inference $(if $(REQUESTS),--requests $(REQUESTS))
 
 # Sanitizers and coverage are nightly features, which RUSTC_BOOTSTRAP enables in the pinned compiler. libFuzzer comes

@@ -14,7 +14,7 @@ mod startup_report;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{self, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
@@ -28,6 +28,7 @@ use crate::lifecycle::{Driver, FirstChecks, JobRunner, init_time};
 use crate::metrics::{Recorder, Reporter, defs};
 use crate::models::Models;
 use crate::reload::EngineSlot;
+use crate::runtime::FunctionRuntime;
 use crate::server::ServerHandle;
 use crate::status::Status;
 use parts::Common;
@@ -52,7 +53,10 @@ struct App {
     config: Config,
     cache: Cache,
     runner: Arc<JobRunner>,
-    driver: Driver,
+    /// Locked while it is in use, on this thread or on the one that handles invocations.
+    driver: Arc<sync::Mutex<Driver>>,
+    /// The function's runtime, with `MODEL_HANDLER=attach`; taken when it begins to poll.
+    function: Option<FunctionRuntime>,
     /// First version checks; taken by the startup.
     checks: Option<FirstChecks>,
     /// Opening of ONNX Runtime; taken by the startup.
@@ -116,7 +120,7 @@ impl App {
         } else {
             local::GRACE
         };
-        let server = parts::server(&config, environment, &common, stopped, grace)?;
+        let (server, function) = parts::server(&config, environment, &common, stopped, grace)?;
         // Registration with the platform continues between steps that never wait.
         tokio::task::yield_now().await;
 
@@ -143,7 +147,8 @@ impl App {
             config,
             cache,
             runner,
-            driver,
+            driver: Arc::new(sync::Mutex::new(driver)),
+            function,
             checks: Some(checks),
             opening: Some(opening),
             stop,
@@ -168,13 +173,14 @@ impl App {
     /// delivers the metrics.
     async fn shut_down(&mut self, grace: Duration, time: Duration) {
         let started = Instant::now();
-        self.driver.stop_checks();
+        let mut driver = self.driver.lock().await;
+        driver.stop_checks();
         // No load begins from here on. A load in progress ends with the process, and its version is not rejected for
         // it.
         self.cache.close_loads();
         let _ = self.stop.send(true);
         let _ = tokio::time::timeout(grace, self.server.ended()).await;
-        self.driver
+        driver
             .flush_finally(time.saturating_sub(started.elapsed()))
             .await;
         let _ = std::fs::remove_file(&self.config.socket);

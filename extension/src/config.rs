@@ -68,6 +68,16 @@ pub enum InitializationType {
     ManagedInstances,
 }
 
+/// Receiver of the function's events, from `MODEL_HANDLER`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HandlerMode {
+    /// The function's own process: the handler's `bootstrap`, which forwards them, or other code.
+    #[default]
+    Forward,
+    /// The sidecar, to which the handler's `bootstrap` attaches.
+    Attach,
+}
+
 /// Log settings, which are read first, so that errors in other settings can be logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
@@ -104,6 +114,12 @@ pub struct Config {
     pub init_budget: Duration,
     /// Maximum time by which jobs hold back `next` at an invocation.
     pub tail_budget: Duration,
+    /// Prefix that is removed from request paths; empty for none.
+    pub base_path: String,
+    /// Address of the Runtime API, `HOST:PORT`; empty outside Lambda.
+    pub runtime_api: String,
+    /// `true` if this process becomes a snapshot.
+    pub snap_start: bool,
     /// Path of the Unix socket.
     pub socket: PathBuf,
     /// TCP address; `None` for the Unix socket alone.
@@ -205,6 +221,13 @@ impl Config {
         }
     }
 
+    /// Returns the receiver of the function's events, which is needed before the registration. An invalid value counts
+    /// as the default here, and is an error in [`Config::read`].
+    #[must_use]
+    pub fn handler_mode(environment: &Environment) -> HandlerMode {
+        read_handler_mode(&mut VariableReader::new(environment))
+    }
+
     /// Returns `true` if this process becomes a snapshot, from which environments are restored.
     #[must_use]
     pub fn is_snap_start(environment: &Environment) -> bool {
@@ -216,8 +239,9 @@ impl Config {
         let mut reader = VariableReader::new(environment);
         reader.check_characters();
         let _ = LogSettings::from_reader(&mut reader);
-        // Only the handler uses this variable, but it cannot report errors.
-        reader.base_path("MODEL_BASE_PATH");
+        // Needed before; see there. The handler reads these two variables as well, but cannot report errors.
+        read_handler_mode(&mut reader);
+        let base_path = reader.base_path("MODEL_BASE_PATH").unwrap_or_default();
         let mut models = models::read(&mut reader);
         version_choice::read(&mut reader, &mut models);
         let initialization = Self::initialization(environment);
@@ -262,6 +286,12 @@ impl Config {
             tail_budget: reader
                 .duration("MODEL_TAIL_BUDGET")
                 .unwrap_or(Duration::from_millis(500)),
+            base_path,
+            runtime_api: environment
+                .get("AWS_LAMBDA_RUNTIME_API")
+                .unwrap_or_default()
+                .to_owned(),
+            snap_start: initialization == InitializationType::SnapStart,
             socket: reader
                 .socket_path("MODEL_SOCKET")
                 .unwrap_or_else(|| "/tmp/model-sidecar.sock".into()),
@@ -313,6 +343,14 @@ impl Config {
         };
         reader.finish(config)
     }
+}
+
+fn read_handler_mode(reader: &mut VariableReader<'_>) -> HandlerMode {
+    let choices = [
+        ("forward", HandlerMode::Forward),
+        ("attach", HandlerMode::Attach),
+    ];
+    reader.choice("MODEL_HANDLER", &choices).unwrap_or_default()
 }
 
 fn read_reload(reader: &mut VariableReader<'_>) -> Reload {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`app`] | composition root: builds the parts from the configuration and runs them |
 //! | [`help`], [`log`] | command line help; logging |
+//! | [`runtime`] | the function's runtime, if the handler attaches: polls of Lambda's Runtime API |
 //! | [`lifecycle`] | schedule of version checks and metrics deliveries, driven by Lambda's Extensions API or by timers |
 //! | [`server`] | HTTP: acceptor, routes, authorization, limits |
 //! | [`reload`] | version checks, downloads, loads, validation, activation, rollback |
@@ -50,6 +51,7 @@ pub mod protocol;
 pub mod reload;
 pub mod request_memory;
 pub mod rollback;
+pub mod runtime;
 pub mod scheduler;
 pub mod server;
 pub mod source;

@@ -1,8 +1,8 @@
 //! Schedule of version checks and metrics deliveries: at Init, at invocations, on timers and at the shutdown.
 //!
 //! A pure state machine ([`machine`]) decides what is due, and a [`Driver`] performs it with the parts in
-//! [`JobRunner`]. Events of the Extensions API drive it on Lambda ([`lambda`]); timers do on managed instances and on
-//! other machines.
+//! [`JobRunner`]. On Lambda, events of the Extensions API drive it ([`lambda`]). If the sidecar is the function's
+//! runtime, the invocations that it polls do. On managed instances and on other machines, timers do.
 
 mod driver;
 mod first_checks;

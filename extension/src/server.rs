@@ -7,11 +7,15 @@
 //!                             └─▶ routes/* ─▶ request, request_body ─▶ inference ─▶ response
 //! ```
 //!
+//! A handler in this process has no connection: [`call`] passes its request to the router. `routes/attach`
+//! holds the connection of the function's process.
+//!
 //! `limits` holds the limits on connections, heads and bodies; their timeouts count time awake. `error` maps every
 //! error to its status. On Lambda, an idle connection has no timeout. It may have been frozen for an hour, and closing
 //! it at the thaw would race with the next request.
 
 mod acceptor;
+mod attachment;
 mod auth;
 mod await_model;
 mod buffer;
@@ -23,6 +27,8 @@ mod error;
 mod headers;
 mod host;
 mod idle_timeout;
+mod in_process;
+mod inbound_body;
 mod inference;
 mod limits;
 mod listen;
@@ -43,5 +49,7 @@ mod statistics;
 mod tests;
 
 pub use acceptor::{ServerHandle, start};
+pub use attachment::Attachment;
 pub use context::ServerContext;
+pub use in_process::call;
 pub use listen::{BindError, Listeners};

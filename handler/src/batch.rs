@@ -20,11 +20,11 @@ use crate::event::{Batch, Call, Message};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::response::{self, BatchResponse, FunctionResponse};
-use crate::sidecar::{Sidecar, SidecarResponse};
+use crate::transport::{self, SidecarResponse, Transport};
 
 /// Sends the messages to the sidecar, within the invocation's time.
 pub async fn process(
-    sidecar: &Sidecar,
+    transport: &impl Transport,
     batch: Batch,
     invocation: &Invocation,
 ) -> Result<FunctionResponse, Failure> {
@@ -43,7 +43,11 @@ pub async fn process(
             }
         };
         calls += 1;
-        match judge(sidecar.send(call, invocation).await, &messages, &part) {
+        match judge(
+            transport::send(transport, call, invocation).await,
+            &messages,
+            &part,
+        ) {
             PartOutcome::Processed => {}
             PartOutcome::Halve => {
                 let (first, second) = part.split_at(part.len() / 2);

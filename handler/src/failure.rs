@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::StatusCode;
-use lambda_runtime::Diagnostic;
+use serde::Serialize;
 
 use crate::limits::MAX_RESPONSE;
 
@@ -102,11 +102,32 @@ impl Failure {
     }
 }
 
-impl From<Failure> for Diagnostic {
-    fn from(failure: Failure) -> Self {
+/// Function error, in the format of the Runtime API.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FunctionError {
+    /// Type of the error: see [`Failure::error_type`].
+    pub error_type: &'static str,
+    /// Message of the failure.
+    pub error_message: String,
+}
+
+impl From<&Failure> for FunctionError {
+    fn from(failure: &Failure) -> Self {
         Self {
-            error_type: failure.error_type().to_owned(),
+            error_type: failure.error_type(),
             error_message: failure.to_string(),
+        }
+    }
+}
+
+#[cfg(feature = "bootstrap")]
+impl From<Failure> for lambda_runtime::Diagnostic {
+    fn from(failure: Failure) -> Self {
+        let error = FunctionError::from(&failure);
+        Self {
+            error_type: error.error_type.to_owned(),
+            error_message: error.error_message,
         }
     }
 }
@@ -135,9 +156,9 @@ mod tests {
                 status,
                 message: "missing required field: features".into(),
             };
-            let diagnostic = Diagnostic::from(failure);
-            assert_eq!(diagnostic.error_type, expected);
-            assert_eq!(diagnostic.error_message, "missing required field: features");
+            let error = FunctionError::from(&failure);
+            assert_eq!(error.error_type, expected);
+            assert_eq!(error.error_message, "missing required field: features");
         }
     }
 

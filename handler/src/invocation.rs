@@ -4,7 +4,6 @@
 //! deadline or a trace.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use lambda_runtime::Context;
 
 use crate::deadline::Deadline;
 
@@ -41,8 +40,9 @@ impl Invocation {
     }
 }
 
-impl From<Context> for Invocation {
-    fn from(context: Context) -> Self {
+#[cfg(feature = "bootstrap")]
+impl From<lambda_runtime::Context> for Invocation {
+    fn from(context: lambda_runtime::Context) -> Self {
         Self {
             deadline: Deadline(context.deadline),
             request_id: context.request_id,

@@ -1,7 +1,11 @@
 //! The handler: converts an event to a call of the model sidecar, and its response to the event's.
 //!
-//! It is for functions without code of their own. The handler is the function's runtime, so its
-//! start is part of every cold start and its work part of every request. It reads the event once,
+//! It is for functions without code of their own. The library runs in one of two processes:
+//!
+//! - in `bootstrap`, the function's runtime, which forwards each call over the sidecar's Unix socket ([`sidecar`]);
+//! - in the sidecar itself, with `MODEL_HANDLER=attach`. `bootstrap` then only waits ([`attachment`]).
+//!
+//! Its start is part of every cold start and its work part of every request. It reads the event once,
 //! forwards bytes, and keeps no state except its connections.
 //!
 //! The sidecar alone knows the model, its readiness, and the validity of a request. The handler
@@ -13,39 +17,40 @@
     expect(clippy::unwrap_used, reason = "a panic is how a test fails")
 )]
 
+pub mod attachment;
 pub mod batch;
 pub mod deadline;
 pub mod event;
 pub mod failure;
 mod headers;
 pub mod invocation;
-mod limits;
+pub mod limits;
 pub mod response;
+#[cfg(feature = "bootstrap")]
 pub mod settings;
+#[cfg(feature = "bootstrap")]
 pub mod sidecar;
-
-use lambda_runtime::LambdaEvent;
-use serde_json::value::RawValue;
+pub mod transport;
 
 use event::{BasePath, EventContent};
 use failure::Failure;
 use invocation::Invocation;
 use response::FunctionResponse;
-use sidecar::Sidecar;
+use transport::Transport;
 
 /// The handler, one for all invocations. Clones share its connections.
 #[derive(Clone, Debug)]
-pub struct Handler {
-    sidecar: Sidecar,
+pub struct Handler<T> {
+    transport: T,
     base_path: BasePath,
 }
 
-impl Handler {
-    /// Returns a handler that forwards to this sidecar.
+impl<T: Transport> Handler<T> {
+    /// Returns a handler that calls the sidecar over `transport`.
     #[must_use]
-    pub fn new(sidecar: Sidecar) -> Self {
+    pub fn new(transport: T) -> Self {
         Self {
-            sidecar,
+            transport,
             base_path: BasePath::default(),
         }
     }
@@ -56,33 +61,31 @@ impl Handler {
         Self { base_path, ..self }
     }
 
-    /// Processes one invocation. An error is a function error; HTTP callers never get one.
+    /// Processes one invocation, whose event is JSON text. An error is a function error; HTTP callers never get one.
     ///
     /// # Errors
     /// If the event is no request, or a direct invocation or a whole batch of messages fails.
     pub async fn handle(
         &self,
-        event: LambdaEvent<Box<RawValue>>,
+        event: impl AsRef<str> + Send,
+        invocation: &Invocation,
     ) -> Result<FunctionResponse, Failure> {
-        let invocation = Invocation::from(event.context);
-        let (kind, work) = event::read(event.payload.get(), &self.base_path);
+        let (kind, work) = event::read(event.as_ref(), &self.base_path);
         // The payload can be megabytes, and the call has its own copy of the body.
-        drop(event.payload);
+        drop(event);
 
         let outcome = match work {
             Ok(EventContent::Batch(batch)) => {
-                batch::process(&self.sidecar, batch, &invocation).await
+                batch::process(&self.transport, batch, invocation).await
             }
-            Ok(EventContent::Call(call)) => self
-                .sidecar
-                .send(call, &invocation)
+            Ok(EventContent::Call(call)) => transport::send(&self.transport, call, invocation)
                 .await
                 .and_then(|answer| response::success(kind, answer)),
             Err(failure) => Err(failure),
         };
         match outcome {
             Err(failure) if kind.is_http() => {
-                // Lambda's runtime logs function errors, but not these.
+                // Function errors are logged by the caller, but not these.
                 if failure.status().is_server_error() {
                     tracing::error!(error_type = failure.error_type(), "{failure}");
                 }

@@ -5,7 +5,11 @@ mod setenv;
 use std::process::ExitCode;
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
+use lambda_runtime_api_client::body::Body;
+use lambda_runtime_api_client::{PooledClient, build_request};
 use model_handler::Handler;
+use model_handler::attachment::{FunctionProcess, attach};
+use model_handler::invocation::Invocation;
 use model_handler::settings::HandlerSettings;
 use model_handler::sidecar::Sidecar;
 use serde_json::value::RawValue;
@@ -16,6 +20,8 @@ The model sidecar's Lambda handler. Lambda starts it as the bootstrap of a funct
 sidecar's layer. It forwards each event to the sidecar and returns the sidecar's response.
 
 Environment:
+  MODEL_HANDLER    forward, or attach: the sidecar receives the events itself, and this process waits
+                   (default forward)
   MODEL_SOCKET     the sidecar's Unix socket (default /tmp/model-sidecar.sock)
   MODEL_TOKEN      session: send the token that the sidecar then requires (default off)
   MODEL_BASE_PATH  prefix to remove from request paths, such as /scoring
@@ -25,6 +31,9 @@ directly over HTTP.";
 
 /// Exit code for wrong usage, from sysexits.h.
 const EX_USAGE: u8 = 64;
+
+/// Type of the error if the process cannot attach to the sidecar.
+const ATTACH_ERROR: &str = "Handler.Attach";
 
 fn main() -> ExitCode {
     // Other arguments are ignored: an emulator may pass the function's handler.
@@ -48,7 +57,7 @@ fn main() -> ExitCode {
     match runtime(&settings)
         .map_err(Error::from)
         // A spawned task is woken without a system call.
-        .and_then(|runtime| runtime.block_on(runtime.spawn(serve(settings)))?)
+        .and_then(|runtime| runtime.block_on(runtime.spawn(run(settings)))?)
     {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -58,9 +67,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread starts fastest and is sufficient for one invocation at a time.
+/// One thread starts fastest and is sufficient for one invocation at a time, and to wait.
 fn runtime(settings: &HandlerSettings) -> std::io::Result<Runtime> {
-    let mut builder = if settings.concurrency > 1 {
+    let mut builder = if settings.concurrency > 1 && settings.attached.is_none() {
         Builder::new_multi_thread()
     } else {
         Builder::new_current_thread()
@@ -68,14 +77,47 @@ fn runtime(settings: &HandlerSettings) -> std::io::Result<Runtime> {
     builder.enable_io().enable_time().build()
 }
 
-async fn serve(settings: HandlerSettings) -> Result<(), Error> {
+async fn run(settings: HandlerSettings) -> Result<(), Error> {
     let sidecar = Sidecar::new(settings.socket).with_token(settings.token);
+    if let Some(process) = settings.attached {
+        return Err(wait(&sidecar, &process).await);
+    }
     let handler = Handler::new(sidecar).with_base_path(settings.base_path);
     lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let handler = handler.clone();
-        async move { handler.handle(event).await.map_err(Diagnostic::from) }
+        async move {
+            let invocation = Invocation::from(event.context);
+            let handled = handler.handle(Box::<str>::from(event.payload), &invocation);
+            handled.await.map_err(Diagnostic::from)
+        }
     }))
     .await
+}
+
+/// Attaches to the sidecar, and waits for its end, which is an error. Lambda then starts the environment anew.
+async fn wait(sidecar: &Sidecar, process: &FunctionProcess) -> Error {
+    let error = attach(sidecar, process).await;
+    if error.is_of_init()
+        && let Err(problem) = report_init_error(&error.to_string()).await
+    {
+        tracing::error!("cannot report the error to the platform: {problem}");
+    }
+    error.into()
+}
+
+/// Reports a failed Init to the platform.
+async fn report_init_error(message: &str) -> Result<(), Error> {
+    let body = serde_json::to_vec(&Diagnostic {
+        error_type: ATTACH_ERROR.to_owned(),
+        error_message: message.to_owned(),
+    })?;
+    let request = build_request()
+        .method("POST")
+        .uri("/2018-06-01/runtime/init/error")
+        .header("lambda-runtime-function-error-type", ATTACH_ERROR)
+        .body(Body::from(body))?;
+    PooledClient::builder().build().call(request).await?;
+    Ok(())
 }
 
 /// Logs to standard error, in the format of the function's logging configuration. Lambda adds

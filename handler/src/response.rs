@@ -19,7 +19,7 @@ use crate::event::EventKind;
 use crate::failure::Failure;
 use crate::headers::is_hop_by_hop;
 use crate::limits::MAX_RESPONSE;
-use crate::sidecar::SidecarResponse;
+use crate::transport::SidecarResponse;
 
 /// Return value of the function.
 #[derive(Debug, Serialize)]
@@ -31,6 +31,23 @@ pub enum FunctionResponse {
     Json(Box<RawValue>),
     /// Response to SQS: the failed messages.
     Batch(BatchResponse),
+}
+
+impl FunctionResponse {
+    /// Returns the response as JSON, which is serialized once.
+    #[must_use]
+    pub fn into_json(self) -> Vec<u8> {
+        let capacity = match self {
+            Self::Json(json) => return Box::<str>::from(json).into_string().into_bytes(),
+            // Room for the quotes of a JSON body and for the headers.
+            Self::Http(ref reply) => reply.body.len() + reply.body.len() / 8 + 1024,
+            Self::Batch(_) => 256,
+        };
+        let mut body = Vec::with_capacity(capacity);
+        // Strings and numbers always serialize.
+        let _ = serde_json::to_writer(&mut body, &self);
+        body
+    }
 }
 
 /// Format of Lambda's `ReportBatchItemFailures`.
@@ -123,7 +140,7 @@ fn json(answer: SidecarResponse) -> Result<FunctionResponse, Failure> {
 }
 
 /// The sidecar's error message, from `{"error": …}`.
-fn message(status: StatusCode, body: &Bytes) -> String {
+pub(crate) fn message(status: StatusCode, body: &Bytes) -> String {
     #[derive(Deserialize)]
     struct Words {
         error: String,

@@ -1,14 +1,15 @@
 //! Configuration of the handler, read from the environment once and only in this file.
 //!
-//! `MODEL_SOCKET`, `MODEL_TOKEN` and `MODEL_BASE_PATH` are the only variables of our own; the
-//! others are Lambda's. No value stops the handler: the extension reads those three as well and
-//! reports invalid ones, and Lambda sets its own variables.
+//! `MODEL_HANDLER`, `MODEL_SOCKET`, `MODEL_TOKEN` and `MODEL_BASE_PATH` are the only variables of our
+//! own; the others are Lambda's. No value stops the handler: the extension reads those four as well
+//! and reports invalid ones, and Lambda sets its own variables.
 
 use std::path::PathBuf;
 
 use http::header::HeaderValue;
 use tracing::Level;
 
+use crate::attachment::{self, FunctionProcess};
 use crate::event::BasePath;
 
 /// Socket of the sidecar if `MODEL_SOCKET` is not set.
@@ -17,6 +18,8 @@ pub const DEFAULT_SOCKET: &str = "/tmp/model-sidecar.sock";
 /// Configuration of the handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandlerSettings {
+    /// With `MODEL_HANDLER=attach` this process, which attaches to the sidecar; `None` if it forwards events itself.
+    pub attached: Option<FunctionProcess>,
     /// `MODEL_SOCKET`: the sidecar's Unix socket.
     pub socket: PathBuf,
     /// With `MODEL_TOKEN=session` the token that the sidecar requires: the value of
@@ -41,7 +44,16 @@ impl HandlerSettings {
     /// An empty value counts as absent.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
         let get = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let is_attached =
+            get("MODEL_HANDLER").is_some_and(|value| value.trim().eq_ignore_ascii_case("attach"));
         Self {
+            attached: is_attached.then(|| FunctionProcess {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                variables: attachment::VARIABLES
+                    .into_iter()
+                    .filter_map(|name| Some((name.to_owned(), get(name)?)))
+                    .collect(),
+            }),
             socket: get("MODEL_SOCKET")
                 .map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from),
             token: get("MODEL_TOKEN")
@@ -99,6 +111,7 @@ mod tests {
     #[test]
     fn an_empty_environment_gives_the_documented_defaults() {
         let settings = read(&[("MODEL_SOCKET", ""), ("MODEL_BASE_PATH", "")]);
+        assert_eq!(settings.attached, None);
         assert_eq!(settings.base_path, BasePath::default());
         assert_eq!(settings.socket, PathBuf::from("/tmp/model-sidecar.sock"));
         assert!(!settings.on_lambda);
@@ -131,6 +144,29 @@ mod tests {
             let shown = format!("{settings:?}");
             assert!(!shown.contains("first") && !shown.contains("second"));
         }
+    }
+
+    #[test]
+    fn an_attached_process_hands_over_what_extensions_do_not_see() {
+        assert_eq!(read(&[("MODEL_HANDLER", "forward")]).attached, None);
+        let settings = read(&[
+            ("MODEL_HANDLER", " Attach "),
+            ("_HANDLER", "bootstrap"),
+            ("AWS_XRAY_DAEMON_ADDRESS", "169.254.79.129:2000"),
+            ("AWS_SESSION_TOKEN", "secret"),
+        ]);
+        let process = settings.attached.unwrap();
+        assert_eq!(process.version, env!("CARGO_PKG_VERSION"));
+        let variables: Vec<(&str, &str)> = process
+            .variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let expected = [
+            ("AWS_XRAY_DAEMON_ADDRESS", "169.254.79.129:2000"),
+            ("_HANDLER", "bootstrap"),
+        ];
+        assert_eq!(variables, expected);
     }
 
     #[test]

@@ -17,25 +17,17 @@ mod connection;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, StatusCode};
+use http::Request;
+use http::header::{HOST, HeaderValue};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::event::{Call, excerpt};
 use crate::failure::Failure;
-use crate::invocation::Invocation;
+use crate::transport::{SidecarResponse, TOKEN, TimeLimit, Transport};
 use connection::{Connection, ExchangeError};
-
-/// Token that the sidecar requires with `MODEL_TOKEN=session`.
-pub const TOKEN: HeaderName = HeaderName::from_static("x-model-token");
-
-/// Marks a request from outside the execution environment, for which the sidecar disables
-/// management calls unless `MODEL_REMOTE_OPERATIONS` allows them.
-pub const REMOTE: HeaderName = HeaderName::from_static("x-model-remote");
 
 /// Maximum number of attempts on fresh connections.
 const FRESH_ATTEMPTS: usize = 2;
@@ -45,17 +37,6 @@ const FRESH_ATTEMPTS: usize = 2;
 /// start.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(20);
-
-/// Complete response of the sidecar.
-#[derive(Debug)]
-pub struct SidecarResponse {
-    /// Status.
-    pub status: StatusCode,
-    /// Headers.
-    pub headers: HeaderMap,
-    /// Body.
-    pub body: Bytes,
-}
 
 /// A client of the sidecar, with its idle connections. Clones share them.
 #[derive(Clone, Debug)]
@@ -83,54 +64,8 @@ impl Sidecar {
         Self { token, ..self }
     }
 
-    /// Sends one call and waits for its complete response, within the invocation's time.
-    ///
-    /// A response with any status is `Ok`.
-    pub async fn send(
-        &self,
-        call: Call,
-        invocation: &Invocation,
-    ) -> Result<SidecarResponse, Failure> {
-        let allowed = invocation.deadline.allows(SystemTime::now());
-        let started = Instant::now();
-        let until = started + allowed;
-        let mut request = request(call, invocation)?;
-        let headers = request.headers_mut();
-        // The caller's own values of these two headers are not forwarded.
-        headers.insert(REMOTE, HeaderValue::from_static("true"));
-        headers.remove(TOKEN);
-        if let Some(token) = &self.token {
-            headers.insert(TOKEN, token.clone());
-        }
-        let late = || Failure::Timeout { allowed };
-
-        if let Some(connection) = self.take_idle() {
-            match timeout_at(until, connection.send(request.clone()))
-                .await
-                .map_err(|_| late())?
-            {
-                Ok(done) => return Ok(self.keep(done)),
-                Err(ExchangeError::TooLarge) => return Err(Failure::TooLarge),
-                // The other idle connections are most likely broken too.
-                Err(ExchangeError::Broken) => self.drop_idle(),
-            }
-        }
-        for _ in 0..FRESH_ATTEMPTS {
-            let connection = self.connect(started, until).await?;
-            match timeout_at(until, connection.send(request.clone()))
-                .await
-                .map_err(|_| late())?
-            {
-                Ok(done) => return Ok(self.keep(done)),
-                Err(ExchangeError::TooLarge) => return Err(Failure::TooLarge),
-                Err(ExchangeError::Broken) => {}
-            }
-        }
-        Err(Failure::Broken)
-    }
-
-    /// Opens a connection; waits until `until` for the sidecar to listen.
-    async fn connect(&self, started: Instant, until: Instant) -> Result<Connection, Failure> {
+    /// Opens a connection; waits until the limit for the sidecar to listen.
+    async fn connect(&self, limit: TimeLimit) -> Result<Connection, Failure> {
         let mut pause = FIRST_PAUSE;
         loop {
             match Connection::open(&self.socket).await {
@@ -141,16 +76,42 @@ impl Sidecar {
                         source,
                     });
                 }
-                Err(_) if Instant::now() >= until => {
+                Err(_) if Instant::now() >= limit.end() => {
                     return Err(Failure::Absent {
                         socket: self.socket.to_path_buf(),
-                        waited: started.elapsed(),
+                        waited: limit.elapsed(),
                     });
                 }
-                Err(_) => sleep_until(until.min(Instant::now() + pause)).await,
+                Err(_) => sleep_until(limit.end().min(Instant::now() + pause)).await,
             }
             pause = MAX_PAUSE.min(pause * 2);
         }
+    }
+
+    /// Sends a request on a connection of its own, and waits for its response without a limit. The limit is that of
+    /// the connection.
+    pub(crate) async fn hold(
+        &self,
+        request: Request<Bytes>,
+        limit: TimeLimit,
+    ) -> Result<SidecarResponse, Failure> {
+        let connection = self.connect(limit).await?;
+        match connection.send(self.prepare(request)).await {
+            Ok((answer, _)) => Ok(answer),
+            Err(ExchangeError::TooLarge) => Err(Failure::TooLarge),
+            Err(ExchangeError::Broken) => Err(Failure::Broken),
+        }
+    }
+
+    /// Adds the headers of this connection.
+    fn prepare(&self, request: Request<Bytes>) -> Request<Full<Bytes>> {
+        let mut request = request.map(Full::new);
+        let headers = request.headers_mut();
+        headers.insert(HOST, HeaderValue::from_static("localhost"));
+        if let Some(token) = &self.token {
+            headers.insert(TOKEN, token.clone());
+        }
+        request
     }
 
     fn take_idle(&self) -> Option<Connection> {
@@ -176,17 +137,35 @@ impl Sidecar {
     }
 }
 
-fn request(call: Call, invocation: &Invocation) -> Result<Request<Full<Bytes>>, Failure> {
-    let mut request = Request::new(Full::new(call.body));
-    *request.method_mut() = call.method;
-    *request.uri_mut() = call.target.parse().map_err(|error| {
-        let target = excerpt(&call.target);
-        Failure::BadRequest(format!("{target:?} is not a path to call: {error}"))
-    })?;
-    *request.headers_mut() = call.headers;
-    request
-        .headers_mut()
-        .insert(HOST, HeaderValue::from_static("localhost"));
-    invocation.describe(request.headers_mut());
-    Ok(request)
+impl Transport for Sidecar {
+    async fn exchange(
+        &self,
+        request: Request<Bytes>,
+        limit: TimeLimit,
+    ) -> Result<SidecarResponse, Failure> {
+        let request = self.prepare(request);
+        if let Some(connection) = self.take_idle() {
+            match timeout_at(limit.end(), connection.send(request.clone()))
+                .await
+                .map_err(|_| limit.passed())?
+            {
+                Ok(done) => return Ok(self.keep(done)),
+                Err(ExchangeError::TooLarge) => return Err(Failure::TooLarge),
+                // The other idle connections are most likely broken too.
+                Err(ExchangeError::Broken) => self.drop_idle(),
+            }
+        }
+        for _ in 0..FRESH_ATTEMPTS {
+            let connection = self.connect(limit).await?;
+            match timeout_at(limit.end(), connection.send(request.clone()))
+                .await
+                .map_err(|_| limit.passed())?
+            {
+                Ok(done) => return Ok(self.keep(done)),
+                Err(ExchangeError::TooLarge) => return Err(Failure::TooLarge),
+                Err(ExchangeError::Broken) => {}
+            }
+        }
+        Err(Failure::Broken)
+    }
 }

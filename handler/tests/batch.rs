@@ -13,12 +13,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use lambda_runtime::{Context, LambdaEvent};
 use model_handler::Handler;
+use model_handler::deadline::Deadline;
 use model_handler::failure::Failure;
+use model_handler::invocation::Invocation;
 use model_handler::sidecar::Sidecar;
 use proptest::prelude::*;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 
@@ -72,13 +72,13 @@ impl Model {
     async fn process_within(&self, messages: &[Value], time: Duration) -> Result<Value, Failure> {
         let sidecar = Sidecar::new(self.socket.clone());
         let payload = json!({ "Records": messages }).to_string();
-        let payload = RawValue::from_string(payload).unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let mut context = Context::default();
-        context.deadline = u64::try_from((now + time).as_millis()).unwrap();
-        let reply = Handler::new(sidecar)
-            .handle(LambdaEvent::new(payload, context))
-            .await;
+        let invocation = Invocation {
+            deadline: Deadline(u64::try_from((now + time).as_millis()).unwrap()),
+            request_id: String::new(),
+            trace_id: None,
+        };
+        let reply = Handler::new(sidecar).handle(payload, &invocation).await;
         reply.map(|reply| serde_json::to_value(reply).unwrap())
     }
 

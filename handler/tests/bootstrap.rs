@@ -42,6 +42,11 @@ impl Drop for Platform {
 impl Platform {
     /// Starts the handler with a sidecar that responds only once `together` requests are pending.
     async fn start(together: usize) -> Self {
+        Self::start_with(together, &[]).await
+    }
+
+    /// As [`Self::start`], with these variables.
+    async fn start_with(together: usize, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("sidecar.sock");
         serve_sidecar(UnixListener::bind(&socket).unwrap(), together);
@@ -59,7 +64,8 @@ impl Platform {
             .env("AWS_LAMBDA_FUNCTION_NAME", "iris")
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-            .env("MODEL_SOCKET", &socket);
+            .env("MODEL_SOCKET", &socket)
+            .envs(variables.iter().copied());
         if together > 1 {
             command.env("AWS_LAMBDA_MAX_CONCURRENCY", together.to_string());
         }
@@ -224,6 +230,26 @@ async fn invocations_run_concurrently_on_managed_instances() {
             assert_eq!(outcome, ("response".into(), json!({ "prediction": [0] })));
         }
     }
+}
+
+/// The fake sidecar answers every request, like one of another release: it accepts no process.
+#[tokio::test]
+async fn a_rejected_attachment_is_an_error_of_init() {
+    let variables = [("MODEL_HANDLER", "attach"), ("_HANDLER", "bootstrap")];
+    let mut platform = Platform::start_with(1, &variables).await;
+    let (posted, error) = platform.outcomes.recv().await.unwrap();
+    assert_eq!(posted, "error");
+    assert_eq!(error["errorType"], "Handler.Attach");
+    let message = error["errorMessage"].as_str().unwrap();
+    for words in [
+        "MODEL_HANDLER=attach",
+        "400",
+        "missing required field: features",
+        "one release",
+    ] {
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    assert_eq!(platform.handler.wait().unwrap().code(), Some(1));
 }
 
 #[test]

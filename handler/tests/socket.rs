@@ -15,11 +15,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use lambda_runtime::{Context, Diagnostic, LambdaEvent};
 use model_handler::Handler;
-use model_handler::failure::Failure;
+use model_handler::deadline::Deadline;
+use model_handler::failure::{Failure, FunctionError};
+use model_handler::invocation::Invocation;
 use model_handler::sidecar::Sidecar;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -116,24 +116,30 @@ fn in_ms(millis: u64) -> u64 {
     u64::try_from(now.as_millis()).unwrap() + millis
 }
 
-fn event(payload: &str, deadline: u64) -> LambdaEvent<Box<RawValue>> {
-    let mut context = Context::default();
-    context.deadline = deadline;
-    context.request_id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd".into();
-    context.xray_trace_id = Some("Root=1-the-platforms".into());
-    LambdaEvent::new(RawValue::from_string(payload.to_owned()).unwrap(), context)
+fn invocation(deadline: u64) -> Invocation {
+    Invocation {
+        deadline: Deadline(deadline),
+        request_id: "8476a536-e9f4-11e8-9739-2dfe598c3fcd".into(),
+        trace_id: Some("Root=1-the-platforms".into()),
+    }
 }
 
 /// The reply as Lambda would receive it.
 async fn reply(sidecar: &Sidecar, payload: &str, deadline: u64) -> Value {
     let handler = Handler::new(sidecar.clone());
-    let reply = handler.handle(event(payload, deadline)).await.unwrap();
+    let reply = handler
+        .handle(payload, &invocation(deadline))
+        .await
+        .unwrap();
     serde_json::to_value(reply).unwrap()
 }
 
 async fn failure(sidecar: &Sidecar, payload: &str, deadline: u64) -> Failure {
     let handler = Handler::new(sidecar.clone());
-    handler.handle(event(payload, deadline)).await.unwrap_err()
+    handler
+        .handle(payload, &invocation(deadline))
+        .await
+        .unwrap_err()
 }
 
 /// An HTTP event that posts these bytes to this path.
@@ -369,8 +375,8 @@ async fn an_absent_sidecar_is_503_before_the_deadline_with_a_hint() {
         "{words}"
     );
 
-    let diagnostic = Diagnostic::from(failure(&place.sidecar(), "{}", in_ms(30_000)).await);
-    assert_eq!(diagnostic.error_type, "Model.NotReady");
+    let error = FunctionError::from(&failure(&place.sidecar(), "{}", in_ms(30_000)).await);
+    assert_eq!(error.error_type, "Model.NotReady");
 }
 
 #[tokio::test]

@@ -48,6 +48,8 @@ struct Actor {
     id: String,
     request: String,
     last: String,
+    /// Connections of calls without a response.
+    pending: Vec<TcpStream>,
 }
 
 impl Actor {
@@ -68,6 +70,7 @@ impl Actor {
             id: String::new(),
             request: String::new(),
             last: String::new(),
+            pending: Vec::new(),
         };
         let trace = fs::read_to_string(actor.trace()).unwrap_or_default();
         let starts = trace.lines().filter(|line| *line == "start").count();
@@ -91,6 +94,11 @@ impl Actor {
     fn step(&mut self, step: &Step) -> io::Result<()> {
         match step {
             Step::Call(call) => self.call(call),
+            Step::Send(call) => {
+                let stream = self.send(call)?;
+                self.pending.push(stream);
+                Ok(())
+            }
             Step::Forever(steps) => loop {
                 self.steps(steps)?;
             },
@@ -135,7 +143,8 @@ impl Actor {
         )))
     }
 
-    fn call(&mut self, call: &Call) -> io::Result<()> {
+    /// Sends a call, and returns its connection.
+    fn send(&self, call: &Call) -> io::Result<TcpStream> {
         let fill = |text: &str| {
             text.replace("{id}", &self.id)
                 .replace("{request}", &self.request)
@@ -149,7 +158,11 @@ impl Actor {
         let shown = shown.concat();
         self.write(format!("> {} {path}{shown} {body}", call.method).trim_end())?;
 
-        let answer = send(&call.method, &path, &headers, &body)?;
+        send(&call.method, &path, &headers, &body)
+    }
+
+    fn call(&mut self, call: &Call) -> io::Result<()> {
+        let answer = receive(self.send(call)?)?;
         if let Some(id) = answer.header("lambda-extension-identifier") {
             id.clone_into(&mut self.id);
         }
@@ -202,7 +215,7 @@ impl Answer {
     }
 }
 
-fn send(method: &str, path: &str, headers: &[String], body: &str) -> io::Result<Answer> {
+fn send(method: &str, path: &str, headers: &[String], body: &str) -> io::Result<TcpStream> {
     let address = std::env::var("AWS_LAMBDA_RUNTIME_API").map_err(io::Error::other)?;
     let mut stream = TcpStream::connect(&address)?;
     let headers: Vec<_> = headers.iter().map(|line| format!("{line}\r\n")).collect();
@@ -214,6 +227,10 @@ fn send(method: &str, path: &str, headers: &[String], body: &str) -> io::Result<
     // A single write: a server that rejects the head resets the connection when a body follows, which could discard the
     // response.
     stream.write_all(request.as_bytes())?;
+    Ok(stream)
+}
+
+fn receive(stream: TcpStream) -> io::Result<Answer> {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while reader.read_line(&mut head)? > 2 {}

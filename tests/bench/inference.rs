@@ -49,6 +49,7 @@ const UNIX_JSON: &str = "sidecar, Unix socket, JSON";
 const FASTAPI: &str = "FastAPI on uvicorn";
 const BENTOML: &str = "BentoML";
 const HANDLER: &str = "handler and sidecar";
+const ATTACHED: &str = "sidecar as the runtime";
 const HANDLER_ECHO: &str = "handler and such a socket";
 const WITHIN: &str = "a handler with the model in its process";
 const NOTHING: &str = "a handler that does nothing";
@@ -135,7 +136,7 @@ pub(crate) async fn run(calls: usize, requests: usize) -> Result<ExitCode> {
     drop((sidecar, bare, others));
     println!("{calls} invocations of each function");
     let run = median(&times, "small", BARE)?;
-    times.extend(through::measure(&artifacts, calls, run).await?);
+    times.extend(through::measure(&artifacts, &subjects, calls, run).await?);
     table::print(&times, &rates, &codec, &memory);
     plot::draw(&times, &rates)?;
     println!("\ntotal duration {} s", started.elapsed().as_secs());

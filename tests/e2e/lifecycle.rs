@@ -1,5 +1,6 @@
-//! Init, invocations, freeze and thaw, resets, shutdown, and the configuration.
+//! Init, invocations, the sidecar as the runtime, freeze and thaw, resets, shutdown, and the configuration.
 
+mod attached;
 mod cold_start;
 mod configuration_errors;
 mod freeze;

@@ -41,7 +41,10 @@ pub enum ArtifactError {
 /// [`ArtifactError`] if `make stage` must be run.
 pub fn layer() -> Result<PathBuf, ArtifactError> {
     let layer = target().join("stage/layer");
-    fresh(&layer.join("extensions/model-sidecar"), "extension")?;
+    let sidecar = layer.join("extensions/model-sidecar");
+    fresh(&sidecar, "extension")?;
+    // Its library is a part of the sidecar.
+    fresh(&sidecar, "handler")?;
     present(layer.join("model-sidecar/lib").join(ONNXRUNTIME), "stage")?;
     Ok(layer)
 }

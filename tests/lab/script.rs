@@ -22,6 +22,8 @@ pub fn trace_of(name: &str) -> String {
 pub enum Step {
     /// Sends a call and waits for its response.
     Call(Call),
+    /// Sends a call and goes on without its response.
+    Send(Call),
     /// Repeats the steps forever.
     Forever(Vec<Step>),
     /// Performs the steps if the body of the last response contains the text.

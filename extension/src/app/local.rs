@@ -35,7 +35,7 @@ pub(super) async fn run(environment: &Environment) -> i32 {
     };
     let failure = match started {
         Some(Ok(())) => tokio::select! {
-            () = app.driver.run_on_timers(stop) => None,
+            () = run_on_timers(&app, stop) => None,
             problem = startup.failure() => Some(problem),
         },
         Some(Err(problem)) => Some(problem),
@@ -48,12 +48,16 @@ pub(super) async fn run(environment: &Environment) -> i32 {
     if let Some(problem) = failure {
         error!("{problem}");
         app.cache.close_loads();
-        app.driver.flush_finally(LAST_FLUSH).await;
+        app.driver.lock().await.flush_finally(LAST_FLUSH).await;
         return problem.exit_code();
     }
     info!("shutting down");
     app.shut_down(GRACE, LAST_FLUSH).await;
     EXIT_SUCCESS
+}
+
+async fn run_on_timers(app: &App, end: impl Future<Output = ()>) {
+    app.driver.lock().await.run_on_timers(end).await;
 }
 
 /// Waits for SIGTERM or Ctrl-C; SIGTERM counts from the call on.

@@ -6,19 +6,23 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use super::start_error::StartError;
 use crate::cache::{Cache, CacheError, CacheSettings};
 use crate::clock::{Clock, Thaws};
-use crate::config::{Config, DEFAULT_CACHE_DIR, Environment, Location, ModelSettings};
+use crate::config::{
+    Config, DEFAULT_CACHE_DIR, Environment, HandlerMode, InitializationType, Location,
+    ModelSettings,
+};
 use crate::engine::{Engine, OnnxRuntime};
 use crate::fetch::PartLimits;
 use crate::ids::ModelName;
 use crate::models::Models;
 use crate::reload::{EngineSlot, Loads, Memory, Reloader, Shared};
 use crate::request_memory::Account;
+use crate::runtime::FunctionRuntime;
 use crate::scheduler::ExecutorLimits;
 use crate::server::{self, Listeners, ServerContext, ServerHandle};
 use crate::source::{LocalFolder, ModelFolder, S3Folder};
@@ -63,14 +67,15 @@ pub(super) fn account(config: &Config) -> Arc<Account> {
     Arc::new(Account::new(fixed, memory_mb, Box::new(probe)))
 }
 
-/// Binds the sockets, and starts the server, which ends within `grace` after `stopped` turns `true`.
+/// Binds the sockets, and starts the server, which ends within `grace` after `stopped` turns `true`. With
+/// `MODEL_HANDLER=attach` on Lambda, also starts the function's runtime, whose process attaches over the socket.
 pub(super) fn server(
     config: &Config,
     environment: &Environment,
     common: &Common,
     stopped: watch::Receiver<bool>,
     grace: Duration,
-) -> Result<ServerHandle, StartError> {
+) -> Result<(ServerHandle, Option<FunctionRuntime>), StartError> {
     let listeners = Listeners::bind(&config.socket, config.tcp)?;
     let context = ServerContext::new(
         Arc::clone(&common.models),
@@ -80,7 +85,11 @@ pub(super) fn server(
         common.thaws.clone(),
         config.max_staleness,
     );
+    let is_runtime =
+        environment.is_lambda() && Config::handler_mode(environment) == HandlerMode::Attach;
+    let (attach, attachments) = is_runtime.then(|| mpsc::channel(1)).unzip();
     let context = context
+        .accept_attachment(attach)
         .allow_loads(config.repository_api)
         .allow_remote_operations(config.remote_operations)
         .poll_bodies_eagerly(config.cpus > 1)
@@ -88,8 +97,14 @@ pub(super) fn server(
         .on_local_machine(!environment.is_lambda())
         .with_account(Arc::clone(&common.account));
     // As many threads as concurrent runs.
-    server::start(listeners, &Arc::new(context), config.runs, stopped, grace)
-        .map_err(StartError::Server)
+    let context = Arc::new(context);
+    let server = server::start(listeners, &context, config.runs, stopped, grace)
+        .map_err(StartError::Server)?;
+    let is_managed = Config::initialization(environment) == InitializationType::ManagedInstances;
+    let threads = if is_managed { config.runs } else { 1 };
+    let runtime = attachments
+        .map(|attachments| FunctionRuntime::start(config, threads, attachments, &context));
+    Ok((server, runtime.transpose().map_err(StartError::Server)?))
 }
 
 /// Opens the configured cache directory; if it is not writable, the default directory, so that models are served all

@@ -1,5 +1,7 @@
 //! Errors that end the startup, with their exit codes and their types for the platform.
 
+use std::time::Duration;
+
 use crate::cache::CacheError;
 use crate::config::ConfigError;
 use crate::server::BindError;
@@ -22,6 +24,12 @@ pub(super) enum StartError {
     Server(std::io::Error),
     #[error("cannot install the metrics recorder: the process has one already")]
     Recorder,
+    #[error(
+        "cannot start with MODEL_HANDLER=attach: no bootstrap of the model handler has attached within {} ms; deploy \
+         the handler's bootstrap of this release as the function's code, or remove MODEL_HANDLER",
+        .0.as_millis()
+    )]
+    NotAttached(Duration),
     #[error("cannot start with MODEL_REQUIRED=true: {0}")]
     Required(String),
 }
@@ -34,6 +42,7 @@ impl StartError {
             StartError::Cache(_) => "Extension.Cache",
             StartError::Bind(_) => "Extension.Socket",
             StartError::Server(_) | StartError::Recorder => "Extension.Internal",
+            StartError::NotAttached(_) => "Extension.Handler",
             StartError::Required(_) => "Extension.ModelRequired",
         }
     }

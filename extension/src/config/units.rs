@@ -166,12 +166,12 @@ impl<'a> VariableReader<'a> {
     }
 
     /// Reads a prefix of request paths.
-    pub(super) fn base_path(&mut self, name: &str) {
+    pub(super) fn base_path(&mut self, name: &str) -> Option<String> {
         let allowed = "a path such as /scoring: segments of letters, digits and -._~%!$&'()*+,;=:@, separated by slashes";
         self.parsed(name, allowed, |value| {
             let fits = |c: char| c.is_alphanumeric() || "/-._~%!$&'()*+,;=:@".contains(c);
-            value.chars().all(fits).then_some(())
-        });
+            value.chars().all(fits).then(|| value.to_owned())
+        })
     }
 
     /// Reads a CloudWatch namespace.

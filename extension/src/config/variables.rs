@@ -98,6 +98,12 @@ pub const VARIABLES: &[Variable] = &[
          statistics and use the model repository's calls",
     ),
     variable(
+        "MODEL_HANDLER",
+        "forward",
+        "receiver of the function's events; `forward`: its own process, such as the handler's `bootstrap`; `attach`: \
+         the sidecar itself, while the handler's `bootstrap` only waits; read by both",
+    ),
+    variable(
         "MODEL_BASE_PATH",
         "",
         "prefix, such as `/scoring`, that the handler removes from request paths",

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
 use tracing::error;
@@ -23,6 +24,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(100);
 pub struct Driver {
     runner: Arc<JobRunner>,
     machine: Machine,
+    /// Runtime of the jobs. Invocations may be handled on another thread.
+    background: Handle,
     tasks: JoinSet<Option<Outcome>>,
     jobs: HashMap<Id, (Job, AbortHandle)>,
     /// Task that handles commands from requests.
@@ -32,7 +35,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Starts the first version check of every model, and the handling of commands.
+    /// Starts the first version check of every model, and the handling of commands, on the current runtime.
     #[must_use]
     pub fn start(
         runner: Arc<JobRunner>,
@@ -46,6 +49,7 @@ impl Driver {
         let mut driver = Self {
             runner,
             machine,
+            background: Handle::current(),
             tasks: JoinSet::new(),
             jobs: HashMap::new(),
             commands,
@@ -72,8 +76,14 @@ impl Driver {
         }
     }
 
-    /// Starts what is due at an invocation; returns when `next` may be called.
+    /// Starts what is due at an event INVOKE; returns when `next` may be called.
     pub async fn invoked(&mut self, deadline_ms: u64) {
+        self.begin_due(deadline_ms).await;
+        self.hold_next(deadline_ms).await;
+    }
+
+    /// Starts what is due at an invocation with this deadline.
+    pub async fn begin_due(&mut self, deadline_ms: u64) {
         if std::mem::take(&mut self.is_snapshot) {
             self.runner.reporter.discard().await;
         }
@@ -81,17 +91,25 @@ impl Driver {
         let runner = Arc::clone(&self.runner);
         runner.status.invocation_began(deadline_ms);
         let now = runner.clock.now();
-        let deadline = Deadline::at_unix_ms(deadline_ms);
         let is_loaded = |model: &ModelName| runner.models.current(model).is_some();
-        let decision = self.machine.invoked(now, deadline, is_loaded);
+        let decision = self.machine.invoked(now, is_loaded);
         if decision.thawed {
             runner.thaws.note(now);
         }
         self.begin(decision.begin);
-        if !decision.hold.is_zero() {
+    }
+
+    /// Waits while jobs are running and `next` may be held back.
+    pub async fn hold_next(&mut self, deadline_ms: u64) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.note(ended);
+        }
+        let now = self.runner.clock.now();
+        let hold = self.machine.hold(now, Deadline::at_unix_ms(deadline_ms));
+        if !hold.is_zero() {
             // Jobs that do not end in time continue at the next invocation.
             let all = async { while self.join_next().await.is_some() {} };
-            let _ = tokio::time::timeout(decision.hold, all).await;
+            let _ = tokio::time::timeout(hold, all).await;
         }
     }
 
@@ -158,13 +176,14 @@ impl Driver {
             let task = match (report.cloned(), &job) {
                 (Some(report), Job::Check(model)) => {
                     let model = model.clone();
-                    self.tasks.spawn(async move {
+                    let run = async move {
                         let outcome = run.await;
                         report.ended(&model, outcome.as_ref().unwrap_or(&Outcome::Failed));
                         outcome
-                    })
+                    };
+                    self.tasks.spawn_on(run, &self.background)
                 }
-                _ => self.tasks.spawn(run),
+                _ => self.tasks.spawn_on(run, &self.background),
             };
             self.jobs.insert(task.id(), (job, task));
         }

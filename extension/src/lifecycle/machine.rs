@@ -67,8 +67,6 @@ pub struct Decision {
     pub thawed: bool,
     /// Jobs to start.
     pub begin: Vec<Job>,
-    /// Maximum time to wait for running jobs before `next`.
-    pub hold: Duration,
 }
 
 /// State of all jobs.
@@ -133,25 +131,20 @@ impl Machine {
     }
 
     /// Notes an invocation, and decides what to do. A model that is not loaded is due regardless of its schedule.
-    pub fn invoked(
-        &mut self,
-        now: Timestamp,
-        deadline: Deadline,
-        is_loaded: impl Fn(&ModelName) -> bool,
-    ) -> Decision {
+    pub fn invoked(&mut self, now: Timestamp, is_loaded: impl Fn(&ModelName) -> bool) -> Decision {
         let thawed = self.event_came(now);
         let begin = self.due(now, is_loaded);
-        let is_busy = self.jobs.values().any(|state| state.is_running);
-        let hold = if is_busy {
+        Decision { thawed, begin }
+    }
+
+    /// Returns the maximum time by which `next` is held back at `now`, in an invocation with this deadline.
+    #[must_use]
+    pub fn hold(&self, now: Timestamp, deadline: Deadline) -> Duration {
+        if self.jobs.values().any(|state| state.is_running) {
             let left = deadline.less(DEADLINE_MARGIN).remaining(now);
             self.intervals.tail.min(left)
         } else {
             Duration::ZERO
-        };
-        Decision {
-            thawed,
-            begin,
-            hold,
         }
     }
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::Request;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::context::ServerContext;
 use super::host::Transport;
 use super::idle_timeout::IdleTimeout;
+use super::inbound_body::InboundBody;
 use super::limits::MAX_HEAD;
 use super::response_body::ResponseBody;
 use super::router;
@@ -43,10 +45,11 @@ where
         context.idle_ticks().map(IdleTimeout::new),
     );
     let io = TokioIo::new(wire);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         phase.handling();
         let (context, phase) = (Arc::clone(&context), phase.clone());
         async move {
+            let request = request.map(InboundBody::Connection);
             let response = router::handle(request, transport, &context).await;
             let close = HeaderValue::from_static("close");
             if response.headers().get(CONNECTION) == Some(&close) {

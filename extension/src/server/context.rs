@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::attachment::Attachment;
 use super::idle_timeout::IdleTicks;
 use super::observer::InferenceObserver;
 use crate::clock::{Clock, Thaws};
@@ -42,6 +43,8 @@ pub struct ServerContext {
     pub(super) account: Arc<Account>,
     /// One permit for each large body that may be decompressed, decoded or encoded concurrently.
     pub(super) large_bodies: Semaphore,
+    /// Receiver of the function's process; `None` if none may attach.
+    pub(super) attachments: Option<mpsc::Sender<Attachment>>,
     /// `true` on a machine that is never frozen and that may run a browser.
     pub(super) is_local_machine: bool,
     idle_ticks: IdleTicks,
@@ -83,6 +86,7 @@ impl ServerContext {
             token: None,
             account,
             large_bodies: Semaphore::new(crate::sys::cpus()),
+            attachments: None,
             is_local_machine: false,
             idle_ticks: IdleTicks::default(),
         }
@@ -130,6 +134,15 @@ impl ServerContext {
     #[must_use]
     pub fn require_token(self, token: Option<Token>) -> Self {
         Self { token, ..self }
+    }
+
+    /// Sends the first process that attaches to `attachments`, which must be a channel of one; `None` rejects all.
+    #[must_use]
+    pub fn accept_attachment(self, attachments: Option<mpsc::Sender<Attachment>>) -> Self {
+        Self {
+            attachments,
+            ..self
+        }
     }
 
     /// Takes the memory of requests from this account.

@@ -125,6 +125,8 @@ pub(super) enum ApiError {
     CheckUnfinished { model: String },
     #[error("{field}: {reason}")]
     InvalidField { field: String, reason: String },
+    #[error("cannot attach the function's process: {0}")]
+    NotAttached(&'static str),
     #[error("the sidecar is shutting down")]
     ShuttingDown,
     #[error(transparent)]
@@ -204,7 +206,7 @@ impl ApiError {
             ApiError::Forbidden(_) | ApiError::ForeignHost(_) | ApiError::RemoteOperation => {
                 StatusCode::FORBIDDEN
             }
-            ApiError::NewestNotActive { .. } => StatusCode::CONFLICT,
+            ApiError::NewestNotActive { .. } | ApiError::NotAttached(_) => StatusCode::CONFLICT,
             ApiError::CheckUnfinished { .. } => StatusCode::GATEWAY_TIMEOUT,
             ApiError::Run(error) => run_status(error),
         }
@@ -229,6 +231,7 @@ impl ApiError {
                 | ApiError::Forbidden(_)
                 | ApiError::ForeignHost(_)
                 | ApiError::RemoteOperation
+                | ApiError::NotAttached(_)
         )
     }
 

@@ -6,23 +6,25 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Version};
 
 use super::error::ApiError;
+use super::inbound_body::InboundBody;
 
-/// Transport of a connection.
+/// Transport of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
     /// Unix socket.
     Unix,
     /// Loopback TCP.
     Tcp,
+    /// None: the handler runs in this process.
+    InProcess,
 }
 
 /// Checks that a request names this machine, and not a website.
-pub(super) fn check(request: &Request<Incoming>) -> Result<(), ApiError> {
+pub(super) fn check(request: &Request<InboundBody>) -> Result<(), ApiError> {
     // In the absolute form of requests to a proxy, the URI names the host.
     if let Some(authority) = request.uri().authority()
         && !is_this_machine(authority.as_str())

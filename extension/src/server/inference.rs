@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::Request;
-use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 
 use super::await_model::active_version;
 use super::context::ServerContext;
 use super::error::ApiError;
 use super::headers::SERVER_TIMING;
+use super::inbound_body::InboundBody;
 use super::limits::MIN_OFF_THREAD;
 use super::lookup::check_target;
 use super::media_type;
@@ -30,7 +30,7 @@ pub(super) use format::RequestFormat;
 
 /// Runs the model, and reports the end of the request to the observer.
 pub(super) async fn infer(
-    request: Request<Incoming>,
+    request: Request<InboundBody>,
     model: &ModelName,
     format: RequestFormat,
     context: &ServerContext,
@@ -50,7 +50,7 @@ pub(super) async fn infer(
 }
 
 async fn run(
-    request: Request<Incoming>,
+    request: Request<InboundBody>,
     model: &ModelName,
     format: RequestFormat,
     trace: &mut InferenceTrace,

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use hyper::Request;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use super::buffer::{aligned, grown};
 use super::context::ServerContext;
 use super::decompression::{self, Coding};
 use super::error::ApiError;
+use super::inbound_body::InboundBody;
 use super::limits::{BODY_STALL_TIMEOUT, BODY_TIMEOUT, MAX_BODY};
 use super::off_thread::off_thread;
 use crate::clock::{AwakeTimeout, Deadline};
@@ -28,7 +29,7 @@ const EAGER_TIME: Duration = Duration::from_micros(100);
 /// Returns the whole body, decompressed, with the bytes after its first `header` bytes aligned. `charge` holds the
 /// body's memory, and the expected memory of its decoding.
 pub(super) async fn read(
-    request: Request<Incoming>,
+    request: Request<InboundBody>,
     header: Option<usize>,
     deadline: Deadline,
     charge: &mut Charge,
@@ -63,7 +64,7 @@ pub(super) async fn read(
 /// Receives the whole body, with the bytes after its first `header` bytes aligned. `charge` already holds the declared
 /// length.
 async fn receive(
-    mut body: Incoming,
+    mut body: InboundBody,
     header: usize,
     charge: &mut Charge,
     is_eager: bool,

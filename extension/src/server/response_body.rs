@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
 
 use crate::request_memory::Charge;
@@ -29,6 +29,19 @@ impl ResponseBody {
     pub(super) fn with_charge(self, charge: Charge) -> Self {
         let charge = Some(charge);
         Self { charge, ..self }
+    }
+
+    /// Returns all parts as one, without a copy of a single part.
+    pub(super) fn into_bytes(self) -> Bytes {
+        if self.others.as_slice().is_empty() {
+            return self.first;
+        }
+        let mut whole = BytesMut::with_capacity(self.length());
+        whole.extend_from_slice(&self.first);
+        for part in self.others {
+            whole.extend_from_slice(&part);
+        }
+        whole.freeze()
     }
 
     /// Takes the charge.
@@ -100,6 +113,9 @@ mod tests {
             let mut all = String::new();
             let mut context = Context::from_waker(std::task::Waker::noop());
             let whole = parts.concat();
+            let parts = parts.iter().map(|part| Bytes::from(*part));
+            let joined = ResponseBody::from(parts.collect::<Vec<_>>()).into_bytes();
+            assert_eq!(joined, whole.as_bytes());
             loop {
                 let left = whole.len() - all.len();
                 assert_eq!(body.size_hint().exact(), Some(left as u64));

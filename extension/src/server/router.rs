@@ -1,7 +1,7 @@
 //! From a request to its response: authorization, the handler of the route, compression, errors.
 
 use hyper::Request;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{CONNECTION, HeaderValue};
 
 use super::auth::authorize;
@@ -9,23 +9,28 @@ use super::compression;
 use super::context::ServerContext;
 use super::error::ApiError;
 use super::host::Transport;
+use super::inbound_body::InboundBody;
 use super::response::{self, ApiResponse};
 use super::route::Route;
 use super::routes::{
-    health, infer, metadata, openapi, predict, repository, statistics, tensorflow_serving,
+    attach, health, infer, metadata, openapi, predict, repository, statistics, tensorflow_serving,
 };
 
 /// Handles one request. Every error is a response, too.
 pub(super) async fn handle(
-    request: Request<Incoming>,
+    request: Request<InboundBody>,
     transport: Transport,
     context: &ServerContext,
 ) -> ApiResponse {
     let has_body = !request.body().is_end_stream();
     let accepts_gzip = compression::accepts_gzip(request.headers());
-    let result = match authorize(&request, transport, context) {
-        Ok(route) => dispatch(request, route, context).await,
-        Err(error) => Err(error),
+    let result = if attach::is_attachment(&request, transport) {
+        attach::attach(request, context).await
+    } else {
+        match authorize(&request, transport, context) {
+            Ok(route) => dispatch(request, route, context).await,
+            Err(error) => Err(error),
+        }
     };
     match result {
         Ok(response) => compression::compress(response, accepts_gzip).await,
@@ -42,7 +47,7 @@ pub(super) async fn handle(
 }
 
 async fn dispatch(
-    request: Request<Incoming>,
+    request: Request<InboundBody>,
     route: Route,
     context: &ServerContext,
 ) -> Result<ApiResponse, ApiError> {

@@ -1,5 +1,6 @@
 //! Handlers of the local API, one file for each call or group of calls.
 
+pub(super) mod attach;
 pub(super) mod health;
 pub(super) mod infer;
 pub(super) mod metadata;
@@ -11,11 +12,11 @@ pub(super) mod tensorflow_serving;
 
 use hyper::Request;
 use hyper::StatusCode;
-use hyper::body::Incoming;
 
 use super::await_model::active_version;
 use super::context::ServerContext;
 use super::error::ApiError;
+use super::inbound_body::InboundBody;
 use super::lookup::{check_target, find_model};
 use super::request::deadline;
 use super::response::{ApiResponse, json, with_model_headers};
@@ -24,7 +25,7 @@ use crate::models::LoadedModel;
 
 /// Returns the description of the version that the path names, as `write` makes it. Waits for the version if necessary.
 async fn describe(
-    request: &Request<Incoming>,
+    request: &Request<InboundBody>,
     target: &ModelSelector,
     context: &ServerContext,
     write: impl FnOnce(&LoadedModel) -> Vec<u8>,

@@ -1,3 +1,4 @@
 //! Requests through a connection of a whole server.
 
+mod attachment;
 mod large_bodies;

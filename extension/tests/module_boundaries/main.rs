@@ -25,10 +25,20 @@ const CRATES: &[(&[&str], &[&str])] = &[
             "server.rs",
             "aws/connections.rs",
             "aws/proxies.rs",
+            "runtime/api.rs",
         ],
     ),
     (&["hyper_rustls", "rustls"], &["aws/"]),
     (&["model_socket"], &["server/acceptor.rs"]),
+    (
+        &["model_handler"],
+        &[
+            "runtime.rs",
+            "runtime/",
+            "server/attachment.rs",
+            "server/routes/attach.rs",
+        ],
+    ),
     (
         &["lambda_extension", "lambda_runtime_api_client"],
         &["lifecycle/lambda.rs"],
@@ -72,7 +82,8 @@ const RESTRICTED_CODE: &[(&[&str], &[&str])] = &[
 /// and every leaf.
 const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["app", "help", "log"]),
-    ("app", &["lifecycle", "server", "config"]),
+    ("app", &["runtime", "lifecycle", "server", "config"]),
+    ("runtime", &["lifecycle", "server", "config"]),
     ("lifecycle", &["reload", "metrics"]),
     ("server", &["scheduler", "protocol", "status", "metrics"]),
     // The inputs of a golden example are decoded and checked like those of a request.

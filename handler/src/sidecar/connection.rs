@@ -10,8 +10,8 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use model_socket::Stream;
 
-use super::SidecarResponse;
 use crate::limits::MAX_RESPONSE;
+use crate::transport::SidecarResponse;
 
 /// A connection between two requests.
 #[derive(Debug)]

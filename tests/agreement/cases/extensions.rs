@@ -16,6 +16,18 @@ fn subscribe(api: &str, version: &str) -> Call {
         .body(r#"{"schemaVersion":"2022-12-13","types":["platform","function"],"destination":{"protocol":"HTTP","URI":"http://sandbox.localdomain:4243"}}"#)
 }
 
+/// Extension that answers the function's events once the function's process runs, which only waits.
+fn polling_extension() -> Vec<Step> {
+    let mut steps = vec![
+        register("one", &[]).into(),
+        Step::Await("function".into()),
+        // Its response never comes: the extension has registered for no event.
+        Step::Send(next_event()),
+    ];
+    steps.extend(runtime_with(Vec::new()));
+    steps
+}
+
 pub(crate) fn cases() -> Vec<Case> {
     let next = || Call::new("GET", &format!("{EXTENSION}/event/next"));
     vec![
@@ -37,6 +49,11 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("for no event")
             .extension("one", extension("one", &[]))
             .invoke(json!({})),
+        Case::new("an extension that polls the Runtime API")
+            .extension("one", polling_extension())
+            .function(vec![Step::Leave("function".into()), Step::Hang])
+            .invoke(json!({"n": 1}))
+            .invoke(json!({"n": 2})),
         Case::new("the runtime starts when all have registered")
             .extension(
                 "one",

@@ -46,6 +46,7 @@ impl InferenceArtifacts {
             artifacts.python_function().join("bootstrap"),
             artifacts.nothing().join("bootstrap"),
             artifacts.within().join("bootstrap"),
+            artifacts.within_image().join("bootstrap"),
         ];
         for file in wanted {
             ensure!(
@@ -95,6 +96,11 @@ impl InferenceArtifacts {
     /// The function with the model in its process.
     pub(super) fn within(&self) -> PathBuf {
         self.made.join("within")
+    }
+
+    /// The same with the image's model.
+    pub(super) fn within_image(&self) -> PathBuf {
+        self.made.join("within-image")
     }
 
     /// Folder of an empty layer.

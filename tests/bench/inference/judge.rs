@@ -5,8 +5,8 @@ use anyhow::{Context as _, Result};
 use super::codec::Codec;
 use super::memory::Memory;
 use super::{
-    BARE, BENTOML, ECHO, FASTAPI, HANDLER, HANDLER_ECHO, NOTHING, PYTHON, RARE, Rate, TCP, Times,
-    UNIX, UNIX_JSON, WITHIN,
+    ATTACHED, BARE, BENTOML, ECHO, FASTAPI, HANDLER, HANDLER_ECHO, NOTHING, PYTHON, RARE, Rate,
+    TCP, Times, UNIX, UNIX_JSON, WITHIN,
 };
 use crate::figures::{Figures, Goal, percentile};
 
@@ -15,6 +15,13 @@ const SMALL_P50: f64 = 60.0;
 const SMALL_P99: f64 = 250.0;
 /// Maximum time above a handler that does nothing, in microseconds.
 const HANDLER_P50: f64 = 150.0;
+/// The same with the sidecar as the runtime.
+const ATTACHED_P50: f64 = 45.0;
+const ATTACHED_P99: f64 = 120.0;
+/// Minimum ratio of the tutorials' Python to the sidecar as the runtime, on one CPU.
+const OVER_TUTORIALS: f64 = 1.8;
+/// Maximum ratio of the sidecar as the runtime to a handler with the model in its process, for an image in base64.
+const OF_WITHIN: f64 = 1.15;
 /// Maximum time of a binary image above the model alone, in microseconds.
 const IMAGE_P50: f64 = 250.0;
 /// Minimum ratio of `serde_json`'s time for a `Value` to ours.
@@ -85,6 +92,11 @@ fn latency(figures: &mut Figures, times: &[Times]) -> Result<()> {
     let above = at("small", HANDLER, 50.0)? - at("small", NOTHING, 50.0)?;
     let name = "small: through handler and Runtime API, p50 above doing nothing";
     figures.add_with_goal(name, above, "µs", Goal::AtMost(HANDLER_P50));
+    for (percent, most) in [(50.0, ATTACHED_P50), (99.0, ATTACHED_P99)] {
+        let above = at("small", ATTACHED, percent)? - at("small", NOTHING, percent)?;
+        let name = format!("small: {ATTACHED}, p{percent} above doing nothing");
+        figures.add_with_goal(name, above, "µs", Goal::AtMost(most));
+    }
     let above = at("small", HANDLER_ECHO, 50.0)? - at("small", NOTHING, 50.0)?;
     let name = "small: the same with the handler calling such a socket";
     figures.add(name, above, "µs");
@@ -97,6 +109,18 @@ fn latency(figures: &mut Figures, times: &[Times]) -> Result<()> {
         ratio,
         "×",
     );
+    let ratio = at("small", PYTHON, 50.0)? / at("small", ATTACHED, 50.0)?;
+    let name = format!("small: the tutorials' Python over the {ATTACHED}, p50");
+    figures.add_with_goal(name, ratio, "×", Goal::AtLeast(OVER_TUTORIALS));
+    for contender in [HANDLER, ATTACHED] {
+        let ratio = at("image", contender, 50.0)? / at("image", WITHIN, 50.0)?;
+        let name = format!("image in base64: {contender}, p50 over the model in the handler");
+        if contender == ATTACHED {
+            figures.add_with_goal(name, ratio, "×", Goal::AtMost(OF_WITHIN));
+        } else {
+            figures.add(name, ratio, "×");
+        }
+    }
     for (contender, name) in [
         (ECHO, "seldom: such a socket, p50 above the model alone"),
         (

@@ -1,6 +1,7 @@
 //! Models made by `inference/models.py`, with their requests in every form, and their expected
 //! responses.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -98,19 +99,30 @@ impl Subject {
 
     /// The same with the numbers after the JSON, in Triton's binary extension.
     pub(super) fn binary(&self) -> Vec<u8> {
-        let bytes: Vec<u8> = self
-            .input
+        let (path, headers, body) = self.binary_parts();
+        let lines = headers
             .iter()
-            .flat_map(|one| one.to_le_bytes())
-            .collect();
+            .map(|(name, value)| format!("{name}: {value}\r\n"));
+        client::post(&path, &lines.collect::<String>(), &body)
+    }
+
+    /// Path, headers and body of [`Self::binary`].
+    pub(super) fn binary_parts(&self) -> (String, BTreeMap<&'static str, String>, Vec<u8>) {
+        let bytes = self.bytes();
         let input = json!({
             "name": self.port, "shape": self.shape, "datatype": "FP32",
             "parameters": { "binary_data_size": bytes.len() },
         });
         let head = json!({ "inputs": [input] }).to_string();
-        let line = format!("inference-header-content-length: {}\r\n", head.len());
+        let length = ("inference-header-content-length", head.len().to_string());
         let body = [head.as_bytes(), &bytes].concat();
-        client::post(&self.infer(), &line, &body)
+        (self.infer(), BTreeMap::from([length]), body)
+    }
+
+    /// The numbers, little-endian.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let numbers = self.input.iter();
+        numbers.flat_map(|one| one.to_le_bytes()).collect()
     }
 
     fn infer(&self) -> String {

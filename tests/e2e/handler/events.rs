@@ -46,9 +46,42 @@ async fn wine() -> (S3Server, ExecutionEnvironment) {
     (s3, lambda)
 }
 
+/// All kinds of events in one environment, in which the sidecar itself receives them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sidecar_as_the_runtime_handles_each_event_the_same_way() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let function = lambda(&s3)
+        .env("MODEL_HANDLER", "attach")
+        .env("MODEL_BASE_PATH", "/ml")
+        .env("MODEL_REPOSITORY_API", "true");
+    let function = function.start().await.unwrap();
+    function.answer(&features(1)).await.unwrap();
+    check_formats(&function).await;
+    check_base64(&function).await;
+    check_invalid_http(&function).await;
+    check_invalid_direct(&function).await;
+    check_health(&function).await;
+    check_bare_http(&function).await;
+    check_base_paths(&function).await;
+    check_operations(&function).await;
+    for event in warm_ups() {
+        let answer = function.answer(&event).await.unwrap();
+        assert_eq!(answer, json!({ "ready": true }), "{event}");
+    }
+    let log = function.log().text();
+    assert!(
+        log.contains("the function's bootstrap is attached"),
+        "{log}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_http_event_gets_its_format_of_response() {
     let (_s3, lambda) = wine().await;
+    check_formats(&lambda).await;
+}
+
+async fn check_formats(lambda: &ExecutionEnvironment) {
     for name in HTTP {
         for path in ["/predict", "/models/wine/predict", "/"] {
             let event = event(name, "POST", path, &features(5).to_string());
@@ -76,6 +109,10 @@ async fn each_kind_of_http_event_gets_its_format_of_response() {
 #[tokio::test(flavor = "multi_thread")]
 async fn base64_bodies() {
     let (_s3, lambda) = wine().await;
+    check_base64(&lambda).await;
+}
+
+async fn check_base64(lambda: &ExecutionEnvironment) {
     for name in HTTP {
         let text = BASE64_STANDARD.encode(features(5).to_string());
         let mut event = event(name, "POST", "/predict", &text);
@@ -89,6 +126,10 @@ async fn base64_bodies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_http_requests_get_a_status_and_a_hint() {
     let (_s3, lambda) = wine().await;
+    check_invalid_http(&lambda).await;
+}
+
+async fn check_invalid_http(lambda: &ExecutionEnvironment) {
     let narrow = json!({ "features": [[1, 2, 3]] }).to_string();
     let words = json!({ "features": [["red", 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]] }).to_string();
     for (method, path, body_sent, status, hint) in [
@@ -139,6 +180,10 @@ async fn invalid_http_requests_get_a_status_and_a_hint() {
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_direct_invocations_are_function_errors() {
     let (_s3, lambda) = wine().await;
+    check_invalid_direct(&lambda).await;
+}
+
+async fn check_invalid_direct(lambda: &ExecutionEnvironment) {
     for (event, kind, hint) in [
         (
             json!({}),
@@ -194,6 +239,10 @@ async fn invalid_direct_invocations_are_function_errors() {
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_metadata() {
     let (_s3, lambda) = wine().await;
+    check_health(&lambda).await;
+}
+
+async fn check_health(lambda: &ExecutionEnvironment) {
     for name in HTTP {
         for (path, field) in [
             ("/v2", "extensions"),
@@ -213,7 +262,10 @@ async fn health_and_metadata() {
 async fn base_paths_are_removed() {
     let s3 = s3_with("wine-v1.onnx").await;
     let function = lambda(&s3).env("MODEL_BASE_PATH", "/ml");
-    let function = function.start().await.unwrap();
+    check_base_paths(&function.start().await.unwrap()).await;
+}
+
+async fn check_base_paths(function: &ExecutionEnvironment) {
     let sent = features(4).to_string();
     let mut mapped = event("rest.json", "POST", "/scoring/models/wine/predict", &sent);
     mapped["pathParameters"] = json!({ "proxy": "models/wine/predict" });
@@ -241,6 +293,10 @@ async fn base_paths_are_removed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn method_and_path_are_enough_for_an_http_event() {
     let (_s3, lambda) = wine().await;
+    check_bare_http(&lambda).await;
+}
+
+async fn check_bare_http(lambda: &ExecutionEnvironment) {
     let ready = json!({ "httpMethod": "GET", "path": "/v2/health/ready", "body": "", "isBase64Encoded": false });
     let reply = lambda.answer(&ready).await.unwrap();
     assert_eq!(
@@ -273,6 +329,10 @@ async fn remote_callers_cannot_use_operator_calls() {
     let function = lambda(&s3).env("MODEL_REPOSITORY_API", "true");
     let function = function.start().await.unwrap();
     function.answer(&features(1)).await.unwrap();
+    check_operations(&function).await;
+}
+
+async fn check_operations(function: &ExecutionEnvironment) {
     for name in HTTP {
         for (method, path) in OPERATIONS {
             let mut event = event(name, method, path, "{}");

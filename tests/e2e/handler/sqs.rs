@@ -46,7 +46,7 @@ async fn a_batch_is_one_inference() {
         assert!(line.contains(part), "{line}");
     }
     let lines = lambda.log().lines_after(mark).await;
-    let answered = lines.iter().find_map(|line| line.split_once("answer={"));
+    let answered = lines.iter().find_map(|line| line.split_once("response={"));
     let (_, rest) = answered.unwrap();
     let answer = format!("{{{rest}");
     let mut answers = serde_json::Deserializer::from_str(&answer).into_iter::<Value>();

@@ -32,7 +32,7 @@ fn far() -> Deadline {
 }
 
 fn invoke(machine: &mut Machine, ms: u64) -> Decision {
-    machine.invoked(Timestamp(ms), far(), |_| true)
+    machine.invoked(Timestamp(ms), |_| true)
 }
 
 /// Returns the time of the second check of [`machine`].
@@ -121,7 +121,8 @@ fn a_long_freeze_is_detected_and_makes_each_job_due_once() {
     let decision = invoke(&mut machine, 100_000_003);
     assert!(!decision.thawed);
     assert_eq!(decision.begin, [], "both are still under way");
-    assert_eq!(decision.hold, INTERVALS.tail, "and get their time");
+    let hold = machine.hold(Timestamp(100_000_003), far());
+    assert_eq!(hold, INTERVALS.tail, "and get their time");
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn a_missing_model_is_due_every_second() {
     let (mut machine, check) = machine();
     let mut attempts = 0;
     for ms in (1_000_000..1_005_000).step_by(10) {
-        let decision = machine.invoked(Timestamp(ms), far(), |_| false);
+        let decision = machine.invoked(Timestamp(ms), |_| false);
         attempts += decision.begin.len();
         machine.ended(&check);
     }
@@ -155,8 +156,9 @@ fn next_is_held_back_up_to_the_margin_before_the_deadline() {
     let (mut machine, _) = machine();
     for (left, hold) in [(10_000, 500), (600, 400), (200, 0), (0, 0)] {
         let deadline = Deadline::at_unix_ms(2_000_000 + left);
-        let decision = machine.invoked(Timestamp(2_000_000), deadline, |_| true);
-        assert_eq!(decision.hold, Duration::from_millis(hold), "{left} ms left");
+        machine.invoked(Timestamp(2_000_000), |_| true);
+        let held = machine.hold(Timestamp(2_000_000), deadline);
+        assert_eq!(held, Duration::from_millis(hold), "{left} ms left");
     }
 }
 
@@ -268,15 +270,16 @@ proptest! {
                 }
                 ScriptStep::Invoke { left, loaded } => {
                     let deadline = Deadline::at_unix_ms(now.0 + left);
-                    let decision = machine.invoked(now, deadline, |model| loaded[usize::from(*model == name(1))]);
+                    let decision = machine.invoked(now, |model| loaded[usize::from(*model == name(1))]);
+                    let hold = machine.hold(now, deadline);
                     let frozen = next_since.take().is_some_and(|since: Timestamp| now < since || now.0 - since.0 >= 1_000);
                     prop_assert_eq!(decision.thawed, frozen);
-                    prop_assert!(decision.hold <= intervals.tail);
-                    prop_assert!(decision.hold <= Duration::from_millis(left.saturating_sub(200)));
+                    prop_assert!(hold <= intervals.tail);
+                    prop_assert!(hold <= Duration::from_millis(left.saturating_sub(200)));
                     let busy = !running.is_empty() || !decision.begin.is_empty();
-                    prop_assert!(busy || decision.hold.is_zero(), "nothing to wait for");
+                    prop_assert!(busy || hold.is_zero(), "nothing to wait for");
                     let has_time = !intervals.tail.is_zero() && left > 200;
-                    prop_assert!(!busy || !has_time || !decision.hold.is_zero(), "running jobs get time");
+                    prop_assert!(!busy || !has_time || !hold.is_zero(), "running jobs get time");
                     (decision, loaded)
                 }
             };

@@ -1,10 +1,10 @@
 //! `POST /v2/models/{model}/infer`, of the Open Inference Protocol.
 
 use hyper::Request;
-use hyper::body::Incoming;
 
 use crate::server::context::ServerContext;
 use crate::server::error::ApiError;
+use crate::server::inbound_body::InboundBody;
 use crate::server::inference::{self, RequestFormat};
 use crate::server::lookup::find_model;
 use crate::server::response::ApiResponse;
@@ -12,7 +12,7 @@ use crate::server::route::ModelSelector;
 
 /// Runs the model.
 pub(in crate::server) async fn infer(
-    request: Request<Incoming>,
+    request: Request<InboundBody>,
     target: ModelSelector,
     context: &ServerContext,
 ) -> Result<ApiResponse, ApiError> {

@@ -1,6 +1,5 @@
 //! Metadata of the server and of its models: `/v2`, `/v2/models/{model}`, and Triton's `/v2/models/{model}/config`.
 
-use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Request, StatusCode};
 
@@ -10,6 +9,7 @@ use crate::protocol::v2;
 use crate::server::auth::is_restricted;
 use crate::server::context::ServerContext;
 use crate::server::error::ApiError;
+use crate::server::inbound_body::InboundBody;
 use crate::server::response::{ApiResponse, json, serving_version};
 use crate::server::route::ModelSelector;
 
@@ -34,7 +34,7 @@ pub(in crate::server) fn server(headers: &HeaderMap, context: &ServerContext) ->
 
 /// `GET /v2/models/{model}`: returns the signature of the model, and the age of its version.
 pub(in crate::server) async fn model(
-    request: &Request<Incoming>,
+    request: &Request<InboundBody>,
     target: &ModelSelector,
     context: &ServerContext,
 ) -> Result<ApiResponse, ApiError> {
@@ -47,7 +47,7 @@ pub(in crate::server) async fn model(
 
 /// `GET /v2/models/{model}/config`: returns the configuration of the model, in Triton's terms.
 pub(in crate::server) async fn configuration(
-    request: &Request<Incoming>,
+    request: &Request<InboundBody>,
     target: &ModelSelector,
     context: &ServerContext,
 ) -> Result<ApiResponse, ApiError> {

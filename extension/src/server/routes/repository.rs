@@ -6,7 +6,6 @@
 //! that cannot wait for `MODEL_REFRESH_INTERVAL`. Every caller that may invoke the function may request one, so that
 //! the operator has to enable it.
 
-use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -18,6 +17,7 @@ use crate::protocol;
 use crate::request_memory::Charge;
 use crate::server::context::ServerContext;
 use crate::server::error::ApiError;
+use crate::server::inbound_body::InboundBody;
 use crate::server::limits::MAX_REPOSITORY_BODY;
 use crate::server::lookup::find_model;
 use crate::server::request::deadline;
@@ -49,7 +49,7 @@ struct IndexEntry<'a> {
 
 /// `POST /v2/repository/index`: returns every model, or every model that is ready.
 pub(in crate::server) async fn index(
-    request: Request<Incoming>,
+    request: Request<InboundBody>,
     context: &ServerContext,
 ) -> Result<ApiResponse, ApiError> {
     let filter: IndexRequest = read_object(request, context).await?;
@@ -81,7 +81,7 @@ pub(in crate::server) async fn index(
 /// `POST /v2/repository/models/{model}/load`: polls the source, and responds once the check has ended and its outcome
 /// is active.
 pub(in crate::server) async fn load(
-    request: Request<Incoming>,
+    request: Request<InboundBody>,
     model: &str,
     context: &ServerContext,
 ) -> Result<ApiResponse, ApiError> {
@@ -167,7 +167,7 @@ async fn check_ended(status: &mut watch::Receiver<ModelStatus>, checks: u64) -> 
 
 /// Reads a body that is a JSON object or empty.
 async fn read_object<T: Default + for<'de> Deserialize<'de>>(
-    request: Request<Incoming>,
+    request: Request<InboundBody>,
     context: &ServerContext,
 ) -> Result<T, ApiError> {
     let deadline = deadline(request.headers(), context)?;

@@ -1,12 +1,12 @@
 //! TensorFlow Serving's REST API, below `/v1/models/{model}`.
 
-use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
 use crate::models::LoadedModel;
 use crate::protocol::tfserving::{self, Availability};
 use crate::server::context::ServerContext;
 use crate::server::error::ApiError;
+use crate::server::inbound_body::InboundBody;
 use crate::server::inference::{self, RequestFormat};
 use crate::server::lookup::{check_target, find_model};
 use crate::server::response::{ApiResponse, json, serving_version, with_model_headers};
@@ -14,7 +14,7 @@ use crate::server::route::ModelSelector;
 
 /// `POST /v1/models/{model}:predict`: runs the model.
 pub(in crate::server) async fn predict(
-    request: Request<Incoming>,
+    request: Request<InboundBody>,
     target: ModelSelector,
     context: &ServerContext,
 ) -> Result<ApiResponse, ApiError> {
@@ -43,7 +43,7 @@ pub(in crate::server) fn status(
 
 /// `GET /v1/models/{model}/metadata`: returns the signature of the model.
 pub(in crate::server) async fn metadata(
-    request: &Request<Incoming>,
+    request: &Request<InboundBody>,
     target: &ModelSelector,
     context: &ServerContext,
 ) -> Result<ApiResponse, ApiError> {

@@ -1,0 +1,83 @@
+//! One poll: event by event, until the Runtime API fails.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt as _;
+use model_handler::Handler;
+use model_handler::failure::{Failure, FunctionError};
+use tokio::sync::OwnedMutexGuard;
+use tracing::error;
+
+use super::api::{Invoked, RuntimeApi, RuntimeApiError};
+use super::in_process::InProcess;
+use crate::lifecycle::Driver;
+
+/// Polls for events and answers them; returns only if `next` has failed.
+pub(super) async fn poll(
+    mut api: RuntimeApi,
+    handler: Handler<InProcess>,
+    mut driver: Option<OwnedMutexGuard<Driver>>,
+) -> RuntimeApiError {
+    loop {
+        if let Some(driver) = &mut driver {
+            driver.next_called();
+        }
+        let invoked = match api.next().await {
+            Ok(invoked) => invoked,
+            Err(error) => return error,
+        };
+        let deadline_ms = invoked.invocation.deadline.0;
+        if let Some(driver) = &mut driver {
+            driver.begin_due(deadline_ms).await;
+        }
+        answer(&mut api, &handler, invoked).await;
+        if let Some(driver) = &mut driver {
+            driver.hold_next(deadline_ms).await;
+        }
+    }
+}
+
+/// Handles one event, and posts its answer.
+async fn answer(api: &mut RuntimeApi, handler: &Handler<InProcess>, invoked: Invoked) {
+    let Invoked { event, invocation } = invoked;
+    let handled = AssertUnwindSafe(handle(handler, event, &invocation)).catch_unwind();
+    let id = &invocation.request_id;
+    let posted = match handled.await {
+        Ok(Ok(body)) => api.post_response(id, body).await,
+        Ok(Err(function_error)) => api.post_error(id, &function_error).await,
+        // The panic was reported by its own message.
+        Err(_) => {
+            let function_error = FunctionError {
+                error_type: "Model.Internal",
+                error_message: "the handler panicked; see the log of the model sidecar".to_owned(),
+            };
+            api.post_error(id, &function_error).await
+        }
+    };
+    if let Err(problem) = posted {
+        error!(request_id = %id, "cannot post the answer of an invocation: {problem}");
+    }
+}
+
+/// Returns the function's response to an event as JSON.
+async fn handle(
+    handler: &Handler<InProcess>,
+    event: Vec<u8>,
+    invocation: &model_handler::invocation::Invocation,
+) -> Result<Vec<u8>, FunctionError> {
+    let answered = match String::from_utf8(event) {
+        Ok(event) => handler.handle(event, invocation).await,
+        Err(_) => Err(Failure::BadRequest("the event is not UTF-8".to_owned())),
+    };
+    let failure = match answered.map(model_handler::response::FunctionResponse::into_json) {
+        Ok(body) => return Ok(body),
+        Err(failure) => failure,
+    };
+    let function_error = FunctionError::from(&failure);
+    error!(
+        request_id = %invocation.request_id,
+        error_type = function_error.error_type,
+        "{failure}"
+    );
+    Err(function_error)
+}
