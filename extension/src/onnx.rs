@@ -15,10 +15,13 @@ mod encode;
 mod operators;
 mod optimisation_mark;
 mod other_formats;
+mod quantize;
 mod scanner;
 mod skeleton;
+mod stored_weight;
 mod strip_zipmap;
 mod weight;
+mod weight_storage;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,10 +31,12 @@ use std::io;
 pub use empty_sequence::empty_sequence;
 pub use optimisation_mark::{AtLoad, OptimisationMark};
 pub use other_formats::other_format;
+pub use quantize::{LeftAlone, Quantization, QuantizeError, QuantizedWeights, StoredTensor};
 use scanner::{MAX_FILES, ModelScanner};
 pub use skeleton::Skeleton;
 pub use strip_zipmap::{ModelWithoutZipMap, ZipMapOutput};
-pub use weight::Weight;
+pub use weight::{Encoding, Weight};
+pub use weight_storage::WeightStorage;
 use wire::WireReader;
 
 use crate::ids::FilePath;
@@ -83,6 +88,10 @@ pub enum OnnxError {
         location: String,
         allowed: String,
     },
+    #[error(
+        "cannot expand the stored weight {weight:?}: {reason}; write the model again with `modelctl optimize --quantize`"
+    )]
+    StoredWeight { weight: String, reason: String },
     #[error("the model has more than {MAX_FILES} external data files; save it with fewer")]
     TooManyFiles,
 }
@@ -104,15 +113,23 @@ impl Description {
                 has_fixed_work: false,
             });
         }
-        match ModelScanner::scan(&mut reader) {
-            Ok(description) => Ok(description),
-            Err(ParseError::Malformed { at, reason }) => Err(OnnxError::NotOnnx {
+        ModelScanner::scan(&mut reader).map_err(|error| not_onnx(&mut reader, error))
+    }
+}
+
+/// Returns the error of a file that could not be parsed.
+fn not_onnx(reader: &mut WireReader<'_>, error: ParseError) -> OnnxError {
+    let whole = reader.whole();
+    match error {
+        ParseError::Malformed { at, reason } => match reader.bytes(&whole, 32) {
+            Ok(beginning) => OnnxError::NotOnnx {
                 at,
                 reason,
-                beginning: excerpt(&beginning),
-            }),
-            Err(ParseError::Other(error)) => Err(error),
-        }
+                beginning: excerpt(beginning),
+            },
+            Err(error) => error,
+        },
+        ParseError::Other(error) => error,
     }
 }
 

@@ -56,6 +56,27 @@ impl OnnxRuntime {
     }
 }
 
+impl OnnxRuntime {
+    /// Returns the names of the free dimensions of a model's inputs.
+    pub fn dimension_names(&self, model: &Path) -> Result<DimensionNames, EngineError> {
+        let load = || {
+            let mut builder = Session::builder(self.environment())?
+                .with_optimization_level(GraphOptimizationLevel::Disable)?
+                .with_prepacking(false)?;
+            let session = builder.commit_from_file(model)?;
+            Ok(session.inputs().iter().map(dimension_names).collect())
+        };
+        match catch_panic(load) {
+            Ok(Ok(names)) => Ok(names),
+            Ok(Err(error)) => {
+                let error: ort::Error = error;
+                Err(EngineError::Load(message(&error)))
+            }
+            Err(panic) => Err(EngineError::Panicked(panic)),
+        }
+    }
+}
+
 fn dimension_names(input: &Outlet) -> (String, Vec<String>) {
     let names = session::dimension_names(input).map(|(_, names)| names.to_vec());
     (input.name().to_owned(), names.unwrap_or_default())

@@ -20,7 +20,8 @@ use super::bindings::{catch_panic, log, message};
 use super::session::OnnxSession;
 use super::{Engine, EngineError, Session, arena, failure, weight_loader};
 use crate::onnx::{
-    self, AtLoad, Description, Format, ModelWithoutZipMap, Skeleton, ZipMapOutput, empty_sequence,
+    self, AtLoad, Description, Format, ModelWithoutZipMap, OnnxError, Skeleton, WeightStorage,
+    ZipMapOutput, empty_sequence,
 };
 use crate::tensor::Datatype;
 
@@ -146,6 +147,10 @@ impl OnnxRuntime {
             return Ok(builder);
         };
         let (format, at_load) = (description.format, description.at_load());
+        if description.weight_storage() == Some(WeightStorage::Int8) {
+            // For the ordinary load: by default `DequantizeLinear` is not folded, but executed in every run.
+            builder = builder.with_config_entry("session.disable_quant_qdq", "1")?;
+        }
         // Without this entry ONNX Runtime goes by the file extension, and a cached file is named by its digest.
         let format = match format {
             Format::Onnx => "ONNX",
@@ -168,12 +173,21 @@ impl Engine for OnnxRuntime {
         file: &Path,
         description: Option<&Description>,
     ) -> Result<Box<dyn Session>, EngineError> {
+        let read = || Description::read(&File::open(file).ok()?).ok();
+        // ONNX Runtime loads or reports files that cannot be parsed here.
+        let description = description.cloned().or_else(read);
+        let expanded = description
+            .as_ref()
+            .map_or(Ok(None), |it| with_expanded_weights(file, it))?;
         let load = || {
-            let read = || Description::read(&File::open(file).ok()?).ok();
-            // ONNX Runtime loads or reports files that cannot be parsed here.
-            let description = description.cloned().or_else(read);
             let mut builder = self.builder_for(description.as_ref())?;
             let has_fixed_work = description.as_ref().is_some_and(|it| it.has_fixed_work);
+            let expanded_session = expanded.and_then(|(skeleton, file)| {
+                session_or_log(weight_loader::load(&mut builder, skeleton, &file)?)
+            });
+            if let Some(session) = expanded_session {
+                return Ok(self.session(session, has_fixed_work, BTreeMap::new()));
+            }
             let single_file = description
                 .filter(is_single_onnx_file)
                 .and_then(|_| File::open(file).ok());
@@ -220,6 +234,28 @@ fn load_error_reason(file: &Path, message_text: &str) -> String {
         Some(folder) => message_text.replace(&format!("{}/", folder.display()), ""),
         None => message_text,
     }
+}
+
+/// Returns the skeleton of a model whose weights are stored in a smaller type, with its file. A malformed weight is an
+/// error, since it would never be what its publisher measured.
+fn with_expanded_weights(
+    path: &Path,
+    description: &Description,
+) -> Result<Option<(Skeleton, File)>, EngineError> {
+    let is_single_file = description.format == Format::Onnx && description.external.is_empty();
+    if description.weight_storage().is_none() || !is_single_file {
+        return Ok(None);
+    }
+    let failed = |error: OnnxError| match error {
+        OnnxError::Read(error) => EngineError::File {
+            is_missing: error.kind() == std::io::ErrorKind::NotFound,
+            reason: error.to_string(),
+        },
+        error => EngineError::Load(error.to_string()),
+    };
+    let file = File::open(path).map_err(|error| failed(error.into()))?;
+    let skeleton = Skeleton::of_marked(&file).map_err(failed)?;
+    Ok(skeleton.map(|skeleton| (skeleton, file)))
 }
 
 /// Returns `true` if the model is a single file in ONNX format that is optimised at load.

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 mod containers;
 mod failures;
 mod memory;
+mod stored_weights;
 mod weight_loader;
 mod zipmap;
 

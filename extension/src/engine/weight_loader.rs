@@ -5,6 +5,8 @@
 //! graph before the session is initialized, thus before optimisation and packing. ONNX Runtime frees each weight as
 //! soon as it is packed, so that there are never two copies of all weights.
 //!
+//! A weight that is stored in a smaller type is expanded to FP32 while it is read.
+//!
 //! The bindings create a session in one call, and the editor needs three. The bindings take their functions from a
 //! table that may be set before its first use. So the table is a copy of the library's own with one function replaced,
 //! which calls the library's function if no weights are pending.
@@ -14,10 +16,12 @@
 )]
 
 mod editor;
+mod expand;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
 use std::fs::File;
+use std::mem::MaybeUninit;
 use std::path::Path;
 use std::ptr;
 use std::sync::OnceLock;
@@ -31,7 +35,7 @@ use ort::value::{DynTensor, TensorElementType};
 use editor::UninitializedSession;
 
 use super::bindings::catch_panic;
-use crate::onnx::{Skeleton, Weight};
+use crate::onnx::{Encoding, Skeleton, Weight};
 use crate::sys::{read_exact_at, symbol};
 use crate::tensor::Datatype;
 
@@ -132,14 +136,35 @@ pub(super) fn loaded() -> u32 {
 fn read(allocator: &Allocator, weight: &Weight, file: &File) -> Option<DynTensor> {
     let (element, size) = element_type(weight.datatype)?;
     let mut tensor = DynTensor::new(allocator, element, weight.shape.clone()).ok()?;
-    let length = tensor.shape().num_elements().checked_mul(size)?;
-    let data: *mut u8 = tensor.data_ptr_mut().cast();
-    if data.is_null() || length as u64 != weight.bytes.end - weight.bytes.start {
+    let count = tensor.shape().num_elements();
+    let data = tensor.data_ptr_mut();
+    let stored = weight.bytes.end - weight.bytes.start;
+    let size_stored = match weight.encoding {
+        Encoding::Plain => size,
+        Encoding::Fp16 => 2,
+        Encoding::Int8 { .. } => 1,
+    };
+    if data.is_null() || count.checked_mul(size_stored)? as u64 != stored {
         return None;
     }
-    // SAFETY: the tensor owns the memory, has no other user, and is as long as its shape and element type say. Any
-    // bytes are valid elements of these types.
-    unsafe { read_exact_at(file, data, length, weight.bytes.start) }.ok()?;
+    if let Encoding::Plain = weight.encoding {
+        // SAFETY: the tensor owns the memory, has no other user, and is as long as its shape and element type say. Any
+        // bytes are valid elements of these types.
+        unsafe { read_exact_at(file, data.cast(), count * size, weight.bytes.start) }.ok()?;
+        return Some(tensor);
+    }
+    if weight.datatype != Datatype::Fp32 {
+        return None;
+    }
+    // SAFETY: as above. The elements have four bytes, for which ONNX Runtime aligns its memory.
+    let elements =
+        unsafe { std::slice::from_raw_parts_mut(data.cast::<MaybeUninit<f32>>(), count) };
+    match &weight.encoding {
+        Encoding::Int8 { scales, run } => {
+            expand::int8(file, &weight.bytes, scales, *run, elements).ok()?;
+        }
+        _ => expand::fp16(file, &weight.bytes, elements).ok()?,
+    }
     Some(tensor)
 }
 

@@ -25,6 +25,12 @@ pub(super) fn field_header(number: u8, length: usize, to: &mut Vec<u8>) {
     varint(length as u64, to);
 }
 
+/// Encodes an entry of a model's `metadata_props`.
+pub(super) fn entry(key: &str, value: &str) -> Vec<u8> {
+    let both = [field(1, key.as_bytes()), field(2, value.as_bytes())].concat();
+    field(14, &both)
+}
+
 fn varint(mut value: u64, to: &mut Vec<u8>) {
     while value > 0x7f {
         to.push(value.to_le_bytes()[0] | 0x80);

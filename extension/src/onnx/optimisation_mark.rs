@@ -4,7 +4,7 @@
 //! appended, and the rest of the file stays unchanged, byte for byte.
 
 use super::Description;
-use super::encode::field;
+use super::encode::entry;
 
 /// Metadata key for the tool and the level of the optimisation, such as `onnxruntime 1.28.0, extended`.
 const OPTIMISED: &str = "model_sidecar.optimized";
@@ -75,14 +75,4 @@ impl Description {
     pub fn at_load(&self) -> AtLoad {
         self.mark().map_or(AtLoad::Optimise, |mark| mark.at_load)
     }
-}
-
-/// Encodes an entry of `metadata_props`.
-fn entry(key: &str, value: &str) -> Vec<u8> {
-    let both = [text(1, key), text(2, value)].concat();
-    field(14, &both)
-}
-
-fn text(number: u8, text: &str) -> Vec<u8> {
-    field(number, text.as_bytes())
 }

@@ -275,7 +275,7 @@ impl MetadataEntries {
 }
 
 /// Parses the path of an external data file. `./weights.bin` and `data//weights.bin` are normalized.
-fn file_path(location: &[u8]) -> Result<FilePath, String> {
+pub(super) fn file_path(location: &[u8]) -> Result<FilePath, String> {
     match std::str::from_utf8(location) {
         Ok(location) if !location.starts_with('/') => {
             let parts: Vec<&str> = location

@@ -8,6 +8,9 @@
 //! `raw_data`, with exactly the length of their shape and a unique name in the graph. Shapes and indices, which are
 //! integers, are needed while the graph is resolved, so they stay, as do all tensors in subgraphs. An unusual model has
 //! no skeleton and is loaded as a whole.
+//!
+//! In a marked model, weights that are stored in a smaller type are taken out whatever their size, with the nodes that
+//! compute them. The inputs are the computed weights.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -16,13 +19,15 @@ use std::os::unix::fs::FileExt as _;
 
 use super::ParseError;
 use super::encode::field_header;
+use super::stored_weight;
 use super::weight::{self, Weight};
-use super::wire::{Field, MAX_DEPTH, Span, WireReader};
+use super::wire::{Field, MAX_DEPTH, Span, WireReader, malformed};
+use super::{OnnxError, not_onnx};
 
 /// Minimum size of a weight that is taken out, in bytes.
 const MIN_WEIGHT: u64 = 16 * 1024;
 
-/// Maximum number of weights. The largest models have thousands of tensors.
+/// Maximum number of plain weights. The largest models have thousands of tensors.
 const MAX_WEIGHTS: usize = 4096;
 
 /// Minimum IR version. Before it every initializer was also an input.
@@ -42,13 +47,21 @@ impl Skeleton {
     /// `min_bytes` or half of the file. Takes memory for the rest of the model, and at most 4 MiB in addition.
     #[must_use]
     pub fn of(file: &File, min_bytes: u64) -> Option<Self> {
-        let layout = ModelLayout::of(file, min_bytes).ok().flatten()?;
-        let model = layout.without_weights(file)?;
-        let weights = layout.weights.into_iter().map(|(_, weight)| weight);
-        Some(Self {
-            model,
-            weights: weights.collect(),
-        })
+        ModelLayout::of(file, min_bytes)
+            .ok()
+            .flatten()?
+            .into_skeleton(file)
+    }
+
+    /// Separates the weights of a [marked](super::WeightStorage) model. Returns `None` if no weight is stored in a
+    /// smaller type, and an error if such a weight is malformed. Takes memory for the rest of the model, for the
+    /// scales, and at most 8 MiB in addition.
+    pub fn of_marked(file: &File) -> Result<Option<Self>, OnnxError> {
+        let mut reader = WireReader::new(file)?;
+        match ModelLayout::of_marked(&mut reader) {
+            Ok(layout) => Ok(layout.and_then(|layout| layout.into_skeleton(file))),
+            Err(error) => Err(not_onnx(&mut reader, error)),
+        }
     }
 }
 
@@ -58,8 +71,9 @@ struct ModelLayout {
     /// The field that holds the graph, and the graph itself.
     field: Span,
     graph: Span,
-    /// The graph's field of each weight, and the weight.
-    weights: Vec<(Span, Weight)>,
+    /// Fields of the graph that are left out, in the order of the file.
+    removed: Vec<Span>,
+    weights: Vec<Weight>,
 }
 
 impl ModelLayout {
@@ -68,50 +82,100 @@ impl ModelLayout {
         let Some((field, graph)) = single_graph(&mut reader)? else {
             return Ok(None);
         };
-        let mut weights = Vec::new();
-        let mut bytes = 0;
-        let mut left = graph.clone();
+        let length = reader.whole().end;
+        let mut layout = Self {
+            length,
+            field,
+            graph,
+            removed: Vec::new(),
+            weights: Vec::new(),
+        };
+        layout.add_large_weights(&mut reader)?;
+        let bytes: u64 = layout
+            .weights
+            .iter()
+            .map(|weight| weight.bytes.end - weight.bytes.start)
+            .sum();
+        let is_worth_it =
+            layout.weights.len() <= MAX_WEIGHTS && bytes >= min_bytes && bytes >= length / 2;
+        Ok((is_worth_it && layout.has_unique_names(&mut reader)?).then_some(layout))
+    }
+
+    fn of_marked(reader: &mut WireReader<'_>) -> Result<Option<Self>, ParseError> {
+        let length = reader.whole().end;
+        let Some((field, graph)) = single_graph(reader)? else {
+            let reason = "a model with stored weights has one graph and format version 4 or later";
+            return Err(malformed(length, reason));
+        };
+        let stored = stored_weight::read(reader, &graph)?;
+        if stored.is_empty() {
+            return Ok(None);
+        }
+        let (mut removed, mut weights) = (Vec::new(), Vec::new());
+        for stored in stored {
+            removed.extend(stored.fields);
+            weights.push(stored.weight);
+        }
+        removed.sort_by_key(|field| field.start);
+        let mut layout = Self {
+            length,
+            field,
+            graph: graph.clone(),
+            removed,
+            weights,
+        };
+        layout.add_large_weights(reader)?;
+        layout.removed.sort_by_key(|field| field.start);
+        if !layout.has_unique_names(reader)? {
+            let reason =
+                "the name of a stored weight is used twice, or is that of an input or output";
+            return Err(malformed(graph.start, reason));
+        }
+        Ok(Some(layout))
+    }
+
+    /// Adds the large initializers that are not removed yet, up to the maximum number of weights and one more.
+    fn add_large_weights(&mut self, reader: &mut WireReader<'_>) -> Result<(), ParseError> {
+        let stored: HashSet<u64> = self.removed.iter().map(|field| field.start).collect();
+        let mut left = self.graph.clone();
         while let (start, Some(next)) = (left.start, reader.field(&mut left, MAX_DEPTH)?) {
             let Field::Bytes(5, initializer) = next else {
                 continue;
             };
-            if initializer.end - initializer.start < MIN_WEIGHT {
+            if initializer.end - initializer.start < MIN_WEIGHT || stored.contains(&start) {
                 continue;
             }
-            if let Some(weight) = weight::read(&mut reader, initializer)? {
-                let length = weight.bytes.end - weight.bytes.start;
-                if length >= MIN_WEIGHT {
-                    bytes += length;
-                    weights.push((start..left.start, weight));
-                }
+            if let Some(weight) = weight::read(reader, initializer)?
+                && weight.bytes.end - weight.bytes.start >= MIN_WEIGHT
+            {
+                self.removed.push(start..left.start);
+                self.weights.push(weight);
             }
-            if weights.len() > MAX_WEIGHTS {
-                return Ok(None);
+            if self.weights.len() > MAX_WEIGHTS {
+                break;
             }
         }
-        let length = reader.whole().end;
-        let layout = Self {
-            length,
-            field,
-            graph,
-            weights,
-        };
-        let is_worth_it = bytes >= min_bytes && bytes >= length / 2;
-        Ok((is_worth_it && layout.has_unique_names(&mut reader)?).then_some(layout))
+        Ok(())
+    }
+
+    fn into_skeleton(self, file: &File) -> Option<Skeleton> {
+        let model = self.without_weights(file)?;
+        let weights = self.weights;
+        Some(Skeleton { model, weights })
     }
 
     /// Returns `true` if each weight's name is unique in the graph.
     fn has_unique_names(&self, reader: &mut WireReader<'_>) -> Result<bool, ParseError> {
         let mut names = HashSet::with_capacity(self.weights.len());
-        for (_, weight) in &self.weights {
+        for weight in &self.weights {
             if !names.insert(weight.name.as_bytes()) {
                 return Ok(false);
             }
         }
-        let mut weights = self.weights.iter().map(|(field, _)| field.start).peekable();
+        let mut removed = self.removed.iter().map(|field| field.start).peekable();
         let mut left = self.graph.clone();
         while let (start, Some(next)) = (left.start, reader.field(&mut left, MAX_DEPTH)?) {
-            if weights.next_if_eq(&start).is_some() {
+            if removed.next_if_eq(&start).is_some() {
                 continue;
             }
             // The outputs of a node; the name of a tensor; of a value; of a sparse tensor, which is the name of its
@@ -135,14 +199,10 @@ impl ModelLayout {
 
     /// Returns the bytes of the skeleton.
     fn without_weights(&self, file: &File) -> Option<Vec<u8>> {
-        let inputs: Vec<u8> = self
-            .weights
-            .iter()
-            .flat_map(|(_, weight)| weight.as_input())
-            .collect();
+        let inputs: Vec<u8> = self.weights.iter().flat_map(Weight::as_input).collect();
         let left: Vec<Span> = {
-            let ends = self.weights.iter().map(|(field, _)| field.end);
-            let starts = self.weights.iter().map(|(field, _)| field.start);
+            let ends = self.removed.iter().map(|field| field.end);
+            let starts = self.removed.iter().map(|field| field.start);
             std::iter::once(self.graph.start)
                 .chain(ends)
                 .zip(starts.chain([self.graph.end]))

@@ -15,7 +15,7 @@ use std::fs::File;
 use super::ParseError;
 use super::encode::{field, field_header};
 use super::skeleton::single_graph;
-use super::wire::{Field, MAX_DEPTH, Span, WireReader};
+use super::wire::{Field, MAX_DEPTH, Span, WireReader, text};
 use crate::tensor::Data;
 
 /// Maximum size of a file that is read. A larger model takes longer than its maps.
@@ -254,12 +254,6 @@ fn name_of(reader: &mut WireReader<'_>, mut span: Span) -> Result<String, ParseE
         }
     }
     Ok(name)
-}
-
-fn text(reader: &mut WireReader<'_>, span: &Span) -> Result<String, ParseError> {
-    let bytes = bytes(reader, span)?;
-    String::from_utf8(bytes)
-        .map_err(|_| super::wire::malformed(span.start, "a string is not UTF-8"))
 }
 
 fn bytes(reader: &mut WireReader<'_>, span: &Span) -> Result<Vec<u8>, ParseError> {

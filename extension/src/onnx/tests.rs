@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use super::*;
 
 mod properties;
+mod quantize;
 mod skeleton;
+mod stored_weight;
 mod strip_zipmap;
 pub(crate) mod write;
 

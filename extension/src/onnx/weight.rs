@@ -14,7 +14,7 @@ pub(super) const MAX_NAME: usize = 256;
 const MAX_DIMENSIONS: usize = 16;
 
 /// A weight in the model's file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Weight {
     /// Name: not empty, without NUL.
     pub name: String,
@@ -24,6 +24,24 @@ pub struct Weight {
     pub shape: Vec<i64>,
     /// Position of the elements in the file, little-endian and in row-major order, exactly as many as the shape gives.
     pub bytes: Span,
+    /// Form of the elements in the file.
+    pub encoding: Encoding,
+}
+
+/// Form in which a weight's elements are stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Encoding {
+    /// The weight's own datatype.
+    Plain,
+    /// FP16 numbers of an FP32 weight.
+    Fp16,
+    /// 8-bit integers of an FP32 weight: each element is an integer times the scale of its channel.
+    Int8 {
+        /// Scale of each channel, at least one: finite and above zero.
+        scales: Vec<f32>,
+        /// Number of consecutive elements of one channel, at least one.
+        run: usize,
+    },
 }
 
 /// Reads an initializer; `None` if it holds anything other than a name, a shape and the elements as bytes.
@@ -66,6 +84,7 @@ pub(super) fn read(
         datatype,
         shape,
         bytes,
+        encoding: Encoding::Plain,
     });
     Ok(weight.filter(|weight| weight.is_whole(size)))
 }

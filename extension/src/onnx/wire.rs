@@ -24,7 +24,9 @@ pub(super) type Span = Range<u64>;
 pub(super) enum Field {
     Number(u32, u64),
     Bytes(u32, Span),
-    /// A fixed-width number or a group, which no part of a model needed here uses.
+    /// A fixed-width number of four bytes, such as a float.
+    Fixed32(u32, Span),
+    /// A fixed-width number of eight bytes or a group, which no part of a model needed here uses.
     Other,
 }
 
@@ -56,6 +58,14 @@ impl<'a> WireReader<'a> {
         let length = usize::try_from(span.end - span.start).map_or(most, |length| length.min(most));
         let bytes = self.at(span.start, length)?;
         Ok(bytes.get(..length).unwrap_or(bytes))
+    }
+
+    /// Returns all bytes at `span`.
+    pub(super) fn copy(&mut self, span: &Span) -> Result<Vec<u8>, OnnxError> {
+        let length = usize::try_from(span.end - span.start).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, span.start)?;
+        Ok(bytes)
     }
 
     /// Reads the next field and removes it from `message`; `None` at the end.
@@ -127,7 +137,7 @@ impl<'a> WireReader<'a> {
             3 => self
                 .group(message, number, at, depth)
                 .map(|()| Field::Other),
-            5 => skip(message, 4, at).map(|_| Field::Other),
+            5 => skip(message, 4, at).map(|span| Field::Fixed32(number, span)),
             _ => Err(malformed(at, "a field has an unknown wire type")),
         }
     }
@@ -226,4 +236,10 @@ pub(super) fn deeper(depth: u32, at: u64) -> Result<u32, ParseError> {
 pub(super) fn malformed(at: u64, reason: impl Into<String>) -> ParseError {
     let reason = reason.into();
     ParseError::Malformed { at, reason }
+}
+
+/// Returns the string at `span`, whatever its length.
+pub(super) fn text(reader: &mut WireReader<'_>, span: &Span) -> Result<String, ParseError> {
+    let bytes = reader.copy(span)?;
+    String::from_utf8(bytes).map_err(|_| malformed(span.start, "a string is not UTF-8"))
 }

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use crate::cache::ModelRecord;
 use crate::config::Reload;
-use crate::onnx::{AtLoad, Description};
+use crate::onnx::{AtLoad, Description, WeightStorage};
 use crate::request_memory::Account;
 use crate::sys::MemoryProbe;
 pub use concurrent_loads::Loads;
@@ -56,7 +56,7 @@ pub(super) enum Placement {
 /// Sizes of a version's files, by their use in a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ModelBytes {
-    /// Bytes that are read into memory: the model's file.
+    /// Bytes that are read into memory: the model's file, with its stored weights as FP32.
     read: u64,
     /// Bytes that are mapped: external data files.
     mapped: u64,
@@ -84,8 +84,10 @@ pub(super) struct MemoryNeed {
 impl ModelBytes {
     /// Returns the sizes of a version with this description.
     pub(super) fn of(record: &ModelRecord, description: Option<&Description>) -> Self {
+        let storage = description.and_then(Description::weight_storage);
+        let expansion = storage.map_or(1, WeightStorage::expansion);
         Self {
-            read: record.model.size,
+            read: record.model.size.saturating_mul(expansion),
             mapped: record.others.iter().map(|file| file.size).sum(),
             at_load: description.map_or(AtLoad::Optimise, Description::at_load),
         }

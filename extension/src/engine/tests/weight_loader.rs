@@ -11,7 +11,7 @@ use super::*;
 use crate::onnx::Skeleton;
 use crate::onnx::tests::write::{bytes, join, model, node, number, raw};
 
-const FLOAT: u64 = 1;
+pub(super) const FLOAT: u64 = 1;
 const UINT8: u64 = 2;
 const INT8: u64 = 3;
 const HALF: u64 = 10;
@@ -19,17 +19,17 @@ const DOUBLE: u64 = 11;
 const BRAIN: u64 = 16;
 
 /// Returns a fixed series of numbers between -0.5 and 0.5.
-fn numbers(count: usize) -> impl Iterator<Item = f32> {
+pub(super) fn numbers(count: usize) -> impl Iterator<Item = f32> {
     let step = |state: &u32| Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
     let states = std::iter::successors(Some(1_u32), step).take(count);
     states.map(|state| f32::from((state >> 16) as u16) / 65_536.0 - 0.5)
 }
 
-fn floats(count: usize) -> Vec<u8> {
+pub(super) fn floats(count: usize) -> Vec<u8> {
     numbers(count).flat_map(f32::to_le_bytes).collect()
 }
 
-fn file(content: &[u8]) -> NamedTempFile {
+pub(super) fn file(content: &[u8]) -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), content).unwrap();
     file
@@ -43,7 +43,7 @@ fn builder() -> ort::session::builder::SessionBuilder {
 }
 
 /// Loads a model with ONNX Runtime alone.
-fn load_by_onnxruntime(file: &Path) -> Result<Box<dyn Session>, String> {
+pub(super) fn load_by_onnxruntime(file: &Path) -> Result<Box<dyn Session>, String> {
     match builder().commit_from_file(file) {
         Ok(session) => Ok(Box::new(engine().session(session, false, BTreeMap::new()))),
         Err(error) => Err(error.message().trim().to_owned()),
@@ -66,7 +66,7 @@ fn load_by_weight_loader(file: &Path) -> Option<Result<Box<dyn Session>, String>
 }
 
 /// Returns the outputs as bits, so that NaN equals itself, or the error.
-fn run(session: &dyn Session) -> Result<Vec<String>, String> {
+pub(super) fn run(session: &dyn Session) -> Result<Vec<String>, String> {
     let input = |port: &crate::tensor::Port| {
         let Kind::Tensor { shape, .. } = &port.kind else {
             return Err(format!("{:?}", port.kind));
@@ -94,7 +94,7 @@ fn run(session: &dyn Session) -> Result<Vec<String>, String> {
 }
 
 /// Returns a model of these fields from `x` [rows, columns] to `y`.
-fn with_ports(columns: usize, fields: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn with_ports(columns: usize, fields: &[Vec<u8>]) -> Vec<u8> {
     let rows = bytes(1, &bytes(2, b"rows"));
     let shape = join([rows, bytes(1, &number(1, columns as u64))]);
     let port = |name: &[u8], tensor: &[u8]| join([bytes(1, name), bytes(2, &bytes(1, tensor))]);
@@ -106,19 +106,19 @@ fn with_ports(columns: usize, fields: &[Vec<u8>]) -> Vec<u8> {
     model(&[fields, &ports[..]].concat())
 }
 
-fn nodes(nodes: &[(&str, &[&str], &str)]) -> Vec<Vec<u8>> {
+pub(super) fn nodes(nodes: &[(&str, &[&str], &str)]) -> Vec<Vec<u8>> {
     let field = |(operator, inputs, output): &(&str, &[&str], &str)| {
         bytes(1, &node(operator, inputs, &[output]))
     };
     nodes.iter().map(field).collect()
 }
 
-fn initializer(name: &str, datatype: u64, shape: &[usize], data: &[u8]) -> Vec<u8> {
+pub(super) fn initializer(name: &str, datatype: u64, shape: &[usize], data: &[u8]) -> Vec<u8> {
     bytes(5, &raw(name, datatype, shape, data))
 }
 
 /// Returns a node with a numeric attribute.
-fn node_with(plain: &[u8], attribute: &str, value: u64) -> Vec<u8> {
+pub(super) fn node_with(plain: &[u8], attribute: &str, value: u64) -> Vec<u8> {
     let attribute = join([
         bytes(1, attribute.as_bytes()),
         number(3, value),
@@ -128,7 +128,7 @@ fn node_with(plain: &[u8], attribute: &str, value: u64) -> Vec<u8> {
 }
 
 /// `x W + b` and an activation, which ONNX Runtime fuses.
-fn dense() -> Vec<u8> {
+pub(super) fn dense() -> Vec<u8> {
     let mut fields = nodes(&[
         ("MatMul", &["x", "w"], "p"),
         ("Add", &["p", "b"], "s"),
@@ -140,7 +140,7 @@ fn dense() -> Vec<u8> {
 }
 
 /// Returns models with weights of every accepted type, in operators that treat them differently at load.
-fn models() -> Vec<(&'static str, Vec<u8>)> {
+pub(super) fn models() -> Vec<(&'static str, Vec<u8>)> {
     let cast = |from: &str, to: &str, datatype: u64| {
         node_with(&node("Cast", &[from], &[to]), "to", datatype)
     };
@@ -218,7 +218,7 @@ fn models() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// The weight is used only in a subgraph, which also holds a large weight of its own.
-fn branches() -> Vec<Vec<u8>> {
+pub(super) fn branches() -> Vec<Vec<u8>> {
     let graph = |fields: Vec<Vec<u8>>, output: &str| {
         let output = join([
             bytes(1, output.as_bytes()),
