@@ -116,10 +116,6 @@ pub struct Config {
     pub tail_budget: Duration,
     /// Prefix that is removed from request paths; empty for none.
     pub base_path: String,
-    /// Address of the Runtime API, `HOST:PORT`; empty outside Lambda.
-    pub runtime_api: String,
-    /// `true` if this process becomes a snapshot.
-    pub snap_start: bool,
     /// Path of the Unix socket.
     pub socket: PathBuf,
     /// TCP address; `None` for the Unix socket alone.
@@ -287,11 +283,6 @@ impl Config {
                 .duration("MODEL_TAIL_BUDGET")
                 .unwrap_or(Duration::from_millis(500)),
             base_path,
-            runtime_api: environment
-                .get("AWS_LAMBDA_RUNTIME_API")
-                .unwrap_or_default()
-                .to_owned(),
-            snap_start: initialization == InitializationType::SnapStart,
             socket: reader
                 .socket_path("MODEL_SOCKET")
                 .unwrap_or_else(|| "/tmp/model-sidecar.sock".into()),

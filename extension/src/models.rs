@@ -38,7 +38,7 @@ pub struct LoadedVersion {
     pub loaded_at: Timestamp,
 }
 
-/// LoadedModel version of a model. Immutable: renaming a version creates another `LoadedModel` of the same session.
+/// Loaded version of a model. Immutable: renaming a version creates another `LoadedModel` of the same session.
 pub struct LoadedModel {
     of: LoadedVersion,
     texts: Texts,

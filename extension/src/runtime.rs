@@ -31,7 +31,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{Config, Environment};
 use crate::lifecycle::Driver;
 use crate::server::{Attachment, ServerContext};
 use api::RuntimeApi;
@@ -83,6 +83,7 @@ impl FunctionRuntime {
     /// # Errors
     /// The system's error if a thread or its runtime cannot be created.
     pub fn start(
+        environment: &Environment,
         config: &Config,
         threads: usize,
         attachments: mpsc::Receiver<Attachment>,
@@ -90,14 +91,16 @@ impl FunctionRuntime {
     ) -> io::Result<Self> {
         let handler = Handler::new(InProcess::new(Arc::clone(context)))
             .with_base_path(BasePath::new(&config.base_path));
+        let address = environment.get("AWS_LAMBDA_RUNTIME_API");
+        let address = address.unwrap_or_default().to_owned();
+        let api = RuntimeApi::new(address, Config::is_snap_start(environment));
         let (stop, stopped) = watch::channel(false);
         let (failed, failures) = mpsc::channel(1);
         let mut starts = Vec::new();
         for _ in 0..threads {
-            let api = RuntimeApi::new(config.runtime_api.clone(), config.snap_start);
             let (start, started) = oneshot::channel();
             let work = PollThread {
-                api,
+                api: api.clone(),
                 handler: handler.clone(),
                 started,
                 stopped: stopped.clone(),

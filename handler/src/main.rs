@@ -87,8 +87,8 @@ async fn run(settings: HandlerSettings) -> Result<(), Error> {
         let handler = handler.clone();
         async move {
             let invocation = Invocation::from(event.context);
-            let handled = handler.handle(Box::<str>::from(event.payload), &invocation);
-            handled.await.map_err(Diagnostic::from)
+            let outcome = handler.handle(Box::<str>::from(event.payload), &invocation);
+            outcome.await.map_err(Diagnostic::from)
         }
     }))
     .await

@@ -102,8 +102,9 @@ pub(super) fn server(
         .map_err(StartError::Server)?;
     let is_managed = Config::initialization(environment) == InitializationType::ManagedInstances;
     let threads = if is_managed { config.runs } else { 1 };
-    let runtime = attachments
-        .map(|attachments| FunctionRuntime::start(config, threads, attachments, &context));
+    let runtime = attachments.map(|attachments| {
+        FunctionRuntime::start(environment, config, threads, attachments, &context)
+    });
     Ok((server, runtime.transpose().map_err(StartError::Server)?))
 }
 

@@ -40,9 +40,9 @@ pub(super) async fn poll(
 /// Handles one event, and posts its answer.
 async fn answer(api: &mut RuntimeApi, handler: &Handler<InProcess>, invoked: Invoked) {
     let Invoked { event, invocation } = invoked;
-    let handled = AssertUnwindSafe(handle(handler, event, &invocation)).catch_unwind();
+    let outcome = AssertUnwindSafe(handle(handler, event, &invocation)).catch_unwind();
     let id = &invocation.request_id;
-    let posted = match handled.await {
+    let posted = match outcome.await {
         Ok(Ok(body)) => api.post_response(id, body).await,
         Ok(Err(function_error)) => api.post_error(id, &function_error).await,
         // The panic was reported by its own message.

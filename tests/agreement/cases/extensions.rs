@@ -17,7 +17,7 @@ fn subscribe(api: &str, version: &str) -> Call {
 }
 
 /// Extension that answers the function's events once the function's process runs, which only waits.
-fn polling_extension() -> Vec<Step> {
+fn polled_by_an_extension() -> Case {
     let mut steps = vec![
         register("one", &[]).into(),
         Step::Await("function".into()),
@@ -25,7 +25,11 @@ fn polling_extension() -> Vec<Step> {
         Step::Send(next_event()),
     ];
     steps.extend(runtime_with(Vec::new()));
-    steps
+    Case::new("an extension that polls the Runtime API")
+        .extension("one", steps)
+        .function(vec![Step::Leave("function".into()), Step::Hang])
+        .invoke(json!({"n": 1}))
+        .invoke(json!({"n": 2}))
 }
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -49,11 +53,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("for no event")
             .extension("one", extension("one", &[]))
             .invoke(json!({})),
-        Case::new("an extension that polls the Runtime API")
-            .extension("one", polling_extension())
-            .function(vec![Step::Leave("function".into()), Step::Hang])
-            .invoke(json!({"n": 1}))
-            .invoke(json!({"n": 2})),
+        polled_by_an_extension(),
         Case::new("the runtime starts when all have registered")
             .extension(
                 "one",

@@ -69,7 +69,7 @@ async fn start_after_a_crash_of_the_sidecar_uses_the_cache(clock: Clock) {
 }
 
 /// Kills a process; asserts that the next invocation fails with this type of error.
-pub(crate) async fn crash(name: &str, kind: &str, function: &Function) {
+async fn crash(name: &str, kind: &str, function: &Function) {
     let environment = function.environment().unwrap();
     environment.kill(name, Signal::SIGKILL).unwrap();
     until("its end", || environment.processes(name).is_empty()).await;
