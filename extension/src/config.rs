@@ -152,6 +152,8 @@ pub struct Config {
     pub metrics_namespace: String,
     /// Time between two deliveries of metrics.
     pub metrics_interval: Duration,
+    /// Number of rows of a request that are compared with the baseline; zero for none.
+    pub drift_rows: usize,
     /// Name of the function, a dimension of every metric; `None` outside Lambda.
     pub function_name: Option<String>,
     /// `true` for a custom S3 endpoint, where buckets are part of the path.
@@ -326,6 +328,7 @@ impl Config {
             metrics_interval: reader
                 .duration("MODEL_METRICS_INTERVAL")
                 .unwrap_or(Duration::from_secs(60)),
+            drift_rows: read_count(&mut reader, "MODEL_DRIFT_SAMPLE", 0, 1_000).unwrap_or(1),
             function_name: reader.text("AWS_LAMBDA_FUNCTION_NAME").map(str::to_owned),
             custom_s3_endpoint: reader
                 .text("AWS_ENDPOINT_URL_S3")

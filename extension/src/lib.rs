@@ -20,6 +20,7 @@
 //! | [`engine`] | ONNX Runtime |
 //! | [`protocol`] | codecs between request bodies and tensors |
 //! | [`aws`] | credentials and HTTP client of the AWS SDK |
+//! | [`drift`] | distance between served rows and the baseline of a version |
 //! | [`config`] | environment variables |
 //! | [`manifest`] | format of the published pointer to a model's versions |
 //! | [`onnx`] | parsing of model files |
@@ -36,6 +37,7 @@ pub mod aws;
 pub mod cache;
 pub mod clock;
 pub mod config;
+pub mod drift;
 pub mod engine;
 pub mod excerpt;
 pub mod fetch;

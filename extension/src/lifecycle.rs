@@ -146,11 +146,24 @@ impl JobRunner {
         if let Some(bytes) = crate::sys::resident_bytes() {
             metrics::gauge!(defs::SIDECAR_MEMORY).set(bytes as f64);
         }
+        self.observe_drift();
         for (model, status) in self.status.all() {
             if status.is_busy {
                 self.unobserved().insert(model.clone());
             } else {
                 self.observe_age(model);
+            }
+        }
+    }
+
+    /// Observes the drift of each active version that has served enough rows since the last observation.
+    fn observe_drift(&self) {
+        for model in self.models.names() {
+            let Some(active) = self.models.current(model) else {
+                continue;
+            };
+            if let Some(report) = active.drift.as_ref().and_then(|drift| drift.report()) {
+                report.record(model, &active.version);
             }
         }
     }

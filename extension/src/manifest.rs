@@ -57,6 +57,10 @@ pub const MAX_FILES: usize = 1_000;
 /// Maximum number of golden examples in a version; each is a run of the model before the version becomes active.
 pub const MAX_GOLDEN: usize = 100;
 
+/// Maximum number of histograms of inputs in a version's baseline, and of histograms of outputs: requests are measured
+/// against each.
+pub const MAX_BASELINES: usize = 256;
+
 /// Suffix of files that are compressed with Zstandard.
 const COMPRESSED: &str = ".zst";
 
@@ -136,7 +140,7 @@ pub struct PublishedVersion {
     pub signature: Option<Signature>,
     /// Golden examples.
     pub golden: Vec<Golden>,
-    /// Distributions of inputs and outputs at training time.
+    /// Histograms of inputs and outputs at training time.
     pub baseline: Vec<Baseline>,
 }
 

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
+use crate::drift::DriftWindow;
 use crate::engine::{Cancel, EngineError, Session};
 use crate::ids::{Digest, ModelName, VersionName};
 use crate::manifest::VersionLabels;
@@ -36,6 +37,8 @@ pub struct LoadedVersion {
     pub digest: Digest,
     /// Time of the load.
     pub loaded_at: Timestamp,
+    /// Drift of the served rows; `None` if it is not measured.
+    pub drift: Option<Arc<DriftWindow>>,
 }
 
 /// Loaded version of a model. Immutable: renaming a version creates another `LoadedModel` of the same session.
@@ -88,6 +91,7 @@ impl LoadedModel {
             labels: Arc::default(),
             digest,
             loaded_at,
+            drift: None,
         };
         let session = LoadedSession {
             session: Some(session),
@@ -100,6 +104,13 @@ impl LoadedModel {
     #[must_use]
     pub fn with_labels(mut self, labels: VersionLabels) -> Self {
         self.of.labels = Arc::new(labels);
+        self
+    }
+
+    /// Returns the version with the window in which its drift is measured.
+    #[must_use]
+    pub fn with_drift(mut self, drift: Option<DriftWindow>) -> Self {
+        self.of.drift = drift.map(Arc::new);
         self
     }
 
@@ -249,6 +260,18 @@ impl Models {
 
     /// Gives the active version of a model this name and these labels. Running requests keep the former ones.
     pub fn rename(&self, model: &ModelName, version: VersionName, labels: VersionLabels) {
+        self.describe(model, |of| {
+            (of.version, of.labels) = (version, Arc::new(labels));
+        });
+    }
+
+    /// Measures the drift of the active version in this window from now on. Running requests keep the former one.
+    pub fn measure_drift(&self, model: &ModelName, drift: Option<DriftWindow>) {
+        self.describe(model, |of| of.drift = drift.map(Arc::new));
+    }
+
+    /// Changes the description of the active version, with the same session.
+    fn describe(&self, model: &ModelName, change: impl FnOnce(&mut LoadedVersion)) {
         let Some(slot) = self.current.get(model) else {
             return;
         };
@@ -256,11 +279,8 @@ impl Models {
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(loaded) = slot.as_mut() {
-            let of = LoadedVersion {
-                version,
-                labels: Arc::new(labels),
-                ..loaded.of.clone()
-            };
+            let mut of = loaded.of.clone();
+            change(&mut of);
             *loaded = Arc::new(LoadedModel::sharing(of, Arc::clone(&loaded.session)));
         }
     }

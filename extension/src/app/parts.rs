@@ -149,6 +149,7 @@ pub(super) fn shared(
         clock: Arc::clone(&common.clock),
         thaws: common.thaws.clone(),
         snap_start: Config::is_snap_start(environment),
+        drift_rows: config.drift_rows,
     }
 }
 

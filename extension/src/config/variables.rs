@@ -194,6 +194,11 @@ pub const VARIABLES: &[Variable] = &[
         "minimum time between two deliveries of metrics; `0`: a delivery at every invocation",
     ),
     variable(
+        "MODEL_DRIFT_SAMPLE",
+        "1",
+        "number of random rows of each request that are compared with the manifest's `baseline`, 0 to 1000; `0`: none",
+    ),
+    variable(
         "MODEL_LOG_LEVEL",
         "AWS_LAMBDA_LOG_LEVEL, else INFO",
         "`TRACE` (the same as `DEBUG` in release builds), `DEBUG`, `INFO`, `WARN` or `ERROR`",

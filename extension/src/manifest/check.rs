@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::baseline::Observed;
+use super::baseline::{Baseline, Observed};
 use super::error::{ManifestError, listed};
 use super::golden::Golden;
 use super::written::{WrittenManifest, WrittenVersion, WrittenVersions};
-use super::{MAX_FILES, MAX_GOLDEN, Manifest, PublishedFile, PublishedVersion};
+use super::{MAX_BASELINES, MAX_FILES, MAX_GOLDEN, Manifest, PublishedFile, PublishedVersion};
 use crate::ids::{FilePath, VersionName};
 
 /// Builds a manifest from its written form. The error names the first inconsistent field.
@@ -79,17 +79,7 @@ fn version(name: &VersionName, written: WrittenVersion) -> Result<PublishedVersi
     for (index, golden) in written.golden.iter().enumerate() {
         self::golden(&format!("{at}.golden[{index}]"), golden)?;
     }
-    let mut observed: HashMap<(&Observed, Option<usize>), usize> = HashMap::new();
-    for (index, baseline) in written.baseline.iter().enumerate() {
-        let at = format!("{at}.baseline[{index}]");
-        baseline
-            .check()
-            .map_err(|(field, problem)| ManifestError::field(format!("{at}.{field}"), problem))?;
-        if let Some(first) = observed.insert((&baseline.of, baseline.column), index) {
-            let problem = format!("baseline[{first}] describes the same column");
-            return Err(ManifestError::field(at, problem));
-        }
-    }
+    baselines(&format!("{at}.baseline"), &written.baseline)?;
     Ok(PublishedVersion {
         folder,
         model,
@@ -154,6 +144,27 @@ fn files(at: &str, folder: &FilePath, files: &[PublishedFile]) -> Result<(), Man
                 );
                 return Err(ManifestError::field(format!("{at}[{index}].path"), problem));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Checks the histograms of a baseline: each column must have its own.
+fn baselines(at: &str, baselines: &[Baseline]) -> Result<(), ManifestError> {
+    let (inputs, outputs): (Vec<_>, Vec<_>) = baselines
+        .iter()
+        .partition(|baseline| matches!(baseline.of, Observed::Input(_)));
+    at_most(at, "histograms of inputs", inputs.len(), MAX_BASELINES)?;
+    at_most(at, "histograms of outputs", outputs.len(), MAX_BASELINES)?;
+    let mut observed: HashMap<(&Observed, Option<usize>), usize> = HashMap::new();
+    for (index, baseline) in baselines.iter().enumerate() {
+        let at = format!("{at}[{index}]");
+        baseline
+            .check()
+            .map_err(|(field, problem)| ManifestError::field(format!("{at}.{field}"), problem))?;
+        if let Some(first) = observed.insert((&baseline.of, baseline.column), index) {
+            let problem = format!("baseline[{first}] describes the same column");
+            return Err(ManifestError::field(at, problem));
         }
     }
     Ok(())

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Non-negative integer, written without point and exponent.
 struct Whole(u64);
@@ -85,6 +87,11 @@ pub(super) fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u
     Ok(counts.into_iter().map(|Whole(count)| count).collect())
 }
 
+/// Deserializes a count.
+pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    Whole::deserialize(deserializer).map(|Whole(count)| count)
+}
+
 /// Deserializes an index that may be missing.
 pub(super) fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
     Whole::deserialize(deserializer).and_then(usable).map(Some)
@@ -145,10 +152,33 @@ fn usable<E: Error>(Whole(number): Whole) -> Result<usize, E> {
     })
 }
 
-/// Deserializes a list of numbers.
-pub(super) fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
-    let numbers = Vec::<Number>::deserialize(deserializer)?;
-    Ok(numbers.into_iter().map(|Number(number)| number).collect())
+/// Finite number with the value of its decimal digits, correctly rounded. The parser of [`Number`] may differ in the
+/// last bit.
+struct ExactNumber(f64);
+
+impl<'de> Deserialize<'de> for ExactNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&RawValue>::deserialize(deserializer)?.get();
+        let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        match fast_float2::parse::<f64, _>(text) {
+            Ok(number) if is_number && number.is_finite() => Ok(Self(number)),
+            _ if is_number => Err(D::Error::custom("number out of range")),
+            _ => {
+                let value: Value = serde_json::from_str(text).map_err(D::Error::custom)?;
+                let Number(number) = Number::deserialize(value).map_err(D::Error::custom)?;
+                Ok(Self(number))
+            }
+        }
+    }
+}
+
+/// Deserializes a list of numbers, each with the exact value of its digits.
+pub(super) fn exact_numbers<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<f64>, D::Error> {
+    let numbers = Vec::<ExactNumber>::deserialize(deserializer)?;
+    let numbers = numbers.into_iter();
+    Ok(numbers.map(|ExactNumber(number)| number).collect())
 }
 
 /// Deserializes a non-negative number.

@@ -96,6 +96,7 @@ impl CloudWatchSink {
             Unit::Milliseconds => StandardUnit::Milliseconds,
             Unit::Seconds => StandardUnit::Seconds,
             Unit::Bytes => StandardUnit::Bytes,
+            Unit::None => StandardUnit::None,
         };
         let minute = i64::try_from(datum.minute.0).unwrap_or(i64::MAX);
         datum

@@ -12,6 +12,8 @@ pub enum Unit {
     Seconds,
     /// Bytes.
     Bytes,
+    /// A number without a unit.
+    None,
 }
 
 impl Unit {
@@ -23,6 +25,7 @@ impl Unit {
             Unit::Milliseconds => "Milliseconds",
             Unit::Seconds => "Seconds",
             Unit::Bytes => "Bytes",
+            Unit::None => "None",
         }
     }
 }
@@ -78,6 +81,8 @@ metrics! {
     MODEL_AGE = "ModelAge", Seconds, "time since the last successful version check";
     MODEL_CACHE_HITS = "ModelCacheHits", Count, "starts that found the model's file in the cache";
     COLD_STARTS = "ColdStarts", Count, "starts of the sidecar";
+    FEATURE_DRIFT_WORST = "FeatureDriftWorst", None, "largest population stability index of an input against the baseline; one value for each window with enough rows";
+    PREDICTION_DRIFT = "PredictionDrift", None, "largest population stability index of an output against the baseline; one value for each window with enough rows";
     METRICS_DROPPED = "MetricsDropped", Count, "data dropped because CloudWatch rejected them, because they were too old or out of range, or because too many were undelivered";
     SIDECAR_MEMORY = "SidecarMemory", Bytes, "resident memory of the sidecar";
 }

@@ -208,9 +208,15 @@ impl Loader {
         self.record_duration(timings, validated.warm_up, waited, loading);
         drop(files);
         let signature = session.signature().clone();
-        let labels = journal.history().labels().clone();
         self.backoff().take_if(|backoff| backoff.is_of(&digest));
-        activate(model, record, digest, session, labels, &self.shared);
+        activate(
+            model,
+            record,
+            digest,
+            session,
+            journal.history(),
+            &self.shared,
+        );
         let cost = LoadCost {
             files: bytes,
             grown,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, oneshot};
 use tracing::{info, warn};
 
-use super::activation::{RenameError, relabel, rename};
+use super::activation::{RenameError, apply_metadata, rename};
 use super::cleanup::JournalSlot;
 use super::download::{Download, Downloader, LoadableModel, find_cached};
 use super::loader::{LoadFailure, LoadFailureKind, LoadRequest, Loader};
@@ -154,7 +154,7 @@ impl Reloader {
             };
         };
         drop((planner, progress.drained.take()));
-        relabel(model, journal.history(), shared);
+        apply_metadata(model, journal.history(), shared);
         self.report(end, journal, progress);
         if end == End::Loaded {
             slot.begin_cleanup(&shared.cache);

@@ -91,6 +91,8 @@ async fn run(
     charge.settle();
     let rows = decoded.rows(loaded.signature());
     let decode = decoding.elapsed();
+    let drift = loaded.drift.as_deref();
+    trace.sampled = drift.map(|drift| drift.sample_inputs(&decoded.inputs));
     let outcome = context
         .scheduler
         .run_rows(Arc::clone(&loaded), decoded, deadline, &mut charge)
@@ -100,6 +102,9 @@ async fn run(
         Err(_) => RunProgress::Failed,
     };
     let mut outcome = outcome?;
+    if let (Some(drift), Some(sampled)) = (drift, &mut trace.sampled) {
+        drift.sample_outputs(&outcome.outputs, sampled);
+    }
     let encoding = Instant::now();
     let outputs = std::mem::take(&mut outcome.outputs);
     // The run has dropped the inputs.

@@ -13,6 +13,7 @@ use super::error::ApiError;
 use super::rollback_policy::{FailureKind, FingerprintedInput, RollbackPolicy};
 use super::statistics::{InferenceTimes, Statistics};
 use crate::clock::Clock;
+use crate::drift::SampledRows;
 use crate::ids::ModelName;
 use crate::metrics::defs::{self, MODEL_LABEL};
 use crate::models::{LoadedModel, Models};
@@ -26,6 +27,8 @@ pub(super) struct InferenceTrace {
     /// Version that the request runs on, and the time at which its body was complete.
     pub(super) version: Option<(Arc<LoadedModel>, Instant)>,
     pub(super) run: RunProgress,
+    /// Rows for the drift of the version, if it is measured.
+    pub(super) sampled: Option<SampledRows>,
     /// Time spent in each stage, once the response is complete.
     pub(super) times: Option<InferenceTimes>,
 }
@@ -112,6 +115,9 @@ impl InferenceObserver {
         result: &mut Result<T, ApiError>,
     ) {
         if let Some((loaded, received)) = &trace.version {
+            if let (Ok(_), Some(drift), Some(sampled)) = (&result, &loaded.drift, &trace.sampled) {
+                drift.count(sampled);
+            }
             match (trace.run, &mut *result) {
                 (RunProgress::Succeeded, _) => self.run_succeeded(loaded),
                 (RunProgress::Failed, Err(ApiError::Run(error))) => self.run_failed(loaded, error),

@@ -108,6 +108,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Leaves, from the top down: every module above may use them, and they use only the leaves listed with them.
 const LEAVES: &[(&str, &[&str])] = &[
+    ("drift", &["manifest", "ids", "tensor"]),
     ("config", &["manifest", "ids", "sys"]),
     ("manifest", &["ids", "tensor"]),
     ("onnx", &["ids", "tensor"]),

@@ -1,12 +1,13 @@
 //! The sidecar's codecs without a server, for `make bench-inference`. The time to decode a JSON
 //! request is compared, in turns, with that of `serde_json`'s `Value` of the same bytes.
-//! Allocations are counted.
+//! Allocations are counted. The sample of rows for drift is measured as well.
 //!
 //! `bench-codec IMAGE ROW` names two files with bodies of the Open Inference Protocol: 1x3x224x224
 //! numbers, and one row of 13. It is built in the release profile. The result is one line of JSON:
 //! nanoseconds are medians, `tensor_bytes` is the size of the numbers themselves.
 
 mod count;
+mod drift;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -57,9 +58,12 @@ fn main() -> Result<()> {
     };
     let outputs = vec![("label".to_owned(), Value::Tensor(label()?))];
     let (_, writing) = counted(|| v2::ResponseFormat::default().encode(served_by, outputs));
+    let [mut drift, mut drift_separate] = drift::measure()?;
     println!(
         "{}",
         json!({
+            "drift": median(&mut drift),
+            "drift_separate": median(&mut drift_separate),
             "ours": median(&mut ours),
             "value": median(&mut theirs),
             "tensor_bytes": bytes(&picture?)?,

@@ -15,6 +15,10 @@ pub(super) struct Codec {
     pub(super) ours: f64,
     /// Nanoseconds for `serde_json`'s `Value` of the same bytes.
     pub(super) value: f64,
+    /// Nanoseconds to sample and count a row of 256 inputs for drift, as columns of one tensor.
+    pub(super) drift: f64,
+    /// Nanoseconds for the same with a tensor for each input.
+    pub(super) drift_separate: f64,
     /// Size of the image's numbers in bytes.
     pub(super) tensor_bytes: f64,
     pub(super) image: Allocated,

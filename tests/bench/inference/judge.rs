@@ -33,6 +33,8 @@ const HEAVY: f64 = 5_000.0;
 /// Minimum ratio to the throughput of Python's best server, and of its time to ours.
 const OVER_PYTHON: f64 = 5.0;
 const OF_PYTHON: f64 = 0.25;
+/// Maximum time of the sample for drift in a request, in microseconds.
+const DRIFT: f64 = 5.0;
 /// Maximum growth of memory in MB after the first tenth of the requests.
 const GROWTH: f64 = 1.0;
 /// Maximum share of the outsize batch's memory that may remain.
@@ -64,6 +66,11 @@ pub(super) fn figures(
         codec.answer.allocations,
         "",
     );
+
+    let name = "drift: sample of a row, 256 inputs in one tensor";
+    figures.add_with_goal(name, codec.drift / 1e3, "µs", Goal::AtMost(DRIFT));
+    let name = "drift: the same with a tensor for each input";
+    figures.add(name, codec.drift_separate / 1e3, "µs");
 
     let begun = memory.stretches.len() / 10;
     let base = memory.stretches[..=begun]

@@ -48,6 +48,11 @@ pub(super) fn print(times: &[Times], rates: &[Rate], codec: &Codec, memory: &Mem
         );
     }
     println!(
+        "\nSampling a row for drift, microseconds: 256 inputs in one tensor {:.2}, 256 tensors {:.2}",
+        codec.drift / 1e3,
+        codec.drift_separate / 1e3
+    );
+    println!(
         "\nResident over {} requests, MB: {}",
         memory.requests,
         sparkline(&memory.stretches)

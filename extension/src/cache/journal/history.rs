@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::cache::record::{FileRecord, ModelRecord};
 use crate::ids::{Digest, FilePath, Identity};
-use crate::manifest::{GoldenTensor, VersionLabels};
+use crate::manifest::{Baseline, GoldenTensor, VersionLabels};
 use crate::tensor::Signature;
 
 /// Maximum number of consecutive interrupted loads of a version that was active here or has no alternative.
@@ -23,14 +23,19 @@ const MAX_REJECTIONS: usize = 32;
 /// Maximum size of a golden example in the journal, in bytes of its data: a load writes the journal several times. A
 /// version with a larger example is warmed up only if this process has read the manifest.
 const MAX_EXAMPLE_BYTES: usize = 64 << 10;
+/// Maximum size of a baseline in the journal, in numbers. The drift of a version with a larger one is measured only if
+/// this process has read the manifest. 256 histograms of 15 bins fit.
+const MAX_BASELINE_NUMBERS: usize = 8 << 10;
 
 /// Metadata of a version from a manifest.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ManifestMetadata {
     /// Identity of the manifest.
     pub manifest: Identity,
     /// Inputs of the version's first golden example, if there is one.
     pub example: Option<Vec<GoldenTensor>>,
+    /// Histograms against which the version's drift is measured.
+    pub baseline: Vec<Baseline>,
     /// Digest of the acceptance criteria.
     pub criteria: Digest,
 }
@@ -87,6 +92,9 @@ struct VersionEntry {
     /// Inputs for the warm-up.
     #[serde(default, skip_serializing_if = "is_not_stored")]
     example: Option<Vec<GoldenTensor>>,
+    /// Histograms against which drift is measured.
+    #[serde(default, skip_serializing_if = "is_large_or_empty")]
+    baseline: Vec<Baseline>,
     /// Signature, once the version has been accepted.
     #[serde(default)]
     signature: Option<Signature>,
@@ -104,16 +112,20 @@ struct VersionRejection {
 
 impl VersionEntry {
     fn new(record: ModelRecord, metadata: Option<ManifestMetadata>) -> Self {
-        let (criteria, example) = match metadata {
+        let (criteria, example, baseline) = match metadata {
             Some(ManifestMetadata {
-                criteria, example, ..
-            }) => (Some(criteria), example),
-            None => (None, None),
+                criteria,
+                example,
+                baseline,
+                ..
+            }) => (Some(criteria), example, baseline),
+            None => (None, None, Vec::new()),
         };
         Self {
             record,
             criteria,
             example,
+            baseline,
             signature: None,
         }
     }
@@ -129,6 +141,14 @@ fn is_not_stored(example: &Option<Vec<GoldenTensor>>) -> bool {
         let length: usize = inputs.iter().map(|input| input.data.len()).sum();
         length > MAX_EXAMPLE_BYTES
     })
+}
+
+fn is_large_or_empty(baseline: &[Baseline]) -> bool {
+    let numbers = baseline
+        .iter()
+        .map(|one| one.edges.len() + one.counts.len());
+    let numbers: usize = numbers.sum();
+    numbers == 0 || numbers > MAX_BASELINE_NUMBERS
 }
 
 impl History {
@@ -241,6 +261,12 @@ impl History {
         self.entry(record)?.example.as_deref()
     }
 
+    /// Returns the histograms against which the drift of this version is measured; empty if there are none.
+    #[must_use]
+    pub fn baseline(&self, record: &ModelRecord) -> &[Baseline] {
+        self.entry(record).map_or(&[], |entry| &entry.baseline)
+    }
+
     /// Returns `true` if the content of this version was accepted under its present criteria, whatever its name was.
     #[must_use]
     pub fn was_accepted(&self, record: &ModelRecord) -> bool {
@@ -270,13 +296,13 @@ impl History {
     pub fn set_candidate(&mut self, record: ModelRecord, metadata: Option<ManifestMetadata>) {
         match &mut self.last_active {
             Some(last) if last.record == record => {
-                // Under the same criteria the example stays as it is: an interrupted warm-up may have removed it.
-                if let Some(ManifestMetadata {
-                    criteria, example, ..
-                }) = metadata
-                    && last.criteria.as_ref() != Some(&criteria)
-                {
-                    (last.criteria, last.example) = (Some(criteria), example);
+                if let Some(metadata) = metadata {
+                    last.baseline = metadata.baseline;
+                    // Under the same criteria the example stays as it is: an interrupted warm-up may have removed it.
+                    if last.criteria.as_ref() != Some(&metadata.criteria) {
+                        last.example = metadata.example;
+                        last.criteria = Some(metadata.criteria);
+                    }
                 }
                 self.candidate = None;
             }

@@ -200,6 +200,7 @@ fn an_interrupted_warm_up_removes_only_the_example() {
     let published = ManifestMetadata {
         manifest: record("m").model.identity,
         example: Some(example.clone()),
+        baseline: Vec::new(),
         criteria: record("t").digest(),
     };
     environment

@@ -22,6 +22,18 @@ pub(super) fn by_both() -> Vec<RejectedManifest> {
 pub(super) fn by_the_parser_alone() -> Vec<RejectedManifest> {
     let mut cases = cases(include_str!("rejected_by_the_parser.txt"));
     let long = format!("{}x", "a/".repeat(507));
+    let histograms = |side: &str| -> Value {
+        let histogram = |n: usize| json!({side: format!("{n}"), "edges": [0, 1], "counts": [1]});
+        (0..257).map(histogram).collect()
+    };
+    cases.push(RejectedManifest {
+        manifest: with("/versions/7/baseline", histograms("input")),
+        error: "the manifest's versions.7.baseline: there are 257 histograms of inputs; the maximum is 256",
+    });
+    cases.push(RejectedManifest {
+        manifest: with("/versions/7/baseline", histograms("output")),
+        error: "the manifest's versions.7.baseline: there are 257 histograms of outputs; the maximum is 256",
+    });
     cases.push(RejectedManifest {
         manifest: with("/versions/7/files/1/path", long.into()),
         error: "the manifest's versions.7.files[1].path: \"a/a/a",

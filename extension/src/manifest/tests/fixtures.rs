@@ -41,7 +41,9 @@ pub(super) fn whole() -> Value {
                     "tolerance": {"absolute": 0, "relative": 0.25},
                     "tolerance_on": {"aarch64": {"absolute": 0.5, "relative": 1e-3}},
                 }],
-                "baseline": [{"input": "x", "column": 0, "edges": [-1, 0.5, 2], "counts": [3, 4]}],
+                "baseline": [
+                    {"input": "x", "column": 0, "edges": [-1, 0.5, 2], "counts": [3, 4], "nulls": 2},
+                ],
             },
         },
     })

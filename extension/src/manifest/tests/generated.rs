@@ -115,10 +115,11 @@ fn baselines() -> impl Strategy<Value = Vec<Value>> {
         any::<bool>(),
         any::<bool>(),
         vec((exact(), 1..1_u64 << 40), 1..4),
+        option::of(0..1_u64 << 40),
     );
     vec(histogram, 0..3).prop_map(|histograms| {
         let numbered = histograms.into_iter().enumerate();
-        let written = numbered.map(|(number, (input, column, bins))| {
+        let written = numbered.map(|(number, (input, column, bins, nulls))| {
             let ascending = bins.iter().scan(0.0, |edge, (width, _)| {
                 *edge += width + 0.5;
                 Some(*edge)
@@ -131,6 +132,7 @@ fn baselines() -> impl Strategy<Value = Vec<Value>> {
                 ("column", column.then(|| number.into())),
                 ("edges", Some(edges.into())),
                 ("counts", Some(counts.into())),
+                ("nulls", nulls.map(Value::from)),
             ])
         });
         written.collect()

@@ -120,6 +120,7 @@ fn the_page_names_the_limits_and_the_defaults() {
         format!("at most {MAX_LABELS} labels"),
         "at most 1,000 files".to_owned(),
         format!("at most {MAX_GOLDEN} golden examples"),
+        format!("at most {MAX_BASELINES} histograms of inputs and {MAX_BASELINES} of outputs"),
         format!("| `format` | string | required | `{FORMAT}` |"),
         format!("`{{\"absolute\": {absolute:e}, \"relative\": {relative:e}}}`"),
     ] {

@@ -165,6 +165,11 @@ fn explicit(written: &Value, name: &str) -> Value {
             "tolerances": [own, on("x86_64"), on("aarch64")],
         })
     });
+    let mut baseline = or("baseline", json!([]));
+    for histogram in baseline.as_array_mut().unwrap() {
+        let histogram = histogram.as_object_mut().unwrap();
+        histogram.entry("nulls").or_insert(json!(0));
+    }
     json!({
         "folder": or("folder", name.into()),
         "model": or("model", files[0]["path"].clone()),
@@ -172,7 +177,7 @@ fn explicit(written: &Value, name: &str) -> Value {
         "labels": or("labels", json!([])),
         "signature": or("signature", Value::Null),
         "golden": golden.collect::<Value>(),
-        "baseline": or("baseline", json!([])),
+        "baseline": baseline,
     })
 }
 
@@ -227,7 +232,8 @@ fn again(version: &PublishedVersion, name: &str) -> Value {
         })
     };
     let baseline = |baseline: &Baseline| {
-        let mut written = json!({"edges": baseline.edges, "counts": baseline.counts});
+        let (edges, counts) = (&baseline.edges, &baseline.counts);
+        let mut written = json!({"edges": edges, "counts": counts, "nulls": baseline.nulls});
         match &baseline.of {
             Observed::Input(name) => written["input"] = json!(name),
             Observed::Output(name) => written["output"] = json!(name),

@@ -53,6 +53,7 @@ fn all_fields_are_read() {
         column: Some(0),
         edges: vec![-1.0, 0.5, 2.0],
         counts: vec![3, 4],
+        nulls: 2,
     };
     assert_eq!(version.baseline, [expected]);
 
@@ -152,5 +153,35 @@ fn tolerance_is_absolute_plus_relative() {
             near,
             "{got} for {expected}"
         );
+    }
+}
+
+#[test]
+fn edges_have_the_exact_value_of_their_digits() {
+    // The nearest number to each text, which a parser that rounds twice misses by one bit.
+    let texts = [
+        "0.30000001192092896",
+        "9007199254740993",
+        "123456789.01234567891",
+        "1.7976931348623157e308",
+    ];
+    let text = whole().to_string();
+    assert!(text.contains("[-1,0.5,2]"));
+    for digits in texts {
+        let manifest = text.replace("[-1,0.5,2]", &format!("[-1,0.1,{digits}]"));
+        let manifest = Manifest::parse(manifest.as_bytes()).unwrap();
+        let edge = manifest.current().1.baseline[0].edges[2];
+        assert_eq!(edge.to_bits(), digits.parse::<f64>().unwrap().to_bits());
+    }
+}
+
+#[test]
+fn a_baseline_is_serialized_as_it_is_written() {
+    for written in [
+        r#"{"input":"x","column":0,"edges":[-1.0,0.1,2.0],"counts":[3,4],"nulls":2}"#,
+        r#"{"output":"y","edges":[0.30000001192092896,1e+300],"counts":[1]}"#,
+    ] {
+        let baseline: Baseline = serde_json::from_str(written).unwrap();
+        assert_eq!(serde_json::to_string(&baseline).unwrap(), written);
     }
 }

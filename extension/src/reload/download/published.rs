@@ -34,6 +34,7 @@ pub(super) async fn download(
     let published = ManifestMetadata {
         manifest: manifest.clone(),
         example: version.golden.first().map(|golden| golden.inputs.clone()),
+        baseline: version.baseline.clone(),
         criteria: criteria_digest(version),
     };
     let record = promised(name, version);

@@ -162,6 +162,7 @@ impl World {
         self.has_manifest.then(|| ManifestMetadata {
             manifest: identity(self.releases[self.asked].number),
             example: None,
+            baseline: Vec::new(),
             criteria: digest(&format!("criteria of {version}")),
         })
     }

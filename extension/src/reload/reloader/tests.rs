@@ -276,6 +276,7 @@ impl Fixture {
             clock: Arc::clone(&self.clock),
             thaws: Thaws::default(),
             snap_start: self.snap_start,
+            drift_rows: 1,
         };
         Process(Reloader::new(
             ModelSettings {

@@ -1,0 +1,221 @@
+//! Window of one load of a version: counts per bin since the last report.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::bins::Bins;
+use super::columns::{Column, ObservedTensor, Sample, mismatch};
+use super::draw::{Draw, Draws};
+use super::index::stability_index;
+use super::report::{ColumnDrift, DriftReport, Mismatch, column_name};
+use crate::manifest::{Baseline, Observed};
+use crate::tensor::{Signature, Value};
+
+/// Minimum number of rows per bin for an index. With 256 inputs of 10 bins and no drift, the largest index of 500 rows
+/// is about 0.05, and that of 100 rows about 0.26.
+pub const MIN_ROWS_PER_BIN: u64 = 50;
+
+/// Maximum number of increments while the lock is held once.
+const MAX_INCREMENTS: usize = 4_096;
+
+/// Counts of the rows that one load of a version has served, by the bins of its baseline.
+#[derive(Debug)]
+pub struct DriftWindow {
+    baseline: Vec<Baseline>,
+    inputs: Vec<ObservedTensor>,
+    outputs: Vec<ObservedTensor>,
+    mismatches: Vec<Mismatch>,
+    /// Edges of all histograms that are measured.
+    edges: Vec<f64>,
+    rows: usize,
+    draws: Draws,
+    counts: Mutex<Vec<u64>>,
+}
+
+/// Sampled rows of one request, not counted yet.
+#[derive(Debug)]
+pub struct SampledRows {
+    draw: Draw,
+    slots: Vec<u32>,
+}
+
+impl DriftWindow {
+    /// Creates an empty window for a model with this signature, which samples `rows` rows of each request at random,
+    /// seeded by `seed`. Returns `None` without a baseline or without rows.
+    #[must_use]
+    pub fn new(
+        baseline: &[Baseline],
+        rows: usize,
+        signature: &Signature,
+        seed: u64,
+    ) -> Option<Self> {
+        if baseline.is_empty() || rows == 0 {
+            return None;
+        }
+        let mut window = Self {
+            baseline: baseline.to_vec(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            mismatches: Vec::new(),
+            edges: Vec::new(),
+            rows,
+            draws: Draws::new(seed),
+            counts: Mutex::default(),
+        };
+        let mut slots = 0;
+        for (position, baseline) in baseline.iter().enumerate() {
+            let bins = match mismatch(&baseline.of, baseline.column, signature) {
+                Some(reason) => Err(reason),
+                None => Bins::new(baseline, slots, &mut window.edges).ok_or("it has no bins"),
+            };
+            let bins = match bins {
+                Ok(bins) => bins,
+                Err(reason) => {
+                    let column = column_name(baseline);
+                    window.mismatches.push(Mismatch { column, reason });
+                    continue;
+                }
+            };
+            slots = bins.slots().end;
+            let (tensors, name) = match &baseline.of {
+                Observed::Input(name) => (&mut window.inputs, name),
+                Observed::Output(name) => (&mut window.outputs, name),
+            };
+            let known = tensors.iter().position(|tensor| tensor.name == *name);
+            let known = known.unwrap_or_else(|| {
+                tensors.push(ObservedTensor::new(name.clone()));
+                tensors.len() - 1
+            });
+            tensors[known].columns.push(Column {
+                baseline: position,
+                index: baseline.column,
+                bins,
+            });
+        }
+        window.counts = Mutex::new(vec![0; slots]);
+        Some(window)
+    }
+
+    /// Returns the baseline.
+    #[must_use]
+    pub fn baseline(&self) -> &[Baseline] {
+        &self.baseline
+    }
+
+    /// Returns the histograms that cannot be measured on the model, with the reason.
+    #[must_use]
+    pub fn mismatches(&self) -> &[Mismatch] {
+        &self.mismatches
+    }
+
+    /// Samples rows of the inputs of a request.
+    #[must_use]
+    pub fn sample_inputs(&self, inputs: &[(String, Value)]) -> SampledRows {
+        // Some values count in two slots.
+        let columns = self.baseline.len();
+        let mut sampled = SampledRows {
+            draw: self.draws.next(),
+            slots: Vec::with_capacity(columns + columns / 4),
+        };
+        self.sample(&self.inputs, inputs, &mut sampled);
+        sampled
+    }
+
+    /// Samples the same rows of the outputs of the request.
+    pub fn sample_outputs(&self, outputs: &[(String, Value)], sampled: &mut SampledRows) {
+        self.sample(&self.outputs, outputs, sampled);
+    }
+
+    fn sample(
+        &self,
+        tensors: &[ObservedTensor],
+        values: &[(String, Value)],
+        sampled: &mut SampledRows,
+    ) {
+        let mut sample = Sample {
+            rows: self.rows,
+            draw: sampled.draw,
+            edges: &self.edges,
+            slots: &mut sampled.slots,
+        };
+        for tensor in tensors {
+            tensor.sample(values, &mut sample);
+        }
+    }
+
+    /// Counts sampled rows.
+    pub fn count(&self, sampled: &SampledRows) {
+        for slots in sampled.slots.chunks(MAX_INCREMENTS) {
+            let mut counts = self.counts();
+            for slot in slots {
+                if let Some(count) = counts.get_mut(*slot as usize) {
+                    *count += 1;
+                }
+            }
+        }
+    }
+
+    /// Returns the drift of the inputs, the outputs or both, where the window has enough rows, and starts their counts
+    /// again. Returns `None` if neither has.
+    #[must_use]
+    pub fn report(&self) -> Option<DriftReport> {
+        let empty = vec![0; self.counts().len()];
+        let mut taken = std::mem::replace(&mut *self.counts(), empty);
+        let report = DriftReport {
+            inputs: self.drift(&self.inputs, &mut taken),
+            outputs: self.drift(&self.outputs, &mut taken),
+        };
+        for (count, rest) in self.counts().iter_mut().zip(&taken) {
+            *count += rest;
+        }
+        let is_empty = report.inputs.is_empty() && report.outputs.is_empty();
+        (!is_empty).then_some(report)
+    }
+
+    /// Returns the drift of the columns with enough rows, and sets their counts to zero. Returns nothing until the
+    /// fullest column has enough rows for the column with the most bins, so that all are reported together.
+    fn drift(&self, tensors: &[ObservedTensor], counts: &mut [u64]) -> Vec<ColumnDrift> {
+        let columns = || tensors.iter().flat_map(|tensor| &tensor.columns);
+        let measured = columns().filter_map(|column| {
+            let (bins, nulls, _) = column.bins.split(counts);
+            let rows = bins.iter().sum::<u64>() + nulls;
+            (rows > 0).then_some((rows, min_rows(&column.bins)))
+        });
+        let (most_rows, most_needed) = measured.fold((0, 0), |(rows, needed), (more, other)| {
+            (rows.max(more), needed.max(other))
+        });
+        if most_rows < most_needed || most_rows == 0 {
+            return Vec::new();
+        }
+        let mut drift: Vec<ColumnDrift> = Vec::new();
+        for column in columns() {
+            let (bins, nulls, outside) = column.bins.split(counts);
+            let rows = bins.iter().sum::<u64>() + nulls;
+            if rows < min_rows(&column.bins) {
+                continue;
+            }
+            let baseline = &self.baseline[column.baseline];
+            let expected = baseline.counts.iter().chain([&baseline.nulls]);
+            let observed = bins.iter().chain([&nulls]);
+            let pairs: Vec<(u64, u64)> = expected.copied().zip(observed.copied()).collect();
+            drift.push(ColumnDrift {
+                column: column_name(baseline),
+                index: stability_index(&pairs),
+                rows,
+                nulls,
+                outside,
+            });
+            counts[column.bins.slots()].fill(0);
+        }
+        drift.sort_by(|one, other| other.index.total_cmp(&one.index));
+        drift
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the number of rows that a histogram needs.
+fn min_rows(bins: &Bins) -> u64 {
+    MIN_ROWS_PER_BIN * bins.len() as u64
+}
