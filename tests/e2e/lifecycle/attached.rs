@@ -17,17 +17,13 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::reset::assert_uses_the_cache;
 use crate::support::{
     BUCKET, KEY, LONG, alive, body, error, features, freeze, http_event, model, platform, s3_with,
     until, with_both_clocks,
 };
 use lab::reference::WINE;
 
-with_both_clocks!(
-    what_is_due_after_a_freeze_runs_in_parallel_with_the_inference,
-    a_crash_of_either_process_restarts_the_environment,
-);
+with_both_clocks!(what_is_due_after_a_freeze_runs_in_parallel_with_the_inference,);
 
 /// Function whose events the sidecar receives.
 fn attached(s3: &S3Server) -> Builder {
@@ -90,36 +86,6 @@ async fn what_is_due_after_a_freeze_runs_in_parallel_with_the_inference(clock: C
     let register: Value = serde_json::from_str(&register.unwrap().request).unwrap();
     assert_eq!(register["events"], json!(["SHUTDOWN"]));
     assert_eq!(extension_events(&trace), ["SHUTDOWN"]);
-}
-
-async fn a_crash_of_either_process_restarts_the_environment(clock: Clock) {
-    let s3 = s3_with("wine-v1.onnx").await;
-    let function = attached(&s3).clock(clock).start().await.unwrap();
-    WINE.v1
-        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
-    freeze(&function, &s3).await;
-    crash("bootstrap", &function).await;
-    assert_uses_the_cache(&s3, &function, 2).await;
-    crash("model-sidecar", &function).await;
-    assert_uses_the_cache(&s3, &function, 3).await;
-}
-
-/// Kills a process, and invokes until the platform has noticed that. The sidecar may answer an event before, and the
-/// platform may notice the end of the other process first.
-async fn crash(name: &str, function: &Function) {
-    let environment = function.environment().unwrap();
-    environment.kill(name, Signal::SIGKILL).unwrap();
-    let failed = async {
-        loop {
-            let invocation = function.invoke(&features(1)).await;
-            if let Some(failure) = invocation.function_error() {
-                return failure.error_type;
-            }
-        }
-    };
-    let failed = tokio::time::timeout(lab::WAIT_LIMIT, failed).await.unwrap();
-    let kinds = ["Runtime.ExitError", "Extension.Crash"];
-    assert!(kinds.contains(&failed.as_str()), "{failed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

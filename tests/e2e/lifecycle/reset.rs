@@ -27,7 +27,7 @@ async fn frozen(clock: Clock) -> (S3Server, Function) {
 }
 
 /// Asserts that the next start serves after one conditional request and no download. `starts` includes it.
-pub(crate) async fn assert_uses_the_cache(s3: &S3Server, function: &Function, starts: usize) {
+async fn assert_uses_the_cache(s3: &S3Server, function: &Function, starts: usize) {
     let environment = function.environment().unwrap();
     environment.wait_until(State::Empty).await.unwrap();
     let before = s3.requests().len();
