@@ -1,12 +1,13 @@
 //! Drift of served rows against the baseline of a manifest.
 
 use lab::cloudwatch::{CloudWatch, Filter};
+use lab::lambda::Clock;
 use lab::reference::WINE;
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 
 use crate::support::layout::manifest;
-use crate::support::{Alone, BUCKET, model};
+use crate::support::{Alone, BUCKET, features, freeze, model, platform};
 
 const MANIFEST: &str = "wine/manifest.json";
 const URI: &str = "s3://models/wine/manifest.json";
@@ -105,4 +106,34 @@ async fn drifted_rows_raise_the_index_and_training_rows_do_not() {
         "{line}"
     );
     assert!(line.contains("predictions=\"output_label="), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_spans_a_freeze() {
+    let s3 = published().await;
+    let cloudwatch = CloudWatch::start().await.unwrap();
+    let function = platform(&s3)
+        .envs(cloudwatch.env())
+        .env("MODEL_URI", URI)
+        .env("MODEL_METRICS", "cloudwatch")
+        .env("MODEL_METRICS_INTERVAL", "0")
+        .env("MODEL_DRIFT_SAMPLE", "100")
+        .clock(Clock::Jumps);
+    let function = function.start().await.unwrap();
+    // Three bins need 150 rows.
+    function.answer(&features(100)).await.unwrap();
+    freeze(&function, &s3).await;
+    cloudwatch.let_pass(crate::support::LONG);
+    function.answer(&features(100)).await.unwrap();
+    let log = function.shutdown().await.text();
+    let reports: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("measured the drift"))
+        .collect();
+    assert!(
+        matches!(reports[..], [report] if report.contains("rows=200 ")),
+        "{log}"
+    );
+    let count = cloudwatch.count(&Filter::metric("FeatureDriftWorst"));
+    assert!((count - 1.0).abs() < 1e-9, "{count}");
 }
