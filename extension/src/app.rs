@@ -11,7 +11,7 @@ mod start_error;
 mod startup;
 mod startup_report;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{self, watch};
@@ -24,7 +24,7 @@ use crate::clock::{Clock, SystemClock, Thaws};
 use crate::config::{Config, Environment};
 use crate::engine::EngineError;
 use crate::lifecycle::machine::Intervals;
-use crate::lifecycle::{Driver, FirstChecks, JobRunner, init_time};
+use crate::lifecycle::{Driver, FirstChecks, JobRunner, Observation, follow_version, init_time};
 use crate::metrics::{Recorder, Reporter, defs};
 use crate::models::Models;
 use crate::reload::EngineSlot;
@@ -112,6 +112,7 @@ impl App {
             clock,
             thaws: Thaws::default(),
             account: parts::account(&config),
+            recorder,
         };
 
         let (stop, stopped) = watch::channel(false);
@@ -125,13 +126,34 @@ impl App {
         tokio::task::yield_now().await;
 
         let cache = parts::cache(&config)?;
+        if cache.is_restart() {
+            metrics::counter!(defs::RESTARTS).increment(1);
+        }
+        if cache.is_after_kill() {
+            metrics::counter!(defs::RESTARTS_AFTER_KILL).increment(1);
+        }
         let shared = parts::shared(&config, environment, &common, &cache, engine);
         tokio::task::yield_now().await;
         let aws = aws::load(environment, &common.clock, &common.thaws).await;
         let reloaders = parts::reloaders(&config, &aws, &shared);
         let log_level = environment.get("AWS_LAMBDA_LOG_LEVEL");
-        let clock = Arc::clone(&common.clock);
+        for model in names() {
+            let status = Arc::clone(&common.status);
+            tokio::spawn(follow_version(model, status, common.recorder.clone()));
+        }
+        let (recorder, clock) = (common.recorder.clone(), Arc::clone(&common.clock));
         let reporter = Reporter::from_config(&config, log_level, &aws, recorder, clock);
+        let observation = Arc::new(Observation::new(
+            Arc::clone(&common.status),
+            cache.clone(),
+            Arc::clone(&common.account),
+            Arc::clone(&common.clock),
+            config.metrics_interval,
+        ));
+        common.recorder.observe_with({
+            let observation = Arc::clone(&observation);
+            move || observation.observe()
+        });
         let runner = Arc::new(JobRunner {
             reloaders,
             reporter,
@@ -139,7 +161,7 @@ impl App {
             status: common.status,
             clock: common.clock,
             thaws: common.thaws,
-            unobserved: Mutex::default(),
+            observation,
         });
         let intervals = Intervals::from_config(&config);
         let (driver, checks) = Driver::start(Arc::clone(&runner), commands, intervals);

@@ -114,6 +114,19 @@ impl Cache {
         self.is_restart
     }
 
+    /// Returns `true` if the process before this one has used the cache, and ended without [`Self::close_loads`], as
+    /// after SIGKILL.
+    #[must_use]
+    pub fn is_after_kill(&self) -> bool {
+        self.journals.is_after_kill()
+    }
+
+    /// Returns the size of all files in bytes; `None` if other environments use the directory too.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        self.store.bytes()
+    }
+
     /// Returns the file with this digest, after verifying its bytes. A missing, damaged or unreadable file is `None`; a
     /// damaged file is removed. Reads the whole file.
     #[must_use]
@@ -232,7 +245,7 @@ impl Cache {
     /// Rejects all further loads and removes the load markers: the process shuts down, and no version is rejected for a
     /// load that does not end.
     pub fn close_loads(&self) {
-        self.journals.markers().close();
+        self.journals.close();
     }
 
     /// Returns `true` if the process before this one ended during a load. Sequential loads let a second such end

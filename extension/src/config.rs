@@ -5,6 +5,7 @@
 //! together, each with the variable, its value and what is allowed. An invalid value is never replaced by a default.
 
 mod environment;
+mod metrics;
 mod models;
 mod token;
 mod units;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use environment::Environment;
+pub use metrics::{MetricsDimensions, MetricsSink};
 pub use models::{Form, Location, ModelSettings};
 pub use token::Token;
 use units::VariableReader;
@@ -28,17 +30,6 @@ pub enum LogFormat {
     Json,
     /// Plain text.
     Text,
-}
-
-/// Destination of the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricsSink {
-    /// CloudWatch, with `PutMetricData`.
-    CloudWatch,
-    /// The log, in Embedded Metric Format, from which CloudWatch creates metrics.
-    Emf,
-    /// No destination.
-    None,
 }
 
 /// Way in which a new version replaces the active one.
@@ -148,6 +139,10 @@ pub struct Config {
     pub custom_ops: Vec<PathBuf>,
     /// Destination of the metrics.
     pub metrics: MetricsSink,
+    /// `true` if all metrics are sent, `false` for the default set.
+    pub has_all_metrics: bool,
+    /// Dimensions of the metrics, in addition to `FunctionName` and `ModelName`.
+    pub metrics_dimensions: MetricsDimensions,
     /// CloudWatch namespace of the metrics.
     pub metrics_namespace: String,
     /// Time between two deliveries of metrics.
@@ -242,6 +237,7 @@ impl Config {
         let base_path = reader.base_path("MODEL_BASE_PATH").unwrap_or_default();
         let mut models = models::read(&mut reader);
         version_choice::read(&mut reader, &mut models);
+        metrics::read_confidence_outputs(&mut reader, &mut models);
         let initialization = Self::initialization(environment);
         // On demand, Lambda aborts Init after 10 s; one second is left for the work after the load.
         let init_budget = match initialization {
@@ -312,16 +308,11 @@ impl Config {
                 .absolute_path("ORT_DYLIB_PATH")
                 .unwrap_or_else(|| environment.bundled_onnxruntime()),
             custom_ops: reader.files("MODEL_CUSTOM_OPS"),
-            metrics: reader
-                .choice(
-                    "MODEL_METRICS",
-                    &[
-                        ("cloudwatch", MetricsSink::CloudWatch),
-                        ("emf", MetricsSink::Emf),
-                        ("none", MetricsSink::None),
-                    ],
-                )
-                .unwrap_or(MetricsSink::CloudWatch),
+            metrics: metrics::read_sink(&mut reader),
+            has_all_metrics: reader
+                .choice("MODEL_METRICS_SET", &[("default", false), ("all", true)])
+                .unwrap_or(false),
+            metrics_dimensions: metrics::read_dimensions(&mut reader),
             metrics_namespace: reader
                 .namespace("MODEL_METRICS_NAMESPACE")
                 .unwrap_or_else(|| "ModelSidecar".to_owned()),

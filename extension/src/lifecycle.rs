@@ -9,21 +9,23 @@ mod first_checks;
 pub mod init_time;
 pub mod lambda;
 pub mod machine;
+mod observation;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use driver::Driver;
 pub use first_checks::FirstChecks;
 use futures_core::future::BoxFuture;
+pub use observation::{Observation, follow_version};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::clock::{Clock, Thaws};
 use crate::ids::ModelName;
-use crate::metrics::{Reporter, defs};
+use crate::metrics::Reporter;
 use crate::models::Models;
 use crate::reload::{Outcome, Reloader};
 use crate::rollback::RollbackRequest;
@@ -44,8 +46,8 @@ pub struct JobRunner {
     pub clock: Arc<dyn Clock>,
     /// Thaws of this environment.
     pub thaws: Thaws,
-    /// Models whose age must be observed when their running version check ends.
-    pub unobserved: Mutex<BTreeSet<ModelName>>,
+    /// Observer of the sidecar and its models, before each delivery of metrics.
+    pub observation: Arc<Observation>,
 }
 
 impl JobRunner {
@@ -57,9 +59,7 @@ impl JobRunner {
                 let (runner, model) = (Arc::clone(self), model.clone());
                 Some(Box::pin(async move {
                     let outcome = reloader.check().await;
-                    if runner.unobserved().remove(&model) {
-                        runner.observe_age(&model);
-                    }
+                    runner.observation.check_ended(&model);
                     Some(outcome)
                 }))
             }
@@ -136,24 +136,10 @@ impl JobRunner {
         false
     }
 
-    /// Observes the state of the sidecar and its models. If a version check is running, the age of the version is
-    /// observed after it, because until then the age includes the freeze.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "CloudWatch's values are 64-bit floats"
-    )]
+    /// Observes the state of the sidecar and its models.
     fn observe(&self) {
-        if let Some(bytes) = crate::sys::resident_bytes() {
-            metrics::gauge!(defs::SIDECAR_MEMORY).set(bytes as f64);
-        }
+        self.observation.observe();
         self.observe_drift();
-        for (model, status) in self.status.all() {
-            if status.is_busy {
-                self.unobserved().insert(model.clone());
-            } else {
-                self.observe_age(model);
-            }
-        }
     }
 
     /// Observes the drift of each active version that has served enough rows since the last observation.
@@ -166,20 +152,5 @@ impl JobRunner {
                 report.record(model, &active.version);
             }
         }
-    }
-
-    /// Observes the time since the last successful version check of a model.
-    fn observe_age(&self, model: &ModelName) {
-        let status = self.status.get(model).unwrap_or_default();
-        if let Some(age) = status.age(self.clock.now()) {
-            metrics::gauge!(defs::MODEL_AGE, defs::MODEL_LABEL => model.to_string())
-                .set(age.as_secs_f64());
-        }
-    }
-
-    fn unobserved(&self) -> MutexGuard<'_, BTreeSet<ModelName>> {
-        self.unobserved
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -34,6 +34,7 @@ mod limits;
 mod listen;
 mod lookup;
 mod media_type;
+mod model_health;
 mod observer;
 mod off_thread;
 mod request;

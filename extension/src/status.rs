@@ -38,6 +38,9 @@ pub struct ModelStatus {
     pub checks_ended: u64,
     /// Time at which the last check ended.
     pub check_ended_at: Option<Timestamp>,
+    /// Time at which a wanted version was first seen, while the active version is another one. Kept if a newer version
+    /// is wanted since; `None` if the wanted version is active.
+    pub wanted_since: Option<Timestamp>,
     /// Reason why the last check failed, for callers; `None` if the last check succeeded.
     pub problem: Option<String>,
     /// Reason in full, for the log only: it may name buckets, keys, accounts, roles and paths.
@@ -51,6 +54,11 @@ impl ModelStatus {
     pub fn age(&self, now: Timestamp) -> Option<Duration> {
         let since = self.checked_at.or(self.loaded_at)?;
         Some(now.since(since))
+    }
+
+    /// Notes that a wanted version was seen that is not active.
+    pub fn wanted_version_seen(&mut self, now: Timestamp) {
+        self.wanted_since.get_or_insert(now);
     }
 }
 

@@ -130,6 +130,20 @@ fn resident() -> Option<(u64, u64)> {
     Some((all * page, of_files * page))
 }
 
+/// Returns the number of threads of this process; `None` if `/proc` cannot be read.
+#[must_use]
+pub fn threads() -> Option<usize> {
+    Some(std::fs::read_dir("/proc/self/task").ok()?.count())
+}
+
+/// Returns the number of open file descriptors of this process; `None` if `/proc` cannot be read.
+#[must_use]
+pub fn file_descriptors() -> Option<usize> {
+    let entries = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    // The directory itself is open during the count.
+    Some(entries.saturating_sub(1))
+}
+
 /// Size of a file system, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Disk {

@@ -67,7 +67,8 @@ fn the_page_on_metrics_lists_every_metric() {
             vec![
                 format!("`{}`", metric.name),
                 metric.unit.name().to_owned(),
-                metric.meaning.to_owned(),
+                metric.set.name().to_owned(),
+                metric.description.to_owned(),
             ]
         })
         .collect();

@@ -60,6 +60,7 @@ impl Lambda {
             .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
             .env("MODEL_URI", format!("s3://{BUCKET}/{KEY}"))
             .env("MODEL_NAME", MODEL)
+            .env("MODEL_METRICS_SET", "all")
             .env("MODEL_REFRESH_INTERVAL", EVERY)
             // The sandbox shares this machine's network, where the port may be taken.
             .env("MODEL_PORT", "0")

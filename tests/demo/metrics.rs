@@ -36,7 +36,7 @@ const TABLE: &[(&str, &str, Shown)] = &[
 /// Metrics that count events which must not happen here.
 const MISHAPS: [&str; 5] = [
     "InferenceErrors",
-    "ValidationErrors",
+    "RejectedRequests",
     "ModelReloadFailures",
     "ModelCheckFailures",
     "ModelRollbacks",

@@ -123,7 +123,7 @@ pub(crate) async fn downloads_so_far(s3: &S3Server) -> Vec<(Option<u16>, Option<
     downloads(s3)
 }
 
-/// Variables that all tests share: the model at [`KEY`], no TCP, no metrics.
+/// Variables that all tests share: the model at [`KEY`], no TCP, no metrics; tests with metrics get all of them.
 fn settings(s3: &impl Store) -> Vec<(String, String)> {
     let mut env = s3.env();
     for (name, value) in [
@@ -131,6 +131,7 @@ fn settings(s3: &impl Store) -> Vec<(String, String)> {
         ("MODEL_NAME", "wine"),
         ("MODEL_PORT", "0"),
         ("MODEL_METRICS", "none"),
+        ("MODEL_METRICS_SET", "all"),
     ] {
         env.push((name.into(), value.into()));
     }

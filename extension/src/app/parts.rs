@@ -19,6 +19,7 @@ use crate::config::{
 use crate::engine::{Engine, OnnxRuntime};
 use crate::fetch::PartLimits;
 use crate::ids::ModelName;
+use crate::metrics::Recorder;
 use crate::models::Models;
 use crate::reload::{EngineSlot, Loads, Memory, Reloader, Shared};
 use crate::request_memory::Account;
@@ -37,6 +38,7 @@ pub(super) struct Common {
     pub(super) thaws: Thaws,
     /// Memory that requests and loads occupy.
     pub(super) account: Arc<Account>,
+    pub(super) recorder: Recorder,
 }
 
 /// Builds the slot that opens ONNX Runtime when it is first needed.
@@ -95,6 +97,8 @@ pub(super) fn server(
         .poll_bodies_eagerly(config.cpus > 1)
         .require_token(config.token.clone())
         .on_local_machine(!environment.is_lambda())
+        .with_confidence_outputs(confidence_outputs(config))
+        .with_recorder(common.recorder.clone())
         .with_account(Arc::clone(&common.account));
     // As many threads as concurrent runs.
     let context = Arc::new(context);
@@ -106,6 +110,14 @@ pub(super) fn server(
         FunctionRuntime::start(environment, config, threads, attachments, &context)
     });
     Ok((server, runtime.transpose().map_err(StartError::Server)?))
+}
+
+fn confidence_outputs(config: &Config) -> BTreeMap<ModelName, String> {
+    let of_model = |model: &ModelSettings| {
+        let output = model.confidence_output.clone()?;
+        Some((model.name.clone(), output))
+    };
+    config.models.iter().filter_map(of_model).collect()
 }
 
 /// Opens the configured cache directory; if it is not writable, the default directory, so that models are served all

@@ -1,5 +1,6 @@
 //! Directory of journals and load markers.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +15,9 @@ use crate::ids::{Digest, ModelName};
 pub(super) struct JournalDirectory {
     path: PathBuf,
     markers: Arc<LoadMarkers>,
+    /// File that exists while a process uses the directory.
+    running: PathBuf,
+    is_after_kill: bool,
 }
 
 impl JournalDirectory {
@@ -30,7 +34,29 @@ impl JournalDirectory {
         for path in [&path, &loading] {
             prepare(path, access, is_shared)?;
         }
-        Ok(Self { path, markers })
+        let running = private.join("running");
+        let is_after_kill = running.exists();
+        if !is_after_kill {
+            // Without the file, a kill of this process is not counted.
+            let _ = fs::File::create(&running);
+        }
+        Ok(Self {
+            path,
+            markers,
+            running,
+            is_after_kill,
+        })
+    }
+
+    /// Returns `true` if the previous process of this environment ended without [`Self::close`].
+    pub(super) fn is_after_kill(&self) -> bool {
+        self.is_after_kill
+    }
+
+    /// Notes that the process shuts down: removes the load markers, and rejects all further loads.
+    pub(super) fn close(&self) {
+        self.markers.close();
+        let _ = fs::remove_file(&self.running);
     }
 
     /// Returns the path of the directory.

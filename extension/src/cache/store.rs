@@ -97,6 +97,13 @@ impl FileStore {
         self.files.join(format!("{digest}.onnx"))
     }
 
+    /// Returns the size of all files and partial downloads in bytes; `None` if the directory is shared.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        let paths = self.files().into_iter().chain(self.partials.entries());
+        let sizes = paths.filter_map(|path| path.metadata().ok());
+        (!self.is_shared).then(|| sizes.map(|file| file.len()).sum())
+    }
+
     /// Returns the paths of all files.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         entries(&self.files)

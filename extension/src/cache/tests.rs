@@ -142,3 +142,19 @@ fn the_error_of_an_unwritable_directory_names_it() {
         "{error}"
     );
 }
+
+#[test]
+fn a_process_that_ended_without_a_shutdown_was_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Cache::open(directory.path()).unwrap();
+    assert!(!open().is_after_kill());
+    for _ in 0..2 {
+        assert!(open().is_after_kill());
+    }
+    let cache = open();
+    assert_eq!(cache.bytes(), Some(0));
+    let (_file, _) = add_file(&cache, b"model");
+    assert_eq!(cache.bytes(), Some(5));
+    cache.close_loads();
+    assert!(!open().is_after_kill());
+}

@@ -89,6 +89,8 @@ pub struct ModelSettings {
     pub form: Form,
     /// Version to run.
     pub choice: Choice,
+    /// Output with the predictions whose confidence is measured; `None` to recognise classifiers.
+    pub confidence_output: Option<String>,
 }
 
 impl ModelSettings {
@@ -101,6 +103,7 @@ impl ModelSettings {
             location,
             form,
             choice: Choice::Newest,
+            confidence_output: None,
         })
     }
 

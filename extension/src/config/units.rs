@@ -53,7 +53,11 @@ impl<'a> VariableReader<'a> {
             let name = variable.name;
             // Entries of a list may be on separate lines.
             let separator = match name {
-                "MODELS" | "MODEL_VERSION" | "MODEL_LABEL" => Some(','),
+                "MODELS"
+                | "MODEL_VERSION"
+                | "MODEL_LABEL"
+                | "MODEL_CONFIDENCE_OUTPUT"
+                | "MODEL_METRICS_DIMENSIONS" => Some(','),
                 "MODEL_CUSTOM_OPS" => Some(':'),
                 _ => None,
             };

@@ -184,6 +184,23 @@ pub const VARIABLES: &[Variable] = &[
         "destination of the metrics: `cloudwatch`, `emf` (lines in the log) or `none`",
     ),
     variable(
+        "MODEL_METRICS_SET",
+        "default",
+        "`default`: at most 12 metrics for each function and model; `all`: every metric",
+    ),
+    variable(
+        "MODEL_METRICS_DIMENSIONS",
+        "",
+        "further dimensions, at most 5, separated by commas: `NAME=VALUE` for a constant, `FunctionVersion`, \
+         `MemorySize`, `Region` or `ModelVersion`; each combination of values is a metric that CloudWatch charges for",
+    ),
+    variable(
+        "MODEL_CONFIDENCE_OUTPUT",
+        "recognised",
+        "output of a classifier for `PredictionConfidence`: probabilities, logits, or the probability of the second of \
+         two classes; for several models `NAME=OUTPUT,…`",
+    ),
+    variable(
         "MODEL_METRICS_NAMESPACE",
         "ModelSidecar",
         "CloudWatch namespace",

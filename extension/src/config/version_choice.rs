@@ -39,7 +39,7 @@ pub(super) fn read(reader: &mut VariableReader<'_>, models: &mut [ModelSettings]
 }
 
 /// Values of `variable` by model.
-fn values(
+pub(super) fn values(
     reader: &mut VariableReader<'_>,
     variable: &str,
     models: &[ModelSettings],

@@ -16,8 +16,9 @@ use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit};
 use futures_core::future::BoxFuture;
 
+use super::datum::Datum;
 use super::defs::Unit;
-use super::recorder::Datum;
+use super::dimensions::Dimensions;
 use super::sink::{Delivery, Rejection, Sink};
 use crate::aws::Unreachable;
 
@@ -44,17 +45,17 @@ enum PutError {
 pub struct CloudWatchSink {
     client: Client,
     namespace: String,
-    function: Option<String>,
+    dimensions: Dimensions,
 }
 
 impl CloudWatchSink {
-    /// Creates a sink for `namespace`; `function` is a dimension of every metric.
+    /// Creates a sink for `namespace`.
     #[must_use]
-    pub fn new(aws: &SdkConfig, namespace: String, function: Option<String>) -> Self {
+    pub fn new(aws: &SdkConfig, namespace: String, dimensions: Dimensions) -> Self {
         Self {
             client: Client::new(aws),
             namespace,
-            function,
+            dimensions,
         }
     }
 
@@ -78,18 +79,11 @@ impl CloudWatchSink {
     }
 
     fn metrics(&self, datum: &Datum) -> Vec<MetricDatum> {
-        let dimension =
-            |name: &str, value: &str| Dimension::builder().name(name).value(value).build();
         let dimensions: Vec<Dimension> = self
-            .function
-            .iter()
-            .map(|function| dimension("FunctionName", function))
-            .chain(
-                datum
-                    .model
-                    .iter()
-                    .map(|model| dimension(super::defs::MODEL_LABEL, model)),
-            )
+            .dimensions
+            .of(datum)
+            .into_iter()
+            .map(|(name, value)| Dimension::builder().name(name).value(value).build())
             .collect();
         let unit = match datum.metric.unit {
             Unit::Count => StandardUnit::Count,

@@ -9,15 +9,17 @@
 //! The histogram is an object with `Values`, `Counts`, `Max`, `Min`, `Count` and `Sum`. The log stays small under high
 //! load.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use futures_core::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::recorder::Datum;
+use super::datum::Datum;
+use super::defs::{Kind, Set, VERSION_LABEL};
+use super::dimensions::Dimensions;
 use super::sink::{Delivery, Sink};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 
@@ -25,6 +27,8 @@ use crate::clock::{Clock as _, SystemClock, Timestamp};
 const MAX_METRICS: usize = 100;
 /// Maximum number of values of a metric in a line.
 const MAX_VALUES: usize = 100;
+/// Maximum number of categories of a metric in a line.
+const MAX_CATEGORIES: usize = 20;
 /// Maximum number of observations that are written individually.
 const MAX_REPEATED: f64 = 1_000.0;
 
@@ -32,18 +36,29 @@ const MAX_REPEATED: f64 = 1_000.0;
 #[derive(Clone, Debug)]
 pub struct EmfSink {
     namespace: String,
-    function: Option<String>,
+    dimensions: Dimensions,
+    /// Set of the data that are metrics; other data are properties.
+    set: Set,
     /// Log level of the function, which every line has: with JSON logs, Lambda drops lines below that level.
     level: String,
 }
 
+/// Data with one timestamp and one set of properties.
+type Group<'a> = (
+    u64,
+    Option<&'a str>,
+    Option<&'a str>,
+    Vec<(&'a str, &'a str)>,
+);
+
 impl EmfSink {
-    /// Creates a sink for `namespace`. `function` is a dimension of every metric; `level` is the function's log level.
+    /// Creates a sink for `namespace`. Data of `set` are metrics; `level` is the function's log level.
     #[must_use]
-    pub fn new(namespace: String, function: Option<String>, level: &str) -> Self {
+    pub fn new(namespace: String, dimensions: Dimensions, set: Set, level: &str) -> Self {
         Self {
             namespace,
-            function,
+            dimensions,
+            set,
             level: level.to_owned(),
         }
     }
@@ -60,19 +75,37 @@ impl EmfSink {
     }
 
     fn lines(&self, data: &[Datum], written_at: Timestamp) -> Vec<Value> {
-        let mut groups: BTreeMap<(u64, Option<&str>), Vec<LinePart<'_>>> = BTreeMap::new();
+        let mut groups: BTreeMap<Group<'_>, Vec<LinePart<'_>>> = BTreeMap::new();
         for datum in data {
-            let group = groups
-                .entry((datum.minute.0, datum.model.as_deref()))
-                .or_default();
-            group.extend(parts(datum).map(|part| (datum, part)));
+            let dimensions = self.dimensions.of(datum);
+            let names = dimensions.iter().map(|(name, _)| *name).collect();
+            let mut members = dimensions;
+            if let Some(version) = &datum.version
+                && members.iter().all(|(name, _)| *name != VERSION_LABEL)
+            {
+                members.push((VERSION_LABEL, version));
+            }
+            members.sort_unstable();
+            let (model, version) = (datum.model.as_deref(), datum.version.as_deref());
+            let group = groups.entry((datum.minute.0, model, version, members));
+            let group = group.or_default();
+            let part = |value| LinePart {
+                datum,
+                dimensions: BTreeSet::clone(&names),
+                value,
+            };
+            if datum.metric.set > self.set {
+                group.push(part(summary(datum)));
+            } else {
+                group.extend(values(datum).map(part));
+            }
         }
         let mut lines = Vec::new();
-        for ((minute, model), mut metrics) in groups {
-            while !metrics.is_empty() {
-                let (now, later) = one_line(metrics);
-                lines.push(self.line(minute, model, &now, written_at));
-                metrics = later;
+        for ((minute, _, _, members), mut parts) in groups {
+            while !parts.is_empty() {
+                let (now, later) = one_line(parts);
+                lines.push(self.line(minute, &members, &now, written_at));
+                parts = later;
             }
         }
         lines
@@ -81,44 +114,47 @@ impl EmfSink {
     fn line(
         &self,
         minute: u64,
-        model: Option<&str>,
-        metrics: &[LinePart<'_>],
+        members: &[(&str, &str)],
+        parts: &[LinePart<'_>],
         written_at: Timestamp,
     ) -> Value {
-        let mut dimensions = Vec::new();
         // Without a valid time, Lambda treats a JSON line as INFO, whatever its `level` is.
         let mut line = json!({ "timestamp": rfc_3339(written_at), "level": self.level });
-        for (name, value) in [
-            ("FunctionName", self.function.as_deref()),
-            (super::defs::MODEL_LABEL, model),
-        ] {
-            if let Some(value) = value {
-                dimensions.push(name);
-                line[name] = value.into();
+        for (name, value) in members {
+            line[*name] = (*value).into();
+        }
+        let mut directives: BTreeMap<&BTreeSet<&str>, Vec<Value>> = BTreeMap::new();
+        for part in parts {
+            let metric = part.datum.metric;
+            line[metric.name] = part.value.clone();
+            if metric.set <= self.set {
+                let name = json!({ "Name": metric.name, "Unit": metric.unit.name() });
+                directives.entry(&part.dimensions).or_default().push(name);
             }
         }
-        let names: Vec<Value> = metrics
-            .iter()
-            .map(
-                |(datum, _)| json!({ "Name": datum.metric.name, "Unit": datum.metric.unit.name() }),
-            )
+        let directives: Vec<Value> = directives
+            .into_iter()
+            .map(|(dimensions, metrics)| {
+                json!({ "Namespace": self.namespace, "Dimensions": [dimensions], "Metrics": metrics })
+            })
             .collect();
-        for (datum, values) in metrics {
-            line[datum.metric.name] = values.clone();
+        if !directives.is_empty() {
+            line["_aws"] = json!({ "Timestamp": minute, "CloudWatchMetrics": directives });
         }
-        line["_aws"] = json!({
-            "Timestamp": minute,
-            "CloudWatchMetrics": [{ "Namespace": self.namespace, "Dimensions": [dimensions], "Metrics": names }],
-        });
         line
     }
 }
 
 /// Values of a metric that fit in one line.
-type LinePart<'a> = (&'a Datum, Value);
+#[derive(Clone)]
+struct LinePart<'a> {
+    datum: &'a Datum,
+    dimensions: BTreeSet<&'a str>,
+    value: Value,
+}
 
 /// Splits the values of a datum into parts that fit in a line.
-fn parts(datum: &Datum) -> impl Iterator<Item = Value> {
+fn values(datum: &Datum) -> impl Iterator<Item = Value> {
     let observations: f64 = datum.values.iter().map(|(_, count)| count).sum();
     if observations > MAX_REPEATED {
         let histograms = datum.values.chunks(MAX_VALUES).map(histogram);
@@ -131,6 +167,47 @@ fn parts(datum: &Datum) -> impl Iterator<Item = Value> {
     let values: Vec<f64> = repeated.collect();
     let arrays = values.chunks(MAX_VALUES).map(|values| json!(values));
     arrays.collect::<Vec<_>>().into_iter()
+}
+
+/// Summarises the values of a datum as a property: a number, the share of each category, or the count and the extremes
+/// of a distribution.
+fn summary(datum: &Datum) -> Value {
+    match datum.metric.kind {
+        Kind::Counter | Kind::Gauge => {
+            let last = datum.values.last().map(|(value, _)| *value);
+            return json!(last);
+        }
+        Kind::Category => return shares(&datum.values),
+        Kind::Distribution => {}
+    }
+    let mut figures = histogram(&datum.values);
+    if let Some(figures) = figures.as_object_mut() {
+        figures.retain(|name, _| name != "Values" && name != "Counts");
+    }
+    figures
+}
+
+/// Formats the share of each category, the most frequent ones by name.
+fn shares(values: &[(f64, f64)]) -> Value {
+    let total: f64 = values.iter().map(|(_, count)| count).sum();
+    let mut values = values.to_vec();
+    values.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+    let mut shares = Map::new();
+    let mut rest = 1.0;
+    for (category, count) in values.iter().take(MAX_CATEGORIES) {
+        let share = count / total;
+        rest -= share;
+        shares.insert(category.to_string(), rounded(share).into());
+    }
+    if values.len() > MAX_CATEGORIES {
+        shares.insert("other".to_owned(), rounded(rest).into());
+    }
+    Value::Object(shares)
+}
+
+/// Rounds a share to four decimals.
+fn rounded(share: f64) -> f64 {
+    (share * 1e4).round() / 1e4
 }
 
 /// Formats values with their counts in the way of AWS's exporter.
@@ -153,15 +230,14 @@ fn rfc_3339(time: Timestamp) -> Option<String> {
 }
 
 /// Splits off the metrics of one line, which holds each metric once.
-fn one_line(metrics: Vec<LinePart<'_>>) -> (Vec<LinePart<'_>>, Vec<LinePart<'_>>) {
+fn one_line(parts: Vec<LinePart<'_>>) -> (Vec<LinePart<'_>>, Vec<LinePart<'_>>) {
     let (mut now, mut later): (Vec<LinePart<'_>>, Vec<LinePart<'_>>) = (Vec::new(), Vec::new());
-    for metric in metrics {
-        let fits =
-            now.len() < MAX_METRICS && now.iter().all(|(datum, _)| datum.metric != metric.0.metric);
-        if fits {
-            now.push(metric);
+    for part in parts {
+        let is_new = |other: &LinePart<'_>| other.datum.metric != part.datum.metric;
+        if now.len() < MAX_METRICS && now.iter().all(is_new) {
+            now.push(part);
         } else {
-            later.push(metric);
+            later.push(part);
         }
     }
     (now, later)
@@ -186,6 +262,7 @@ impl Sink for EmfSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MetricsDimensions;
     use crate::metrics::defs;
 
     const WRITTEN_AT: Timestamp = Timestamp(1_790_000_000_123);
@@ -194,43 +271,79 @@ mod tests {
         Datum {
             metric: defs::find(name).unwrap(),
             model: Some("wine".to_owned()),
+            version: Some("7".to_owned()),
             minute: Timestamp(60_000),
             values,
         }
     }
 
+    fn sink(function: Option<&str>, set: Set, level: &str) -> EmfSink {
+        let function = function.map(str::to_owned);
+        let dimensions = Dimensions::new(function, MetricsDimensions::default());
+        EmfSink::new("ModelSidecar".to_owned(), dimensions, set, level)
+    }
+
     #[test]
     fn line_follows_the_specification() {
-        let sink = EmfSink::new("ModelSidecar".to_owned(), Some("f".to_owned()), "WARN");
+        let sink = sink(Some("f"), Set::Default, "WARN");
         let data = [
             datum("InferenceLatency", vec![(1.5, 2.0), (3.0, 1.0)]),
             datum("Inferences", vec![(3.0, 1.0)]),
+            datum("ActiveVersion", vec![(1.0, 1.0)]),
+            datum("QueueFull", vec![(5.0, 1.0)]),
+            datum("QueueTime", vec![(1.0, 3.0), (4.0, 1.0)]),
+            datum("PredictedClass", vec![(0.0, 2.0), (2.0, 1.0)]),
         ];
         let expected = json!({
             "_aws": {
                 "Timestamp": 60_000,
-                "CloudWatchMetrics": [{
-                    "Namespace": "ModelSidecar",
-                    "Dimensions": [["FunctionName", "ModelName"]],
-                    "Metrics": [
-                        { "Name": "InferenceLatency", "Unit": "Milliseconds" },
-                        { "Name": "Inferences", "Unit": "Count" },
-                    ],
-                }],
+                "CloudWatchMetrics": [
+                    {
+                        "Namespace": "ModelSidecar",
+                        "Dimensions": [["FunctionName", "ModelName"]],
+                        "Metrics": [
+                            { "Name": "InferenceLatency", "Unit": "Milliseconds" },
+                            { "Name": "Inferences", "Unit": "Count" },
+                        ],
+                    },
+                    {
+                        "Namespace": "ModelSidecar",
+                        "Dimensions": [["FunctionName", "ModelName", "ModelVersion"]],
+                        "Metrics": [{ "Name": "ActiveVersion", "Unit": "Count" }],
+                    },
+                ],
             },
             "timestamp": "2026-09-21T14:13:20.123Z",
             "level": "WARN",
             "FunctionName": "f",
             "ModelName": "wine",
+            "ModelVersion": "7",
             "InferenceLatency": [1.5, 1.5, 3.0],
             "Inferences": [3.0],
+            "ActiveVersion": [1.0],
+            "QueueFull": 5.0,
+            "PredictedClass": { "0": 0.6667, "2": 0.3333 },
+            "QueueTime": { "Count": 4.0, "Sum": 7.0, "Min": 1.0, "Max": 4.0 },
         });
         assert_eq!(sink.lines(&data, WRITTEN_AT), [expected]);
     }
 
     #[test]
+    fn only_the_most_frequent_categories_are_named() {
+        let values: Vec<_> = (0..100_u32)
+            .map(|class| (f64::from(class), f64::from(class + 1)))
+            .collect();
+        let shares = shares(&values);
+        let shares = shares.as_object().unwrap();
+        assert_eq!(shares.len(), MAX_CATEGORIES + 1);
+        assert!(shares.contains_key("99") && !shares.contains_key("0"));
+        let sum: f64 = shares.values().filter_map(Value::as_f64).sum();
+        assert!((sum - 1.0).abs() < 1e-2, "{sum}");
+    }
+
+    #[test]
     fn more_than_a_hundred_values_go_into_several_lines() {
-        let sink = EmfSink::new("N".to_owned(), None, "INFO");
+        let sink = sink(None, Set::All, "INFO");
         let lines = sink.lines(&[datum("InferenceLatency", vec![(1.0, 250.0)])], WRITTEN_AT);
         let lengths: Vec<_> = lines
             .iter()
@@ -241,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_million_observations_take_a_few_kilobytes_and_keep_their_counts() {
-        let sink = EmfSink::new("N".to_owned(), None, "INFO");
+        let sink = sink(None, Set::All, "INFO");
         let values = (0u32..250).map(|value| (f64::from(value), 4_000.0));
         let lines = sink.lines(&[datum("InferenceLatency", values.collect())], WRITTEN_AT);
         let bytes: usize = lines.iter().map(|line| line.to_string().len()).sum();

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use aws_config::SdkConfig;
 
 use super::cloudwatch::CloudWatchSink;
+use super::defs::Set;
+use super::dimensions::Dimensions;
 use super::emf::EmfSink;
 use super::recorder::Recorder;
 use super::reporter::Reporter;
@@ -23,14 +25,24 @@ impl Reporter {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let namespace = config.metrics_namespace.clone();
-        let function = config.function_name.clone();
-        let log_level = log_level.unwrap_or("INFO");
-        let emf = EmfSink::new(namespace.clone(), function.clone(), log_level);
-        let sink: Arc<dyn Sink> = match config.metrics {
-            MetricsSink::CloudWatch => Arc::new(CloudWatchSink::new(aws, namespace, function)),
-            MetricsSink::Emf => Arc::new(emf.clone()),
-            MetricsSink::None => Arc::new(NoSink),
+        let added = config.metrics_dimensions.clone();
+        let dimensions = Dimensions::new(config.function_name.clone(), added);
+        let set = if config.has_all_metrics {
+            Set::All
+        } else {
+            Set::Default
         };
-        Self::new(recorder, clock, sink, emf)
+        let log_level = log_level.unwrap_or("INFO");
+        let emf = EmfSink::new(namespace.clone(), dimensions.clone(), set, log_level);
+        let (sink, delivered): (Arc<dyn Sink>, Set) = match config.metrics {
+            MetricsSink::CloudWatch => {
+                let sink = CloudWatchSink::new(aws, namespace, dimensions);
+                (Arc::new(sink), set)
+            }
+            // Metrics outside the set are properties.
+            MetricsSink::Emf => (Arc::new(emf.clone()), Set::All),
+            MetricsSink::None => (Arc::new(NoSink), set),
+        };
+        Self::new(recorder, clock, sink, emf, delivered)
     }
 }

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use super::defs;
+use super::datum::Datum;
+use super::defs::{self, Set};
 use super::emf::EmfSink;
-use super::recorder::{Datum, Recorder};
+use super::recorder::Recorder;
 use super::sink::Sink;
 use super::validation::validate;
 use crate::clock::Clock;
@@ -26,6 +27,8 @@ pub struct Undelivered {
 
 /// Maximum memory of undelivered data: several hours of a busy model.
 const MAX_KEPT_BYTES: usize = 1024 * 1024;
+/// Reason for which data beyond that memory are dropped.
+const TOO_MANY: &str = "more than 1 MiB of data are undelivered";
 /// Failures in a row after which data are written to the log.
 const FAILURES_BEFORE_LOG: u32 = 5;
 
@@ -35,6 +38,7 @@ pub struct Reporter {
     clock: Arc<dyn Clock>,
     sink: Arc<dyn Sink>,
     log: EmfSink,
+    set: Set,
     state: Mutex<ReporterState>,
     failures: AtomicU32,
 }
@@ -49,20 +53,22 @@ struct ReporterState {
 }
 
 impl Reporter {
-    /// Creates a reporter to `sink`. `log` writes the data that `sink` has not taken after several failures or at the
-    /// end.
+    /// Creates a reporter of the metrics in `set` to `sink`. `log` writes the data that `sink` has not taken after
+    /// several failures or at the end.
     #[must_use]
     pub fn new(
         recorder: Recorder,
         clock: Arc<dyn Clock>,
         sink: Arc<dyn Sink>,
         log: EmfSink,
+        set: Set,
     ) -> Self {
         Self {
             recorder,
             clock,
             sink,
             log,
+            set,
             state: Mutex::default(),
             failures: AtomicU32::new(0),
         }
@@ -72,7 +78,7 @@ impl Reporter {
     /// nothing, but may deliver data twice.
     pub async fn flush(&self) -> Result<(), Undelivered> {
         let mut state = self.state.lock().await;
-        state.collect(&self.recorder, &*self.clock);
+        state.collect(&self.recorder, &*self.clock, self.set);
         if state.undelivered.is_empty() {
             return Ok(());
         }
@@ -120,17 +126,21 @@ impl Reporter {
     /// Writes all undelivered data to the log, where CloudWatch reads them.
     pub async fn write_rest_to_log(&self) {
         let mut state = self.state.lock().await;
-        state.collect(&self.recorder, &*self.clock);
+        state.collect(&self.recorder, &*self.clock, self.set);
         state.write_to(&self.log);
     }
 }
 
 impl ReporterState {
     /// Takes new observations; drops invalid data and, beyond the limit, the oldest.
-    fn collect(&mut self, recorder: &Recorder, clock: &dyn Clock) {
-        self.undelivered.extend(recorder.drain());
+    fn collect(&mut self, recorder: &Recorder, clock: &dyn Clock, set: Set) {
+        let (data, surplus) = recorder.drain();
+        let data = data.into_iter();
+        self.undelivered
+            .extend(data.filter(|datum| datum.metric.set <= set));
         let now = clock.now();
         let mut dropped: Vec<(&'static str, &'static str)> = Vec::new();
+        dropped.extend((0..surplus).map(|_| ("any", TOO_MANY)));
         self.undelivered.retain_mut(|datum| {
             let valid = validate(datum, now);
             let reason = valid.err();
@@ -147,7 +157,7 @@ impl ReporterState {
         dropped.extend(
             self.undelivered
                 .drain(..surplus)
-                .map(|datum| (datum.metric.name, "more than 1 MiB of data are undelivered")),
+                .map(|datum| (datum.metric.name, TOO_MANY)),
         );
         for (metric, reason) in dropped {
             self.drop_one(metric, reason);

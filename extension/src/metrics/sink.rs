@@ -2,7 +2,7 @@
 
 use futures_core::future::BoxFuture;
 
-use super::recorder::Datum;
+use super::datum::Datum;
 
 /// A destination of metrics.
 pub trait Sink: Send + Sync {

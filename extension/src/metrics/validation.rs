@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::recorder::Datum;
+use super::datum::Datum;
 use crate::clock::Timestamp;
 
 /// Maximum age of a datum: two weeks, minus the time of a delivery.
@@ -43,6 +43,7 @@ mod tests {
         Datum {
             metric: defs::find(defs::INFERENCE_LATENCY).unwrap(),
             model: None,
+            version: None,
             minute: Timestamp(minute),
             values,
         }

@@ -222,10 +222,7 @@ impl Loader {
             grown,
         };
         *self.active() = Some((record.clone(), cost));
-        if is_reload {
-            metrics::counter!(defs::MODEL_RELOADS, defs::MODEL_LABEL => model.to_string())
-                .increment(1);
-        }
+        count_load(model, is_reload);
         self.log_activation(timings, is_reload);
         Ok(Activated {
             signature,
@@ -294,6 +291,7 @@ impl Loader {
 
     /// Decides about the version of a failed load, which is rejected only with files that are whole.
     async fn failure(&self, record: &ModelRecord, problem: CheckError) -> LoadFailureKind {
+        count_failure(&self.model, &problem);
         let reason = problem.public();
         let Some(cause) = rejection_cause(&problem) else {
             let now = self.shared.clock.now();
@@ -345,6 +343,24 @@ impl Loader {
             if is_reload { "a new version is active" } else { "the model is loaded" }
         );
     }
+}
+
+/// Counts a version that was loaded and validated.
+fn count_load(model: &ModelName, is_reload: bool) {
+    metrics::counter!(defs::MODEL_LOADS, defs::MODEL_LABEL => model.to_string()).increment(1);
+    if is_reload {
+        metrics::counter!(defs::MODEL_RELOADS, defs::MODEL_LABEL => model.to_string()).increment(1);
+    }
+}
+
+/// Counts a version that could not be loaded, or that failed validation.
+fn count_failure(model: &ModelName, problem: &CheckError) {
+    let metric = match problem {
+        CheckError::ShuttingDown(_) => return,
+        CheckError::Validation(_) => defs::MODEL_VALIDATION_FAILURES,
+        _ => defs::MODEL_LOAD_FAILURES,
+    };
+    metrics::counter!(metric, defs::MODEL_LABEL => model.to_string()).increment(1);
 }
 
 /// Returns the description of a version's model where the load needs it. A version from the cache has not been read

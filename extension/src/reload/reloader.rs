@@ -208,7 +208,13 @@ impl Reloader {
         };
         if check.is_ok() {
             let now = self.shared.clock.now();
-            let checked = |status: &mut ModelStatus| status.checked_at = Some(now);
+            let is_changed = check.as_ref().is_ok_and(|check| check.change.is_some());
+            let checked = |status: &mut ModelStatus| {
+                status.checked_at = Some(now);
+                if is_changed {
+                    status.wanted_version_seen(now);
+                }
+            };
             self.shared.status.update(&self.settings.name, checked);
         }
         match check {

@@ -31,6 +31,8 @@ pub struct Account {
     probe: Box<dyn MemoryProbe>,
     /// Bytes that requests hold.
     held: AtomicUsize,
+    /// Maximum of `held` since it was last reported.
+    peak: AtomicUsize,
     /// Estimated bytes of loads.
     loads: AtomicUsize,
     /// Bytes that requests may hold together by the last measurement, with loads subtracted.
@@ -79,6 +81,7 @@ impl Account {
             origin,
             probe,
             held: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
             loads: AtomicUsize::new(0),
             limit: AtomicUsize::new(0),
             measured: Mutex::default(),
@@ -106,6 +109,12 @@ impl Account {
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Returns the maximum of [`Self::held`] since the last call.
+    #[must_use]
+    pub fn take_peak(&self) -> usize {
+        self.peak.swap(self.held(), Ordering::Relaxed)
     }
 
     /// Returns the bytes that are available to a load: free memory without what requests hold and have not allocated
@@ -184,6 +193,9 @@ impl Account {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
                 held.checked_add(bytes).filter(|sum| *sum <= limit)
             });
+        if let Ok(before) = taken {
+            self.peak.fetch_max(before + bytes, Ordering::Relaxed);
+        }
         taken.is_ok()
     }
 

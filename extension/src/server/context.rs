@@ -1,5 +1,6 @@
 //! State that the connections of a server share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use super::idle_timeout::IdleTicks;
 use super::observer::InferenceObserver;
 use crate::clock::{Clock, Thaws};
 use crate::config::Token;
+use crate::ids::ModelName;
+use crate::metrics::Recorder;
 use crate::models::Models;
 use crate::request_memory::Account;
 use crate::scheduler::{ExecutorLimits, Scheduler};
@@ -37,6 +40,8 @@ pub struct ServerContext {
     /// `true` once running requests are rejected.
     rejects_requests: watch::Sender<bool>,
     pub(super) observer: InferenceObserver,
+    /// Recorder of the metrics that `GET /metrics` shows.
+    pub(super) recorder: Recorder,
     /// Token that requests must carry; `None` for no authentication.
     pub(super) token: Option<Token>,
     /// Memory of requests.
@@ -63,6 +68,7 @@ impl ServerContext {
         max_staleness: Option<Duration>,
     ) -> Self {
         let account = Arc::new(Account::unlimited());
+        let recorder = Recorder::new(Arc::clone(&clock));
         let names = models.names().cloned();
         let scheduler = Scheduler::new(names, limits, Arc::clone(&clock), thaws.clone(), &account);
         let observer = InferenceObserver::new(
@@ -83,6 +89,7 @@ impl ServerContext {
             polls_bodies_eagerly: false,
             rejects_requests: watch::Sender::default(),
             observer,
+            recorder,
             token: None,
             account,
             large_bodies: Semaphore::new(crate::sys::cpus()),
@@ -143,6 +150,19 @@ impl ServerContext {
             attachments,
             ..self
         }
+    }
+
+    /// Observes the predictions in these outputs, instead of recognising classifiers.
+    #[must_use]
+    pub fn with_confidence_outputs(mut self, outputs: BTreeMap<ModelName, String>) -> Self {
+        self.observer.set_confidence_outputs(outputs);
+        self
+    }
+
+    /// Shows the metrics of this recorder.
+    #[must_use]
+    pub fn with_recorder(self, recorder: Recorder) -> Self {
+        Self { recorder, ..self }
     }
 
     /// Takes the memory of requests from this account.

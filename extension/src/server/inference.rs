@@ -90,6 +90,7 @@ async fn run(
     drop(body);
     charge.settle();
     let rows = decoded.rows(loaded.signature());
+    context.observer.decoded(model, &decoded.inputs);
     let decode = decoding.elapsed();
     let drift = loaded.drift.as_deref();
     trace.sampled = drift.map(|drift| drift.sample_inputs(&decoded.inputs));
@@ -105,6 +106,7 @@ async fn run(
     if let (Some(drift), Some(sampled)) = (drift, &mut trace.sampled) {
         drift.sample_outputs(&outcome.outputs, sampled);
     }
+    context.observer.predicted(model, &outcome.outputs);
     let encoding = Instant::now();
     let outputs = std::mem::take(&mut outcome.outputs);
     // The run has dropped the inputs.

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::error::ApiError;
+use super::model_health::{null_share, predictions};
 use super::rollback_policy::{FailureKind, FingerprintedInput, RollbackPolicy};
 use super::statistics::{InferenceTimes, Statistics};
 use crate::clock::Clock;
@@ -20,6 +21,7 @@ use crate::models::{LoadedModel, Models};
 use crate::rollback::RollbackRequest;
 use crate::scheduler::RunError;
 use crate::status::Status;
+use crate::tensor::Value;
 
 /// Progress of one inference request.
 #[derive(Default)]
@@ -66,6 +68,11 @@ struct ModelMetrics {
     errors: metrics::Counter,
     rejected: metrics::Counter,
     stale: metrics::Counter,
+    confidence: metrics::Histogram,
+    class: metrics::Histogram,
+    nulls: metrics::Histogram,
+    /// Output with the predictions; `None` to recognise it.
+    confidence_output: Option<String>,
 }
 
 impl ModelMetrics {
@@ -78,8 +85,12 @@ impl ModelMetrics {
             batch: metrics::histogram!(defs::BATCH_SIZE, MODEL_LABEL => label.clone()),
             full: metrics::counter!(defs::QUEUE_FULL, MODEL_LABEL => label.clone()),
             errors: metrics::counter!(defs::INFERENCE_ERRORS, MODEL_LABEL => label.clone()),
-            rejected: metrics::counter!(defs::VALIDATION_ERRORS, MODEL_LABEL => label.clone()),
-            stale: metrics::counter!(defs::STALE_RESPONSES, MODEL_LABEL => label),
+            rejected: metrics::counter!(defs::REJECTED_REQUESTS, MODEL_LABEL => label.clone()),
+            stale: metrics::counter!(defs::STALE_RESPONSES, MODEL_LABEL => label.clone()),
+            confidence: metrics::histogram!(defs::PREDICTION_CONFIDENCE, MODEL_LABEL => label.clone()),
+            class: metrics::histogram!(defs::PREDICTED_CLASS, MODEL_LABEL => label.clone()),
+            nulls: metrics::histogram!(defs::NULL_FEATURE_SHARE, MODEL_LABEL => label),
+            confidence_output: None,
         }
     }
 }
@@ -104,6 +115,40 @@ impl InferenceObserver {
             clock,
             has_batches,
         }
+    }
+
+    /// Sets the output of each model that has the predictions.
+    pub(super) fn set_confidence_outputs(&mut self, outputs: BTreeMap<ModelName, String>) {
+        for (model, output) in outputs {
+            if let Some(metrics) = self.metrics.get_mut(&model) {
+                metrics.confidence_output = Some(output);
+            }
+        }
+    }
+
+    /// Observes the inputs of a request.
+    pub(super) fn decoded(&self, model: &ModelName, inputs: &[(String, Value)]) {
+        if let Some(metrics) = self.metrics.get(model)
+            && let Some(share) = null_share(inputs)
+        {
+            metrics.nulls.record(share);
+        }
+    }
+
+    /// Observes the outputs of a request.
+    pub(super) fn predicted(&self, model: &ModelName, outputs: &[(String, Value)]) {
+        let Some(metrics) = self.metrics.get(model) else {
+            return;
+        };
+        predictions(
+            outputs,
+            metrics.confidence_output.as_deref(),
+            |prediction| {
+                metrics.confidence.record(prediction.confidence);
+                let class = u32::try_from(prediction.class).unwrap_or(u32::MAX);
+                metrics.class.record(class);
+            },
+        );
     }
 
     /// Records the end of a request to this model. Takes the inputs of a failed run out of the error, where the

@@ -10,6 +10,8 @@ pub(super) enum Route {
     Live,
     Ready,
     OpenApi,
+    /// Metrics in Prometheus' text format.
+    Metrics,
     ModelMetadata(ModelSelector),
     /// Triton's configuration extension.
     ModelConfiguration(ModelSelector),
@@ -149,6 +151,7 @@ pub(super) static PATHS: &[PathTemplate] = &[
         Route::TensorFlowMetadata,
     ),
     get("/openapi.json", |_| Route::OpenApi),
+    get("/metrics", |_| Route::Metrics),
 ];
 
 /// Methods of the server as a whole, for `OPTIONS *`.
@@ -159,6 +162,7 @@ impl Route {
     pub(super) fn is_operation(&self) -> bool {
         match self {
             Route::Statistics(_)
+            | Route::Metrics
             | Route::RepositoryIndex
             | Route::RepositoryLoad(_)
             | Route::RepositoryUnload(_) => true,

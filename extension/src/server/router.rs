@@ -13,7 +13,8 @@ use super::inbound_body::InboundBody;
 use super::response::{self, ApiResponse};
 use super::route::Route;
 use super::routes::{
-    attach, health, infer, metadata, openapi, predict, repository, statistics, tensorflow_serving,
+    attach, health, infer, metadata, metrics, openapi, predict, repository, statistics,
+    tensorflow_serving,
 };
 
 /// Handles one request. Every error is a response, too.
@@ -55,6 +56,7 @@ async fn dispatch(
         Route::Server => Ok(metadata::server(request.headers(), context)),
         Route::Live => Ok(health::live()),
         Route::Ready => health::ready(request.headers(), context).await,
+        Route::Metrics => Ok(metrics::metrics(context)),
         Route::OpenApi => openapi::openapi(compression::accepts_gzip(request.headers())),
         Route::ModelMetadata(target) => metadata::model(&request, &target, context).await,
         Route::ModelConfiguration(target) => {

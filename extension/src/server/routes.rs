@@ -4,6 +4,7 @@ pub(super) mod attach;
 pub(super) mod health;
 pub(super) mod infer;
 pub(super) mod metadata;
+pub(super) mod metrics;
 pub(super) mod openapi;
 pub(super) mod predict;
 pub(super) mod repository;

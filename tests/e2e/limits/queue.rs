@@ -88,7 +88,7 @@ async fn a_full_queue_is_429_and_a_disconnect_frees_its_place() {
         .wait_until("the refusal", |_| cloudwatch.sum(&refusals) >= 1.0)
         .await
         .unwrap();
-    let wrong = Filter::metric("ValidationErrors");
+    let wrong = Filter::metric("RejectedRequests");
     assert!(cloudwatch.datapoints(&wrong).is_empty());
 
     // Disconnects free the place in the queue, and then cancel the run.

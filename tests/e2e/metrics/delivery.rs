@@ -125,3 +125,56 @@ async fn a_rejected_datum_is_dropped_and_the_others_arrive() {
     arrived.await.unwrap();
     assert!((cloudwatch.sum(&Filter::metric("ColdStarts")) - 1.0).abs() < 1e-9);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn predictions_of_a_classifier_are_in_cloudwatch_and_on_the_metrics_page() {
+    const ROWS: usize = 3;
+    let s3 = s3_with("wine-v1.onnx").await;
+    let cloudwatch = CloudWatch::start().await.unwrap();
+    let alone = Alone::observed(&s3, &cloudwatch).await;
+    let answer = alone.predict(ROWS).await.json().unwrap();
+    let of_model = |metric: &str| Filter::metric(metric).dimension("ModelName", "wine");
+    let confidence = of_model("PredictionConfidence");
+    let observed = |_: &[_]| cloudwatch.count(&confidence) >= 3.0;
+    cloudwatch
+        .wait_until("the confidence of each row", observed)
+        .await
+        .unwrap();
+    let probabilities = answer["probabilities"].as_array().unwrap();
+    let highest = probabilities.iter().map(|row| {
+        let row = row.as_array().unwrap().iter();
+        row.filter_map(Value::as_f64).fold(0.0, f64::max)
+    });
+    let lowest = highest.fold(1.0, f64::min);
+    let p10 = cloudwatch.percentile(&confidence, 10.0).unwrap();
+    assert!((p10 - lowest).abs() <= 0.02 * lowest, "{p10}: {answer}");
+    assert!((cloudwatch.count(&of_model("PredictedClass")) - 3.0).abs() < 1e-9);
+    assert!(cloudwatch.sum(&of_model("NullFeatureShare")).abs() < 1e-9);
+
+    let client = alone.client();
+    let page = client.get("/metrics").await.unwrap();
+    assert_eq!(page.status, 200);
+    let media_type = page.header("content-type").unwrap();
+    assert_eq!(media_type, "text/plain; version=0.0.4; charset=utf-8");
+    let page = page.text();
+    for sample in [
+        "model_sidecar_inferences_total{model=\"wine\"} 1",
+        "model_sidecar_prediction_confidence_count{model=\"wine\"} 3",
+        "model_sidecar_inference_latency_seconds_bucket{model=\"wine\",le=\"+Inf\"} 1",
+        "model_sidecar_cold_starts_total 1",
+        "model_sidecar_model_loads_total{model=\"wine\"} 1",
+    ] {
+        assert!(page.lines().any(|line| line == sample), "{sample}: {page}");
+    }
+    for state in [
+        "threads",
+        "file_descriptors",
+        "cache_bytes",
+        "tmp_free_bytes",
+    ] {
+        let name = format!("model_sidecar_{state} ");
+        let line = page.lines().find(|line| line.starts_with(&name)).unwrap();
+        let value: f64 = line[name.len()..].parse().unwrap();
+        assert!(value > 0.0, "{line}");
+    }
+}

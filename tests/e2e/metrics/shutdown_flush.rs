@@ -1,5 +1,7 @@
 //! SHUTDOWN: pending metrics are sent within Lambda's limit of 2 s, or written to the log.
 
+use std::collections::BTreeSet;
+
 use lab::cloudwatch::{CloudWatch, Datapoint, Filter};
 use lab::gate::Gate;
 use lab::log_capture::LogCapture;
@@ -58,7 +60,7 @@ async fn pending_metrics_are_sent() {
     let bytes = f64::from(u32::try_from(bytes).unwrap());
     for (metric, sum, unit) in [
         ("Inferences", f64::from(GOOD), "Count"),
-        ("ValidationErrors", f64::from(BAD), "Count"),
+        ("RejectedRequests", f64::from(BAD), "Count"),
         ("ModelFetchBytes", bytes, "Bytes"),
     ] {
         let filter = of_model(metric);
@@ -164,6 +166,8 @@ async fn metrics_are_sent_at_invocations() {
         .envs(cloudwatch.env())
         .env("MODEL_METRICS", "cloudwatch")
         .env("MODEL_METRICS_NAMESPACE", "Wine/Shop")
+        .env("MODEL_METRICS_SET", "default")
+        .env("MODEL_METRICS_DIMENSIONS", "Stage=test")
         .env("MODEL_METRICS_INTERVAL", "0");
     let lambda = lambda.start().await.unwrap();
     // The flush runs in parallel with the request, and sends what was recorded before.
@@ -182,6 +186,32 @@ async fn metrics_are_sent_at_invocations() {
         f64::from(GOOD + 1),
         "Inferences",
     );
+    assert_default_set(&cloudwatch.datapoints(&Filter::all()));
+}
+
+/// Asserts that the metrics of one version, each with its dimensions, are at most 12.
+fn assert_default_set(datapoints: &[Datapoint]) {
+    let metrics: BTreeSet<(&str, Vec<&str>)> = datapoints
+        .iter()
+        .map(|one| {
+            let names = one.dimensions.keys().map(String::as_str);
+            (one.name.as_str(), names.collect())
+        })
+        .collect();
+    assert!(metrics.len() <= 12, "{metrics:?}");
+    for (name, dimensions) in [
+        ("SidecarMemory", vec!["FunctionName", "Stage"]),
+        ("Inferences", vec!["FunctionName", "ModelName", "Stage"]),
+        (
+            "ActiveVersion",
+            vec!["FunctionName", "ModelName", "ModelVersion", "Stage"],
+        ),
+    ] {
+        assert!(metrics.contains(&(name, dimensions)), "{name}: {metrics:?}");
+    }
+    let active = datapoints.iter().filter(|one| one.name == "ActiveVersion");
+    let minutes: BTreeSet<_> = active.clone().map(|one| one.timestamp).collect();
+    assert_eq!(active.count(), minutes.len(), "once in a minute");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,9 +241,9 @@ fn assert_logged(log: &LogCapture) {
         "Inferences",
     );
     assert_same(
-        values("ValidationErrors").iter().sum(),
+        values("RejectedRequests").iter().sum(),
         f64::from(BAD),
-        "ValidationErrors",
+        "RejectedRequests",
     );
     assert_eq!(values("InferenceLatency").len(), GOOD as usize);
     assert_eq!(values("ColdStarts"), [1.0]);

@@ -103,6 +103,12 @@ async fn the_previous_version_serves_until_the_source_changes() {
         .wait_until("the rollback", counted)
         .await
         .unwrap();
+    let lag = Filter::metric("ModelVersionLag").dimension("ModelName", "wine");
+    let lags = |_: &[_]| cloudwatch.percentile(&lag, 100.0) > Some(0.0);
+    cloudwatch
+        .wait_until("the lag behind the wanted version", lags)
+        .await
+        .unwrap();
     let log = alone.process.log().lines();
     let said = log.iter().filter(|line| line.contains(ROLLED_BACK));
     assert_eq!(said.count(), 1, "{log:?}");

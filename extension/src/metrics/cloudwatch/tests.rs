@@ -154,7 +154,7 @@ impl Bench {
         Self {
             wall,
             thaws,
-            sink: CloudWatchSink::new(&aws, "Test".to_owned(), None),
+            sink: CloudWatchSink::new(&aws, "Test".to_owned(), Dimensions::default()),
         }
     }
 
@@ -168,6 +168,7 @@ fn datum(name: &str) -> Datum {
     Datum {
         metric: defs::find(name).unwrap(),
         model: None,
+        version: None,
         minute: Timestamp(1_790_000_000_000),
         values: vec![(1.0, 1.0)],
     }

@@ -4,6 +4,7 @@ use futures_core::future::BoxFuture;
 
 use super::*;
 use crate::clock::wall::Wall;
+use crate::metrics::dimensions::Dimensions;
 use crate::metrics::{Delivery, Rejection};
 
 /// A sink that follows a script, and then takes everything.
@@ -53,15 +54,20 @@ struct Bench {
 }
 
 fn bench(answers: Vec<Delivery>) -> Bench {
+    bench_of(Set::All, answers)
+}
+
+fn bench_of(set: Set, answers: Vec<Delivery>) -> Bench {
     let wall = Wall::new();
     let recorder = Recorder::new(Arc::clone(&wall) as _);
     let sink = Scripted::new(answers);
-    let log = EmfSink::new("N".to_owned(), None, "INFO");
+    let log = EmfSink::new("N".to_owned(), Dimensions::default(), set, "INFO");
     let reporter = Reporter::new(
         recorder.clone(),
         Arc::clone(&wall) as _,
         Arc::clone(&sink) as _,
         log,
+        set,
     );
     Bench {
         wall,
@@ -187,4 +193,16 @@ async fn observations_from_before_a_snapshot_are_discarded() {
     bench.flush().await.unwrap();
     assert!(bench.sink.sum("ColdStarts").abs() < 1e-9);
     assert!((bench.sink.sum("Inferences") - 1.0).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn metrics_outside_the_set_are_not_delivered() {
+    for (set, full) in [(Set::Default, 0.0), (Set::All, 3.0)] {
+        let bench = bench_of(set, vec![]);
+        bench.count(defs::INFERENCES, 2);
+        bench.count(defs::QUEUE_FULL, 3);
+        bench.flush().await.unwrap();
+        assert!((bench.sink.sum("Inferences") - 2.0).abs() < 1e-9);
+        assert!((bench.sink.sum("QueueFull") - full).abs() < 1e-9);
+    }
 }

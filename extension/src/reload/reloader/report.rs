@@ -44,6 +44,7 @@ impl Reloader {
             .or(rejection.map(CheckError::RejectedVersion));
         drop(self.kept_fallbacks(progress.fallbacks.take()));
         let deferral = self.loader.deferral(journal);
+        let is_passed_over = rejection.is_some() || deferral.is_some();
         let problem = match (progress.problem.take(), end) {
             (Some(problem), _) => {
                 self.report_problem(&problem);
@@ -69,8 +70,14 @@ impl Reloader {
         let detail = problem.as_ref().map(ToString::to_string);
         let problem = problem.map(|problem| problem.public());
         let now = self.shared.clock.now();
+        let is_wanted_active = problem.is_none() && self.active().is_some();
         status.update(model, |status| {
             status.is_busy = false;
+            if is_wanted_active {
+                status.wanted_since = None;
+            } else if is_passed_over {
+                status.wanted_version_seen(now);
+            }
             status.checks_ended += 1;
             status.failures = if has_failed {
                 status.failures.saturating_add(1)

@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::cache::{self, Cache};
-use crate::clock::{Clock, SystemClock, Thaws};
+use crate::clock::{Clock, SystemClock, Thaws, Timestamp};
 use crate::config::Location;
 use crate::engine::{Cancel, Engine, EngineError, Session};
 use crate::fetch::PartLimits;
@@ -325,5 +325,11 @@ impl Fixture {
 
     fn problem(&self, reloader: &Reloader) -> Option<String> {
         reloader.shared.status.get(&self.name).unwrap().detail
+    }
+
+    /// Time since which a wanted version is not active.
+    fn wanted_since(&self, reloader: &Reloader) -> Option<Timestamp> {
+        let status = reloader.shared.status.get(&self.name);
+        status.unwrap().wanted_since
     }
 }

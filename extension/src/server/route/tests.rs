@@ -153,8 +153,9 @@ fn known_paths_lists_every_path_its_caller_may_use() {
         let without_version = path.template.replace("/versions/{version}", "");
         let without_version = without_version.replace("/labels/{label}", "");
         assert!(all.contains(&without_version), "{}", path.template);
-        let is_operation =
-            without_version.ends_with("/stats") || without_version.contains("repository");
+        let is_operation = without_version.ends_with("/stats")
+            || without_version == "/metrics"
+            || without_version.contains("repository");
         let line = format!("{} {without_version},", path.method);
         assert_eq!(open.contains(&line), !is_operation, "{line} in {open}");
     }
@@ -168,6 +169,8 @@ fn every_spelling_of_an_operators_path_is_the_operators() {
         (Method::GET, "/v2/models/%73tats"),
         (Method::GET, "/%76%32/models/wine/st%61ts"),
         (Method::GET, "/v2/models/wine/versions/1/stats"),
+        (Method::GET, "/metrics"),
+        (Method::HEAD, "/m%65trics/"),
         (Method::POST, "/v2/repository/index"),
         (Method::POST, "/v2/%72epository/models/wine/load"),
         (Method::POST, "/v2/repository/models/wine/unload"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Bench, CloudWatchSink};
+use super::{Bench, CloudWatchSink, Dimensions};
 use crate::clock::wall::Wall;
 use crate::clock::{Clock as _, Thaws};
 use crate::config::Environment;
@@ -53,7 +53,7 @@ async fn bench() -> Bench {
     let (wall, thaws) = (Wall::new(), Thaws::default());
     let environment = Environment::of([("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")]);
     let aws = crate::aws::load(&environment, &(Arc::clone(&wall) as _), &thaws).await;
-    let sink = CloudWatchSink::new(&aws, "Test".to_owned(), None);
+    let sink = CloudWatchSink::new(&aws, "Test".to_owned(), Dimensions::default());
     Bench { wall, thaws, sink }
 }
 

@@ -34,10 +34,14 @@ async fn a_bad_version_changes_nothing_and_is_fetched_once() {
     let fixture = Fixture::new(Ok(("1", b"model one")));
     let reloader = fixture.start();
     reloader.check().await;
+    assert_eq!(fixture.wanted_since(&reloader), None);
     let first = fixture.version(&reloader);
     fixture.holds(Ok(("2", b"bad model")));
     assert_eq!(reloader.check().await, Outcome::Failed);
+    let since = fixture.wanted_since(&reloader);
+    assert!(since.is_some());
     assert_eq!(reloader.check().await, Outcome::Current);
+    assert_eq!(fixture.wanted_since(&reloader), since);
     assert_eq!(fixture.version(&reloader), first);
     assert!(
         fixture.problem(&reloader).unwrap().contains("not a model"),
@@ -48,8 +52,10 @@ async fn a_bad_version_changes_nothing_and_is_fetched_once() {
     fixture.holds(Ok(("3", b"bad model")));
     assert_eq!(reloader.check().await, Outcome::Failed);
     fixture.holds(Ok(("4", b"model four")));
+    assert_eq!(fixture.wanted_since(&reloader), since);
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
     assert_eq!(fixture.problem(&reloader), None);
+    assert_eq!(fixture.wanted_since(&reloader), None);
 }
 
 #[tokio::test]
@@ -118,11 +124,13 @@ async fn a_start_at_which_the_source_holds_a_bad_version_takes_the_last_good_one
     assert!(matches!(third.check().await, Outcome::Loaded(_)));
     assert_eq!(fixture.version(&third), good);
     assert!(fixture.problem(&third).unwrap().contains("not a model"));
+    assert!(fixture.wanted_since(&third).is_some());
     assert_eq!(fixture.transfers(), 2);
     // The restored good version causes no transfer, and ends the problem.
     fixture.holds(Ok(("1", b"model one")));
     assert_eq!(third.check().await, Outcome::Current);
     assert_eq!(fixture.problem(&third), None);
+    assert_eq!(fixture.wanted_since(&third), None);
     let again = fixture.start();
     again.check().await;
     assert_eq!(fixture.version(&again), good);

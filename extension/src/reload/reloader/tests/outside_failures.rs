@@ -61,8 +61,10 @@ async fn without_memory_the_version_is_tried_again_with_backoff_and_never_reject
     let before = fixture.loads_begun();
     fixture.fail(|_, _| Some(no_memory()));
     let mut loads = Vec::new();
+    let now = wall.now();
     for _ in 0..16 {
         reloader.check().await;
+        assert_eq!(fixture.wanted_since(&reloader), Some(now));
         loads.push(fixture.loads_begun() - before);
         let problem = fixture.problem(&reloader).unwrap();
         assert!(problem.contains("not enough memory"), "{problem}");
@@ -76,6 +78,7 @@ async fn without_memory_the_version_is_tried_again_with_backoff_and_never_reject
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
     assert_eq!(fixture.active_content(), b"model two");
     assert_eq!(fixture.problem(&reloader), None);
+    assert_eq!(fixture.wanted_since(&reloader), None);
     assert_eq!(fixture.transfers(), 2);
 }
 
