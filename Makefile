@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release tools test test-deploy test-terraform test-export wheel test-wheel demo soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release tools test test-deploy test-terraform test-export wheel test-wheel demo monitoring soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -124,8 +124,12 @@ test-wheel: stage ## install a wheel of the dev profile in a new environment, an
 	@$(RELEASE) wheel --arch $(ARCH) --binaries target/debug --into target/wheel
 	@$(PYTHON) tests/deploy/wheel.py target/wheel/*.whl
 
-demo: onnxruntime bubblewrap stage ## run the main job on the lab, step by step in the terminal
-	@target/debug/demo
+demo: onnxruntime bubblewrap stage ## run the main job on the lab, step by step (KEEP=1 leaves its dashboard open)
+	@KEEP=$(KEEP) target/debug/demo
+
+monitoring: ## generate the dashboard, the alarms and their template in layer/deploy
+	cargo build --workspace --bins
+	@target/debug/monitoring layer/deploy
 
 soak-freeze: bubblewrap stage ## freeze and thaw 3 times 1,000 times under traffic (a minute; CYCLES=100 for less)
 	@target/debug/bench soak-freeze $(if $(CYCLES),--cycles $(CYCLES))

@@ -76,6 +76,9 @@ pub(crate) struct ServeArguments {
     /// Remove an environment after this time without an invocation
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) idle_limit: Option<Duration>,
+    /// Collect the metrics in a CloudWatch of the lab, and serve the dashboard at /
+    #[arg(long)]
+    pub(crate) dashboard: bool,
     /// Bandwidth per second to each endpoint in an `AWS_ENDPOINT_URL*` variable, such as 75MB
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) bandwidth: Option<u64>,

@@ -5,12 +5,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use lab::cloudwatch::CloudWatch;
 use lab::lambda::{Environment, Function, LambdaError, ShutdownReason};
+use lab::preview::Preview;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -22,13 +24,23 @@ use crate::{invoke, status};
 #[derive(Clone)]
 pub(crate) struct ControlServer {
     function: Arc<Function>,
+    /// Page at `/`.
+    preview: Option<Arc<Preview>>,
+    /// Collector of the metrics, whose clock advances with simulated freezes.
+    cloudwatch: Option<Arc<CloudWatch>>,
     end: Arc<Notify>,
 }
 
 impl ControlServer {
-    pub(crate) fn new(function: Arc<Function>) -> Self {
+    pub(crate) fn new(
+        function: Arc<Function>,
+        preview: Option<Arc<Preview>>,
+        cloudwatch: Option<Arc<CloudWatch>>,
+    ) -> Self {
         Self {
             function,
+            preview,
+            cloudwatch,
             end: Arc::default(),
         }
     }
@@ -72,6 +84,14 @@ impl ControlServer {
             return invoke::answer(&self.function, name, &head.headers, body.to_bytes()).await;
         }
         let Some(action) = head.uri.path().strip_prefix("/lab/") else {
+            match self.page(&head.method, &head.uri) {
+                Ok(Some(page)) => return page,
+                Ok(None) => {}
+                Err(problem) => {
+                    let status = StatusCode::INTERNAL_SERVER_ERROR;
+                    return response::error(status, &format!("{problem:#}"));
+                }
+            }
             let message = format!(
                 "no such path: {}; allowed: {} and the paths under /lab/",
                 head.uri.path(),
@@ -90,6 +110,14 @@ impl ControlServer {
         }
     }
 
+    /// Response with the preview's page, if the path is one of its.
+    fn page(&self, method: &Method, uri: &Uri) -> anyhow::Result<Option<ServerResponse>> {
+        match &self.preview {
+            Some(preview) if method == Method::GET => preview.answer(uri),
+            _ => Ok(None),
+        }
+    }
+
     async fn act(&self, action: &str, query: &Query) -> Result<ServerResponse, Problem> {
         let environments = self.environments(query)?;
         if action == "status" {
@@ -97,14 +125,18 @@ impl ControlServer {
         }
         let action = Action::of(action, query)?;
         let mut acted = Vec::new();
+        let mut passed = Duration::ZERO;
         for environment in &environments {
             match action {
-                Action::Freeze(time) => freeze(environment, time).await?,
+                Action::Freeze(time) => passed = passed.max(freeze(environment, time).await?),
                 Action::Thaw => environment.thaw().await?,
                 Action::Reset(reason) => environment.reset(reason).await?,
                 Action::Shutdown(reason) => environment.shutdown(reason).await?,
             }
             acted.push(environment.number());
+        }
+        if let Some(cloudwatch) = &self.cloudwatch {
+            cloudwatch.let_pass(passed);
         }
         let whole = matches!(action, Action::Shutdown(_)) && query.environment()?.is_none();
         if whole {
@@ -149,17 +181,24 @@ impl Action {
 }
 
 /// Freezes. With a time, lets it pass and thaws again; with the machine's clock that takes real
-/// time.
-async fn freeze(environment: &Environment, time: Option<Duration>) -> Result<(), Problem> {
+/// time. Returns the simulated time.
+async fn freeze(environment: &Environment, time: Option<Duration>) -> Result<Duration, Problem> {
     environment.freeze().await?;
-    if let Some(time) = time {
-        match environment.let_pass(time).await {
-            Err(LambdaError::NoTimePasses(_)) => tokio::time::sleep(time).await,
-            passed => passed?,
+    let Some(time) = time else {
+        return Ok(Duration::ZERO);
+    };
+    let simulated = match environment.let_pass(time).await {
+        Err(LambdaError::NoTimePasses(_)) => {
+            tokio::time::sleep(time).await;
+            Duration::ZERO
         }
-        environment.thaw().await?;
-    }
-    Ok(())
+        passed => {
+            passed?;
+            time
+        }
+    };
+    environment.thaw().await?;
+    Ok(simulated)
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -20,6 +20,8 @@ pub(crate) const BUCKET: &str = "models";
 pub(crate) const KEY: &str = "wine/model.onnx";
 /// Poll interval: short, so that the demo does not wait a minute.
 pub(crate) const EVERY: &str = "1s";
+/// Memory size: one vCPU.
+pub(crate) const MEMORY_MB: u32 = 1769;
 
 /// Behaviour of an environment's monotonic clock while it is frozen.
 #[derive(Clone, Copy)]
@@ -30,7 +32,7 @@ pub(crate) enum Monotonic {
 
 /// A function with at most one environment.
 pub(crate) struct Lambda {
-    pub(crate) function: Function,
+    pub(crate) function: Arc<Function>,
     pub(crate) link: Link,
     pub(crate) clock: Monotonic,
 }
@@ -65,7 +67,7 @@ impl Lambda {
             // The sandbox shares this machine's network, where the port may be taken.
             .env("MODEL_PORT", "0")
             .timeout(Duration::from_secs(10))
-            .memory_mb(1769)
+            .memory_mb(MEMORY_MB)
             // A caller may invoke again before the last invocation has ended, and must wait for
             // this environment instead of getting another.
             .max_environments(1)
@@ -75,7 +77,7 @@ impl Lambda {
             });
         let function = builder.start().await?;
         Ok(Self {
-            function,
+            function: Arc::new(function),
             link,
             clock,
         })

@@ -8,6 +8,7 @@
 //! are printed.
 
 mod console;
+mod keep;
 mod lambda;
 mod metrics;
 mod steps;
@@ -16,6 +17,7 @@ mod traffic;
 mod wine;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use console::Console;
 use lambda::Lambda;
@@ -32,9 +34,19 @@ async fn main() -> ExitCode {
         }
     };
     match demo.run(&mut console).await {
-        Ok(()) => {
+        Ok(cloudwatch) => {
             console.end();
-            ExitCode::SUCCESS
+            if !keep::is_wanted() {
+                return ExitCode::SUCCESS;
+            }
+            let functions = demo.lambdas().map(|lambda| Arc::clone(&lambda.function));
+            match keep::until_interrupted(&console, functions.collect(), cloudwatch).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(problem) => {
+                    console.failed(&format!("{problem:#}"));
+                    ExitCode::FAILURE
+                }
+            }
         }
         Err(problem) => {
             console.failed(&without_log(&format!("{problem:#}")));

@@ -6,7 +6,10 @@ mod end;
 mod freeze;
 mod servers;
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, ensure};
+use lab::cloudwatch::CloudWatch;
 use tokio::sync::watch;
 
 use crate::console::Console;
@@ -48,7 +51,8 @@ impl Demo {
         self.lambda.iter().chain(&self.other)
     }
 
-    pub(crate) async fn run(&mut self, console: &mut Console) -> Result<()> {
+    /// Runs all steps, and returns the CloudWatch with their metrics.
+    pub(crate) async fn run(&mut self, console: &mut Console) -> Result<Arc<CloudWatch>> {
         console.heading(
             "Model Sidecar demo",
             "The extension and the handler as deployed, on an emulated Lambda platform that \
@@ -60,7 +64,8 @@ impl Demo {
         self.bump(console, &s3).await?;
         self.freeze(console, &s3, &cloudwatch).await?;
         let late = self.shutdown(console, &s3, &cloudwatch).await?;
-        self.metrics(console, &cloudwatch, late)
+        self.metrics(console, &cloudwatch, late)?;
+        Ok(Arc::new(cloudwatch))
     }
 
     fn lambda(&self) -> Result<&Lambda> {

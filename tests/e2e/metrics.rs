@@ -1,5 +1,6 @@
-//! Metrics: delivery to `CloudWatch`, and the log as the fallback.
+//! Metrics: delivery to `CloudWatch`, and the log as the fallback; dashboard and alarms.
 
+mod dashboard;
 mod delivery;
 mod drift;
 mod shutdown_flush;

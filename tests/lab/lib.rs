@@ -18,6 +18,8 @@
 //!   processes.
 //! - [`artifacts`] finds what `make` builds; [`ports`], [`credentials`] and [`tls`] provide ports,
 //!   keys and certificates.
+//! - [`monitoring`] evaluates and draws the dashboard and the alarms of `layer/deploy`; [`preview`] serves them as a
+//!   page.
 //! - [`reference`] has the expected outputs of the wine models; [`soak`] contains the soak tests.
 //!
 //! The binary `lab` (`tests/command`) runs [`lambda`] in a terminal.
@@ -42,7 +44,9 @@ pub mod http;
 pub mod lambda;
 pub mod link;
 pub mod log_capture;
+pub mod monitoring;
 pub mod ports;
+pub mod preview;
 pub mod process;
 pub mod reference;
 pub mod rie;

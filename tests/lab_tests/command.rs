@@ -1,6 +1,7 @@
 //! The command `lab`, as a user runs it: the real program, `lab serve` in one process and the other
 //! commands against it.
 
+mod dashboard;
 mod runtimes;
 mod serving;
 mod wrong;

@@ -11,6 +11,8 @@ use super::{Clock, Function, INIT_LIMIT, LambdaError};
 
 /// Default of `AWS_LAMBDA_INITIALIZATION_TYPE`.
 pub(super) const ON_DEMAND: &str = "on-demand";
+/// Name of every function of the lab, unless its variables have another.
+pub(super) const FUNCTION: &str = "lab";
 const MANAGED_INSTANCES: &str = "lambda-managed-instances";
 
 /// Configuration of a function with Lambda's defaults: a timeout of 3 s, 128 MB, the handler
@@ -57,6 +59,12 @@ impl Builder {
             limit_resources: false,
             echo: false,
         }
+    }
+
+    /// Returns the name of the function.
+    pub(super) fn function_name(&self) -> &str {
+        let name = self.variables.get("AWS_LAMBDA_FUNCTION_NAME");
+        name.map_or(FUNCTION, String::as_str)
     }
 
     /// Sets a variable of the function's configuration, visible to function and extensions.

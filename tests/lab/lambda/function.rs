@@ -13,8 +13,12 @@ use super::builder::{Builder, ON_DEMAND};
 use super::command::InvocationOutcome;
 use super::function_state::FunctionState;
 use super::machine::Event;
-use super::{Environment, Invocation, LambdaError, MAX_REQUEST, Report, ShutdownReason, State};
+use super::{
+    Environment, EnvironmentChange, Invocation, LambdaError, MAX_REQUEST, Report, ShutdownReason,
+    State,
+};
 use crate::artifacts::{self, ArtifactError};
+use crate::cloudwatch::Datapoint;
 use crate::log_capture::LogCapture;
 use crate::records::NotSeen;
 
@@ -69,7 +73,8 @@ impl Function {
     }
 
     pub(super) async fn start(builder: Builder) -> Result<Self, LambdaError> {
-        let state = FunctionState::new(builder.echo, builder.memory_mb);
+        let name = builder.function_name();
+        let state = FunctionState::new(name, builder.echo, builder.memory_mb);
         let ahead = builder.initialization_type != ON_DEMAND;
         let function = Self {
             platform: Arc::new(Platform {
@@ -154,6 +159,24 @@ impl Function {
         self.platform.state.reports.all()
     }
 
+    /// Name of the function, and the value of the dimension `FunctionName`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.platform.builder.function_name()
+    }
+
+    /// Lambda's own metrics, in the namespace `AWS/Lambda`.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<Datapoint> {
+        self.platform.state.metrics.all()
+    }
+
+    /// Changes of all environments so far, the last ones if there are many.
+    #[must_use]
+    pub fn history(&self) -> Vec<EnvironmentChange> {
+        self.platform.state.history.all()
+    }
+
     /// Waits until `count` invocations have ended, and returns all reports.
     ///
     /// # Errors
@@ -204,10 +227,14 @@ impl Platform {
             trace: trace.unwrap_or_else(new_trace),
             client_context,
         };
+        let _running = self.state.metrics.run();
         loop {
             let environment = match self.place().await {
                 Ok(Some(environment)) => environment,
-                Ok(None) => return Invocation::throttled(&id),
+                Ok(None) => {
+                    self.state.metrics.throttled();
+                    return Invocation::throttled(&id);
+                }
                 Err(error) => return Invocation::not_started(&id, &error.to_string()),
             };
             match environment.invoke(event.clone()).await {

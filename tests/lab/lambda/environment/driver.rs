@@ -1,7 +1,7 @@
 //! Driver that performs the machine's decisions: one task per environment, which handles one
 //! command with all its effects before the next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::super::LambdaError;
 use super::super::command::{EnvironmentCommand, InvocationOutcome};
 use super::super::function_state::FunctionState;
+use super::super::history::{self, EnvironmentChange};
 use super::super::machine::{
     Account, ApiResponse, Effect, Input, Machine, Now, ProcessRole, Setup,
 };
@@ -40,6 +41,10 @@ pub(super) struct Driver {
     until_ended: Vec<oneshot::Sender<()>>,
     idle: Idle,
     peak_bytes: u64,
+    /// Ids of invocations whose response is an error, until their report.
+    failed: HashSet<String>,
+    /// Version of the model in the last response.
+    version: Option<String>,
 }
 
 impl Driver {
@@ -69,6 +74,8 @@ impl Driver {
             until_ended: Vec::new(),
             idle: Idle::new(idle_limit),
             peak_bytes: 0,
+            failed: HashSet::new(),
+            version: None,
         }
     }
 
@@ -198,9 +205,15 @@ impl Driver {
             Effect::HangUp => self.replies.clear(),
             Effect::Log(line) => self.function.log.push(&line),
             Effect::Answer { id, body, failed } => {
+                if failed {
+                    self.failed.insert(id.clone());
+                }
                 if let Some(caller) = self.callers.remove(&id) {
+                    let body = body.clone();
                     let _ = caller.send(InvocationOutcome::Answered { body, failed });
                 }
+                // After the response, which the search does not delay.
+                self.note_version(&body);
             }
             Effect::Report(account) => self.report(account).await,
             Effect::Over(id) => self.over(&id, false),
@@ -306,6 +319,9 @@ impl Driver {
         let log = &self.function.log;
         log.push(&format!("END RequestId: {}", report.request_id));
         log.push(report.line().trim_end());
+        let failed = self.failed.remove(&report.request_id);
+        let at = UNIX_EPOCH + Duration::from_millis(self.epoch_ms());
+        self.function.metrics.ended(&report, failed, at);
         self.function.reports.push(report);
     }
 
@@ -326,14 +342,36 @@ impl Driver {
             frozen: self.active.is_stopped(),
         };
         self.idle.update(now.state);
+        let change = self.change(now);
         self.shared.seen.send_if_modified(|seen| {
             let changed = std::mem::replace(seen, now) != now;
             if changed {
+                self.function.history.push(change);
                 let since = self.shared.since.lock();
                 *since.unwrap_or_else(PoisonError::into_inner) = Instant::now();
             }
             changed
         });
+    }
+
+    fn change(&self, now: EnvironmentView) -> EnvironmentChange {
+        EnvironmentChange {
+            environment: self.shared.number,
+            at: SystemTime::now(),
+            state: now.state,
+            is_frozen: now.frozen,
+            version: self.version.clone(),
+        }
+    }
+
+    /// Records the version of the model in a response, if it differs from the last one.
+    fn note_version(&mut self, response: &[u8]) {
+        let version = history::model_version(response);
+        if version.is_some() && version != self.version {
+            self.version = version;
+            let now = *self.shared.seen.borrow();
+            self.function.history.push(self.change(now));
+        }
     }
 
     fn epoch_ms(&self) -> u64 {

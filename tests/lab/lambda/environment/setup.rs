@@ -8,15 +8,13 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::super::LambdaError;
-use super::super::builder::{Builder, ON_DEMAND};
+use super::super::builder::{Builder, FUNCTION, ON_DEMAND};
 use super::super::cgroup::Limits;
 use super::super::machine::Setup;
 use super::super::sandbox::environment::Facts;
 use crate::credentials;
 use crate::log_capture::LogCapture;
 
-/// Name of every function of the lab.
-const FUNCTION: &str = "lab";
 /// Account id in AWS's emulator's function ARNs.
 const ACCOUNT: &str = "012345678912";
 
