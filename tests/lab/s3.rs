@@ -4,8 +4,9 @@
 //! It implements what a reader of a model's bucket can observe: versions and delete markers,
 //! `ETag`s, conditional requests, ranges, `versionId` and full-object checksums. It lists objects
 //! and versions by prefix, and responds with 403 if a missing key must be indistinguishable from a
-//! forbidden one. Buckets are addressed by path. Multipart uploads, encryption, ACLs and tags are
-//! `NotImplemented`.
+//! forbidden one. For a publisher it implements conditional and multipart uploads with SHA-256 or
+//! another checksum, and user metadata. Buckets are addressed by path. Encryption, ACLs and tags
+//! are `NotImplemented`.
 //!
 //! Every request is recorded ([`RequestRecord`]); a test waits for requests with
 //! [`S3Server::wait_for_requests`]. [`Rule`]s make requests fail. The whole server goes
@@ -32,6 +33,7 @@ use crate::tls::Tls;
 pub(crate) mod client;
 mod conditions;
 mod faults;
+mod multipart;
 mod operations;
 mod response_body;
 mod store;
@@ -43,7 +45,7 @@ use response_body::RecordUpdater;
 use store::Store;
 
 pub use faults::Rule;
-pub use store::{Checksum, Object};
+pub use store::{Checksum, Metadata, Object};
 
 /// Maximum number of keys per page of a listing.
 const MAX_KEYS: i32 = 1000;

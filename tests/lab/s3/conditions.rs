@@ -44,7 +44,18 @@ impl Conditions {
         Ok(())
     }
 
-    /// For PUT: 412 unless the current object meets the condition, 404 if an object is required and
+    /// For uploads: 501 for a condition that S3 does not support. `If-None-Match` must be `*` and
+    /// alone.
+    pub(super) fn check_supported(&self) -> S3Result<()> {
+        let other = matches!(&self.if_none_match, Some(ETagCondition::ETag(_)));
+        let both = self.if_match.is_some() && self.if_none_match.is_some();
+        if other || both {
+            return Err(S3ErrorCode::NotImplemented.into());
+        }
+        Ok(())
+    }
+
+    /// For uploads: 412 unless the current object meets the condition, 404 if an object is required and
     /// there is none.
     pub(super) fn check_upload(&self, current: Option<&Object>) -> S3Result<()> {
         if let Some(condition) = &self.if_match {

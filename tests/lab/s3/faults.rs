@@ -24,6 +24,7 @@ use crate::link::Bandwidth;
 pub struct Rule {
     method: Option<String>,
     key: Option<String>,
+    query: Option<String>,
     skip: usize,
     take: usize,
     matched: AtomicUsize,
@@ -58,7 +59,7 @@ pub(super) struct InjectedError {
 }
 
 impl Rule {
-    /// A rule for all requests of a method, `GET`, `HEAD`, `PUT` or `DELETE`.
+    /// A rule for all requests of a method: `GET`, `HEAD`, `PUT`, `POST` or `DELETE`.
     #[must_use]
     pub fn on(method: &str) -> Self {
         Self {
@@ -73,6 +74,7 @@ impl Rule {
         Self {
             method: None,
             key: None,
+            query: None,
             skip: 0,
             take: usize::MAX,
             matched: AtomicUsize::new(0),
@@ -84,6 +86,13 @@ impl Rule {
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
         self.key = Some(key.to_owned());
+        self
+    }
+
+    /// Restricts the rule to requests whose query string has this part: `partNumber=2`.
+    #[must_use]
+    pub fn query(mut self, part: &str) -> Self {
+        self.query = Some(part.to_owned());
         self
     }
 
@@ -205,7 +214,11 @@ impl Rule {
             .method
             .as_ref()
             .is_none_or(|method| *method == request.method)
-            && self.key.as_ref().is_none_or(|key| *key == request.key);
+            && self.key.as_ref().is_none_or(|key| *key == request.key)
+            && self
+                .query
+                .as_ref()
+                .is_none_or(|part| request.query.contains(part));
         if !meant {
             return false;
         }

@@ -7,16 +7,22 @@ use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use http::{HeaderMap, HeaderValue};
 use s3s::dto::{
-    Checksum as Sums, ChecksumMode, ChecksumType, CommonPrefix, DeleteObjectInput,
-    DeleteObjectOutput, ETag, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
-    HeadObjectInput, HeadObjectOutput, ListObjectVersionsInput, ListObjectVersionsOutput,
-    ListObjectsV2Input, ListObjectsV2Output, Object as Listed, PutObjectInput, PutObjectOutput,
-    StreamingBlob, Timestamp,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, Checksum as Sums, ChecksumMode,
+    ChecksumType, CommonPrefix, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
+    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput,
+    ETag, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
+    HeadObjectOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
+    ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsV2Input, ListObjectsV2Output,
+    ListPartsInput, ListPartsOutput, Object as Listed, PutObjectInput, PutObjectOutput,
+    StreamingBlob, Timestamp, UploadPartInput, UploadPartOutput,
 };
-use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use s3s::{
+    Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders, s3_error,
+};
 
 use super::conditions::Conditions;
-use super::store::{Checksum, NULL_VERSION, Object, Store};
+use super::multipart::Uploads;
+use super::store::{Checksum, Metadata, NULL_VERSION, NewObject, Object, Store};
 use super::versions;
 use super::{MAX_KEYS, length};
 
@@ -25,6 +31,7 @@ const LARGEST_UPLOAD: usize = 5 << 30;
 
 pub(super) struct Operations {
     store: Arc<Store>,
+    uploads: Uploads,
 }
 
 #[async_trait]
@@ -70,6 +77,7 @@ impl S3 for Operations {
             checksum_crc32c: sums.checksum_crc32c,
             checksum_crc64nvme: sums.checksum_crc64nvme,
             checksum_sha256: sums.checksum_sha256,
+            metadata: Some(object.metadata.into_iter().collect()),
             ..GetObjectOutput::default()
         }))
     }
@@ -100,6 +108,7 @@ impl S3 for Operations {
             checksum_crc32c: sums.checksum_crc32c,
             checksum_crc64nvme: sums.checksum_crc64nvme,
             checksum_sha256: sums.checksum_sha256,
+            metadata: Some(object.metadata.into_iter().collect()),
             ..HeadObjectOutput::default()
         }))
     }
@@ -118,29 +127,14 @@ impl S3 for Operations {
             Some(body) => collect(body).await?,
             None => Bytes::new(),
         };
-        let mut sent = [
+        let sent = [
             input.checksum_crc64nvme.map(Checksum::Crc64Nvme),
             input.checksum_crc32.map(Checksum::Crc32),
             input.checksum_crc32c.map(Checksum::Crc32C),
             input.checksum_sha256.map(Checksum::Sha256),
-        ]
-        .into_iter()
-        .flatten()
-        .next();
-        if sent.is_none() {
-            let trailers = trailing_headers.and_then(|trailers| trailers.take());
-            sent = trailers.as_ref().and_then(trailing_checksum);
-        }
-        let checksum = match sent {
-            Some(sent) if sent.again(&bytes) == sent => sent,
-            Some(sent) => {
-                return Err(s3_error!(
-                    BadDigest,
-                    "the content does not match its {sent:?}"
-                ));
-            }
-            None => Checksum::crc64nvme(&bytes),
-        };
+        ];
+        let sent = sent.into_iter().flatten().next();
+        let checksum = verified(sent, trailing_headers, &bytes)?;
         // Checked once the body is complete, as in S3: of two concurrent conditional uploads one
         // wins.
         let conditions = Conditions {
@@ -148,11 +142,14 @@ impl S3 for Operations {
             if_none_match: input.if_none_match,
             ..Conditions::default()
         };
-        conditions.check_upload(self.store.current(&input.bucket, &input.key).as_ref())?;
-
+        conditions.check_supported()?;
+        let checksum = checksum.unwrap_or_else(|| Checksum::crc64nvme(&bytes));
+        let new = NewObject::whole(bytes, checksum, user_metadata(input.metadata));
         let object = self
             .store
-            .put_with(&input.bucket, &input.key, bytes, checksum);
+            .put_if(&input.bucket, &input.key, new, |current| {
+                conditions.check_upload(current)
+            })?;
         let sums = sums(&object, true);
         Ok(S3Response::new(PutObjectOutput {
             e_tag: Some(ETag::Strong(object.etag.clone())),
@@ -253,6 +250,53 @@ impl S3 for Operations {
         }))
     }
 
+    async fn create_multipart_upload(
+        &self,
+        request: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        self.bucket(&request.input.bucket)?;
+        Ok(S3Response::new(self.uploads.create(request.input)))
+    }
+
+    async fn upload_part(
+        &self,
+        request: S3Request<UploadPartInput>,
+    ) -> S3Result<S3Response<UploadPartOutput>> {
+        let part = self.uploads.put_part(request).await?;
+        Ok(S3Response::new(part))
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        request: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        let object = self.uploads.complete(&self.store, request.input)?;
+        Ok(S3Response::new(object))
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        self.uploads.abort(&request.input)?;
+        Ok(S3Response::new(AbortMultipartUploadOutput::default()))
+    }
+
+    async fn list_parts(
+        &self,
+        request: S3Request<ListPartsInput>,
+    ) -> S3Result<S3Response<ListPartsOutput>> {
+        self.uploads.parts(request.input).map(S3Response::new)
+    }
+
+    async fn list_multipart_uploads(
+        &self,
+        request: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        self.bucket(&request.input.bucket)?;
+        self.uploads.list(request.input).map(S3Response::new)
+    }
+
     async fn list_object_versions(
         &self,
         request: S3Request<ListObjectVersionsInput>,
@@ -268,7 +312,10 @@ impl S3 for Operations {
 
 impl Operations {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store }
+        Self {
+            store,
+            uploads: Uploads::default(),
+        }
     }
 
     fn bucket(&self, bucket: &str) -> S3Result<()> {
@@ -314,10 +361,14 @@ fn is_enabled(mode: Option<&ChecksumMode>) -> bool {
     mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)
 }
 
-fn sums(object: &Object, wanted: bool) -> Sums {
+pub(super) fn sums(object: &Object, wanted: bool) -> Sums {
     let mut sums = Sums::default();
     if wanted {
-        sums.checksum_type = Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT));
+        let kind = match object.checksum.value().contains('-') {
+            true => ChecksumType::COMPOSITE,
+            false => ChecksumType::FULL_OBJECT,
+        };
+        sums.checksum_type = Some(ChecksumType::from_static(kind));
         match object.checksum.clone() {
             Checksum::Crc64Nvme(sum) => sums.checksum_crc64nvme = Some(sum),
             Checksum::Crc32(sum) => sums.checksum_crc32 = Some(sum),
@@ -326,6 +377,30 @@ fn sums(object: &Object, wanted: bool) -> Sums {
         }
     }
     sums
+}
+
+/// Verifies the checksum that was sent in a header or after the body; `None` if there is none.
+pub(super) fn verified(
+    sent: Option<Checksum>,
+    trailers: Option<TrailingHeaders>,
+    bytes: &[u8],
+) -> S3Result<Option<Checksum>> {
+    let trailers = || trailers.and_then(|trailers| trailers.take());
+    let sent = sent.or_else(|| trailing_checksum(&trailers()?));
+    match sent {
+        Some(sent) if sent.again(bytes) != sent => Err(s3_error!(
+            BadDigest,
+            "the content does not match its {sent:?}"
+        )),
+        sent => Ok(sent),
+    }
+}
+
+/// Metadata of a request; header names have no case.
+pub(super) fn user_metadata(metadata: Option<s3s::dto::Metadata>) -> Metadata {
+    let all = metadata.into_iter().flatten();
+    all.map(|(name, value)| (name.to_lowercase(), value))
+        .collect()
 }
 
 fn trailing_checksum(trailers: &HeaderMap) -> Option<Checksum> {
@@ -337,7 +412,7 @@ fn trailing_checksum(trailers: &HeaderMap) -> Option<Checksum> {
         .or_else(|| text("x-amz-checksum-sha256").map(Checksum::Sha256))
 }
 
-fn shown_version(object: &Object) -> Option<String> {
+pub(super) fn shown_version(object: &Object) -> Option<String> {
     (object.version_id != NULL_VERSION).then(|| object.version_id.clone())
 }
 
@@ -358,7 +433,7 @@ fn listed((key, object): (String, Object)) -> Listed {
     }
 }
 
-async fn collect(mut body: StreamingBlob) -> S3Result<Bytes> {
+pub(super) async fn collect(mut body: StreamingBlob) -> S3Result<Bytes> {
     let mut bytes = BytesMut::new();
     // An upload that is cut off or has invalid signed chunks ends here and stores nothing.
     while let Some(chunk) = body.try_next().await.map_err(incomplete)? {

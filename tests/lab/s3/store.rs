@@ -24,15 +24,41 @@ pub struct Object {
     pub bytes: Bytes,
     /// `ETag` without quotes.
     pub etag: String,
-    /// Full-object checksum.
+    /// Checksum of the upload.
     pub checksum: Checksum,
     /// Time of the upload.
     pub modified: SystemTime,
     /// `true` for a delete marker.
     pub is_delete_marker: bool,
+    /// User metadata, `x-amz-meta-…`.
+    pub metadata: Metadata,
 }
 
-/// Full-object checksum in base64, as in the headers `x-amz-checksum-…`.
+/// User metadata by name, in lower case and without `x-amz-meta-`.
+pub type Metadata = BTreeMap<String, String>;
+
+/// Object to store, complete and verified.
+pub(super) struct NewObject {
+    pub(super) bytes: Bytes,
+    pub(super) etag: String,
+    pub(super) checksum: Checksum,
+    pub(super) metadata: Metadata,
+}
+
+impl NewObject {
+    /// Object of a single upload.
+    pub(super) fn whole(bytes: Bytes, checksum: Checksum, metadata: Metadata) -> Self {
+        Self {
+            etag: hex(&Md5::digest(&bytes)),
+            bytes,
+            checksum,
+            metadata,
+        }
+    }
+}
+
+/// Checksum in base64, as in the headers `x-amz-checksum-…`. A composite checksum of a multipart
+/// upload ends in `-` and the number of parts; any other covers the object as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checksum {
     /// `x-amz-checksum-crc64nvme`.
@@ -56,6 +82,16 @@ impl Checksum {
                 use sha2::Digest as _;
                 Self::Sha256(STANDARD.encode(sha2::Sha256::digest(bytes)))
             }
+        }
+    }
+
+    /// Value in base64.
+    pub(super) fn value(&self) -> &str {
+        match self {
+            Self::Crc64Nvme(value)
+            | Self::Crc32(value)
+            | Self::Crc32C(value)
+            | Self::Sha256(value) => value,
         }
     }
 
@@ -126,26 +162,23 @@ impl Store {
 
     pub(super) fn put(&self, bucket: &str, key: &str, bytes: Bytes) -> Object {
         let checksum = Checksum::crc64nvme(&bytes);
-        self.put_with(bucket, key, bytes, checksum)
+        let object = NewObject::whole(bytes, checksum, Metadata::new());
+        self.push(bucket, key, stored(object))
     }
 
-    /// Stores an object if the bucket exists.
-    pub(super) fn put_with(
+    /// Stores an object if `allowed` accepts the current one. No other write happens in between.
+    pub(super) fn put_if<E>(
         &self,
         bucket: &str,
         key: &str,
-        bytes: Bytes,
-        checksum: Checksum,
-    ) -> Object {
-        let object = Object {
-            version_id: String::new(),
-            etag: hex(&Md5::digest(&bytes)),
-            checksum,
-            bytes,
-            modified: SystemTime::now(),
-            is_delete_marker: false,
-        };
-        self.push(bucket, key, object)
+        object: NewObject,
+        allowed: impl FnOnce(Option<&Object>) -> Result<(), E>,
+    ) -> Result<Object, E> {
+        let mut buckets = self.buckets();
+        let versions = buckets.get(bucket).and_then(|bucket| bucket.keys.get(key));
+        let last = versions.and_then(|versions| versions.last());
+        allowed(last.filter(|last| !last.is_delete_marker))?;
+        Ok(self.push_into(&mut buckets, bucket, key, stored(object)))
     }
 
     pub(super) fn delete(&self, bucket: &str, key: &str) -> Option<Object> {
@@ -156,6 +189,7 @@ impl Store {
             checksum: Checksum::crc64nvme(&[]),
             modified: SystemTime::now(),
             is_delete_marker: true,
+            metadata: Metadata::new(),
         };
         let kept = self.buckets().get(bucket)?.keep_versions;
         if kept {
@@ -165,8 +199,18 @@ impl Store {
         None
     }
 
-    fn push(&self, bucket: &str, key: &str, mut object: Object) -> Object {
-        if let Some(bucket) = self.buckets().get_mut(bucket) {
+    fn push(&self, bucket: &str, key: &str, object: Object) -> Object {
+        self.push_into(&mut self.buckets(), bucket, key, object)
+    }
+
+    fn push_into(
+        &self,
+        buckets: &mut BTreeMap<String, Bucket>,
+        bucket: &str,
+        key: &str,
+        mut object: Object,
+    ) -> Object {
+        if let Some(bucket) = buckets.get_mut(bucket) {
             let versions = bucket.keys.entry(key.into()).or_default();
             if bucket.keep_versions {
                 let number = self.puts.fetch_add(1, Ordering::Relaxed);
@@ -234,6 +278,24 @@ impl Store {
     }
 }
 
+fn stored(object: NewObject) -> Object {
+    let NewObject {
+        bytes,
+        etag,
+        checksum,
+        metadata,
+    } = object;
+    Object {
+        version_id: String::new(),
+        bytes,
+        etag,
+        checksum,
+        modified: SystemTime::now(),
+        is_delete_marker: false,
+        metadata,
+    }
+}
+
 /// An opaque id from which a client cannot derive an order, as in S3.
 fn version_id(number: u64, etag: &str) -> String {
     let digest = Md5::digest(format!("{number} {etag}"));
@@ -242,7 +304,7 @@ fn version_id(number: u64, etag: &str) -> String {
     id
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
