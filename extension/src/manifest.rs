@@ -15,6 +15,7 @@ mod choice;
 mod error;
 mod golden;
 mod json;
+mod meta;
 mod number;
 mod selection;
 mod signature;
@@ -32,6 +33,7 @@ pub use choice::Choice;
 pub use error::ManifestError;
 pub(crate) use error::printable;
 pub use golden::{Golden, GoldenTensor, Tolerance};
+pub use meta::VersionMeta;
 pub use selection::{NamedVersion, Selection, SelectionReason};
 use serde::Deserialize;
 pub use version_labels::VersionLabels;
@@ -60,6 +62,9 @@ pub const MAX_GOLDEN: usize = 100;
 /// Maximum number of histograms of inputs in a version's baseline, and of histograms of outputs: requests are measured
 /// against each.
 pub const MAX_BASELINES: usize = 256;
+
+/// Maximum number of entries in the metadata of a version.
+pub const MAX_META: usize = 50;
 
 /// Suffix of files that are compressed with Zstandard.
 const COMPRESSED: &str = ".zst";
@@ -142,6 +147,8 @@ pub struct PublishedVersion {
     pub golden: Vec<Golden>,
     /// Histograms of inputs and outputs at training time.
     pub baseline: Vec<Baseline>,
+    /// Notes of the publisher.
+    pub meta: VersionMeta,
 }
 
 impl PublishedVersion {

@@ -88,6 +88,7 @@ fn version(name: &VersionName, written: WrittenVersion) -> Result<PublishedVersi
         signature: signature.transpose()?,
         golden: written.golden,
         baseline: written.baseline,
+        meta: written.meta,
     })
 }
 

@@ -11,6 +11,7 @@ use super::canary::Canary;
 use super::error::ManifestError;
 use super::golden::Golden;
 use super::json::{self, JsonObject};
+use super::meta::VersionMeta;
 use super::signature::WrittenSignature;
 use super::version_labels::VersionLabels;
 use super::{FORMAT, PublishedFile};
@@ -50,6 +51,8 @@ pub(super) struct WrittenVersion {
     pub(super) golden: Vec<Golden>,
     #[serde(default, deserialize_with = "json::objects")]
     pub(super) baseline: Vec<Baseline>,
+    #[serde(default)]
+    pub(super) meta: VersionMeta,
 }
 
 /// Field that is read first, because another format may have other fields.

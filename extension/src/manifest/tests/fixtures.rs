@@ -44,6 +44,7 @@ pub(super) fn whole() -> Value {
                 "baseline": [
                     {"input": "x", "column": 0, "edges": [-1, 0.5, 2], "counts": [3, 4], "nulls": 2},
                 ],
+                "meta": {"commit": "1234abc"},
             },
         },
     })
@@ -62,6 +63,9 @@ pub(super) fn full() -> Value {
     let numbered = |number| file(&format!("f{number}"));
     manifest["versions"]["7"]["files"] = (0..1_000).map(numbered).collect();
     manifest["versions"]["7"]["model"] = "f0".into();
+    for number in 1..50 {
+        manifest["versions"]["7"]["meta"][format!("k{number}")] = "".into();
+    }
     manifest
 }
 

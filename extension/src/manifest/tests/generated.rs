@@ -143,6 +143,7 @@ fn version() -> impl Strategy<Value = Map<String, Value>> {
     let folder = option::of(r"[a-z]{1,5}(/[A-Z0-9]{1,4}){0,2}");
     let labels = option::of(vec(any::<String>(), 0..4));
     let golden = option::of(vec(golden(), 0..3));
+    let meta = option::of(btree_map("[a-z]{1,4}", any::<String>(), 0..3));
     (
         folder,
         files(),
@@ -151,9 +152,10 @@ fn version() -> impl Strategy<Value = Map<String, Value>> {
         option::of(signature()),
         golden,
         option::of(baselines()),
+        meta,
     )
         .prop_map(
-            |(folder, files, named, labels, signature, golden, baseline)| {
+            |(folder, files, named, labels, signature, golden, baseline, meta)| {
                 let named = named || files.len() > 1;
                 let model = named.then(|| files.last().expect("at least one")["path"].clone());
                 let version = object([
@@ -164,6 +166,7 @@ fn version() -> impl Strategy<Value = Map<String, Value>> {
                     ("signature", signature),
                     ("golden", golden.map(Value::from)),
                     ("baseline", baseline.map(Value::from)),
+                    ("meta", meta.map(|meta| json!(meta))),
                 ]);
                 version.as_object().expect("made as one").clone()
             },

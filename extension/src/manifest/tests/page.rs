@@ -69,6 +69,7 @@ fn the_schema_accepts_and_rejects_like_the_parser() {
         "/versions/7/labels",
         "/versions/7/signature",
         "/versions/7/golden",
+        "/versions/7/meta",
     ];
     for manifest in optional.map(without).into_iter().chain([whole(), full()]) {
         assert!(
@@ -121,6 +122,7 @@ fn the_page_names_the_limits_and_the_defaults() {
         "at most 1,000 files".to_owned(),
         format!("at most {MAX_GOLDEN} golden examples"),
         format!("at most {MAX_BASELINES} histograms of inputs and {MAX_BASELINES} of outputs"),
+        format!("at most {MAX_META} entries of metadata"),
         format!("| `format` | string | required | `{FORMAT}` |"),
         format!("`{{\"absolute\": {absolute:e}, \"relative\": {relative:e}}}`"),
     ] {

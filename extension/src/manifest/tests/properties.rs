@@ -1,5 +1,7 @@
 //! Properties of any manifest: a valid one is read exactly, and an error names the damaged field.
 
+use std::collections::BTreeMap;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -178,6 +180,7 @@ fn explicit(written: &Value, name: &str) -> Value {
         "signature": or("signature", Value::Null),
         "golden": golden.collect::<Value>(),
         "baseline": baseline,
+        "meta": or("meta", json!({})),
     })
 }
 
@@ -251,5 +254,6 @@ fn again(version: &PublishedVersion, name: &str) -> Value {
         "signature": version.signature.as_ref().map(signature),
         "golden": version.golden.iter().map(golden).collect::<Value>(),
         "baseline": version.baseline.iter().map(baseline).collect::<Value>(),
+        "meta": version.meta.iter().collect::<BTreeMap<_, _>>(),
     })
 }
