@@ -38,6 +38,7 @@ use crate::status::Status;
 pub use engine_slot::EngineSlot;
 pub use memory::{Loads, Memory};
 pub use reloader::Reloader;
+pub use validation::validate_published;
 
 /// Parts that the reloaders of one execution environment share.
 #[derive(Clone)]

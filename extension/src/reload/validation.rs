@@ -29,7 +29,7 @@ use super::timed_run::run_within;
 use crate::cache::{Journal, ModelRecord};
 use crate::engine::{Cancel, EngineError, Session};
 use crate::ids::{ModelName, VersionName};
-use crate::manifest::{Golden, GoldenTensor, printable};
+use crate::manifest::{Golden, GoldenTensor, PublishedVersion, printable};
 use crate::metrics::defs;
 use crate::protocol::{predict, v2};
 use crate::tensor::{Incompatible, Signature, Tensor, Value};
@@ -219,6 +219,21 @@ impl Validated {
             );
         }
     }
+}
+
+/// Validates a session as a start of the sidecar would: its signature must be the one that the published version
+/// declares, and each golden example must be met. Must be called inside a Tokio runtime, on a thread that may block.
+///
+/// # Errors
+/// The reason for which an environment would reject the version.
+pub fn validate_published(session: &dyn Session, version: &PublishedVersion) -> Result<(), String> {
+    let criteria = AcceptanceCriteria {
+        declared: version.signature.clone(),
+        previous: None,
+        golden: version.golden.clone(),
+    };
+    let validated = Validation::new(criteria).validate(session);
+    validated.map(drop).map_err(|error| error.to_string())
 }
 
 fn check_signature(
