@@ -1,5 +1,5 @@
 //! `modelctl load`, an internal command: loads one model in a process of its own, optionally runs
-//! it once, and prints time and peak memory. Mapped weights enter memory only when they are used,
+//! it some times, and prints time and peak memory. Mapped weights enter memory only when they are used,
 //! so a peak without a run would be too low.
 
 use std::path::{Path, PathBuf};
@@ -12,10 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{inputs, library};
 
+/// Number of runs after the first one.
+const WARM_RUNS: usize = 5;
+
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     model: PathBuf,
-    /// Run the model once on this request
+    /// Run the model on this request
     #[arg(long)]
     input: Option<PathBuf>,
     #[command(flatten)]
@@ -26,26 +29,39 @@ pub(crate) struct Arguments {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Took {
     pub(crate) load: Duration,
+    /// The first run, and the median of some more; `None` without an input.
+    pub(crate) first_run: Option<Duration>,
+    pub(crate) warm_run: Option<Duration>,
     /// Peak memory of the process, ONNX Runtime's own included.
     pub(crate) peak_bytes: u64,
 }
 
 /// Loads the model, and prints the measurements for [`measure`].
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<serde_json::Value> {
     let engine = library::open(&arguments.library.find()?)?;
     let start = Instant::now();
     let session = engine.load(&arguments.model, None)?;
     let load = start.elapsed();
+    let mut runs = Vec::new();
     if let Some(file) = &arguments.input {
         let inputs = inputs::read(file, session.signature())?;
-        session.run(&inputs, &[], &Cancel::default())?;
+        for _ in 0..=WARM_RUNS {
+            let start = Instant::now();
+            session.run(&inputs, &[], &Cancel::default())?;
+            runs.push(start.elapsed());
+        }
     }
+    let first_run = runs.first().copied();
+    let warm = runs.get_mut(1..).unwrap_or_default();
+    warm.sort_unstable();
     let took = Took {
         load,
+        first_run,
+        warm_run: warm.get(warm.len() / 2).copied(),
         peak_bytes: peak_bytes()?,
     };
     println!("{}", serde_json::to_string(&took)?);
-    Ok(())
+    Ok(serde_json::Value::Null)
 }
 
 /// Loads the model in a new process, and runs it there on the request in `input`.

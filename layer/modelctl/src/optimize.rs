@@ -18,7 +18,9 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use model_sidecar::engine::{DimensionNames, OnnxRuntime};
 use model_sidecar::onnx::{AtLoad, Description, Format, OptimisationMark};
+use serde_json::json;
 
+use crate::console::Console;
 use crate::{inputs, library, units};
 use agree::Comparison;
 use gain::Gain;
@@ -37,7 +39,10 @@ const MIN_DATA: u64 = 4 << 20;
 /// folder (a small model stays one file). The outputs of both models are compared first; if they
 /// differ, nothing is written.
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Example:\n  modelctl optimize model.onnx -o out"
+)]
 pub(crate) struct Arguments {
     /// The model
     model: PathBuf,
@@ -76,7 +81,7 @@ fn tolerance(text: &str) -> Result<f64, String> {
 }
 
 /// Optimises the model, and prints the gain.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<serde_json::Value> {
     let before = &arguments.model;
     let description = describe(before)?;
     let output = OutputFiles::resolve(&arguments.output, before, &description, arguments.force)?;
@@ -107,26 +112,30 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let gain = Gain::measure(before, &after, &library, request.as_deref())?;
 
     let written = output.publish(folder.path())?;
-    println!("{gain}");
+    console.line(&gain);
     if let Comparison::Agree { runs, .. } = &comparison {
-        println!("{runs}");
+        console.line(runs);
     }
-    println!("{comparison}");
+    console.line(&comparison);
     let other = match arguments.favour {
         Favour::Start => Some("--favour balance, or runs,"),
         Favour::Balance => Some("--favour runs"),
         Favour::Runs => None,
     };
     if let (Comparison::Agree { slower: true, .. }, Some(other)) = (&comparison, other) {
-        println!(
+        console.line(format_args!(
             "runs are slower than before; {other} makes a model that runs faster and loads slower"
-        );
+        ));
     }
-    for file in written {
-        let size = units::bytes(fs::metadata(&file)?.len());
-        println!("wrote {} ({size})", file.display());
+    for file in &written {
+        let size = units::bytes(fs::metadata(file)?.len());
+        console.line(format_args!("wrote {} ({size})", file.display()));
     }
-    Ok(())
+    Ok(json!({
+        "gain": gain.to_json(),
+        "comparison": comparison.to_string(),
+        "files": written,
+    }))
 }
 
 /// Reads the model's description, and rejects a model that must not be optimised.

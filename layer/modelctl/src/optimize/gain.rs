@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use model_sidecar::onnx::Description;
+use serde_json::json;
 
 use crate::load::{self, Took};
 use crate::units;
@@ -81,6 +82,22 @@ impl Gain {
                 ))
             }),
         ]))
+    }
+}
+
+impl Gain {
+    /// Returns the rows by name, without the heading.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        let rows = self.0.iter().skip(1);
+        rows.map(|row| {
+            let Row {
+                name,
+                before,
+                after,
+            } = row;
+            (*name, json!({"before": before, "after": after}))
+        })
+        .collect()
     }
 }
 

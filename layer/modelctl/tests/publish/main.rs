@@ -1,0 +1,10 @@
+//! `modelctl`'s commands on manifests, run as a user would, on the lab's S3 and on `SeaweedFS`.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod conflicts;
+mod interruptions;
+mod pipeline;
+mod properties;
+mod support;
+mod uploads;
