@@ -221,7 +221,7 @@ impl Validated {
     }
 }
 
-/// Validates a session as a start of the sidecar would: its signature must be the one that the published version
+/// Validates a session as a start of the sidecar would. Its signature must be the one that the published version
 /// declares, and each golden example must be met. Must be called inside a Tokio runtime, on a thread that may block.
 ///
 /// # Errors

@@ -29,8 +29,8 @@ const FUNCTION: (u64, u64) = (128, 10_240);
 
 /// Load a model as the sidecar does, and report what matters
 ///
-/// Inputs, outputs, operators, time and memory of a load and of a run, the memory size of a function
-/// for it, and what will not work. The model is run on inputs generated from its signature, unless
+/// Reports inputs, outputs, operators, time and memory of a load and of a run. Suggests the memory
+/// of a function, and names what will not work. The model is run on inputs generated from its signature, unless
 /// --input gives some.
 #[derive(clap::Args)]
 #[command(after_help = "Example:

@@ -126,8 +126,8 @@ fn json_rows(text: Vec<u8>) -> anyhow::Result<Rows> {
     }
 }
 
-/// Reads rows of text. If the columns have the names of the inputs, a row is an object by name;
-/// otherwise it is a list, in the order of the columns.
+/// Reads rows of text. A row is an object by name if the columns have the names of the inputs.
+/// Otherwise it is a list, in the order of the columns.
 fn csv(file: &Path, signature: &Signature) -> anyhow::Result<Rows> {
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)

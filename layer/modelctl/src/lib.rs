@@ -1,9 +1,9 @@
 //! `modelctl`: prepares, checks and publishes ONNX models for the model sidecar.
 //!
-//! Each command is a module with its arguments and a `run`, which returns the result as JSON and
-//! writes text for people to the [`Console`]. A command that fails leaves no partial output: local
-//! files are moved into place when they are complete, and a manifest is written last, by one
-//! conditional request.
+//! Each command is a module with its arguments and a `run`. It returns the result as JSON, and writes
+//! text for people to the console. A command that fails leaves no partial output. Local
+//! files are moved into place when they are complete. A manifest is written last, by one conditional
+//! request.
 
 mod baseline;
 mod call;
@@ -75,10 +75,12 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>, context: &Contex
             return u8::try_from(error.exit_code()).unwrap_or(failure::FAILED);
         }
     };
-    let format = match arguments.json {
-        _ if context.is_silent => Format::Silent,
-        true => Format::Json,
-        false => Format::Text,
+    let format = if context.is_silent {
+        Format::Silent
+    } else if arguments.json {
+        Format::Json
+    } else {
+        Format::Text
     };
     let console = Console::new(format);
     match arguments.command.run(context, &console).await {

@@ -1,8 +1,8 @@
 //! `modelctl publish`: uploads a model as a new version, and writes the manifest last.
 //!
 //! A file is never overwritten, and the manifest is written under the condition that it is the one
-//! that was read. So any number of publishers may run at once, and one that is killed at any moment
-//! leaves the manifest as it was, or as it was going to be. The same command again continues: files
+//! that was read. So any number of publishers may run at once. One that is killed at any moment leaves
+//! the manifest as it was, or as it was going to be. The same command again continues: files
 //! that are there are compared instead of uploaded, and a manifest that names them is success.
 
 mod model;
@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use model_sidecar::engine::Engine as _;
+use model_sidecar::engine::{Engine as _, Session};
 use model_sidecar::manifest::{Manifest, PublishedVersion};
 use model_sidecar::reload::validate_published;
 use model_sidecar::tensor::Signature;
@@ -95,9 +95,16 @@ pub(crate) async fn run(
         console,
     )
     .await?;
-    let signature = load(arguments, &model, &published, context)?;
+    let session = load(arguments, &model, context)?;
+    let signature = session
+        .as_ref()
+        .map(|session| session.signature().published());
+    if let Some(signature) = signature.as_ref().filter(|_| !arguments.allow_incompatible) {
+        serves_callers(signature, &model, &published)?;
+    }
     let version = NewVersion::new(&arguments.content, &model, signature.as_ref())?;
-    check(arguments, &model, &version, context)?;
+    validate(session.as_deref(), &model, &version)?;
+    drop(session);
 
     let mut skipped = 0;
     for _ in 0..ATTEMPTS {
@@ -179,13 +186,12 @@ fn same(before: Option<&Document>, after: &Manifest) -> anyhow::Result<bool> {
     })
 }
 
-/// Loads the model, and returns its signature. Callers of the current version must be served.
+/// Loads the model; `None` if it is not to be loaded.
 fn load(
     arguments: &Arguments,
     model: &LocalModel,
-    published: &Published,
     context: &Context,
-) -> anyhow::Result<Option<Signature>> {
+) -> anyhow::Result<Option<Box<dyn Session>>> {
     if arguments.no_load {
         return Ok(None);
     }
@@ -197,41 +203,45 @@ fn load(
             model.file.display()
         ))
     })?;
-    let signature = session.signature().published();
-    if let Some(state) = &published.state
-        && !arguments.allow_incompatible
-    {
-        let manifest = state.document.manifest()?;
-        let (name, current) = manifest.current();
-        if let Some(declared) = &current.signature {
-            signature.serves_callers_of(declared).map_err(|problem| {
-                rejected(format!(
-                    "cannot publish {}: it does not serve callers of version {name}: {problem}; --allow-incompatible \
-                     publishes an intended change",
-                    model.file.display()
-                ))
-            })?;
-        }
-    }
-    Ok(Some(signature))
+    Ok(Some(session))
+}
+
+/// Checks that a model with this signature serves callers of the current version.
+fn serves_callers(
+    signature: &Signature,
+    model: &LocalModel,
+    published: &Published,
+) -> anyhow::Result<()> {
+    let Some(state) = &published.state else {
+        return Ok(());
+    };
+    let manifest = state.document.manifest()?;
+    let (name, current) = manifest.current();
+    let Some(declared) = &current.signature else {
+        return Ok(());
+    };
+    signature.serves_callers_of(declared).map_err(|problem| {
+        rejected(format!(
+            "cannot publish {}: it does not serve callers of version {name}: {problem}; --allow-incompatible publishes \
+             an intended change",
+            model.file.display()
+        ))
+    })
 }
 
 /// Validates the version as the sidecar will before it becomes active there.
-fn check(
-    arguments: &Arguments,
+fn validate(
+    session: Option<&dyn Session>,
     model: &LocalModel,
     version: &NewVersion,
-    context: &Context,
 ) -> anyhow::Result<()> {
-    let document = version.added("1", None)?;
-    let manifest = document.manifest()?;
-    if arguments.no_load {
+    // Without a session, the form alone.
+    let manifest = version.added("1", None)?.manifest()?;
+    let Some(session) = session else {
         return Ok(());
-    }
-    let engine = context.engine(&arguments.library.find()?)?;
-    let session = engine.load(&model.file, None)?;
+    };
     let (_, version) = manifest.current();
-    validate_published(&*session, version).map_err(|reason| {
+    validate_published(session, version).map_err(|reason| {
         rejected(format!(
             "cannot publish {}: {reason}; correct the model, or make new examples with `modelctl golden`",
             model.file.display()

@@ -1,7 +1,7 @@
 //! Multipart uploads, with SHA-256 checksums of their parts or none.
 //!
-//! An upload with `x-amz-checksum-algorithm: SHA256` requires the checksum of each part, at the
-//! upload of the part and at the end, and its object has the composite checksum.
+//! An upload with `x-amz-checksum-algorithm: SHA256` requires the checksum of each part, when the
+//! part is uploaded and at the end. Its object has the composite checksum.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -9,11 +9,12 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use indicatif::ProgressBar;
 use sha2::{Digest as _, Sha256};
 
@@ -224,16 +225,32 @@ impl Bucket {
         let (id, missing) = (id.as_str(), 0..file.parts.len());
         let missing = missing.filter(|index| !done.contains_key(index));
         progress.inc(done.len() as u64 * file.part_size);
-        let mut sent = stream::iter(missing.collect::<Vec<usize>>())
-            .map(|index| self.put_part(key, file, id, index))
-            .buffer_unordered(CONCURRENCY);
-        while let Some((index, etag)) = sent.try_next().await? {
+        // After a failure, parts that are on their way still arrive, and no other begins.
+        let stopped = AtomicBool::new(false);
+        let stopped = &stopped;
+        let send = |index| async move {
+            if stopped.load(Ordering::Relaxed) {
+                return Ok((index, None));
+            }
+            let sent = self.put_part(key, file, id, index).await;
+            if !matches!(sent, Ok((_, Some(_)))) {
+                stopped.store(true, Ordering::Relaxed);
+            }
+            sent
+        };
+        let sent = stream::iter(missing.collect::<Vec<usize>>()).map(send);
+        let sent: Vec<_> = sent
+            .buffer_unordered(CONCURRENCY)
+            .inspect(|_| progress.inc(file.part_size))
+            .collect()
+            .await;
+        let sent = sent.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        for (index, etag) in sent {
             let Some(etag) = etag else {
                 // Another publisher of the same file has completed or aborted the upload.
                 return Ok(Written::Conflict);
             };
             done.insert(index, etag);
-            progress.inc(file.part_size);
         }
         let parts = file.parts.iter().enumerate().map(|(index, sha256)| {
             CompletedPart::builder()

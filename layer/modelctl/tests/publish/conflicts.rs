@@ -107,7 +107,7 @@ async fn a_change_in_between_is_not_overwritten() {
         .await;
     assert!(errors.contains("and --if-match expects"), "{errors}");
     // A new version is published on top of the change.
-    store.s3().heal();
+    store.ok(&["label", &uri, "stable=1"]).await;
     store.s3().fail(rule().overwrite(other));
     store
         .ok(&["publish", &model("linear.onnx"), &uri, "--no-load"])

@@ -1,4 +1,4 @@
-//! A publisher that is killed before each of its requests: the manifest is as it was or as it was
+//! A publisher that is killed before each of its requests. The manifest is as it was or as it was
 //! going to be, and the same command again succeeds.
 
 use std::process::Child;
