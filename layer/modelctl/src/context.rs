@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use anyhow::{Context as _, bail};
 use aws_config::{BehaviorVersion, SdkConfig};
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use model_sidecar::engine::OnnxRuntime;
 use tokio::sync::OnceCell;
@@ -40,13 +42,22 @@ impl Context {
         }
     }
 
-    /// Returns the AWS configuration.
+    /// Returns the AWS configuration. Requests go through the proxies of the environment.
     pub(crate) async fn aws(&self) -> &SdkConfig {
         self.aws
             .get_or_init(|| async {
-                let http = aws_smithy_http_client::Builder::new()
-                    .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-                    .build_https();
+                let http = aws_smithy_http_client::Builder::new().build_with_connector_fn(
+                    |settings, components| {
+                        let mut connector =
+                            Connector::builder().proxy_config(ProxyConfig::from_env());
+                        connector.set_connector_settings(settings.cloned());
+                        if let Some(components) = components {
+                            connector.set_sleep_impl(components.sleep_impl());
+                        }
+                        let tls = tls::Provider::Rustls(CryptoMode::Ring);
+                        connector.tls_provider(tls).build()
+                    },
+                );
                 aws_config::defaults(BehaviorVersion::v2026_01_12())
                     .http_client(http)
                     .load()
