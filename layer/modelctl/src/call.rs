@@ -137,9 +137,10 @@ fn body(arguments: &Arguments) -> anyhow::Result<Bytes> {
     let text =
         std::fs::read(file).with_context(|| format!("cannot read --data {}", file.display()))?;
     let is_list = text.trim_ascii_start().starts_with(b"[");
-    Ok(match is_list {
-        true => [b"{\"features\": ", &text[..], b"}"].concat().into(),
-        false => text.into(),
+    Ok(if is_list {
+        [b"{\"features\": ", &text[..], b"}"].concat().into()
+    } else {
+        text.into()
     })
 }
 

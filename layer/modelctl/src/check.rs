@@ -3,12 +3,12 @@
 mod findings;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use model_sidecar::engine::Engine as _;
-use model_sidecar::onnx::{Format, Outline};
+use model_sidecar::onnx::{Description, Format, Outline};
 use model_sidecar::tensor::{Port, Signature};
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ const FUNCTION: (u64, u64) = (128, 10_240);
 /// --input gives some.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  modelctl check model.onnx --dim batch=1")]
+  modelctl check model.onnx --dim x.0=4")]
 pub(crate) struct Arguments {
     /// The model's file
     model: PathBuf,
@@ -42,6 +42,18 @@ pub(crate) struct Arguments {
     inputs: inputs::InputOptions,
     #[command(flatten)]
     library: library::Library,
+}
+
+/// Measurements of a model, and what it was found to be.
+struct Report {
+    signature: Signature,
+    outline: Outline,
+    files: usize,
+    bytes: u64,
+    took: Took,
+    /// Reason for which the model was loaded and not run.
+    not_run: Option<String>,
+    findings: Vec<String>,
 }
 
 /// Checks the model.
@@ -57,20 +69,7 @@ pub(crate) fn run(
         Format::Onnx => Outline::read(&File::open(model)?)?,
         Format::Ort => Outline::default(),
     };
-    let mut bytes = std::fs::metadata(model)?.len();
-    for path in &description.external {
-        let file = model.with_file_name(path.as_str());
-        let there = std::fs::metadata(&file);
-        bytes += there
-            .map_err(|error| {
-                rejected(format!(
-                    "cannot use {}: its data file {} is not there: {error}",
-                    model.display(),
-                    file.display()
-                ))
-            })?
-            .len();
-    }
+    let bytes = size(model, &description)?;
     let engine = context.engine(&library)?;
     let session = engine.load(model, Some(&description)).map_err(|error| {
         rejected(format!(
@@ -79,96 +78,135 @@ pub(crate) fn run(
             findings::remedy(&error.to_string())
         ))
     })?;
-    let signature = session.signature();
-    let findings = findings::of(signature, &outline, bytes);
-
-    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
-    let request = folder.path().join("input.json");
-    let names = Vec::new();
-    let (request, not_run) = match arguments.inputs.read(signature, &names) {
-        Ok(all) if arguments.inputs.files.is_empty() => {
-            inputs::write(&request, &all[0])?;
-            (Some(request), None)
-        }
-        Ok(_) => (arguments.inputs.files.first().cloned(), None),
-        Err(error) => (None, Some(format!("{error:#}"))),
+    let signature = session.signature().clone();
+    drop(session);
+    let (took, not_run) = measured(arguments, &signature, &library)?;
+    let report = Report {
+        findings: findings::of(&signature, &outline, bytes),
+        signature,
+        outline,
+        files: 1 + description.external.len(),
+        bytes,
+        took,
+        not_run,
     };
-    let measured = measure(model, &library, request.as_deref());
-    let (took, not_run) = match measured {
-        Ok(took) => (took, not_run),
-        // Generated inputs may be invalid, such as indices outside of a table.
+    report.show(console);
+    Ok(report.to_json())
+}
+
+/// Size of all files of the model in bytes.
+fn size(model: &Path, description: &Description) -> anyhow::Result<u64> {
+    let mut bytes = std::fs::metadata(model)?.len();
+    for path in &description.external {
+        let file = model.with_file_name(path.as_str());
+        let there = std::fs::metadata(&file).map_err(|error| {
+            rejected(format!(
+                "cannot use {}: its data file {} cannot be read: {error}",
+                model.display(),
+                file.display()
+            ))
+        })?;
+        bytes += there.len();
+    }
+    Ok(bytes)
+}
+
+/// Measures loads and runs. Without valid inputs, loads alone, with the reason.
+fn measured(
+    arguments: &Arguments,
+    signature: &Signature,
+    library: &Path,
+) -> anyhow::Result<(Took, Option<String>)> {
+    let model = &arguments.model;
+    let all = match arguments.inputs.read(signature, &Vec::new()) {
+        Ok(all) => all,
+        // A sequence or a map cannot be generated.
         Err(error) if arguments.inputs.files.is_empty() => {
-            (measure(model, &library, None)?, Some(format!("{error:#}")))
+            return Ok((measure(model, library, None)?, Some(format!("{error:#}"))));
         }
         Err(error) => return Err(error),
     };
-    let memory = suggested_memory(took.peak_bytes);
-
-    show_signature(console, signature);
-    show_outline(console, &outline);
-    let files = counted(1 + description.external.len(), "file");
-    console.line(format_args!(
-        "size         {} in {files}",
-        units::bytes(bytes)
-    ));
-    console.line(format_args!(
-        "load         {}",
-        units::milliseconds(took.load)
-    ));
-    if let (Some(first), Some(warm)) = (took.first_run, took.warm_run) {
-        console.line(format_args!(
-            "run          {} warm, {} the first time",
-            units::milliseconds(warm),
-            units::milliseconds(first)
-        ));
+    if let Some(file) = arguments.inputs.files.first() {
+        return Ok((measure(model, library, Some(file))?, None));
     }
-    console.line(format_args!(
-        "peak memory  {}{}",
-        units::bytes(took.peak_bytes),
-        if not_run.is_some() {
+    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let request = folder.path().join("input.json");
+    inputs::write(&request, all.first().context("no input was generated")?)?;
+    match measure(model, library, Some(&request)) {
+        Ok(took) => Ok((took, None)),
+        // Generated inputs may be invalid, such as indices outside of a table.
+        Err(error) => Ok((measure(model, library, None)?, Some(format!("{error:#}")))),
+    }
+}
+
+impl Report {
+    fn show(&self, console: &Console) {
+        let Self { took, bytes, .. } = self;
+        show_signature(console, &self.signature);
+        show_outline(console, &self.outline);
+        let files = counted(self.files, "file");
+        console.line(format_args!(
+            "size         {} in {files}",
+            units::bytes(*bytes)
+        ));
+        console.line(format_args!(
+            "load         {}",
+            units::milliseconds(took.load)
+        ));
+        if let (Some(first), Some(warm)) = (took.first_run, took.warm_run) {
+            console.line(format_args!(
+                "run          {} warm, {} the first time",
+                units::milliseconds(warm),
+                units::milliseconds(first)
+            ));
+        }
+        let not_run = if self.not_run.is_some() {
             ", without a run"
         } else {
             ""
-        }
-    ));
-    console.line(format_args!(
-        "function     {memory} MB or more (the peak and {}); for reloads alongside the active version, \
-         {} MB",
-        units::bytes(REST),
-        suggested_memory(took.peak_bytes + bytes)
-    ));
-    if let Some(reason) = &not_run {
+        };
         console.line(format_args!(
-            "the model was NOT run: {reason}; give valid inputs with --input, or other lengths with --dim"
+            "peak memory  {}{not_run}",
+            units::bytes(took.peak_bytes)
         ));
+        console.line(format_args!(
+            "function     {} MB or more: the peak and {} for the rest; {} MB for reloads alongside the active version",
+            suggested_memory(took.peak_bytes),
+            units::bytes(REST),
+            suggested_memory(took.peak_bytes + bytes)
+        ));
+        if let Some(reason) = &self.not_run {
+            console.line(format_args!(
+                "the model was NOT run: {reason}; give valid inputs with --input, or other lengths with --dim"
+            ));
+        }
+        for finding in &self.findings {
+            console.line(format_args!("note: {finding}"));
+        }
     }
-    for finding in &findings {
-        console.line(format_args!("note: {finding}"));
+
+    fn to_json(&self) -> Value {
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        json!({
+            "signature": signature_json(&self.signature),
+            "ir_version": self.outline.ir_version,
+            "opsets": self.outline.opsets,
+            "operators": self.outline.operators,
+            "files": self.files,
+            "bytes": self.bytes,
+            "load_ms": milliseconds(self.took.load),
+            "first_run_ms": self.took.first_run.map(milliseconds),
+            "warm_run_ms": self.took.warm_run.map(milliseconds),
+            "peak_bytes": self.took.peak_bytes,
+            "memory_mb": suggested_memory(self.took.peak_bytes),
+            "not_run": self.not_run,
+            "notes": self.findings,
+        })
     }
-    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-    Ok(json!({
-        "signature": signature_json(signature),
-        "ir_version": outline.ir_version,
-        "opsets": outline.opsets,
-        "operators": outline.operators,
-        "files": 1 + description.external.len(),
-        "bytes": bytes,
-        "load_ms": milliseconds(took.load),
-        "first_run_ms": took.first_run.map(milliseconds),
-        "warm_run_ms": took.warm_run.map(milliseconds),
-        "peak_bytes": took.peak_bytes,
-        "memory_mb": memory,
-        "not_run": not_run,
-        "notes": findings,
-    }))
 }
 
 /// Median load of several, each in a process of its own.
-fn measure(
-    model: &std::path::Path,
-    library: &std::path::Path,
-    request: Option<&std::path::Path>,
-) -> anyhow::Result<Took> {
+fn measure(model: &Path, library: &Path, request: Option<&Path>) -> anyhow::Result<Took> {
     load::measure(model, library, request)?;
     let mut all = Vec::new();
     for _ in 0..LOADS {

@@ -117,9 +117,10 @@ fn tolerance(arguments: &Arguments, outputs: &[(String, Value)]) -> Tolerance {
         matches!(value, Value::Tensor(tensor)
             if matches!(tensor.datatype(), Datatype::Fp16 | Datatype::Bf16))
     };
-    let default = match outputs.iter().any(|(_, value)| is_half(value)) {
-        true => HALF,
-        false => Tolerance::default(),
+    let default = if outputs.iter().any(|(_, value)| is_half(value)) {
+        HALF
+    } else {
+        Tolerance::default()
     };
     Tolerance {
         absolute: arguments.absolute.unwrap_or(default.absolute),

@@ -364,9 +364,10 @@ fn is_enabled(mode: Option<&ChecksumMode>) -> bool {
 pub(super) fn sums(object: &Object, wanted: bool) -> Sums {
     let mut sums = Sums::default();
     if wanted {
-        let kind = match object.checksum.value().contains('-') {
-            true => ChecksumType::COMPOSITE,
-            false => ChecksumType::FULL_OBJECT,
+        let kind = if object.checksum.value().contains('-') {
+            ChecksumType::COMPOSITE
+        } else {
+            ChecksumType::FULL_OBJECT
         };
         sums.checksum_type = Some(ChecksumType::from_static(kind));
         match object.checksum.clone() {

@@ -55,9 +55,10 @@ fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
 fn field<'a>(header: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = header.split_once(&format!("'{name}':"))?;
     let rest = rest.trim_start();
-    let end = match rest.starts_with('(') {
-        true => rest.find(')')? + 1,
-        false => rest.find([',', '}'])?,
+    let end = if rest.starts_with('(') {
+        rest.find(')')? + 1
+    } else {
+        rest.find([',', '}'])?
     };
     Some(rest[..end].trim())
 }

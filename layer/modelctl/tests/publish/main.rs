@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod call;
 mod conflicts;
 mod interruptions;
+mod models;
 mod pipeline;
 mod properties;
 mod support;
