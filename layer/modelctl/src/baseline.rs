@@ -64,7 +64,7 @@ pub(crate) fn run(
     let engine = context.engine(&arguments.library.find()?)?;
     let session = engine.load(&arguments.model, None);
     let session = session.with_context(|| format!("cannot load {}", arguments.model.display()))?;
-    let rows = Rows::read(&arguments.data.file, session.signature())?;
+    let rows = Rows::read(&arguments.data.data, session.signature())?;
     let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
     for batch in rows.batches(session.signature(), BATCH)? {
         let answer = session

@@ -156,8 +156,8 @@ impl Report {
         if let (Some(first), Some(warm)) = (took.first_run, took.warm_run) {
             console.line(format_args!(
                 "run          {} warm, {} the first time",
-                units::milliseconds(warm),
-                units::milliseconds(first)
+                short(warm),
+                short(first)
             ));
         }
         let not_run = if self.not_run.is_some() {
@@ -214,6 +214,14 @@ fn measure(model: &Path, library: &Path, request: Option<&Path>) -> anyhow::Resu
     }
     all.sort_by_key(|took| took.load);
     all.get(LOADS / 2).copied().context("no load was measured")
+}
+
+/// Time of a run, which may be microseconds.
+fn short(time: Duration) -> String {
+    if time < Duration::from_millis(1) {
+        return format!("{} µs", time.as_micros());
+    }
+    units::milliseconds(time)
 }
 
 /// Memory of a function in MB, for this peak of the sidecar.

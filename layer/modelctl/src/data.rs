@@ -23,8 +23,8 @@ const MAX_BATCH: usize = 256;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DataOptions {
     /// Rows: a .csv with a heading, a .npy array, or .json: a list of rows, or the body of a request
-    #[arg(long = "data", value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
 }
 
 /// Rows of a file.

@@ -205,7 +205,7 @@ fn show_ports(signatures: &[model_sidecar::tensor::Signature; 2], console: &Cons
         let outputs = outputs.map(|port| format!("output {} {}", port.name, port.kind));
         inputs.chain(outputs).collect()
     };
-    let [before, after] = signatures.each_ref().map(|signature| lines(signature));
+    let [before, after] = signatures.each_ref().map(lines);
     for line in before.iter().filter(|line| !after.contains(line)) {
         console.coloured(Colour::Red, &format!("- {line}"));
     }

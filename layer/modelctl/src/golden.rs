@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use model_sidecar::engine::{Cancel, Engine as _};
 use model_sidecar::manifest::{GoldenTensor, MAX_GOLDEN, Tolerance};
-use model_sidecar::protocol::{AnsweredBy, v2};
+use model_sidecar::protocol::{ServingVersion, v2};
 use model_sidecar::tensor::{Datatype, Value};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -63,7 +63,7 @@ pub(crate) fn run(
     let engine = context.engine(&arguments.library.find()?)?;
     let session = engine.load(&arguments.model, None);
     let session = session.with_context(|| format!("cannot load {}", arguments.model.display()))?;
-    let mut rows = Rows::read(&arguments.data.file, session.signature())?;
+    let mut rows = Rows::read(&arguments.data.data, session.signature())?;
     rows.truncate(
         arguments
             .rows
@@ -141,7 +141,7 @@ fn encode(values: Vec<(String, Value)>) -> anyhow::Result<String> {
         datatype: Datatype,
         data: Box<RawValue>,
     }
-    let nobody = AnsweredBy {
+    let nobody = ServingVersion {
         model: "",
         version: "",
     };

@@ -106,10 +106,11 @@ pub(crate) async fn run(
     validate(session.as_deref(), &model, &version)?;
     drop(session);
 
-    let mut skipped = 0;
+    // Largest number whose folder has files of other content.
+    let mut taken = 0;
     for _ in 0..ATTEMPTS {
         let before = published.state.as_ref().map(|state| &state.document);
-        let name = version.name(arguments.version.as_deref(), before, skipped)?;
+        let name = version.name(arguments.version.as_deref(), before, taken)?;
         let mut document = version.added(&name, before)?;
         placement.apply(&mut document, &name, before.is_none())?;
         let manifest = document.manifest()?;
@@ -143,7 +144,7 @@ pub(crate) async fn run(
                     published.bucket.uri(key)
                 )));
             }
-            skipped += 1;
+            taken = name.parse().unwrap_or(taken + 1);
             continue;
         }
         result["files"] = files

@@ -100,16 +100,16 @@ impl NewVersion {
         Ok(document)
     }
 
-    /// Returns the name for this version: the given one, that of a version with the same content, or
-    /// a free number. `skipped` numbers were found to have files of other content.
+    /// Returns the name for this version: the given one, or that of a version with the same content.
+    /// Otherwise it is a number above all others and above `taken`.
     pub(super) fn name(
         &self,
         given: Option<&str>,
         before: Option<&Document>,
-        skipped: u64,
+        taken: u64,
     ) -> anyhow::Result<String> {
         let Some(before) = before else {
-            let first = || (1 + skipped).to_string();
+            let first = || (taken + 1).to_string();
             return Ok(given.map_or_else(first, str::to_owned));
         };
         let own = self.added("1", None)?.manifest()?;
@@ -131,8 +131,8 @@ impl NewVersion {
         }
         let numbers = manifest.versions();
         let numbers = numbers.filter_map(|(name, _)| name.as_str().parse::<u64>().ok());
-        let next = numbers.max().unwrap_or_default() + 1 + skipped;
-        Ok(next.to_string())
+        let last = numbers.max().unwrap_or_default().max(taken);
+        Ok((last + 1).to_string())
     }
 }
 

@@ -13,7 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::operation::list_parts::ListPartsOutput;
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, MultipartUpload,
+};
 use futures_util::{StreamExt as _, stream};
 use indicatif::ProgressBar;
 use sha2::{Digest as _, Sha256};
@@ -329,12 +332,12 @@ impl Bucket {
         let listed = list.bucket(&self.name).prefix(key).send().await.ok()?;
         let uploads = listed.uploads().iter();
         let of_key = uploads.filter(|upload| upload.key() == Some(key));
-        for id in of_key.rev().filter_map(|upload| upload.upload_id()) {
+        for id in of_key.rev().filter_map(MultipartUpload::upload_id) {
             let list = self.client.list_parts();
             let list = list.bucket(&self.name).key(key).upload_id(id);
             let pages = list.into_paginator().send().collect::<Result<Vec<_>, _>>();
             let Ok(pages) = pages.await else { continue };
-            let parts = pages.iter().flat_map(|page| page.parts());
+            let parts = pages.iter().flat_map(ListPartsOutput::parts);
             let parts: Option<HashMap<usize, String>> = parts
                 .map(|part| {
                     let index = usize::try_from(part.part_number()?).ok()?.checked_sub(1)?;

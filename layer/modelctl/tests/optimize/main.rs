@@ -256,11 +256,11 @@ fn files_that_cannot_be_optimised_are_rejected_with_the_reason() {
         ),
         (
             models().join("external/above.onnx"),
-            "\"../one.bin\"; allowed is a path inside",
+            "\"../one.bin\" of tensor \"w\"; allowed is a path inside",
         ),
         (
             models().join("external/absolute.onnx"),
-            "\"/etc/passwd\"; allowed is a path inside",
+            "\"/etc/passwd\" of tensor \"w\"; allowed is a path inside",
         ),
     ];
     for (model, reason) in cases {

@@ -212,18 +212,26 @@ pub(crate) fn with_data(seed: u8, bytes: usize) -> (TempDir, String) {
     let name = "several-files.onnx";
     let copy = folder.path().join(name);
     std::fs::copy(model(&format!("external/{name}")), &copy).unwrap();
-    let file = std::fs::File::open(&copy).unwrap();
-    let description = model_sidecar::onnx::Description::read(&file).unwrap();
-    for (index, external) in description.external.iter().enumerate() {
+    let path = copy.to_str().unwrap().to_owned();
+    for (index, external) in data_files(&path).iter().enumerate() {
         // One large file is enough.
         let length = if index == 0 { bytes } else { 100 };
         let content: Vec<u8> = (0..length)
             .map(|at| seed ^ at.to_le_bytes()[0] ^ at.to_le_bytes()[1])
             .collect();
-        std::fs::write(folder.path().join(external.as_str()), content).unwrap();
+        let file = folder.path().join(external);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, content).unwrap();
     }
-    let path = copy.to_str().unwrap().to_owned();
     (folder, path)
+}
+
+/// Paths of a model's external data; the first is the large one of [`with_data`].
+pub(crate) fn data_files(model: &str) -> Vec<String> {
+    let file = std::fs::File::open(model).unwrap();
+    let description = model_sidecar::onnx::Description::read(&file).unwrap();
+    let external = description.external.iter();
+    external.map(ToString::to_string).collect()
 }
 
 /// Arguments as the program gets them.

@@ -2,7 +2,7 @@
 
 use lab::s3::{Checksum, Rule};
 
-use crate::support::{MANIFEST, Store, model, with_data};
+use crate::support::{MANIFEST, Store, data_files, model, with_data};
 
 /// Key of the large file of [`with_data`] as version 1.
 async fn large(store: &Store) -> String {
@@ -123,16 +123,12 @@ async fn an_object_is_never_overwritten() {
     );
 
     // An object that appears between the look and the upload, or the end of an upload in parts.
-    let (folder, large) = with_data(5, 6 << 20);
-    let external = std::fs::read_dir(folder.path()).unwrap().flatten();
-    let external = external
-        .max_by_key(|entry| entry.metadata().unwrap().len())
-        .unwrap();
-    let external = external.file_name().into_string().unwrap();
+    let (_folder, large) = with_data(5, 6 << 20);
+    let external = data_files(&large).remove(0);
     let single = (Rule::on("PUT"), model("wine-v2.onnx"), "wine-v2.onnx");
     let in_parts = (Rule::on("POST").query("uploadId"), large, external.as_str());
     for (rule, model, file) in [single, in_parts] {
-        let version = format!("late-{file}");
+        let version = format!("late-{}", file.replace('/', "-"));
         let key = format!("fraud/{version}/{file}");
         store.s3().fail(rule.key(&key).first(1).overwrite("late"));
         let publish = [
