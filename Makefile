@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release tools test test-deploy test-terraform test-export wheel test-wheel demo monitoring soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release tools test test-deploy test-terraform test-export wheel test-wheel demo monitoring soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -156,6 +156,10 @@ bench-coldstart: bubblewrap stage layer bench-lab ## measure the cold start agai
 	@cp $(ONNXRUNTIME)/$(ARCH)/libonnxruntime.so.1.28.0 target/bench/coldstart/bare
 	@PYTHON=$(PYTHON) sh tests/bench/coldstart/prepare.sh
 	@$(BENCH) coldstart
+
+bench-quantize: onnxruntime ## compare quantization with ONNX Runtime's tools in Python (3 minutes)
+	cargo build --workspace --bin modelctl
+	@PYTHON=$(PYTHON) sh tests/bench/quantize/compare.sh target/debug/modelctl
 
 bench-fetch: bubblewrap stage tools bench-lab ## measure a fetch of 250 MB against AWS's C client and curl (5 minutes)
 	@$(SHIP) -p bench-fetcher

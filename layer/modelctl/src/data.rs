@@ -3,6 +3,7 @@
 //! A file becomes JSON rows, and the rows become the body of a prediction request. So a row means
 //! here what it means to the sidecar, down to the rounding of its numbers.
 
+mod labels;
 mod npy;
 
 use std::path::{Path, PathBuf};
@@ -15,9 +16,13 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::inputs::Inputs;
+pub(crate) use labels::labels;
 
 /// Maximum number of rows of a run.
 const MAX_BATCH: usize = 256;
+
+/// Column of CSV with the true label of each row. It is no feature.
+const LABEL: &str = "label";
 
 /// Option for the data.
 #[derive(Clone, Debug, clap::Args)]
@@ -153,7 +158,11 @@ fn csv(file: &Path, signature: &Signature) -> anyhow::Result<Rows> {
             Value::Object(fields.collect::<Map<_, _>>())
         } else {
             let is_text = only.as_deref().is_some_and(texts);
-            record.iter().map(|text| cell(text, is_text)).collect()
+            let features = columns
+                .iter()
+                .zip(&record)
+                .filter(|(column, _)| *column != LABEL);
+            features.map(|(_, text)| cell(text, is_text)).collect()
         };
         rows.push(row.to_string());
     }

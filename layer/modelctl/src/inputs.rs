@@ -47,17 +47,22 @@ pub(crate) fn write(file: &Path, inputs: &Inputs) -> anyhow::Result<()> {
     let inputs: Vec<serde_json::Value> = inputs
         .iter()
         .filter_map(|(name, value)| match value {
-            Value::Tensor(tensor) => Some(json!({
-                "name": name,
-                "shape": tensor.shape(),
-                "datatype": tensor.datatype().name(),
-                "data": numbers(tensor.data()),
-            })),
+            Value::Tensor(tensor) => Some(self::tensor(name, tensor)),
             _ => None,
         })
         .collect();
     std::fs::write(file, json!({ "inputs": inputs }).to_string())?;
     Ok(())
+}
+
+/// A tensor in the form of the Open Inference Protocol. A number that is not finite becomes `null`.
+pub(crate) fn tensor(name: &str, tensor: &Tensor) -> serde_json::Value {
+    json!({
+        "name": name,
+        "shape": tensor.shape(),
+        "datatype": tensor.datatype().name(),
+        "data": numbers(tensor.data()),
+    })
 }
 
 fn numbers(data: &Data) -> serde_json::Value {

@@ -17,6 +17,7 @@ mod console;
 mod content;
 mod context;
 mod data;
+mod deviation;
 mod diff;
 mod document;
 mod failure;

@@ -9,6 +9,7 @@
 mod agree;
 mod gain;
 mod output;
+mod quantize;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -25,6 +26,7 @@ use crate::{inputs, library, units};
 use agree::Comparison;
 use gain::Gain;
 use output::OutputFiles;
+use quantize::Quantize;
 
 /// Minimum size of an external tensor, because each is opened and mapped separately.
 const MIN_TENSOR: u64 = 1 << 10;
@@ -60,6 +62,17 @@ pub(crate) struct Arguments {
     /// 1e-4; for FP16 and BF16 1e-2]
     #[arg(long, value_name = "PART", value_parser = tolerance)]
     tolerance: Option<f64>,
+    /// Store weights in a smaller type, which the sidecar expands while it loads them; the graph
+    /// stays as it is
+    #[arg(long, value_enum, value_name = "TYPE", conflicts_with_all = ["favour", "tolerance"])]
+    quantize: Option<Quantize>,
+    /// Maximum absolute difference of a quantized model's outputs; beyond it nothing is written
+    #[arg(long, value_name = "NUMBER", value_parser = tolerance, requires = "quantize")]
+    max_difference: Option<f64>,
+    /// Rows on which a quantized model is compared: .csv with a header, .json or .npy. The column
+    /// `label`, or the list `labels`, has true labels, for the accuracy
+    #[arg(long, value_name = "FILE", requires = "quantize", conflicts_with_all = ["files", "dimensions"])]
+    data: Option<PathBuf>,
     #[command(flatten)]
     inputs: inputs::InputOptions,
     #[command(flatten)]
@@ -82,6 +95,11 @@ fn tolerance(text: &str) -> Result<f64, String> {
 
 /// Optimises the model, and prints the gain.
 pub(crate) fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<serde_json::Value> {
+    if let Some(method) = arguments.quantize {
+        let report = quantize::run(arguments, method)?;
+        console.line(&report);
+        return Ok(report.to_json());
+    }
     let before = &arguments.model;
     let description = describe(before)?;
     let output = OutputFiles::resolve(&arguments.output, before, &description, arguments.force)?;
@@ -150,6 +168,9 @@ fn describe(model: &Path) -> anyhow::Result<Description> {
         bail!(
             "{name} is in ONNX Runtime's own format, which is already optimised; give the original .onnx file"
         );
+    }
+    if description.weight_storage().is_some() {
+        bail!("{name} is already quantized; give the original model");
     }
     if let Some(mark) = description.mark() {
         bail!(

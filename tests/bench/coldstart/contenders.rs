@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use lab::lambda::{Builder, Function};
 use lab::link::Link;
 use lab::s3::S3Server;
+use serde_json::Value;
 
 use super::models::Model;
 use crate::network;
@@ -27,6 +28,8 @@ pub(super) enum Contender {
     Sidecar,
     /// The same, with the model that `modelctl optimize` produced.
     Optimised,
+    /// The same, with the model that `modelctl optimize --quantize int8` produced.
+    Int8,
     /// The tutorials' function.
     Python,
     /// The bare program, which fetches and loads.
@@ -36,9 +39,10 @@ pub(super) enum Contender {
 }
 
 impl Contender {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Sidecar,
         Self::Optimised,
+        Self::Int8,
         Self::Python,
         Self::Bare,
         Self::Load,
@@ -46,17 +50,26 @@ impl Contender {
 
     /// Returns `true` if the contender can run the model.
     pub(super) fn takes(self, model: &Model) -> bool {
-        self != Self::Optimised || model.optimised().is_some()
+        !matches!(self, Self::Optimised | Self::Int8) || model.is_optimised()
     }
 
     pub(super) fn is_sidecar(self) -> bool {
-        matches!(self, Self::Sidecar | Self::Optimised)
+        matches!(self, Self::Sidecar | Self::Optimised | Self::Int8)
+    }
+
+    /// Compares a response with that of ONNX Runtime in Python, which runs the same model.
+    pub(super) fn check(self, model: &Model, answer: &Value) -> Result<()> {
+        match self {
+            Self::Int8 => model.check_quantized(answer),
+            _ => model.check(answer),
+        }
     }
 
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Sidecar => "sidecar",
             Self::Optimised => "optimised",
+            Self::Int8 => "int8",
             Self::Python => "python",
             Self::Bare => "bare",
             Self::Load => "bare load",
@@ -66,7 +79,7 @@ impl Contender {
     /// Path of the API call that marks readiness, and its caller.
     pub(super) fn ready_call(self) -> (&'static str, &'static str) {
         match self {
-            Self::Sidecar | Self::Optimised => ("model-sidecar", "/event/next"),
+            Self::Sidecar | Self::Optimised | Self::Int8 => ("model-sidecar", "/event/next"),
             _ => ("runtime", "/invocation/next"),
         }
     }
@@ -147,14 +160,16 @@ impl Setting {
         let threads = self.memory_mb.div_ceil(ONE_CPU_MB).to_string();
         let of = |layer: &Path, function: &Path| Function::of(layer, function).envs(s3.env());
         let builder = match contender {
-            Contender::Sidecar | Contender::Optimised => of(&artifacts.layer, &artifacts.handler)
-                .env(
-                    "MODEL_URI",
-                    format!("s3://{BUCKET}/{}", key(contender, model)),
-                )
-                .env("MODEL_PORT", "0")
-                // The bench runs no CloudWatch.
-                .env("MODEL_METRICS", "emf"),
+            Contender::Sidecar | Contender::Optimised | Contender::Int8 => {
+                of(&artifacts.layer, &artifacts.handler)
+                    .env(
+                        "MODEL_URI",
+                        format!("s3://{BUCKET}/{}", key(contender, model)),
+                    )
+                    .env("MODEL_PORT", "0")
+                    // The bench runs no CloudWatch.
+                    .env("MODEL_METRICS", "emf")
+            }
             Contender::Python => of(&empty, &artifacts.made.join("python"))
                 .env("MODEL_BUCKET", BUCKET)
                 .env("MODEL_KEY", model.key()),
@@ -178,10 +193,11 @@ impl Setting {
 }
 
 fn key(contender: Contender, model: &Model) -> String {
-    let optimised = model
-        .optimised()
-        .filter(|_| contender == Contender::Optimised);
-    optimised.unwrap_or_else(|| model.key())
+    match contender {
+        Contender::Optimised => model.optimised(),
+        Contender::Int8 => model.quantized(),
+        _ => model.key(),
+    }
 }
 
 /// Returns `true` if a source of the extension has changed since the binary was staged.

@@ -6,6 +6,8 @@ residual network over 13 features. Its blocks are layer normalisation, two matri
 biases and a ReLU, as in a transformer's feed-forward half. Weights are random, so that nothing can
 be folded away or stored twice. They are scaled so that numbers keep their size from block to block,
 and lie in the file as exporters leave them. wine-v1.onnx, of 1 KB, is the smallest model.
+
+`models.py FOLDER --quantized` writes answers.json for the quantized models in FOLDER.
 """
 
 import json
@@ -72,10 +74,18 @@ def answer(file, row):
     return outputs[0].tolist()
 
 
+def quantized_answers(folder, row):
+    """Writes the responses of the models that modelctl quantized in FOLDER."""
+    answers = {file.stem: answer(file, row) for file in sorted(folder.glob("*.onnx"))}
+    (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+
+
 def main():
     folder = Path(sys.argv[1])
     wine = json.loads((WINE / "wine.json").read_text(encoding="utf-8"))
     row = np.array([wine["rows"][0]], np.float32)
+    if sys.argv[2:] == ["--quantized"]:
+        return quantized_answers(folder, row)
     answers = {"wine-v1": answer(WINE / "wine-v1.onnx", row)}
     for name, shape in SIZES.items():
         file = folder / f"{name}.onnx"

@@ -21,6 +21,9 @@ const MODELS: [(&str, &str, bool, usize); 4] = [
 /// Folder of the models optimised by `modelctl optimize`.
 const OPTIMISED: &str = "optimised";
 
+/// Folder of the models quantized by `modelctl optimize --quantize int8`.
+const QUANTIZED: &str = "quantized";
+
 /// One model.
 #[derive(Debug)]
 pub(super) struct Model {
@@ -32,6 +35,8 @@ pub(super) struct Model {
     /// Number of starts per round.
     pub(super) turns: usize,
     answer: Value,
+    /// Response of the quantized model.
+    quantized_answer: Option<Value>,
 }
 
 impl Model {
@@ -45,6 +50,8 @@ impl Model {
             )
         });
         let answers: Value = serde_json::from_slice(&answers?)?;
+        let quantized = std::fs::read(folder.join(QUANTIZED).join("answers.json"));
+        let quantized: Value = serde_json::from_slice(&quantized?)?;
         MODELS
             .into_iter()
             .map(|(name, label, is_optimised, turns)| {
@@ -56,6 +63,7 @@ impl Model {
                     is_optimised,
                     turns,
                     answer: answer.with_context(|| format!("no expected response for {name}"))?,
+                    quantized_answer: quantized.get(name).cloned(),
                 })
             })
             .collect()
@@ -66,17 +74,29 @@ impl Model {
         format!("{}.onnx", self.name)
     }
 
-    /// Key of the optimised model, if there is one.
-    pub(super) fn optimised(&self) -> Option<String> {
+    /// `true` if `modelctl optimize` has optimised and quantized the model.
+    pub(super) fn is_optimised(&self) -> bool {
         self.is_optimised
-            .then(|| format!("{OPTIMISED}/{}", self.key()))
+    }
+
+    /// Key of the optimised model.
+    pub(super) fn optimised(&self) -> String {
+        format!("{OPTIMISED}/{}", self.key())
+    }
+
+    /// Key of the quantized model.
+    pub(super) fn quantized(&self) -> String {
+        format!("{QUANTIZED}/{}", self.key())
     }
 
     /// All files of the model: the key of each, and its path.
     pub(super) fn files(&self) -> Vec<(String, PathBuf)> {
-        let optimised = self.optimised().into_iter();
-        let optimised = optimised.flat_map(|key| [format!("{key}.data"), key]);
-        let keys = optimised.chain([self.key()]);
+        let mut keys = vec![self.key()];
+        if self.is_optimised {
+            let optimised = self.optimised();
+            keys.extend([format!("{optimised}.data"), optimised, self.quantized()]);
+        }
+        let keys = keys.into_iter();
         keys.map(|key| (key.clone(), self.folder.join(key)))
             .collect()
     }
@@ -88,7 +108,17 @@ impl Model {
 
     /// Compares a response with that of ONNX Runtime in Python.
     pub(super) fn check(&self, answer: &Value) -> Result<()> {
-        let (given, right) = (numbers(&answer["prediction"]), numbers(&self.answer));
+        self.compare(answer, &self.answer)
+    }
+
+    /// Compares a response of the quantized model with that of ONNX Runtime in Python.
+    pub(super) fn check_quantized(&self, answer: &Value) -> Result<()> {
+        let expected = self.quantized_answer.as_ref();
+        self.compare(answer, expected.context("the model is not quantized")?)
+    }
+
+    fn compare(&self, answer: &Value, expected: &Value) -> Result<()> {
+        let (given, right) = (numbers(&answer["prediction"]), numbers(expected));
         let problem = distance(&given, &right);
         ensure!(problem.is_none(), "{}: {problem:?} in {answer}", self.name);
         Ok(())

@@ -23,10 +23,12 @@ if [ "$(cat "$out/models.stamp" 2>/dev/null)" != "$stamp" ]; then
     mkdir "$out/models.new"
     PYTHONPATH="$out/packages:$out/tools" "$python" "$here/models.py" "$out/models.new"
     cp tests/models/wine-v1.onnx "$out/models.new"
-    mkdir "$out/models.new/optimised"
+    mkdir "$out/models.new/optimised" "$out/models.new/quantized"
     for model in tabular-100mb tabular-250mb; do
         target/debug/modelctl optimize "$out/models.new/$model.onnx" -o "$out/models.new/optimised"
+        target/debug/modelctl optimize "$out/models.new/$model.onnx" -o "$out/models.new/quantized" --quantize int8
     done
+    PYTHONPATH="$out/packages:$out/tools" "$python" "$here/models.py" "$out/models.new/quantized" --quantized
     mv "$out/models.new" "$out/models"
     echo "$stamp" >"$out/models.stamp"
 fi

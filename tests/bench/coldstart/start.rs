@@ -69,7 +69,7 @@ pub(super) async fn measure(
     let answer = function.answer(&Model::event()).await?;
     let answered = started.elapsed();
     let anonymous_mb = anonymous.stop().await?;
-    model.check(&answer)?;
+    contender.check(model, &answer)?;
     let last_byte = watch.map(|watch| watch.seen().saturating_duration_since(started));
 
     let environment = function.environment().context("no environment")?;
@@ -101,7 +101,7 @@ pub(super) async fn measure(
     let fetched = sent(s3, requests);
     let second = match contender {
         Contender::Load => None,
-        _ => Some(again(&function, model, s3).await?),
+        _ => Some(again(&function, contender, model, s3).await?),
     };
     function.shutdown().await;
     Ok(StartSample {
@@ -118,14 +118,19 @@ pub(super) async fn measure(
 }
 
 /// Resets the environment and starts in it again.
-async fn again(function: &Function, model: &Model, s3: &S3Server) -> Result<Second> {
+async fn again(
+    function: &Function,
+    contender: Contender,
+    model: &Model,
+    s3: &S3Server,
+) -> Result<Second> {
     let environment = function.environment().context("no environment")?;
     environment.reset(ShutdownReason::Failure).await?;
     let requests = s3.requests().len();
     let started = Instant::now();
     let answer = function.answer(&Model::event()).await?;
     let answered = started.elapsed();
-    model.check(&answer)?;
+    contender.check(model, &answer)?;
     ensure!(
         function.environments().len() == 1,
         "a second environment instead of the first"

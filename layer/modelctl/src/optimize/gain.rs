@@ -99,6 +99,11 @@ impl Gain {
         })
         .collect()
     }
+
+    /// All rows, the heading first.
+    pub(super) fn into_rows(self) -> [Row; 4] {
+        self.0
+    }
 }
 
 impl fmt::Display for Gain {

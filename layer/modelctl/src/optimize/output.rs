@@ -58,7 +58,11 @@ impl OutputFiles {
             data: format!("{name}.data"),
         };
         let own = own_files(model, description);
-        for file in place.files() {
+        for file in place
+            .files()
+            .into_iter()
+            .chain([place.folder.join(place.golden())])
+        {
             if file.canonicalize().is_ok_and(|file| own.contains(&file)) {
                 bail!(
                     "{} belongs to the model itself; give another output path",
@@ -70,6 +74,11 @@ impl OutputFiles {
             }
         }
         Ok(place)
+    }
+
+    /// File name of the golden examples of a quantized model.
+    pub(crate) fn golden(&self) -> String {
+        format!("{}.golden.json", self.name)
     }
 
     fn files(&self) -> [PathBuf; 2] {
@@ -104,11 +113,17 @@ impl OutputFiles {
             fs::rename(made, &data)?;
         }
         fs::rename(from.join(&self.name), &model)?;
-        Ok(if has_data {
-            vec![model, data]
+        let golden = self.folder.join(self.golden());
+        let mut written = vec![model];
+        written.extend(has_data.then_some(data));
+        if from.join(self.golden()).exists() {
+            fs::rename(from.join(self.golden()), &golden)?;
+            written.push(golden);
         } else {
-            vec![model]
-        })
+            // Examples of an earlier model.
+            remove(&golden)?;
+        }
+        Ok(written)
     }
 }
 

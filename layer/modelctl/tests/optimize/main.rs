@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod model;
+mod quantize;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -1,0 +1,195 @@
+"""Compares `modelctl optimize --quantize` with onnxruntime.quantization (`make bench-quantize`).
+
+`compare.py MODELCTL FOLDER` builds three models with random weights in FOLDER. They have the shapes of MiniLM, of
+ResNet-18 and of a text recognizer (convolutions and a bidirectional LSTM). A boosted forest must stay as it
+is. Each model is quantized by both tools. Sizes and differences of outputs from the FP32 model's are
+printed. ONNX Runtime in Python runs all files.
+
+Exits with 1 if a file of modelctl is more than 3 % larger than Python's, or its mean difference is larger.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+ROWS = 8
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+
+class Network:
+    """A graph under construction, with random weights."""
+
+    def __init__(self, name):
+        self.name = name
+        self.random = np.random.default_rng(sum(name.encode()))
+        self.weights = []
+        self.nodes = []
+        self.last = 0
+
+    def weight(self, *shape, scale=None):
+        fan = np.prod(shape[1:]) if len(shape) > 2 else shape[0]
+        values = self.random.standard_normal(shape, dtype=np.float32) * np.float32(scale or fan**-0.5)
+        return self.constant(values)
+
+    def constant(self, values):
+        name = f"weight.{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def node(self, operator, *inputs, **attributes):
+        self.last += 1
+        output = f"value.{self.last}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
+        return output
+
+    def dense(self, value, rows, columns):
+        product = self.node("MatMul", value, self.weight(rows, columns))
+        return self.node("Add", product, self.weight(columns, scale=0.1))
+
+    def normal(self, value, width):
+        return self.node("LayerNormalization", value, self.constant(np.ones(width, np.float32)), self.weight(width, scale=0.01), axis=-1)
+
+    def convolution(self, value, inside, outside, size, stride=1):
+        pads = [size // 2] * 4
+        weight = self.weight(outside, inside, size, size)
+        return self.node("Conv", value, weight, self.weight(outside, scale=0.1), strides=[stride] * 2, pads=pads)
+
+    def save(self, folder, inputs, value, shape):
+        self.nodes.append(helper.make_node("Identity", [value], ["y"]))
+        output = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)
+        graph = helper.make_graph(self.nodes, self.name, inputs, [output], self.weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.checker.check_model(model)
+        file = folder / f"{self.name}.onnx"
+        onnx.save(model, file)
+        return file
+
+
+def minilm(folder):
+    """Embeddings of 30,522 words and six layers of attention, 384 wide, as sentence-transformers' MiniLM-L6."""
+    words, width, heads = 30522, 384, 12
+    net = Network("minilm-like")
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", 32])
+    value = net.normal(net.node("Gather", net.weight(words, width, scale=0.05), "ids"), width)
+    shape = net.constant(np.array([0, 0, heads, width // heads], np.int64))
+    back = net.constant(np.array([0, 0, width], np.int64))
+    scale = net.constant(np.float32((width // heads) ** -0.5))
+    for _ in range(6):
+        def split(order):
+            part = net.node("Reshape", net.dense(value, width, width), shape)
+            return net.node("Transpose", part, perm=order)
+
+        query, key, content = split([0, 2, 1, 3]), split([0, 2, 3, 1]), split([0, 2, 1, 3])
+        scores = net.node("Softmax", net.node("Mul", net.node("MatMul", query, key), scale), axis=-1)
+        mixed = net.node("Transpose", net.node("MatMul", scores, content), perm=[0, 2, 1, 3])
+        attended = net.dense(net.node("Reshape", mixed, back), width, width)
+        value = net.normal(net.node("Add", value, attended), width)
+        wide = net.node("Relu", net.dense(value, width, 4 * width))
+        value = net.normal(net.node("Add", value, net.dense(wide, 4 * width, width)), width)
+    file = net.save(folder, [ids], net.node("ReduceMean", value, axes=[1], keepdims=0), ["batch", width])
+    random = np.random.default_rng(1)
+    return file, {"ids": random.integers(0, words, (ROWS, 32), dtype=np.int64)}
+
+
+def resnet(folder):
+    """The convolutions of ResNet-18, on images of 64 by 64."""
+    net = Network("resnet-like")
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 64, 64])
+    value = net.node("Relu", net.convolution("image", 3, 64, 7, 2))
+    value = net.node("MaxPool", value, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    inside = 64
+    for outside in (64, 128, 256, 512):
+        for block in range(2):
+            stride = 2 if outside != inside else 1
+            inner = net.node("Relu", net.convolution(value, inside, outside, 3, stride))
+            inner = net.convolution(inner, outside, outside, 3)
+            if outside != inside:
+                value = net.convolution(value, inside, outside, 1, stride)
+            value = net.node("Relu", net.node("Add", value, inner))
+            inside = outside
+    pooled = net.node("Flatten", net.node("GlobalAveragePool", value))
+    value = net.node("Gemm", pooled, net.weight(1000, 512, scale=0.05), net.weight(1000, scale=0.1), transB=1)
+    file = net.save(folder, [image], value, ["batch", 1000])
+    random = np.random.default_rng(2)
+    return file, {"image": random.standard_normal((ROWS, 3, 64, 64), dtype=np.float32)}
+
+
+def crnn(folder):
+    """Convolutions and a bidirectional LSTM over the columns of an image, as in text recognition."""
+    net = Network("crnn-like")
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 32, 100])
+    value, inside = "image", 1
+    for outside in (64, 128, 256, 512):
+        value = net.node("Relu", net.convolution(value, inside, outside, 3))
+        value = net.node("MaxPool", value, kernel_shape=[2, 2], strides=[2, 1 if outside > 128 else 2])
+        inside = outside
+    value = net.node("ReduceMean", value, axes=[2], keepdims=0)
+    value = net.node("Transpose", value, perm=[2, 0, 1])
+    hidden = 256
+    weights = [net.weight(2, 4 * hidden, 512, scale=0.05), net.weight(2, 4 * hidden, hidden, scale=0.05)]
+    value = net.node("LSTM", value, *weights, net.weight(2, 8 * hidden, scale=0.05), direction="bidirectional", hidden_size=hidden)
+    value = net.node("Transpose", value, perm=[0, 2, 1, 3])
+    value = net.node("Reshape", value, net.constant(np.array([0, 0, 2 * hidden], np.int64)))
+    file = net.save(folder, [image], net.dense(value, 2 * hidden, 37), ["steps", "batch", 37])
+    random = np.random.default_rng(3)
+    return file, {"image": random.standard_normal((ROWS, 1, 32, 100), dtype=np.float32)}
+
+
+def run(file, inputs):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return session.run(["y"], inputs)[0]
+
+
+def difference(expected, found):
+    error = np.abs(expected.astype(np.float64) - found)
+    return error.max(), error.mean()
+
+
+def quantized(modelctl, file, kind, folder):
+    output = folder / kind
+    command = [modelctl, "optimize", file, "-o", output, "--quantize", kind, "--force"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return output / file.name
+
+
+def main():
+    modelctl, folder = sys.argv[1], Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    wrong = False
+    print(f"{'model':<12} {'tool':<14} {'bytes':>12} {'largest':>9} {'mean':>9}")
+    for build in (minilm, resnet, crnn):
+        file, inputs = build(folder)
+        expected = run(file, inputs)
+        print(f"{file.stem:<12} {'fp32':<14} {file.stat().st_size:>12}")
+        by_python = folder / "python" / file.name
+        by_python.parent.mkdir(exist_ok=True)
+        operators = ["MatMul", "Gemm", "Conv", "Gather", "LSTM"]
+        quantize_dynamic(file, by_python, op_types_to_quantize=operators, per_channel=True, weight_type=QuantType.QInt8)
+        rows = {"python int8": by_python}
+        rows |= {f"modelctl {kind}": quantized(modelctl, file, kind, folder) for kind in ("int8", "fp16", "int8-dynamic")}
+        found = {}
+        for tool, output in rows.items():
+            size = output.stat().st_size
+            largest, mean = difference(expected, run(output, inputs))
+            found[tool] = size, mean
+            print(f"{file.stem:<12} {tool:<14} {size:>12} {largest:>9.2e} {mean:>9.2e}")
+        (size, mean), (of_python, mean_of_python) = found["modelctl int8"], found["python int8"]
+        wrong |= size > 1.03 * of_python or mean > mean_of_python
+    forest = MODELS / "zoo" / "xgboost-classifier.onnx"
+    command = [modelctl, "optimize", forest, "-o", folder / "forest", "--quantize", "int8", "--force"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    print(f"forest: {refused.stderr.strip()}")
+    wrong |= refused.returncode == 0 or "nothing is written" not in refused.stderr
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
