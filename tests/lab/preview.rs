@@ -109,8 +109,8 @@ impl Preview {
     /// # Errors
     /// A widget or an alarm that cannot be evaluated.
     pub fn answer(&self, uri: &Uri) -> Result<Option<Response<Full<Bytes>>>> {
-        let query = uri.query().unwrap_or_default().split('&');
-        let model = query.filter_map(|pair| pair.strip_prefix("model=")).next();
+        let mut query = uri.query().unwrap_or_default().split('&');
+        let model = query.find_map(|pair| pair.strip_prefix("model="));
         let (kind, text) = match uri.path() {
             "/" => ("text/html; charset=utf-8", page::whole()),
             "/dashboard" => (

@@ -267,7 +267,10 @@ mod tests {
         let logits = output("logits", &[1, 3], vec![1.0_f32, 3.0, 2.0]);
         assert_eq!(observed(&[logits], Some("logits")), [(0.6652, 1)]);
         let one = output("p", &[2, 1], vec![0.25_f32, 0.875]);
-        assert_eq!(observed(&[one.clone()], Some("p")), [(0.75, 0), (0.875, 1)]);
+        assert_eq!(
+            observed(std::slice::from_ref(&one), Some("p")),
+            [(0.75, 0), (0.875, 1)]
+        );
         assert!(observed(&[one], Some("q")).is_empty());
         let mixed = output("p", &[2], vec![f32::NAN, 0.875]);
         assert_eq!(observed(&[mixed], Some("p")), [(0.875, 1)]);

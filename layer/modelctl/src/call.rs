@@ -34,7 +34,7 @@ const SHOWN: [&str; 4] = [
   modelctl call http://127.0.0.1:2774 --row '[5.1, 3.5, 1.4, 0.2]'
   modelctl call unix:/tmp/model-sidecar.sock --data request.json --path /v2/models/fraud/infer")]
 pub(crate) struct Arguments {
-    /// http://HOST:PORT, https://HOST, or unix:PATH of a socket
+    /// `http://HOST:PORT`, `https://HOST`, or `unix:PATH` of a socket
     target: String,
     /// One row as JSON, sent as a prediction request
     #[arg(long, value_name = "JSON", required_unless_present = "data")]

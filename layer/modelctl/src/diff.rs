@@ -25,7 +25,7 @@ use crate::{library, units};
 #[command(after_help = "Example:
   modelctl diff s3://models/fraud/manifest.json@6 new.onnx")]
 pub(crate) struct Arguments {
-    /// A model's file, s3://BUCKET/…/model.onnx, or a version: s3://BUCKET/…/manifest.json@VERSION
+    /// A model's file, `s3://BUCKET/…/model.onnx`, or a version: `s3://BUCKET/…/manifest.json@VERSION`
     a: String,
     /// The other one
     b: String,
@@ -85,7 +85,7 @@ pub(crate) async fn run(
         )),
     }
     let examples: Vec<&Golden> = a.golden.iter().chain(&b.golden).collect();
-    let outputs = outputs(&*session_a, &*session_b, &examples)?;
+    let outputs = outputs(&*session_a, &*session_b, &examples);
     if examples.is_empty() {
         console.line("no golden examples: outputs were not compared");
     }
@@ -160,7 +160,7 @@ fn outputs(
     a: &dyn Session,
     b: &dyn Session,
     examples: &[&Golden],
-) -> anyhow::Result<BTreeMap<String, Result<f64, String>>> {
+) -> BTreeMap<String, Result<f64, String>> {
     let mut differences: BTreeMap<String, Result<f64, String>> = BTreeMap::new();
     for example in examples {
         let run = |session: &dyn Session| {
@@ -193,7 +193,7 @@ fn outputs(
             differences.insert(name, most);
         }
     }
-    Ok(differences)
+    differences
 }
 
 /// Prints the ports that only one of the signatures has, or that differ.

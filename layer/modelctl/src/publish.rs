@@ -55,7 +55,7 @@ pub(crate) const OWNER: &str = "model-sidecar-manifest";
 pub(crate) struct Arguments {
     /// The model's file, local or in S3 (`s3://BUCKET/KEY`); its external data is found next to it
     model: String,
-    /// The manifest: s3://BUCKET/…/manifest.json, created if it is missing
+    /// The manifest: `s3://BUCKET/…/manifest.json`, created if it is missing
     manifest: S3Uri,
     /// Name of the version [default: the version with the same content, or the next free number]
     #[arg(long, value_name = "NAME")]

@@ -1,5 +1,7 @@
 //! `modelctl verify`: reads every object that a manifest names, and compares it with its digest.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 
 use model_sidecar::manifest::{PublishedFile, PublishedVersion};
@@ -45,16 +47,18 @@ pub(crate) async fn run(
         .collect();
     let bytes = files.iter().map(|(_, file)| file.size).sum();
     let progress = console.progress("verifying", bytes);
-    let mut verified = std::collections::BTreeMap::new();
+    let mut verified = BTreeMap::new();
     for (version, file) in files {
         let key = published.key_of(version.path_of(file).as_str());
-        if !verified.contains_key(&key) {
-            let problem = content::read(&published, &key, file, &mut io::sink(), &progress).await?;
-            if let Some(problem) = &problem {
-                console.line(format_args!("{}: {problem}", published.bucket.uri(&key)));
-            }
-            verified.insert(key, problem);
+        let Entry::Vacant(entry) = verified.entry(key) else {
+            continue;
+        };
+        let key = entry.key();
+        let problem = content::read(&published, key, file, &mut io::sink(), &progress).await?;
+        if let Some(problem) = &problem {
+            console.line(format_args!("{}: {problem}", published.bucket.uri(key)));
         }
+        entry.insert(problem);
     }
     progress.finish_and_clear();
     let bad = verified.values().flatten().count();

@@ -116,7 +116,17 @@ impl Alarm {
 /// Returns all alarms.
 #[must_use]
 pub fn all() -> Vec<Alarm> {
-    let one = |metric, statistic| Rule::Metric(metric, statistic);
+    [
+        of_requests(),
+        of_versions(),
+        of_predictions(),
+        of_the_environment(),
+    ]
+    .concat()
+}
+
+/// Alarms of requests.
+fn of_requests() -> Vec<Alarm> {
     vec![
         Alarm::new(
             "ErrorRate",
@@ -135,49 +145,61 @@ pub fn all() -> Vec<Alarm> {
         Alarm::new(
             "Throttles",
             "throttles",
-            "Lambda rejects invocations for want of concurrency.",
-            one(Metric::lambda(lambda::THROTTLES), "Sum"),
+            "Lambda rejects invocations because concurrency is used up.",
+            Rule::Metric(Metric::lambda(lambda::THROTTLES), "Sum"),
         ),
         Alarm::new(
             "LatencyP99",
             "latency-p99",
             "One percent of the inference requests are slow.",
-            one(Metric::sidecar(defs::INFERENCE_LATENCY), "p99"),
+            Rule::Metric(Metric::sidecar(defs::INFERENCE_LATENCY), "p99"),
         )
         .threshold("LatencyP99Milliseconds"),
+    ]
+}
+
+/// Alarms of model versions.
+fn of_versions() -> Vec<Alarm> {
+    vec![
         Alarm::new(
             "Staleness",
             "staleness",
             "Version checks fail: a new version would not be seen.",
-            one(Metric::sidecar(defs::MODEL_AGE), "Maximum"),
+            Rule::Metric(Metric::sidecar(defs::MODEL_AGE), "Maximum"),
         )
         .threshold("StalenessSeconds"),
         Alarm::new(
             "RejectedVersion",
             "rejected-version",
             "A published version cannot become active.",
-            one(Metric::sidecar(defs::MODEL_RELOAD_FAILURES), "Sum"),
+            Rule::Metric(Metric::sidecar(defs::MODEL_RELOAD_FAILURES), "Sum"),
         )
         .at_once(),
         Alarm::new(
             "Rollback",
             "rollback",
             "A version was active and failed: the previous version is active again.",
-            one(Metric::sidecar(defs::MODEL_ROLLBACKS), "Sum"),
+            Rule::Metric(Metric::sidecar(defs::MODEL_ROLLBACKS), "Sum"),
         )
         .at_once(),
         Alarm::new(
             "VersionSkew",
             "version-skew",
             "An environment serves another version than the wanted one.",
-            one(Metric::sidecar(defs::MODEL_VERSION_LAG), "Maximum"),
+            Rule::Metric(Metric::sidecar(defs::MODEL_VERSION_LAG), "Maximum"),
         )
         .threshold("VersionLagSeconds"),
+    ]
+}
+
+/// Alarms of predictions and of drift.
+fn of_predictions() -> Vec<Alarm> {
+    vec![
         Alarm::new(
             "Confidence",
             "confidence-p10",
             "The model is unsure of many predictions.",
-            one(Metric::sidecar(defs::PREDICTION_CONFIDENCE), "p10"),
+            Rule::Metric(Metric::sidecar(defs::PREDICTION_CONFIDENCE), "p10"),
         )
         .below()
         .threshold("ConfidenceP10"),
@@ -185,7 +207,7 @@ pub fn all() -> Vec<Alarm> {
             "FeatureDrift",
             "feature-drift",
             "A feature's values differ from those of the training data.",
-            one(Metric::sidecar(defs::FEATURE_DRIFT_WORST), "Maximum"),
+            Rule::Metric(Metric::sidecar(defs::FEATURE_DRIFT_WORST), "Maximum"),
         )
         .at_once()
         .threshold("DriftIndex"),
@@ -193,10 +215,16 @@ pub fn all() -> Vec<Alarm> {
             "PredictionDrift",
             "prediction-drift",
             "The predictions are distributed unlike those of the training data.",
-            one(Metric::sidecar(defs::PREDICTION_DRIFT), "Maximum"),
+            Rule::Metric(Metric::sidecar(defs::PREDICTION_DRIFT), "Maximum"),
         )
         .at_once()
         .threshold("DriftIndex"),
+    ]
+}
+
+/// Alarms of the execution environment.
+fn of_the_environment() -> Vec<Alarm> {
+    vec![
         Alarm::new(
             "Memory",
             "memory",
@@ -212,7 +240,7 @@ pub fn all() -> Vec<Alarm> {
             "PostRuntimeExtensions",
             "post-runtime-extensions",
             "Extensions hold invocations open after the response, and this time is billed.",
-            one(
+            Rule::Metric(
                 Metric::lambda(lambda::POST_RUNTIME_EXTENSIONS_DURATION),
                 "Average",
             ),

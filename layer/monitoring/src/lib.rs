@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `dashboard.json` | body of the dashboard |
 //! | `alarms.json` | properties of each alarm, in the names of `AWS::CloudWatch::Alarm` |
-//! | `monitoring.template.json` | CloudFormation template with both and their parameters |
+//! | `monitoring.template.json` | `CloudFormation` template with both and their parameters |
 //!
 //! The first two contain placeholders such as `${FunctionName}`. `Fn::Sub`, Terraform's `templatefile` and CDK's
 //! `Fn.sub` share this syntax, and [`parameters`] lists the names.

@@ -1,4 +1,4 @@
-//! `monitoring`: writes the dashboard, the alarms and their CloudFormation template into a folder.
+//! `monitoring`: writes the dashboard, the alarms and their `CloudFormation` template into a folder.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

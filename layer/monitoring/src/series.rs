@@ -1,5 +1,7 @@
 //! Series: a metric with its statistic, a metric search, or an expression over other series.
 
+use std::fmt::Write as _;
+
 use model_sidecar::metrics::defs;
 use serde_json::{Map, Value, json};
 
@@ -108,14 +110,14 @@ impl Series {
     pub(crate) fn search(name: &'static str, statistic: Statistic) -> Self {
         let schema = defs::find(name).map_or(&[][..], |metric| metric.dimensions());
         let filters = Metric::sidecar(name).dimensions;
-        let filters: String = filters
-            .iter()
-            .map(|(dimension, value)| format!(" {dimension}=\"{value}\""))
-            .collect();
+        let mut conditions = String::new();
+        for (dimension, value) in filters {
+            let _ = write!(conditions, " {dimension}=\"{value}\"");
+        }
         let schema = schema.join(",");
         Self::expression(
             &format!(
-                "SEARCH('{{{NAMESPACE},{schema}}} MetricName=\"{name}\"{filters}', '{statistic}')"
+                "SEARCH('{{{NAMESPACE},{schema}}} MetricName=\"{name}\"{conditions}', '{statistic}')"
             ),
             "",
         )

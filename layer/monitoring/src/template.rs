@@ -1,4 +1,4 @@
-//! CloudFormation template with the dashboard, the alarms and their parameters.
+//! `CloudFormation` template with the dashboard, the alarms and their parameters.
 
 use serde_json::{Map, Value, json};
 

@@ -9,7 +9,7 @@ use boon::{Compiler, Schemas};
 use monitoring::{alarms, lambda, parameters, series};
 use serde_json::{Value, json};
 
-/// Maximum size of a template that is sent directly. Source: CloudFormation user guide, "quotas".
+/// Maximum size of a template that is sent directly. Source: `CloudFormation` user guide, "quotas".
 const MAX_TEMPLATE: usize = 51_200;
 /// Columns of a dashboard.
 const COLUMNS: u64 = 24;
@@ -154,41 +154,47 @@ fn assert_metric(namespace: &str, name: &str, dimensions: &[&str], statistic: &s
 #[test]
 fn each_series_names_a_metric_its_dimensions_and_a_statistic() {
     let body = json_file("layer/deploy/dashboard.json");
-    let mut named = BTreeSet::new();
+    let mut shown = BTreeSet::new();
     for entry in entries(&body) {
         let (options, path) = entry.split_last().unwrap();
         let path: Vec<&str> = path.iter().map(|part| part.as_str().unwrap()).collect();
         if let [namespace, name, dimensions @ ..] = path.as_slice() {
-            let names: Vec<&str> = dimensions.iter().step_by(2).copied().collect();
-            assert_metric(namespace, name, &names, options["stat"].as_str().unwrap());
-            named.insert((*name).to_owned());
+            let dimension_names: Vec<&str> = dimensions.iter().step_by(2).copied().collect();
+            assert_metric(
+                namespace,
+                name,
+                &dimension_names,
+                options["stat"].as_str().unwrap(),
+            );
+            shown.insert((*name).to_owned());
         } else if let Some(search) = options["expression"]
             .as_str()
             .filter(|text| text.starts_with("SEARCH("))
         {
             let search = search.replace(series::NAMESPACE, "namespace");
             let (schema, rest) = search.split_once('}').unwrap();
-            let (_, names) = schema.split_once(',').unwrap();
-            let names: Vec<&str> = names.split(',').collect();
+            let (_, dimension_names) = schema.split_once(',').unwrap();
+            let dimension_names: Vec<&str> = dimension_names.split(',').collect();
             let name = rest.split('"').nth(1).unwrap();
             let statistic = rest.rsplit('\'').nth(1).unwrap();
-            assert_metric(series::NAMESPACE, name, &names, statistic);
-            named.insert(name.to_owned());
+            assert_metric(series::NAMESPACE, name, &dimension_names, statistic);
+            shown.insert(name.to_owned());
         }
     }
     for alarm in alarms::all() {
         for (metric, statistic) in alarm.rule.metrics() {
-            let names: Vec<&str> = metric.dimensions.iter().map(|(name, _)| *name).collect();
-            assert_metric(metric.namespace, metric.name, &names, statistic);
+            let dimension_names: Vec<&str> =
+                metric.dimensions.iter().map(|(name, _)| *name).collect();
+            assert_metric(metric.namespace, metric.name, &dimension_names, statistic);
             assert!(
-                named.contains(metric.name),
+                shown.contains(metric.name),
                 "no chart shows {}, of an alarm",
                 metric.name
             );
         }
     }
     for name in lambda::ALL {
-        assert!(named.contains(name), "no chart shows {name}");
+        assert!(shown.contains(name), "no chart shows {name}");
     }
 }
 

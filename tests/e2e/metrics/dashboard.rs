@@ -413,6 +413,7 @@ const UNSURE: usize = 68;
 const MANY: usize = 340;
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one alarm after the other")]
 async fn alarms_go_to_alarm_and_back_by_traffic() {
     let mut fleet = Fleet::start().await;
     let mut watch = Watch::new(&[

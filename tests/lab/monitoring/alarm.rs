@@ -26,6 +26,7 @@ pub enum AlarmState {
 /// An alarm of `alarms.json`, with values for its placeholders.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_field_names, reason = "the names of CloudWatch's API")]
 pub struct Alarm {
     /// Name.
     pub alarm_name: String,
@@ -76,6 +77,7 @@ enum Rule {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_field_names, reason = "the names of CloudWatch's API")]
 struct Metric {
     namespace: String,
     metric_name: String,

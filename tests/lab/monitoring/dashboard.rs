@@ -139,7 +139,7 @@ impl Dashboard {
             }
         });
         let body: Body = serde_json::from_str(&replaced).context("cannot read the dashboard")?;
-        let widgets = body.widgets.into_iter().map(Widget::read);
+        let widgets = body.widgets.iter().map(Widget::read);
         Ok(Self {
             widgets: widgets.collect::<Result<_>>()?,
         })
@@ -147,7 +147,7 @@ impl Dashboard {
 }
 
 impl Widget {
-    fn read(raw: RawWidget) -> Result<Self> {
+    fn read(raw: &RawWidget) -> Result<Self> {
         let text = |name: &str| raw.properties[name].as_str().unwrap_or_default().to_owned();
         let kind = match raw.kind.as_str() {
             "text" => WidgetKind::Text(text("markdown")),
@@ -225,10 +225,8 @@ fn series(properties: &Value) -> Result<Vec<Series>> {
 }
 
 fn evaluated(series: &[Series], data: &[Datapoint], range: TimeRange) -> Result<Evaluated> {
-    let times: Vec<u64> = (0..)
-        .map(|place| range.start + place * range.period)
-        .take_while(|time| *time < range.end)
-        .collect();
+    let step = usize::try_from(range.period)?;
+    let times: Vec<u64> = (range.start..range.end).step_by(step.max(1)).collect();
     let mut by_id = BTreeMap::new();
     for one in series.iter().filter(|one| !one.path.is_empty()) {
         if let Some(id) = &one.options.id {

@@ -198,7 +198,7 @@ impl Uploads {
         Ok(())
     }
 
-    pub(super) fn parts(&self, input: ListPartsInput) -> S3Result<ListPartsOutput> {
+    pub(super) fn parts(&self, input: &ListPartsInput) -> S3Result<ListPartsOutput> {
         let after = input.part_number_marker.unwrap_or_default();
         let most = usize::try_from(input.max_parts.unwrap_or(super::MAX_KEYS)).unwrap_or_default();
         self.with(&input.bucket, &input.key, &input.upload_id, |upload| {

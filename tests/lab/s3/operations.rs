@@ -286,7 +286,7 @@ impl S3 for Operations {
         &self,
         request: S3Request<ListPartsInput>,
     ) -> S3Result<S3Response<ListPartsOutput>> {
-        self.uploads.parts(request.input).map(S3Response::new)
+        self.uploads.parts(&request.input).map(S3Response::new)
     }
 
     async fn list_multipart_uploads(

@@ -233,6 +233,7 @@ fn the_axis_follows_the_operator() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of graphs")]
 fn a_weight_stays_where_its_meaning_could_change() {
     let zero = vec![0; 4 * LENGTH];
     let with_number = |number: f32| {

@@ -6,7 +6,7 @@
 
 mod golden;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -191,10 +191,10 @@ fn nothing_to_store(weights: &QuantizedWeights) -> String {
                     Conv, Gather, LSTM, GRU or RNN uses"
         .to_owned();
     if weights.left.is_empty() {
-        text += &format!(" (its operators: {})", weights.operators.join(", "));
+        let _ = write!(text, " (its operators: {})", weights.operators.join(", "));
     }
     for left in reasons(&weights.left) {
-        text += &format!("; left alone: {left}");
+        let _ = write!(text, "; left alone: {left}");
     }
     text + "; nothing is written"
 }

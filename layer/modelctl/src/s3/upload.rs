@@ -231,7 +231,7 @@ impl Bucket {
         // After a failure, parts that are on their way still arrive, and no other begins.
         let stopped = AtomicBool::new(false);
         let stopped = &stopped;
-        let send = |index| async move {
+        let put_part = |index| async move {
             if stopped.load(Ordering::Relaxed) {
                 return Ok((index, None));
             }
@@ -241,14 +241,14 @@ impl Bucket {
             }
             sent
         };
-        let sent = stream::iter(missing.collect::<Vec<usize>>()).map(send);
-        let sent: Vec<_> = sent
+        let arrived: Vec<_> = stream::iter(missing.collect::<Vec<usize>>())
+            .map(put_part)
             .buffer_unordered(CONCURRENCY)
             .inspect(|_| progress.inc(file.part_size))
             .collect()
             .await;
-        let sent = sent.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-        for (index, etag) in sent {
+        let arrived = arrived.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        for (index, etag) in arrived {
             let Some(etag) = etag else {
                 // Another publisher of the same file has completed or aborted the upload.
                 return Ok(Written::Conflict);

@@ -12,7 +12,7 @@ use crate::support::{Ran, Store, model, with_data};
 const NEVER: Duration = Duration::from_secs(3_600);
 
 /// Publishes the second version.
-async fn publish(store: &Store, model: &str) -> Child {
+fn publish(store: &Store, model: &str) -> Child {
     let arguments = [
         "publish",
         model,
@@ -37,7 +37,7 @@ async fn a_killed_publisher_leaves_nothing_half_visible() {
     let (_folder, second) = with_data(1, 6 << 20);
     let done = ("2".to_owned(), Some("1".to_owned()), None);
     let (store, before) = with_first_version().await;
-    let ran = Ran::of(publish(&store, &second).await).await;
+    let ran = Ran::of(publish(&store, &second)).await;
     assert_eq!(ran.code, 0, "{}", ran.errors);
     let steps = store.s3().requests().len() - before;
     // At least: the manifest, a look at each file, its upload and its verification, the manifest.
@@ -46,7 +46,7 @@ async fn a_killed_publisher_leaves_nothing_half_visible() {
     for step in 1..=steps {
         let (store, before) = with_first_version().await;
         store.s3().fail(Rule::any().nth(step).latency(NEVER));
-        let mut publisher = publish(&store, &second).await;
+        let mut publisher = publish(&store, &second);
         let wanted = format!("request {step} of {steps}");
         let arrived = store
             .s3()
@@ -60,7 +60,7 @@ async fn a_killed_publisher_leaves_nothing_half_visible() {
             state == done || state == ("1".to_owned(), None, None),
             "{state:?}"
         );
-        let ran = Ran::of(publish(&store, &second).await).await;
+        let ran = Ran::of(publish(&store, &second)).await;
         assert_eq!(ran.code, 0, "request {step}: {}", ran.errors);
         assert_eq!(store.state().await, done, "request {step}");
     }
