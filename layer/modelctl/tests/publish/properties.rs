@@ -102,7 +102,7 @@ fn any_sequence_of_commands_keeps_the_manifest_valid_and_its_objects_present() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let models: Vec<_> = (0..4).map(|seed| with_data(seed, 100)).collect();
     let config = Config {
-        cases: 48,
+        cases: 16,
         failure_persistence: None,
         ..Config::default()
     };
