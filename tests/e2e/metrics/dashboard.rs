@@ -83,7 +83,7 @@ fn baseline() -> Value {
     }
     json!([
         {"input": "X", "column": 0, "edges": edges, "counts": counts},
-        {"output": "label", "edges": [0, 1, 2, 3], "counts": [59, 71, 48]},
+        {"output": "output_label", "edges": [0, 1, 2, 3], "counts": [59, 71, 48]},
     ])
 }
 
@@ -161,8 +161,8 @@ async fn eventful(cloudwatch: &CloudWatch) -> Vec<Datapoint> {
     alive(&function).await;
     environment.kill("model-sidecar", Signal::SIGKILL).unwrap();
     // The invocation that finds the sidecar gone fails, and the next one begins with an Init.
-    invoke_until(&function, "two more starts", |log| {
-        log.matches(" ready ").count() >= 3
+    invoke_until(&function, "a third start", |log| {
+        log.matches("INIT_START").count() >= 3
     })
     .await;
     function.shutdown().await;

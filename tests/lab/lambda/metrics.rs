@@ -6,7 +6,7 @@
 //! whole minutes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +26,8 @@ pub(super) struct LambdaMetrics {
     concurrent: AtomicUsize,
     /// Maximum of that number since the last report.
     peak: AtomicUsize,
+    /// Milliseconds by which the environments' clock was ahead of the machine's at the last report.
+    ahead_ms: AtomicU64,
 }
 
 /// Observations of a metric in one minute.
@@ -43,6 +45,7 @@ impl LambdaMetrics {
             minutes: Mutex::default(),
             concurrent: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
+            ahead_ms: AtomicU64::new(0),
         }
     }
 
@@ -75,11 +78,15 @@ impl LambdaMetrics {
 
     /// Records a rejected invocation.
     pub(super) fn throttled(&self) {
-        self.push(SystemTime::now(), "Throttles", "Count", 1.0);
+        let ahead = Duration::from_millis(self.ahead_ms.load(Ordering::Acquire));
+        self.push(SystemTime::now() + ahead, "Throttles", "Count", 1.0);
     }
 
     /// Records an ended invocation. `failed` is `true` if the function responded with an error.
     pub(super) fn ended(&self, report: &Report, failed: bool, at: SystemTime) {
+        let ahead = at.duration_since(SystemTime::now()).unwrap_or_default();
+        let ahead = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
+        self.ahead_ms.store(ahead, Ordering::Release);
         let failed = failed || report.status != Status::Success;
         let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
         let running = self.concurrent.load(Ordering::Acquire);
