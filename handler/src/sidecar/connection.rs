@@ -78,10 +78,15 @@ impl Connection {
 }
 
 /// Returns `true` if an error on connecting means that the sidecar is not ready: no socket, no
-/// listener, or a full backlog.
+/// listener, a full backlog, or a listener whose process ends.
 pub(super) fn may_pass(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::WouldBlock
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
     )
 }
