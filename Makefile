@@ -94,7 +94,10 @@ tools:
 	    cp layer/build/tools.txt $(TOOLS)/.pinned; }
 
 test: check-text onnxruntime rie seaweedfs bubblewrap strace stage fixtures runtimes custom-ops schemathesis clients ## run every test
-	cargo test --workspace
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$(TEST_THREADS)} cargo test --workspace
+
+# The tests mostly wait for the processes that they start.
+TEST_THREADS := $(shell echo $$(( $$(nproc) * 3 / 2 )))
 
 # Tests with large downloads, or with tools that not every machine has, are no part of `make test`.
 DEPLOY_TOOLS := target/deploy-tools/bin

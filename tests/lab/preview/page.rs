@@ -144,31 +144,41 @@ fn markdown_html(markdown: &str) -> String {
             1 => "h1",
             _ => "h2",
         };
-        let mut text = escaped(text.trim());
-        for (mark, tag) in [("**", "b"), ("`", "code"), ("*", "i")] {
-            text = between(&text, mark, tag);
-        }
+        let text = inline_html(&escaped(text.trim()));
         let _ = writeln!(html, "<{tag}>{text}</{tag}>");
     }
     html
 }
 
-/// Makes an element of each text between two marks.
-fn between(text: &str, mark: &str, tag: &str) -> String {
-    let parts: Vec<&str> = text.split(mark).collect();
+/// Makes an element of each text between two marks. A mark without its counterpart stays, and code is taken literally.
+fn inline_html(text: &str) -> String {
+    let marks = [("`", "code"), ("**", "b"), ("*", "i")];
     let mut html = String::new();
-    for (place, part) in parts.iter().enumerate() {
-        // An unpaired mark stays.
-        if place % 2 == 0 {
-            html.push_str(part);
-        } else if place + 1 < parts.len() {
-            let _ = write!(html, "<{tag}>{part}</{tag}>");
-        } else {
-            html.push_str(mark);
-            html.push_str(part);
-        }
+    let mut rest = text;
+    while let Some(start) = rest.find(['`', '*']) {
+        let (before, marked) = rest.split_at(start);
+        html.push_str(before);
+        let found = marks.iter().find_map(|(mark, tag)| {
+            let inside = marked.strip_prefix(mark)?;
+            let end = inside.find(mark).filter(|end| *end > 0)?;
+            Some((*tag, &inside[..end], &inside[end + mark.len()..]))
+        });
+        rest = match found {
+            Some((tag, inside, after)) => {
+                let _ = match tag {
+                    "code" => write!(html, "<{tag}>{inside}</{tag}>"),
+                    _ => write!(html, "<{tag}>{}</{tag}>", inline_html(inside)),
+                };
+                after
+            }
+            None => {
+                let (mark, after) = marked.split_at(1);
+                html.push_str(mark);
+                after
+            }
+        };
     }
-    html
+    html + rest
 }
 
 /// Text in HTML.
