@@ -77,8 +77,8 @@ impl Connection {
     }
 }
 
-/// Returns `true` if an error on connecting means that the sidecar is not ready: no socket, no
-/// listener, a full backlog, or a listener whose process ends.
+/// Returns `true` if an error on connecting means that the sidecar is not ready. There is no socket
+/// or no listener, the backlog is full, or the listener's process ends.
 pub(super) fn may_pass(error: &io::Error) -> bool {
     matches!(
         error.kind(),
