@@ -59,7 +59,7 @@ def main() -> None:
     # Amazon Linux 2023. On Amazon Linux 2 it misses three functions of libm.
     theirs = {"GLIBC": "2.27", "GCC": "4.5", "GLIBCXX": "3.4.24", "CXXABI": "1.3.11"}
     files = {
-        args.layer / "extensions/model-sidecar": Rules(9 * MB, ours, OURS, True),
+        args.layer / "extensions/model-sidecar": Rules(10 * MB, ours, OURS, True),
         args.layer / LIBRARY: Rules(30 * MB, theirs, OURS | {"libstdc++.so.6"}, False),
         args.handler / "bootstrap": Rules(2 * MB, ours, OURS, True),
     }
