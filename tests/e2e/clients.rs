@@ -1,3 +1,4 @@
 //! Third-party clients on the port and on the socket.
 
+mod examples;
 mod third_party;
