@@ -33,6 +33,7 @@ use crate::tls::Tls;
 pub(crate) mod client;
 mod conditions;
 mod faults;
+mod fields;
 mod multipart;
 mod operations;
 mod response_body;

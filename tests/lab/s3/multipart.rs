@@ -22,8 +22,8 @@ use s3s::{S3ErrorCode, S3Request, S3Result, s3_error};
 use sha2::{Digest as _, Sha256};
 
 use super::conditions::Conditions;
+use super::fields::{received, shown_version, sums, user_metadata};
 use super::length;
-use super::operations::{collect, shown_version, sums, user_metadata, verified};
 use super::store::{Checksum, Metadata, NewObject, Store, hex};
 
 /// Minimum size of every part but the last, in bytes.
@@ -121,18 +121,13 @@ impl Uploads {
                 "Part number must be an integer between 1 and 10000, inclusive"
             ));
         }
-        let bytes = match input.body {
-            Some(body) => collect(body).await?,
-            None => Bytes::new(),
-        };
         let sent = [
             input.checksum_crc64nvme.map(Checksum::Crc64Nvme),
             input.checksum_crc32.map(Checksum::Crc32),
             input.checksum_crc32c.map(Checksum::Crc32C),
             input.checksum_sha256.map(Checksum::Sha256),
         ];
-        let sent = sent.into_iter().flatten().next();
-        let checksum = verified(sent, trailing_headers, &bytes)?;
+        let (bytes, checksum) = received(input.body, sent, trailing_headers).await?;
         let sha256 = match checksum {
             Some(Checksum::Sha256(sha256)) => Some(sha256),
             _ => None,

@@ -3,31 +3,25 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt;
 use http::{HeaderMap, HeaderValue};
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, Checksum as Sums, ChecksumMode,
-    ChecksumType, CommonPrefix, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput,
-    ETag, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-    HeadObjectOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
-    ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsV2Input, ListObjectsV2Output,
-    ListPartsInput, ListPartsOutput, Object as Listed, PutObjectInput, PutObjectOutput,
-    StreamingBlob, Timestamp, UploadPartInput, UploadPartOutput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumMode, CommonPrefix,
+    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CreateMultipartUploadInput,
+    CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput, ETag, GetObjectInput,
+    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
+    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectVersionsInput,
+    ListObjectVersionsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput,
+    ListPartsOutput, Object as Listed, PutObjectInput, PutObjectOutput, StreamingBlob, Timestamp,
+    UploadPartInput, UploadPartOutput,
 };
-use s3s::{
-    Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders, s3_error,
-};
+use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::conditions::Conditions;
+use super::fields::{received, shown_version, sums, user_metadata};
 use super::multipart::Uploads;
-use super::store::{Checksum, Metadata, NULL_VERSION, NewObject, Object, Store};
+use super::store::{Checksum, NewObject, Object, Store};
 use super::versions;
 use super::{MAX_KEYS, length};
-
-/// Maximum size of a single upload, in bytes.
-const LARGEST_UPLOAD: usize = 5 << 30;
 
 pub(super) struct Operations {
     store: Arc<Store>,
@@ -123,18 +117,13 @@ impl S3 for Operations {
             ..
         } = request;
         self.bucket(&input.bucket)?;
-        let bytes = match input.body {
-            Some(body) => collect(body).await?,
-            None => Bytes::new(),
-        };
         let sent = [
             input.checksum_crc64nvme.map(Checksum::Crc64Nvme),
             input.checksum_crc32.map(Checksum::Crc32),
             input.checksum_crc32c.map(Checksum::Crc32C),
             input.checksum_sha256.map(Checksum::Sha256),
         ];
-        let sent = sent.into_iter().flatten().next();
-        let checksum = verified(sent, trailing_headers, &bytes)?;
+        let (bytes, checksum) = received(input.body, sent, trailing_headers).await?;
         // Checked once the body is complete, as in S3: of two concurrent conditional uploads one
         // wins.
         let conditions = Conditions {
@@ -361,62 +350,6 @@ fn is_enabled(mode: Option<&ChecksumMode>) -> bool {
     mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)
 }
 
-pub(super) fn sums(object: &Object, wanted: bool) -> Sums {
-    let mut sums = Sums::default();
-    if wanted {
-        let kind = if object.checksum.value().contains('-') {
-            ChecksumType::COMPOSITE
-        } else {
-            ChecksumType::FULL_OBJECT
-        };
-        sums.checksum_type = Some(ChecksumType::from_static(kind));
-        match object.checksum.clone() {
-            Checksum::Crc64Nvme(sum) => sums.checksum_crc64nvme = Some(sum),
-            Checksum::Crc32(sum) => sums.checksum_crc32 = Some(sum),
-            Checksum::Crc32C(sum) => sums.checksum_crc32c = Some(sum),
-            Checksum::Sha256(sum) => sums.checksum_sha256 = Some(sum),
-        }
-    }
-    sums
-}
-
-/// Verifies the checksum that was sent in a header or after the body; `None` if there is none.
-pub(super) fn verified(
-    sent: Option<Checksum>,
-    trailers: Option<TrailingHeaders>,
-    bytes: &[u8],
-) -> S3Result<Option<Checksum>> {
-    let trailers = || trailers.and_then(|trailers| trailers.take());
-    let sent = sent.or_else(|| trailing_checksum(&trailers()?));
-    match sent {
-        Some(sent) if sent.again(bytes) != sent => Err(s3_error!(
-            BadDigest,
-            "the content does not match its {sent:?}"
-        )),
-        sent => Ok(sent),
-    }
-}
-
-/// Metadata of a request; header names have no case.
-pub(super) fn user_metadata(metadata: Option<s3s::dto::Metadata>) -> Metadata {
-    let all = metadata.into_iter().flatten();
-    all.map(|(name, value)| (name.to_lowercase(), value))
-        .collect()
-}
-
-fn trailing_checksum(trailers: &HeaderMap) -> Option<Checksum> {
-    let text = |name: &str| Some(trailers.get(name)?.to_str().ok()?.to_owned());
-    text("x-amz-checksum-crc64nvme")
-        .map(Checksum::Crc64Nvme)
-        .or_else(|| text("x-amz-checksum-crc32").map(Checksum::Crc32))
-        .or_else(|| text("x-amz-checksum-crc32c").map(Checksum::Crc32C))
-        .or_else(|| text("x-amz-checksum-sha256").map(Checksum::Sha256))
-}
-
-pub(super) fn shown_version(object: &Object) -> Option<String> {
-    (object.version_id != NULL_VERSION).then(|| object.version_id.clone())
-}
-
 /// The key up to the first delimiter after the prefix, if there is one.
 fn folder(key: &str, prefix: &str, delimiter: Option<&str>) -> Option<String> {
     let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty())?;
@@ -432,22 +365,6 @@ fn listed((key, object): (String, Object)) -> Listed {
         last_modified: Some(Timestamp::from(object.modified)),
         ..Listed::default()
     }
-}
-
-pub(super) async fn collect(mut body: StreamingBlob) -> S3Result<Bytes> {
-    let mut bytes = BytesMut::new();
-    // An upload that is cut off or has invalid signed chunks ends here and stores nothing.
-    while let Some(chunk) = body.try_next().await.map_err(incomplete)? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > LARGEST_UPLOAD {
-            return Err(S3ErrorCode::EntityTooLarge.into());
-        }
-    }
-    Ok(bytes.freeze())
-}
-
-fn incomplete(source: s3s::StdError) -> S3Error {
-    S3Error::with_source(S3ErrorCode::IncompleteBody, source)
 }
 
 fn place(offset: u64) -> usize {
