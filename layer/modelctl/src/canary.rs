@@ -46,16 +46,7 @@ pub(crate) async fn run(
             document.canary = None;
             return Ok(());
         };
-        let present = document
-            .canary
-            .as_ref()
-            .map(|canary| canary.version.clone());
-        let version = arguments
-            .version
-            .clone()
-            .or(present)
-            .ok_or_else(|| rejected("there is no canary; name the version with --version"))?;
-        document.require(&version)?;
+        let version = document.version_or_canary(arguments.version.as_deref())?;
         if version == document.current {
             return Err(rejected(format!(
                 "version {version:?} is current; a canary is another version"

@@ -89,6 +89,27 @@ impl Document {
         )))
     }
 
+    /// Returns the version of this name or, without a name, the canary's. The manifest has it.
+    pub(crate) fn version_or_canary(&self, named: Option<&str>) -> anyhow::Result<String> {
+        let canary = self.canary.as_ref().map(|canary| canary.version.as_str());
+        let version = named
+            .or(canary)
+            .ok_or_else(|| rejected("there is no canary; name the version with --version"))?;
+        self.require(version)?;
+        Ok(version.to_owned())
+    }
+
+    /// Returns an error if another version than the one of `--from` is current.
+    pub(crate) fn require_current(&self, from: Option<&str>) -> anyhow::Result<()> {
+        match from {
+            Some(from) if from != self.current => Err(rejected(format!(
+                "version {:?} is current, and --from expects {from:?}; look at `modelctl status`",
+                self.current
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Returns the roles of a version; empty if nothing names it.
     pub(crate) fn roles(&self, version: &str) -> Roles {
         let canary = self.canary.as_ref();

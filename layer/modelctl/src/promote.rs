@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use crate::console::Console;
 use crate::context::Context;
-use crate::failure::rejected;
 use crate::published::{EditOptions, Published};
 use crate::s3::S3Uri;
 
@@ -37,26 +36,8 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Value> {
     let mut published = Published::read(&arguments.manifest, context).await?;
     let edit = published.edit(&arguments.edit, console, |document| {
-        let canary = document
-            .canary
-            .as_ref()
-            .map(|canary| canary.version.clone());
-        let version = arguments
-            .version
-            .clone()
-            .or(canary)
-            .ok_or_else(|| rejected("there is no canary; name the version with --version"))?;
-        document.require(&version)?;
-        if let Some(from) = arguments
-            .from
-            .as_ref()
-            .filter(|from| **from != document.current)
-        {
-            return Err(rejected(format!(
-                "version {:?} is current, and --from expects {from:?}; look at `modelctl status`",
-                document.current
-            )));
-        }
+        let version = document.version_or_canary(arguments.version.as_deref())?;
+        document.require_current(arguments.from.as_deref())?;
         document.release(&version);
         Ok(())
     });

@@ -37,16 +37,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Value> {
     let mut published = Published::read(&arguments.manifest, context).await?;
     let edit = published.edit(&arguments.edit, console, |document| {
-        if let Some(from) = arguments
-            .from
-            .as_ref()
-            .filter(|from| **from != document.current)
-        {
-            return Err(rejected(format!(
-                "version {:?} is current, and --from expects {from:?}; look at `modelctl status`",
-                document.current
-            )));
-        }
+        document.require_current(arguments.from.as_deref())?;
         let to = arguments.to.clone().or_else(|| document.previous.clone());
         let to = to.ok_or_else(|| {
             rejected("the manifest names no previous version; name the version with --to")
