@@ -11,11 +11,11 @@ use model_sidecar::protocol::v2;
 use model_sidecar::tensor::{Data, Tensor};
 use serde_json::{Value as Json, json};
 
-use crate::changes::counted;
 use crate::console::Console;
 use crate::context::Context;
 use crate::data::{DataOptions, Rows};
 use crate::inputs::Inputs;
+use crate::json_list;
 use crate::library;
 use histogram::Histogram;
 
@@ -85,24 +85,15 @@ pub(crate) fn run(
         for column in columns.into_iter().take(MAX_HISTOGRAMS) {
             // A column of NaN alone has none.
             if let Some(histogram) = Histogram::of(column.values, bins) {
-                lines.push(format!(
-                    "  {}",
-                    histogram.json(side, &column.name, column.index)
-                ));
+                let histogram = histogram.json(side, &column.name, column.index);
+                lines.push(histogram.to_string());
             }
         }
     }
     if lines.is_empty() {
         bail!("cannot make a baseline: no input and no output of the model has numbers");
     }
-    let text = format!("[\n{}\n]\n", lines.join(",\n"));
-    std::fs::write(&arguments.output, text)
-        .with_context(|| format!("cannot write {}", arguments.output.display()))?;
-    let count = counted(lines.len(), "histogram");
-    console.line(format_args!(
-        "wrote {} ({count})",
-        arguments.output.display()
-    ));
+    json_list::write(&arguments.output, &lines, "histogram", console)?;
     Ok(json!({"file": arguments.output, "histograms": lines.len()}))
 }
 

@@ -12,12 +12,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 
-use crate::changes::counted;
 use crate::compare::compare;
 use crate::console::Console;
 use crate::context::Context;
 use crate::data::{DataOptions, Rows};
 use crate::failure::rejected;
+use crate::json_list;
 use crate::library;
 
 /// Tolerance of outputs in half precision.
@@ -95,20 +95,13 @@ pub(crate) fn run(
         }
         let Tolerance { absolute, relative } = tolerance;
         examples.push(format!(
-            "  {{\"inputs\": {}, \"outputs\": {}, \"tolerance\": {}}}",
+            "{{\"inputs\": {}, \"outputs\": {}, \"tolerance\": {}}}",
             encode(inputs)?,
             encode(expected)?,
             json!({"absolute": absolute, "relative": relative})
         ));
     }
-    let text = format!("[\n{}\n]\n", examples.join(",\n"));
-    std::fs::write(&arguments.output, text)
-        .with_context(|| format!("cannot write {}", arguments.output.display()))?;
-    let count = counted(examples.len(), "example");
-    console.line(format_args!(
-        "wrote {} ({count})",
-        arguments.output.display()
-    ));
+    json_list::write(&arguments.output, &examples, "example", console)?;
     Ok(json!({"file": arguments.output, "examples": examples.len()}))
 }
 

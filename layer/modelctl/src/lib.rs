@@ -24,6 +24,7 @@ mod failure;
 mod golden;
 mod history;
 mod inputs;
+mod json_list;
 mod label;
 mod library;
 mod list;
