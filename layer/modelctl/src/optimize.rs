@@ -20,6 +20,7 @@ use clap::ValueEnum;
 use model_sidecar::engine::{DimensionNames, OnnxRuntime};
 use model_sidecar::onnx::{AtLoad, Description, Format, OptimisationMark};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::console::Console;
 use crate::{inputs, library, units};
@@ -93,6 +94,38 @@ fn tolerance(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected a number of at least 0, such as 1e-4".to_owned())
 }
 
+/// Rewrite of a model: its parts before the first file is written.
+struct Rewrite {
+    description: Description,
+    output: OutputFiles,
+    library: PathBuf,
+    engine: OnnxRuntime,
+    folder: TempDir,
+    /// New model in the temporary folder.
+    after: PathBuf,
+}
+
+impl Rewrite {
+    fn prepare(arguments: &Arguments) -> anyhow::Result<Self> {
+        let before = &arguments.model;
+        let description = describe(before)?;
+        let output =
+            OutputFiles::resolve(&arguments.output, before, &description, arguments.force)?;
+        let library = arguments.library.find()?;
+        let engine = library::open(&library)?;
+        let folder = output.temporary_folder()?;
+        let after = folder.path().join(&output.name);
+        Ok(Self {
+            description,
+            output,
+            library,
+            engine,
+            folder,
+            after,
+        })
+    }
+}
+
 /// Optimises the model, and prints the gain.
 pub(crate) fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<serde_json::Value> {
     if let Some(method) = arguments.quantize {
@@ -101,12 +134,14 @@ pub(crate) fn run(arguments: &Arguments, console: &Console) -> anyhow::Result<se
         return Ok(report.to_json());
     }
     let before = &arguments.model;
-    let description = describe(before)?;
-    let output = OutputFiles::resolve(&arguments.output, before, &description, arguments.force)?;
-    let library = arguments.library.find()?;
-    let engine = library::open(&library)?;
-    let folder = output.temporary_folder()?;
-    let after = folder.path().join(&output.name);
+    let Rewrite {
+        output,
+        library,
+        engine,
+        folder,
+        after,
+        ..
+    } = Rewrite::prepare(arguments)?;
 
     let names = optimise(&engine, before, &after, &output)?;
     mark(&after, &library, arguments.favour)?;

@@ -19,13 +19,12 @@ use model_sidecar::tensor::{Signature, Value, common_rows};
 use serde_json::json;
 
 use super::gain::{Gain, Row, median};
-use super::output::OutputFiles;
-use super::{Arguments, describe};
+use super::{Arguments, Rewrite};
 use crate::data;
 use crate::deviation::{self, Deviation};
 use crate::failure::rejected;
 use crate::inputs::{self, Inputs};
-use crate::{library, units};
+use crate::units;
 
 /// Level of compression of the measured size, the default of the program `zstd`.
 const ZSTD_LEVEL: i32 = 3;
@@ -122,12 +121,14 @@ struct Outputs {
 /// Quantizes the model. Writes nothing if a difference exceeds `--max-difference`.
 pub(super) fn run(arguments: &Arguments, quantize: Quantize) -> anyhow::Result<Report> {
     let before = &arguments.model;
-    let description = describe(before)?;
-    let output = OutputFiles::resolve(&arguments.output, before, &description, arguments.force)?;
-    let library = arguments.library.find()?;
-    let engine = library::open(&library)?;
-    let folder = output.temporary_folder()?;
-    let after = folder.path().join(&output.name);
+    let Rewrite {
+        description,
+        output,
+        library,
+        engine,
+        folder,
+        after,
+    } = Rewrite::prepare(arguments)?;
 
     let method = quantize.method();
     let weights = QuantizedWeights::write(before, &after, method)?;
