@@ -39,13 +39,17 @@ pub(super) fn predictions(
         rows.filter_map(chosen_prediction).for_each(observe);
         return;
     }
-    let is_classified = |value: &Value| sampled(value).all(|row| distribution(row).is_some());
-    let output = outputs.iter().find(|(_, value)| {
-        let has_rows = sampled(value).next().is_some();
-        has_rows && is_classified(value)
-    });
-    let rows = output.into_iter().flat_map(|(_, value)| sampled(value));
-    rows.filter_map(distribution).for_each(observe);
+    let found = outputs.iter().find_map(|(_, value)| distributions(value));
+    found.into_iter().flatten().flatten().for_each(observe);
+}
+
+/// Returns the predictions of an output whose observed rows are all probability distributions.
+fn distributions(value: &Value) -> Option<[Option<Prediction>; MAX_ROWS]> {
+    let mut found = [None; MAX_ROWS];
+    for (place, row) in found.iter_mut().zip(sampled(value)) {
+        *place = Some(distribution(row)?);
+    }
+    found[0].is_some().then_some(found)
 }
 
 /// Returns the share of missing values (NaN) in the first row of the inputs; `None` without inputs that are rows of
