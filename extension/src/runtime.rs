@@ -9,7 +9,7 @@
 //!             └─▶ lifecycle::Driver (what is due)
 //! ```
 //!
-//! What is due is decided when an event arrives, and runs in parallel with the inference. `next` is called once the
+//! Due work is decided when an event arrives, and runs in parallel with the inference. `next` is called once the
 //! answer is posted, or after at most `MODEL_TAIL_BUDGET` while jobs are running.
 //!
 //! The threads are dedicated and start before the main thread yields to the function, so that background work never

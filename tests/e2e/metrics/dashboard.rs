@@ -512,7 +512,7 @@ async fn alarms_go_to_alarm_and_back_by_traffic() {
     }
     let mut in_alarm = evaluated(&fleet);
     in_alarm.sort_unstable();
-    // The p99 keeps its state, for want of samples.
+    // The p99 keeps its state, because it has too few samples.
     assert_eq!(in_alarm, always);
 
     // No traffic: missing data is not breaching.
