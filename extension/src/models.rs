@@ -14,6 +14,7 @@ use std::ops::Deref;
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
@@ -44,19 +45,19 @@ pub struct LoadedVersion {
 /// Loaded version of a model. Immutable: renaming a version creates another `LoadedModel` of the same session.
 pub struct LoadedModel {
     of: LoadedVersion,
-    texts: Texts,
+    headers: VersionHeaders,
     session: Arc<LoadedSession>,
 }
 
-/// Texts that name a version in every response, shared instead of copied.
+/// Header values that name a version in every response, shared instead of copied.
 #[derive(Clone, Debug)]
-pub struct Texts {
+pub struct VersionHeaders {
     /// Name of the model.
-    pub name: Bytes,
+    pub name: Option<HeaderValue>,
     /// Name of the version.
-    pub version: Bytes,
+    pub version: Option<HeaderValue>,
     /// Digest of its files.
-    pub digest: Bytes,
+    pub digest: Option<HeaderValue>,
 }
 
 /// Session that is dropped when its last request is done.
@@ -115,19 +116,26 @@ impl LoadedModel {
     }
 
     fn sharing(of: LoadedVersion, session: Arc<LoadedSession>) -> Self {
-        let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-        let texts = Texts {
-            name: text(of.name.as_str()),
-            version: text(of.version.as_str()),
-            digest: text(of.digest.as_str()),
+        let value = |text: &str| {
+            let text = Bytes::copy_from_slice(text.as_bytes());
+            HeaderValue::from_maybe_shared(text).ok()
         };
-        Self { of, texts, session }
+        let headers = VersionHeaders {
+            name: value(of.name.as_str()),
+            version: value(of.version.as_str()),
+            digest: value(of.digest.as_str()),
+        };
+        Self {
+            of,
+            headers,
+            session,
+        }
     }
 
-    /// Returns the texts that name the version in a response.
+    /// Returns the header values that name the version in a response.
     #[must_use]
-    pub fn texts(&self) -> &Texts {
-        &self.texts
+    pub fn headers(&self) -> &VersionHeaders {
+        &self.headers
     }
 
     /// Returns the model's inputs and outputs.

@@ -17,6 +17,18 @@ pub(super) fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     debug_assert!(written.is_ok(), "writing to memory");
 }
 
+/// Appends a string. Most strings are names without a character to escape, and are copied whole.
+pub(super) fn text(out: &mut Vec<u8>, text: &str) {
+    let is_escaped = |byte: &u8| matches!(byte, 0..=0x1f | b'"' | b'\\');
+    if text.as_bytes().iter().any(is_escaped) {
+        return json(out, text);
+    }
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
 /// Appends all elements as a flat array.
 pub(super) fn flat(out: &mut Vec<u8>, data: &Data) {
     nested(out, &[data.len()], data);
@@ -120,9 +132,14 @@ impl ObjectWriter<'_> {
         if !std::mem::take(&mut self.first) {
             self.out.push(b',');
         }
-        json(self.out, name);
+        text(self.out, name);
         self.out.push(b':');
         write(self.out);
+    }
+
+    /// Appends a field with a string.
+    pub(super) fn text(&mut self, name: &str, value: &str) {
+        self.field(name, |out| text(out, value));
     }
 
     /// Appends a field with a serializable value.

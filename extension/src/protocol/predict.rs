@@ -94,8 +94,8 @@ pub fn encode(served_by: ServingVersion<'_>, outputs: &[(String, Value)]) -> Vec
                 json_writer::list(out, [outputs], write_by_name);
             }),
         }
-        fields.value("model", served_by.model);
-        fields.value("model_version", served_by.version);
+        fields.text("model", served_by.model);
+        fields.text("model_version", served_by.version);
     });
     out
 }

@@ -2,10 +2,10 @@
 
 mod format;
 
-use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper::Request;
 use hyper::header::HeaderValue;
 
@@ -139,7 +139,7 @@ async fn run(
 
 /// Adds the header `Server-Timing`: the time spent in each stage, in milliseconds.
 fn with_server_timing(mut response: ApiResponse, times: &InferenceTimes) -> ApiResponse {
-    let mut text = String::with_capacity(80);
+    let mut text = Vec::with_capacity(96);
     let stages = [
         ("queue", times.queue),
         ("decode", times.decode),
@@ -147,13 +147,26 @@ fn with_server_timing(mut response: ApiResponse, times: &InferenceTimes) -> ApiR
         ("encode", times.encode),
     ];
     for (index, (stage, time)) in stages.into_iter().enumerate() {
-        let separator = if index > 0 { ", " } else { "" };
-        // Whole numbers are formatted faster than fractions.
-        let (ms, rest) = (time.as_millis(), time.subsec_micros() % 1000);
-        let _ = write!(text, "{separator}{stage};dur={ms}.{rest:03}");
+        if index > 0 {
+            text.extend_from_slice(b", ");
+        }
+        text.extend_from_slice(stage.as_bytes());
+        text.extend_from_slice(b";dur=");
+        write_ms(&mut text, time);
     }
-    if let Ok(value) = HeaderValue::try_from(text) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
         response.headers_mut().insert(&SERVER_TIMING, value);
     }
     response
+}
+
+/// Appends a time in milliseconds, with three decimals. Formatting it with `write!` takes 1 % of a small request.
+fn write_ms(out: &mut Vec<u8>, time: Duration) {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let mut digits = itoa::Buffer::new();
+    out.extend_from_slice(digits.format(micros / 1000).as_bytes());
+    // The leading 1 keeps the zeros of the decimals.
+    let decimals = digits.format(1000 + micros % 1000);
+    out.push(b'.');
+    out.extend_from_slice(decimals.as_bytes().get(1..).unwrap_or_default());
 }

@@ -10,7 +10,9 @@ use crate::protocol::{self, BadRequest};
 
 /// Returns the `content-type` if it names another format than JSON.
 pub(super) fn other_than_json(headers: &HeaderMap) -> Option<HeaderValue> {
-    let value = headers.get(CONTENT_TYPE)?;
+    let value = headers
+        .get(CONTENT_TYPE)
+        .filter(|value| *value != "application/json")?;
     let is_json = value.to_str().is_ok_and(|text| {
         let essence = text.split(';').next().unwrap_or_default().trim();
         let is = |name: &str| essence.eq_ignore_ascii_case(name);

@@ -53,14 +53,15 @@ pub(super) fn outputs(encoded: Encoded, mut charge: Charge) -> Result<ApiRespons
 
 /// Adds the headers that name the model, the version and its digest.
 pub(super) fn with_model_headers(mut response: ApiResponse, loaded: &LoadedModel) -> ApiResponse {
-    let texts = loaded.texts();
-    for (header, text) in [
-        (&MODEL_NAME, &texts.name),
-        (&MODEL_VERSION, &texts.version),
-        (&MODEL_DIGEST, &texts.digest),
+    let values = loaded.headers();
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (&MODEL_NAME, &values.name),
+        (&MODEL_VERSION, &values.version),
+        (&MODEL_DIGEST, &values.digest),
     ] {
-        if let Ok(value) = HeaderValue::from_maybe_shared(text.clone()) {
-            response.headers_mut().insert(header, value);
+        if let Some(value) = value {
+            headers.insert(name, value.clone());
         }
     }
     response

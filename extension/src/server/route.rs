@@ -154,6 +154,9 @@ pub(super) static PATHS: &[PathTemplate] = &[
     get("/metrics", |_| Route::Metrics),
 ];
 
+/// Maximum number of segments of a path in [`PATHS`], and the empty one before the first slash.
+const MAX_SEGMENTS: usize = 7;
+
 /// Methods of the server as a whole, for `OPTIONS *`.
 const ALL_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
@@ -191,10 +194,9 @@ impl Route {
             });
         }
         let path = path.strip_suffix('/').unwrap_or(path);
-        let segments: Vec<_> = path
-            .split('/')
-            .map(|segment| percent_decode_str(segment).decode_utf8_lossy())
-            .collect();
+        let mut segments = Vec::with_capacity(MAX_SEGMENTS);
+        let decoded = |segment| percent_decode_str(segment).decode_utf8_lossy();
+        segments.extend(path.split('/').map(decoded));
         if let Some(verb) = unsupported_verb(&segments) {
             return Err(RouteError::UnknownVerb {
                 verb: verb.to_owned(),

@@ -120,10 +120,10 @@ impl ResponseFormat {
             .collect();
         let mut out = Vec::with_capacity(256);
         json_writer::object(&mut out, |fields| {
-            fields.value("model_name", served_by.model);
-            fields.value("model_version", served_by.version);
+            fields.text("model_name", served_by.model);
+            fields.text("model_version", served_by.version);
             if let Some(id) = &self.id {
-                fields.value("id", id);
+                fields.text("id", id);
             }
             fields.field("outputs", |out| {
                 json_writer::list(out, &outputs, |out, output| output.write(out));
@@ -202,8 +202,8 @@ impl ResponseOutput {
 
     fn write(&self, out: &mut Vec<u8>) {
         json_writer::object(out, |fields| {
-            fields.value("name", &self.name);
-            fields.value("datatype", self.datatype);
+            fields.text("name", &self.name);
+            fields.text("datatype", self.datatype);
             fields.value("shape", &self.shape);
             match &self.content {
                 OutputContent::Flat(data) => {
