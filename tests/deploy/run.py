@@ -9,6 +9,7 @@ TEMPLATE is in the folder of the release. The steps are those of docs/deployment
 2. The second deployment changes nothing.
 3. Each changed parameter publishes a version, and the alias names it.
 4. With the model in the stack's bucket, the function reads it from there.
+5. The dashboard and the alarms of layer/deploy are there, and go with `Monitoring=false`.
 
 Emulator and lab run on this machine, with processes of this script only. Exits with 1 at the first difference.
 """
@@ -64,8 +65,9 @@ def running(command, **options):
 @contextlib.contextmanager
 def emulator(folder):
     port = free_port()
-    command = [EMULATOR / "hypercorn", "ministack.app:app", "--bind", f"127.0.0.1:{port}"]
+    command = [EMULATOR / "hypercorn", "emulator:app", "--bind", f"127.0.0.1:{port}"]
     environment = os.environ | {"GATEWAY_PORT": str(port), "MINISTACK_ACCOUNT_ID": "123456789012"}
+    environment["PYTHONPATH"] = str(pathlib.Path(__file__).parent)
     with (folder / "emulator.log").open("w") as log, running(command, stdout=log, stderr=log, env=environment) as process:
         end = time.monotonic() + WAIT
         while True:
@@ -117,6 +119,20 @@ class Stack:
         """Configuration of the alias's version, and where its code is."""
         function, _, name = self.outputs()["Alias"].rpartition(":")
         return self.client("lambda").get_function(FunctionName=function, Qualifier=name)
+
+
+def check_monitoring(stack):
+    """Compares the stack's alarms with the generated file, and reads its dashboard."""
+    function = stack.outputs()["Alias"].split(":")[6]
+    generated = json.loads((ROOT / "layer/deploy/alarms.json").read_text()).values()
+    names = {alarm["AlarmName"].replace("${FunctionName}-${ModelName}", f"{function}-model") for alarm in generated}
+    cloudwatch = stack.client("cloudwatch")
+    alarms = cloudwatch.describe_alarms()["MetricAlarms"]
+    check("alarms", {alarm["AlarmName"] for alarm in alarms}, names)
+    (dashboard,) = cloudwatch.list_dashboards()["DashboardEntries"]
+    body = cloudwatch.get_dashboard(DashboardName=dashboard["DashboardName"])["DashboardBody"]
+    check("the dashboard is of the function", json.loads(body)["variables"][0]["defaultValue"], function)
+    check("the dashboard has no unset parameter", re.findall(r"\$\{\w+\}", body), [])
 
 
 def unpack(url, folder):
@@ -184,6 +200,8 @@ def main():
         with in_lab(deployed, folder / "sample") as url:
             answers(url, "v1")
 
+        check_monitoring(deployed)
+
         again = deployed.deploy()
         check("the second deployment changes nothing", "up to date" in again or "No changes" in again, True)
         check("and publishes nothing", deployed.alias(), first)
@@ -205,6 +223,14 @@ def main():
         deployed.client("s3").put_object(Bucket=bucket, Key="models/wine.onnx", Body=model)
         with in_lab(deployed, folder / "bucket", {"AWS_ENDPOINT_URL_S3": endpoint}.items()) as url:
             answers(url, "v2")
+
+        before = deployed.alias()
+        # The emulator does not see a change of a condition alone.
+        deployed.deploy(**parameters, Monitoring="false", LogRetentionDays=7)
+        cloudwatch = deployed.client("cloudwatch")
+        check("no alarms", cloudwatch.describe_alarms()["MetricAlarms"], [])
+        check("no dashboard", cloudwatch.list_dashboards()["DashboardEntries"], [])
+        check("monitoring publishes no version of the function", deployed.alias(), before)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! `release pack`: writes the zips of the layer and the handler, their SBOM, the template that deploys them, and
+//! `release pack`: writes the zips of the layer and the handler, their SBOM, the templates that deploy them, and
 //! `SHA256SUMS`.
 
 use std::fs;
@@ -16,6 +16,8 @@ const SIDECAR: &str = "model-sidecar";
 const HANDLER: &str = "model-handler";
 const LIBRARY: &str = "model-sidecar/lib/libonnxruntime.so.1.28.0";
 const TEMPLATE: &str = "layer/deploy/template.yaml";
+/// Dashboard and alarms, which the template nests by this file name.
+const MONITORING: &str = "layer/deploy/monitoring.template.json";
 /// Model in the handler's zip, for a deployment without a bucket.
 const SAMPLE: &str = "tests/models/wine-v1.onnx";
 
@@ -112,6 +114,9 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         .with_context(|| format!("cannot read {TEMPLATE}"))?;
     let path = into.join(format!("template-{arch}.yaml"));
     fs::write(&path, for_arch(&template, *arch))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    let path = into.join("monitoring.template.json");
+    fs::write(&path, read(&root.join(MONITORING))?)
         .with_context(|| format!("cannot write {}", path.display()))?;
     digest::write_sums(into)
 }

@@ -118,6 +118,7 @@ fn the_same_files_give_the_same_bytes() {
         "model-handler-x86_64.zip",
         "model-sidecar-x86_64.cdx.json",
         "model-sidecar-x86_64.zip",
+        "monitoring.template.json",
         "template-x86_64.yaml",
     ];
     assert_eq!(names, expected);
