@@ -22,3 +22,8 @@ output "version" {
   description = "Newest version of the function."
   value       = aws_lambda_function.model.version
 }
+
+output "alarm_names" {
+  description = "Names of the alarms, for a deployment that watches them."
+  value       = sort([for alarm in aws_cloudwatch_metric_alarm.model : alarm.alarm_name])
+}

@@ -105,3 +105,29 @@ variable "alias_version" {
   type        = string
   default     = null
 }
+
+variable "monitoring" {
+  description = "Makes the dashboard and the alarms of docs/monitoring.md."
+  type        = bool
+  default     = true
+}
+
+variable "monitoring_values" {
+  description = "Thresholds of the alarms and prices of the dashboard that are not the defaults, such as { ErrorPercent = 5 }."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition = length(setsubtract(keys(var.monitoring_values), [
+      "ErrorPercent", "LatencyP99Milliseconds", "StalenessSeconds", "VersionLagSeconds", "ConfidenceP10", "DriftIndex",
+      "MemoryPercent", "PostRuntimeExtensionsMilliseconds", "PricePerGbSecond", "PricePerMillionRequests",
+    ])) == 0
+    error_message = "monitoring_values has thresholds and prices of docs/monitoring.md only."
+  }
+}
+
+variable "alarm_topic_arn" {
+  description = "SNS topic that the alarms notify."
+  type        = string
+  default     = null
+}

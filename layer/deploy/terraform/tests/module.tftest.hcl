@@ -12,7 +12,10 @@ mock_provider "aws" {
     defaults = { arn = "arn:aws:lambda:eu-central-1:123456789012:layer:fraud-model-sidecar:1" }
   }
   mock_resource "aws_lambda_function" {
-    defaults = { version = "3" }
+    defaults = {
+      arn     = "arn:aws:lambda:eu-central-1:123456789012:function:fraud"
+      version = "3"
+    }
   }
 }
 
@@ -86,4 +89,66 @@ run "a_model_uri_has_a_scheme" {
     model_uri = "models/fraud/model.onnx"
   }
   expect_failures = [var.model_uri]
+}
+
+run "dashboard_and_alarms_are_those_of_the_generated_files" {
+  variables {
+    monitoring_values = { ErrorPercent = "5" }
+    alarm_topic_arn   = "arn:aws:sns:eu-central-1:123456789012:alarms"
+  }
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.model) == length(jsondecode(file("../alarms.json")))
+    error_message = "an alarm for each entry of alarms.json"
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.model["ErrorRate"].threshold == 5
+    error_message = "the threshold is the given one"
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.model["ErrorRate"].alarm_name == "fraud-model-error-rate"
+    error_message = "the name has function and model"
+  }
+  assert {
+    condition     = [for query in aws_cloudwatch_metric_alarm.model["ErrorRate"].metric_query : query.id if query.return_data] == ["result"]
+    error_message = "one query returns data"
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.model["LatencyP99"].extended_statistic == "p99"
+    error_message = "a percentile"
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.model["LatencyP99"].dimensions == tomap({ FunctionName = "fraud", ModelName = "model" })
+    error_message = "dimensions are function and model"
+  }
+  assert {
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.model : alarm.alarm_actions == toset(["arn:aws:sns:eu-central-1:123456789012:alarms"])])
+    error_message = "each alarm notifies the topic"
+  }
+  assert {
+    condition     = length(regexall("\\$\\{|%\\{", aws_cloudwatch_dashboard.model[0].dashboard_body)) == 0
+    error_message = "the dashboard has no unset parameter"
+  }
+  assert {
+    condition     = strcontains(aws_cloudwatch_dashboard.model[0].dashboard_body, "arn:aws:cloudwatch:eu-central-1:123456789012:alarm:__function__-__model__-error-rate")
+    error_message = "the dashboard's alarms are of the function's region and account"
+  }
+}
+
+run "monitoring_is_optional" {
+  variables {
+    monitoring = false
+  }
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.model) + length(aws_cloudwatch_dashboard.model) == 0
+    error_message = "neither alarms nor dashboard"
+  }
+}
+
+run "values_have_the_names_of_parameters" {
+  command = plan
+
+  variables {
+    monitoring_values = { ErrorRate = "5" }
+  }
+  expect_failures = [var.monitoring_values]
 }
