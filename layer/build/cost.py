@@ -26,7 +26,7 @@ ASSUMED = {
     "busy": ((0.2, 0.5), "mean utilization of servers, with uneven and with even traffic", "20 % and 50 %"),
     "lcu": (1, "capacity units of the load balancer", "1"),
 }
-MEMORY = (512, 1024, 1769, 3538)
+MEMORY = (256, 512, 1024, 1769, 3538)
 # Memory of one vCPU in MB. Source: AWS Lambda developer guide, "Configure Lambda function memory".
 VCPU = 1769
 MONTH = 730 * 3600
