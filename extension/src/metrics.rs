@@ -24,5 +24,5 @@ pub use dimensions::Dimensions;
 pub use emf::EmfSink;
 pub use recorder::Recorder;
 pub use reporter::{Reporter, Undelivered};
-pub use sink::{Delivery, NoSink, Rejection, Sink};
+pub use sink::{DeliveryProgress, NoSink, Rejection, Sink};
 pub use totals::{SeriesTotal, Total};

@@ -19,7 +19,7 @@ use futures_core::future::BoxFuture;
 use super::datum::Datum;
 use super::defs::Unit;
 use super::dimensions::Dimensions;
-use super::sink::{Delivery, Rejection, Sink};
+use super::sink::{DeliveryProgress, Rejection, Sink};
 use crate::aws::Unreachable;
 
 /// Maximum number of distinct values of a metric in a request.
@@ -179,40 +179,36 @@ fn split(request: Range<usize>, halvings: u32) -> Vec<Range<usize>> {
 }
 
 impl Sink for CloudWatchSink {
-    fn send<'a>(&'a self, data: &'a [Datum]) -> BoxFuture<'a, Delivery> {
+    fn send<'a>(
+        &'a self,
+        data: &'a [Datum],
+        progress: &'a DeliveryProgress,
+    ) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
-            let mut delivery = Delivery::default();
             let requests = requests(data).into_iter().map(|request| (request, 0));
             let mut pending: VecDeque<(Range<usize>, u32)> = requests.collect();
             for _ in 0..MAX_REQUESTS {
                 let Some((request, halvings)) = pending.pop_front() else {
-                    return delivery;
+                    return Ok(());
                 };
                 match self.put(&data[request.clone()]).await {
-                    Ok(()) => delivery.settled = request.end,
+                    Ok(()) => progress.settle(request.end),
                     Err(PutError::Invalid(reason)) if request.len() == 1 => {
-                        delivery.settled = request.end;
-                        delivery.rejected.push(Rejection {
-                            metric: data[request.start].metric.name,
-                            reason,
-                        });
+                        let metric = data[request.start].metric.name;
+                        progress.reject(request.end, Rejection { metric, reason });
                     }
                     Err(PutError::Invalid(_)) => {
                         for part in split(request, halvings).into_iter().rev() {
                             pending.push_front((part, halvings + 1));
                         }
                     }
-                    Err(PutError::Unavailable(reason)) => {
-                        delivery.problem = Some(reason);
-                        return delivery;
-                    }
+                    Err(PutError::Unavailable(reason)) => return Err(reason),
                 }
             }
-            if !pending.is_empty() {
-                let problem = format!("{MAX_REQUESTS} requests did not deliver all data");
-                delivery.problem = Some(problem);
+            if pending.is_empty() {
+                return Ok(());
             }
-            delivery
+            Err(format!("{MAX_REQUESTS} requests did not deliver all data"))
         })
     }
 }

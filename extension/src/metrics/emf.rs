@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use super::datum::Datum;
 use super::defs::{Kind, Set, VERSION_LABEL};
 use super::dimensions::Dimensions;
-use super::sink::{Delivery, Sink};
+use super::sink::{DeliveryProgress, Sink};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 
 /// Maximum number of metrics in a line.
@@ -253,9 +253,14 @@ fn times(count: f64) -> usize {
 }
 
 impl Sink for EmfSink {
-    fn send<'a>(&'a self, data: &'a [Datum]) -> BoxFuture<'a, Delivery> {
+    fn send<'a>(
+        &'a self,
+        data: &'a [Datum],
+        progress: &'a DeliveryProgress,
+    ) -> BoxFuture<'a, Result<(), String>> {
         self.write(data);
-        Box::pin(async { Delivery::of_all(data) })
+        progress.settle(data.len());
+        Box::pin(async { Ok(()) })
     }
 }
 

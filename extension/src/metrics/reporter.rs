@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tracing::{info, warn};
 
 use super::datum::Datum;
 use super::defs::{self, Set};
 use super::emf::EmfSink;
 use super::recorder::Recorder;
-use super::sink::Sink;
+use super::sink::{DeliveryProgress, Sink};
 use super::validation::validate;
 use crate::clock::Clock;
 
@@ -75,20 +75,22 @@ impl Reporter {
     }
 
     /// Delivers everything observed so far, and keeps undelivered data for the next flush. A cancelled flush loses
-    /// nothing, but may deliver data twice.
+    /// nothing, and may deliver the data of the request in flight twice.
     pub async fn flush(&self) -> Result<(), Undelivered> {
         let mut state = self.state.lock().await;
         state.collect(&self.recorder, &*self.clock, self.set);
         if state.undelivered.is_empty() {
             return Ok(());
         }
-        let delivery = self.sink.send(&state.undelivered).await;
-        let settled = delivery.settled.min(state.undelivered.len());
-        state.undelivered.drain(..settled);
-        for rejection in delivery.rejected {
-            state.drop_one(rejection.metric, &rejection.reason);
-        }
-        let Some(reason) = delivery.problem else {
+        let mut running = RunningDelivery {
+            state,
+            progress: DeliveryProgress::default(),
+        };
+        let RunningDelivery { state, progress } = &running;
+        let sent = self.sink.send(&state.undelivered, progress).await;
+        running.settle();
+        let state = &mut running.state;
+        let Err(reason) = sent else {
             self.failures.store(0, Ordering::Relaxed);
             if std::mem::take(&mut state.is_logging) {
                 info!("metrics can be delivered again");
@@ -128,6 +130,30 @@ impl Reporter {
         let mut state = self.state.lock().await;
         state.collect(&self.recorder, &*self.clock, self.set);
         state.write_to(&self.log);
+    }
+}
+
+/// Delivery in progress. Data that it has settled are removed even if it is cancelled.
+struct RunningDelivery<'a> {
+    state: MutexGuard<'a, ReporterState>,
+    progress: DeliveryProgress,
+}
+
+impl RunningDelivery<'_> {
+    fn settle(&mut self) {
+        let undelivered = &mut self.state.undelivered;
+        let settled = self.progress.settled().min(undelivered.len());
+        undelivered.drain(..settled);
+        self.progress.settle(0);
+        for rejection in self.progress.take_rejected() {
+            self.state.drop_one(rejection.metric, &rejection.reason);
+        }
+    }
+}
+
+impl Drop for RunningDelivery<'_> {
+    fn drop(&mut self) {
+        self.settle();
     }
 }
 

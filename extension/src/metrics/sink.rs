@@ -1,34 +1,56 @@
 //! Destinations of metrics: the trait that they implement, and the sink that drops everything.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use futures_core::future::BoxFuture;
 
 use super::datum::Datum;
 
 /// A destination of metrics.
 pub trait Sink: Send + Sync {
-    /// Delivers `data` in their order, up to the first datum that the destination cannot take now.
-    fn send<'a>(&'a self, data: &'a [Datum]) -> BoxFuture<'a, Delivery>;
+    /// Delivers `data` in their order, and notes in `progress` how far it got. The error is the reason why the data
+    /// after that were not delivered.
+    fn send<'a>(
+        &'a self,
+        data: &'a [Datum],
+        progress: &'a DeliveryProgress,
+    ) -> BoxFuture<'a, Result<(), String>>;
 }
 
-/// Result of a delivery.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Delivery {
-    /// Number of data from the front that need no further attempt: delivered, or rejected as invalid.
-    pub settled: usize,
-    /// Data among them that were rejected as invalid.
-    pub rejected: Vec<Rejection>,
-    /// Reason why the data after them were not delivered.
-    pub problem: Option<String>,
+/// Progress of a delivery. It counts even if the delivery is cancelled.
+#[derive(Debug, Default)]
+pub struct DeliveryProgress {
+    settled: AtomicUsize,
+    rejected: Mutex<Vec<Rejection>>,
 }
 
-impl Delivery {
-    /// A delivery of `data` in full.
+impl DeliveryProgress {
+    /// Notes that the first `count` data need no further attempt: they were delivered, or rejected as invalid.
+    pub fn settle(&self, count: usize) {
+        self.settled.store(count, Ordering::Relaxed);
+    }
+
+    /// Notes that the datum before the first `count` was rejected as invalid.
+    pub fn reject(&self, count: usize, rejection: Rejection) {
+        let rejected = self.rejected.lock();
+        rejected
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(rejection);
+        self.settle(count);
+    }
+
+    /// Returns the number of data from the front that need no further attempt.
     #[must_use]
-    pub fn of_all(data: &[Datum]) -> Self {
-        Self {
-            settled: data.len(),
-            ..Self::default()
-        }
+    pub fn settled(&self) -> usize {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// Returns and removes the rejections so far.
+    #[must_use]
+    pub fn take_rejected(&self) -> Vec<Rejection> {
+        let rejected = self.rejected.lock();
+        std::mem::take(&mut *rejected.unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -46,7 +68,12 @@ pub struct Rejection {
 pub struct NoSink;
 
 impl Sink for NoSink {
-    fn send<'a>(&'a self, data: &'a [Datum]) -> BoxFuture<'a, Delivery> {
-        Box::pin(async { Delivery::of_all(data) })
+    fn send<'a>(
+        &'a self,
+        data: &'a [Datum],
+        progress: &'a DeliveryProgress,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        progress.settle(data.len());
+        Box::pin(async { Ok(()) })
     }
 }

@@ -159,8 +159,13 @@ impl Bench {
     }
 
     async fn send(&self) -> Result<(), String> {
-        let delivery = self.sink.send(&[datum(defs::INFERENCES)]).await;
-        delivery.problem.map_or(Ok(()), Err)
+        self.deliver(&[datum(defs::INFERENCES)]).await.1
+    }
+
+    async fn deliver(&self, data: &[Datum]) -> (DeliveryProgress, Result<(), String>) {
+        let progress = DeliveryProgress::default();
+        let sent = self.sink.send(data, &progress).await;
+        (progress, sent)
     }
 }
 
@@ -254,10 +259,11 @@ async fn one_invalid_datum_is_found_by_halving_and_the_rest_is_delivered() {
         let bench = Bench::still(&format!("http://{address}")).await;
         let mut data = vec![datum(defs::INFERENCES); MANY];
         data[at] = datum(defs::MODEL_AGE);
-        let delivery = bench.sink.send(&data).await;
-        assert_eq!(delivery.settled, MANY);
-        assert_eq!(delivery.problem, None);
-        let rejected: Vec<_> = delivery.rejected.iter().map(|one| one.metric).collect();
+        let (progress, sent) = bench.deliver(&data).await;
+        assert_eq!(progress.settled(), MANY);
+        assert_eq!(sent, Ok(()));
+        let rejected = progress.take_rejected();
+        let rejected: Vec<_> = rejected.iter().map(|one| one.metric).collect();
         assert_eq!(rejected, [defs::MODEL_AGE]);
         let mut count = 0;
         while requests.try_recv().is_ok() {
@@ -273,10 +279,28 @@ async fn requests_are_limited_if_all_data_are_invalid() {
     let (address, _came) = server(reactions).await;
     let bench = Bench::still(&format!("http://{address}")).await;
     let data = vec![datum(defs::MODEL_AGE); 300];
-    let delivery = bench.sink.send(&data).await;
-    assert!(delivery.problem.is_some());
-    assert_eq!(delivery.settled, delivery.rejected.len());
-    assert!(delivery.settled < MAX_REQUESTS);
+    let (progress, sent) = bench.deliver(&data).await;
+    assert!(sent.is_err());
+    assert_eq!(progress.settled(), progress.take_rejected().len());
+    assert!(progress.settled() < MAX_REQUESTS);
+}
+
+#[tokio::test]
+async fn a_cancelled_delivery_knows_what_was_delivered() {
+    const PARTS: usize = 3;
+    let (address, mut requests) = server(&[Reaction::Answer, Reaction::Ignore]).await;
+    let bench = Bench::still(&format!("http://{address}")).await;
+    let data = vec![datum(defs::INFERENCES); PARTS * MAX_METRICS];
+    let progress = DeliveryProgress::default();
+    let second = async {
+        requests.recv().await;
+        requests.recv().await;
+    };
+    tokio::select! {
+        sent = bench.sink.send(&data, &progress) => panic!("the second request ended: {sent:?}"),
+        () = second => {}
+    }
+    assert_eq!(progress.settled(), MAX_METRICS);
 }
 
 #[tokio::test]

@@ -4,21 +4,33 @@ use futures_core::future::BoxFuture;
 
 use super::*;
 use crate::clock::wall::Wall;
+use crate::metrics::Rejection;
 use crate::metrics::dimensions::Dimensions;
-use crate::metrics::{Delivery, Rejection};
+
+/// Reaction of the sink to a delivery. By default, it takes nothing and is not reachable.
+#[derive(Default)]
+struct Reaction {
+    /// Number of data that it takes.
+    settled: usize,
+    rejected: Vec<Rejection>,
+    /// `true` if it does not respond for the rest.
+    hangs: bool,
+    /// `true` if it took everything.
+    succeeds: bool,
+}
 
 /// A sink that follows a script, and then takes everything.
 #[derive(Default)]
 struct Scripted {
-    answers: StdMutex<Vec<Delivery>>,
+    reactions: StdMutex<Vec<Reaction>>,
     taken: StdMutex<Vec<Datum>>,
 }
 
 impl Scripted {
-    fn new(mut answers: Vec<Delivery>) -> Arc<Self> {
-        answers.reverse();
+    fn new(mut reactions: Vec<Reaction>) -> Arc<Self> {
+        reactions.reverse();
         Arc::new(Self {
-            answers: StdMutex::new(answers),
+            reactions: StdMutex::new(reactions),
             taken: StdMutex::default(),
         })
     }
@@ -33,16 +45,36 @@ impl Scripted {
 }
 
 impl Sink for Scripted {
-    fn send<'a>(&'a self, data: &'a [Datum]) -> BoxFuture<'a, Delivery> {
-        let answer = self.answers.lock().unwrap().pop();
-        let delivery = answer.unwrap_or_else(|| Delivery::of_all(data));
+    fn send<'a>(
+        &'a self,
+        data: &'a [Datum],
+        progress: &'a DeliveryProgress,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        let reaction = self.reactions.lock().unwrap().pop();
+        let reaction = reaction.unwrap_or_else(|| Reaction {
+            settled: data.len(),
+            succeeds: true,
+            ..Reaction::default()
+        });
         let rejected = |datum: &&Datum| {
             let metric = datum.metric.name;
-            !delivery.rejected.iter().any(|one| one.metric == metric)
+            !reaction.rejected.iter().any(|one| one.metric == metric)
         };
-        let taken = data[..delivery.settled].iter().filter(rejected).cloned();
+        let taken = data[..reaction.settled].iter().filter(rejected).cloned();
         self.taken.lock().unwrap().extend(taken);
-        Box::pin(async { delivery })
+        for rejection in reaction.rejected {
+            progress.reject(reaction.settled, rejection);
+        }
+        progress.settle(reaction.settled);
+        Box::pin(async move {
+            if reaction.hangs {
+                std::future::pending::<()>().await;
+            }
+            if reaction.succeeds {
+                return Ok(());
+            }
+            Err("no connection".to_owned())
+        })
     }
 }
 
@@ -53,14 +85,14 @@ struct Bench {
     reporter: Reporter,
 }
 
-fn bench(answers: Vec<Delivery>) -> Bench {
-    bench_of(Set::All, answers)
+fn bench(reactions: Vec<Reaction>) -> Bench {
+    bench_of(Set::All, reactions)
 }
 
-fn bench_of(set: Set, answers: Vec<Delivery>) -> Bench {
+fn bench_of(set: Set, reactions: Vec<Reaction>) -> Bench {
     let wall = Wall::new();
     let recorder = Recorder::new(Arc::clone(&wall) as _);
-    let sink = Scripted::new(answers);
+    let sink = Scripted::new(reactions);
     let log = EmfSink::new("N".to_owned(), Dimensions::default(), set, "INFO");
     let reporter = Reporter::new(
         recorder.clone(),
@@ -77,11 +109,11 @@ fn bench_of(set: Set, answers: Vec<Delivery>) -> Bench {
     }
 }
 
-fn unreachable() -> Delivery {
-    Delivery {
-        problem: Some("no connection".to_owned()),
-        ..Delivery::default()
-    }
+/// Reactions of a sink that cannot be reached.
+fn unreachable(times: usize) -> Vec<Reaction> {
+    std::iter::repeat_with(Reaction::default)
+        .take(times)
+        .collect()
 }
 
 impl Bench {
@@ -100,7 +132,7 @@ impl Bench {
 
 #[tokio::test]
 async fn undelivered_data_are_delivered_later() {
-    let bench = bench(vec![unreachable(), unreachable()]);
+    let bench = bench(unreachable(2));
     for flush in 0..3 {
         bench.count(defs::INFERENCES, 10);
         assert_eq!(bench.flush().await.is_ok(), flush == 2);
@@ -112,7 +144,7 @@ async fn undelivered_data_are_delivered_later() {
 #[tokio::test]
 async fn repeated_failures_write_to_the_log_until_a_delivery_succeeds() {
     let away = usize::try_from(FAILURES_BEFORE_LOG).unwrap() + 2;
-    let bench = bench(vec![unreachable(); away]);
+    let bench = bench(unreachable(away));
     for flush in 1..=away {
         bench.count(defs::INFERENCES, 1);
         let failed = bench.flush().await.is_err();
@@ -130,10 +162,11 @@ async fn a_rejected_datum_is_counted_and_blocks_nothing() {
         metric: defs::INFERENCES,
         reason: "invalid".to_owned(),
     };
-    let bench = bench(vec![Delivery {
+    let bench = bench(vec![Reaction {
         settled: 2,
         rejected: vec![rejection],
-        problem: None,
+        succeeds: true,
+        ..Reaction::default()
     }]);
     bench.count(defs::INFERENCES, 7);
     bench.count(defs::QUEUE_FULL, 3);
@@ -142,6 +175,25 @@ async fn a_rejected_datum_is_counted_and_blocks_nothing() {
     assert!(bench.sink.sum("Inferences").abs() < 1e-9);
     assert!((bench.sink.sum("QueueFull") - 3.0).abs() < 1e-9);
     assert!((bench.sink.sum("MetricsDropped") - 1.0).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn a_cancelled_flush_delivers_nothing_twice_that_was_taken() {
+    let bench = bench(vec![Reaction {
+        settled: 1,
+        hangs: true,
+        ..Reaction::default()
+    }]);
+    bench.count(defs::INFERENCES, 7);
+    bench.count(defs::QUEUE_FULL, 3);
+    tokio::select! {
+        biased;
+        _ = bench.flush() => panic!("the sink does not respond"),
+        () = tokio::task::yield_now() => {}
+    }
+    bench.flush().await.unwrap();
+    assert!((bench.sink.sum("Inferences") - 7.0).abs() < 1e-9);
+    assert!((bench.sink.sum("QueueFull") - 3.0).abs() < 1e-9);
 }
 
 #[tokio::test]
@@ -161,7 +213,7 @@ async fn outdated_data_are_dropped_and_new_data_delivered() {
 
 #[tokio::test]
 async fn undelivered_data_are_limited_in_bytes_and_the_oldest_are_dropped() {
-    let bench = bench(vec![unreachable(); 3]);
+    let bench = bench(unreachable(3));
     for minute in 0..200_u32 {
         metrics::with_local_recorder(&bench.recorder, || {
             let latency = metrics::histogram!(defs::INFERENCE_LATENCY);
@@ -184,7 +236,7 @@ async fn undelivered_data_are_limited_in_bytes_and_the_oldest_are_dropped() {
 
 #[tokio::test]
 async fn observations_from_before_a_snapshot_are_discarded() {
-    let bench = bench(vec![unreachable()]);
+    let bench = bench(unreachable(1));
     bench.count(defs::COLD_STARTS, 1);
     assert!(bench.flush().await.is_err());
     bench.count(defs::COLD_STARTS, 1);
