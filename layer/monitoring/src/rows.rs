@@ -251,7 +251,7 @@ fn model_health() -> Row {
     row(
         2,
         "## Model health\n\
-         **Confidence** falls, or **drift** exceeds 0.25: the inputs are unlike the training data. Find the feature \
+         **Confidence** falls, **classes** shift, or **drift** exceeds 0.25: the inputs are unlike the training data. Find the feature \
          in the log line of the drift report, check the caller's preprocessing, then train again. Drift needs a \
          `baseline` in the manifest, and emits nothing below 50 rows per bin.",
         vec![
@@ -262,6 +262,16 @@ fn model_health() -> Row {
                     sidecar(defs::PREDICTION_CONFIDENCE, "p10", "p10"),
                     sidecar(defs::PREDICTION_CONFIDENCE, "p50", "p50"),
                     constant("${ConfidenceP10}", "alarm: p10"),
+                ],
+            ),
+            Widget::stacked(
+                "Predicted classes (all)",
+                "percent",
+                &[
+                    sidecar(defs::PREDICTED_CLASS, "PR(:0.5)", "class 0"),
+                    sidecar(defs::PREDICTED_CLASS, "PR(0.5:1.5)", "class 1"),
+                    sidecar(defs::PREDICTED_CLASS, "PR(1.5:2.5)", "class 2"),
+                    sidecar(defs::PREDICTED_CLASS, "PR(2.5:)", "further classes"),
                 ],
             ),
             Widget::lines(

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use boon::{Compiler, Schemas};
+use model_sidecar::metrics::defs::Kind;
 use monitoring::{alarms, lambda, parameters, series};
 use serde_json::{Value, json};
 
@@ -145,8 +146,9 @@ fn assert_metric(namespace: &str, name: &str, dimensions: &[&str], statistic: &s
     // A distribution has every percentile, and the ends.
     let of_distribution = known.contains(&"p99")
         && (statistic.starts_with('p') || ["Minimum", "Maximum"].contains(&statistic));
+    let of_category = metric.kind == Kind::Category && statistic.starts_with("PR(");
     assert!(
-        of_distribution || known.contains(&statistic),
+        of_distribution || of_category || known.contains(&statistic),
         "{name} has no {statistic}: {known:?}"
     );
 }

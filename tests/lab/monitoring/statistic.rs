@@ -24,12 +24,14 @@ pub enum Statistic {
     SampleCount,
     /// Smallest observation that is not exceeded by this percentage.
     Percentile(f64),
+    /// Percentage of the observations above the first limit, and up to the second one.
+    PercentileRank(f64, f64),
 }
 
 /// A text that names no statistic.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "unknown statistic {0:?}; allowed: Sum, Average, Minimum, Maximum, SampleCount, and percentiles such as p99.9"
+    "unknown statistic {0:?}; allowed: Sum, Average, Minimum, Maximum, SampleCount, percentiles such as p99.9, and ranks such as PR(1:2)"
 )]
 pub struct NoSuchStatistic(String);
 
@@ -43,13 +45,25 @@ impl FromStr for Statistic {
                 .contains(&percent)
                 .then_some(Self::Percentile(percent))
         };
+        let rank = || {
+            let limits = text.strip_prefix("PR(")?.strip_suffix(')')?;
+            let (low, high) = limits.split_once(':')?;
+            let limit = |text: &str, default| match text {
+                "" => Some(default),
+                text => text.parse().ok(),
+            };
+            let rank = (limit(low, f64::NEG_INFINITY)?, limit(high, f64::INFINITY)?);
+            Some(Self::PercentileRank(rank.0, rank.1))
+        };
         match text {
             "Sum" => Ok(Self::Sum),
             "Average" => Ok(Self::Average),
             "Minimum" => Ok(Self::Minimum),
             "Maximum" => Ok(Self::Maximum),
             "SampleCount" => Ok(Self::SampleCount),
-            _ => percentile().ok_or_else(|| NoSuchStatistic(text.to_owned())),
+            _ => percentile()
+                .or_else(rank)
+                .ok_or_else(|| NoSuchStatistic(text.to_owned())),
         }
     }
 }
@@ -90,6 +104,11 @@ impl Statistic {
             Self::Minimum => first,
             Self::Maximum => last,
             Self::SampleCount => count,
+            Self::PercentileRank(low, high) => {
+                let is_within = |value: f64| value > low && value <= high;
+                let within = observed.iter().filter(|(value, _)| is_within(*value));
+                100.0 * within.map(|(_, count)| count).sum::<f64>() / count
+            }
             Self::Percentile(percent) => {
                 let rank = count * percent / 100.0;
                 let mut below = 0.0;
@@ -141,11 +160,14 @@ mod tests {
         assert_eq!(of("p50"), (1.0, 7.0));
         assert_eq!(of("p99"), (5.0, 7.0));
         assert_eq!(of("p99.9"), (9.0, 7.0));
+        assert_eq!(of("PR(:1)"), (98.0, 0.0));
+        assert_eq!(of("PR(1:8)"), (1.0, 100.0));
+        assert_eq!(of("PR(1:)"), (2.0, 100.0));
     }
 
     #[test]
     fn unknown_statistics_are_rejected() {
-        for wrong in ["", "p", "p101", "Mean", "sum"] {
+        for wrong in ["", "p", "p101", "Mean", "sum", "PR(1)", "PR(a:2)", "PR(1:2"] {
             assert!(wrong.parse::<Statistic>().is_err(), "{wrong}");
         }
     }
