@@ -87,7 +87,7 @@ def attach(shell):
     functions.create_function(
         FunctionName="orders", Role=arn, Runtime="python3.13", Handler="unix.handler", Code={"ZipFile": code.getvalue()}
     )
-    publish, configure, allow = commands("docs/deployment.md", "## An existing function")
+    publish, share, configure, allow = commands("docs/deployment.md", "## An existing function")
     shell.run(publish)
     (layer,) = functions.list_layer_versions(LayerName="model-sidecar")["LayerVersions"]
     names = {"NAME": "orders", "LAYER_ARN": layer["LayerVersionArn"], "ROLE": role}
@@ -97,6 +97,12 @@ def attach(shell):
     function = functions.get_function_configuration(FunctionName="orders")
     run.check("the function has the layer", [layer["Arn"] for layer in function["Layers"]], [names["LAYER_ARN"]])
     run.check("and the model", function["Environment"]["Variables"], {"MODEL_URI": "s3://models/fraud/model.onnx"})
+    shell.run(share)
+    for region in ("eu-west-1", "us-east-1"):
+        there = shell.stack.session.client("lambda", region_name=region, endpoint_url=shell.stack.endpoint)
+        policy = json.loads(there.get_layer_version_policy(LayerName="model-sidecar", VersionNumber=1)["Policy"])
+        condition = policy["Statement"][0]["Condition"]["StringEquals"]
+        run.check(f"the organization may use the layer in {region}", condition, {"aws:PrincipalOrgID": "o-1a2b3c4d5e"})
     policy = client("iam").get_role_policy(RoleName=role, PolicyName="model")["PolicyDocument"]
     run.check("and may read it", policy["Statement"][0]["Resource"], "arn:aws:s3:::models/fraud/*")
 

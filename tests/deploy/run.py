@@ -92,8 +92,9 @@ class Stack:
             "AWS_DEFAULT_REGION": "eu-central-1",
             "SAM_CLI_TELEMETRY": "0",
         }
-        session = boto3.Session("test", "test", region_name="eu-central-1")
-        self.client = lambda service: session.client(service, endpoint_url=endpoint)
+        self.endpoint = endpoint
+        self.session = boto3.Session("test", "test", region_name="eu-central-1")
+        self.client = lambda service: self.session.client(service, endpoint_url=endpoint)
 
     def deploy(self, **parameters):
         """Deploys as docs/deployment.md says, and returns what SAM prints."""

@@ -1,0 +1,34 @@
+#!/bin/sh
+# publish-layer.sh ZIP ORGANIZATION REGION...: publishes the layer in regions, and lets an organization use it.
+#
+# Prints the ARN of each region's version. ZIP is model-sidecar-ARCH.zip of a release. ORGANIZATION is its ID, such as
+# o-1a2b3c4d5e, or "none" for this account alone. NAME is the layer's name, model-sidecar by default.
+set -eu
+
+if [ $# -lt 3 ]; then
+    echo "usage: publish-layer.sh ZIP ORGANIZATION REGION..." >&2
+    exit 2
+fi
+zip=$1
+organization=$2
+shift 2
+name=${NAME:-model-sidecar}
+architecture=$(basename "$zip" .zip | sed 's/.*-//')
+case $architecture in
+x86_64 | arm64) ;;
+*)
+    echo "cannot publish $zip: its name does not end in -x86_64.zip or -arm64.zip" >&2
+    exit 2
+    ;;
+esac
+for region; do
+    arn=$(aws lambda publish-layer-version --region "$region" --layer-name "$name" --zip-file "fileb://$zip" \
+        --compatible-architectures "$architecture" --license-info Apache-2.0 \
+        --query LayerVersionArn --output text)
+    if [ "$organization" != none ]; then
+        aws lambda add-layer-version-permission --region "$region" --layer-name "$name" \
+            --version-number "${arn##*:}" --statement-id organization --action lambda:GetLayerVersion \
+            --principal '*' --organization-id "$organization" >/dev/null
+    fi
+    echo "$arn"
+done
