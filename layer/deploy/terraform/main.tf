@@ -1,11 +1,14 @@
 data "aws_partition" "current" {}
 
 locals {
-  sidecar = "${var.release}/model-sidecar-${var.architecture}.zip"
-  handler = "${var.release}/model-handler-${var.architecture}.zip"
+  sidecar = "${coalesce(var.release, ".")}/model-sidecar-${var.architecture}.zip"
+  handler = "${coalesce(var.release, ".")}/model-handler-${var.architecture}.zip"
 
-  s3     = startswith(var.model_uri, "s3://")
-  path   = local.s3 ? trimprefix(var.model_uri, "s3://") : "/"
+  image     = var.image_uri != null
+  model_uri = var.model_uri == null && !local.image ? "file:///var/task/sample/wine.onnx" : var.model_uri
+
+  s3     = startswith(coalesce(local.model_uri, "file:"), "s3://")
+  path   = local.s3 ? trimprefix(local.model_uri, "s3://") : "/"
   bucket = "arn:${data.aws_partition.current.partition}:s3:::${split("/", local.path)[0]}"
   key    = join("/", slice(split("/", local.path), 1, length(split("/", local.path))))
   folder = join("", regexall("^.*/", local.key))
@@ -13,6 +16,8 @@ locals {
 }
 
 resource "aws_lambda_layer_version" "sidecar" {
+  count = local.image ? 0 : 1
+
   layer_name               = "${var.name}-model-sidecar"
   filename                 = local.sidecar
   source_code_hash         = filebase64sha256(local.sidecar)
@@ -100,22 +105,32 @@ resource "aws_iam_role_policy" "function" {
 
 resource "aws_lambda_function" "model" {
   function_name    = var.name
-  filename         = local.handler
-  source_code_hash = filebase64sha256(local.handler)
-  handler          = "bootstrap"
-  runtime          = "provided.al2023"
+  package_type     = local.image ? "Image" : "Zip"
+  image_uri        = var.image_uri
+  filename         = local.image ? null : local.handler
+  source_code_hash = local.image ? null : filebase64sha256(local.handler)
+  handler          = local.image ? null : "bootstrap"
+  runtime          = local.image ? null : "provided.al2023"
   architectures    = [var.architecture]
   memory_size      = var.memory_size
   timeout          = var.timeout
   role             = aws_iam_role.function.arn
-  layers           = [aws_lambda_layer_version.sidecar.arn]
+  layers           = aws_lambda_layer_version.sidecar[*].arn
   publish          = true
 
   environment {
     variables = merge(
-      { MODEL_URI = var.model_uri, MODEL_NAME = "model", MODEL_METRICS = var.metrics },
+      local.model_uri == null ? {} : { MODEL_URI = local.model_uri },
+      { MODEL_NAME = "model", MODEL_METRICS = var.metrics },
       var.environment,
     )
+  }
+
+  dynamic "snap_start" {
+    for_each = var.snapstart ? [1] : []
+    content {
+      apply_on = "PublishedVersions"
+    }
   }
 
   logging_config {

@@ -4,8 +4,8 @@ output "alias_arn" {
 }
 
 output "layer_arn" {
-  description = "ARN of the layer's version, for other functions."
-  value       = aws_lambda_layer_version.sidecar.arn
+  description = "ARN of the layer's version, for other functions; null for an image."
+  value       = one(aws_lambda_layer_version.sidecar[*].arn)
 }
 
 output "role_name" {

@@ -6,6 +6,29 @@ variable "name" {
 variable "release" {
   description = "Folder with model-sidecar-ARCH.zip and model-handler-ARCH.zip, as `make release` leaves them."
   type        = string
+  default     = null
+
+  validation {
+    condition     = (var.release == null) != (var.image_uri == null)
+    error_message = "either release or image_uri is given."
+  }
+}
+
+variable "image_uri" {
+  description = "Image of layer/deploy/Dockerfile in ECR, instead of a release."
+  type        = string
+  default     = null
+}
+
+variable "snapstart" {
+  description = "Takes a snapshot of each version after Init. The image needs the Dockerfile's label."
+  type        = bool
+  default     = false
+
+  validation {
+    condition     = !var.snapstart || (var.image_uri != null && var.provisioned_concurrency == 0)
+    error_message = "SnapStart needs image_uri, and AWS rejects it with provisioned concurrency."
+  }
 }
 
 variable "architecture" {
@@ -20,12 +43,12 @@ variable "architecture" {
 }
 
 variable "model_uri" {
-  description = "Model, manifest or repository, s3:// or file://; by default the sample model in the handler's zip."
+  description = "Model, manifest or repository, s3:// or file://; by default the sample model in the handler's zip, or the model in the image."
   type        = string
-  default     = "file:///var/task/sample/wine.onnx"
+  default     = null
 
   validation {
-    condition     = can(regex("^(s3://[^/]+/.+|file:///.+)$", var.model_uri))
+    condition     = var.model_uri == null || can(regex("^(s3://[^/]+/.+|file:///.+)$", var.model_uri))
     error_message = "model_uri is s3://BUCKET/KEY or file:///PATH."
   }
 }

@@ -152,3 +152,41 @@ run "values_have_the_names_of_parameters" {
   }
   expect_failures = [var.monitoring_values]
 }
+
+run "an_image_has_its_own_model" {
+  variables {
+    release   = null
+    image_uri = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/fraud:1"
+    snapstart = true
+  }
+  assert {
+    condition     = aws_lambda_function.model.package_type == "Image" && length(aws_lambda_layer_version.sidecar) == 0
+    error_message = "an image has no layers"
+  }
+  assert {
+    condition     = !contains(keys(aws_lambda_function.model.environment[0].variables), "MODEL_URI")
+    error_message = "the image's own variable names the model"
+  }
+  assert {
+    condition     = aws_lambda_function.model.snap_start[0].apply_on == "PublishedVersions"
+    error_message = "a snapshot of each version"
+  }
+}
+
+run "snapstart_needs_an_image" {
+  command = plan
+
+  variables {
+    snapstart = true
+  }
+  expect_failures = [var.snapstart]
+}
+
+run "a_release_or_an_image" {
+  command = plan
+
+  variables {
+    image_uri = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/fraud:1"
+  }
+  expect_failures = [var.release]
+}
