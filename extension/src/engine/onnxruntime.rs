@@ -35,6 +35,8 @@ pub struct OnnxRuntime {
     /// Limit of the shared arena in bytes, if there is one.
     arena: Option<u64>,
     custom_ops: OnceLock<Vec<PathBuf>>,
+    /// Threads of a run, and of a load.
+    threads: usize,
 }
 
 impl OnnxRuntime {
@@ -76,6 +78,7 @@ impl OnnxRuntime {
                 environment,
                 arena,
                 custom_ops: OnceLock::new(),
+                threads,
             })
         };
         catch_panic(open).unwrap_or_else(|panic| Err(failed(panic)))
@@ -183,7 +186,12 @@ impl Engine for OnnxRuntime {
             let mut builder = self.builder_for(description.as_ref())?;
             let has_fixed_work = description.as_ref().is_some_and(|it| it.has_fixed_work);
             let expanded_session = expanded.and_then(|(skeleton, file)| {
-                session_or_log(weight_loader::load(&mut builder, skeleton, &file)?)
+                session_or_log(weight_loader::load(
+                    &mut builder,
+                    skeleton,
+                    &file,
+                    self.threads,
+                )?)
             });
             if let Some(session) = expanded_session {
                 return Ok(self.session(session, has_fixed_work, BTreeMap::new()));
@@ -197,8 +205,8 @@ impl Engine for OnnxRuntime {
             {
                 return Ok::<_, ort::Error>(self.session(session, has_fixed_work, zipmap_outputs));
             }
-            let session_with_weights =
-                single_file.and_then(|file| load_with_weight_loader(&mut builder, &file));
+            let session_with_weights = single_file
+                .and_then(|file| load_with_weight_loader(&mut builder, &file, self.threads));
             let session = match session_with_weights {
                 Some(session) => session,
                 None => builder.commit_from_file(file)?,
@@ -270,11 +278,13 @@ fn is_single_onnx_file(description: &Description) -> bool {
 fn load_with_weight_loader(
     builder: &mut SessionBuilder,
     file: &File,
+    threads: usize,
 ) -> Option<ort::session::Session> {
     session_or_log(weight_loader::load(
         builder,
         Skeleton::of(file, MIN_WEIGHT_BYTES)?,
         file,
+        threads,
     )?)
 }
 

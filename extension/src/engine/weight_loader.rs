@@ -5,7 +5,8 @@
 //! graph before the session is initialized, thus before optimisation and packing. ONNX Runtime frees each weight as
 //! soon as it is packed, so that there are never two copies of all weights.
 //!
-//! A weight that is stored in a smaller type is expanded to FP32 while it is read.
+//! A weight that is stored in a smaller type is expanded to FP32 while it is read. As many threads as a run uses share
+//! this work.
 //!
 //! The bindings create a session in one call, and the editor needs three. The bindings take their functions from a
 //! table that may be set before its first use. So the table is a copy of the library's own with one function replaced,
@@ -16,12 +17,11 @@
 )]
 
 mod editor;
-mod expand;
+mod fill;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
 use std::fs::File;
-use std::mem::MaybeUninit;
 use std::path::Path;
 use std::ptr;
 use std::sync::OnceLock;
@@ -33,10 +33,12 @@ use ort::sys;
 use ort::value::{DynTensor, TensorElementType};
 
 use editor::UninitializedSession;
+use fill::{Piece, Target, fill};
+use model_expansion::Channels;
 
 use super::bindings::catch_panic;
 use crate::onnx::{Encoding, Skeleton, Weight};
-use crate::sys::{read_exact_at, symbol};
+use crate::sys::symbol;
 use crate::tensor::Datatype;
 
 /// The library's own function that [`create_session`] replaces, once it is installed.
@@ -91,23 +93,27 @@ pub(super) fn install(library: &Path) {
     }
 }
 
-/// Loads the model of `skeleton`, whose weights are in `file`; `None` if that is not possible.
+/// Loads the model of `skeleton`, whose weights are in `file`, by at most `threads` threads; `None` if that is not
+/// possible.
 pub(super) fn load(
     builder: &mut SessionBuilder,
     skeleton: Skeleton,
     file: &File,
+    threads: usize,
 ) -> Option<ort::Result<Session>> {
     ORIGINAL.get()?;
     let allocator = Allocator::default();
-    let weights: Option<Vec<_>> = skeleton
-        .weights
-        .into_iter()
-        .map(|weight| {
-            let tensor = read(&allocator, &weight, file)?;
-            Some((weight.name, tensor))
-        })
-        .collect();
-    let _pending = PendingWeights::of(weights?);
+    let mut tensors = Vec::with_capacity(skeleton.weights.len());
+    let mut pieces = Vec::with_capacity(skeleton.weights.len());
+    for weight in &skeleton.weights {
+        let (element, size) = element_type(weight.datatype)?;
+        let mut tensor = DynTensor::new(&allocator, element, weight.shape.clone()).ok()?;
+        pieces.push(piece(weight, &mut tensor, size)?);
+        tensors.push(tensor);
+    }
+    fill(file, pieces, threads).ok()?;
+    let names = skeleton.weights.into_iter().map(|weight| weight.name);
+    let _pending = PendingWeights::of(names.zip(tensors).collect());
     Some(builder.commit_from_memory(&skeleton.model))
 }
 
@@ -132,40 +138,41 @@ pub(super) fn loaded() -> u32 {
     LOADED.get()
 }
 
-/// Reads a weight into ONNX Runtime's memory.
-fn read(allocator: &Allocator, weight: &Weight, file: &File) -> Option<DynTensor> {
-    let (element, size) = element_type(weight.datatype)?;
-    let mut tensor = DynTensor::new(allocator, element, weight.shape.clone()).ok()?;
+/// Returns the memory of a weight, whose elements have `size` bytes, with its place in the file; `None` if they do not
+/// fit. The memory is the tensor's: it must not be used after the tensor.
+fn piece<'a>(weight: &'a Weight, tensor: &mut DynTensor, size: usize) -> Option<Piece<'a>> {
     let count = tensor.shape().num_elements();
     let data = tensor.data_ptr_mut();
-    let stored = weight.bytes.end - weight.bytes.start;
-    let size_stored = match weight.encoding {
+    let stored = match weight.encoding {
         Encoding::Plain => size,
         Encoding::Fp16 => 2,
         Encoding::Int8 { .. } => 1,
     };
-    if data.is_null() || count.checked_mul(size_stored)? as u64 != stored {
+    let length = usize::try_from(weight.bytes.end - weight.bytes.start).ok()?;
+    let is_expanded = !matches!(weight.encoding, Encoding::Plain);
+    if data.is_null()
+        || count.checked_mul(stored)? != length
+        || is_expanded && weight.datatype != Datatype::Fp32
+    {
         return None;
     }
-    if let Encoding::Plain = weight.encoding {
-        // SAFETY: the tensor owns the memory, has no other user, and is as long as its shape and element type say. Any
-        // bytes are valid elements of these types.
-        unsafe { read_exact_at(file, data.cast(), count * size, weight.bytes.start) }.ok()?;
-        return Some(tensor);
-    }
-    if weight.datatype != Datatype::Fp32 {
-        return None;
-    }
-    // SAFETY: as above. The elements have four bytes, for which ONNX Runtime aligns its memory.
-    let elements =
-        unsafe { std::slice::from_raw_parts_mut(data.cast::<MaybeUninit<f32>>(), count) };
-    match &weight.encoding {
-        Encoding::Int8 { scales, run } => {
-            expand::int8(file, &weight.bytes, scales, *run, elements).ok()?;
+    // SAFETY: the tensor owns the memory, has no other user until it is filled, and is as long as its shape and element
+    // type say. Moving the tensor does not move the memory. ONNX Runtime aligns it for its elements.
+    let elements = || unsafe { std::slice::from_raw_parts_mut(data.cast(), count) };
+    let target = match &weight.encoding {
+        // SAFETY: as above. Any bytes are valid elements of these types.
+        Encoding::Plain => {
+            Target::Plain(unsafe { std::slice::from_raw_parts_mut(data.cast(), length) })
         }
-        _ => expand::fp16(file, &weight.bytes, elements).ok()?,
-    }
-    Some(tensor)
+        Encoding::Fp16 => Target::Fp16(elements()),
+        Encoding::Int8 { scales, run } => {
+            Target::Int8(elements(), 0, Channels { scales, run: *run })
+        }
+    };
+    Some(Piece {
+        position: weight.bytes.start,
+        target,
+    })
 }
 
 /// Returns ONNX Runtime's element type and the size of an element in bytes.

@@ -29,6 +29,10 @@ const CRATES: &[(&[&str], &[&str])] = &[
         ],
     ),
     (&["hyper_rustls", "rustls"], &["aws/"]),
+    (
+        &["model_expansion"],
+        &["engine/weight_loader.rs", "engine/weight_loader/"],
+    ),
     (&["model_socket"], &["server/acceptor.rs"]),
     (
         &["model_handler"],

@@ -57,7 +57,7 @@ fn skeleton(file: &File) -> Option<Skeleton> {
 /// Loads a model with the weight loader; `None` if it has no skeleton.
 fn load_by_weight_loader(file: &Path) -> Option<Result<Box<dyn Session>, String>> {
     let file = File::open(file).unwrap();
-    let loaded = crate::engine::weight_loader::load(&mut builder(), skeleton(&file)?, &file)
+    let loaded = crate::engine::weight_loader::load(&mut builder(), skeleton(&file)?, &file, 2)
         .expect("the weight loader is installed");
     Some(match loaded {
         Ok(session) => Ok(Box::new(engine().session(session, false, BTreeMap::new()))),
@@ -286,7 +286,7 @@ fn a_model_without_skeleton_takes_the_ordinary_load() {
     let file = file(&with_ports(64, &fields));
     let open = File::open(file.path()).unwrap();
     let skeleton = skeleton(&open).unwrap();
-    let error = crate::engine::weight_loader::load(&mut builder(), skeleton, &open)
+    let error = crate::engine::weight_loader::load(&mut builder(), skeleton, &open, 2)
         .unwrap()
         .unwrap_err();
     assert!(error.message().contains("tensor"), "{error}");
