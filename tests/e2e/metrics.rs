@@ -2,5 +2,6 @@
 
 mod dashboard;
 mod delivery;
+mod delivery_soak;
 mod drift;
 mod shutdown_flush;

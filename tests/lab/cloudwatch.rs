@@ -10,7 +10,7 @@
 //! ([`CloudWatch::stall`]). The server goes [`down`](CloudWatch::down) and [`up`](CloudWatch::up)
 //! on the same port.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -24,6 +24,7 @@ use crate::gate::Gate;
 use crate::listener::{Body, ConnectionControl, Handler, ListenError, Listener};
 use crate::records::{NotSeen, Records};
 
+pub mod emf;
 mod error;
 mod limits;
 mod query;
@@ -105,7 +106,7 @@ impl CloudWatch {
     /// All accepted datapoints that match the filter.
     #[must_use]
     pub fn datapoints(&self, filter: &Filter) -> Vec<Datapoint> {
-        query::matching(&self.front.datapoints.all(), filter)
+        self.front.datapoints.matching(|one| filter.matches(one))
     }
 
     /// Sum of all observations.
@@ -125,6 +126,13 @@ impl CloudWatch {
     #[must_use]
     pub fn percentile(&self, filter: &Filter, percent: f64) -> Option<f64> {
         query::percentile(&self.datapoints(filter), percent)
+    }
+
+    /// Accepted datapoints that match the filter and had been accepted before, in an attempt of the
+    /// same call. Attempts of a call have the same header `amz-sdk-invocation-id`.
+    #[must_use]
+    pub fn repeated(&self, filter: &Filter) -> Vec<Datapoint> {
+        self.front.repeated.matching(|one| filter.matches(one))
     }
 
     /// Waits until `holds` is true for the accepted datapoints, and returns them. `wanted`
@@ -182,6 +190,15 @@ impl CloudWatch {
             .unwrap_or_else(PoisonError::into_inner) = Some(gate.clone());
     }
 
+    /// Ends all failures and stalls; waiting requests continue.
+    pub fn heal(&self) {
+        self.front.failures().clear();
+        let gate = self.front.gate.lock();
+        if let Some(gate) = gate.unwrap_or_else(PoisonError::into_inner).take() {
+            gate.open();
+        }
+    }
+
     /// Closes the port and cuts every connection.
     pub async fn down(&mut self) {
         self.listener.down().await;
@@ -201,6 +218,9 @@ struct CloudWatchHandler {
     /// Offset of the server's clock from the machine's.
     ahead: Mutex<Duration>,
     datapoints: Records<Datapoint>,
+    repeated: Records<Datapoint>,
+    /// Identifiers of the calls whose data were accepted.
+    calls: Mutex<BTreeSet<String>>,
     requests: Records<Request>,
     failures: Mutex<VecDeque<CloudWatchError>>,
     gate: Mutex<Option<Gate>>,
@@ -243,6 +263,9 @@ impl Handler for CloudWatchHandler {
         };
         let mut answer = match outcome {
             Ok(datapoints) => {
+                if self.is_repeated(&head.headers) {
+                    self.repeated.extend(datapoints.clone());
+                }
                 self.datapoints.extend(datapoints);
                 self.requests.push(record);
                 wire::accepted()
@@ -264,6 +287,15 @@ impl Handler for CloudWatchHandler {
 }
 
 impl CloudWatchHandler {
+    /// Notes the call of an accepted request; `true` if it was accepted before.
+    fn is_repeated(&self, headers: &HeaderMap) -> bool {
+        let Some(call) = text(headers, "amz-sdk-invocation-id") else {
+            return false;
+        };
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        !calls.insert(call.to_owned())
+    }
+
     fn ahead(&self) -> std::sync::MutexGuard<'_, Duration> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }

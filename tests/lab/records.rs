@@ -65,6 +65,12 @@ impl<T: Clone + Debug> Records<T> {
         self.list.borrow().clone()
     }
 
+    /// Clones the records that match, in order.
+    pub(crate) fn matching(&self, is_wanted: impl Fn(&T) -> bool) -> Vec<T> {
+        let list = self.list.borrow();
+        list.iter().filter(|one| is_wanted(one)).cloned().collect()
+    }
+
     pub(crate) async fn wait_until(
         &self,
         wanted: &str,

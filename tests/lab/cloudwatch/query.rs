@@ -128,11 +128,6 @@ fn datapoint(namespace: String, datum: Datum, now: SystemTime) -> Datapoint {
     }
 }
 
-pub(super) fn matching(datapoints: &[Datapoint], filter: &Filter) -> Vec<Datapoint> {
-    let meant = datapoints.iter().filter(|one| filter.matches(one));
-    meant.cloned().collect()
-}
-
 pub(super) fn sum(datapoints: &[Datapoint]) -> f64 {
     let of_one = |one: &Datapoint| match &one.values {
         Values::Distribution(values) => values.iter().map(|(value, count)| value * count).sum(),

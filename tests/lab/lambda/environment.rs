@@ -237,6 +237,16 @@ impl Environment {
         self.wait(&wanted, |seen| seen.state == state).await
     }
 
+    /// Waits for any of several states.
+    ///
+    /// # Errors
+    /// [`NotSeen`] if none is reached within [`WAIT_LIMIT`].
+    pub async fn wait_until_one_of(&self, states: &[State]) -> Result<(), NotSeen> {
+        let wanted = format!("one of the states {states:?}");
+        self.wait(&wanted, |seen| states.contains(&seen.state))
+            .await
+    }
+
     async fn wait(
         &self,
         wanted: &str,
