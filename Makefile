@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release reproducible tools test test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload bench-fleet bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release reproducible tools test test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-metrics bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -163,8 +163,14 @@ soak-freeze: bubblewrap stage ## freeze and thaw 3 times 1,000 times under traff
 soak-reload: stage ## swap 1,000 versions under load, and 200 of 12 MB (8 minutes; SWAPS=100 for less)
 	@target/debug/bench soak-reload $(if $(SWAPS),--swaps $(SWAPS))
 
+soak-metrics: bubblewrap stage ## compare metrics with clients' counts over 10,000 requests with faults (INVOCATIONS=2000 for less)
+	@target/debug/bench soak-metrics $(if $(INVOCATIONS),--invocations $(INVOCATIONS))
+
 bench-fleet: bubblewrap stage ## release a good and a bad version to 50 environments (3 minutes)
 	@target/debug/bench fleet
+
+bench-metrics: layer bench-lab ## measure the time that metrics add to a request (2 minutes)
+	@$(BENCH) metrics
 
 bench-next: bubblewrap stage ## measure the delay of an invocation with nothing due (1 minute)
 	@target/debug/bench next

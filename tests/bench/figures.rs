@@ -125,9 +125,14 @@ pub(crate) fn percentile(values: &[f64], percent: f64) -> f64 {
 }
 
 /// Number of values as a float.
-#[expect(clippy::cast_precision_loss, reason = "all counts are below 2^53")]
 pub(crate) fn count<T>(values: &[T]) -> f64 {
-    values.len() as f64
+    float(values.len())
+}
+
+/// A count as a float.
+#[expect(clippy::cast_precision_loss, reason = "all counts are below 2^53")]
+pub(crate) fn float(count: usize) -> f64 {
+    count as f64
 }
 
 /// Sparkline of 60 segments of the values, scaled from the lowest to the highest.

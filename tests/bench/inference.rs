@@ -13,7 +13,7 @@
 //! one run. Every contender's response is compared with that of ONNX Runtime in Python before the
 //! measurement.
 
-mod client;
+pub(crate) mod client;
 mod codec;
 mod contenders;
 mod echo;

@@ -11,8 +11,10 @@ mod fetch;
 mod figures;
 mod fleet;
 mod inference;
+mod metrics;
 mod network;
 mod next;
+mod overhead;
 mod reload;
 mod soak;
 mod svg;
@@ -44,6 +46,15 @@ enum Subject {
         /// Number of versions of 100 KB; a fifth as many of 12 MB
         #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_20)]
         swaps: usize,
+    },
+    /// Metrics under faults: what `CloudWatch` and the log have is what clients counted
+    SoakMetrics {
+        /// Number of environments
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = at_least_20)]
+        environments: usize,
+        /// Minimum number of requests in all environments
+        #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_20)]
+        invocations: usize,
     },
     /// Fifty environments, a good new version and a bad one, while environments are created and
     /// removed
@@ -81,6 +92,12 @@ enum Subject {
         answer: PathBuf,
         nanoseconds: u64,
     },
+    /// Time that metrics add to a request, compared with a sidecar without metrics
+    Metrics {
+        /// Number of requests to each process in each round
+        #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_20)]
+        requests: usize,
+    },
     /// Download of 250 MB from S3 into a file, compared with AWS's C client and a parallel curl
     Fetch {
         /// Number of transfers of each
@@ -94,6 +111,10 @@ async fn main() -> Result<ExitCode> {
     match Bench::parse().subject {
         Subject::SoakFreeze { cycles } => soak::run(cycles).await,
         Subject::SoakReload { swaps } => reload::run(swaps).await,
+        Subject::SoakMetrics {
+            environments,
+            invocations,
+        } => metrics::run(environments, invocations).await,
         Subject::Fleet { environments } => fleet::run(environments).await,
         Subject::Next { invocations } => next::run(invocations).await,
         Subject::Coldstart { repetitions } => coldstart::run(repetitions.into()).await,
@@ -106,6 +127,7 @@ async fn main() -> Result<ExitCode> {
             inference::echo(&socket, &answer, Duration::from_nanos(nanoseconds))?;
             Ok(ExitCode::SUCCESS)
         }
+        Subject::Metrics { requests } => overhead::run(requests).await,
         Subject::Fetch { repetitions } => fetch::run(repetitions.into()).await,
     }
 }

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Address of a server.
 #[derive(Clone, Debug)]
-pub(super) enum Address {
+pub(crate) enum Address {
     Unix(PathBuf),
     /// Port on 127.0.0.1.
     Tcp(u16),
@@ -25,13 +25,13 @@ trait Stream: Read + Write + Send {}
 impl<S: Read + Write + Send> Stream for S {}
 
 /// A connection.
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
 }
 
 impl Client {
-    pub(super) fn connect(address: &Address) -> Result<Self> {
+    pub(crate) fn connect(address: &Address) -> Result<Self> {
         let stream: Box<dyn Stream> = match address {
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path)
@@ -54,7 +54,7 @@ impl Client {
     }
 
     /// Sends a request, and returns the response body. Any status but 200 is an error.
-    pub(super) fn ask(&mut self, request: &[u8]) -> Result<&[u8]> {
+    pub(crate) fn ask(&mut self, request: &[u8]) -> Result<&[u8]> {
         self.stream.write_all(request)?;
         let mut filled = 0;
         let (start, end) = loop {
@@ -86,7 +86,7 @@ impl Client {
 }
 
 /// Start and end of the body, once the headers are complete.
-pub(super) fn whole(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
+pub(crate) fn whole(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
     };
@@ -101,7 +101,7 @@ pub(super) fn whole(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
 }
 
 /// A POST, ready to be sent.
-pub(super) fn post(path: &str, lines: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn post(path: &str, lines: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{lines}content-length: {}\r\n\r\n",
         body.len()

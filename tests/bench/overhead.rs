@@ -1,0 +1,270 @@
+//! `make bench-metrics`: time that a request takes longer with every metric on.
+//!
+//! The released sidecar serves the wine model from the lab's S3, in three processes. The first and the last one have
+//! no metrics. The second one has every metric, and the drift of 13 features and the label. All three take turns of a
+//! few hundred requests, over the Unix socket. Processes differ by a few percent, so each round starts new ones; the
+//! third process shows that noise. The result is the median of the rounds' differences.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::cloudwatch::{CloudWatch, Filter};
+use lab::process::Process;
+use lab::reference::WINE;
+use lab::s3::S3Server;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use crate::figures::{Figures, Goal, float, percentile};
+use crate::inference::client::{self, Address, Client};
+
+const BUCKET: &str = "models";
+const KEY: &str = "wine/1/model.onnx";
+const PLAIN: &str = "wine/manifest.json";
+const WITH_BASELINE: &str = "wine/baseline.json";
+/// Rounds, each with new processes.
+const ROUNDS: usize = 9;
+/// Requests of a turn.
+const TURN: usize = 250;
+/// Bins of each histogram.
+const BINS: usize = 10;
+/// Maximum time that the metrics add to a request, in microseconds.
+const ADDED: f64 = 15.0;
+
+/// Kind of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Setting {
+    Off,
+    On,
+}
+
+/// Processes of a round.
+const SETTINGS: [Setting; 3] = [Setting::Off, Setting::On, Setting::Off];
+
+/// A sidecar with one caller.
+struct Measured {
+    process: Process,
+    client: Client,
+    microseconds: Vec<f64>,
+    _folder: TempDir,
+}
+
+/// Runs the bench with this many requests to each process.
+pub(crate) async fn run(requests: usize) -> Result<ExitCode> {
+    let begun = Instant::now();
+    println!(
+        "Added time of metrics, {ROUNDS} rounds of {requests} requests to each process; {}, on this machine.",
+        sidecar()?.metadata()?.len()
+    );
+    let s3 = S3Server::start().await?;
+    publish(&s3)?;
+    let cloudwatch = CloudWatch::start().await?;
+    let request = request();
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut measured = Vec::new();
+        for setting in SETTINGS {
+            measured.push(Measured::start(setting, &s3, &cloudwatch).await?);
+        }
+        tokio::task::block_in_place(|| take_turns(&mut measured, &request, requests))?;
+        let mut medians = Vec::new();
+        for mut one in measured {
+            medians.push([50.0, 99.0].map(|percent| percentile(&one.microseconds, percent)));
+            drop(std::mem::take(&mut one.microseconds));
+            let status = one.process.terminate().await?;
+            ensure!(status.success(), "the sidecar exited with {status}");
+        }
+        rounds.push(medians);
+    }
+    check_delivered(&cloudwatch, requests)?;
+    println!("total duration {:.0} s", begun.elapsed().as_secs_f64());
+    figures(&rounds).end()
+}
+
+fn figures(rounds: &[Vec<[f64; 2]>]) -> Figures {
+    let median = |of: &dyn Fn(&[[f64; 2]]) -> f64| {
+        let values: Vec<f64> = rounds.iter().map(|round| of(round)).collect();
+        percentile(&values, 50.0)
+    };
+    let mut figures = Figures::of("overhead");
+    for (place, percent) in ["p50", "p99"].into_iter().enumerate() {
+        let off = |round: &[[f64; 2]]| f64::midpoint(round[0][place], round[2][place]);
+        let on = |round: &[[f64; 2]]| round[1][place];
+        figures.add(format!("{percent} without metrics"), median(&off), "µs");
+        figures.add(
+            format!("{percent} with every metric and drift"),
+            median(&on),
+            "µs",
+        );
+        let added = median(&|round| on(round) - off(round));
+        let name = format!("{percent} added");
+        if percent == "p50" {
+            figures.add_with_goal(name, added, "µs", Goal::AtMost(ADDED));
+        } else {
+            figures.add(name, added, "µs");
+        }
+        let ratio = median(&|round| on(round) / off(round));
+        figures.add(format!("{percent} with metrics over without"), ratio, "×");
+        let noise = median(&|round| (round[0][place] - round[2][place]).abs());
+        figures.add(
+            format!("{percent}: difference of two processes without metrics"),
+            noise,
+            "µs",
+        );
+    }
+    figures
+}
+
+impl Measured {
+    async fn start(setting: Setting, s3: &S3Server, cloudwatch: &CloudWatch) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("bench").tempdir()?;
+        let socket = folder.path().join("socket");
+        let (manifest, metrics, sample) = match setting {
+            Setting::Off => (PLAIN, "none", "0"),
+            Setting::On => (WITH_BASELINE, "cloudwatch", "1"),
+        };
+        let process = Process::of(sidecar()?)
+            .envs(s3.env())
+            .envs(cloudwatch.env())
+            .env(
+                "ORT_DYLIB_PATH",
+                dist().join("model-sidecar/lib/libonnxruntime.so.1.28.0"),
+            )
+            .env("MODEL_URI", format!("s3://{BUCKET}/{manifest}"))
+            .env("MODEL_NAME", "wine")
+            .env("MODEL_THREADS", "1")
+            .env("MODEL_SOCKET", &socket)
+            .env("MODEL_PORT", "0")
+            .env("MODEL_CACHE_DIR", folder.path().join("cache"))
+            .env("MODEL_METRICS", metrics)
+            .env("MODEL_METRICS_SET", "all")
+            .env("MODEL_METRICS_INTERVAL", "1s")
+            .env("MODEL_DRIFT_SAMPLE", sample)
+            // Longer than the bench, so that no poll is due.
+            .env("MODEL_REFRESH_INTERVAL", "1h")
+            .start()?;
+        process.wait_for(" ready ").await?;
+        Ok(Self {
+            process,
+            client: Client::connect(&Address::Unix(socket))?,
+            microseconds: Vec::new(),
+            _folder: folder,
+        })
+    }
+
+    fn ask(&mut self, request: &[u8], count: usize) -> Result<()> {
+        for _ in 0..count {
+            let started = Instant::now();
+            self.client.ask(request)?;
+            self.microseconds
+                .push(started.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok(())
+    }
+}
+
+/// Sends the requests in turns, whose order alternates.
+fn take_turns(all: &mut [Measured], request: &[u8], requests: usize) -> Result<()> {
+    for one in all.iter_mut() {
+        let body: Value = serde_json::from_slice(one.client.ask(request)?)?;
+        let problem = WINE.v1.differs(&body, 0..1);
+        ensure!(problem.is_none(), "{problem:?}");
+        one.ask(request, 4 * TURN)?;
+        one.microseconds.clear();
+    }
+    for turn in 0..requests.div_ceil(TURN) {
+        for place in 0..all.len() {
+            let place = if turn.is_multiple_of(2) {
+                place
+            } else {
+                all.len() - 1 - place
+            };
+            all[place].ask(request, TURN)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the metrics were on.
+fn check_delivered(cloudwatch: &CloudWatch, requests: usize) -> Result<()> {
+    for metric in ["Inferences", "PredictionConfidence", "NullFeatureShare"] {
+        let filter = Filter::metric(metric);
+        let observed = if metric == "Inferences" {
+            cloudwatch.sum(&filter)
+        } else {
+            cloudwatch.count(&filter)
+        };
+        let expected = float(ROUNDS * requests);
+        ensure!(observed >= expected, "{metric}: {observed} of {expected}");
+    }
+    for metric in ["FeatureDriftWorst", "PredictionDrift"] {
+        ensure!(
+            cloudwatch.count(&Filter::metric(metric)) >= 1.0,
+            "{metric} was not measured"
+        );
+    }
+    Ok(())
+}
+
+fn request() -> Vec<u8> {
+    let body = json!({ "features": WINE.rows[..1] }).to_string();
+    client::post("/predict", "", body.as_bytes())
+}
+
+/// Uploads the model, and a manifest of it without and with a baseline.
+fn publish(s3: &S3Server) -> Result<()> {
+    let path = lab::artifacts::workspace().join("tests/models/wine-v1.onnx");
+    let model = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    let digest: String = Sha256::digest(&model)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let mut version =
+        json!({ "files": [{ "path": "model.onnx", "size": model.len(), "sha256": digest }] });
+    s3.put(BUCKET, KEY, model);
+    let manifest = |version: &Value| {
+        json!({ "format": "model-sidecar/1", "current": "1", "versions": { "1": version } })
+            .to_string()
+    };
+    s3.put(BUCKET, PLAIN, manifest(&version));
+    let mut baseline: Vec<Value> = (0..WINE.rows[0].len()).map(histogram).collect();
+    baseline
+        .push(json!({ "output": "output_label", "edges": [0, 1, 2, 3], "counts": [59, 71, 48] }));
+    version["baseline"] = baseline.into();
+    s3.put(BUCKET, WITH_BASELINE, manifest(&version));
+    Ok(())
+}
+
+/// Histogram of a column of the training rows.
+fn histogram(column: usize) -> Value {
+    let values: Vec<f64> = WINE.rows.iter().map(|row| row[column]).collect();
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let width = (most - least) / float(BINS);
+    let edges: Vec<f64> = (0..=BINS).map(|edge| least + width * float(edge)).collect();
+    let counts: Vec<usize> = (0..BINS)
+        .map(|bin| {
+            let is_last = bin + 1 == BINS;
+            let within =
+                |value: &&f64| **value >= edges[bin] && (is_last || **value < edges[bin + 1]);
+            values.iter().filter(within).count()
+        })
+        .collect();
+    json!({ "input": "X", "column": column, "edges": edges, "counts": counts })
+}
+
+fn dist() -> std::path::PathBuf {
+    lab::artifacts::workspace().join("dist/layer")
+}
+
+fn sidecar() -> Result<std::path::PathBuf> {
+    let program = dist().join("extensions/model-sidecar");
+    ensure!(
+        program.is_file(),
+        "{} is missing: run `make bench-metrics`",
+        program.display()
+    );
+    Ok(program)
+}
