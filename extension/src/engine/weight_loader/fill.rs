@@ -1,7 +1,7 @@
 //! Filling of weights from the model's file, by several threads.
 //!
 //! Weights are divided into pieces, which threads take one after the other. Memory that is new to the process costs a
-//! page fault for every 4 KB, so that even plain weights are filled faster by two CPUs. Weights that are stored in a
+//! page fault for every 4 KB. Two CPUs therefore fill even plain weights faster than one. Weights that are stored in a
 //! smaller type are read in small parts, which stay in the CPU's cache until they are expanded.
 
 use std::fs::File;
