@@ -82,6 +82,7 @@ export class ModelEndpoint extends Construct {
     });
     const environment = {
       MODEL_NAME: MODEL,
+      MODEL_HANDLER: "attach",
       MODEL_URI: props.bucket ? props.bucket.s3UrlForObject(props.key) : "file:///var/task/sample/wine.onnx",
       ...props.environment,
     };

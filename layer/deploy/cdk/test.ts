@@ -41,7 +41,7 @@ test("a release is enough", () => {
   template.hasResourceProperties("AWS::Lambda::Function", {
     Runtime: "provided.al2023",
     MemorySize: 1769,
-    Environment: { Variables: { MODEL_URI: "file:///var/task/sample/wine.onnx", MODEL_NAME: "model" } },
+    Environment: { Variables: { MODEL_URI: "file:///var/task/sample/wine.onnx", MODEL_HANDLER: "attach" } },
   });
   template.hasResourceProperties("AWS::Lambda::Alias", { Name: "live" });
   template.hasResourceProperties("AWS::Lambda::Url", { AuthType: "AWS_IAM" });

@@ -122,6 +122,8 @@ resource "aws_lambda_function" "model" {
     variables = merge(
       local.model_uri == null ? {} : { MODEL_URI = local.model_uri },
       { MODEL_NAME = "model", MODEL_METRICS = var.metrics },
+      # A snapshot is made with the handler's own process.
+      var.snapstart ? {} : { MODEL_HANDLER = "attach" },
       var.environment,
     )
   }
