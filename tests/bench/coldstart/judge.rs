@@ -28,7 +28,7 @@ const QUANTIZED: [(&str, f64); 2] = [("tabular-100mb", 0.38), ("tabular-250mb", 
 /// sidecar, in MB.
 const RESIDENT: (&str, f64) = ("wine-v1", 35.0);
 /// Maximum size of the released binary, in MB.
-const SHIPPED: f64 = 9.0;
+const SHIPPED: f64 = 10.0;
 
 pub(super) fn figures(
     artifacts: &ColdstartArtifacts,
