@@ -19,11 +19,14 @@ use tempfile::TempDir;
 
 use crate::support::{
     BUCKET, KEY, LONG, alive, body, error, features, freeze, http_event, model, platform, s3_with,
-    until, with_both_clocks,
+    transfers, until, with_both_clocks,
 };
 use lab::reference::WINE;
 
-with_both_clocks!(what_is_due_after_a_freeze_runs_in_parallel_with_the_inference,);
+with_both_clocks!(
+    what_is_due_after_a_freeze_runs_in_parallel_with_the_inference,
+    a_crash_of_either_process_restarts_the_environment,
+);
 
 /// Function whose events the sidecar receives.
 fn attached(s3: &S3Server) -> Builder {
@@ -86,6 +89,36 @@ async fn what_is_due_after_a_freeze_runs_in_parallel_with_the_inference(clock: C
     let register: Value = serde_json::from_str(&register.unwrap().request).unwrap();
     assert_eq!(register["events"], json!(["SHUTDOWN"]));
     assert_eq!(extension_events(&trace), ["SHUTDOWN"]);
+}
+
+async fn a_crash_of_either_process_restarts_the_environment(clock: Clock) {
+    let s3 = s3_with("wine-v1.onnx").await;
+    let function = attached(&s3).clock(clock).start().await.unwrap();
+    for (process, starts) in [("bootstrap", 2), ("model-sidecar", 3)] {
+        WINE.v1
+            .check(&function.answer(&features(9)).await.unwrap(), 0..9);
+        freeze(&function, &s3).await;
+        crash(process, starts, &function).await;
+    }
+    assert_eq!(transfers(&s3).len(), 1, "{:?}", s3.requests());
+}
+
+/// Kills a process, and invokes until the environment has started this often. The sidecar may answer events before it
+/// notices the end of `bootstrap`. The platform notices an end during an invocation, which fails, or between two.
+async fn crash(process: &str, starts: usize, function: &Function) {
+    let environment = function.environment().unwrap();
+    environment.kill(process, Signal::SIGKILL).unwrap();
+    let restarted = async {
+        while function.log().text().matches(" ready ").count() < starts {
+            let invocation = function.invoke(&features(1)).await;
+            if let Some(failure) = invocation.function_error() {
+                let kinds = ["Runtime.ExitError", "Extension.Crash"];
+                assert!(kinds.contains(&failure.error_type.as_str()), "{failure:?}");
+            }
+        }
+    };
+    let limit = tokio::time::timeout(lab::WAIT_LIMIT, restarted).await;
+    limit.expect("the environment starts again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
