@@ -1,7 +1,7 @@
 #!/bin/sh
 # Run the demo, and the lab, agreement and end-to-end tests, as an unprivileged user.
 #
-#     unprivileged.sh        as root, after `make test`; PROGRAMS selects test binaries
+#     unprivileged.sh        as root, after `make test`; PROGRAMS selects test binaries, E2E end-to-end tests by name
 #
 # Uses the binaries that root has built. The user can read the repository and cannot write to it. Tests that need root
 # report that they are skipped.
@@ -64,6 +64,7 @@ done
 cd tests
 for program in $programs; do
     echo "as a user without root rights: $(basename "$program")"
+    case $(basename "$program") in e2e-*) only=${E2E:-} ;; *) only= ;; esac
     # shellcheck disable=SC2086 # words
-    unprivileged "$program" $skip
+    unprivileged "$program" $only $skip
 done
