@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release reproducible tools test test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-metrics bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release reproducible tools test test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-metrics bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -203,7 +203,16 @@ bench-fetch: bubblewrap stage tools bench-lab ## measure a fetch of 250 MB again
 	    cp tests/bench/fetch/requirements.txt target/bench/fetch/packages/.pinned; }
 	@PYTHON=$(PYTHON) $(BENCH) fetch
 
-bench-inference: bubblewrap stage layer bench-lab ## measure inference against the model alone and Python's servers (10 minutes; REQUESTS=1000000 for more)
+# The first CPUs of the machine, if CPUS is set.
+PINNED = $(if $(CPUS),taskset -c 0-$$(($(CPUS) - 1)))
+
+bench-inference: inference-contenders ## measure inference against the model alone and Python's servers (10 minutes; REQUESTS=1000000 for more, CPUS=1 on one CPU)
+	@PYTHON=$(PYTHON) $(PINNED) $(BENCH) inference $(if $(REQUESTS),--requests $(REQUESTS))
+
+bench-growth: inference-contenders ## measure time and memory by rows, models and callers (4 minutes; CPUS=1 on one CPU)
+	@PYTHON=$(PYTHON) $(PINNED) $(BENCH) growth
+
+inference-contenders: bubblewrap stage layer bench-lab
 	@$(SHIP) -p bench-bare
 	@$(SHIP) -p bench-codec
 	@$(SHIP) -p model-handler --example nothing
@@ -216,7 +225,6 @@ bench-inference: bubblewrap stage layer bench-lab ## measure inference against t
 	@PYTHON=$(PYTHON) sh tests/bench/inference/prepare.sh
 	@cp target/bench/inference/models/small.onnx target/bench/inference/within/model.onnx
 	@cp target/bench/inference/models/image.onnx target/bench/inference/within-image/model.onnx
-	@PYTHON=$(PYTHON) $(BENCH) inference $(if $(REQUESTS),--requests $(REQUESTS))
 
 # Sanitizers and coverage are nightly features, which RUSTC_BOOTSTRAP enables in the pinned compiler. libFuzzer comes
 # with cargo-fuzz.

@@ -2,8 +2,8 @@
 //!
 //! The released sidecar is measured from a client in Rust, over its Unix socket, over TCP, and
 //! through the handler on the lab's platform. The model alone (`bench-runs`, with identical session
-//! options) is the lower bound. The alternatives are `FastAPI` on uvicorn, `BentoML`, and the
-//! tutorials' Python function. Every run uses one thread. A socket with a prepared response shows
+//! options) is the lower bound. The alternatives are `FastAPI` on uvicorn, `BentoML`, `mosec`, and
+//! the tutorials' Python function. Every run uses one thread. A socket with a prepared response shows
 //! the operating system's share of the time.
 //!
 //! The client shares the CPUs with the server, so it is minimal. Every load is a closed loop: a
@@ -17,6 +17,7 @@ pub(crate) mod client;
 mod codec;
 mod contenders;
 mod echo;
+mod growth;
 mod judge;
 mod latency;
 mod memory;
@@ -33,6 +34,7 @@ use anyhow::Result;
 
 use contenders::{Bare, InferenceArtifacts};
 pub(crate) use echo::serve as echo;
+pub(crate) use growth::run as growth;
 use subject::Subject;
 
 use crate::figures::percentile;
@@ -48,6 +50,7 @@ const TCP: &str = "sidecar, TCP";
 const UNIX_JSON: &str = "sidecar, Unix socket, JSON";
 const FASTAPI: &str = "FastAPI on uvicorn";
 const BENTOML: &str = "BentoML";
+const MOSEC: &str = "mosec";
 const HANDLER: &str = "handler and sidecar";
 const ATTACHED: &str = "sidecar as the runtime";
 const HANDLER_ECHO: &str = "handler and such a socket";
@@ -114,14 +117,10 @@ pub(crate) async fn run(calls: usize, requests: usize) -> Result<ExitCode> {
         image,
         heavy,
     };
-    let mut others = vec![(FASTAPI, contenders::fastapi(&artifacts)?)];
-    match contenders::bentoml(&artifacts)? {
-        Some(server) => others.push((BENTOML, server)),
-        None => println!("BentoML could not be installed here and is omitted."),
-    }
+    let others = contenders::python_servers(&artifacts)?;
     let codec = codec::measure(&artifacts, &subjects)?;
     let (mut times, rates, memory) = tokio::task::block_in_place(|| {
-        for (_, server) in &others {
+        for server in &others {
             server.wait(&subjects.small)?;
         }
         println!("{calls} sequential calls of each");

@@ -85,6 +85,8 @@ enum Subject {
         #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = at_least_20)]
         requests: usize,
     },
+    /// Time and memory with the number of rows, models and callers, compared with Python
+    Growth,
     /// The socket with a prepared response, which `inference` starts
     #[command(hide = true)]
     Echo {
@@ -119,6 +121,7 @@ async fn main() -> Result<ExitCode> {
         Subject::Next { invocations } => next::run(invocations).await,
         Subject::Coldstart { repetitions } => coldstart::run(repetitions.into()).await,
         Subject::Inference { calls, requests } => inference::run(calls, requests).await,
+        Subject::Growth => inference::growth().await,
         Subject::Echo {
             socket,
             answer,

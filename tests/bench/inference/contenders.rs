@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::client::{Address, Client};
 use super::subject::Subject;
+use super::{BENTOML, FASTAPI, MOSEC};
 
 /// Longer than any contender takes to start.
 const START: Duration = Duration::from_secs(60);
@@ -80,6 +81,21 @@ impl InferenceArtifacts {
         self.made.join("bench-codec")
     }
 
+    /// The interpreter.
+    pub(super) fn python(&self) -> &str {
+        &self.python
+    }
+
+    /// Packages of the tutorials' function, ONNX Runtime among them.
+    pub(super) fn packages(&self) -> PathBuf {
+        self.made.join("packages")
+    }
+
+    /// A script of this bench.
+    pub(super) fn script(&self, name: &str) -> PathBuf {
+        self.root.join("tests/bench/inference").join(name)
+    }
+
     pub(super) fn models(&self) -> PathBuf {
         self.made.join("models")
     }
@@ -125,12 +141,20 @@ pub(super) async fn sidecar(
     artifacts: &InferenceArtifacts,
     subjects: &[Subject],
 ) -> Result<ServerProcess> {
+    let named = subjects.iter().map(|one| (one.name.to_owned(), one));
+    sidecar_with(artifacts, &named.collect::<Vec<_>>()).await
+}
+
+/// The same with models under these names.
+pub(super) async fn sidecar_with(
+    artifacts: &InferenceArtifacts,
+    models: &[(String, &Subject)],
+) -> Result<ServerProcess> {
     let (port, folder) = (Port::lease()?, folder()?);
     let socket = folder.path().join("socket");
-    let models = subjects.iter().map(|one| {
-        let file = one.file();
-        format!("{}=file://{}", one.name, file.display())
-    });
+    let models = models
+        .iter()
+        .map(|(name, one)| format!("{name}=file://{}", one.file().display()));
     let process = Process::of(artifacts.sidecar())
         .env("ORT_DYLIB_PATH", artifacts.library())
         .env("MODELS", models.collect::<Vec<_>>().join(","))
@@ -152,8 +176,20 @@ pub(super) async fn sidecar(
     })
 }
 
+/// Python's servers, as far as they could be installed.
+pub(super) fn python_servers(artifacts: &InferenceArtifacts) -> Result<Vec<ServerProcess>> {
+    let mut servers = vec![fastapi(artifacts)?];
+    for (server, name) in [(bentoml(artifacts)?, BENTOML), (mosec(artifacts)?, MOSEC)] {
+        match server {
+            Some(server) => servers.push(server),
+            None => println!("{name} could not be installed here and is omitted."),
+        }
+    }
+    Ok(servers)
+}
+
 /// `FastAPI` on uvicorn, with a process per CPU.
-pub(super) fn fastapi(artifacts: &InferenceArtifacts) -> Result<ServerProcess> {
+fn fastapi(artifacts: &InferenceArtifacts) -> Result<ServerProcess> {
     let workers = std::thread::available_parallelism()?.to_string();
     let arguments = ["uvicorn", "fastapi_server:app", "--host", "127.0.0.1"];
     let more = [
@@ -165,14 +201,15 @@ pub(super) fn fastapi(artifacts: &InferenceArtifacts) -> Result<ServerProcess> {
     ];
     python_server(
         artifacts,
-        "FastAPI",
+        FASTAPI,
         "fastapi",
+        &["-m"],
         &[&arguments[..], &more].concat(),
     )
 }
 
 /// `BentoML`, with a process per CPU; `None` if it could not be installed.
-pub(super) fn bentoml(artifacts: &InferenceArtifacts) -> Result<Option<ServerProcess>> {
+fn bentoml(artifacts: &InferenceArtifacts) -> Result<Option<ServerProcess>> {
     if !artifacts.made.join("bentoml/bentoml").is_dir() {
         return Ok(None);
     }
@@ -183,20 +220,44 @@ pub(super) fn bentoml(artifacts: &InferenceArtifacts) -> Result<Option<ServerPro
         "--host",
         "127.0.0.1",
     ];
-    python_server(artifacts, "BentoML", "bentoml", &arguments).map(Some)
+    python_server(artifacts, BENTOML, "bentoml", &["-m"], &arguments).map(Some)
+}
+
+/// `mosec`, Rust in front of a Python process per CPU; `None` if it could not be installed.
+fn mosec(artifacts: &InferenceArtifacts) -> Result<Option<ServerProcess>> {
+    if !artifacts.made.join("mosec/mosec").is_dir() {
+        return Ok(None);
+    }
+    let script = artifacts.script("mosec_server.py");
+    let script = script.to_string_lossy();
+    python_server(
+        artifacts,
+        MOSEC,
+        "mosec",
+        &[],
+        &[
+            &script,
+            "--address",
+            "127.0.0.1",
+            "--max-request-size",
+            "100000000",
+        ],
+    )
+    .map(Some)
 }
 
 fn python_server(
     artifacts: &InferenceArtifacts,
     name: &'static str,
     packages: &str,
+    options: &[&str],
     arguments: &[&str],
 ) -> Result<ServerProcess> {
     let (port, folder) = (Port::lease()?, folder()?);
     let path = artifacts.made.join(packages);
     let sources = artifacts.root.join("tests/bench/inference");
-    let mut start = Process::of(which(&artifacts.python)?).arg("-m");
-    for argument in arguments {
+    let mut start = Process::of(which(&artifacts.python)?);
+    for argument in options.iter().chain(arguments) {
         start = start.arg(argument);
     }
     let process = start
@@ -207,6 +268,8 @@ fn python_server(
             "PYTHONPATH",
             format!("{}:{}", path.display(), sources.display()),
         )
+        // mosec finds its program among the user's scripts.
+        .env("PYTHONUSERBASE", &path)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PATH", std::env::var("PATH").unwrap_or_default())
         .env("HOME", folder.path())

@@ -19,7 +19,9 @@ use crate::chart::{Charts, Line};
 use crate::figures::Figures;
 
 /// Colours of the lines, in the order of the contenders.
-const COLOURS: [&str; 5] = ["#1b7f5c", "#5fb59a", "#c0762b", "#7a5ea8", "#8a8f98"];
+const COLOURS: [&str; 7] = [
+    "#1b7f5c", "#5fb59a", "#c0762b", "#e0a96d", "#7a5ea8", "#8a8f98", "#3a6ea5",
+];
 
 /// Values of one contender by size.
 struct Series {

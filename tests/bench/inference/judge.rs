@@ -5,8 +5,8 @@ use anyhow::{Context as _, Result};
 use super::codec::Codec;
 use super::memory::Memory;
 use super::{
-    ATTACHED, BARE, BENTOML, ECHO, FASTAPI, HANDLER, HANDLER_ECHO, NOTHING, PYTHON, RARE, Rate,
-    TCP, Times, UNIX, UNIX_JSON, WITHIN,
+    ATTACHED, BARE, BENTOML, ECHO, FASTAPI, HANDLER, HANDLER_ECHO, MOSEC, NOTHING, PYTHON, RARE,
+    Rate, TCP, Times, UNIX, UNIX_JSON, WITHIN,
 };
 use crate::figures::{Figures, Goal, percentile};
 
@@ -184,7 +184,7 @@ fn throughput(figures: &mut Figures, times: &[Times], rates: &[Rate]) -> Result<
     figures.add("small: throughput, of the model alone", ratio, "×");
 
     let (mut fastest, mut quickest) = (0.0_f64, f64::INFINITY);
-    for server in [FASTAPI, BENTOML] {
+    for server in [FASTAPI, BENTOML, MOSEC] {
         let Ok(rate) = rate("small", server) else {
             continue;
         };

@@ -87,7 +87,7 @@ pub(super) fn measure(
     subjects: &Subjects,
     sidecar: &ServerProcess,
     bare: &mut Bare,
-    others: &[(&'static str, ServerProcess)],
+    others: &[ServerProcess],
     calls: usize,
 ) -> Result<Vec<Times>> {
     let [unix, tcp] = &sidecar.addresses[..] else {
@@ -107,11 +107,11 @@ pub(super) fn measure(
             TimedCaller::new(small, UNIX, unix, plain.clone())?,
             TimedCaller::new(small, TCP, tcp, plain.clone())?,
         ];
-        for (name, server) in others {
+        for server in others {
             let request = small.plain("/predict");
             callers.push(TimedCaller::new(
                 small,
-                name,
+                server.name,
                 &server.addresses[0],
                 request,
             )?);

@@ -2,8 +2,8 @@
 # Prepares target/bench/inference for `make bench-inference`:
 # - models: the models with their requests and expected responses.
 # - python: the tutorials' Python function with its packages.
-# - fastapi, bentoml: the packages of Python's servers. BentoML is optional, because not every machine can install its
-#   dependencies.
+# - fastapi, bentoml, mosec: the packages of Python's servers. The last two are optional, because not every machine can
+#   install their dependencies.
 #
 # Parts that these scripts have already made are kept. PYTHON names the interpreter.
 set -eu
@@ -19,6 +19,7 @@ mkdir -p "$out"
 needed packages "$tutorial/requirements.txt"
 needed tools "$tools"
 needed fastapi "$here/fastapi.txt"
+install mosec "$here/mosec.txt" || echo "$bench: mosec cannot be installed here and is omitted"
 install bentoml "$here/bentoml.txt" || echo "$bench: BentoML cannot be installed here and is omitted"
 
 lay_out_tutorial

@@ -57,7 +57,7 @@ impl Subject {
 
     /// Argument of `bench-runs` for the model.
     pub(super) fn for_bare(&self) -> String {
-        let numbers = self.folder.join(format!("{}.f32", self.name));
+        let numbers = self.numbers();
         let shape = self.shape.iter().map(usize::to_string);
         let shape = shape.collect::<Vec<_>>().join(",");
         let file = self.file();
@@ -84,6 +84,18 @@ impl Subject {
         client::post(path, "", body.as_bytes())
     }
 
+    /// The same with the row this many times.
+    pub(super) fn plain_rows(&self, path: &str, rows: usize) -> Vec<u8> {
+        let row = json!(self.input).to_string();
+        let body = format!("{{\"features\":[{}]}}", vec![row; rows].join(","));
+        client::post(path, "", body.as_bytes())
+    }
+
+    /// File with the numbers of the input, little-endian.
+    pub(super) fn numbers(&self) -> PathBuf {
+        self.folder.join(format!("{}.f32", self.name))
+    }
+
     /// JSON body of the Open Inference Protocol.
     pub(super) fn json(&self) -> Vec<u8> {
         let input = json!({
@@ -99,18 +111,28 @@ impl Subject {
 
     /// The same with the numbers after the JSON, in Triton's binary extension.
     pub(super) fn binary(&self) -> Vec<u8> {
-        let (path, headers, body) = self.binary_parts();
+        self.binary_rows(1)
+    }
+
+    /// The same with the input this many times.
+    pub(super) fn binary_rows(&self, rows: usize) -> Vec<u8> {
+        let (path, headers, body) = self.binary_parts(rows);
         let lines = headers
             .iter()
             .map(|(name, value)| format!("{name}: {value}\r\n"));
         client::post(&path, &lines.collect::<String>(), &body)
     }
 
-    /// Path, headers and body of [`Self::binary`].
-    pub(super) fn binary_parts(&self) -> (String, BTreeMap<&'static str, String>, Vec<u8>) {
-        let bytes = self.bytes();
+    /// Path, headers and body of [`Self::binary_rows`].
+    pub(super) fn binary_parts(
+        &self,
+        rows: usize,
+    ) -> (String, BTreeMap<&'static str, String>, Vec<u8>) {
+        let bytes = self.bytes().repeat(rows);
+        let mut shape = self.shape.to_vec();
+        shape[0] = rows;
         let input = json!({
-            "name": self.port, "shape": self.shape, "datatype": "FP32",
+            "name": self.port, "shape": shape, "datatype": "FP32",
             "parameters": { "binary_data_size": bytes.len() },
         });
         let head = json!({ "inputs": [input] }).to_string();

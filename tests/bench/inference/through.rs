@@ -96,7 +96,7 @@ async fn image(
         (HANDLER, start(served()?).await?),
         (ATTACHED, start(attached(served()?)).await?),
     ];
-    let (path, headers, body) = subject.binary_parts();
+    let (path, headers, body) = subject.binary_parts(1);
     let event = json!({
         "version": "2.0",
         "rawPath": path,

@@ -34,7 +34,7 @@ pub(super) fn measure(
     subjects: &Subjects,
     sidecar: &ServerProcess,
     bare: &mut Bare,
-    others: &[(&'static str, ServerProcess)],
+    others: &[ServerProcess],
 ) -> Result<Vec<Rate>> {
     let [unix, tcp] = &sidecar.addresses[..] else {
         anyhow::bail!("the sidecar has two sockets");
@@ -57,9 +57,9 @@ pub(super) fn measure(
         contender(small, UNIX, socket(unix, request())),
         contender(small, TCP, socket(tcp, request())),
     ];
-    for (name, server) in others {
+    for server in others {
         let backend = socket(&server.addresses[0], small.plain("/predict"));
-        contenders.push(contender(small, name, backend));
+        contenders.push(contender(small, server.name, backend));
     }
     let request = heavy.plain("/models/heavy/predict");
     contenders.push(contender(heavy, BARE, Backend::None(heavy)));

@@ -99,8 +99,6 @@ pub(super) fn measure(
     figures.add(name, ratio, "×");
     let mut times = vec![json, binary, python_json, python_binary];
     times.extend(servers);
-    // A plot has as many colours.
-    times.truncate(super::COLOURS.len());
     show(charts, "time per row in microseconds", "rows", &times);
     show(charts, "peak memory per row in KB", "rows", &memory);
     Ok(())
