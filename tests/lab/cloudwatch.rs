@@ -1,10 +1,10 @@
 //! A `CloudWatch` server that accepts `PutMetricData` as current AWS SDKs send it: RPC v2 with CBOR
-//! bodies, compressed or not, signed with `SigV4`.
+//! bodies, compressed or not, signed with `SigV4`. `ListMetrics` and `GetMetricData` read the data.
 //!
 //! The server verifies every signature and rejects what `CloudWatch` rejects, with the same error
 //! codes (see `limits`). Accepted data are kept as [`Datapoint`]s for queries. As in `CloudWatch`,
-//! a request is accepted whole or not at all. There is no other operation: no alarms, no
-//! dashboards, and no way to read metrics over the network.
+//! a request is accepted whole or not at all. There is no other operation: no alarms and no
+//! dashboards.
 //!
 //! Requests can be made to fail ([`CloudWatch::fail_next`]) or to wait at a gate
 //! ([`CloudWatch::stall`]). The server goes [`down`](CloudWatch::down) and [`up`](CloudWatch::up)
@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use ciborium::Value;
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -28,15 +29,18 @@ pub mod emf;
 mod error;
 mod limits;
 mod query;
+mod read;
 mod signature;
+mod statistic;
 mod wire;
 
 use error::CloudWatchError;
 
 pub use query::{Datapoint, Filter, StatisticSet, Values};
+pub use statistic::{NoSuchStatistic, Points, Statistic, aggregate};
 
-/// Path of the only operation.
-const PUT_METRIC_DATA: &str = "/service/GraniteServiceVersion20100801/operation/PutMetricData";
+/// Path of the operations, before their names.
+const OPERATIONS: &str = "/service/GraniteServiceVersion20100801/operation/";
 
 /// A running `CloudWatch` server on 127.0.0.1. It stops when dropped.
 pub struct CloudWatch {
@@ -55,7 +59,7 @@ pub struct Request {
     pub error: Option<String>,
     /// Message of the error.
     pub message: Option<String>,
-    /// Number of metrics in the request, 0 if it could not be read.
+    /// Number of metrics or queries in the request, 0 if it could not be read.
     pub metrics: usize,
     /// Size of the body as sent, in bytes.
     pub bytes: usize,
@@ -259,16 +263,12 @@ impl Handler for CloudWatchHandler {
         let failure = self.failures().pop_front();
         let outcome = match failure {
             Some(error) => Err(error),
-            None => take(&head, &body, now, &mut record.metrics),
+            None => self.perform(&head, &body, now, &mut record.metrics),
         };
         let mut answer = match outcome {
-            Ok(datapoints) => {
-                if self.is_repeated(&head.headers) {
-                    self.repeated.extend(datapoints.clone());
-                }
-                self.datapoints.extend(datapoints);
+            Ok(answer) => {
                 self.requests.push(record);
-                wire::accepted()
+                wire::response(&answer)
             }
             Err(error) => {
                 record.status = error.status().as_u16();
@@ -287,6 +287,49 @@ impl Handler for CloudWatchHandler {
 }
 
 impl CloudWatchHandler {
+    /// Performs one request that arrived at `now`, and returns the content of the response. Sets
+    /// `metrics` to the number of the request's metrics or queries.
+    fn perform(
+        &self,
+        head: &http::request::Parts,
+        body: &Bytes,
+        now: SystemTime,
+        metrics: &mut usize,
+    ) -> Result<Value, CloudWatchError> {
+        let path = head.uri.path();
+        let operation = match path.strip_prefix(OPERATIONS) {
+            Some(operation) if head.method == Method::POST => operation,
+            _ => return Err(CloudWatchError::unknown_operation(path)),
+        };
+        if text(&head.headers, "smithy-protocol") != Some("rpc-v2-cbor") {
+            return Err(CloudWatchError::unknown_operation(
+                "no smithy-protocol: rpc-v2-cbor",
+            ));
+        }
+        signature::check(head, body, now)?;
+        let body = decompressed(&head.headers, body)?;
+        match operation {
+            "PutMetricData" => {
+                let input: wire::PutMetricData = wire::read(&body)?;
+                *metrics = input.metric_data.len();
+                limits::check(&input, now)?;
+                let datapoints = query::datapoints(input, now);
+                if self.is_repeated(&head.headers) {
+                    self.repeated.extend(datapoints.clone());
+                }
+                self.datapoints.extend(datapoints);
+                Ok(Value::Map(Vec::new()))
+            }
+            "ListMetrics" => read::list(&wire::read(&body)?, &self.datapoints.all(), now),
+            "GetMetricData" => {
+                let input: read::GetMetricData = wire::read(&body)?;
+                *metrics = input.metric_data_queries.len();
+                read::get(&input, &self.datapoints.all())
+            }
+            _ => Err(CloudWatchError::unknown_operation(path)),
+        }
+    }
+
     /// Notes the call of an accepted request; `true` if it was accepted before.
     fn is_repeated(&self, headers: &HeaderMap) -> bool {
         let Some(call) = text(headers, "amz-sdk-invocation-id") else {
@@ -303,30 +346,6 @@ impl CloudWatchHandler {
     fn failures(&self) -> std::sync::MutexGuard<'_, VecDeque<CloudWatchError>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Reads one request that arrived at `now` and sets `metrics` to the number of its metrics.
-fn take(
-    head: &http::request::Parts,
-    body: &Bytes,
-    now: SystemTime,
-    metrics: &mut usize,
-) -> Result<Vec<Datapoint>, CloudWatchError> {
-    if head.method != Method::POST || head.uri.path() != PUT_METRIC_DATA {
-        return Err(CloudWatchError::unknown_operation(head.uri.path()));
-    }
-    if text(&head.headers, "smithy-protocol") != Some("rpc-v2-cbor") {
-        return Err(CloudWatchError::unknown_operation(
-            "no smithy-protocol: rpc-v2-cbor",
-        ));
-    }
-    signature::check(head, body, now)?;
-    let body = decompressed(&head.headers, body)?;
-    let input =
-        wire::PutMetricData::read(&body).map_err(|error| CloudWatchError::malformed(&error))?;
-    *metrics = input.metric_data.len();
-    limits::check(&input, now)?;
-    Ok(query::datapoints(input, now))
 }
 
 fn decompressed(headers: &HeaderMap, body: &Bytes) -> Result<Bytes, CloudWatchError> {

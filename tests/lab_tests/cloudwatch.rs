@@ -8,7 +8,10 @@ use aws_sdk_cloudwatch::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_cloudwatch::error::ProvideErrorMetadata;
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::builders::MetricDatumBuilder;
-use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit, StatisticSet};
+use aws_sdk_cloudwatch::types::{
+    Dimension, DimensionFilter, Metric, MetricDataQuery, MetricDatum, MetricStat, RecentlyActive,
+    StandardUnit, StatisticSet,
+};
 use lab::cloudwatch::{CloudWatch, Filter, Values};
 use lab::credentials::{ACCESS_KEY, REGION, SECRET_KEY};
 use lab::gate::Gate;
@@ -300,4 +303,119 @@ async fn it_fails_stalls_and_goes_down_on_demand() {
     );
     cloudwatch.up().await.unwrap();
     put.send().await.unwrap();
+}
+
+#[tokio::test]
+async fn metrics_are_listed_page_by_page() {
+    let cloudwatch = CloudWatch::start().await.unwrap();
+    let client = client(&cloudwatch, SECRET_KEY);
+    let data = (0..501)
+        .map(|n| {
+            latency()
+                .dimensions(dimension("FunctionName", "fraud"))
+                .dimensions(dimension("N", &n.to_string()))
+                .value(1.0)
+                .build()
+        })
+        .chain([
+            latency()
+                .dimensions(dimension("FunctionName", "churn"))
+                .value(1.0)
+                .build(),
+            latency()
+                .dimensions(dimension("FunctionName", "fraud"))
+                .timestamp((SystemTime::now() - Duration::from_hours(4)).into())
+                .value(1.0)
+                .build(),
+        ])
+        .collect();
+    assert_eq!(send(&client, "Lab", data).await, None);
+    let of_fraud = DimensionFilter::builder()
+        .name("FunctionName")
+        .value("fraud")
+        .build();
+    let list = client.list_metrics().namespace("Lab").dimensions(of_fraud);
+    let mut sizes = Vec::new();
+    let mut pages = list.clone().into_paginator().send();
+    while let Some(page) = pages.next().await {
+        sizes.push(page.unwrap().metrics().len());
+    }
+    assert_eq!(sizes, [500, 2]);
+    let recent = list.recently_active(RecentlyActive::Pt3H);
+    let mut pages = recent.into_paginator().send();
+    let mut count = 0;
+    while let Some(page) = pages.next().await {
+        count += page.unwrap().metrics().len();
+    }
+    assert_eq!(count, 501);
+    let other = client.list_metrics().namespace("Other").send().await;
+    assert!(other.unwrap().metrics().is_empty());
+}
+
+#[tokio::test]
+async fn statistics_are_those_of_exactly_the_named_dimensions() {
+    let cloudwatch = CloudWatch::start().await.unwrap();
+    let client = client(&cloudwatch, SECRET_KEY);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let minute = now.unwrap().as_secs() / 300 * 300 - 300;
+    let time = |second: u64| DateTime::from_secs(i64::try_from(second).unwrap());
+    let at = |second: u64, value: f64| {
+        latency()
+            .dimensions(dimension("A", "1"))
+            .timestamp(time(second))
+            .value(value)
+    };
+    let data = vec![
+        at(minute, 1.0).build(),
+        at(minute + 59, 2.5).build(),
+        at(minute + 60, 8.0).build(),
+        at(minute + 60, 9.0).dimensions(dimension("B", "2")).build(),
+        at(minute + 120, 16.0).build(),
+    ];
+    assert_eq!(send(&client, "Lab", data).await, None);
+    let query = |id: &str, stat: &str, period: i32| {
+        let metric = Metric::builder()
+            .namespace("Lab")
+            .metric_name("Latency")
+            .dimensions(dimension("A", "1"));
+        let stat = MetricStat::builder()
+            .metric(metric.build())
+            .stat(stat)
+            .period(period);
+        MetricDataQuery::builder()
+            .id(id)
+            .metric_stat(stat.build())
+            .build()
+    };
+    let get = |queries: Vec<MetricDataQuery>| {
+        client
+            .get_metric_data()
+            .set_metric_data_queries(Some(queries))
+            .start_time(time(minute))
+            .end_time(time(minute + 120))
+    };
+    let queries = vec![query("sum", "Sum", 60), query("max", "Maximum", 300)];
+    let got = get(queries).send().await.unwrap();
+    let results = got.metric_data_results();
+    assert_eq!(results[0].id(), Some("sum"));
+    assert_eq!(results[0].values(), [8.0, 3.5]);
+    assert_eq!(results[0].timestamps(), [time(minute + 60), time(minute)]);
+    assert_eq!(results[1].values(), [8.0]);
+    for wrong in [
+        vec![],
+        vec![query("Sum", "Sum", 60)],
+        vec![query("a", "Sum", 60), query("a", "Sum", 60)],
+        vec![query("a", "Sum", 90)],
+        vec![query("a", "Median", 60)],
+        vec![
+            MetricDataQuery::builder()
+                .id("a")
+                .expression("m1*2")
+                .build(),
+        ],
+        vec![query("a", "Sum", 60); 501],
+    ] {
+        let error = get(wrong).send().await.unwrap_err();
+        assert_eq!(error.raw_response().unwrap().status().as_u16(), 400);
+    }
 }

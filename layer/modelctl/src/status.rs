@@ -1,4 +1,7 @@
-//! `modelctl status`: a manifest, and the objects that it names.
+//! `modelctl status`: a manifest, the objects that it names, and the fleet that reads it.
+
+mod fleet;
+mod series;
 
 use std::collections::BTreeMap;
 
@@ -12,16 +15,21 @@ use crate::list;
 use crate::published::Published;
 use crate::s3::{S3Uri, date};
 use crate::units;
+use fleet::FleetOptions;
 
-/// Show a manifest, and find missing objects
+/// Show a manifest, find missing objects, and show what a fleet reports
 ///
-/// Compares sizes alone; `verify` reads the objects.
+/// Compares sizes of objects alone; `verify` reads the objects. With --function, CloudWatch is asked for the active
+/// versions, rejections and rollbacks.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
-  modelctl status s3://models/fraud/manifest.json")]
+#[command(after_help = "Examples:
+  modelctl status s3://models/fraud/manifest.json
+  modelctl status s3://models/fraud/manifest.json --function fraud --minutes 60")]
 pub(crate) struct Arguments {
     /// The manifest
     manifest: S3Uri,
+    #[command(flatten)]
+    fleet: FleetOptions,
 }
 
 /// Shows the state.
@@ -60,6 +68,13 @@ pub(crate) async fn run(
         0 => console.line(format_args!("{count} present ({})", units::bytes(total))),
         bad => console.line(format_args!("{bad} of {count} missing or of another size")),
     }
+    let fleet = match &arguments.fleet.function {
+        Some(function) => {
+            let (options, document) = (&arguments.fleet, &state.document);
+            Some(fleet::show(function, options, document, context, console).await?)
+        }
+        None => None,
+    };
     Ok(json!({
         "manifest": published.uri(),
         "etag": state.etag,
@@ -71,6 +86,7 @@ pub(crate) async fn run(
         "versions": versions,
         "objects": objects.len(),
         "problems": problems,
+        "fleet": fleet,
     }))
 }
 

@@ -1,11 +1,13 @@
-//! CBOR representation of `PutMetricData` and of its response.
+//! CBOR representation of requests, in particular of `PutMetricData`, and of responses.
 
 use std::time::{Duration, SystemTime};
 
 use ciborium::Value;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
+use super::error::CloudWatchError;
 use crate::listener::Body;
 
 pub(super) const CBOR: HeaderValue = HeaderValue::from_static("application/cbor");
@@ -79,16 +81,17 @@ impl TryFrom<Value> for Timestamp {
     }
 }
 
-impl PutMetricData {
-    pub(super) fn read(body: &[u8]) -> Result<Self, ciborium::de::Error<std::io::Error>> {
-        ciborium::from_reader(body)
-    }
+/// Reads the body of a request.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, CloudWatchError> {
+    ciborium::from_reader(body).map_err(|error| CloudWatchError::malformed(&error))
 }
 
-/// Response to an accepted request: an empty structure.
-pub(super) fn accepted() -> http::Response<Body> {
-    const EMPTY_MAP: &[u8] = &[0xbf, 0xff];
-    let mut response = http::Response::new(super::body(EMPTY_MAP));
+/// Response to a request that was performed.
+pub(super) fn response(content: &Value) -> http::Response<Body> {
+    let mut cbor = Vec::new();
+    // Writing to memory cannot fail; if it did, the SDK would reject the empty body.
+    let _ = ciborium::into_writer(content, &mut cbor);
+    let mut response = http::Response::new(super::body(cbor));
     mark(response.headers_mut());
     response.headers_mut().insert(header::CONTENT_TYPE, CBOR);
     response

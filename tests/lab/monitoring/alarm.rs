@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::expression::{self, Operand};
-use super::{Parameters, Points, Statistic, aggregate, substitute};
-use crate::cloudwatch::Datapoint;
+use super::{Parameters, substitute};
+use crate::cloudwatch::{Datapoint, Points, Statistic, aggregate};
 
 /// State of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

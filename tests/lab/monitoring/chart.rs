@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{AlarmState, Evaluated, Line, TimeRange, Widget, WidgetKind};
+use crate::cloudwatch::Points;
 
 /// Size of a drawing in pixels.
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +161,7 @@ impl Canvas {
 
     /// Bars of each period on top of each other: areas between periods without data would show what was not measured.
     fn areas(&mut self, lines: &[Line], plot: &Plot) {
-        let mut floor = super::Points::new();
+        let mut floor = Points::new();
         for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
             for (time, value) in &line.points {
                 let from = floor.entry(*time).or_default();
@@ -296,7 +297,7 @@ fn runs(line: &Line, period: u64) -> Vec<Vec<(u64, f64)>> {
 }
 
 fn most(lines: &[Line], is_stacked: bool) -> f64 {
-    let mut totals = super::Points::new();
+    let mut totals = Points::new();
     for (time, value) in lines.iter().flat_map(|line| &line.points) {
         let total = totals.entry(*time).or_default();
         *total = if is_stacked {

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::expression::{self, Operand};
-use super::{Parameters, Points, aggregate, substitute};
-use crate::cloudwatch::Datapoint;
+use super::{Parameters, substitute};
+use crate::cloudwatch::{Datapoint, Points, aggregate};
 
 /// A dashboard body with values for its placeholders and variables.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Points;
+use crate::cloudwatch::Points;
 
 /// Value of an expression.
 #[derive(Clone, Debug, PartialEq)]

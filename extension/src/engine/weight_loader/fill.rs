@@ -38,7 +38,7 @@ pub(super) struct Piece<'a> {
     pub(super) target: Target<'a>,
 }
 
-impl<'a> Piece<'a> {
+impl Piece<'_> {
     /// Divides the target into pieces for threads.
     fn divided(self) -> Vec<Self> {
         let position = self.position;

@@ -4,6 +4,7 @@
 
 mod call;
 mod conflicts;
+mod fleet;
 mod interruptions;
 mod models;
 mod pipeline;

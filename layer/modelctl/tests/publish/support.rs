@@ -21,6 +21,8 @@ pub(crate) const MANIFEST: &str = "fraud/manifest.json";
 pub(crate) struct Store {
     server: Server,
     pub(crate) bucket: String,
+    /// Further variables of the program.
+    pub(crate) variables: Vec<(String, String)>,
 }
 
 enum Server {
@@ -35,6 +37,7 @@ impl Store {
         Self {
             server: Server::Lab(s3),
             bucket: "models".to_owned(),
+            variables: Vec::new(),
         }
     }
 
@@ -46,6 +49,7 @@ impl Store {
         Self {
             server: Server::SeaweedFs(s3),
             bucket,
+            variables: Vec::new(),
         }
     }
 
@@ -119,6 +123,7 @@ impl Store {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_modelctl"));
         command.env_clear().args(arguments).envs(self.env());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command

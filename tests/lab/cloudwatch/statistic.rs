@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::UNIX_EPOCH;
 
-use crate::cloudwatch::{Datapoint, Values};
+use super::query::{Datapoint, Values};
 
 /// Values by the start of their period, in seconds since 1970.
 pub type Points = BTreeMap<u64, f64>;
