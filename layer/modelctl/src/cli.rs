@@ -7,8 +7,8 @@ use crate::console::Console;
 use crate::context::Context;
 use crate::failure::EXIT_CODES;
 use crate::{
-    baseline, call, canary, check, completion, diff, golden, history, label, list, load, optimize,
-    promote, prune, publish, rollback, status, verify,
+    baseline, call, canary, check, completion, diff, golden, history, init, label, list, load,
+    optimize, promote, prune, publish, rollback, status, verify,
 };
 
 /// Command line of the program.
@@ -41,6 +41,7 @@ pub(crate) enum Command {
     Prune(prune::Arguments),
     Diff(diff::Arguments),
     Call(call::Arguments),
+    Init(Box<init::Arguments>),
     Completion(completion::Arguments),
     #[command(hide = true)]
     Load(load::Arguments),
@@ -54,6 +55,7 @@ impl Command {
             Command::Check(arguments) => check::run(&arguments, context, console),
             Command::Diff(arguments) => diff::run(&arguments, context, console).await,
             Command::Call(arguments) => call::run(&arguments, context, console).await,
+            Command::Init(arguments) => init::run(&arguments, console),
             Command::Golden(arguments) => golden::run(&arguments, context, console),
             Command::Baseline(arguments) => baseline::run(&arguments, context, console),
             Command::Publish(arguments) => publish::run(&arguments, context, console).await,

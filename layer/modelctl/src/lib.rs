@@ -23,6 +23,7 @@ mod document;
 mod failure;
 mod golden;
 mod history;
+mod init;
 mod inputs;
 mod json_list;
 mod label;

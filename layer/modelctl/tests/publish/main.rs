@@ -5,6 +5,7 @@
 mod call;
 mod conflicts;
 mod fleet;
+mod init;
 mod interruptions;
 mod models;
 mod pipeline;
