@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::failure::EXIT_CODES;
 use crate::{
     baseline, call, canary, check, completion, diff, golden, history, init, label, list, load,
-    optimize, promote, prune, publish, rollback, status, verify,
+    optimize, promote, prune, publish, rollback, status, tune, verify,
 };
 
 /// Command line of the program.
@@ -42,6 +42,7 @@ pub(crate) enum Command {
     Diff(diff::Arguments),
     Call(call::Arguments),
     Init(Box<init::Arguments>),
+    Tune(Box<tune::Arguments>),
     Completion(completion::Arguments),
     #[command(hide = true)]
     Load(load::Arguments),
@@ -56,6 +57,7 @@ impl Command {
             Command::Diff(arguments) => diff::run(&arguments, context, console).await,
             Command::Call(arguments) => call::run(&arguments, context, console).await,
             Command::Init(arguments) => init::run(&arguments, console),
+            Command::Tune(arguments) => tune::run(&arguments, context, console).await,
             Command::Golden(arguments) => golden::run(&arguments, context, console),
             Command::Baseline(arguments) => baseline::run(&arguments, context, console),
             Command::Publish(arguments) => publish::run(&arguments, context, console).await,

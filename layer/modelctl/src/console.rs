@@ -81,11 +81,20 @@ impl Console {
 
     /// Returns a bar for `bytes` of work, visible on terminals only.
     pub(crate) fn progress(&self, what: &str, bytes: u64) -> ProgressBar {
+        let style = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        self.bar(what, bytes, style)
+    }
+
+    /// Returns a bar for a number of steps, visible on terminals only.
+    pub(crate) fn steps(&self, what: &str, steps: u64) -> ProgressBar {
+        self.bar(what, steps, "{msg} {wide_bar} {pos}/{len} {eta}")
+    }
+
+    fn bar(&self, what: &str, length: u64, style: &str) -> ProgressBar {
         if self.format != Format::Text || !io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
-        let bar = ProgressBar::new(bytes).with_message(what.to_owned());
-        let style = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        let bar = ProgressBar::new(length).with_message(what.to_owned());
         match ProgressStyle::with_template(style) {
             Ok(style) => bar.with_style(style),
             Err(_) => bar,

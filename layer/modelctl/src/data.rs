@@ -97,6 +97,17 @@ impl Rows {
         Ok(inputs)
     }
 
+    /// Returns the bodies of requests: a row in each or, for a model with a fixed first dimension, that many rows.
+    pub(crate) fn bodies(&self, signature: &Signature) -> Vec<Vec<u8>> {
+        match self {
+            Rows::Listed(rows) => rows
+                .chunks_exact(signature.fixed_batch().unwrap_or(1))
+                .map(|rows| format!("{{\"features\": [{}]}}", rows.join(",")).into_bytes())
+                .collect(),
+            Rows::Request(body) => vec![body.clone()],
+        }
+    }
+
     /// Keeps the first rows.
     pub(crate) fn truncate(&mut self, count: usize) {
         if let Rows::Listed(rows) = self {

@@ -38,6 +38,7 @@ mod published;
 mod rollback;
 mod s3;
 mod status;
+mod tune;
 mod units;
 mod verify;
 

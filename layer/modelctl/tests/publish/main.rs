@@ -11,4 +11,5 @@ mod models;
 mod pipeline;
 mod properties;
 mod support;
+mod tune;
 mod uploads;
