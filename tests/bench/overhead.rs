@@ -55,7 +55,7 @@ struct Measured {
 pub(crate) async fn run(requests: usize) -> Result<ExitCode> {
     let begun = Instant::now();
     println!(
-        "Added time of metrics, {ROUNDS} rounds of {requests} requests to each process; {}, on this machine.",
+        "Added time of metrics, {ROUNDS} rounds of {requests} requests to each process; dist/layer of {} bytes, on this machine.",
         sidecar()?.metadata()?.len()
     );
     let s3 = S3Server::start().await?;
@@ -217,10 +217,7 @@ fn request() -> Vec<u8> {
 fn publish(s3: &S3Server) -> Result<()> {
     let path = lab::artifacts::workspace().join("tests/models/wine-v1.onnx");
     let model = std::fs::read(&path).with_context(|| path.display().to_string())?;
-    let digest: String = Sha256::digest(&model)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = format!("{:x}", Sha256::digest(&model));
     let mut version =
         json!({ "files": [{ "path": "model.onnx", "size": model.len(), "sha256": digest }] });
     s3.put(BUCKET, KEY, model);

@@ -78,7 +78,7 @@ fn dimensions_of(root: &Value, names: &Value) -> Result<BTreeMap<String, String>
     if names.len() > MAX_DIMENSIONS {
         return Err(format!("{} dimensions", names.len()));
     }
-    let named = names.iter().map(|name| {
+    let pairs = names.iter().map(|name| {
         let name = name.as_str().ok_or("a dimension's name is not a string")?;
         let value = text(root, name)?;
         if value.is_empty() {
@@ -86,7 +86,7 @@ fn dimensions_of(root: &Value, names: &Value) -> Result<BTreeMap<String, String>
         }
         Ok((name.to_owned(), value))
     });
-    named.collect()
+    pairs.collect()
 }
 
 /// Returns the values of a metric's member with their counts.

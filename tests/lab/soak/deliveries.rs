@@ -11,6 +11,7 @@
 mod cost;
 pub mod counts;
 mod member;
+mod request;
 
 use std::time::Duration;
 

@@ -9,19 +9,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
 
 use super::counts::Counts;
+use super::request::{Request, classes};
 use crate::cloudwatch::{CloudWatch, Filter, emf};
 use crate::lambda::{Clock, Environment, Function, Invocation, ShutdownReason, State};
-use crate::reference::WINE;
 use crate::s3::S3Server;
 
 /// Name of the sidecar's process, and of the handler's.
 const SIDECAR: &str = "model-sidecar";
 const HANDLER: &str = "bootstrap";
-/// One request of this many is invalid.
-const INVALID: usize = 20;
 /// Duration of a freeze within an invocation.
 const SHORT_FREEZE: Duration = Duration::from_secs(5);
 
@@ -209,7 +206,7 @@ impl Member {
             Some(kind) => {
                 self.uncertain.add(&request.uncertain());
                 if !expects_failure || kind.starts_with("Model.") {
-                    self.failures.push(format!("{:?}", error));
+                    self.failures.push(format!("{error:?}"));
                 }
             }
         }
@@ -447,55 +444,6 @@ impl Member {
     pub(super) async fn end(&mut self) {
         self.function.shutdown().await;
     }
-}
-
-/// One request.
-struct Request {
-    event: Value,
-    /// Number of rows; 0 for an invalid request.
-    rows: usize,
-}
-
-impl Request {
-    fn of(number: usize) -> Self {
-        if number % INVALID == INVALID - 1 {
-            return Self {
-                event: json!({ "features": "none" }),
-                rows: 0,
-            };
-        }
-        let rows = [1, 9, 2, 100][number % 4];
-        let from = number * 37 % (WINE.rows.len() - rows);
-        Self {
-            event: json!({ "features": WINE.rows[from..from + rows] }),
-            rows,
-        }
-    }
-
-    /// Maximum counts of the request, if its result is not known.
-    fn uncertain(&self) -> Counts {
-        if self.rows > 0 {
-            return Counts::at_most(self.rows);
-        }
-        let mut counts = Counts::default();
-        counts.add_to("RejectedRequests", 1.0);
-        counts
-    }
-}
-
-/// Class of each row of a response, the one with the highest probability.
-fn classes(answer: Option<&Value>) -> Option<Vec<usize>> {
-    let rows = answer?["probabilities"].as_array()?.iter();
-    let class = |row: &Value| {
-        let row = row.as_array()?.iter().enumerate();
-        let probabilities = row.map(|(class, value)| value.as_f64().map(|value| (class, value)));
-        let probabilities: Option<Vec<_>> = probabilities.collect();
-        let highest = probabilities?
-            .into_iter()
-            .max_by(|(_, a), (_, b)| a.total_cmp(b));
-        highest.map(|(class, _)| class)
-    };
-    rows.map(class).collect()
 }
 
 /// Name of a member's function.
