@@ -10,6 +10,7 @@
 //!   on demand.
 //! - [`seaweedfs`] runs an independent S3 implementation, so that a misunderstanding of S3 in both
 //!   our client and our server is found.
+//! - [`xray`] is X-Ray's daemon, which checks each document.
 //! - [`link`] is a network between the two: bandwidth, latency, broken connections.
 //!
 //! Tools:
@@ -20,6 +21,7 @@
 //!   keys and certificates.
 //! - [`monitoring`] evaluates and draws the dashboard and the alarms of `layer/deploy`; [`preview`] serves them as a
 //!   page.
+//! - [`logs_insights`] runs queries of `CloudWatch` Logs Insights over captured log lines.
 //! - [`reference`] has the expected outputs of the wine models; [`soak`] contains the soak tests.
 //!
 //! The binary `lab` (`tests/command`) runs [`lambda`] in a terminal.
@@ -44,6 +46,7 @@ pub mod http;
 pub mod lambda;
 pub mod link;
 pub mod log_capture;
+pub mod logs_insights;
 pub mod monitoring;
 pub mod ports;
 pub mod preview;
@@ -55,6 +58,7 @@ pub mod script;
 pub mod seaweedfs;
 pub mod soak;
 pub mod tls;
+pub mod xray;
 
 mod bubblewrap;
 mod child;

@@ -35,6 +35,7 @@ pub struct Builder {
     pub(super) freeze_when_idle: bool,
     pub(super) initialization_type: String,
     pub(super) limit_resources: bool,
+    pub(super) xray_daemon: Option<String>,
     pub(super) echo: bool,
 }
 
@@ -57,6 +58,7 @@ impl Builder {
             freeze_when_idle: true,
             initialization_type: ON_DEMAND.into(),
             limit_resources: false,
+            xray_daemon: None,
             echo: false,
         }
     }
@@ -179,6 +181,14 @@ impl Builder {
     #[must_use]
     pub fn limit_resources(mut self, limit: bool) -> Self {
         self.limit_resources = limit;
+        self
+    }
+
+    /// Sets the address of the X-Ray daemon, `IP:PORT`, which only the function's process gets. By default nothing
+    /// listens on it.
+    #[must_use]
+    pub fn xray_daemon(mut self, address: impl Into<String>) -> Self {
+        self.xray_daemon = Some(address.into());
         self
     }
 

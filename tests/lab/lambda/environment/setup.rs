@@ -43,6 +43,9 @@ pub(super) fn facts(builder: &Builder, port: u16) -> Facts {
         .initialization_type
         .clone_from(&builder.initialization_type);
     facts.max_concurrency = builder.managed_instances;
+    if let Some(address) = &builder.xray_daemon {
+        facts.xray_daemon.clone_from(address);
+    }
     facts.variables.clone_from(&builder.variables);
     facts
 }

@@ -12,8 +12,8 @@ use crate::credentials;
 const LD_LIBRARY_PATH: &str = "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:\
                                /var/task:/var/task/lib:/opt/lib";
 const PATH: &str = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin";
-/// Address of the X-Ray daemon; nothing listens there.
-const XRAY_DAEMON: (&str, &str) = ("169.254.79.129", "2000");
+/// Address of the X-Ray daemon on Lambda; nothing listens there.
+const XRAY_DAEMON: &str = "169.254.79.129:2000";
 
 /// Values of the variables.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Facts {
     pub log_group: String,
     /// Name of the log stream.
     pub log_stream: String,
+    /// `IP:PORT` of the X-Ray daemon.
+    pub xray_daemon: String,
     /// Variables of the function's configuration, which override all others.
     pub variables: BTreeMap<String, String>,
 }
@@ -75,6 +77,7 @@ impl Facts {
             }),
             log_group: "/aws/lambda/lab".to_owned(),
             log_stream: "lab/[$LATEST]0".to_owned(),
+            xray_daemon: XRAY_DAEMON.to_owned(),
             variables: BTreeMap::new(),
         }
     }
@@ -83,7 +86,8 @@ impl Facts {
 /// Variables of the runtime.
 #[must_use]
 pub fn runtime(facts: &Facts) -> BTreeMap<String, String> {
-    let (address, port) = XRAY_DAEMON;
+    let daemon = &*facts.xray_daemon;
+    let (address, port) = daemon.rsplit_once(':').unwrap_or((daemon, ""));
     let mut variables = both(facts);
     set(
         &mut variables,
@@ -94,7 +98,7 @@ pub fn runtime(facts: &Facts) -> BTreeMap<String, String> {
             ("AWS_LAMBDA_LOG_GROUP_NAME", &facts.log_group),
             ("AWS_LAMBDA_LOG_STREAM_NAME", &facts.log_stream),
             ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"),
-            ("AWS_XRAY_DAEMON_ADDRESS", &format!("{address}:{port}")),
+            ("AWS_XRAY_DAEMON_ADDRESS", daemon),
             ("_AWS_XRAY_DAEMON_ADDRESS", address),
             ("_AWS_XRAY_DAEMON_PORT", port),
         ],
