@@ -11,7 +11,9 @@ mod drain;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -49,6 +51,17 @@ pub struct LoadedModel {
     session: Arc<LoadedSession>,
 }
 
+/// Durations of the steps of a load, which followed each other until the version was active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadSteps {
+    /// Download of the files; `None` if the cache had all of them.
+    pub fetch: Option<Duration>,
+    /// Wait for the engine, and load.
+    pub load: Duration,
+    /// Runs of the manifest's golden examples; `None` without any.
+    pub warm_up: Option<Duration>,
+}
+
 /// Header values that name a version in every response, shared instead of copied.
 #[derive(Clone, Debug)]
 pub struct VersionHeaders {
@@ -64,6 +77,10 @@ pub struct VersionHeaders {
 struct LoadedSession {
     /// `None` only in `drop`.
     session: Option<Box<dyn Session>>,
+    /// Steps of the load, if requests had to wait for it.
+    steps: Option<LoadSteps>,
+    /// `true` until a response has reported the steps.
+    is_unreported: AtomicBool,
     /// Closed after the session is dropped: signals that its memory is free.
     gone: watch::Sender<()>,
 }
@@ -96,6 +113,8 @@ impl LoadedModel {
         };
         let session = LoadedSession {
             session: Some(session),
+            steps: None,
+            is_unreported: AtomicBool::new(false),
             gone: watch::Sender::default(),
         };
         Self::sharing(of, Arc::new(session))
@@ -113,6 +132,26 @@ impl LoadedModel {
     pub fn with_drift(mut self, drift: Option<DriftWindow>) -> Self {
         self.of.drift = drift.map(Arc::new);
         self
+    }
+
+    /// Returns the version with the steps of its load, which its first response reports.
+    #[must_use]
+    pub fn with_steps(mut self, steps: Option<LoadSteps>) -> Self {
+        if let Some(session) = Arc::get_mut(&mut self.session) {
+            session.steps = steps;
+            session.is_unreported = AtomicBool::new(steps.is_some());
+        }
+        self
+    }
+
+    /// Returns the steps of the load once; `None` from then on, and if no request had to wait for the load.
+    #[must_use]
+    pub fn take_steps(&self) -> Option<LoadSteps> {
+        let unreported = &self.session.is_unreported;
+        // Most requests only read the flag.
+        let is_first =
+            unreported.load(Ordering::Relaxed) && unreported.swap(false, Ordering::Relaxed);
+        self.session.steps.filter(|_| is_first)
     }
 
     fn sharing(of: LoadedVersion, session: Arc<LoadedSession>) -> Self {

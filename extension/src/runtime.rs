@@ -27,6 +27,7 @@ use std::time::Duration;
 use model_handler::Handler;
 use model_handler::attachment::FunctionProcess;
 use model_handler::event::BasePath;
+use model_handler::trace::{Traced, Tracer};
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -53,6 +54,8 @@ struct Start {
     polls: usize,
     /// Decides what is due at an invocation; `None` if timers do.
     driver: Option<OwnedMutexGuard<Driver>>,
+    /// Traces the invocations, with the function's address of the X-Ray daemon.
+    tracer: Option<Arc<Tracer>>,
 }
 
 /// Polls that run until they are dropped.
@@ -89,8 +92,8 @@ impl FunctionRuntime {
         attachments: mpsc::Receiver<Attachment>,
         context: &Arc<ServerContext>,
     ) -> io::Result<Self> {
-        let handler = Handler::new(InProcess::new(Arc::clone(context)))
-            .with_base_path(BasePath::new(&config.base_path));
+        let server = InProcess::new(Arc::clone(context));
+        let base_path = BasePath::new(&config.base_path);
         let address = environment.get("AWS_LAMBDA_RUNTIME_API");
         let address = address.unwrap_or_default().to_owned();
         let api = RuntimeApi::new(address, Config::is_snap_start(environment));
@@ -101,7 +104,8 @@ impl FunctionRuntime {
             let (start, started) = oneshot::channel();
             let work = PollThread {
                 api: api.clone(),
-                handler: handler.clone(),
+                server: server.clone(),
+                base_path: base_path.clone(),
                 started,
                 stopped: stopped.clone(),
                 failed: failed.clone(),
@@ -142,12 +146,14 @@ impl FunctionRuntime {
         let attached = self.attached.as_ref();
         let concurrency = attached.map_or(1, |attached| attached.process.concurrency());
         let threads = self.threads.len();
+        let tracer = Tracer::new(attached.and_then(|attached| attached.process.xray_daemon()));
         // Threads that are not needed end, as their sender is dropped.
         for (index, thread) in self.threads.into_iter().take(concurrency).enumerate() {
             // Without a thread, `Polls::failure` returns.
             let _ = thread.send(Start {
                 polls: (concurrency - index).div_ceil(threads),
                 driver: driver.take(),
+                tracer: tracer.clone(),
             });
         }
         Polls {
@@ -178,7 +184,8 @@ impl Polls {
 /// Work of one thread.
 struct PollThread {
     api: RuntimeApi,
-    handler: Handler<InProcess>,
+    server: InProcess,
+    base_path: BasePath,
     started: oneshot::Receiver<Start>,
     stopped: watch::Receiver<bool>,
     failed: mpsc::Sender<PollError>,
@@ -187,15 +194,23 @@ struct PollThread {
 impl PollThread {
     /// Waits for the start, and polls until the polls are stopped or one of them fails.
     async fn run(mut self) {
-        let Ok(Start { polls, mut driver }) = self.started.await else {
+        let Ok(Start {
+            polls,
+            mut driver,
+            tracer,
+        }) = self.started.await
+        else {
             return;
         };
+        let handler =
+            Handler::new(Traced::new(self.server, tracer.clone())).with_base_path(self.base_path);
         let mut tasks = JoinSet::new();
         for _ in 0..polls {
             // Spawned, because waking a task takes no system call.
             tasks.spawn(invocations::poll(
                 self.api.clone(),
-                self.handler.clone(),
+                handler.clone(),
+                tracer.clone(),
                 driver.take(),
             ));
         }

@@ -45,6 +45,7 @@ mod rollback_policy;
 mod route;
 mod router;
 mod routes;
+mod server_timing;
 mod statistics;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::trace;
+
 /// Path of the request, which is accepted over the Unix socket alone.
 pub const PATH: &str = "/lambda/attach";
 
@@ -21,7 +23,7 @@ pub const VARIABLES: [&str; 7] = [
     "AWS_LAMBDA_LOG_GROUP_NAME",
     "AWS_LAMBDA_LOG_STREAM_NAME",
     MAX_CONCURRENCY,
-    "AWS_XRAY_DAEMON_ADDRESS",
+    trace::DAEMON_ADDRESS,
     "LAMBDA_TASK_ROOT",
     "_HANDLER",
 ];
@@ -42,6 +44,14 @@ impl FunctionProcess {
         let given = self.variables.get(MAX_CONCURRENCY);
         let given = given.and_then(|text| text.parse().ok());
         given.unwrap_or(1).max(1)
+    }
+
+    /// Returns the address of the X-Ray daemon.
+    #[must_use]
+    pub fn xray_daemon(&self) -> Option<&str> {
+        self.variables
+            .get(trace::DAEMON_ADDRESS)
+            .map(String::as_str)
     }
 }
 

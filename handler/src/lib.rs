@@ -30,6 +30,7 @@ pub mod response;
 pub mod settings;
 #[cfg(feature = "bootstrap")]
 pub mod sidecar;
+pub mod trace;
 pub mod transport;
 
 use event::{BasePath, EventContent};
@@ -87,7 +88,11 @@ impl<T: Transport> Handler<T> {
             Err(failure) if kind.is_http() => {
                 // Function errors are logged by the caller, but not these.
                 if failure.status().is_server_error() {
-                    tracing::error!(error_type = failure.error_type(), "{failure}");
+                    tracing::error!(
+                        request_id = invocation.request_id,
+                        error_type = failure.error_type(),
+                        "{failure}"
+                    );
                 }
                 Ok(response::failure(kind, &failure))
             }

@@ -1,10 +1,17 @@
 //! `bootstrap`, the function's runtime; see the library for its behaviour.
 
+mod after_response;
 mod setenv;
 
+use std::pin::Pin;
 use std::process::ExitCode;
 
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
+use after_response::AfterResponse;
+use lambda_runtime::layers::TracingLayer;
+use lambda_runtime::tower::Service;
+use lambda_runtime::{
+    Diagnostic, Error, LambdaEvent, LambdaInvocation, Runtime as LambdaRuntime, service_fn,
+};
 use lambda_runtime_api_client::body::Body;
 use lambda_runtime_api_client::{PooledClient, build_request};
 use model_handler::Handler;
@@ -12,6 +19,7 @@ use model_handler::attachment::{FunctionProcess, attach};
 use model_handler::invocation::Invocation;
 use model_handler::settings::HandlerSettings;
 use model_handler::sidecar::Sidecar;
+use model_handler::trace::{Traced, Tracer};
 use serde_json::value::RawValue;
 use tokio::runtime::{Builder, Runtime};
 
@@ -82,16 +90,41 @@ async fn run(settings: HandlerSettings) -> Result<(), Error> {
     if let Some(process) = settings.attached {
         return Err(wait(&sidecar, &process).await);
     }
-    let handler = Handler::new(sidecar).with_base_path(settings.base_path);
-    lambda_runtime::run_concurrent(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
+    let tracer = Tracer::new(settings.xray_daemon.as_deref());
+    let transport = Traced::new(sidecar, tracer.clone());
+    let handler = Handler::new(transport).with_base_path(settings.base_path);
+    let service = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let handler = handler.clone();
         async move {
             let invocation = Invocation::from(event.context);
             let outcome = handler.handle(Box::<str>::from(event.payload), &invocation);
-            outcome.await.map_err(Diagnostic::from)
+            outcome.await.map_err(|failure| {
+                tracing::error!(
+                    request_id = invocation.request_id,
+                    error_type = failure.error_type(),
+                    "{failure}"
+                );
+                Diagnostic::from(failure)
+            })
         }
-    }))
-    .await
+    });
+    let flush = AfterResponse::new(move || {
+        if let Some(tracer) = &tracer {
+            tracer.flush();
+        }
+    });
+    let runtime = LambdaRuntime::new(service).layer(TracingLayer::new());
+    poll(runtime.layer(flush)).await
+}
+
+/// Polls for events until the Runtime API fails. The future is boxed here, since the compiler cannot prove that of the
+/// whole service to be `Send`.
+fn poll<S>(runtime: LambdaRuntime<S>) -> Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>
+where
+    S: Service<LambdaInvocation, Response = (), Error = Error> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    Box::pin(runtime.run_concurrent())
 }
 
 /// Attaches to the sidecar, and waits for its end, which is an error. Lambda then starts the environment anew.

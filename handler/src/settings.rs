@@ -11,6 +11,7 @@ use tracing::Level;
 
 use crate::attachment::{self, FunctionProcess};
 use crate::event::BasePath;
+use crate::trace;
 
 /// Socket of the sidecar if `MODEL_SOCKET` is not set.
 pub const DEFAULT_SOCKET: &str = "/tmp/model-sidecar.sock";
@@ -31,6 +32,8 @@ pub struct HandlerSettings {
     pub on_lambda: bool,
     /// `AWS_LAMBDA_MAX_CONCURRENCY`: concurrent invocations, more than one on managed instances.
     pub concurrency: usize,
+    /// `AWS_XRAY_DAEMON_ADDRESS`: receiver of traces.
+    pub xray_daemon: Option<String>,
     /// `AWS_LAMBDA_LOG_FORMAT` is `JSON`.
     pub json_logs: bool,
     /// `AWS_LAMBDA_LOG_LEVEL`.
@@ -71,6 +74,7 @@ impl HandlerSettings {
             concurrency: get("AWS_LAMBDA_MAX_CONCURRENCY")
                 .and_then(|value| value.parse().ok())
                 .unwrap_or(1),
+            xray_daemon: get(trace::DAEMON_ADDRESS),
             json_logs: get("AWS_LAMBDA_LOG_FORMAT")
                 .is_some_and(|value| value.eq_ignore_ascii_case("json")),
             log_level: get("AWS_LAMBDA_LOG_LEVEL").map_or(Level::INFO, |value| log_level(&value)),
@@ -115,6 +119,7 @@ mod tests {
         assert_eq!(settings.base_path, BasePath::default());
         assert_eq!(settings.socket, PathBuf::from("/tmp/model-sidecar.sock"));
         assert!(!settings.on_lambda);
+        assert_eq!(settings.xray_daemon, None);
         assert!(!settings.json_logs);
         assert_eq!(settings.concurrency, 1);
         assert_eq!(settings.log_level, Level::INFO);
@@ -176,12 +181,14 @@ mod tests {
             ("MODEL_BASE_PATH", "scoring/"),
             ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
             ("AWS_LAMBDA_MAX_CONCURRENCY", "16"),
+            ("AWS_XRAY_DAEMON_ADDRESS", "169.254.79.129:2000"),
             ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
             ("AWS_LAMBDA_LOG_LEVEL", "FATAL"),
         ]);
         assert_eq!(settings.socket, PathBuf::from("/tmp/other.sock"));
         assert_eq!(settings.base_path, BasePath::new("/scoring"));
         assert!(settings.on_lambda);
+        assert_eq!(settings.xray_daemon.as_deref(), Some("169.254.79.129:2000"));
         assert!(settings.json_logs);
         assert_eq!(settings.concurrency, 16);
         assert_eq!(settings.log_level, Level::ERROR);

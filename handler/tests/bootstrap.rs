@@ -15,8 +15,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Barrier, Mutex, mpsc};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio::sync::{Barrier, Mutex, Semaphore, mpsc};
 
 const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
 const FUNCTION_URL: &str = include_str!("events/function-url.json");
@@ -29,6 +29,8 @@ struct Platform {
     handler: Child,
     events: mpsc::UnboundedSender<String>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
+    /// Number of posts that the Runtime API may still accept.
+    accepted: Arc<Semaphore>,
     _folder: tempfile::TempDir,
 }
 
@@ -55,7 +57,8 @@ impl Platform {
         let address = listener.local_addr().unwrap().to_string();
         let (events, queue) = mpsc::unbounded_channel();
         let (results, outcomes) = mpsc::unbounded_channel();
-        serve_runtime_api(listener, queue, results);
+        let accepted = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        serve_runtime_api(listener, queue, results, Arc::clone(&accepted));
 
         let mut command = Command::new(BOOTSTRAP);
         command
@@ -73,6 +76,7 @@ impl Platform {
             handler: command.spawn().unwrap(),
             events,
             outcomes,
+            accepted,
             _folder: folder,
         }
     }
@@ -128,6 +132,7 @@ fn serve_runtime_api(
     listener: TcpListener,
     queue: mpsc::UnboundedReceiver<String>,
     results: mpsc::UnboundedSender<Outcome>,
+    accepted: Arc<Semaphore>,
 ) {
     let queue = Arc::new(Mutex::new(queue));
     let count = Arc::new(AtomicU64::new(0));
@@ -135,8 +140,10 @@ fn serve_runtime_api(
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let (queue, results, count) = (queue.clone(), results.clone(), count.clone());
+            let accepted = Arc::clone(&accepted);
             let service = service_fn(move |request: Request<Incoming>| {
                 let (queue, results, count) = (queue.clone(), results.clone(), count.clone());
+                let accepted = Arc::clone(&accepted);
                 async move {
                     let path = request.uri().path().to_owned();
                     let answer = Response::builder();
@@ -145,8 +152,9 @@ fn serve_runtime_api(
                             return std::future::pending().await;
                         };
                         let number = count.fetch_add(1, Ordering::Relaxed);
-                        let trace =
-                            format!("Root=1-5759e988-{number:024x};Parent=53995c3f42cd8ad8");
+                        let trace = format!(
+                            "Root=1-5759e988-{number:024x};Parent=53995c3f42cd8ad8;Sampled=1"
+                        );
                         let answer = answer
                             .header("lambda-runtime-trace-id", trace)
                             .header("lambda-runtime-aws-request-id", "8476a536")
@@ -163,6 +171,7 @@ fn serve_runtime_api(
                     let kind = path.rsplit('/').next().unwrap_or_default().to_owned();
                     // A finished test needs no more results.
                     let _ = results.send((kind, serde_json::from_slice(&body).unwrap()));
+                    accepted.acquire().await.unwrap().forget();
                     Ok(answer
                         .status(StatusCode::ACCEPTED)
                         .body(Full::default())
@@ -212,6 +221,32 @@ async fn thousands_of_invocations_leave_nothing_behind_in_memory() {
     }
     let grown = platform.kilobytes() - before;
     assert!(grown < 100, "{grown} KB more after 3,000 invocations");
+}
+
+#[tokio::test]
+async fn a_trace_is_sent_once_the_response_is_posted() {
+    let daemon = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = daemon.local_addr().unwrap().to_string();
+    let mut platform = Platform::start_with(1, &[("AWS_XRAY_DAEMON_ADDRESS", &address)]).await;
+    platform.accepted.forget_permits(Semaphore::MAX_PERMITS);
+    let mut datagram = [0; 1 << 12];
+    for number in 0..2 {
+        let outcome = platform.invoke(r#"{"features":[1]}"#).await;
+        assert_eq!(outcome.0, "response");
+        let early = daemon.try_recv(&mut datagram);
+        assert!(
+            early.is_err(),
+            "sent while the post of the response is pending"
+        );
+        platform.accepted.add_permits(1);
+        let length = daemon.recv(&mut datagram).await.unwrap();
+        let text = std::str::from_utf8(&datagram[..length]).unwrap();
+        let (_, document) = text.split_once('\n').unwrap();
+        let document: Value = serde_json::from_str(document).unwrap();
+        assert_eq!(document["trace_id"], format!("1-5759e988-{number:024x}"));
+        assert_eq!(document["parent_id"], "53995c3f42cd8ad8");
+        assert_eq!(document["http"]["response"]["status"], 200);
+    }
 }
 
 /// On managed instances. The sidecar responds to none before it has all of them.

@@ -1,4 +1,5 @@
-//! Lambda events, as the staged handler receives them.
+//! Lambda events, as the staged handler receives them, and traces of their invocations.
 
 mod events;
 mod sqs;
+mod xray;

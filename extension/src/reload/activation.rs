@@ -17,7 +17,7 @@ use crate::drift::DriftWindow;
 use crate::engine::Session;
 use crate::ids::{Digest, ModelName, VersionName};
 use crate::manifest::{Baseline, printable};
-use crate::models::LoadedModel;
+use crate::models::{LoadSteps, LoadedModel};
 use crate::status::ModelStatus;
 use crate::tensor::Signature;
 
@@ -29,12 +29,13 @@ pub(super) enum RenameError {
     NotAttempted(Option<CheckError>),
 }
 
-/// Activates a loaded version, with the labels and the baseline of its manifest.
+/// Activates a loaded version, with the labels and the baseline of its manifest. Its first response reports `steps`.
 pub(super) fn activate(
     model: &ModelName,
     record: &ModelRecord,
     digest: Digest,
     session: Box<dyn Session>,
+    steps: Option<LoadSteps>,
     history: &History,
     shared: &Shared,
 ) {
@@ -49,6 +50,7 @@ pub(super) fn activate(
     );
     let loaded = LoadedModel::new(model.clone(), version.clone(), digest, now, session);
     let loaded = loaded.with_labels(history.labels().clone());
+    let loaded = loaded.with_steps(steps);
     shared.models.swap(loaded.with_drift(drift));
     shared.status.activated(model, version, now);
     let no_problem = |status: &mut ModelStatus| (status.problem, status.detail) = (None, None);

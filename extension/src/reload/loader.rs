@@ -27,7 +27,7 @@ use crate::clock::timed_awake;
 use crate::config::Reload;
 use crate::ids::{Digest, ModelName};
 use crate::metrics::defs;
-use crate::models::LoadedModel;
+use crate::models::{LoadSteps, LoadedModel};
 use crate::onnx::Description;
 use crate::rollback::{Evidence, RollbackOutcome};
 use crate::tensor::Signature;
@@ -208,12 +208,19 @@ impl Loader {
         self.record_duration(timings, validated.warm_up, waited, loading);
         drop(files);
         let signature = session.signature().clone();
+        let steps = LoadSteps {
+            fetch: timings.fetch,
+            load: timings.load,
+            warm_up: timings.warm_up,
+        };
         self.backoff().take_if(|backoff| backoff.is_of(&digest));
         activate(
             model,
             record,
             digest,
             session,
+            // Requests did not wait for a reload.
+            (!is_reload).then_some(steps),
             journal.history(),
             &self.shared,
         );

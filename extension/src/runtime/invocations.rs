@@ -1,10 +1,12 @@
 //! One poll: event by event, until the Runtime API fails.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use model_handler::Handler;
 use model_handler::failure::{Failure, FunctionError};
+use model_handler::trace::{Traced, Tracer};
 use tokio::sync::OwnedMutexGuard;
 use tracing::error;
 
@@ -15,7 +17,8 @@ use crate::lifecycle::Driver;
 /// Polls for events and answers them; returns only if `next` has failed.
 pub(super) async fn poll(
     mut api: RuntimeApi,
-    handler: Handler<InProcess>,
+    handler: Handler<Traced<InProcess>>,
+    tracer: Option<Arc<Tracer>>,
     mut driver: Option<OwnedMutexGuard<Driver>>,
 ) -> RuntimeApiError {
     loop {
@@ -31,6 +34,9 @@ pub(super) async fn poll(
             driver.begin_due(deadline_ms).await;
         }
         answer(&mut api, &handler, invoked).await;
+        if let Some(tracer) = &tracer {
+            tracer.flush();
+        }
         if let Some(driver) = &mut driver {
             driver.hold_next(deadline_ms).await;
         }
@@ -38,7 +44,7 @@ pub(super) async fn poll(
 }
 
 /// Handles one event, and posts its answer.
-async fn answer(api: &mut RuntimeApi, handler: &Handler<InProcess>, invoked: Invoked) {
+async fn answer(api: &mut RuntimeApi, handler: &Handler<Traced<InProcess>>, invoked: Invoked) {
     let Invoked { event, invocation } = invoked;
     let outcome = AssertUnwindSafe(handle(handler, event, &invocation)).catch_unwind();
     let id = &invocation.request_id;
@@ -61,7 +67,7 @@ async fn answer(api: &mut RuntimeApi, handler: &Handler<InProcess>, invoked: Inv
 
 /// Returns the function's response to an event as JSON.
 async fn handle(
-    handler: &Handler<InProcess>,
+    handler: &Handler<Traced<InProcess>>,
     event: Vec<u8>,
     invocation: &model_handler::invocation::Invocation,
 ) -> Result<Vec<u8>, FunctionError> {

@@ -8,6 +8,8 @@ use crate::protocol::v2::HEADER_LENGTH;
 pub(super) const DEADLINE: &str = "lambda-runtime-deadline-ms";
 /// [`DEADLINE`], parsed once instead of for each request.
 pub(super) static DEADLINE_NAME: HeaderName = HeaderName::from_static(DEADLINE);
+/// ID of the invocation, as the Runtime API gives it to the function that forwards the request.
+pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
 /// [`HEADER_LENGTH`], parsed once instead of for each request.
 pub(super) static HEADER_LENGTH_NAME: HeaderName = HeaderName::from_static(HEADER_LENGTH);
 

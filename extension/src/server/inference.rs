@@ -3,16 +3,14 @@
 mod format;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
 use hyper::Request;
-use hyper::header::HeaderValue;
 
 use super::await_model::active_version;
 use super::context::ServerContext;
 use super::error::ApiError;
-use super::headers::SERVER_TIMING;
+use super::headers::REQUEST_ID;
 use super::inbound_body::InboundBody;
 use super::limits::MIN_OFF_THREAD;
 use super::lookup::check_target;
@@ -22,6 +20,7 @@ use super::off_thread::off_thread;
 use super::request::{deadline, header_length};
 use super::request_body;
 use super::response::{self, ApiResponse, with_model_headers};
+use super::server_timing::with_server_timing;
 use super::statistics::InferenceTimes;
 use crate::ids::ModelName;
 use crate::request_memory::Charge;
@@ -35,7 +34,10 @@ pub(super) async fn infer(
     format: RequestFormat,
     context: &ServerContext,
 ) -> Result<ApiResponse, ApiError> {
-    let mut trace = InferenceTrace::default();
+    let mut trace = InferenceTrace {
+        request_id: request.headers().get(&REQUEST_ID).cloned(),
+        ..InferenceTrace::default()
+    };
     let mut result = tokio::select! {
         biased;
         result = run(request, model, format, &mut trace, context) => result,
@@ -134,39 +136,5 @@ async fn run(
     };
     trace.times = Some(times);
     let response = with_model_headers(response, &loaded);
-    Ok(with_server_timing(response, &times))
-}
-
-/// Adds the header `Server-Timing`: the time spent in each stage, in milliseconds.
-fn with_server_timing(mut response: ApiResponse, times: &InferenceTimes) -> ApiResponse {
-    let mut text = Vec::with_capacity(96);
-    let stages = [
-        ("queue", times.queue),
-        ("decode", times.decode),
-        ("infer", times.infer),
-        ("encode", times.encode),
-    ];
-    for (index, (stage, time)) in stages.into_iter().enumerate() {
-        if index > 0 {
-            text.extend_from_slice(b", ");
-        }
-        text.extend_from_slice(stage.as_bytes());
-        text.extend_from_slice(b";dur=");
-        write_ms(&mut text, time);
-    }
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
-        response.headers_mut().insert(&SERVER_TIMING, value);
-    }
-    response
-}
-
-/// Appends a time in milliseconds, with three decimals. Formatting it with `write!` takes 1 % of a small request.
-fn write_ms(out: &mut Vec<u8>, time: Duration) {
-    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(digits.format(micros / 1000).as_bytes());
-    // The leading 1 keeps the zeros of the decimals.
-    let decimals = digits.format(1000 + micros % 1000);
-    out.push(b'.');
-    out.extend_from_slice(decimals.as_bytes().get(1..).unwrap_or_default());
+    Ok(with_server_timing(response, &times, &loaded))
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hyper::header::HeaderValue;
 use tokio::sync::oneshot;
 use tracing::warn;
 
@@ -26,6 +27,8 @@ use crate::tensor::Value;
 /// Progress of one inference request.
 #[derive(Default)]
 pub(super) struct InferenceTrace {
+    /// ID of the invocation, if the handler sent the request.
+    pub(super) request_id: Option<HeaderValue>,
     /// Version that the request runs on, and the time at which its body was complete.
     pub(super) version: Option<(Arc<LoadedModel>, Instant)>,
     pub(super) run: RunProgress,
@@ -187,7 +190,13 @@ impl InferenceObserver {
             Err(error) if error.status().is_client_error() => metrics.rejected.increment(1),
             Err(error) => {
                 metrics.errors.increment(1);
-                warn!(model = %model, status = error.status().as_u16(), "inference failed: {error}");
+                let request_id = trace.request_id.as_ref();
+                warn!(
+                    model = %model,
+                    request_id = request_id.and_then(|id| id.to_str().ok()),
+                    status = error.status().as_u16(),
+                    "inference failed: {error}"
+                );
             }
         }
     }

@@ -1,0 +1,222 @@
+//! X-Ray's form of a call: independent subsegments.
+//!
+//! The call is one subsegment with its stages inside. The steps of a load are subsegments of their own, since they may
+//! precede the invocation.
+//!
+//! Format: <https://docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html>.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::header::HeaderValue;
+use http::{StatusCode, Uri};
+use serde::Serialize;
+
+use super::context::SampledTrace;
+use super::record::{CallOutcome, CallRecord};
+use super::stages::{Stage, Stages};
+
+/// Name of the subsegment of a call.
+const NAME: &str = "model-sidecar";
+/// Maximum length of a text, in characters. A document, with at most six texts, so has at most 8 KB of X-Ray's 64.
+const MAX_TEXT: usize = 250;
+
+/// Subsegment. Only an independent one has `trace_id`, `parent_id` and `type`.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Subsegment {
+    name: &'static str,
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", rename = "type")]
+    kind: Option<&'static str>,
+    /// Seconds since the Unix epoch.
+    start_time: f64,
+    end_time: f64,
+    /// The caller's error.
+    #[serde(skip_serializing_if = "is_false")]
+    error: bool,
+    /// The queue was full.
+    #[serde(skip_serializing_if = "is_false")]
+    throttle: bool,
+    /// The model's or the sidecar's error.
+    #[serde(skip_serializing_if = "is_false")]
+    fault: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<Cause>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<Http>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<Annotations>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    subsegments: Vec<Subsegment>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cause {
+    exceptions: [Exception; 1],
+}
+
+#[derive(Debug, Serialize)]
+struct Exception {
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    message: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Http {
+    request: HttpRequest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<HttpResponse>,
+}
+
+#[derive(Debug, Serialize)]
+struct HttpRequest {
+    method: String,
+    url: String,
+}
+
+#[derive(Debug, Serialize)]
+struct HttpResponse {
+    status: u16,
+    content_length: usize,
+}
+
+/// Fields by which X-Ray can search.
+#[derive(Debug, Serialize)]
+struct Annotations {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_version: Option<String>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature is serde's"
+)]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Returns the documents of a call, each of which is sent alone.
+pub(super) fn documents(call: &CallRecord) -> Vec<Subsegment> {
+    let mut subsegment = Subsegment::of(NAME, call.started, call.ended).within(&call.trace);
+    let request = HttpRequest {
+        method: shortened(call.method.as_str()),
+        url: url(&call.uri),
+    };
+    let mut stages = Stages::default();
+    let response = match &call.outcome {
+        CallOutcome::Response {
+            status,
+            length,
+            model,
+            version,
+            server_timing,
+        } => {
+            subsegment.set_status(*status);
+            subsegment.annotations = annotations(model.as_ref(), version.as_ref());
+            if let Some(header) = server_timing.as_ref().and_then(text) {
+                stages = Stages::read(header, call.started, call.ended);
+            }
+            Some(HttpResponse {
+                status: status.as_u16(),
+                content_length: *length,
+            })
+        }
+        CallOutcome::Failure {
+            error_type,
+            message,
+        } => {
+            subsegment.fault = true;
+            let exception = Exception {
+                id: new_id(call.ended),
+                kind: error_type,
+                message: shortened(message),
+            };
+            subsegment.cause = Some(Cause {
+                exceptions: [exception],
+            });
+            None
+        }
+    };
+    subsegment.http = Some(Http { request, response });
+    subsegment.subsegments = stages.request.iter().map(Subsegment::from).collect();
+    let mut documents = vec![subsegment];
+    let steps = stages.load.iter().map(Subsegment::from);
+    documents.extend(steps.map(|step| step.within(&call.trace)));
+    documents
+}
+
+impl Subsegment {
+    fn of(name: &'static str, started: SystemTime, ended: SystemTime) -> Self {
+        Self {
+            name,
+            id: new_id(started),
+            start_time: seconds(started),
+            end_time: seconds(ended),
+            ..Self::default()
+        }
+    }
+
+    /// Makes the subsegment an independent one of the invocation's segment.
+    fn within(self, trace: &SampledTrace) -> Self {
+        Self {
+            trace_id: Some(trace.trace_id.clone()),
+            parent_id: Some(trace.parent_id.clone()),
+            kind: Some("subsegment"),
+            ..self
+        }
+    }
+
+    fn set_status(&mut self, status: StatusCode) {
+        self.error = status.is_client_error();
+        self.throttle = status == StatusCode::TOO_MANY_REQUESTS;
+        self.fault = status.is_server_error();
+    }
+}
+
+impl From<&Stage> for Subsegment {
+    fn from(stage: &Stage) -> Self {
+        Self::of(stage.name, stage.started, stage.ended)
+    }
+}
+
+/// Returns 16 random hexadecimal digits. The time keeps environments that start from one snapshot apart.
+fn new_id(time: SystemTime) -> String {
+    format!("{:016x}", RandomState::new().hash_one(time))
+}
+
+/// Time in seconds since the Unix epoch, to the microsecond.
+fn seconds(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let micros = u64::try_from(since.as_micros()).unwrap_or_default();
+    Duration::from_micros(micros).as_secs_f64()
+}
+
+/// URL of a call, without the caller's query.
+fn url(uri: &Uri) -> String {
+    shortened(&format!("http://localhost{}", uri.path()))
+}
+
+fn annotations(model: Option<&HeaderValue>, version: Option<&HeaderValue>) -> Option<Annotations> {
+    let value = |header: Option<&HeaderValue>| header.and_then(text).map(shortened);
+    let (model, model_version) = (value(model), value(version));
+    (model.is_some() || model_version.is_some()).then_some(Annotations {
+        model,
+        model_version,
+    })
+}
+
+fn text(header: &HeaderValue) -> Option<&str> {
+    header.to_str().ok()
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}
