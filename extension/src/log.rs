@@ -8,7 +8,12 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Starts logging. Libraries log from WARN on; with DEBUG or TRACE they log at that level.
+/// Beginning of the names of the AWS SDK's libraries. Their lines at DEBUG or TRACE have credentials: the ID of the
+/// access key, and the headers of a signed request.
+const AWS_SDK: &str = "aws_";
+
+/// Starts logging. Libraries log from WARN on; with DEBUG or TRACE they log at that level, and the AWS SDK at
+/// INFO.
 pub fn start(settings: &LogSettings) {
     let own = LevelFilter::from_level(settings.level);
     let others = if settings.level >= tracing::Level::DEBUG {
@@ -19,7 +24,8 @@ pub fn start(settings: &LogSettings) {
     let targets = Targets::new()
         .with_default(others)
         .with_target("model_sidecar", own)
-        .with_target("onnxruntime", own);
+        .with_target("onnxruntime", own)
+        .with_target(AWS_SDK, others.min(LevelFilter::INFO));
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_target(false);

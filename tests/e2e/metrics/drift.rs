@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use crate::support::layout::manifest;
 use crate::support::{Alone, BUCKET, features, freeze, model, platform};
 
-const MANIFEST: &str = "wine/manifest.json";
-const URI: &str = "s3://models/wine/manifest.json";
-const VERSION: &str = "2026-11-a";
+pub(super) const MANIFEST: &str = "wine/manifest.json";
+pub(super) const URI: &str = "s3://models/wine/manifest.json";
+pub(super) const VERSION: &str = "2026-11-a";
 /// Column of the rows that drifts.
 const PROLINE: usize = 12;
 
@@ -42,7 +42,7 @@ fn histogram(column: usize) -> Value {
 }
 
 /// Starts an S3 server with a version whose manifest has a baseline of the training rows.
-async fn published() -> S3Server {
+pub(super) async fn published() -> S3Server {
     let s3 = S3Server::start().await.unwrap();
     let file = "wine-v1.onnx";
     s3.put(BUCKET, &format!("wine/{VERSION}/model.onnx"), model(file));
