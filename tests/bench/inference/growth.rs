@@ -1,7 +1,7 @@
 //! `make bench-growth`: time and memory with the number of rows in a request, of models in a process, and of callers.
 //!
-//! The alternatives are measured in the same run: ONNX Runtime in a Python process, as in the tutorials' functions, and
-//! `FastAPI` and `mosec` with a worker for each CPU. The plot has logarithmic axes.
+//! The same run measures the alternatives: ONNX Runtime in a Python process, and Python's servers with a worker for
+//! each CPU. The plot has logarithmic axes.
 
 mod callers;
 mod models;
