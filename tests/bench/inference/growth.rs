@@ -106,11 +106,12 @@ fn show(charts: &mut Charts, title: &str, size: &str, all: &[Series]) {
 /// Adds a chart whose axes are logarithms to base 10.
 fn draw(charts: &mut Charts, title: &str, size: &str, all: &[Series]) {
     let values = all.iter().flat_map(|series| &series.points);
+    // A value of zero, such as memory that does not grow, has no logarithm and is drawn at the lowest other value.
     let lowest = values
-        .clone()
         .map(|point| point.1)
+        .filter(|value| *value > 0.0)
         .fold(f64::INFINITY, f64::min);
-    let floor = lowest.max(f64::MIN_POSITIVE).log10().floor();
+    let floor = lowest.log10().floor();
     let logarithms = |series: &Series| -> Vec<(f64, f64)> {
         let points = series.points.iter();
         points
