@@ -83,16 +83,6 @@ impl ObservedTensor {
         number: impl Fn(T) -> f64,
         sample: &mut Sample<'_>,
     ) {
-        // Most models with a tensor for each input have such tensors.
-        if let [element] = elements {
-            let only = |column: &&Column| column.index.is_none_or(|index| index == 0);
-            for column in self.columns.iter().filter(only) {
-                column
-                    .bins
-                    .add_slots(number(*element), sample.edges, sample.slots);
-            }
-            return;
-        }
         // Most baselines name the columns of all tensors or of none.
         let (mut whole, mut named) = (None, None);
         for column in &self.columns {
