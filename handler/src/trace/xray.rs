@@ -5,7 +5,6 @@
 //!
 //! Format: <https://docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html>.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::HeaderValue;
@@ -135,7 +134,7 @@ pub(super) fn documents(call: &CallRecord) -> Vec<Subsegment> {
         } => {
             subsegment.fault = true;
             let exception = Exception {
-                id: new_id(call.ended),
+                id: new_id(),
                 kind: error_type,
                 message: shortened(message),
             };
@@ -157,7 +156,7 @@ impl Subsegment {
     fn of(name: &'static str, started: SystemTime, ended: SystemTime) -> Self {
         Self {
             name,
-            id: new_id(started),
+            id: new_id(),
             start_time: seconds(started),
             end_time: seconds(ended),
             ..Self::default()
@@ -187,9 +186,9 @@ impl From<&Stage> for Subsegment {
     }
 }
 
-/// Returns 16 random hexadecimal digits. The time keeps environments that start from one snapshot apart.
-fn new_id(time: SystemTime) -> String {
-    format!("{:016x}", RandomState::new().hash_one(time))
+/// Returns 16 random hexadecimal digits. The system draws them, since a generator's state would be in a snapshot.
+fn new_id() -> String {
+    format!("{:016x}", getrandom::u64().unwrap_or_default())
 }
 
 /// Time in seconds since the Unix epoch, to the microsecond.
