@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::Serialize;
+use tracing::error;
 
+use crate::invocation::Invocation;
 use crate::limits::MAX_RESPONSE;
 
 /// Failure of an invocation.
@@ -71,6 +73,15 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Logs the failure of this invocation.
+    pub fn log(&self, invocation: &Invocation) {
+        error!(
+            request_id = %invocation.request_id,
+            error_type = self.error_type(),
+            "{self}"
+        );
+    }
+
     /// HTTP status for HTTP callers.
     #[must_use]
     pub fn status(&self) -> StatusCode {

@@ -63,6 +63,7 @@ impl<T: Transport> Handler<T> {
     }
 
     /// Processes one invocation, whose event is JSON text. An error is a function error; HTTP callers never get one.
+    /// Logs each failure that is not an HTTP caller's own.
     ///
     /// # Errors
     /// If the event is no request, or a direct invocation or a whole batch of messages fails.
@@ -84,19 +85,17 @@ impl<T: Transport> Handler<T> {
                 .and_then(|answer| response::success(kind, answer)),
             Err(failure) => Err(failure),
         };
-        match outcome {
-            Err(failure) if kind.is_http() => {
-                // Function errors are logged by the caller, but not these.
-                if failure.status().is_server_error() {
-                    tracing::error!(
-                        request_id = invocation.request_id,
-                        error_type = failure.error_type(),
-                        "{failure}"
-                    );
-                }
-                Ok(response::failure(kind, &failure))
-            }
-            outcome => outcome,
+        let failure = match outcome {
+            Ok(response) => return Ok(response),
+            Err(failure) => failure,
+        };
+        if !kind.is_http() {
+            failure.log(invocation);
+            return Err(failure);
         }
+        if failure.status().is_server_error() {
+            failure.log(invocation);
+        }
+        Ok(response::failure(kind, &failure))
     }
 }

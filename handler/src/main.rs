@@ -98,14 +98,7 @@ async fn run(settings: HandlerSettings) -> Result<(), Error> {
         async move {
             let invocation = Invocation::from(event.context);
             let outcome = handler.handle(Box::<str>::from(event.payload), &invocation);
-            outcome.await.map_err(|failure| {
-                tracing::error!(
-                    request_id = invocation.request_id,
-                    error_type = failure.error_type(),
-                    "{failure}"
-                );
-                Diagnostic::from(failure)
-            })
+            outcome.await.map_err(Diagnostic::from)
         }
     });
     let flush = AfterResponse::new(move || {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use model_handler::Handler;
 use model_handler::failure::{Failure, FunctionError};
+use model_handler::invocation::Invocation;
+use model_handler::response::FunctionResponse;
 use model_handler::trace::{Traced, Tracer};
 use tokio::sync::OwnedMutexGuard;
 use tracing::error;
@@ -69,21 +71,15 @@ async fn answer(api: &mut RuntimeApi, handler: &Handler<Traced<InProcess>>, invo
 async fn handle(
     handler: &Handler<Traced<InProcess>>,
     event: Vec<u8>,
-    invocation: &model_handler::invocation::Invocation,
+    invocation: &Invocation,
 ) -> Result<Vec<u8>, FunctionError> {
-    let answered = match String::from_utf8(event) {
-        Ok(event) => handler.handle(event, invocation).await,
-        Err(_) => Err(Failure::BadRequest("the event is not UTF-8".to_owned())),
+    let Ok(event) = String::from_utf8(event) else {
+        let failure = Failure::BadRequest("the event is not UTF-8".to_owned());
+        failure.log(invocation);
+        return Err(FunctionError::from(&failure));
     };
-    let failure = match answered.map(model_handler::response::FunctionResponse::into_json) {
-        Ok(body) => return Ok(body),
-        Err(failure) => failure,
-    };
-    let function_error = FunctionError::from(&failure);
-    error!(
-        request_id = %invocation.request_id,
-        error_type = function_error.error_type,
-        "{failure}"
-    );
-    Err(function_error)
+    let response = handler.handle(event, invocation).await;
+    response
+        .map(FunctionResponse::into_json)
+        .map_err(|failure| FunctionError::from(&failure))
 }
