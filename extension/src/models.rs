@@ -52,7 +52,7 @@ pub struct LoadedModel {
 }
 
 /// Durations of the steps of a load, which followed each other until the version was active.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadSteps {
     /// Download of the files; `None` if the cache had all of them.
     pub fetch: Option<Duration>,

@@ -33,7 +33,7 @@ use std::time::Duration;
 use crate::cache::Cache;
 use crate::clock::{Clock, Thaws};
 use crate::fetch::PartLimits;
-use crate::models::Models;
+use crate::models::{LoadSteps, Models};
 use crate::status::Status;
 pub use engine_slot::EngineSlot;
 pub use memory::{Loads, Memory};
@@ -84,14 +84,10 @@ pub struct Timings {
     pub cache: Duration,
     /// Response time of the source.
     pub check: Duration,
-    /// Download of the files; `None` if the cache had all of them.
-    pub fetch: Option<Duration>,
     /// Size of the files in bytes.
     pub bytes: u64,
-    /// Wait for the engine, and load.
-    pub load: Duration,
-    /// Runs of the manifest's golden examples; `None` without any.
-    pub warm_up: Option<Duration>,
+    /// Steps from the download on.
+    pub steps: LoadSteps,
 }
 
 /// Returns a duration in milliseconds, to the microsecond.

@@ -42,11 +42,11 @@ impl Phases {
     /// Logs one line with all durations, and records them as metrics. Models are loaded in parallel, so the line has
     /// the longest duration of each step.
     pub(super) fn report(&self, outcomes: &[(ModelName, Outcome)], socket: &Path) {
-        let steps: Vec<&Timings> = outcomes
+        let loaded: Vec<&Timings> = outcomes
             .iter()
             .filter_map(|(_, outcome)| {
-                if let Outcome::Loaded(steps) = outcome {
-                    Some(steps)
+                if let Outcome::Loaded(timings) = outcome {
+                    Some(timings)
                 } else {
                     None
                 }
@@ -54,9 +54,9 @@ impl Phases {
             .collect();
         self.record(outcomes);
         let longest = |step: fn(&Timings) -> Duration| {
-            steps
+            loaded
                 .iter()
-                .map(|steps| step(steps))
+                .map(|timings| step(timings))
                 .max()
                 .map(milliseconds)
         };
@@ -66,16 +66,16 @@ impl Phases {
             configure_ms = milliseconds(self.configure),
             build_ms = milliseconds(self.build),
             open_onnxruntime_ms = self.open.map(milliseconds),
-            cache_ms = longest(|steps| steps.cache),
-            check_ms = longest(|steps| steps.check),
-            fetch_ms = longest(|steps| steps.fetch.unwrap_or_default()),
-            load_ms = longest(|steps| steps.load),
-            warm_up_ms = steps.iter().filter_map(|steps| steps.warm_up).max().map(milliseconds),
+            cache_ms = longest(|timings| timings.cache),
+            check_ms = longest(|timings| timings.check),
+            fetch_ms = longest(|timings| timings.steps.fetch.unwrap_or_default()),
+            load_ms = longest(|timings| timings.steps.load),
+            warm_up_ms = loaded.iter().filter_map(|timings| timings.steps.warm_up).max().map(milliseconds),
             models = outcomes.len(),
-            loaded = steps.len(),
+            loaded = loaded.len(),
             socket = %socket.display(),
             "{}",
-            if steps.len() == outcomes.len() { "ready" } else { "started, but not every model is loaded" }
+            if loaded.len() == outcomes.len() { "ready" } else { "started, but not every model is loaded" }
         );
     }
 

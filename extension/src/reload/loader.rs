@@ -27,7 +27,7 @@ use crate::clock::timed_awake;
 use crate::config::Reload;
 use crate::ids::{Digest, ModelName};
 use crate::metrics::defs;
-use crate::models::{LoadSteps, LoadedModel};
+use crate::models::LoadedModel;
 use crate::onnx::Description;
 use crate::rollback::{Evidence, RollbackOutcome};
 use crate::tensor::Signature;
@@ -208,11 +208,6 @@ impl Loader {
         self.record_duration(timings, validated.warm_up, waited, loading);
         drop(files);
         let signature = session.signature().clone();
-        let steps = LoadSteps {
-            fetch: timings.fetch,
-            load: timings.load,
-            warm_up: timings.warm_up,
-        };
         self.backoff().take_if(|backoff| backoff.is_of(&digest));
         activate(
             model,
@@ -220,7 +215,7 @@ impl Loader {
             digest,
             session,
             // Requests did not wait for a reload.
-            (!is_reload).then_some(steps),
+            (!is_reload).then_some(timings.steps),
             journal.history(),
             &self.shared,
         );
@@ -327,9 +322,9 @@ impl Loader {
         waited: Duration,
         loading: Duration,
     ) {
-        timings.warm_up = warm_up.map(|time| time.min(loading));
-        let warm_up = timings.warm_up.unwrap_or_default();
-        timings.load = (waited + loading).saturating_sub(warm_up);
+        timings.steps.warm_up = warm_up.map(|time| time.min(loading));
+        let warm_up = timings.steps.warm_up.unwrap_or_default();
+        timings.steps.load = (waited + loading).saturating_sub(warm_up);
         let model = self.model.to_string();
         metrics::histogram!(defs::MODEL_LOAD_TIME, defs::MODEL_LABEL => model)
             .record(milliseconds(loading.saturating_sub(warm_up)));
@@ -343,9 +338,9 @@ impl Loader {
             version = active.map(|active| active.version.as_str()),
             digest = active.map(|active| active.digest.as_str()),
             bytes = timings.bytes,
-            fetch_ms = timings.fetch.map(milliseconds),
-            load_ms = milliseconds(timings.load),
-            warm_up_ms = timings.warm_up.map(milliseconds),
+            fetch_ms = timings.steps.fetch.map(milliseconds),
+            load_ms = milliseconds(timings.steps.load),
+            warm_up_ms = timings.steps.warm_up.map(milliseconds),
             "{}",
             if is_reload { "a new version is active" } else { "the model is loaded" }
         );

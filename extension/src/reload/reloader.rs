@@ -366,7 +366,7 @@ impl Reloader {
         journal.complete_download();
         match transferred {
             Some(bytes) => {
-                progress.timings.fetch = Some(time);
+                progress.timings.steps.fetch = Some(time);
                 self.count_fetch(time, bytes);
             }
             None if model.is_some() => self.count_cache_hit(),

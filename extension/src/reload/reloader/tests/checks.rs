@@ -1,6 +1,7 @@
 //! Checks of a model's file: new, bad, cached and unreachable versions.
 
 use super::*;
+use crate::models::LoadSteps;
 use crate::reload::Timings;
 
 #[tokio::test]
@@ -10,7 +11,7 @@ async fn a_new_version_is_active_and_the_old_file_stays() {
     assert!(matches!(
         reloader.check().await,
         Outcome::Loaded(Timings {
-            fetch: Some(_),
+            steps: LoadSteps { fetch: Some(_), .. },
             bytes: 9,
             ..
         })
@@ -65,7 +66,10 @@ async fn a_second_start_fetches_nothing() {
     let again = fixture.start();
     assert!(matches!(
         again.check().await,
-        Outcome::Loaded(Timings { fetch: None, .. })
+        Outcome::Loaded(Timings {
+            steps: LoadSteps { fetch: None, .. },
+            ..
+        })
     ));
     assert_eq!(fixture.transfers(), 1);
 }
@@ -171,7 +175,10 @@ async fn a_file_that_the_cache_has_lost_is_fetched_again() {
     let again = fixture.start();
     assert!(matches!(
         again.check().await,
-        Outcome::Loaded(Timings { fetch: Some(_), .. })
+        Outcome::Loaded(Timings {
+            steps: LoadSteps { fetch: Some(_), .. },
+            ..
+        })
     ));
     assert_eq!((fixture.transfers(), fixture.files()), (2, 1));
 }

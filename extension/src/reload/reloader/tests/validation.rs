@@ -32,7 +32,7 @@ fn release(fixture: &Fixture, etag: &'static str, bytes: &'static [u8], golden: 
 
 fn warm_up(outcome: &Outcome) -> Option<Duration> {
     match outcome {
-        Outcome::Loaded(steps) => steps.warm_up,
+        Outcome::Loaded(timings) => timings.steps.warm_up,
         outcome => panic!("{outcome:?}"),
     }
 }
