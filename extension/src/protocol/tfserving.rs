@@ -158,12 +158,12 @@ pub fn status(availability: Availability<'_>) -> Vec<u8> {
         fields.field("model_version_status", |out| {
             json_writer::list(out, [()], |out, ()| {
                 json_writer::object(out, |fields| {
-                    fields.value("version", version);
-                    fields.value("state", state);
+                    fields.text("version", version);
+                    fields.text("state", state);
                     fields.field("status", |out| {
                         json_writer::object(out, |fields| {
-                            fields.value("error_code", code);
-                            fields.value("error_message", message);
+                            fields.text("error_code", code);
+                            fields.text("error_message", message);
                         });
                     });
                 });
@@ -180,9 +180,9 @@ pub fn metadata(served_by: ServingVersion<'_>, signature: &Signature) -> Vec<u8>
     json_writer::object(&mut out, |fields| {
         fields.field("model_spec", |out| {
             json_writer::object(out, |fields| {
-                fields.value("name", served_by.model);
-                fields.value("signature_name", "");
-                fields.value("version", served_by.version);
+                fields.text("name", served_by.model);
+                fields.text("signature_name", "");
+                fields.text("version", served_by.version);
             });
         });
         fields.field("metadata", |out| {
@@ -194,7 +194,7 @@ pub fn metadata(served_by: ServingVersion<'_>, signature: &Signature) -> Vec<u8>
                     json_writer::object(out, |fields| {
                         fields.field("inputs", |out| ports(out, &signature.inputs));
                         fields.field("outputs", |out| ports(out, &signature.outputs));
-                        fields.value("method_name", "tensorflow/serving/predict");
+                        fields.text("method_name", "tensorflow/serving/predict");
                     });
                 },
             );
@@ -207,7 +207,7 @@ pub fn metadata(served_by: ServingVersion<'_>, signature: &Signature) -> Vec<u8>
 fn within(out: &mut Vec<u8>, names: &[&str], write: impl FnOnce(&mut Vec<u8>)) {
     for name in names {
         out.push(b'{');
-        json_writer::json(out, name);
+        json_writer::text(out, name);
         out.push(b':');
     }
     write(out);
@@ -243,7 +243,7 @@ fn port(out: &mut Vec<u8>, port: &Port) {
         _ => "DT_INVALID",
     };
     json_writer::object(out, |fields| {
-        fields.value("dtype", dtype);
+        fields.text("dtype", dtype);
         fields.field("tensor_shape", |out| {
             json_writer::object(out, |fields| {
                 fields.field("dim", |out| {
@@ -251,13 +251,13 @@ fn port(out: &mut Vec<u8>, port: &Port) {
                         let size = length.map_or_else(|| "-1".to_owned(), |it| it.to_string());
                         json_writer::object(out, |fields| {
                             fields.value("size", &size);
-                            fields.value("name", "");
+                            fields.text("name", "");
                         });
                     });
                 });
                 fields.value("unknown_rank", &false);
             });
         });
-        fields.value("name", &port.name);
+        fields.text("name", &port.name);
     });
 }
