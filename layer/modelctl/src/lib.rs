@@ -5,6 +5,7 @@
 //! files are moved into place when they are complete. A manifest is written last, by one conditional
 //! request.
 
+mod aws_error;
 mod baseline;
 mod call;
 mod canary;

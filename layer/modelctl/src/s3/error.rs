@@ -1,8 +1,9 @@
 //! Errors of S3 calls: cause and remedy.
 
-use anyhow::anyhow;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+use crate::aws_error;
 
 /// One call, for its errors.
 pub(super) struct S3Call {
@@ -54,36 +55,25 @@ impl S3Call {
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let Self { verb, uri, .. } = self;
-        let SdkError::ServiceError(service) = error else {
-            let cause = DisplayErrorContext(error);
-            return anyhow!(
-                "cannot {verb} {uri}: no response from S3: {cause}; check the network, the region and the credentials"
-            );
-        };
-        let status = service.raw().status().as_u16();
-        let code = service.err().code().unwrap_or("no code");
-        let message = service.err().message().unwrap_or("no message");
-        let hint = self.hint(status, code, service.raw());
-        anyhow!("cannot {verb} {uri}: S3 responded {status} {code} ({message}){hint}")
+        let hint = |status, code: &str, response: &HttpResponse| self.hint(status, code, response);
+        aws_error::describe(&format!("{verb} {uri}"), "S3", error, hint)
     }
 
-    fn hint(&self, status: u16, code: &str, response: &HttpResponse) -> String {
+    fn hint(&self, status: u16, code: &str, response: &HttpResponse) -> Option<String> {
         match (status, code) {
-            (_, "NoSuchBucket") => "; create the bucket, or correct its name".to_owned(),
-            (_, "ExpiredToken" | "InvalidAccessKeyId" | "SignatureDoesNotMatch") => {
-                "; renew the AWS credentials".to_owned()
+            (_, "NoSuchBucket") => Some("create the bucket, or correct its name".to_owned()),
+            (301 | 400, _) => {
+                let region = response.headers().get("x-amz-bucket-region")?;
+                Some(format!(
+                    "the bucket is in {region}: set AWS_REGION={region}"
+                ))
             }
-            (301 | 400, _) => match response.headers().get("x-amz-bucket-region") {
-                Some(region) => format!("; the bucket is in {region}: set AWS_REGION={region}"),
-                None => String::new(),
-            },
-            (403, _) => format!(
-                "; grant {} on it, and s3:ListBucket on the bucket",
+            (403, _) => Some(format!(
+                "grant {} on it, and s3:ListBucket on the bucket",
                 self.permission
-            ),
-            (501, _) => "; the server has no conditional writes".to_owned(),
-            (500.., _) => "; run the command again".to_owned(),
-            _ => String::new(),
+            )),
+            (501, _) => Some("the server has no conditional writes".to_owned()),
+            _ => None,
         }
     }
 }

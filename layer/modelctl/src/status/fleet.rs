@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model_sidecar::metrics::defs::{
-    ACTIVE_VERSION, Definition, MODEL_AGE, MODEL_LABEL, MODEL_RELOAD_FAILURES, MODEL_ROLLBACKS,
-    MODEL_VERSION_LAG, VERSION_LABEL, find,
+    ACTIVE_VERSION, MODEL_AGE, MODEL_LABEL, MODEL_RELOAD_FAILURES, MODEL_ROLLBACKS,
+    MODEL_VERSION_LAG, VERSION_LABEL,
 };
 use serde_json::{Value, json};
 
-use super::series::{Minutes, Series, read};
+use super::series::{Minutes, Series, read, statistic};
 use crate::console::Console;
 use crate::context::Context;
 use crate::document::Document;
@@ -134,12 +134,6 @@ fn models(series: Vec<Series>, only: Option<&str>) -> BTreeMap<String, Model> {
         }
     }
     models
-}
-
-/// Statistic of a metric that combines the environments' values: a sum, or the largest of a state.
-pub(super) fn statistic(metric: &str) -> &'static str {
-    let definition: Option<&Definition> = find(metric);
-    definition.map_or("Sum", |definition| definition.statistics()[0])
 }
 
 /// Prints the versions and states of a model, and returns them as JSON.

@@ -6,17 +6,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::config::http::HttpResponse;
-use aws_sdk_cloudwatch::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_cloudwatch::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::{
     DimensionFilter, Metric, MetricDataQuery, MetricStat, RecentlyActive,
 };
-use model_sidecar::metrics::defs::FUNCTION_LABEL;
+use model_sidecar::metrics::defs::{FUNCTION_LABEL, find};
 
-use super::fleet::statistic;
+use crate::aws_error;
 use crate::context::Context;
 
 /// Maximum number of queries in one request.
@@ -34,6 +34,11 @@ pub(super) struct Series {
     pub(super) metric: &'static str,
     pub(super) dimensions: BTreeMap<String, String>,
     pub(super) minutes: Minutes,
+}
+
+/// Statistic of a metric that combines the environments' values: a sum, or the largest of a state.
+pub(super) fn statistic(metric: &str) -> &'static str {
+    find(metric).map_or("Sum", |definition| definition.statistics()[0])
 }
 
 /// Reads these metrics of a function in a range of time.
@@ -155,27 +160,15 @@ impl Failed<'_> {
             namespace,
             function,
         } = self;
-        let what =
-            format!("cannot read metrics of function {function:?} in namespace {namespace:?}");
-        let SdkError::ServiceError(service) = error else {
-            let cause = DisplayErrorContext(error);
-            return anyhow!(
-                "{what}: no response from CloudWatch: {cause}; check the network, the region and the credentials"
-            );
-        };
-        let status = service.raw().status().as_u16();
-        let code = service.err().code().unwrap_or("no code");
-        let message = service.err().message().unwrap_or("no message");
-        let hint = match (status, code) {
-            (_, "ExpiredToken" | "InvalidClientTokenId" | "SignatureDoesNotMatch") => {
-                "; renew the AWS credentials"
+        let what = format!("read metrics of function {function:?} in namespace {namespace:?}");
+        aws_error::describe(&what, "CloudWatch", error, |status, code, _| {
+            match (status, code) {
+                (403, _) | (_, "AccessDenied") => {
+                    Some("grant cloudwatch:ListMetrics and cloudwatch:GetMetricData".to_owned())
+                }
+                (_, "Throttling") => Some("run the command again".to_owned()),
+                _ => None,
             }
-            (403, _) | (_, "AccessDenied") => {
-                "; grant cloudwatch:ListMetrics and cloudwatch:GetMetricData"
-            }
-            (500.., _) | (_, "Throttling") => "; run the command again",
-            _ => "",
-        };
-        anyhow!("{what}: CloudWatch responded {status} {code} ({message}){hint}")
+        })
     }
 }
