@@ -41,7 +41,6 @@ use models::Model;
 use start::StartSample;
 
 use crate::figures::percentile;
-use crate::network::{LATENCY, LINK_BYTES};
 
 /// All cold starts of one contender with one model in one setting.
 pub(crate) struct Run<'a> {
@@ -79,9 +78,7 @@ pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
             }
         }
     }
-    let link = Link::to(([127, 0, 0, 1], far.port()).into()).await?;
-    link.bandwidth(LINK_BYTES);
-    link.latency(LATENCY);
+    let link = Link::of_environment(&far).await?;
     let settings = [
         Setting {
             name: "loopback",

@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
 use crate::figures::{Figures, Goal, percentile};
-use crate::network::{self, LATENCY, LINK_BYTES};
+use crate::network;
 
 /// The object, and its length in bytes.
 const BUCKET: &str = "models";
@@ -117,13 +117,11 @@ async fn speed(
 ) -> Result<()> {
     let s3 = S3Server::start_tls().await?;
     s3.put(BUCKET, KEY, bytes.clone());
-    let link = Link::to(([127, 0, 0, 1], s3.port()).into()).await?;
-    link.bandwidth(LINK_BYTES);
-    link.latency(LATENCY);
+    let link = Link::of_environment(&s3).await?;
     let folder = tempfile::tempdir()?;
     let authorities = folder.path().join("authorities.pem");
     std::fs::write(&authorities, network::authorities(&s3))?;
-    let url = network::url_of(&link, &s3);
+    let url = link.url_of(&s3);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..repetitions {
         let transfer = programs.sidecar(&s3, &url, Some(&authorities)).await?;

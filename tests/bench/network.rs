@@ -5,13 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use aws_sdk_s3::config::ResponseChecksumValidation;
 use aws_sdk_s3::presigning::PresigningConfig;
-use lab::link::Link;
 use lab::s3::S3Server;
 
-/// Lambda's bandwidth of an environment: 625 Mbit/s, in bytes per second.
-pub(crate) const LINK_BYTES: u64 = 625_000_000 / 8;
-/// Per direction: 30 ms per round trip.
-pub(crate) const LATENCY: Duration = Duration::from_millis(15);
 /// Longer than any bench.
 const SIGNED_FOR: Duration = Duration::from_secs(3_600);
 /// Paths of the system's trusted authorities.
@@ -19,14 +14,6 @@ const SYSTEM: [&str; 2] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
 ];
-
-/// Root of a server's URLs through a link.
-pub(crate) fn url_of(link: &Link, s3: &S3Server) -> String {
-    match s3.authority() {
-        Some(_) => link.url().replace("http://", "https://"),
-        None => link.url(),
-    }
-}
 
 /// Authorities for clients: the server's, appended to the system's, since reading those is a part
 /// of every start.

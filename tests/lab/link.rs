@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 use crate::WAIT_LIMIT;
 use crate::ports::{NoFreePort, Port};
 use crate::records::NotSeen;
+use crate::s3::S3Server;
 
 mod bandwidth;
 mod relay;
@@ -35,6 +36,11 @@ mod unroutable;
 
 pub(crate) use bandwidth::Bandwidth;
 pub use unroutable::Unroutable;
+
+/// Lambda's bandwidth of an environment: 625 Mbit/s, in bytes per second.
+const ENVIRONMENT_BANDWIDTH: u64 = 625_000_000 / 8;
+/// Latency of a direction between an environment and S3: 30 ms for a round trip.
+const ENVIRONMENT_LATENCY: Duration = Duration::from_millis(15);
 
 /// A link could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +113,18 @@ impl Link {
         Ok(link)
     }
 
+    /// Creates a link like an execution environment's to S3, which is on this machine. Each
+    /// direction has 625 Mbit/s, and a round trip takes 30 ms.
+    ///
+    /// # Errors
+    /// [`LinkError`] if no port is available.
+    pub async fn of_environment(s3: &S3Server) -> Result<Self, LinkError> {
+        let link = Self::to((Ipv4Addr::LOCALHOST, s3.port()).into()).await?;
+        link.bandwidth(ENVIRONMENT_BANDWIDTH);
+        link.latency(ENVIRONMENT_LATENCY);
+        Ok(link)
+    }
+
     /// Returns an address to which connecting never completes.
     ///
     /// # Errors
@@ -125,6 +143,15 @@ impl Link {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
+    }
+
+    /// URL to use in place of that of this S3, with TLS if S3 has it.
+    #[must_use]
+    pub fn url_of(&self, s3: &S3Server) -> String {
+        match s3.authority() {
+            Some(_) => format!("https://{}", self.address()),
+            None => self.url(),
+        }
     }
 
     /// Limits each direction to this many bytes per second; `None` removes the limit.

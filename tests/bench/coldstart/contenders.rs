@@ -152,7 +152,7 @@ impl Setting {
         let s3 = &self.s3;
         let url = match &self.link {
             None => s3.url(),
-            Some(link) => network::url_of(link, s3),
+            Some(link) => link.url_of(s3),
         };
         let empty = artifacts.made.join("empty");
         let bare = artifacts.made.join("bare");

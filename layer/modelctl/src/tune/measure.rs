@@ -12,10 +12,6 @@ use lab::link::Link;
 use lab::s3::S3Server;
 use tempfile::TempDir;
 
-/// Bandwidth of an environment: 625 Mbit/s, in bytes per second.
-const LINK_BYTES: u64 = 625_000_000 / 8;
-/// Latency of the link in each direction: 30 ms for a round trip.
-const LATENCY: Duration = Duration::from_millis(15);
 /// Longer than the slowest cold start.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Requests after a cold start that are not measured.
@@ -34,7 +30,7 @@ pub(super) struct Sizes {
 /// Result of a size.
 pub(super) enum Outcome {
     Measured(Measured),
-    /// The function failed, such as for want of memory.
+    /// The function failed, for example without enough memory.
     Failed(String),
 }
 
@@ -96,10 +92,8 @@ impl Lab {
             let content = content.with_context(|| format!("cannot read {}", path.display()))?;
             s3.put(BUCKET, &name, content);
         }
-        let link = Link::to(([127, 0, 0, 1], s3.port()).into()).await;
+        let link = Link::of_environment(&s3).await;
         let link = link.context("cannot start the lab's link")?;
-        link.bandwidth(LINK_BYTES);
-        link.latency(LATENCY);
         Ok(Self {
             s3,
             link,
@@ -187,10 +181,7 @@ impl Lab {
         let inside = format!("/tmp/{AUTHORITY}");
         Function::of(&self.layer, &self.function)
             .envs(self.s3.env())
-            .env(
-                "AWS_ENDPOINT_URL_S3",
-                self.link.url().replace("http://", "https://"),
-            )
+            .env("AWS_ENDPOINT_URL_S3", self.link.url_of(&self.s3))
             .env("SSL_CERT_FILE", &inside)
             .env("AWS_CA_BUNDLE", &inside)
             .env("MODEL_URI", format!("s3://{BUCKET}/{}", self.model))
