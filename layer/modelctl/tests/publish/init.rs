@@ -25,31 +25,35 @@ fn tool(path: impl AsRef<Path>) -> Option<Command> {
         .then(|| Command::new(path.as_ref()))
 }
 
+/// Arguments of `init` for a project in this form, with further options.
+fn init<'a>(form: &'a str, project: &'a Path, release: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let mut all = vec!["init", form, project.to_str().unwrap()];
+    all.extend([
+        "--name",
+        "fraud",
+        "--model",
+        "s3://models/fraud/manifest.json",
+    ]);
+    all.extend(["--memory", "3008", "--release", release.to_str().unwrap()]);
+    all.extend(more);
+    all
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sam_project_is_the_template_with_the_answers() {
     let store = Store::lab().await;
     let folder = tempfile::tempdir().unwrap();
     let project = folder.path().join("deploy");
     let release = folder.path().join("release");
-    let init = [
-        "init",
-        "--sam",
-        project.to_str().unwrap(),
-        "--name",
-        "fraud",
-        "--model",
-        "s3://models/fraud/manifest.json",
-        "--memory",
-        "3008",
+    let more = [
         "--access",
         "api",
         "--architecture",
         "arm64",
         "--set",
         "LogRetentionDays=7",
-        "--release",
-        release.to_str().unwrap(),
     ];
+    let init = init("--sam", &project, &release, &more);
     let result = store.ok(&init).await;
     let next = result["next"].to_string();
     for command in [
@@ -99,23 +103,13 @@ async fn a_terraform_project_is_the_module_with_the_answers() {
     let folder = tempfile::tempdir().unwrap();
     let project = folder.path().join("infra");
     let release = folder.path().join("dist/release");
-    let init = [
-        "init",
-        "--terraform",
-        project.to_str().unwrap(),
-        "--name",
-        "fraud",
-        "--model",
-        "s3://models/fraud/manifest.json",
-        "--memory",
-        "3008",
+    let more = [
         "--access",
         "none",
         "--set",
         "kms_key_arn=arn:aws:kms:eu-west-1:1:key/${x}",
-        "--release",
-        release.to_str().unwrap(),
     ];
+    let init = init("--terraform", &project, &release, &more);
     store.ok(&init).await;
     let main = "\
 module \"model\" {
@@ -172,16 +166,7 @@ async fn a_cdk_project_is_the_construct_with_the_answers() {
     let folder = tempfile::tempdir().unwrap();
     let project = folder.path().join("app");
     let release = folder.path().join("dist/release");
-    let init = [
-        "init",
-        "--cdk",
-        project.to_str().unwrap(),
-        "--name",
-        "fraud",
-        "--model",
-        "s3://models/fraud/manifest.json",
-        "--memory",
-        "3008",
+    let more = [
         "--timeout",
         "9",
         "--metrics",
@@ -190,9 +175,8 @@ async fn a_cdk_project_is_the_construct_with_the_answers() {
         "arm64",
         "--set",
         "monitoring=false",
-        "--release",
-        release.to_str().unwrap(),
     ];
+    let init = init("--cdk", &project, &release, &more);
     store.ok(&init).await;
     let app = r#"import { App, aws_lambda as lambda, aws_s3 as s3, Duration, Stack } from "aws-cdk-lib";
 import { ModelEndpoint } from "./model-endpoint.js";
