@@ -126,7 +126,7 @@ def month_of_requests(model, path, millions, way, memory=VCPU):
 
 
 def servers():
-    """Name, vCPU and dollars a month of a server, and dollars a month of all that stands in front of the servers."""
+    """Name, vCPU and dollars a month of a server, and dollars a month of the load balancer or endpoint."""
     hours = MONTH / 3600
     sagemaker, fargate, balancer = PRICES["sagemaker"], PRICES["fargate"], PRICES["load_balancer"]
     task = fargate["vcpu_hour"] * fargate["vcpu"] + fargate["gb_hour"] * fargate["gb"]
