@@ -13,7 +13,7 @@ WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release reproducible tools test test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-metrics bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release reproducible tools test test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -169,8 +169,8 @@ soak-metrics: bubblewrap stage ## compare metrics with clients' counts over 10,0
 bench-fleet: bubblewrap stage ## release a good and a bad version to 50 environments (3 minutes)
 	@target/debug/bench fleet
 
-bench-metrics: layer bench-lab ## measure the time that metrics add to a request (2 minutes)
-	@$(BENCH) metrics
+bench-overhead: layer bench-lab ## measure the time that metrics add to a request (2 minutes)
+	@$(BENCH) overhead
 
 bench-next: bubblewrap stage ## measure the delay of an invocation with nothing due (1 minute)
 	@target/debug/bench next

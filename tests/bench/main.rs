@@ -95,7 +95,7 @@ enum Subject {
         nanoseconds: u64,
     },
     /// Time that metrics add to a request, compared with a sidecar without metrics
-    Metrics {
+    Overhead {
         /// Number of requests to each process in each round
         #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_20)]
         requests: usize,
@@ -130,7 +130,7 @@ async fn main() -> Result<ExitCode> {
             inference::echo(&socket, &answer, Duration::from_nanos(nanoseconds))?;
             Ok(ExitCode::SUCCESS)
         }
-        Subject::Metrics { requests } => overhead::run(requests).await,
+        Subject::Overhead { requests } => overhead::run(requests).await,
         Subject::Fetch { repetitions } => fetch::run(repetitions.into()).await,
     }
 }

@@ -1,4 +1,4 @@
-//! `make bench-metrics`: time that a request takes longer with every metric on.
+//! `make bench-overhead`: time that a request takes longer with every metric on.
 //!
 //! The released sidecar serves the wine model from the lab's S3, in three processes. The first and the last one have
 //! no metrics. The second one has every metric, and the drift of 13 features and the label. All three take turns of a
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
+use crate::chart::{Charts, Line};
 use crate::figures::{Figures, Goal, float, percentile};
 use crate::inference::client::{self, Address, Client};
 
@@ -70,17 +71,51 @@ pub(crate) async fn run(requests: usize) -> Result<ExitCode> {
         }
         tokio::task::block_in_place(|| take_turns(&mut measured, &request, requests))?;
         let mut medians = Vec::new();
-        for mut one in measured {
+        for one in measured {
             medians.push([50.0, 99.0].map(|percent| percentile(&one.microseconds, percent)));
-            drop(std::mem::take(&mut one.microseconds));
             let status = one.process.terminate().await?;
             ensure!(status.success(), "the sidecar exited with {status}");
         }
         rounds.push(medians);
     }
     check_delivered(&cloudwatch, requests)?;
+    draw(&rounds)?;
     println!("total duration {:.0} s", begun.elapsed().as_secs_f64());
     figures(&rounds).end()
+}
+
+/// Draws the medians of the processes by round.
+fn draw(rounds: &[Vec<[f64; 2]>]) -> Result<()> {
+    let mut charts = Charts::new();
+    for (percentile, title) in [
+        "p50 in microseconds by round",
+        "p99 in microseconds by round",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let of = |process: usize| -> Vec<(f64, f64)> {
+            let rounds = rounds.iter().enumerate();
+            rounds
+                .map(|(place, round)| (float(place + 1), round[process][percentile]))
+                .collect()
+        };
+        let [off, on, again] = [of(0), of(1), of(2)];
+        let most = [&off, &on, &again].into_iter().flatten();
+        let most = most.map(|point| point.1).fold(0.0, f64::max);
+        let lines = [
+            ("#8a8f98", "without metrics", &off),
+            ("#1b7f5c", "with every metric and drift", &on),
+            ("#c5c8cc", "without metrics, again", &again),
+        ];
+        let lines = lines.map(|(colour, name, points)| Line {
+            colour,
+            name,
+            points,
+        });
+        charts.add(title, [float(rounds.len()), most], &lines);
+    }
+    charts.write("overhead")
 }
 
 fn figures(rounds: &[Vec<[f64; 2]>]) -> Figures {
@@ -260,7 +295,7 @@ fn sidecar() -> Result<std::path::PathBuf> {
     let program = dist().join("extensions/model-sidecar");
     ensure!(
         program.is_file(),
-        "{} is missing: run `make bench-metrics`",
+        "{} is missing: run `make bench-overhead`",
         program.display()
     );
     Ok(program)
