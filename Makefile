@@ -3,7 +3,11 @@
 
 PYTHON ?= python3
 HOST   := $(shell uname -m | sed s/arm64/aarch64/)
+# A release without ARCH has both architectures.
+RELEASE_ARCHS := $(or $(ARCH:arm64=aarch64),x86_64 aarch64)
 ARCH   ?= $(HOST)
+override ARCH := $(ARCH:arm64=aarch64)
+TARGET := $(ARCH)-unknown-linux-gnu
 # Amazon Linux 2, in older managed runtimes, has this version; Amazon Linux 2023 has 2.34.
 GLIBC  := 2.26
 
@@ -12,8 +16,11 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 WHEEL       := $(PYTHON) layer/build/wheel.py
 ONNXRUNTIME := target/onnxruntime
 TOOLS       := target/venv
+RUST_STD    := target/rust-std/$(TARGET)
+# Another architecture has a folder of its own: tests and benches run what is in dist itself.
+DIST        := dist$(if $(filter-out $(HOST),$(ARCH)),/$(ARCH))
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer check-layer release reproducible tools test test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer rust-std check-layer release pack reproducible tools test test-arm64 test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -60,25 +67,34 @@ stage: onnxruntime ## build the dev profile and lay it out as on Lambda in targe
 	@$(CC) -std=c11 -O2 -Wall -Wextra -fPIC -shared -o target/stage/clock.so.new tests/lab/lambda/clock.c
 	@mv target/stage/clock.so.new target/stage/clock.so
 
-layer: onnxruntime tools ## build the layer and the handler in dist, and check them
+layer: onnxruntime tools rust-std ## build the layer and the handler in dist, and check them (ARCH=arm64 in dist/aarch64)
 	@echo "building for $(ARCH), glibc $(GLIBC) or newer (several minutes)"
 	$(SHIP) -p model-sidecar
 	$(SHIP) -p model-handler
-	@sh layer/build/lay.sh target/$(ARCH)-unknown-linux-gnu/ship $(ONNXRUNTIME)/$(ARCH) dist/layer dist/handler
+	@sh layer/build/lay.sh target/$(TARGET)/ship $(ONNXRUNTIME)/$(ARCH) $(DIST)/layer $(DIST)/handler
 	@$(MAKE) --no-print-directory check-layer
+
+rust-std: ## provide Rust's standard library for ARCH, if the toolchain has none
+	@sh layer/build/rust-std.sh $(TARGET) $(RUST_STD)
 
 RELEASE = cargo run --quiet --locked --release -p release --
 
-release: layer ## pack the layer and the handler for a release into dist/release
-	@$(RELEASE) pack --arch $(ARCH) --layer dist/layer --handler dist/handler --into dist/release
+release: ## leave the artefacts of both architectures in dist/release (20 minutes; ARCH=arm64 for one of them)
+	@$(foreach each,$(RELEASE_ARCHS),$(MAKE) --no-print-directory pack ARCH=$(each) &&) true
+
+pack: layer ## pack the layer and the handler for ARCH into dist/release
+	@$(RELEASE) pack --arch $(ARCH) --layer $(DIST)/layer --handler $(DIST)/handler --into dist/release
 
 reproducible: ## build the release from two clones, and compare its files (30 minutes)
 	@MAKE=$(MAKE) sh tests/deploy/reproducible.sh
 
 # One package at a time. Built together, the handler would have every feature that the extension enables in their common
 # dependencies, and be a third larger.
-SHIP = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" RUSTFLAGS="$(REMAP)" cargo-zigbuild zigbuild --locked --profile ship \
-    --target $(ARCH)-unknown-linux-gnu.$(GLIBC)
+SHIP = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" RUSTFLAGS="$(REMAP)$(SYSROOT)" cargo-zigbuild zigbuild --locked --profile ship \
+    --target $(TARGET).$(GLIBC)
+
+# The standard library that `rust-std` built, if the toolchain has none for this target.
+SYSROOT = $$(if [ -d $(RUST_STD) ]; then printf ' --sysroot=%s' $(CURDIR)/$(RUST_STD); fi)
 
 # Panic messages contain source paths. The builder's directories are private, and the registry's long name would
 # be in a thousand messages.
@@ -86,7 +102,7 @@ REMAP = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$${CARGO_HOME:-$$HOM
     $$(for each in "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*; do printf ' --remap-path-prefix=%s=cargo' "$$each"; done)
 
 check-layer: tools ## check sizes, glibc floor and libraries of dist/layer and dist/handler
-	@$(TOOLS)/bin/python layer/build/check.py --arch $(ARCH) --glibc $(GLIBC) dist/layer dist/handler
+	@$(TOOLS)/bin/python layer/build/check.py --arch $(ARCH) --glibc $(GLIBC) $(DIST)/layer $(DIST)/handler
 
 tools:
 	@cmp -s layer/build/tools.txt $(TOOLS)/.pinned || { \
@@ -105,7 +121,7 @@ TEST_THREADS := $(shell echo $$(( $$(nproc) * 3 / 2 )))
 # Tests with large downloads, or with tools that not every machine has, are no part of `make test`.
 DEPLOY_TOOLS := target/deploy-tools/bin
 
-test-deploy: stage release ## deploy the release and run the quick start on an emulator of AWS (450 MB of packages)
+test-deploy: stage pack ## deploy the release and run the quick start on an emulator of AWS (450 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh deploy-tools layer/deploy/requirements.txt
 	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
 	@$(DEPLOY_TOOLS)/cfn-lint layer/deploy/template.yaml
@@ -113,6 +129,22 @@ test-deploy: stage release ## deploy the release and run the quick start on an e
 	    $(DEPLOY_TOOLS)/sam validate --lint --template-file layer/deploy/template.yaml
 	@$(DEPLOY_TOOLS)/python tests/deploy/run.py dist/release/template-$(ARCH:aarch64=arm64).yaml
 	@$(DEPLOY_TOOLS)/python tests/deploy/quickstart.py
+
+# The newest emulator in Debian 12, whose own one crashes in ONNX Runtime. Libraries older than Amazon Linux 2023's.
+QEMU := bookworm-backports qemu-user:amd64 1:10.0.2+ds-2+deb13u1~bpo12+1 \
+    10a2dec99f2b2d0b1097ff0375aea35b89322d6631fc96700511b02e05bf6fef
+ARM64_LIBC := bullseye libc6:arm64 2.31-13+deb11u11 baaa9aa184e2f21738c5819055e6740cc5b22f198e3f416e33f82b40ff6933d8
+ARM64_LIBSTDCXX := bullseye libstdc++6:arm64 10.2.1-6 7869aa540cc46e9f3d4267d5bde2af0e5b429a820c1d6f1a4cfccfe788c31890
+ARM64_LIBGCC := bullseye libgcc-s1:arm64 10.2.1-6 e2fcdb378d3c1ad1bcb64d4fb6b37aab44011152beca12a4944f435a2582df1f
+
+test-arm64: seaweedfs bubblewrap stage fixtures ## run the arm64 release in the lab under qemu (15 minutes; needs Debian's apt)
+	@$(MAKE) --no-print-directory pack ARCH=aarch64
+	@sh layer/build/debian.sh target/arm64/qemu $(QEMU)
+	@sh layer/build/debian.sh target/arm64/libc $(ARM64_LIBC)
+	@sh layer/build/debian.sh target/arm64/libstdc++ $(ARM64_LIBSTDCXX)
+	@sh layer/build/debian.sh target/arm64/libgcc $(ARM64_LIBGCC)
+	@$(PYTHON) tests/e2e/arm64/unpack.py dist/release target/arm64
+	cargo test --workspace --test e2e -- --ignored arm64
 
 test-pipeline: stage lint-workflows ## run the pipeline of layer/examples on an emulator of AWS (150 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
@@ -140,11 +172,11 @@ test-export: stage ## run the export scripts of the examples, and serve their mo
 	@PYTHON=$(PYTHON) sh tests/venv.sh export tests/deploy/export-requirements.txt
 	@target/export/bin/python tests/deploy/export.py layer/examples/export/*.py
 
-wheel: onnxruntime tools ## build the wheel for PyPI in dist/release (10 minutes)
+wheel: onnxruntime tools rust-std ## build the wheel for PyPI in dist/release (10 minutes)
 	$(SHIP) -p model-sidecar
 	$(SHIP) -p modelctl
 	$(SHIP) -p lab --bin lab
-	@$(RELEASE) wheel --arch $(ARCH) --binaries target/$(ARCH)-unknown-linux-gnu/ship --into dist/release
+	@$(RELEASE) wheel --arch $(ARCH) --binaries target/$(TARGET)/ship --into dist/release
 
 test-wheel: stage ## install a wheel of the dev profile in a new environment, and run it
 	@$(RELEASE) wheel --arch $(ARCH) --binaries target/debug --into target/wheel
@@ -184,7 +216,7 @@ bench-lab:
 
 bench-coldstart: bubblewrap stage layer bench-lab ## measure the cold start against a bare program and Python (10 minutes)
 	@$(SHIP) -p bench-bare
-	@install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/bench-bare target/bench/coldstart/bare/bootstrap
+	@install -D -m 755 target/$(TARGET)/ship/bench-bare target/bench/coldstart/bare/bootstrap
 	@cp $(ONNXRUNTIME)/$(ARCH)/libonnxruntime.so.1.28.0 target/bench/coldstart/bare
 	@PYTHON=$(PYTHON) sh tests/bench/coldstart/prepare.sh
 	@$(BENCH) coldstart
@@ -195,7 +227,7 @@ bench-quantize: onnxruntime ## compare quantization with ONNX Runtime's tools in
 
 bench-fetch: bubblewrap stage tools bench-lab ## measure a fetch of 250 MB against AWS's C client and curl (5 minutes)
 	@$(SHIP) -p bench-fetcher
-	@install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/bench-fetcher target/bench/fetch/bench-fetcher
+	@install -D -m 755 target/$(TARGET)/ship/bench-fetcher target/bench/fetch/bench-fetcher
 	@cmp -s tests/bench/fetch/requirements.txt target/bench/fetch/packages/.pinned || { \
 	    rm -rf target/bench/fetch/packages && \
 	    $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-input --only-binary=:all: --no-deps \
@@ -217,10 +249,10 @@ inference-contenders: bubblewrap stage layer bench-lab
 	@$(SHIP) -p bench-codec
 	@$(SHIP) -p model-handler --example nothing
 	@for program in bench-runs bench-codec; do \
-	    install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/$$program target/bench/inference/$$program; done
-	@install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/examples/nothing target/bench/inference/nothing/bootstrap
+	    install -D -m 755 target/$(TARGET)/ship/$$program target/bench/inference/$$program; done
+	@install -D -m 755 target/$(TARGET)/ship/examples/nothing target/bench/inference/nothing/bootstrap
 	@for folder in within within-image; do \
-	    install -D -m 755 target/$(ARCH)-unknown-linux-gnu/ship/bench-within target/bench/inference/$$folder/bootstrap && \
+	    install -D -m 755 target/$(TARGET)/ship/bench-within target/bench/inference/$$folder/bootstrap && \
 	    cp $(ONNXRUNTIME)/$(ARCH)/libonnxruntime.so.1.28.0 target/bench/inference/$$folder; done
 	@PYTHON=$(PYTHON) sh tests/bench/inference/prepare.sh
 	@cp target/bench/inference/models/small.onnx target/bench/inference/within/model.onnx

@@ -53,11 +53,11 @@ def main() -> None:
     parser.add_argument("handler", type=pathlib.Path)
     args = parser.parse_args()
 
-    # libgcc's unwinder has been at these versions since 2004, on arm64 since its beginning.
-    ours = {"GLIBC": args.glibc, "GCC": "4.5"}
+    # libgcc has had these versions since 2010, and on arm64 since its beginning.
+    ours = {"GLIBC": args.glibc, "GCC": "4.5.0"}
     # Microsoft's library as published: glibc 2.27 and the libstdc++ of gcc 7, both older than
     # Amazon Linux 2023. On Amazon Linux 2 it misses three functions of libm.
-    theirs = {"GLIBC": "2.27", "GCC": "4.5", "GLIBCXX": "3.4.24", "CXXABI": "1.3.11"}
+    theirs = {"GLIBC": "2.27", "GCC": "4.5.0", "GLIBCXX": "3.4.24", "CXXABI": "1.3.11"}
     files = {
         args.layer / "extensions/model-sidecar": Rules(10 * MB, ours, OURS, True),
         args.layer / LIBRARY: Rules(30 * MB, theirs, OURS | {"libstdc++.so.6"}, False),

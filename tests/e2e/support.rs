@@ -5,6 +5,7 @@ pub(crate) mod any_s3;
 pub(crate) mod download;
 pub(crate) mod layout;
 pub(crate) mod load_client;
+pub(crate) mod magika;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -124,7 +125,7 @@ pub(crate) async fn downloads_so_far(s3: &S3Server) -> Vec<(Option<u16>, Option<
 }
 
 /// Variables that all tests share: the model at [`KEY`], no TCP, no metrics; tests with metrics get all of them.
-fn settings(s3: &impl Store) -> Vec<(String, String)> {
+pub(crate) fn settings(s3: &impl Store) -> Vec<(String, String)> {
     let mut env = s3.env();
     for (name, value) in [
         ("MODEL_URI", format!("s3://{}/{KEY}", s3.bucket()).as_str()),

@@ -2,11 +2,11 @@
 
 use lab::rie::ExecutionEnvironment;
 use lab::s3::S3Server;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::support::magika::Magika;
 use crate::support::{BUCKET, body, http_event, lambda, model};
-use lab::reference::{Reference, WINE, distance, numbers};
+use lab::reference::{Reference, WINE};
 
 /// Starts an environment that serves the three wine models.
 async fn wines() -> (S3Server, ExecutionEnvironment) {
@@ -72,66 +72,18 @@ async fn all_rows_by_the_open_inference_protocol() {
     }
 }
 
-/// Test cases that `make fixtures` downloads.
-#[derive(Deserialize)]
-struct Magika {
-    labels: Vec<String>,
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    file: String,
-    network_label: String,
-    features: Vec<i32>,
-    outputs: Vec<f64>,
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn magika_classifies_files_as_in_python() {
-    let folder = lab::artifacts::workspace().join("target/fixtures/magika");
-    let cases = std::fs::read(folder.join("cases.json")).expect("run `make fixtures`");
-    let magika: Magika = serde_json::from_slice(&cases).unwrap();
+    let magika = Magika::read();
     let s3 = S3Server::start().await.unwrap();
-    s3.put(
-        BUCKET,
-        "magika",
-        std::fs::read(folder.join("model.onnx")).unwrap(),
-    );
+    s3.put(BUCKET, "magika", Magika::network());
     let lambda = lambda(&s3).env("MODEL_URI", format!("s3://{BUCKET}/magika"));
     let lambda = lambda.env("MODEL_NAME", "magika").start().await.unwrap();
 
-    assert!(!magika.cases.is_empty());
-    for case in &magika.cases {
-        let input = json!({
-            "name": "bytes", "datatype": "INT32", "shape": [1, 2048], "data": case.features,
-        });
-        let event = http_event(
-            "POST",
-            "/v2/models/magika/infer",
-            &json!({ "inputs": [input] }),
-        );
-        let reply = lambda.answer(&event).await.unwrap();
-        assert_eq!(reply["statusCode"], 200, "{}: {reply}", case.file);
-        let output = &body(&reply)["outputs"][0];
-        assert_eq!(output["name"], "target_label");
-        assert_eq!(output["shape"], json!([1, magika.labels.len()]));
-        let scores = numbers(&output["data"]);
-        assert_eq!(distance(&scores, &case.outputs), None, "{}", case.file);
-        assert_eq!(
-            magika.labels[highest(&scores)],
-            case.network_label,
-            "{}",
-            case.file
-        );
+    for case in magika.cases() {
+        magika.check(case, &lambda.answer(&case.event()).await.unwrap());
     }
     let metadata = http_event("GET", "/v2/models/magika", &Value::Null);
     let metadata = body(&lambda.answer(&metadata).await.unwrap());
     assert_eq!(metadata["inputs"][0]["shape"], json!([-1, 2048]));
-}
-
-/// Index of the largest number.
-fn highest(numbers: &[f64]) -> usize {
-    let places = numbers.iter().enumerate();
-    places.max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap().0
 }
