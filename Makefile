@@ -20,7 +20,7 @@ RUST_STD    := target/rust-std/$(TARGET)
 # Another architecture has a folder of its own: tests and benches run what is in dist itself.
 DIST        := dist$(if $(filter-out $(HOST),$(ARCH)),/$(ARCH))
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops schemathesis clients stage layer rust-std check-layer release pack reproducible tools test test-arm64 test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools test test-arm64 test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -51,8 +51,17 @@ fixtures: ## fetch models of the tests that are not in the repository
 runtimes: ## fetch AWS's runtime client for Python, for the tests of `lab serve`
 	@PYTHON=$(PYTHON) sh tests/functions/runtimes.sh
 
-custom-ops: ## fetch a library of custom operators into target/custom-ops
-	@PYTHON=$(PYTHON) sh tests/models/custom-ops/fetch.sh
+custom-ops: extensions-wheel ## fetch a library of custom operators into target/custom-ops, for the tests
+	@$(PYTHON) layer/build/operators.py $(EXTENSIONS)/$(EXTENSIONS_MODULE) target/custom-ops $(CC)
+
+# onnxruntime-extensions. Its module is one of Python 3.11, which plays no role without Python.
+EXTENSIONS        := target/extensions/$(ARCH)
+EXTENSIONS_MODULE := _extensions_pydll.cpython-311-$(ARCH)-linux-gnu.so
+
+extensions-wheel:
+	@$(WHEEL) layer/operators/$(ARCH).txt $(EXTENSIONS) \
+	    --platform manylinux_2_27_$(ARCH) --platform manylinux_2_28_$(ARCH) \
+	    onnxruntime_extensions/$(EXTENSIONS_MODULE) onnxruntime_extensions-0.15.2.dist-info/licenses/LICENSE
 
 schemathesis: ## fetch Schemathesis, for the test of the OpenAPI document
 	@PYTHON=$(PYTHON) sh tests/venv.sh schemathesis tests/openapi/requirements.txt
@@ -80,10 +89,18 @@ rust-std: ## provide Rust's standard library for ARCH, if the toolchain has none
 RELEASE = cargo run --quiet --locked --release -p release --
 
 release: ## leave the artefacts of both architectures in dist/release (20 minutes; ARCH=arm64 for one of them)
-	@$(foreach each,$(RELEASE_ARCHS),$(MAKE) --no-print-directory pack ARCH=$(each) &&) true
+	@$(foreach each,$(RELEASE_ARCHS),$(foreach part,pack operators,\
+	    $(MAKE) --no-print-directory $(part) ARCH=$(each) &&)) true
 
 pack: layer ## pack the layer and the handler for ARCH into dist/release
 	@$(RELEASE) pack --arch $(ARCH) --layer $(DIST)/layer --handler $(DIST)/handler --into dist/release
+
+operators: extensions-wheel tools ## pack the layer with onnxruntime-extensions for ARCH into dist/release
+	@$(PYTHON) layer/build/operators.py $(EXTENSIONS)/$(EXTENSIONS_MODULE) $(DIST)/operators/model-sidecar/operators \
+	    $(CURDIR)/$(TOOLS)/bin/python -m ziglang cc -target $(ARCH)-linux-gnu.$(GLIBC)
+	@install -D -m 644 $(EXTENSIONS)/LICENSE $(DIST)/operators/model-sidecar/licenses/onnxruntime-extensions/LICENSE
+	@$(TOOLS)/bin/python layer/build/check.py --arch $(ARCH) --glibc $(GLIBC) --operators $(DIST)/operators
+	@$(RELEASE) operators --arch $(ARCH) --layer $(DIST)/operators --into dist/release
 
 reproducible: ## build the release from two clones, and compare its files (30 minutes)
 	@MAKE=$(MAKE) sh tests/deploy/reproducible.sh
@@ -138,7 +155,7 @@ ARM64_LIBSTDCXX := bullseye libstdc++6:arm64 10.2.1-6 7869aa540cc46e9f3d4267d5bd
 ARM64_LIBGCC := bullseye libgcc-s1:arm64 10.2.1-6 e2fcdb378d3c1ad1bcb64d4fb6b37aab44011152beca12a4944f435a2582df1f
 
 test-arm64: seaweedfs bubblewrap stage fixtures ## run the arm64 release in the lab under qemu (15 minutes; needs Debian's apt)
-	@$(MAKE) --no-print-directory pack ARCH=aarch64
+	@$(MAKE) --no-print-directory release ARCH=aarch64
 	@sh layer/build/debian.sh target/arm64/qemu $(QEMU)
 	@sh layer/build/debian.sh target/arm64/libc $(ARM64_LIBC)
 	@sh layer/build/debian.sh target/arm64/libstdc++ $(ARM64_LIBSTDCXX)

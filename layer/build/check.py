@@ -1,9 +1,10 @@
-"""Checks a staged layer and handler before deployment.
+"""Checks a staged layer and handler, or a staged layer of operators, before deployment.
 
     check.py --arch ARCH --glibc FLOOR LAYER HANDLER
+    check.py --arch ARCH --glibc FLOOR --operators LAYER
 
 Every binary must:
-- run on a system with glibc FLOOR (ONNX Runtime has a higher floor of its own),
+- run on a system with glibc FLOOR (Microsoft's libraries have a higher floor of their own),
 - need only libraries that Lambda provides,
 - be below its size limit,
 - be executable where Lambda executes it,
@@ -26,6 +27,7 @@ MB = 1_000_000
 # Lambda's limit for all layers and the function, unzipped.
 UNZIPPED_LIMIT = 250 * 1024 * 1024
 LIBRARY = "model-sidecar/lib/libonnxruntime.so.1.28.0"
+OPERATORS = "libortextensions.so"
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 
 # Libraries of glibc itself, on both architectures.
@@ -49,20 +51,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", choices=MACHINES, required=True)
     parser.add_argument("--glibc", required=True, help="the newest glibc version that our binaries may need")
-    parser.add_argument("layer", type=pathlib.Path)
-    parser.add_argument("handler", type=pathlib.Path)
+    parser.add_argument("--operators", action="store_true", help="the folder is a layer of operators")
+    parser.add_argument("folders", type=pathlib.Path, nargs="+", metavar="FOLDER")
     args = parser.parse_args()
+    if len(args.folders) != (1 if args.operators else 2):
+        parser.error("expected LAYER HANDLER, or --operators LAYER")
+    layer, handler = args.folders[0], args.folders[-1]
 
     # libgcc has had these versions since 2010, and on arm64 since its beginning.
     ours = {"GLIBC": args.glibc, "GCC": "4.5.0"}
-    # Microsoft's library as published: glibc 2.27 and the libstdc++ of gcc 7, both older than
+    # Microsoft's libraries as published: glibc 2.27 and the libstdc++ of gcc 7, both older than
     # Amazon Linux 2023. On Amazon Linux 2 it misses three functions of libm.
     theirs = {"GLIBC": "2.27", "GCC": "4.5.0", "GLIBCXX": "3.4.24", "CXXABI": "1.3.11"}
-    files = {
-        args.layer / "extensions/model-sidecar": Rules(10 * MB, ours, OURS, True),
-        args.layer / LIBRARY: Rules(30 * MB, theirs, OURS | {"libstdc++.so.6"}, False),
-        args.handler / "bootstrap": Rules(2 * MB, ours, OURS, True),
-    }
+    if args.operators:
+        folder = layer / "model-sidecar/operators"
+        names = {path.name for path in folder.glob("*.so")} | {OPERATORS}
+        rules = Rules(8 * MB, theirs, OURS | {"libstdc++.so.6"} | names, False)
+        files = {folder / name: rules for name in sorted(names)}
+    else:
+        files = {
+            layer / "extensions/model-sidecar": Rules(10 * MB, ours, OURS, True),
+            layer / LIBRARY: Rules(30 * MB, theirs, OURS | {"libstdc++.so.6"}, False),
+            handler / "bootstrap": Rules(2 * MB, ours, OURS, True),
+        }
 
     faults = []
     for path, rules in files.items():
@@ -71,11 +82,11 @@ def main() -> None:
         else:
             faults.append(f"{path}: missing")
 
-    total = sum(path.stat().st_size for root in (args.layer, args.handler) for path in root.rglob("*") if path.is_file())
+    total = sum(path.stat().st_size for root in args.folders for path in root.rglob("*") if path.is_file())
     print(f"{total:>12,} bytes in total, unzipped")
     if total > UNZIPPED_LIMIT:
-        faults.append(f"{args.layer} and {args.handler}: {total:,} bytes unzipped, Lambda allows {UNZIPPED_LIMIT:,}")
-    for path in (args.layer / "extensions").glob("*"):
+        faults.append(f"{' and '.join(map(str, args.folders))}: {total:,} bytes unzipped, Lambda allows {UNZIPPED_LIMIT:,}")
+    for path in (layer / "extensions").glob("*"):
         # Lambda starts every file in this folder, and fails the function if it cannot.
         if path.name != "model-sidecar":
             faults.append(f"{path}: Lambda would start this as an extension")

@@ -1,8 +1,9 @@
 #!/bin/sh
 # publish-layer.sh ZIP ORGANIZATION REGION...: publishes the layer in regions, and lets an organization use it.
 #
-# Prints the ARN of each region's version. ZIP is model-sidecar-ARCH.zip of a release. ORGANIZATION is its ID, such as
-# o-1a2b3c4d5e, or "none" for this account alone. NAME is the layer's name, model-sidecar by default.
+# Prints the ARN of each region's version. ZIP is model-sidecar-ARCH.zip or model-sidecar-operators-ARCH.zip of a
+# release. ORGANIZATION is its ID, such as o-1a2b3c4d5e, or "none" for this account alone. NAME is the layer's name, by
+# default the zip's without the architecture.
 set -eu
 
 if [ $# -lt 3 ]; then
@@ -12,8 +13,8 @@ fi
 zip=$1
 organization=$2
 shift 2
-name=${NAME:-model-sidecar}
 architecture=$(basename "$zip" .zip | sed 's/.*-//')
+name=${NAME:-$(basename "$zip" "-$architecture.zip")}
 case $architecture in
 x86_64 | arm64) ;;
 *)

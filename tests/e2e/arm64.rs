@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::support::any_s3::AnyS3;
 use crate::support::magika::Magika;
+use crate::support::operators::answers_a_text_and_a_photo;
 use crate::support::{BUCKET, KEY, Store, features, model, s3_with, settings};
 use lab::reference::{WINE, numbers};
 
@@ -99,4 +100,11 @@ async fn magika_classifies_files_as_in_python() {
         let reply: Value = function.answer(&case.event()).await.unwrap();
         magika.check(case, &reply);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the arm64 release and qemu: `make test-arm64`"]
+async fn the_layer_of_operators_decodes_a_text_and_a_photo() {
+    let s3 = s3_with("wine-v1.onnx").await;
+    answers_a_text_and_a_photo(&s3, emulated(&s3)).await;
 }

@@ -6,6 +6,7 @@ pub(crate) mod download;
 pub(crate) mod layout;
 pub(crate) mod load_client;
 pub(crate) mod magika;
+pub(crate) mod operators;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -5,6 +5,7 @@
 mod arch;
 mod digest;
 mod notices;
+mod operators;
 mod pack;
 mod packages;
 mod sbom;
@@ -26,6 +27,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Pack(pack::Arguments),
+    Operators(operators::Arguments),
     Wheel(wheel::Arguments),
 }
 
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let result = match Arguments::parse().command {
         Command::Pack(arguments) => pack::run(&arguments, &root),
+        Command::Operators(arguments) => operators::run(&arguments, &root),
         Command::Wheel(arguments) => wheel::run(&arguments, &root),
     };
     match result {

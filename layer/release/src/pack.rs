@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 use crate::arch::Arch;
 use crate::packages::Resolution;
+use crate::sbom::PypiPackage;
 use crate::zip::Archive;
 use crate::{digest, notices, sbom};
 
@@ -22,9 +24,9 @@ const MONITORING: &str = "layer/deploy/monitoring.template.json";
 const SAMPLE: &str = "tests/models/wine-v1.onnx";
 
 /// Maximum sizes of an archive, in bytes.
-struct Ceiling {
-    zipped: u64,
-    unzipped: u64,
+pub(crate) struct Ceiling {
+    pub(crate) zipped: u64,
+    pub(crate) unzipped: u64,
 }
 
 /// Pack a built layer and handler
@@ -68,8 +70,8 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         notices.into_bytes(),
     )?;
     let library = archive.files().find(|(name, _)| *name == LIBRARY);
-    let (_, library) = library.with_context(|| format!("{} has no {LIBRARY}", layer.display()))?;
-    let onnxruntime = sbom::OnnxRuntime::read(root, *arch, library)?;
+    let library = library.with_context(|| format!("{} has no {LIBRARY}", layer.display()))?;
+    let onnxruntime = PypiPackage::read(&root.join("layer/onnxruntime"), *arch, library)?;
     // ONNX Runtime is smaller on arm64.
     let ceiling = match arch {
         Arch::X86 => Ceiling {
@@ -106,9 +108,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
 
     let both = resolution.describe(&in_sidecar.union(&in_handler).cloned().collect())?;
     let document = sbom::document(&[SIDECAR, HANDLER], &both, &onnxruntime, *arch);
-    let path = into.join(format!("model-sidecar-{arch}.cdx.json"));
-    let text = serde_json::to_string_pretty(&document)? + "\n";
-    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    write_sbom(&document, into, &format!("model-sidecar-{arch}"))?;
 
     let template = fs::read_to_string(root.join(TEMPLATE))
         .with_context(|| format!("cannot read {TEMPLATE}"))?;
@@ -129,7 +129,7 @@ fn for_arch(template: &str, arch: Arch) -> String {
 }
 
 /// Archive of a folder's files.
-fn folder(folder: &Path) -> Result<Archive> {
+pub(crate) fn folder(folder: &Path) -> Result<Archive> {
     let mut archive = Archive::default();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
@@ -154,7 +154,7 @@ fn folder(folder: &Path) -> Result<Archive> {
 }
 
 /// Writes the zip, and prints its sizes, if neither exceeds its ceiling.
-fn write(archive: &Archive, ceiling: &Ceiling, into: &Path, name: &str) -> Result<()> {
+pub(crate) fn write(archive: &Archive, ceiling: &Ceiling, into: &Path, name: &str) -> Result<()> {
     let zip = archive.to_bytes()?;
     let (zipped, unzipped) = (zip.len() as u64, archive.unzipped());
     for (kind, size, limit) in [
@@ -170,6 +170,13 @@ fn write(archive: &Archive, ceiling: &Ceiling, into: &Path, name: &str) -> Resul
     fs::write(&path, zip).with_context(|| format!("cannot write {}", path.display()))?;
     println!("{}: {zipped} bytes, {unzipped} unzipped", path.display());
     Ok(())
+}
+
+/// Writes `NAME.cdx.json`.
+pub(crate) fn write_sbom(document: &Value, into: &Path, name: &str) -> Result<()> {
+    let path = into.join(format!("{name}.cdx.json"));
+    let text = serde_json::to_string_pretty(document)? + "\n";
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -1,6 +1,6 @@
-//! Software bill of materials of an architecture's artefacts: CycloneDX 1.6 in JSON.
+//! Software bills of materials of artefacts: CycloneDX 1.6 in JSON.
 //!
-//! It has no serial number and no time, so that the same sources give the same bytes.
+//! They have no serial number and no time, so that the same sources give the same bytes.
 
 use std::fs;
 use std::path::Path;
@@ -12,80 +12,108 @@ use crate::arch::Arch;
 use crate::digest::sha256;
 use crate::packages::{Package, PackageId};
 
-/// ONNX Runtime in the layer: the pinned wheel, and the library from it.
+/// A package of `PyPI` in an artefact: the pinned wheel, and the library from it.
 #[derive(Debug)]
-pub(crate) struct OnnxRuntime {
+pub(crate) struct PypiPackage {
+    name: String,
     version: String,
     wheel_sha256: String,
+    library: String,
     library_sha256: String,
 }
 
-impl OnnxRuntime {
-    /// Reads the pin of an architecture and the library.
+impl PypiPackage {
+    /// Reads the pin of an architecture in `folder`. `library` is the name and the content of the library.
     ///
     /// # Errors
-    /// If a file is missing, or the pin is not `onnxruntime==VERSION --hash=sha256:DIGEST`.
-    pub(crate) fn read(root: &Path, arch: Arch, library: &[u8]) -> Result<Self> {
-        let path = root.join(format!("layer/onnxruntime/{}.txt", arch.rust()));
+    /// If the file is missing, or the pin is not `NAME==VERSION --hash=sha256:DIGEST`.
+    pub(crate) fn read(folder: &Path, arch: Arch, library: (&str, &[u8])) -> Result<Self> {
+        let path = folder.join(format!("{}.txt", arch.rust()));
         let pin =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let fields = pin
-            .trim()
-            .strip_prefix("onnxruntime==")
-            .and_then(|pin| pin.split_once(" --hash=sha256:"));
-        let (version, wheel) = fields.with_context(|| {
+        let fields = pin.trim().split_once(" --hash=sha256:");
+        let fields = fields.and_then(|(pin, wheel)| Some((pin.split_once("==")?, wheel)));
+        let ((name, version), wheel) = fields.with_context(|| {
             let path = path.display();
             format!(
-                "cannot read {path}: expected onnxruntime==VERSION --hash=sha256:DIGEST, got {}",
+                "cannot read {path}: expected NAME==VERSION --hash=sha256:DIGEST, got {}",
                 pin.trim()
             )
         })?;
+        let file = library.0.rsplit('/').next().unwrap_or_default();
         Ok(Self {
+            name: name.to_owned(),
             version: version.to_owned(),
             wheel_sha256: wheel.to_owned(),
-            library_sha256: sha256(library),
+            library: file.to_owned(),
+            library_sha256: sha256(library.1),
+        })
+    }
+
+    fn reference(&self) -> String {
+        format!("pkg:pypi/{}@{}", self.name, self.version)
+    }
+
+    fn component(&self) -> Value {
+        json!({
+            "type": "library",
+            "bom-ref": self.reference(),
+            "name": self.name,
+            "version": self.version,
+            "purl": self.reference(),
+            "licenses": [{"expression": "MIT"}],
+            "hashes": [{"alg": "SHA-256", "content": self.wheel_sha256}],
+            "components": [{
+                "type": "file",
+                "name": self.library,
+                "hashes": [{"alg": "SHA-256", "content": self.library_sha256}],
+            }],
         })
     }
 }
 
-/// The document. `programs` are the packages of this workspace that the artefacts consist of.
+/// Document of the layer and the handler. `programs` are the packages of this workspace that they consist of.
 pub(crate) fn document(
     programs: &[&str],
     packages: &[Package],
-    onnxruntime: &OnnxRuntime,
+    onnxruntime: &PypiPackage,
     arch: Arch,
 ) -> Value {
-    let version = version(programs, packages);
     let root = format!("model-sidecar-{arch}");
-    let runtime = format!("pkg:pypi/onnxruntime@{}", onnxruntime.version);
     let mut components: Vec<Value> = packages.iter().map(component).collect();
-    components.push(json!({
-        "type": "library",
-        "bom-ref": runtime,
-        "name": "onnxruntime",
-        "version": onnxruntime.version,
-        "purl": runtime,
-        "licenses": [{"expression": "MIT"}],
-        "hashes": [{"alg": "SHA-256", "content": onnxruntime.wheel_sha256}],
-        "components": [{
-            "type": "file",
-            "name": format!("libonnxruntime.so.{}", onnxruntime.version),
-            "hashes": [{"alg": "SHA-256", "content": onnxruntime.library_sha256}],
-        }],
-    }));
+    components.push(onnxruntime.component());
     let own = packages
         .iter()
         .filter(|package| programs.contains(&&*package.id.name));
     let direct: Vec<String> = own
         .map(|package| reference(&package.id))
-        .chain([runtime.clone()])
+        .chain([onnxruntime.reference()])
         .collect();
     let mut dependencies = vec![json!({"ref": root, "dependsOn": direct})];
     dependencies.extend(packages.iter().map(|package| {
         let on: Vec<String> = package.dependencies.iter().map(reference).collect();
         json!({"ref": reference(&package.id), "dependsOn": on})
     }));
-    dependencies.push(json!({"ref": runtime, "dependsOn": []}));
+    dependencies.push(json!({"ref": onnxruntime.reference(), "dependsOn": []}));
+    bom(
+        &root,
+        version(programs, packages),
+        &components,
+        &dependencies,
+    )
+}
+
+/// Document of an artefact that consists of one package of `PyPI`.
+pub(crate) fn of_package(root: &str, version: &str, package: &PypiPackage) -> Value {
+    let on = package.reference();
+    let dependencies = [
+        json!({"ref": root, "dependsOn": [on]}),
+        json!({"ref": on, "dependsOn": []}),
+    ];
+    bom(root, version, &[package.component()], &dependencies)
+}
+
+fn bom(root: &str, version: &str, components: &[Value], dependencies: &[Value]) -> Value {
     json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",

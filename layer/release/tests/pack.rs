@@ -291,3 +291,64 @@ fn a_layer_without_onnx_runtime_is_an_error() {
         "release: layer has no model-sidecar/lib/libonnxruntime.so.1.28.0\n"
     );
 }
+
+#[test]
+fn the_layer_of_operators_has_its_zip_and_its_sbom() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = "_extensions_pydll.cpython-311-aarch64-linux-gnu.so";
+    let module = folder
+        .path()
+        .join("layer/model-sidecar/operators")
+        .join(name);
+    fs::create_dir_all(module.parent().unwrap()).unwrap();
+    let pack = || {
+        Command::new(env!("CARGO_BIN_EXE_release"))
+            .args([
+                "operators",
+                "--arch",
+                "arm64",
+                "--layer",
+                "layer",
+                "--into",
+                "out",
+            ])
+            .current_dir(folder.path())
+            .output()
+            .unwrap()
+    };
+    let error = String::from_utf8(pack().stderr).unwrap();
+    assert_eq!(
+        error,
+        "release: layer has no model-sidecar/operators/_extensions_pydll.*.so\n"
+    );
+
+    fs::write(&module, ELF).unwrap();
+    assert!(pack().status.success());
+    let out = folder.path().join("out");
+    let entry = |text: &str| text.to_owned();
+    assert_eq!(
+        entries(&out.join("model-sidecar-operators-arm64.zip")),
+        [(
+            format!("model-sidecar/operators/{name}"),
+            entry("1980-1-1-0-0-0"),
+            entry("0o100755")
+        )]
+    );
+    let sbom = fs::read(out.join("model-sidecar-operators-arm64.cdx.json")).unwrap();
+    let sbom: Value = serde_json::from_slice(&sbom).unwrap();
+    let package = &sbom["components"][0];
+    let pin = fs::read_to_string("../operators/aarch64.txt").unwrap();
+    let version = package["version"].as_str().unwrap();
+    let digest = package["hashes"][0]["content"].as_str().unwrap();
+    assert_eq!(
+        pin.trim(),
+        format!("onnxruntime-extensions=={version} --hash=sha256:{digest}")
+    );
+    assert_eq!(package["components"][0]["name"], name);
+    assert_eq!(sbom["dependencies"][0]["dependsOn"][0], package["bom-ref"]);
+    let sums = fs::read_to_string(out.join("SHA256SUMS")).unwrap();
+    assert!(
+        sums.contains("  model-sidecar-operators-arm64.zip\n"),
+        "{sums}"
+    );
+}

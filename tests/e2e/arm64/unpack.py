@@ -20,6 +20,7 @@ EMULATOR = "/opt/emulator/qemu-aarch64 -cpu neoverse-n1 -L /opt/emulator/root"
 def main() -> None:
     release, folder = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     layer = unpack(release / "model-sidecar-arm64.zip", folder / "layer")
+    merge(release / "model-sidecar-operators-arm64.zip", layer)
     function = unpack(release / "model-handler-arm64.zip", folder / "function")
 
     emulator = layer / "emulator"
@@ -40,13 +41,18 @@ def main() -> None:
 
 
 def unpack(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    """Unpacks a zip with its modes, as Lambda does."""
+    """Unpacks a zip into a new folder."""
     shutil.rmtree(folder, ignore_errors=True)
+    merge(archive, folder)
+    return folder
+
+
+def merge(archive: pathlib.Path, folder: pathlib.Path) -> None:
+    """Unpacks a zip with its modes, as Lambda does with each layer."""
     with zipfile.ZipFile(archive) as content:
         for entry in content.infolist():
             path = pathlib.Path(content.extract(entry, folder))
             path.chmod(entry.external_attr >> 16 & 0o777)
-    return folder
 
 
 def emulate(path: pathlib.Path, moved: pathlib.Path, place: str, moved_place: str) -> None:

@@ -1,9 +1,13 @@
 //! Custom operators, with the tokenizer of the `PyPI` package onnxruntime-extensions.
 
-use serde::Deserialize;
+use std::path::Path;
+use std::time::Duration;
+
+use lab::lambda::Function;
 use serde_json::{Value, json};
 
-use crate::support::{Alone, model, s3_with};
+use crate::support::operators::{Text, answers_a_text_and_a_photo, texts};
+use crate::support::{Alone, s3_with, settings};
 
 const MODEL: &str = "custom-ops/tokenizer.onnx";
 
@@ -14,26 +18,45 @@ fn library() -> String {
     library.to_str().unwrap().to_owned()
 }
 
-/// A text, and the outputs of the model in Python.
-#[derive(Deserialize)]
-struct Case {
-    text: String,
-    outputs: Value,
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tokenizer_has_the_outputs_of_python() {
     let s3 = s3_with(MODEL).await;
     let alone = Alone::ready(&s3, &[("MODEL_CUSTOM_OPS", &library())]).await;
-    let cases: Vec<Case> = serde_json::from_slice(&model("custom-ops/tokenizer.json")).unwrap();
-    assert!(!cases.is_empty());
-    for case in cases {
-        let request = json!({ "features": [case.text] });
+    for Text { text, outputs } in texts() {
+        let request = json!({ "features": [text] });
         let answer = alone.client().post("/predict", &request).await.unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
         let answer: Value = answer.json().unwrap();
-        assert_eq!(answer["prediction"], json!([case.outputs]), "{}", case.text);
+        assert_eq!(answer["prediction"], json!([outputs]), "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_layer_adds_the_operators_of_a_text_and_a_photo() {
+    let s3 = s3_with(MODEL).await;
+    // Lambda merges the layers of a function in /opt.
+    let target = lab::artifacts::layer().unwrap();
+    let target = target.ancestors().nth(2).unwrap();
+    let merged = tempfile::tempdir_in(target).unwrap();
+    let link = |from: &Path, to: &str| {
+        let to = merged.path().join(to);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::hard_link(from, to).unwrap();
+    };
+    for file in [
+        "extensions/model-sidecar",
+        "model-sidecar/lib/libonnxruntime.so.1.28.0",
+    ] {
+        link(&target.join("stage/layer").join(file), file);
+    }
+    for file in std::fs::read_dir(Path::new(&library()).parent().unwrap()).unwrap() {
+        let file = file.unwrap();
+        let name = file.file_name().into_string().unwrap();
+        link(&file.path(), &format!("model-sidecar/operators/{name}"));
+    }
+    let function = Function::of(merged.path(), lab::artifacts::function().unwrap());
+    let function = function.max_environments(1).envs(settings(&s3));
+    answers_a_text_and_a_photo(&s3, function.timeout(Duration::from_secs(30))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
