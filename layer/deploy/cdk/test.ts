@@ -52,6 +52,12 @@ test("a release is enough", () => {
   assert(!policies.includes("s3:"), "the sample model needs no permission on S3");
 });
 
+test("an architecture applies to layer and function", () => {
+  const { template } = stack(() => ({ architecture: lambda.Architecture.ARM_64 }));
+  template().hasResourceProperties("AWS::Lambda::Function", { Architectures: ["arm64"] });
+  template().hasResourceProperties("AWS::Lambda::LayerVersion", { CompatibleArchitectures: ["arm64"] });
+});
+
 test("permissions are limited to the folder of the key", () => {
   const { template } = stack(fromBucket);
   template().hasResourceProperties("AWS::Lambda::Function", {

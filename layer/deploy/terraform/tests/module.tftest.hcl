@@ -43,6 +43,27 @@ run "a_name_is_enough" {
   }
 }
 
+run "an_architecture_applies_to_layer_and_function" {
+  variables {
+    architecture = "arm64"
+  }
+  assert {
+    condition     = aws_lambda_function.model.architectures == tolist(["arm64"])
+    error_message = "the function's architecture"
+  }
+  assert {
+    condition     = aws_lambda_layer_version.sidecar[0].compatible_architectures == toset(["arm64"])
+    error_message = "the layer's architecture"
+  }
+  assert {
+    condition = alltrue([
+      endswith(aws_lambda_layer_version.sidecar[0].filename, "/model-sidecar-arm64.zip"),
+      endswith(aws_lambda_function.model.filename, "/model-handler-arm64.zip"),
+    ])
+    error_message = "the zips of the architecture"
+  }
+}
+
 run "permissions_are_limited_to_the_models_folder" {
   variables {
     model_uri   = "s3://models/fraud/manifest.json"
