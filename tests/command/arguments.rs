@@ -70,6 +70,9 @@ pub(crate) struct ServeArguments {
     /// Emulate managed instances with N concurrent invocations in one environment
     #[arg(long, value_name = "N", conflicts_with = "concurrency", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) managed: Option<u32>,
+    /// Emulate SnapStart: Init runs at the start, and the first invocation restores its snapshot
+    #[arg(long, conflicts_with = "managed")]
+    pub(crate) snap_start: bool,
     /// Size of /tmp, by default 512 on Lambda; requires root. Without it /tmp is unlimited
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..=10_240))]
     pub(crate) tmp_mb: Option<u32>,

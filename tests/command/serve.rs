@@ -115,6 +115,9 @@ fn builder(arguments: &ServeArguments, no_layer: &std::path::Path) -> Builder {
     if let Some(concurrency) = arguments.managed {
         builder = builder.managed_instances(concurrency);
     }
+    if arguments.snap_start {
+        builder = builder.snap_start();
+    }
     if let Some(megabytes) = arguments.tmp_mb {
         builder = builder.tmp_mb(megabytes);
     }

@@ -18,6 +18,17 @@
 //!   receive it, with 2 s in total, followed by SIGKILL. The next invocation has a new Init, with
 //!   `/tmp` preserved.
 //! - **Shutdown** follows the same steps and removes the environment.
+//! - **Snapshot and restore** under `SnapStart`. Init ends when the runtime has called
+//!   `restore/next`, or `next`, and all extensions `next`. The processes are frozen, and a restore
+//!   continues them. It issues other credentials, which an endpoint of the API serves, and closes
+//!   connections to the API. The runtime has 10 s until `next`. An error or a timeout fails the
+//!   invocation and removes the environment.
+//!
+//! A snapshot is the frozen processes themselves: a process cannot be cloned here. Another restore
+//! of one snapshot is another freeze of the same processes ([`Environment::restore`]). Their memory
+//! and `/tmp` are not those of the snapshot, and the runtime gets no second `restore/next`. So a
+//! restore does not show values that clones would share. A further environment has an Init of its
+//! own. Connections to other servers stay open, unless a test cuts them ([`crate::link`]).
 //!
 //! All decisions are made by a pure state machine, which knows no process and no socket and takes
 //! the time as an argument. Statuses, headers, bodies and error types are those of AWS's emulator,
@@ -29,7 +40,7 @@
 //! ids. It has no process start, no limit of Init and no repetition, no resets, no reports, no
 //! second environment and no managed instances.
 //!
-//! Not implemented: streamed responses, `SnapStart`'s restore, asynchronous invocations and their
+//! Not implemented: streamed responses, asynchronous invocations and their
 //! limit of 1 MB, and the Telemetry API, which is `NotSupported` as in AWS's emulator.
 
 use std::io;
@@ -51,6 +62,7 @@ mod invocation;
 mod machine;
 mod metrics;
 mod report;
+mod role_credentials;
 pub mod sandbox;
 mod state;
 mod trace;
@@ -69,6 +81,9 @@ pub use trace::ApiCall;
 /// Maximum duration of Init on demand. Source: the developer guide, "Lambda execution environment
 /// lifecycle".
 pub const INIT_LIMIT: Duration = Duration::from_secs(10);
+/// Maximum duration of a restore under `SnapStart`, the runtime's hooks included. Source: the
+/// developer guide, "Lambda `SnapStart` runtime hooks".
+pub const RESTORE_LIMIT: Duration = Duration::from_secs(10);
 /// Maximum duration of a shutdown. Source: as above, "Shutdown phase".
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 /// The runtime's share of [`SHUTDOWN_LIMIT`]: SIGTERM, then SIGKILL, before extensions get

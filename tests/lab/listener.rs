@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::ports::{NoFreePort, Port};
@@ -91,8 +91,20 @@ impl ConnectionControl {
     }
 }
 
+/// Connections of a listener that are open at the moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OpenConnections(watch::Sender<()>);
+
+impl OpenConnections {
+    /// Closes each connection: an idle one now, any other after the response to its request.
+    pub(crate) fn close(&self) {
+        self.0.send_replace(());
+    }
+}
+
 pub(crate) struct Listener<H> {
     handler: Arc<H>,
+    connections: OpenConnections,
     tls: Option<Tls>,
     port: u16,
     _lease: Option<Port>,
@@ -123,6 +135,7 @@ impl<H: Handler> Listener<H> {
         };
         let mut listener = Self {
             handler,
+            connections: OpenConnections::default(),
             tls,
             port: lease.as_ref().map_or(port, Port::number),
             _lease: lease,
@@ -130,6 +143,10 @@ impl<H: Handler> Listener<H> {
         };
         listener.up().await?;
         Ok(listener)
+    }
+
+    pub(crate) fn connections(&self) -> OpenConnections {
+        self.connections.clone()
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -160,7 +177,8 @@ impl<H: Handler> Listener<H> {
             })?;
         let (stop, stopped) = oneshot::channel();
         let (tls, handler) = (self.tls.clone(), Arc::clone(&self.handler));
-        let task = tokio::spawn(accept(socket, tls, handler, stopped));
+        let open = self.connections.clone();
+        let task = tokio::spawn(accept(socket, tls, handler, open, stopped));
         self.running = Some(Running { stop, task });
         Ok(())
     }
@@ -186,6 +204,7 @@ async fn accept<H: Handler>(
     socket: TcpListener,
     tls: Option<Tls>,
     handler: Arc<H>,
+    open: OpenConnections,
     mut stopped: oneshot::Receiver<()>,
 ) {
     let mut connections = JoinSet::new();
@@ -195,12 +214,13 @@ async fn accept<H: Handler>(
                 if let Ok((stream, _)) = accepted {
                     let _ = stream.set_nodelay(true);
                     let (tls, handler) = (tls.clone(), Arc::clone(&handler));
+                    let closed = open.0.subscribe();
                     connections.spawn(async move {
                         match tls {
-                            None => serve(stream, handler).await,
+                            None => serve(stream, handler, closed).await,
                             // A connection whose handshake fails is dropped, like an idle one.
                             Some(tls) => if let Ok(stream) = tls.acceptor.accept(stream).await {
-                                serve(Box::new(stream), handler).await;
+                                serve(Box::new(stream), handler, closed).await;
                             }
                         }
                     });
@@ -214,7 +234,7 @@ async fn accept<H: Handler>(
     connections.shutdown().await;
 }
 
-async fn serve<H: Handler>(stream: impl Stream, handler: Arc<H>) {
+async fn serve<H: Handler>(stream: impl Stream, handler: Arc<H>, mut closed: watch::Receiver<()>) {
     let line = Arc::new(ConnectionControl::default());
     let wire = Wire::new(stream, Arc::clone(&line));
     let service = service_fn(|request| {
@@ -222,9 +242,15 @@ async fn serve<H: Handler>(stream: impl Stream, handler: Arc<H>) {
         let line = Arc::clone(&line);
         async move { Ok::<_, Infallible>(handler.handle(request, line).await) }
     });
-    // A connection error means that a fault was injected or the client disconnected.
-    let _ = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(wire), service)
-        .await;
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new());
+    let connection = http.serve_connection(TokioIo::new(wire), service);
+    tokio::pin!(connection);
+    loop {
+        tokio::select! {
+            // An error means that a fault was injected or the client disconnected.
+            _ = &mut connection => return,
+            Ok(()) = closed.changed() => connection.as_mut().graceful_shutdown(),
+        }
+    }
 }

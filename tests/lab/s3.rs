@@ -25,7 +25,7 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::config::{HotReloadConfigProvider, S3Config};
 use s3s::service::{S3Service, S3ServiceBuilder};
 
-use crate::credentials::{ACCESS_KEY, SECRET_KEY};
+use crate::credentials;
 use crate::listener::{Body, ConnectionControl, Handler, ListenError, Listener};
 use crate::records::{NotSeen, Records};
 use crate::tls::Tls;
@@ -78,6 +78,8 @@ pub struct RequestRecord {
     pub if_none_match: Option<String>,
     /// Header `If-Modified-Since`.
     pub if_modified_since: Option<String>,
+    /// Access key of the signature in the headers; `None` without one.
+    pub access_key: Option<String>,
     /// Time of arrival.
     pub at: SystemTime,
     /// Status of the response; `None` until its headers are ready.
@@ -168,7 +170,7 @@ impl S3Server {
     /// can only sign requests where the server uses TLS.
     #[must_use]
     pub fn client(&self) -> aws_sdk_s3::Client {
-        self.client_with(ACCESS_KEY, SECRET_KEY)
+        self.client_with(credentials::ACCESS_KEY, credentials::SECRET_KEY)
     }
 
     /// An SDK client of this server with the given keys. It never retries.
@@ -281,10 +283,9 @@ struct Keys;
 #[async_trait]
 impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> s3s::S3Result<SecretKey> {
-        if access_key == ACCESS_KEY {
-            Ok(SECRET_KEY.into())
-        } else {
-            Err(S3ErrorCode::InvalidAccessKeyId.into())
+        match credentials::secret_of(access_key) {
+            Some(secret) => Ok(secret.into()),
+            None => Err(S3ErrorCode::InvalidAccessKeyId.into()),
         }
     }
 }
@@ -359,12 +360,21 @@ impl RequestRecord {
             if_match: text(request.headers(), http::header::IF_MATCH),
             if_none_match: text(request.headers(), http::header::IF_NONE_MATCH),
             if_modified_since: text(request.headers(), http::header::IF_MODIFIED_SINCE),
+            access_key: access_key(request.headers()),
             at: SystemTime::now(),
             status: None,
             sent: 0,
             took: None,
         }
     }
+}
+
+/// Returns the access key of `Authorization: AWS4-HMAC-SHA256 Credential=KEY/…`.
+fn access_key(headers: &HeaderMap) -> Option<String> {
+    let authorization = text(headers, http::header::AUTHORIZATION)?;
+    let (_, credential) = authorization.split_once("Credential=")?;
+    let (key, _) = credential.split_once('/')?;
+    Some(key.to_owned())
 }
 
 fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<String> {

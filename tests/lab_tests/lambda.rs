@@ -14,6 +14,7 @@ mod api;
 mod failures;
 mod freezing;
 mod many;
+mod snapshot;
 
 const EXTENSION: &str = "probe-extension";
 

@@ -7,7 +7,8 @@
 //! change that. `{"error": "…"}` returns a function error, `{"crash": n}` exits with code `n`, and
 //! `{"hang": true}` never responds. `{"until": "…"}` responds once that file is in `/tmp`, and
 //! `{"long": n}` responds with `n` more bytes. With `AWS_LAMBDA_MAX_CONCURRENCY` it takes that many
-//! concurrent events.
+//! concurrent events. With `PROBE_RESTORE`, under `SnapStart`, it waits for the restore and prints the
+//! credentials before and after it. With `PROBE_RESTORE=error` it then reports an error and exits.
 //!
 //! The extension prints every event. It exits at its `n`th INVOKE if `PROBE_EXIT_AT_INVOKE` is `n`,
 //! and reports an Init error if `PROBE_FAIL_IN_INIT` is set. After an event of the type in
@@ -86,12 +87,37 @@ fn stay(variable: &str) {
 
 fn function() -> std::io::Result<()> {
     println!("function: started, pid {}", std::process::id());
+    if let Ok(outcome) = std::env::var("PROBE_RESTORE") {
+        restore(&outcome)?;
+    }
     let workers = std::env::var("AWS_LAMBDA_MAX_CONCURRENCY").ok();
     let workers: usize = workers.and_then(|text| text.parse().ok()).unwrap_or(1);
     let others: Vec<_> = (1..workers).map(|_| std::thread::spawn(work)).collect();
     let result = work();
     drop(others);
     result
+}
+
+fn restore(outcome: &str) -> std::io::Result<()> {
+    const API: &str = "/2018-06-01/runtime/restore";
+    print_credentials()?;
+    call("GET", &format!("{API}/next"), &[], "")?;
+    print_credentials()?;
+    if outcome == "error" {
+        let headers = [("Lambda-Runtime-Function-Error-Type", "Probe.Restore")];
+        call("POST", &format!("{API}/error"), &headers, "{}")?;
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn print_credentials() -> std::io::Result<()> {
+    let token = std::env::var("AWS_CONTAINER_AUTHORIZATION_TOKEN").unwrap_or_default();
+    let headers = [("Authorization", &*token)];
+    let answer = call("GET", "/2021-04-23/credentials", &headers, "")?;
+    let key = field(&answer.body, "AccessKeyId").unwrap_or_default();
+    println!("function: credentials {key}");
+    Ok(())
 }
 
 fn work() -> std::io::Result<()> {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::CloudWatchError;
 use super::text;
-use crate::credentials::{ACCESS_KEY, SECRET_KEY};
+use crate::credentials;
 
 const SERVICE: &str = "monitoring";
 /// Maximum difference between the sender's clock and the server's.
@@ -36,12 +36,12 @@ pub(super) fn check(head: &Parts, body: &Bytes, now: SystemTime) -> Result<(), C
             "the Authorization header is not whole",
         )
     })?;
-    if authorization.access_key != ACCESS_KEY {
-        return Err(unauthorized(
+    let secret = credentials::secret_of(authorization.access_key).ok_or_else(|| {
+        unauthorized(
             "InvalidClientTokenId",
             "the security token included in the request is invalid",
-        ));
-    }
+        )
+    })?;
     let date = text(&head.headers, "x-amz-date").unwrap_or_default();
     let time = parse_date(date)
         .ok_or_else(|| unauthorized("IncompleteSignature", "no x-amz-date, or not a date"))?;
@@ -55,7 +55,7 @@ pub(super) fn check(head: &Parts, body: &Bytes, now: SystemTime) -> Result<(), C
         authorization.scope,
         sha256(request.as_bytes())
     );
-    let key = generate_signing_key(SECRET_KEY, time, authorization.region, SERVICE);
+    let key = generate_signing_key(&secret, time, authorization.region, SERVICE);
     if calculate_signature(key, to_sign.as_bytes()) != authorization.signature {
         return Err(unauthorized(
             "SignatureDoesNotMatch",

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::command::EnvironmentCommand;
 use super::machine::{ApiRequest, ApiResponse};
+use super::role_credentials::RoleCredentials;
 use super::trace::{ApiCall, abbreviated};
 use crate::listener::{Body, ConnectionControl, Handler};
 use crate::records::Records;
@@ -26,11 +27,16 @@ use route::Route;
 /// Header with the identifier that `register` returned.
 const IDENTIFIER: &str = "lambda-extension-identifier";
 
+/// Path of the credentials under `SnapStart`.
+pub(super) const CREDENTIALS: &str = "/2021-04-23/credentials";
+
 /// Parses calls and writes responses.
 pub(super) struct Api {
     commands: mpsc::UnboundedSender<EnvironmentCommand>,
     made: Instant,
     trace: Arc<Records<ApiCall>>,
+    /// Credentials of the role; `None` if the processes have them as variables.
+    credentials: Option<Arc<RoleCredentials>>,
     /// Names of the registered callers by identifier.
     names: Mutex<BTreeMap<String, String>>,
 }
@@ -40,11 +46,13 @@ impl Api {
         commands: mpsc::UnboundedSender<EnvironmentCommand>,
         made: Instant,
         trace: Arc<Records<ApiCall>>,
+        credentials: Option<Arc<RoleCredentials>>,
     ) -> Self {
         Self {
             commands,
             made,
             trace,
+            credentials,
             names: Mutex::default(),
         }
     }
@@ -142,9 +150,16 @@ impl Handler for Api {
             status: None,
             response: String::new(),
         });
-        let reply = match route.request(&head.headers, body) {
-            Ok(request) => self.ask(at, Uuid::new_v4(), request).await,
-            Err(answer) => Some(answer),
+        let reply = match (&route, &self.credentials) {
+            (Route::Credentials, Some(credentials)) => {
+                let authorization = head.headers.get(header::AUTHORIZATION);
+                let authorization = authorization.and_then(|value| value.to_str().ok());
+                Some(credentials.response(authorization))
+            }
+            _ => match route.request(&head.headers, body) {
+                Ok(request) => self.ask(at, Uuid::new_v4(), request).await,
+                Err(answer) => Some(answer),
+            },
         };
         let Some(reply) = reply else {
             return plain(StatusCode::INTERNAL_SERVER_ERROR, "");

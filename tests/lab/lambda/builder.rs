@@ -13,6 +13,8 @@ use super::{Clock, Function, INIT_LIMIT, LambdaError};
 pub(super) const ON_DEMAND: &str = "on-demand";
 /// Name of every function of the lab, unless its variables have another.
 pub(super) const FUNCTION: &str = "lab";
+/// Initialization type of an environment that becomes a snapshot.
+pub(super) const SNAP_START: &str = "snap-start";
 const MANAGED_INSTANCES: &str = "lambda-managed-instances";
 
 /// Configuration of a function with Lambda's defaults: a timeout of 3 s, 128 MB, the handler
@@ -161,6 +163,13 @@ impl Builder {
         self
     }
 
+    /// Emulates `SnapStart`: the first environment is created at the start, and frozen at the end of
+    /// Init. The first invocation, or [`super::Environment::restore`], restores it.
+    #[must_use]
+    pub fn snap_start(self) -> Self {
+        self.initialization_type(SNAP_START)
+    }
+
     /// Enables freezing when all processes have called `next`, as on Lambda.
     #[must_use]
     pub fn freeze_when_idle(mut self, freeze: bool) -> Self {
@@ -168,7 +177,8 @@ impl Builder {
         self
     }
 
-    /// Sets `AWS_LAMBDA_INITIALIZATION_TYPE`: `on-demand` or `provisioned-concurrency`. Any type
+    /// Sets `AWS_LAMBDA_INITIALIZATION_TYPE`: `on-demand`, `provisioned-concurrency` or
+    /// `snap-start`. Any type
     /// but `on-demand` creates its first environment at the start, without a limit of Init.
     #[must_use]
     pub fn initialization_type(mut self, kind: impl Into<String>) -> Self {

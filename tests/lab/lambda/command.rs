@@ -32,6 +32,8 @@ pub(super) enum EnvironmentCommand {
     NotLaunched(u32, ProcessRole, String),
     Freeze(oneshot::Sender<Result<(), NotFrozen>>),
     Thaw(oneshot::Sender<()>),
+    /// Answered when the restore has begun.
+    Restore(oneshot::Sender<()>),
     LetPass(Duration, oneshot::Sender<Result<(), LambdaError>>),
     /// Answered when the reset is complete.
     Reset(ShutdownReason, oneshot::Sender<()>),

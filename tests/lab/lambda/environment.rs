@@ -12,15 +12,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::api::Api;
-use super::builder::{Builder, ON_DEMAND};
+use super::builder::{Builder, ON_DEMAND, SNAP_START};
 use super::cgroup::Limits;
 use super::command::{EnvironmentCommand, InvocationOutcome};
 use super::function_state::FunctionState;
 use super::machine::Event;
+use super::role_credentials::RoleCredentials;
 use super::sandbox::SizedTmp;
 use super::state::{EnvironmentView, ShutdownReason, State};
 use super::{ApiCall, LambdaError, SharedClock};
-use crate::listener::Listener;
+use crate::listener::{Listener, OpenConnections};
 use crate::records::Records;
 use crate::{NotSeen, WAIT_LIMIT};
 
@@ -50,6 +51,9 @@ struct SharedState {
     processes: Processes,
     clock: Option<SharedClock>,
     limits: Option<Limits>,
+    /// Credentials of the role under `SnapStart`.
+    credentials: Option<Arc<RoleCredentials>>,
+    api_connections: OpenConnections,
     seen: watch::Sender<EnvironmentView>,
     /// Time of the last change of state.
     since: Mutex<Instant>,
@@ -68,7 +72,14 @@ impl Environment {
         let (commands, inbox) = mpsc::unbounded_channel();
         let made = Instant::now();
         let trace = Arc::new(Records::default());
-        let api = Api::new(commands.clone(), made, Arc::clone(&trace));
+        let credentials = (builder.initialization_type == SNAP_START)
+            .then(|| Arc::new(RoleCredentials::new(number)));
+        let api = Api::new(
+            commands.clone(),
+            made,
+            Arc::clone(&trace),
+            credentials.clone(),
+        );
         let api = Listener::start(0, Arc::new(api)).await?;
         let tmp = setup::tmp(builder, number)?;
         let sized = match builder.tmp_mb {
@@ -78,9 +89,15 @@ impl Environment {
         let shared = Arc::new(SharedState {
             number,
             made,
-            processes: Processes::new(builder, tmp.path(), setup::facts(builder, api.port())),
+            processes: Processes::new(
+                builder,
+                tmp.path(),
+                setup::facts(builder, api.port(), credentials.as_deref()),
+            ),
             clock: SharedClock::new(builder.clock)?,
             limits: setup::limits(builder, &function.log),
+            credentials,
+            api_connections: api.connections(),
             seen: watch::Sender::new(EnvironmentView::default()),
             since: Mutex::new(made),
             trace,
@@ -180,6 +197,24 @@ impl Environment {
     /// [`LambdaError::Gone`] after a shutdown.
     pub async fn thaw(&self) -> Result<(), LambdaError> {
         self.order(EnvironmentCommand::Thaw).await
+    }
+
+    /// Restores the snapshot of Init, ahead of an invocation: other credentials, closed connections
+    /// to the API, and the end of `restore/next`. An environment that was restored before stands for
+    /// another restore of the snapshot. Its processes continue where they are, so that the runtime
+    /// gets no second end of `restore/next`.
+    ///
+    /// # Errors
+    /// [`LambdaError::Gone`] after a shutdown.
+    pub async fn restore(&self) -> Result<(), LambdaError> {
+        self.order(EnvironmentCommand::Restore).await
+    }
+
+    /// Access key of the current credentials under `SnapStart`; `None` without it.
+    #[must_use]
+    pub fn access_key(&self) -> Option<String> {
+        let credentials = self.shared.credentials.as_ref()?;
+        Some(credentials.access_key())
     }
 
     /// Lets time pass while the environment is frozen, on a clock that jumps or stands still.

@@ -24,6 +24,7 @@ mod in_flight;
 mod init;
 mod invoke;
 mod response;
+mod restore;
 mod runtime;
 
 pub(super) use exit::Exit;
@@ -33,6 +34,7 @@ use ending::Ending;
 use extensions::Extension;
 use in_flight::InFlight;
 use init::Init;
+use restore::Restore;
 use runtime::Runtime;
 
 /// Constant configuration of an environment.
@@ -46,6 +48,9 @@ pub(super) struct Setup {
     pub(super) timeout: Duration,
     /// `true` on managed instances: concurrent invocations, no INVOKE events.
     pub(super) managed: bool,
+    /// `true` under `SnapStart`: the environment is frozen at the end of Init, and restored for an
+    /// invocation.
+    pub(super) snap_start: bool,
     /// `true` to freeze when all have called `next`.
     pub(super) freeze_when_idle: bool,
     pub(super) function_name: String,
@@ -98,6 +103,11 @@ pub(super) enum ApiRequest {
     },
     RuntimeInitError {
         body: Bytes,
+        kind: Option<String>,
+    },
+    RestoreNext,
+    RestoreError {
+        kind: Option<String>,
     },
     Register {
         name: Option<String>,
@@ -130,6 +140,8 @@ pub(super) enum Input {
     Call(Uuid, ApiRequest),
     /// A caller inside has disconnected before its response.
     HungUp(Uuid),
+    /// Restore the snapshot, ahead of an invocation or once more.
+    Restore,
     /// A process of that generation has exited.
     Exited(u32, ProcessRole, Exit),
     /// A process could not be started, with the reason.
@@ -151,6 +163,8 @@ pub(super) enum Effect {
     Terminate(ProcessRole),
     /// Send SIGKILL.
     Kill(ProcessRole),
+    /// Issue other credentials, and close the connections to the API: a restore begins.
+    Renew,
     /// Thaw all processes.
     Thaw,
     /// Freeze all processes.
@@ -181,6 +195,7 @@ pub(super) enum Effect {
 pub(super) struct Account {
     pub(super) id: String,
     pub(super) init: Option<Duration>,
+    pub(super) restore: Option<Duration>,
     pub(super) duration: Duration,
     pub(super) tail: Duration,
     pub(super) status: Status,
@@ -207,7 +222,9 @@ pub(super) struct Machine {
     fresh: bool,
     /// Duration of the Init that the next invocation reports.
     init: Option<Duration>,
-    /// Invocations that wait for Init, or for the end of a reset.
+    /// Duration of the restore that the next invocation reports.
+    restored_in: Option<Duration>,
+    /// Invocations that wait for Init, for a restore, or for the end of a reset.
     waiting: VecDeque<Event>,
     /// Invocations in progress; on demand at most one.
     in_flight: Vec<InFlight>,
@@ -221,6 +238,8 @@ pub(super) struct Machine {
 enum Phase {
     Empty,
     Init(Init),
+    Snapshot,
+    Restore(Restore),
     Ready,
     Ending(Ending),
     Gone,
@@ -242,6 +261,7 @@ impl Machine {
             broken: None,
             fresh: true,
             init: None,
+            restored_in: None,
             waiting: VecDeque::new(),
             in_flight: Vec::new(),
             failed: Vec::new(),
@@ -253,6 +273,8 @@ impl Machine {
         match &self.phase {
             Phase::Empty => State::Empty,
             Phase::Init(_) => State::Init,
+            Phase::Snapshot => State::Snapshot,
+            Phase::Restore(_) => State::Restore,
             Phase::Ending(_) => State::Ending,
             Phase::Gone => State::Gone,
             Phase::Ready if self.in_flight.is_empty() => State::Idle,
@@ -267,7 +289,8 @@ impl Machine {
             Phase::Init(init) => init.due(),
             Phase::Ending(ending) => ending.due(),
             Phase::Ready => self.in_flight.iter().map(InFlight::due).min(),
-            Phase::Empty | Phase::Gone => None,
+            Phase::Restore(restore) => Some(restore.due()),
+            Phase::Empty | Phase::Snapshot | Phase::Gone => None,
         }
     }
 
@@ -294,6 +317,7 @@ impl Machine {
             Input::NotLaunched(generation, role, why) if generation == self.generation => {
                 self.not_launched(now, role, &why, &mut effects);
             }
+            Input::Restore => self.restore(now, &mut effects),
             Input::Reset(reason) => self.end_on_request(now, reason, false, &mut effects),
             Input::Shutdown(reason) => self.end_on_request(now, reason, true, &mut effects),
             // Events of exited processes have no further effect.
@@ -310,7 +334,11 @@ impl Machine {
                 Some(self.response(now, &id, mode.as_deref(), body, effects))
             }
             ApiRequest::Error { id, body } => Some(self.error(now, &id, body, effects)),
-            ApiRequest::RuntimeInitError { body } => Some(self.runtime_init_error(body)),
+            ApiRequest::RuntimeInitError { body, kind } => {
+                Some(self.runtime_init_error(now, body, kind, effects))
+            }
+            ApiRequest::RestoreNext => self.restore_next(call, effects),
+            ApiRequest::RestoreError { kind } => Some(self.restore_error(now, kind, effects)),
             ApiRequest::Register {
                 name,
                 account,
@@ -337,14 +365,17 @@ impl Machine {
     fn look_at_progress(&mut self, now: Now, effects: &mut Effects) {
         match &self.phase {
             Phase::Init(_) if self.all_ready() => self.init_done(now, effects),
+            Phase::Restore(_) if self.runtime.is_ready() => self.restore_done(now, effects),
             Phase::Ready => self.finish_invocations(now, effects),
             _ => {}
         }
     }
 
-    /// Returns `true` if runtime and extensions have all called `next`.
+    /// Returns `true` if runtime and extensions have all called `next`. Before a snapshot, the
+    /// runtime can wait for the restore instead.
     fn all_ready(&self) -> bool {
-        self.runtime.is_ready() && self.extensions.iter().all(Extension::is_ready)
+        (self.runtime.is_ready() || self.runtime.waits_for_restore())
+            && self.extensions.iter().all(Extension::is_ready)
     }
 
     fn look_at_the_time(&mut self, now: Now, effects: &mut Effects) {
@@ -354,8 +385,9 @@ impl Machine {
         match &self.phase {
             Phase::Init(_) => self.init_timed_out(now, effects),
             Phase::Ready => self.invocation_timed_out(now, effects),
+            Phase::Restore(_) => self.restore_timed_out(now, effects),
             Phase::Ending(_) => self.go_on_ending(now, effects),
-            Phase::Empty | Phase::Gone => {}
+            Phase::Empty | Phase::Snapshot | Phase::Gone => {}
         }
     }
 
@@ -394,6 +426,11 @@ impl Machine {
     fn broke(&mut self, now: Now, message: String, effects: &mut Effects) {
         match &self.phase {
             Phase::Init(_) => self.init_failed(now, &message, effects),
+            Phase::Snapshot => self.end(now, ShutdownReason::Failure, ending::After::Gone, effects),
+            Phase::Restore(_) => {
+                let kind = self.fatal_type();
+                self.restore_failed(now, kind, &message, effects);
+            }
             Phase::Ready if self.setup.managed => {
                 self.fail_invocations(now, &message, effects);
                 self.end(now, ShutdownReason::Failure, ending::After::Gone, effects);

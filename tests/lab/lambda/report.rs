@@ -10,6 +10,8 @@ pub struct Report {
     /// Duration of Init, in the first invocation of an environment. Set also if Init was abandoned
     /// or failed and was repeated as part of the invocation.
     pub init: Option<Duration>,
+    /// Under `SnapStart`: duration of the restore, in the first invocation after it.
+    pub restore: Option<Duration>,
     /// Time from the event to the end, including the extensions' tail and an Init within the
     /// invocation.
     pub duration: Duration,
@@ -52,6 +54,11 @@ impl Report {
         if let Some(init) = self.init {
             fields.push(format!("Init Duration: {} ms", milliseconds(init)));
         }
+        if let Some(restore) = self.restore {
+            let billed = billed(restore).as_millis();
+            fields.push(format!("Restore Duration: {} ms", milliseconds(restore)));
+            fields.push(format!("Billed Restore Duration: {billed} ms"));
+        }
         let tail = milliseconds(self.post_runtime_extensions);
         fields.push(format!("Post Runtime Extensions Duration: {tail} ms"));
         match &self.status {
@@ -86,6 +93,7 @@ mod tests {
         let mut report = Report {
             request_id: "1f".into(),
             init: Some(Duration::from_micros(5_004)),
+            restore: None,
             duration: Duration::from_micros(1_234),
             billed: Duration::from_millis(7),
             post_runtime_extensions: Duration::from_micros(120),
@@ -101,7 +109,9 @@ mod tests {
         );
         report.status = Status::Error("Runtime.ExitError".into());
         report.init = None;
+        report.restore = Some(Duration::from_micros(20_500));
         let line = report.line();
+        assert!(line.contains("\tRestore Duration: 20.50 ms\tBilled Restore Duration: 21 ms\t"));
         assert!(line.ends_with("0.12 ms\tStatus: error\tError Type: Runtime.ExitError\t"));
         assert!(!line.contains("Init"));
     }

@@ -19,6 +19,10 @@ pub enum State {
     Empty,
     /// Init, ahead of an invocation or as part of one.
     Init,
+    /// Under `SnapStart`, Init has ended: the processes are frozen until the restore.
+    Snapshot,
+    /// Under `SnapStart`, the time from the restore until the runtime waits for events.
+    Restore,
     /// An invocation whose caller waits.
     Invoke,
     /// The caller has its response; runtime or extensions have not yet called `next`.

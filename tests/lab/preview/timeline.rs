@@ -39,7 +39,7 @@ enum Phase {
 
 impl Phase {
     const ALL: [(Phase, &'static str, &'static str); 7] = [
-        (Phase::Init, "Init", "#e69f00"),
+        (Phase::Init, "Init or restore", "#e69f00"),
         (Phase::Invocation, "invocation", "#0072b2"),
         (
             Phase::Extensions,
@@ -55,10 +55,10 @@ impl Phase {
     fn of(change: &EnvironmentChange) -> Option<Self> {
         Some(match change.state {
             _ if change.is_frozen => Self::Frozen,
-            State::Init => Self::Init,
+            State::Init | State::Restore => Self::Init,
             State::Invoke => Self::Invocation,
             State::Tail => Self::Extensions,
-            State::Idle => Self::Idle,
+            State::Idle | State::Snapshot => Self::Idle,
             State::Ending => Self::Ending,
             State::Empty => Self::Empty,
             State::Gone => return None,

@@ -19,6 +19,8 @@ pub(super) enum Route {
     ExitError,
     /// The Telemetry API or its predecessor, the Logs API: not supported, which is not an error.
     NotSupported(&'static str, &'static str),
+    /// The credentials of the role, under `SnapStart`.
+    Credentials,
     Ping,
     NoSuchPath,
     /// The path exists, the method is not allowed.
@@ -31,6 +33,8 @@ pub(super) enum RuntimeCall {
     Response(String),
     Error(String),
     InitError,
+    RestoreNext,
+    RestoreError,
 }
 
 impl Route {
@@ -54,6 +58,7 @@ impl Route {
                 let route = Self::NotSupported("Logs.NotSupported", "Logs API is not supported");
                 return (route, Method::PUT);
             }
+            super::CREDENTIALS => return (Self::Credentials, Method::GET),
             _ => {}
         }
         if let Some(call) = path.strip_prefix(EXTENSIONS) {
@@ -70,6 +75,10 @@ impl Route {
             Some("runtime/invocation/next") => {
                 return (Self::Runtime(RuntimeCall::Next), Method::GET);
             }
+            Some("runtime/restore/next") => {
+                return (Self::Runtime(RuntimeCall::RestoreNext), Method::GET);
+            }
+            Some("runtime/restore/error") => RuntimeCall::RestoreError,
             Some("runtime/init/error") => RuntimeCall::InitError,
             Some(rest) => {
                 let call = rest
@@ -95,6 +104,7 @@ impl Route {
         let text = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
         let from = text(IDENTIFIER);
         let kind = text("lambda-extension-function-error-type");
+        let runtime_kind = text("lambda-runtime-function-error-type");
         Ok(match self {
             Self::Runtime(RuntimeCall::Next) => ApiRequest::RuntimeNext,
             Self::Runtime(RuntimeCall::Response(id)) => ApiRequest::Response {
@@ -103,7 +113,14 @@ impl Route {
                 body,
             },
             Self::Runtime(RuntimeCall::Error(id)) => ApiRequest::Error { id, body },
-            Self::Runtime(RuntimeCall::InitError) => ApiRequest::RuntimeInitError { body },
+            Self::Runtime(RuntimeCall::InitError) => ApiRequest::RuntimeInitError {
+                body,
+                kind: runtime_kind,
+            },
+            Self::Runtime(RuntimeCall::RestoreNext) => ApiRequest::RestoreNext,
+            Self::Runtime(RuntimeCall::RestoreError) => {
+                ApiRequest::RestoreError { kind: runtime_kind }
+            }
             Self::Register => ApiRequest::Register {
                 name: text("lambda-extension-name"),
                 account: text("lambda-extension-accept-feature")
@@ -117,11 +134,8 @@ impl Route {
                 return Err(ApiResponse::error(StatusCode::ACCEPTED, kind, message));
             }
             Self::Ping => return Err(ApiResponse::new(StatusCode::OK, "pong").plain()),
-            Self::NoSuchPath => {
-                return Err(
-                    ApiResponse::new(StatusCode::NOT_FOUND, "404 page not found\n").plain(),
-                );
-            }
+            // Answered before, where there are any.
+            Self::Credentials | Self::NoSuchPath => return Err(ApiResponse::no_such_path()),
             Self::NoSuchMethod => {
                 return Err(ApiResponse::new(StatusCode::METHOD_NOT_ALLOWED, "").plain());
             }
@@ -146,6 +160,8 @@ mod tests {
             (Method::POST, "/2018-06-01/runtime/invocation/1f/response"),
             (Method::POST, "/2018-06-01/runtime/invocation/1f/error"),
             (Method::POST, "/2018-06-01/runtime/init/error"),
+            (Method::GET, "/2018-06-01/runtime/restore/next"),
+            (Method::POST, "/2018-06-01/runtime/restore/error"),
             (Method::POST, "/2020-01-01/extension/register"),
             (Method::GET, "/2020-01-01/extension/event/next"),
             (Method::POST, "/2020-01-01/extension/init/error"),

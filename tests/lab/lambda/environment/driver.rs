@@ -141,7 +141,14 @@ impl Driver {
                 let _ = done.send(frozen);
             }
             EnvironmentCommand::Thaw(done) => {
-                self.thaw();
+                // A restore alone ends a snapshot.
+                if self.machine.state() != State::Snapshot {
+                    self.thaw();
+                }
+                let _ = done.send(());
+            }
+            EnvironmentCommand::Restore(done) => {
+                self.step(now, Input::Restore).await;
                 let _ = done.send(());
             }
             EnvironmentCommand::LetPass(time, done) => {
@@ -190,6 +197,13 @@ impl Driver {
                 if let Some(running) = self.shared.processes.of(role) {
                     tokio::task::spawn_blocking(move || running.kill());
                 }
+            }
+            Effect::Renew => {
+                let at = UNIX_EPOCH + Duration::from_millis(self.epoch_ms());
+                if let Some(credentials) = &self.shared.credentials {
+                    credentials.renew(at);
+                }
+                self.shared.api_connections.close();
             }
             Effect::Thaw => self.thaw(),
             Effect::Freeze => {
@@ -310,6 +324,7 @@ impl Driver {
             billed: billed(account.init.unwrap_or_default() + account.duration),
             request_id: account.id,
             init: account.init,
+            restore: account.restore,
             duration: account.duration,
             post_runtime_extensions: account.tail,
             max_memory_mb: self.peak_bytes.div_ceil(MB),

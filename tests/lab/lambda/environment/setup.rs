@@ -8,10 +8,12 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::super::LambdaError;
-use super::super::builder::{Builder, FUNCTION, ON_DEMAND};
+use super::super::api::CREDENTIALS;
+use super::super::builder::{Builder, FUNCTION, ON_DEMAND, SNAP_START};
 use super::super::cgroup::Limits;
 use super::super::machine::Setup;
-use super::super::sandbox::environment::Facts;
+use super::super::role_credentials::RoleCredentials;
+use super::super::sandbox::environment::{ContainerCredentials, Facts};
 use crate::credentials;
 use crate::log_capture::LogCapture;
 
@@ -34,7 +36,7 @@ pub(super) fn tmp(builder: &Builder, number: usize) -> Result<Arc<TempDir>, Lamb
 }
 
 /// Configuration that the processes get as variables.
-pub(super) fn facts(builder: &Builder, port: u16) -> Facts {
+pub(super) fn facts(builder: &Builder, port: u16, credentials: Option<&RoleCredentials>) -> Facts {
     let mut facts = Facts::new(&format!("127.0.0.1:{port}"));
     FUNCTION.clone_into(&mut facts.function_name);
     facts.memory_mb = builder.memory_mb;
@@ -47,6 +49,17 @@ pub(super) fn facts(builder: &Builder, port: u16) -> Facts {
         facts.xray_daemon.clone_from(address);
     }
     facts.variables.clone_from(&builder.variables);
+    if let Some(credentials) = credentials {
+        facts.credentials = None;
+        facts.container_credentials = Some(ContainerCredentials {
+            uri: format!("http://127.0.0.1:{port}{CREDENTIALS}"),
+            token: credentials.token().to_owned(),
+        });
+        // The keys of the lab's servers, with which tests configure a function.
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+            facts.variables.remove(name);
+        }
+    }
     facts
 }
 
@@ -60,6 +73,7 @@ pub(super) fn machine(builder: &Builder) -> Result<Setup, LambdaError> {
         extensions,
         init_limit: builder.init_limit.filter(|_| on_demand),
         timeout: builder.timeout,
+        snap_start: builder.initialization_type == SNAP_START,
         managed: builder.managed_instances.is_some(),
         freeze_when_idle: builder.freeze_when_idle,
         function_name: FUNCTION.to_owned(),

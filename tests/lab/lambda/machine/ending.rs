@@ -105,14 +105,14 @@ impl Machine {
                 }
                 return;
             }
-            Phase::Init(_) | Phase::Ready => {}
+            Phase::Init(_) | Phase::Snapshot | Phase::Restore(_) | Phase::Ready => {}
         }
         let failure = InvocationFailure {
             kind: "Sandbox.Failure".to_owned(),
             message: format!("the environment was ended: {reason}"),
             status: Status::Error("Sandbox.Failure".to_owned()),
         };
-        match self.init_since() {
+        match self.init_since().or(self.restore_since()) {
             Some(since) => self.fail_waiting(now, since, &failure, effects),
             None => self.fail(now, &failure, effects),
         }

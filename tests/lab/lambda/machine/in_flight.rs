@@ -15,6 +15,8 @@ pub(super) struct InFlight {
     pub(super) deadline_ms: u64,
     /// Duration of the Init to report.
     pub(super) init: Option<Duration>,
+    /// Duration of the restore to report.
+    pub(super) restore: Option<Duration>,
     /// On managed instances: `true` once a worker of the runtime has taken the event.
     pub(super) delivered: bool,
     /// `true` once the caller has a response.
@@ -58,6 +60,7 @@ impl InFlight {
             due,
             deadline_ms: now.epoch_ms + u64::try_from(left).unwrap_or_default(),
             init: None,
+            restore: None,
             delivered: false,
             answered: false,
             runtime_done: None,
@@ -80,6 +83,7 @@ impl InFlight {
         Account {
             id: self.event.id.clone(),
             init: self.init,
+            restore: self.restore,
             duration: took.min(self.due.saturating_sub(self.since)),
             tail: tail.unwrap_or_default(),
             status,

@@ -95,6 +95,10 @@ impl Machine {
             return;
         };
         self.log_extensions(effects);
+        if self.setup.snap_start && init.within == Within::Itself {
+            self.take_snapshot(now, effects);
+            return;
+        }
         self.phase = Phase::Ready;
         if init.within == Within::Itself && !self.waiting.is_empty() {
             self.init = Some(now.active.saturating_sub(init.since));
@@ -184,6 +188,11 @@ impl Machine {
             Phase::Init(init) => Some(init.since),
             _ => None,
         }
+    }
+
+    /// Returns `true` during an Init before any invocation.
+    pub(super) fn is_first_init(&self) -> bool {
+        matches!(&self.phase, Phase::Init(init) if init.within == Within::Itself)
     }
 
     fn log_extensions(&self, effects: &mut Effects) {

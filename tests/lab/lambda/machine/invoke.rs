@@ -22,6 +22,10 @@ impl Machine {
                 self.waiting.push_back(event);
                 self.begin_init(now, effects);
             }
+            Phase::Snapshot => {
+                self.waiting.push_back(event);
+                self.begin_restore(now, effects);
+            }
             Phase::Ready if self.setup.managed || self.in_flight.is_empty() => {
                 if let Some(message) = self.broken.take() {
                     effects.push(start_line(&event));
@@ -34,7 +38,9 @@ impl Machine {
                     self.begin_invocation(now, now.active, event, effects);
                 }
             }
-            Phase::Init(_) | Phase::Ending(_) | Phase::Ready => self.waiting.push_back(event),
+            Phase::Init(_) | Phase::Restore(_) | Phase::Ending(_) | Phase::Ready => {
+                self.waiting.push_back(event)
+            }
         }
     }
 
@@ -49,6 +55,7 @@ impl Machine {
         effects.push(start_line(&event));
         let mut one = InFlight::new(event, now, since, self.setup.timeout);
         one.init = self.init.take();
+        one.restore = self.restored_in.take();
         for extension in &mut self.extensions {
             extension.deliver_invoke(&one, &self.setup.arn, effects);
         }

@@ -74,6 +74,15 @@ impl ApiResponse {
         Self::new(StatusCode::ACCEPTED, "{\"status\":\"OK\"}\n")
     }
 
+    /// Response to `restore/next`.
+    pub(super) fn restored() -> Self {
+        Self::new(StatusCode::OK, "").plain()
+    }
+
+    pub(in super::super) fn no_such_path() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "404 page not found\n").plain()
+    }
+
     pub(super) fn invalid_request_id() -> Self {
         Self::error(
             StatusCode::BAD_REQUEST,

@@ -28,6 +28,11 @@ enum RuntimeState {
     NotStarted,
     Started,
     InitError,
+    /// The runtime waits for the restore.
+    RestoreReady,
+    /// The runtime was told of the restore, and has not yet called `next`.
+    Restoring,
+    RestoreError,
     Ready,
     Running,
     ResponseSent,
@@ -38,6 +43,9 @@ impl RuntimeState {
         match self {
             Self::NotStarted | Self::Started => "Started",
             Self::InitError => "InitError",
+            Self::RestoreReady => "RestoreReady",
+            Self::Restoring => "Restoring",
+            Self::RestoreError => "RuntimeRestoreErrorState",
             Self::Ready => "Ready",
             Self::Running => "Running",
             Self::ResponseSent => "RuntimeResponseSentState",
@@ -52,6 +60,10 @@ impl Runtime {
 
     pub(super) fn is_ready(&self) -> bool {
         self.state == RuntimeState::Ready
+    }
+
+    pub(super) fn waits_for_restore(&self) -> bool {
+        self.state == RuntimeState::RestoreReady
     }
 
     pub(super) fn init_error(&self) -> Option<&Bytes> {
@@ -89,8 +101,9 @@ impl Machine {
         }
         match self.runtime.state {
             RuntimeState::NotStarted => return Some(ApiResponse::internal()),
-            RuntimeState::InitError => {
-                return Some(ApiResponse::no_way_for_runtime("InitError", "Ready"));
+            RuntimeState::InitError | RuntimeState::RestoreReady | RuntimeState::RestoreError => {
+                let state = self.runtime.state.name();
+                return Some(ApiResponse::no_way_for_runtime(state, "Ready"));
             }
             // The runtime calls `next` again without a response: it gets the same event.
             RuntimeState::Running => return self.in_flight.first().map(|one| self.event(one)),
@@ -100,7 +113,7 @@ impl Machine {
                     one.runtime_done = Some(now.active);
                 }
             }
-            RuntimeState::Ready => {}
+            RuntimeState::Restoring | RuntimeState::Ready => {}
         }
         self.runtime.state = RuntimeState::Ready;
         self.runtime.waiting.push_back(call);
@@ -221,8 +234,83 @@ impl Machine {
         Ok(())
     }
 
+    /// Responds to `restore/next`: with the restore, or at once in an Init within an invocation,
+    /// which no snapshot follows.
+    pub(super) fn restore_next(
+        &mut self,
+        call: Uuid,
+        effects: &mut Effects,
+    ) -> Option<ApiResponse> {
+        if !self.setup.snap_start {
+            return Some(ApiResponse::no_such_path());
+        }
+        if matches!(self.phase, Phase::Ending(_)) {
+            self.runtime.waiting.push_back(call);
+            return None;
+        }
+        if self.runtime.state != RuntimeState::Started {
+            let state = self.runtime.state.name();
+            return Some(ApiResponse::no_way_for_runtime(state, "Ready"));
+        }
+        self.registration = false;
+        self.runtime.state = RuntimeState::RestoreReady;
+        self.runtime.waiting.push_back(call);
+        if !self.is_first_init() {
+            self.tell_of_restore(effects);
+        }
+        None
+    }
+
+    /// Tells a runtime that waits for the restore. Returns `false` if it waits for events instead.
+    pub(super) fn tell_of_restore(&mut self, effects: &mut Effects) -> bool {
+        if !self.runtime.waits_for_restore() {
+            return false;
+        }
+        self.runtime.state = RuntimeState::Restoring;
+        for call in self.runtime.waiting.drain(..) {
+            effects.push(Effect::Reply(call, ApiResponse::restored()));
+        }
+        true
+    }
+
+    /// Ends a restore, after an error of the runtime's hooks.
+    pub(super) fn restore_error(
+        &mut self,
+        now: Now,
+        kind: Option<String>,
+        effects: &mut Effects,
+    ) -> ApiResponse {
+        if !self.setup.snap_start {
+            return ApiResponse::no_such_path();
+        }
+        if self.runtime.state != RuntimeState::Restoring {
+            let state = self.runtime.state.name();
+            let to = RuntimeState::RestoreError.name();
+            return ApiResponse::no_way_for_runtime(state, to);
+        }
+        self.runtime.state = RuntimeState::RestoreError;
+        let kind = kind.unwrap_or_else(|| "Runtime.Unknown".to_owned());
+        self.restore_failed(
+            now,
+            &kind,
+            "the runtime reported an error of its restore",
+            effects,
+        );
+        ApiResponse::accepted()
+    }
+
     /// Records a failed Init, reported by the runtime. Init ends when the process exits.
-    pub(super) fn runtime_init_error(&mut self, body: Bytes) -> ApiResponse {
+    pub(super) fn runtime_init_error(
+        &mut self,
+        now: Now,
+        body: Bytes,
+        kind: Option<String>,
+        effects: &mut Effects,
+    ) -> ApiResponse {
+        // Runtimes from before `restore/error` report errors of a restore here.
+        if self.runtime.state == RuntimeState::Restoring {
+            return self.restore_error(now, kind, effects);
+        }
         if self.runtime.state != RuntimeState::Started {
             return ApiResponse::no_way_for_runtime(self.runtime.state.name(), "InitError");
         }

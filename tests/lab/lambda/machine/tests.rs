@@ -7,11 +7,20 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn setup(extensions: usize, managed: bool) -> Setup {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    OnDemand,
+    SnapStart,
+    Managed,
+}
+
+fn setup(extensions: usize, kind: Kind) -> Setup {
+    let managed = kind == Kind::Managed;
     Setup {
         extensions: (0..extensions).map(|number| format!("e{number}")).collect(),
-        init_limit: (!managed).then_some(Duration::from_secs(10)),
+        init_limit: (kind == Kind::OnDemand).then_some(Duration::from_secs(10)),
         timeout: Duration::from_secs(3),
+        snap_start: kind == Kind::SnapStart,
         managed,
         freeze_when_idle: true,
         function_name: "lab".into(),
@@ -32,6 +41,9 @@ enum Act {
     RuntimeNext,
     Respond(usize),
     InitError,
+    RestoreNext,
+    RestoreError,
+    Restore,
     Die(usize),
     HangUp(usize),
     Reset,
@@ -51,6 +63,9 @@ fn act() -> impl Strategy<Value = Act> {
         8 => Just(Act::RuntimeNext),
         6 => (0..4_usize).prop_map(Act::Respond),
         1 => Just(Act::InitError),
+        4 => Just(Act::RestoreNext),
+        1 => Just(Act::RestoreError),
+        1 => Just(Act::Restore),
         2 => (0..4_usize).prop_map(Act::Die),
         1 => (0..8_usize).prop_map(Act::HangUp),
         1 => Just(Act::Reset),
@@ -80,11 +95,11 @@ struct World {
 }
 
 impl World {
-    fn new(extensions: usize, managed: bool) -> Self {
+    fn new(extensions: usize, kind: Kind) -> Self {
         Self {
-            machine: Machine::new(setup(extensions, managed)),
+            machine: Machine::new(setup(extensions, kind)),
             now: Duration::ZERO,
-            managed,
+            managed: kind == Kind::Managed,
             generation: 0,
             alive: BTreeSet::new(),
             killed: BTreeSet::new(),
@@ -132,9 +147,13 @@ impl World {
             Effect::Thaw => self.frozen = false,
             Effect::Freeze => {
                 assert!(!self.managed, "managed instances are never frozen");
-                assert_eq!(self.machine.state(), State::Idle);
+                let state = self.machine.state();
+                let in_snapshot = matches!(state, State::Snapshot | State::Restore | State::Invoke);
+                let snapshot = in_snapshot && self.machine.setup.snap_start;
+                assert!(state == State::Idle || snapshot, "frozen in {state:?}");
                 self.frozen = true;
             }
+            Effect::Renew => assert!(self.frozen, "a restore of running processes"),
             Effect::Reply(call, reply) => {
                 assert!(self.replied.insert(call), "answered twice");
                 if reply.status == StatusCode::OK {
@@ -246,8 +265,16 @@ impl World {
                 });
             }
             Act::InitError if self.can(ProcessRole::Runtime) => {
-                self.call(ApiRequest::RuntimeInitError { body: Bytes::new() });
+                let body = Bytes::new();
+                self.call(ApiRequest::RuntimeInitError { body, kind: None });
             }
+            Act::RestoreNext if self.can(ProcessRole::Runtime) => {
+                self.call(ApiRequest::RestoreNext);
+            }
+            Act::RestoreError if self.can(ProcessRole::Runtime) => {
+                self.call(ApiRequest::RestoreError { kind: None });
+            }
+            Act::Restore => self.send(Input::Restore),
             Act::Die(place) if !self.alive.is_empty() => {
                 let role = *self.alive.iter().nth(place % self.alive.len()).unwrap();
                 self.die(role);
@@ -328,6 +355,25 @@ impl World {
     }
 }
 
+#[test]
+fn a_restore_that_takes_too_long_fails_its_invocation() {
+    let mut world = World::new(0, Kind::SnapStart);
+    world.send(Input::Begin);
+    world.act(Act::RestoreNext);
+    assert_eq!(world.machine.state(), State::Snapshot);
+    assert!(world.frozen);
+    assert_eq!(world.machine.due(), None, "a snapshot has no limit");
+    world.act(Act::Invoke);
+    assert_eq!(world.machine.state(), State::Restore);
+    assert!(!world.frozen);
+    let limit = Duration::from_secs(10);
+    assert_eq!(world.machine.due(), Some(world.now + limit));
+    world.pass();
+    assert!(world.answered.contains("i0"));
+    world.bury();
+    assert_eq!(world.machine.state(), State::Gone);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 400,
@@ -338,10 +384,10 @@ proptest! {
     #[test]
     fn every_invocation_gets_one_response_one_report_and_one_end(
         extensions in 0..4_usize,
-        managed in any::<bool>(),
+        kind in prop_oneof![Just(Kind::OnDemand), Just(Kind::SnapStart), Just(Kind::Managed)],
         acts in prop::collection::vec(act(), 0..120),
     ) {
-        let mut world = World::new(extensions, managed);
+        let mut world = World::new(extensions, kind);
         for act in acts {
             world.act(act);
         }

@@ -36,6 +36,8 @@ pub struct Facts {
     pub region: String,
     /// Keys of the role; none under `SnapStart`.
     pub credentials: Option<Credentials>,
+    /// Endpoint of the role's keys under `SnapStart`.
+    pub container_credentials: Option<ContainerCredentials>,
     /// Name of the log group.
     pub log_group: String,
     /// Name of the log stream.
@@ -57,6 +59,15 @@ pub struct Credentials {
     pub session_token: Option<String>,
 }
 
+/// Endpoint of a role's keys.
+#[derive(Clone, Debug)]
+pub struct ContainerCredentials {
+    /// `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
+    pub uri: String,
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN`.
+    pub token: String,
+}
+
 impl Facts {
     /// A function named `lab` with Lambda's defaults and the keys that the lab's servers accept.
     #[must_use]
@@ -75,6 +86,7 @@ impl Facts {
                 secret_key: credentials::SECRET_KEY.to_owned(),
                 session_token: None,
             }),
+            container_credentials: None,
             log_group: "/aws/lambda/lab".to_owned(),
             log_stream: "lab/[$LATEST]0".to_owned(),
             xray_daemon: XRAY_DAEMON.to_owned(),
@@ -154,6 +166,15 @@ fn both(facts: &Facts) -> BTreeMap<String, String> {
         if let Some(token) = &keys.session_token {
             set(&mut variables, [("AWS_SESSION_TOKEN", &**token)]);
         }
+    }
+    if let Some(endpoint) = &facts.container_credentials {
+        set(
+            &mut variables,
+            [
+                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*endpoint.uri),
+                ("AWS_CONTAINER_AUTHORIZATION_TOKEN", &endpoint.token),
+            ],
+        );
     }
     variables
 }
