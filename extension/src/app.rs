@@ -106,6 +106,7 @@ impl App {
         metrics::counter!(defs::COLD_STARTS).increment(1);
         let names = || config.models.iter().map(|model| model.name.clone());
         let (status, commands) = Status::new(names());
+        let status = status.for_snapshot(Config::is_snap_start(environment));
         let common = Common {
             models: Arc::new(Models::new(names())),
             status: Arc::new(status),
@@ -132,7 +133,7 @@ impl App {
         if cache.is_after_kill() {
             metrics::counter!(defs::RESTARTS_AFTER_KILL).increment(1);
         }
-        let shared = parts::shared(&config, environment, &common, &cache, engine);
+        let shared = parts::shared(&config, &common, &cache, engine);
         tokio::task::yield_now().await;
         let aws = aws::load(environment, &common.clock, &common.thaws).await;
         let reloaders = parts::reloaders(&config, &aws, &shared);
@@ -162,6 +163,7 @@ impl App {
             clock: common.clock,
             thaws: common.thaws,
             observation,
+            restore: sync::OnceCell::new(),
         });
         let intervals = Intervals::from_config(&config);
         let (driver, checks) = Driver::start(Arc::clone(&runner), commands, intervals);

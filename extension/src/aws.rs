@@ -8,6 +8,7 @@ mod body;
 mod connections;
 mod credentials;
 mod http;
+mod identity;
 mod in_flight;
 mod proxies;
 mod pulse;
@@ -23,6 +24,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
+use identity::ThawAwareCache;
 use proxies::Proxies;
 pub use unreachable::Unreachable;
 
@@ -43,6 +45,7 @@ pub async fn load(environment: &Environment, clock: &Arc<dyn Clock>, thaws: &Tha
     let client = http::SdkHttpClient::new(Arc::clone(clock), thaws.clone(), proxies);
     let http = SharedHttpClient::new(client);
     let mut settings = settings(http.clone(), wall.clone());
+    settings = settings.identity_cache(ThawAwareCache::new(thaws.clone()));
     if environment.is_lambda() {
         let credentials = credentials::on_lambda(http, wall).await;
         settings = settings.credentials_provider(credentials);

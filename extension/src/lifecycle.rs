@@ -19,11 +19,11 @@ pub use driver::Driver;
 pub use first_checks::FirstChecks;
 use futures_core::future::BoxFuture;
 pub use observation::{Observation, follow_version};
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
-use tracing::warn;
+use tracing::{info, warn};
 
-use crate::clock::{Clock, Thaws};
+use crate::clock::{Clock, Thaws, Timestamp};
 use crate::ids::ModelName;
 use crate::metrics::Reporter;
 use crate::models::Models;
@@ -48,6 +48,8 @@ pub struct JobRunner {
     pub thaws: Thaws,
     /// Observer of the sidecar and its models, before each delivery of metrics.
     pub observation: Arc<Observation>,
+    /// Time of the restore from a snapshot, once its work is done.
+    pub restore: OnceCell<Timestamp>,
 }
 
 impl JobRunner {
@@ -84,7 +86,50 @@ impl JobRunner {
             match command {
                 Some(ModelCommand::Check(model)) => self.check_soon(&model, &mut tasks),
                 Some(ModelCommand::RollBack(request)) => self.roll_back(request, &mut tasks),
+                Some(ModelCommand::Restored(done)) => {
+                    let is_first = !self.restore.initialized();
+                    self.restored().await;
+                    // The caller waits for no poll. It is gone if it has reached its time limit.
+                    let _ = done.send(());
+                    if is_first {
+                        self.check_all(&mut tasks);
+                    }
+                }
                 None => return,
+            }
+        }
+    }
+
+    /// Does the work after the restore of a snapshot, once: the first call does it, and any other waits for it. Returns
+    /// the time of the restore.
+    ///
+    /// Drops connections and credentials of the environment in which the snapshot was made, and seeds random choices.
+    /// Drops metrics from before, since every environment restored from the snapshot would deliver them.
+    async fn restored(&self) -> Timestamp {
+        let work = async {
+            let now = self.clock.now();
+            self.thaws.note(now);
+            self.status.restored();
+            for model in self.models.names() {
+                let active = self.models.current(model);
+                if let Some(drift) = active.as_ref().and_then(|active| active.drift.as_ref()) {
+                    drift.reseed(crate::sys::random_u64());
+                }
+            }
+            self.reporter.discard().await;
+            info!("restored from a snapshot");
+            now
+        };
+        *self.restore.get_or_init(|| work).await
+    }
+
+    /// Checks all models now.
+    fn check_all(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+        for model in self.models.names() {
+            if let Some(check) = self.run(&Job::Check(model.clone())) {
+                tasks.spawn(async move {
+                    check.await;
+                });
             }
         }
     }

@@ -59,9 +59,6 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// Thaws, after which a transfer is not trusted.
     pub thaws: Thaws,
-    /// `true` if this process will be stored in a snapshot. Until the first invocation, it draws no position for a
-    /// canary: every environment restored from the snapshot would have the same.
-    pub snap_start: bool,
     /// Number of rows of a request that are compared with the baseline of the active version; zero for none.
     pub drift_rows: usize,
 }

@@ -4,17 +4,20 @@
 //! command requests a version check when no version is active, or a rollback when the runs of a version fail.
 
 mod command;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Deadline, Timestamp};
 use crate::ids::{ModelName, VersionName};
 use crate::rollback::RollbackRequest;
 pub use command::ModelCommand;
+use snapshot::Snapshot;
+pub use snapshot::SnapshotPhase;
 
 /// Status of one model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,6 +72,7 @@ pub struct Status {
     commands: mpsc::Sender<ModelCommand>,
     /// Milliseconds since the Unix epoch; 0 outside an invocation.
     invocation_deadline: AtomicU64,
+    snapshot: Snapshot,
 }
 
 impl Status {
@@ -88,9 +92,44 @@ impl Status {
                 models,
                 commands,
                 invocation_deadline: AtomicU64::new(0),
+                snapshot: Snapshot::default(),
             },
             receiver,
         )
+    }
+
+    /// Sets whether a snapshot will be made of this process.
+    #[must_use]
+    pub fn for_snapshot(self, is_for_snapshot: bool) -> Self {
+        let snapshot = if is_for_snapshot {
+            Snapshot::before()
+        } else {
+            Snapshot::default()
+        };
+        Self { snapshot, ..self }
+    }
+
+    /// Returns the phase of the snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> SnapshotPhase {
+        self.snapshot.phase()
+    }
+
+    /// Notes that a snapshot may be made from here on.
+    pub fn ready_for_snapshot(&self) {
+        self.snapshot.enter(SnapshotPhase::Ready);
+    }
+
+    /// Notes that the process was restored from the snapshot.
+    pub fn restored(&self) {
+        self.snapshot.enter(SnapshotPhase::Restored);
+    }
+
+    /// Reports a restore, and waits until its work is done. Returns `false` if the process is ending.
+    pub async fn report_restore(&self) -> bool {
+        let (done, ended) = oneshot::channel();
+        let sent = self.commands.send(ModelCommand::Restored(done)).await;
+        sent.is_ok() && ended.await.is_ok()
     }
 
     /// Returns a receiver of the status of one model; `None` for an unknown model.

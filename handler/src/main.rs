@@ -2,6 +2,7 @@
 
 mod after_response;
 mod setenv;
+mod snapshot;
 
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ use model_handler::settings::HandlerSettings;
 use model_handler::sidecar::Sidecar;
 use model_handler::trace::{Traced, Tracer};
 use serde_json::value::RawValue;
+use snapshot::SidecarSnapshot;
 use tokio::runtime::{Builder, Runtime};
 
 const HELP: &str = "\
@@ -91,6 +93,7 @@ async fn run(settings: HandlerSettings) -> Result<(), Error> {
         return Err(wait(&sidecar, &process).await);
     }
     let tracer = Tracer::new(settings.xray_daemon.as_deref());
+    let snapshot = SidecarSnapshot::new(sidecar.clone());
     let transport = Traced::new(sidecar, tracer.clone());
     let handler = Handler::new(transport).with_base_path(settings.base_path);
     let service = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
@@ -106,7 +109,8 @@ async fn run(settings: HandlerSettings) -> Result<(), Error> {
             tracer.flush();
         }
     });
-    let runtime = LambdaRuntime::new(service).layer(TracingLayer::new());
+    let runtime = LambdaRuntime::new(service).register_snapstart_resource(snapshot);
+    let runtime = runtime.layer(TracingLayer::new());
     poll(runtime.layer(flush)).await
 }
 

@@ -140,7 +140,8 @@ fn json(answer: SidecarResponse) -> Result<FunctionResponse, Failure> {
 }
 
 /// The sidecar's error message, from `{"error": …}`.
-pub(crate) fn message(status: StatusCode, body: &Bytes) -> String {
+#[must_use]
+pub fn message(status: StatusCode, body: &Bytes) -> String {
     #[derive(Deserialize)]
     struct Words {
         error: String,

@@ -68,10 +68,7 @@ pub(super) async fn run(environment: &Environment) -> i32 {
         app.driver.lock().await.flush_finally(LAST_FLUSH).await;
         return fail_init(registration, &problem).await;
     }
-    let is_snapshot = initialization == InitializationType::SnapStart;
-    let mut driver = app.driver.lock().await;
-    driver.discard_metrics_of_snapshot(is_snapshot);
-    drop(driver);
+    app.runner.status.ready_for_snapshot();
     let events = registration.ready();
     let ended = tokio::select! {
         // After a failed startup, `next` must not be called.

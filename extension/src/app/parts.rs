@@ -141,7 +141,6 @@ pub(super) fn cache(config: &Config) -> Result<Cache, CacheError> {
 /// Bundles the parts that all reloaders share.
 pub(super) fn shared(
     config: &Config,
-    environment: &Environment,
     common: &Common,
     cache: &Cache,
     engine: Arc<EngineSlot>,
@@ -160,7 +159,6 @@ pub(super) fn shared(
         status: Arc::clone(&common.status),
         clock: Arc::clone(&common.clock),
         thaws: common.thaws.clone(),
-        snap_start: Config::is_snap_start(environment),
         drift_rows: config.drift_rows,
     }
 }

@@ -18,6 +18,11 @@ impl Draws {
         Self(AtomicU64::new(seed))
     }
 
+    /// Continues from another seed.
+    pub(super) fn reseed(&self, seed: u64) {
+        self.0.store(seed, Ordering::Relaxed);
+    }
+
     /// Returns the next draw.
     pub(super) fn next(&self) -> Draw {
         Draw(mixed(self.0.fetch_add(GAMMA, Ordering::Relaxed)))

@@ -39,6 +39,11 @@ pub struct SampledRows {
 }
 
 impl DriftWindow {
+    /// Draws further rows with another seed.
+    pub fn reseed(&self, seed: u64) {
+        self.draws.reseed(seed);
+    }
+
     /// Creates an empty window for a model with this signature, which samples `rows` rows of each request at random,
     /// seeded by `seed`. Returns `None` without a baseline or without rows.
     #[must_use]

@@ -30,8 +30,8 @@ pub struct Driver {
     jobs: HashMap<Id, (Job, AbortHandle)>,
     /// Task that handles commands from requests.
     commands: JoinHandle<()>,
-    /// `true` if metrics from before the first invocation must be dropped, because every clone of a snapshot has them.
-    is_snapshot: bool,
+    /// `true` until the restore of a snapshot is noted.
+    awaits_restore: bool,
 }
 
 impl Driver {
@@ -45,6 +45,7 @@ impl Driver {
         let now = runner.clock.now();
         let seed = crate::sys::random_u64();
         let (machine, begin) = Machine::start(runner.models.names().cloned(), intervals, seed, now);
+        let awaits_restore = runner.status.snapshot().is_before_restore();
         let commands = tokio::spawn(Arc::clone(&runner).handle_commands(commands));
         let mut driver = Self {
             runner,
@@ -53,17 +54,11 @@ impl Driver {
             tasks: JoinSet::new(),
             jobs: HashMap::new(),
             commands,
-            is_snapshot: false,
+            awaits_restore,
         };
         let (checks, report) = FirstChecks::new(driver.runner.models.names().cloned().collect());
         driver.begin_with(begin, Some(&report));
         (driver, checks)
-    }
-
-    /// Marks the process as part of a snapshot. Metrics from before the first invocation are dropped, because every
-    /// clone would deliver them with the time of the snapshot.
-    pub fn discard_metrics_of_snapshot(&mut self, is_snapshot: bool) {
-        self.is_snapshot = is_snapshot;
     }
 
     /// Ends all version checks, including those of commands; no check begins afterwards. A flush continues.
@@ -84,10 +79,9 @@ impl Driver {
 
     /// Starts what is due at an invocation with this deadline.
     pub async fn begin_due(&mut self, deadline_ms: u64) {
-        if std::mem::take(&mut self.is_snapshot) {
-            self.runner.reporter.discard().await;
-        }
         self.settle();
+        // Without a hook, the first invocation is the sign of a restore.
+        self.note_restore().await;
         let runner = Arc::clone(&self.runner);
         runner.status.invocation_began(deadline_ms);
         let now = runner.clock.now();
@@ -97,6 +91,29 @@ impl Driver {
             runner.thaws.note(now);
         }
         self.begin(decision.begin);
+    }
+
+    /// Does the work after the restore of a snapshot, and starts a check of every model.
+    pub async fn restored(&mut self) {
+        self.settle();
+        self.note_restore().await;
+        let runner = Arc::clone(&self.runner);
+        let is_loaded = |model: &ModelName| runner.models.current(model).is_some();
+        let begin = self.machine.due(runner.clock.now(), is_loaded);
+        self.begin(begin);
+    }
+
+    /// Does the work after a restore, unless a hook had it done. Makes the checks due that have not ended since, so
+    /// that `next` is held back for those that a hook has started.
+    async fn note_restore(&mut self) {
+        if !std::mem::take(&mut self.awaits_restore) {
+            return;
+        }
+        let restored = self.runner.restored().await;
+        let status = &self.runner.status;
+        let is_running = |model: &ModelName| status.get(model).is_some_and(|status| status.is_busy);
+        let seed = crate::sys::random_u64();
+        self.machine.restored(restored, seed, is_running);
     }
 
     /// Waits while jobs are running and `next` may be held back.

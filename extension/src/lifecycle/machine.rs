@@ -130,6 +130,27 @@ impl Machine {
         asked.is_some_and(|asked| is_past(now, asked, FREEZE))
     }
 
+    /// Notes the restore of a snapshot, with the seed of this environment. A check that began before, or that is
+    /// running, is due.
+    pub fn restored(&mut self, at: Timestamp, seed: u64, is_running: impl Fn(&ModelName) -> bool) {
+        self.poll_schedule.seed = seed;
+        // The time from here on is no part of the freeze.
+        self.next_called = Some(at);
+        for (job, state) in &mut self.jobs {
+            match job {
+                Job::Flush => state.last.begun = at,
+                Job::Check(model) if state.last.begun < at || is_running(model) => {
+                    state.last = LastCheck {
+                        begun: Timestamp(0),
+                        is_first: true,
+                        failures: 0,
+                    };
+                }
+                Job::Check(_) => {}
+            }
+        }
+    }
+
     /// Notes an invocation, and decides what to do. A model that is not loaded is due regardless of its schedule.
     pub fn invoked(&mut self, now: Timestamp, is_loaded: impl Fn(&ModelName) -> bool) -> Decision {
         let thawed = self.event_came(now);

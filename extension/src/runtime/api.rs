@@ -79,8 +79,8 @@ impl Clone for RuntimeApi {
 }
 
 impl RuntimeApi {
-    /// Creates a client. Nothing is opened before the first call. With `is_snapshot`, the first call of [`Self::next`]
-    /// lets Lambda make a snapshot of the environment before.
+    /// Creates a client. Nothing is opened before the first call. With `is_snapshot`, Lambda makes a snapshot of the
+    /// environment in [`Self::restored`].
     pub(super) fn new(address: String, is_snapshot: bool) -> Self {
         Self {
             address,
@@ -89,13 +89,20 @@ impl RuntimeApi {
         }
     }
 
+    /// Lets Lambda make a snapshot, and waits until it is restored. Returns `false` at once if none is made, or if this
+    /// client has waited before.
+    pub(super) async fn restored(&mut self) -> Result<bool, RuntimeApiError> {
+        if !std::mem::take(&mut self.waits_for_restore) {
+            return Ok(false);
+        }
+        self.call("restore/next", Self::get("restore/next")).await?;
+        // Connections from before the snapshot do not exist after it.
+        self.connection = None;
+        Ok(true)
+    }
+
     /// Waits for the next event, without a limit. The process may be frozen during the wait.
     pub(super) async fn next(&mut self) -> Result<Invoked, RuntimeApiError> {
-        if std::mem::take(&mut self.waits_for_restore) {
-            self.call("restore/next", Self::get("restore/next")).await?;
-            // Connections from before the snapshot do not exist after it.
-            self.connection = None;
-        }
         let (headers, event) = self
             .call("invocation/next", Self::get("invocation/next"))
             .await?;

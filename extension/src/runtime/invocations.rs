@@ -23,6 +23,15 @@ pub(super) async fn poll(
     tracer: Option<Arc<Tracer>>,
     mut driver: Option<OwnedMutexGuard<Driver>>,
 ) -> RuntimeApiError {
+    match api.restored().await {
+        Ok(true) => {
+            if let Some(driver) = &mut driver {
+                driver.restored().await;
+            }
+        }
+        Ok(false) => {}
+        Err(error) => return error,
+    }
     loop {
         if let Some(driver) = &mut driver {
             driver.next_called();

@@ -127,6 +127,8 @@ pub(super) enum ApiError {
     InvalidField { field: String, reason: String },
     #[error("cannot attach the function's process: {0}")]
     NotAttached(&'static str),
+    #[error("cannot report a restore: {0}")]
+    NotRestored(&'static str),
     #[error("the sidecar is shutting down")]
     ShuttingDown,
     #[error(transparent)]
@@ -206,7 +208,9 @@ impl ApiError {
             ApiError::Forbidden(_) | ApiError::ForeignHost(_) | ApiError::RemoteOperation => {
                 StatusCode::FORBIDDEN
             }
-            ApiError::NewestNotActive { .. } | ApiError::NotAttached(_) => StatusCode::CONFLICT,
+            ApiError::NewestNotActive { .. }
+            | ApiError::NotAttached(_)
+            | ApiError::NotRestored(_) => StatusCode::CONFLICT,
             ApiError::CheckUnfinished { .. } => StatusCode::GATEWAY_TIMEOUT,
             ApiError::Run(error) => run_status(error),
         }
@@ -232,6 +236,7 @@ impl ApiError {
                 | ApiError::ForeignHost(_)
                 | ApiError::RemoteOperation
                 | ApiError::NotAttached(_)
+                | ApiError::NotRestored(_)
         )
     }
 

@@ -29,6 +29,8 @@ pub(super) enum Route {
     TensorFlowPredict(ModelSelector),
     /// The sidecar's own format, for a model by name or for the only model.
     Predict(Option<String>),
+    /// Report of an after-restore hook.
+    Restore,
     /// Request for the methods of the path.
     Options {
         allowed: &'static str,
@@ -152,6 +154,7 @@ pub(super) static PATHS: &[PathTemplate] = &[
     ),
     get("/openapi.json", |_| Route::OpenApi),
     get("/metrics", |_| Route::Metrics),
+    post("/lambda/restore", |_| Route::Restore),
 ];
 
 /// Maximum number of segments of a path in [`PATHS`], and the empty one before the first slash.
@@ -168,7 +171,8 @@ impl Route {
             | Route::Metrics
             | Route::RepositoryIndex
             | Route::RepositoryLoad(_)
-            | Route::RepositoryUnload(_) => true,
+            | Route::RepositoryUnload(_)
+            | Route::Restore => true,
             Route::Server
             | Route::Live
             | Route::Ready

@@ -13,7 +13,7 @@ use super::inbound_body::InboundBody;
 use super::response::{self, ApiResponse};
 use super::route::Route;
 use super::routes::{
-    attach, health, infer, metadata, metrics, openapi, predict, repository, statistics,
+    attach, health, infer, metadata, metrics, openapi, predict, repository, restore, statistics,
     tensorflow_serving,
 };
 
@@ -76,6 +76,7 @@ async fn dispatch(
             tensorflow_serving::predict(request, target, context).await
         }
         Route::Predict(model) => predict::predict(request, model.as_deref(), context).await,
+        Route::Restore => restore::restore(request.headers(), context).await,
         Route::Options { allowed } => Ok(response::options(allowed)),
     }
 }

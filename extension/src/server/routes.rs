@@ -8,6 +8,7 @@ pub(super) mod metrics;
 pub(super) mod openapi;
 pub(super) mod predict;
 pub(super) mod repository;
+pub(super) mod restore;
 pub(super) mod statistics;
 pub(super) mod tensorflow_serving;
 

@@ -2,3 +2,4 @@
 
 mod attachment;
 mod large_bodies;
+mod restore;

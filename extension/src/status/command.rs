@@ -1,5 +1,7 @@
 //! Commands of the server to the driver of version checks.
 
+use tokio::sync::oneshot;
+
 use crate::ids::ModelName;
 use crate::rollback::RollbackRequest;
 
@@ -10,4 +12,6 @@ pub enum ModelCommand {
     Check(ModelName),
     /// Rolls a model back to its previous version.
     RollBack(RollbackRequest),
+    /// Does the work after the restore of a snapshot, and answers when requests may be served.
+    Restored(oneshot::Sender<()>),
 }

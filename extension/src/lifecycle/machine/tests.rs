@@ -126,6 +126,28 @@ fn a_long_freeze_is_detected_and_makes_each_job_due_once() {
 }
 
 #[test]
+fn a_restore_makes_a_check_due_that_has_not_run_since() {
+    let restored = Timestamp(1_000_500);
+    let (mut machine, check) = machine();
+    machine.next_called(Timestamp(1_000_010));
+    machine.restored(restored, SEED + 1, |_| false);
+    let decision = invoke(&mut machine, 1_000_600);
+    assert!(
+        !decision.thawed,
+        "the restore is not a freeze before the invocation"
+    );
+    assert_eq!(decision.begin, std::slice::from_ref(&check));
+    assert_eq!(machine.poll_schedule.seed, SEED + 1);
+
+    for (is_running, begin) in [(false, &[][..]), (true, std::slice::from_ref(&check))] {
+        let (mut machine, _) = self::machine();
+        machine.checked(&name(0), restored, 0);
+        machine.restored(restored, SEED, |_| is_running);
+        assert_eq!(invoke(&mut machine, 1_000_600).begin, begin);
+    }
+}
+
+#[test]
 fn a_missing_model_is_due_every_second() {
     let (mut machine, check) = machine();
     let mut attempts = 0;

@@ -272,10 +272,9 @@ impl Fixture {
                 loads: Loads::default(),
                 account: Arc::new(Account::unlimited()),
             }),
-            status: Arc::new(Status::new([name.clone()]).0),
+            status: Arc::new(Status::new([name.clone()]).0.for_snapshot(self.snap_start)),
             clock: Arc::clone(&self.clock),
             thaws: Thaws::default(),
-            snap_start: self.snap_start,
             drift_rows: 1,
         };
         Process(Reloader::new(

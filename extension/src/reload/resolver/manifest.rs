@@ -26,7 +26,7 @@ pub(super) struct ManifestResolver {
     files: Arc<SourceFiles>,
     path: FilePath,
     choice: Choice,
-    /// Set while a canary is ignored until the first invocation, after which the manifest is read again.
+    /// Set while a canary is ignored until the restore of a snapshot, after which the manifest is read again.
     is_canary_held: AtomicBool,
 }
 
@@ -182,10 +182,9 @@ impl ManifestResolver {
         })
     }
 
-    /// Returns whether the process may still be stored in a snapshot.
+    /// Returns `true` if a position for a canary would be that of every environment restored from a snapshot.
     fn is_for_snapshot(&self) -> bool {
-        let shared = &self.files.shared;
-        shared.snap_start && shared.status.invocation_deadline().is_none()
+        self.files.shared.status.snapshot().is_before_restore()
     }
 
     fn error(&self, reason: String) -> CheckError {

@@ -118,7 +118,9 @@ async fn a_snapshot_is_restored_before_the_first_event() {
     const RESTORED: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
     let (address, requests) = serve(&[(RESTORED, true), (EVENT, false), (EVENT, false)]).await;
     let mut api = RuntimeApi::new(address, true);
+    assert!(api.restored().await.unwrap());
     api.next().await.unwrap();
+    assert!(!api.restored().await.unwrap());
     api.next().await.unwrap();
     assert_eq!(
         lines(&requests),

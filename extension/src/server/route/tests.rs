@@ -43,6 +43,7 @@ fn paths_and_methods_have_routes() {
         ),
         (&post, "/v2/models/wine/infer", Route::Infer(wine(None))),
         (&post, "/v2/repository/index", Route::RepositoryIndex),
+        (&post, "/lambda/restore", Route::Restore),
         (
             &post,
             "/v2/repository/models/wine/load",
@@ -155,6 +156,7 @@ fn known_paths_lists_every_path_its_caller_may_use() {
         assert!(all.contains(&without_version), "{}", path.template);
         let is_operation = without_version.ends_with("/stats")
             || without_version == "/metrics"
+            || without_version == "/lambda/restore"
             || without_version.contains("repository");
         let line = format!("{} {without_version},", path.method);
         assert_eq!(open.contains(&line), !is_operation, "{line} in {open}");
@@ -174,6 +176,7 @@ fn every_spelling_of_an_operators_path_is_the_operators() {
         (Method::POST, "/v2/repository/index"),
         (Method::POST, "/v2/%72epository/models/wine/load"),
         (Method::POST, "/v2/repository/models/wine/unload"),
+        (Method::POST, "/lambda/restore"),
     ] {
         assert!(Route::of(&method, path).unwrap().is_operation(), "{path}");
     }

@@ -131,7 +131,9 @@ async fn a_snapshot_holds_the_current_version_and_each_environment_draws_for_its
     assert_eq!(fixture.active_content(), b"model two");
     assert!(!fixture.directory.path().join("rollout-position").exists());
     assert_eq!(reloader.check().await, Outcome::Current);
-    reloader.shared.status.invocation_began(1);
+    reloader.shared.status.ready_for_snapshot();
+    assert_eq!(reloader.check().await, Outcome::Current);
+    reloader.shared.status.restored();
     assert!(matches!(reloader.check().await, Outcome::Loaded(_)));
     assert_eq!(fixture.active_content(), b"model three");
     assert!(fixture.directory.path().join("rollout-position").exists());
