@@ -13,3 +13,4 @@ mod reset;
 mod short_invocations;
 mod sigkill_in_init;
 mod sigterm;
+mod snapshot;

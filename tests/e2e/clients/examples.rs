@@ -115,6 +115,7 @@ fn examples_have_fewer_than_20_lines_of_code() {
     for file in [
         "python/tcp.py",
         "python/unix.py",
+        "python/snapstart.py",
         "node/tcp.mjs",
         "node/unix.mjs",
         "java/Tcp.java",
