@@ -121,9 +121,7 @@ resource "aws_lambda_function" "model" {
   environment {
     variables = merge(
       local.model_uri == null ? {} : { MODEL_URI = local.model_uri },
-      { MODEL_NAME = "model", MODEL_METRICS = var.metrics },
-      # A snapshot is made with the handler's own process.
-      var.snapstart ? {} : { MODEL_HANDLER = "attach" },
+      { MODEL_NAME = "model", MODEL_METRICS = var.metrics, MODEL_HANDLER = "attach" },
       var.environment,
     )
   }

@@ -192,6 +192,10 @@ run "an_image_has_its_own_model" {
     condition     = aws_lambda_function.model.snap_start[0].apply_on == "PublishedVersions"
     error_message = "a snapshot of each version"
   }
+  assert {
+    condition     = aws_lambda_function.model.environment[0].variables["MODEL_HANDLER"] == "attach"
+    error_message = "the sidecar is the runtime, under SnapStart as well"
+  }
 }
 
 run "snapstart_needs_an_image" {
