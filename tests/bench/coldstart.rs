@@ -6,7 +6,9 @@
 //! ([`bench-bare`](../bare/main.rs)) that fetches and loads, or loads only. The bare program sets
 //! the lower bounds of link and ONNX Runtime. All contenders take turns, so that disturbances of
 //! the machine affect them equally. Every response is compared with that of ONNX Runtime in Python.
-//! After each cold start the environment is reset, and a second start in it is measured.
+//! After each cold start the environment is reset, and a second start in it is measured. *Snapshot*
+//! is the sidecar from the restore of a snapshot of `SnapStart`, without the time that a platform
+//! needs to load the snapshot.
 //!
 //! Times count from the call that creates the environment, sandboxes included, as seen by the
 //! platform. *Ready* is the call that ends Init, of the extension or the runtime. The comparison

@@ -30,6 +30,8 @@ pub(super) enum Contender {
     Optimised,
     /// The same, with the model that `modelctl optimize --quantize int8` produced.
     Int8,
+    /// The layer and the handler, which are the function's runtime in the sidecar, from a snapshot.
+    Restored,
     /// The tutorials' function.
     Python,
     /// The bare program, which fetches and loads.
@@ -39,10 +41,11 @@ pub(super) enum Contender {
 }
 
 impl Contender {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Sidecar,
         Self::Optimised,
         Self::Int8,
+        Self::Restored,
         Self::Python,
         Self::Bare,
         Self::Load,
@@ -54,7 +57,10 @@ impl Contender {
     }
 
     pub(super) fn is_sidecar(self) -> bool {
-        matches!(self, Self::Sidecar | Self::Optimised | Self::Int8)
+        matches!(
+            self,
+            Self::Sidecar | Self::Optimised | Self::Int8 | Self::Restored
+        )
     }
 
     /// Compares a response with that of ONNX Runtime in Python, which runs the same model.
@@ -70,6 +76,7 @@ impl Contender {
             Self::Sidecar => "sidecar",
             Self::Optimised => "optimised",
             Self::Int8 => "int8",
+            Self::Restored => "snapshot",
             Self::Python => "python",
             Self::Bare => "bare",
             Self::Load => "bare load",
@@ -160,7 +167,7 @@ impl Setting {
         let threads = self.memory_mb.div_ceil(ONE_CPU_MB).to_string();
         let of = |layer: &Path, function: &Path| Function::of(layer, function).envs(s3.env());
         let builder = match contender {
-            Contender::Sidecar | Contender::Optimised | Contender::Int8 => {
+            Contender::Sidecar | Contender::Optimised | Contender::Int8 | Contender::Restored => {
                 of(&artifacts.layer, &artifacts.handler)
                     .env(
                         "MODEL_URI",
@@ -180,6 +187,10 @@ impl Setting {
             Contender::Load => of(&artifacts.models(), &bare)
                 .env("BARE_THREADS", threads)
                 .env("BARE_FILE", format!("/opt/{}", model.key())),
+        };
+        let builder = match contender {
+            Contender::Restored => builder.snap_start().env("MODEL_HANDLER", "attach"),
+            _ => builder,
         };
         Ok(builder
             .env("AWS_ENDPOINT_URL_S3", url)

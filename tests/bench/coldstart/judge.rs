@@ -79,6 +79,9 @@ fn loopback(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()
         Some((_, times)) => figures.add_with_goal(name, python, "×", Goal::AtLeast(*times)),
         None => figures.add(name, python, "×"),
     }
+    let restored = of(Contender::Restored, answer)?;
+    let name = format!("loopback, {label}: first response after the restore of a snapshot");
+    figures.add(name, restored, "ms");
     let memory = of(Contender::Sidecar, peak)? / of(Contender::Python, peak)?;
     let name = format!("loopback, {label}: peak memory over python's");
     if model.name == MEMORY.0 {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use lab::lambda::{Function, ShutdownReason};
+use lab::lambda::{Function, ShutdownReason, State};
 use lab::link::Link;
 use lab::s3::S3Server;
 use tempfile::TempDir;
@@ -18,7 +18,7 @@ use crate::network;
 use lab::soak::usage::Usage;
 
 /// One cold start, and the start after it in the same environment. Times are in milliseconds since
-/// the call that created the environment.
+/// the call that created the environment, or that restored it from its snapshot.
 #[derive(Debug)]
 pub(super) struct StartSample {
     /// Time to the first correct response.
@@ -62,8 +62,15 @@ pub(super) async fn measure(
         .await?
         .tmp(tmp);
     let function = Arc::new(builder.start().await?);
+    if contender == Contender::Restored {
+        let environment = function.environment().context("no environment")?;
+        environment.wait_until(State::Snapshot).await?;
+        environment.wait_until_frozen().await?;
+    }
     let requests = s3.requests().len();
-    let watch = setting.link.as_ref().map(LastByte::watch);
+    let link = setting.link.as_ref();
+    let link = link.filter(|_| contender != Contender::Restored);
+    let watch = link.map(LastByte::watch);
     let anonymous = AnonymousPeak::watch(&function);
     let started = Instant::now();
     let answer = function.answer(&Model::event()).await?;
@@ -80,10 +87,10 @@ pub(super) async fn measure(
         call.map(|call| call.asked)
             .with_context(|| format!("{from} never called {path}"))
     };
-    // The trace counts from the creation of the environment, slightly after the call.
-    let made = answered.saturating_sub(first("runtime", "/response")?);
+    // The trace counts from the creation of the environment.
     let (from, path) = contender.ready_call();
-    let ready = made + first(from, path)?;
+    let after_ready = first("runtime", "/response")?.saturating_sub(first(from, path)?);
+    let ready = answered.saturating_sub(after_ready);
     let phases = match contender {
         Contender::Python => BTreeMap::new(),
         _ => phases(&function.log().wait_for("total_ms=").await?),
@@ -100,7 +107,8 @@ pub(super) async fn measure(
     let peak = reports.first().map(|report| report.max_memory_mb);
     let fetched = sent(s3, requests);
     let second = match contender {
-        Contender::Load => None,
+        // A reset environment does not start from the snapshot.
+        Contender::Load | Contender::Restored => None,
         _ => Some(again(&function, contender, model, s3).await?),
     };
     function.shutdown().await;
