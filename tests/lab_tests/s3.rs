@@ -277,6 +277,11 @@ async fn uploads_keep_the_checksum_that_came_with_them() {
         .await
         .unwrap();
     assert!(answer.checksum_crc64_nvme().is_some());
+    let part = client.get_object().bucket("models").key("crc64");
+    let part = part.checksum_mode(ChecksumMode::Enabled).range("bytes=0-9");
+    let part = part.send().await.unwrap();
+    assert_eq!(part.checksum_type(), None, "a part of an object has none");
+    assert_eq!(part.checksum_crc64_nvme(), None);
 
     let wrong = put("wrong")
         .checksum_crc32("AAAAAA==")
