@@ -39,7 +39,7 @@ impl Machine {
                 }
             }
             Phase::Init(_) | Phase::Restore(_) | Phase::Ending(_) | Phase::Ready => {
-                self.waiting.push_back(event)
+                self.waiting.push_back(event);
             }
         }
     }
