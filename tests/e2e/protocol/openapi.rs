@@ -67,7 +67,7 @@ async fn the_api_conforms_to_its_document() {
     let ended = ended.unwrap();
     let told = tester.log().text();
     assert!(ended.success(), "{told}");
-    assert!(told.contains("Tested: 30"), "{told}");
+    assert!(told.contains("Tested: 31"), "{told}");
     assert_eq!(alone.process.ended(), None);
 }
 
