@@ -3,22 +3,23 @@
 //! Lambda tells the function's runtime of a restore, but no extension.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{Method, Request, Uri};
+use http::{HeaderValue, Method, Request, Uri};
 use lambda_runtime::{BoxFuture, Error, SnapStartResource};
 use model_handler::failure::Failure;
+use model_handler::invocation::DEADLINE;
 use model_handler::response;
 use model_handler::sidecar::Sidecar;
 use model_handler::transport::{TimeLimit, Transport as _};
 
 /// Readiness of all models; with `Prefer: wait`, the response waits for it.
 const READY: &str = "/v2/health/ready";
-/// The longest wait of the sidecar. The sidecar itself holds back the snapshot for `MODEL_INIT_BUDGET`.
-const WAIT: &str = "wait=60";
-/// Maximum time for the sidecar to start and to load its models.
-const READY_TIME: Duration = Duration::from_secs(65);
+/// Default of `MODEL_INIT_BUDGET`, for which the sidecar itself holds back the snapshot.
+const WAIT: &str = "wait=120";
+/// Maximum time for the sidecar to start and to load its models. Init has 130 s before a snapshot.
+const READY_TIME: Duration = Duration::from_secs(125);
 /// Path of the report of a restore.
 const RESTORE: &str = "/lambda/restore";
 /// Maximum time of the report, which takes milliseconds. Lambda's limit is 10 s for all hooks.
@@ -57,8 +58,13 @@ impl SnapStartResource for SidecarSnapshot {
         Box::pin(async {
             let mut request = Request::new(Bytes::new());
             *request.uri_mut() = Uri::from_static(READY);
-            let wait = http::HeaderValue::from_static(WAIT);
-            request.headers_mut().insert("prefer", wait);
+            let headers = request.headers_mut();
+            headers.insert("prefer", HeaderValue::from_static(WAIT));
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            let deadline = u64::try_from((now + READY_TIME).as_millis()).unwrap_or(u64::MAX);
+            headers.insert(DEADLINE, HeaderValue::from(deadline));
             if let Err(problem) = self.call(request, READY_TIME).await {
                 tracing::warn!("the snapshot is made before the model sidecar is ready: {problem}");
             }
