@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use lab::NotSeen;
 use lab::cloudwatch::{CloudWatch, Filter};
 use lab::gate::Gate;
-use lab::lambda::{Builder, Clock, Environment, Function, State};
+use lab::lambda::{Builder, Clock, Environment, Function, ShutdownReason, State};
 use lab::link::Link;
 use lab::ports::Port;
 use lab::reference::WINE;
@@ -197,6 +197,11 @@ async fn the_sidecar_as_the_runtime_polls_after_each_restore() {
     let poll = s3.wait_for_requests("a poll", polled);
     snapshot.invoke_until(&live(), poll).await;
     assert_new_credentials(&s3, before, &environment);
+
+    // A start after a reset has no snapshot.
+    environment.reset(ShutdownReason::Timeout).await.unwrap();
+    let answer = function.answer(&features(9)).await.unwrap();
+    assert_eq!(answer["prediction"].as_array().unwrap().len(), 9);
     let log = function.shutdown().await.text();
     assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
 }
