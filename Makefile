@@ -23,7 +23,7 @@ DIST        := dist$(if $(filter-out $(HOST),$(ARCH)),/$(ARCH))
 .PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools test test-arm64 test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 onnxruntime: ## fetch ONNX Runtime for this machine into target/onnxruntime
 	@$(WHEEL) layer/onnxruntime/$(ARCH).txt $(ONNXRUNTIME)/$(ARCH) \
@@ -102,7 +102,7 @@ operators: extensions-wheel tools ## pack the layer with onnxruntime-extensions 
 	@$(TOOLS)/bin/python layer/build/check.py --arch $(ARCH) --glibc $(GLIBC) --operators $(DIST)/operators
 	@$(RELEASE) operators --arch $(ARCH) --layer $(DIST)/operators --into dist/release
 
-reproducible: ## build the release from two clones, and compare its files (30 minutes)
+reproducible: ## build the release from two clones, and compare its files (an hour; ARCH=x86_64 for one architecture)
 	@MAKE=$(MAKE) sh tests/deploy/reproducible.sh
 
 # One package at a time. Built together, the handler would have every feature that the extension enables in their common

@@ -40,7 +40,7 @@ if ! (
     export APT_CONFIG="$scratch/apt.conf"
     apt-get update -qq && apt-get download -qq "$package=$version"
 ) >&2; then
-    echo "cannot fetch $package $version: Debian's $suite has it no longer, or $mirror cannot be reached" >&2
+    echo "cannot fetch $package $version: Debian's $suite has it no longer, or $mirror cannot be reached; DEBIAN_MIRROR names another mirror" >&2
     exit 1
 fi
 if ! echo "$digest  $(ls "$scratch"/*.deb)" | sha256sum --check --quiet >&2; then
