@@ -66,11 +66,12 @@ edition = "2024"
 [workspace]
 END
 
-# `-Z build-std` is a nightly feature, which RUSTC_BOOTSTRAP enables. Bitcode is needed for LTO.
+# `-Z build-std` is a nightly feature, which RUSTC_BOOTSTRAP enables. Bitcode is needed for LTO. The paths of this
+# machine would be in messages of panics.
+remap="--remap-path-prefix=$library=/rustc/$version/library --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/rust/deps"
 (
     cd "$work"
-    CARGO_TARGET_DIR=$work/target RUSTC=$work/rustc RUSTC_BOOTSTRAP=1 \
-        RUSTFLAGS="-Cembed-bitcode=yes --remap-path-prefix=$library=/rustc/$version/library" \
+    CARGO_TARGET_DIR=$work/target RUSTC=$work/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Cembed-bitcode=yes $remap" \
         cargo build --quiet --release --target "$target" -Zbuild-std=std,panic_unwind,panic_abort
 ) >&2 || fail "its standard library cannot be built"
 mkdir -p "$folder/lib/rustlib/$target/lib"
