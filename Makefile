@@ -217,8 +217,8 @@ monitoring: ## generate the dashboard, the alarms and their template in layer/de
 soak-freeze: bubblewrap stage ## freeze and thaw 3 times 1,000 times under traffic (a minute; CYCLES=100 for less)
 	@target/debug/bench soak-freeze $(if $(CYCLES),--cycles $(CYCLES))
 
-soak-reload: stage ## swap 1,000 versions under load, and 200 of 12 MB (8 minutes; SWAPS=100 for less)
-	@target/debug/bench soak-reload $(if $(SWAPS),--swaps $(SWAPS))
+soak-reload: stage ## swap 1,000 versions under load, and 200 of 12 MB (8 minutes; SWAPS=100 for less, CPUS=1 on one CPU)
+	@$(PINNED) target/debug/bench soak-reload $(if $(SWAPS),--swaps $(SWAPS))
 
 soak-metrics: bubblewrap stage ## compare metrics with clients' counts over 10,000 requests with faults (INVOCATIONS=2000 for less)
 	@target/debug/bench soak-metrics $(if $(INVOCATIONS),--invocations $(INVOCATIONS))
@@ -235,6 +235,9 @@ bench-next: bubblewrap stage ## measure the delay of an invocation with nothing 
 # The lab shares the machine with the programs that it measures.
 BENCH = target/bench-lab/bench
 
+# The first CPUs of the machine, or a share of one, if CPUS is set.
+PINNED = $(if $(CPUS),sh tests/bench/cpus.sh $(CPUS))
+
 bench-lab:
 	@echo "building the lab for benches (several minutes the first time)"
 	cargo build --profile bench-lab -p lab --bin bench
@@ -242,6 +245,7 @@ bench-lab:
 bench-coldstart: bubblewrap stage layer bench-lab ## measure the cold start against a bare program and Python (10 minutes)
 	@$(SHIP) -p bench-bare
 	@install -D -m 755 target/$(TARGET)/ship/bench-bare target/bench/coldstart/bare/bootstrap
+	@install -m 755 target/$(TARGET)/ship/bench-open target/bench/coldstart/bare/bench-open
 	@cp $(ONNXRUNTIME)/$(ARCH)/libonnxruntime.so.1.28.0 target/bench/coldstart/bare
 	@PYTHON=$(PYTHON) sh tests/bench/coldstart/prepare.sh
 	@$(BENCH) coldstart
@@ -260,13 +264,10 @@ bench-fetch: bubblewrap stage tools bench-lab ## measure a fetch of 250 MB again
 	    cp tests/bench/fetch/requirements.txt target/bench/fetch/packages/.pinned; }
 	@PYTHON=$(PYTHON) $(BENCH) fetch
 
-# The first CPUs of the machine, if CPUS is set.
-PINNED = $(if $(CPUS),taskset -c 0-$$(($(CPUS) - 1)))
-
-bench-inference: inference-contenders ## measure inference against the model alone and Python's servers (10 minutes; REQUESTS=1000000 for more, CPUS=1 on one CPU)
+bench-inference: inference-contenders ## measure inference against the model alone and Python's servers (10 minutes; REQUESTS=1000000 for more, CPUS=1 on one CPU, CPUS=0.5 on half)
 	@PYTHON=$(PYTHON) $(PINNED) $(BENCH) inference $(if $(REQUESTS),--requests $(REQUESTS))
 
-bench-growth: inference-contenders ## measure time and memory by rows, models and callers (4 minutes; CPUS=1 on one CPU)
+bench-growth: inference-contenders ## measure time and memory by rows, models and callers (4 minutes; CPUS=1 on one CPU, CPUS=0.5 on half)
 	@PYTHON=$(PYTHON) $(PINNED) $(BENCH) growth
 
 inference-contenders: bubblewrap stage layer bench-lab

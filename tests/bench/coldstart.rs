@@ -23,6 +23,7 @@ mod anonymous;
 mod contenders;
 mod judge;
 mod models;
+mod onnxruntime;
 mod plot;
 mod start;
 mod table;
@@ -40,6 +41,7 @@ use lab::s3::S3Server;
 pub(crate) use contenders::is_stale;
 use contenders::{BUCKET, ColdstartArtifacts, Contender, ONE_CPU_MB, Setting};
 use models::Model;
+use onnxruntime::OnnxRuntimeStarts;
 use start::StartSample;
 
 use crate::figures::percentile;
@@ -101,14 +103,18 @@ pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
         },
     ];
     print_conditions(&artifacts)?;
+    let starts = OnnxRuntimeStarts::measure(&artifacts)?;
     let mut runs = Vec::new();
     for setting in &settings {
         runs.extend(all(setting, &models, &artifacts).await?);
     }
     table::print(&settings, &models, &runs);
+    starts.print();
     plot::draw(&runs)?;
     println!("\ntotal duration {} s", started.elapsed().as_secs());
-    judge::figures(&artifacts, &models, &runs)?.end()
+    let mut figures = judge::figures(&artifacts, &models, &runs)?;
+    starts.judge(&mut figures);
+    figures.end()
 }
 
 /// Prints the conditions of the measurement.

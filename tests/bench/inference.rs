@@ -46,6 +46,7 @@ const RARE: &str = "seldom";
 const BARE: &str = "the model alone";
 const ECHO: &str = "a socket that is busy for the time of a run";
 const UNIX: &str = "sidecar, Unix socket";
+const UNIX_BUFFERED: &str = "sidecar, Unix socket, large send buffer";
 const TCP: &str = "sidecar, TCP";
 const UNIX_JSON: &str = "sidecar, Unix socket, JSON";
 const FASTAPI: &str = "FastAPI on uvicorn";

@@ -114,6 +114,7 @@ impl ColdstartArtifacts {
             artifacts.sidecar(),
             artifacts.handler.join("bootstrap"),
             artifacts.made.join("bare/bootstrap"),
+            artifacts.open(),
             artifacts.made.join("python/bootstrap"),
         ];
         for file in wanted {
@@ -129,6 +130,16 @@ impl ColdstartArtifacts {
 
     pub(super) fn sidecar(&self) -> PathBuf {
         self.layer.join("extensions/model-sidecar")
+    }
+
+    /// Program that starts ONNX Runtime alone.
+    pub(super) fn open(&self) -> PathBuf {
+        self.made.join("bare/bench-open")
+    }
+
+    /// ONNX Runtime as the layer has it.
+    pub(super) fn library(&self) -> PathBuf {
+        self.made.join("bare/libonnxruntime.so.1.28.0")
     }
 
     pub(super) fn models(&self) -> PathBuf {

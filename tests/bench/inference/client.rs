@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use socket2::SockRef;
 
 /// Longer than any response takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -16,9 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
     Unix(PathBuf),
+    /// Unix socket to which the client sends with a buffer of [`LARGE_BUFFER`].
+    BufferedUnix(PathBuf),
     /// Port on 127.0.0.1.
     Tcp(u16),
 }
+
+/// Send buffer in bytes that holds a request of hundreds of KB. Linux limits it to twice `net.core.wmem_max`.
+const LARGE_BUFFER: usize = 1 << 20;
 
 trait Stream: Read + Write + Send {}
 
@@ -33,9 +39,12 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn connect(address: &Address) -> Result<Self> {
         let stream: Box<dyn Stream> = match address {
-            Address::Unix(path) => {
+            Address::Unix(path) | Address::BufferedUnix(path) => {
                 let stream = UnixStream::connect(path)
                     .with_context(|| format!("cannot connect to {}", path.display()))?;
+                if matches!(address, Address::BufferedUnix(_)) {
+                    SockRef::from(&stream).set_send_buffer_size(LARGE_BUFFER)?;
+                }
                 stream.set_read_timeout(Some(PATIENCE))?;
                 Box::new(stream)
             }

@@ -6,7 +6,7 @@
 //! not wakes another.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ const LISTENING: &str = "listening";
 /// Name of the socket in its folder.
 pub(super) const SOCKET: &str = "echo";
 
-/// A Unix socket with a constant response for one caller.
+/// A Unix socket with a constant response.
 pub(super) struct Echo {
     process: Child,
     folder: TempDir,
@@ -72,13 +72,22 @@ impl Drop for Echo {
     }
 }
 
-/// The process: responds to each request of its only caller with the content of `answer`, until the
-/// caller disconnects.
+/// The process: responds to each request with the content of `answer`. Each caller has its own thread.
 pub(crate) fn serve(socket: &Path, answer: &Path, busy: Duration) -> Result<()> {
     let answer = std::fs::read(answer)?;
     let listener = UnixListener::bind(socket)?;
     println!("{LISTENING}");
-    let (mut caller, _) = listener.accept()?;
+    std::thread::scope(|scope| {
+        for caller in listener.incoming() {
+            let (caller, answer) = (caller?, &answer);
+            scope.spawn(move || respond(caller, answer, busy));
+        }
+        Ok(())
+    })
+}
+
+/// Responds to the requests of one caller until it disconnects.
+fn respond(mut caller: UnixStream, answer: &[u8], busy: Duration) -> Result<()> {
     let mut request = vec![0; 1 << 20];
     loop {
         let mut filled = 0;
@@ -93,6 +102,6 @@ pub(crate) fn serve(socket: &Path, answer: &Path, busy: Duration) -> Result<()> 
         while begun.elapsed() < busy {
             std::hint::spin_loop();
         }
-        caller.write_all(&answer)?;
+        caller.write_all(answer)?;
     }
 }

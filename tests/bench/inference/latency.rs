@@ -8,7 +8,7 @@ use super::client::{Address, Client};
 use super::contenders::{Bare, ServerProcess};
 use super::echo::Echo;
 use super::subject::Subject;
-use super::{BARE, ECHO, RARE, Subjects, TCP, Times, UNIX, UNIX_JSON};
+use super::{BARE, ECHO, RARE, Subjects, TCP, Times, UNIX, UNIX_BUFFERED, UNIX_JSON};
 use crate::figures::percentile;
 
 /// Timing of sequential requests.
@@ -81,6 +81,20 @@ impl Pace {
     }
 }
 
+/// Starts a socket with the sidecar's response to `request`, busy for as long as the model alone runs.
+pub(super) fn echo(
+    subject: &Subject,
+    request: &[u8],
+    sidecar: &Address,
+    bare: &mut Bare,
+) -> Result<Echo> {
+    let response = Client::connect(sidecar)?.ask(request)?.to_vec();
+    // The first turn warms caches and the CPU.
+    bare.times(subject, CLOSE.turn)?;
+    let run = percentile(&bare.times(subject, CLOSE.turn)?, 50.0);
+    Echo::start(&response, Duration::from_secs_f64(run / 1e6))
+}
+
 /// `calls` of each contender with the small model, a quarter of them with the image, and a tenth
 /// infrequent.
 pub(super) fn measure(
@@ -92,12 +106,6 @@ pub(super) fn measure(
 ) -> Result<Vec<Times>> {
     let [unix, tcp] = &sidecar.addresses[..] else {
         anyhow::bail!("the sidecar has two sockets");
-    };
-    let mut ready = |subject: &Subject, request: &[u8]| -> Result<Echo> {
-        let answer = Client::connect(unix)?.ask(request)?.to_vec();
-        bare.times(subject, CLOSE.turn)?;
-        let run = percentile(&bare.times(subject, CLOSE.turn)?, 50.0);
-        Echo::start(&answer, Duration::from_secs_f64(run / 1e6))
     };
     let small = &subjects.small;
     let plain = small.plain("/models/small/predict");
@@ -120,19 +128,23 @@ pub(super) fn measure(
     };
     let image = &subjects.image;
     let binary = image.binary();
-    // Each has one caller.
-    let [echo, rare_echo] = [ready(small, &plain)?, ready(small, &plain)?];
-    let image_echo = ready(image, &binary)?;
-    let mut all = in_turns(small, all_of_small(&echo)?, bare, calls, CLOSE)?;
-    let seldom = all_of_small(&rare_echo)?;
+    let small_echo = echo(small, &plain, unix, bare)?;
+    let image_echo = echo(image, &binary, unix, bare)?;
+    let mut all = in_turns(small, all_of_small(&small_echo)?, bare, calls, CLOSE)?;
+    let seldom = all_of_small(&small_echo)?;
     let seldom = in_turns(small, seldom, bare, calls.div_ceil(10), SELDOM)?;
     all.extend(seldom.into_iter().map(|times| Times {
         subject: RARE,
         ..times
     }));
+    let buffered = match unix {
+        Address::Unix(path) => Address::BufferedUnix(path.clone()),
+        other => other.clone(),
+    };
     let callers = vec![
         TimedCaller::new(image, ECHO, &image_echo.address(), binary.clone())?,
         TimedCaller::new(image, UNIX, unix, binary.clone())?,
+        TimedCaller::new(image, UNIX_BUFFERED, &buffered, binary.clone())?,
         TimedCaller::new(image, TCP, tcp, binary)?,
         TimedCaller::new(image, UNIX_JSON, unix, image.v2())?,
     ];

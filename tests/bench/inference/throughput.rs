@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::client::{Address, Client};
 use super::contenders::{Bare, ServerProcess};
 use super::subject::Subject;
-use super::{BARE, CLIENTS, Rate, Subjects, TCP, UNIX};
+use super::{BARE, CLIENTS, ECHO, Rate, Subjects, TCP, UNIX, latency};
 
 const ROUNDS: usize = 15;
 /// Duration of a round of one contender.
@@ -50,10 +50,13 @@ pub(super) fn measure(
     let socket = |address, request| Backend::Socket { address, request };
     let (small, heavy) = (&subjects.small, &subjects.heavy);
     let request = || small.plain("/models/small/predict");
+    let process = latency::echo(small, &request(), unix, bare)?;
+    let echo = process.address();
     // Compared contenders are neighbours in the order, since the machine's speed changes within
     // seconds.
     let mut contenders = vec![
         contender(small, BARE, Backend::None(small)),
+        contender(small, ECHO, socket(&echo, request())),
         contender(small, UNIX, socket(unix, request())),
         contender(small, TCP, socket(tcp, request())),
     ];
