@@ -81,5 +81,6 @@ for file in "$work/target/$target"/release/deps/*.rlib; do
     *) cp "$file" "$folder/lib/rustlib/$target/lib" ;;
     esac
 done
-rm -rf "$work" "$sources"
+# Cargo does not notice that artefacts were built with another standard library.
+rm -rf "$work" "$sources" "${CARGO_TARGET_DIR:-target}/$target"
 echo "$digest" >"$folder/.pinned"
