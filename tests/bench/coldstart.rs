@@ -67,10 +67,35 @@ impl Run<'_> {
     }
 }
 
-pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
+/// Part of the bench to run. An empty list means all.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Selection {
+    /// Settings to run, such as `link`; goals are not judged then
+    #[arg(long, value_name = "SETTING")]
+    setting: Vec<String>,
+    /// Models to run, such as `tabular-250mb`; goals are not judged then
+    #[arg(long, value_name = "MODEL")]
+    model: Vec<String>,
+    /// Contenders to run, such as `int8`; goals are not judged then
+    #[arg(long, value_name = "CONTENDER")]
+    contender: Vec<String>,
+}
+
+impl Selection {
+    fn is_all(&self) -> bool {
+        self.setting.is_empty() && self.model.is_empty() && self.contender.is_empty()
+    }
+
+    fn has(list: &[String], name: &str) -> bool {
+        list.is_empty() || list.iter().any(|one| one == name)
+    }
+}
+
+pub(crate) async fn run(repetitions: usize, selection: &Selection) -> Result<ExitCode> {
     let started = Instant::now();
     let artifacts = ColdstartArtifacts::find()?;
-    let models = Model::all(&artifacts.models())?;
+    let mut models = Model::all(&artifacts.models())?;
+    models.retain(|model| Selection::has(&selection.model, model.name));
     let (near, far) = (S3Server::start().await?, S3Server::start_tls().await?);
     for model in &models {
         for (key, path) in model.files() {
@@ -83,7 +108,7 @@ pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
         }
     }
     let link = Link::of_environment(&far).await?;
-    let settings = [
+    let mut settings = vec![
         Setting {
             name: "loopback",
             s3: near,
@@ -102,14 +127,22 @@ pub(crate) async fn run(repetitions: usize) -> Result<ExitCode> {
             repetitions: repetitions.div_ceil(2),
         },
     ];
+    settings.retain(|setting| Selection::has(&selection.setting, setting.name));
     print_conditions(&artifacts)?;
     let starts = OnnxRuntimeStarts::measure(&artifacts)?;
+    let contenders = Contender::ALL
+        .into_iter()
+        .filter(|one| Selection::has(&selection.contender, one.label()))
+        .collect::<Vec<_>>();
     let mut runs = Vec::new();
     for setting in &settings {
-        runs.extend(all(setting, &models, &artifacts).await?);
+        runs.extend(all(setting, &models, &contenders, &artifacts).await?);
     }
     table::print(&settings, &models, &runs);
     starts.print();
+    if !selection.is_all() {
+        return Ok(ExitCode::SUCCESS);
+    }
     plot::draw(&runs)?;
     println!("\ntotal duration {} s", started.elapsed().as_secs());
     let mut figures = judge::figures(&artifacts, &models, &runs)?;
@@ -146,11 +179,12 @@ fn print_conditions(artifacts: &ColdstartArtifacts) -> Result<()> {
 async fn all<'a>(
     setting: &'a Setting,
     models: &'a [Model],
+    contenders: &[Contender],
     artifacts: &ColdstartArtifacts,
 ) -> Result<Vec<Run<'a>>> {
     let mut runs = Vec::new();
     for model in models {
-        for contender in Contender::ALL.into_iter().filter(|one| one.takes(model)) {
+        for &contender in contenders.iter().filter(|one| one.takes(model)) {
             runs.push(Run {
                 setting,
                 contender,

@@ -75,6 +75,8 @@ enum Subject {
         /// of small models, half as many on the link
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
         repetitions: u16,
+        #[command(flatten)]
+        selection: coldstart::Selection,
     },
     /// Latency and throughput, compared with the model alone and other servers
     Inference {
@@ -119,7 +121,10 @@ async fn main() -> Result<ExitCode> {
         } => metrics::run(environments, invocations).await,
         Subject::Fleet { environments } => fleet::run(environments).await,
         Subject::Next { invocations } => next::run(invocations).await,
-        Subject::Coldstart { repetitions } => coldstart::run(repetitions.into()).await,
+        Subject::Coldstart {
+            repetitions,
+            selection,
+        } => coldstart::run(repetitions.into(), &selection).await,
         Subject::Inference { calls, requests } => inference::run(calls, requests).await,
         Subject::Growth => inference::growth().await,
         Subject::Echo {

@@ -30,6 +30,8 @@ pub(super) enum Contender {
     Optimised,
     /// The same, with the model that `modelctl optimize --quantize int8` produced.
     Int8,
+    /// The same, with the model compressed with Zstandard.
+    Compressed,
     /// The layer and the handler, which are the function's runtime in the sidecar, from a snapshot.
     Restored,
     /// The tutorials' function.
@@ -41,10 +43,11 @@ pub(super) enum Contender {
 }
 
 impl Contender {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Sidecar,
         Self::Optimised,
         Self::Int8,
+        Self::Compressed,
         Self::Restored,
         Self::Python,
         Self::Bare,
@@ -53,14 +56,12 @@ impl Contender {
 
     /// Returns `true` if the contender can run the model.
     pub(super) fn takes(self, model: &Model) -> bool {
-        !matches!(self, Self::Optimised | Self::Int8) || model.is_optimised()
+        let is_of_large_models = matches!(self, Self::Optimised | Self::Int8 | Self::Compressed);
+        !is_of_large_models || model.is_optimised()
     }
 
     pub(super) fn is_sidecar(self) -> bool {
-        matches!(
-            self,
-            Self::Sidecar | Self::Optimised | Self::Int8 | Self::Restored
-        )
+        !matches!(self, Self::Python | Self::Bare | Self::Load)
     }
 
     /// Compares a response with that of ONNX Runtime in Python, which runs the same model.
@@ -76,6 +77,7 @@ impl Contender {
             Self::Sidecar => "sidecar",
             Self::Optimised => "optimised",
             Self::Int8 => "int8",
+            Self::Compressed => "zst",
             Self::Restored => "snapshot",
             Self::Python => "python",
             Self::Bare => "bare",
@@ -86,7 +88,9 @@ impl Contender {
     /// Path of the API call that marks readiness, and its caller.
     pub(super) fn ready_call(self) -> (&'static str, &'static str) {
         match self {
-            Self::Sidecar | Self::Optimised | Self::Int8 => ("model-sidecar", "/event/next"),
+            Self::Sidecar | Self::Optimised | Self::Int8 | Self::Compressed => {
+                ("model-sidecar", "/event/next")
+            }
             _ => ("runtime", "/invocation/next"),
         }
     }
@@ -178,7 +182,11 @@ impl Setting {
         let threads = self.memory_mb.div_ceil(ONE_CPU_MB).to_string();
         let of = |layer: &Path, function: &Path| Function::of(layer, function).envs(s3.env());
         let builder = match contender {
-            Contender::Sidecar | Contender::Optimised | Contender::Int8 | Contender::Restored => {
+            Contender::Sidecar
+            | Contender::Optimised
+            | Contender::Int8
+            | Contender::Compressed
+            | Contender::Restored => {
                 of(&artifacts.layer, &artifacts.handler)
                     .env(
                         "MODEL_URI",
@@ -218,6 +226,7 @@ fn key(contender: Contender, model: &Model) -> String {
     match contender {
         Contender::Optimised => model.optimised(),
         Contender::Int8 => model.quantized(),
+        Contender::Compressed => model.compressed(),
         _ => model.key(),
     }
 }

@@ -144,6 +144,11 @@ fn link(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()> {
         let name = format!("link, {label}: python's first response over sidecar, optimised");
         figures.add(name, python, "×");
     }
+    if model.is_optimised() {
+        let part = of(Contender::Compressed, answer)? / of(Contender::Sidecar, answer)?;
+        let name = format!("link, {label}: first response with Zstandard over plain");
+        figures.add(name, part, "×");
+    }
     if let Some((_, most)) = QUANTIZED.iter().find(|(of, _)| *of == model.name) {
         let part = of(Contender::Int8, answer)? / of(Contender::Sidecar, answer)?;
         let name = format!("link, {label}: first response with int8 weights over plain");

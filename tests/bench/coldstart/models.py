@@ -8,6 +8,7 @@ be folded away or stored twice. They are scaled so that numbers keep their size 
 and lie in the file as exporters leave them. wine-v1.onnx, of 1 KB, is the smallest model.
 
 `models.py FOLDER --quantized` writes answers.json for the quantized models in FOLDER.
+`models.py FOLDER --compressed` writes the models of FOLDER/.. to FOLDER, compressed with Zstandard.
 """
 
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import zstandard
 from onnx import TensorProto, helper, numpy_helper
 
 WINE = Path(__file__).resolve().parents[2] / "models"
@@ -83,8 +85,18 @@ def quantized_answers(folder, row):
     (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
 
 
+def compress(folder):
+    """Compresses the models with the usual level of `zstd`."""
+    for name in ("tabular-100mb", "tabular-250mb"):
+        content = (folder.parent / f"{name}.onnx").read_bytes()
+        compressed = zstandard.ZstdCompressor(level=3, threads=-1).compress(content)
+        (folder / f"{name}.onnx.zst").write_bytes(compressed)
+
+
 def main():
     folder = Path(sys.argv[1])
+    if sys.argv[2:] == ["--compressed"]:
+        return compress(folder)
     wine = json.loads((WINE / "wine.json").read_text(encoding="utf-8"))
     row = np.array([wine["rows"][0]], np.float32)
     if sys.argv[2:] == ["--quantized"]:

@@ -10,7 +10,7 @@ use lab::reference::{WINE, distance, numbers};
 /// Starts of a small model per start of a large one: noise matters most in its few milliseconds.
 pub(super) const MAX_TURNS: usize = 3;
 
-/// File name, label in the tables, `true` if `modelctl optimize` has optimised it, and its turns.
+/// File name, label in the tables, `true` if it also exists optimised, quantized and compressed, and its turns.
 const MODELS: [(&str, &str, bool, usize); 4] = [
     ("wine-v1", "1 KB", false, MAX_TURNS),
     ("tabular-12mb", "12 MB", false, MAX_TURNS),
@@ -23,6 +23,9 @@ const OPTIMISED: &str = "optimised";
 
 /// Folder of the models quantized by `modelctl optimize --quantize int8`.
 const QUANTIZED: &str = "quantized";
+
+/// Folder of the models compressed with Zstandard.
+const COMPRESSED: &str = "compressed";
 
 /// One model.
 #[derive(Debug)]
@@ -74,7 +77,7 @@ impl Model {
         format!("{}.onnx", self.name)
     }
 
-    /// `true` if `modelctl optimize` has optimised and quantized the model.
+    /// `true` if the model also exists optimised, quantized and compressed.
     pub(super) fn is_optimised(&self) -> bool {
         self.is_optimised
     }
@@ -89,12 +92,18 @@ impl Model {
         format!("{QUANTIZED}/{}", self.key())
     }
 
+    /// Key of the compressed model.
+    pub(super) fn compressed(&self) -> String {
+        format!("{COMPRESSED}/{}.zst", self.key())
+    }
+
     /// All files of the model: the key of each, and its path.
     pub(super) fn files(&self) -> Vec<(String, PathBuf)> {
         let mut keys = vec![self.key()];
         if self.is_optimised {
             let optimised = self.optimised();
-            keys.extend([format!("{optimised}.data"), optimised, self.quantized()]);
+            keys.extend([format!("{optimised}.data"), optimised]);
+            keys.extend([self.quantized(), self.compressed()]);
         }
         let keys = keys.into_iter();
         keys.map(|key| (key.clone(), self.folder.join(key)))

@@ -29,11 +29,9 @@ fn bar<'a>(run: &Run<'a>) -> Bar<'a> {
         value: answer,
         mark: run.median(|sample| Some(sample.ready)).unwrap_or_default(),
         colour: match run.contender {
-            Contender::Sidecar | Contender::Optimised | Contender::Int8 | Contender::Restored => {
-                "#1b7f5c"
-            }
             Contender::Python => "#c0762b",
             Contender::Bare | Contender::Load => "#8a8f98",
+            _ => "#1b7f5c",
         },
         words: format!("{answer:.0} ms"),
     }
