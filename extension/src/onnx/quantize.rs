@@ -9,6 +9,7 @@
 //! A weight stays as it is if that is not certain to be right; the result names it, with the reason.
 
 mod index;
+mod lstm;
 mod names;
 mod plan;
 mod product;
@@ -39,8 +40,8 @@ pub enum Quantization {
     Int8,
     /// Weights are stored as FP16, and used as FP32.
     Fp16,
-    /// Products of matrices, in `MatMul` and `Gemm`, are computed with 8-bit integers. Other weights are stored as with
-    /// [`Self::Int8`].
+    /// Products of matrices, in `MatMul`, `Gemm` and `LSTM`, are computed with 8-bit integers. Other weights are stored
+    /// as with [`Self::Int8`].
     Int8Dynamic,
 }
 

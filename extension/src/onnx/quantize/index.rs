@@ -7,6 +7,9 @@ use super::super::weight_storage::NODE_PREFIX;
 use super::super::wire::{Field, MAX_DEPTH, Span, WireReader, deeper, malformed, text};
 use super::tensor::Initializer;
 
+/// Domain of ONNX Runtime's own operators.
+pub(super) const CONTRIB_DOMAIN: &str = "com.microsoft";
+
 /// Use of a tensor by a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Use {
@@ -32,12 +35,28 @@ pub(super) struct Product {
     pub(super) output: String,
 }
 
+/// An LSTM of the main graph with the time steps as first axis.
+pub(super) struct Lstm {
+    pub(super) field: Span,
+    pub(super) node: Span,
+    /// Three to eight inputs.
+    pub(super) inputs: Vec<String>,
+}
+
+impl Lstm {
+    /// Returns the names of the weights of the input and of the hidden state.
+    pub(super) fn weights(&self) -> [&str; 2] {
+        [&self.inputs[1], &self.inputs[2]]
+    }
+}
+
 /// Content of a graph that matters for the storage of weights.
 pub(super) struct GraphIndex {
     pub(super) graph: Span,
     pub(super) initializers: Vec<Initializer>,
     pub(super) uses: HashMap<String, Vec<Use>>,
     pub(super) products: Vec<Product>,
+    pub(super) lstms: Vec<Lstm>,
     pub(super) inputs: HashSet<String>,
     pub(super) outputs: HashSet<String>,
     /// Types of inner values, and the field of each.
@@ -51,6 +70,8 @@ pub(super) struct GraphIndex {
     pub(super) first_node: u64,
     /// Version of the standard operators.
     pub(super) opset: u64,
+    /// `true` if the model imports ONNX Runtime's own operators.
+    pub(super) has_contrib_import: bool,
 }
 
 /// Fields of a node.
@@ -70,11 +91,13 @@ struct NodeFields {
 
 impl GraphIndex {
     pub(super) fn read(reader: &mut WireReader<'_>, graph: Span) -> Result<Self, ParseError> {
+        let (opset, has_contrib_import) = imports(reader)?;
         let mut index = Self {
             graph: graph.clone(),
             initializers: Vec::new(),
             uses: HashMap::new(),
             products: Vec::new(),
+            lstms: Vec::new(),
             inputs: HashSet::new(),
             outputs: HashSet::new(),
             value_infos: Vec::new(),
@@ -82,7 +105,8 @@ impl GraphIndex {
             ambiguous: HashSet::new(),
             operators: BTreeSet::new(),
             first_node: graph.end,
-            opset: opset(reader)?,
+            opset,
+            has_contrib_import,
         };
         let mut left = graph;
         while let (start, Some(next)) = (left.start, reader.field(&mut left, MAX_DEPTH)?) {
@@ -142,8 +166,15 @@ impl GraphIndex {
         span: Span,
     ) -> Result<(), ParseError> {
         let at = span.start;
-        let node = self.node(reader, span, MAX_DEPTH)?;
+        let node = self.node(reader, span.clone(), MAX_DEPTH)?;
         self.products.extend(node.product(field.clone()));
+        if node.is_lstm() {
+            self.lstms.push(Lstm {
+                field: field.clone(),
+                node: span,
+                inputs: node.inputs.clone(),
+            });
+        }
         let is_constant = node.operator == "Constant" && is_standard(&node.domain);
         if let (true, 1, Some(value), [output]) =
             (is_constant, node.attributes, node.value, &node.outputs[..])
@@ -298,6 +329,16 @@ impl NodeFields {
         })
     }
 
+    /// Returns `true` for an LSTM that ONNX Runtime can compute with integers.
+    fn is_lstm(&self) -> bool {
+        let is_batch_first = self
+            .integers
+            .get("layout")
+            .is_some_and(|layout| *layout != 0);
+        let fits = (3..=8).contains(&self.inputs.len()) && !is_batch_first;
+        self.operator == "LSTM" && is_standard(&self.domain) && fits
+    }
+
     /// Returns the use of the input at `position`.
     fn use_of(&self, position: usize) -> Use {
         let integer =
@@ -337,10 +378,11 @@ fn is_standard(domain: &str) -> bool {
     domain.is_empty() || domain == "ai.onnx"
 }
 
-/// Returns the version of the standard operators; 0 if the model does not use them.
-fn opset(reader: &mut WireReader<'_>) -> Result<u64, ParseError> {
+/// Returns the version of the standard operators, and `true` if the model imports ONNX Runtime's own. The version is 0
+/// if the model does not use standard operators.
+fn imports(reader: &mut WireReader<'_>) -> Result<(u64, bool), ParseError> {
     let mut left = reader.whole();
-    let mut found = 0;
+    let (mut found, mut has_contrib) = (0, false);
     while let Some(next) = reader.field(&mut left, MAX_DEPTH)? {
         let Field::Bytes(8, mut import) = next else {
             continue;
@@ -356,8 +398,9 @@ fn opset(reader: &mut WireReader<'_>) -> Result<u64, ParseError> {
         if is_standard(&domain) {
             found = version;
         }
+        has_contrib |= domain == CONTRIB_DOMAIN;
     }
-    Ok(found)
+    Ok((found, has_contrib))
 }
 
 /// Returns the text in this field of a message.

@@ -7,6 +7,7 @@ use super::super::stored_weight::MAX_STORED_WEIGHTS;
 use super::super::wire::WireReader;
 use super::super::{ParseError, WeightStorage};
 use super::index::{GraphIndex, Use};
+use super::lstm::{self, LstmWeight};
 use super::names::free_name;
 use super::product::{self, ProductWeight};
 use super::tensor::Initializer;
@@ -42,6 +43,8 @@ pub(super) enum Form {
     },
     /// Integers that are multiplied as they are.
     Product(ProductWeight),
+    /// Integers of an LSTM.
+    Lstm(LstmWeight),
 }
 
 /// Names of the parts of a stored weight.
@@ -61,6 +64,10 @@ impl Form {
             Self::Fp16 { bytes, .. } => bytes.len() as u64,
             Self::Product(weight) => {
                 (weight.integers.integers.len() + 4 * weight.integers.scales.len()) as u64
+            }
+            // Each scale has a zero point.
+            Self::Lstm(weight) => {
+                (weight.integers.integers.len() + 5 * weight.integers.scales.len()) as u64
             }
         }
     }
@@ -82,6 +89,10 @@ impl Plan {
                 ..QuantizedWeights::default()
             },
         };
+        let of_lstms = match method {
+            Quantization::Int8Dynamic => lstm::weights(reader, index, folder)?,
+            _ => HashSet::new(),
+        };
         // Largest first, in case that there are too many.
         let mut order: Vec<usize> = (0..index.initializers.len()).collect();
         order.sort_by_key(|place| std::cmp::Reverse(index.initializers[*place].count()));
@@ -97,14 +108,19 @@ impl Plan {
                 Ok(Some(axis)) => {
                     let numbers = initializer.floats(reader, folder)?;
                     numbers.and_then(|numbers| {
-                        let names = PartNames::new(&initializer.name, &mut plan.names);
+                        let (name, shape) = (&initializer.name, &initializer.shape);
+                        if of_lstms.contains(name) {
+                            let weight = LstmWeight::of(&numbers, shape, name, &mut plan.names);
+                            return Ok(Form::Lstm(weight));
+                        }
+                        let names = PartNames::new(name, &mut plan.names);
                         let columns = match method {
                             Quantization::Int8Dynamic => product::column_axis(initializer, index),
                             _ => None,
                         };
                         match columns {
-                            Some(axis) => product_form(&numbers, &initializer.shape, axis, names),
-                            None => form(&numbers, &initializer.shape, axis, storage, names),
+                            Some(axis) => product_form(&numbers, shape, axis, names),
+                            None => form(&numbers, shape, axis, storage, names),
                         }
                     })
                 }
@@ -137,8 +153,15 @@ impl Plan {
 
     /// Returns `true` if weights are stored for the sidecar to expand.
     pub(super) fn has_stored_weights(&self) -> bool {
-        let is_product = |form: &Form| matches!(form, Form::Product(_));
-        !self.forms.values().all(is_product)
+        let is_computed = |form: &Form| matches!(form, Form::Product(_) | Form::Lstm(_));
+        !self.forms.values().all(is_computed)
+    }
+
+    /// Returns `true` if the new model has an operator of ONNX Runtime's own.
+    pub(super) fn has_lstms(&self) -> bool {
+        self.forms
+            .values()
+            .any(|form| matches!(form, Form::Lstm(_)))
     }
 
     pub(super) fn into_weights(self) -> QuantizedWeights {

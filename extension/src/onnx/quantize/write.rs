@@ -10,6 +10,7 @@ use super::super::encode::{element_type, field, field_header, number};
 use super::super::weight_storage::NODE_PREFIX;
 use super::super::wire::{Field, MAX_DEPTH, Span, WireReader};
 use super::index::GraphIndex;
+use super::lstm::{self, LstmWeight};
 use super::plan::{Form, Plan};
 use super::product::{ProductNodes, ProductWeight};
 use super::tensor::Initializer;
@@ -68,11 +69,14 @@ pub(super) fn pieces(
 ) -> Result<Pieces, ParseError> {
     let mut replaced: Vec<(Span, Vec<Vec<u8>>)> = Vec::new();
     let mut nodes = Vec::new();
-    let mut products = HashMap::new();
+    let (mut products, mut lstm_weights) = (HashMap::new(), HashMap::new());
     for (place, initializer) in index.initializers.iter().enumerate() {
         if let Some(Form::Product(weight)) = plan.forms.get(&place) {
             replaced.push((initializer.field.clone(), product_initializers(weight)));
             products.insert(initializer.name.as_str(), weight);
+        } else if let Some(Form::Lstm(weight)) = plan.forms.get(&place) {
+            replaced.push((initializer.field.clone(), lstm_initializers(weight)));
+            lstm_weights.insert(initializer.name.as_str(), weight);
         } else if let Some(form) = plan.forms.get(&place) {
             let (initializers, own_nodes) = parts(initializer, form, index.opset);
             replaced.push((initializer.field.clone(), initializers));
@@ -88,6 +92,11 @@ pub(super) fn pieces(
         if let Some(weight) = products.get(product.weight.as_str()) {
             let nodes = product_nodes.of(product, weight, &mut names);
             replaced.push((product.field.clone(), vec![nodes]));
+        }
+    }
+    for one in &index.lstms {
+        if let Some(node) = lstm::node(reader, one, &lstm_weights)? {
+            replaced.push((one.field.clone(), vec![node]));
         }
     }
     // The loader declares a weight as an input, and a name is declared once.
@@ -122,6 +131,9 @@ pub(super) fn pieces(
     let mut pieces = vec![Piece::Copy(0..model_field.start), Piece::New(header)];
     pieces.extend(graph.0);
     pieces.push(Piece::Copy(model_field.end..reader.whole().end));
+    if plan.has_lstms() && !index.has_contrib_import {
+        pieces.push(Piece::New(lstm::import()));
+    }
     Ok(Pieces(pieces))
 }
 
@@ -131,6 +143,7 @@ fn parts(initializer: &Initializer, form: &Form, opset: u64) -> (Vec<Vec<u8>>, V
     let shape = initializer.shape.as_slice();
     match form {
         Form::Product(weight) => (product_initializers(weight), Vec::new()),
+        Form::Lstm(weight) => (lstm_initializers(weight), Vec::new()),
         Form::Fp16 { bytes, names } => (
             vec![tensor(&names.stored, Datatype::Fp16, shape, bytes)],
             vec![cast(weight, &names.stored, weight)],
@@ -165,7 +178,8 @@ fn parts(initializer: &Initializer, form: &Form, opset: u64) -> (Vec<Vec<u8>>, V
                     node("Mul", weight, &inputs, weight, None),
                 ]
             };
-            (vec![stored, scales], nodes)
+            // The scales come first, so that the integers can be expanded while they arrive.
+            (vec![scales, stored], nodes)
         }
     }
 }
@@ -178,6 +192,22 @@ fn product_initializers(weight: &ProductWeight) -> Vec<Vec<u8>> {
     vec![
         tensor(&weight.stored, Datatype::Int8, &[rows, columns], &integers),
         tensor(&weight.scales, Datatype::Fp32, &[columns], &scales),
+    ]
+}
+
+/// Returns the initializers of a weight of an integer LSTM.
+fn lstm_initializers(weight: &LstmWeight) -> Vec<Vec<u8>> {
+    let channels = weight.integers.scales.len();
+    let gates = channels as u64 / weight.directions;
+    let columns = weight.integers.integers.len() as u64 / channels as u64;
+    let (integers, scales) = encoded(&weight.integers);
+    let of_gates = [weight.directions, gates];
+    let zeros = vec![0; channels];
+    let shape = [weight.directions, columns, gates];
+    vec![
+        tensor(&weight.scales, Datatype::Fp32, &of_gates, &scales),
+        tensor(&weight.zeros, Datatype::Int8, &of_gates, &zeros),
+        tensor(&weight.stored, Datatype::Int8, &shape, &integers),
     ]
 }
 
