@@ -17,7 +17,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use graph_optimisation::DimensionNames;
 pub use memory::OutOfMemory;
 pub use onnxruntime::OnnxRuntime;
+pub use weight_loader::PreparedWeights;
 
+use crate::growing_file::GrowingFile;
 use crate::onnx::Description;
 use crate::tensor::{SharedDimensions, Signature, Value};
 
@@ -30,6 +32,21 @@ pub trait Engine: Send + Sync {
         file: &Path,
         description: Option<&Description>,
     ) -> Result<Box<dyn Session>, EngineError>;
+
+    /// Prepares the weights of a model while its file arrives. Blocks until the file is complete, or its writer ends.
+    fn prepare(&self, _file: &GrowingFile) -> PreparedWeights {
+        PreparedWeights::default()
+    }
+
+    /// Loads a model as [`Self::load`] does. `prepared` must be from the same file.
+    fn load_prepared(
+        &self,
+        file: &Path,
+        description: Option<&Description>,
+        _prepared: PreparedWeights,
+    ) -> Result<Box<dyn Session>, EngineError> {
+        self.load(file, description)
+    }
 }
 
 /// A loaded model, which any number of threads may run concurrently.

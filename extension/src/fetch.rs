@@ -41,10 +41,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
+use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
 use crate::cache::{Cache, CachedFile, RemoteFile, ResumableDownload};
 use crate::clock::{Clock, Thaws};
+use crate::growing_file::GrowingFile;
 use crate::ids::{Digest, Expected, Identity};
 use crate::source::{ChunkStream, Object, Opened, Source, SourceError};
 use complete_file::CompleteFile;
@@ -68,6 +70,8 @@ pub struct FetchRequest<'a> {
     pub expected: Option<&'a Expected>,
     /// Compression of the file at its source.
     pub compression: Compression,
+    /// Receiver of the file while it arrives, in each attempt. Compressed files are not sent.
+    pub growing: Option<UnboundedSender<GrowingFile>>,
 }
 
 /// Environment of a fetch.
@@ -166,6 +170,7 @@ pub async fn fetch(
         mut object,
         expected,
         compression,
+        growing,
     } = request;
     let started = Instant::now();
     let transfer = ParallelTransfer::new(source, context);
@@ -173,7 +178,9 @@ pub async fn fetch(
     let mut earlier_fault: Option<(Identity, FetchError)> = None;
     loop {
         let identity = object.identity.clone();
-        let error = match receive(&transfer, object, expected, compression, context).await {
+        let growing = growing.clone();
+        let received = receive(&transfer, object, expected, compression, growing, context);
+        let error = match received.await {
             Ok((remote, complete, file)) => {
                 return Ok(Fetched {
                     identity: remote.identity,
@@ -218,12 +225,13 @@ async fn receive(
     object: Object,
     expected: Option<&Expected>,
     compression: Compression,
+    growing: Option<UnboundedSender<GrowingFile>>,
     context: FetchContext<'_>,
 ) -> Result<(RemoteFile, CompleteFile, CachedFile), FetchError> {
     let (remote, response) = transfer.begin(object);
     let expectation = Expectation::new(&remote, expected, compression)?;
     let (mut writer, chunks) =
-        FileWriter::start(context, remote.clone(), expectation, compression)?;
+        FileWriter::start(context, remote.clone(), expectation, compression, growing)?;
     let transferred = match writer.missing().await {
         Some(missing) => transfer.run(&remote, missing, response, chunks).await,
         // The file is in the cache already, or the writer failed and `finish` returns the error.

@@ -29,6 +29,7 @@
 //! | [`tensor`] | datatypes, shapes and buffers |
 //! | [`request_memory`] | budget of the memory that requests occupy |
 //! | [`clock`], [`excerpt`], [`ids`], [`sys`] | time and freezes; excerpts of long text; newtypes; system calls |
+//! | [`growing_file`] | a file that is read while it is written |
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test fails by a panic"))]
 
@@ -41,6 +42,7 @@ pub mod drift;
 pub mod engine;
 pub mod excerpt;
 pub mod fetch;
+pub mod growing_file;
 pub mod help;
 pub mod ids;
 pub mod lifecycle;

@@ -10,6 +10,7 @@
 //! named by a path inside the model's folder, without `..`, and there are at most 4,096 such files. Conversely, ONNX
 //! Runtime may reject a file that is accepted here, since it checks more.
 
+mod arriving_weights;
 mod empty_sequence;
 mod encode;
 mod operators;
@@ -29,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 
+pub use arriving_weights::ArrivingWeights;
 pub use empty_sequence::empty_sequence;
 pub use optimisation_mark::{AtLoad, OptimisationMark};
 pub use other_formats::other_format;

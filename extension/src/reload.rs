@@ -21,6 +21,7 @@ mod error;
 mod loader;
 mod memory;
 mod planner;
+mod preparation;
 mod reloader;
 mod resolver;
 mod source_files;

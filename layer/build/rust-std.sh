@@ -81,6 +81,5 @@ for file in "$work/target/$target"/release/deps/*.rlib; do
     *) cp "$file" "$folder/lib/rustlib/$target/lib" ;;
     esac
 done
-# Cargo does not notice that artefacts were built with another standard library.
-rm -rf "$work" "$sources" "${CARGO_TARGET_DIR:-target}/$target"
+rm -rf "$work" "$sources"
 echo "$digest" >"$folder/.pinned"

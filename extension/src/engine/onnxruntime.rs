@@ -18,7 +18,8 @@ use ort::value::DynValue;
 
 use super::bindings::{catch_panic, log, message};
 use super::session::OnnxSession;
-use super::{Engine, EngineError, Session, arena, failure, weight_loader};
+use super::{Engine, EngineError, PreparedWeights, Session, arena, failure, weight_loader};
+use crate::growing_file::GrowingFile;
 use crate::onnx::{
     self, AtLoad, Description, Format, ModelWithoutZipMap, OnnxError, Skeleton, WeightStorage,
     ZipMapOutput, empty_sequence,
@@ -176,6 +177,20 @@ impl Engine for OnnxRuntime {
         file: &Path,
         description: Option<&Description>,
     ) -> Result<Box<dyn Session>, EngineError> {
+        self.load_prepared(file, description, PreparedWeights::default())
+    }
+
+    fn prepare(&self, file: &GrowingFile) -> PreparedWeights {
+        let prepared = catch_panic(|| weight_loader::prepare(file));
+        prepared.unwrap_or_default()
+    }
+
+    fn load_prepared(
+        &self,
+        file: &Path,
+        description: Option<&Description>,
+        prepared: PreparedWeights,
+    ) -> Result<Box<dyn Session>, EngineError> {
         let read = || Description::read(&File::open(file).ok()?).ok();
         // ONNX Runtime loads or reports files that cannot be parsed here.
         let description = description.cloned().or_else(read);
@@ -191,6 +206,7 @@ impl Engine for OnnxRuntime {
                     skeleton,
                     &file,
                     self.threads,
+                    prepared,
                 )?)
             });
             if let Some(session) = expanded_session {
@@ -285,6 +301,7 @@ fn load_with_weight_loader(
         Skeleton::of(file, MIN_WEIGHT_BYTES)?,
         file,
         threads,
+        PreparedWeights::default(),
     )?)
 }
 

@@ -18,6 +18,7 @@
 
 mod editor;
 mod fill;
+mod prepare;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_void};
@@ -35,6 +36,8 @@ use ort::value::{DynTensor, TensorElementType};
 use editor::UninitializedSession;
 use fill::{Piece, Target, fill};
 use model_expansion::Channels;
+pub use prepare::PreparedWeights;
+pub(super) use prepare::prepare;
 
 use super::bindings::catch_panic;
 use crate::onnx::{Encoding, Skeleton, Weight};
@@ -93,24 +96,29 @@ pub(super) fn install(library: &Path) {
     }
 }
 
-/// Loads the model of `skeleton`, whose weights are in `file`, by at most `threads` threads; `None` if that is not
-/// possible.
+/// Loads the model of `skeleton`, whose weights are in `file`, by at most `threads` threads. Weights in
+/// `prepared` are not read again. `None` if that is not possible.
 pub(super) fn load(
     builder: &mut SessionBuilder,
     skeleton: Skeleton,
     file: &File,
     threads: usize,
+    mut prepared: PreparedWeights,
 ) -> Option<ort::Result<Session>> {
     ORIGINAL.get()?;
     let allocator = Allocator::default();
     let mut tensors = Vec::with_capacity(skeleton.weights.len());
     let mut pieces = Vec::with_capacity(skeleton.weights.len());
     for weight in &skeleton.weights {
-        let (element, size) = element_type(weight.datatype)?;
-        let mut tensor = DynTensor::new(&allocator, element, weight.shape.clone()).ok()?;
-        pieces.push(piece(weight, &mut tensor, size)?);
+        if let Some(tensor) = prepared.take(weight) {
+            tensors.push(tensor);
+            continue;
+        }
+        let (tensor, piece) = allocate(weight, &allocator)?;
+        pieces.push(piece);
         tensors.push(tensor);
     }
+    drop(prepared);
     fill(file, pieces, threads).ok()?;
     let names = skeleton.weights.into_iter().map(|weight| weight.name);
     let _pending = PendingWeights::of(names.zip(tensors).collect());
@@ -136,6 +144,14 @@ impl Drop for PendingWeights {
 #[cfg(test)]
 pub(super) fn loaded() -> u32 {
     LOADED.get()
+}
+
+/// Returns a tensor for a weight, and the tensor's memory with its place in the file.
+fn allocate<'a>(weight: &'a Weight, allocator: &Allocator) -> Option<(DynTensor, Piece<'a>)> {
+    let (element, size) = element_type(weight.datatype)?;
+    let mut tensor = DynTensor::new(allocator, element, weight.shape.clone()).ok()?;
+    let piece = piece(weight, &mut tensor, size)?;
+    Some((tensor, piece))
 }
 
 /// Returns the memory of a weight, whose elements have `size` bytes, with its place in the file; `None` if they do not

@@ -82,6 +82,7 @@ impl TestEnvironment {
             object,
             expected: self.expected.as_ref(),
             compression: self.compression,
+            growing: None,
         };
         let context = FetchContext {
             cache,

@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{mpsc, oneshot};
 
 use super::checksums::Checksums;
@@ -17,6 +18,7 @@ use super::decompress::Decompressor;
 use super::expectation::Expectation;
 use super::{Compression, FetchContext, FetchError, PartLimits};
 use crate::cache::{Cache, CachedFile, PartialDownload, RemoteFile, is_storage_full};
+use crate::growing_file::{FileGrowth, GrowingFile};
 
 /// Maximum number of queued chunks per connection. A chunk of hyper has at most about 400 KB.
 const MAX_QUEUED_CHUNKS: usize = 2;
@@ -47,6 +49,7 @@ struct WriteTask {
     parts: PartLimits,
     expectation: Expectation,
     compression: Compression,
+    growing: Option<UnboundedSender<GrowingFile>>,
 }
 
 /// Handle of the thread.
@@ -62,6 +65,7 @@ impl FileWriter {
         remote: RemoteFile,
         expectation: Expectation,
         compression: Compression,
+        growing: Option<UnboundedSender<GrowingFile>>,
     ) -> io::Result<(Self, mpsc::Sender<Chunk>)> {
         let task = WriteTask {
             cache: context.cache.clone(),
@@ -69,6 +73,7 @@ impl FileWriter {
             parts: context.parts,
             expectation,
             compression,
+            growing,
         };
         let capacity = MAX_QUEUED_CHUNKS * task.parts.max_connections.max(1);
         let (chunks, queue) = mpsc::channel(capacity);
@@ -149,7 +154,15 @@ impl WriteTask {
             Compression::None => None,
             Compression::Zstd => Some(Decompressor::new(&self.cache, self.expectation.clone())?),
         };
-        Ok(ContentVerifier::new(download, decompressor))
+        let growth = match &self.growing {
+            Some(receiver) if decompressor.is_none() => {
+                let file = download.try_clone_file()?;
+                let (growing, growth) = GrowingFile::new(file, self.remote.size);
+                receiver.send(growing).ok().map(|()| growth)
+            }
+            _ => None,
+        };
+        Ok(ContentVerifier::new(download, decompressor, growth))
     }
 
     fn write(
@@ -259,16 +272,23 @@ struct ContentVerifier {
     at: u64,
     /// Allocated at the first read. Small files need none.
     buffer: Vec<u8>,
+    /// Growth of the file for a reader, if there is one.
+    growth: Option<FileGrowth>,
 }
 
 impl ContentVerifier {
-    fn new(download: &PartialDownload, decompressor: Option<Decompressor>) -> Self {
+    fn new(
+        download: &PartialDownload,
+        decompressor: Option<Decompressor>,
+        growth: Option<FileGrowth>,
+    ) -> Self {
         let with_digest = decompressor.is_none();
         Self {
             checksums: Checksums::new(download.remote().checksum.clone(), with_digest),
             decompressor,
             at: 0,
             buffer: Vec::new(),
+            growth,
         }
     }
 
@@ -299,6 +319,9 @@ impl ContentVerifier {
             decompressor.feed(bytes)?;
         }
         self.at += bytes.len() as u64;
+        if let Some(growth) = &self.growth {
+            growth.advance(self.at);
+        }
         Ok(())
     }
 }

@@ -33,10 +33,10 @@ pub(super) struct StoredWeight {
 }
 
 /// A marked node.
-struct Node {
+pub(super) struct Node {
     field: Span,
     operator: String,
-    inputs: Vec<String>,
+    pub(super) inputs: Vec<String>,
     output: String,
     /// Attribute `axis` of `DequantizeLinear`; 1 by default.
     axis: i64,
@@ -45,7 +45,7 @@ struct Node {
 }
 
 /// Initializers that marked nodes use, by name, with the field of each.
-type Initializers = HashMap<String, (Span, Weight)>;
+pub(super) type Initializers = HashMap<String, (Span, Weight)>;
 
 /// Reads all stored weights of a graph, in the order of their nodes.
 pub(super) fn read(
@@ -68,24 +68,15 @@ pub(super) fn read(
     let mut casts: HashMap<String, Node> = HashMap::new();
     let mut weights = Vec::new();
     for node in nodes {
+        if let Some(stored) = of_one_node(reader, &node, &mut initializers)? {
+            weights.push(stored);
+            continue;
+        }
         let name = node.output.clone();
         let stored = match (node.operator.as_str(), node.inputs.as_slice()) {
-            ("DequantizeLinear", [integers, scales]) => {
-                let integers = take(&mut initializers, integers, Datatype::Int8, &name)?;
-                let scales = take(&mut initializers, scales, Datatype::Fp32, &name)?;
-                dequantized(reader, &node, integers, scales)?
-            }
-            ("Cast", [stored]) if node.to == Some(1) => {
-                match initializers.get(stored).map(|(_, weight)| weight.datatype) {
-                    Some(Datatype::Fp16) => {
-                        let halves = take(&mut initializers, stored, Datatype::Fp16, &name)?;
-                        cast(&node, halves)
-                    }
-                    _ => {
-                        casts.insert(name, node);
-                        continue;
-                    }
-                }
+            ("Cast", [_]) if node.to == Some(1) => {
+                casts.insert(name, node);
+                continue;
             }
             ("Mul", [integers, scales]) => {
                 let Some(cast) = casts.remove(integers) else {
@@ -103,6 +94,31 @@ pub(super) fn read(
         return Err(error(&name, "it is a Cast without a Mul"));
     }
     Ok(weights)
+}
+
+/// Returns the weight that one node computes, and removes its initializers; `None` for a node of two.
+pub(super) fn of_one_node(
+    reader: &mut WireReader<'_>,
+    node: &Node,
+    initializers: &mut Initializers,
+) -> Result<Option<StoredWeight>, ParseError> {
+    let name = &node.output;
+    match (node.operator.as_str(), node.inputs.as_slice()) {
+        ("DequantizeLinear", [integers, scales]) => {
+            let integers = take(initializers, integers, Datatype::Int8, name)?;
+            let scales = take(initializers, scales, Datatype::Fp32, name)?;
+            dequantized(reader, node, integers, scales).map(Some)
+        }
+        ("Cast", [stored]) if node.to == Some(1) => {
+            let found = initializers.get(stored);
+            if found.is_none_or(|(_, weight)| weight.datatype != Datatype::Fp16) {
+                return Ok(None);
+            }
+            let halves = take(initializers, stored, Datatype::Fp16, name)?;
+            Ok(Some(cast(node, halves)))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Returns the weight of a `DequantizeLinear`.
@@ -285,7 +301,7 @@ fn initializers(
 }
 
 /// Returns `true` if a node's name has the prefix.
-fn is_marked(reader: &mut WireReader<'_>, mut node: Span) -> Result<bool, ParseError> {
+pub(super) fn is_marked(reader: &mut WireReader<'_>, mut node: Span) -> Result<bool, ParseError> {
     while let Some(field) = reader.field(&mut node, MAX_DEPTH)? {
         if let Field::Bytes(3, name) = field {
             let beginning = reader.bytes(&name, NODE_PREFIX.len())?;
@@ -297,7 +313,11 @@ fn is_marked(reader: &mut WireReader<'_>, mut node: Span) -> Result<bool, ParseE
     Ok(false)
 }
 
-fn node(reader: &mut WireReader<'_>, field: Span, mut span: Span) -> Result<Node, ParseError> {
+pub(super) fn node(
+    reader: &mut WireReader<'_>,
+    field: Span,
+    mut span: Span,
+) -> Result<Node, ParseError> {
     let (mut operator, mut domain) = (String::new(), String::new());
     let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
     let (mut axis, mut to) = (1, None);

@@ -5,10 +5,12 @@
 //! may have leading zeros.
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use super::{OnnxError, ParseError};
+use crate::growing_file::GrowingFile;
 
 /// Size of the buffer in bytes: enough for the small fields between two large fields, which are not read.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -34,6 +36,8 @@ pub(super) enum Field {
 pub(super) struct WireReader<'a> {
     file: &'a File,
     length: u64,
+    /// The file, if it is still being written.
+    growing: Option<&'a GrowingFile>,
     buffer: Vec<u8>,
     start: u64,
 }
@@ -43,9 +47,21 @@ impl<'a> WireReader<'a> {
         Ok(Self {
             file,
             length: file.metadata()?.len(),
+            growing: None,
             buffer: Vec::new(),
             start: 0,
         })
+    }
+
+    /// Returns a reader of a file that is still being written. Each read waits for its bytes.
+    pub(super) fn growing(file: &'a GrowingFile) -> Self {
+        Self {
+            file: file.file(),
+            length: file.length(),
+            growing: Some(file),
+            buffer: Vec::new(),
+            start: 0,
+        }
     }
 
     /// Returns the span of the whole file.
@@ -63,6 +79,7 @@ impl<'a> WireReader<'a> {
     /// Returns all bytes at `span`.
     pub(super) fn copy(&mut self, span: &Span) -> Result<Vec<u8>, OnnxError> {
         let length = usize::try_from(span.end - span.start).unwrap_or(usize::MAX);
+        self.available(span.end)?;
         let mut bytes = vec![0; length];
         self.file.read_exact_at(&mut bytes, span.start)?;
         Ok(bytes)
@@ -182,13 +199,20 @@ impl<'a> WireReader<'a> {
     fn at(&mut self, at: u64, least: usize) -> Result<&[u8], OnnxError> {
         let wanted = at.saturating_add(least as u64).min(self.length);
         if at < self.start || wanted > self.start + self.buffer.len() as u64 {
-            let left = usize::try_from(self.length - at).unwrap_or(usize::MAX);
+            let available = self.available(wanted)?;
+            let left = usize::try_from(available - at).unwrap_or(usize::MAX);
             self.buffer.resize(left.min(least.max(BUFFER_BYTES)), 0);
             self.start = at;
             self.file.read_exact_at(&mut self.buffer, at)?;
         }
         let skip = usize::try_from(at - self.start).unwrap_or(usize::MAX);
         Ok(self.buffer.get(skip..).unwrap_or_default())
+    }
+
+    /// Waits for the bytes before `end`. Returns the number of bytes that can be read, at least `end`.
+    fn available(&self, end: u64) -> io::Result<u64> {
+        self.growing
+            .map_or(Ok(self.length), |growing| growing.wait_for(end))
     }
 }
 

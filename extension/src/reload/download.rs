@@ -24,9 +24,11 @@ use super::validation::AcceptanceCriteria;
 use crate::cache::{
     Cache, CachedFile, CachedModel, FileRecord, Journal, ManifestMetadata, ModelRecord,
 };
+use crate::engine::PreparedWeights;
 use crate::fetch::{Fetched, PartLimits};
-use crate::ids::{Digest, FilePath, Identity, VersionName};
+use crate::ids::{Digest, Expected, FilePath, Identity, VersionName};
 use crate::onnx::Description;
+use crate::source::Object;
 
 /// Maximum number of times that a version is fetched again because a file changed during the download.
 const MAX_CHANGES: u32 = 3;
@@ -54,6 +56,13 @@ pub(super) struct Download {
 pub(super) struct LoadableModel {
     pub(super) files: CachedModel,
     pub(super) criteria: AcceptanceCriteria,
+    pub(super) prepared: PreparedWeights,
+}
+
+/// Files of a version in the cache, the model's first.
+struct VersionFiles {
+    files: Vec<CachedFile>,
+    prepared: PreparedWeights,
 }
 
 /// File in the cache.
@@ -62,6 +71,8 @@ struct DownloadedFile {
     file: CachedFile,
     /// Number of bytes transferred; `None` if the file was in the cache.
     transferred: Option<u64>,
+    /// Weights of the model's file.
+    prepared: PreparedWeights,
 }
 
 impl Download {
@@ -87,6 +98,16 @@ impl DownloadedFile {
             },
             file: fetched.file,
             transferred: Some(fetched.transferred),
+            prepared: PreparedWeights::default(),
+        }
+    }
+
+    fn cached(record: FileRecord, file: CachedFile) -> Self {
+        Self {
+            record,
+            file,
+            transferred: None,
+            prepared: PreparedWeights::default(),
         }
     }
 }
@@ -159,11 +180,14 @@ impl Downloader<'_> {
             let (files, description) = self.object_files(&model, states).await?;
             transferred = sum(transferred.into_iter().chain(transferred_bytes(&files)));
             let (record, files) = version_of(files, name.clone())?;
-            if record.others.is_empty() {
-                return self.finish(record, files, description, None, transferred);
-            }
-            let known = record.files().cloned().collect();
-            match self.files.check_files(known, self.journal).await? {
+            let changed = match record.others.as_slice() {
+                [] => None,
+                _ => {
+                    let known = record.files().cloned().collect();
+                    self.files.check_files(known, self.journal).await?
+                }
+            };
+            match changed {
                 None => return self.finish(record, files, description, None, transferred),
                 Some(changed) => {
                     info!(model = %self.files.model, "a file of the model changed during the download; fetching it again");
@@ -199,7 +223,7 @@ impl Downloader<'_> {
         let journal = self.journal;
         let parts = self.files.shared.parts;
         let state = states.remove(model);
-        let first = self.file(model, state, parts).await?;
+        let first = self.file(model, state, parts, true).await?;
         let described = describe(first.file.path()).await;
         let is_alone = matches!(&described, Ok(it) if data_files(it.as_ref()).next().is_none());
         if !is_alone {
@@ -215,7 +239,7 @@ impl Downloader<'_> {
         let download = |path| {
             let state = states.remove(&path);
             async move {
-                let downloaded = self.file(&path, state, parts).await?;
+                let downloaded = self.file(&path, state, parts, false).await?;
                 journal.add_downloaded_file(downloaded.record.clone());
                 Ok::<_, CheckError>(downloaded)
             }
@@ -235,6 +259,7 @@ impl Downloader<'_> {
         path: &FilePath,
         state: Option<FileState>,
         parts: PartLimits,
+        is_model: bool,
     ) -> Result<DownloadedFile, CheckError> {
         let (files, journal) = (self.files, self.journal);
         let state = match state {
@@ -252,25 +277,43 @@ impl Downloader<'_> {
         if let Some(record) = known
             && let Some(file) = files.find_cached(&record.digest).await
         {
-            return Ok(DownloadedFile {
-                record,
-                file,
-                transferred: None,
-            });
+            return Ok(DownloadedFile::cached(record, file));
         }
         let object = match object {
             Some(object) => object,
             None => files.open(path, None, journal).await?,
         };
-        let fetched = files.fetch(path, object, None, parts, journal).await?;
-        Ok(DownloadedFile::fetched(path, fetched))
+        self.fetch(path, object, None, parts, is_model).await
+    }
+
+    /// Fetches opened content, and prepares the weights of the model's file.
+    async fn fetch(
+        &self,
+        path: &FilePath,
+        object: Object,
+        expected: Option<&Expected>,
+        parts: PartLimits,
+        is_model: bool,
+    ) -> Result<DownloadedFile, CheckError> {
+        let (files, journal) = (self.files, self.journal);
+        let size = if is_model { object.size } else { 0 };
+        let fetch = async |parts, growing| {
+            let fetched = files.fetch(path, object, expected, parts, journal, growing);
+            // Boxed, since the future is large and part of each check.
+            Box::pin(fetched).await
+        };
+        let (fetched, prepared) = files.with_preparation(size, parts, fetch).await;
+        Ok(DownloadedFile {
+            prepared,
+            ..DownloadedFile::fetched(path, fetched?)
+        })
     }
 
     /// Lays out a version whose files are all in the cache.
     fn finish(
         &self,
         record: ModelRecord,
-        files: Vec<CachedFile>,
+        VersionFiles { files, prepared }: VersionFiles,
         description: Option<Description>,
         published: Option<(ManifestMetadata, AcceptanceCriteria)>,
         transferred: Option<u64>,
@@ -283,6 +326,7 @@ impl Downloader<'_> {
             model: Some(LoadableModel {
                 files,
                 criteria: criteria.unwrap_or_default(),
+                prepared,
             }),
             published,
             transferred,
@@ -303,19 +347,19 @@ pub(super) async fn find_cached(cache: &Cache, record: ModelRecord) -> Option<Ca
 
 /// Returns the version of these files, the model's first, under its publisher's name where there is one.
 fn version_of(
-    files: Vec<DownloadedFile>,
+    downloaded: Vec<DownloadedFile>,
     name: Option<VersionName>,
-) -> Result<(ModelRecord, Vec<CachedFile>), CheckError> {
-    let (mut records, files): (Vec<_>, Vec<_>) = files
-        .into_iter()
-        .map(|downloaded| (downloaded.record, downloaded.file))
-        .unzip();
-    if records.is_empty() {
+) -> Result<(ModelRecord, VersionFiles), CheckError> {
+    let mut downloaded = downloaded.into_iter();
+    let Some(model) = downloaded.next() else {
         return Err(CheckError::Unsteady);
-    }
-    let others = records.split_off(1);
-    let model = records.remove(0);
-    Ok((ModelRecord::new(model, others, name), files))
+    };
+    let (others, mut files): (Vec<_>, Vec<_>) =
+        downloaded.map(|other| (other.record, other.file)).unzip();
+    files.insert(0, model.file);
+    let prepared = model.prepared;
+    let record = ModelRecord::new(model.record, others, name);
+    Ok((record, VersionFiles { files, prepared }))
 }
 
 /// Divides the connections among files that are fetched concurrently.

@@ -25,6 +25,7 @@ use super::{Shared, Timings, milliseconds};
 use crate::cache::{CachedModel, Journal, ModelRecord};
 use crate::clock::timed_awake;
 use crate::config::Reload;
+use crate::engine::PreparedWeights;
 use crate::ids::{Digest, ModelName};
 use crate::metrics::defs;
 use crate::models::LoadedModel;
@@ -53,6 +54,7 @@ pub(super) struct LoadRequest<'a> {
     pub(super) record: &'a ModelRecord,
     pub(super) files: CachedModel,
     pub(super) criteria: AcceptanceCriteria,
+    pub(super) prepared: PreparedWeights,
     /// Evidence of the rollback for which the version is loaded.
     pub(super) evidence: Option<Evidence>,
     pub(super) journal: &'a Journal,
@@ -122,6 +124,7 @@ impl Loader {
             record,
             files,
             criteria,
+            prepared,
             evidence,
             journal,
         } = request;
@@ -157,7 +160,9 @@ impl Loader {
             }
         }
         let vacated = placement == Placement::InPlace;
-        let measurement = memory.loads.measure(crate::sys::own_bytes());
+        // Prepared weights are part of what the load takes.
+        let own = crate::sys::own_bytes().map(|own| own.saturating_sub(prepared.bytes()));
+        let measurement = memory.loads.measure(own);
         let waited = started.elapsed();
         let active = self.active().as_ref().map(|(_, cost)| *cost);
         let need = MemoryNeed { new: bytes, active };
@@ -178,12 +183,15 @@ impl Loader {
         let validation = self.validation(record, criteria.clone(), journal);
         let load = async {
             let described = description.clone();
-            let mut result = attempt.load(files, described, validation, replay()).await;
+            let load = attempt.load(files, described, prepared, validation, replay());
+            let mut result = load.await;
             if matches!(&result, Ok(Err(problem)) if problem.is_of_file()) {
                 // Whole files are laid out anew, and may be readable now.
                 if let Some(files) = find_cached(&self.shared.cache, record.clone()).await {
                     let validation = self.validation(record, criteria, journal);
-                    result = attempt.load(files, description, validation, replay()).await;
+                    let none = PreparedWeights::default();
+                    let load = attempt.load(files, description, none, validation, replay());
+                    result = load.await;
                 }
             }
             result

@@ -93,6 +93,11 @@ impl ModelBytes {
         }
     }
 
+    /// Returns the sizes of a version of one file, all of which is weights in the smallest type.
+    pub(super) fn of_stored_weights(bytes: u64) -> Self {
+        Self::of_bytes(bytes.saturating_mul(WeightStorage::Int8.expansion()))
+    }
+
     /// Returns the sizes of a version of which only the total is known.
     pub(super) fn of_bytes(bytes: u64) -> Self {
         Self {

@@ -25,6 +25,7 @@ use super::{Outcome, Shared};
 use crate::cache::{Journal, ModelRecord, RejectionCause};
 use crate::clock::timed_awake;
 use crate::config::{ModelSettings, Reload};
+use crate::engine::PreparedWeights;
 use crate::ids::Digest;
 use crate::manifest::Choice;
 use crate::source::ModelFolder;
@@ -402,6 +403,7 @@ impl Reloader {
         let model = files.map(|files| LoadableModel {
             files,
             criteria: AcceptanceCriteria::default(),
+            prepared: PreparedWeights::default(),
         });
         (model, started.elapsed())
     }
@@ -419,6 +421,7 @@ impl Reloader {
             record: &record,
             files: model.files,
             criteria: model.criteria,
+            prepared: model.prepared,
             evidence: rollback.map(|rollback| rollback.evidence.clone()),
             journal,
         };

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
 use super::Shared;
@@ -14,6 +15,7 @@ use super::error::CheckError;
 use super::memory::{MemoryNeed, ModelBytes, may_evict_active};
 use crate::cache::{CachedFile, FileRecord, Journal, RejectedFile};
 use crate::fetch::{self, Compression, FetchError, Fetched, PartLimits};
+use crate::growing_file::GrowingFile;
 use crate::ids::{Digest, Expected, FilePath, Identity, ModelName};
 use crate::source::{ModelFolder, NamedBy, Object, Opened, Source};
 
@@ -205,9 +207,10 @@ impl SourceFiles {
         expected: Option<&Expected>,
         parts: PartLimits,
         journal: &Journal,
+        growing: Option<UnboundedSender<GrowingFile>>,
     ) -> Result<Fetched, CheckError> {
         let source = self.source(path)?;
-        let fetched = self.fetch_from(&*source, path, object, expected, parts);
+        let fetched = self.fetch_from(&*source, path, object, expected, parts, growing);
         note_rejection(path, expected, true, journal, fetched.await)
     }
 
@@ -219,12 +222,14 @@ impl SourceFiles {
         object: Object,
         expected: Option<&Expected>,
         parts: PartLimits,
+        growing: Option<UnboundedSender<GrowingFile>>,
     ) -> Result<Fetched, CheckError> {
         let request = |object| fetch::FetchRequest {
             source,
             object,
             expected,
             compression: Compression::of(path),
+            growing: growing.clone(),
         };
         let context = fetch::FetchContext {
             cache: &self.shared.cache,

@@ -49,6 +49,7 @@ async fn run(bucket: &str, key: &str, folder: &Path, parts: PartLimits) -> Resul
         object,
         expected: None,
         compression: Compression::None,
+        growing: None,
     };
     let context = FetchContext {
         cache: &cache,

@@ -40,6 +40,7 @@ async fn one_process() {
         object,
         expected: None,
         compression: Compression::None,
+        growing: None,
     };
     let context = fetch::FetchContext {
         cache: &cache,

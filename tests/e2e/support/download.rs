@@ -157,6 +157,7 @@ impl<S: Store> Download<S> {
             object,
             expected: self.expected.as_ref(),
             compression: Compression::of(&FilePath::parse(self.key).unwrap()),
+            growing: None,
         };
         let context = fetch::FetchContext {
             cache: &cache,

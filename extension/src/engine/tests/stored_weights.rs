@@ -2,6 +2,8 @@
 //! alone.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::weight_loader::{
@@ -10,8 +12,9 @@ use super::weight_loader::{
 };
 use super::*;
 use crate::engine::weight_loader::loaded;
+use crate::growing_file::GrowingFile;
 use crate::onnx::tests::write::{bytes, join, node, number};
-use crate::onnx::{Quantization, QuantizedWeights};
+use crate::onnx::{Encoding, Quantization, QuantizedWeights, Skeleton, Weight};
 
 /// Loads a model with ONNX Runtime alone, which computes constant weights at the load.
 fn load_folded(file: &Path) -> Result<Box<dyn Session>, String> {
@@ -35,6 +38,115 @@ fn quantize(content: &[u8], method: Quantization) -> Option<Vec<u8>> {
     std::fs::write(&from, content).unwrap();
     QuantizedWeights::write(&from, &to, method).unwrap();
     std::fs::read(to).ok()
+}
+
+/// Returns the weights that are prepared while all bytes but the last of `content` are written.
+fn prepare(content: &[u8]) -> PreparedWeights {
+    let file = tempfile::tempfile().unwrap();
+    // As after a reservation of space.
+    let length = content.len() as u64;
+    file.set_len(length + 100).unwrap();
+    let (growing, growth) = GrowingFile::new(file.try_clone().unwrap(), length);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| engine().prepare(&growing));
+        let mut written = 0;
+        for part in content[..content.len() - 1].chunks(977) {
+            file.write_all_at(part, written).unwrap();
+            written += part.len() as u64;
+            growth.advance(written);
+        }
+        drop(growth);
+        reader.join().unwrap()
+    })
+}
+
+/// Returns the number and the bytes of the weights that the weight loader expands.
+fn expanded(file: &File) -> (usize, u64) {
+    let weights = Skeleton::of_marked(file).unwrap().unwrap().weights;
+    let is_stored = |weight: &&Weight| weight.encoding != Encoding::Plain;
+    let stored = weights.iter().filter(is_stored);
+    let elements: i64 = stored
+        .clone()
+        .map(|it| it.shape.iter().product::<i64>())
+        .sum();
+    (stored.count(), 4 * elements.unsigned_abs())
+}
+
+#[test]
+fn weights_that_were_prepared_are_those_of_the_ordinary_load() {
+    let mut count = 0;
+    for (name, content) in models() {
+        for method in [Quantization::Int8, Quantization::Fp16] {
+            let Some(quantized) = quantize(&content, method) else {
+                continue;
+            };
+            let file = file(&quantized);
+            let prepared = prepare(&quantized);
+            let (weights, bytes) = expanded(file.as_file());
+            assert_eq!(prepared.bytes(), bytes, "{name} as {method:?}");
+            count += weights;
+            let found = engine().load_prepared(file.path(), None, prepared).unwrap();
+            let expected = engine().load(file.path(), None).unwrap();
+            let expected = run(&*expected).unwrap();
+            assert_eq!(run(&*found).unwrap(), expected, "{name} as {method:?}");
+        }
+    }
+    assert_eq!(count, 8, "weights");
+}
+
+#[test]
+fn prepared_weights_are_not_read_again() {
+    let quantized = quantize(&dense(), Quantization::Int8).unwrap();
+    let original = file(&quantized);
+    let skeleton = Skeleton::of_marked(original.as_file()).unwrap().unwrap();
+    let place = usize::try_from(skeleton.weights[0].bytes.start).unwrap();
+    let mut other = quantized.clone();
+    other[place] ^= 0x40;
+    let found = engine().load_prepared(original.path(), None, prepare(&other));
+    let expected = engine().load(file(&other).path(), None).unwrap();
+    let expected = run(&*expected).unwrap();
+    assert_eq!(run(&*found.unwrap()).unwrap(), expected);
+    let plain = engine().load(original.path(), None).unwrap();
+    assert_ne!(run(&*plain).unwrap(), expected);
+}
+
+#[test]
+fn a_weight_of_another_form_is_not_used() {
+    let quantized = quantize(&dense(), Quantization::Int8).unwrap();
+    let original = file(&quantized);
+    // Another scale.
+    let skeleton = Skeleton::of_marked(original.as_file()).unwrap().unwrap();
+    let Encoding::Int8 { scales, .. } = &skeleton.weights[0].encoding else {
+        panic!("{:?}", skeleton.weights[0]);
+    };
+    let scale = scales[0].to_le_bytes();
+    let place = quantized
+        .windows(4)
+        .position(|window| window == scale)
+        .unwrap();
+    let mut other = quantized.clone();
+    other[place..place + 4].copy_from_slice(&(2.0 * scales[0]).to_le_bytes());
+    let found = engine().load_prepared(original.path(), None, prepare(&other));
+    let expected = engine().load(original.path(), None).unwrap();
+    assert_eq!(run(&*found.unwrap()).unwrap(), run(&*expected).unwrap());
+}
+
+#[test]
+fn a_file_that_ends_early_or_is_damaged_prepares_no_other_weights() {
+    let quantized = quantize(&dense(), Quantization::Int8).unwrap();
+    let original = file(&quantized);
+    let expected = engine().load(original.path(), None).unwrap();
+    let expected = run(&*expected).unwrap();
+    for end in (1..quantized.len()).step_by(quantized.len() / 40) {
+        let prepared = prepare(&quantized[..end]);
+        let found = engine().load_prepared(original.path(), None, prepared);
+        assert_eq!(run(&*found.unwrap()).unwrap(), expected, "{end} bytes");
+    }
+    for place in (0..600).step_by(7) {
+        let mut damaged = quantized.clone();
+        damaged[place] ^= 1;
+        prepare(&damaged);
+    }
 }
 
 /// Returns a model of opset 12 with an LSTM in both directions and a convolution.
@@ -212,6 +324,54 @@ fn numbers_of(session: &dyn Session) -> Vec<f32> {
         },
         other => panic!("{other:?}"),
     }
+}
+
+/// Returns a model with an LSTM in both directions, with a bias and an initial state of zeros.
+fn recurrent() -> Vec<u8> {
+    let attribute = |name: &[u8], value: Vec<u8>, kind: u64| {
+        bytes(5, &join([bytes(1, name), value, number(20, kind)]))
+    };
+    let shape = [-1_i64, 1, 64].map(i64::to_le_bytes).concat();
+    let lstm = join([
+        node("LSTM", &["s", "w", "r", "b", "", "h"], &["y"]),
+        attribute(b"hidden_size", number(3, 32), 2),
+        attribute(b"direction", bytes(4, b"bidirectional"), 3),
+    ]);
+    let mut fields = nodes(&[("Reshape", &["x", "steps"], "s")]);
+    fields.push(bytes(1, &lstm));
+    fields.push(initializer("steps", 7, &[3], &shape));
+    fields.push(initializer(
+        "w",
+        FLOAT,
+        &[2, 128, 64],
+        &floats(2 * 128 * 64),
+    ));
+    fields.push(initializer(
+        "r",
+        FLOAT,
+        &[2, 128, 32],
+        &floats(2 * 128 * 32),
+    ));
+    fields.push(initializer("b", FLOAT, &[2, 256], &floats(2 * 256)));
+    fields.push(initializer("h", FLOAT, &[2, 1, 32], &[0; 4 * 64]));
+    with_ports(64, &fields)
+}
+
+#[test]
+fn an_integer_lstm_is_close_to_the_original() {
+    let content = recurrent();
+    let written = quantize(&content, Quantization::Int8Dynamic).unwrap();
+    let (before, after) = (file(&content), file(&written));
+    let before = numbers_of(&*engine().load(before.path(), None).unwrap());
+    let after = numbers_of(&*engine().load(after.path(), None).unwrap());
+    assert_eq!((before.len(), after.len()), (128, 128));
+    let differences = before
+        .iter()
+        .zip(&after)
+        .map(|(one, other)| (one - other).abs());
+    let largest = differences.fold(0.0, f32::max);
+    // The outputs are between -1 and 1.
+    assert!(largest > 0.0 && largest < 0.05, "{largest}");
 }
 
 #[test]

@@ -57,8 +57,14 @@ fn skeleton(file: &File) -> Option<Skeleton> {
 /// Loads a model with the weight loader; `None` if it has no skeleton.
 fn load_by_weight_loader(file: &Path) -> Option<Result<Box<dyn Session>, String>> {
     let file = File::open(file).unwrap();
-    let loaded = crate::engine::weight_loader::load(&mut builder(), skeleton(&file)?, &file, 2)
-        .expect("the weight loader is installed");
+    let loaded = crate::engine::weight_loader::load(
+        &mut builder(),
+        skeleton(&file)?,
+        &file,
+        2,
+        PreparedWeights::default(),
+    )
+    .expect("the weight loader is installed");
     Some(match loaded {
         Ok(session) => Ok(Box::new(engine().session(session, false, BTreeMap::new()))),
         Err(error) => Err(error.message().trim().to_owned()),
@@ -286,9 +292,15 @@ fn a_model_without_skeleton_takes_the_ordinary_load() {
     let file = file(&with_ports(64, &fields));
     let open = File::open(file.path()).unwrap();
     let skeleton = skeleton(&open).unwrap();
-    let error = crate::engine::weight_loader::load(&mut builder(), skeleton, &open, 2)
-        .unwrap()
-        .unwrap_err();
+    let error = crate::engine::weight_loader::load(
+        &mut builder(),
+        skeleton,
+        &open,
+        2,
+        PreparedWeights::default(),
+    )
+    .unwrap()
+    .unwrap_err();
     assert!(error.message().contains("tensor"), "{error}");
     let session = engine().load(file.path(), None).unwrap();
     assert_eq!(session.signature().inputs.len(), 2);

@@ -13,6 +13,7 @@ use std::thread;
 
 use model_expansion::{Channels, fp16, int8};
 
+use crate::growing_file::GrowingFile;
 use crate::sys::read_exact_at;
 
 /// Size of the parts of a stored weight, in bytes.
@@ -71,18 +72,26 @@ impl Piece<'_> {
         }
     }
 
-    /// Fills the target. The buffer has [`PART`] bytes.
-    fn fill(self, file: &File, buffer: &mut [u8]) -> io::Result<()> {
+    /// Fills the target. The buffer has [`PART`] bytes. `wait` waits until the bytes before a position are in the file.
+    fn fill(
+        self,
+        file: &File,
+        buffer: &mut [u8],
+        wait: impl Fn(u64) -> io::Result<()>,
+    ) -> io::Result<()> {
         let position = self.position;
         match self.target {
             Target::Plain(bytes) => {
+                wait(position + bytes.len() as u64)?;
                 // SAFETY: the memory is valid for writes of its length, and is borrowed exclusively.
                 unsafe { read_exact_at(file, bytes.as_mut_ptr().cast(), bytes.len(), position)? };
             }
             Target::Fp16(elements) => {
                 for (index, elements) in elements.chunks_mut(PART / 2).enumerate() {
                     let part = &mut buffer[..2 * elements.len()];
-                    file.read_exact_at(part, position + (index * PART) as u64)?;
+                    let start = position + (index * PART) as u64;
+                    wait(start + part.len() as u64)?;
+                    file.read_exact_at(part, start)?;
                     fp16(part, elements);
                 }
             }
@@ -90,13 +99,22 @@ impl Piece<'_> {
                 for (index, elements) in elements.chunks_mut(PART).enumerate() {
                     let offset = index * PART;
                     let part = &mut buffer[..elements.len()];
-                    file.read_exact_at(part, position + offset as u64)?;
+                    let start = position + offset as u64;
+                    wait(start + part.len() as u64)?;
+                    file.read_exact_at(part, start)?;
                     int8(part, &channels, first + offset, elements);
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Fills a target from a file that is still being written. Returns when the last byte of the target is written and
+/// used, or with an error when the writer has ended before.
+pub(super) fn fill_arriving(file: &GrowingFile, target: Piece<'_>) -> io::Result<()> {
+    let wait = |end| file.wait_for(end).map(drop);
+    target.fill(file.file(), &mut vec![0; PART], wait)
 }
 
 /// Fills all targets from the file, by at most `threads` threads. The caller is one of them.
@@ -110,7 +128,7 @@ pub(super) fn fill(file: &File, targets: Vec<Piece<'_>>, threads: usize) -> io::
     };
     let work = || {
         let mut buffer = vec![0; PART];
-        std::iter::from_fn(next).try_for_each(|piece| piece.fill(file, &mut buffer))
+        std::iter::from_fn(next).try_for_each(|piece| piece.fill(file, &mut buffer, |_| Ok(())))
     };
     thread::scope(|scope| {
         // Without memory for a thread, the others do its work. The scheduling policy is the caller's.

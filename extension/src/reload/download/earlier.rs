@@ -45,18 +45,14 @@ async fn download_file(
     if let Some(record) = journal.find_file(path, identity)
         && let Some(file) = files.find_cached(&record.digest).await
     {
-        return Ok(Some(DownloadedFile {
-            record,
-            file,
-            transferred: None,
-        }));
+        return Ok(Some(DownloadedFile::cached(record, file)));
     }
     let cache = &downloader.shared().cache;
     let Opened::Object(object) = fetch::open(&**source, cache, None).await? else {
         return Ok(None);
     };
     let parts = downloader.shared().parts;
-    let fetched = files.fetch_from(&**source, path, object, None, parts);
+    let fetched = files.fetch_from(&**source, path, object, None, parts, None);
     let fetched = note_rejection(path, None, false, journal, fetched.await)?;
     Ok(Some(DownloadedFile::fetched(path, fetched)))
 }

@@ -48,7 +48,7 @@ pub(super) async fn download(
     let files = download_files(downloader, &record).await?;
     let transferred = transferred_bytes(&files);
     let (record, files) = version_of(files, Some(name.clone()))?;
-    let description = check_complete(downloader, name.as_str(), &record, &files).await?;
+    let description = check_complete(downloader, name.as_str(), &record, &files.files).await?;
     let criteria = AcceptanceCriteria {
         declared: version.signature.clone(),
         previous: None,
@@ -66,8 +66,9 @@ async fn download_files(
     let files: Vec<FileRecord> = version.files().cloned().collect();
     let parts = shared_connections(downloader.shared().parts, files.len());
     let several = files.len() > 1;
-    let download = |promised| async move {
-        let file = download_file(downloader, promised, parts).await?;
+    let download = |promised: FileRecord| async move {
+        let is_model = promised == version.model;
+        let file = download_file(downloader, promised, parts, is_model).await?;
         if several {
             downloader.journal.add_downloaded_file(file.record.clone());
         }
@@ -81,27 +82,21 @@ async fn download_file(
     downloader: &Downloader<'_>,
     record: FileRecord,
     parts: PartLimits,
+    is_model: bool,
 ) -> Result<DownloadedFile, CheckError> {
     let (files, journal) = (downloader.files, downloader.journal);
     let expected = Expected {
         size: record.size,
         digest: record.digest.clone(),
     };
-    let (file, transferred) = match files.find_cached(&expected.digest).await {
-        Some(file) => (file, None),
-        None => {
-            let path = &record.path;
-            let object = files.open(path, Some(&expected), journal).await?;
-            let fetched = files.fetch(path, object, Some(&expected), parts, journal);
-            let fetched = fetched.await?;
-            (fetched.file, Some(fetched.transferred))
-        }
-    };
-    Ok(DownloadedFile {
-        record,
-        file,
-        transferred,
-    })
+    if let Some(file) = files.find_cached(&expected.digest).await {
+        return Ok(DownloadedFile::cached(record, file));
+    }
+    let path = &record.path;
+    let object = files.open(path, Some(&expected), journal).await?;
+    let fetched = downloader.fetch(path, object, Some(&expected), parts, is_model);
+    let fetched = fetched.await?;
+    Ok(DownloadedFile { record, ..fetched })
 }
 
 /// Returns the description of the model's file, after a check that the version has every file that it refers to.

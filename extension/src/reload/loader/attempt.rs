@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::replay::{Replay, ReplayDecision};
 use crate::cache::CachedModel;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, PreparedWeights};
 use crate::onnx::Description;
 use crate::reload::engine_slot::on_thread;
 use crate::reload::error::CheckError;
@@ -27,6 +27,7 @@ impl LoadAttempt {
         &self,
         files: CachedModel,
         description: Option<Description>,
+        prepared: PreparedWeights,
         validation: Validation,
         replay: Option<Replay>,
     ) -> Result<Result<Attempted, CheckError>, EngineError> {
@@ -35,7 +36,7 @@ impl LoadAttempt {
             if has_low_priority {
                 crate::sys::lower_thread_priority();
             }
-            let session = engine.load(files.path(), description.as_ref())?;
+            let session = engine.load_prepared(files.path(), description.as_ref(), prepared)?;
             let validated = validation.validate(&*session)?;
             let decision = match replay {
                 Some(replay) => replay.decide(session),

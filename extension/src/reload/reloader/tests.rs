@@ -6,6 +6,7 @@ mod fallbacks;
 mod files;
 mod manifest;
 mod outside_failures;
+mod preparation;
 mod rename;
 mod replace;
 mod repository;
@@ -14,6 +15,7 @@ mod rollout;
 mod silent_source;
 mod validation;
 
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 
 use super::*;
@@ -22,6 +24,7 @@ use crate::clock::{Clock, SystemClock, Thaws, Timestamp};
 use crate::config::Location;
 use crate::engine::{Cancel, Engine, EngineError, Session};
 use crate::fetch::PartLimits;
+use crate::growing_file::GrowingFile;
 use crate::ids::ModelName;
 use crate::models::Models;
 use crate::onnx::Description;
@@ -48,6 +51,8 @@ struct EngineLog {
     /// Number of sessions now, and at the beginning of each load.
     alive: usize,
     alive_before: Vec<usize>,
+    /// Files that arrived during their preparation.
+    prepared: Vec<Vec<u8>>,
     /// Makes loads fail, by the file and the bytes in it.
     fails: Option<LoadFault>,
 }
@@ -85,6 +90,16 @@ impl Drop for FakeSession {
 }
 
 impl Engine for FakeEngine {
+    fn prepare(&self, file: &GrowingFile) -> PreparedWeights {
+        if file.wait_for(file.length()).is_err() {
+            return PreparedWeights::default();
+        }
+        let mut bytes = vec![0; usize::try_from(file.length()).unwrap()];
+        file.file().read_exact_at(&mut bytes, 0).unwrap();
+        self.seen.lock().unwrap().prepared.push(bytes);
+        PreparedWeights::default()
+    }
+
     fn load(
         &self,
         file: &std::path::Path,

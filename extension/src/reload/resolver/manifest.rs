@@ -144,7 +144,7 @@ impl ManifestResolver {
         let (source, parts) = (self.files.source(&self.path)?, self.files.shared.parts);
         let fetched = self
             .files
-            .fetch_from(&*source, &self.path, object, None, parts)
+            .fetch_from(&*source, &self.path, object, None, parts, None)
             .await?;
         let json = std::fs::read(fetched.file.path())
             .map_err(|error| self.error(format!("it cannot be read from the cache: {error}")))?;

@@ -127,6 +127,11 @@ impl PartialDownload {
         self.progress.available_until(offset) > offset
     }
 
+    /// Returns a handle of the file, for reads of downloaded bytes by another thread.
+    pub fn try_clone_file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Removes the download and its record.
     pub fn discard(self) {
         if let DownloadPath::Named { path, record } = &self.path {
