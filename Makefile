@@ -250,9 +250,10 @@ bench-coldstart: bubblewrap stage layer bench-lab ## measure the cold start agai
 	@PYTHON=$(PYTHON) sh tests/bench/coldstart/prepare.sh
 	@$(BENCH) coldstart
 
-bench-quantize: onnxruntime ## compare quantization with ONNX Runtime's tools in Python (3 minutes)
+bench-quantize: onnxruntime ## compare quantization with ONNX Runtime's tools in Python, and run it without VNNI (5 minutes)
 	cargo build --workspace --bin modelctl
-	@PYTHON=$(PYTHON) sh tests/bench/quantize/compare.sh target/debug/modelctl
+	@sh layer/build/debian.sh target/arm64/qemu $(QEMU)
+	@PYTHON=$(PYTHON) sh tests/bench/quantize/compare.sh target/debug/modelctl target/arm64/qemu/usr/bin/qemu-x86_64
 
 bench-fetch: bubblewrap stage tools bench-lab ## measure a fetch of 250 MB against AWS's C client and curl (5 minutes)
 	@$(SHIP) -p bench-fetcher

