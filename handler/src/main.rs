@@ -6,6 +6,7 @@ mod snapshot;
 
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use after_response::AfterResponse;
 use lambda_runtime::layers::TracingLayer;
@@ -20,10 +21,11 @@ use model_handler::attachment::{FunctionProcess, attach};
 use model_handler::invocation::Invocation;
 use model_handler::settings::HandlerSettings;
 use model_handler::sidecar::Sidecar;
-use model_handler::trace::{Traced, Tracer};
+use model_handler::trace::{Exporter, Traced, Tracer};
 use serde_json::value::RawValue;
 use snapshot::SidecarSnapshot;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 
 const HELP: &str = "\
 The model sidecar's Lambda handler. Lambda starts it as the bootstrap of a function with the model
@@ -35,12 +37,17 @@ Environment:
   MODEL_SOCKET     the sidecar's Unix socket (default /tmp/model-sidecar.sock)
   MODEL_TOKEN      session: send the token that the sidecar then requires (default off)
   MODEL_BASE_PATH  prefix to remove from request paths, such as /scoring
+  OTEL_EXPORTER_OTLP_ENDPOINT
+                   collector of OpenTelemetry in the function, such as http://localhost:4318
 
 AWS_LAMBDA_RUNTIME_API is required and set by Lambda or an emulator. Without Lambda, call the sidecar
 directly over HTTP.";
 
 /// Exit code for wrong usage, from sysexits.h.
 const EX_USAGE: u8 = 64;
+
+/// Maximum time of the last export at SIGTERM. Lambda's shutdown has 2 s for all processes.
+const LAST_EXPORT: Duration = Duration::from_millis(300);
 
 /// Type of the error if the process cannot attach to the sidecar.
 const ATTACH_ERROR: &str = "Handler.Attach";
@@ -92,7 +99,15 @@ async fn run(settings: HandlerSettings) -> Result<(), Error> {
     if let Some(process) = settings.attached {
         return Err(wait(&sidecar, &process).await);
     }
-    let tracer = Tracer::new(settings.xray_daemon.as_deref());
+    for problem in &settings.otlp_errors {
+        tracing::warn!("{problem}");
+    }
+    let exporter = settings
+        .otlp
+        .map(|otlp| Exporter::new(otlp, Handle::current()));
+    let has_exporter = exporter.is_some();
+    let tracer = Tracer::new(settings.xray_daemon.as_deref(), exporter);
+    let last_spans = tracer.clone().filter(|_| has_exporter);
     let snapshot = SidecarSnapshot::new(sidecar.clone());
     let transport = Traced::new(sidecar, tracer.clone());
     let handler = Handler::new(transport).with_base_path(settings.base_path);
@@ -111,7 +126,26 @@ async fn run(settings: HandlerSettings) -> Result<(), Error> {
     });
     let runtime = LambdaRuntime::new(service).register_snapstart_resource(snapshot);
     let runtime = runtime.layer(TracingLayer::new());
-    poll(runtime.layer(flush)).await
+    let polls = poll(runtime.layer(flush));
+    match last_spans {
+        Some(tracer) => until_shutdown(polls, &tracer).await,
+        None => polls.await,
+    }
+}
+
+/// Polls until SIGTERM, which is Lambda's shutdown, and exports the last spans.
+async fn until_shutdown(
+    polls: impl Future<Output = Result<(), Error>>,
+    tracer: &Tracer,
+) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = polls => result,
+        _ = terminate.recv() => {
+            tracer.drain(LAST_EXPORT).await;
+            Ok(())
+        }
+    }
 }
 
 /// Polls for events until the Runtime API fails. The future is boxed here, since the compiler cannot prove that of the

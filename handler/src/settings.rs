@@ -1,7 +1,7 @@
 //! Configuration of the handler, read from the environment once and only in this file.
 //!
 //! `MODEL_HANDLER`, `MODEL_SOCKET`, `MODEL_TOKEN` and `MODEL_BASE_PATH` are the only variables of our
-//! own; the others are Lambda's. No value stops the handler: the extension reads those four as well
+//! own; the others are Lambda's and OpenTelemetry's. No value stops the handler: the extension reads those four as well
 //! and reports invalid ones, and Lambda sets its own variables.
 
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use tracing::Level;
 
 use crate::attachment::{self, FunctionProcess};
 use crate::event::BasePath;
-use crate::trace;
+use crate::trace::{self, OtlpSettingError, OtlpSettings};
 
 /// Socket of the sidecar if `MODEL_SOCKET` is not set.
 pub const DEFAULT_SOCKET: &str = "/tmp/model-sidecar.sock";
 
 /// Configuration of the handler.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HandlerSettings {
     /// With `MODEL_HANDLER=attach` this process, which attaches to the sidecar; `None` if it forwards events itself.
     pub attached: Option<FunctionProcess>,
@@ -34,6 +34,10 @@ pub struct HandlerSettings {
     pub concurrency: usize,
     /// `AWS_XRAY_DAEMON_ADDRESS`: receiver of traces.
     pub xray_daemon: Option<String>,
+    /// OpenTelemetry's variables: receiver of spans.
+    pub otlp: Option<OtlpSettings>,
+    /// Errors in OpenTelemetry's variables, to be reported once logs have started.
+    pub otlp_errors: Vec<OtlpSettingError>,
     /// `AWS_LAMBDA_LOG_FORMAT` is `JSON`.
     pub json_logs: bool,
     /// `AWS_LAMBDA_LOG_LEVEL`.
@@ -49,6 +53,7 @@ impl HandlerSettings {
         let get = |name: &str| variable(name).filter(|value| !value.is_empty());
         let is_attached =
             get("MODEL_HANDLER").is_some_and(|value| value.trim().eq_ignore_ascii_case("attach"));
+        let (otlp, otlp_errors) = OtlpSettings::read(&variable);
         Self {
             attached: is_attached.then(|| FunctionProcess {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -75,6 +80,8 @@ impl HandlerSettings {
                 .and_then(|value| value.parse().ok())
                 .unwrap_or(1),
             xray_daemon: get(trace::DAEMON_ADDRESS),
+            otlp,
+            otlp_errors,
             json_logs: get("AWS_LAMBDA_LOG_FORMAT")
                 .is_some_and(|value| value.eq_ignore_ascii_case("json")),
             log_level: get("AWS_LAMBDA_LOG_LEVEL").map_or(Level::INFO, |value| log_level(&value)),

@@ -1,24 +1,33 @@
-//! Traces of the calls to the sidecar, for X-Ray.
+//! Traces of the calls to the sidecar, for X-Ray and OpenTelemetry.
 //!
 //! Lambda owns the segment of an invocation. For a sampled invocation, the handler adds independent subsegments to it.
 //! Each call is one, with the stages that the sidecar reports. Each step of the load that a cold start waited for is
 //! another. [`Traced`] notes a call, and [`Tracer::flush`] converts and sends it, after the response was posted. An
-//! invocation that is not sampled costs one look at its trace header.
+//! invocation that is not sampled costs one look at its trace headers.
 //!
 //! ```text
 //! Handler ─▶ Traced<T> ─▶ T: Transport
 //!               └─▶ Tracer ─▶ xray ─▶ daemon (UDP)
+//!                       └───▶ otlp ─▶ collector (HTTP)
+//! server ─▶ Exporter::begin ─────▲
 //! ```
 //!
-//! A trace never delays or fails an invocation: a document that cannot be sent at once is lost.
+//! OpenTelemetry gets the same calls as spans, in the trace that the caller's `traceparent` names, or else X-Ray's.
+//! The sidecar's server also has spans for requests with a `traceparent` from a function with code of its own.
+//!
+//! A trace never delays or fails an invocation. A document that cannot be sent at once is lost, as are spans that a
+//! collector does not accept.
 
 mod context;
 mod daemon;
+mod otlp;
 mod record;
 mod stages;
+mod text;
 mod xray;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -26,7 +35,8 @@ use http::Request;
 use crate::failure::Failure;
 use crate::transport::{SidecarResponse, TimeLimit, Transport};
 use daemon::Daemon;
-use record::{CallRecord, PendingCall};
+pub use otlp::{Exporter, OtlpSettingError, OtlpSettings, ServedCall};
+use record::{CallOutcome, CallRecord, PendingCall};
 
 /// Variable with the address of the X-Ray daemon, which Lambda sets for the function's process.
 pub const DAEMON_ADDRESS: &str = "AWS_XRAY_DAEMON_ADDRESS";
@@ -37,30 +47,49 @@ const MAX_CALLS: usize = 100;
 /// Collects the calls of sampled invocations, and sends them.
 #[derive(Debug)]
 pub struct Tracer {
-    daemon: Daemon,
+    daemon: Option<Daemon>,
+    exporter: Option<Exporter>,
     calls: Mutex<Vec<CallRecord>>,
 }
 
 impl Tracer {
-    /// Returns a tracer for the X-Ray daemon at the address in [`DAEMON_ADDRESS`], `IP:PORT`. Returns `None` without
-    /// an address, and for a host name, which would need a look-up.
+    /// Returns a tracer for the X-Ray daemon at the address in [`DAEMON_ADDRESS`], `IP:PORT`, and for a collector. A
+    /// host name of the daemon is ignored, since it would need a look-up. Returns `None` without a receiver.
     #[must_use]
-    pub fn new(daemon_address: Option<&str>) -> Option<Arc<Self>> {
-        let daemon = Daemon::at(daemon_address?)?;
-        Some(Arc::new(Self {
-            daemon,
+    pub fn new(daemon_address: Option<&str>, exporter: Option<Exporter>) -> Option<Arc<Self>> {
+        let tracer = Self {
+            daemon: daemon_address.and_then(Daemon::at),
+            exporter,
             calls: Mutex::default(),
-        }))
+        };
+        let has_receiver = tracer.daemon.is_some() || tracer.exporter.is_some();
+        has_receiver.then(|| Arc::new(tracer))
     }
 
     /// Sends the calls since the last flush. Never waits.
     pub fn flush(&self) {
         let calls = std::mem::take(&mut *self.calls());
-        for call in calls {
-            for document in xray::documents(&call) {
-                self.daemon.send(&document);
+        if let Some(daemon) = &self.daemon {
+            for document in calls.iter().flat_map(xray::documents) {
+                daemon.send(&document);
             }
         }
+        if let Some(exporter) = &self.exporter {
+            exporter.export(calls);
+        }
+    }
+
+    /// Sends the calls since the last flush, and waits at most `limit` until all spans are exported; for a shutdown.
+    pub async fn drain(&self, limit: Duration) {
+        self.flush();
+        if let Some(exporter) = &self.exporter {
+            exporter.drain(limit).await;
+        }
+    }
+
+    fn begin(&self, request: &Request<Bytes>) -> Option<PendingCall> {
+        let sampler = self.exporter.as_ref().map(Exporter::sampler);
+        PendingCall::of_client(request, self.daemon.is_some(), sampler)
     }
 
     fn record(&self, call: CallRecord) {
@@ -96,15 +125,21 @@ impl<T: Transport> Transport for Traced<T> {
         request: Request<Bytes>,
         limit: TimeLimit,
     ) -> Result<SidecarResponse, Failure> {
-        let Some((tracer, call)) = self
-            .tracer
-            .as_deref()
-            .and_then(|tracer| Some((tracer, PendingCall::begin(&request)?)))
-        else {
-            return self.inner.exchange(request, limit).await;
-        };
+        let begun = self.tracer.as_deref().and_then(|tracer| {
+            let call = tracer.begin(&request)?;
+            Some((tracer, call))
+        });
         let result = self.inner.exchange(request, limit).await;
-        tracer.record(call.end(&result));
+        if let Some((tracer, call)) = begun {
+            let outcome = match &result {
+                Ok(response) => {
+                    let length = u64::try_from(response.body.len()).ok();
+                    CallOutcome::of_response(response.status, &response.headers, length)
+                }
+                Err(failure) => CallOutcome::of_failure(failure),
+            };
+            tracer.record(call.end(outcome));
+        }
         result
     }
 }

@@ -84,6 +84,14 @@ pub fn rie() -> Result<PathBuf, ArtifactError> {
     present(target().join("rie/aws-lambda-rie"), "rie")
 }
 
+/// `rotel`, a collector of OpenTelemetry.
+///
+/// # Errors
+/// [`ArtifactError`] if `make rotel` must be run.
+pub fn rotel() -> Result<PathBuf, ArtifactError> {
+    present(target().join("rotel/rotel"), "rotel")
+}
+
 /// `SeaweedFS`, an independent implementation of S3.
 ///
 /// # Errors

@@ -10,6 +10,7 @@
 //!   on demand.
 //! - [`seaweedfs`] runs an independent S3 implementation, so that a misunderstanding of S3 in both
 //!   our client and our server is found.
+//! - [`rotel`] is an independent collector of OpenTelemetry.
 //! - [`xray`] is X-Ray's daemon, which checks each document.
 //! - [`link`] is a network between the two: bandwidth, latency, broken connections.
 //!
@@ -53,6 +54,7 @@ pub mod preview;
 pub mod process;
 pub mod reference;
 pub mod rie;
+pub mod rotel;
 pub mod s3;
 pub mod script;
 pub mod seaweedfs;

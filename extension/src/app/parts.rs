@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use model_handler::trace::{Exporter, OtlpSettings};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
@@ -39,6 +41,8 @@ pub(super) struct Common {
     /// Memory that requests and loads occupy.
     pub(super) account: Arc<Account>,
     pub(super) recorder: Recorder,
+    /// Exporter of spans, for OpenTelemetry.
+    pub(super) exporter: Option<Exporter>,
 }
 
 /// Builds the slot that opens ONNX Runtime when it is first needed.
@@ -67,6 +71,15 @@ pub(super) fn account(config: &Config) -> Arc<Account> {
     let (fixed, memory_mb) = (config.request_bytes, config.memory_mb);
     let probe = SystemMemory::new(memory_mb.map(|mb| mb << 20));
     Arc::new(Account::new(fixed, memory_mb, Box::new(probe)))
+}
+
+/// Builds the exporter of spans, if OpenTelemetry's variables name a collector. Exports run on this runtime.
+pub(super) fn exporter(environment: &Environment) -> Option<Exporter> {
+    let (settings, errors) = OtlpSettings::read(|name| environment.get(name).map(str::to_owned));
+    for problem in errors {
+        warn!("{problem}");
+    }
+    settings.map(|settings| Exporter::new(settings, Handle::current()))
 }
 
 /// Binds the sockets, and starts the server, which ends within `grace` after `stopped` turns `true`. With
@@ -99,7 +112,8 @@ pub(super) fn server(
         .on_local_machine(!environment.is_lambda())
         .with_confidence_outputs(confidence_outputs(config))
         .with_recorder(common.recorder.clone())
-        .with_account(Arc::clone(&common.account));
+        .with_account(Arc::clone(&common.account))
+        .with_exporter(common.exporter.clone());
     // As many threads as concurrent runs.
     let context = Arc::new(context);
     let server = server::start(listeners, &context, config.runs, stopped, grace)
@@ -107,7 +121,15 @@ pub(super) fn server(
     let is_managed = Config::initialization(environment) == InitializationType::ManagedInstances;
     let threads = if is_managed { config.runs } else { 1 };
     let runtime = attachments.map(|attachments| {
-        FunctionRuntime::start(environment, config, threads, attachments, &context)
+        let exporter = common.exporter.clone();
+        FunctionRuntime::start(
+            environment,
+            config,
+            threads,
+            attachments,
+            &context,
+            exporter,
+        )
     });
     Ok((server, runtime.transpose().map_err(StartError::Server)?))
 }

@@ -17,9 +17,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
+use model_handler::trace::ServedCall;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::context::ServerContext;
+use super::headers::REMOTE;
 use super::host::Transport;
 use super::idle_timeout::IdleTimeout;
 use super::inbound_body::InboundBody;
@@ -49,8 +51,13 @@ where
         phase.handling();
         let (context, phase) = (Arc::clone(&context), phase.clone());
         async move {
+            let call = traced(&request, &context);
             let request = request.map(InboundBody::Connection);
             let response = router::handle(request, transport, &context).await;
+            if let Some(call) = call {
+                let length = response.body().size_hint().exact();
+                call.end(response.status(), response.headers(), length);
+            }
             let close = HeaderValue::from_static("close");
             if response.headers().get(CONNECTION) == Some(&close) {
                 phase.closing();
@@ -63,6 +70,15 @@ where
     http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .serve_connection(io, service)
+}
+
+/// Notes the start of a request that has spans of its own. The spans of a request of the handler are the handler's.
+fn traced(request: &Request<Incoming>, context: &ServerContext) -> Option<ServedCall> {
+    let exporter = context.exporter.as_ref()?;
+    if request.headers().contains_key(REMOTE) {
+        return None;
+    }
+    exporter.begin(request)
 }
 
 /// Response body that tells the wire when hyper has taken all of it.

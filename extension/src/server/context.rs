@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model_handler::trace::Exporter;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::attachment::Attachment;
@@ -52,6 +53,8 @@ pub struct ServerContext {
     pub(super) attachments: Option<mpsc::Sender<Attachment>>,
     /// `true` on a machine that is never frozen and that may run a browser.
     pub(super) is_local_machine: bool,
+    /// Exporter of spans for requests on connections; `None` without a collector.
+    pub(super) exporter: Option<Exporter>,
     idle_ticks: IdleTicks,
 }
 
@@ -95,6 +98,7 @@ impl ServerContext {
             large_bodies: Semaphore::new(crate::sys::cpus()),
             attachments: None,
             is_local_machine: false,
+            exporter: None,
             idle_ticks: IdleTicks::default(),
         }
     }
@@ -180,6 +184,12 @@ impl ServerContext {
             account,
             ..self
         }
+    }
+
+    /// Exports spans of requests on connections.
+    #[must_use]
+    pub fn with_exporter(self, exporter: Option<Exporter>) -> Self {
+        Self { exporter, ..self }
     }
 
     /// Source of the ticks that close idle connections; `None` where a freeze can be the reason for idleness.

@@ -37,9 +37,13 @@ const CRATES: &[(&[&str], &[&str])] = &[
     (
         &["model_handler"],
         &[
+            "app.rs",
+            "app/parts.rs",
             "runtime.rs",
             "runtime/",
             "server/attachment.rs",
+            "server/connection.rs",
+            "server/context.rs",
             "server/routes/attach.rs",
         ],
     ),

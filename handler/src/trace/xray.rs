@@ -7,18 +7,16 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::HeaderValue;
-use http::{StatusCode, Uri};
+use http::StatusCode;
 use serde::Serialize;
 
 use super::context::SampledTrace;
 use super::record::{CallOutcome, CallRecord};
 use super::stages::{Stage, Stages};
+use super::text::{new_id, shortened};
 
 /// Name of the subsegment of a call.
 const NAME: &str = "model-sidecar";
-/// Maximum length of a text, in characters. A document, with at most six texts, so has at most 8 KB of X-Ray's 64.
-const MAX_TEXT: usize = 250;
 
 /// Subsegment. Only an independent one has `trace_id`, `parent_id` and `type`.
 #[derive(Debug, Default, Serialize)]
@@ -82,7 +80,8 @@ struct HttpRequest {
 #[derive(Debug, Serialize)]
 struct HttpResponse {
     status: u16,
-    content_length: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_length: Option<u64>,
 }
 
 /// Fields by which X-Ray can search.
@@ -102,12 +101,15 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// Returns the documents of a call, each of which is sent alone.
+/// Returns the documents of a call, each of which is sent alone; none if X-Ray does not sample its invocation.
 pub(super) fn documents(call: &CallRecord) -> Vec<Subsegment> {
-    let mut subsegment = Subsegment::of(NAME, call.started, call.ended).within(&call.trace);
+    let Some(trace) = &call.xray else {
+        return Vec::new();
+    };
+    let mut subsegment = Subsegment::of(NAME, call.started, call.ended).within(trace);
     let request = HttpRequest {
-        method: shortened(call.method.as_str()),
-        url: url(&call.uri),
+        method: call.method.clone(),
+        url: url(&call.path),
     };
     let mut stages = Stages::default();
     let response = match &call.outcome {
@@ -120,7 +122,7 @@ pub(super) fn documents(call: &CallRecord) -> Vec<Subsegment> {
         } => {
             subsegment.set_status(*status);
             subsegment.annotations = annotations(model.as_ref(), version.as_ref());
-            if let Some(header) = server_timing.as_ref().and_then(text) {
+            if let Some(header) = server_timing {
                 stages = Stages::read(header, call.started, call.ended);
             }
             Some(HttpResponse {
@@ -136,7 +138,7 @@ pub(super) fn documents(call: &CallRecord) -> Vec<Subsegment> {
             let exception = Exception {
                 id: new_id(),
                 kind: error_type,
-                message: shortened(message),
+                message: message.clone(),
             };
             subsegment.cause = Some(Cause {
                 exceptions: [exception],
@@ -148,7 +150,7 @@ pub(super) fn documents(call: &CallRecord) -> Vec<Subsegment> {
     subsegment.subsegments = stages.request.iter().map(Subsegment::from).collect();
     let mut documents = vec![subsegment];
     let steps = stages.load.iter().map(Subsegment::from);
-    documents.extend(steps.map(|step| step.within(&call.trace)));
+    documents.extend(steps.map(|step| step.within(trace)));
     documents
 }
 
@@ -186,11 +188,6 @@ impl From<&Stage> for Subsegment {
     }
 }
 
-/// Returns 16 random hexadecimal digits. The system draws them, since a generator's state would be in a snapshot.
-fn new_id() -> String {
-    format!("{:016x}", getrandom::u64().unwrap_or_default())
-}
-
 /// Time in seconds since the Unix epoch, to the microsecond.
 fn seconds(time: SystemTime) -> f64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -199,23 +196,13 @@ fn seconds(time: SystemTime) -> f64 {
 }
 
 /// URL of a call, without the caller's query.
-fn url(uri: &Uri) -> String {
-    shortened(&format!("http://localhost{}", uri.path()))
+fn url(path: &str) -> String {
+    shortened(&format!("http://localhost{path}"))
 }
 
-fn annotations(model: Option<&HeaderValue>, version: Option<&HeaderValue>) -> Option<Annotations> {
-    let value = |header: Option<&HeaderValue>| header.and_then(text).map(shortened);
-    let (model, model_version) = (value(model), value(version));
-    (model.is_some() || model_version.is_some()).then_some(Annotations {
-        model,
-        model_version,
+fn annotations(model: Option<&String>, version: Option<&String>) -> Option<Annotations> {
+    (model.is_some() || version.is_some()).then(|| Annotations {
+        model: model.cloned(),
+        model_version: version.cloned(),
     })
-}
-
-fn text(header: &HeaderValue) -> Option<&str> {
-    header.to_str().ok()
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(MAX_TEXT).collect()
 }
