@@ -129,7 +129,11 @@ impl App {
         } else {
             local::GRACE
         };
-        let (server, function) = parts::server(&config, environment, &common, stopped, grace)?;
+        let parts::Server {
+            context,
+            handle: server,
+            runtime: function,
+        } = parts::server(&config, environment, &common, stopped, grace)?;
         // Registration with the platform continues between steps that never wait.
         tokio::task::yield_now().await;
 
@@ -157,6 +161,11 @@ impl App {
             Arc::clone(&common.account),
             Arc::clone(&common.clock),
             config.metrics_interval,
+            move || {
+                if let Some(context) = context.upgrade() {
+                    context.observe_queues();
+                }
+            },
         ));
         common.recorder.observe_with({
             let observation = Arc::clone(&observation);

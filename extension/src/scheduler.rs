@@ -138,6 +138,13 @@ impl Scheduler {
         self.limits
     }
 
+    /// Returns the maximum number of requests that waited in the queue of each model together since the last call. A
+    /// model is absent until a request has waited.
+    pub fn take_queue_peaks(&self) -> impl Iterator<Item = (&ModelName, usize)> {
+        let executors = self.executors.iter();
+        executors.filter_map(|(model, executor)| Some((model, executor.take_queue_peak()?)))
+    }
+
     /// Runs `request` on `model` by `deadline`.
     pub async fn run(
         &self,

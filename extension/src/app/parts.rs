@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -43,6 +43,14 @@ pub(super) struct Common {
     pub(super) recorder: Recorder,
     /// Exporter of spans, for OpenTelemetry.
     pub(super) exporter: Option<Exporter>,
+}
+
+/// The running server.
+pub(super) struct Server {
+    pub(super) context: Weak<ServerContext>,
+    pub(super) handle: ServerHandle,
+    /// The function's runtime, with `MODEL_HANDLER=attach` on Lambda.
+    pub(super) runtime: Option<FunctionRuntime>,
 }
 
 /// Builds the slot that opens ONNX Runtime when it is first needed.
@@ -90,7 +98,7 @@ pub(super) fn server(
     common: &Common,
     stopped: watch::Receiver<bool>,
     grace: Duration,
-) -> Result<(ServerHandle, Option<FunctionRuntime>), StartError> {
+) -> Result<Server, StartError> {
     let listeners = Listeners::bind(&config.socket, config.tcp)?;
     let context = ServerContext::new(
         Arc::clone(&common.models),
@@ -116,7 +124,7 @@ pub(super) fn server(
         .with_exporter(common.exporter.clone());
     // As many threads as concurrent runs.
     let context = Arc::new(context);
-    let server = server::start(listeners, &context, config.runs, stopped, grace)
+    let handle = server::start(listeners, &context, config.runs, stopped, grace)
         .map_err(StartError::Server)?;
     let is_managed = Config::initialization(environment) == InitializationType::ManagedInstances;
     let threads = if is_managed { config.runs } else { 1 };
@@ -131,7 +139,11 @@ pub(super) fn server(
             exporter,
         )
     });
-    Ok((server, runtime.transpose().map_err(StartError::Server)?))
+    Ok(Server {
+        context: Arc::downgrade(&context),
+        handle,
+        runtime: runtime.transpose().map_err(StartError::Server)?,
+    })
 }
 
 fn confidence_outputs(config: &Config) -> BTreeMap<ModelName, String> {

@@ -27,6 +27,8 @@ pub struct Observation {
     clock: Arc<dyn Clock>,
     /// Length of a period in milliseconds, in which an environment observes `ActiveVersion` once.
     period: u64,
+    /// Observes the queues of the server.
+    observe_queues: Box<dyn Fn() + Send + Sync>,
     state: Mutex<ObservationState>,
 }
 
@@ -39,7 +41,7 @@ struct ObservationState {
 }
 
 impl Observation {
-    /// Creates an observer for deliveries every `interval`.
+    /// Creates an observer for deliveries every `interval`. `observe_queues` observes the queues of the server.
     #[must_use]
     pub fn new(
         status: Arc<Status>,
@@ -47,6 +49,7 @@ impl Observation {
         account: Arc<Account>,
         clock: Arc<dyn Clock>,
         interval: Duration,
+        observe_queues: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         let period = interval.max(MIN_PERIOD).as_millis();
         Self {
@@ -55,14 +58,16 @@ impl Observation {
             account,
             clock,
             period: u64::try_from(period).unwrap_or(u64::MAX),
+            observe_queues: Box::new(observe_queues),
             state: Mutex::default(),
         }
     }
 
-    /// Observes the sidecar and all models. A model with a running version check is observed after it, because until
-    /// then its age includes the freeze.
+    /// Observes the sidecar, its queues and all models. A model with a running version check is observed after it,
+    /// because until then its age includes the freeze.
     pub fn observe(&self) {
         self.observe_process();
+        (self.observe_queues)();
         for (model, status) in self.status.all() {
             if let Some(version) = &status.version {
                 self.observe_active(model, version);

@@ -151,6 +151,7 @@ metrics! {
     STALE_RESPONSES = "StaleResponses", Count, Counter, Model, All, "responses although the last successful version check was older than `MODEL_MAX_STALENESS`";
     QUEUE_FULL = "QueueFull", Count, Counter, Model, All, "requests rejected because the queue was full (`MODEL_QUEUE`)";
     QUEUE_TIME = "QueueTime", Milliseconds, Distribution, Model, All, "time that a request waited in the queue";
+    QUEUE_DEPTH = "QueueDepth", Count, Gauge, Model, All, "maximum number of requests that waited in the queue together since the last delivery; sent once a request has waited";
     BATCH_SIZE = "BatchSize", Count, Distribution, Model, All, "requests combined in one run, if `MODEL_BATCH_MAX` is set";
     INIT_TIME = "InitTime", Milliseconds, Distribution, Function, All, "time from the start of the sidecar until all models are active, freezes excluded; recorded also if Init ended earlier";
     INIT_BUDGET_EXCEEDED = "InitBudgetExceeded", Count, Counter, Function, All, "starts in which `MODEL_INIT_BUDGET` ended Init before all models were active";

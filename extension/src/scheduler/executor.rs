@@ -48,6 +48,11 @@ impl ModelExecutor {
         }
     }
 
+    /// Returns the maximum number of requests that waited together since the last call; `None` if none ever waited.
+    pub(super) fn take_queue_peak(&self) -> Option<usize> {
+        self.state.lock().queue.take_peak()
+    }
+
     /// Queues a request and runs it. Batching delays the request by at most half of `time`. Dropping the future removes
     /// the request from the queue, or cancels its run.
     pub(super) async fn run(

@@ -132,6 +132,8 @@ pub(super) struct Queue<W> {
     waiting: VecDeque<QueuedRequest<W>>,
     running: Vec<ActiveRun>,
     last: u64,
+    /// Maximum number of waiting requests since the last [`Self::take_peak`]; `None` until a request waits.
+    peak: Option<usize>,
 }
 
 struct ActiveRun {
@@ -149,6 +151,7 @@ impl<W: QueuedWork> Queue<W> {
             waiting: VecDeque::new(),
             running: Vec::new(),
             last: 0,
+            peak: None,
         }
     }
 
@@ -166,7 +169,24 @@ impl<W: QueuedWork> Queue<W> {
             is_single: false,
             work,
         });
+        let depth = self.depth();
+        if depth > 0 {
+            self.peak = self.peak.max(Some(depth));
+        }
         Ok(ticket)
+    }
+
+    /// Returns the maximum number of requests that waited for a run slot together since the last call. `None` if none
+    /// has ever waited.
+    pub(super) fn take_peak(&mut self) -> Option<usize> {
+        let depth = self.depth();
+        let peak = self.peak.as_mut()?;
+        Some(std::mem::replace(peak, depth))
+    }
+
+    /// Returns the number of requests for which no run slot is free.
+    fn depth(&self) -> usize {
+        (self.waiting.len() + self.slots_taken()).saturating_sub(self.limits.runs)
     }
 
     /// Takes a run slot for work on the calling thread; `None` if work is queued or no slot is free. The end of the run

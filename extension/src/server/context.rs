@@ -14,6 +14,7 @@ use crate::clock::{Clock, Thaws};
 use crate::config::Token;
 use crate::ids::ModelName;
 use crate::metrics::Recorder;
+use crate::metrics::defs::{self, MODEL_LABEL};
 use crate::models::Models;
 use crate::request_memory::Account;
 use crate::scheduler::{ExecutorLimits, Scheduler};
@@ -190,6 +191,14 @@ impl ServerContext {
     #[must_use]
     pub fn with_exporter(self, exporter: Option<Exporter>) -> Self {
         Self { exporter, ..self }
+    }
+
+    /// Observes the maximum number of requests that waited for each model since the last call.
+    pub fn observe_queues(&self) {
+        for (model, peak) in self.scheduler.take_queue_peaks() {
+            let peak = u32::try_from(peak).unwrap_or(u32::MAX);
+            metrics::gauge!(defs::QUEUE_DEPTH, MODEL_LABEL => model.to_string()).set(peak);
+        }
     }
 
     /// Source of the ticks that close idle connections; `None` where a freeze can be the reason for idleness.

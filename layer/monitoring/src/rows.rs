@@ -307,10 +307,11 @@ fn model_health() -> Row {
 fn resources() -> Row {
     row(
         2,
-        "## Memory and disk\n\
+        "## Memory, disk and queue\n\
          Memory near the limit: raise the memory size, or set `MODEL_RELOAD=replace`, which loads a version after \
          unloading the previous one. `/tmp` nearly full: raise the ephemeral storage, or set `MODEL_CACHE_MB`. \
-         Threads and descriptors are limited to 1,024 each.",
+         Threads and descriptors are limited to 1,024 each. A queue near `MODEL_QUEUE`: requests are about to get 429; \
+         lower the concurrency of callers, or raise `MODEL_QUEUE`.",
         vec![
             Widget::lines(
                 "Resident memory of the sidecar",
@@ -331,9 +332,14 @@ fn resources() -> Row {
                 ],
             ),
             Widget::lines(
-                "Threads and descriptors (all)",
+                "Queue, threads and descriptors (all)",
                 "number",
                 &[
+                    sidecar(
+                        defs::QUEUE_DEPTH,
+                        "Maximum",
+                        "queued requests, most at once",
+                    ),
                     sidecar(defs::THREADS, "Maximum", "threads"),
                     sidecar(defs::FILE_DESCRIPTORS, "Maximum", "file descriptors"),
                 ],

@@ -88,6 +88,11 @@ async fn a_full_queue_is_429_and_a_disconnect_frees_its_place() {
         .wait_until("the refusal", |_| cloudwatch.sum(&refusals) >= 1.0)
         .await
         .unwrap();
+    let depth = Filter::metric("QueueDepth").dimension("ModelName", "wine");
+    cloudwatch
+        .wait_until("one queued request", |_| cloudwatch.sum(&depth) >= 1.0)
+        .await
+        .unwrap();
     let wrong = Filter::metric("RejectedRequests");
     assert!(cloudwatch.datapoints(&wrong).is_empty());
 

@@ -74,6 +74,25 @@ fn batches_run_in_order_up_to_the_concurrency() {
 }
 
 #[test]
+fn the_peak_is_the_most_requests_without_a_run_slot() {
+    let (mut queue, now) = (queue(2, 10, None), Instant::now());
+    queue.enqueue(one('a'), now).unwrap();
+    queue.enqueue(one('a'), now).unwrap();
+    assert_eq!(queue.take_peak(), None);
+    let first = run(&mut queue, now).unwrap();
+    for _ in 0..3 {
+        queue.enqueue(one('a'), now).unwrap();
+    }
+    queue.finish(first.leader());
+    run(&mut queue, now).unwrap();
+    assert_eq!(queue.take_peak(), Some(3));
+    assert_eq!(queue.take_peak(), Some(2), "two still wait");
+    let third = run(&mut queue, now).unwrap();
+    queue.finish(third.leader());
+    assert_eq!(queue.take_peak(), Some(2));
+}
+
+#[test]
 fn a_full_queue_rejects_work_until_a_place_is_free() {
     let (mut queue, now) = (queue(1, 2, None), Instant::now());
     let tickets: Vec<Ticket> = (0..3)
