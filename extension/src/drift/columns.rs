@@ -4,9 +4,10 @@
 //! tensor of one dimension is one row where a column is named, and otherwise has a row per element. A row contributes
 //! one value to each histogram; if several of its elements are in the column, a random one of them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::bins::Bins;
+use super::bins::{Bins, NO_SLOT};
 use super::draw::Draw;
 use crate::manifest::Observed;
 use crate::tensor::{Data, Datatype, Kind, Signature, Value};
@@ -15,19 +16,44 @@ use crate::tensor::{Data, Datatype, Kind, Signature, Value};
 #[derive(Debug)]
 pub(super) struct Column {
     /// Position in the baseline.
-    pub(super) baseline: usize,
-    /// Index in the last dimension; `None` for all elements together.
-    pub(super) index: Option<usize>,
+    pub(super) baseline: u32,
+    /// Index in the last dimension; 0 for all elements together.
+    index: u32,
     pub(super) bins: Bins,
 }
 
-/// Input or output with the columns that are measured.
+/// Inputs or outputs with the columns that are measured.
+///
+/// A request with many inputs mostly waits for memory. So the names and the columns of all tensors are stored together,
+/// in the order of the tensors, and have small fields.
+#[derive(Debug, Default)]
+pub(super) struct ObservedTensors {
+    names: Vec<u8>,
+    tensors: Vec<ObservedTensor>,
+    columns: Vec<Column>,
+}
+
+/// Columns of one input or output: the ones that are named, or the one of all elements.
 #[derive(Debug)]
-pub(super) struct ObservedTensor {
-    pub(super) name: String,
-    pub(super) columns: Vec<Column>,
+struct ObservedTensor {
+    /// Length of the name in bytes.
+    name: u32,
+    /// Number of columns.
+    columns: u32,
     /// Position among the values of the last request. Most callers keep the order, so that no other name is compared.
-    position: AtomicUsize,
+    position: AtomicU32,
+    /// `true` if the columns are named by their index.
+    is_named: bool,
+}
+
+/// Column with the tensor that it is of.
+pub(super) struct ColumnOf {
+    pub(super) tensor: String,
+    /// Position in the baseline.
+    pub(super) baseline: u32,
+    /// Index in the last dimension; `None` for all elements together.
+    pub(super) index: Option<u32>,
+    pub(super) bins: Bins,
 }
 
 /// Sample of one request: the choice of its rows, and the slots in which they count.
@@ -35,102 +61,142 @@ pub(super) struct Sample<'a> {
     /// Number of rows.
     pub(super) rows: usize,
     pub(super) draw: Draw,
-    /// Edges of all histograms.
-    pub(super) edges: &'a [f64],
+    /// Bounds of all histograms.
+    pub(super) bounds: &'a [f64],
     pub(super) slots: &'a mut Vec<u32>,
 }
 
-impl ObservedTensor {
-    pub(super) fn new(name: String) -> Self {
-        Self {
-            name,
-            columns: Vec::new(),
-            position: AtomicUsize::new(0),
+impl ObservedTensors {
+    /// Creates the tensors of these columns.
+    pub(super) fn new(columns: impl IntoIterator<Item = ColumnOf>) -> Self {
+        let mut numbers: BTreeMap<(String, bool), usize> = BTreeMap::new();
+        let mut groups: Vec<Vec<Column>> = Vec::new();
+        for column in columns {
+            let key = (column.tensor, column.index.is_some());
+            let number = *numbers.entry(key).or_insert(groups.len());
+            if number == groups.len() {
+                groups.push(Vec::new());
+            }
+            groups[number].push(Column {
+                baseline: column.baseline,
+                index: column.index.unwrap_or(0),
+                bins: column.bins,
+            });
         }
+        let mut keys: Vec<_> = numbers.into_iter().collect();
+        // In the order of the baseline, which is most likely the order of the requests.
+        keys.sort_by_key(|(_, number)| *number);
+        let mut all = Self::default();
+        for (((name, is_named), _), columns) in keys.into_iter().zip(groups) {
+            all.tensors.push(ObservedTensor {
+                name: u32::try_from(name.len()).unwrap_or(u32::MAX),
+                columns: u32::try_from(columns.len()).unwrap_or(u32::MAX),
+                position: AtomicU32::new(0),
+                is_named,
+            });
+            all.names.extend(name.into_bytes());
+            all.columns.extend(columns);
+        }
+        all
     }
 
-    /// Adds the rows of a request to its sample. Does nothing for a value that is absent, or that is no tensor of
-    /// numbers.
+    /// Returns all columns.
+    pub(super) fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// Adds the rows of a request to its sample. Omits a value that is absent, or that is no tensor of numbers.
     pub(super) fn sample(&self, values: &[(String, Value)], sample: &mut Sample<'_>) {
-        let tensor = match self.find(values) {
-            Some(Value::Tensor(tensor)) => tensor,
-            Some(Value::Maps(maps)) => maps.values(),
-            _ => return,
-        };
-        let shape = tensor.shape();
-        match tensor.data() {
-            Data::Bool(elements) => self.add(elements, shape, |bit| u8::from(bit).into(), sample),
-            Data::Uint8(elements) => self.add(elements, shape, f64::from, sample),
-            Data::Uint16(elements) => self.add(elements, shape, f64::from, sample),
-            Data::Uint32(elements) => self.add(elements, shape, f64::from, sample),
-            Data::Uint64(elements) => self.add(elements, shape, unsigned, sample),
-            Data::Int8(elements) => self.add(elements, shape, f64::from, sample),
-            Data::Int16(elements) => self.add(elements, shape, f64::from, sample),
-            Data::Int32(elements) => self.add(elements, shape, f64::from, sample),
-            Data::Int64(elements) => self.add(elements, shape, signed, sample),
-            Data::Fp16(elements) => self.add(elements, shape, f64::from, sample),
-            Data::Bf16(elements) => self.add(elements, shape, f64::from, sample),
-            Data::Fp32(elements) => self.add(elements, shape, f64::from, sample),
-            Data::Fp64(elements) => self.add(elements, shape, f64::from, sample),
-            Data::Bytes(_) => {}
+        let (mut names, mut columns) = (&self.names[..], &self.columns[..]);
+        for tensor in &self.tensors {
+            let (name, other_names) = names.split_at(tensor.name as usize);
+            let (of_tensor, other_columns) = columns.split_at(tensor.columns as usize);
+            if let Some(value) = tensor.find(name, values) {
+                sample.add(value, tensor.is_named, of_tensor);
+            }
+            (names, columns) = (other_names, other_columns);
         }
     }
+}
 
-    fn add<T: Copy>(
-        &self,
-        elements: &[T],
-        shape: &[usize],
-        number: impl Fn(T) -> f64,
-        sample: &mut Sample<'_>,
-    ) {
-        // Most baselines name the columns of all tensors or of none.
-        let (mut whole, mut named) = (None, None);
-        for column in &self.columns {
-            let (extent, offset) = match column.index {
-                None => (
-                    whole.get_or_insert_with(|| Extent::whole(elements.len(), shape)),
-                    0,
-                ),
-                Some(index) => (
-                    named.get_or_insert_with(|| Extent::named(elements.len(), shape)),
-                    index,
-                ),
-            };
-            // A named column that the tensor lacks; all elements together are one column.
-            if offset >= extent.stride {
-                continue;
-            }
-            let sampled = sample.rows.min(extent.rows);
-            for row_number in 0..sampled {
-                let row = sample.draw.position(row_number, sampled, extent.rows);
-                let choose = || {
-                    sample
-                        .draw
-                        .below(column.baseline, row_number, extent.choices)
-                };
-                let element = elements.get(extent.first_element(row, choose) + offset);
-                if let Some(element) = element {
-                    column
-                        .bins
-                        .add_slots(number(*element), sample.edges, sample.slots);
-                }
-            }
-        }
-    }
-
-    fn find<'a>(&self, values: &'a [(String, Value)]) -> Option<&'a Value> {
+impl ObservedTensor {
+    fn find<'a>(&self, name: &[u8], values: &'a [(String, Value)]) -> Option<&'a Value> {
         let position = self.position.load(Ordering::Relaxed);
-        let found = values.get(position).filter(|(name, _)| *name == self.name);
-        if let Some((_, value)) = found {
+        if let Some((found, value)) = values.get(position as usize)
+            && found.as_bytes() == name
+        {
             return Some(value);
         }
-        let position = values.iter().position(|(name, _)| *name == self.name)?;
-        self.position.store(position, Ordering::Relaxed);
+        let position = values
+            .iter()
+            .position(|(other, _)| other.as_bytes() == name)?;
+        self.position
+            .store(u32::try_from(position).unwrap_or(0), Ordering::Relaxed);
         values.get(position).map(|(_, value)| value)
     }
 }
 
+impl Sample<'_> {
+    fn add(&mut self, value: &Value, is_named: bool, columns: &[Column]) {
+        let tensor = match value {
+            Value::Tensor(tensor) => tensor,
+            Value::Maps(maps) => maps.values(),
+            _ => return,
+        };
+        let shape = tensor.shape();
+        let extent = |count| Extent::new(count, shape, is_named);
+        match tensor.data() {
+            Data::Bool(all) => self.add_elements(columns, all, extent, |bit| u8::from(bit).into()),
+            Data::Uint8(all) => self.add_elements(columns, all, extent, f64::from),
+            Data::Uint16(all) => self.add_elements(columns, all, extent, f64::from),
+            Data::Uint32(all) => self.add_elements(columns, all, extent, f64::from),
+            Data::Uint64(all) => self.add_elements(columns, all, extent, unsigned),
+            Data::Int8(all) => self.add_elements(columns, all, extent, f64::from),
+            Data::Int16(all) => self.add_elements(columns, all, extent, f64::from),
+            Data::Int32(all) => self.add_elements(columns, all, extent, f64::from),
+            Data::Int64(all) => self.add_elements(columns, all, extent, signed),
+            Data::Fp16(all) => self.add_elements(columns, all, extent, f64::from),
+            Data::Bf16(all) => self.add_elements(columns, all, extent, f64::from),
+            Data::Fp32(all) => self.add_elements(columns, all, extent, f64::from),
+            Data::Fp64(all) => self.add_elements(columns, all, extent, f64::from),
+            Data::Bytes(_) => {}
+        }
+    }
+
+    fn add_elements<T: Copy>(
+        &mut self,
+        columns: &[Column],
+        elements: &[T],
+        extent: impl Fn(usize) -> Extent,
+        number: impl Fn(T) -> f64,
+    ) {
+        let extent = extent(elements.len());
+        let (draw, bounds) = (self.draw, self.bounds);
+        let sampled = self.rows.min(extent.rows);
+        for row_number in 0..sampled {
+            let row = draw.position(row_number, sampled, extent.rows) * extent.width;
+            self.slots.extend(columns.iter().map(|column| {
+                let index = column.index as usize;
+                // A column that the tensor lacks.
+                if index >= extent.stride {
+                    return NO_SLOT;
+                }
+                let mut place = row + index;
+                if extent.choices > 1 {
+                    let histogram = column.baseline as usize;
+                    place += draw.below(histogram, row_number, extent.choices) * extent.stride;
+                }
+                match elements.get(place) {
+                    Some(element) => column.bins.slot(number(*element), bounds),
+                    None => NO_SLOT,
+                }
+            }));
+        }
+    }
+}
+
 /// Places of a column's elements in a tensor.
+#[derive(Clone, Copy)]
 struct Extent {
     rows: usize,
     /// Number of elements in a row.
@@ -142,23 +208,24 @@ struct Extent {
 }
 
 impl Extent {
-    /// Returns the extent of all elements together in a tensor with `count` elements.
-    fn whole(count: usize, shape: &[usize]) -> Self {
-        let rows = shape.first().copied().unwrap_or(1);
-        Self::of(count, rows, 1)
-    }
-
-    /// Returns the extent of each named column in a tensor with `count` elements.
-    fn named(count: usize, shape: &[usize]) -> Self {
-        match *shape {
-            [] => Self::of(count, 1, 1),
-            [columns] => Self::of(count, 1, columns),
-            [rows, .., columns] => Self::of(count, rows, columns),
+    /// Returns the extent of each named column, or of all elements together, in a tensor with `count` elements. An
+    /// empty tensor has an extent without rows.
+    fn new(count: usize, shape: &[usize], is_named: bool) -> Self {
+        // The shape is elsewhere in memory, and has one element only.
+        if count == 1 {
+            return Self {
+                rows: 1,
+                width: 1,
+                stride: 1,
+                choices: 1,
+            };
         }
-    }
-
-    /// An empty tensor has an extent without rows.
-    fn of(count: usize, rows: usize, stride: usize) -> Self {
+        let (rows, stride) = match (is_named, shape) {
+            (false, shape) => (shape.first().copied().unwrap_or(1), 1),
+            (true, []) => (1, 1),
+            (true, &[columns]) => (1, columns),
+            (true, &[rows, .., columns]) => (rows, columns),
+        };
         // Divisions take longer than the rest of a sample, and most rows need none.
         let quotient = |all: usize, part: usize| match part {
             1 => all,
@@ -172,12 +239,6 @@ impl Extent {
             stride,
             choices: quotient(width, stride),
         }
-    }
-
-    /// Returns the index of the first column's element in `row`; `choose` decides between several.
-    fn first_element(&self, row: usize, choose: impl FnOnce() -> usize) -> usize {
-        let choice = if self.choices > 1 { choose() } else { 0 };
-        row * self.width + choice * self.stride
     }
 }
 

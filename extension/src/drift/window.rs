@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::bins::Bins;
-use super::columns::{Column, ObservedTensor, Sample, mismatch};
+use super::columns::{ColumnOf, ObservedTensors, Sample, mismatch};
 use super::draw::{Draw, Draws};
 use super::index::stability_index;
 use super::report::{ColumnDrift, DriftReport, Mismatch, column_name};
@@ -21,11 +21,11 @@ const MAX_INCREMENTS: usize = 4_096;
 #[derive(Debug)]
 pub struct DriftWindow {
     baseline: Vec<Baseline>,
-    inputs: Vec<ObservedTensor>,
-    outputs: Vec<ObservedTensor>,
+    inputs: ObservedTensors,
+    outputs: ObservedTensors,
     mismatches: Vec<Mismatch>,
-    /// Edges of all histograms that are measured.
-    edges: Vec<f64>,
+    /// Bounds of all histograms that are measured.
+    bounds: Vec<f64>,
     rows: usize,
     draws: Draws,
     counts: Mutex<Vec<u64>>,
@@ -56,48 +56,46 @@ impl DriftWindow {
         if baseline.is_empty() || rows == 0 {
             return None;
         }
-        let mut window = Self {
-            baseline: baseline.to_vec(),
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            mismatches: Vec::new(),
-            edges: Vec::new(),
-            rows,
-            draws: Draws::new(seed),
-            counts: Mutex::default(),
-        };
-        let mut slots = 0;
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        let (mut mismatches, mut bounds, mut slots) = (Vec::new(), Vec::new(), 0);
         for (position, baseline) in baseline.iter().enumerate() {
             let bins = match mismatch(&baseline.of, baseline.column, signature) {
                 Some(reason) => Err(reason),
-                None => Bins::new(baseline, slots, &mut window.edges).ok_or("it has no bins"),
+                None => Bins::new(baseline, slots, &mut bounds).ok_or("it has no bins"),
             };
             let bins = match bins {
                 Ok(bins) => bins,
                 Err(reason) => {
                     let column = column_name(baseline);
-                    window.mismatches.push(Mismatch { column, reason });
+                    mismatches.push(Mismatch { column, reason });
                     continue;
                 }
             };
             slots = bins.slots().end;
-            let (tensors, name) = match &baseline.of {
-                Observed::Input(name) => (&mut window.inputs, name),
-                Observed::Output(name) => (&mut window.outputs, name),
+            let (columns, name) = match &baseline.of {
+                Observed::Input(name) => (&mut inputs, name),
+                Observed::Output(name) => (&mut outputs, name),
             };
-            let known = tensors.iter().position(|tensor| tensor.name == *name);
-            let known = known.unwrap_or_else(|| {
-                tensors.push(ObservedTensor::new(name.clone()));
-                tensors.len() - 1
-            });
-            tensors[known].columns.push(Column {
-                baseline: position,
-                index: baseline.column,
+            columns.push(ColumnOf {
+                tensor: name.clone(),
+                baseline: u32::try_from(position).ok()?,
+                // A greater index is that of no column.
+                index: baseline
+                    .column
+                    .map(|index| u32::try_from(index).unwrap_or(u32::MAX)),
                 bins,
             });
         }
-        window.counts = Mutex::new(vec![0; slots]);
-        Some(window)
+        Some(Self {
+            baseline: baseline.to_vec(),
+            inputs: ObservedTensors::new(inputs),
+            outputs: ObservedTensors::new(outputs),
+            mismatches,
+            bounds,
+            rows,
+            draws: Draws::new(seed),
+            counts: Mutex::new(vec![0; slots]),
+        })
     }
 
     /// Returns the baseline.
@@ -115,11 +113,10 @@ impl DriftWindow {
     /// Samples rows of the inputs of a request.
     #[must_use]
     pub fn sample_inputs(&self, inputs: &[(String, Value)]) -> SampledRows {
-        // Some values count in two slots.
-        let columns = self.baseline.len();
         let mut sampled = SampledRows {
             draw: self.draws.next(),
-            slots: Vec::with_capacity(columns + columns / 4),
+            // A slot for each histogram: sufficient for one row.
+            slots: Vec::with_capacity(self.baseline.len()),
         };
         self.sample(&self.inputs, inputs, &mut sampled);
         sampled
@@ -132,19 +129,17 @@ impl DriftWindow {
 
     fn sample(
         &self,
-        tensors: &[ObservedTensor],
+        tensors: &ObservedTensors,
         values: &[(String, Value)],
         sampled: &mut SampledRows,
     ) {
         let mut sample = Sample {
             rows: self.rows,
             draw: sampled.draw,
-            edges: &self.edges,
+            bounds: &self.bounds,
             slots: &mut sampled.slots,
         };
-        for tensor in tensors {
-            tensor.sample(values, &mut sample);
-        }
+        tensors.sample(values, &mut sample);
     }
 
     /// Counts sampled rows.
@@ -178,9 +173,9 @@ impl DriftWindow {
 
     /// Returns the drift of the columns with enough rows, and sets their counts to zero. Returns nothing until the
     /// fullest column has enough rows for the column with the most bins, so that all are reported together.
-    fn drift(&self, tensors: &[ObservedTensor], counts: &mut [u64]) -> Vec<ColumnDrift> {
-        let columns = || tensors.iter().flat_map(|tensor| &tensor.columns);
-        let measured = columns().filter_map(|column| {
+    fn drift(&self, tensors: &ObservedTensors, counts: &mut [u64]) -> Vec<ColumnDrift> {
+        let columns = tensors.columns();
+        let measured = columns.iter().filter_map(|column| {
             let (bins, nulls, _) = column.bins.split(counts);
             let rows = bins.iter().sum::<u64>() + nulls;
             (rows > 0).then_some((rows, min_rows(&column.bins)))
@@ -192,13 +187,13 @@ impl DriftWindow {
             return Vec::new();
         }
         let mut drift: Vec<ColumnDrift> = Vec::new();
-        for column in columns() {
+        for column in columns {
             let (bins, nulls, outside) = column.bins.split(counts);
             let rows = bins.iter().sum::<u64>() + nulls;
             if rows < min_rows(&column.bins) {
                 continue;
             }
-            let baseline = &self.baseline[column.baseline];
+            let baseline = &self.baseline[column.baseline as usize];
             let expected = baseline.counts.iter().chain([&baseline.nulls]);
             let observed = bins.iter().chain([&nulls]);
             let pairs: Vec<(u64, u64)> = expected.copied().zip(observed.copied()).collect();
