@@ -72,7 +72,7 @@ def main() -> None:
         files = {
             layer / "extensions/model-sidecar": Rules(10 * MB, ours, OURS, True),
             layer / LIBRARY: Rules(30 * MB, theirs, OURS | {"libstdc++.so.6"}, False),
-            handler / "bootstrap": Rules(2 * MB, ours, OURS, True),
+            handler / "bootstrap": Rules(2 * MB + 200_000, ours, OURS, True),
         }
 
     faults = []
