@@ -67,6 +67,12 @@ impl Charge {
         Ok(())
     }
 
+    /// Returns `true` if bytes of the account are taken.
+    #[must_use]
+    pub fn holds_memory(&self) -> bool {
+        self.account.is_some() && self.taken > FREE
+    }
+
     /// Gives back `bytes` that were freed. The account gets them at the end of the charge, or by
     /// [`settle`](Self::settle).
     pub fn shrink(&mut self, bytes: usize) {

@@ -25,7 +25,7 @@ impl ResponseBody {
         self.first.len() + others.map(Bytes::len).sum::<usize>()
     }
 
-    /// Adds a charge, which is held until the body is sent.
+    /// Adds a charge, which is held until the last byte of the body is sent.
     pub(super) fn with_charge(self, charge: Charge) -> Self {
         let charge = Some(charge);
         Self { charge, ..self }
@@ -47,6 +47,19 @@ impl ResponseBody {
     /// Takes the charge.
     pub(super) fn take_charge(&mut self) -> Option<Charge> {
         self.charge.take()
+    }
+}
+
+/// Last part of a body. hyper drops it once it is sent, which can be long after the body itself.
+struct ChargedPart {
+    part: Bytes,
+    /// Released with the part.
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for ChargedPart {
+    fn as_ref(&self) -> &[u8] {
+        &self.part
     }
 }
 
@@ -84,6 +97,17 @@ impl Body for ResponseBody {
             let last = next.is_none();
             let part = std::mem::replace(&mut self.first, next.unwrap_or_default());
             if !part.is_empty() {
+                let is_last = self.is_end_stream();
+                let charge = self
+                    .charge
+                    .take_if(|charge| is_last && charge.holds_memory());
+                let part = match charge {
+                    Some(charge) => Bytes::from_owner(ChargedPart {
+                        part,
+                        _charge: charge,
+                    }),
+                    None => part,
+                };
                 return Poll::Ready(Some(Ok(Frame::data(part))));
             }
             if last {
@@ -103,7 +127,10 @@ impl Body for ResponseBody {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::request_memory::Account;
 
     #[test]
     fn every_byte_is_sent_once_without_waiting() {
@@ -131,5 +158,27 @@ mod tests {
             }
             assert_eq!(all, whole);
         }
+    }
+
+    #[test]
+    fn the_charge_lasts_as_long_as_the_last_part() {
+        const BYTES: usize = 100_000;
+        let account = Arc::new(Account::unlimited());
+        let mut charge = Charge::new(&account);
+        charge.grow(2 * BYTES).unwrap();
+        charge.settle();
+        let parts = vec![Bytes::from(vec![1; BYTES]), Bytes::from(vec![2; BYTES])];
+        let mut body = ResponseBody::from(parts).with_charge(charge);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut next = || match Pin::new(&mut body).poll_frame(&mut context) {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let (first, last) = (next(), next());
+        assert_eq!((first[0], last[0], last.len()), (1, 2, BYTES));
+        drop((body, first));
+        assert!(account.held() > BYTES, "a part is not sent yet");
+        drop(last);
+        assert_eq!(account.held(), 0);
     }
 }
