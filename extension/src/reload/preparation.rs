@@ -55,10 +55,12 @@ impl SourceFiles {
         let is_start = shared.models.only().is_some()
             && shared.models.current(&self.model).is_none()
             && !shared.cache.is_restart();
+        if size < MIN_BYTES || !is_start {
+            return false;
+        }
         let new = ModelBytes::of_stored_weights(size);
         let need = MemoryNeed { new, active: None }.estimate();
-        let fits = shared.memory.probe.free().is_none_or(|free| need <= free);
-        size >= MIN_BYTES && is_start && fits
+        shared.memory.probe.free().is_none_or(|free| need <= free)
     }
 }
 
