@@ -25,7 +25,7 @@ use crate::cache::{
     Cache, CachedFile, CachedModel, FileRecord, Journal, ManifestMetadata, ModelRecord,
 };
 use crate::engine::PreparedWeights;
-use crate::fetch::{Fetched, PartLimits};
+use crate::fetch::{Compression, Fetched, PartLimits};
 use crate::ids::{Digest, Expected, FilePath, Identity, VersionName};
 use crate::onnx::Description;
 use crate::source::Object;
@@ -296,7 +296,8 @@ impl Downloader<'_> {
         is_model: bool,
     ) -> Result<DownloadedFile, CheckError> {
         let (files, journal) = (self.files, self.journal);
-        let size = if is_model { object.size } else { 0 };
+        let may_prepare = is_model && Compression::of(path) == Compression::None;
+        let size = if may_prepare { object.size } else { 0 };
         let fetch = async |parts, growing| {
             let fetched = files.fetch(path, object, expected, parts, journal, growing);
             // Boxed, since the future is large and part of each check.
