@@ -91,6 +91,11 @@ impl Bins {
         self.first_slot + reached + u32::from(!value.is_nan())
     }
 
+    /// Returns the number of counted rows. Each value counts in one slot.
+    pub(super) fn rows(&self, counts: &[u64]) -> u64 {
+        counts[self.slots()].iter().sum()
+    }
+
     /// Splits the counts of the histogram's slots into bins, nulls and values outside, which are also in the bins.
     pub(super) fn split(&self, counts: &[u64]) -> (Vec<u64>, u64, u64) {
         match &counts[self.slots()] {

@@ -176,8 +176,7 @@ impl DriftWindow {
     fn drift(&self, tensors: &ObservedTensors, counts: &mut [u64]) -> Vec<ColumnDrift> {
         let columns = tensors.columns();
         let measured = columns.iter().filter_map(|column| {
-            let (bins, nulls, _) = column.bins.split(counts);
-            let rows = bins.iter().sum::<u64>() + nulls;
+            let rows = column.bins.rows(counts);
             (rows > 0).then_some((rows, min_rows(&column.bins)))
         });
         let (most_rows, most_needed) = measured.fold((0, 0), |(rows, needed), (more, other)| {
@@ -188,11 +187,11 @@ impl DriftWindow {
         }
         let mut drift: Vec<ColumnDrift> = Vec::new();
         for column in columns {
-            let (bins, nulls, outside) = column.bins.split(counts);
-            let rows = bins.iter().sum::<u64>() + nulls;
+            let rows = column.bins.rows(counts);
             if rows < min_rows(&column.bins) {
                 continue;
             }
+            let (bins, nulls, outside) = column.bins.split(counts);
             let baseline = &self.baseline[column.baseline as usize];
             let expected = baseline.counts.iter().chain([&baseline.nulls]);
             let observed = bins.iter().chain([&nulls]);
