@@ -14,7 +14,7 @@ mod startup_report;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model_handler::trace::Exporter;
+use model_handler::trace::{Exporter, LAST_EXPORT};
 use tokio::sync::{self, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
@@ -36,9 +36,6 @@ use parts::Common;
 use start_error::StartError;
 use startup::Startup;
 use startup_report::Phases;
-
-/// Maximum time of the last export of spans at a shutdown.
-const LAST_EXPORT: Duration = Duration::from_millis(300);
 
 /// Exit code after a shutdown that was requested.
 const EXIT_SUCCESS: i32 = 0;

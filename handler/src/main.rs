@@ -6,7 +6,6 @@ mod snapshot;
 
 use std::pin::Pin;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use after_response::AfterResponse;
 use lambda_runtime::layers::TracingLayer;
@@ -21,7 +20,7 @@ use model_handler::attachment::{FunctionProcess, attach};
 use model_handler::invocation::Invocation;
 use model_handler::settings::HandlerSettings;
 use model_handler::sidecar::Sidecar;
-use model_handler::trace::{Exporter, Traced, Tracer};
+use model_handler::trace::{Exporter, LAST_EXPORT, Traced, Tracer};
 use serde_json::value::RawValue;
 use snapshot::SidecarSnapshot;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -45,9 +44,6 @@ directly over HTTP.";
 
 /// Exit code for wrong usage, from sysexits.h.
 const EX_USAGE: u8 = 64;
-
-/// Maximum time of the last export at SIGTERM. Lambda's shutdown has 2 s for all processes.
-const LAST_EXPORT: Duration = Duration::from_millis(300);
 
 /// Type of the error if the process cannot attach to the sidecar.
 const ATTACH_ERROR: &str = "Handler.Attach";

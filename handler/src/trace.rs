@@ -38,6 +38,9 @@ use daemon::Daemon;
 pub use otlp::{Exporter, OtlpSettingError, OtlpSettings, ServedCall};
 use record::{CallOutcome, CallRecord, PendingCall};
 
+/// Maximum time of the last export of spans, at a shutdown. Lambda's shutdown has 2 s for all processes.
+pub const LAST_EXPORT: Duration = Duration::from_millis(300);
+
 /// Variable with the address of the X-Ray daemon, which Lambda sets for the function's process.
 pub const DAEMON_ADDRESS: &str = "AWS_XRAY_DAEMON_ADDRESS";
 

@@ -24,11 +24,10 @@ impl SampledTrace {
     /// Reads a header. Returns `None` for a trace that is not sampled, and for a malformed header.
     pub(super) fn read(header: &str) -> Option<Self> {
         let header = TracingHeader::read(header)?;
+        let parent = header.parent.filter(|_| header.is_sampled == Some(true))?;
         Some(Self {
             trace_id: header.root.to_owned(),
-            parent_id: (header.is_sampled == Some(true))
-                .then_some(header.parent)??
-                .to_owned(),
+            parent_id: parent.to_owned(),
         })
     }
 }

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::context::SpanContext;
 use super::record::{CallOutcome, CallRecord, Side};
-use super::stages::{Stage, Stages};
+use super::stages::Stage;
 use super::text::new_id;
 pub use exporter::{Exporter, ServedCall};
 use resource::Attribute;
@@ -91,12 +91,9 @@ struct Status {
     message: String,
 }
 
-/// Returns the body of an export of these calls; `None` if none of them is sampled.
-fn body(calls: &[CallRecord], resource: &[Attribute]) -> Option<Vec<u8>> {
-    let spans: Vec<Span> = calls.iter().flat_map(spans).collect();
-    if spans.is_empty() {
-        return None;
-    }
+/// Returns the body of an export of these calls.
+fn body(calls: &[CallRecord], resource: &[Attribute]) -> Vec<u8> {
+    let spans = calls.iter().flat_map(spans).collect();
     let scope = Scope {
         name: "model-sidecar",
         version: env!("CARGO_PKG_VERSION"),
@@ -109,11 +106,13 @@ fn body(calls: &[CallRecord], resource: &[Attribute]) -> Option<Vec<u8>> {
             scope_spans: [ScopeSpans { scope, spans }],
         }],
     };
-    serde_json::to_vec(&request).ok()
+    // Maps with text as keys can always be written.
+    serde_json::to_vec(&request).unwrap_or_default()
 }
 
 /// Returns the spans of a call.
-fn spans(call: &CallRecord) -> Vec<Span> {
+fn spans(record: &CallRecord) -> Vec<Span> {
+    let call = &record.call;
     let Some(context) = &call.otlp else {
         return Vec::new();
     };
@@ -121,18 +120,17 @@ fn spans(call: &CallRecord) -> Vec<Span> {
         Side::Client => CLIENT,
         Side::Server => SERVER,
     };
-    let mut span = Span::of("model-sidecar", kind, call.started, call.ended, context);
+    let mut span = Span::of("model-sidecar", kind, call.started, record.ended, context);
     span.add_text("http.request.method", Some(&call.method));
     span.add_text("url.path", Some(&call.path));
     span.add_text("faas.invocation_id", call.request_id.as_ref());
-    let mut stages = Stages::default();
-    match &call.outcome {
+    match &record.outcome {
         CallOutcome::Response {
             status,
             length,
             model,
             version,
-            server_timing,
+            ..
         } => {
             span.add_number("http.response.status_code", status.as_u16().into());
             if let Some(length) = length {
@@ -145,9 +143,6 @@ fn spans(call: &CallRecord) -> Vec<Span> {
             if status.is_server_error() || (is_client && status.is_client_error()) {
                 span.fail(status.as_str(), String::new());
             }
-            if let Some(header) = server_timing {
-                stages = Stages::read(header, call.started, call.ended);
-            }
         }
         CallOutcome::Failure {
             error_type,
@@ -158,6 +153,7 @@ fn spans(call: &CallRecord) -> Vec<Span> {
         parent_id: Some(span.span_id.clone()),
         ..context.clone()
     };
+    let stages = record.stages();
     let mut spans = vec![span];
     let of = |context| {
         move |stage: &Stage| Span::of(stage.name, INTERNAL, stage.started, stage.ended, context)

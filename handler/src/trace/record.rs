@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::context::{ParentContext, SampledTrace, SpanContext};
 use super::otlp::Sampler;
+use super::stages::Stages;
 use super::text::shortened;
 use crate::failure::Failure;
 use crate::invocation::{REQUEST_ID, TRACE_ID};
@@ -36,19 +37,6 @@ pub(super) enum Side {
 /// Call that has begun.
 #[derive(Debug)]
 pub(super) struct PendingCall {
-    side: Side,
-    xray: Option<SampledTrace>,
-    otlp: Option<SpanContext>,
-    request_id: Option<String>,
-    method: String,
-    path: String,
-    started: SystemTime,
-    began: Instant,
-}
-
-/// Call that has ended.
-#[derive(Debug)]
-pub(super) struct CallRecord {
     pub(super) side: Side,
     /// Trace in X-Ray, if it samples the invocation.
     pub(super) xray: Option<SampledTrace>,
@@ -60,6 +48,13 @@ pub(super) struct CallRecord {
     /// Path without the query.
     pub(super) path: String,
     pub(super) started: SystemTime,
+    began: Instant,
+}
+
+/// Call that has ended.
+#[derive(Debug)]
+pub(super) struct CallRecord {
+    pub(super) call: PendingCall,
     pub(super) ended: SystemTime,
     pub(super) outcome: CallOutcome,
 }
@@ -160,15 +155,22 @@ impl PendingCall {
     /// Notes the end of the call.
     pub(super) fn end(self, outcome: CallOutcome) -> CallRecord {
         CallRecord {
-            side: self.side,
-            xray: self.xray,
-            otlp: self.otlp,
-            request_id: self.request_id,
-            method: self.method,
-            path: self.path,
-            started: self.started,
             ended: self.started + self.began.elapsed(),
+            call: self,
             outcome,
+        }
+    }
+}
+
+impl CallRecord {
+    /// Returns the stages that the response reports.
+    pub(super) fn stages(&self) -> Stages {
+        match &self.outcome {
+            CallOutcome::Response {
+                server_timing: Some(header),
+                ..
+            } => Stages::read(header, self.call.started, self.ended),
+            _ => Stages::default(),
         }
     }
 }

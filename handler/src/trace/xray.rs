@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::context::SampledTrace;
 use super::record::{CallOutcome, CallRecord};
-use super::stages::{Stage, Stages};
+use super::stages::Stage;
 use super::text::{new_id, shortened};
 
 /// Name of the subsegment of a call.
@@ -102,29 +102,26 @@ fn is_false(flag: &bool) -> bool {
 }
 
 /// Returns the documents of a call, each of which is sent alone; none if X-Ray does not sample its invocation.
-pub(super) fn documents(call: &CallRecord) -> Vec<Subsegment> {
+pub(super) fn documents(record: &CallRecord) -> Vec<Subsegment> {
+    let call = &record.call;
     let Some(trace) = &call.xray else {
         return Vec::new();
     };
-    let mut subsegment = Subsegment::of(NAME, call.started, call.ended).within(trace);
+    let mut subsegment = Subsegment::of(NAME, call.started, record.ended).within(trace);
     let request = HttpRequest {
         method: call.method.clone(),
         url: url(&call.path),
     };
-    let mut stages = Stages::default();
-    let response = match &call.outcome {
+    let response = match &record.outcome {
         CallOutcome::Response {
             status,
             length,
             model,
             version,
-            server_timing,
+            ..
         } => {
             subsegment.set_status(*status);
             subsegment.annotations = annotations(model.as_ref(), version.as_ref());
-            if let Some(header) = server_timing {
-                stages = Stages::read(header, call.started, call.ended);
-            }
             Some(HttpResponse {
                 status: status.as_u16(),
                 content_length: *length,
@@ -147,6 +144,7 @@ pub(super) fn documents(call: &CallRecord) -> Vec<Subsegment> {
         }
     };
     subsegment.http = Some(Http { request, response });
+    let stages = record.stages();
     subsegment.subsegments = stages.request.iter().map(Subsegment::from).collect();
     let mut documents = vec![subsegment];
     let steps = stages.load.iter().map(Subsegment::from);

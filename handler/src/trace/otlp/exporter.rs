@@ -90,10 +90,13 @@ impl Exporter {
         &self.0.settings.sampler
     }
 
-    /// Begins to export these calls, and what is left of earlier ones. Never waits.
+    /// Begins to export the sampled ones of these calls, and what is left of earlier ones. Never waits.
     pub(in crate::trace) fn export(&self, calls: Vec<CallRecord>) {
         let mut queue = self.0.queue();
-        for call in calls {
+        for call in calls
+            .into_iter()
+            .filter(|record| record.call.otlp.is_some())
+        {
             if queue.calls.len() < MAX_CALLS {
                 queue.calls.push(call);
             } else {
@@ -145,25 +148,21 @@ impl Shared {
 
     /// Returns the next export; `None` marks the end of the exports.
     fn next(&self) -> Option<Export> {
-        loop {
-            let mut queue = self.queue();
-            if let Some(failed) = queue.failed.take() {
-                return Some(failed);
-            }
-            if queue.calls.is_empty() {
-                queue.is_exporting = false;
-                return None;
-            }
-            let calls = std::mem::take(&mut queue.calls);
-            drop(queue);
-            if let Some(body) = body(&calls, &self.settings.resource) {
-                return Some(Export {
-                    body: body.into(),
-                    calls: calls.len(),
-                    attempts: 0,
-                });
-            }
+        let mut queue = self.queue();
+        if let Some(failed) = queue.failed.take() {
+            return Some(failed);
         }
+        if queue.calls.is_empty() {
+            queue.is_exporting = false;
+            return None;
+        }
+        let calls = std::mem::take(&mut queue.calls);
+        drop(queue);
+        Some(Export {
+            body: body(&calls, &self.settings.resource).into(),
+            calls: calls.len(),
+            attempts: 0,
+        })
     }
 
     /// Handles the result of an attempt; returns `false` if the exports end here.
