@@ -31,7 +31,9 @@ pub trait Engine: Send + Sync {
         &self,
         file: &Path,
         description: Option<&Description>,
-    ) -> Result<Box<dyn Session>, EngineError>;
+    ) -> Result<Box<dyn Session>, EngineError> {
+        self.load_prepared(file, description, PreparedWeights::default())
+    }
 
     /// Prepares the weights of a model while its file arrives. Blocks until the file is complete, or its writer ends.
     fn prepare(&self, _file: &GrowingFile) -> PreparedWeights {
@@ -43,10 +45,8 @@ pub trait Engine: Send + Sync {
         &self,
         file: &Path,
         description: Option<&Description>,
-        _prepared: PreparedWeights,
-    ) -> Result<Box<dyn Session>, EngineError> {
-        self.load(file, description)
-    }
+        prepared: PreparedWeights,
+    ) -> Result<Box<dyn Session>, EngineError>;
 }
 
 /// A loaded model, which any number of threads may run concurrently.

@@ -172,14 +172,6 @@ impl OnnxRuntime {
 }
 
 impl Engine for OnnxRuntime {
-    fn load(
-        &self,
-        file: &Path,
-        description: Option<&Description>,
-    ) -> Result<Box<dyn Session>, EngineError> {
-        self.load_prepared(file, description, PreparedWeights::default())
-    }
-
     fn prepare(&self, file: &GrowingFile) -> PreparedWeights {
         let prepared = catch_panic(|| weight_loader::prepare(file));
         prepared.unwrap_or_default()

@@ -100,10 +100,11 @@ impl Engine for FakeEngine {
         PreparedWeights::default()
     }
 
-    fn load(
+    fn load_prepared(
         &self,
         file: &std::path::Path,
         _: Option<&Description>,
+        _: PreparedWeights,
     ) -> Result<Box<dyn Session>, EngineError> {
         {
             let mut seen = self.seen.lock().unwrap();
