@@ -29,7 +29,7 @@ use proxies::Proxies;
 pub use unreachable::Unreachable;
 
 use crate::clock::{Clock, Thaws};
-use crate::config::Environment;
+use crate::config::{Config, Environment};
 
 /// Maximum time to resolve a name and to open a connection with TLS, which takes a few milliseconds within a region.
 /// A lost SYN is sent again after 1 s and after 3 s; the limit allows for one loss.
@@ -45,7 +45,9 @@ pub async fn load(environment: &Environment, clock: &Arc<dyn Clock>, thaws: &Tha
     let client = http::SdkHttpClient::new(Arc::clone(clock), thaws.clone(), proxies);
     let http = SharedHttpClient::new(client);
     let mut settings = settings(http.clone(), wall.clone());
-    settings = settings.identity_cache(ThawAwareCache::new(thaws.clone()));
+    if Config::is_snap_start(environment) {
+        settings = settings.identity_cache(ThawAwareCache::new(thaws.clone()));
+    }
     if environment.is_lambda() {
         let credentials = credentials::on_lambda(http, wall).await;
         settings = settings.credentials_provider(credentials);
