@@ -20,8 +20,8 @@ use hyper_util::server::graceful::GracefulConnection;
 use model_handler::trace::ServedCall;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::auth::is_remote;
 use super::context::ServerContext;
-use super::headers::REMOTE;
 use super::host::Transport;
 use super::idle_timeout::IdleTimeout;
 use super::inbound_body::InboundBody;
@@ -75,7 +75,7 @@ where
 /// Notes the start of a request that has spans of its own. The spans of a request of the handler are the handler's.
 fn traced(request: &Request<Incoming>, context: &ServerContext) -> Option<ServedCall> {
     let exporter = context.exporter.as_ref()?;
-    if request.headers().contains_key(REMOTE) {
+    if is_remote(request.headers()) {
         return None;
     }
     exporter.begin(request)
