@@ -17,7 +17,7 @@ use crate::growing_file::GrowingFile;
 use crate::sys::read_exact_at;
 
 /// Size of the parts of a stored weight, in bytes.
-const PART: usize = 64 * 1024;
+pub(super) const PART: usize = 64 * 1024;
 /// Size of a piece in memory, in bytes: some hundred microseconds of work.
 const PIECE: usize = 1024 * 1024;
 /// Number of FP32 elements of a piece.
@@ -111,10 +111,14 @@ impl Piece<'_> {
 }
 
 /// Fills a target from a file that is still being written. Returns when the last byte of the target is written and
-/// used, or with an error when the writer has ended before.
-pub(super) fn fill_arriving(file: &GrowingFile, target: Piece<'_>) -> io::Result<()> {
+/// used, or with an error when the writer has ended before. The buffer has [`PART`] bytes.
+pub(super) fn fill_arriving(
+    file: &GrowingFile,
+    target: Piece<'_>,
+    buffer: &mut [u8],
+) -> io::Result<()> {
     let wait = |end| file.wait_for(end).map(drop);
-    target.fill(file.file(), &mut vec![0; PART], wait)
+    target.fill(file.file(), buffer, wait)
 }
 
 /// Fills all targets from the file, by at most `threads` threads. The caller is one of them.

@@ -11,7 +11,7 @@ use ort::memory::Allocator;
 use ort::value::DynTensor;
 
 use super::allocate;
-use super::fill::fill_arriving;
+use super::fill::{PART, fill_arriving};
 use crate::growing_file::GrowingFile;
 use crate::onnx::{ArrivingWeights, Weight};
 
@@ -43,11 +43,12 @@ pub(in crate::engine) fn prepare(file: &GrowingFile) -> PreparedWeights {
     let allocator = Allocator::default();
     let mut prepared = PreparedWeights::default();
     let mut weights = ArrivingWeights::of(file);
+    let mut buffer = vec![0; PART];
     while let Some(weight) = weights.next().filter(|_| !file.is_complete()) {
         let Some((tensor, piece)) = allocate(&weight, &allocator) else {
             break;
         };
-        if fill_arriving(file, piece).is_err() {
+        if fill_arriving(file, piece, &mut buffer).is_err() {
             break;
         }
         prepared.0.insert(weight.name.clone(), (weight, tensor));
