@@ -309,12 +309,13 @@ impl NodeFields {
         let (inputs, [output]) = (&self.inputs[..], &self.outputs[..]) else {
             return None;
         };
-        let is_set = |name: &str| self.integers.get(name).is_some_and(|value| *value != 0);
         #[expect(clippy::float_cmp, reason = "exporters write exactly one")]
         let has_factor = self.singles.values().any(|factor| *factor != 1.0);
         let bias = match (self.operator.as_str(), inputs) {
             ("MatMul", [_, _]) => None,
-            ("Gemm", [_, _, bias @ ..]) if !is_set("transA") && !has_factor && bias.len() < 2 => {
+            ("Gemm", [_, _, bias @ ..])
+                if !self.is_set("transA") && !has_factor && bias.len() < 2 =>
+            {
                 bias.first().filter(|bias| !bias.is_empty()).cloned()
             }
             _ => return None,
@@ -323,7 +324,7 @@ impl NodeFields {
             field,
             activation: inputs[0].clone(),
             weight: inputs[1].clone(),
-            is_transposed: is_set("transB"),
+            is_transposed: self.is_set("transB"),
             bias,
             output: output.clone(),
         })
@@ -331,12 +332,14 @@ impl NodeFields {
 
     /// Returns `true` for an LSTM that ONNX Runtime can compute with integers.
     fn is_lstm(&self) -> bool {
-        let is_batch_first = self
-            .integers
-            .get("layout")
-            .is_some_and(|layout| *layout != 0);
+        let is_batch_first = self.is_set("layout");
         let fits = (3..=8).contains(&self.inputs.len()) && !is_batch_first;
         self.operator == "LSTM" && is_standard(&self.domain) && fits
+    }
+
+    /// Returns `true` if an attribute has an integer other than zero.
+    fn is_set(&self, name: &str) -> bool {
+        self.integers.get(name).is_some_and(|value| *value != 0)
     }
 
     /// Returns the use of the input at `position`.

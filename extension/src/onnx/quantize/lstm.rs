@@ -5,17 +5,13 @@
 //! weights have seven bits.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 use super::super::ParseError;
 use super::super::encode::{field, number};
-use super::super::stored_weight::MAX_STORED_WEIGHTS;
 use super::super::wire::{Field, MAX_DEPTH, WireReader};
-use super::MIN_ELEMENTS;
-use super::index::{CONTRIB_DOMAIN, GraphIndex, Lstm, Use};
+use super::index::{CONTRIB_DOMAIN, Lstm};
 use super::names::free_name;
 use super::product::MAX_INTEGER;
-use super::tensor::Initializer;
 use super::values::{self, Integers};
 
 /// Version of ONNX Runtime's own operators.
@@ -47,9 +43,7 @@ impl LstmWeight {
         let mut integers = values::int8(numbers, directions * gates, columns, MAX_INTEGER);
         let of_direction = integers.integers.chunks(gates * columns);
         integers.integers = of_direction
-            .flat_map(|before| {
-                (0..columns).flat_map(|column| before.iter().skip(column).step_by(columns).copied())
-            })
+            .flat_map(|rows| values::transposed(rows, columns))
             .collect();
         let mut name = |part: &str| free_name(name, part, taken);
         Self {
@@ -60,56 +54,6 @@ impl LstmWeight {
             zeros: name("zero_point"),
         }
     }
-}
-
-/// Returns the names of weights that become integers: both weights of an LSTM, which no other node uses.
-pub(super) fn weights(
-    reader: &mut WireReader<'_>,
-    index: &GraphIndex,
-    folder: &Path,
-) -> Result<HashSet<String>, ParseError> {
-    let mut found = HashSet::new();
-    if index.initializers.len() > MAX_STORED_WEIGHTS {
-        return Ok(found);
-    }
-    for lstm in &index.lstms {
-        let mut is_convertible = true;
-        for name in lstm.weights() {
-            is_convertible &= is_weight(reader, index, folder, name)?;
-        }
-        if is_convertible {
-            found.extend(lstm.weights().map(str::to_owned));
-        }
-    }
-    Ok(found)
-}
-
-/// Returns `true` if an initializer is used once, as a weight, and has finite numbers.
-fn is_weight(
-    reader: &mut WireReader<'_>,
-    index: &GraphIndex,
-    folder: &Path,
-    name: &str,
-) -> Result<bool, ParseError> {
-    let is_used_once = matches!(
-        index.uses.get(name).map(Vec::as_slice),
-        Some([Use::Weight { .. }])
-    );
-    let is_fixed = !index.inputs.contains(name)
-        && !index.outputs.contains(name)
-        && !index.ambiguous.contains(name);
-    let fits = |it: &&Initializer| {
-        let is_large = it.count().is_some_and(|count| count >= MIN_ELEMENTS);
-        // With one column, the scales are larger than the integers.
-        let has_columns = matches!(it.shape[..], [_, _, columns] if columns > 1);
-        it.name == name && it.is_fp32() && it.refusal().is_none() && is_large && has_columns
-    };
-    let Some(initializer) = index.initializers.iter().find(fits) else {
-        return Ok(false);
-    };
-    let numbers = initializer.floats(reader, folder)?;
-    let is_finite = numbers.is_ok_and(|numbers| numbers.iter().all(|number| number.is_finite()));
-    Ok(is_used_once && is_fixed && is_finite)
 }
 
 /// Encodes the node that replaces an LSTM, if both of its weights are integers.

@@ -7,7 +7,7 @@ use super::super::stored_weight::MAX_STORED_WEIGHTS;
 use super::super::wire::WireReader;
 use super::super::{ParseError, WeightStorage};
 use super::index::{GraphIndex, Use};
-use super::lstm::{self, LstmWeight};
+use super::lstm::LstmWeight;
 use super::names::free_name;
 use super::product::{self, ProductWeight};
 use super::tensor::Initializer;
@@ -58,13 +58,10 @@ impl Form {
     /// Bytes of the elements and scales.
     fn bytes(&self) -> u64 {
         match self {
-            Self::Int8 { integers, .. } => {
+            Self::Int8 { integers, .. } | Self::Product(ProductWeight { integers, .. }) => {
                 (integers.integers.len() + 4 * integers.scales.len()) as u64
             }
             Self::Fp16 { bytes, .. } => bytes.len() as u64,
-            Self::Product(weight) => {
-                (weight.integers.integers.len() + 4 * weight.integers.scales.len()) as u64
-            }
             // Each scale has a zero point.
             Self::Lstm(weight) => {
                 (weight.integers.integers.len() + 5 * weight.integers.scales.len()) as u64
@@ -90,7 +87,7 @@ impl Plan {
             },
         };
         let of_lstms = match method {
-            Quantization::Int8Dynamic => lstm::weights(reader, index, folder)?,
+            Quantization::Int8Dynamic => lstm_weights(reader, index, folder)?,
             _ => HashSet::new(),
         };
         // Largest first, in case that there are too many.
@@ -157,16 +154,59 @@ impl Plan {
         !self.forms.values().all(is_computed)
     }
 
-    /// Returns `true` if the new model has an operator of ONNX Runtime's own.
-    pub(super) fn has_lstms(&self) -> bool {
-        self.forms
-            .values()
-            .any(|form| matches!(form, Form::Lstm(_)))
-    }
-
     pub(super) fn into_weights(self) -> QuantizedWeights {
         self.weights
     }
+}
+
+/// Returns the names of weights that become integers of an LSTM: both of its weights, which no other node uses.
+fn lstm_weights(
+    reader: &mut WireReader<'_>,
+    index: &GraphIndex,
+    folder: &Path,
+) -> Result<HashSet<String>, ParseError> {
+    let mut found = HashSet::new();
+    if index.initializers.len() > MAX_STORED_WEIGHTS {
+        return Ok(found);
+    }
+    for lstm in &index.lstms {
+        let mut is_convertible = true;
+        for name in lstm.weights() {
+            is_convertible &= is_lstm_weight(reader, index, folder, name)?;
+        }
+        if is_convertible {
+            found.extend(lstm.weights().map(str::to_owned));
+        }
+    }
+    Ok(found)
+}
+
+/// Returns `true` if an initializer is used once, as a weight, and has finite numbers.
+fn is_lstm_weight(
+    reader: &mut WireReader<'_>,
+    index: &GraphIndex,
+    folder: &Path,
+    name: &str,
+) -> Result<bool, ParseError> {
+    let is_used_once = matches!(
+        index.uses.get(name).map(Vec::as_slice),
+        Some([Use::Weight { .. }])
+    );
+    let fits = |it: &&Initializer| {
+        let is_large = it.count().is_some_and(|count| count >= MIN_ELEMENTS);
+        // With one column, the scales are larger than the integers.
+        let has_columns = matches!(it.shape[..], [_, _, columns] if columns > 1);
+        it.name == name
+            && is_large
+            && has_columns
+            && matches!(axis_of(it, index, WeightStorage::Int8), Ok(Some(_)))
+    };
+    let Some(initializer) = index.initializers.iter().find(fits) else {
+        return Ok(false);
+    };
+    let numbers = initializer.floats(reader, folder)?;
+    let is_finite = numbers.and_then(|numbers| check_finite(&numbers)).is_ok();
+    Ok(is_used_once && is_finite)
 }
 
 /// Returns the axis of a weight's channels; `None` for a tensor that is no weight. A weight that must stay is an error

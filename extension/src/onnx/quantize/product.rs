@@ -10,7 +10,7 @@ use super::super::encode::{element_type, field, number};
 use super::index::{GraphIndex, Product, Use};
 use super::names::free_name;
 use super::tensor::Initializer;
-use super::values::Integers;
+use super::values::{self, Integers};
 use crate::tensor::Datatype;
 
 /// Largest integer of a weight.
@@ -59,14 +59,9 @@ impl ProductWeight {
         scales: String,
     ) -> Self {
         if is_transposed {
-            let (columns, rows) = (
-                integers.scales.len(),
-                integers.integers.len() / integers.scales.len(),
-            );
-            let before = integers.integers;
-            integers.integers = (0..rows)
-                .flat_map(|row| before.iter().skip(row).step_by(rows).copied())
-                .collect();
+            let columns = integers.scales.len();
+            let rows = integers.integers.len() / columns;
+            integers.integers = values::transposed(&integers.integers, rows).collect();
             debug_assert_eq!(integers.integers.len(), rows * columns);
         }
         Self {

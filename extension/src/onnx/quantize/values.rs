@@ -56,6 +56,11 @@ fn scale(largest: f32, most: f32) -> f32 {
     }
 }
 
+/// Returns the elements of a matrix in the order of its columns. Each row has `width` elements.
+pub(super) fn transposed(matrix: &[i8], width: usize) -> impl Iterator<Item = i8> {
+    (0..width).flat_map(move |column| matrix.iter().skip(column).step_by(width).copied())
+}
+
 /// Returns finite numbers as FP16, little-endian; `None` if one is beyond the range of FP16.
 pub(super) fn fp16(numbers: &[f32]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(2 * numbers.len());

@@ -71,13 +71,17 @@ pub(super) fn pieces(
     let mut nodes = Vec::new();
     let (mut products, mut lstm_weights) = (HashMap::new(), HashMap::new());
     for (place, initializer) in index.initializers.iter().enumerate() {
-        if let Some(Form::Product(weight)) = plan.forms.get(&place) {
-            replaced.push((initializer.field.clone(), product_initializers(weight)));
-            products.insert(initializer.name.as_str(), weight);
-        } else if let Some(Form::Lstm(weight)) = plan.forms.get(&place) {
-            replaced.push((initializer.field.clone(), lstm_initializers(weight)));
-            lstm_weights.insert(initializer.name.as_str(), weight);
-        } else if let Some(form) = plan.forms.get(&place) {
+        if let Some(form) = plan.forms.get(&place) {
+            let name = initializer.name.as_str();
+            match form {
+                Form::Product(weight) => {
+                    products.insert(name, weight);
+                }
+                Form::Lstm(weight) => {
+                    lstm_weights.insert(name, weight);
+                }
+                Form::Int8 { .. } | Form::Fp16 { .. } => {}
+            }
             let (initializers, own_nodes) = parts(initializer, form, index.opset);
             replaced.push((initializer.field.clone(), initializers));
             nodes.extend(own_nodes);
@@ -131,7 +135,7 @@ pub(super) fn pieces(
     let mut pieces = vec![Piece::Copy(0..model_field.start), Piece::New(header)];
     pieces.extend(graph.0);
     pieces.push(Piece::Copy(model_field.end..reader.whole().end));
-    if plan.has_lstms() && !index.has_contrib_import {
+    if !lstm_weights.is_empty() && !index.has_contrib_import {
         pieces.push(Piece::New(lstm::import()));
     }
     Ok(Pieces(pieces))

@@ -50,29 +50,51 @@ fn quantize(
     storage: WeightStorage,
 ) -> Result<(QuantizedWeights, Option<Vec<u8>>), QuantizeError> {
     let folder = tempfile::tempdir().unwrap();
-    quantize_in(folder.path(), content, storage)
+    let method = match storage {
+        WeightStorage::Int8 => Quantization::Int8,
+        WeightStorage::Fp16 => Quantization::Fp16,
+    };
+    quantize_in(folder.path(), content, method)
 }
 
 fn quantize_in(
     folder: &Path,
     content: &[u8],
-    storage: WeightStorage,
+    method: Quantization,
 ) -> Result<(QuantizedWeights, Option<Vec<u8>>), QuantizeError> {
     let (from, to) = (folder.join("from.onnx"), folder.join("to.onnx"));
     std::fs::write(&from, content).unwrap();
-    let method = match storage {
-        WeightStorage::Int8 => Quantization::Int8,
-        WeightStorage::Fp16 => Quantization::Fp16,
-    };
     let weights = QuantizedWeights::write(&from, &to, method)?;
     Ok((weights, std::fs::read(&to).ok()))
 }
 
-/// Returns the expanded weight of a skeleton, computed from its stored parts.
-fn expanded(content: &[u8], weight: &Weight) -> Vec<f32> {
+/// Returns the initializers of a model.
+fn initializers(content: &[u8]) -> Vec<Weight> {
+    let file = holding(content);
+    let mut reader = WireReader::new(&file).unwrap();
+    let (_, mut graph) = crate::onnx::skeleton::single_graph(&mut reader)
+        .ok()
+        .flatten()
+        .unwrap();
+    let mut weights = Vec::new();
+    while let Some(field) = reader.field(&mut graph, wire::MAX_DEPTH).ok().flatten() {
+        if let wire::Field::Bytes(5, tensor) = field {
+            weights.extend(weight::read(&mut reader, tensor).ok().flatten());
+        }
+    }
+    weights
+}
+
+/// Returns the bytes of a weight in the model's file.
+fn stored<'a>(content: &'a [u8], weight: &Weight) -> &'a [u8] {
     let place =
         usize::try_from(weight.bytes.start).unwrap()..usize::try_from(weight.bytes.end).unwrap();
-    let stored = &content[place];
+    &content[place]
+}
+
+/// Returns the expanded weight of a skeleton, computed from its stored parts.
+fn expanded(content: &[u8], weight: &Weight) -> Vec<f32> {
+    let stored = stored(content, weight);
     match &weight.encoding {
         Encoding::Int8 { scales, run } => stored
             .iter()
@@ -290,7 +312,7 @@ fn external_data_become_part_of_the_file() {
         ]
     };
     let content = model(&graph(fields(4 * LENGTH)));
-    let (weights, written) = quantize_in(folder.path(), &content, WeightStorage::Int8).unwrap();
+    let (weights, written) = quantize_in(folder.path(), &content, Quantization::Int8).unwrap();
     let written = written.unwrap();
     assert_eq!(weights.stored.len(), 1);
     assert!(read(&written).unwrap().external.is_empty());
@@ -306,10 +328,10 @@ fn external_data_become_part_of_the_file() {
     assert!(written.windows(inside.len()).any(|window| window == inside));
 
     let content = model(&graph(fields(4 * LENGTH + 100)));
-    let error = quantize_in(folder.path(), &content, WeightStorage::Int8).unwrap_err();
+    let error = quantize_in(folder.path(), &content, Quantization::Int8).unwrap_err();
     assert!(error.to_string().contains("beyond the end"), "{error}");
     std::fs::remove_file(folder.path().join("w.bin")).unwrap();
-    let error = quantize_in(folder.path(), &content, WeightStorage::Int8).unwrap_err();
+    let error = quantize_in(folder.path(), &content, Quantization::Int8).unwrap_err();
     assert!(error.to_string().contains("No such file"), "{error}");
 }
 

@@ -23,10 +23,9 @@ fn lstm(inputs: &[&str]) -> Vec<u8> {
 
 fn dynamic(content: &[u8]) -> (QuantizedWeights, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
-    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-    std::fs::write(&from, content).unwrap();
-    let weights = QuantizedWeights::write(&from, &to, Quantization::Int8Dynamic).unwrap();
-    (weights, std::fs::read(to).unwrap())
+    let result = quantize_in(folder.path(), content, Quantization::Int8Dynamic);
+    let (weights, written) = result.unwrap();
+    (weights, written.unwrap())
 }
 
 fn count(content: &[u8], text: &[u8]) -> usize {
@@ -86,23 +85,14 @@ fn integers_are_those_of_the_gates_transposed() {
         weight("w", 1.0),
         weight("r", 1.0),
     ])));
-    let file = holding(&written);
-    let mut reader = WireReader::new(&file).unwrap();
-    let (_, mut graph) = crate::onnx::skeleton::single_graph(&mut reader)
-        .ok()
-        .flatten()
-        .unwrap();
-    let mut parts = std::collections::HashMap::new();
-    while let Some(field) = reader.field(&mut graph, wire::MAX_DEPTH).ok().flatten() {
-        if let wire::Field::Bytes(5, tensor) = field {
-            let part = weight::read(&mut reader, tensor).ok().flatten().unwrap();
-            let content = reader.copy(&part.bytes).unwrap();
-            parts.insert(part.name.clone(), (part, content));
-        }
-    }
-    let (integers, stored) = &parts["w_quantized"];
-    let (scales, of_scales) = &parts["w_scale"];
-    let (zeros, of_zeros) = &parts["w_zero_point"];
+    let parts = initializers(&written);
+    let part = |name: &str| {
+        let part = parts.iter().find(|part| part.name == name).unwrap();
+        (part, stored(&written, part))
+    };
+    let (integers, of_integers) = part("w_quantized");
+    let (scales, of_scales) = part("w_scale");
+    let (zeros, of_zeros) = part("w_zero_point");
     assert_eq!(
         (&integers.shape[..], integers.datatype),
         (&[1, 64, 64][..], Datatype::Int8)
@@ -117,7 +107,7 @@ fn integers_are_those_of_the_gates_transposed() {
     for gate in 0..64 {
         let scale = f32::from_le_bytes(of_scales[4 * gate..4 * gate + 4].try_into().unwrap());
         for column in 0..64 {
-            let integer = stored[column * 64 + gate].cast_signed();
+            let integer = of_integers[column * 64 + gate].cast_signed();
             assert!(integer.abs() <= 63, "seven bits");
             let difference = f32::from(integer) * scale - expected[gate * 64 + column];
             assert!(

@@ -71,20 +71,10 @@ struct ModelWeights {
 
 impl ModelWeights {
     fn of(content: &[u8]) -> Self {
-        let file = holding(content);
-        let mut reader = WireReader::new(&file).unwrap();
-        let (_, mut graph) = crate::onnx::skeleton::single_graph(&mut reader)
-            .ok()
-            .flatten()
-            .unwrap();
-        let mut weights = Vec::new();
-        while let Some(field) = reader.field(&mut graph, wire::MAX_DEPTH).ok().flatten() {
-            if let wire::Field::Bytes(5, tensor) = field {
-                weights.extend(weight::read(&mut reader, tensor).ok().flatten());
-            }
+        Self {
+            content: content.to_vec(),
+            weights: initializers(content),
         }
-        let content = content.to_vec();
-        Self { content, weights }
     }
 
     fn numbers(&self, name: &str) -> Vec<f32> {
