@@ -5,11 +5,11 @@
 MODULE is the module of the PyPI package onnxruntime-extensions. It refers to Python's symbols, which it does not use when
 ONNX Runtime loads it. FOLDER gets three libraries: the module, `libpython.so` which defines these symbols without an
 implementation, and `libortextensions.so` which links both. COMPILER is a C compiler for the module's architecture.
+The script needs nm of binutils, which reads modules of both architectures.
 """
 
 import pathlib
 import shutil
-import struct
 import subprocess
 import sys
 
@@ -17,8 +17,6 @@ LIBRARY = "libortextensions.so"
 PYTHON = "libpython.so"
 # No build ID, paths or symbols of the build: the same inputs give the same bytes.
 SHARED = ["-shared", "-fPIC", "-O2", "-s", "-Wl,--build-id=none"]
-SHT_DYNSYM = 11
-SHN_UNDEF = 0
 
 
 def main() -> None:
@@ -33,7 +31,7 @@ def main() -> None:
     (folder / module.name).chmod(0o755)
 
     # Some symbols are objects, whose fields a constructor of the module copies.
-    python = "".join(f"char {name}[4096];\n" for name in python_symbols(module.read_bytes()))
+    python = "".join(f"char {name}[4096];\n" for name in python_symbols(module))
     build(compiler, folder, python, ["-o", PYTHON, f"-Wl,-soname,{PYTHON}"])
     linked = ["-Wl,--no-as-needed", "-L.", f"-l:{module.name}", f"-l:{PYTHON}", "-Wl,-rpath,$ORIGIN"]
     build(compiler, folder, "", ["-o", LIBRARY + ".new", f"-Wl,-soname,{LIBRARY}", *linked])
@@ -48,25 +46,14 @@ def build(compiler: list[str], folder: pathlib.Path, source: str, arguments: lis
     file.unlink()
 
 
-def python_symbols(elf: bytes) -> list[str]:
-    """Returns the undefined dynamic symbols of Python, read from a 64-bit little-endian ELF file."""
-    if elf[:6] != b"\x7fELF\x02\x01":
-        sys.exit("cannot read the module: it is no 64-bit little-endian ELF file")
-    (table,) = struct.unpack_from("<Q", elf, 0x28)
-    size, count = struct.unpack_from("<HH", elf, 0x3A)
-    # Each header: name, type, flags, address, offset, size, link.
-    headers = [struct.unpack_from("<IIQQQQI", elf, table + size * index) for index in range(count)]
-    (symbols,) = (header for header in headers if header[1] == SHT_DYNSYM)
-    strings = headers[symbols[6]][4]
-    names = []
-    for place in range(symbols[4], symbols[4] + symbols[5], 24):
-        name, _, _, section = struct.unpack_from("<IBBH", elf, place)
-        text = elf[strings + name : elf.index(b"\0", strings + name)].decode()
-        if section == SHN_UNDEF and text.startswith(("Py", "_Py")):
-            names.append(text)
-    if not names:
+def python_symbols(module: pathlib.Path) -> list[str]:
+    """Returns the undefined dynamic symbols of Python."""
+    nm = subprocess.run(["nm", "-D", "--undefined-only", module], stdout=subprocess.PIPE, text=True, check=True)
+    names = (line.split()[-1] for line in nm.stdout.splitlines())
+    symbols = sorted(name for name in names if name.startswith(("Py", "_Py")))
+    if not symbols:
         sys.exit("cannot find symbols of Python in the module")
-    return sorted(names)
+    return symbols
 
 
 if __name__ == "__main__":

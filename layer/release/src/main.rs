@@ -17,6 +17,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Version of the artefacts: that of all packages of this workspace.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Arguments {

@@ -11,7 +11,6 @@ use crate::sbom::{self, PypiPackage};
 
 /// Beginning of the name of the package's library in the layer.
 const MODULE: &str = "model-sidecar/operators/_extensions_pydll.";
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 const CEILING: Ceiling = Ceiling {
     zipped: 2_900_000,
     unzipped: 7_300_000,
@@ -43,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     let module = module.with_context(|| format!("{} has no {MODULE}*.so", layer.display()))?;
     let package = PypiPackage::read(&root.join("layer/operators"), *arch, module)?;
     pack::write(&archive, &CEILING, into, &format!("{name}.zip"))?;
-    let document = sbom::of_package(&name, VERSION, &package);
+    let document = sbom::document(&name, &[], &[], &package);
     pack::write_sbom(&document, into, &name)?;
     digest::write_sums(into)
 }

@@ -107,8 +107,9 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     )?;
 
     let both = resolution.describe(&in_sidecar.union(&in_handler).cloned().collect())?;
-    let document = sbom::document(&[SIDECAR, HANDLER], &both, &onnxruntime, *arch);
-    write_sbom(&document, into, &format!("model-sidecar-{arch}"))?;
+    let name = format!("model-sidecar-{arch}");
+    let document = sbom::document(&name, &[SIDECAR, HANDLER], &both, &onnxruntime);
+    write_sbom(&document, into, &name)?;
 
     let template = fs::read_to_string(root.join(TEMPLATE))
         .with_context(|| format!("cannot read {TEMPLATE}"))?;

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use crate::VERSION;
 use crate::arch::Arch;
 use crate::digest::sha256;
 use crate::packages::{Package, PackageId};
@@ -72,48 +73,29 @@ impl PypiPackage {
     }
 }
 
-/// Document of the layer and the handler. `programs` are the packages of this workspace that they consist of.
+/// Document of the artefact `root`, which consists of a package of `PyPI` and of `programs`: packages of this workspace.
+/// `packages` are all packages that the programs contain, themselves included.
 pub(crate) fn document(
+    root: &str,
     programs: &[&str],
     packages: &[Package],
-    onnxruntime: &PypiPackage,
-    arch: Arch,
+    package: &PypiPackage,
 ) -> Value {
-    let root = format!("model-sidecar-{arch}");
     let mut components: Vec<Value> = packages.iter().map(component).collect();
-    components.push(onnxruntime.component());
+    components.push(package.component());
     let own = packages
         .iter()
         .filter(|package| programs.contains(&&*package.id.name));
     let direct: Vec<String> = own
         .map(|package| reference(&package.id))
-        .chain([onnxruntime.reference()])
+        .chain([package.reference()])
         .collect();
     let mut dependencies = vec![json!({"ref": root, "dependsOn": direct})];
     dependencies.extend(packages.iter().map(|package| {
         let on: Vec<String> = package.dependencies.iter().map(reference).collect();
         json!({"ref": reference(&package.id), "dependsOn": on})
     }));
-    dependencies.push(json!({"ref": onnxruntime.reference(), "dependsOn": []}));
-    bom(
-        &root,
-        version(programs, packages),
-        &components,
-        &dependencies,
-    )
-}
-
-/// Document of an artefact that consists of one package of `PyPI`.
-pub(crate) fn of_package(root: &str, version: &str, package: &PypiPackage) -> Value {
-    let on = package.reference();
-    let dependencies = [
-        json!({"ref": root, "dependsOn": [on]}),
-        json!({"ref": on, "dependsOn": []}),
-    ];
-    bom(root, version, &[package.component()], &dependencies)
-}
-
-fn bom(root: &str, version: &str, components: &[Value], dependencies: &[Value]) -> Value {
+    dependencies.push(json!({"ref": package.reference(), "dependsOn": []}));
     json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -123,21 +105,13 @@ fn bom(root: &str, version: &str, components: &[Value], dependencies: &[Value]) 
                 "type": "application",
                 "bom-ref": root,
                 "name": root,
-                "version": version,
+                "version": VERSION,
                 "licenses": [{"expression": "Apache-2.0"}],
             },
         },
         "components": components,
         "dependencies": dependencies,
     })
-}
-
-/// Version of the first program.
-fn version<'a>(programs: &[&str], packages: &'a [Package]) -> &'a str {
-    let package = packages
-        .iter()
-        .find(|package| Some(&&*package.id.name) == programs.first());
-    package.map_or("", |package| &package.id.version)
 }
 
 fn component(package: &Package) -> Value {

@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
+use crate::VERSION;
 use crate::arch::Arch;
 use crate::packages::Resolution;
 use crate::zip::Archive;
@@ -24,7 +25,6 @@ const PROGRAMS: [(&str, &str, &str); 3] = [
     ("lab", "lab", "lab"),
 ];
 const LAUNCHER: &str = include_str!("../python/__init__.py");
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Pack model-sidecar, modelctl and lab as a wheel
 #[derive(clap::Args)]
