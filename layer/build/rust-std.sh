@@ -7,8 +7,8 @@ set -eu
 
 target=$1 folder=$2
 # Sources of one version, the one in rust-toolchain.toml.
-version=1.95.0
 package=1.95.0+dfsg1-2~bpo13+1
+version=${package%%+*}
 digest=7b76db5b880a77f9e52975d2baa6209d2f76d2c9c2789515c3088cb960e2c83b
 here=$(cd "$(dirname "$0")" && pwd)
 
