@@ -157,7 +157,7 @@ fn next(answers: &Answers, deploy: String) -> Vec<String> {
         answers.release.join(name)
     };
     if !(zip("sidecar").is_file() && zip("handler").is_file()) {
-        next.push("make release".to_owned());
+        next.push(format!("make release ARCH={}", answers.architecture.name()));
     }
     match &answers.model {
         Some(model) if is_json(&model.key) => {

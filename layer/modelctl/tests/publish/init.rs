@@ -57,7 +57,7 @@ async fn a_sam_project_is_the_template_with_the_answers() {
     let result = store.ok(&init).await;
     let next = result["next"].to_string();
     for command in [
-        "make release",
+        "make release ARCH=arm64",
         "modelctl publish model.onnx s3://models/fraud/manifest.json",
         "sam deploy",
     ] {
