@@ -20,7 +20,7 @@ RUST_STD    := target/rust-std/$(TARGET)
 # Another architecture has a folder of its own: tests and benches run what is in dist itself.
 DIST        := dist$(if $(filter-out $(HOST),$(ARCH)),/$(ARCH))
 
-.PHONY: help onnxruntime rie seaweedfs rotel bubblewrap strace fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools test test-arm64 test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs rotel bubblewrap strace qemu fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools test test-arm64 test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -157,9 +157,11 @@ ARM64_LIBC := bullseye libc6:arm64 2.31-13+deb11u11 baaa9aa184e2f21738c5819055e6
 ARM64_LIBSTDCXX := bullseye libstdc++6:arm64 10.2.1-6 7869aa540cc46e9f3d4267d5bde2af0e5b429a820c1d6f1a4cfccfe788c31890
 ARM64_LIBGCC := bullseye libgcc-s1:arm64 10.2.1-6 e2fcdb378d3c1ad1bcb64d4fb6b37aab44011152beca12a4944f435a2582df1f
 
-test-arm64: seaweedfs bubblewrap stage fixtures ## run the arm64 release in the lab under qemu (15 minutes; needs Debian's apt)
-	@$(MAKE) --no-print-directory release ARCH=aarch64
+qemu: ## fetch qemu, which runs programs of other CPUs, into target/arm64/qemu (needs Debian's apt)
 	@sh layer/build/debian.sh target/arm64/qemu $(QEMU)
+
+test-arm64: seaweedfs bubblewrap qemu stage fixtures ## run the arm64 release in the lab under qemu (15 minutes; needs Debian's apt)
+	@$(MAKE) --no-print-directory release ARCH=aarch64
 	@sh layer/build/debian.sh target/arm64/libc $(ARM64_LIBC)
 	@sh layer/build/debian.sh target/arm64/libstdc++ $(ARM64_LIBSTDCXX)
 	@sh layer/build/debian.sh target/arm64/libgcc $(ARM64_LIBGCC)
@@ -253,9 +255,8 @@ bench-coldstart: bubblewrap stage layer bench-lab ## measure the cold start agai
 	@PYTHON=$(PYTHON) sh tests/bench/coldstart/prepare.sh
 	@$(BENCH) coldstart
 
-bench-quantize: onnxruntime ## compare quantization with ONNX Runtime's tools in Python, and run it without VNNI (5 minutes)
+bench-quantize: onnxruntime qemu ## compare quantization with ONNX Runtime's tools in Python, and run it without VNNI (5 minutes)
 	cargo build --workspace --bin modelctl
-	@sh layer/build/debian.sh target/arm64/qemu $(QEMU)
 	@PYTHON=$(PYTHON) sh tests/bench/quantize/compare.sh target/debug/modelctl target/arm64/qemu/usr/bin/qemu-x86_64
 
 bench-fetch: bubblewrap stage tools bench-lab ## measure a fetch of 250 MB against AWS's C client and curl (5 minutes)
