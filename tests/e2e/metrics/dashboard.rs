@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lab::cloudwatch::{CloudWatch, Datapoint, Filter};
-use lab::lambda::{Builder, Clock, Function, ShutdownReason};
+use lab::gate::Gate;
+use lab::lambda::{ApiCall, Builder, Clock, Function, ShutdownReason};
 use lab::monitoring::{Alarm, AlarmState, Dashboard, TimeRange, WidgetKind};
 use lab::s3::{Rule, S3Server};
 use nix::sys::signal::Signal;
@@ -360,8 +361,27 @@ impl Fleet {
         data
     }
 
-    /// Rows that the model is unsure of, many requests, and concurrent invocations of one environment.
+    /// Invokes once, and holds its metrics back until the function waits for the next invocation: a tail.
+    async fn tail(&self) {
+        let serving = &self.functions[0];
+        let environment = serving.environment().unwrap();
+        let gate = Gate::new();
+        self.cloudwatch.stall(&gate);
+        alive(serving).await;
+        gate.reached(1).await.unwrap();
+        let polls = |calls: &[ApiCall]| {
+            let last = calls.iter().rfind(|call| call.from == "runtime");
+            last.is_some_and(|call| call.path.ends_with("/next") && call.answered.is_none())
+        };
+        let polled = environment.wait_for_trace("the function's poll", polls);
+        polled.await.unwrap();
+        self.cloudwatch.heal();
+        environment.wait_until_frozen().await.unwrap();
+    }
+
+    /// Rows that the model is unsure of, many requests, concurrent invocations of one environment, and a tail.
     async fn bad_traffic(&self) {
+        self.tail().await;
         let [serving, broken] = &self.functions;
         let row = &WINE.rows[UNSURE];
         let rows = json!({ "features": vec![row; 178] });
@@ -411,8 +431,9 @@ impl Fleet {
             .unwrap();
     }
 
-    /// All rows three times, to both functions. A p10 needs 100 samples, and a request contributes 16.
+    /// All rows three times, to both functions, and a tail. A p10 needs 100 samples, and a request contributes 16.
     async fn good_traffic(&self) {
+        self.tail().await;
         for function in self.functions.iter().cycle().take(6) {
             function.answer(&features(178)).await.unwrap();
         }
