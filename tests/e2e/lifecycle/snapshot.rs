@@ -3,29 +3,37 @@
 //! The lab restores one environment. It shows what a process does after its restore, and not that clones of its memory
 //! differ.
 
+use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
-use lab::NotSeen;
 use lab::cloudwatch::{CloudWatch, Filter};
 use lab::gate::Gate;
 use lab::lambda::{Builder, Clock, Environment, Function, ShutdownReason, State};
 use lab::link::Link;
 use lab::ports::Port;
-use lab::reference::WINE;
+use lab::reference::{Reference, WINE};
 use lab::s3::{RequestRecord, Rule, S3Server};
 use serde_json::{Value, json};
 
 use crate::support::layout::manifest;
 use crate::support::{
-    BUCKET, KEY, LONG, features, freeze, http_event, invoke_until_logged, model, platform, s3_with,
-    transfers,
+    BUCKET, KEY, LONG, features, freeze, http_event, model, platform, s3_with, transfers,
 };
 
 /// Log line of the work after a restore.
 const RESTORED: &str = "restored from a snapshot";
+
+/// Event from which the sidecar infers a restore.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    /// The restore itself, which the handler or a hook reports.
+    Restore,
+    /// The first invocation after it.
+    Invocation,
+}
 
 /// Function with a link to S3, in whose first environment time passes in the snapshot.
 struct Snapshot {
@@ -61,18 +69,43 @@ impl Snapshot {
         self.function.environment().unwrap()
     }
 
-    /// Restores ahead of an invocation.
-    async fn restore(&self) {
+    /// Restores ahead of an invocation, while S3 holds back its next response: the version before the snapshot serves.
+    /// Serves the next version after that response. S3 sees new credentials.
+    async fn restore_and_serve(
+        &self,
+        s3: &S3Server,
+        sign: Sign,
+        event: &Value,
+        [before, after]: [&Reference; 2],
+    ) {
         let environment = self.environment();
+        let log = self.function.log();
+        let (mark, requests) = (log.mark(), s3.requests().len());
+        let is_restored = |line: &str| line.contains(RESTORED);
+        let stalled = Gate::new();
+        s3.fail(Rule::on("GET").first(1).stall_after(10, &stalled));
         environment.restore().await.unwrap();
-        environment.wait_until(State::Idle).await.unwrap();
+        if sign == Sign::Restore {
+            environment.wait_until(State::Idle).await.unwrap();
+            let restored = log.wait_for_line_after(mark, RESTORED, is_restored);
+            restored.await.unwrap();
+        }
+        let answer = async || self.function.answer(&features(9)).await.unwrap();
+        before.check(&answer().await, 0..9);
+        self.invoke_until(event, stalled.reached(1)).await;
+        stalled.open();
+        let is_active = |line: &str| line.contains("a new version is active");
+        let active = log.wait_for_line_after(mark, "the next version", is_active);
+        self.invoke_until(event, active).await;
+        after.check(&answer().await, 0..9);
+        assert_new_credentials(s3, requests, &environment);
     }
 
     /// Invokes until `wanted` is there: the environment is frozen after each invocation, with work under way.
-    async fn invoke_until<T>(
+    async fn invoke_until<T, E: Debug>(
         &self,
         event: &Value,
-        wanted: impl Future<Output = Result<T, NotSeen>>,
+        wanted: impl Future<Output = Result<T, E>>,
     ) {
         let mut wanted = pin!(wanted);
         loop {
@@ -131,21 +164,10 @@ async fn the_handler_reports_the_restore_and_the_canary_is_drawn_after_it() {
     cloudwatch.let_pass(LONG);
     let restored = SystemTime::now();
 
-    let before = s3.requests().len();
-    let stalled = Gate::new();
-    s3.fail(Rule::on("GET").first(1).stall_after(10, &stalled));
-    snapshot.restore().await;
-    function.log().wait_for(RESTORED).await.unwrap();
-    // The response needs no fetch, and does not wait for the poll, which the restore has begun.
-    WINE.v1
-        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
-    snapshot.invoke_until(&live(), stalled.reached(1)).await;
-    stalled.open();
-    invoke_until_logged(function, "a new version is active").await;
-    WINE.v2
-        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
+    snapshot
+        .restore_and_serve(&s3, Sign::Restore, &live(), [&WINE.v1, &WINE.v2])
+        .await;
     assert!(position.exists());
-    assert_new_credentials(&s3, before, &environment);
 
     let log = function.shutdown().await.text();
     assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
@@ -172,31 +194,16 @@ async fn the_sidecar_as_the_runtime_polls_after_each_restore() {
     snapshot.rest(&s3).await;
     s3.put(BUCKET, KEY, model("wine-v2.onnx"));
 
-    let before = s3.requests().len();
-    let stalled = Gate::new();
-    s3.fail(Rule::on("GET").first(1).stall_after(10, &stalled));
-    snapshot.restore().await;
-    function.log().wait_for(RESTORED).await.unwrap();
-    WINE.v1
-        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
-    snapshot.invoke_until(&live(), stalled.reached(1)).await;
-    stalled.open();
-    invoke_until_logged(function, "a new version is active").await;
-    WINE.v2
-        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
-    assert_new_credentials(&s3, before, &environment);
+    snapshot
+        .restore_and_serve(&s3, Sign::Restore, &live(), [&WINE.v1, &WINE.v2])
+        .await;
 
-    // Another restore, without a sign but the freeze.
+    // Another restore, which nothing reports.
     snapshot.rest(&s3).await;
-    environment.restore().await.unwrap();
-    let before = s3.requests().len();
     s3.put(BUCKET, KEY, model("wine-v1.onnx"));
-    WINE.v2
-        .check(&function.answer(&features(9)).await.unwrap(), 0..9);
-    let polled = |requests: &[RequestRecord]| requests.len() > before;
-    let poll = s3.wait_for_requests("a poll", polled);
-    snapshot.invoke_until(&live(), poll).await;
-    assert_new_credentials(&s3, before, &environment);
+    snapshot
+        .restore_and_serve(&s3, Sign::Invocation, &live(), [&WINE.v2, &WINE.v1])
+        .await;
 
     // A start after a reset has no snapshot.
     environment.reset(ShutdownReason::Timeout).await.unwrap();
@@ -210,7 +217,10 @@ async fn the_sidecar_as_the_runtime_polls_after_each_restore() {
 async fn a_hook_in_python_reports_the_restore_or_else_the_first_invocation_does() {
     let staged = lab::artifacts::workspace().join("target/functions/example");
     assert!(staged.is_dir(), "run `make runtimes`");
-    for (handler, has_hook) in [("snapstart.handler", true), ("tcp.handler", false)] {
+    for (handler, sign) in [
+        ("snapstart.handler", Sign::Restore),
+        ("tcp.handler", Sign::Invocation),
+    ] {
         let s3 = s3_with("wine-v1.onnx").await;
         let port = Port::lease().unwrap();
         let builder = Function::of(lab::artifacts::layer().unwrap(), &staged)
@@ -225,17 +235,9 @@ async fn a_hook_in_python_reports_the_restore_or_else_the_first_invocation_does(
         let function = &snapshot.function;
         snapshot.rest(&s3).await;
         s3.put(BUCKET, KEY, model("wine-v2.onnx"));
-        let before = s3.requests().len();
-        snapshot.restore().await;
-        if has_hook {
-            function.log().wait_for(RESTORED).await.unwrap();
-        }
-        WINE.v1
-            .check(&function.answer(&features(9)).await.unwrap(), 0..9);
-        let polled = |requests: &[RequestRecord]| requests.len() > before;
-        let poll = s3.wait_for_requests("a poll", polled);
-        snapshot.invoke_until(&features(1), poll).await;
-        assert_new_credentials(&s3, before, &snapshot.environment());
+        snapshot
+            .restore_and_serve(&s3, sign, &features(1), [&WINE.v1, &WINE.v2])
+            .await;
         let log = function.shutdown().await.text();
         assert_eq!(log.matches(RESTORED).count(), 1, "{log}");
         assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
