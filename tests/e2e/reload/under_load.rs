@@ -44,7 +44,8 @@ async fn a_swap_fails_no_request_on_the_socket(s3: AnyS3) {
     for client in clients {
         check(&client.task.await.unwrap(), &v1, &v2);
     }
-    assert_eq!(s3.transfers(2).await, 2);
+    let log = alone.process.log().text();
+    assert_eq!(s3.transfers(2).await, 2, "{log}");
 }
 
 async fn a_swap_fails_no_invocation(s3: AnyS3) {
