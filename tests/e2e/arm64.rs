@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use lab::lambda::{Builder, Function};
+use lab::s3::S3Server;
 use serde_json::Value;
 
 use crate::support::any_s3::AnyS3;
 use crate::support::magika::Magika;
 use crate::support::operators::answers_a_text_and_a_photo;
-use crate::support::{BUCKET, KEY, Store, features, model, s3_with, settings};
+use crate::support::{BUCKET, KEY, Store, features, model, on_platform};
 use lab::reference::{WINE, numbers};
 
 /// Maximum time of an Init and of an invocation: qemu translates every program anew.
@@ -21,9 +22,8 @@ const LIMIT: Duration = Duration::from_secs(50);
 fn emulated(s3: &impl Store) -> Builder {
     let folder = lab::artifacts::workspace().join("target/arm64");
     assert!(folder.join("layer").is_dir(), "run `make test-arm64`");
-    Function::of(folder.join("layer"), folder.join("function"))
-        .max_environments(1)
-        .envs(settings(s3))
+    let function = Function::of(folder.join("layer"), folder.join("function"));
+    on_platform(function, s3)
         .env("MODEL_REFRESH_INTERVAL", "1s")
         .env("MODEL_METRICS", "emf")
         .env("MODEL_METRICS_INTERVAL", "1h")
@@ -92,7 +92,7 @@ async fn the_sidecar_is_the_runtime() {
 #[ignore = "needs the arm64 release and qemu: `make test-arm64`"]
 async fn magika_classifies_files_as_in_python() {
     let magika = Magika::read();
-    let s3 = s3_with("wine-v1.onnx").await;
+    let s3 = S3Server::start().await.unwrap();
     s3.put(BUCKET, "magika", Magika::network());
     let function = emulated(&s3).env("MODEL_URI", format!("s3://{BUCKET}/magika"));
     let function = function.env("MODEL_NAME", "magika").start().await.unwrap();
@@ -105,6 +105,6 @@ async fn magika_classifies_files_as_in_python() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the arm64 release and qemu: `make test-arm64`"]
 async fn the_layer_of_operators_decodes_a_text_and_a_photo() {
-    let s3 = s3_with("wine-v1.onnx").await;
+    let s3 = S3Server::start().await.unwrap();
     answers_a_text_and_a_photo(&s3, emulated(&s3)).await;
 }

@@ -126,7 +126,7 @@ pub(crate) async fn downloads_so_far(s3: &S3Server) -> Vec<(Option<u16>, Option<
 }
 
 /// Variables that all tests share: the model at [`KEY`], no TCP, no metrics; tests with metrics get all of them.
-pub(crate) fn settings(s3: &impl Store) -> Vec<(String, String)> {
+fn settings(s3: &impl Store) -> Vec<(String, String)> {
     let mut env = s3.env();
     for (name, value) in [
         ("MODEL_URI", format!("s3://{}/{KEY}", s3.bucket()).as_str()),
@@ -147,11 +147,16 @@ pub(crate) fn lambda(s3: &impl Store) -> Builder {
 }
 
 /// Staged layer and function on the lab's platform, which freezes and resets the environment.
+pub(crate) fn platform(s3: &impl Store) -> lab::lambda::Builder {
+    on_platform(Function::staged().unwrap(), s3)
+}
+
+/// Sets the variables that all tests share for a function on the lab's platform.
 ///
 /// The function has one environment, so invocations run one after the other.
-pub(crate) fn platform(s3: &impl Store) -> lab::lambda::Builder {
-    let staged = Function::staged().unwrap().max_environments(1);
-    staged.envs(settings(s3)).timeout(Duration::from_secs(30))
+pub(crate) fn on_platform(function: lab::lambda::Builder, s3: &impl Store) -> lab::lambda::Builder {
+    let function = function.max_environments(1).envs(settings(s3));
+    function.timeout(Duration::from_secs(30))
 }
 
 /// Invokes the function with a liveness check, which needs no model.

@@ -41,7 +41,7 @@ fn assert_reports_every_error(text: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_error_is_logged_and_the_invocation_fails() {
-    let s3 = s3_with("wine-v1.onnx").await;
+    let s3 = S3Server::start().await.unwrap();
     let lambda = lambda(&s3).envs(wrong()).start().await.unwrap();
     let invocation = lambda.invoke(&features(1)).await.unwrap();
     assert!(invocation.function_error().is_some(), "{invocation:?}");
@@ -54,7 +54,7 @@ async fn every_error_is_logged_and_the_invocation_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exit_code_is_64_without_lambda() {
-    let s3 = s3_with("wine-v1.onnx").await;
+    let s3 = S3Server::start().await.unwrap();
     let alone = Alone::start(&s3, &wrong());
     assert_eq!(alone.process.wait().await.unwrap().code(), Some(64));
     assert_reports_every_error(&alone.process.log().text());

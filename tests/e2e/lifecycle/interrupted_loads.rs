@@ -10,7 +10,7 @@ use std::time::Duration;
 use lab::cloudwatch::CloudWatch;
 use lab::gate::Gate;
 use lab::lambda::{Environment, Function, ShutdownReason, State};
-use lab::s3::Rule;
+use lab::s3::{Rule, S3Server};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -195,7 +195,7 @@ async fn missing_required_model_after_a_reset_is_an_exit_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigkill_during_two_loads_rejects_none_and_serializes_the_next_loads() {
-    let s3 = s3_with("wine-v1.onnx").await;
+    let s3 = S3Server::start().await.unwrap();
     s3.put(BUCKET, "a.onnx", model("hungry.onnx"));
     s3.put(BUCKET, "b.onnx", padded("hungry.onnx", 400));
     let models = format!("a=s3://{BUCKET}/a.onnx,b=s3://{BUCKET}/b.onnx");

@@ -1,13 +1,13 @@
 //! Custom operators, with the tokenizer of the `PyPI` package onnxruntime-extensions.
 
 use std::path::Path;
-use std::time::Duration;
 
 use lab::lambda::Function;
+use lab::s3::S3Server;
 use serde_json::{Value, json};
 
 use crate::support::operators::{Text, answers_a_text_and_a_photo, texts};
-use crate::support::{Alone, s3_with, settings};
+use crate::support::{Alone, on_platform, s3_with};
 
 const MODEL: &str = "custom-ops/tokenizer.onnx";
 
@@ -33,11 +33,10 @@ async fn a_tokenizer_has_the_outputs_of_python() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_layer_adds_the_operators_of_a_text_and_a_photo() {
-    let s3 = s3_with(MODEL).await;
-    // Lambda merges the layers of a function in /opt.
-    let target = lab::artifacts::layer().unwrap();
-    let target = target.ancestors().nth(2).unwrap();
-    let merged = tempfile::tempdir_in(target).unwrap();
+    let s3 = S3Server::start().await.unwrap();
+    // Lambda merges the layers of a function in /opt. Hard links need a folder in the same file system.
+    let layer = lab::artifacts::layer().unwrap();
+    let merged = tempfile::tempdir_in(layer.parent().unwrap()).unwrap();
     let link = |from: &Path, to: &str| {
         let to = merged.path().join(to);
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
@@ -47,7 +46,7 @@ async fn a_second_layer_adds_the_operators_of_a_text_and_a_photo() {
         "extensions/model-sidecar",
         "model-sidecar/lib/libonnxruntime.so.1.28.0",
     ] {
-        link(&target.join("stage/layer").join(file), file);
+        link(&layer.join(file), file);
     }
     for file in std::fs::read_dir(Path::new(&library()).parent().unwrap()).unwrap() {
         let file = file.unwrap();
@@ -55,8 +54,7 @@ async fn a_second_layer_adds_the_operators_of_a_text_and_a_photo() {
         link(&file.path(), &format!("model-sidecar/operators/{name}"));
     }
     let function = Function::of(merged.path(), lab::artifacts::function().unwrap());
-    let function = function.max_environments(1).envs(settings(&s3));
-    answers_a_text_and_a_photo(&s3, function.timeout(Duration::from_secs(30))).await;
+    answers_a_text_and_a_photo(&s3, on_platform(function, &s3)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +93,7 @@ async fn an_invalid_library_is_an_error_at_the_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_file_is_a_configuration_error() {
-    let s3 = s3_with("wine-v1.onnx").await;
+    let s3 = S3Server::start().await.unwrap();
     for (value, words) in [
         ("ops.so", "\"ops.so\" is not absolute"),
         (

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use lab::s3::S3Server;
 use model_sidecar::ids::Digest;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{Alone, model, s3_with};
+use crate::support::{Alone, model};
 use lab::reference::WINE;
 
 /// Replaces a file atomically, by a rename.
@@ -23,7 +24,7 @@ fn digest(file: &str) -> Digest {
 
 #[tokio::test]
 async fn a_file_is_served_and_reloaded_without_s3() {
-    let mut s3 = s3_with("wine-v1.onnx").await;
+    let mut s3 = S3Server::start().await.unwrap();
     s3.down().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("wine.onnx");
@@ -53,7 +54,7 @@ async fn a_file_is_served_and_reloaded_without_s3() {
 
 #[tokio::test]
 async fn a_file_named_by_its_digest_is_not_copied() {
-    let s3 = s3_with("wine-v1.onnx").await;
+    let s3 = S3Server::start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let name = format!("{}.onnx", digest("wine-v1.onnx"));
     let path = folder.path().join(&name);
@@ -78,7 +79,7 @@ async fn a_file_named_by_its_digest_is_not_copied() {
 
 #[tokio::test]
 async fn a_missing_file_is_named() {
-    let s3 = s3_with("wine-v1.onnx").await;
+    let s3 = S3Server::start().await.unwrap();
     let settings = [("MODEL_URI", "file:///nowhere/wine.onnx")];
     let alone = Alone::start(&s3, &settings);
     let line = alone
