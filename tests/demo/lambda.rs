@@ -53,7 +53,7 @@ impl Lambda {
         clock: Monotonic,
         metrics: Vec<(String, String)>,
     ) -> Result<Self> {
-        let link = Link::to(([127, 0, 0, 1], s3.port()).into()).await?;
+        let link = Link::to_s3(s3).await?;
         let builder = Function::staged()?
             .envs(s3.env())
             .envs(metrics)

@@ -113,13 +113,21 @@ impl Link {
         Ok(link)
     }
 
+    /// Creates a link to S3 on this machine, without limits.
+    ///
+    /// # Errors
+    /// [`LinkError`] if no port is available.
+    pub async fn to_s3(s3: &S3Server) -> Result<Self, LinkError> {
+        Self::to((Ipv4Addr::LOCALHOST, s3.port()).into()).await
+    }
+
     /// Creates a link like an execution environment's to S3, which is on this machine. Each
     /// direction has 625 Mbit/s, and a round trip takes 30 ms.
     ///
     /// # Errors
     /// [`LinkError`] if no port is available.
     pub async fn of_environment(s3: &S3Server) -> Result<Self, LinkError> {
-        let link = Self::to((Ipv4Addr::LOCALHOST, s3.port()).into()).await?;
+        let link = Self::to_s3(s3).await?;
         link.bandwidth(ENVIRONMENT_BANDWIDTH);
         link.latency(ENVIRONMENT_LATENCY);
         Ok(link)

@@ -7,7 +7,7 @@ use lab::cloudwatch::{CloudWatch, Filter};
 use lab::gate::Gate;
 use lab::lambda::Clock;
 use lab::link::Link;
-use lab::s3::{Rule, S3Server};
+use lab::s3::Rule;
 use serde_json::json;
 
 use crate::support::{
@@ -24,14 +24,9 @@ with_both_clocks!(
     an_abandoned_request_times_out_and_the_next_is_served,
 );
 
-/// Network link between the environment and S3.
-async fn link_to(s3: &S3Server) -> Link {
-    Link::to(([127, 0, 0, 1], s3.port()).into()).await.unwrap()
-}
-
 async fn dead_idle_connections_cause_no_failure(clock: Clock) {
     let s3 = s3_with("wine-v1.onnx").await;
-    let link = link_to(&s3).await;
+    let link = Link::to_s3(&s3).await.unwrap();
     let function = platform(&s3)
         .env("AWS_ENDPOINT_URL_S3", link.url())
         .clock(clock);

@@ -76,7 +76,7 @@ async fn init_ends_with_its_budget_and_metrics_go_to_the_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn start_after_a_reset_uses_the_cache_and_reloads_later() {
     let s3 = s3_with("wine-v1.onnx").await;
-    let link = Link::to(([127, 0, 0, 1], s3.port()).into()).await.unwrap();
+    let link = Link::to_s3(&s3).await.unwrap();
     // Shorter than the read timeout of the S3 client.
     let function = platform(&s3)
         .env("AWS_ENDPOINT_URL_S3", link.url())
