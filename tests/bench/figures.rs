@@ -2,6 +2,7 @@
 //! comparisons between runs.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -133,6 +134,11 @@ pub(crate) fn count<T>(values: &[T]) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "all counts are below 2^53")]
 pub(crate) fn float(count: usize) -> f64 {
     count as f64
+}
+
+/// Milliseconds of a duration.
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// Sparkline of 60 segments of the values, scaled from the lowest to the highest.

@@ -20,7 +20,7 @@ use lab::s3::S3Server;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::figures::{Figures, Goal, percentile};
+use crate::figures::{Figures, Goal, milliseconds, percentile};
 use lab::reference::WINE;
 
 const PROBE: &str = "probe";
@@ -283,8 +283,4 @@ impl Folders {
     fn function(&self) -> PathBuf {
         self.0.path().join("function")
     }
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::figures::{Figures, Goal, count, percentile, sparkline};
+use crate::figures::{Figures, Goal, count, milliseconds, percentile, sparkline};
 use lab::soak::adder::Size;
 use lab::soak::callers::{self, Ledger, Sample, backwards};
 use lab::soak::swaps::{SwapTally, Swaps};
@@ -82,7 +82,7 @@ impl Latencies {
         let (swapping, steady): (Vec<_>, Vec<_>) = samples.iter().partition(in_swap);
         let all = |samples: Vec<&Sample>| {
             let latencies = samples.into_iter().map(Sample::latency);
-            latencies.map(|time| time.as_secs_f64() * 1000.0).collect()
+            latencies.map(milliseconds).collect()
         };
         Self {
             swapping: all(swapping),

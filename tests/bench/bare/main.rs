@@ -14,6 +14,7 @@
 mod engine;
 mod function;
 mod http;
+mod timing;
 
 use std::fs::File;
 use std::thread;
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use ort::session::Session;
+
+use timing::{milliseconds, timed};
 
 /// Path of the downloaded model.
 const FETCHED: &str = "/tmp/bare.onnx";
@@ -56,13 +59,4 @@ fn main() -> Result<()> {
         milliseconds(load_time)
     );
     http::serve(|event| function::predict(&mut session, event))
-}
-
-fn timed<T>(what: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
-    let started = Instant::now();
-    Ok((what()?, started.elapsed()))
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
 }

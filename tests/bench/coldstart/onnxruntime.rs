@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::contenders::ColdstartArtifacts;
+use super::start::phases;
 use crate::figures::{Figures, percentile};
 
 /// Number of processes.
@@ -31,11 +32,10 @@ impl OnnxRuntimeStarts {
                 String::from_utf8_lossy(&output.stderr)
             );
             let line = String::from_utf8(output.stdout)?;
+            let phases = phases(&line);
             for (part, durations) in PARTS.into_iter().zip(&mut parts) {
-                let mut words = line.split_whitespace();
-                let word = words.find_map(|word| word.strip_prefix(part)?.strip_prefix('='));
-                let word = word.with_context(|| format!("no {part} in {line:?}"))?;
-                durations.push(word.parse()?);
+                let duration = phases.get(part);
+                durations.push(*duration.with_context(|| format!("no {part} in {line:?}"))?);
             }
         }
         Ok(Self { parts })

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use super::anonymous::AnonymousPeak;
 use super::contenders::{AUTHORITIES, ColdstartArtifacts, Contender, Setting};
 use super::models::Model;
+use crate::figures::milliseconds;
 use crate::network;
 use lab::soak::usage::Usage;
 
@@ -159,7 +160,7 @@ fn sent(s3: &S3Server, since: usize) -> f64 {
 }
 
 /// Parses the `NAME_ms=NUMBER` fields of a line.
-fn phases(line: &str) -> BTreeMap<String, f64> {
+pub(super) fn phases(line: &str) -> BTreeMap<String, f64> {
     let pairs = line.split_whitespace().filter_map(|word| {
         let (name, value) = word.split_once("_ms=")?;
         Some((name.to_owned(), value.parse().ok()?))
@@ -203,8 +204,4 @@ impl LastByte {
         self.watcher.abort();
         *self.moment.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }

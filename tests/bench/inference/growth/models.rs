@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::python::Python;
 use super::{Series, float, show};
 use crate::chart::Charts;
-use crate::figures::{Figures, percentile};
+use crate::figures::{Figures, milliseconds, percentile};
 use crate::inference::client::Client;
 use crate::inference::contenders::{self, InferenceArtifacts};
 use crate::inference::subject::Subject;
@@ -33,7 +33,7 @@ pub(super) async fn measure(
         let sidecar = contenders::sidecar_with(artifacts, &copies).await?;
         starts[0]
             .points
-            .push((models, started.elapsed().as_secs_f64() * 1e3));
+            .push((models, milliseconds(started.elapsed())));
         let request = subject.plain("/models/small-0/predict");
         let times = tokio::task::block_in_place(|| {
             let mut client = Client::connect(&sidecar.addresses[0])?;
@@ -58,7 +58,7 @@ pub(super) async fn measure(
         python.load(models)?;
         starts[1]
             .points
-            .push((models, started.elapsed().as_secs_f64() * 1e3));
+            .push((models, milliseconds(started.elapsed())));
         memory[1]
             .points
             .push((models, f64::from(Usage::of(python.pid())?.resident)));
