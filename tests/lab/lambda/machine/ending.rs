@@ -112,11 +112,20 @@ impl Machine {
             message: format!("the environment was ended: {reason}"),
             status: Status::Error("Sandbox.Failure".to_owned()),
         };
-        match self.init_since().or(self.restore_since()) {
+        match self.waiting_since() {
             Some(since) => self.fail_waiting(now, since, &failure, effects),
             None => self.fail(now, &failure, effects),
         }
         self.end(now, reason, after, effects);
+    }
+
+    /// Start of the Init or the restore that invocations wait for.
+    fn waiting_since(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Init(init) => Some(init.since),
+            Phase::Restore(restore) => Some(restore.since),
+            _ => None,
+        }
     }
 
     pub(super) fn go_on_ending(&mut self, now: Now, effects: &mut Effects) {

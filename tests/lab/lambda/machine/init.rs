@@ -14,7 +14,7 @@ use super::{Effect, Effects, Extension, Machine, Now, Phase, ProcessRole};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Init {
-    since: Duration,
+    pub(super) since: Duration,
     limit: Option<Duration>,
     within: Within,
 }
@@ -66,6 +66,7 @@ impl Machine {
         self.registration = true;
         self.fatal = None;
         self.broken = None;
+        self.restored_in = None;
         self.extensions = self
             .setup
             .extensions
@@ -180,14 +181,6 @@ impl Machine {
             self.in_flight.push(one);
         }
         self.fail(now, failure, effects);
-    }
-
-    /// Start time of invocations that wait for an Init.
-    pub(super) fn init_since(&self) -> Option<Duration> {
-        match &self.phase {
-            Phase::Init(init) => Some(init.since),
-            _ => None,
-        }
     }
 
     /// Returns `true` during an Init before any invocation.

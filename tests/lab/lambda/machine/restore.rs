@@ -17,7 +17,7 @@ use super::{Effect, Effects, Machine, Now, Phase};
 /// A restore that the runtime has not completed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Restore {
-    since: Duration,
+    pub(super) since: Duration,
 }
 
 impl Restore {
@@ -98,14 +98,6 @@ impl Machine {
         };
         self.fail_waiting(now, now.active, &failure, effects);
         self.end(now, ShutdownReason::Failure, After::Gone, effects);
-    }
-
-    /// Start time of invocations that wait for a restore.
-    pub(super) fn restore_since(&self) -> Option<Duration> {
-        match &self.phase {
-            Phase::Restore(restore) => Some(restore.since),
-            _ => None,
-        }
     }
 }
 

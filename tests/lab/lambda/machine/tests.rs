@@ -374,6 +374,23 @@ fn a_restore_that_takes_too_long_fails_its_invocation() {
     assert_eq!(world.machine.state(), State::Gone);
 }
 
+#[test]
+fn an_invocation_after_a_reset_reports_no_earlier_restore() {
+    let mut world = World::new(0, Kind::SnapStart);
+    world.send(Input::Begin);
+    world.act(Act::RestoreNext);
+    world.act(Act::Restore);
+    world.act(Act::RuntimeNext);
+    assert_eq!(world.machine.state(), State::Idle);
+    world.act(Act::Reset);
+    world.bury();
+    assert_eq!(world.machine.state(), State::Empty);
+    world.act(Act::Invoke);
+    world.act(Act::RuntimeNext);
+    assert_eq!(world.machine.state(), State::Invoke);
+    assert_eq!(world.machine.in_flight[0].restore, None);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 400,
