@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use super::super::report::Status;
 use super::super::state::ShutdownReason;
 use super::super::{RUNTIME_SHUTDOWN_LIMIT, SHUTDOWN_LIMIT};
 use super::in_flight::InvocationFailure;
@@ -107,11 +106,8 @@ impl Machine {
             }
             Phase::Init(_) | Phase::Snapshot | Phase::Restore(_) | Phase::Ready => {}
         }
-        let failure = InvocationFailure {
-            kind: "Sandbox.Failure".to_owned(),
-            message: format!("the environment was ended: {reason}"),
-            status: Status::Error("Sandbox.Failure".to_owned()),
-        };
+        let message = format!("the environment was ended: {reason}");
+        let failure = InvocationFailure::error("Sandbox.Failure", message);
         match self.waiting_since() {
             Some(since) => self.fail_waiting(now, since, &failure, effects),
             None => self.fail(now, &failure, effects),

@@ -34,6 +34,15 @@ pub(super) struct InvocationFailure {
 }
 
 impl InvocationFailure {
+    /// An error of this type.
+    pub(super) fn error(kind: &str, message: impl Into<String>) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            message: message.into(),
+            status: Status::Error(kind.to_owned()),
+        }
+    }
+
     pub(super) fn timeout(timeout: Duration) -> Self {
         Self {
             kind: "Sandbox.Timedout".to_owned(),

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::super::MAX_EXTENSIONS;
-use super::super::report::{Status, milliseconds};
+use super::super::report::milliseconds;
 use super::super::state::ShutdownReason;
 use super::ending::After;
 use super::in_flight::{InFlight, InvocationFailure};
@@ -126,11 +126,7 @@ impl Machine {
             self.end(now, ShutdownReason::Spindown, After::Init, effects);
             return;
         }
-        let failure = InvocationFailure {
-            kind: kind.to_owned(),
-            message: message.to_owned(),
-            status: Status::Error(kind.to_owned()),
-        };
+        let failure = InvocationFailure::error(kind, message);
         self.fail_waiting(now, init.since, &failure, effects);
         let after = if self.setup.managed {
             After::Gone

@@ -109,12 +109,7 @@ impl Machine {
 
     /// Fails the invocations after the exit of a process.
     pub(super) fn fail_invocations(&mut self, now: Now, message: &str, effects: &mut Effects) {
-        let kind = self.fatal_type().to_owned();
-        let failure = InvocationFailure {
-            message: message.to_owned(),
-            status: Status::Error(kind.clone()),
-            kind,
-        };
+        let failure = InvocationFailure::error(self.fatal_type(), message);
         self.fail(now, &failure, effects);
     }
 

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::super::RESTORE_LIMIT;
-use super::super::report::{Status, milliseconds};
+use super::super::report::milliseconds;
 use super::super::state::ShutdownReason;
 use super::ending::After;
 use super::in_flight::InvocationFailure;
@@ -91,11 +91,7 @@ impl Machine {
             took,
             &format!("\tStatus: error\tError Type: {kind}"),
         ));
-        let failure = InvocationFailure {
-            kind: kind.to_owned(),
-            message: message.to_owned(),
-            status: Status::Error(kind.to_owned()),
-        };
+        let failure = InvocationFailure::error(kind, message);
         self.fail_waiting(now, now.active, &failure, effects);
         self.end(now, ShutdownReason::Failure, After::Gone, effects);
     }
