@@ -104,8 +104,8 @@ pub(super) fn measure(
     others: &[ServerProcess],
     calls: usize,
 ) -> Result<Vec<Times>> {
-    let [unix, tcp] = &sidecar.addresses[..] else {
-        anyhow::bail!("the sidecar has two sockets");
+    let [unix @ Address::Unix(path), tcp] = &sidecar.addresses[..] else {
+        anyhow::bail!("the sidecar has a Unix socket and a TCP port");
     };
     let small = &subjects.small;
     let plain = small.plain("/models/small/predict");
@@ -137,10 +137,7 @@ pub(super) fn measure(
         subject: RARE,
         ..times
     }));
-    let buffered = match unix {
-        Address::Unix(path) => Address::BufferedUnix(path.clone()),
-        other => other.clone(),
-    };
+    let buffered = Address::BufferedUnix(path.clone());
     let callers = vec![
         TimedCaller::new(image, ECHO, &image_echo.address(), binary.clone())?,
         TimedCaller::new(image, UNIX, unix, binary.clone())?,
