@@ -78,10 +78,8 @@ impl Rotel {
     pub fn spans(&self) -> Vec<PrintedSpan> {
         let mut spans: Vec<PrintedSpan> = Vec::new();
         for line in self.process.log().lines() {
-            if line.starts_with("Span #") {
-                spans.push(PrintedSpan::new());
-            } else if line.starts_with("ResourceSpans #") {
-                // What follows is of no span.
+            // The lines of a resource belong to no span: their entry has no trace id.
+            if line.starts_with("Span #") || line.starts_with("ResourceSpans #") {
                 spans.push(PrintedSpan::new());
             }
             let line = line.trim().trim_start_matches("-> ");

@@ -143,8 +143,6 @@ fn link(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()> {
         let python = of(Contender::Python, answer)? / of(Contender::Optimised, answer)?;
         let name = format!("link, {label}: python's first response over sidecar, optimised");
         figures.add(name, python, "×");
-    }
-    if model.is_optimised() {
         let part = of(Contender::Compressed, answer)? / of(Contender::Sidecar, answer)?;
         let name = format!("link, {label}: first response with Zstandard over plain");
         figures.add(name, part, "×");
