@@ -12,8 +12,8 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -101,12 +101,6 @@ def differences(facts, reference):
 # The lab.
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Lab:
     """The lab's platform, with one environment."""
 
@@ -124,23 +118,22 @@ class Lab:
 
     @contextlib.contextmanager
     def serving(self, *options):
-        self.port = str(free_port())
+        start = self.log.seek(0, os.SEEK_END)
         command = [LAB, "serve", "--layer", HERE / "layer", "--function", self.function, "--handler", "probe.handler"]
         command += ["--memory", str(MEMORY), "--timeout", f"{TIMEOUT}s", "--concurrency", "1", "--clock", "jumps"]
-        process = subprocess.Popen([*command, "--port", self.port, *options], stdout=self.log, stderr=self.log)
+        process = subprocess.Popen([*command, "--port", "0", *options], stdout=self.log, stderr=self.log)
         try:
-            wait("the lab", lambda: self.status() is not None)
+            self.port = wait("the lab", lambda: self.listening(start))
             yield self
         finally:
             process.terminate()
             process.wait(WAIT)
 
-    def status(self):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/lab/status") as response:
-                return json.load(response)
-        except OSError:
-            return None
+    def listening(self, start):
+        """Port of the lab whose log begins at this position; `None` until the lab listens."""
+        self.log.seek(start)
+        line = re.search(r"^lab: listening on 127\.0\.0\.1:(\d+);", self.log.read(), re.MULTILINE)
+        return line and line[1]
 
     def invoke(self, event, fails=False):
         url = f"http://127.0.0.1:{self.port}/2015-03-31/functions/function/invocations"
