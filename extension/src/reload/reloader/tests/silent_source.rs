@@ -1,6 +1,7 @@
 //! A source that does not respond, as if packets to it were dropped.
 
 use super::*;
+use crate::reload::reloader::source_check::MAX_WAIT_FOR_SOURCE;
 
 /// Longer than the maximum wait for the source.
 const LONG: Duration = Duration::from_secs(3_600);
