@@ -8,8 +8,9 @@ import json
 import re
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+
+from network import Network
 
 WORDS_PER_ROW = 32
 HEADS = 12
@@ -29,36 +30,28 @@ def tensors(file):
 
 def embedding(real, folder):
     weights = tensors(real / "model.safetensors")
-    initializers, nodes = {}, []
-
-    def constant(name, values):
-        initializers[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
-        return name
-
-    def node(operator, *inputs, **attributes):
-        output = f"value.{len(nodes)}"
-        nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
-        return output
+    net = Network("all-MiniLM-L6-v2")
+    constant, node = net.constant, net.node
 
     def dense(value, layer):
-        weight = constant(f"{layer}.weight", weights[f"{layer}.weight"].T)
-        return node("Add", node("MatMul", value, weight), constant(f"{layer}.bias", weights[f"{layer}.bias"]))
+        product = node("MatMul", value, constant(weights[f"{layer}.weight"].T, f"{layer}.weight"))
+        return node("Add", product, constant(weights[f"{layer}.bias"], f"{layer}.bias"))
 
     def normal(value, layer):
-        parts = [constant(f"{layer}.{part}", weights[f"{layer}.{part}"]) for part in ("weight", "bias")]
+        parts = [constant(weights[name], name) for name in (f"{layer}.weight", f"{layer}.bias")]
         return node("LayerNormalization", value, *parts, axis=-1, epsilon=1e-12)
 
     def table(name):
         return weights[f"embeddings.{name}_embeddings.weight"]
 
     width = table("word").shape[1]
-    words = node("Gather", constant("words", table("word")), "input_ids")
-    positions = constant("positions", table("position")[:WORDS_PER_ROW] + table("token_type")[0])
+    words = node("Gather", constant(table("word")), "input_ids")
+    positions = constant(table("position")[:WORDS_PER_ROW] + table("token_type")[0])
     value = normal(node("Add", words, positions), "embeddings.LayerNorm")
-    split = constant("split", np.array([0, 0, HEADS, width // HEADS], np.int64))
-    join = constant("join", np.array([0, 0, width], np.int64))
-    scale = constant("scale", np.float32((width // HEADS) ** -0.5))
-    root, one, half = (constant(f"number.{it}", np.float32(it)) for it in (2**0.5, 1, 0.5))
+    split = constant(np.array([0, 0, HEADS, width // HEADS], np.int64))
+    join = constant(np.array([0, 0, width], np.int64))
+    scale = constant(np.float32((width // HEADS) ** -0.5))
+    root, one, half = (constant(np.float32(it)) for it in (2**0.5, 1, 0.5))
     layers = 1 + max(int(found[1]) for found in map(re.compile(r"encoder\.layer\.(\d+)").match, weights) if found)
     for layer in (f"encoder.layer.{index}" for index in range(layers)):
 
@@ -75,14 +68,8 @@ def embedding(real, folder):
         gelu = node("Mul", node("Mul", wide, gate), half)
         value = normal(node("Add", value, dense(gelu, f"{layer}.output.dense")), f"{layer}.output.LayerNorm")
     mean = node("ReduceMean", value, axes=[1], keepdims=0)
-    nodes.append(helper.make_node("LpNormalization", [mean], ["embedding"], axis=-1, p=2))
     ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", WORDS_PER_ROW])
-    output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", width])
-    graph = helper.make_graph(nodes, "all-MiniLM-L6-v2", [ids], [output], list(initializers.values()))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    file = folder / "all-MiniLM-L6-v2.onnx"
-    onnx.save(model, file)
+    file = net.save(folder, [ids], node("LpNormalization", mean, axis=-1, p=2), ["batch", width])
     return file, {"input_ids": rows(real)}
 
 

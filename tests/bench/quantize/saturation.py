@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper
 
-from compare import Network, by_python, quantized, run
+from compare import by_python, quantized, run
+from network import Network
 
 CPU = "Haswell"
 ROWS = 4
