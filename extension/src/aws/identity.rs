@@ -1,8 +1,8 @@
 //! Cache of credentials, which a thaw empties.
 //!
 //! The SDK keeps credentials until they expire. After a restore from a snapshot, they belong to the environment in
-//! which the snapshot was made. Without a hook, a restore looks like a freeze, so that each thaw begins a new cache. With
-//! `SnapStart`, reading credentials again takes one request to an endpoint within the environment.
+//! which the snapshot was made. Without a hook, a restore looks like a freeze, so that each thaw begins a new cache.
+//! With `SnapStart`, reading credentials again takes one request to an endpoint within the environment.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};

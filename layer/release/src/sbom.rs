@@ -73,8 +73,8 @@ impl PypiPackage {
     }
 }
 
-/// Document of the artefact `root`, which consists of a package of `PyPI` and of `programs`: packages of this workspace.
-/// `packages` are all packages that the programs contain, themselves included.
+/// Document of the artefact `root`, which consists of a package of `PyPI` and of `programs`, packages of this
+/// workspace. `packages` are all packages that the programs contain, themselves included.
 pub(crate) fn document(
     root: &str,
     programs: &[&str],
