@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     /// The version [default: the canary's]
     #[arg(long, value_name = "NAME")]
     version: Option<String>,
-    /// Reject the command unless this version is current now
+    /// Reject the command unless this version, or already the promoted one, is current now
     #[arg(long, value_name = "NAME")]
     from: Option<String>,
     #[command(flatten)]
@@ -37,7 +37,10 @@ pub(crate) async fn run(
     let mut published = Published::read(&arguments.manifest, context).await?;
     let edit = published.edit(&arguments.edit, console, |document| {
         let version = document.version_or_canary(arguments.version.as_deref())?;
-        document.require_current(arguments.from.as_deref())?;
+        // An earlier run whose response was lost may have promoted it.
+        if document.current != version {
+            document.require_current(arguments.from.as_deref())?;
+        }
         document.release(&version);
         Ok(())
     });
