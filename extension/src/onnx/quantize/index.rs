@@ -54,6 +54,8 @@ impl Lstm {
 pub(super) struct GraphIndex {
     pub(super) graph: Span,
     pub(super) initializers: Vec<Initializer>,
+    /// Initializers of subgraphs, and tensors of their `Constant` nodes.
+    pub(super) of_subgraphs: Vec<Initializer>,
     pub(super) uses: HashMap<String, Vec<Use>>,
     pub(super) products: Vec<Product>,
     pub(super) lstms: Vec<Lstm>,
@@ -95,6 +97,7 @@ impl GraphIndex {
         let mut index = Self {
             graph: graph.clone(),
             initializers: Vec::new(),
+            of_subgraphs: Vec::new(),
             uses: HashMap::new(),
             products: Vec::new(),
             lstms: Vec::new(),
@@ -175,18 +178,11 @@ impl GraphIndex {
                 inputs: node.inputs.clone(),
             });
         }
-        let is_constant = node.operator == "Constant" && is_standard(&node.domain);
-        if let (true, 1, Some(value), [output]) =
-            (is_constant, node.attributes, node.value, &node.outputs[..])
-        {
-            let mut initializer = Initializer::read(reader, field, value)?;
-            initializer.name.clone_from(output);
-            initializer.is_constant_node = true;
-            if initializer.name.is_empty() {
-                return Err(malformed(at, "an output of a node has no name"));
-            }
-            self.initializers.push(initializer);
+        let constant = node.constant(reader, field)?;
+        if constant.as_ref().is_some_and(|it| it.name.is_empty()) {
+            return Err(malformed(at, "an output of a node has no name"));
         }
+        self.initializers.extend(constant);
         Ok(())
     }
 
@@ -197,14 +193,17 @@ impl GraphIndex {
         depth: u32,
     ) -> Result<(), ParseError> {
         let depth = deeper(depth, span.start)?;
-        while let Some(next) = reader.field(&mut span, depth)? {
+        while let (start, Some(next)) = (span.start, reader.field(&mut span, depth)?) {
+            let field = start..span.start;
             match next {
                 Field::Bytes(1, node) => {
-                    self.node(reader, node, depth)?;
+                    let node = self.node(reader, node, depth)?;
+                    self.of_subgraphs.extend(node.constant(reader, field)?);
                 }
                 Field::Bytes(5, tensor) => {
-                    let name = name_of(reader, tensor, 8)?;
-                    self.define(name);
+                    let initializer = Initializer::read(reader, field, tensor)?;
+                    self.define(initializer.name.clone());
+                    self.of_subgraphs.push(initializer);
                 }
                 Field::Bytes(11, input) => {
                     let name = name_of(reader, input, 1)?;
@@ -328,6 +327,24 @@ impl NodeFields {
             bias,
             output: output.clone(),
         })
+    }
+
+    /// Returns the tensor of a `Constant`, under the name of the node's output.
+    fn constant(
+        &self,
+        reader: &mut WireReader<'_>,
+        field: Span,
+    ) -> Result<Option<Initializer>, ParseError> {
+        let is_constant = self.operator == "Constant" && is_standard(&self.domain);
+        let (true, 1, Some(value), [output]) =
+            (is_constant, self.attributes, &self.value, &self.outputs[..])
+        else {
+            return Ok(None);
+        };
+        let mut initializer = Initializer::read(reader, field, value.clone())?;
+        initializer.name.clone_from(output);
+        initializer.is_constant_node = true;
+        Ok(Some(initializer))
     }
 
     /// Returns `true` for an LSTM that ONNX Runtime can compute with integers.

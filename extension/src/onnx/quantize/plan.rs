@@ -145,7 +145,23 @@ impl Plan {
                 }),
             }
         }
+        plan.leave_subgraphs(index);
         Ok(plan)
+    }
+
+    /// Lists the weights of subgraphs, which the loader of weights does not see.
+    fn leave_subgraphs(&mut self, index: &GraphIndex) {
+        let weights = index.of_subgraphs.iter().filter_map(|weight| {
+            let count = weight.count().filter(|count| *count >= MIN_ELEMENTS)?;
+            weight.is_fp32().then(|| LeftAlone {
+                name: weight.name.clone(),
+                bytes: 4 * count,
+                reason: "it is in a subgraph, such as a branch of If".to_owned(),
+            })
+        });
+        let left = &mut self.weights.left;
+        left.extend(weights);
+        left.sort_by_key(|weight| std::cmp::Reverse(weight.bytes));
     }
 
     /// Returns `true` if weights are stored for the sidecar to expand.

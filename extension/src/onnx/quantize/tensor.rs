@@ -14,7 +14,7 @@ const MAX_DIMENSIONS: usize = 8;
 /// Number of FP32 in `TensorProto.DataType`.
 const FLOAT: i32 = 1;
 
-/// An initializer of the main graph, or the tensor of a `Constant` node.
+/// An initializer, or the tensor of a `Constant` node.
 pub(super) struct Initializer {
     /// The graph's field that holds it.
     pub(super) field: Span,

@@ -175,6 +175,37 @@ fn small_and_empty_tensors_are_not_listed() {
 }
 
 #[test]
+fn weights_of_branches_are_listed_and_the_rest_is_stored() {
+    let tensor = raw("t", FLOAT, &[64, 64], &[0; 4 * LENGTH]);
+    let value = join([bytes(1, b"value"), bytes(5, &tensor), number(20, 4)]);
+    let constant = join([node("Constant", &[], &["k"]), bytes(5, &value)]);
+    let branch = join([
+        weight("v"),
+        bytes(1, &constant),
+        bytes(1, &node("MatMul", &["x", "v"], &["z"])),
+    ]);
+    let attribute = join([bytes(1, b"then_branch"), bytes(6, &branch), number(20, 5)]);
+    let of_branch = join([node("If", &["c"], &["z"]), bytes(5, &attribute)]);
+    for (fields, stored) in [
+        (vec![bytes(1, &of_branch)], 0),
+        (vec![weight("w"), product(), bytes(1, &of_branch)], 1),
+    ] {
+        let content = model(&graph(fields));
+        let (weights, written) = quantize(&content, WeightStorage::Int8).unwrap();
+        assert_eq!(weights.stored.len(), stored);
+        assert_eq!(written.is_some(), stored > 0);
+        let mut names: Vec<&str> = weights.left.iter().map(|it| it.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["k", "v"]);
+        let reason = "it is in a subgraph, such as a branch of If";
+        assert!(
+            weights.left.iter().all(|it| it.reason == reason),
+            "{weights:?}"
+        );
+    }
+}
+
+#[test]
 fn models_that_must_not_be_written_again_are_errors() {
     let sound = graph(vec![weight("w"), product()]);
     let by = "test".to_owned();
