@@ -8,10 +8,11 @@
 //! a freeze is replaced immediately.
 //!
 //! # First response
-//! The response that the fetch began with may contain the whole file. The connection continues to read it as long as no
-//! other connection has taken the next range, and then drops it. The bytes in flight are lost, at most those of one
-//! round trip, and the connection is closed. The alternatives cost more. For a request of the first range alone, S3
-//! returns no checksum of the whole object. A separate request for the checksum delays every small model.
+//! The response that the fetch began with may contain the whole file. All connections begin with a range of their own.
+//! The first one continues to read its response as long as no other connection has taken the next range, and then drops
+//! it. The bytes in flight are lost, at most those of one round trip, and the connection is closed. The alternatives
+//! cost more. For a request of the first range alone, S3 returns no checksum of the whole object. A separate request
+//! for the checksum delays every small model.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -56,6 +57,9 @@ struct SharedState<'w> {
     received: AtomicU64,
     chunks: mpsc::Sender<Chunk>,
 }
+
+/// Range that one connection receives, and the response that begins with it.
+type TakenRange<'a> = (Range<u64>, Option<ResponseReader<'a>>);
 
 /// A connection ends although ranges are left.
 enum ConnectionError {
@@ -110,8 +114,9 @@ impl<'a> ParallelTransfer<'a> {
             received: AtomicU64::new(remote.size - missing_bytes),
             chunks,
         };
+        // Each connection has its first range before one of them runs: buffered bytes do not delay the others.
         let mut first = Some(first);
-        let all = (0..connections).map(|_| self.run_connection(&state, first.take()));
+        let all = (0..connections).map(|_| self.run_connection(&state, state.take(first.take())));
         match try_join_all(all).await {
             Ok(_) | Err(ConnectionError::WriterStopped) => Ok(()),
             Err(ConnectionError::Failed(error)) => Err(error),
@@ -122,20 +127,13 @@ impl<'a> ParallelTransfer<'a> {
     async fn run_connection(
         &self,
         state: &SharedState<'_>,
-        mut response: Option<ResponseReader<'a>>,
+        mut next: Option<TakenRange<'a>>,
     ) -> Result<(), ConnectionError> {
-        loop {
-            let continued = response
-                .as_ref()
-                .and_then(|response| state.take_within(response.rest()));
-            if continued.is_none() {
-                response = None;
-            }
-            let Some(range) = continued.or_else(|| state.take_first()) else {
-                return Ok(());
-            };
-            response = self.receive_range(state, range, response).await?;
+        while let Some((range, response)) = next {
+            let response = self.receive_range(state, range, response).await?;
+            next = state.take(response);
         }
+        Ok(())
     }
 
     /// Receives one range, which begins where `response` does, with retries. Returns the last response.
@@ -223,18 +221,19 @@ impl SharedState<'_> {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Takes the first range.
-    fn take_first(&self) -> Option<Range<u64>> {
+    /// Takes the range that begins where `response` does, if the response contains all of it. Otherwise takes the first
+    /// range, and drops the response.
+    fn take<'a>(&self, response: Option<ResponseReader<'a>>) -> Option<TakenRange<'a>> {
         let mut untaken = self.untaken.lock().unwrap_or_else(PoisonError::into_inner);
-        untaken.pop_front()
-    }
-
-    /// Takes the range that begins where `response` does, if the response contains all of it.
-    fn take_within(&self, response: Range<u64>) -> Option<Range<u64>> {
-        let mut untaken = self.untaken.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |range: &Range<u64>| range.start == response.start && range.end <= response.end;
-        let index = untaken.iter().position(fits)?;
-        untaken.remove(index)
+        if let Some(response) = response {
+            let rest = response.rest();
+            let fits = |range: &Range<u64>| range.start == rest.start && range.end <= rest.end;
+            let continued = untaken.iter().position(fits);
+            if let Some(range) = continued.and_then(|index| untaken.remove(index)) {
+                return Some((range, Some(response)));
+            }
+        }
+        Some((untaken.pop_front()?, None))
     }
 }
 
