@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+pub(crate) use lab::statistics::percentile;
+
 /// One value.
 #[derive(Debug, Serialize)]
 struct Figure {
@@ -109,20 +111,6 @@ impl Figures {
 fn text(value: f64) -> String {
     let text = format!("{value:.3}");
     text.strip_suffix(".000").unwrap_or(&text).to_owned()
-}
-
-/// Value that `percent` of the values do not exceed; 0 without values.
-pub(crate) fn percentile(values: &[f64], percent: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let rank = (count(&sorted) * percent / 100.0).ceil();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an index of a vector, and the rank is whole"
-    )]
-    let place = (rank as usize).clamp(1, sorted.len().max(1)) - 1;
-    sorted.get(place).copied().unwrap_or_default()
 }
 
 /// Number of values as a float.

@@ -23,7 +23,8 @@
 //! - [`monitoring`] evaluates and draws the dashboard and the alarms of `layer/deploy`; [`preview`] serves them as a
 //!   page.
 //! - [`logs_insights`] runs queries of `CloudWatch` Logs Insights over captured log lines.
-//! - [`reference`] has the expected outputs of the wine models; [`soak`] contains the soak tests.
+//! - [`reference`] has the expected outputs of the wine models; [`soak`] contains the soak tests; [`statistics`] has
+//!   percentiles.
 //!
 //! The binary `lab` (`tests/command`) runs [`lambda`] in a terminal.
 //!
@@ -59,6 +60,7 @@ pub mod s3;
 pub mod script;
 pub mod seaweedfs;
 pub mod soak;
+pub mod statistics;
 pub mod tls;
 pub mod xray;
 
