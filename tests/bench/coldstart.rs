@@ -16,6 +16,7 @@
 //! Python's modules are precompiled.
 //!
 //! Settings:
+//! - warm: no start, but requests to a sidecar that has loaded the model, with plain and with int8 weights;
 //! - loopback, directly to the lab's S3 with all CPUs;
 //! - a link of 625 Mbit/s with 30 ms to the first byte and TLS, with the CPU share of 1,769 MB.
 
@@ -27,6 +28,7 @@ mod onnxruntime;
 mod plot;
 mod start;
 mod table;
+mod warm;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,6 +45,7 @@ use contenders::{BUCKET, ColdstartArtifacts, Contender, ONE_CPU_MB, Setting};
 use models::Model;
 use onnxruntime::OnnxRuntimeStarts;
 use start::StartSample;
+use warm::WarmRequests;
 
 use crate::figures::percentile;
 
@@ -70,7 +73,7 @@ impl Run<'_> {
 /// Part of the bench to run. An empty list means all.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Selection {
-    /// Settings to run, such as `link`; goals are not judged then
+    /// Settings to run, such as `link` or `warm`; goals are not judged then
     #[arg(long, value_name = "SETTING")]
     setting: Vec<String>,
     /// Models to run, such as `tabular-250mb`; goals are not judged then
@@ -108,6 +111,15 @@ pub(crate) async fn run(repetitions: usize, selection: &Selection) -> Result<Exi
         }
     }
     let link = Link::of_environment(&far).await?;
+    print_conditions(&artifacts)?;
+    let warm = match models.iter().find(|model| model.name == warm::MODEL) {
+        Some(model) if Selection::has(&selection.setting, warm::NAME) => {
+            let warm = WarmRequests::measure(&artifacts, model, &near).await?;
+            println!("\n{warm}\n");
+            Some(warm)
+        }
+        _ => None,
+    };
     let mut settings = vec![
         Setting {
             name: "loopback",
@@ -128,7 +140,9 @@ pub(crate) async fn run(repetitions: usize, selection: &Selection) -> Result<Exi
         },
     ];
     settings.retain(|setting| Selection::has(&selection.setting, setting.name));
-    print_conditions(&artifacts)?;
+    if settings.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
     let starts = OnnxRuntimeStarts::measure(&artifacts)?;
     let contenders = Contender::ALL
         .into_iter()
@@ -147,6 +161,9 @@ pub(crate) async fn run(repetitions: usize, selection: &Selection) -> Result<Exi
     println!("\ntotal duration {} s", started.elapsed().as_secs());
     let mut figures = judge::figures(&artifacts, &models, &runs)?;
     starts.judge(&mut figures);
+    if let Some(warm) = &warm {
+        warm.judge(&mut figures);
+    }
     figures.end()
 }
 

@@ -72,6 +72,16 @@ impl Contender {
         }
     }
 
+    /// Key of the model's file for the contender.
+    pub(super) fn key(self, model: &Model) -> String {
+        match self {
+            Self::Optimised => model.optimised(),
+            Self::Int8 => model.quantized(),
+            Self::Compressed => model.compressed(),
+            _ => model.key(),
+        }
+    }
+
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Sidecar => "sidecar",
@@ -190,7 +200,7 @@ impl Setting {
                 of(&artifacts.layer, &artifacts.handler)
                     .env(
                         "MODEL_URI",
-                        format!("s3://{BUCKET}/{}", key(contender, model)),
+                        format!("s3://{BUCKET}/{}", contender.key(model)),
                     )
                     .env("MODEL_PORT", "0")
                     // The bench runs no CloudWatch.
@@ -219,15 +229,6 @@ impl Setting {
             .memory_mb(self.memory_mb)
             .limit_resources(self.limited)
             .max_environments(1))
-    }
-}
-
-fn key(contender: Contender, model: &Model) -> String {
-    match contender {
-        Contender::Optimised => model.optimised(),
-        Contender::Int8 => model.quantized(),
-        Contender::Compressed => model.compressed(),
-        _ => model.key(),
     }
 }
 
