@@ -20,7 +20,7 @@ RUST_STD    := target/rust-std/$(TARGET)
 # Another architecture has a folder of its own: tests and benches run what is in dist itself.
 DIST        := dist$(if $(filter-out $(HOST),$(ARCH)),/$(ARCH))
 
-.PHONY: help onnxruntime rie seaweedfs rotel bubblewrap strace qemu fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools test test-arm64 test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs rotel bubblewrap strace qemu fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools test test-arm64 test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export test-export-pytorch wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -195,12 +195,17 @@ test-serverless: ## package the example for Serverless on an emulator of AWS (ne
 test-cdk: ## synthesize the CDK construct, and check it with cdk-nag (needs Node.js; 250 MB of packages)
 	@sh tests/deploy/cdk.sh
 
-test-terraform: ## validate and test the Terraform module (needs terraform)
+test-terraform: stage pack ## validate, test and apply the Terraform module on an emulator of AWS (needs terraform; 320 MB of packages)
+	@PYTHON=$(PYTHON) sh tests/venv.sh moto tests/deploy/moto.txt
 	@sh tests/deploy/terraform.sh
 
 test-export: stage ## run the export scripts of the examples, and serve their models (370 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh export tests/deploy/export-requirements.txt
-	@target/export/bin/python tests/deploy/export.py layer/examples/export/*.py
+	@target/export/bin/python tests/deploy/export.py $(filter-out %/pytorch_model.py,$(wildcard layer/examples/export/*.py))
+
+test-export-pytorch: stage ## run the export script of PyTorch, and serve its model (6 GB of packages)
+	@PYTHON=$(PYTHON) sh tests/venv.sh export-pytorch tests/deploy/export-pytorch.txt
+	@target/export-pytorch/bin/python tests/deploy/export.py layer/examples/export/pytorch_model.py
 
 wheel: onnxruntime tools rust-std ## build the wheel for PyPI in dist/release (10 minutes)
 	$(SHIP) -p model-sidecar

@@ -162,6 +162,13 @@ def in_lab(stack, folder, more=()):
         digest = unpack(url, folder / name)
         expected = hashlib.sha256((release / f"{zipped}-{architecture(stack.template)}.zip").read_bytes()).hexdigest()
         check(f"the {name} is the release's", digest, expected)
+    with lab(folder, configuration, more) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def lab(folder, configuration, more=()):
+    """Runs the folders `layer` and `function` with a function's configuration, and yields the URL of its invocations."""
     # The port of the documentation may be in use on this machine.
     variables = configuration["Environment"]["Variables"] | {"MODEL_PORT": "0", "MODEL_METRICS": "none"} | dict(more)
     command = [LAB, "serve", "--port", "0", "--layer", folder / "layer", "--function", folder / "function"]

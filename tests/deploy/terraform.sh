@@ -1,9 +1,10 @@
 #!/bin/sh
-# Validates and tests the Terraform module and validates its examples. The provider comes from /opt/tf-plugins where
-# that folder exists, else from Terraform's registry.
+# Validates and tests the Terraform module, validates its examples, and applies it on an emulator of AWS. The provider
+# comes from /opt/tf-plugins where that folder exists, else from Terraform's registry.
 set -eu
 
-cd "$(dirname "$0")/../../layer/deploy/terraform"
+root=$(cd "$(dirname "$0")/../.." && pwd)
+cd "$root/layer/deploy/terraform"
 if ! terraform version >/dev/null 2>&1; then
     echo "terraform is missing: install 1.9 or newer, see https://developer.hashicorp.com/terraform/install" >&2
     exit 1
@@ -23,3 +24,5 @@ for folder in . examples/*; do
 done
 export TF_DATA_DIR="$scratch/data/."
 terraform test
+unset TF_DATA_DIR
+"$root/target/moto/bin/python" "$root/tests/deploy/terraform.py" "$root/dist/release"
