@@ -44,7 +44,7 @@ struct Snapshot {
 impl Snapshot {
     /// Runs Init to the snapshot. Polls run in parallel with invocations and are never waited for.
     async fn of(builder: Builder, s3: &S3Server) -> Self {
-        let link = Link::to(([127, 0, 0, 1], s3.port()).into()).await.unwrap();
+        let link = Link::to_s3(s3).await.unwrap();
         let function = builder
             .snap_start()
             .clock(Clock::Jumps)
