@@ -1,5 +1,6 @@
 //! `model-sidecar`: see `--help`.
 
+use std::ffi::c_void;
 use std::process::ExitCode;
 
 use model_sidecar::config::{Environment, LogSettings};
@@ -43,4 +44,15 @@ fn main() -> ExitCode {
 fn disable_telemetry() {
     // SAFETY: called at the beginning of main, when no other thread exists.
     unsafe { sys::disable_onnxruntime_telemetry() }
+}
+
+/// Allocates aligned memory, as C specifies it. ONNX Runtime allocates weights with this symbol of the program instead
+/// of the C library's.
+#[unsafe(no_mangle)]
+#[expect(
+    unsafe_code,
+    reason = "the symbol must be the program's, since libraries are searched later"
+)]
+extern "C" fn aligned_alloc(alignment: usize, size: usize) -> *mut c_void {
+    sys::allocate_aligned(alignment, size)
 }

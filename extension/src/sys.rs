@@ -5,6 +5,7 @@
 )]
 
 mod directory;
+mod huge_pages;
 mod memory;
 
 use std::ffi::{CStr, CString, c_void};
@@ -17,6 +18,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 pub use directory::make_private;
+pub use huge_pages::{allocate_aligned, with_huge_pages};
 pub use memory::{MemoryProbe, SystemMemory};
 
 /// Disables the telemetry client of ONNX Runtime, which Microsoft's builds enable by default from version 1.29.

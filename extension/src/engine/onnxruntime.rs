@@ -24,6 +24,7 @@ use crate::onnx::{
     self, AtLoad, Description, Format, ModelWithoutZipMap, OnnxError, Skeleton, WeightStorage,
     ZipMapOutput, empty_sequence,
 };
+use crate::sys::with_huge_pages;
 use crate::tensor::Datatype;
 
 /// Minimum size of a model's weights, in bytes, for the weight loader. Below it the ordinary load is as fast, and
@@ -173,7 +174,7 @@ impl OnnxRuntime {
 
 impl Engine for OnnxRuntime {
     fn prepare(&self, file: &GrowingFile) -> PreparedWeights {
-        let prepared = catch_panic(|| weight_loader::prepare(file));
+        let prepared = catch_panic(|| with_huge_pages(|| weight_loader::prepare(file)));
         prepared.unwrap_or_default()
     }
 
@@ -221,7 +222,7 @@ impl Engine for OnnxRuntime {
             };
             Ok(self.session(session, has_fixed_work, BTreeMap::new()))
         };
-        match catch_panic(load) {
+        match catch_panic(|| with_huge_pages(load)) {
             Ok(Ok(session)) => Ok(Box::new(session)),
             Ok(Err(error)) => Err(
                 match failure::of_load(error.code(), message(&error), self.arena) {

@@ -1,12 +1,16 @@
 //! The first invocation: requests to S3, phases of Init, format of the log.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
-use lab::s3::Rule;
+use lab::s3::{Rule, S3Server};
+use lab::soak::adder::{self, Size};
 use serde_json::{Value, json};
 
 use crate::support::any_s3::{AnyS3, with_every_s3};
-use crate::support::{KEY, features, invoke_until_logged, lambda, model, platform, s3_with};
+use crate::support::{
+    Alone, BUCKET, KEY, features, invoke_until_logged, lambda, model, platform, s3_with,
+};
 use lab::reference::WINE;
 
 with_every_s3!(polls_download_nothing_until_the_object_changes);
@@ -44,6 +48,28 @@ async fn polls_download_nothing_until_the_object_changes(s3: AnyS3) {
     let answer = function.answer(&features(9)).await.unwrap();
     WINE.v2.check(&answer, 0..9);
     assert_eq!(s3.transfers(2).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_of_a_large_model_are_for_huge_pages() {
+    if !Path::new("/sys/kernel/mm/transparent_hugepage").is_dir() {
+        return;
+    }
+    let s3 = S3Server::start().await.unwrap();
+    s3.put(BUCKET, KEY, adder::adder(Size::LARGE, 5));
+    let alone = Alone::ready(&s3, &[]).await;
+    // The flag `hg` marks the mapping. The kernel may have no huge page free.
+    let maps = std::fs::read_to_string(format!("/proc/{}/smaps", alone.process.pid())).unwrap();
+    let (mut size, mut marked) = (0, 0);
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("Size:") => size = words.next().unwrap().parse::<u32>().unwrap(),
+            Some("VmFlags:") if words.any(|flag| flag == "hg") => marked += size,
+            _ => {}
+        }
+    }
+    assert!(marked >= 12 * 1024, "{marked} KiB of 12 MiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]
