@@ -23,7 +23,7 @@ use crate::aws;
 use crate::cache::Cache;
 use crate::clock::{Clock, SystemClock, Thaws};
 use crate::config::{Config, Environment};
-use crate::engine::EngineError;
+use crate::engine::{self, EngineError};
 use crate::lifecycle::machine::Intervals;
 use crate::lifecycle::{Driver, FirstChecks, JobRunner, Observation, follow_version, init_time};
 use crate::metrics::{Recorder, Reporter, defs};
@@ -73,6 +73,7 @@ impl App {
     async fn build(environment: &Environment, phases: &mut Phases) -> Result<Self, StartError> {
         let configuring = Instant::now();
         let config = Config::read(environment)?;
+        engine::read_ahead(&config.onnxruntime);
         for name in environment.unknown() {
             warn!(
                 "{name} is not a variable of the sidecar, and is ignored; --help lists all variables"

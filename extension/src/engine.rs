@@ -7,6 +7,7 @@ mod failure;
 mod graph_optimisation;
 mod memory;
 mod onnxruntime;
+mod read_ahead;
 mod session;
 mod values;
 mod weight_loader;
@@ -17,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use graph_optimisation::DimensionNames;
 pub use memory::OutOfMemory;
 pub use onnxruntime::OnnxRuntime;
+pub use read_ahead::read_ahead;
 pub use weight_loader::PreparedWeights;
 
 use crate::growing_file::GrowingFile;

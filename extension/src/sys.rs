@@ -5,6 +5,7 @@
 )]
 
 mod directory;
+mod file_cache;
 mod huge_pages;
 mod memory;
 
@@ -18,6 +19,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 pub use directory::make_private;
+pub use file_cache::{is_cached, read_ahead};
 pub use huge_pages::{allocate_aligned, with_huge_pages};
 pub use memory::{MemoryProbe, SystemMemory};
 

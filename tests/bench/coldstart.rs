@@ -18,7 +18,9 @@
 //! Settings:
 //! - warm: no start, but requests to a sidecar that has loaded the model, with plain and with int8 weights;
 //! - loopback, directly to the lab's S3 with all CPUs;
-//! - a link of 625 Mbit/s with 30 ms to the first byte and TLS, with the CPU share of 1,769 MB.
+//! - a link of 625 Mbit/s with 30 ms to the first byte and TLS, with the CPU share of 1,769 MB;
+//! - a fresh host, as loopback, but with nothing of layer and function in the page cache, and reads
+//!   of their files at 150 MB/s. Python's interpreter is the machine's, and not among them.
 
 mod anonymous;
 mod contenders;
@@ -39,6 +41,7 @@ use bytes::Bytes;
 use lab::lambda::Limits;
 use lab::link::Link;
 use lab::s3::S3Server;
+use lab::slow_folder::SlowFolder;
 
 pub(crate) use contenders::is_stale;
 use contenders::{BUCKET, ColdstartArtifacts, Contender, ONE_CPU_MB, Setting};
@@ -48,6 +51,11 @@ use start::StartSample;
 use warm::WarmRequests;
 
 use crate::figures::percentile;
+
+/// Name of the setting with files that are not in the page cache.
+const FRESH_HOST: &str = "fresh-host";
+/// Speed of the files on a fresh host, in bytes per second.
+const FRESH_HOST_SPEED: u64 = 150_000_000;
 
 /// All cold starts of one contender with one model in one setting.
 pub(crate) struct Run<'a> {
@@ -99,7 +107,8 @@ pub(crate) async fn run(repetitions: usize, selection: &Selection) -> Result<Exi
     let artifacts = ColdstartArtifacts::find()?;
     let mut models = Model::all(&artifacts.models())?;
     models.retain(|model| Selection::has(&selection.model, model.name));
-    let (near, far) = (S3Server::start().await?, S3Server::start_tls().await?);
+    let near = Arc::new(S3Server::start().await?);
+    let far = Arc::new(S3Server::start_tls().await?);
     for model in &models {
         for (key, path) in model.files() {
             let bytes = std::fs::read(&path);
@@ -123,11 +132,12 @@ pub(crate) async fn run(repetitions: usize, selection: &Selection) -> Result<Exi
     let mut settings = vec![
         Setting {
             name: "loopback",
-            s3: near,
+            s3: Arc::clone(&near),
             link: None,
             // Enough for two CPUs' threads.
             memory_mb: 2 * ONE_CPU_MB,
             limited: false,
+            file_speed: None,
             repetitions,
         },
         Setting {
@@ -136,12 +146,27 @@ pub(crate) async fn run(repetitions: usize, selection: &Selection) -> Result<Exi
             link: Some(Arc::new(link)),
             memory_mb: ONE_CPU_MB,
             limited: true,
+            file_speed: None,
             repetitions: repetitions.div_ceil(2),
+        },
+        Setting {
+            name: FRESH_HOST,
+            s3: near,
+            link: None,
+            memory_mb: 2 * ONE_CPU_MB,
+            limited: false,
+            file_speed: Some(FRESH_HOST_SPEED),
+            repetitions,
         },
     ];
     settings.retain(|setting| Selection::has(&selection.setting, setting.name));
     if settings.is_empty() {
         return Ok(ExitCode::SUCCESS);
+    }
+    // Some machines have no slow files. All else is measured there.
+    if let Err(why) = SlowFolder::mount(&[], FRESH_HOST_SPEED) {
+        println!("The fresh host is left out: {why}.");
+        settings.retain(|setting| setting.file_speed.is_none());
     }
     let starts = OnnxRuntimeStarts::measure(&artifacts)?;
     let contenders = Contender::ALL
@@ -201,7 +226,7 @@ async fn all<'a>(
 ) -> Result<Vec<Run<'a>>> {
     let mut runs = Vec::new();
     for model in models {
-        for &contender in contenders.iter().filter(|one| one.takes(model)) {
+        for &contender in contenders.iter().filter(|one| setting.has(**one, model)) {
             runs.push(Run {
                 setting,
                 contender,

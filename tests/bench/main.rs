@@ -15,6 +15,7 @@ mod metrics;
 mod network;
 mod next;
 mod overhead;
+mod read_ahead;
 mod reload;
 mod soak;
 mod svg;
@@ -102,6 +103,11 @@ enum Subject {
         #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_20)]
         requests: usize,
     },
+    /// Record of the pages that the start of ONNX Runtime uses, for the sidecar's read-ahead
+    ReadAhead {
+        /// File to write
+        record: PathBuf,
+    },
     /// Download of 250 MB from S3 into a file, compared with AWS's C client and a parallel curl
     Fetch {
         /// Number of transfers of each
@@ -136,6 +142,7 @@ async fn main() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Subject::Overhead { requests } => overhead::run(requests).await,
+        Subject::ReadAhead { record } => read_ahead::run(&record),
         Subject::Fetch { repetitions } => fetch::run(repetitions.into()).await,
     }
 }

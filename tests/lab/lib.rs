@@ -13,6 +13,7 @@
 //! - [`rotel`] is an independent collector of OpenTelemetry.
 //! - [`xray`] is X-Ray's daemon, which checks each document.
 //! - [`link`] is a network between the two: bandwidth, latency, broken connections.
+//! - [`slow_folder`] has the files of a layer as a host has them that has not run the function before.
 //!
 //! Tools:
 //! - [`http`] is a client for the sidecar's API.
@@ -59,6 +60,7 @@ pub mod rotel;
 pub mod s3;
 pub mod script;
 pub mod seaweedfs;
+pub mod slow_folder;
 pub mod soak;
 pub mod statistics;
 pub mod tls;

@@ -16,3 +16,4 @@ mod s3;
 mod s3_faults;
 mod sandbox;
 mod seaweedfs;
+mod slow_folder;

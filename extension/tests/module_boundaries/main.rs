@@ -74,6 +74,7 @@ const RESTRICTED_CODE: &[(&[&str], &[&str])] = &[
         &[
             "sys.rs",
             "sys/directory.rs",
+            "sys/file_cache.rs",
             "sys/huge_pages.rs",
             "main.rs",
             "engine/arena.rs",

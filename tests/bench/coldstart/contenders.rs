@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use lab::lambda::{Builder, Function};
 use lab::link::Link;
 use lab::s3::S3Server;
+use lab::slow_folder::SlowFolder;
 use serde_json::Value;
 
 use super::models::Model;
@@ -16,6 +17,9 @@ use crate::network;
 pub(super) const BUCKET: &str = "models";
 /// File in `/tmp` with the trusted authorities, for all contenders.
 pub(super) const AUTHORITIES: &str = "authorities.pem";
+/// Names of the two folders on a fresh host.
+const LAYER: &str = "layer";
+const FUNCTION: &str = "function";
 /// Longer than the slowest cold start.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Memory size that gives a function one CPU, in MB.
@@ -53,6 +57,11 @@ impl Contender {
         Self::Bare,
         Self::Load,
     ];
+
+    /// Contenders on a fresh host. The others differ in the model alone.
+    pub(super) fn is_of_fresh_hosts(self) -> bool {
+        matches!(self, Self::Sidecar | Self::Python | Self::Bare)
+    }
 
     /// Returns `true` if the contender can run the model.
     pub(super) fn takes(self, model: &Model) -> bool {
@@ -159,45 +168,83 @@ impl ColdstartArtifacts {
     pub(super) fn models(&self) -> PathBuf {
         self.made.join("models")
     }
+
+    /// Layer and function of a contender.
+    pub(super) fn folders(&self, contender: Contender) -> (PathBuf, PathBuf) {
+        let empty = self.made.join("empty");
+        let bare = self.made.join("bare");
+        match contender {
+            Contender::Python => (empty, self.made.join("python")),
+            Contender::Bare => (empty, bare),
+            Contender::Load => (self.models(), bare),
+            _ => (self.layer.clone(), self.handler.clone()),
+        }
+    }
 }
 
 /// Conditions under which all contenders are measured.
 pub(super) struct Setting {
     pub(super) name: &'static str,
-    pub(super) s3: S3Server,
+    pub(super) s3: Arc<S3Server>,
     /// Link between the environments and S3.
     pub(super) link: Option<Arc<Link>>,
     pub(super) memory_mb: u32,
     /// `true` if memory and CPU are limited to the memory size.
     pub(super) limited: bool,
+    /// Bytes per second at which the files of layer and function arrive, from an empty page cache;
+    /// `None` if they are in the page cache.
+    pub(super) file_speed: Option<u64>,
     pub(super) repetitions: usize,
 }
 
 impl Setting {
-    /// Configures a contender with a model.
+    /// Returns `true` if the contender is measured with the model.
+    pub(super) fn has(&self, contender: Contender, model: &Model) -> bool {
+        // The files of a layer are the same for all models.
+        let is_measured = contender.is_of_fresh_hosts() && !model.is_optimised();
+        contender.takes(model) && (self.file_speed.is_none() || is_measured)
+    }
+
+    /// Layer and function as they are on a host that has not run the function before; `None` if
+    /// they are in the page cache.
+    pub(super) fn slow_folder(
+        &self,
+        contender: Contender,
+        artifacts: &ColdstartArtifacts,
+    ) -> Result<Option<SlowFolder>> {
+        let (layer, function) = artifacts.folders(contender);
+        let folders = [(LAYER, &*layer), (FUNCTION, &*function)];
+        let mount = |speed| SlowFolder::mount(&folders, speed);
+        Ok(self.file_speed.map(mount).transpose()?)
+    }
+
+    /// Configures a contender with a model, with layer and function in `slow`, if given.
     pub(super) async fn function(
         &self,
         contender: Contender,
         model: &Model,
         artifacts: &ColdstartArtifacts,
+        slow: Option<&SlowFolder>,
     ) -> Result<Builder> {
         let s3 = &self.s3;
         let url = match &self.link {
             None => s3.url(),
             Some(link) => link.url_of(s3),
         };
-        let empty = artifacts.made.join("empty");
-        let bare = artifacts.made.join("bare");
+        let (layer, function) = match slow {
+            None => artifacts.folders(contender),
+            Some(slow) => (slow.folder(LAYER), slow.folder(FUNCTION)),
+        };
         // The sidecar derives the same number of threads from its memory size.
         let threads = self.memory_mb.div_ceil(ONE_CPU_MB).to_string();
-        let of = |layer: &Path, function: &Path| Function::of(layer, function).envs(s3.env());
+        let builder = Function::of(&layer, &function).envs(s3.env());
         let builder = match contender {
             Contender::Sidecar
             | Contender::Optimised
             | Contender::Int8
             | Contender::Compressed
             | Contender::Restored => {
-                of(&artifacts.layer, &artifacts.handler)
+                builder
                     .env(
                         "MODEL_URI",
                         format!("s3://{BUCKET}/{}", contender.key(model)),
@@ -206,14 +253,14 @@ impl Setting {
                     // The bench runs no CloudWatch.
                     .env("MODEL_METRICS", "emf")
             }
-            Contender::Python => of(&empty, &artifacts.made.join("python"))
+            Contender::Python => builder
                 .env("MODEL_BUCKET", BUCKET)
                 .env("MODEL_KEY", model.key()),
-            Contender::Bare => of(&empty, &bare).env("BARE_THREADS", threads).env(
+            Contender::Bare => builder.env("BARE_THREADS", threads).env(
                 "BARE_URL",
                 network::signed(s3, &url, BUCKET, &model.key()).await?,
             ),
-            Contender::Load => of(&artifacts.models(), &bare)
+            Contender::Load => builder
                 .env("BARE_THREADS", threads)
                 .env("BARE_FILE", format!("/opt/{}", model.key())),
         };

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 
 use super::contenders::{ColdstartArtifacts, Contender};
 use super::models::Model;
-use super::{Run, StartSample};
+use super::{FRESH_HOST, Run, StartSample};
 use crate::figures::{Figures, Goal};
 
 /// Maximum ratio to the bare program's time, on loopback.
@@ -41,6 +41,11 @@ pub(super) fn figures(
     }
     for model in models {
         link(&mut figures, model, runs)?;
+    }
+    for model in models.iter().filter(|model| !model.is_optimised()) {
+        if runs.iter().any(|run| run.setting.name == FRESH_HOST) {
+            fresh_host(&mut figures, model, runs)?;
+        }
     }
     let fetched = runs.iter().filter(|run| run.contender.is_sidecar());
     let fetched = fetched
@@ -152,6 +157,22 @@ fn link(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()> {
         let name = format!("link, {label}: first response with int8 weights over plain");
         figures.add_with_goal(name, part, "×", Goal::AtMost(*most));
     }
+    Ok(())
+}
+
+fn fresh_host(figures: &mut Figures, model: &Model, runs: &[Run<'_>]) -> Result<()> {
+    let of = |contender, number: fn(&StartSample) -> Option<f64>| {
+        median(runs, FRESH_HOST, contender, model, number)
+    };
+    let label = model.label;
+    let own = of(Contender::Sidecar, ready)?;
+    figures.add(format!("fresh host, {label}: sidecar ready"), own, "ms");
+    let bare = own / of(Contender::Bare, ready)?;
+    let name = format!("fresh host, {label}: sidecar ready over bare program");
+    figures.add(name, bare, "×");
+    let python = of(Contender::Python, answer)? / of(Contender::Sidecar, answer)?;
+    let name = format!("fresh host, {label}: python's first response over sidecar");
+    figures.add(name, python, "×");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use lab::lambda::{Function, ShutdownReason, State};
 use lab::link::Link;
 use lab::s3::S3Server;
+use lab::slow_folder::SlowFolder;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -38,6 +39,9 @@ pub(super) struct StartSample {
     pub(super) resident_mb: Option<f64>,
     /// Bytes sent by S3.
     pub(super) fetched: f64,
+    /// Bytes read from layer and function until the first response; `None` if they are in the page
+    /// cache.
+    pub(super) files_read: Option<f64>,
     /// The second start; `None` if there was none.
     pub(super) second: Option<Second>,
 }
@@ -58,8 +62,9 @@ pub(super) async fn measure(
     let s3 = &setting.s3;
     let tmp = Arc::new(TempDir::new()?);
     std::fs::write(tmp.path().join(AUTHORITIES), network::authorities(s3))?;
+    let slow = setting.slow_folder(contender, artifacts)?;
     let builder = setting
-        .function(contender, model, artifacts)
+        .function(contender, model, artifacts, slow.as_ref())
         .await?
         .tmp(tmp);
     let function = Arc::new(builder.start().await?);
@@ -76,6 +81,7 @@ pub(super) async fn measure(
     let started = Instant::now();
     let answer = function.answer(&Model::event()).await?;
     let answered = started.elapsed();
+    let files_read = slow.as_ref().map(SlowFolder::bytes);
     let anonymous_mb = anonymous.stop().await?;
     contender.check(model, &answer)?;
     let last_byte = watch.map(|watch| watch.seen().saturating_duration_since(started));
@@ -122,6 +128,8 @@ pub(super) async fn measure(
         anonymous_mb,
         resident_mb,
         fetched,
+        #[expect(clippy::cast_precision_loss, reason = "below 2^53 bytes")]
+        files_read: files_read.map(|bytes| bytes as f64),
         second,
     })
 }

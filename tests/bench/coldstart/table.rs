@@ -23,7 +23,7 @@ pub(super) fn print(settings: &[Setting], models: &[Model], runs: &[Run<'_>]) {
             setting.repetitions * MAX_TURNS
         );
         println!(
-            "{:8} {:10} {:>16} {:>16} {:>10} {:>9} {:>9} {:>9} {:>10} {:>10}",
+            "{:8} {:10} {:>16} {:>16} {:>10} {:>9} {:>9} {:>9} {:>10} {:>10} {:>10}",
             "model",
             "",
             "first response",
@@ -33,7 +33,8 @@ pub(super) fn print(settings: &[Setting], models: &[Model], runs: &[Run<'_>]) {
             "anon. MB",
             "fetched",
             "2nd start",
-            "fetched"
+            "fetched",
+            "files read"
         );
         for run in &here {
             row(run);
@@ -69,7 +70,7 @@ fn row(run: &Run<'_>) {
     let second = |sample: &StartSample| sample.second.as_ref().map(|second| second.answer);
     let again = |sample: &StartSample| sample.second.as_ref().map(|second| second.fetched / MB);
     println!(
-        "{:8} {:10} {:>16} {:>16} {:>10} {:>9} {:>9} {:>9} {:>10} {:>10}",
+        "{:8} {:10} {:>16} {:>16} {:>10} {:>9} {:>9} {:>9} {:>10} {:>10} {:>10}",
         run.model.label,
         run.contender.label(),
         both(|sample| sample.answer),
@@ -80,6 +81,7 @@ fn row(run: &Run<'_>) {
         one(&|sample| Some(sample.fetched / MB), 3),
         one(&second, 0),
         one(&again, 3),
+        one(&|sample| sample.files_read.map(|bytes| bytes / MB), 1),
     );
 }
 
