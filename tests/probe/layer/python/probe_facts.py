@@ -24,6 +24,15 @@ def libstdcxx():
     return None
 
 
+def huge_pages():
+    """Setting of the kernel for huge pages: always, madvise or never; None if it is not visible."""
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/enabled") as setting:
+            return re.search(r"\[(\w+)\]", setting.read())[1]
+    except OSError:
+        return None
+
+
 def writable(folder):
     try:
         path = f"{folder}/probe-{os.getpid()}"
@@ -42,6 +51,7 @@ def facts():
         "credentials in": [name for name in KEYS if name in os.environ],
         "glibc": os.confstr("CS_GNU_LIBC_VERSION"),
         "libstdc++": libstdcxx(),
+        "huge pages": huge_pages(),
         "user": os.getuid(),
         "group": os.getgid(),
         "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
