@@ -164,7 +164,8 @@ pub(crate) async fn run(repetitions: usize, selection: &Selection) -> Result<Exi
         return Ok(ExitCode::SUCCESS);
     }
     // Some machines have no slow files. All else is measured there.
-    if let Err(why) = SlowFolder::mount(&[], FRESH_HOST_SPEED) {
+    let has_slow_files = settings.iter().any(|setting| setting.file_speed.is_some());
+    if has_slow_files && let Err(why) = SlowFolder::mount(&[], FRESH_HOST_SPEED) {
         println!("The fresh host is left out: {why}.");
         settings.retain(|setting| setting.file_speed.is_none());
     }

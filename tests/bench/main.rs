@@ -19,6 +19,7 @@ mod read_ahead;
 mod reload;
 mod soak;
 mod svg;
+mod turns;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -10,16 +10,15 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::cloudwatch::{CloudWatch, Filter};
-use lab::process::Process;
 use lab::reference::WINE;
 use lab::s3::S3Server;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tempfile::TempDir;
 
 use crate::chart::{Charts, Line};
 use crate::figures::{Figures, Goal, float, percentile};
-use crate::inference::client::{self, Address, Client};
+use crate::inference::client;
+use crate::turns::{MeasuredSidecar, Turns};
 
 const BUCKET: &str = "models";
 const KEY: &str = "wine/1/model.onnx";
@@ -44,14 +43,6 @@ enum Setting {
 /// Processes of a round.
 const SETTINGS: [Setting; 3] = [Setting::Off, Setting::On, Setting::Off];
 
-/// A sidecar with one caller.
-struct Measured {
-    process: Process,
-    client: Client,
-    microseconds: Vec<f64>,
-    _folder: TempDir,
-}
-
 /// Runs the bench with this many requests to each process.
 pub(crate) async fn run(requests: usize) -> Result<ExitCode> {
     let begun = Instant::now();
@@ -63,18 +54,25 @@ pub(crate) async fn run(requests: usize) -> Result<ExitCode> {
     publish(&s3)?;
     let cloudwatch = CloudWatch::start().await?;
     let request = request();
+    let turns = Turns {
+        unmeasured: 4 * TURN,
+        count: requests.div_ceil(TURN),
+        requests: TURN,
+    };
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let mut measured = Vec::new();
         for setting in SETTINGS {
-            measured.push(Measured::start(setting, &s3, &cloudwatch).await?);
+            let mut one = start(setting, &s3, &cloudwatch).await?;
+            let problem = WINE.v1.differs(&one.response(&request)?, 0..1);
+            ensure!(problem.is_none(), "{problem:?}");
+            measured.push(one);
         }
-        tokio::task::block_in_place(|| take_turns(&mut measured, &request, requests))?;
+        tokio::task::block_in_place(|| turns.take(&mut measured, &request))?;
         let mut medians = Vec::new();
         for one in measured {
-            medians.push([50.0, 99.0].map(|percent| percentile(&one.microseconds, percent)));
-            let status = one.process.terminate().await?;
-            ensure!(status.success(), "the sidecar exited with {status}");
+            let microseconds = one.end().await?;
+            medians.push([50.0, 99.0].map(|percent| percentile(&microseconds, percent)));
         }
         rounds.push(medians);
     }
@@ -152,74 +150,28 @@ fn figures(rounds: &[Vec<[f64; 2]>]) -> Figures {
     figures
 }
 
-impl Measured {
-    async fn start(setting: Setting, s3: &S3Server, cloudwatch: &CloudWatch) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("bench").tempdir()?;
-        let socket = folder.path().join("socket");
-        let (manifest, metrics, sample) = match setting {
-            Setting::Off => (PLAIN, "none", "0"),
-            Setting::On => (WITH_BASELINE, "cloudwatch", "1"),
-        };
-        let process = Process::of(sidecar()?)
-            .envs(s3.env())
-            .envs(cloudwatch.env())
-            .env(
-                "ORT_DYLIB_PATH",
-                dist().join("model-sidecar/lib/libonnxruntime.so.1.28.0"),
-            )
-            .env("MODEL_URI", format!("s3://{BUCKET}/{manifest}"))
-            .env("MODEL_NAME", "wine")
-            .env("MODEL_THREADS", "1")
-            .env("MODEL_SOCKET", &socket)
-            .env("MODEL_PORT", "0")
-            .env("MODEL_CACHE_DIR", folder.path().join("cache"))
-            .env("MODEL_METRICS", metrics)
-            .env("MODEL_METRICS_SET", "all")
-            .env("MODEL_METRICS_INTERVAL", "1s")
-            .env("MODEL_DRIFT_SAMPLE", sample)
-            // Longer than the bench, so that no poll is due.
-            .env("MODEL_REFRESH_INTERVAL", "1h")
-            .start()?;
-        process.wait_for(" ready ").await?;
-        Ok(Self {
-            process,
-            client: Client::connect(&Address::Unix(socket))?,
-            microseconds: Vec::new(),
-            _folder: folder,
-        })
-    }
-
-    fn ask(&mut self, request: &[u8], count: usize) -> Result<()> {
-        for _ in 0..count {
-            let started = Instant::now();
-            self.client.ask(request)?;
-            self.microseconds
-                .push(started.elapsed().as_secs_f64() * 1e6);
-        }
-        Ok(())
-    }
-}
-
-/// Sends the requests in turns, whose order alternates.
-fn take_turns(all: &mut [Measured], request: &[u8], requests: usize) -> Result<()> {
-    for one in all.iter_mut() {
-        let body: Value = serde_json::from_slice(one.client.ask(request)?)?;
-        let problem = WINE.v1.differs(&body, 0..1);
-        ensure!(problem.is_none(), "{problem:?}");
-        one.ask(request, 4 * TURN)?;
-        one.microseconds.clear();
-    }
-    for turn in 0..requests.div_ceil(TURN) {
-        for place in 0..all.len() {
-            let place = if turn.is_multiple_of(2) {
-                place
-            } else {
-                all.len() - 1 - place
-            };
-            all[place].ask(request, TURN)?;
-        }
-    }
-    Ok(())
+async fn start(
+    setting: Setting,
+    s3: &S3Server,
+    cloudwatch: &CloudWatch,
+) -> Result<MeasuredSidecar> {
+    let (manifest, metrics, sample) = match setting {
+        Setting::Off => (PLAIN, "none", "0"),
+        Setting::On => (WITH_BASELINE, "cloudwatch", "1"),
+    };
+    let uri = format!("s3://{BUCKET}/{manifest}");
+    let variables = [
+        ("MODEL_URI", &*uri),
+        ("MODEL_NAME", "wine"),
+        ("MODEL_METRICS", metrics),
+        ("MODEL_METRICS_SET", "all"),
+        ("MODEL_METRICS_INTERVAL", "1s"),
+        ("MODEL_DRIFT_SAMPLE", sample),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let variables = cloudwatch.env().into_iter().chain(variables);
+    let library = dist().join("model-sidecar/lib/libonnxruntime.so.1.28.0");
+    MeasuredSidecar::start(&sidecar()?, &library, s3, variables).await
 }
 
 /// Checks that the metrics were on.

@@ -42,8 +42,8 @@ pub(super) fn figures(
     for model in models {
         link(&mut figures, model, runs)?;
     }
-    for model in models.iter().filter(|model| !model.is_optimised()) {
-        if runs.iter().any(|run| run.setting.name == FRESH_HOST) {
+    if runs.iter().any(|run| run.setting.name == FRESH_HOST) {
+        for model in models.iter().filter(|model| !model.is_optimised()) {
             fresh_host(&mut figures, model, runs)?;
         }
     }

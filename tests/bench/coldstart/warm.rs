@@ -5,18 +5,15 @@
 //! the machine affects them equally.
 
 use std::fmt;
-use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
-use lab::process::Process;
+use anyhow::{Context as _, Result};
 use lab::s3::S3Server;
-use serde_json::Value;
-use tempfile::TempDir;
 
 use super::contenders::{BUCKET, ColdstartArtifacts, Contender};
 use super::models::Model;
-use crate::figures::{Figures, Goal, milliseconds, percentile};
-use crate::inference::client::{self, Address, Client};
+use crate::figures::{Figures, Goal, percentile};
+use crate::inference::client;
+use crate::turns::{MeasuredSidecar, Turns};
 
 /// Name of this part in `--setting`.
 pub(super) const NAME: &str = "warm";
@@ -24,10 +21,12 @@ pub(super) const NAME: &str = "warm";
 pub(super) const MODEL: &str = "tabular-100mb";
 /// Rounds, each with new processes.
 const ROUNDS: usize = 5;
-/// Turns of a process in a round.
-const TURNS: usize = 40;
-/// Requests of a turn.
-const TURN: usize = 5;
+/// Requests to a process in a round.
+const TURNS: Turns = Turns {
+    unmeasured: 5,
+    count: 40,
+    requests: 5,
+};
 /// Processes of a round.
 const CONTENDERS: [Contender; 3] = [Contender::Sidecar, Contender::Int8, Contender::Sidecar];
 /// Maximum ratio of the p50 with int8 weights to the plain model's.
@@ -39,14 +38,6 @@ pub(super) struct WarmRequests {
     rounds: Vec<[f64; 3]>,
 }
 
-/// A sidecar with one caller.
-struct Measured {
-    process: Process,
-    client: Client,
-    milliseconds: Vec<f64>,
-    _folder: TempDir,
-}
-
 impl WarmRequests {
     /// Measures a model that also exists quantized, from `s3`.
     pub(super) async fn measure(
@@ -54,19 +45,22 @@ impl WarmRequests {
         model: &Model,
         s3: &S3Server,
     ) -> Result<Self> {
+        let request = client::post("/predict", "", Model::event().to_string().as_bytes());
         let mut rounds = Vec::new();
         for round in 1..=ROUNDS {
             println!("{NAME}, {}: {round} of {ROUNDS}", model.name);
             let mut all = Vec::new();
             for contender in CONTENDERS {
-                all.push(Measured::start(artifacts, contender, model, s3).await?);
+                let mut one = start(artifacts, contender, model, s3).await?;
+                contender
+                    .check(model, &one.response(&request)?)
+                    .with_context(|| format!("{NAME}, {}", contender.label()))?;
+                all.push(one);
             }
-            tokio::task::block_in_place(|| take_turns(&mut all, model))?;
+            tokio::task::block_in_place(|| TURNS.take(&mut all, &request)).context(model.name)?;
             let mut medians = Vec::new();
             for one in all {
-                medians.push(percentile(&one.milliseconds, 50.0));
-                let status = one.process.terminate().await?;
-                ensure!(status.success(), "the sidecar exited with {status}");
+                medians.push(percentile(&one.end().await?, 50.0) / 1e3);
             }
             rounds.push([medians[0], medians[1], medians[2]]);
         }
@@ -118,75 +112,14 @@ impl fmt::Display for WarmRequests {
     }
 }
 
-impl Measured {
-    async fn start(
-        artifacts: &ColdstartArtifacts,
-        contender: Contender,
-        model: &Model,
-        s3: &S3Server,
-    ) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("bench").tempdir()?;
-        let socket = folder.path().join("socket");
-        let process = Process::of(artifacts.sidecar())
-            .envs(s3.env())
-            .env("ORT_DYLIB_PATH", artifacts.library())
-            .env(
-                "MODEL_URI",
-                format!("s3://{BUCKET}/{}", contender.key(model)),
-            )
-            .env("MODEL_THREADS", "1")
-            .env("MODEL_SOCKET", &socket)
-            .env("MODEL_PORT", "0")
-            .env("MODEL_CACHE_DIR", folder.path().join("cache"))
-            .env("MODEL_METRICS", "none")
-            // Longer than the bench, so that no poll is due.
-            .env("MODEL_REFRESH_INTERVAL", "1h")
-            .start()?;
-        process.wait_for(" ready ").await?;
-        let mut client = Client::connect(&Address::Unix(socket))?;
-        let body: Value = serde_json::from_slice(client.ask(&request())?)?;
-        contender
-            .check(model, &body)
-            .with_context(|| format!("{NAME}, {}", contender.label()))?;
-        Ok(Self {
-            process,
-            client,
-            milliseconds: Vec::new(),
-            _folder: folder,
-        })
-    }
-
-    fn ask(&mut self, request: &[u8]) -> Result<()> {
-        for _ in 0..TURN {
-            let started = Instant::now();
-            self.client.ask(request)?;
-            self.milliseconds.push(milliseconds(started.elapsed()));
-        }
-        Ok(())
-    }
-}
-
-/// Sends the requests in turns, whose order alternates. The first turn of each process is not measured.
-fn take_turns(all: &mut [Measured], model: &Model) -> Result<()> {
-    let request = request();
-    for one in all.iter_mut() {
-        one.ask(&request).context(model.name)?;
-        one.milliseconds.clear();
-    }
-    for turn in 0..TURNS {
-        for place in 0..all.len() {
-            let place = if turn.is_multiple_of(2) {
-                place
-            } else {
-                all.len() - 1 - place
-            };
-            all[place].ask(&request)?;
-        }
-    }
-    Ok(())
-}
-
-/// A request with the event of the other contenders.
-fn request() -> Vec<u8> {
-    client::post("/predict", "", Model::event().to_string().as_bytes())
+async fn start(
+    artifacts: &ColdstartArtifacts,
+    contender: Contender,
+    model: &Model,
+    s3: &S3Server,
+) -> Result<MeasuredSidecar> {
+    let uri = format!("s3://{BUCKET}/{}", contender.key(model));
+    let variables = [("MODEL_URI", &*uri), ("MODEL_METRICS", "none")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    MeasuredSidecar::start(&artifacts.sidecar(), &artifacts.library(), s3, variables).await
 }
