@@ -65,11 +65,7 @@ fn parse(record: &str) -> Option<(u64, Vec<(u64, u64)>)> {
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
-
-    fn library() -> std::path::PathBuf {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        root.join("target/onnxruntime/x86_64/libonnxruntime.so.1.28.0")
-    }
+    use crate::engine::tests::library;
 
     #[test]
     fn the_record_is_of_the_bundled_library() {

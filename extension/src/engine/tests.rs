@@ -17,6 +17,14 @@ fn workspace() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// Path of the bundled ONNX Runtime, which `make onnxruntime` fetches.
+pub(super) fn library() -> PathBuf {
+    let architecture = std::env::consts::ARCH;
+    workspace().join(format!(
+        "target/onnxruntime/{architecture}/libonnxruntime.so.1.28.0"
+    ))
+}
+
 /// Memory limit of the arena that all tests share, in bytes.
 const MEMORY: u64 = 2 << 30;
 
@@ -24,12 +32,7 @@ const MEMORY: u64 = 2 << 30;
 fn engine() -> &'static OnnxRuntime {
     static ENGINE: OnceLock<OnnxRuntime> = OnceLock::new();
     ENGINE.get_or_init(|| {
-        let library = format!(
-            "target/onnxruntime/{}/libonnxruntime.so.1.28.0",
-            std::env::consts::ARCH
-        );
-        OnnxRuntime::open(&workspace().join(library), 2, Some(MEMORY))
-            .expect("run `make onnxruntime` first")
+        OnnxRuntime::open(&library(), 2, Some(MEMORY)).expect("run `make onnxruntime` first")
     })
 }
 
