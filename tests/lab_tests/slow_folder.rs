@@ -12,9 +12,13 @@ use crate::folders::is_root;
 
 const SPEED: u64 = 20_000_000;
 
-/// A slow folder, or `None` where none can be mounted. For root, the device must be missing.
 fn mount(folder: &Path) -> Option<SlowFolder> {
-    match SlowFolder::mount(&[("function", folder)], SPEED) {
+    mounted(SlowFolder::mount(&[("function", folder)], SPEED))
+}
+
+/// A slow folder, or `None` where none can be mounted. For root, the device must be missing.
+fn mounted(slow: Result<SlowFolder, SlowFolderError>) -> Option<SlowFolder> {
+    match slow {
         Ok(slow) => Some(slow),
         Err(why_not) => {
             println!("without slow folders: {why_not}");
@@ -85,9 +89,8 @@ fn by_page_only_the_used_pages_are_read() {
     let source = tempfile::tempdir().unwrap();
     let file = source.path().join("library");
     fs::write(&file, vec![7; 64 * 4096]).unwrap();
-    let slow = match SlowFolder::by_page(&[("function", source.path())]) {
-        Ok(slow) => slow,
-        Err(why_not) => return println!("without slow folders: {why_not}"),
+    let Some(slow) = mounted(SlowFolder::by_page(&[("function", source.path())])) else {
+        return;
     };
     let opened = fs::File::open(slow.folder("function").join("library")).unwrap();
     for page in [40, 3] {
