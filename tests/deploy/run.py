@@ -63,20 +63,26 @@ def running(command, **options):
 
 
 @contextlib.contextmanager
-def emulator(folder):
-    port = free_port()
-    command = [EMULATOR / "hypercorn", "emulator:app", "--bind", f"127.0.0.1:{port}"]
-    environment = os.environ | {"GATEWAY_PORT": str(port), "MINISTACK_ACCOUNT_ID": "123456789012"}
-    environment["PYTHONPATH"] = str(pathlib.Path(__file__).parent)
-    with (folder / "emulator.log").open("w") as log, running(command, stdout=log, stderr=log, env=environment) as process:
+def listening(command, port, log, **options):
+    """Runs a server with its output in the file `log`, and yields its URL once it accepts connections."""
+    with log.open("w") as output, running(command, stdout=output, stderr=output, **options) as process:
         end = time.monotonic() + WAIT
         while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             if process.poll() is not None or time.monotonic() > end:
-                sys.exit("the emulator did not start:\n" + (folder / "emulator.log").read_text())
+                sys.exit("the emulator did not start:\n" + log.read_text())
+            time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
+
+
+def emulator(folder):
+    port = free_port()
+    command = [EMULATOR / "hypercorn", "emulator:app", "--bind", f"127.0.0.1:{port}"]
+    environment = os.environ | {"GATEWAY_PORT": str(port), "MINISTACK_ACCOUNT_ID": "123456789012"}
+    environment["PYTHONPATH"] = str(pathlib.Path(__file__).parent)
+    return listening(command, port, folder / "emulator.log", env=environment)
 
 
 class Stack:

@@ -20,11 +20,9 @@ import pathlib
 import platform
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 
 import boto3
@@ -36,21 +34,9 @@ MOTO = pathlib.Path(__file__).with_name("moto_server.py")
 BUCKET = "models"
 
 
-@contextlib.contextmanager
 def emulator(folder):
     port = run.free_port()
-    log = folder / "moto.log"
-    command = [sys.executable, MOTO, str(port)]
-    with log.open("w") as output, run.running(command, stdout=output, stderr=output) as process:
-        end = time.monotonic() + run.WAIT
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            if process.poll() is not None or time.monotonic() > end:
-                sys.exit(f"moto did not start:\n{log.read_text()}")
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
+    return run.listening([sys.executable, MOTO, str(port)], port, folder / "moto.log")
 
 
 def documented():
