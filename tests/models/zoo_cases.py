@@ -9,27 +9,17 @@ HERE = Path(__file__).resolve().parent
 ZOO = HERE / "zoo"
 CASES = []
 
-DATATYPES = {
+# Types that ONNX Runtime and NumPy name alike.
+COMMON = {
     "bool": "BOOL",
     "uint8": "UINT8",
     "int8": "INT8",
     "int32": "INT32",
     "int64": "INT64",
     "float16": "FP16",
-    "float": "FP32",
-    "double": "FP64",
-    "string": "BYTES",
 }
-NUMPY = {
-    "bool": "BOOL",
-    "uint8": "UINT8",
-    "int8": "INT8",
-    "int32": "INT32",
-    "int64": "INT64",
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-}
+DATATYPES = COMMON | {"float": "FP32", "double": "FP64", "string": "BYTES"}
+NUMPY = COMMON | {"float32": "FP32", "float64": "FP64"}
 
 
 def save(model, name):
