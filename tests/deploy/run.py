@@ -77,10 +77,10 @@ def listening(command, port, log, **options):
         yield f"http://127.0.0.1:{port}"
 
 
-def emulator(folder):
+def emulator(folder, app="emulator:app", **variables):
     port = free_port()
-    command = [EMULATOR / "hypercorn", "emulator:app", "--bind", f"127.0.0.1:{port}"]
-    environment = os.environ | {"GATEWAY_PORT": str(port), "MINISTACK_ACCOUNT_ID": "123456789012"}
+    command = [EMULATOR / "hypercorn", app, "--bind", f"127.0.0.1:{port}"]
+    environment = os.environ | {"GATEWAY_PORT": str(port), "MINISTACK_ACCOUNT_ID": "123456789012"} | variables
     environment["PYTHONPATH"] = str(pathlib.Path(__file__).parent)
     return listening(command, port, folder / "emulator.log", env=environment)
 
@@ -173,7 +173,7 @@ def in_lab(stack, folder, more=()):
 
 
 @contextlib.contextmanager
-def lab(folder, configuration, more=()):
+def lab(folder, configuration, more=(), log=subprocess.DEVNULL):
     """Runs the folders `layer` and `function` with a function's configuration, and yields the URL of its invocations."""
     # The port of the documentation may be in use on this machine.
     variables = configuration["Environment"]["Variables"] | {"MODEL_PORT": "0", "MODEL_METRICS": "none"} | dict(more)
@@ -181,7 +181,7 @@ def lab(folder, configuration, more=()):
     command += ["--memory", str(configuration["MemorySize"]), "--timeout", f"{configuration['Timeout']}s"]
     for name, value in variables.items():
         command += ["--env", f"{name}={value}"]
-    with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with running(command, stdout=log, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             listening = re.search(r"listening on (127\.0\.0\.1:\d+)", line)
             if listening:
