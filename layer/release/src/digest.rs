@@ -10,6 +10,9 @@ use sha2::{Digest as _, Sha256};
 /// Name of the file with the digests.
 pub(crate) const SUMS: &str = "SHA256SUMS";
 
+/// Settings that `sam deploy` saves next to its template. They are no part of a release.
+const SAM_SETTINGS: &str = "samconfig.toml";
+
 /// SHA-256 in hexadecimal digits.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     let mut text = String::new();
@@ -20,7 +23,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     text
 }
 
-/// Lists every other file of the folder in `SHA256SUMS`, sorted by name, in the form that `sha256sum --check` reads.
+/// Lists the files of a release in `SHA256SUMS`, sorted by name, in the form that `sha256sum --check` reads.
 ///
 /// # Errors
 /// If the folder or a file cannot be read or written.
@@ -29,8 +32,9 @@ pub(crate) fn write_sums(folder: &Path) -> Result<()> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).with_context(context)? {
         let entry = entry.with_context(context)?;
-        if entry.path().is_file() && entry.file_name() != SUMS {
-            names.push(entry.file_name().to_string_lossy().into_owned());
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_file() && ![SUMS, SAM_SETTINGS].contains(&&*name) {
+            names.push(name);
         }
     }
     names.sort();
@@ -40,4 +44,21 @@ pub(crate) fn write_sums(folder: &Path) -> Result<()> {
         writeln!(sums, "{}  {name}", sha256(&bytes))?;
     }
     fs::write(folder.join(SUMS), sums).with_context(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sums_are_of_the_artefacts_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.zip", "a.json", SAM_SETTINGS, SUMS] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        write_sums(folder.path()).unwrap();
+        let digest = sha256(b"x");
+        let sums = fs::read_to_string(folder.path().join(SUMS)).unwrap();
+        assert_eq!(sums, format!("{digest}  a.json\n{digest}  b.zip\n"));
+    }
 }
