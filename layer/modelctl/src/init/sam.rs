@@ -58,7 +58,7 @@ fn configuration(answers: &Answers) -> anyhow::Result<String> {
     };
     Ok(format!(
         "version = 0.1\n\n[default.deploy.parameters]\nstack_name = {}\nresolve_s3 = true\ncapabilities = \
-         \"CAPABILITY_IAM\"\n{overrides}",
+         \"CAPABILITY_IAM CAPABILITY_AUTO_EXPAND\"\n{overrides}",
         string(&answers.name)
     ))
 }

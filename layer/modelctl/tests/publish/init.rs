@@ -70,7 +70,7 @@ async fn a_sam_project_is_the_template_with_the_answers() {
     assert_eq!(
         read(project.join("samconfig.toml")),
         "version = 0.1\n\n[default.deploy.parameters]\nstack_name = \"fraud\"\nresolve_s3 = true\n\
-         capabilities = \"CAPABILITY_IAM\"\n\
+         capabilities = \"CAPABILITY_IAM CAPABILITY_AUTO_EXPAND\"\n\
          parameter_overrides = \"Bucket=\\\"models\\\" Prefix=\\\"fraud/\\\" ModelKey=\\\"manifest.json\\\" \
          MemorySize=\\\"3008\\\" Access=\\\"api\\\" LogRetentionDays=\\\"7\\\"\"\n"
     );
