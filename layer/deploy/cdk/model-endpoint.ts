@@ -12,6 +12,7 @@ import {
   aws_sns as sns,
   ArnFormat,
   CfnStack,
+  cx_api,
   Duration,
   RemovalPolicy,
   Stack,
@@ -30,7 +31,7 @@ export interface ModelEndpointProps {
   readonly bucket?: s3.IBucket;
   /** Key of a model or a manifest, or of a repository, which ends in `/`. Required with `bucket`. */
   readonly key?: string;
-  /** Prefix of all keys that the function may read: the folder of `key` by default. */
+  /** Prefix of all keys that the function may read. The default is the folder of `key`, or the bucket if it has none. */
   readonly prefix?: string;
   /** Memory in MB: 1,769 by default, which is one vCPU. */
   readonly memorySize?: number;
@@ -58,9 +59,13 @@ export class ModelEndpoint extends Construct {
   /** The alias `live`, for callers and event sources. */
   readonly alias: lambda.Alias;
   readonly url: lambda.FunctionUrl;
+  /** Prefix of the names of the alarms, which are in the nested stack. */
+  readonly alarmPrefix: string;
 
   constructor(scope: Construct, id: string, props: ModelEndpointProps) {
     super(scope, id);
+    // Without this flag, a changed layer publishes no version, and the alias keeps the earlier layer.
+    this.node.setContext(cx_api.LAMBDA_RECOGNIZE_LAYER_VERSION, true);
     if ((props.bucket === undefined) !== (props.key === undefined)) {
       throw new Error("cannot make a model endpoint: bucket and key are given together, or neither is");
     }
@@ -106,13 +111,14 @@ export class ModelEndpoint extends Construct {
       provisionedConcurrentExecutions: props.provisioned,
     });
     this.url = this.alias.addFunctionUrl({ authType: props.urlAuth ?? lambda.FunctionUrlAuthType.AWS_IAM });
+    this.alarmPrefix = `${this.function.functionName}-${environment.MODEL_NAME}-`;
 
     const monitoring = (props.monitoring ?? true) ? this.monitoring(props, memorySize, environment) : undefined;
     if (props.shift) {
       const group = new codedeploy.LambdaDeploymentGroup(this, "Shift", {
         alias: this.alias,
         deploymentConfig: props.shift,
-        alarms: monitoring ? ["error-rate", "rejected-version"].map((key) => this.alarm(key, environment)) : [],
+        alarms: monitoring ? ["error-rate", "rejected-version"].map((key) => this.alarm(key)) : [],
       });
       if (monitoring) group.node.addDependency(monitoring);
     }
@@ -170,11 +176,11 @@ export class ModelEndpoint extends Construct {
   }
 
   /** Alarm of the nested stack. */
-  private alarm(key: string, environment: Record<string, string>): cloudwatch.IAlarm {
+  private alarm(key: string): cloudwatch.IAlarm {
     const arn = Stack.of(this).formatArn({
       service: "cloudwatch",
       resource: "alarm",
-      resourceName: `${this.function.functionName}-${environment.MODEL_NAME}-${key}`,
+      resourceName: this.alarmPrefix + key,
       arnFormat: ArnFormat.COLON_RESOURCE_NAME,
     });
     return cloudwatch.Alarm.fromAlarmArn(this, key, arn);

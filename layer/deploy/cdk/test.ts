@@ -18,12 +18,19 @@ import { Match, Template } from "aws-cdk-lib/assertions";
 import { AwsSolutionsChecks } from "cdk-nag";
 import { ModelEndpoint, type ModelEndpointProps } from "./model-endpoint.js";
 
-/** Release with empty zips: only their names matter for a synthesis. */
-const release = mkdtempSync(join(tmpdir(), "model-endpoint-"));
-for (const name of ["model-sidecar", "model-handler"]) {
-  for (const arch of ["x86_64", "arm64"]) writeFileSync(join(release, `${name}-${arch}.zip`), `${name} ${arch}`);
+/** Makes a release whose zips contain their names, except for `changed`: a synthesis reads their names and digests. */
+function makeRelease(changed?: string): string {
+  const folder = mkdtempSync(join(tmpdir(), "model-endpoint-"));
+  for (const name of ["model-sidecar", "model-handler"]) {
+    for (const arch of ["x86_64", "arm64"]) {
+      writeFileSync(join(folder, `${name}-${arch}.zip`), name === changed ? "changed" : `${name} ${arch}`);
+    }
+  }
+  copyFileSync(process.env.MONITORING_TEMPLATE!, join(folder, "monitoring.template.json"));
+  return folder;
 }
-copyFileSync(process.env.MONITORING_TEMPLATE!, join(release, "monitoring.template.json"));
+
+const release = makeRelease();
 
 function stack(make: (stack: Stack) => Partial<ModelEndpointProps> = () => ({}), app = new App()) {
   const stack = new Stack(app, "fraud", { env: { account: "123456789012", region: "eu-central-1" } });
@@ -79,11 +86,13 @@ test("permissions are limited to the folder of the key", () => {
   });
 });
 
-test("a changed variable, memory size or layer publishes a version", () => {
+test("a changed layer, handler, variable, memory size or architecture publishes a version", () => {
   const version = (props: Partial<ModelEndpointProps>) =>
     Object.keys(stack(() => props).template().findResources("AWS::Lambda::Version"))[0];
   const first = version({});
-  assert.equal(version({}), first);
+  assert.equal(version({ release: makeRelease() }), first);
+  assert.notEqual(version({ release: makeRelease("model-sidecar") }), first);
+  assert.notEqual(version({ release: makeRelease("model-handler") }), first);
   assert.notEqual(version({ environment: { MODEL_REQUIRED: "true" } }), first);
   assert.notEqual(version({ memorySize: 512 }), first);
   assert.notEqual(version({ architecture: lambda.Architecture.ARM_64 }), first);
@@ -95,7 +104,7 @@ test("metrics in the log need no permission", () => {
 });
 
 test("alarms notify the topic, and stop a shift", () => {
-  const { template } = stack((stack) => ({
+  const { template, stack: made, endpoint } = stack((stack) => ({
     alarmTopic: sns.Topic.fromTopicArn(stack, "Alarms", "arn:aws:sns:eu-central-1:123456789012:alarms"),
     shift: codedeploy.LambdaDeploymentConfig.CANARY_10PERCENT_30MINUTES,
   }));
@@ -111,6 +120,8 @@ test("alarms notify the topic, and stop a shift", () => {
     assert(JSON.stringify(alarms).includes(`-model-${key}`), key);
     assert(generated.includes(`-${key}"`), `${key} is an alarm of the generated template`);
   }
+  const [name] = Object.keys(template().findResources("AWS::Lambda::Function"));
+  assert.deepEqual(made.resolve(endpoint.alarmPrefix), { "Fn::Join": ["", [{ Ref: name }, "-model-"]] });
 });
 
 test("monitoring is optional", () => {

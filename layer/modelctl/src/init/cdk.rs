@@ -22,13 +22,17 @@ pub(super) fn project(folder: &Path, answers: &Answers) -> anyhow::Result<Projec
             File::new("tsconfig.json", TSCONFIG.replace("test.ts", "app.ts")),
             File::new("cdk.json", "{ \"app\": \"npx tsc && node dist/app.js\" }\n"),
         ],
-        deploy: format!("(cd {} && npm install && npx cdk deploy)", folder.display()),
+        // `bootstrap` changes nothing in an account and region that has been bootstrapped.
+        deploy: format!(
+            "(cd {} && npm install && npx cdk bootstrap && npx cdk deploy)",
+            folder.display()
+        ),
     })
 }
 
 /// Returns `app.ts`.
 fn app(folder: &Path, answers: &Answers) -> anyhow::Result<String> {
-    let mut imports = vec!["App", "Stack"];
+    let mut imports = vec!["App", "CfnOutput", "Stack"];
     let mut props = vec![format!(
         "release: {}",
         string(&release_from(folder, answers)?)
@@ -90,7 +94,11 @@ fn app(folder: &Path, answers: &Answers) -> anyhow::Result<String> {
     let name = string(&answers.name);
     Ok(format!(
         "import {{ {imports} }} from \"aws-cdk-lib\";\nimport {{ ModelEndpoint }} from \"./model-endpoint.js\";\n\n\
-         const stack = new Stack(new App(), {name});\nnew ModelEndpoint(stack, \"Model\", {{\n  {props},\n}});\n"
+         const stack = new Stack(new App(), {name});\n\
+         const endpoint = new ModelEndpoint(stack, \"Model\", {{\n  {props},\n}});\n\
+         new CfnOutput(stack, \"Url\", {{ value: endpoint.url.url }});\n\
+         new CfnOutput(stack, \"Alias\", {{ value: endpoint.alias.functionArn }});\n\
+         new CfnOutput(stack, \"AlarmPrefix\", {{ value: endpoint.alarmPrefix }});\n"
     ))
 }
 

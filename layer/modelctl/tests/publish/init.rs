@@ -178,11 +178,11 @@ async fn a_cdk_project_is_the_construct_with_the_answers() {
     ];
     let init = init("--cdk", &project, &release, &more);
     store.ok(&init).await;
-    let app = r#"import { App, aws_lambda as lambda, aws_s3 as s3, Duration, Stack } from "aws-cdk-lib";
+    let app = r#"import { App, aws_lambda as lambda, aws_s3 as s3, CfnOutput, Duration, Stack } from "aws-cdk-lib";
 import { ModelEndpoint } from "./model-endpoint.js";
 
 const stack = new Stack(new App(), "fraud");
-new ModelEndpoint(stack, "Model", {
+const endpoint = new ModelEndpoint(stack, "Model", {
   release: "../dist/release",
   architecture: lambda.Architecture.ARM_64,
   bucket: s3.Bucket.fromBucketName(stack, "Models", "models"),
@@ -192,6 +192,9 @@ new ModelEndpoint(stack, "Model", {
   environment: { MODEL_METRICS: "emf" },
   monitoring: false,
 });
+new CfnOutput(stack, "Url", { value: endpoint.url.url });
+new CfnOutput(stack, "Alias", { value: endpoint.alias.functionArn });
+new CfnOutput(stack, "AlarmPrefix", { value: endpoint.alarmPrefix });
 "#;
     assert_eq!(read(project.join("app.ts")), app);
     let construct = deploy().join("cdk/model-endpoint.ts");
