@@ -147,6 +147,7 @@ test-deploy: stage pack ## deploy the release and run the quick start on an emul
 	@$(DEPLOY_TOOLS)/cfn-lint layer/deploy/template.yaml
 	@AWS_DEFAULT_REGION=eu-central-1 SAM_CLI_TELEMETRY=0 \
 	    $(DEPLOY_TOOLS)/sam validate --lint --template-file layer/deploy/template.yaml
+	@$(DEPLOY_TOOLS)/python tests/deploy/options.py
 	@$(DEPLOY_TOOLS)/python tests/deploy/run.py dist/release/template-$(ARCH:aarch64=arm64).yaml
 	@$(DEPLOY_TOOLS)/python tests/deploy/quickstart.py
 

@@ -2,14 +2,16 @@
 
     run.py TEMPLATE
 
-TEMPLATE is in the folder of the release. The steps are those of docs/deployment.md:
+TEMPLATE is in the folder of the release, of which a copy is deployed. The steps are those of docs/deployment.md, and
+options.py has each parameter:
 
 1. The first deployment, with a stack name only. The alias's version (layer, code, variables, memory, timeout) then runs
-   in the lab and answers a request as scikit-learn does.
+   in the lab and answers a request as scikit-learn does. The outputs name the stack's parts.
 2. The second deployment changes nothing.
-3. Each changed parameter publishes a version, and the alias names it.
-4. With the model in the stack's bucket, the function reads it from there.
+3. Changed parameters, another layer and another handler publish a version each, and the alias names it.
+4. With the model in the stack's bucket, the function reads it from there, with 128 MB of memory.
 5. The dashboard and the alarms of layer/deploy are there, and go with `Monitoring=false`.
+6. A second stack has an HTTP API, provisioned concurrency, and a bucket that was there before.
 
 Emulator and lab run on this machine, with processes of this script only. Exits with 1 at the first difference.
 """
@@ -21,6 +23,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -36,6 +39,7 @@ TOOLS = ROOT / "target/deploy-tools/bin"
 EMULATOR = ROOT / "target/ministack/bin"
 LAB = ROOT / "target/debug/lab"
 STACK = "fraud"
+REGION = "eu-central-1"
 # The labels of the two versions of the model are equal in the first 25 rows.
 ROWS = 40
 WAIT = 60
@@ -89,24 +93,26 @@ def emulator(folder, app="emulator:app", **variables):
 class Stack:
     """The deployed stack."""
 
-    def __init__(self, template, endpoint, folder):
+    def __init__(self, template, endpoint, folder, name=STACK):
         self.template = template
+        self.name = name
         self.folder = folder
         self.environment = os.environ | {
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "eu-central-1",
+            "AWS_DEFAULT_REGION": REGION,
             "SAM_CLI_TELEMETRY": "0",
         }
         self.endpoint = endpoint
-        self.session = boto3.Session("test", "test", region_name="eu-central-1")
+        self.session = boto3.Session("test", "test", region_name=REGION)
         self.client = lambda service: self.session.client(service, endpoint_url=endpoint)
 
     def deploy(self, **parameters):
         """Deploys as docs/deployment.md says, and returns what SAM prints."""
-        command = [TOOLS / "sam", "deploy", "--template-file", self.template, "--stack-name", STACK, "--resolve-s3"]
-        command += ["--capabilities", "CAPABILITY_IAM", "--no-fail-on-empty-changeset", "--no-progressbar"]
+        command = [TOOLS / "sam", "deploy", "--template-file", self.template, "--stack-name", self.name]
+        command += ["--resolve-s3", "--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+        command += ["--no-fail-on-empty-changeset", "--no-progressbar"]
         if parameters:
             command += ["--parameter-overrides", *(f"{name}={value}" for name, value in parameters.items())]
         done = subprocess.run(command, env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False)
@@ -115,7 +121,7 @@ class Stack:
         return done.stdout + done.stderr
 
     def outputs(self):
-        (stack,) = self.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
+        (stack,) = self.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
     def alias(self):
@@ -131,16 +137,36 @@ class Stack:
 
 def check_monitoring(stack):
     """Compares the stack's alarms with the generated file, and reads its dashboard."""
-    function = stack.outputs()["Alias"].split(":")[6]
+    outputs = stack.outputs()
+    function = outputs["Function"]
     generated = json.loads((ROOT / "layer/deploy/alarms.json").read_text()).values()
-    names = {alarm["AlarmName"].replace("${FunctionName}-${ModelName}", f"{function}-model") for alarm in generated}
+    names = {alarm["AlarmName"].replace("${FunctionName}-${ModelName}-", outputs["AlarmPrefix"]) for alarm in generated}
     cloudwatch = stack.client("cloudwatch")
     alarms = cloudwatch.describe_alarms()["MetricAlarms"]
     check("alarms", {alarm["AlarmName"] for alarm in alarms}, names)
     (dashboard,) = cloudwatch.list_dashboards()["DashboardEntries"]
     body = cloudwatch.get_dashboard(DashboardName=dashboard["DashboardName"])["DashboardBody"]
+    check("the output names the dashboard", outputs["Dashboard"], dashboard["DashboardName"])
     check("the dashboard is of the function", json.loads(body)["variables"][0]["defaultValue"], function)
     check("the dashboard has no unset parameter", re.findall(r"\$\{\w+\}", body), [])
+
+
+def check_api(stack):
+    """Deploys a stack with an HTTP API, provisioned concurrency and a bucket that was there before."""
+    stack.client("s3").create_bucket(Bucket="models", CreateBucketConfiguration={"LocationConstraint": REGION})
+    stack.deploy(Access="api", Provisioned=2, Bucket="models", Prefix="fraud/", ModelKey="model.onnx", Monitoring="false")
+    outputs, functions = stack.outputs(), stack.client("lambda")
+    check("outputs", set(outputs), {"Api", "Alias", "Function", "LogGroup"})
+    variables = stack.function()["Configuration"]["Environment"]["Variables"]
+    check("the model is in the bucket", variables["MODEL_URI"], "s3://models/fraud/model.onnx")
+    # The emulator ignores the body with the route; options.py has it.
+    (api,) = stack.client("apigatewayv2").get_apis()["Items"]
+    check("the output is the URL of the HTTP API", outputs["Api"], f"{api['ApiEndpoint']}/predict")
+    (allowed,) = json.loads(functions.get_policy(FunctionName=outputs["Alias"])["Policy"])["Statement"]
+    check("API Gateway may call", allowed["Principal"], {"Service": "apigateway.amazonaws.com"})
+    check("the alias", allowed["Resource"], outputs["Alias"])
+    provisioned = functions.get_provisioned_concurrency_config(FunctionName=outputs["Function"], Qualifier="live")
+    check("provisioned concurrency", provisioned["RequestedProvisionedConcurrentExecutions"], 2)
 
 
 def unpack(url, folder):
@@ -204,10 +230,12 @@ def answers(url, model):
 
 
 def main():
-    template = pathlib.Path(sys.argv[1]).resolve()
+    original = pathlib.Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory(prefix="deploy-test-") as scratch, contextlib.ExitStack() as stack:
         folder = pathlib.Path(scratch)
         endpoint = stack.enter_context(emulator(folder))
+        release = shutil.copytree(original.parent, folder / "release", ignore=shutil.ignore_patterns("samconfig.toml"))
+        template = release / original.name
         deployed = Stack(template, endpoint, folder)
 
         deployed.deploy()
@@ -216,22 +244,25 @@ def main():
             answers(url, "v1")
 
         check_monitoring(deployed)
+        outputs, configuration = deployed.outputs(), deployed.function()["Configuration"]
+        check("the output names the function", outputs["Function"], configuration["FunctionName"])
+        check("the output names its log group", outputs["LogGroup"], configuration["LoggingConfig"]["LogGroup"])
 
         again = deployed.deploy()
         check("the second deployment changes nothing", "up to date" in again or "No changes" in again, True)
         check("and publishes nothing", deployed.alias(), first)
 
-        seen = {first}
-        parameters = {}
-        changes = {"MemorySize": 512, "Timeout": 20, "Metrics": "emf", "Prefix": "models/", "ModelKey": "wine.onnx"}
-        for name, value in changes.items():
-            parameters[name] = value
+        parameters = {"MemorySize": 128, "Timeout": 20, "Metrics": "emf", "Prefix": "models/", "ModelKey": "wine.onnx"}
+        versions = [first]
+        for change in ("parameters", "model-sidecar", "model-handler"):
+            if change != "parameters":
+                with zipfile.ZipFile(release / f"{change}-{architecture(template)}.zip", "a") as archive:
+                    archive.writestr("changed", "")
             deployed.deploy(**parameters)
-            version = deployed.alias()
-            check(f"{name} reaches the alias with a version of its own", version not in seen, True)
-            seen.add(version)
-        check("memory", deployed.function()["Configuration"]["MemorySize"], 512)
-        check("timeout", deployed.function()["Configuration"]["Timeout"], 20)
+            check(f"a change of {change} reaches the alias with a version of its own", deployed.alias() in versions, False)
+            versions.append(deployed.alias())
+        configuration = deployed.function()["Configuration"]
+        check("memory and timeout", (configuration["MemorySize"], configuration["Timeout"]), (128, 20))
 
         bucket = deployed.outputs()["ModelBucket"]
         model = (ROOT / "tests/models/wine-v2.onnx").read_bytes()
@@ -246,6 +277,7 @@ def main():
         check("no alarms", cloudwatch.describe_alarms()["MetricAlarms"], [])
         check("no dashboard", cloudwatch.list_dashboards()["DashboardEntries"], [])
         check("monitoring publishes no version of the function", deployed.alias(), before)
+        check_api(Stack(template, endpoint, folder, "api"))
 
 
 if __name__ == "__main__":
