@@ -149,6 +149,7 @@ test-deploy: stage pack ## deploy the release and run the quick start on an emul
 	    $(DEPLOY_TOOLS)/sam validate --lint --template-file layer/deploy/template.yaml
 	@$(DEPLOY_TOOLS)/python tests/deploy/options.py
 	@$(DEPLOY_TOOLS)/python tests/deploy/run.py dist/release/template-$(ARCH:aarch64=arm64).yaml
+	@$(DEPLOY_TOOLS)/python tests/deploy/role.py sam dist/release
 	@$(DEPLOY_TOOLS)/python tests/deploy/quickstart.py
 
 # The newest emulator in Debian 12, whose own one crashes in ONNX Runtime. Libraries older than Amazon Linux 2023's.
