@@ -321,9 +321,10 @@ fuzz: fuzz-tools ## run each fuzz target for two minutes (SECONDS=600 for more)
 	        $(call FUZZ_MEMORY,$(target)) $(addprefix -dict=,$(wildcard fuzz/dictionaries/$(target).dict)) \
 	        -print_final_stats=1 -verbosity=1 &&) true
 
-check-text: ## check links, lengths of lines, doc comments, quoted messages, costs, and subjects of commits
+check-text: ## check links, lengths of lines, doc comments, quoted messages, costs, runtimes, and subjects of commits
 	@$(PYTHON) layer/build/check_text.py
 	@$(PYTHON) layer/build/cost.py --check
+	@$(PYTHON) layer/build/runtimes.py --check
 
 lint: check-text ## check text and formatting, and run clippy with warnings as errors
 	cargo fmt --all --check

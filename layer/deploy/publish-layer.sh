@@ -22,9 +22,12 @@ x86_64 | arm64) ;;
     exit 2
     ;;
 esac
+# layer/build/runtimes.py writes this list.
+runtimes="provided.al2023 python3.12 python3.13 python3.14 nodejs22.x nodejs24.x dotnet10 java8.al2023 java11.al2023
+    java17.al2023 java21 java25 ruby3.3 ruby3.4 ruby4.0"
 for region; do
     arn=$(aws lambda publish-layer-version --region "$region" --layer-name "$name" --zip-file "fileb://$zip" \
-        --compatible-architectures "$architecture" --license-info Apache-2.0 \
+        --compatible-architectures "$architecture" --compatible-runtimes $runtimes --license-info Apache-2.0 \
         --query LayerVersionArn --output text)
     if [ "$organization" != none ]; then
         aws lambda add-layer-version-permission --region "$region" --layer-name "$name" \

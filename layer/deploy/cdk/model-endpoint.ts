@@ -22,6 +22,10 @@ import { Construct } from "constructs";
 /** Name of the model in requests and metrics. */
 const MODEL = "model";
 
+/** Runtimes on Amazon Linux 2023. layer/build/runtimes.py writes the list. */
+const RUNTIMES = ["provided.al2023", "python3.12", "python3.13", "python3.14", "nodejs22.x", "nodejs24.x", "dotnet10",
+  "java8.al2023", "java11.al2023", "java17.al2023", "java21", "java25", "ruby3.3", "ruby3.4", "ruby4.0"];
+
 export interface ModelEndpointProps {
   /** Folder with the zips and monitoring.template.json, as `make release` leaves it. */
   readonly release: string;
@@ -80,6 +84,7 @@ export class ModelEndpoint extends Construct {
     this.layer = new lambda.LayerVersion(this, "Layer", {
       code: zip("model-sidecar"),
       compatibleArchitectures: [architecture],
+      compatibleRuntimes: RUNTIMES.flatMap((name) => lambda.Runtime.ALL.find((runtime) => runtime.name === name) ?? []),
     });
     const logGroup = new logs.LogGroup(this, "Logs", {
       retention: props.logRetention ?? logs.RetentionDays.ONE_MONTH,

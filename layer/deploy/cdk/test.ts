@@ -50,6 +50,9 @@ test("a release is enough", () => {
     MemorySize: 1769,
     Environment: { Variables: { MODEL_URI: "file:///var/task/sample/wine.onnx", MODEL_HANDLER: "attach" } },
   });
+  template.hasResourceProperties("AWS::Lambda::LayerVersion", {
+    CompatibleRuntimes: Match.arrayWith(["provided.al2023", "python3.14", "nodejs24.x", "ruby4.0"]),
+  });
   template.hasResourceProperties("AWS::Lambda::Alias", { Name: "live" });
   template.hasResourceProperties("AWS::Lambda::Url", { AuthType: "AWS_IAM" });
   template.hasResourceProperties("AWS::CloudFormation::Stack", {

@@ -13,6 +13,9 @@ locals {
   key    = join("/", slice(split("/", local.path), 1, length(split("/", local.path))))
   folder = join("", regexall("^.*/", local.key))
   prefix = var.model_prefix == null ? local.folder : var.model_prefix
+
+  # layer/build/runtimes.py writes the runtimes that provider 5.90 knows.
+  runtimes = ["provided.al2023", "python3.12", "python3.13", "nodejs22.x", "java21", "ruby3.3"]
 }
 
 resource "aws_lambda_layer_version" "sidecar" {
@@ -22,6 +25,7 @@ resource "aws_lambda_layer_version" "sidecar" {
   filename                 = local.sidecar
   source_code_hash         = filebase64sha256(local.sidecar)
   compatible_architectures = [var.architecture]
+  compatible_runtimes      = local.runtimes
 }
 
 resource "aws_cloudwatch_log_group" "function" {
