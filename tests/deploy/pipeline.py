@@ -4,7 +4,8 @@
 
 `modelctl` is the built one, `aws` is AWS's command line, and S3 and CloudWatch are an emulator. Actions and the
 installation of modelctl are skipped: their effects are files and programs that are here. A release is promoted; a
-release with an alarm during the canary ends the canary; one with an alarm after the promotion is rolled back.
+release with an alarm during the canary ends the canary; one with an alarm after the promotion is rolled back. Without
+alarms of the given prefix nothing is published.
 """
 
 import contextlib
@@ -119,17 +120,22 @@ def main():
         def alarm(state):
             cloudwatch.set_alarm_state(AlarmName=ALARM, StateValue=state, StateReason="test")
 
-        def release(model, **after):
-            """Runs both jobs, and returns whether the release succeeded."""
+        def release(model, changed=(), **after):
+            """Runs both jobs with these inputs changed, and returns whether the release succeeded."""
             alarm("OK")
             shutil.copy(run.ROOT / f"tests/models/{model}", folder / "model.onnx")
-            runner = Runner(folder, environment, inputs)
+            runner = Runner(folder, environment, inputs | dict(changed))
             checked = runner.job(workflow["jobs"]["check"])
             run.check(f"{model} is checked", checked, True)
             return runner.job(workflow["jobs"]["release"], after)
 
         first = [f"{run.ROOT}/target/debug/modelctl", "publish", run.ROOT / "tests/models/wine-v1.onnx", MANIFEST]
         subprocess.run(first, env=environment, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+        before = manifest()
+        released = release("wine-v2.onnx", {"alarms": "wine-modell-"})
+        run.check("a prefix without alarms fails the release", released, False)
+        run.check("nothing is published", manifest(), before)
 
         released = release("wine-v2.onnx", **{"Publish the canary": lambda: alarm("ALARM")})
         run.check("an alarm during the canary fails the release", released, False)
