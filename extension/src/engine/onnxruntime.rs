@@ -5,11 +5,13 @@
 //! copy.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use ort::LoadDynamicError;
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::logging::LogLevel;
 use ort::session::SessionInputValue;
@@ -48,14 +50,14 @@ impl OnnxRuntime {
     pub fn open(path: &Path, threads: usize, memory: Option<u64>) -> Result<Self, EngineError> {
         let failed = |reason: String| EngineError::Library {
             path: path.to_owned(),
-            reason,
+            reason: with_glibc_hint(reason),
         };
         // Once a library is open, the bindings ignore the path.
         if !path.is_file() {
             return Err(failed("no such file".to_owned()));
         }
         let open = || {
-            let library = ort::init_from(path).map_err(|error| failed(error.to_string()))?;
+            let library = ort::init_from(path).map_err(|error| failed(dlopen_reason(&error)))?;
             weight_loader::install(path);
             let pool = GlobalThreadPoolOptions::default()
                 .with_intra_threads(threads)
@@ -92,7 +94,7 @@ impl OnnxRuntime {
         for path in libraries {
             let failed = |reason: String| EngineError::CustomOps {
                 path: path.clone(),
-                reason,
+                reason: with_glibc_hint(reason),
             };
             let register = || {
                 let builder = ort::session::Session::builder(&self.environment)?;
@@ -235,6 +237,26 @@ impl Engine for OnnxRuntime {
             Err(panic) => Err(EngineError::Panicked(panic)),
         }
     }
+}
+
+/// Returns the reason why the library cannot be opened: the message of the dynamic loader if there is one, which the
+/// bindings leave out.
+fn dlopen_reason(error: &LoadDynamicError) -> String {
+    match error {
+        LoadDynamicError::Dlopen { error, .. } => error.source().map(ToString::to_string),
+        _ => None,
+    }
+    .unwrap_or_else(|| error.to_string())
+}
+
+/// Returns the reason why a library cannot be opened, with a remedy if the system's glibc is too old for it.
+fn with_glibc_hint(mut reason: String) -> String {
+    if reason.contains("GLIBC_") {
+        reason.push_str(
+            "; the runtime's glibc is too old, as on Amazon Linux 2: use a runtime on Amazon Linux 2023",
+        );
+    }
+    reason
 }
 
 /// Returns the reason of a failed load: the actual format of the file if it is recognized, or else ONNX Runtime's

@@ -67,6 +67,33 @@ fn a_missing_file_is_distinguished_from_a_bad_model() {
     assert!(is_missing(&error), "{error:?}");
 }
 
+/// Runs in a process of its own, since a process can open one library only.
+#[test]
+fn a_library_for_a_newer_glibc_names_the_runtime_to_use() {
+    run_limited("true", "engine::tests::failures::with_an_older_glibc");
+}
+
+#[test]
+#[ignore = "run by the test above"]
+fn with_an_older_glibc() {
+    // The version that Amazon Linux 2 lacks is replaced by one that every system lacks.
+    let mut bytes = fs::read(library()).unwrap();
+    let version = b"GLIBC_2.27\0";
+    let at = bytes.windows(version.len()).position(|it| it == version);
+    let at = at.unwrap();
+    bytes[at..at + version.len()].copy_from_slice(b"GLIBC_9.99\0");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("libonnxruntime.so");
+    fs::write(&path, bytes).unwrap();
+    let error = OnnxRuntime::open(&path, 1, None).err().unwrap();
+    let text = error.to_string();
+    assert!(text.contains("`GLIBC_9.99' not found"), "{text}");
+    assert!(
+        text.ends_with("use a runtime on Amazon Linux 2023"),
+        "{text}"
+    );
+}
+
 #[test]
 fn a_failed_allocation_in_a_load_is_not_the_models_fault() {
     run_limited(
