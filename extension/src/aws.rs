@@ -10,6 +10,7 @@ mod credentials;
 mod http;
 mod identity;
 mod in_flight;
+mod invocation_id;
 mod proxies;
 mod pulse;
 mod unreachable;
@@ -25,6 +26,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
 use identity::ThawAwareCache;
+pub use invocation_id::RandomIds;
 use proxies::Proxies;
 pub use unreachable::Unreachable;
 

@@ -103,6 +103,8 @@ impl JobRunner {
     /// Does the work after the restore of a snapshot, once: the first call does it, and any other waits for it. Returns
     /// the time of the restore.
     ///
+    /// Must run on the thread of the jobs, whose random numbers it seeds.
+    ///
     /// Drops connections and credentials of the environment in which the snapshot was made, and seeds random choices.
     /// Drops metrics from before, since every environment restored from the snapshot would deliver them.
     async fn restored(&self) -> Timestamp {
@@ -110,6 +112,7 @@ impl JobRunner {
             let now = self.clock.now();
             self.thaws.note(now);
             self.status.restored();
+            crate::sys::reseed_libraries();
             for model in self.models.names() {
                 let active = self.models.current(model);
                 if let Some(drift) = active.as_ref().and_then(|active| active.drift.as_ref()) {
@@ -199,3 +202,6 @@ impl JobRunner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

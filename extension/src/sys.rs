@@ -47,6 +47,11 @@ pub fn random_u32() -> u32 {
     getrandom::u32().unwrap_or_default()
 }
 
+/// Seeds the random numbers of libraries on this thread anew: the AWS SDK draws the jitter of its retries from them.
+pub fn reseed_libraries() {
+    fastrand::seed(random_u64());
+}
+
 /// Ends the process at once, without the destructors of C++ libraries, because a thread may still be running inside
 /// ONNX Runtime.
 pub fn exit(code: i32) -> ! {

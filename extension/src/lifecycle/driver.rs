@@ -109,7 +109,15 @@ impl Driver {
         if !std::mem::take(&mut self.awaits_restore) {
             return;
         }
-        let restored = self.runner.restored().await;
+        let runner = Arc::clone(&self.runner);
+        let work = async move { runner.restored().await };
+        let restored = match self.background.spawn(work).await {
+            Ok(restored) => restored,
+            Err(problem) => {
+                error!("the work after the restore failed: {problem}");
+                self.runner.clock.now()
+            }
+        };
         let status = &self.runner.status;
         let is_running = |model: &ModelName| status.get(model).is_some_and(|status| status.is_busy);
         let seed = crate::sys::random_u64();

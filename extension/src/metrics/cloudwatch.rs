@@ -20,7 +20,7 @@ use super::datum::Datum;
 use super::defs::Unit;
 use super::dimensions::Dimensions;
 use super::sink::{DeliveryProgress, Rejection, Sink};
-use crate::aws::Unreachable;
+use crate::aws::{RandomIds, Unreachable};
 
 /// Maximum number of distinct values of a metric in a request.
 const MAX_VALUES: usize = 150;
@@ -52,8 +52,11 @@ impl CloudWatchSink {
     /// Creates a sink for `namespace`.
     #[must_use]
     pub fn new(aws: &SdkConfig, namespace: String, dimensions: Dimensions) -> Self {
+        let config = aws_sdk_cloudwatch::config::Builder::from(aws)
+            .invocation_id_generator(RandomIds)
+            .build();
         Self {
-            client: Client::new(aws),
+            client: Client::from_conf(config),
             namespace,
             dimensions,
         }

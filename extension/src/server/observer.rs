@@ -228,6 +228,10 @@ impl InferenceObserver {
 
     /// Reports a failed run to the rollback policy, and requests the rollback that the policy asks for.
     fn run_failed(&self, loaded: &LoadedModel, error: &mut RunError) {
+        // Otherwise, the failure would count in every environment that is restored from the snapshot.
+        if self.status.snapshot().is_before_restore() {
+            return;
+        }
         let Some(policy) = self.rollback_policies.get(&loaded.name) else {
             return;
         };
@@ -236,7 +240,7 @@ impl InferenceObserver {
         let Some(failure) = error.engine().and_then(FailureKind::of) else {
             return;
         };
-        let Some(random) = lock().fingerprint_state(digest, loaded_at) else {
+        let Some(key) = lock().fingerprint_key(digest, loaded_at) else {
             return;
         };
         let input = match error {
@@ -244,7 +248,7 @@ impl InferenceObserver {
             _ => None,
         };
         // Hashed without the lock: an input may be large.
-        let input = input.and_then(|request| FingerprintedInput::new(request, &random));
+        let input = input.and_then(|request| FingerprintedInput::new(request, &key));
         let now = self.clock.now();
         let mut policy = lock();
         if let Some(evidence) = policy.run_failed(digest, loaded_at, failure, input, now) {
@@ -264,4 +268,70 @@ impl InferenceObserver {
 
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+    use tokio::sync::mpsc::Receiver;
+
+    use super::*;
+    use crate::clock::{SystemClock, Timestamp};
+    use crate::engine::{Cancel, EngineError, Session};
+    use crate::ids::{Digest, VersionName};
+    use crate::models::RunResult;
+    use crate::scheduler::FailedRun;
+    use crate::status::ModelCommand;
+    use crate::tensor::Signature;
+
+    struct FakeSession(Signature);
+
+    impl Session for FakeSession {
+        fn signature(&self) -> &Signature {
+            &self.0
+        }
+
+        fn run(&self, _: &[(String, Value)], _: &[String], _: &Cancel) -> RunResult {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Lets 40 runs fail inside the engine, which is evidence without any input. Returns `true` if a rollback is
+    /// requested.
+    fn is_rollback_requested(
+        observer: &InferenceObserver,
+        commands: &mut Receiver<ModelCommand>,
+    ) -> bool {
+        let loaded = LoadedModel::new(
+            ModelName::parse("m").unwrap(),
+            VersionName::parse("1").unwrap(),
+            Digest::of(Sha256::new()),
+            Timestamp(1),
+            Box::new(FakeSession(Signature::default())),
+        );
+        for _ in 0..40 {
+            let error = EngineError::Run("inside".to_owned());
+            let failed = FailedRun {
+                error,
+                request: None,
+            };
+            observer.run_failed(&loaded, &mut RunError::Failed(Box::new(failed)));
+        }
+        matches!(commands.try_recv(), Ok(ModelCommand::RollBack(_)))
+    }
+
+    #[test]
+    fn failures_before_a_snapshot_count_in_no_environment() {
+        let names = || [ModelName::parse("m").unwrap()];
+        let (status, mut commands) = Status::new(names());
+        let status = Arc::new(status.for_snapshot(true));
+        let models = Arc::new(Models::new(names()));
+        let clock = Arc::new(SystemClock);
+        let observer = InferenceObserver::new(models, Arc::clone(&status), clock, false);
+        assert!(!is_rollback_requested(&observer, &mut commands));
+        status.ready_for_snapshot();
+        assert!(!is_rollback_requested(&observer, &mut commands));
+        status.restored();
+        assert!(is_rollback_requested(&observer, &mut commands));
+    }
 }

@@ -12,14 +12,15 @@
 //!
 //! The policy is pure: its input is the end of each run and the time.
 
+mod key;
 mod sample;
 
 use std::collections::VecDeque;
-use std::hash::RandomState;
 use std::time::Duration;
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
+use self::key::HashKey;
 use self::sample::FailureSample;
 pub(super) use self::sample::FingerprintedInput;
 use crate::clock::{Deadline, Timestamp};
@@ -41,8 +42,9 @@ const MAX_DOUBLINGS: u32 = 8;
 /// Rollback policy of one model, with the trial of its active version.
 #[derive(Debug, Default)]
 pub(super) struct RollbackPolicy {
-    /// Key of the fingerprints and of the sampling: random, so that no caller can choose what is sampled.
-    random: RandomState,
+    /// Key of the fingerprints and of the sampling: random, so that no caller can choose what is sampled. Drawn at the
+    /// first failure, which is after the restore of a snapshot.
+    key: Option<HashKey>,
     active: Option<(VersionLoad, VersionTrial)>,
     previous: Option<VersionLoad>,
 }
@@ -120,13 +122,17 @@ impl RollbackPolicy {
     }
 
     /// Returns the key for the fingerprint of a failed input; `None` if failures of this version do not matter.
-    pub(super) fn fingerprint_state(
+    pub(super) fn fingerprint_key(
         &mut self,
         digest: &Digest,
         loaded_at: Timestamp,
-    ) -> Option<RandomState> {
+    ) -> Option<HashKey> {
         self.trial(digest, loaded_at)?;
-        Some(self.random.clone())
+        Some(self.key())
+    }
+
+    fn key(&mut self) -> HashKey {
+        *self.key.get_or_insert_with(HashKey::random)
     }
 
     /// Records a failed run, with its input if that can be kept. Returns the evidence if a rollback must be requested.
@@ -139,7 +145,7 @@ impl RollbackPolicy {
         input: Option<FingerprintedInput>,
         now: Timestamp,
     ) -> Option<Evidence> {
-        let random = self.random.clone();
+        let key = self.key();
         let trial = self.trial(digest, loaded_at)?;
         trial.take_outcome();
         let is_refuted = |input: &FingerprintedInput| trial.refuted.contains(&input.fingerprint);
@@ -152,7 +158,7 @@ impl RollbackPolicy {
         let counts = input.is_some() || is_internal;
         trial.failures_since_request = trial.failures_since_request.saturating_add(counts.into());
         if let Some(input) = input {
-            trial.sample.add(input, &random);
+            trial.sample.add(input, &key);
         }
         trial.evidence(now)
     }

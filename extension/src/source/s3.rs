@@ -32,7 +32,7 @@ use errors::{S3ErrorResponse, S3Operation};
 use super::{
     ChunkStream, EarlierVersion, ModelFolder, NamedBy, Object, Opened, Source, SourceError,
 };
-use crate::aws::Unreachable;
+use crate::aws::{RandomIds, Unreachable};
 use crate::clock::within_awake;
 use crate::ids::{Checksum, ChecksumAlgorithm, ETag, FilePath, Identity};
 
@@ -56,6 +56,7 @@ impl S3Folder {
     pub fn new(aws: &SdkConfig, custom_endpoint: bool, bucket: &str, prefix: &str) -> Self {
         let config = aws_sdk_s3::config::Builder::from(aws)
             .force_path_style(custom_endpoint)
+            .invocation_id_generator(RandomIds)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
         Self {

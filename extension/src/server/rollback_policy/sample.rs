@@ -1,8 +1,9 @@
 //! Random sample of the inputs of failed runs, bounded in number and bytes.
 
-use std::hash::{BuildHasher, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::sync::Arc;
 
+use super::key::HashKey;
 use crate::protocol::Decoded;
 use crate::rollback::FailedInput;
 use crate::scheduler::MAX_RETURNED_INPUTS;
@@ -22,12 +23,12 @@ pub(in crate::server) struct FingerprintedInput {
 
 impl FingerprintedInput {
     /// Computes the fingerprint; `None` for an input that is too large for the sample.
-    pub(in crate::server) fn new(request: Decoded, random: &impl BuildHasher) -> Option<Self> {
+    pub(in crate::server) fn new(request: Decoded, key: &HashKey) -> Option<Self> {
         let bytes = request.inputs.iter().map(|(_, value)| value.bytes()).sum();
         if bytes > MAX_BYTES {
             return None;
         }
-        let mut hasher = random.build_hasher();
+        let mut hasher = key.build_hasher();
         request.outputs.hash(&mut hasher);
         for (name, value) in &request.inputs {
             name.hash(&mut hasher);
@@ -75,9 +76,9 @@ impl FailureSample {
     }
 
     /// Counts a failure. Copies its input into the sample if the input is drawn and fits.
-    pub(super) fn add(&mut self, input: FingerprintedInput, random: &impl BuildHasher) {
+    pub(super) fn add(&mut self, input: FingerprintedInput, key: &HashKey) {
         self.failures = self.failures.saturating_add(1);
-        let drawn = random.hash_one(self.failures) % u64::from(self.failures);
+        let drawn = key.hash_one(self.failures) % u64::from(self.failures);
         let index = if self.inputs.len() < MAX_INPUTS {
             self.inputs.len()
         } else {

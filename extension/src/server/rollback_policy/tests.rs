@@ -99,10 +99,10 @@ impl PolicyBench {
             Bad(number) => decoded(2, number, 2),
             Large => decoded(2, 0, 200_000),
         };
-        let Some(random) = self.policy.fingerprint_state(&digest, loaded_at) else {
+        let Some(key) = self.policy.fingerprint_key(&digest, loaded_at) else {
             return;
         };
-        let input = FingerprintedInput::new(request, &random);
+        let input = FingerprintedInput::new(request, &key);
         let (failure, now) = (self.failure, self.now);
         if let Some(evidence) = self
             .policy
@@ -282,7 +282,7 @@ fn a_trial_ends_after_enough_successful_runs() {
     assert!(
         bench
             .policy
-            .fingerprint_state(&digest(2), Timestamp(2))
+            .fingerprint_key(&digest(2), Timestamp(2))
             .is_none()
     );
 }
@@ -292,8 +292,8 @@ fn an_undelivered_request_is_repeated_and_a_pending_one_is_not() {
     let mut policy = RollbackPolicy::default();
     let (version, now) = (digest(1), Timestamp(0));
     let fails = |policy: &mut RollbackPolicy| {
-        let random = policy.fingerprint_state(&version, now).unwrap();
-        let input = FingerprintedInput::new(decoded(1, 1, 2), &random);
+        let key = policy.fingerprint_key(&version, now).unwrap();
+        let input = FingerprintedInput::new(decoded(1, 1, 2), &key);
         policy.run_failed(&version, now, FailureKind::Internal, input, now)
     };
     for _ in 0..5 {
@@ -315,9 +315,9 @@ fn an_undelivered_request_is_repeated_and_a_pending_one_is_not() {
 fn failures_during_the_load_of_the_previous_version_are_recognized_too() {
     let mut policy = RollbackPolicy::default();
     let (version, now) = (digest(1), Timestamp(0));
-    let random = policy.fingerprint_state(&version, now).unwrap();
+    let key = policy.fingerprint_key(&version, now).unwrap();
     let fails = |policy: &mut RollbackPolicy, number, now| {
-        let input = FingerprintedInput::new(decoded(2, number, 2), &random);
+        let input = FingerprintedInput::new(decoded(2, number, 2), &key);
         policy.run_failed(&version, Timestamp(0), FailureKind::Internal, input, now)
     };
     let evidence = (0..6).find_map(|_| fails(&mut policy, 7, now)).unwrap();
@@ -339,9 +339,9 @@ fn failures_during_the_load_of_the_previous_version_are_recognized_too() {
 fn a_request_without_an_outcome_is_repeated_later() {
     let mut bench = PolicyBench::new();
     let (version, loaded_at, now) = (digest(2), Timestamp(2), bench.now);
-    let random = bench.policy.fingerprint_state(&version, loaded_at).unwrap();
+    let key = bench.policy.fingerprint_key(&version, loaded_at).unwrap();
     for _ in 0..6 {
-        let input = FingerprintedInput::new(decoded(1, 1, 2), &random);
+        let input = FingerprintedInput::new(decoded(1, 1, 2), &key);
         let failed =
             bench
                 .policy
@@ -369,10 +369,10 @@ fn a_version_that_becomes_active_again_is_on_trial_again_and_late_runs_do_not_co
     assert!(
         bench
             .policy
-            .fingerprint_state(&digest(2), Timestamp(2))
+            .fingerprint_key(&digest(2), Timestamp(2))
             .is_none()
     );
-    assert!(bench.policy.fingerprint_state(&digest(1), again).is_some());
+    assert!(bench.policy.fingerprint_key(&digest(1), again).is_some());
 }
 
 #[test]
@@ -381,12 +381,12 @@ fn a_trial_survives_a_reload_of_its_version() {
     bench.handle_all((0..6).map(|_| Bad(7)));
     assert_eq!(bench.loads, 1);
     // Unloaded for the previous version, and loaded again.
-    let random = bench
+    let key = bench
         .policy
-        .fingerprint_state(&digest(2), Timestamp(9))
+        .fingerprint_key(&digest(2), Timestamp(9))
         .unwrap();
     for _ in 0..1_000 {
-        let input = FingerprintedInput::new(decoded(2, 7, 2), &random);
+        let input = FingerprintedInput::new(decoded(2, 7, 2), &key);
         let failed = bench.policy.run_failed(
             &digest(2),
             Timestamp(9),
