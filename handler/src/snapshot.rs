@@ -87,3 +87,71 @@ impl SnapStartResource for SidecarSnapshot {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Waker};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{UnixListener, UnixStream};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn is_pending(future: Pin<&mut impl Future>) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        future.poll(&mut context).is_pending()
+    }
+
+    /// Receives a request without a body. The response is the caller's.
+    async fn receive(listener: &UnixListener) -> (UnixStream, String) {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("a request"));
+        }
+        let head = String::from_utf8(head).expect("text");
+        (stream, head)
+    }
+
+    #[tokio::test]
+    async fn the_snapshot_waits_for_a_sidecar_that_answers_late() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("sidecar.sock");
+        let hooks = SidecarSnapshot::new(Sidecar::new(socket.clone()));
+        for status in ["200 OK", "503 Service Unavailable"] {
+            let mut waiting = pin!(hooks.before_snapshot());
+            // The sidecar does not listen yet.
+            assert!(is_pending(waiting.as_mut()));
+            let listener = UnixListener::bind(&socket).expect("a socket");
+            let (mut stream, head) = tokio::select! {
+                received = receive(&listener) => received,
+                _ = &mut waiting => panic!("the snapshot is made before the response"),
+            };
+            assert!(
+                head.starts_with("GET /v2/health/ready HTTP/1.1\r\n"),
+                "{head}"
+            );
+            assert!(head.contains("prefer: wait=120\r\n"), "{head}");
+            assert!(is_pending(waiting.as_mut()));
+            let response = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\n{{}}");
+            stream
+                .write_all(response.as_bytes())
+                .await
+                .expect("a response");
+            waiting.await.expect("a snapshot");
+            drop((listener, stream));
+            std::fs::remove_file(&socket).expect("the socket");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_snapshot_is_made_without_a_sidecar_in_the_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let hooks = SidecarSnapshot::new(Sidecar::new(folder.path().join("sidecar.sock")));
+        let began = Instant::now();
+        hooks.before_snapshot().await.expect("a snapshot");
+        assert_eq!(began.elapsed().as_secs(), READY_TIME.as_secs());
+    }
+}
