@@ -141,7 +141,7 @@ TEST_THREADS := $(shell echo $$(( $$(nproc) * 3 / 2 )))
 # Tests with large downloads, or with tools that not every machine has, are no part of `make test`.
 DEPLOY_TOOLS := target/deploy-tools/bin
 
-test-deploy: stage pack ## deploy the release and run the quick start on an emulator of AWS (450 MB of packages)
+test-deploy: stage pack runtimes ## deploy the release and run the quick start on an emulator of AWS (450 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh deploy-tools layer/deploy/requirements.txt
 	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
 	@$(DEPLOY_TOOLS)/cfn-lint layer/deploy/template.yaml
