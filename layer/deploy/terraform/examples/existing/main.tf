@@ -1,7 +1,12 @@
 # A function of your own, in any language: the layer, one variable, and permission to read the model.
+locals {
+  sidecar = "${path.module}/../../../../../dist/release/model-sidecar-x86_64.zip"
+}
+
 resource "aws_lambda_layer_version" "sidecar" {
   layer_name               = "model-sidecar"
-  filename                 = "${path.module}/../../../../../dist/release/model-sidecar-x86_64.zip"
+  filename                 = local.sidecar
+  source_code_hash         = filebase64sha256(local.sidecar)
   compatible_architectures = ["x86_64"]
 }
 
