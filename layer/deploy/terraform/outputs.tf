@@ -3,6 +3,11 @@ output "alias_arn" {
   value       = aws_lambda_alias.live.arn
 }
 
+output "function_name" {
+  description = "Name of the function, once the alias is there."
+  value       = aws_lambda_alias.live.function_name
+}
+
 output "layer_arn" {
   description = "ARN of the layer's version, for other functions; null for an image."
   value       = one(aws_lambda_layer_version.sidecar[*].arn)
