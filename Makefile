@@ -206,7 +206,7 @@ test-serverless: ## package the example for Serverless on an emulator of AWS (ne
 test-cdk: ## synthesize the CDK construct, and check it with cdk-nag (needs Node.js; 250 MB of packages)
 	@sh tests/deploy/cdk.sh
 
-test-terraform: stage pack ## validate, test and apply the Terraform module on an emulator of AWS (needs terraform; 320 MB of packages)
+test-terraform: stage pack ## validate, test and apply the Terraform module on an emulator of AWS (needs terraform; 470 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh moto tests/deploy/moto.txt
 	@sh tests/deploy/terraform.sh
 
