@@ -20,7 +20,7 @@ RUST_STD    := target/rust-std/$(TARGET)
 # Another architecture has a folder of its own: tests and benches run what is in dist itself.
 DIST        := dist$(if $(filter-out $(HOST),$(ARCH)),/$(ARCH))
 
-.PHONY: help onnxruntime rie seaweedfs rotel bubblewrap strace qemu fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools image test test-arm64 test-deploy test-image test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export test-export-pytorch wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart read-ahead bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs rotel bubblewrap strace qemu fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools image test test-arm64 test-x86-64 test-deploy test-image test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export test-export-pytorch wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart read-ahead bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -167,8 +167,21 @@ test-arm64: seaweedfs bubblewrap qemu stage fixtures ## run the arm64 release in
 	@sh layer/build/debian.sh target/arm64/libc $(ARM64_LIBC)
 	@sh layer/build/debian.sh target/arm64/libstdc++ $(ARM64_LIBSTDCXX)
 	@sh layer/build/debian.sh target/arm64/libgcc $(ARM64_LIBGCC)
-	@$(PYTHON) tests/e2e/arm64/unpack.py dist/release target/arm64
-	cargo test --workspace --test e2e -- --ignored arm64
+	@$(PYTHON) tests/e2e/release/unpack.py dist/release target/arm64 arm64
+	cargo test --workspace --test e2e -- --ignored release::arm64
+
+# The same libraries as for arm64.
+X86_64_LIBC := bullseye libc6:amd64 2.31-13+deb11u11 05f7264da867b37f4c5ce49266b558ea1e81e05a9464f623152fca70f3550282
+X86_64_LIBSTDCXX := bullseye libstdc++6:amd64 10.2.1-6 5c155c58935870bf3b4bfe769116841c0d286a74f59eccfd5645693ac23f06b1
+X86_64_LIBGCC := bullseye libgcc-s1:amd64 10.2.1-6 e478f2709d8474165bb664de42e16950c391f30eaa55bc9b3573281d83a29daf
+
+test-x86-64: seaweedfs bubblewrap stage fixtures ## run the x86_64 release in the lab on older libraries (10 minutes; needs Debian's apt)
+	@$(MAKE) --no-print-directory release ARCH=x86_64
+	@sh layer/build/debian.sh target/x86_64/libc $(X86_64_LIBC)
+	@sh layer/build/debian.sh target/x86_64/libstdc++ $(X86_64_LIBSTDCXX)
+	@sh layer/build/debian.sh target/x86_64/libgcc $(X86_64_LIBGCC)
+	@$(PYTHON) tests/e2e/release/unpack.py dist/release target/x86_64 x86_64
+	cargo test --workspace --test e2e -- --ignored release::x86_64
 
 test-pipeline: stage lint-workflows ## run the pipeline of layer/examples on an emulator of AWS (150 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt

@@ -11,7 +11,7 @@
 //! | [`handler`] | Lambda events |
 //! | [`metrics`] | metrics in `CloudWatch` and in the log |
 //! | [`clients`] | third-party clients |
-//! | [`arm64`] | the arm64 release under qemu, by `make test-arm64` alone |
+//! | [`release`] | the release on older libraries, by `make test-x86-64` and `make test-arm64` alone |
 //!
 //! Tests start the staged layer and function on AWS's Lambda emulator ([`support::lambda`]). Where time, memory or
 //! processes are controlled, they use the lab's own platform ([`support::platform`]). Tests of the sidecar alone start
@@ -19,7 +19,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-mod arm64;
 mod clients;
 mod handler;
 mod lifecycle;
@@ -27,6 +26,7 @@ mod limits;
 mod metrics;
 mod models;
 mod protocol;
+mod release;
 mod reload;
 mod sources;
 mod support;
