@@ -16,7 +16,9 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/cost.md"
 PERFORMANCE = ROOT / "docs/performance.md"
+METRICS = ROOT / "docs/metrics.md"
 PRICES = json.loads((ROOT / "layer/deploy/prices.json").read_text(encoding="utf-8"))
+ALARMS = json.loads((ROOT / "layer/deploy/alarms.json").read_text(encoding="utf-8"))
 
 ASSUMED = {
     "cold": (0.01, "share of cold starts", "1 %"),
@@ -151,6 +153,20 @@ def break_even(slope, milliseconds, vcpu, server, front, busy):
     return None
 
 
+def monitoring():
+    """Name and dollars a month of each part of the monitoring, and of all."""
+    prices = PRICES["cloudwatch"]
+    # An alarm is charged for each metric that it evaluates.
+    evaluated = sum(sum("MetricStat" in query for query in alarm.get("Metrics", [])) or 1 for alarm in ALARMS.values())
+    default = len(re.findall(r"^\| `\w+` \| \w+ \| default \|", METRICS.read_text(encoding="utf-8"), re.MULTILINE))
+    parts = (
+        (f"{len(ALARMS)} alarms, which evaluate {evaluated} metrics", evaluated * prices["alarm_metric_month"]),
+        ("dashboard", prices["dashboard_month"]),
+        (f"metrics of the default set, at most {default}", default * prices["metric_month"]),
+    )
+    return (*parts, ("all", sum(price for _, price in parts)))
+
+
 def dollars(value):
     return f"{value:,.2f}" if value >= 0.1 else f"{value:.3f}"
 
@@ -239,6 +255,7 @@ def blocks():
             for name, _, server, front in servers()
         ],
     )
+    made["monitoring"] = table(("part", "dollars a month"), [(part, dollars(price)) for part, price in monitoring()])
     return made
 
 
