@@ -1,15 +1,17 @@
-"""ministack, with alarms on metric math, which its CloudFormation rejects.
+"""ministack, with two differences in its CloudFormation.
 
     hypercorn emulator:app
 
-Such an alarm is stored with its queries. Their structure is checked as CloudWatch's reference of PutMetricAlarm says; the
-emulator does not evaluate them.
+An alarm on metric math, which ministack rejects, is stored with its queries. Their structure is checked as CloudWatch's
+reference of PutMetricAlarm says; the emulator does not evaluate them. A stack's template has S3's URL of its nested
+template, as on AWS: `sam delete` reads no other.
 """
 
+import os
 import re
 
 from ministack.app import app  # noqa: F401, for hypercorn
-from ministack.services.cloudformation import provisioners
+from ministack.services.cloudformation import handlers, provisioners
 
 plain = provisioners._cw_metric_alarm_record
 
@@ -36,3 +38,13 @@ def record(name, properties):
 
 
 provisioners._cw_metric_alarm_record = record
+
+
+def get_template(params):
+    status, headers, body = template(params)
+    own = f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}/".encode()
+    return status, headers, body.replace(own, b"https://s3.eu-central-1.amazonaws.com/")
+
+
+template = handlers._ACTION_HANDLERS["GetTemplate"]
+handlers._ACTION_HANDLERS["GetTemplate"] = get_template

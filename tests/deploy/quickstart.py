@@ -2,11 +2,13 @@
 
     quickstart.py
 
-AWS is an emulator. Invocations go to the lab, which runs the version that the emulator holds. Names in capitals, which
-the text explains, are replaced by outputs of the stack. Exits with 1 at the first difference.
+AWS is an emulator. Invocations go to the lab, which runs the version that the emulator holds. A server in between is the
+function URL: it verifies signatures. Names in capitals, which the text explains, are replaced by outputs of the stack.
+Exits with 1 at the first difference.
 """
 
 import contextlib
+import http.server
 import io
 import json
 import os
@@ -17,11 +19,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import urllib.request
 import zipfile
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 import run
 
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+# The default of each question.
+ENTER = "\n" * 40
 CONFIGURATIONS = (run.ROOT / "samconfig.toml", run.ROOT / "dist/release/samconfig.toml")
 
 
@@ -33,19 +43,55 @@ def commands(page, heading):
         yield from re.sub(r"\\\n\s*", "", block).splitlines()
 
 
+class FunctionUrl(http.server.BaseHTTPRequestHandler):
+    """A function URL with IAM authorization, in front of the lab."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        status, answer = 403, '{"Message":"Forbidden"}'
+        if self.signature(body) == self.headers.get("authorization", "").rpartition("Signature=")[2]:
+            context = {"http": {"method": "POST", "path": self.path}}
+            event = {"version": "2.0", "rawPath": self.path, "rawQueryString": "", "requestContext": context}
+            event |= {"headers": dict(self.headers), "body": body.decode(), "isBase64Encoded": False}
+            given = json.load(urllib.request.urlopen(self.server.invocations, json.dumps(event).encode()))
+            status, answer = given["statusCode"], given["body"]
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def signature(self, body):
+        """Signature of the request by a key with a session token, whose header is signed."""
+        found = re.search(r"SignedHeaders=([\w;-]+)", self.headers.get("authorization", ""))
+        names = found[1].split(";") if found else []
+        if not {"host", "x-amz-date", "x-amz-security-token"} <= set(names):
+            return None
+        headers = {name: self.headers[name] for name in names}
+        request = AWSRequest("POST", f"http://{self.headers['host']}{self.path}", headers, body)
+        request.context["timestamp"] = self.headers["x-amz-date"]
+        signer = SigV4Auth(Credentials("test", "test"), "lambda", run.REGION)
+        return signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
+
+    def log_message(self, *_):
+        pass
+
+
 class Shell:
     def __init__(self, stack, folder):
         self.stack = stack
         self.folder = folder
-        tools = f"{run.TOOLS}:{run.EMULATOR}:{os.environ['PATH']}"
-        self.environment = stack.environment | {"PATH": tools}
-        # Those of the make that runs this program.
-        for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+        tools = f"{run.TOOLS}:{run.EMULATOR}:{run.ROOT}/target/debug:{os.environ['PATH']}"
+        library = next((run.ROOT / "target/onnxruntime").glob("*/libonnxruntime.so.*"))
+        self.environment = stack.environment | {"PATH": tools, "ORT_DYLIB_PATH": str(library)}
+        # The text sets the region. The others are of the make that runs this program.
+        for name in ("AWS_DEFAULT_REGION", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
             self.environment.pop(name, None)
 
     def run(self, command, answers="", more=(), place=run.ROOT):
         command = command.replace("x86_64", ARCHITECTURE)
         print(f"$ {command}", flush=True)
+        if command.startswith("export "):
+            self.environment |= [command.removeprefix("export ").split("=")]
+            return ""
         log = self.folder / "log"
         with log.open("w") as output:
             done = subprocess.run(
@@ -60,19 +106,46 @@ class Shell:
             )
         if done.returncode != 0:
             sys.exit(f"{command} failed:\n{log.read_text()[-4000:]}")
+        return log.read_text()
 
-    def invoke(self, event, call, place, model, more=()):
+    @contextlib.contextmanager
+    def lab(self, name, more=()):
+        """Runs the deployed version in the lab, for invocations and for calls of the function URL."""
+        with contextlib.ExitStack() as stack:
+            invocations = stack.enter_context(run.in_lab(self.stack, self.folder / name, more))
+            server = stack.enter_context(http.server.HTTPServer(("127.0.0.1", 0), FunctionUrl))
+            server.invocations = invocations
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+            yield invocations[: invocations.index("/2015-03-31/")], f"http://127.0.0.1:{server.server_port}/"
+
+    def invoke(self, event, call, lab, model):
         """Makes the event, invokes the version in the lab, and compares the response with scikit-learn's."""
         self.run(event, place=self.folder)
-        with run.in_lab(self.stack, self.folder / place, more) as url:
-            lab = url[: url.index("/2015-03-31/")]
-            call = call.replace("ALIAS", self.stack.outputs()["Alias"])
-            self.run(call, more={"AWS_ENDPOINT_URL_LAMBDA": lab}.items(), place=self.folder)
+        call = call.replace("ALIAS", self.stack.outputs()["Alias"])
+        self.run(call, more={"AWS_ENDPOINT_URL_LAMBDA": lab}.items(), place=self.folder)
+        self.check((self.folder / "response.json").read_text(), model)
+
+    def call(self, url):
+        """Calls the function URL as docs/deployment.md says, and without a signature."""
+        signed, curl = commands("docs/deployment.md", "### Calls of the URL")
+        more = {"AWS_SESSION_TOKEN": "token"}.items()
+        # The host of this function URL is not AWS's.
+        answer = self.run(signed.replace("URL", f"--sign {url}"), more=more, place=self.folder)
+        self.check(answer.splitlines()[0], "v1")
+        self.check(self.run(f"{curl.replace('URL', url)} --silent", more=more, place=self.folder), "v1")
+        status = self.run(f"curl --silent --output body --write-out '%{{http_code}}' --data @event.json {url}", place=self.folder)
+        run.check("a call without a signature", status, "403")
+
+    def check(self, answer, model):
         event = json.loads((self.folder / "event.json").read_text())
         wine = json.loads((run.ROOT / "tests/models/wine.json").read_text())
         expected = [wine[model]["labels"][wine["rows"].index(row)] for row in event["features"]]
-        answer = json.loads((self.folder / "response.json").read_text())
+        answer = json.loads(answer)
         run.check(f"answers as scikit-learn's {model} does", answer.get("prediction", answer), expected)
+
+    def model_uri(self):
+        return self.stack.function()["Configuration"]["Environment"]["Variables"]["MODEL_URI"]
 
 
 def attach(shell):
@@ -87,15 +160,19 @@ def attach(shell):
     functions.create_function(
         FunctionName="orders", Role=arn, Runtime="python3.13", Handler="unix.handler", Code={"ZipFile": code.getvalue()}
     )
-    publish, share, configure, allow = commands("docs/deployment.md", "## An existing function")
+    version = functions.publish_version(FunctionName="orders")["Version"]
+    functions.create_alias(FunctionName="orders", Name="production", FunctionVersion=version)
+    publish, share, allow, *configure = commands("docs/deployment.md", "## An existing function")
     shell.run(publish)
     (layer,) = functions.list_layer_versions(LayerName="model-sidecar")["LayerVersions"]
-    names = {"NAME": "orders", "LAYER_ARN": layer["LayerVersionArn"], "ROLE": role}
-    names |= {"BUCKET": "models", "KEY": "fraud/model.onnx", "FOLDER": "fraud"}
-    for command in (configure, allow):
-        shell.run(re.sub(rf"\b({'|'.join(names)})\b", lambda found: names[found[1]], command))
-    function = functions.get_function_configuration(FunctionName="orders")
-    run.check("the function has the layer", [layer["Arn"] for layer in function["Layers"]], [names["LAYER_ARN"]])
+    names = {"NAME": "orders", "LAYER_ARN": layer["LayerVersionArn"], "ROLE": role, "ALIAS": "production"}
+    names |= {"BUCKET": "models", "KEY": "fraud/model.onnx", "FOLDER": "fraud", "VERSION": ""}
+    for command in (allow, *configure):
+        names["VERSION"] = shell.run(re.sub(rf"\b({'|'.join(names)})\b", lambda found: names[found[1]], command)).strip()
+    function = functions.get_function_configuration(FunctionName="orders", Qualifier="production")
+    run.check("the alias has another version", function["Version"] != version, True)
+    run.check("with the timeout and the memory", (function["Timeout"], function["MemorySize"]), (30, 1024))
+    run.check("with the layer", [layer["Arn"] for layer in function["Layers"]], [names["LAYER_ARN"]])
     run.check("and the model", function["Environment"]["Variables"], {"MODEL_URI": "s3://models/fraud/model.onnx"})
     shell.run(share)
     for region in ("eu-west-1", "us-east-1"):
@@ -105,6 +182,19 @@ def attach(shell):
         run.check(f"the organization may use the layer in {region}", condition, {"aws:PrincipalOrgID": "o-1a2b3c4d5e"})
     policy = client("iam").get_role_policy(RoleName=role, PolicyName="model")["PolicyDocument"]
     run.check("and may read it", policy["Statement"][0]["Resource"], "arn:aws:s3:::models/fraud/*")
+
+
+def remove(shell, bucket):
+    """Runs the commands that remove the stack and its bucket."""
+    delete, empty, drop = commands("docs/deployment.md", "### Removal")
+    s3, functions, name = shell.stack.client("s3"), shell.stack.client("lambda"), shell.stack.outputs()["Function"]
+    s3.delete_object(Bucket=bucket, Key="model/manifest.json")
+    shell.run(delete.replace("STACK", run.STACK), answers="y\n" * 3)
+    run.check("the function is removed", name in {one["FunctionName"] for one in functions.list_functions()["Functions"]}, False)
+    run.check("the models are kept", len(s3.list_object_versions(Bucket=bucket)["Versions"]), 2)
+    shell.run(empty.replace("BUCKET", bucket))
+    shell.run(drop.replace("BUCKET", bucket))
+    run.check("the bucket is removed", bucket in {one["Name"] for one in s3.list_buckets()["Buckets"]}, False)
 
 
 def main():
@@ -122,21 +212,36 @@ def main():
         for command in commands("README.md", "### On this machine"):
             shell.run(command)
         given = list(commands("README.md", "### On Lambda"))
-        run.check("two commands and a call", [one.split()[0] for one in given], ["make", "sam", "echo", "aws"])
-        make, deploy, *call = given
+        run.check("two commands and a call", [one.split()[0] for one in given], ["export", "make", "sam", "echo", "aws"])
+        region, make, deploy, *call = given
+        run.check("docs/deployment.md has the same", list(commands("docs/deployment.md", "## SAM")), [region, deploy, *call])
+        shell.run(region)
         shell.run(make)
         # The stack's name, and the default of each other question.
-        shell.run(deploy, answers=f"{run.STACK}\n" + "\n" * 40)
-        shell.invoke(*call, "sample", "v1")
+        shell.run(deploy, answers=f"{run.STACK}\n{ENTER}")
+        with shell.lab("sample") as (lab, url):
+            shell.invoke(*call, lab, "v1")
+            shell.call(url)
 
-        _, *call, upload, deploy = commands("docs/deployment.md", "## SAM")
+        publish, deploy = commands("docs/deployment.md", "### Your model")
         bucket = shell.stack.outputs()["ModelBucket"]
         shutil.copy(run.ROOT / "tests/models/wine-v2.onnx", folder / "model.onnx")
-        shell.run(upload.replace("model.onnx", f"{folder}/model.onnx", 1).replace("BUCKET", bucket))
-        shell.run(deploy.replace("STACK", run.STACK))
-        shell.invoke(*call, "bucket", "v2", {"AWS_ENDPOINT_URL_S3": endpoint}.items())
+        shell.run(publish.replace("BUCKET", bucket), place=folder)
+        # Name, region and model key.
+        shell.run(deploy, answers=f"\n\nmanifest.json\n{ENTER}")
+        saved = CONFIGURATIONS[1].read_text()
+        run.check("the capabilities are saved", 'capabilities = "CAPABILITY_IAM CAPABILITY_AUTO_EXPAND"' in saved, True)
+        with shell.lab("bucket", {"AWS_ENDPOINT_URL_S3": endpoint}.items()) as (lab, _):
+            shell.invoke(*call, lab, "v2")
+
+        make_again, deploy = commands("docs/deployment.md", "### Upgrade")
+        run.check("an upgrade builds the same", make_again, make)
+        uri = shell.model_uri()
+        shell.run(f"{deploy} --no-fail-on-empty-changeset")
+        run.check("an upgrade keeps the answers", shell.model_uri(), uri)
 
         attach(shell)
+        remove(shell, bucket)
 
 
 if __name__ == "__main__":
