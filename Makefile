@@ -221,6 +221,7 @@ test-cdk: ## synthesize the CDK construct, and check it with cdk-nag (needs Node
 
 test-terraform: stage pack ## validate, test and apply the Terraform module on an emulator of AWS (needs terraform; 470 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh moto tests/deploy/moto.txt
+	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
 	@sh tests/deploy/terraform.sh
 
 test-export: stage ## run the export scripts of the examples, and serve their models (370 MB of packages)

@@ -86,3 +86,4 @@ check "$public"
     check accepted
 )
 "$python" "$root/tests/deploy/terraform.py" "$root/dist/release"
+"$python" "$root/tests/deploy/role.py" terraform "$root/dist/release"

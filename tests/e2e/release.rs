@@ -1,8 +1,8 @@
 //! The release on libraries older than Amazon Linux 2023's: glibc 2.31, and the libstdc++ of GCC 10.
 //!
-//! `make test-x86-64` and `make test-arm64` build and unpack it, and run these tests. `unpack.py` puts a script in place
-//! of each program. The script executes the loader of this glibc with the program; on another architecture, qemu. The
-//! platform, S3 and the clients are those of all other tests.
+//! `make test-x86-64` and `make test-arm64` build and unpack it, and run these tests. `unpack.py` puts a script in
+//! place of each program. The script executes the loader of this glibc with the program; on another architecture,
+//! qemu. The platform, S3 and the clients are those of all other tests.
 
 use std::time::Duration;
 
