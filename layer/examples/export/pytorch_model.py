@@ -7,8 +7,8 @@ import torch
 from sklearn.datasets import load_wine
 
 data = load_wine()
-rows = torch.tensor(data.data, dtype=torch.float32)
-labels = torch.tensor(data.target)
+rows = data.data.astype(numpy.float32)
+features, labels = torch.from_numpy(rows), torch.from_numpy(data.target)
 
 torch.manual_seed(0)
 model = torch.nn.Sequential(
@@ -17,7 +17,7 @@ model = torch.nn.Sequential(
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 for _ in range(100):
     optimizer.zero_grad()
-    torch.nn.functional.nll_loss(model(rows).log(), labels).backward()
+    torch.nn.functional.nll_loss(model(features).log(), labels).backward()
     optimizer.step()
 # Without it, the exported normalization would use the statistics of each request's rows.
 model.eval()
@@ -33,7 +33,7 @@ if __name__ == "__main__":
     # The number of rows stays free. The weights are in the same file.
     torch.onnx.export(
         model,
-        (rows[:2],),
+        (features[:2],),
         sys.argv[1],
         input_names=["features"],
         output_names=["probabilities"],
