@@ -218,8 +218,11 @@ test-serverless: ## package the example for Serverless on an emulator of AWS (ne
 	@sh tests/npm.sh deploy-npm tests/deploy/npm
 	@target/ministack/bin/python tests/deploy/serverless.py
 
-test-cdk: ## synthesize the CDK construct, and check it with cdk-nag (needs Node.js; 250 MB of packages)
+test-cdk: stage pack ## synthesize the CDK construct, check it with cdk-nag, and deploy it on an emulator of AWS (needs Node.js; 400 MB of packages)
+	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
 	@sh tests/deploy/cdk.sh
+	@cp tests/deploy/role.mjs target/cdk
+	@target/ministack/bin/python tests/deploy/role.py cdk dist/release
 
 test-terraform: stage pack ## validate, test and apply the Terraform module on an emulator of AWS (needs terraform; 470 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh moto tests/deploy/moto.txt

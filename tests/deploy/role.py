@@ -2,6 +2,7 @@
 
     role.py sam RELEASE
     role.py terraform RELEASE
+    role.py cdk RELEASE
 
 RELEASE is the folder of the artefacts. Each row of features is deployed on an emulator of its own:
 
@@ -349,8 +350,36 @@ class Terraform:
         return self.deployment.configuration()
 
 
+class Cdk:
+    """Stack with the CDK construct."""
+
+    def __init__(self, release, endpoint, folder):
+        self.release = release
+        self.folder = folder
+        self.client = run.Stack(None, endpoint, folder).client
+
+    def deploy(self, key=None, kms=None, metrics="cloudwatch"):
+        features = {"release": str(self.release), "architecture": terraform.ARCHITECTURE, "timeout": TIMEOUT}
+        features |= {"metrics": metrics, "bucket": BUCKET, "kms": kms, "key": key and PREFIX + key}
+        output = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
+        subprocess.run(["node", run.ROOT / "target/cdk/role.mjs", json.dumps(features), output], check=True)
+        assets = json.loads((output / "fraud.assets.json").read_text())["files"].values()
+        places = [next(iter(asset["destinations"].values())) for asset in assets]
+        (bucket,) = {place["bucketName"] for place in places}
+        s3 = self.client("s3")
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        for asset, place in zip(assets, places):
+            s3.upload_file(output / asset["source"]["path"], bucket, place["objectKey"])
+        stacks, functions = self.client("cloudformation"), self.client("lambda")
+        template = (output / "fraud.template.json").read_text()
+        stacks.create_stack(StackName="fraud", TemplateBody=template, Capabilities=["CAPABILITY_IAM"])
+        stacks.get_waiter("stack_create_complete").wait(StackName="fraud", WaiterConfig={"Delay": 1})
+        (function,) = functions.list_functions()["Functions"]
+        return functions.get_function_configuration(FunctionName=function["FunctionName"], Qualifier="live")
+
+
 def main():
-    kind, release = {"sam": Sam, "terraform": Terraform}[sys.argv[1]], pathlib.Path(sys.argv[2]).resolve()
+    kind, release = {"sam": Sam, "terraform": Terraform, "cdk": Cdk}[sys.argv[1]], pathlib.Path(sys.argv[2]).resolve()
     with tempfile.TemporaryDirectory(prefix="role-test-") as scratch:
         folder = pathlib.Path(scratch)
         for name, zipped in (("layer", "model-sidecar"), ("function", "model-handler")):
