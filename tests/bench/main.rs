@@ -21,6 +21,7 @@ mod soak;
 mod svg;
 mod turns;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -108,6 +109,11 @@ enum Subject {
     ReadAhead {
         /// File to write
         record: PathBuf,
+        /// Unpacked layer with the library and the sidecar
+        layer: PathBuf,
+        /// Command that runs programs of the layer's architecture, if the machine does not
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        emulator: Vec<OsString>,
     },
     /// Download of 250 MB from S3 into a file, compared with AWS's C client and a parallel curl
     Fetch {
@@ -143,7 +149,11 @@ async fn main() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Subject::Overhead { requests } => overhead::run(requests).await,
-        Subject::ReadAhead { record } => read_ahead::run(&record),
+        Subject::ReadAhead {
+            record,
+            layer,
+            emulator,
+        } => read_ahead::run(&record, &layer, &emulator).await,
         Subject::Fetch { repetitions } => fetch::run(repetitions.into()).await,
     }
 }

@@ -1,15 +1,17 @@
-//! `make read-ahead`: records the pages of ONNX Runtime that its start uses, for the sidecar's read-ahead.
+//! `make read-ahead`: records the pages of ONNX Runtime that a start of the sidecar uses, for its read-ahead.
 //!
-//! [`bench-open`](bare/open.rs) starts the library and loads the smallest model. Its folder is mounted so that the
-//! kernel reads single pages. The record has the pages in the order of their first use. Pages that are at most two
-//! apart are one range.
+//! The sidecar loads the smallest model from S3. The library's folder is mounted so that the kernel reads single pages.
+//! The record has the pages in the order of their first use. Pages that are at most two apart are one range.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
+use lab::process::Process;
+use lab::s3::S3Server;
 use lab::slow_folder::SlowFolder;
 
 const LIBRARY: &str = "libonnxruntime.so.1.28.0";
@@ -17,33 +19,54 @@ const LIBRARY: &str = "libonnxruntime.so.1.28.0";
 const PAGE: u64 = 4096;
 /// Maximum distance of two pages in a range.
 const MAX_DISTANCE: u64 = 2;
+const BUCKET: &str = "models";
 
-/// Writes the record.
-pub(crate) fn run(record: &Path) -> Result<ExitCode> {
-    let root = lab::artifacts::workspace();
-    let bare = root.join("target/bench/coldstart/bare");
-    let slow = SlowFolder::by_page(&[("bare", &bare)])?;
-    let folder = slow.folder("bare");
-    let mut open = Command::new(folder.join("bench-open"));
-    open.arg(folder.join(LIBRARY));
-    open.arg(root.join("tests/models/wine-v1.onnx"));
-    let output = open.output().context("cannot run bench-open")?;
-    let problem = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "bench-open failed: {problem}");
+/// Writes the record of the library in this layer. `emulator` is a command that runs programs of the layer's
+/// architecture; without one, the machine runs them.
+pub(crate) async fn run(record: &Path, layer: &Path, emulator: &[OsString]) -> Result<ExitCode> {
+    let scratch = tempfile::tempdir()?;
+    let lib = scratch.path().join("lib");
+    std::fs::create_dir(&lib)?;
+    let library = layer.join("model-sidecar/lib").join(LIBRARY);
+    let mut content = std::fs::read(&library)
+        .with_context(|| format!("cannot read {}; run `make layer`", library.display()))?;
+    let size = content.len();
+    // The sidecar does not read ahead a library of another size, which would hide the order of use.
+    content.push(0);
+    std::fs::write(lib.join(LIBRARY), content)?;
+    let slow = SlowFolder::by_page(&[("lib", &lib)])?;
+
+    let s3 = S3Server::start().await?;
+    let model = lab::artifacts::workspace().join("tests/models/wine-v1.onnx");
+    s3.put(BUCKET, "model.onnx", std::fs::read(model)?);
+    let mut command = emulator.to_vec();
+    command.push(layer.join("extensions/model-sidecar").into());
+    let mut command = command.into_iter();
+    let mut sidecar = Process::of(command.next().context("no program")?);
+    for argument in command {
+        sidecar = sidecar.arg(argument);
+    }
+    let sidecar = sidecar
+        .envs(s3.env())
+        .env("MODEL_URI", format!("s3://{BUCKET}/model.onnx"))
+        .env("ORT_DYLIB_PATH", slow.folder("lib").join(LIBRARY))
+        .env("MODEL_SOCKET", scratch.path().join("socket"))
+        .env("MODEL_PORT", "0")
+        .env("MODEL_CACHE_DIR", scratch.path().join("cache"))
+        .start()?;
+    sidecar.wait_for(" ready ").await?;
 
     // Page -> its place in the order of use.
     let mut used = HashMap::new();
     for read in slow.reads() {
-        if read.path.ends_with(LIBRARY) {
-            let first = read.offset / PAGE;
-            for page in first..first + read.length.div_ceil(PAGE) {
-                let place = used.len();
-                used.entry(page).or_insert(place);
-            }
+        let first = read.offset / PAGE;
+        for page in first..first + read.length.div_ceil(PAGE) {
+            let place = used.len();
+            used.entry(page).or_insert(place);
         }
     }
     let ranges = ranges(&used);
-    let mut text = format!("{}\n", std::fs::metadata(bare.join(LIBRARY))?.len());
+    let mut text = format!("{size}\n");
     for (first, last) in &ranges {
         writeln!(text, "{first} {}", last - first + 1)?;
     }

@@ -6,8 +6,7 @@
 //! their use.
 //!
 //! `make read-ahead` records the pages of a library in a file of this module. Its first line is the size of the library
-//! in bytes. Each further line is a range: its first page, and its number of pages. Another library, or an architecture
-//! without a record, is not read ahead.
+//! in bytes. Each further line is a range: its first page, and its number of pages. Another library is not read ahead.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,20 +14,19 @@ use std::path::Path;
 use crate::sys;
 
 /// Pages of the library that the layer has.
-const RECORD: &str = if cfg!(target_arch = "x86_64") {
-    include_str!("read_ahead/x86_64.txt")
+const RECORD: &str = if cfg!(target_arch = "aarch64") {
+    AARCH64
 } else {
-    ""
+    X86_64
 };
+const AARCH64: &str = include_str!("read_ahead/aarch64.txt");
+const X86_64: &str = include_str!("read_ahead/x86_64.txt");
 /// Size of a page in bytes.
 const PAGE: u64 = 4096;
 
 /// Begins to read ahead what the start of this library needs, if it is the recorded one and not in the page cache.
 /// Returns immediately. A failure only means that pages are read when they are used.
 pub fn read_ahead(library: &Path) {
-    if RECORD.is_empty() {
-        return;
-    }
     let library = library.to_owned();
     let thread = std::thread::Builder::new().name("read-ahead".to_owned());
     let _ = thread.spawn(move || {
@@ -62,29 +60,35 @@ fn parse(record: &str) -> Option<(u64, Vec<(u64, u64)>)> {
     Some((size, ranges.collect::<Option<_>>()?))
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::tests::library;
 
     #[test]
     fn the_record_is_of_the_bundled_library() {
-        let (size, ranges) = parse(RECORD).unwrap();
+        let (size, _) = parse(RECORD).unwrap();
         let file = File::open(library()).expect("run `make onnxruntime` first");
         assert_eq!(
             size,
             file.metadata().unwrap().len(),
             "run `make read-ahead`"
         );
-        let mut sorted = ranges.clone();
-        sorted.sort_unstable();
-        for pair in sorted.windows(2) {
-            assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{pair:?} overlap");
+    }
+
+    #[test]
+    fn records_have_each_page_once_and_less_than_half_of_the_library() {
+        for record in [AARCH64, X86_64] {
+            let (size, mut ranges) = parse(record).unwrap();
+            ranges.sort_unstable();
+            for pair in ranges.windows(2) {
+                assert!(pair[0].0 + pair[0].1 <= pair[1].0, "{pair:?} overlap");
+            }
+            let (first, count) = ranges.last().unwrap();
+            assert!((first + count - 1) * PAGE < size);
+            let pages: u64 = ranges.iter().map(|(_, count)| count).sum();
+            assert!(pages * PAGE < size / 2, "{pages} pages");
         }
-        let (first, count) = sorted.last().unwrap();
-        assert!((first + count - 1) * PAGE < size);
-        let pages: u64 = ranges.iter().map(|(_, count)| count).sum();
-        assert!(pages * PAGE < size / 2, "{pages} pages");
     }
 
     #[test]
