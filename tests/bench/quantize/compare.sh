@@ -1,6 +1,7 @@
 #!/bin/sh
 # compare.sh MODELCTL QEMU: installs packages in target/bench/quantize, and fetches models that packages contain.
-# Compares the quantization of both tools, and runs integer products on a CPU without VNNI in the emulator QEMU.
+# Compares the quantization of both tools, and runs integer products on a CPU without VNNI in the emulator QEMU. Prints
+# sizes and memory of the models.
 set -eu
 modelctl=$(realpath "$1")
 qemu=$(realpath "$2")
@@ -29,3 +30,4 @@ fetch "$here/rapidocr.txt" rapidocr "${ocr}_det_small.onnx" "${ocr}_rec_small.on
 export PYTHONPATH="$out/packages"
 "$python" "$here/saturation.py" "$modelctl" "$qemu" "$out/saturation"
 "$python" "$here/compare.py" "$modelctl" "$out/published" "$out/models"
+"$python" "$here/sizes.py" "$modelctl" "$out/published" "$out/models"
