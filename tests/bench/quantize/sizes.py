@@ -15,7 +15,7 @@ KINDS = ("int8", "int8-dynamic")
 
 
 def checked(modelctl, file):
-    """What `modelctl check` reports."""
+    """Report of `modelctl check`."""
     command = [modelctl, "check", "--json", file]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
