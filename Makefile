@@ -224,7 +224,7 @@ test-cdk: stage pack ## synthesize the CDK construct, check it with cdk-nag, and
 	@cp tests/deploy/role.mjs target/cdk
 	@target/ministack/bin/python tests/deploy/role.py cdk dist/release
 
-test-terraform: stage pack ## validate, test and apply the Terraform module on an emulator of AWS (needs terraform; 470 MB of packages)
+test-terraform: stage pack ## validate, test and apply the Terraform module on an emulator of AWS (needs terraform; 740 MB of packages)
 	@PYTHON=$(PYTHON) sh tests/venv.sh moto tests/deploy/moto.txt
 	@PYTHON=$(PYTHON) sh tests/venv.sh ministack tests/deploy/requirements.txt
 	@sh tests/deploy/terraform.sh
