@@ -35,7 +35,6 @@ from botocore.exceptions import ClientError
 import run
 import terraform
 
-REGION = "eu-central-1"
 MODELS = run.ROOT / "tests/models"
 WINE = json.loads((MODELS / "wine.json").read_text())
 TIMEOUT = 10
@@ -76,6 +75,9 @@ class Deployed:
         self.document = iam.get_role_policy(RoleName=self.name, PolicyName=self.policy)["PolicyDocument"]
         attached = iam.list_attached_role_policies(RoleName=self.name)["AttachedPolicies"]
         run.check("the role has no other policy", attached, [])
+        (trust,) = iam.get_role(RoleName=self.name)["Role"]["AssumeRolePolicyDocument"]["Statement"]
+        trusted = trust["Effect"], trust["Action"], trust["Principal"]
+        run.check("Lambda may assume the role", trusted, ("Allow", "sts:AssumeRole", {"Service": "lambda.amazonaws.com"}))
 
     def allowed(self):
         """Each action with its effect, resource and conditions."""
@@ -91,7 +93,7 @@ class Deployed:
 
     def client(self, service):
         """Client of a service with the role's credentials."""
-        return boto3.Session(*self.credentials(), region_name=REGION).client(service, endpoint_url=self.endpoint)
+        return boto3.Session(*self.credentials(), region_name=run.REGION).client(service, endpoint_url=self.endpoint)
 
     @contextlib.contextmanager
     def without(self, action):
@@ -172,7 +174,7 @@ def in_lab(deployed, folder, **variables):
 
 def check_document(deployed, bucket=None, prefix=PREFIX, key=None):
     """Compares the role with what the features need."""
-    group = f"arn:aws:logs:{REGION}:123456789012:log-group:{deployed.group}:*"
+    group = f"arn:aws:logs:{run.REGION}:123456789012:log-group:{deployed.group}:*"
     expected = [(action, group, None) for action in ("logs:CreateLogStream", "logs:PutLogEvents")]
     if deployed.destination == "cloudwatch":
         expected.append(("cloudwatch:PutMetricData", "*", {"StringEquals": {"cloudwatch:namespace": "ModelSidecar"}}))
@@ -239,7 +241,7 @@ def check_no_more(deployed):
     other_key = root("kms").create_key()["KeyMetadata"]["Arn"]
     encrypted = place | {"Key": f"{PREFIX}encrypted.onnx"}
     root("s3").put_object(**encrypted, Body=b"1", ServerSideEncryption="aws:kms", SSEKMSKeyId=other_key)
-    root("s3").create_bucket(Bucket="others", CreateBucketConfiguration={"LocationConstraint": REGION})
+    root("s3").create_bucket(Bucket="others", CreateBucketConfiguration={"LocationConstraint": run.REGION})
     root("s3").put_object(Bucket="others", Key=PREFIX + MODEL, Body=b"1")
     root("logs").create_log_group(logGroupName="others")
     data = {"MetricData": [{"MetricName": "Inferences", "Value": 1}]}
@@ -286,7 +288,7 @@ def check_denied(name, call):
 def prepare(client):
     """Makes an encrypted bucket with versions and the models, and returns the ARN of its key."""
     s3, key = client("s3"), client("kms").create_key()["KeyMetadata"]["Arn"]
-    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": run.REGION})
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     default = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}}
     s3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration={"Rules": [default]})
@@ -305,7 +307,7 @@ def upload(client, name, model, bucket=BUCKET, prefix=PREFIX):
 
 def publish(endpoint):
     """Publishes a manifest with a publisher's credentials."""
-    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": REGION}
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": run.REGION}
     command = [run.ROOT / "target/debug/modelctl", "publish", MODELS / "wine-v2.onnx", uri(MANIFEST)]
     environment = os.environ | keys | {"AWS_ENDPOINT_URL": endpoint}
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
@@ -367,7 +369,7 @@ class Cdk:
         places = [next(iter(asset["destinations"].values())) for asset in assets]
         (bucket,) = {place["bucketName"] for place in places}
         s3 = self.client("s3")
-        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": run.REGION})
         for asset, place in zip(assets, places):
             s3.upload_file(output / asset["source"]["path"], bucket, place["objectKey"])
         stacks, functions = self.client("cloudformation"), self.client("lambda")
@@ -376,6 +378,23 @@ class Cdk:
         stacks.get_waiter("stack_create_complete").wait(StackName="fraud", WaiterConfig={"Delay": 1})
         (function,) = functions.list_functions()["Functions"]
         return functions.get_function_configuration(FunctionName=function["FunctionName"], Qualifier="live")
+
+
+def emulator(folder):
+    return run.emulator(folder, "authorization:app", AUTH="true")
+
+
+def check_own_bucket(release, folder):
+    """Deploys the SAM template with a model in the bucket that it makes."""
+    print("a model in the stack's bucket", flush=True)
+    with emulator(folder) as endpoint:
+        stack = Sam(release, endpoint, folder).stack
+        stack.deploy(ModelKey=MODEL, Timeout=TIMEOUT, Monitoring="false")
+        deployed = Deployed(stack.client, endpoint, stack.function()["Configuration"])
+        bucket = stack.outputs()["ModelBucket"]
+        check_document(deployed, bucket, "model/")
+        upload(stack.client, MODEL, "wine-v1", bucket, "model/")
+        check_run(deployed, folder)
 
 
 def main():
@@ -389,7 +408,7 @@ def main():
         def row(name, **features):
             """Deploys a row, and compares its role."""
             print(name, flush=True)
-            with run.emulator(folder, "authorization:app", AUTH="true") as endpoint:
+            with emulator(folder) as endpoint:
                 deployment = kind(release, endpoint, folder)
                 key = prepare(deployment.client)
                 kms = key if features.pop("encrypted", False) else None
@@ -406,6 +425,8 @@ def main():
         ):
             with row(name, **features) as deployed:
                 check_run(deployed, folder)
+        if kind is Sam:
+            check_own_bucket(release, folder)
         with row("a model without a KMS key", key=MODEL) as deployed, in_lab(deployed, folder) as function:
             function.logs(NEEDED["kms:Decrypt"][2])
         with row("an encrypted model", key=MODEL, encrypted=True) as deployed:
