@@ -52,13 +52,13 @@ mod tests {
 
     #[test]
     fn the_sums_are_of_the_artefacts_alone() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a folder");
         for name in ["b.zip", "a.json", SAM_SETTINGS, SUMS] {
-            fs::write(folder.path().join(name), "x").unwrap();
+            fs::write(folder.path().join(name), "x").expect(name);
         }
-        write_sums(folder.path()).unwrap();
+        write_sums(folder.path()).expect("sums");
         let digest = sha256(b"x");
-        let sums = fs::read_to_string(folder.path().join(SUMS)).unwrap();
+        let sums = fs::read_to_string(folder.path().join(SUMS)).expect("a text");
         assert_eq!(sums, format!("{digest}  a.json\n{digest}  b.zip\n"));
     }
 }
