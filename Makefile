@@ -101,7 +101,8 @@ pack: layer ## pack the layer and the handler for ARCH into dist/release
 operators: extensions-wheel tools ## pack the layer with onnxruntime-extensions for ARCH into dist/release
 	@$(PYTHON) layer/build/operators.py $(EXTENSIONS)/$(EXTENSIONS_MODULE) $(DIST)/operators/model-sidecar/operators \
 	    $(CURDIR)/$(TOOLS)/bin/python -m ziglang cc -target $(ARCH)-linux-gnu.$(GLIBC)
-	@install -D -m 644 $(EXTENSIONS)/LICENSE $(DIST)/operators/model-sidecar/licenses/onnxruntime-extensions/LICENSE
+	@for notice in $(EXTENSIONS)/LICENSE layer/operators/ThirdPartyNotices.txt layer/operators/FurtherNotices.txt; do \
+	    install -D -m 644 -t $(DIST)/operators/model-sidecar/licenses/onnxruntime-extensions $$notice || exit 1; done
 	@$(TOOLS)/bin/python layer/build/check.py --arch $(ARCH) --glibc $(GLIBC) --operators $(DIST)/operators
 	@$(RELEASE) operators --arch $(ARCH) --layer $(DIST)/operators --into dist/release
 

@@ -2,8 +2,8 @@
 
     image.py RELEASE CONTEXT
 
-CONTEXT gets a folder for each architecture of the release, with the name that Docker has for it, and in it the folders
-`layer` and `handler`. They are replaced. Other files of CONTEXT, such as models, stay.
+CONTEXT gets a folder for each architecture of the release, with Docker's name for it. The folder has the subfolders
+`layer` and `handler`. Earlier ones are replaced. Other files of CONTEXT, such as models, stay.
 """
 
 import pathlib

@@ -323,16 +323,32 @@ fn the_layer_of_operators_has_its_zip_and_its_sbom() {
     );
 
     fs::write(&module, ELF).unwrap();
+    let licenses = "model-sidecar/licenses/onnxruntime-extensions";
+    let notices = ["FurtherNotices.txt", "LICENSE", "ThirdPartyNotices.txt"];
+    fs::create_dir_all(folder.path().join("layer").join(licenses)).unwrap();
+    for notice in notices {
+        let error = String::from_utf8(pack().stderr).unwrap();
+        assert!(
+            error.starts_with("release: layer has no model-sidecar/licenses/"),
+            "{error}"
+        );
+        fs::write(
+            folder.path().join("layer").join(licenses).join(notice),
+            "text",
+        )
+        .unwrap();
+    }
     assert!(pack().status.success());
     let out = folder.path().join("out");
-    let entry = |text: &str| text.to_owned();
+    let entry =
+        |name: String, mode: &str| (name, "1980-1-1-0-0-0".to_owned(), format!("0o100{mode}"));
+    let mut expected = notices
+        .map(|notice| entry(format!("{licenses}/{notice}"), "644"))
+        .to_vec();
+    expected.push(entry(format!("model-sidecar/operators/{name}"), "755"));
     assert_eq!(
         entries(&out.join("model-sidecar-operators-arm64.zip")),
-        [(
-            format!("model-sidecar/operators/{name}"),
-            entry("1980-1-1-0-0-0"),
-            entry("0o100755")
-        )]
+        expected
     );
     let sbom = fs::read(out.join("model-sidecar-operators-arm64.cdx.json")).unwrap();
     let sbom: Value = serde_json::from_slice(&sbom).unwrap();
