@@ -3,8 +3,8 @@
     export.py COMMAND...
 
 A command is a script and its arguments before the file. Each script exports its model to a file. The staged sidecar
-serves the file, and its predictions must equal those of the original library: for all rows of the script, and for the
-first row alone.
+serves the file. Its predictions must equal those of the original model, for all rows of the script and for the first
+row alone.
 """
 
 import contextlib
