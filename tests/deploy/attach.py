@@ -105,6 +105,7 @@ def check_commands(shell, publish, share, *attach):
     function = functions.get_function_configuration(FunctionName="orders", Qualifier="live")
     run.check("the alias's version has the layer", [one["Arn"] for one in function["Layers"]], [layer])
     run.check("and the model", function["Environment"]["Variables"], {"MODEL_URI": URI})
+    run.check("and timeout and memory", (function["Timeout"], function["MemorySize"]), (30, 1024))
     policy = client("iam").get_role_policy(RoleName=NAMES["ROLE"], PolicyName="model")["PolicyDocument"]
     run.check("and may read it", policy["Statement"][0]["Resource"], "arn:aws:s3:::models/fraud/*")
     shell.run(share)

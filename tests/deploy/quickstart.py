@@ -9,7 +9,6 @@ Exits with 1 at the first difference.
 
 import contextlib
 import http.server
-import io
 import json
 import os
 import pathlib
@@ -21,12 +20,12 @@ import sys
 import tempfile
 import threading
 import urllib.request
-import zipfile
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+import attach
 import run
 
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
@@ -148,42 +147,6 @@ class Shell:
         return self.stack.function()["Configuration"]["Environment"]["Variables"]["MODEL_URI"]
 
 
-def attach(shell):
-    """Runs the commands that attach the layer to a function that is there."""
-    role, client = "orders-role", shell.stack.client
-    trust = {"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "lambda.amazonaws.com"}}]}
-    arn = client("iam").create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
-    code = io.BytesIO()
-    with zipfile.ZipFile(code, "w") as archive:
-        archive.write(run.ROOT / "layer/examples/python/unix.py", "unix.py")
-    functions = client("lambda")
-    functions.create_function(
-        FunctionName="orders", Role=arn, Runtime="python3.13", Handler="unix.handler", Code={"ZipFile": code.getvalue()}
-    )
-    version = functions.publish_version(FunctionName="orders")["Version"]
-    functions.create_alias(FunctionName="orders", Name="production", FunctionVersion=version)
-    publish, share, allow, *configure = commands("docs/deployment.md", "## An existing function")
-    shell.run(publish)
-    (layer,) = functions.list_layer_versions(LayerName="model-sidecar")["LayerVersions"]
-    names = {"NAME": "orders", "LAYER_ARN": layer["LayerVersionArn"], "ROLE": role, "ALIAS": "production"}
-    names |= {"BUCKET": "models", "KEY": "fraud/model.onnx", "FOLDER": "fraud", "VERSION": ""}
-    for command in (allow, *configure):
-        names["VERSION"] = shell.run(re.sub(rf"\b({'|'.join(names)})\b", lambda found: names[found[1]], command)).strip()
-    function = functions.get_function_configuration(FunctionName="orders", Qualifier="production")
-    run.check("the alias has another version", function["Version"] != version, True)
-    run.check("with the timeout and the memory", (function["Timeout"], function["MemorySize"]), (30, 1024))
-    run.check("with the layer", [layer["Arn"] for layer in function["Layers"]], [names["LAYER_ARN"]])
-    run.check("and the model", function["Environment"]["Variables"], {"MODEL_URI": "s3://models/fraud/model.onnx"})
-    shell.run(share)
-    for region in ("eu-west-1", "us-east-1"):
-        there = shell.stack.session.client("lambda", region_name=region, endpoint_url=shell.stack.endpoint)
-        policy = json.loads(there.get_layer_version_policy(LayerName="model-sidecar", VersionNumber=1)["Policy"])
-        condition = policy["Statement"][0]["Condition"]["StringEquals"]
-        run.check(f"the organization may use the layer in {region}", condition, {"aws:PrincipalOrgID": "o-1a2b3c4d5e"})
-    policy = client("iam").get_role_policy(RoleName=role, PolicyName="model")["PolicyDocument"]
-    run.check("and may read it", policy["Statement"][0]["Resource"], "arn:aws:s3:::models/fraud/*")
-
-
 def remove(shell, bucket):
     """Runs the commands that remove the stack and its bucket."""
     delete, empty, drop = commands("docs/deployment.md", "### Removal")
@@ -240,7 +203,10 @@ def main():
         shell.run(f"{deploy} --no-fail-on-empty-changeset")
         run.check("an upgrade keeps the answers", shell.model_uri(), uri)
 
-        attach(shell)
+        attach.check_sam(folder)
+        attach.check_terraform()
+        attach.check_commands(shell, *commands("docs/deployment.md", "## An existing function"))
+        attach.check_two_functions(shell)
         remove(shell, bucket)
 
 
