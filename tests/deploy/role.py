@@ -136,14 +136,23 @@ class Function:
         return next((version for version in ("v1", "v2") if WINE[version]["labels"][: run.ROWS] == labels), None)
 
     def serves(self, version, model="the deployed model"):
-        self.until(f"serves {version} of {model}", lambda: self.version() == version)
+        name = f"serves {version} of {model}"
+        self.wait(name, lambda: self.version() == version)
+        run.check(name, True, True)
 
     def logs(self, text):
         self.until(f"the log says: {text}", lambda: text in self.log.read_text())
 
     def until(self, name, holds):
         """Invokes the function until a condition holds."""
-        self.wait(name, lambda: holds() or (self.version() and False))
+
+        def held():
+            found = holds()
+            if not found:
+                self.version()
+            return found
+
+        self.wait(name, held)
         run.check(name, True, True)
 
     def wait(self, name, holds):
