@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-ZOO = Path(__file__).resolve().parents[2] / "models/zoo"
 KINDS = ("int8", "int8-dynamic")
 
 
@@ -31,9 +30,6 @@ def main():
     modelctl, real, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     silero, ocr = real / "silero", real / "rapidocr"
     models = [
-        ("pipeline of mixed columns, scikit-learn", ZOO / "sklearn-table.onnx"),
-        ("boosted trees, XGBoost", ZOO / "xgboost-classifier.onnx"),
-        ("boosted trees, LightGBM", ZOO / "lightgbm-classifier.onnx"),
         ("speech detector with LSTM, silero-vad 6.2.3", silero / "silero_vad_16k_sequence.onnx"),
         ("text detector, PP-OCRv6", ocr / "PP-OCRv6_det_small.onnx"),
         ("text recognizer, PP-OCRv6", ocr / "PP-OCRv6_rec_small.onnx"),
@@ -44,8 +40,7 @@ def main():
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for kind, file in models:
         report = checked(modelctl, file)
-        quantized = [folder / form / file.name for form in KINDS]
-        cells = [cell(checked(modelctl, one)) if one.is_file() else "–" for one in quantized]
+        cells = [cell(checked(modelctl, folder / form / file.name)) for form in KINDS]
         print(f"| {kind} | {cell(report)} | {' | '.join(cells)} | {report['memory_mb']} MB |", flush=True)
 
 
