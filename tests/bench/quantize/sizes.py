@@ -21,9 +21,7 @@ def checked(modelctl, file):
 
 def cell(report):
     """Size of the file, and peak memory."""
-    size = report["bytes"]
-    size = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} KB"
-    return f"{size}, {report['peak_bytes'] / 1e6:.0f} MB"
+    return f"{report['bytes'] / 1e6:.1f} MB, {report['peak_bytes'] / 1e6:.0f} MB"
 
 
 def main():
