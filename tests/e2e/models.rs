@@ -3,4 +3,5 @@
 mod custom_ops;
 mod real_models;
 mod state;
+mod two_functions;
 mod zoo;
