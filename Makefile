@@ -252,6 +252,7 @@ wheel: onnxruntime tools rust-std ## build the wheel for PyPI in dist/release (1
 	$(SHIP) -p modelctl
 	$(SHIP) -p lab --bin lab
 	@$(RELEASE) wheel --arch $(ARCH) --binaries target/$(TARGET)/ship --into dist/release
+	@$(TOOLS)/bin/python layer/build/check.py --arch $(ARCH) --glibc $(GLIBC) --wheel dist/release/model_sidecar-*_$(ARCH).whl
 
 test-wheel: stage ## install a wheel of the dev profile in a new environment, and run it
 	@$(RELEASE) wheel --arch $(ARCH) --binaries target/debug --into target/wheel

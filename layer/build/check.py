@@ -1,11 +1,12 @@
-"""Checks a staged layer and handler, or a staged layer of operators, before deployment.
+"""Checks a staged layer and handler, a staged layer of operators, or the programs of a wheel, before a release.
 
     check.py --arch ARCH --glibc FLOOR LAYER HANDLER
     check.py --arch ARCH --glibc FLOOR --operators LAYER
+    check.py --arch ARCH --glibc FLOOR --wheel WHEEL
 
 Every binary must:
 - run on a system with glibc FLOOR (Microsoft's libraries have a higher floor of their own),
-- need only libraries that Lambda provides,
+- need only libraries that Lambda provides (and every Linux distribution with glibc),
 - be below its size limit,
 - be executable where Lambda executes it,
 - contain no path of the build machine.
@@ -18,6 +19,8 @@ import os
 import pathlib
 import re
 import sys
+import tempfile
+import zipfile
 
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
@@ -28,6 +31,10 @@ MB = 1_000_000
 UNZIPPED_LIMIT = 250 * 1024 * 1024
 LIBRARY = "model-sidecar/lib/libonnxruntime.so.1.28.0"
 OPERATORS = "libortextensions.so"
+# Programs of the wheel, with the limits of their sizes.
+PROGRAMS = {"model-sidecar": 10 * MB, "modelctl": 13 * MB, "lab": 4 * MB}
+# Programs that look for the files of a checkout by its path on the build machine.
+WITH_BUILD_PATHS = {"modelctl", "lab"}
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 
 # Libraries of glibc itself, on both architectures.
@@ -51,15 +58,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", choices=MACHINES, required=True)
     parser.add_argument("--glibc", required=True, help="the newest glibc version that our binaries may need")
-    parser.add_argument("--operators", action="store_true", help="the folder is a layer of operators")
-    parser.add_argument("folders", type=pathlib.Path, nargs="+", metavar="FOLDER")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--operators", action="store_true", help="the folder is a layer of operators")
+    kind.add_argument("--wheel", action="store_true", help="the path is a wheel")
+    parser.add_argument("paths", type=pathlib.Path, nargs="+", metavar="PATH")
     args = parser.parse_args()
-    if len(args.folders) != (1 if args.operators else 2):
-        parser.error("expected LAYER HANDLER, or --operators LAYER")
-    layer, handler = args.folders[0], args.folders[-1]
+    if len(args.paths) != (1 if args.operators or args.wheel else 2):
+        parser.error("expected LAYER HANDLER, --operators LAYER, or --wheel WHEEL")
+    if args.wheel:
+        with tempfile.TemporaryDirectory(prefix="check-") as scratch:
+            faults = check_wheel(args.paths[0], pathlib.Path(scratch), args.glibc, args.arch)
+    else:
+        faults = check_folders(args)
+    for fault in faults:
+        print(f"fault: {fault}", file=sys.stderr)
+    sys.exit(1 if faults else 0)
 
+
+def our_floors(glibc: str) -> dict[str, str]:
+    """Returns the newest versions that our binaries may need."""
     # libgcc has had these versions since 2010, and on arm64 since its beginning.
-    ours = {"GLIBC": args.glibc, "GCC": "4.5.0"}
+    return {"GLIBC": glibc, "GCC": "4.5.0"}
+
+
+def check_wheel(wheel: pathlib.Path, scratch: pathlib.Path, glibc: str, arch: str) -> list[str]:
+    """Returns the faults of the programs in a wheel."""
+    faults = []
+    with zipfile.ZipFile(wheel) as archive:
+        for program, limit in PROGRAMS.items():
+            entry = archive.getinfo(f"model_sidecar/bin/{program}")
+            path = pathlib.Path(archive.extract(entry, scratch))
+            path.chmod(entry.external_attr >> 16 & 0o777)
+            rules = Rules(limit, our_floors(glibc), OURS, program not in WITH_BUILD_PATHS)
+            faults += [f"{wheel.name}: {program}: {fault}" for fault in check(path, rules, arch)]
+    return faults
+
+
+def check_folders(args: argparse.Namespace) -> list[str]:
+    """Returns the faults of a layer and a handler, or of a layer of operators."""
+    layer, handler = args.paths[0], args.paths[-1]
+    ours = our_floors(args.glibc)
     # Microsoft's libraries as published: glibc 2.27 and the libstdc++ of gcc 7, both older than
     # Amazon Linux 2023. On Amazon Linux 2 it misses three functions of libm.
     theirs = {"GLIBC": "2.27", "GCC": "4.5.0", "GLIBCXX": "3.4.24", "CXXABI": "1.3.11"}
@@ -82,18 +120,15 @@ def main() -> None:
         else:
             faults.append(f"{path}: missing")
 
-    total = sum(path.stat().st_size for root in args.folders for path in root.rglob("*") if path.is_file())
+    total = sum(path.stat().st_size for root in args.paths for path in root.rglob("*") if path.is_file())
     print(f"{total:>12,} bytes in total, unzipped")
     if total > UNZIPPED_LIMIT:
-        faults.append(f"{' and '.join(map(str, args.folders))}: {total:,} bytes unzipped, Lambda allows {UNZIPPED_LIMIT:,}")
+        faults.append(f"{' and '.join(map(str, args.paths))}: {total:,} bytes unzipped, Lambda allows {UNZIPPED_LIMIT:,}")
     for path in (layer / "extensions").glob("*"):
         # Lambda starts every file in this folder, and fails the function if it cannot.
         if path.name != "model-sidecar":
             faults.append(f"{path}: Lambda would start this as an extension")
-
-    for fault in faults:
-        print(f"fault: {fault}", file=sys.stderr)
-    sys.exit(1 if faults else 0)
+    return faults
 
 
 def check(path: pathlib.Path, rules: Rules, arch: str) -> list[str]:
