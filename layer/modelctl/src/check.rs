@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use model_sidecar::engine::Engine as _;
+use model_sidecar::engine::{DimensionNames, Engine as _};
 use model_sidecar::onnx::{Description, Format, Outline};
 use model_sidecar::tensor::{Port, Signature};
 use serde_json::{Value, json};
@@ -80,7 +80,8 @@ pub(crate) fn run(
     })?;
     let signature = session.signature().clone();
     drop(session);
-    let (took, not_run) = measured(arguments, &signature, &library)?;
+    let names = arguments.inputs.dimension_names(engine, model)?;
+    let (took, not_run) = measured(arguments, &signature, &names, &library)?;
     let report = Report {
         findings: findings::of(&signature, &outline, bytes),
         signature,
@@ -115,13 +116,14 @@ fn size(model: &Path, description: &Description) -> anyhow::Result<u64> {
 fn measured(
     arguments: &Arguments,
     signature: &Signature,
+    names: &DimensionNames,
     library: &Path,
 ) -> anyhow::Result<(Took, Option<String>)> {
     let model = &arguments.model;
-    let all = match arguments.inputs.read(signature, &Vec::new()) {
+    let all = match arguments.inputs.read(signature, names) {
         Ok(all) => all,
         // A sequence or a map cannot be generated.
-        Err(error) if arguments.inputs.files.is_empty() => {
+        Err(error) if arguments.inputs.is_default() => {
             return Ok((measure(model, library, None)?, Some(format!("{error:#}"))));
         }
         Err(error) => return Err(error),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use half::{bf16, f16};
-use model_sidecar::engine::DimensionNames;
+use model_sidecar::engine::{DimensionNames, OnnxRuntime};
 use model_sidecar::protocol::v2;
 use model_sidecar::request_memory::Charge;
 use model_sidecar::tensor::{Data, Datatype, Kind, Port, Signature, Tensor, Value, element_count};
@@ -92,6 +92,23 @@ fn dimension(text: &str) -> Result<(String, usize), String> {
 }
 
 impl InputOptions {
+    /// Returns `true` if the user has given neither inputs nor lengths of dimensions.
+    pub(crate) fn is_default(&self) -> bool {
+        self.files.is_empty() && self.dimensions.is_empty()
+    }
+
+    /// Returns the names of the model's free dimensions, or none if no `--dim` needs them.
+    pub(crate) fn dimension_names(
+        &self,
+        engine: &OnnxRuntime,
+        model: &Path,
+    ) -> anyhow::Result<DimensionNames> {
+        if self.dimensions.is_empty() {
+            return Ok(DimensionNames::default());
+        }
+        Ok(engine.dimension_names(model)?)
+    }
+
     /// The inputs for a model with this signature.
     pub(crate) fn read(
         &self,

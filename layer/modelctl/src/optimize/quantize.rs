@@ -135,7 +135,7 @@ pub(super) fn run(arguments: &Arguments, quantize: Quantize) -> anyhow::Result<R
     if weights.stored.is_empty() {
         return Err(rejected(nothing_to_store(&weights)));
     }
-    let names = engine.dimension_names(before)?;
+    let names = arguments.inputs.dimension_names(&engine, before)?;
     let sessions = [before.as_path(), &after].map(|model| engine.load(model, None));
     let [original, quantized] = sessions;
     let original = original?;

@@ -39,6 +39,19 @@ async fn check_reports_what_a_publisher_should_know() {
         "{branches}"
     );
 
+    let attention = model("zoo/pytorch-attention.onnx");
+    let named = ["check", &attention, &library, "--dim", "length=3"];
+    let named = store.ok(&named).await;
+    assert!(named["warm_run_ms"].as_f64() > Some(0.0), "{named}");
+    let unknown = ["check", &attention, &library, "--dim", "width=3"];
+    let errors = store.fails(1, &unknown).await;
+    assert!(
+        errors.contains(
+            "--dim width: the model has no free dimension of this name; it has batch, length"
+        ),
+        "{errors}"
+    );
+
     for (wrong, reason) in [
         ("garbage.onnx", "cannot use"),
         ("truncated.onnx", "cannot parse"),
