@@ -9,6 +9,7 @@ Every binary must:
 - need only libraries that Lambda provides (and every Linux distribution with glibc),
 - be below its size limit,
 - be executable where Lambda executes it,
+- if it is ONNX Runtime, be the library whose pages the sidecar reads ahead,
 - contain no path of the build machine.
 
 Each fault is printed with its file; any fault makes the exit code 1.
@@ -36,6 +37,8 @@ PROGRAMS = {"model-sidecar": 10 * MB, "modelctl": 13 * MB, "lab": 4 * MB}
 # Programs that look for the files of a checkout by its path on the build machine.
 WITH_BUILD_PATHS = {"modelctl", "lab"}
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
+# Pages of the library that the sidecar reads ahead.
+RECORDS = {arch: pathlib.Path("extension/src/engine/read_ahead") / f"{arch}.txt" for arch in MACHINES}
 
 # Libraries of glibc itself, on both architectures.
 LIBC = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"}
@@ -119,6 +122,10 @@ def check_folders(args: argparse.Namespace) -> list[str]:
             faults += [f"{path}: {fault}" for fault in check(path, rules, args.arch)]
         else:
             faults.append(f"{path}: missing")
+
+    library = layer / LIBRARY
+    if not args.operators and library.is_file() and library.stat().st_size != int(RECORDS[args.arch].read_text().split()[0]):
+        faults.append(f"{library}: {RECORDS[args.arch]} is the record of another library; run make read-ahead ARCH={args.arch}")
 
     total = sum(path.stat().st_size for root in args.paths for path in root.rglob("*") if path.is_file())
     print(f"{total:>12,} bytes in total, unzipped")
