@@ -54,8 +54,8 @@ pub struct Preview {
 
 /// Generated files, and the values of their placeholders without the model's name.
 struct Files {
-    dashboard: String,
-    alarms: String,
+    dashboard: &'static str,
+    alarms: &'static str,
     parameters: Vec<(String, String)>,
 }
 
@@ -71,29 +71,22 @@ struct Snapshot {
 }
 
 impl Preview {
-    /// Reads the generated files of the workspace.
+    /// Parses the generated files of `layer/deploy`, which the program contains.
     ///
     /// # Errors
-    /// A file that is missing or cannot be read.
+    /// A file that is not valid.
     pub fn new(
         settings: &Settings,
         functions: Vec<Arc<Function>>,
         cloudwatch: Arc<CloudWatch>,
     ) -> Result<Self> {
-        let folder = crate::artifacts::workspace().join("layer/deploy");
-        let read = |name: &str| {
-            let path = folder.join(name);
-            std::fs::read_to_string(&path).with_context(|| {
-                format!(
-                    "cannot read {}; make it by `make monitoring`",
-                    path.display()
-                )
-            })
-        };
         let files = Files {
-            dashboard: read("dashboard.json")?,
-            alarms: read("alarms.json")?,
-            parameters: parameters(&read("monitoring.template.json")?, settings)?,
+            dashboard: include_str!("../../layer/deploy/dashboard.json"),
+            alarms: include_str!("../../layer/deploy/alarms.json"),
+            parameters: parameters(
+                include_str!("../../layer/deploy/monitoring.template.json"),
+                settings,
+            )?,
         };
         Ok(Self {
             files,
@@ -172,7 +165,7 @@ impl Preview {
         let mut log: Vec<String> = log.collect();
         log.drain(..log.len().saturating_sub(LOG_LINES));
         Ok(Snapshot {
-            dashboard: Dashboard::read(&self.files.dashboard, &parameters)?,
+            dashboard: Dashboard::read(self.files.dashboard, &parameters)?,
             alarms: self.alarms(&parameters, &data, end)?,
             range: range(&data, end),
             data,
@@ -191,7 +184,7 @@ impl Preview {
     ) -> Result<Vec<(String, AlarmState)>> {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let mut evaluated = Vec::new();
-        for alarm in Alarm::read(&self.files.alarms, parameters)? {
+        for alarm in Alarm::read(self.files.alarms, parameters)? {
             let previous = states
                 .get(&alarm.alarm_name)
                 .copied()
