@@ -10,7 +10,6 @@ override ARCH := $(ARCH:arm64=aarch64)
 TARGET := $(ARCH)-unknown-linux-gnu
 # Amazon Linux 2, in older managed runtimes, has this version; Amazon Linux 2023 has 2.34.
 GLIBC  := 2.26
-AUDITABLE := 0.7.7
 
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
@@ -111,9 +110,9 @@ reproducible: ## build the release from two clones, and compare its files (an ho
 	@MAKE=$(MAKE) sh tests/deploy/reproducible.sh
 
 # One package at a time. Built together, the handler would have every feature that the extension enables in their common
-# dependencies, and be a third larger. cargo-auditable adds the list of the crates to each program.
-SHIP = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" RUSTFLAGS="$(REMAP)$(SYSROOT)" cargo-auditable auditable zigbuild \
-    --locked --profile ship --target $(TARGET).$(GLIBC)
+# dependencies, and be a third larger.
+SHIP = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" RUSTFLAGS="$(REMAP)$(SYSROOT)" cargo-zigbuild zigbuild --locked --profile ship \
+    --target $(TARGET).$(GLIBC)
 
 # The standard library that `rust-std` built, if the toolchain has none for this target.
 SYSROOT = $$(if [ -d $(RUST_STD) ]; then printf ' --sysroot=%s' $(CURDIR)/$(RUST_STD); fi)
@@ -133,8 +132,6 @@ tools:
 	    $(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes \
 	        --only-binary=:all: -r layer/build/tools.txt && \
 	    cp layer/build/tools.txt $(TOOLS)/.pinned; }
-	@grep -qs '^"cargo-auditable $(AUDITABLE) ' $(TOOLS)/.crates.toml || \
-	    cargo install --quiet --locked --root $(TOOLS) cargo-auditable@$(AUDITABLE)
 
 test: check-text onnxruntime rie seaweedfs rotel bubblewrap strace stage fixtures runtimes custom-ops schemathesis clients ## run every test
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$(TEST_THREADS)} cargo test --workspace

@@ -9,7 +9,6 @@ Every binary must:
 - need only libraries that Lambda provides (and every Linux distribution with glibc),
 - be below its size limit,
 - be executable where Lambda executes it,
-- contain the list of its crates, if it is ours,
 - if it is ONNX Runtime, be the library whose pages the sidecar reads ahead,
 - contain no path of the build machine.
 
@@ -46,7 +45,6 @@ LIBC = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"}
 LOADERS = {"ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
 # Rust unwinds through libgcc_s, which every Lambda runtime has.
 OURS = LIBC | LOADERS | {"libgcc_s.so.1"}
-CRATES = ".dep-v0"
 
 
 class Rules:
@@ -153,8 +151,6 @@ def check(path: pathlib.Path, rules: Rules, arch: str) -> list[str]:
         elf = ELFFile(file)
         if elf["e_machine"] != MACHINES[arch]:
             return [*faults, f"built for {elf['e_machine']}, not for {MACHINES[arch]}"]
-        if rules.libraries == OURS and elf.get_section_by_name(CRATES) is None:
-            faults.append(f"has no list of its crates (section {CRATES} of cargo-auditable)")
         libraries = needed_libraries(elf)
         versions = needed_versions(elf)
 
