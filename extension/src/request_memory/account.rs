@@ -169,6 +169,11 @@ impl Account {
         level.saturating_sub(before)
     }
 
+    /// Attributes the growth of the process until now to no run.
+    pub fn forget_growth(&self) {
+        let _ = self.growth();
+    }
+
     /// Takes `bytes` by the last measurement, or by a new one if that is too old for this size. Returns `false` if they
     /// do not fit.
     pub(super) fn take(&self, bytes: usize) -> bool {
@@ -391,7 +396,7 @@ impl Drop for LoadCharge {
     fn drop(&mut self) {
         self.account.loads.fetch_sub(self.bytes, Ordering::Relaxed);
         // The growth by a load is not attributed to a run.
-        let _ = self.account.growth();
+        self.account.forget_growth();
         self.account.invalidate();
         self.account.notify();
     }

@@ -168,7 +168,10 @@ impl Drop for Charge {
         if let Some(account) = &self.account
             && self.most >= trim::MIN_LARGE_REQUEST
         {
-            trim::ended(&account.trim);
+            // The process keeps for now what the request has freed. That is no growth by the next run.
+            account.forget_growth();
+            let measured = Arc::clone(account);
+            trim::ended(&account.trim, move || measured.forget_growth());
         }
     }
 }

@@ -77,6 +77,22 @@ fn charges_share_one_account_and_give_their_memory_back() {
 }
 
 #[test]
+fn memory_that_a_request_has_freed_is_no_growth_by_the_next_run() {
+    let environment = FakeEnvironment::new(400 * MB, 100 * MB);
+    let account = environment.account();
+    account.forget_growth();
+    let mut charge = Charge::new(&account);
+    charge.grow(20 * MB).unwrap();
+    environment.set(380 * MB, 120 * MB);
+    assert_eq!(account.growth(), 0);
+    // The allocator keeps the memory.
+    drop(charge);
+    assert_eq!(account.growth(), 0);
+    environment.set(370 * MB, 130 * MB);
+    assert_eq!(account.growth(), 10 * MB as u64);
+}
+
+#[test]
 fn the_error_of_a_request_that_never_fits_names_the_numbers_and_the_setting() {
     let mut charge = Charge::new(&fixed(10 * MB));
     charge.grow(4 * MB).unwrap();

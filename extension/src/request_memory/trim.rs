@@ -21,8 +21,8 @@ pub(super) struct Trim {
     is_waiting: AtomicBool,
 }
 
-/// Records the end of a large request.
-pub(super) fn ended(trim: &Arc<Trim>) {
+/// Records the end of a large request. `released` is called after each release of memory.
+pub(super) fn ended(trim: &Arc<Trim>, released: impl Fn() + Send + 'static) {
     trim.ended.fetch_add(1, Ordering::SeqCst);
     if trim.is_waiting.swap(true, Ordering::SeqCst) {
         return;
@@ -30,13 +30,13 @@ pub(super) fn ended(trim: &Arc<Trim>) {
     let thread = std::thread::Builder::new().name("trim-memory".to_owned());
     // If no thread can be created, the next large request tries again.
     let waiting = Arc::clone(trim);
-    if let Err(error) = thread.spawn(move || wait_and_trim(&waiting)) {
+    if let Err(error) = thread.spawn(move || wait_and_trim(&waiting, released)) {
         tracing::debug!("cannot start a thread to release memory: {error}");
         trim.is_waiting.store(false, Ordering::SeqCst);
     }
 }
 
-fn wait_and_trim(trim: &Trim) {
+fn wait_and_trim(trim: &Trim, released: impl Fn()) {
     let mut seen = trim.ended.load(Ordering::SeqCst);
     loop {
         std::thread::sleep(IDLE);
@@ -46,6 +46,7 @@ fn wait_and_trim(trim: &Trim) {
         }
         if crate::sys::free_heap_bytes() >= MIN_RELEASED {
             crate::sys::release_freed_memory();
+            released();
         }
         trim.is_waiting.store(false, Ordering::SeqCst);
         // A request that ended in between has started no thread.

@@ -190,7 +190,7 @@ impl ExecutorState {
                 model.shrink();
             }
             crate::sys::release_freed_memory();
-            let _ = self.account.growth();
+            self.account.forget_growth();
             return self.lock();
         }
         inner
