@@ -8,6 +8,8 @@
 //! has no active version until the next swap, and new requests wait for it.
 
 mod drain;
+#[cfg(test)]
+pub(crate) mod stub;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;

@@ -167,6 +167,4 @@ impl Scheduler {
 }
 
 #[cfg(test)]
-pub(crate) mod stub;
-#[cfg(test)]
 mod tests;

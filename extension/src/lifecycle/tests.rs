@@ -1,32 +1,16 @@
 //! Restores of one snapshot in several environments.
 
-use sha2::{Digest as _, Sha256};
-
 use super::machine::Intervals;
 use super::*;
 use crate::cache::Cache;
 use crate::clock::wall::Wall;
 use crate::drift::DriftWindow;
-use crate::engine::{Cancel, Session};
-use crate::ids::{Digest, VersionName};
 use crate::manifest::{Baseline, Observed};
 use crate::metrics::defs::Set;
 use crate::metrics::{Dimensions, EmfSink, NoSink, Recorder};
-use crate::models::{LoadedModel, RunResult};
+use crate::models::stub;
 use crate::request_memory::Account;
-use crate::tensor::{Signature, Value};
-
-struct FakeSession(Signature);
-
-impl Session for FakeSession {
-    fn signature(&self) -> &Signature {
-        &self.0
-    }
-
-    fn run(&self, _: &[(String, Value)], _: &[String], _: &Cancel) -> RunResult {
-        Ok(Vec::new())
-    }
-}
+use crate::tensor::Signature;
 
 fn name() -> ModelName {
     ModelName::parse("m").unwrap()
@@ -54,13 +38,7 @@ fn runner() -> (Arc<JobRunner>, mpsc::Receiver<ModelCommand>) {
     let (status, commands) = Status::new([name()]);
     let status = Arc::new(status.for_snapshot(true));
     status.ready_for_snapshot();
-    let loaded = LoadedModel::new(
-        name(),
-        VersionName::parse("1").unwrap(),
-        Digest::of(Sha256::new()),
-        Timestamp(1),
-        Box::new(FakeSession(Signature::default())),
-    );
+    let loaded = stub::loaded(&name(), "1", |_| Ok(Vec::new()));
     let models = Arc::new(Models::new([name()]));
     models.swap(loaded.with_drift(Some(window())));
     let folder = tempfile::tempdir().unwrap();

@@ -62,7 +62,7 @@ async fn a_deadline_that_passed_in_a_freeze_ends_the_request_and_its_run_at_the_
         let (began, has_begun) = tokio::sync::oneshot::channel();
         let began = std::sync::Mutex::new(Some(began));
         let (ended, has_ended) = mpsc::channel();
-        let model = super::stub::loaded(&bench.name, "1", move |cancel| {
+        let model = crate::models::stub::loaded(&bench.name, "1", move |cancel| {
             began.lock().unwrap().take().unwrap().send(()).unwrap();
             while !cancel.is_cancelled() {
                 std::thread::yield_now();
@@ -95,7 +95,7 @@ async fn a_jump_of_the_monotonic_clock_does_not_expire_a_deadline() {
     let began = std::sync::Mutex::new(Some(began));
     let (go_on, may_go_on) = mpsc::channel();
     let may_go_on = std::sync::Mutex::new(may_go_on);
-    let model = super::stub::loaded(&bench.name, "1", move |_| {
+    let model = crate::models::stub::loaded(&bench.name, "1", move |_| {
         began.lock().unwrap().take().unwrap().send(()).unwrap();
         may_go_on.lock().unwrap().recv().unwrap();
         Ok(Vec::new())

@@ -272,29 +272,14 @@ fn ms(time: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use sha2::{Digest as _, Sha256};
     use tokio::sync::mpsc::Receiver;
 
     use super::*;
-    use crate::clock::{SystemClock, Timestamp};
-    use crate::engine::{Cancel, EngineError, Session};
-    use crate::ids::{Digest, VersionName};
-    use crate::models::RunResult;
+    use crate::clock::SystemClock;
+    use crate::engine::EngineError;
+    use crate::models::stub;
     use crate::scheduler::FailedRun;
     use crate::status::ModelCommand;
-    use crate::tensor::Signature;
-
-    struct FakeSession(Signature);
-
-    impl Session for FakeSession {
-        fn signature(&self) -> &Signature {
-            &self.0
-        }
-
-        fn run(&self, _: &[(String, Value)], _: &[String], _: &Cancel) -> RunResult {
-            Ok(Vec::new())
-        }
-    }
 
     /// Lets 40 runs fail inside the engine, which is evidence without any input. Returns `true` if a rollback is
     /// requested.
@@ -302,13 +287,8 @@ mod tests {
         observer: &InferenceObserver,
         commands: &mut Receiver<ModelCommand>,
     ) -> bool {
-        let loaded = LoadedModel::new(
-            ModelName::parse("m").unwrap(),
-            VersionName::parse("1").unwrap(),
-            Digest::of(Sha256::new()),
-            Timestamp(1),
-            Box::new(FakeSession(Signature::default())),
-        );
+        let name = ModelName::parse("m").unwrap();
+        let loaded = stub::loaded(&name, "1", |_| Ok(Vec::new()));
         for _ in 0..40 {
             let error = EngineError::Run("inside".to_owned());
             let failed = FailedRun {

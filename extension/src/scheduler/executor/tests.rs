@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::sync::{Mutex, mpsc};
 
-use super::super::stub;
 use super::*;
 use crate::ids::ModelName;
+use crate::models::stub;
 
 /// Longer than any step of these tests, unless it never ends.
 const TIMEOUT: Duration = Duration::from_secs(20);

@@ -95,7 +95,7 @@ pub(super) fn of_rows(
         let y = Tensor::new(vec![y.len()], y).unwrap();
         Ok(vec![("y".to_owned(), Value::Tensor(y))])
     };
-    Arc::new(crate::scheduler::stub::with_signature(
+    Arc::new(crate::models::stub::with_signature(
         &bench.name,
         "1",
         signature,

@@ -5,9 +5,8 @@ use tokio::sync::mpsc::Receiver;
 use super::*;
 use crate::clock::wall::{Monotonic, Wall};
 use crate::clock::{Clock as _, Thaws};
-use crate::models::Models;
+use crate::models::{Models, stub};
 use crate::scheduler::ExecutorLimits;
-use crate::scheduler::stub;
 use crate::status::{ModelCommand, Status};
 
 const MINUTE: Duration = Duration::from_secs(60);

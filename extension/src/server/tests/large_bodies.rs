@@ -8,9 +8,9 @@ use tokio::sync::SemaphorePermit;
 
 use crate::clock::{Deadline, SystemClock, Thaws, Timestamp};
 use crate::ids::ModelName;
-use crate::models::Models;
+use crate::models::{Models, stub};
 use crate::request_memory::{Account, Charge};
-use crate::scheduler::{ExecutorLimits, RunError, stub};
+use crate::scheduler::{ExecutorLimits, RunError};
 use crate::server::connection;
 use crate::server::context::ServerContext;
 use crate::server::error::ApiError;
