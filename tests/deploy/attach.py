@@ -110,7 +110,7 @@ def check_commands(shell, publish, share, *attach):
     run.check("and may read it", policy["Statement"][0]["Resource"], "arn:aws:s3:::models/fraud/*")
     shell.run(share)
     for region in ("eu-west-1", "us-east-1"):
-        there = shell.stack.session.client("lambda", region_name=region, endpoint_url=shell.stack.endpoint)
+        there = client("lambda", region_name=region)
         policy = json.loads(there.get_layer_version_policy(LayerName="model-sidecar", VersionNumber=1)["Policy"])
         condition = policy["Statement"][0]["Condition"]["StringEquals"]
         run.check(f"the organization may use the layer in {region}", condition, {"aws:PrincipalOrgID": "o-1a2b3c4d5e"})
@@ -120,7 +120,7 @@ def check_commands(shell, publish, share, *attach):
 def check_answer(shell, function, layer):
     """Runs the version in the lab, with AWS's runtime client for Python, and compares a response with scikit-learn's."""
     client, folder = shell.stack.client, shell.folder / "attached"
-    client("s3").create_bucket(Bucket="models", CreateBucketConfiguration={"LocationConstraint": run.REGION})
+    run.make_bucket(client, "models")
     model = (run.ROOT / "tests/models/wine-v2.onnx").read_bytes()
     client("s3").put_object(Bucket="models", Key="fraud/model.onnx", Body=model)
     arn, _, version = layer.rpartition(":")

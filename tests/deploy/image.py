@@ -8,7 +8,6 @@ base image are not regarded, and neither is its entry point.
 """
 
 import pathlib
-import platform
 import shlex
 import shutil
 import subprocess
@@ -124,7 +123,7 @@ def main():
             function["/opt/models/model.onnx"] = model
             run.check(f"{architecture}: function with a model", difference(stages["model"].files, function), [])
             run.check("SnapStart", stages["model"].labels, {"com.amazonaws.lambda.feature.snapstart": "Allow"})
-            if zipped == platform.machine().replace("aarch64", "arm64"):
+            if zipped == run.ARCHITECTURE:
                 write(stages["model"].files, "/opt/", folder / "layer")
                 write(stages["model"].files, "/var/runtime/", folder / "function")
                 configuration = {"Environment": {"Variables": stages["model"].variables}, "MemorySize": 512, "Timeout": 30}

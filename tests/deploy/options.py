@@ -9,7 +9,6 @@ has what its parameters add to and remove from the stack, and values of properti
 import json
 import logging
 import os
-import pathlib
 import re
 import sys
 
@@ -17,8 +16,9 @@ from cfnlint.api import lint
 from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TEMPLATE = ROOT / "layer/deploy/template.yaml"
+import run
+
+TEMPLATE = run.ROOT / "layer/deploy/template.yaml"
 LINES = 150
 
 SAMPLE = "file:///var/task/sample/wine.onnx"
@@ -204,7 +204,7 @@ class Stack:
 
 
 def main():
-    os.environ["AWS_DEFAULT_REGION"] = "eu-central-1"
+    os.environ["AWS_DEFAULT_REGION"] = run.REGION
     # Of the translator, for each template.
     logging.disable(logging.WARNING)
     text = TEMPLATE.read_text(encoding="utf-8")
@@ -212,7 +212,7 @@ def main():
         sys.exit(f"{TEMPLATE}: {len(text.splitlines())} lines; the maximum is {LINES}")
     declared = set(yaml_parse(text)["Parameters"])
     check("the rows have each parameter", {name for parameters, *_ in ROWS for name in parameters}, declared)
-    generated = json.loads((ROOT / "layer/deploy/alarms.json").read_text()).values()
+    generated = json.loads((run.ROOT / "layer/deploy/alarms.json").read_text()).values()
     alarms = {one["AlarmName"].replace("${FunctionName}-${ModelName}", "${Function}-model") for one in generated}
     version = Stack(text, {}).parts["FunctionVersion"]
     for parameters, (added, removed), values, publishes in ROWS:

@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 
-import boto3
 import yaml
 
 import run
@@ -101,12 +100,12 @@ def main():
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "eu-central-1",
-            "AWS_DEFAULT_REGION": "eu-central-1",
+            "AWS_REGION": run.REGION,
+            "AWS_DEFAULT_REGION": run.REGION,
         }
-        session = boto3.Session("test", "test", region_name="eu-central-1")
-        s3, cloudwatch = (session.client(name, endpoint_url=endpoint) for name in ("s3", "cloudwatch"))
-        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        client = run.clients(endpoint)
+        s3, cloudwatch = client("s3"), client("cloudwatch")
+        run.make_bucket(client, BUCKET)
         cloudwatch.put_metric_alarm(
             AlarmName=ALARM, MetricName="InferenceErrors", Namespace="ModelSidecar", Statistic="Sum", Period=300,
             EvaluationPeriods=3, Threshold=1, ComparisonOperator="GreaterThanThreshold",

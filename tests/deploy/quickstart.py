@@ -12,7 +12,6 @@ import http.server
 import json
 import os
 import pathlib
-import platform
 import re
 import shutil
 import subprocess
@@ -28,7 +27,6 @@ from botocore.credentials import Credentials
 import attach
 import run
 
-ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 # The default of each question.
 ENTER = "\n" * 40
 CONFIGURATIONS = (run.ROOT / "samconfig.toml", run.ROOT / "dist/release/samconfig.toml")
@@ -86,7 +84,7 @@ class Shell:
             self.environment.pop(name, None)
 
     def run(self, command, answers="", more=(), place=run.ROOT):
-        command = command.replace("x86_64", ARCHITECTURE)
+        command = command.replace("x86_64", run.ARCHITECTURE)
         print(f"$ {command}", flush=True)
         if command.startswith("export "):
             self.environment |= [command.removeprefix("export ").split("=")]
@@ -169,7 +167,7 @@ def main():
             stack.callback(path.unlink, missing_ok=True)
         folder = pathlib.Path(scratch)
         endpoint = stack.enter_context(run.emulator(folder))
-        template = run.ROOT / f"dist/release/template-{ARCHITECTURE}.yaml"
+        template = run.ROOT / f"dist/release/template-{run.ARCHITECTURE}.yaml"
         shell = Shell(run.Stack(template, endpoint, folder), folder)
 
         for command in commands("README.md", "### On this machine"):

@@ -29,7 +29,6 @@ import tempfile
 import time
 import urllib.request
 
-import boto3
 from botocore.exceptions import ClientError
 
 import run
@@ -93,7 +92,7 @@ class Deployed:
 
     def client(self, service):
         """Client of a service with the role's credentials."""
-        return boto3.Session(*self.credentials(), region_name=run.REGION).client(service, endpoint_url=self.endpoint)
+        return run.clients(self.endpoint, *self.credentials())(service)
 
     @contextlib.contextmanager
     def without(self, action):
@@ -250,7 +249,7 @@ def check_no_more(deployed):
     other_key = root("kms").create_key()["KeyMetadata"]["Arn"]
     encrypted = place | {"Key": f"{PREFIX}encrypted.onnx"}
     root("s3").put_object(**encrypted, Body=b"1", ServerSideEncryption="aws:kms", SSEKMSKeyId=other_key)
-    root("s3").create_bucket(Bucket="others", CreateBucketConfiguration={"LocationConstraint": run.REGION})
+    run.make_bucket(root, "others")
     root("s3").put_object(Bucket="others", Key=PREFIX + MODEL, Body=b"1")
     root("logs").create_log_group(logGroupName="others")
     data = {"MetricData": [{"MetricName": "Inferences", "Value": 1}]}
@@ -297,7 +296,7 @@ def check_denied(name, call):
 def prepare(client):
     """Makes an encrypted bucket with versions and the models, and returns the ARN of its key."""
     s3, key = client("s3"), client("kms").create_key()["KeyMetadata"]["Arn"]
-    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": run.REGION})
+    run.make_bucket(client, BUCKET)
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     default = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}}
     s3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration={"Rules": [default]})
@@ -326,7 +325,7 @@ class Sam:
     """Stack of the SAM template."""
 
     def __init__(self, release, endpoint, folder):
-        self.stack = run.Stack(release / f"template-{terraform.ARCHITECTURE}.yaml", endpoint, folder)
+        self.stack = run.Stack(release / f"template-{run.ARCHITECTURE}.yaml", endpoint, folder)
         self.client = self.stack.client
 
     def deploy(self, key=None, kms=None, metrics="cloudwatch"):
@@ -344,21 +343,21 @@ class Terraform:
 
     def __init__(self, release, endpoint, folder):
         self.place = pathlib.Path(tempfile.mkdtemp(dir=folder))
+        self.endpoint = endpoint
         terraform.clone(self.place, release)
-        self.deployment = terraform.Deployment(endpoint, self.place)
-        self.client = self.deployment.client
+        self.client = run.clients(endpoint)
 
     def deploy(self, key=None, kms=None, metrics="cloudwatch"):
         arguments = {"source": "./layer/deploy/terraform", "name": "fraud", "release": "dist/release"}
-        arguments |= {"architecture": terraform.ARCHITECTURE, "metrics": metrics, "timeout": TIMEOUT, "monitoring": False}
+        arguments |= {"architecture": run.ARCHITECTURE, "metrics": metrics, "timeout": TIMEOUT, "monitoring": False}
         if key:
             arguments["model_uri"] = uri(key)
         if kms:
             arguments["kms_key_arn"] = kms
         self.place.joinpath("main.tf.json").write_text(json.dumps({"module": {"model": arguments}}))
-        self.deployment.terraform("init", "-input=false")
-        self.deployment.apply()
-        return self.deployment.configuration()
+        deployment = terraform.Deployment(self.endpoint, self.place)
+        deployment.apply()
+        return deployment.configuration()
 
 
 class Cdk:
@@ -367,18 +366,18 @@ class Cdk:
     def __init__(self, release, endpoint, folder):
         self.release = release
         self.folder = folder
-        self.client = run.Stack(None, endpoint, folder).client
+        self.client = run.clients(endpoint)
 
     def deploy(self, key=None, kms=None, metrics="cloudwatch"):
-        features = {"release": str(self.release), "architecture": terraform.ARCHITECTURE, "timeout": TIMEOUT}
+        features = {"release": str(self.release), "architecture": run.ARCHITECTURE, "timeout": TIMEOUT}
         features |= {"metrics": metrics, "bucket": BUCKET, "kms": kms, "key": key and PREFIX + key}
         output = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
         subprocess.run(["node", run.ROOT / "target/cdk/role.mjs", json.dumps(features), output], check=True)
         assets = json.loads((output / "fraud.assets.json").read_text())["files"].values()
         places = [next(iter(asset["destinations"].values())) for asset in assets]
         (bucket,) = {place["bucketName"] for place in places}
+        run.make_bucket(self.client, bucket)
         s3 = self.client("s3")
-        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": run.REGION})
         for asset, place in zip(assets, places):
             s3.upload_file(output / asset["source"]["path"], bucket, place["objectKey"])
         stacks, functions = self.client("cloudformation"), self.client("lambda")
@@ -411,7 +410,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="role-test-") as scratch:
         folder = pathlib.Path(scratch)
         for name, zipped in (("layer", "model-sidecar"), ("function", "model-handler")):
-            run.unpack((release / f"{zipped}-{terraform.ARCHITECTURE}.zip").as_uri(), folder / name)
+            run.unpack((release / f"{zipped}-{run.ARCHITECTURE}.zip").as_uri(), folder / name)
 
         @contextlib.contextmanager
         def row(name, **features):

@@ -17,11 +17,13 @@ Emulator and lab run on this machine, with processes of this script only. Exits 
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
 import os
 import pathlib
+import platform
 import re
 import shutil
 import socket
@@ -40,6 +42,8 @@ EMULATOR = ROOT / "target/ministack/bin"
 LAB = ROOT / "target/debug/lab"
 STACK = "fraud"
 REGION = "eu-central-1"
+# Lambda's name of this machine's architecture.
+ARCHITECTURE = platform.machine().replace("aarch64", "arm64")
 # The labels of the two versions of the model are equal in the first 25 rows.
 ROWS = 40
 WAIT = 60
@@ -90,6 +94,16 @@ def emulator(folder, app="emulator:app", **variables):
     return listening(command, port, folder / "emulator.log", env=environment)
 
 
+def clients(endpoint, key="test", secret="test", token=None):
+    """Function that makes clients of the emulator's services."""
+    session = boto3.Session(key, secret, token, region_name=REGION)
+    return functools.partial(session.client, endpoint_url=endpoint)
+
+
+def make_bucket(client, name):
+    client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+
+
 class Stack:
     """The deployed stack."""
 
@@ -105,8 +119,7 @@ class Stack:
             "SAM_CLI_TELEMETRY": "0",
         }
         self.endpoint = endpoint
-        self.session = boto3.Session("test", "test", region_name=REGION)
-        self.client = lambda service: self.session.client(service, endpoint_url=endpoint)
+        self.client = clients(endpoint)
 
     def deploy(self, **parameters):
         """Deploys as docs/deployment.md says, and returns what SAM prints."""
@@ -153,7 +166,7 @@ def check_monitoring(stack):
 
 def check_api(stack):
     """Deploys a stack with an HTTP API, provisioned concurrency and a bucket that was there before."""
-    stack.client("s3").create_bucket(Bucket="models", CreateBucketConfiguration={"LocationConstraint": REGION})
+    make_bucket(stack.client, "models")
     stack.deploy(Access="api", Provisioned=2, Bucket="models", Prefix="fraud/", ModelKey="model.onnx", Monitoring="false")
     outputs, functions = stack.outputs(), stack.client("lambda")
     check("outputs", set(outputs), {"Api", "Alias", "Function", "LogGroup"})

@@ -17,10 +17,8 @@ by weights, pulls no image and takes no snapshot: the test reads what it stores.
 
 import base64
 import contextlib
-import hashlib
 import os
 import pathlib
-import platform
 import re
 import shutil
 import subprocess
@@ -28,11 +26,8 @@ import sys
 import tempfile
 import zipfile
 
-import boto3
-
 import run
 
-ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 MOTO = pathlib.Path(__file__).with_name("moto_server.py")
 BUCKET = "models"
 
@@ -47,7 +42,7 @@ def documented():
     page = (run.ROOT / "docs/deployment.md").read_text(encoding="utf-8")
     section = re.search(r"^## Terraform\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)[1]
     text = re.search(r"^```hcl\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[1]
-    return with_argument(text.replace("BUCKET", BUCKET), f'architecture = "{ARCHITECTURE}"')
+    return with_argument(text.replace("BUCKET", BUCKET), f'architecture = "{run.ARCHITECTURE}"')
 
 
 def with_argument(text, argument):
@@ -59,10 +54,10 @@ def clone(folder, release):
     """Lays out the part of the repository that the configurations name."""
     shutil.copytree(run.ROOT / "layer/deploy", folder / "layer/deploy", ignore=shutil.ignore_patterns("cdk"))
     (folder / "dist/release").mkdir(parents=True)
-    for path in release.glob(f"*-{ARCHITECTURE}.zip"):
+    for path in release.glob(f"*-{run.ARCHITECTURE}.zip"):
         # The examples, which do not run here, have the default architecture.
-        for architecture in {ARCHITECTURE, "x86_64"}:
-            (folder / "dist/release" / path.name.replace(ARCHITECTURE, architecture)).symlink_to(path)
+        for architecture in {run.ARCHITECTURE, "x86_64"}:
+            (folder / "dist/release" / path.name.replace(run.ARCHITECTURE, architecture)).symlink_to(path)
 
 
 class Deployment:
@@ -74,12 +69,11 @@ class Deployment:
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "eu-central-1",
+            "AWS_REGION": run.REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
             "CHECKPOINT_DISABLE": "true",
         }
-        session = boto3.Session("test", "test", region_name="eu-central-1")
-        self.client = lambda service: session.client(service, endpoint_url=endpoint)
+        self.client = run.clients(endpoint)
         self.terraform("init", "-input=false")
 
     def terraform(self, *arguments):
@@ -108,7 +102,6 @@ class Deployment:
         return self.client("lambda").get_function_configuration(FunctionName=name, Qualifier=qualifier)
 
 
-
 @contextlib.contextmanager
 def in_lab(deployment, release, folder, more):
     """Runs the alias's version in the lab. The emulator keeps digests of the zips, and not the zips."""
@@ -120,19 +113,15 @@ def in_lab(deployment, release, folder, more):
         ("layer", content["CodeSha256"], "model-sidecar"),
         ("function", configuration["CodeSha256"], "model-handler"),
     ):
-        path = release / f"{zipped}-{ARCHITECTURE}.zip"
-        digest = base64.b64encode(hashlib.sha256(path.read_bytes()).digest()).decode()
-        run.check(f"the {name} is the release's", given, digest)
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                pathlib.Path(archive.extract(entry, folder / name)).chmod(entry.external_attr >> 16 & 0o777)
+        digest = run.unpack((release / f"{zipped}-{run.ARCHITECTURE}.zip").as_uri(), folder / name)
+        run.check(f"the {name} is the release's", base64.b64decode(given).hex(), digest)
     with run.lab(folder, configuration, more) as url:
         yield url
 
 
 def check_documented(deployment, release, folder):
     client = deployment.client
-    client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    run.make_bucket(client, BUCKET)
     model = (run.ROOT / "tests/models/wine-v2.onnx").read_bytes()
     client("s3").put_object(Bucket=BUCKET, Key="fraud/model.onnx", Body=model)
     deployment.apply_twice()
