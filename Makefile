@@ -303,7 +303,7 @@ bench-coldstart: bubblewrap stage layer bench-lab ## measure the cold start agai
 
 # Runs programs of arm64 on another machine.
 EMULATOR = $(if $(filter-out $(HOST),$(ARCH)),target/arm64/layer/emulator/qemu-aarch64 -cpu neoverse-n1 \
-    -L target/arm64/layer/emulator/root)
+    -L target/arm64/layer/emulator/sysroot)
 
 read-ahead: layer $(if $(filter-out $(HOST),$(ARCH)),arm64) bench-lab ## record the pages of ONNX Runtime that its start uses, for the sidecar's read-ahead (needs root; ARCH=arm64 under qemu)
 	@$(BENCH) read-ahead extension/src/engine/read_ahead/$(ARCH).txt $(DIST)/layer $(EMULATOR)

@@ -26,7 +26,7 @@ def main() -> None:
 
     libraries, loader = ARCHITECTURES[arch]
     emulator = layer / "emulator"
-    root = emulator / "root/lib" / libraries
+    root = emulator / "sysroot/lib" / libraries
     root.mkdir(parents=True)
     for package in ("libc", "libgcc", "libstdc++"):
         for place in ("lib", "usr/lib"):
@@ -35,7 +35,7 @@ def main() -> None:
     if arch == "arm64":
         shutil.copy(folder / "qemu/usr/bin" / QEMU, emulator)
         # Place of the loader that every program names.
-        shutil.copy(root / loader, emulator / "root/lib")
+        shutil.copy(root / loader, emulator / "sysroot/lib")
     else:
         # A process has the loader's path. The sidecar finds ONNX Runtime from it, as from `extensions`.
         shutil.copy(root / loader, emulator)
@@ -65,9 +65,9 @@ def start(arch: str, path: pathlib.Path, moved: pathlib.Path, place: str, moved_
     libraries, loader = ARCHITECTURES[arch]
     if arch == "arm64":
         # ONNX Runtime detects the CPU's features by its model, as on Graviton 2.
-        command = f"{PLACE}/{QEMU} -cpu neoverse-n1 -L {PLACE}/root -0 {place}/{path.name}"
+        command = f"{PLACE}/{QEMU} -cpu neoverse-n1 -L {PLACE}/sysroot -0 {place}/{path.name}"
     else:
-        command = f"{PLACE}/{loader} --inhibit-cache --library-path {PLACE}/root/lib/{libraries}"
+        command = f"{PLACE}/{loader} --inhibit-cache --library-path {PLACE}/sysroot/lib/{libraries}"
     moved.parent.mkdir()
     path.rename(moved)
     path.write_text(f'#!/bin/sh\nexec {command} {moved_place}/{moved.name} "$@"\n')
